@@ -1,0 +1,346 @@
+"""Log buffer: records packed and numbered, not yet on disk.
+
+A record's LSN is its place here (the batch's first LSN + index), so adding it to the list is
+the one step that numbers it: whatever interrupts `append` leaves no gap. What must be true once
+the record is in (the flusher is awake, the bytes are counted) is made true before it goes in.
+
+At most two batches exist: one that fills, one that the flusher commits. Each has a gate.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+
+from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
+from journal.gate import Gate
+from journal.options import Options
+from journal.record import Record, RecordPacker
+
+_IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05  # how long the log must be quiet to be called idle
+
+
+class Batch:
+    """Records that share a commit. Guarded by the buffer's lock while it fills."""
+
+    __slots__ = ("bytes", "first_lsn", "gate", "groups", "records", "since", "sync", "wanted")
+
+    def __init__(self, first_lsn: int) -> None:
+        self.first_lsn = first_lsn
+        self.records: list[bytes] = []
+        self.groups: list[tuple[int, int]] = []  # from, to: indices that share a frame
+        self.bytes = 0
+        self.since = 0.0
+        self.wanted = False  # someone waits for it
+        self.sync = False  # someone waits for the log itself, whatever the durability
+        self.gate: Gate | None = None
+
+    @property
+    def last_lsn(self) -> int:
+        return self.first_lsn + len(self.records) - 1
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.records) or self.sync
+
+    def frames(self, payload_bytes_max: int) -> Iterator[tuple[int, int, bytes]]:
+        """First LSN, count and payload of each frame; no group is parted."""
+        if self.bytes <= payload_bytes_max:
+            yield self.first_lsn, len(self.records), b"".join(self.records)
+            return
+        inside = {i for begin, end in self.groups for i in range(begin + 1, end)}
+        cuts = [i for i in range(len(self.records) + 1) if i not in inside]
+        begin, size = 0, 0
+        for unit, after in pairwise(cuts):
+            unit_size = sum(map(len, self.records[unit:after]))
+            if size and size + unit_size > payload_bytes_max:
+                yield self._frame(begin, unit)
+                begin, size = unit, 0
+            size += unit_size
+        yield self._frame(begin, len(self.records))
+
+    def _frame(self, begin: int, end: int) -> tuple[int, int, bytes]:
+        return self.first_lsn + begin, end - begin, b"".join(self.records[begin:end])
+
+
+class LogBuffer:
+    """Numbers records, bounds them, and hands them to the flusher in batches."""
+
+    def __init__(self, last_lsn: int, options: Options) -> None:
+        self._packer = RecordPacker(options.record_bytes_max)
+        self._options = options
+        self._bound = options.buffer_bytes
+        self._urgent_bound = options.buffer_bytes * 5 // 4
+        self._idle_s = min(max(options.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
+        self._hasty = options.flush_interval_s < self._idle_s
+        # Guards every field below; never held across a write or a sync. Lock order: the
+        # owner's lock, then this one.
+        self._lock = threading.Lock()
+        self._filling = Batch(last_lsn + 1)
+        self._committing: Batch | None = None
+        self._durable_lsn = last_lsn
+        self._room: Gate | None = None
+        self._refusal: Callable[[], JournalError] | None = None
+        self._failure: BaseException | None = None
+        self._closing = False
+        self._closed = False
+        self.refusals = 0
+        # The flusher sleeps on `_alarm`, a lock that is free when there is something to do.
+        # While it sleeps deep, even a record that nobody waits for must wake it.
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
+        self._deep = True
+        self._idle = False  # the flusher's own
+
+    # --- what owners call ---
+
+    @property
+    def last_lsn(self) -> int:
+        return self._filling.last_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        return self._durable_lsn
+
+    @property
+    def used_bytes(self) -> int:
+        """Appended and not yet committed."""
+        committing = self._committing
+        return self._filling.bytes + (committing.bytes if committing else 0)
+
+    @property
+    def failure(self) -> BaseException | None:
+        return self._failure
+
+    def check(self) -> None:
+        """Raise what an append would raise for the journal's state. Takes no lock."""
+        if self._refusal is not None:
+            raise self._refusal()
+
+    def append(self, record: Record, *, urgent: bool = False) -> int:
+        self.check()
+        with self._lock:
+            packed = self._packer.pack(record)
+            filling = self._make_ready(len(packed), urgent)
+            filling.records.append(packed)
+            return filling.first_lsn + len(filling.records) - 1
+
+    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
+        self.check()
+        if not records:
+            raise ValueError("a batch needs at least one record")
+        with self._lock:
+            packed = [self._packer.pack(record) for record in records]
+            size = sum(map(len, packed))
+            if size > self._options.frame_bytes_max:
+                raise RecordError(
+                    f"a batch of {size} bytes is over frame_bytes_max="
+                    f"{self._options.frame_bytes_max}; split it, or raise the option"
+                )
+            filling = self._make_ready(size, urgent)
+            begin = len(filling.records)
+            if filling.groups and filling.groups[-1][1] > begin:
+                filling.groups.pop()  # an interrupt came before its records
+            filling.groups.append((begin, begin + len(packed)))
+            filling.records += packed
+            return filling.last_lsn
+
+    def _make_ready(self, size: int, urgent: bool) -> Batch:
+        """All that must be so before a record of `size` bytes goes in."""
+        self.check()
+        filling = self._filling
+        used = self.used_bytes + size
+        if used > (self._urgent_bound if urgent else self._bound):
+            self.refusals += 1
+            raise BufferFullError(
+                f"{used} bytes would wait to be written, over buffer_bytes={self._bound}; "
+                "nothing was appended: wait_room() first"
+            )
+        flush_bytes = self._options.flush_bytes
+        if not filling.records:
+            filling.since = time.monotonic()
+            if self._deep:
+                self._wake()
+        if filling.bytes < flush_bytes <= filling.bytes + size:
+            self._wake()
+        filling.bytes += size
+        return filling
+
+    def gate(self, lsn: int | None) -> Gate | None:
+        """The gate that opens when `lsn` (None: all so far) is durable; None if it is."""
+        if lsn is not None and lsn <= self._durable_lsn:
+            return None
+        if self._refusal is not None and not self._closing:
+            raise self._refusal()
+        with self._lock:
+            filling, committing = self._filling, self._committing
+            if lsn is None:
+                lsn = filling.last_lsn
+            if lsn <= self._durable_lsn:
+                return None
+            if lsn > filling.last_lsn:
+                raise ValueError(f"LSN {lsn} was never appended, the last one is {self.last_lsn}")
+            if self._failure or self._closed:
+                raise self._stopped()
+            if committing and lsn < filling.first_lsn:
+                return self._gate_of(committing)
+            if not filling.wanted:
+                filling.wanted = True
+                self._wake()
+            return self._gate_of(filling)
+
+    def sync_gate(self) -> Gate:
+        """The gate that opens once all appended so far is on stable storage, in "os" mode too."""
+        self.check()
+        with self._lock:
+            self.check()
+            self._filling.sync = True
+            self._wake()
+            return self._gate_of(self._filling)
+
+    def room_gate(self) -> Gate | None:
+        """The gate that opens when less than half of the bound is used; None if it is."""
+        self.check()
+        with self._lock:
+            self.check()
+            if self.used_bytes * 2 < self._bound:
+                return None
+            if self._filling.records:
+                self._filling.wanted = True
+                self._wake()
+            if self._room is None or self._room.opened:
+                self._room = Gate()
+            return self._room
+
+    def close(self) -> None:
+        """Take no more records; the flusher commits what there is and ends."""
+        with self._lock:
+            self._closing = True
+            if self._refusal is None:
+                self._refusal = _closed
+            self._wake()
+
+    def close_soon(self) -> None:
+        """`close`, taking no lock: a collector may call it in any thread, the flusher's too."""
+        self._closing = True
+        if self._refusal is None:
+            self._refusal = _closed
+        with suppress(RuntimeError):  # awake already
+            self._alarm.release()
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    @property
+    def abandoned(self) -> bool:
+        return self._refusal is _forked
+
+    def abandon(self) -> None:
+        """In a forked child: refuse everything, without touching a lock."""
+        self._closing = False
+        self._failure = None
+        self._refusal = _forked
+
+    # --- what the flusher calls ---
+
+    def take(self) -> Batch | None:
+        """Block until there is a batch to commit: one of nothing says that the log went idle,
+        None that it is closed and all is committed."""
+        while True:
+            with self._lock:
+                # First of all: what wakes us from here on, we have not seen yet.
+                self._alarm.acquire(blocking=False)
+                filling = self._filling
+                if filling.has_work:
+                    self._idle = False
+                    timeout_s = self._due_s(filling)
+                    if timeout_s <= 0:
+                        self._committing = filling
+                        self._filling = Batch(filling.last_lsn + 1)
+                        return filling
+                elif self._closing:
+                    return None
+                else:
+                    timeout_s = self._idle_s
+                self._deep = not filling.has_work and (self._idle or self._hasty)
+            if self._idle:
+                self.sleep()
+            elif not self.sleep(timeout_s) and not filling.has_work:
+                self._idle = True
+                return Batch(filling.first_lsn)
+
+    def _due_s(self, filling: Batch) -> float:
+        """Seconds until `filling` must be committed."""
+        now = filling.wanted or filling.sync or self._closing
+        if now or filling.bytes >= self._options.flush_bytes:
+            return 0
+        return filling.since + self._options.flush_interval_s - time.monotonic()
+
+    def sleep(self, timeout_s: float = -1) -> bool:
+        """Sleep until woken, or False if `timeout_s` seconds passed first."""
+        return self._alarm.acquire(timeout=timeout_s)
+
+    def committed(self, batch: Batch) -> None:
+        """`batch` is durable: let those pass who wait for it, or for room."""
+        with self._lock:
+            self._durable_lsn = batch.last_lsn
+            self._committing = None
+            room = self._room if self.used_bytes * 2 < self._bound else None
+        for gate in (batch.gate, room):
+            if gate is not None:
+                gate.open()
+
+    def fail(self, error: BaseException) -> None:
+        """Fail-stop: everybody is told, nothing more is taken."""
+        with self._lock:
+            self._failure = error
+            self._refusal = self._stopped
+        self._open_all()
+
+    def closed(self) -> None:
+        """The flusher has ended."""
+        with self._lock:
+            self._closed = True
+        self._open_all()
+
+    # --- inside ---
+
+    def _open_all(self) -> None:
+        with self._lock:
+            batches = [batch for batch in (self._committing, self._filling) if batch]
+            gates = [batch.gate for batch in batches] + [self._room]
+        for gate in gates:
+            if gate is not None:
+                gate.open()
+
+    def _gate_of(self, batch: Batch) -> Gate:
+        if batch.gate is None:
+            batch.gate = Gate()
+        return batch.gate
+
+    def _wake(self) -> None:
+        # Free already: the flusher is awake. Only the flusher takes the alarm.
+        with suppress(RuntimeError):
+            self._alarm.release()
+
+    def _stopped(self) -> JournalError:
+        if self._failure is None:
+            return _closed()
+        error = FailedError(
+            f"the journal stopped: {self._failure}; what was not acknowledged may or may not "
+            "survive: close it, mend the disk, open it again"
+        )
+        error.__cause__ = self._failure.__cause__ or self._failure
+        return error
+
+
+def _closed() -> JournalError:
+    return ClosedError("the journal is closed; open it again")
+
+
+def _forked() -> JournalError:
+    return ClosedError("the journal belongs to the parent process; open it after the fork")

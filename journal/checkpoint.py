@@ -1,0 +1,258 @@
+"""Checkpoint: the state as of one LSN. JSON, one item a line, so that it streams and greps.
+
+    {"format":"journal-checkpoint","version":1,…,"lsn":4096,…,
+    "items":[
+    {…},
+    {…}
+    ],
+    "count":2,"crc32c":"89abcdef"}
+
+The CRC covers every byte up to and with the LF before the last line. Source: journal/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from journal.errors import CorruptionError, FormatVersionError, JournalError
+from journal.frame import checksum
+from journal.storage import TMP, Directory, File, remove_if_there, write_all
+
+JSON = Any  # None, bool, int, float, str, list, dict with str keys
+FORMAT = "journal-checkpoint"
+VERSION = 1
+LINE_BYTES_MAX = 1 << 26
+_NAME = re.compile(r"checkpoint-(\d{20})\.json")
+_FIRST = b'"items":[\n'
+_HEADER_KINDS = {
+    "version": int,
+    "epoch": int,
+    "lsn": int,
+    "journal_id": str,
+    "created_at": str,
+    "application": str,
+}
+_CHUNK_BYTES = 1 << 16
+_LAST_LINE_BYTES_MAX = 64
+
+
+class BadCheckpointError(JournalError):
+    """A checkpoint that does not verify. Recovery takes an older one."""
+
+
+def checkpoint_name(lsn: int) -> str:
+    return f"checkpoint-{lsn:020d}.json"
+
+
+def checkpoint_lsns(names: list[str]) -> list[int]:
+    """The LSNs of the checkpoints among `names`, ascending."""
+    return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
+
+
+class Checkpoint:
+    """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced."""
+
+    def __init__(self, file: File, size: int, header: dict[str, Any], count: int) -> None:
+        self._file = file
+        self._first_item_offset = header["items_offset"]
+        self.size_bytes: int = size
+        self.path: str = file.path
+        self.count: int = count
+        self.lsn: int = header["lsn"]
+        self.epoch: int = header["epoch"]
+        self.application: str = header["application"]
+        self.journal_id: str = header["journal_id"]
+        created = datetime.fromisoformat(header["created_at"])
+        self.created_at_ms: int = round(created.timestamp() * 1000)
+
+    def items(self) -> Iterator[JSON]:
+        """The items, read one at a time. Raises CorruptionError for one that is no JSON."""
+        offset = self._first_item_offset
+        lines = _lines(self._file, offset, self.size_bytes)
+        for number, line in enumerate(lines):
+            if number == self.count:
+                return
+            try:
+                text = line.decode().removesuffix("\n").removesuffix(",")
+                item = json.loads(text, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                what = f"item {number} of the checkpoint is no JSON: {error}"
+                raise CorruptionError(self.path, offset, self.lsn, what) from error
+            yield item
+            offset += len(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint lsn={self.lsn} epoch={self.epoch} count={self.count}>"
+
+
+def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
+    """Open and verify the checkpoint whose name says `lsn`.
+
+    Raises BadCheckpointError, with what does not verify, and FormatVersionError.
+    """
+    file = directory.open(checkpoint_name(lsn), "read")
+    try:
+        return _verified(file, lsn)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _verified(file: File, lsn: int) -> Checkpoint:
+    size = file.size()
+    tail = file.read(_LAST_LINE_BYTES_MAX, max(0, size - _LAST_LINE_BYTES_MAX))
+    last_line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
+    body_bytes = size - len(last_line)
+    crc = lines = 0
+    for offset in range(0, body_bytes, _CHUNK_BYTES):
+        chunk = file.read(min(_CHUNK_BYTES, body_bytes - offset), offset)
+        crc = checksum(chunk, crc)
+        lines += chunk.count(b"\n")
+    count = lines - 3
+    if last_line != _last_line(count, crc):
+        raise BadCheckpointError(f"{file.path}: {last_line!r} is not the last line of its content")
+    header = _read_header(file, size)
+    if header["lsn"] != lsn:
+        raise BadCheckpointError(f"{file.path}: says LSN {header['lsn']}, not that of its name")
+    return Checkpoint(file, size, header, count)
+
+
+def _read_header(file: File, size: int) -> dict[str, Any]:
+    lines = _lines(file, 0, size)
+    first, second = next(lines, b""), next(lines, b"")
+    try:
+        header = json.loads(first.decode().removesuffix(",\n") + "}")
+        if header["format"] != FORMAT or second != _FIRST:
+            raise BadCheckpointError(f"{file.path}: not a {FORMAT}")
+        version = header["version"]
+        for key, kind in _HEADER_KINDS.items():
+            if type(header[key]) is not kind:
+                raise BadCheckpointError(f"{file.path}: {key} is {header[key]!r}")
+        bytes.fromhex(header["journal_id"])
+        datetime.fromisoformat(header["created_at"]).timestamp()
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise BadCheckpointError(f"{file.path}: a bad first line: {error!r}") from error
+    if version > VERSION:
+        raise FormatVersionError(
+            f"{file.path}: checkpoint version {version}, newer than {VERSION}; "
+            "open it with a newer journal-engine"
+        )
+    header["items_offset"] = len(first) + len(second)
+    return dict(header)
+
+
+def write_checkpoint(
+    directory: Directory,
+    items: Iterable[JSON],
+    *,
+    journal_id: str,
+    epoch: int,
+    lsn: int,
+    now_ns: int,
+    application: str,
+    pace: Callable[[], None],
+) -> None:
+    """Stream `items` into a file and publish it under its name, atomically and durably.
+
+    `pace` is called after each item: it may sleep, or raise to give up. Whatever is raised,
+    no `*.tmp` is left, as far as the disk lets it be removed.
+    """
+    name = checkpoint_name(lsn)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "journal_id": journal_id,
+        "epoch": epoch,
+        "lsn": lsn,
+        "created_at": f"{datetime.fromtimestamp(now_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%S}"
+        f".{now_ns // 1_000_000 % 1000:03d}Z",
+        "application": application,
+    }
+    remove_if_there(directory, name + TMP)
+    file = directory.open(name + TMP, "create")
+    try:
+        try:
+            _write(file, header, items, pace)
+            file.sync()
+        finally:
+            file.close()
+        directory.rename(name + TMP, name)
+    except BaseException:
+        remove_if_there(directory, name + TMP)
+        raise
+    directory.sync()
+
+
+def _write(
+    file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], None]
+) -> None:
+    out = _Out(file)
+    out.add(_encode(header)[:-1] + b",\n" + _FIRST)
+    count = 0
+    for item in items:
+        line = _encode(item)
+        if len(line) > LINE_BYTES_MAX - 2:
+            raise ValueError(f"item {count} of {len(line)} bytes is over {LINE_BYTES_MAX}")
+        out.add(b",\n" + line if count else line)
+        count += 1
+        pace()
+    out.add(b"\n],\n" if count else b"],\n")
+    out.add(_last_line(count, checksum(bytes(out.pending), out.crc)))
+    out.flush()
+
+
+class _Out:
+    """Writes in pieces, with the CRC of what went before."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._offset = 0
+        self.crc = 0
+        self.pending = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.pending += data
+        if len(self.pending) >= _CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        data = bytes(self.pending)
+        self.pending.clear()
+        self.crc = checksum(data, self.crc)
+        write_all(self._file, data, self._offset)
+        self._offset += len(data)
+
+
+def _encode(value: JSON) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _last_line(count: int, crc: int) -> bytes:
+    return f'"count":{count},"crc32c":"{crc:08x}"}}\n'.encode()
+
+
+def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
+    """Lines from `offset` on, with their LF, none longer than a line may be."""
+    pieces: list[bytes] = []
+    while offset < size and len(pieces) * _CHUNK_BYTES <= LINE_BYTES_MAX:
+        chunk = file.read(min(_CHUNK_BYTES, size - offset), offset)
+        if not chunk:
+            return
+        offset += len(chunk)
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield b"".join((*pieces, end, b"\n"))
+            pieces = []
+        pieces.append(rest)
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,155 @@
+"""Committer: group commit, and the flusher thread that does it.
+
+One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
+batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from journal.buffer import Batch, LogBuffer
+from journal.metrics import Observer, Recorder
+from journal.options import Options
+from journal.writer import NO_SPACE, Commit, Writer
+
+log = logging.getLogger("journal")
+
+_RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
+
+
+class Committer:
+    """The flusher thread. It is alone at the end of the log, and the only one to raise the
+    durable LSN; it ends when the buffer is closed and empty, or at the first failure."""
+
+    def __init__(self, buffer: LogBuffer, writer: Writer, options: Options) -> None:
+        self._buffer = buffer
+        self._writer = writer
+        self._sync_each = options.durability == "disk"
+        self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
+        self._ended: Callable[[], None] = _nothing
+        # Written by the flusher alone; who reads them may see the last commit in part.
+        self.commits = 0
+        self.records = 0
+        self.syncs = 0
+        self.stalls = 0
+        self.commit_records = Recorder()
+        self.commit_bytes = Recorder()
+        self.sync_ns = Recorder()
+        self.wait_ns = Recorder()
+        self.observers: tuple[Observer, ...] = ()
+        # Called once `log_bytes` reaches `due_bytes`; set by who compacts.
+        self.due_bytes: float = float("inf")
+        self.due: Callable[[], None] = _nothing
+
+    def start(self, ended: Callable[[], None]) -> None:
+        """`ended` is called in the flusher thread, as the last thing that it does."""
+        self._ended = ended
+        self._thread.start()
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Whether the flusher has ended, within `timeout_s` seconds."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def log_bytes(self) -> int:
+        """Written since open."""
+        return self._writer.bytes
+
+    @property
+    def synced_lsn(self) -> int:
+        """What survives a power cut; in "disk" durability all that was acknowledged does."""
+        return self._writer.synced_lsn
+
+    def abandon(self) -> None:
+        """In a forked child, where the thread does not live on."""
+        self._writer.release()
+
+    def tell(self, event: Callable[[Observer], None]) -> None:
+        for observer in self.observers:
+            try:
+                event(observer)
+            except Exception:
+                log.exception("an observer raised")
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._buffer.take()) is not None:
+                if batch.has_work:
+                    self._commit(batch)
+                else:
+                    self._writer.mark()
+            self._writer.close()
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._writer.release()
+            self._buffer.closed()
+            self._ended()
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("the journal stopped: %s", error)
+        self._buffer.fail(error)
+        self.tell(lambda observer: observer.failed(error))
+
+    def _commit(self, batch: Batch) -> None:
+        size = 0
+        if batch.records:
+            commit = self._write(batch)
+            size = len(commit.data)
+        sync_ns = 0
+        if self._sync_each or batch.sync:
+            began = time.perf_counter_ns()
+            self._writer.sync()
+            sync_ns = time.perf_counter_ns() - began
+            self.syncs += 1
+            self.sync_ns.add(sync_ns)
+        self._buffer.committed(batch)
+        if batch.records:
+            self._count(len(batch.records), size, sync_ns)
+        if self._writer.bytes >= self.due_bytes:
+            self.due_bytes = float("inf")
+            self.due()
+
+    def _write(self, batch: Batch) -> Commit:
+        """Write until it is written: for want of space the same bytes at the same offset."""
+        commit: Commit | None = None
+        delay_s = 0.0
+        while True:
+            try:
+                commit = commit or self._writer.prepare(batch)
+                self._writer.write(commit)
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                if not delay_s:
+                    self._stall(error)
+                delay_s = min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)
+                time.sleep(delay_s)
+            else:
+                if delay_s:
+                    log.warning("there is room again: the journal goes on")
+                return commit
+
+    def _stall(self, error: OSError) -> None:
+        self.stalls += 1
+        log.warning("no room on disk, the journal waits and tries again: %s", error)
+        self.tell(lambda observer: observer.stalled(error))
+
+    def _count(self, records: int, size: int, sync_ns: int) -> None:
+        self.commits += 1
+        self.records += records
+        self.commit_records.add(records)
+        self.commit_bytes.add(size)
+        for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
+            recorder.fold()
+        if self.observers:
+            self.tell(lambda observer: observer.committed(records, size, sync_ns))
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,201 @@
+"""Compactor: snapshot -> checkpoint -> drop what it covers; and its thread.
+
+Encoding holds no lock, yet whatever computes holds the interpreter: one `json.dumps` of ten
+thousand items stalls every other thread for its whole time. So items are encoded a few at a
+time with a real pause between, and faster only when the log grows faster than that gets done.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from weakref import WeakSet
+
+from journal.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
+from journal.committer import Committer
+from journal.errors import ClosedError
+from journal.options import Options
+from journal.recovery import drop_covered
+from journal.storage import Directory, Disk
+
+log = logging.getLogger("journal")
+
+Freeze = Callable[[], tuple[int, Iterable[JSON]]]
+
+_PAUSE_S = 0.0002
+_ITEMS_A_PAUSE = 2
+_ITEMS_A_PAUSE_IN_HURRY = 64
+_BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
+
+
+class Compactor:
+    def __init__(
+        self,
+        directory: Directory,
+        disk: Disk,
+        options: Options,
+        committer: Committer,
+        *,
+        journal_id: str,
+        epoch: int,
+        sync_log: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._options = options
+        self._committer = committer
+        self._journal_id = journal_id
+        self._epoch = epoch
+        self._sync_log = sync_log
+        # Held for the whole of a compaction: one at a time. Guards the fields below.
+        self._lock = threading.Lock()
+        self._verified_lsns: list[int] = []
+        self._size_bytes = 0  # of the newest checkpoint
+        self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
+        self.compactions = 0
+        self.compaction_ns = 0
+        self._given_out: WeakSet[Checkpoint] = WeakSet()
+
+        self._freeze: Freeze | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: Callable[[], None] = _nothing
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def recovered(
+        self, verified_lsns: list[int], newest: Checkpoint | None, log_bytes: int
+    ) -> None:
+        """What was there at open: checkpoints that verified, and the log since the newest."""
+        self._verified_lsns = verified_lsns
+        self._size_bytes = newest.size_bytes if newest else 0
+        self._since_bytes = -log_bytes
+
+    @property
+    def freeze(self) -> Freeze | None:
+        return self._freeze
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, freeze: Freeze, ended: Callable[[], None]) -> None:
+        """Compact whenever it is due, until `stop`; `ended` is the thread's last call."""
+        if self._thread is not None:
+            raise RuntimeError("compaction was started before")
+        self._freeze = freeze
+        self._ended = ended
+        self._thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give up a compaction under way, and take no other."""
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Whether the thread has ended, within `timeout_s` seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.running
+
+    def close(self) -> None:
+        """Close the files of the checkpoints that were given out."""
+        for checkpoint in list(self._given_out):
+            checkpoint.close()
+
+    def compact(self, freeze: Freeze) -> Checkpoint:
+        """One compaction, now; waits for one under way."""
+        with self._lock:
+            began = time.perf_counter_ns()
+            since_bytes = self._committer.log_bytes
+            lsn, items = freeze()
+            try:
+                self._sync_log()
+                self._write(lsn, items, since_bytes)
+            finally:
+                # Freed here, outside the owner's lock: it may be as large as the state.
+                del items
+            checkpoint = read_checkpoint(self._directory, lsn)
+            self._given_out.add(checkpoint)
+            self._verified_lsns = sorted({*self._verified_lsns, lsn})
+            self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
+            kept = self._options.checkpoints_kept
+            drop_covered(self._directory, self._verified_lsns, kept)
+            self._verified_lsns = self._verified_lsns[-kept:]
+            duration_ns = time.perf_counter_ns() - began
+            self.compactions += 1
+            self.compaction_ns += duration_ns
+        size, count = checkpoint.size_bytes, checkpoint.count
+        self._committer.tell(lambda o: o.compacted(lsn, count, size, duration_ns))
+        return checkpoint
+
+    def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
+        due_bytes = since_bytes + self._due_bytes()
+        pending = 0
+
+        def pace() -> None:
+            nonlocal pending
+            if self._stopping.is_set():
+                raise ClosedError("the journal is being closed; this compaction is given up")
+            pending += 1
+            hurry = self._committer.log_bytes > due_bytes
+            if pending >= (_ITEMS_A_PAUSE_IN_HURRY if hurry else _ITEMS_A_PAUSE):
+                time.sleep(_PAUSE_S)
+                pending = 0
+
+        write_checkpoint(
+            self._directory,
+            items,
+            journal_id=self._journal_id,
+            epoch=self._epoch,
+            lsn=lsn,
+            now_ns=self._disk.now_ns(),
+            application=self._options.application,
+            pace=pace,
+        )
+
+    def _due_bytes(self) -> float:
+        """How far the log may grow before the next one."""
+        options = self._options
+        return max(options.checkpoint_min_bytes, options.checkpoint_growth * self._size_bytes)
+
+    def _run(self) -> None:
+        backoff_s = 0.0
+        try:
+            while not self._stopping.is_set():
+                if backoff_s:
+                    self._wake.wait(backoff_s)
+                else:
+                    self._wait_until_due()
+                if self._stopping.is_set():
+                    return
+                backoff_s = 0.0 if self._try() else min(max(backoff_s * 2, 1.0), _BACKOFF_S_MAX)
+        finally:
+            self._ended()
+
+    def _wait_until_due(self) -> None:
+        self._wake.clear()
+        self._committer.due = self._wake.set
+        with self._lock:
+            self._committer.due_bytes = self._since_bytes + self._due_bytes()
+            due = self._committer.log_bytes >= self._committer.due_bytes
+        if not due and not self._stopping.is_set():
+            self._wake.wait()
+
+    def _try(self) -> bool:
+        """Whether it worked; the log goes on in any case."""
+        assert self._freeze is not None
+        try:
+            self.compact(self._freeze).close()
+        except ClosedError:
+            return False
+        except Exception as error:
+            log.warning("a compaction failed, it will be tried again: %s", error)
+            return False
+        return True
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,461 @@
+"""Engine: `Journal`, the one place that wires the parts.
+
+write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
+read:   disk -> segment -> frame -> record
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from journal import process
+from journal.buffer import LogBuffer
+from journal.checkpoint import Checkpoint
+from journal.committer import Committer
+from journal.compactor import Compactor, Freeze
+from journal.errors import FailedError, JournalError, UnsafePathError
+from journal.metrics import Observer, Stats
+from journal.options import Options
+from journal.posix import PosixDisk
+from journal.reader import LOCK, is_journal, read_batches
+from journal.record import Entry, Record
+from journal.recovery import Batch, Recovered, recover
+from journal.repair import BackupReport, backup_directory
+from journal.segment import segment_names
+from journal.storage import Directory, Disk, Mode, StrPath, write_all
+from journal.writer import Writer
+
+log = logging.getLogger("journal")
+
+_EXIT_TIMEOUT_S = 10.0
+
+
+class _Parts:
+    """All that is open. Knows no Journal, so one that is dropped can be collected."""
+
+    def __init__(
+        self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
+    ) -> None:
+        self.directory = directory
+        self.disk = disk
+        self.journal_id = recovered.journal_id or disk.new_id().hex()
+        self.epoch = recovered.epoch
+        self.checkpoint = recovered.checkpoint
+        self.buffer = LogBuffer(recovered.last_lsn, options)
+        writer = Writer(
+            directory,
+            disk,
+            options,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            last_lsn=recovered.last_lsn,
+        )
+        self.committer = Committer(self.buffer, writer, options)
+        self.compactor = Compactor(
+            directory,
+            disk,
+            options,
+            self.committer,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            sync_log=self.sync_log,
+        )
+        self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
+        # Guards the count of threads that still use the directory.
+        self._lock = threading.Lock()
+        self._users = 1
+        process.own(self)
+        self.committer.start(self._leave)
+
+    def start_compaction(self, freeze: Freeze) -> None:
+        with self._lock:
+            self._users += 1
+        try:
+            self.compactor.start(freeze, self._leave)
+        except BaseException:
+            with self._lock:
+                self._users -= 1
+            raise
+
+    def sync_log(self) -> None:
+        """All appended so far on stable storage, whatever the durability."""
+        if self.committer.synced_lsn < self.buffer.last_lsn:
+            gate = self.buffer.sync_gate()
+            gate.wait()
+            if self.buffer.failure:
+                self.buffer.check()
+
+    def begin_close(self) -> None:
+        self.buffer.close()
+        self.compactor.stop()
+
+    def finish_close(self, timeout_s: float | None) -> bool:
+        """Whether both threads have ended, within `timeout_s` seconds."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in (self.committer, self.compactor):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not thread.join(left):
+                return False
+        if self.checkpoint:
+            self.checkpoint.close()
+        self.compactor.close()
+        process.disown(self)
+        return True
+
+    def _leave(self) -> None:
+        """The last thread to end gives the directory back."""
+        if self.buffer.closing:
+            self.compactor.stop()
+        with self._lock:
+            self._users -= 1
+            last = not self._users
+        if last:
+            self.directory.close(unlock=True)
+
+    def abandon(self) -> None:
+        self.buffer.abandon()
+        self.committer.abandon()
+        self.directory.close(unlock=False)
+
+    def finish(self) -> None:
+        self.begin_close()
+        if not self.finish_close(_EXIT_TIMEOUT_S):
+            log.error(
+                "%s: %d bytes could not be written before exit, and are lost",
+                self.directory.path,
+                self.buffer.used_bytes,
+            )
+
+
+class Journal:
+    """An append-only log of msgpack records, open for writing. One writer at a time.
+
+    Thread-safe. A context manager: leaving it closes the journal.
+    """
+
+    def __init__(self, parts: _Parts, options: Options) -> None:
+        self._parts = parts
+        self._buffer = parts.buffer
+        self._options = options
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls, path: StrPath, *, options: Options = Options(), disk: Disk | None = None
+    ) -> Journal:
+        """Recover what is at `path`, or begin a journal there; then take its lock until close.
+
+        Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError
+        (a read or a sync failed) and OSError (`path` can't be opened). Source:
+        journal/FORMAT.md, "Recovery".
+        """
+        accepts = (options.application,) if options.application else ()
+        return open_journal(path, options, disk, accepts, _ignore, _ignore)
+
+    @property
+    def path(self) -> str:
+        return self._parts.directory.path
+
+    @property
+    def journal_id(self) -> str:
+        """32 hex digits, the same in every file of the journal."""
+        return self._parts.journal_id
+
+    @property
+    def epoch(self) -> int:
+        """Which opening for writing this is: 1, 2, …"""
+        return self._parts.epoch
+
+    @property
+    def last_lsn(self) -> int:
+        """LSN of the last record appended; 0 if there never was one."""
+        return self._buffer.last_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        """All records up to it survive what `Options.durability` says."""
+        return self._buffer.durable_lsn
+
+    @property
+    def closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What recovery started from."""
+        return self._parts.checkpoint
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than half of `buffer_bytes` is used."""
+        return self._buffer.used_bytes * 2 < self._options.buffer_bytes
+
+    def check(self) -> None:
+        """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
+        self._buffer.check()
+
+    def append(self, record: Record, *, urgent: bool = False) -> int:
+        """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
+
+        `urgent` may use a quarter more than `buffer_bytes`. Raises RecordError,
+        BufferFullError, FailedError, ClosedError; then nothing was appended.
+        """
+        return self._buffer.append(record, urgent=urgent)
+
+    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
+        """Append all of `records`, of which a crash leaves all or none; the last one's LSN.
+
+        Raises what `append` raises, RecordError also for a batch over `frame_bytes_max`, and
+        ValueError for an empty one. Source: journal/RELIABILITY.md, P3.
+        """
+        return self._buffer.append_batch(records, urgent=urgent)
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Block until `lsn` (None: all appended so far) is durable.
+
+        Returns at once for one that is, on a closed or failed journal too. Raises TimeoutError
+        after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
+        ClosedError. Source: journal/RELIABILITY.md, P2.
+        """
+        if lsn is None:
+            lsn = self.last_lsn
+        gate = self._buffer.gate(lsn)
+        if gate is None:
+            return
+        began = time.perf_counter_ns()
+        if not gate.wait(timeout_s):
+            raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
+        self._parts.committer.wait_ns.add(time.perf_counter_ns() - began)
+        self._check_durable(lsn)
+
+    async def durable(self, lsn: int | None = None) -> None:
+        """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone."""
+        if lsn is None:
+            lsn = self.last_lsn
+        gate = self._buffer.gate(lsn)
+        if gate is not None:
+            await gate.passed()
+            self._check_durable(lsn)
+
+    def wait_room(self, *, timeout_s: float | None = None) -> None:
+        """Block until less than half of `buffer_bytes` is used. Call it with no lock held.
+
+        Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while gate := self._buffer.room_gate():
+            left = None if until is None else until - time.monotonic()
+            if not gate.wait(left):
+                raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
+
+    async def room(self) -> None:
+        """`wait_room` for asyncio."""
+        while gate := self._buffer.room_gate():
+            await gate.passed()
+
+    def replay(self, after: int | None = None) -> Iterator[Entry]:
+        """Entries after LSN `after` (None: after `checkpoint`) that are durable now, in order.
+
+        Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
+        no lock; may run while others append.
+        """
+        self._buffer.check()
+        if after is None:
+            after = self.checkpoint.lsn if self.checkpoint else 0
+        if after < 0:
+            raise ValueError(f"after must be an LSN, or 0, not {after}")
+        return self._replay(after, self.durable_lsn)
+
+    def _replay(self, after: int, limit: int) -> Iterator[Entry]:
+        for batch in read_batches(self._parts.directory, after, limit):
+            for lsn, record in enumerate(batch.records, batch.first_lsn):
+                yield Entry(lsn, batch.epoch, batch.written_at_ns, record)
+
+    def start_compaction(self, freeze: Freeze) -> None:
+        """Start a thread that compacts whenever the log has outgrown the last checkpoint.
+
+        `freeze()` takes the owner's lock, and returns the LSN that the state is at and an
+        iterable of its items, which is read later, with no lock held. A second call is a
+        RuntimeError.
+        """
+        self._buffer.check()
+        self._parts.start_compaction(freeze)
+
+    def compact(self, freeze: Freeze | None = None) -> Checkpoint:
+        """Publish a checkpoint now, in this thread, and drop what no kept one needs.
+
+        `freeze` None: that of `start_compaction`. Waits for a compaction under way. What
+        `freeze` or its items raise, and OSError, end this attempt only.
+        """
+        self._buffer.check()
+        freeze = freeze or self._parts.compactor.freeze
+        if freeze is None:
+            raise ValueError("compact() needs a freeze function, or start_compaction first")
+        return self._parts.compactor.compact(freeze)
+
+    def backup(self, dest: StrPath) -> BackupReport:
+        """Copy all that is durable into a new directory `dest`, while others append.
+
+        Raises FileExistsError if `dest` is there and not empty. `journal-inspect verify dest`
+        looks at the copy.
+        """
+        self._buffer.check()
+        return backup_directory(self._parts.directory, self._parts.disk, dest, self.durable_lsn)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of each commit, compaction, stall and failure from now on."""
+        self._parts.committer.observers += (observer,)
+
+    def stats(self) -> Stats:
+        """Figures since open. Reads the directory's names; holds no lock that a writer needs."""
+        parts, committer = self._parts, self._parts.committer
+        names = [] if self._is_closed else parts.directory.names()
+        return Stats(
+            commits=committer.commits,
+            records=committer.records,
+            bytes=committer.log_bytes,
+            syncs=committer.syncs,
+            commit_records=committer.commit_records.histogram(),
+            commit_bytes=committer.commit_bytes.histogram(),
+            sync_ns=committer.sync_ns.histogram(),
+            wait_ns=committer.wait_ns.histogram(),
+            buffered_bytes=self._buffer.used_bytes,
+            backlog_records=self.last_lsn - self.durable_lsn,
+            durable_lsn=self.durable_lsn,
+            last_lsn=self.last_lsn,
+            segments=len(segment_names(names)),
+            disk_bytes=sum(_size(parts.directory, name) for name in names),
+            compactions=parts.compactor.compactions,
+            compaction_ns=parts.compactor.compaction_ns,
+            stalls=committer.stalls + self._buffer.refusals,
+        )
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Commit all that was appended, and let go of the directory. Again: nothing.
+
+        Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
+        Raises FailedError if the journal had failed and something appended is not durable.
+        """
+        if self._is_closed:
+            return
+        self._parts.begin_close()
+        if not self._parts.finish_close(timeout_s):
+            raise TimeoutError(
+                f"{self.path}: not closed within {timeout_s} s, {self._buffer.used_bytes} bytes "
+                "are still to be written; call close() again"
+            )
+        self._is_closed = True
+        if self._buffer.failure and self.last_lsn > self.durable_lsn:
+            self._buffer.check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except JournalError as failure:
+            log.error("%s: not closed well: %s", self.path, failure)
+
+    def __del__(self) -> None:
+        parts = getattr(self, "_parts", None)
+        if parts is None or self._is_closed or parts.buffer.abandoned:
+            return
+        # Waits for nothing: this may run in any thread, under any lock.
+        parts.buffer.close_soon()
+        message = f"journal {self.path} was never closed"
+        warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"epoch={self.epoch}"
+        return f"<Journal {self.path} {state} last_lsn={self.last_lsn}>"
+
+    def _check_durable(self, lsn: int) -> None:
+        if lsn > self._buffer.durable_lsn:
+            self._buffer.check()
+
+
+def open_journal(
+    path: StrPath,
+    options: Options,
+    disk: Disk | None,
+    accepts: tuple[str, ...],
+    begin: Callable[[Checkpoint | None], None],
+    receive: Callable[[Batch], None],
+) -> Journal:
+    """`Journal.open` for who takes the checkpoint and each batch after it as they are read.
+
+    `accepts`: the applications whose checkpoint may be there; none: any.
+    """
+    disk = disk or PosixDisk()
+    directory = disk.open_directory(path, write=True)
+    try:
+        directory.lock()
+        names = directory.names()
+        if names and not is_journal(names):
+            raise UnsafePathError(
+                f"{directory.path}: holds files and no journal, such as {names[0]}; "
+                "give an empty or a new directory"
+            )
+        try:
+            recovered = recover(
+                directory,
+                kept=options.checkpoints_kept,
+                accepts=accepts,
+                begin=begin,
+                receive=receive,
+            )
+        except JournalError:
+            raise
+        except OSError as error:
+            raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
+        _write_note(directory, recovered.epoch)
+        return Journal(_Parts(directory, disk, options, recovered), options)
+    except BaseException:
+        directory.close(unlock=True)
+        raise
+
+
+def _write_note(directory: Directory, epoch: int) -> None:
+    """LOCK tells people who holds the lock; no decision reads it, so it may fail."""
+    try:
+        mode: Mode = "update" if LOCK in directory.names() else "create"
+        file = directory.open(LOCK, mode)
+        try:
+            file.truncate(0)
+            write_all(file, f"pid {process.pid()}\nepoch {epoch}\n".encode(), 0)
+        finally:
+            file.close()
+    except UnsafePathError:
+        raise
+    except OSError as error:
+        log.info("%s/%s could not be written: %s", directory.path, LOCK, error)
+
+
+def _size(directory: Directory, name: str) -> int:
+    try:
+        file = directory.open(name, "read")
+    except OSError:
+        return 0
+    try:
+        return file.size()
+    finally:
+        file.close()
+
+
+def _ignore(_: object) -> None:
+    pass

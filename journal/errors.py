@@ -1,0 +1,71 @@
+"""Every exception of the engine. A leaf: imports nothing, so anything may import it."""
+
+from __future__ import annotations
+
+
+class JournalError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class LockedError(JournalError, BlockingIOError):
+    """Another live writer holds the directory's lock; `pid` is its process, where known."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(f"{path}: locked by {holder}; stop it first, or read with JournalReader")
+        self.path = path
+        self.pid = pid
+
+
+class CorruptionError(JournalError):
+    """What was durable is damaged. Nothing on disk has been changed.
+
+    `path` is the file, `offset` the byte at which the damage begins, `lsn` the first LSN
+    that is lost (0: no record is, or none can be named).
+    """
+
+    def __init__(self, path: str, offset: int, lsn: int, what: str) -> None:
+        directory = path.rpartition("/")[0] or path
+        super().__init__(
+            f"{path}: offset {offset}, LSN {lsn}: {what}; nothing was changed; "
+            f"look closer with: journal-inspect verify {directory}"
+        )
+        self.path = path
+        self.offset = offset
+        self.lsn = lsn
+        self.what = what
+
+
+class FormatVersionError(JournalError):
+    """Written by a newer version of the format, or for another application."""
+
+
+class FailedError(JournalError):
+    """A write or a sync failed, and the journal stopped (fail-stop); the cause is the OSError.
+
+    Whether records that were not acknowledged survive is unknown until a reopen.
+    """
+
+
+class ClosedError(JournalError):
+    """The journal is closed, or was opened by a process of which this one is a fork."""
+
+
+class BufferFullError(JournalError):
+    """The log buffer is at its bound: nothing was appended, no LSN was taken. Wait for room."""
+
+
+class CompactedError(JournalError):
+    """What was asked for is older than what is kept; `first_lsn` is the oldest LSN that is."""
+
+    def __init__(self, message: str, first_lsn: int) -> None:
+        super().__init__(message)
+        self.first_lsn = first_lsn
+
+
+class RecordError(JournalError, ValueError):
+    """A record that msgpack can't carry unchanged, or one over a limit."""
+
+
+class UnsafePathError(JournalError, PermissionError):
+    """A symlink, a special file, a foreign owner, or a directory that others may write."""

@@ -1,0 +1,135 @@
+"""Figures: histograms that cost their callers one append, and what `stats()` returns."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """`count` values; percentiles are at most 5 % over, `max` and `mean` are exact."""
+
+    count: int = 0
+    p50: int = 0
+    p99: int = 0
+    p99_9: int = 0
+    max: int = 0
+    mean: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LockStats:
+    """How long an owner's lock was held and waited for, in ns; every hold counts, reads too."""
+
+    hold: Histogram
+    wait: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A journal's figures since it was opened.
+
+    `commits`, `records`, `bytes` (of frames), `syncs`; Histograms of records and bytes a
+    commit, of a commit's sync and of a caller's wait, in ns. `buffered_bytes` are appended and
+    not yet committed, `backlog_records` not yet durable. `segments` and `disk_bytes` tell what
+    the directory holds now. `compaction_ns` is their sum. `stalls` counts appends refused at
+    the bound and commits that waited for disk space.
+    """
+
+    commits: int
+    records: int
+    bytes: int
+    syncs: int
+    commit_records: Histogram
+    commit_bytes: Histogram
+    sync_ns: Histogram
+    wait_ns: Histogram
+    buffered_bytes: int
+    backlog_records: int
+    durable_lsn: int
+    last_lsn: int
+    segments: int
+    disk_bytes: int
+    compactions: int
+    compaction_ns: int
+    stalls: int
+
+
+class Observer(Protocol):
+    """Told of what happens, in the thread where it happens; one that raises is skipped."""
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
+
+    def stalled(self, error: OSError) -> None: ...
+
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+
+    def failed(self, error: BaseException) -> None: ...
+
+
+def _bounds() -> list[int]:
+    bounds = [0, 1]
+    while bounds[-1] < 1 << 62:
+        bounds.append(max(bounds[-1] + 1, bounds[-1] * 21 // 20))
+    return bounds
+
+
+_BOUNDS = _bounds()  # a bucket holds the values up to its bound
+_PENDING_MAX = 4096
+
+
+class Recorder:
+    """Collects values from any thread; `add` is one append to a deque.
+
+    The values wait there until someone who is in no hurry folds them into the buckets.
+    """
+
+    def __init__(self) -> None:
+        self._pending: deque[int] = deque()
+        self.add = self._pending.append
+        # Guards the fields below. Never taken by `add`.
+        self._lock = threading.Lock()
+        self._counts: dict[int, int] = {}
+        self._max = 0
+        self._sum = 0
+
+    def fold(self, *, pending_max: int = _PENDING_MAX) -> None:
+        """Fold if more than `pending_max` values wait. Call it with no other lock held."""
+        if len(self._pending) > pending_max:
+            with self._lock:
+                self._fold()
+
+    def histogram(self) -> Histogram:
+        with self._lock:
+            self._fold()
+            count = sum(self._counts.values())
+            if not count:
+                return Histogram()
+            return Histogram(
+                count,
+                self._quantile(0.50, count),
+                self._quantile(0.99, count),
+                self._quantile(0.999, count),
+                self._max,
+                self._sum / count,
+            )
+
+    def _fold(self) -> None:
+        for _ in range(len(self._pending)):
+            value = self._pending.popleft()
+            bucket = bisect_left(_BOUNDS, value)
+            self._counts[bucket] = self._counts.get(bucket, 0) + 1
+            self._sum += value
+            self._max = max(self._max, value)
+
+    def _quantile(self, fraction: float, count: int) -> int:
+        left = fraction * count
+        for bucket in sorted(self._counts):
+            left -= self._counts[bucket]
+            if left <= 0:
+                return min(_BOUNDS[bucket], self._max)
+        return self._max

@@ -1,0 +1,344 @@
+"""The real disk: file descriptors, each opened relative to a directory's handle.
+
+Nothing here buffers, retries or decides: `journal.writer` and `journal.recovery` do. What is done
+here is what a path could do to us: follow a symlink, block on a FIFO, be somebody else's, or be
+swapped for another between two calls.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform not in ("linux", "darwin"):
+    raise ImportError(
+        f"journal runs on Linux and macOS, not on {sys.platform}: it needs flock, directory "
+        "handles and a sync that reaches the disk"
+    )
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from journal.errors import LockedError, UnsafePathError
+from journal.storage import Buffer, Mode, StrPath
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO never blocks
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MODES: dict[Mode, int] = {
+    "read": os.O_RDONLY,
+    "update": os.O_RDWR,
+    "create": os.O_RDWR | os.O_CREAT | os.O_EXCL,
+}
+# How open(2) refuses what is no regular file: a symlink, a directory, a socket or a device.
+_NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
+# What a closed handle has for a descriptor: the kernel refuses it with EBADF in every call,
+# where -1 is a ValueError of Python's in some.
+_CLOSED = 2**31 - 1
+_LOCK_NAME = "LOCK"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class PosixDisk:
+    """Local file systems, with the system's clock and its source of random bytes."""
+
+    def open_directory(self, path: StrPath, *, write: bool) -> PosixDirectory:
+        parent_path, name = _split(os.fspath(path))
+        full_path = os.path.join(parent_path, name)
+        # A reader may be allowed to pass through the parent and not to list it.
+        flags = _DIRECTORY if write else os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+        parent = os.open(parent_path, flags)
+        try:
+            fd, made = _open_last(parent, name or ".", full_path, make=write)
+            try:
+                if write:
+                    _secure(fd, full_path, made=made)
+                    # Also when it was there: who made it may have crashed before this sync.
+                    _sync_directory(parent)
+            except BaseException:
+                os.close(fd)
+                raise
+        finally:
+            os.close(parent)
+        return PosixDirectory(fd, full_path)
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def new_id(self) -> bytes:
+        return os.urandom(16)
+
+
+class PosixDirectory:
+    """A directory's handle, and the flock on it: it goes with the handle, not with a file."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+
+    def open(self, name: str, mode: Mode) -> PosixFile:
+        path = self._join(name)
+        try:
+            with _naming(path):
+                fd = os.open(name, _MODES[mode] | _FLAGS, 0o600, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno in _NOT_REGULAR:
+                raise _not_regular(path) from error
+            raise
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise _not_regular(path)
+            if mode == "create" and found.st_mode & 0o600 != 0o600:  # a umask that strips even us
+                os.fchmod(fd, 0o600)
+        except BaseException:
+            os.close(fd)
+            raise
+        return PosixFile(fd, path)
+
+    def names(self) -> list[str]:
+        # On a handle of its own: listing moves the handle's position, which threads would share.
+        fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        with _naming(self._join(old), self._join(new)):
+            os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        with _naming(self._join(name)):
+            os.unlink(name, dir_fd=self._fd)
+
+    def sync(self) -> None:
+        _sync_directory(self._fd)
+
+    def lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(self.path, self.lock_holder() or None) from None
+
+    def lock_holder(self) -> int | None:
+        """As the Protocol says; a writer in another pid namespace (container) is not seen."""
+        try:
+            # The kernel lists locks a page at a time: one that moves between two may be missed.
+            return next((pid for _ in range(3) if (pid := self._flock_pid()) is not None), None)
+        except FileNotFoundError:  # no /proc/locks: macOS
+            return self._noted_pid()
+
+    def close(self, *, unlock: bool) -> None:
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            try:
+                if unlock:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+            finally:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close(unlock=False)
+
+    def _join(self, name: str) -> str:
+        if "/" in name or name in ("", ".", ".."):
+            raise UnsafePathError(f"{self.path}: {name!r} is not a plain file name")
+        return f"{self.path}/{name}"
+
+    def _flock_pid(self) -> int | None:
+        """The holder that /proc/locks names: `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`."""
+        with open("/proc/locks", "rb") as locks:
+            lines = locks.read().splitlines()
+        inode = self._locks_inode()
+        for line in lines:
+            fields = line.split()
+            if fields[1] == b"FLOCK" and fields[5] == inode:  # those that wait have `->` there
+                pid = int(fields[4])
+                # A fork may hold the lock of a parent that has died.
+                return pid if _alive(pid) else 0
+        return None
+
+    def _locks_inode(self) -> bytes:
+        """This directory as /proc/locks names it, `fe:00:1191`: as its file system does.
+
+        fstat may say otherwise: btrfs has a device number for each subvolume.
+        """
+        with open(f"/proc/self/fdinfo/{self._fd}", "rb") as info:
+            facts = dict(line.split()[:2] for line in info)
+        found = os.fstat(self._fd)
+        major, minor = os.major(found.st_dev), os.minor(found.st_dev)
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            for line in mounts:
+                mount_id, _, numbers = line.split()[:3]
+                if mount_id == facts[b"mnt_id:"]:
+                    major, minor = map(int, numbers.split(b":"))
+        return b"%02x:%02x:%d" % (major, minor, int(facts.get(b"ino:", found.st_ino)))
+
+    def _noted_pid(self) -> int | None:
+        """The first number in LOCK, if it is the pid of a live process."""
+        try:
+            file = self.open(_LOCK_NAME, "read")
+        except FileNotFoundError:
+            return None
+        words = file.read(64, 0).split()
+        file.close()
+        pid = next((int(word) for word in words if word.isdigit()), 0)
+        return pid if _alive(pid) else None
+
+
+class PosixFile:
+    """A file descriptor of a regular file."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+
+    def read(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        if len(data) == size or not data:
+            return data
+        parts = [data]
+        left = size - len(data)
+        while left and (data := os.pread(self._fd, left, offset + size - left)):
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def write(self, data: Buffer, offset: int) -> int:
+        return os.pwrite(self._fd, data, offset)
+
+    def sync(self) -> None:
+        if sys.platform == "darwin":
+            fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
+        else:
+            os.fdatasync(self._fd)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def allocate(self, size: int) -> None:
+        if sys.platform == "linux":
+            os.posix_fallocate(self._fd, 0, size)
+
+    def is_linked(self) -> bool:
+        return os.fstat(self._fd).st_nlink > 0
+
+    def drop_cache(self) -> None:
+        if sys.platform == "linux":
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The real path of what is above the last component, and the component."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, "a journal's path can't be empty", path)
+    above, name = os.path.split(path.rstrip("/"))
+    if name in ("", ".", ".."):  # no name to refuse a symlink by: it is what it leads to
+        return os.path.split(os.path.realpath(path))
+    return os.path.realpath(above), name
+
+
+def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, bool]:
+    """A handle on the directory `name` in `parent`, and whether it had to be made."""
+    made = False
+    while True:
+        try:
+            return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent), made
+        except FileNotFoundError as error:
+            if not make or made:
+                error.filename = path
+                raise
+            with suppress(FileExistsError), _naming(path):
+                os.mkdir(name, 0o700, dir_fd=parent)
+            made = True
+        except OSError as error:
+            # Linux says ENOTDIR of a symlink, macOS ELOOP.
+            if stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
+                raise UnsafePathError(
+                    f"{path}: is a symlink; give the path of the directory itself"
+                ) from error
+            error.filename = path
+            raise
+
+
+def _secure(fd: int, path: str, *, made: bool) -> None:
+    """Refuse a directory in which others could change a journal; close one they could read."""
+    found = os.fstat(fd)
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        raise UnsafePathError(
+            f"{path}: owned by uid {found.st_uid}, and this process runs as uid {os.geteuid()}; "
+            f"run as its owner, or: chown {os.geteuid()} {path}"
+        )
+    if mode & _OTHERS_WRITE:
+        raise UnsafePathError(f"{path}: mode {mode:04o} lets others write; chmod 700 {path}")
+    if made and mode & 0o777 != 0o700:  # a umask that strips even us
+        os.fchmod(fd, 0o700)
+    elif mode & _OTHERS and _is_journal(os.listdir(fd)):
+        os.fchmod(fd, 0o700)
+        logging.getLogger("journal").warning(
+            "%s: mode %04o let others read the journal; narrowed to 0700", path, mode
+        )
+
+
+def _is_journal(names: list[str]) -> bool:
+    """Whether a directory is ours to narrow: `open` refuses what isn't, as somebody's home."""
+    return not names or any(name == _LOCK_NAME or name.endswith(".seg") for name in names)
+
+
+@contextmanager
+def _naming(path: str, new_path: str | None = None) -> Iterator[None]:
+    """Have an error name the whole path: calls relative to a handle know only the last name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        if new_path is not None:
+            error.filename2 = new_path
+        raise
+
+
+def _sync_directory(fd: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def _not_regular(path: str) -> UnsafePathError:
+    return UnsafePathError(
+        f"{path}: a symlink, or no regular file; a journal makes none: find out who did, "
+        "then move it out of the directory"
+    )
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # of another user, so alive
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

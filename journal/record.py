@@ -1,0 +1,83 @@
+"""Record: one msgpack object, and the rule that what packs comes back equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from journal.errors import RecordError
+
+Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
+NESTING_MAX = 1000
+
+
+@dataclass(slots=True)
+class Entry:
+    """A record with its place in the log. `offset` (of its frame, in bytes) and `path` are
+    known to a JournalReader only."""
+
+    lsn: int
+    epoch: int
+    written_at_ns: int
+    record: Record
+    offset: int | None = None
+    path: str | None = None
+
+
+class RecordPacker:
+    """Packs records one at a time. Not thread-safe: the log buffer's lock guards it."""
+
+    def __init__(self, record_bytes_max: int) -> None:
+        self._pack = msgpack.Packer(strict_types=True).pack
+        self._bytes_max = record_bytes_max
+
+    def pack(self, record: Record) -> bytes:
+        """The record's bytes. Raises RecordError, after which the packer is as before."""
+        try:
+            packed: bytes = self._pack(record)
+        except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+            raise RecordError(
+                f"a record of type {type(record).__name__} can't be packed: {error}; use nil, "
+                "bool, int (64 bits), float, str, bytes, list, dict (their exact types)"
+            ) from error
+        if len(packed) >= NESTING_MAX:
+            self._check_unpacks(packed)
+        if len(packed) > self._bytes_max:
+            raise RecordError(
+                f"a record of {len(packed)} bytes is over record_bytes_max={self._bytes_max}; "
+                "split it, or raise the option"
+            )
+        return packed
+
+    def _check_unpacks(self, packed: bytes) -> None:
+        # The packer nests one level deeper than the unpacker reads; a level costs a byte, so
+        # only a long record can be that deep.
+        try:
+            feed(packed).skip()
+        except Exception as error:
+            raise RecordError(f"a record nests too deep to be read back: {error!r}") from error
+
+
+def feed(payload: bytes) -> msgpack.Unpacker:
+    unpacker = msgpack.Unpacker(
+        raw=False, strict_map_key=False, max_buffer_size=max(len(payload), 1)
+    )
+    unpacker.feed(payload)
+    return unpacker
+
+
+def unpack(payload: bytes, count: int) -> list[Record]:
+    """The `count` records that `payload` holds end to end.
+
+    Raises ValueError, with what is wrong, if it holds anything else.
+    """
+    unpacker = feed(payload)
+    try:
+        records = [record for _, record in zip(range(count), unpacker, strict=False)]
+    except Exception as error:
+        raise ValueError(f"a record does not unpack: {error!r}") from error
+    if len(records) != count or unpacker.tell() != len(payload):
+        raise ValueError(f"{len(records)} of {count} records in the first {unpacker.tell()} bytes")
+    return records

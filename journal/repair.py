@@ -1,0 +1,339 @@
+"""Repair and backup: cut, salvage, copy. The only writer beside the engine.
+
+A cut changes no file. It is what recovery itself would do: a segment of the next epoch, whose
+first LSN is the first one lost. What stands behind it (later segments, later checkpoints) would
+contradict it, so that is removed, after it was copied to a directory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, zip_longest
+
+from journal.buffer import Batch as Filling
+from journal.checkpoint import checkpoint_lsns, checkpoint_name
+from journal.errors import CompactedError, CorruptionError, JournalError
+from journal.frame import RECORDS
+from journal.options import PAYLOAD_BYTES_MAX, Options
+from journal.posix import PosixDisk
+from journal.reader import JournalReader, read_batches, readable
+from journal.record import RecordPacker
+from journal.recovery import Batch, decode, find_checkpoints, walk_log
+from journal.segment import Segment, kept_after, segment_names
+from journal.storage import TMP, Directory, Disk, StrPath, write_all
+from journal.writer import Writer
+
+_CHECKPOINTS = 2
+_COPY_BYTES = 1 << 20
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A copy at `path` that holds every record up to `lsn`."""
+
+    path: str
+    lsn: int
+    segments: int
+    checkpoints: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a repair did, or would do.
+
+    `problem` is why the journal does not open (None: it does). Records up to `last_lsn` are
+    kept; `removed` names the files that contradict the cut, `saved_to` the directory that has
+    copies of them. `salvaged` are the LSNs, from and to, of the valid frames behind the end;
+    with `salvage` they are in the journal at `salvaged_to`, numbered anew.
+    """
+
+    path: str
+    applied: bool
+    problem: str | None
+    last_lsn: int
+    removed: tuple[str, ...]
+    saved_to: str | None
+    salvaged: tuple[tuple[int, int], ...]
+    salvaged_to: str | None
+
+
+def repair(
+    path: StrPath,
+    *,
+    apply: bool = False,
+    cut_at: int | None = None,
+    salvage: bool = False,
+    disk: Disk | None = None,
+) -> RepairReport:
+    """Make a damaged journal open again, at the price of what follows the damage.
+
+    Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
+    None: the last good one. `salvage`: write the valid frames behind it to a journal beside
+    this one, `path` + ".salvaged". Raises LockedError, ValueError (no such cut), JournalError
+    (no checkpoint is left that the log could go on from).
+    """
+    disk = disk or PosixDisk()
+    directory = disk.open_directory(path, write=True)
+    try:
+        directory.lock()
+        return _Repair(directory, disk).run(apply, cut_at, salvage)
+    finally:
+        directory.close(unlock=True)
+
+
+class _Repair:
+    def __init__(self, directory: Directory, disk: Disk) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._names = directory.names()
+        self._segments = segment_names(self._names)
+        self._checkpoints = find_checkpoints(directory, self._names, len(self._names))
+        self._checkpoints.close()
+
+    def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
+        problem, last_lsn = self._diagnose()
+        if cut_at is not None:
+            last_lsn = self._check_cut(cut_at, last_lsn)
+        cut = problem is not None or cut_at is not None
+        removed = self._contradicting(last_lsn) if cut else []
+        salvaged = list(self._behind(last_lsn))
+        saved_to = salvaged_to = None
+        if apply and salvage and salvaged:
+            salvaged_to = self._salvage(salvaged)
+        if apply and removed:
+            saved_to = self._save(removed)
+        if apply and cut:
+            self._cut(last_lsn, removed)
+        return RepairReport(
+            path=self._directory.path,
+            applied=apply,
+            problem=problem,
+            last_lsn=last_lsn,
+            removed=tuple(removed),
+            saved_to=saved_to,
+            salvaged=tuple((batch.first_lsn, batch.last_lsn) for batch in salvaged),
+            salvaged_to=salvaged_to,
+        )
+
+    def _diagnose(self) -> tuple[str | None, int]:
+        """Why it does not open, if so, and the last LSN that is to be had."""
+        last_lsn = self._checkpoints.base_lsn
+
+        def receive(batch: Batch) -> None:
+            nonlocal last_lsn
+            last_lsn = batch.last_lsn
+
+        try:
+            walk_log(self._directory, self._segments, self._checkpoints, receive)
+        except CorruptionError as error:
+            return str(error), last_lsn
+        return None, last_lsn
+
+    def _check_cut(self, cut_at: int, good_lsn: int) -> int:
+        begins = [name.first_lsn - 1 for name in self._segments if name.first_lsn - 1 <= cut_at]
+        end = begins[-1] if begins else 0
+        if end < cut_at <= good_lsn:
+            for batch in read_batches(self._directory, end, good_lsn):
+                end = batch.last_lsn
+                if end >= cut_at:
+                    break
+        if end != cut_at:
+            raise ValueError(
+                f"cut_at={cut_at} is no end of a batch in what is good, up to LSN {good_lsn}; "
+                f"an end beside it: {end}"
+            )
+        return cut_at
+
+    def _contradicting(self, last_lsn: int) -> list[str]:
+        """Files that say that the log goes on behind `last_lsn`."""
+        good = [checkpoint.lsn for checkpoint in self._checkpoints.good]
+        if not any(lsn <= last_lsn for lsn in good) and (
+            not self._segments or self._segments[0].first_lsn > 1
+        ):
+            raise JournalError(
+                f"{self._directory.path}: no checkpoint up to LSN {last_lsn} verifies, and the "
+                "log before it is gone: restore a backup, or see what is left with "
+                "journal-inspect log"
+            )
+        lsns = [lsn for lsn in checkpoint_lsns(self._names) if lsn > last_lsn]
+        segments = [name for name in self._segments if name.first_lsn > last_lsn]
+        return [*map(checkpoint_name, lsns), *map(str, reversed(segments))]
+
+    def _behind(self, last_lsn: int) -> Iterator[Batch]:
+        """The valid frames that are no part of the log up to `last_lsn`."""
+        for name, after in zip_longest(self._segments, self._segments[1:]):
+            next_lsn = name.first_lsn
+            limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
+            with suppress(CorruptionError), Segment(self._directory, name) as segment:
+                for found in segment.scan():
+                    header = found.header
+                    if header is None or found.payload is None or header.kind != RECORDS:
+                        continue
+                    if header.first_lsn == next_lsn <= limit_lsn:
+                        next_lsn += header.record_count
+                        continue
+                    with suppress(CorruptionError):
+                        yield decode(found, header, segment)
+
+    def _save(self, names: list[str]) -> str:
+        target = self._new_directory(".cut")
+        try:
+            for name in names:
+                _copy(self._directory, target, name, None)
+            target.sync()
+        finally:
+            target.close(unlock=False)
+        return target.path
+
+    def _salvage(self, batches: list[Batch]) -> str:
+        target = self._new_directory(".salvaged")
+        options = Options()
+        packer = RecordPacker(PAYLOAD_BYTES_MAX)
+        journal_id = self._disk.new_id().hex()
+        writer = Writer(target, self._disk, options, journal_id=journal_id, epoch=1, last_lsn=0)
+        try:
+            next_lsn = 1
+            for batch in batches:
+                filling = Filling(next_lsn)
+                filling.records = [packer.pack(record) for record in batch.records]
+                writer.write(writer.prepare(filling))
+                next_lsn += len(batch.records)
+            writer.close()
+        finally:
+            writer.release()
+            target.close(unlock=False)
+        return target.path
+
+    def _cut(self, last_lsn: int, removed: list[str]) -> None:
+        journal_id = self._journal_id()
+        for name in removed:
+            self._directory.remove(name)
+        self._directory.sync()
+        epoch = 1 + max(
+            [0, *(n.epoch for n in self._segments), *(c.epoch for c in self._checkpoints.good)]
+        )
+        options = Options(segment_bytes=4096)
+        writer = Writer(
+            self._directory,
+            self._disk,
+            options,
+            journal_id=journal_id,
+            epoch=epoch,
+            last_lsn=last_lsn,
+        )
+        try:
+            writer.begin_segment()
+            writer.close()
+        finally:
+            writer.release()
+
+    def _journal_id(self) -> str:
+        for checkpoint in self._checkpoints.good:
+            return checkpoint.journal_id
+        for name in self._segments:
+            with suppress(CorruptionError), Segment(self._directory, name) as segment:
+                return segment.header.journal_id.hex()
+        return self._disk.new_id().hex()
+
+    def _new_directory(self, suffix: str) -> Directory:
+        for number in count(1):
+            path = f"{self._directory.path}{suffix}-{number}"
+            directory = self._disk.open_directory(path, write=True)
+            if not directory.names():
+                return directory
+            directory.close(unlock=False)
+        raise AssertionError("count() has no end")
+
+
+def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupReport:
+    """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
+
+    Holds what a reader would be shown: of a live journal all that a durable LSN in the log
+    covers. Raises FileExistsError if `dest` is there and not empty, CorruptionError.
+    """
+    disk = disk or PosixDisk()
+    directory = disk.open_directory(path, write=False)
+    try:
+        return backup_directory(directory, disk, dest, None)
+    finally:
+        directory.close(unlock=False)
+
+
+def backup_directory(
+    directory: Directory, disk: Disk, dest: StrPath, limit_lsn: int | None
+) -> BackupReport:
+    """`backup` up to `limit_lsn` (None: as far as a reader is shown)."""
+    target = disk.open_directory(dest, write=True)
+    try:
+        if target.names():
+            raise FileExistsError(f"{target.path}: not empty; give a new directory")
+        for _ in range(_ATTEMPTS):
+            try:
+                _copy_all(directory, target, limit_lsn)
+                break
+            except (FileNotFoundError, CompactedError):  # compaction took it away: begin anew
+                for name in target.names():
+                    target.remove(name)
+        else:
+            raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
+    finally:
+        target.close(unlock=False)
+    return _verified(target.path, disk, limit_lsn)
+
+
+def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+    checkpoints = find_checkpoints(directory, directory.names(), _CHECKPOINTS)
+    try:
+        floor_lsn = checkpoints.good[-1].lsn if len(checkpoints.good) == _CHECKPOINTS else 0
+        kept = kept_after(segment_names(directory.names()), floor_lsn)
+        after_lsn = kept[0].first_lsn - 1 if kept else floor_lsn
+        ends: dict[str, int] = {}
+        batches = (
+            readable(directory, after_lsn)
+            if limit_lsn is None
+            else read_batches(directory, after_lsn, limit_lsn)
+        )
+        for batch in batches:
+            ends[batch.path.rpartition("/")[2]] = batch.end
+        for name, end in ends.items():
+            _copy(directory, target, name, end)
+        for checkpoint in reversed(checkpoints.good):
+            _copy(directory, target, checkpoint_name(checkpoint.lsn), None)
+        target.sync()
+    finally:
+        checkpoints.close()
+
+
+def _copy(source: Directory, target: Directory, name: str, size: int | None) -> None:
+    """The first `size` bytes of a file (None: all), under its name once they are synced."""
+    file = source.open(name, "read")
+    try:
+        copy = target.open(name + TMP, "create")
+        try:
+            size = file.size() if size is None else size
+            for offset in range(0, size, _COPY_BYTES):
+                write_all(copy, file.read(min(_COPY_BYTES, size - offset), offset), offset)
+            copy.sync()
+        finally:
+            copy.close()
+    finally:
+        file.close()
+    target.rename(name + TMP, name)
+
+
+def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:
+    with JournalReader.open(path, disk=disk) as reader:
+        for finding in reader.verify():
+            raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
+        segments, checkpoints = reader.segments(), reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    lsn = max([0, *(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)])
+    if limit_lsn is not None and lsn < limit_lsn:
+        raise CorruptionError(path, 0, lsn + 1, f"the copy ends at LSN {lsn}, not {limit_lsn}")
+    size = sum(s.size_bytes for s in segments) + sum(c.size_bytes for c in checkpoints)
+    return BackupReport(path, lsn, len(segments), len(checkpoints), size)

@@ -1,0 +1,236 @@
+"""Segment: one log file. Its header, its name, and what stands in it.
+
+    offset  size  field (little-endian)
+    0       8     magic 89 4A 52 4E 4C 0D 0A 1A
+    8       2     version
+    10      2     flags: bit 0, written with durability "os"
+    12      4     epoch
+    16      16    journal id
+    32      8     first LSN
+    40      8     created, Unix ns
+    48      12    zero
+    60      4     CRC32C of bytes 0..59: the segment's seed
+
+Source: journal/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from struct import Struct
+from typing import Literal, NamedTuple
+
+from journal import frame
+from journal.errors import CorruptionError, FormatVersionError
+from journal.options import PAYLOAD_BYTES_MAX
+from journal.storage import Directory, File
+
+MAGIC = b"\x89JRNL\r\n\x1a"
+VERSION = 1
+FLAG_OS = 1
+_FIELDS = Struct("<8sHHI16sQQ12s")
+_CRC = Struct("<I")
+HEADER_BYTES = _FIELDS.size + _CRC.size
+_NAME = re.compile(r"(\d{20})-(\d{10})\.seg")
+_LSN_MAX = (1 << 64) - 1
+_WINDOW_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What a segment holds. `last_lsn` is 0 where it holds no record."""
+
+    path: str
+    epoch: int
+    first_lsn: int
+    last_lsn: int
+    size_bytes: int
+    frames: int
+    durable_lsn: int
+    state: Literal["active", "sealed", "torn", "damaged"]
+
+
+class SegmentName(NamedTuple):
+    """Sorts in the order of the log."""
+
+    first_lsn: int
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.first_lsn:020d}-{self.epoch:010d}.seg"
+
+
+class SegmentHeader(NamedTuple):
+    flags: int
+    epoch: int
+    journal_id: bytes
+    first_lsn: int
+    created_at_ns: int
+    seed: int = 0
+
+
+class Found(NamedTuple):
+    """What stands at `offset`, up to `end`.
+
+    A frame or mark; with no payload one whose header is good and whose payload is damaged;
+    with no header, bytes that are no frame.
+    """
+
+    offset: int
+    end: int
+    header: frame.Header | None = None
+    payload: bytes | None = None
+
+
+def segment_names(names: list[str]) -> list[SegmentName]:
+    """The segments among `names`, in the order of the log."""
+    found = (_NAME.fullmatch(name) for name in names)
+    return sorted(SegmentName(int(m[1]), int(m[2])) for m in found if m)
+
+
+def kept_after(segments: list[SegmentName], lsn: int) -> list[SegmentName]:
+    """Without those that end at or below `lsn`; the last one always stays."""
+    pairs = zip_longest(segments, segments[1:])
+    return [name for name, after in pairs if after is None or after.first_lsn - 1 > lsn]
+
+
+def encode_header(header: SegmentHeader) -> bytes:
+    """`header` with the seed that its other fields give."""
+    fields = _FIELDS.pack(MAGIC, VERSION, *header[:-1], bytes(12))
+    return fields + _CRC.pack(frame.checksum(fields))
+
+
+def read_header(file: File, name: SegmentName) -> SegmentHeader:
+    """Raises CorruptionError or FormatVersionError."""
+    data = file.read(HEADER_BYTES, 0)
+
+    def corrupt(what: str) -> CorruptionError:
+        return CorruptionError(file.path, 0, name.first_lsn, what)
+
+    if len(data) < HEADER_BYTES or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:
+        raise corrupt("the segment's header is damaged")
+    magic, version, *fields, zero = _FIELDS.unpack_from(data)
+    if magic != MAGIC:
+        raise corrupt("not a segment")
+    if version > VERSION:
+        raise FormatVersionError(
+            f"{file.path}: format version {version}, newer than {VERSION}; "
+            "open it with a newer journal-engine"
+        )
+    header = SegmentHeader._make((*fields, _CRC.unpack_from(data, 60)[0]))
+    if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
+        raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
+    if (header.first_lsn, header.epoch) != name or 0 in name or name.first_lsn > _LSN_MAX:
+        raise corrupt(f"the header of {SegmentName(header.first_lsn, header.epoch)}")
+    return header
+
+
+class Segment:
+    """An open segment; `size` is the file's when it was opened."""
+
+    def __init__(self, directory: Directory, name: SegmentName) -> None:
+        self.name = name
+        self.file = directory.open(str(name), "read")
+        try:
+            self.size = self.file.size()
+            self.header = read_header(self.file, name)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> Segment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def scan(self, offset: int = HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
+        """What stands from `offset` on, where `lsn` is the next one; zeros to the end are nothing.
+
+        Behind bytes that are no frame, the next valid header with an LSN not below the first
+        one lost is looked for, at every byte. Memory is bounded by one frame.
+        """
+        window = _Window(self.file, self.size)
+        lsn = self.name.first_lsn if lsn is None else lsn
+        whole, marked = True, False
+        while offset < self.size:
+            found = self._at(window, offset)
+            if found.header is None:
+                if window.is_zero_from(offset):
+                    return
+                end = self._next_header(window, offset + 1, lsn)
+                found = Found(offset, end)
+            whole = whole and found.payload is not None and not marked
+            if whole and found.header is not None:
+                lsn += found.header.record_count
+                marked = found.header.kind == frame.MARK
+            yield found
+            offset = found.end
+
+    def content_end(self) -> int:
+        """Behind the last byte that is not zero."""
+        end = self.size
+        while end > HEADER_BYTES:
+            start = max(HEADER_BYTES, end - _WINDOW_BYTES)
+            data = self.file.read(end - start, start).rstrip(b"\0")
+            if data:
+                return start + len(data)
+            end = start
+        return end
+
+    def _at(self, window: _Window, offset: int) -> Found:
+        data, at = window.at(offset, frame.HEADER_BYTES)
+        header = frame.parse(data, at, self.header.seed)
+        if header is None:
+            return Found(offset, self.size)
+        start = offset + frame.HEADER_BYTES
+        # No header can make us allocate more than there is, or than a frame may hold.
+        length = min(header.payload_bytes, self.size - start, PAYLOAD_BYTES_MAX)
+        data, at = window.at(start, length)
+        payload = data[at : at + length]
+        if length < header.payload_bytes or frame.checksum(payload) != header.payload_crc:
+            return Found(offset, start + length, header)
+        return Found(offset, start + length, header, payload)
+
+    def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
+        while offset + frame.HEADER_BYTES <= self.size:
+            data, at = window.at(offset, frame.HEADER_BYTES)
+            if len(data) - at < frame.HEADER_BYTES:
+                break  # the file was cut while it was read
+            for sign in re.compile(frame.KIND_PATTERN).finditer(data, at + frame.KIND_OFFSET):
+                start = sign.start() - frame.KIND_OFFSET
+                header = frame.parse(data, start, self.header.seed)
+                if header and header.first_lsn >= lsn:
+                    return offset + start - at
+            offset += len(data) - at - frame.HEADER_BYTES + 1
+        return self.size
+
+
+class _Window:
+    """The file in pieces: one read for many small frames."""
+
+    def __init__(self, file: File, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._start = 0
+        self._data = b""
+
+    def at(self, offset: int, length: int) -> tuple[bytes, int]:
+        """Bytes that hold `length` from `offset` on (fewer at the file's end), and where."""
+        at = offset - self._start
+        if at < 0 or at + length > len(self._data):
+            wanted = min(max(length, _WINDOW_BYTES), self._size - offset)
+            self._start, self._data = offset, self._file.read(wanted, offset)
+            at = 0
+        return self._data, at
+
+    def is_zero_from(self, offset: int) -> bool:
+        while offset < self._size:
+            data, at = self.at(offset, 1)
+            if data[at:].strip(b"\0") or not data[at:]:
+                return False
+            offset += len(data) - at
+        return True

@@ -1,0 +1,275 @@
+"""DurableState: a state machine whose every change is journaled, under one small lock.
+
+Under the lock: decide, append (memory only), apply. No I/O, no copy that grows with the state,
+no waiting. Room is waited for before the lock is taken, durability after it was released.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from journal.checkpoint import JSON, Checkpoint
+from journal.compactor import Freeze
+from journal.engine import Journal, open_journal
+from journal.errors import BufferFullError, ClosedError, FailedError
+from journal.metrics import LockStats, Recorder, Stats
+from journal.options import Options
+from journal.record import Record
+from journal.recovery import Batch
+from journal.storage import Disk, StrPath
+
+
+class StateMachine(Protocol):
+    """State that follows from its records alone.
+
+    `application` ("jobs/1") stands in every checkpoint; a journal with another one does not
+    open. A machine may have `accepts`, a tuple of older applications that it understands.
+    """
+
+    @property
+    def application(self) -> str: ...
+
+    def load(self, item: Any) -> None:
+        """Take in one item of a checkpoint."""
+
+    def apply(self, lsn: int, record: Any) -> None:
+        """Take in one record. Pure, constant time, can't fail; the same live and in replay."""
+
+    def freeze(self) -> Iterable[JSON]:
+        """The state's items as they are now: constant time, under the lock.
+
+        They are iterated later, outside it, while `apply` goes on: see CowTable.
+        """
+
+
+M = TypeVar("M", bound=StateMachine)
+T = TypeVar("T")
+
+
+class DurableState(Generic[M]):
+    """A state machine and its journal, recovered, open for writing. A context manager.
+
+    Thread-safe: `update`, `update_batch` and `read` run their callbacks under one lock, which
+    `lock_stats` measures. Callbacks must be of constant time and must not call back in.
+    """
+
+    def __init__(self, journal: Journal, machine: M, room_timeout_s: float) -> None:
+        self._journal = journal
+        self._machine = machine
+        self._room_timeout_s = room_timeout_s
+        # The owner's lock: guards the machine and the two fields below. Taken before the log
+        # buffer's, and never while anything is waited for.
+        self._lock = threading.Lock()
+        self._applied_lsn = journal.last_lsn
+        self._broken: BaseException | None = None
+        self._hold_ns = Recorder()
+        self._wait_ns = Recorder()
+
+    @classmethod
+    def open(
+        cls,
+        path: StrPath,
+        machine: M,
+        *,
+        options: Options = Options(),
+        room_timeout_s: float = 30.0,
+        disk: Disk | None = None,
+    ) -> Self:
+        """Bring `machine`, which is new, to the state at `path`, and go on from there.
+
+        `options.application` is the machine's. Raises what `Journal.open` raises, and what
+        the machine's `load` and `apply` do.
+        """
+
+        def load(checkpoint: Checkpoint | None) -> None:
+            for item in checkpoint.items() if checkpoint else ():
+                machine.load(item)
+
+        def apply(batch: Batch) -> None:
+            for lsn, record in enumerate(batch.records, batch.first_lsn):
+                try:
+                    machine.apply(lsn, record)
+                except Exception as error:
+                    error.add_note(f"at LSN {lsn}, {batch.path} offset {batch.offset}")
+                    raise
+
+        options = replace(options, application=machine.application)
+        accepts = (machine.application, *getattr(machine, "accepts", ()))
+        journal = open_journal(path, options, disk, accepts, load, apply)
+        state = cls(journal, machine, room_timeout_s)
+        # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
+        freeze = weakref.WeakMethod(state._freeze)
+        journal.start_compaction(lambda: _call(freeze))
+        return state
+
+    @property
+    def machine(self) -> M:
+        """For reads that need no lock."""
+        return self._machine
+
+    @property
+    def journal(self) -> Journal:
+        return self._journal
+
+    def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
+        """Under the lock: `record = decide(machine)`, append it, apply it; its LSN.
+
+        None if `decide` returns None. What `decide` raises, and RecordError, BufferFullError,
+        FailedError and ClosedError, leave everything as it was. If half of the log buffer is
+        used it waits first, at most `room_timeout_s`, then raises BufferFullError; not if
+        `urgent`, and never in a thread that runs an event loop: `await room()` there.
+        """
+        return self._change(decide, self._journal.append, self._machine.apply, urgent)
+
+    def update_batch(
+        self, decide: Callable[[M], list[Record]], *, urgent: bool = False
+    ) -> int | None:
+        """`update` with a list of records, all of which a crash leaves or none; the last LSN.
+
+        None if the list is empty.
+        """
+        return self._change(
+            lambda machine: decide(machine) or None,
+            self._journal.append_batch,
+            self._apply_all,
+            urgent,
+        )
+
+    def read(self, look: Callable[[M], T]) -> T:
+        """`look(machine)` under the lock; for looks of constant time."""
+        asked = time.perf_counter_ns()
+        with self._lock:
+            held = time.perf_counter_ns()
+            try:
+                return look(self._machine)
+            finally:
+                self._hold_ns.add(time.perf_counter_ns() - held)
+                self._wait_ns.add(held - asked)
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """See Journal.wait_durable."""
+        self._journal.wait_durable(lsn, timeout_s=timeout_s)
+
+    async def durable(self, lsn: int | None = None) -> None:
+        """See Journal.durable."""
+        await self._journal.durable(lsn)
+
+    def wait_room(self, *, timeout_s: float | None = None) -> None:
+        """See Journal.wait_room."""
+        self._journal.wait_room(timeout_s=timeout_s)
+
+    async def room(self) -> None:
+        """See Journal.room."""
+        await self._journal.room()
+
+    def compact(self) -> Checkpoint:
+        """See Journal.compact."""
+        return self._journal.compact()
+
+    def stats(self) -> Stats:
+        """See Journal.stats."""
+        return self._journal.stats()
+
+    def lock_stats(self) -> LockStats:
+        """How long the lock was held and waited for, in ns, since open; every hold counts."""
+        return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """See Journal.close."""
+        self._journal.close(timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._journal.__exit__(kind, error, traceback)
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise FailedError(
+                f"the state machine stopped half-way through a record: {self._broken!r}; "
+                "the record is in the journal: close it and open it again"
+            ) from self._broken
+
+    def _change(
+        self,
+        decide: Callable[[M], Any],
+        append: Callable[..., int],
+        apply: Callable[[int, Any], None],
+        urgent: bool,
+    ) -> int | None:
+        self._wait_for_room(urgent)
+        asked = time.perf_counter_ns()
+        with self._lock:
+            held = time.perf_counter_ns()
+            change = None
+            applying = False
+            try:
+                self._check()
+                change = decide(self._machine)
+                if change is None:
+                    return None
+                lsn = append(change, urgent=urgent)
+                applying = True
+                apply(lsn, change)
+                self._applied_lsn = lsn
+                return lsn
+            except BaseException as error:
+                # Leave nothing that is logged and not applied.
+                lsn = self._journal.last_lsn
+                if lsn != self._applied_lsn:
+                    self._broken = error
+                    if not applying:  # an interrupt came between
+                        apply(lsn, change)
+                        self._applied_lsn, self._broken = lsn, None
+                raise
+            finally:
+                self._hold_ns.add(time.perf_counter_ns() - held)
+                self._wait_ns.add(held - asked)
+
+    def _apply_all(self, last_lsn: int, records: list[Record]) -> None:
+        for lsn, record in enumerate(records, last_lsn + 1 - len(records)):
+            self._machine.apply(lsn, record)
+
+    def _freeze(self) -> tuple[int, Iterable[JSON]]:
+        def look(machine: M) -> tuple[int, Iterable[JSON]]:
+            self._check()
+            return self._applied_lsn, machine.freeze()
+
+        return self.read(look)
+
+    def _wait_for_room(self, urgent: bool) -> None:
+        for recorder in (self._hold_ns, self._wait_ns):
+            recorder.fold()
+        if urgent or self._journal.has_room or _in_event_loop():
+            self._journal.check()
+            return
+        try:
+            self._journal.wait_room(timeout_s=self._room_timeout_s)
+        except TimeoutError as error:
+            raise BufferFullError(f"{error}; nothing was changed") from None
+
+
+def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
+    method = freeze()
+    if method is None:
+        raise ClosedError("the state was dropped without being closed")
+    return method()
+
+
+def _in_event_loop() -> bool:
+    # Who runs a loop has imported asyncio; importing it here would cost those who don't.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None

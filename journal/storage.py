@@ -1,0 +1,136 @@
+"""The storage seam: all that the engine asks of a disk, and nothing else.
+
+`journal.posix` is the real disk; `journal.testing.disk` simulates one that loses power. Both
+pass one contract suite. Errors of the disk are plain `OSError`s with an `errno`; who calls
+decides what they mean. Names are plain file names, never paths.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Literal, Protocol
+
+Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
+Mode = Literal["read", "update", "create"]
+TMP = ".tmp"  # ends the name of a file that is being made; such a file is never read
+
+
+class PathLike(Protocol):
+    """What `os.fspath` takes; defined here so that the core need not import `os`."""
+
+    def __fspath__(self) -> str: ...
+
+
+StrPath = str | PathLike
+
+
+class File(Protocol):
+    """One open regular file. Offsets and sizes are in bytes."""
+
+    @property
+    def path(self) -> str:
+        """Absolute path when it was opened; for messages only."""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """`size` bytes at `offset`, fewer only where the file ends."""
+
+    def write(self, data: Buffer, offset: int) -> int:
+        """Write at `offset` (never at the end by itself); the bytes written, which may be fewer."""
+
+    def sync(self) -> None:
+        """Put content and size of the whole file on stable storage, not only the last write."""
+
+    def size(self) -> int: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def allocate(self, size: int) -> None:
+        """Grow the file to `size` bytes of zeros with disk space behind them.
+
+        An optimization: it may raise, and leave the file of any size up to `size`.
+        """
+
+    def is_linked(self) -> bool:
+        """Whether the file still has a name: what is written to one without is lost."""
+
+    def drop_cache(self) -> None:
+        """Best effort: let the next read come from the disk, not from clean cached pages."""
+
+    def close(self) -> None:
+        """Close the handle; again: nothing. Syncs nothing."""
+
+
+class Directory(Protocol):
+    """One journal's directory, held open: every name is taken relative to the handle."""
+
+    @property
+    def path(self) -> str:
+        """Absolute path, for messages only."""
+
+    def open(self, name: str, mode: Mode) -> File:
+        """Open a regular file: to read, to read and write, or as a new file (mode 0600).
+
+        Raises FileNotFoundError, FileExistsError (mode create), and UnsafePathError for a
+        symlink or anything that is not a regular file; never blocks on a FIFO.
+        """
+
+    def names(self) -> list[str]:
+        """The names of all entries, sorted."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Atomically replace `new` by `old`."""
+
+    def remove(self, name: str) -> None: ...
+
+    def sync(self) -> None:
+        """Put every create, rename and removal so far on stable storage."""
+
+    def lock(self) -> None:
+        """Take the writer's lock, without waiting. Raises LockedError."""
+
+    def lock_holder(self) -> int | None:
+        """The pid of the live writer, 0 if there is one of unknown pid, None if there is none.
+
+        Never takes the lock to find out.
+        """
+
+    def close(self, *, unlock: bool) -> None:
+        """Close the handle; again: nothing.
+
+        `unlock` releases the lock first. A forked child passes False: its handle shares the
+        parent's lock, which a release would free.
+        """
+
+
+class Disk(Protocol):
+    """Where journals live, with the clock and the source of ids that they need."""
+
+    def open_directory(self, path: StrPath, *, write: bool) -> Directory:
+        """Open a journal's directory; with `write`, make its last component (0700) if missing.
+
+        What is above the last component is resolved once and may hold symlinks; the last
+        component may not be one. With `write`: a directory of another owner or writable by
+        others is an UnsafePathError; one that others can only read is narrowed to 0700, with a
+        warning logged; the parent is synced, so that the directory's own name is durable.
+        """
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the Unix epoch."""
+
+    def new_id(self) -> bytes:
+        """16 random bytes."""
+
+
+def write_all(file: File, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`, in as many writes as the disk makes of it."""
+    left = memoryview(data)
+    while left:
+        written = file.write(left, offset)
+        left = left[written:]
+        offset += written
+
+
+def remove_if_there(directory: Directory, name: str) -> None:
+    """Best effort: what is left of a file that never got its name harms nobody."""
+    with suppress(OSError):
+        directory.remove(name)

@@ -1,0 +1,343 @@
+"""A disk in memory that can fail, fill up and lose power.
+
+A file's content and a directory's names are each kept twice (`journal.testing.medium`): as they
+read now, the page cache, and as they are on stable storage, with the unsynced changes between the
+two. A sync carries these out; a power cut asks an `Outcome` about each of them. So a name and what
+it names are decided apart, and no order holds but the one that was enforced by syncing.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import threading
+from collections.abc import Callable
+from posixpath import normpath
+from typing import Literal, TypeVar, get_args
+
+from journal.errors import LockedError, UnsafePathError
+from journal.storage import Buffer, Mode, StrPath
+from journal.testing.medium import Folder, Inode
+from journal.testing.outcome import Outcome
+
+T = TypeVar("T")
+
+# What `before` and `fail` know of. A Mutation changes the disk, a Look only looks at it.
+Mutation = Literal[
+    "make_directory", "create", "write", "sync", "truncate", "allocate",
+    "rename", "remove", "sync_directory",
+]  # fmt: skip
+Look = Literal[
+    "open_directory", "open", "names", "lock", "lock_holder", "read", "size", "is_linked",
+    "drop_cache",
+]  # fmt: skip
+Operation = Mutation | Look
+_MUTATIONS = frozenset(get_args(Mutation))
+
+
+class SimulatedDisk:
+    """A Disk. Paths are absolute from its own root; any directory's parent exists.
+
+    To be set at any time:
+
+    - `before(operation, path)` is called before each operation, with no lock held: it may watch,
+      wait, or raise an OSError in its stead. A sync that fails so loses its file's unsynced
+      changes, and leaves them in the cache, clean: as Linux does.
+    - `capacity`, in bytes of file content (None: endless); what does not fit is ENOSPC.
+    - `write_bytes_max`: the most that one write takes.
+    - `clock_ns` and `tick_ns`: what `now_ns` returns next, and what it adds then.
+
+    `operations` lists the mutations done: the crash points that `crash_after` counts.
+    """
+
+    def __init__(self) -> None:
+        self.before: Callable[[Operation, str], None] | None = None
+        self.capacity: int | None = None
+        self.write_bytes_max: int | None = None
+        self.clock_ns = 1_700_000_000_000_000_000
+        self.tick_ns = 1_000_000
+        self.pid = 4242
+        self.operations: list[tuple[Operation, str]] = []
+        # Guards everything below, and the folders and inodes; never held while `before` runs.
+        self._mutex = threading.RLock()
+        self._folders: dict[str, Folder] = {}
+        self._process = 0  # the one that runs; handles of the others are dead
+        self._crash_at: int | None = None
+        self._crashed = False
+        self._ids = itertools.count(1)
+
+    def open_directory(self, path: StrPath, *, write: bool) -> SimulatedDirectory:
+        text = path if isinstance(path, str) else path.__fspath__()
+        if not text:
+            raise _error(errno.ENOENT, text)
+        absolute = normpath("/" + text.lstrip("/"))
+
+        def look() -> SimulatedDirectory | None:
+            folder = self._folders.get(absolute)
+            if folder is None and not write:
+                raise _error(errno.ENOENT, absolute)
+            return SimulatedDirectory(self, process, absolute, folder) if folder else None
+
+        def make() -> SimulatedDirectory:
+            folder = self._folders.setdefault(absolute, Folder())
+            return SimulatedDirectory(self, process, absolute, folder)
+
+        process = self._process
+        found = self.run(process, "open_directory", absolute, look)
+        return found or self.run(process, "make_directory", absolute, make)
+
+    def now_ns(self) -> int:
+        with self._mutex:
+            now = self.clock_ns
+            self.clock_ns += self.tick_ns
+            return now
+
+    def new_id(self) -> bytes:
+        """The next of a fixed series, so that a journal's bytes can be made again."""
+        return next(self._ids).to_bytes(16, "big")
+
+    def kill(self) -> None:
+        """The process dies, the machine runs on: handles die, locks are free, the cache stays."""
+        with self._mutex:
+            self._process += 1
+            self._crash_at, self._crashed = None, False
+            for folder in self._folders.values():
+                folder.writer = None
+
+    def power_cut(self, outcome: Outcome) -> None:
+        """The machine dies: `outcome` decides each unsynced change, and only the disk is left."""
+        with self._mutex:
+            self.kill()
+            for path in sorted(self._folders):
+                self._folders[path].power_cut(path, outcome)
+
+    def crash_after(self, count: int) -> None:
+        """Let `count` more mutations happen. From the next one on every call raises EIO and does
+        nothing, until `kill` or `power_cut`: so the threads of the engine come to an end first.
+        """
+        with self._mutex:
+            self._crash_at = len(self.operations) + count
+
+    def fail(
+        self,
+        operation: Operation,
+        code: int,
+        *,
+        path: str = "",
+        after: int = 0,
+        times: int | None = 1,
+    ) -> None:
+        """Set `before` so that `operation` on paths that contain `path` raises OSError(code):
+        `times` calls of it (None: all), once `after` calls have gone well.
+        """
+        calls = itertools.count()
+
+        def before(called: Operation, where: str) -> None:
+            if called == operation and path in where:
+                call = next(calls) - after
+                if call >= 0 and (times is None or call < times):
+                    raise _error(code, where)
+
+        self.before = before
+
+    def contents(self, path: str) -> dict[str, bytes]:
+        """The files of a directory, as they read now."""
+        with self._mutex:
+            files = self._folders[normpath(path)].now.items()
+            return {name: inode.now.read(inode.now.size, 0) for name, inode in sorted(files)}
+
+    def run(
+        self,
+        process: int,
+        operation: Operation,
+        path: str,
+        act: Callable[[], T],
+        *,
+        failed: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Every operation of every handle comes through here."""
+        self._check(process, operation, path)
+        try:
+            if self.before is not None:
+                self.before(operation, path)
+        except OSError:
+            with self._mutex:
+                self._check(process, operation, path)
+                failed()
+            raise
+        with self._mutex:
+            self._check(process, operation, path)  # `before` may have taken its time
+            result = act()
+            if operation in _MUTATIONS:
+                self.operations.append((operation, path))
+            return result
+
+    def room_for(self, inode: Inode, size: int) -> int:
+        """How far up to `size` an inode may be allocated. Called by an operation that runs."""
+        if self.capacity is None:
+            return size
+        folders = self._folders.values()
+        used = sum(each.allocated for folder in folders for each in folder.now.values())
+        return min(size, inode.allocated + max(0, self.capacity - used))
+
+    def _check(self, process: int, operation: Operation, path: str) -> None:
+        with self._mutex:
+            if self._crash_at is not None and operation in _MUTATIONS:
+                self._crashed = self._crashed or len(self.operations) >= self._crash_at
+            if self._crashed or process != self._process:
+                raise _error(errno.EIO, path)
+
+
+class _Handle:
+    """What files and directories share: the process they belong to, and being closed."""
+
+    def __init__(self, disk: SimulatedDisk, process: int, path: str) -> None:
+        self.path = path
+        self._disk = disk
+        self._process = process
+        self._closed = False
+
+    def _run(
+        self,
+        operation: Operation,
+        act: Callable[[], T],
+        *,
+        name: str | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> T:
+        path = self.path
+        if name is not None:
+            path = _join(path, name)
+        if self._closed:
+            raise _error(errno.EBADF, path)
+        return self._disk.run(self._process, operation, path, act, failed=failed)
+
+
+class SimulatedDirectory(_Handle):
+    """A Directory."""
+
+    def __init__(self, disk: SimulatedDisk, process: int, path: str, folder: Folder) -> None:
+        super().__init__(disk, process, path)
+        self._folder = folder
+
+    def open(self, name: str, mode: Mode) -> SimulatedFile:
+        def act() -> SimulatedFile:
+            inode = self._folder.now.get(name)
+            if mode == "create":
+                if inode is not None:
+                    raise _error(errno.EEXIST, f"{self.path}/{name}")
+                inode = Inode()
+                self._folder.move(inode, None, name)
+            return SimulatedFile(self, f"{self.path}/{name}", inode or self._find(name), mode)
+
+        return self._run("create" if mode == "create" else "open", act, name=name)
+
+    def names(self) -> list[str]:
+        return self._run("names", lambda: sorted(self._folder.now))
+
+    def rename(self, old: str, new: str) -> None:
+        _join(self.path, old)
+        self._run("rename", lambda: self._folder.move(self._find(old), old, new), name=new)
+
+    def remove(self, name: str) -> None:
+        self._run("remove", lambda: self._folder.move(self._find(name), name, None), name=name)
+
+    def sync(self) -> None:
+        self._run("sync_directory", self._folder.sync)
+
+    def lock(self) -> None:
+        def act() -> None:
+            if self._folder.writer not in (None, self):
+                raise LockedError(self.path, self._disk.pid)
+            self._folder.writer = self
+
+        self._run("lock", act)
+
+    def lock_holder(self) -> int | None:
+        return self._run(
+            "lock_holder", lambda: self._disk.pid if self._folder.writer is not None else None
+        )
+
+    def close(self, *, unlock: bool) -> None:
+        # No process is ever forked here, so the handle is its lock's only one: closing frees it.
+        self._closed = True
+        with self._disk._mutex:
+            if self._folder.writer is self:
+                self._folder.writer = None
+
+    def _find(self, name: str) -> Inode:
+        try:
+            return self._folder.now[name]
+        except KeyError:
+            raise _error(errno.ENOENT, f"{self.path}/{name}") from None
+
+
+class SimulatedFile(_Handle):
+    """A File."""
+
+    def __init__(self, directory: SimulatedDirectory, path: str, inode: Inode, mode: Mode) -> None:
+        super().__init__(directory._disk, directory._process, path)
+        self._folder = directory._folder
+        self._inode = inode
+        self._writable = mode != "read"
+
+    def read(self, size: int, offset: int) -> bytes:
+        return self._run("read", lambda: self._inode.now.read(size, offset))
+
+    def write(self, data: Buffer, offset: int) -> int:
+        def act() -> int:
+            self._need_writable()
+            taken = bytes(data)[: self._disk.write_bytes_max]
+            end = self._disk.room_for(self._inode, offset + len(taken))
+            if end <= offset and taken:
+                raise _error(errno.ENOSPC, self.path)
+            if taken:
+                self._inode.write(offset, taken[: end - offset])
+            return len(taken[: end - offset])
+
+        return self._run("write", act)
+
+    def sync(self) -> None:
+        self._run("sync", self._inode.sync, failed=self._inode.lose_sync)
+
+    def size(self) -> int:
+        return self._run("size", lambda: self._inode.now.size)
+
+    def truncate(self, size: int) -> None:
+        def act() -> None:
+            self._need_writable()
+            self._inode.resize(size)
+
+        self._run("truncate", act)
+
+    def allocate(self, size: int) -> None:
+        def act() -> None:
+            self._need_writable()
+            self._inode.allocate(self._disk.room_for(self._inode, size))
+            if self._inode.allocated < size:
+                raise _error(errno.ENOSPC, self.path)
+
+        self._run("allocate", act)
+
+    def is_linked(self) -> bool:
+        return self._run("is_linked", lambda: self._inode in self._folder.now.values())
+
+    def drop_cache(self) -> None:
+        self._run("drop_cache", self._inode.drop_cache)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _need_writable(self) -> None:
+        if not self._writable:
+            raise _error(errno.EBADF, self.path)
+
+
+def _join(path: str, name: str) -> str:
+    if "/" in name or name in ("", ".", ".."):
+        raise UnsafePathError(f"{path}: {name!r} is not a plain file name")
+    return f"{path}/{name}"
+
+
+def _error(code: int, path: str) -> OSError:
+    return OSError(code, f"simulated {errno.errorcode[code]}", path)

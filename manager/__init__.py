@@ -1,0 +1,48 @@
+"""Sub-agents that survive their process: a manager whose every change is journaled.
+
+with SubAgentManager.open(".") as manager:
+    agent = manager.spawn("count the words", name="counter")
+    manager.update_from_result(agent.agent_id, AgentResult("42"))
+    manager.wait_durable()
+"""
+
+from __future__ import annotations
+
+import journal
+
+# A file or folder of the same name in the user's own program comes before ours on sys.path.
+if not all(hasattr(journal, name) for name in ("DurableState", "CowTable", "UnsafePathError")):
+    place = journal.__file__ or list(getattr(journal, "__path__", []))
+    raise ImportError(
+        "manager needs the journal package that came with it, but `import journal` found "
+        f"{place}; rename that, or move it off sys.path",
+        name="journal",
+        path=journal.__file__,
+    )
+
+from manager.agent import Agent, AgentResult, Limits, Status
+from manager.errors import (
+    AmbiguousNameError,
+    BudgetError,
+    CapacityError,
+    ManagerError,
+    NameInUseError,
+    TransitionError,
+    UnknownAgentError,
+)
+from manager.manager import SubAgentManager
+
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "AmbiguousNameError",
+    "BudgetError",
+    "CapacityError",
+    "Limits",
+    "ManagerError",
+    "NameInUseError",
+    "Status",
+    "SubAgentManager",
+    "TransitionError",
+    "UnknownAgentError",
+]

@@ -1,0 +1,204 @@
+"""Agent: what a caller sees, the row it is built from, and the table of transitions.
+
+Inside, an agent is a row: a tuple that is replaced, never mutated. An `Agent` costs ten times
+as much to build, so that is done after the lock is released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, fields
+from operator import itemgetter
+from typing import Any, Literal, get_args
+
+Status = Literal[
+    "queued", "running", "interrupted", "completed", "failed", "cancelled", "budget_exhausted"
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
+LIVE: tuple[Status, ...] = ("queued", "running", "interrupted")
+ENDED: tuple[Status, ...] = tuple(status for status in STATUSES if status not in LIVE)
+
+# What each method asks of an agent's status, and what it makes of it. This is the whole table:
+# no other way leads from one status to another, so a late result never revives an agent.
+VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
+    "start": (("queued",), ("running",)),
+    "resume": (("interrupted",), ("running",)),
+    "update_checkpoint": (("running",), ("running",)),
+    "interrupt": (("running",), ("interrupted",)),
+    "update_from_result": (("running",), ("interrupted", *ENDED)),
+    "update_failed": (("running",), ("failed",)),
+    "cancel": (LIVE, ("cancelled",)),
+}
+TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
+    source: tuple(
+        target
+        for target in STATUSES
+        if target != source
+        and any(source in sources and target in targets for sources, targets in VERBS.values())
+    )
+    for source in STATUSES
+}
+
+JSON = Any  # null, bool, int, float, str, list or dict with str keys
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One sub-agent as it was when its change `lsn` was journaled. A copy: change it at will.
+
+    `name` is `agent_id` if none was given. `reason`: the error, or the cause of an interruption.
+    `checkpoint`, `needs_input`: opaque JSON, what its runner needs to go on. `allowed_tools`:
+    None is all, () is none. `spawn_depth`: 0 without a parent. `token_budget`, `tokens_used`: in
+    tokens; the second counts its descendants' too. `created_at_ms`, `started_at_ms` (when it last
+    began to run), `updated_at_ms`, `ended_at_ms`: Unix milliseconds, None if not yet.
+    `boot_id`: the opening of the manager that spawned it, or last started or resumed it;
+    `from_prior_session`: it is not the present one's.
+    """
+
+    agent_id: str
+    name: str
+    agent_type: str
+    role: str | None
+    model: str | None
+    prompt: str
+    status: Status
+    reason: str | None
+    result: str | None
+    steps_taken: int
+    checkpoint: JSON
+    needs_input: JSON
+    allowed_tools: tuple[str, ...] | None
+    parent_id: str | None
+    spawn_depth: int
+    token_budget: int | None
+    tokens_used: int
+    metadata: dict[str, JSON]
+    created_at_ms: int
+    started_at_ms: int | None
+    updated_at_ms: int
+    ended_at_ms: int | None
+    boot_id: str
+    from_prior_session: bool
+    lsn: int
+
+    def __hash__(self) -> int:
+        return hash((self.agent_id, self.lsn))
+
+
+# A row holds an Agent's fields in their order, but for the computed one; `allowed_tools` is a
+# list in it, as in records and checkpoints.
+Row = tuple[Any, ...]
+FIELDS = tuple(field.name for field in fields(Agent) if field.name != "from_prior_session")
+
+AGENT_ID = FIELDS.index("agent_id")
+NAME = FIELDS.index("name")
+STATUS = FIELDS.index("status")
+REASON = FIELDS.index("reason")
+RESULT = FIELDS.index("result")
+STEPS_TAKEN = FIELDS.index("steps_taken")
+CHECKPOINT = FIELDS.index("checkpoint")
+NEEDS_INPUT = FIELDS.index("needs_input")
+ALLOWED_TOOLS = FIELDS.index("allowed_tools")
+PARENT_ID = FIELDS.index("parent_id")
+SPAWN_DEPTH = FIELDS.index("spawn_depth")
+TOKENS_USED = FIELDS.index("tokens_used")
+METADATA = FIELDS.index("metadata")
+CREATED_AT_MS = FIELDS.index("created_at_ms")
+STARTED_AT_MS = FIELDS.index("started_at_ms")
+UPDATED_AT_MS = FIELDS.index("updated_at_ms")
+ENDED_AT_MS = FIELDS.index("ended_at_ms")
+BOOT_ID = FIELDS.index("boot_id")
+LSN = FIELDS.index("lsn")
+
+_FROM_PRIOR_SESSION = [field.name for field in fields(Agent)].index("from_prior_session")
+
+
+def agent_from_row(row: Row, boot_id: str) -> Agent:
+    """The Agent that `row` is, seen from the session `boot_id`; shares nothing that can change."""
+    values = list(row)
+    for index in (CHECKPOINT, NEEDS_INPUT, METADATA):
+        values[index] = _copied(values[index])
+    tools = values[ALLOWED_TOOLS]
+    values[ALLOWED_TOOLS] = None if tools is None else tuple(tools)
+    values.insert(_FROM_PRIOR_SESSION, row[BOOT_ID] != boot_id)
+    return Agent(*values)
+
+
+def agents_from_rows(
+    rows: Iterable[Row], boot_id: str, *, status: Status | None, include_archived: bool
+) -> list[Agent]:
+    """The Agents among `rows` with that status (None: any), oldest first.
+
+    Archived ones, which have ended in a session other than `boot_id`, only if asked for.
+    """
+    if status is not None and status not in STATUSES:
+        raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {status!r}")
+    chosen = [
+        row
+        for row in rows
+        if (status is None or row[STATUS] == status)
+        and (include_archived or row[STATUS] in LIVE or row[BOOT_ID] == boot_id)
+    ]
+    chosen.sort(key=itemgetter(CREATED_AT_MS))  # stable: of one millisecond as they stand
+    return [agent_from_row(row, boot_id) for row in chosen]
+
+
+def _copied(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """How a run came out: what `update_from_result` takes.
+
+    `status`: one that a running agent may get ("queued" and "running" are not). `result`,
+    `steps_taken`, `checkpoint`: None keeps what the agent has. `reason` and `needs_input`
+    replace what was there. `input_tokens` and `output_tokens` are added to `tokens_used`, its
+    ancestors' too.
+    """
+
+    result: str | None
+    _: KW_ONLY
+    status: Status = "completed"
+    reason: str | None = None
+    steps_taken: int | None = None
+    checkpoint: JSON = None
+    needs_input: JSON = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = VERBS["update_from_result"][1]
+        if self.status not in allowed:
+            raise ValueError(f"status must be one of {', '.join(allowed)}, not {self.status!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a manager admits. A bad value is a ValueError that names it.
+
+    `max_running`: agents that run. `max_admitted`: agents that have not ended, so queued,
+    running and interrupted ones together. `max_depth`: the deepest `spawn_depth` (0: no
+    children). `prompt_bytes_max`, `result_bytes_max`: of UTF-8; the second bounds errors and
+    reasons too. `heartbeat_timeout_s`: seconds without an update after which a running agent
+    is taken for dead.
+    """
+
+    max_running: int = 10
+    max_admitted: int = 1000
+    max_depth: int = 3
+    prompt_bytes_max: int = 1 << 20
+    result_bytes_max: int = 1 << 20
+    heartbeat_timeout_s: float = 300
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            kinds = (int, float) if field.name.endswith("_s") else int
+            low = 0 if field.name == "max_depth" else 1
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= low:
+                raise ValueError(f"{field.name} must be a number from {low}, not {value!r}")

@@ -1,0 +1,347 @@
+"""SubAgentManager: sub-agents whose every change is journaled, with a lock that is barely held.
+
+A method checks and copies its values, builds the record, and only then takes the lock: to look
+the agent up, check the table and the limits, append and apply. The Agent it returns is built
+when the lock is free again. Nothing waits for the disk; `wait_durable` and `durable` do.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, nullcontext
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from journal import Checkpoint, DurableState, LockStats, Options, Stats
+from manager import records
+from manager.agent import (
+    AGENT_ID,
+    ENDED,
+    JSON,
+    SPAWN_DEPTH,
+    STATUS,
+    Agent,
+    AgentResult,
+    Limits,
+    Row,
+    Status,
+    agent_from_row,
+    agents_from_rows,
+)
+from manager.fleet import Fleet, advance
+from manager.records import Record, text
+from manager.workspace import StrPath, state_path
+
+_DEFAULT_LIMITS = Limits()
+_DEFAULT_OPTIONS = Options()
+_INTERRUPT_SLICE = 256  # agents interrupted by one batch when a fleet is opened again
+
+
+class SubAgentManager:
+    """The sub-agents of one workspace; made by `open`.
+
+    Any thread may call any method, and so may code in an event loop: no method but `open`,
+    `wait_durable`, `wait_room`, `compact` and `close` waits or does I/O there. A method that
+    changes an agent returns it as that change left it, in memory: `wait_durable(agent.lsn)`
+    waits until it is on stable storage. `ref` is an agent's id, or its name if that is unique: a
+    live agent's (queued, running, interrupted) name always is; a name that only several
+    finished agents had is an AmbiguousNameError, one that none had UnknownAgentError.
+
+    Values are copied, and checked to be JSON: otherwise TypeError or ValueError names the key.
+    Errors of the journal come through: BufferFullError when the disk can't keep up or is full,
+    FailedError, ClosedError, RecordError for what is too large. After any error nothing has
+    changed. Source: `manager.agent.VERBS` for the transitions, `Limits` for what is admitted.
+    """
+
+    def __init__(self, state: DurableState[Fleet], limits: Limits) -> None:
+        self._state = state
+        self._limits = limits
+        self._boot_id = f"boot_{os.urandom(6).hex()}"
+
+    @classmethod
+    def open(
+        cls,
+        workspace: StrPath,
+        *,
+        state_dir: StrPath = ".subagents",
+        limits: Limits = _DEFAULT_LIMITS,
+        options: Options = _DEFAULT_OPTIONS,
+        disk: Any = None,
+    ) -> SubAgentManager:
+        """Recover the fleet kept in `state_dir` below `workspace`, or begin one.
+
+        Agents that were running are interrupted now, with the reason "process restarted". Those
+        records need not be waited for: whatever is durable later makes them durable too, and
+        without it the next open interrupts the same agents again. So a full disk opens.
+
+        Raises what opening a journal raises: LockedError, CorruptionError, FormatVersionError,
+        UnsafePathError also for a symlink below the workspace. `disk` is for tests: then
+        `workspace` is a path on that disk.
+        """
+        place = (
+            state_path(workspace, state_dir)
+            if disk is None
+            else nullcontext(os.path.join(workspace, state_dir))
+        )
+        with ExitStack() as undo:
+            with place as path:
+                state = DurableState.open(path, Fleet(), options=options, disk=disk)
+                undo.push(state)
+            manager = cls(state, limits)
+            manager._boot()
+            undo.pop_all()
+        return manager
+
+    def _boot(self) -> None:
+        boot = records.boot(self._boot_id, _now_ms(), os.getpid())
+        self._state.update(partial(_decided, boot))
+        snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
+        running = [row[AGENT_ID] for row in snapshot if row[STATUS] == "running"]
+        while running:
+            batch = [
+                records.interrupt(agent_id, _now_ms(), "process restarted", None, None)
+                for agent_id in running[:_INTERRUPT_SLICE]
+            ]
+            self._state.update_batch(partial(_decided, batch))
+            del running[:_INTERRUPT_SLICE]
+
+    def spawn(
+        self,
+        prompt: str,
+        *,
+        agent_type: str = "general",
+        name: str | None = None,
+        parent_id: str | None = None,
+        model: str | None = None,
+        role: str | None = None,
+        allowed_tools: Iterable[str] | None = None,
+        token_budget: int | None = None,
+        queued: bool = False,
+        metadata: dict[str, JSON] | None = None,
+    ) -> Agent:
+        """Admit a new agent: running, or queued if asked.
+
+        `parent_id` is a ref; the parent may have ended. `allowed_tools`: None is all, () none.
+        `token_budget`: tokens, at least 1. Raises NameInUseError if a live agent has that
+        name, CapacityError past `max_depth`, `max_admitted` (agents that have not ended) or,
+        unless queued, `max_running`. Source: `Limits`.
+        """
+        record = records.spawn(
+            _now_ms(),
+            self._boot_id,
+            status="queued" if queued else "running",
+            name=name,
+            agent_type=agent_type,
+            role=role,
+            model=model,
+            prompt=prompt,
+            prompt_bytes_max=self._limits.prompt_bytes_max,
+            allowed_tools=allowed_tools,
+            token_budget=token_budget,
+            metadata=metadata,
+        )
+        parent_ref = None if parent_id is None else text("parent_id", parent_id)
+
+        def decide(fleet: Fleet) -> Record | None:
+            if record[records.AGENT_ID] in fleet.rows:
+                return None
+            parent = None if parent_ref is None else fleet.find(parent_ref)
+            fleet.check_spawn(name, parent, self._limits)
+            if not queued:
+                fleet.check_running(self._limits)
+            if parent is not None:
+                record[records.PARENT_ID] = parent[AGENT_ID]
+                record[records.SPAWN_DEPTH] = parent[SPAWN_DEPTH] + 1
+            return record
+
+        while (lsn := self._state.update(decide)) is None:  # the id is taken
+            record[records.AGENT_ID] = records.new_agent_id()
+        return self._agent(advance(None, lsn, record))
+
+    def start(self, ref: str) -> Agent:
+        """Let a queued agent run. Raises CapacityError at `max_running`, TransitionError."""
+        return self._change("start", ref, "running", records.start(_now_ms(), self._boot_id))
+
+    def resume(self, ref: str) -> Agent:
+        """Let an interrupted agent run again, from its `checkpoint`.
+
+        Clears `reason` and `needs_input`. Raises CapacityError at `max_running`, TransitionError.
+        """
+        return self._change("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
+
+    def update_checkpoint(self, ref: str, checkpoint: JSON, *, steps_taken: int) -> Agent:
+        """Note how far a running agent has come, and what it needs to go on from there.
+
+        Raises TransitionError unless it runs.
+        """
+        record = records.checkpoint(_now_ms(), checkpoint, steps_taken)
+        return self._change("update_checkpoint", ref, "running", record)
+
+    def update_from_result(self, ref: str, result: AgentResult) -> Agent:
+        """Note how a running agent's run came out; see `AgentResult`.
+
+        A result or reason over `result_bytes_max` keeps its tail and says so. Raises
+        TransitionError unless it runs: a late result changes nothing.
+        """
+        record = records.result(
+            _now_ms(),
+            result.status,
+            result=self._tail("result", result.result),
+            reason=self._tail("reason", result.reason),
+            steps_taken=result.steps_taken,
+            checkpoint=result.checkpoint,
+            needs_input=result.needs_input,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+        )
+        return self._change("update_from_result", ref, result.status, record, urgent=True)
+
+    def update_failed(self, ref: str, error: str) -> Agent:
+        """End a running agent as failed, with `error` as its `reason`, cut like a result.
+
+        Raises TransitionError unless it runs.
+        """
+        record = records.result(_now_ms(), "failed", reason=self._tail("error", error))
+        return self._change("update_failed", ref, "failed", record, urgent=True)
+
+    def interrupt(
+        self, ref: str, reason: str, *, checkpoint: JSON = None, needs_input: JSON = None
+    ) -> Agent:
+        """Stop a running agent that may be resumed; `checkpoint` None keeps the one it has.
+
+        `needs_input`: what it waits for. Raises TransitionError unless it runs.
+        """
+        reason = records.tail("reason", reason, self._limits.result_bytes_max)
+        record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
+        return self._change("interrupt", ref, "interrupted", record, urgent=True)
+
+    def cancel(self, ref: str) -> Agent:
+        """End an agent that has not ended, but not its children; one that has is left as it is."""
+        return self._change("cancel", ref, "cancelled", records.cancel(_now_ms()), urgent=True)
+
+    def get(self, ref: str) -> Agent:
+        """The agent as it is now, an archived one too."""
+        ref = text("ref", ref)
+        return self._agent(self._state.read(lambda fleet: fleet.find(ref)))
+
+    def agents(
+        self, *, status: Status | None = None, include_archived: bool = False
+    ) -> list[Agent]:
+        """The agents as they are at one moment, oldest first; with that status, if given.
+
+        Archived ones are left out unless asked for: those that have ended in a prior session, so
+        that a new session begins with what is still of concern to it.
+        """
+        snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
+        return agents_from_rows(
+            snapshot, self._boot_id, status=status, include_archived=include_archived
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many agents have each status, archived ones too; kept by every change."""
+        return self._state.read(lambda fleet: fleet.counts.copy())
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Block until all changes up to `lsn`, an Agent's or None for all, survive a crash.
+
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError. Source:
+        journal/RELIABILITY.md, P2.
+        """
+        self._state.wait_durable(lsn, timeout_s=timeout_s)
+
+    async def durable(self, lsn: int | None = None) -> None:
+        """The same for asyncio, in any event loop; use `asyncio.timeout` to bound it."""
+        await self._state.durable(lsn)
+
+    def wait_room(self, *, timeout_s: float | None = None) -> None:
+        """Block until less than half of the log buffer is used. Raises TimeoutError."""
+        self._state.wait_room(timeout_s=timeout_s)
+
+    async def room(self) -> None:
+        """The same for asyncio: await it before many changes, which never wait in a loop."""
+        await self._state.room()
+
+    def stats(self) -> Stats:
+        """The journal's figures since it was opened."""
+        return self._state.stats()
+
+    def lock_stats(self) -> LockStats:
+        """How long the manager's lock was held and waited for, in ns."""
+        return self._state.lock_stats()
+
+    def compact(self) -> Checkpoint:
+        """Write a checkpoint now and drop what it covers; done in the background anyway."""
+        return self._state.compact()
+
+    def close(self) -> None:
+        """Make all changes durable and close the journal; again: nothing.
+
+        Agents that run stay `running`, and are interrupted at the next open.
+        """
+        self._state.close()
+
+    @property
+    def boot_id(self) -> str:
+        """This opening of the manager; `from_prior_session` compares with it."""
+        return self._boot_id
+
+    @property
+    def limits(self) -> Limits:
+        """What this manager admits."""
+        return self._limits
+
+    @property
+    def path(self) -> str:
+        """The journal's directory."""
+        return self._state.journal.path
+
+    def __enter__(self) -> SubAgentManager:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._state.__exit__(kind, error, traceback)
+
+    def _change(
+        self, verb: str, ref: str, target: Status, record: Record, *, urgent: bool = False
+    ) -> Agent:
+        """Do `verb` to one agent: all that runs under the lock for it is `decide` and `apply`."""
+        ref = text("ref", ref)
+        row: Row = ()
+
+        def decide(fleet: Fleet) -> Record | None:
+            nonlocal row
+            row = fleet.find(ref)
+            status = row[STATUS]
+            if verb == "cancel" and status in ENDED:
+                return None
+            fleet.check_verb(row, verb, target)
+            if target == "running" != status:
+                fleet.check_running(self._limits)
+            record[records.AGENT_ID] = row[AGENT_ID]
+            return record
+
+        lsn = self._state.update(decide, urgent=urgent)
+        return self._agent(row if lsn is None else advance(row, lsn, record))
+
+    def _agent(self, row: Row) -> Agent:
+        return agent_from_row(row, self._boot_id)
+
+    def _tail(self, where: str, value: str | None) -> str | None:
+        return None if value is None else records.tail(where, value, self._limits.result_bytes_max)
+
+
+def _decided(records: list[Any], fleet: Fleet) -> list[Any]:
+    """Nobody else uses the fleet yet: there is nothing to look up under the lock."""
+    return records
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

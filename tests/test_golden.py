@@ -1,0 +1,175 @@
+"""Released versions are read for ever, and what the engine writes is what the page explains."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import FailedError, Journal, JournalReader, Options
+from journal.testing import SimulatedDisk
+from tests.golden import journal_v1
+from tests.independent_reader import Checkpoint, Record, decode, decode_files, decode_segment
+
+FIRST_KEPT_LSN = 9  # of the segment that holds the older checkpoint's LSN
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """A copy of the golden journal, with the mode that a checkout does not keep."""
+    copy = copytree(journal_v1.FOLDER, tmp_path / "v1")
+    copy.chmod(0o700)
+    return copy
+
+
+def in_log(epoch: int, lsn: int, record: object) -> bool:
+    """Whether the golden log has that record there; `==` would take 1 for True."""
+    return repr(journal_v1.LOG[lsn - 1]) == repr((epoch, record))
+
+
+def test_the_engine_still_opens_version_1(golden: Path) -> None:
+    """P1, P2, P6: the golden journal opens: its newest checkpoint, and every record after it."""
+    with Journal.open(golden, options=Options(application="golden/1")) as journal:
+        checkpoint = journal.checkpoint
+        assert checkpoint is not None
+        assert checkpoint.lsn == journal_v1.CHECKPOINTS[-1]
+        assert list(checkpoint.items()) == journal_v1.items(checkpoint.lsn)
+        entries = list(journal.replay())
+        assert all(in_log(entry.epoch, entry.lsn, entry.record) for entry in entries)
+        assert [e.lsn for e in entries] == [*range(checkpoint.lsn + 1, len(journal_v1.LOG) + 1)]
+        assert (journal.epoch, journal.last_lsn) == (5, len(journal_v1.LOG))
+
+
+def test_the_engines_reader_reads_all_of_version_1(golden: Path) -> None:
+    """P4: without a writer the whole of it is read, and nothing in it is called damage."""
+    with JournalReader.open(golden) as reader:
+        entries = list(reader.entries(FIRST_KEPT_LSN - 1))
+        assert all(in_log(entry.epoch, entry.lsn, entry.record) for entry in entries)
+        assert [e.lsn for e in entries] == [*range(FIRST_KEPT_LSN, len(journal_v1.LOG) + 1)]
+        assert [finding.kind for finding in reader.verify()] == ["torn_tail"]
+
+
+def test_the_independent_reader_reads_all_of_version_1() -> None:
+    """The page alone is enough to read the golden journal, checkpoints and records."""
+    checkpoints, records = decode(journal_v1.FOLDER)
+    assert [c.lsn for c in checkpoints] == [*journal_v1.CHECKPOINTS]
+    for checkpoint in checkpoints:
+        assert checkpoint.application == "golden/1"
+        assert checkpoint.items == tuple(journal_v1.items(checkpoint.lsn))
+    assert all(in_log(epoch, lsn, record) for epoch, lsn, record, _ in records)
+    assert [record.lsn for record in records] == [*range(FIRST_KEPT_LSN, len(journal_v1.LOG) + 1)]
+
+
+def test_the_golden_journal_has_what_the_format_has() -> None:
+    """It holds a roll, epochs, both durabilities, a batch, marks, a torn tail: without them a
+    golden journal would hold nothing to the format."""
+    segments = [decode_segment(p.read_bytes()) for p in sorted(journal_v1.FOLDER.glob("*.seg"))]
+    assert [s.header.epoch for s in segments] == [1, 1, 2, 3, 4]
+    assert [s.header.flags for s in segments] == [0, 0, 0, 0, 1]
+    assert max(len(frame.records) for s in segments for frame in s.frames) == 3
+    assert [not s.frames[-1].records for s in segments] == [False, True, True, False, True]
+    assert [any(s.rest) for s in segments] == [False, False, False, True, False]
+
+
+def test_the_engine_writes_the_same_bytes() -> None:
+    """The same inputs, clock and ids give the golden journal's bytes: no byte left to chance, and
+    none that changes without the version."""
+    golden = {path.name: path.read_bytes() for path in journal_v1.FOLDER.iterdir()}
+    assert journal_v1.write() == golden
+
+
+# --- the page and the engine agree about any journal ---
+
+_INTEGERS = st.integers(-(2**63), 2**64 - 1)
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | _INTEGERS
+    | st.floats(allow_nan=False)
+    | st.text(max_size=40)
+    | st.binary(max_size=40)
+    | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=20))
+    | st.builds(msgpack.Timestamp, st.integers(-(2**63), 2**63 - 1), st.integers(0, 10**9 - 1))
+)
+_KEYS = _INTEGERS | st.text(max_size=10) | st.binary(max_size=10)
+RECORDS = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=4)
+)
+STEPS = (
+    st.tuples(st.just("append"), RECORDS)
+    | st.tuples(st.just("batch"), st.lists(RECORDS, min_size=1, max_size=5))
+    | st.tuples(st.sampled_from(["wait", "compact", "large", "reopen", "kill"]), st.none())
+)
+
+
+@given(steps=st.lists(STEPS, max_size=30), durability=st.sampled_from(["disk", "os"]))
+def test_the_independent_reader_reads_what_the_engine_writes(
+    steps: list[tuple[str, Any]], durability: Any
+) -> None:
+    """P1, P2, P3: after appends, batches, rolls, compactions, kills and reopenings in any order, a
+    reader by the page gets each record under its LSN and epoch, each checkpoint, and the log's end."""
+    disk = SimulatedDisk()
+    options = Options(durability=durability, segment_bytes=4096, application="any/1")
+    log: list[tuple[int, Any]] = []
+    todo = iter([*steps, ("close", None)])
+    while True:
+        journal = Journal.open("/any", options=options, disk=disk)
+        assert journal.last_lsn == len(log)
+        step = next((step for step in todo if not carry_out(journal, log, *step)), None)
+        acknowledged_lsn = journal.durable_lsn
+        if step == ("kill", None):
+            disk.kill()
+            with suppress(FailedError):
+                journal.close()
+        else:
+            journal.close()
+            acknowledged_lsn = len(log)
+        check(decode_files(disk.contents("/any")), log, acknowledged_lsn)
+        if step == ("close", None):
+            break
+
+
+def carry_out(journal: Journal, log: list[tuple[int, Any]], step: str, value: Any) -> bool:
+    """False where the step is to end this opening."""
+    if step == "append":
+        assert journal.append(value) == len(log) + 1
+        log.append((journal.epoch, value))
+    elif step == "batch":
+        assert journal.append_batch(value) == len(log) + len(value)
+        log.extend((journal.epoch, record) for record in value)
+    elif step == "large":  # so that segments roll
+        journal.append(b"x" * 1500)
+        log.append((journal.epoch, b"x" * 1500))
+    elif step == "wait":
+        journal.wait_durable()
+    elif step == "compact":
+        journal.compact(lambda: (journal.last_lsn, range(1, journal.last_lsn + 1)))
+    else:
+        return False
+    return True
+
+
+def check(
+    decoded: tuple[list[Checkpoint], list[Record]],
+    log: list[tuple[int, Any]],
+    acknowledged_lsn: int,
+) -> None:
+    """What is decoded is a prefix of `log`, which is cut to it: the rest was never acknowledged."""
+    checkpoints, records = decoded
+    for checkpoint in checkpoints:
+        assert checkpoint.items == tuple(range(1, checkpoint.lsn + 1))
+    # Two checkpoints have to verify before anything up to the older one is dropped.
+    kept_lsn = checkpoints[-2].lsn if len(checkpoints) > 1 else 0
+    first_lsn = records[0].lsn if records else kept_lsn + 1
+    last_lsn = records[-1].lsn if records else kept_lsn
+    assert first_lsn <= kept_lsn + 1
+    assert acknowledged_lsn <= last_lsn <= len(log)
+    del log[last_lsn:]
+    assert [r.lsn for r in records] == [*range(first_lsn, last_lsn + 1)]
+    assert repr([(r.epoch, r.record) for r in records]) == repr(log[first_lsn - 1 :])

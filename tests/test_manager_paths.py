@@ -1,0 +1,90 @@
+"""Where a manager's journal may lie: inside the workspace, with no symlink on the way (P9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from journal import UnsafePathError
+from manager import SubAgentManager
+from manager.workspace import state_path
+
+
+@pytest.mark.parametrize("bad", ["../out", "a/../../out", "a/..", "..", ".", ""])
+def test_a_state_dir_outside_the_workspace_is_refused(tmp_path: Path, bad: str) -> None:
+    """P9: nothing is opened or made outside the workspace, nor the workspace itself taken."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    with pytest.raises(UnsafePathError):
+        SubAgentManager.open(workspace, state_dir=bad)
+    with pytest.raises(UnsafePathError):
+        SubAgentManager.open(workspace, state_dir=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [workspace]
+    assert list(workspace.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", ["link", "a/link", "a/b/link"])
+@pytest.mark.parametrize("below", ["", "/state"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_no_symlink_below_the_workspace_is_followed(
+    tmp_path: Path, link: str, below: str, inside: bool
+) -> None:
+    """P9: a link as any component is refused, wherever it leads, and nothing is made behind it."""
+    workspace = tmp_path / "workspace"
+    target = (workspace if inside else tmp_path) / "target"
+    (workspace / link).parent.mkdir(parents=True)
+    target.mkdir()
+    (workspace / link).symlink_to(target)
+    with pytest.raises(UnsafePathError, match="link"):
+        SubAgentManager.open(workspace, state_dir=link + below)
+    assert list(target.iterdir()) == []
+
+
+def test_a_file_on_the_way_is_refused(tmp_path: Path) -> None:
+    """A component that is no directory is named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UnsafePathError, match=str(tmp_path / "file")):
+        SubAgentManager.open(tmp_path, state_dir="file/state")
+
+
+def test_what_is_above_the_workspace_may_be_a_link(tmp_path: Path) -> None:
+    """The workspace is resolved once; components below it are made for the owner alone."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with SubAgentManager.open(tmp_path / "link", state_dir=Path("a/b/c")) as manager:
+        assert manager.path == str(tmp_path / "real/a/b/c")
+    for made in ("a", "a/b", "a/b/c"):
+        assert (tmp_path / "real" / made).stat().st_mode & 0o777 == 0o700
+    with SubAgentManager.open(tmp_path / "real", state_dir="a/b/c"):
+        pass
+
+
+def test_a_workspace_must_exist(tmp_path: Path) -> None:
+    """A mistyped workspace is an error, not a new directory."""
+    with pytest.raises(FileNotFoundError):
+        SubAgentManager.open(tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _becomes_a_link(workspace: Path, outside: Path) -> None:
+    (workspace / "a").rename(workspace / "moved")
+    (workspace / "a").symlink_to(outside)
+
+
+def _becomes_another(workspace: Path, outside: Path) -> None:
+    (workspace / "a").rename(workspace / "moved")
+    outside.rename(workspace / "a")
+
+
+@pytest.mark.parametrize("swap", [_becomes_a_link, _becomes_another])
+def test_a_component_swapped_meanwhile_is_found_out(
+    tmp_path: Path, swap: Callable[[Path, Path], None]
+) -> None:
+    """P9: a directory replaced between the look at it and the journal's opening is refused."""
+    workspace, outside = tmp_path / "workspace", tmp_path / "outside"
+    for folder in (workspace / "a/state", outside / "state"):
+        folder.mkdir(parents=True)
+    with pytest.raises(UnsafePathError, match="replaced"), state_path(workspace, "a/state"):
+        swap(workspace, outside)

@@ -1,0 +1,193 @@
+"""The real disk's lock, between processes: who has it, who is told, and what a fork shares."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from journal.errors import LockedError, UnsafePathError
+from journal.posix import PosixDirectory, PosixDisk
+
+DISK = PosixDisk()
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="told from /proc")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path.resolve() / "journal"
+
+
+@pytest.fixture
+def directory(path: Path) -> PosixDirectory:
+    return DISK.open_directory(path, write=True)
+
+
+@contextmanager
+def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs `script`; it ends at the end of its standard input."""
+    prelude = "import os, sys\nfrom journal.posix import PosixDisk\n"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", prelude + script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(timeout=30)
+            finally:
+                process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+LOCK = """
+directory = PosixDisk().open_directory(sys.argv[1], write=True)
+directory.lock()
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@LINUX
+def test_another_process_is_named(directory: PosixDirectory, path: Path) -> None:
+    """P10: who is locked out learns which process to stop; when that dies, it is free."""
+    with child(LOCK, path) as holder:
+        assert line_of(holder) == "locked"
+        assert directory.lock_holder() == holder.pid
+        with pytest.raises(LockedError, match=f"process {holder.pid}") as caught:
+            directory.lock()
+        assert caught.value.pid == holder.pid
+        holder.kill()
+        holder.wait(timeout=30)
+        assert directory.lock_holder() is None
+        directory.lock()
+        assert directory.lock_holder() == os.getpid()
+
+
+@LINUX
+def test_who_waits_for_the_lock_does_not_hold_it(directory: PosixDirectory, path: Path) -> None:
+    """/proc/locks also lists who waits: the holder is the one that is named."""
+    directory.lock()
+    wait = "import fcntl\nprint(1, flush=True)\n" + (
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
+    )
+    with child(wait, path) as waiter:
+        assert line_of(waiter) == "1"
+        waiting = f"-> FLOCK  ADVISORY  WRITE {waiter.pid} "
+        deadline = time.monotonic() + 30
+        while waiting not in Path("/proc/locks").read_text():
+            assert time.monotonic() < deadline, "the child never waited"
+        assert directory.lock_holder() == os.getpid()
+        directory.close(unlock=True)
+
+
+FORK = """
+directory = PosixDisk().open_directory(sys.argv[1], write=True)
+directory.lock()
+if os.fork() == 0:
+    directory.close(unlock=sys.argv[2] == "unlock")
+    os._exit(0)
+os.wait()
+print(PosixDisk().open_directory(sys.argv[1], write=False).lock_holder() == os.getpid())
+"""
+
+
+@LINUX
+@pytest.mark.parametrize(("how", "held"), [("keep", "True"), ("unlock", "False")])
+def test_a_forked_child_only_closes(path: Path, how: str, held: str) -> None:
+    """P10: `unlock=False` leaves the parent its lock, which a release in the child would free."""
+    with child(FORK, path, how) as parent:
+        assert line_of(parent) == held
+
+
+ORPHAN = """
+directory = PosixDisk().open_directory(sys.argv[1], write=True)
+directory.lock()
+if os.fork() == 0:
+    os.close(1)
+    sys.stdin.read()
+    os._exit(0)
+os._exit(0)
+"""
+
+
+@LINUX
+def test_a_lock_that_outlives_its_process_has_no_pid(directory: PosixDirectory, path: Path) -> None:
+    """A fork may hold the lock of a parent that died: 0, and no dead process is named."""
+    with child(ORPHAN, path) as parent:
+        parent.wait(timeout=30)
+        with pytest.raises(LockedError, match="another process") as caught:
+            directory.lock()
+        assert caught.value.pid is None
+        if f":{path.stat().st_ino} " not in Path("/proc/locks").read_text():
+            pytest.skip("in a pid namespace the kernel hides the locks of the dead")
+        assert directory.lock_holder() == 0
+
+
+@LINUX
+def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) -> None:
+    """Neither a lock of another kind nor one on a file in the directory means a live writer."""
+    with (path / "LOCK").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert directory.lock_holder() is None
+        directory.lock()
+
+
+@pytest.fixture
+def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, which has no /proc/locks."""
+
+    def missing(_: PosixDirectory) -> int | None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/locks")
+
+    monkeypatch.setattr(PosixDirectory, "_flock_pid", missing)
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_without_proc_the_noted_process_must_live(directory: PosixDirectory, path: Path) -> None:
+    """Where the system doesn't list locks, the pid in LOCK counts while its process lives."""
+    assert directory.lock_holder() is None
+    with child("sys.stdin.read()") as process:
+        (path / "LOCK").write_text(f"pid {process.pid}\nepoch 3\n")
+        assert directory.lock_holder() == process.pid
+    assert directory.lock_holder() is None
+
+
+@pytest.mark.usefixtures("no_proc")
+@pytest.mark.parametrize(
+    "noted", [b"", b"\0" * 64, b"pid 0\n", b"9" * 64, b"pid -1", b"\xff\xb2 x"]
+)
+def test_without_proc_a_note_may_be_nonsense(
+    directory: PosixDirectory, path: Path, noted: bytes
+) -> None:
+    """P9: LOCK is text for people; what is no pid in it is nobody."""
+    (path / "LOCK").write_bytes(noted)
+    assert directory.lock_holder() is None
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_without_proc_a_note_may_not_be_a_link(directory: PosixDirectory, path: Path) -> None:
+    """P9: LOCK is not read through a symlink."""
+    (path.parent / "outside").write_text(f"pid {os.getpid()}")
+    (path / "LOCK").symlink_to(path.parent / "outside")
+    with pytest.raises(UnsafePathError, match="LOCK"):
+        directory.lock_holder()

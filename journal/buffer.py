@@ -4,16 +4,18 @@ A record's LSN is its place here (the batch's first LSN + index), so adding it t
 the one step that numbers it: whatever interrupts `append` leaves no gap. What must be true once
 the record is in (the flusher is awake, the bytes are counted) is made true before it goes in.
 
-At most two batches exist: one that fills, one that the flusher commits. Each has a gate.
+At most two batches exist: one that fills, one that is being committed. Whoever commits holds
+the end of the log, alone: the flusher, or a waiter who found nobody there and commits in its
+own thread. What a holder is interrupted in, the flusher finishes.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
+from typing import NamedTuple
 
 from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
 from journal.gate import Gate
@@ -23,10 +25,28 @@ from journal.record import Record, RecordPacker
 _IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05  # how long the log must be quiet to be called idle
 
 
+class Commit(NamedTuple):
+    """Bytes with their place: writing them twice is writing them once."""
+
+    data: bytes
+    offset: int
+    log_bytes: int  # written since open, these included
+
+
 class Batch:
     """Records that share a commit. Guarded by the buffer's lock while it fills."""
 
-    __slots__ = ("bytes", "first_lsn", "gate", "groups", "records", "since", "sync", "wanted")
+    __slots__ = (
+        "bytes",
+        "commit",
+        "first_lsn",
+        "gate",
+        "groups",
+        "records",
+        "since",
+        "sync",
+        "waiters",
+    )
 
     def __init__(self, first_lsn: int) -> None:
         self.first_lsn = first_lsn
@@ -34,9 +54,10 @@ class Batch:
         self.groups: list[tuple[int, int]] = []  # from, to: indices that share a frame
         self.bytes = 0
         self.since = 0.0
-        self.wanted = False  # someone waits for it
+        self.waiters = 0
         self.sync = False  # someone waits for the log itself, whatever the durability
         self.gate: Gate | None = None
+        self.commit: Commit | None = None  # once it has its place on disk
 
     @property
     def last_lsn(self) -> int:
@@ -45,25 +66,6 @@ class Batch:
     @property
     def has_work(self) -> bool:
         return bool(self.records) or self.sync
-
-    def frames(self, payload_bytes_max: int) -> Iterator[tuple[int, int, bytes]]:
-        """First LSN, count and payload of each frame; no group is parted."""
-        if self.bytes <= payload_bytes_max:
-            yield self.first_lsn, len(self.records), b"".join(self.records)
-            return
-        inside = {i for begin, end in self.groups for i in range(begin + 1, end)}
-        cuts = [i for i in range(len(self.records) + 1) if i not in inside]
-        begin, size = 0, 0
-        for unit, after in pairwise(cuts):
-            unit_size = sum(map(len, self.records[unit:after]))
-            if size and size + unit_size > payload_bytes_max:
-                yield self._frame(begin, unit)
-                begin, size = unit, 0
-            size += unit_size
-        yield self._frame(begin, len(self.records))
-
-    def _frame(self, begin: int, end: int) -> tuple[int, int, bytes]:
-        return self.first_lsn + begin, end - begin, b"".join(self.records[begin:end])
 
 
 class LogBuffer:
@@ -84,16 +86,20 @@ class LogBuffer:
         self._durable_lsn = last_lsn
         self._room: Gate | None = None
         self._refusal: Callable[[], JournalError] | None = None
-        self._failure: BaseException | None = None
-        self._closing = False
-        self._closed = False
+        self.failure: BaseException | None = None
+        self.closing = False
+        self._ended = False
         self.refusals = 0
         # The flusher sleeps on `_alarm`, a lock that is free when there is something to do.
         # While it sleeps deep, even a record that nobody waits for must wake it.
         self._alarm = threading.Lock()
         self._alarm.acquire()
         self._deep = True
-        self._idle = False  # the flusher's own
+        self._quiet: Batch | None = None  # the batch in which the log was marked idle
+        # Who holds the end of the log for `_committing`, if not the flusher.
+        self._holder: int | None = None
+        self._orphan = False  # whether that one was interrupted
+        self._crowd = 0  # waiters of the last batch
 
     # --- what owners call ---
 
@@ -108,12 +114,10 @@ class LogBuffer:
     @property
     def used_bytes(self) -> int:
         """Appended and not yet committed."""
-        committing = self._committing
-        return self._filling.bytes + (committing.bytes if committing else 0)
-
-    @property
-    def failure(self) -> BaseException | None:
-        return self._failure
+        committing, used = self._committing, self._filling.bytes
+        if committing is not None and committing.last_lsn > self._durable_lsn:
+            used += committing.bytes
+        return used
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state. Takes no lock."""
@@ -169,26 +173,24 @@ class LogBuffer:
         filling.bytes += size
         return filling
 
-    def gate(self, lsn: int | None) -> Gate | None:
-        """The gate that opens when `lsn` (None: all so far) is durable; None if it is."""
-        if lsn is not None and lsn <= self._durable_lsn:
+    def gate(self, lsn: int) -> Gate | None:
+        """The gate that opens when `lsn` is durable; None if it is."""
+        if lsn <= self._durable_lsn:
             return None
-        if self._refusal is not None and not self._closing:
+        if self._refusal is not None and not self.closing:
             raise self._refusal()
         with self._lock:
             filling, committing = self._filling, self._committing
-            if lsn is None:
-                lsn = filling.last_lsn
             if lsn <= self._durable_lsn:
                 return None
             if lsn > filling.last_lsn:
                 raise ValueError(f"LSN {lsn} was never appended, the last one is {self.last_lsn}")
-            if self._failure or self._closed:
+            if self.failure or self._ended:
                 raise self._stopped()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
-            if not filling.wanted:
-                filling.wanted = True
+            filling.waiters += 1
+            if filling.waiters == 1:
                 self._wake()
             return self._gate_of(filling)
 
@@ -209,7 +211,7 @@ class LogBuffer:
             if self.used_bytes * 2 < self._bound:
                 return None
             if self._filling.records:
-                self._filling.wanted = True
+                self._filling.waiters += 1
                 self._wake()
             if self._room is None or self._room.opened:
                 self._room = Gate()
@@ -218,22 +220,18 @@ class LogBuffer:
     def close(self) -> None:
         """Take no more records; the flusher commits what there is and ends."""
         with self._lock:
-            self._closing = True
+            self.closing = True
             if self._refusal is None:
                 self._refusal = _closed
             self._wake()
 
     def close_soon(self) -> None:
         """`close`, taking no lock: a collector may call it in any thread, the flusher's too."""
-        self._closing = True
+        self.closing = True
         if self._refusal is None:
             self._refusal = _closed
         with suppress(RuntimeError):  # awake already
             self._alarm.release()
-
-    @property
-    def closing(self) -> bool:
-        return self._closing
 
     @property
     def abandoned(self) -> bool:
@@ -241,41 +239,91 @@ class LogBuffer:
 
     def abandon(self) -> None:
         """In a forked child: refuse everything, without touching a lock."""
-        self._closing = False
-        self._failure = None
+        self.closing = False
+        self.failure = None
         self._refusal = _forked
 
-    # --- what the flusher calls ---
+    # --- what a holder of the log's end calls ---
 
     def take(self) -> Batch | None:
-        """Block until there is a batch to commit: one of nothing says that the log went idle,
-        None that it is closed and all is committed."""
+        """For the flusher: block until there is a batch to commit. One of nothing says that
+        the log went idle, None that it is closed and all is committed."""
+        with self._lock:
+            if self._holder is None:
+                self._leave()
         while True:
             with self._lock:
                 # First of all: what wakes us from here on, we have not seen yet.
                 self._alarm.acquire(blocking=False)
                 filling = self._filling
-                if filling.has_work:
-                    self._idle = False
-                    timeout_s = self._due_s(filling)
-                    if timeout_s <= 0:
-                        self._committing = filling
-                        self._filling = Batch(filling.last_lsn + 1)
-                        return filling
-                elif self._closing:
+                timeout_s = self._idle_s
+                if self.failure is not None:
                     return None
-                else:
-                    timeout_s = self._idle_s
-                self._deep = not filling.has_work and (self._idle or self._hasty)
-            if self._idle:
-                self.sleep()
-            elif not self.sleep(timeout_s) and not filling.has_work:
-                self._idle = True
-                return Batch(filling.first_lsn)
+                if self._orphan:
+                    self._orphan, self._holder = False, None
+                    return self._committing
+                if self._committing is None:
+                    if filling.has_work:
+                        timeout_s = self._due_s(filling)
+                        if timeout_s <= 0:
+                            return self._enter(filling)
+                    elif self.closing:
+                        return None
+                    elif filling is self._quiet:
+                        timeout_s = -1
+                self._deep = not filling.has_work and (timeout_s < 0 or self._hasty)
+            if not self.sleep(timeout_s):
+                with self._lock:
+                    still = self._committing is None and self._filling is filling
+                    if still and not filling.has_work:
+                        self._quiet = filling
+                        self._committing = Batch(filling.first_lsn)
+                        return self._committing
+
+    def take_here(self, lsn: int) -> Batch | None:
+        """For a waiter: the batch that holds `lsn`, if nobody is at the log's end and nobody
+        else waits. Where several wait, gathering them is worth more than the time saved."""
+        with self._lock:
+            filling = self._filling
+            alone = self._committing is None and self._crowd <= 1 and not filling.waiters
+            inside = filling.first_lsn <= lsn <= filling.last_lsn
+            if not (alone and inside) or filling.sync or self._refusal is not None:
+                return None
+            self._holder = threading.get_ident()
+            filling.waiters = 1
+            return self._enter(filling)
+
+    def leave_here(self) -> None:
+        """The batch of `take_here` is committed."""
+        with self._lock:
+            self._leave()
+            if self._filling.has_work or self.closing:
+                self._wake()
+
+    def hand_over(self) -> None:
+        """Let the flusher finish what `take_here` gave, as far as it did."""
+        with self._lock:
+            if self._holder == threading.get_ident():
+                if self._committing is self._filling:  # interrupted before it was taken
+                    self._committing = None
+                self._orphan = self._committing is not None
+                self._holder = self._holder if self._orphan else None
+            self._wake()
+
+    def _enter(self, filling: Batch) -> Batch:
+        # In this order: what fills and is being committed at once has not been taken.
+        self._committing = filling
+        self._filling = Batch(filling.last_lsn + 1)
+        return filling
+
+    def _leave(self) -> None:
+        if self._committing is not None and self._committing.records:
+            self._crowd = self._committing.waiters
+        self._committing = self._holder = None
 
     def _due_s(self, filling: Batch) -> float:
         """Seconds until `filling` must be committed."""
-        now = filling.wanted or filling.sync or self._closing
+        now = filling.waiters or filling.sync or self.closing
         if now or filling.bytes >= self._options.flush_bytes:
             return 0
         return filling.since + self._options.flush_interval_s - time.monotonic()
@@ -285,26 +333,26 @@ class LogBuffer:
         return self._alarm.acquire(timeout=timeout_s)
 
     def committed(self, batch: Batch) -> None:
-        """`batch` is durable: let those pass who wait for it, or for room."""
+        """`batch` is durable: let those pass who wait for it, or for room. May be repeated."""
         with self._lock:
             self._durable_lsn = batch.last_lsn
-            self._committing = None
-            room = self._room if self.used_bytes * 2 < self._bound else None
-        for gate in (batch.gate, room):
+            gates = [batch.gate, self._room if self.used_bytes * 2 < self._bound else None]
+        for gate in gates:
             if gate is not None:
                 gate.open()
 
     def fail(self, error: BaseException) -> None:
         """Fail-stop: everybody is told, nothing more is taken."""
         with self._lock:
-            self._failure = error
+            self.failure = error
             self._refusal = self._stopped
+            self._wake()
         self._open_all()
 
     def closed(self) -> None:
         """The flusher has ended."""
         with self._lock:
-            self._closed = True
+            self._ended = True
         self._open_all()
 
     # --- inside ---
@@ -328,13 +376,13 @@ class LogBuffer:
             self._alarm.release()
 
     def _stopped(self) -> JournalError:
-        if self._failure is None:
+        if self.failure is None:
             return _closed()
         error = FailedError(
-            f"the journal stopped: {self._failure}; what was not acknowledged may or may not "
+            f"the journal stopped: {self.failure}; what was not acknowledged may or may not "
             "survive: close it, mend the disk, open it again"
         )
-        error.__cause__ = self._failure.__cause__ or self._failure
+        error.__cause__ = self.failure.__cause__ or self.failure
         return error
 
 

@@ -2,6 +2,10 @@
 
 One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
 batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
+
+One thread at a time is at the end of the log. That is the flusher, or a waiter who finds nobody
+there, which spares a lone thread two switches a commit. It takes on only what is idempotent
+(the same bytes at the same offset, then a sync): if an interrupt strikes, the flusher repeats it.
 """
 
 from __future__ import annotations
@@ -12,18 +16,19 @@ import time
 from collections.abc import Callable
 
 from journal.buffer import Batch, LogBuffer
+from journal.errors import JournalError
 from journal.metrics import Observer, Recorder
 from journal.options import Options
-from journal.writer import NO_SPACE, Commit, Writer
+from journal.writer import NO_SPACE, Writer
 
 log = logging.getLogger("journal")
 
+_FOLD_EVERY = 1024  # commits
 _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
 
 
 class Committer:
-    """The flusher thread. It is alone at the end of the log, and the only one to raise the
-    durable LSN; it ends when the buffer is closed and empty, or at the first failure."""
+    """The flusher thread ends when the buffer is closed and empty, or at the first failure."""
 
     def __init__(self, buffer: LogBuffer, writer: Writer, options: Options) -> None:
         self._buffer = buffer
@@ -31,7 +36,7 @@ class Committer:
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
         self._ended: Callable[[], None] = _nothing
-        # Written by the flusher alone; who reads them may see the last commit in part.
+        # Written by who is at the log's end; who reads them may see the last commit in part.
         self.commits = 0
         self.records = 0
         self.syncs = 0
@@ -58,7 +63,7 @@ class Committer:
     @property
     def log_bytes(self) -> int:
         """Written since open."""
-        return self._writer.bytes
+        return self._writer.log_bytes
 
     @property
     def synced_lsn(self) -> int:
@@ -76,14 +81,34 @@ class Committer:
             except Exception:
                 log.exception("an observer raised")
 
+    def commit_here(self, lsn: int) -> bool:
+        """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
+        try:
+            batch = self._buffer.take_here(lsn)
+            if batch is None:
+                return False
+            if self._writer.has_segment_for(batch):
+                self._commit(batch)
+                self._buffer.leave_here()
+                return True
+        except Exception as error:
+            if not (isinstance(error, OSError) and error.errno in NO_SPACE):
+                self._fail(error)
+        except BaseException:
+            self._buffer.hand_over()
+            raise
+        self._buffer.hand_over()
+        return False
+
     def _run(self) -> None:
         try:
             while (batch := self._buffer.take()) is not None:
                 if batch.has_work:
-                    self._commit(batch)
+                    self._commit_patiently(batch)
                 else:
                     self._writer.mark()
-            self._writer.close()
+            if self._buffer.failure is None:
+                self._writer.close()
         except BaseException as error:
             self._fail(error)
         finally:
@@ -96,35 +121,14 @@ class Committer:
         self._buffer.fail(error)
         self.tell(lambda observer: observer.failed(error))
 
-    def _commit(self, batch: Batch) -> None:
-        size = 0
-        if batch.records:
-            commit = self._write(batch)
-            size = len(commit.data)
-        sync_ns = 0
-        if self._sync_each or batch.sync:
-            began = time.perf_counter_ns()
-            self._writer.sync()
-            sync_ns = time.perf_counter_ns() - began
-            self.syncs += 1
-            self.sync_ns.add(sync_ns)
-        self._buffer.committed(batch)
-        if batch.records:
-            self._count(len(batch.records), size, sync_ns)
-        if self._writer.bytes >= self.due_bytes:
-            self.due_bytes = float("inf")
-            self.due()
-
-    def _write(self, batch: Batch) -> Commit:
-        """Write until it is written: for want of space the same bytes at the same offset."""
-        commit: Commit | None = None
+    def _commit_patiently(self, batch: Batch) -> None:
+        """Try until there is space: the same bytes at the same offset, then a sync."""
         delay_s = 0.0
         while True:
             try:
-                commit = commit or self._writer.prepare(batch)
-                self._writer.write(commit)
+                self._commit(batch)
             except OSError as error:
-                if error.errno not in NO_SPACE:
+                if error.errno not in NO_SPACE or isinstance(error, JournalError):
                     raise
                 if not delay_s:
                     self._stall(error)
@@ -133,20 +137,45 @@ class Committer:
             else:
                 if delay_s:
                     log.warning("there is room again: the journal goes on")
-                return commit
+                return
+
+    def _commit(self, batch: Batch) -> None:
+        """May be repeated as long as the batch is not left."""
+        sync_ns = 0
+        if batch.last_lsn > self._buffer.durable_lsn or batch.sync:
+            if batch.records:
+                if batch.commit is None:
+                    self._writer.prepare(batch)
+                self._writer.write(batch)
+            if self._sync_each or batch.sync:
+                began = time.perf_counter_ns()
+                self._writer.sync()
+                sync_ns = time.perf_counter_ns() - began
+        self._buffer.committed(batch)
+        self._count(batch, sync_ns)
+        if self._writer.log_bytes >= self.due_bytes:
+            self.due()
+            self.due_bytes = float("inf")
 
     def _stall(self, error: OSError) -> None:
         self.stalls += 1
         log.warning("no room on disk, the journal waits and tries again: %s", error)
         self.tell(lambda observer: observer.stalled(error))
 
-    def _count(self, records: int, size: int, sync_ns: int) -> None:
+    def _count(self, batch: Batch, sync_ns: int) -> None:
+        if sync_ns:
+            self.syncs += 1
+            self.sync_ns.add(sync_ns)
+        if batch.commit is None:
+            return
+        records, size = len(batch.records), len(batch.commit.data)
         self.commits += 1
         self.records += records
         self.commit_records.add(records)
         self.commit_bytes.add(size)
-        for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
-            recorder.fold()
+        if not self.commits % _FOLD_EVERY:
+            for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
+                recorder.fold(pending_max=0)
         if self.observers:
             self.tell(lambda observer: observer.committed(records, size, sync_ns))
 

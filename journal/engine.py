@@ -1,136 +1,28 @@
-"""Engine: `Journal`, the one place that wires the parts.
-
-write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
-read:   disk -> segment -> frame -> record
-"""
+"""Engine: `Journal`, records in and out."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from journal import process
-from journal.buffer import LogBuffer
 from journal.checkpoint import Checkpoint
-from journal.committer import Committer
-from journal.compactor import Compactor, Freeze
-from journal.errors import FailedError, JournalError, UnsafePathError
+from journal.compactor import Freeze
+from journal.core import Core, open_core
+from journal.errors import JournalError
 from journal.metrics import Observer, Stats
 from journal.options import Options
-from journal.posix import PosixDisk
-from journal.reader import LOCK, is_journal, read_batches
+from journal.reader import read_batches
 from journal.record import Entry, Record
-from journal.recovery import Batch, Recovered, recover
+from journal.recovery import Batch
 from journal.repair import BackupReport, backup_directory
 from journal.segment import segment_names
-from journal.storage import Directory, Disk, Mode, StrPath, write_all
-from journal.writer import Writer
+from journal.storage import Disk, StrPath, file_size
 
 log = logging.getLogger("journal")
-
-_EXIT_TIMEOUT_S = 10.0
-
-
-class _Parts:
-    """All that is open. Knows no Journal, so one that is dropped can be collected."""
-
-    def __init__(
-        self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
-    ) -> None:
-        self.directory = directory
-        self.disk = disk
-        self.journal_id = recovered.journal_id or disk.new_id().hex()
-        self.epoch = recovered.epoch
-        self.checkpoint = recovered.checkpoint
-        self.buffer = LogBuffer(recovered.last_lsn, options)
-        writer = Writer(
-            directory,
-            disk,
-            options,
-            journal_id=self.journal_id,
-            epoch=self.epoch,
-            last_lsn=recovered.last_lsn,
-        )
-        self.committer = Committer(self.buffer, writer, options)
-        self.compactor = Compactor(
-            directory,
-            disk,
-            options,
-            self.committer,
-            journal_id=self.journal_id,
-            epoch=self.epoch,
-            sync_log=self.sync_log,
-        )
-        self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
-        # Guards the count of threads that still use the directory.
-        self._lock = threading.Lock()
-        self._users = 1
-        process.own(self)
-        self.committer.start(self._leave)
-
-    def start_compaction(self, freeze: Freeze) -> None:
-        with self._lock:
-            self._users += 1
-        try:
-            self.compactor.start(freeze, self._leave)
-        except BaseException:
-            with self._lock:
-                self._users -= 1
-            raise
-
-    def sync_log(self) -> None:
-        """All appended so far on stable storage, whatever the durability."""
-        if self.committer.synced_lsn < self.buffer.last_lsn:
-            gate = self.buffer.sync_gate()
-            gate.wait()
-            if self.buffer.failure:
-                self.buffer.check()
-
-    def begin_close(self) -> None:
-        self.buffer.close()
-        self.compactor.stop()
-
-    def finish_close(self, timeout_s: float | None) -> bool:
-        """Whether both threads have ended, within `timeout_s` seconds."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        for thread in (self.committer, self.compactor):
-            left = None if until is None else max(0.0, until - time.monotonic())
-            if not thread.join(left):
-                return False
-        if self.checkpoint:
-            self.checkpoint.close()
-        self.compactor.close()
-        process.disown(self)
-        return True
-
-    def _leave(self) -> None:
-        """The last thread to end gives the directory back."""
-        if self.buffer.closing:
-            self.compactor.stop()
-        with self._lock:
-            self._users -= 1
-            last = not self._users
-        if last:
-            self.directory.close(unlock=True)
-
-    def abandon(self) -> None:
-        self.buffer.abandon()
-        self.committer.abandon()
-        self.directory.close(unlock=False)
-
-    def finish(self) -> None:
-        self.begin_close()
-        if not self.finish_close(_EXIT_TIMEOUT_S):
-            log.error(
-                "%s: %d bytes could not be written before exit, and are lost",
-                self.directory.path,
-                self.buffer.used_bytes,
-            )
 
 
 class Journal:
@@ -139,9 +31,9 @@ class Journal:
     Thread-safe. A context manager: leaving it closes the journal.
     """
 
-    def __init__(self, parts: _Parts, options: Options) -> None:
-        self._parts = parts
-        self._buffer = parts.buffer
+    def __init__(self, core: Core, options: Options) -> None:
+        self._core = core
+        self._buffer = core.buffer
         self._options = options
         self._is_closed = False
 
@@ -160,17 +52,17 @@ class Journal:
 
     @property
     def path(self) -> str:
-        return self._parts.directory.path
+        return self._core.directory.path
 
     @property
     def journal_id(self) -> str:
         """32 hex digits, the same in every file of the journal."""
-        return self._parts.journal_id
+        return self._core.journal_id
 
     @property
     def epoch(self) -> int:
         """Which opening for writing this is: 1, 2, …"""
-        return self._parts.epoch
+        return self._core.epoch
 
     @property
     def last_lsn(self) -> int:
@@ -189,7 +81,7 @@ class Journal:
     @property
     def checkpoint(self) -> Checkpoint | None:
         """What recovery started from."""
-        return self._parts.checkpoint
+        return self._core.checkpoint
 
     @property
     def has_room(self) -> bool:
@@ -225,13 +117,16 @@ class Journal:
         """
         if lsn is None:
             lsn = self.last_lsn
+        began = time.perf_counter_ns()
+        if timeout_s is None and self._core.committer.commit_here(lsn):
+            self._core.committer.wait_ns.add(time.perf_counter_ns() - began)
+            return
         gate = self._buffer.gate(lsn)
         if gate is None:
             return
-        began = time.perf_counter_ns()
         if not gate.wait(timeout_s):
             raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
-        self._parts.committer.wait_ns.add(time.perf_counter_ns() - began)
+        self._core.committer.wait_ns.add(time.perf_counter_ns() - began)
         self._check_durable(lsn)
 
     async def durable(self, lsn: int | None = None) -> None:
@@ -273,7 +168,7 @@ class Journal:
         return self._replay(after, self.durable_lsn)
 
     def _replay(self, after: int, limit: int) -> Iterator[Entry]:
-        for batch in read_batches(self._parts.directory, after, limit):
+        for batch in read_batches(self._core.directory, after, limit):
             for lsn, record in enumerate(batch.records, batch.first_lsn):
                 yield Entry(lsn, batch.epoch, batch.written_at_ns, record)
 
@@ -285,7 +180,7 @@ class Journal:
         RuntimeError.
         """
         self._buffer.check()
-        self._parts.start_compaction(freeze)
+        self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
         """Publish a checkpoint now, in this thread, and drop what no kept one needs.
@@ -294,10 +189,10 @@ class Journal:
         `freeze` or its items raise, and OSError, end this attempt only.
         """
         self._buffer.check()
-        freeze = freeze or self._parts.compactor.freeze
+        freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
-        return self._parts.compactor.compact(freeze)
+        return self._core.compactor.compact(freeze)
 
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy all that is durable into a new directory `dest`, while others append.
@@ -306,16 +201,16 @@ class Journal:
         looks at the copy.
         """
         self._buffer.check()
-        return backup_directory(self._parts.directory, self._parts.disk, dest, self.durable_lsn)
+        return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
         """Tell `observer` of each commit, compaction, stall and failure from now on."""
-        self._parts.committer.observers += (observer,)
+        self._core.committer.observers += (observer,)
 
     def stats(self) -> Stats:
         """Figures since open. Reads the directory's names; holds no lock that a writer needs."""
-        parts, committer = self._parts, self._parts.committer
-        names = [] if self._is_closed else parts.directory.names()
+        core, committer = self._core, self._core.committer
+        names = [] if self._is_closed else core.directory.names()
         return Stats(
             commits=committer.commits,
             records=committer.records,
@@ -330,9 +225,9 @@ class Journal:
             durable_lsn=self.durable_lsn,
             last_lsn=self.last_lsn,
             segments=len(segment_names(names)),
-            disk_bytes=sum(_size(parts.directory, name) for name in names),
-            compactions=parts.compactor.compactions,
-            compaction_ns=parts.compactor.compaction_ns,
+            disk_bytes=sum(file_size(core.directory, name) for name in names),
+            compactions=core.compactor.compactions,
+            compaction_ns=core.compactor.compaction_ns,
             stalls=committer.stalls + self._buffer.refusals,
         )
 
@@ -344,8 +239,8 @@ class Journal:
         """
         if self._is_closed:
             return
-        self._parts.begin_close()
-        if not self._parts.finish_close(timeout_s):
+        self._core.begin_close()
+        if not self._core.finish_close(timeout_s):
             raise TimeoutError(
                 f"{self.path}: not closed within {timeout_s} s, {self._buffer.used_bytes} bytes "
                 "are still to be written; call close() again"
@@ -372,11 +267,11 @@ class Journal:
             log.error("%s: not closed well: %s", self.path, failure)
 
     def __del__(self) -> None:
-        parts = getattr(self, "_parts", None)
-        if parts is None or self._is_closed or parts.buffer.abandoned:
+        core = getattr(self, "_core", None)
+        if core is None or self._is_closed or core.buffer.abandoned:
             return
         # Waits for nothing: this may run in any thread, under any lock.
-        parts.buffer.close_soon()
+        core.buffer.close_soon()
         message = f"journal {self.path} was never closed"
         warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
@@ -401,60 +296,7 @@ def open_journal(
 
     `accepts`: the applications whose checkpoint may be there; none: any.
     """
-    disk = disk or PosixDisk()
-    directory = disk.open_directory(path, write=True)
-    try:
-        directory.lock()
-        names = directory.names()
-        if names and not is_journal(names):
-            raise UnsafePathError(
-                f"{directory.path}: holds files and no journal, such as {names[0]}; "
-                "give an empty or a new directory"
-            )
-        try:
-            recovered = recover(
-                directory,
-                kept=options.checkpoints_kept,
-                accepts=accepts,
-                begin=begin,
-                receive=receive,
-            )
-        except JournalError:
-            raise
-        except OSError as error:
-            raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
-        _write_note(directory, recovered.epoch)
-        return Journal(_Parts(directory, disk, options, recovered), options)
-    except BaseException:
-        directory.close(unlock=True)
-        raise
-
-
-def _write_note(directory: Directory, epoch: int) -> None:
-    """LOCK tells people who holds the lock; no decision reads it, so it may fail."""
-    try:
-        mode: Mode = "update" if LOCK in directory.names() else "create"
-        file = directory.open(LOCK, mode)
-        try:
-            file.truncate(0)
-            write_all(file, f"pid {process.pid()}\nepoch {epoch}\n".encode(), 0)
-        finally:
-            file.close()
-    except UnsafePathError:
-        raise
-    except OSError as error:
-        log.info("%s/%s could not be written: %s", directory.path, LOCK, error)
-
-
-def _size(directory: Directory, name: str) -> int:
-    try:
-        file = directory.open(name, "read")
-    except OSError:
-        return 0
-    try:
-        return file.size()
-    finally:
-        file.close()
+    return Journal(open_core(path, options, disk, accepts, begin, receive), options)
 
 
 def _ignore(_: object) -> None:

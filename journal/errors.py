@@ -25,7 +25,8 @@ class CorruptionError(JournalError):
     """
 
     def __init__(self, path: str, offset: int, lsn: int, what: str) -> None:
-        directory = path.rpartition("/")[0] or path
+        is_file = path.endswith((".seg", ".json"))
+        directory = path.rpartition("/")[0] if is_file else path
         super().__init__(
             f"{path}: offset {offset}, LSN {lsn}: {what}; nothing was changed; "
             f"look closer with: journal-inspect verify {directory}"

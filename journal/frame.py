@@ -16,8 +16,9 @@ Source: journal/FORMAT.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
 
@@ -84,6 +85,25 @@ def encode(
         checksum(payload), lsn, durable_lsn, now_ns, len(payload), count, kind, b"\0\0\0"
     )
     return b"".join((_CRC.pack(checksum(fields, seed)), fields, payload))
+
+
+def split(
+    records: list[bytes], groups: list[tuple[int, int]], payload_bytes_max: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """Index of the first record, count and payload of each frame for `records`.
+
+    `groups` are the indices, from and to, of records that a crash must not part.
+    """
+    inside = {i for begin, end in groups for i in range(begin + 1, end)}
+    cuts = [i for i in range(len(records) + 1) if i not in inside]
+    begin, size = 0, 0
+    for unit, after in pairwise(cuts):
+        unit_size = sum(map(len, records[unit:after]))
+        if size and size + unit_size > payload_bytes_max:
+            yield begin, unit - begin, b"".join(records[begin:unit])
+            begin, size = unit, 0
+        size += unit_size
+    yield begin, len(records) - begin, b"".join(records[begin:])
 
 
 def parse(data: bytes, at: int, seed: int) -> Header | None:

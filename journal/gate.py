@@ -35,13 +35,12 @@ class Gate:
         self._loops: dict[AbstractEventLoop, Waiting] = {}
 
     def open(self) -> None:
+        """Again, after an interrupt: finishes it."""
         with self._lock:
-            if self.opened:
-                return
             self.opened = True
-        self._turnstile.release()
-        for waker in self._wakers:
-            waker.release()
+        for lock in (self._turnstile, *self._wakers):
+            with suppress(RuntimeError):  # released before
+                lock.release()
         for loop, waiting in self._loops.items():
             with suppress(RuntimeError):  # that loop is closed, and with it all who waited there
                 loop.call_soon_threadsafe(_resolve, loop, waiting)
@@ -50,8 +49,9 @@ class Gate:
         """Block until open, at most `timeout_s` seconds; whether it is open."""
         if timeout_s is None:
             # An interrupt can't part taking from giving back in a `with` of a plain lock.
-            with self._turnstile:
-                return True
+            with suppress(RuntimeError), self._turnstile:
+                pass
+            return True
         waker = threading.Lock()
         waker.acquire()
         with self._lock:

@@ -1,11 +1,18 @@
-"""The process: what must happen to open journals when it forks, and when it exits."""
+"""The process: who writes, and what happens to open journals when it forks or exits."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import weakref
+from contextlib import suppress
 from typing import Protocol
+
+from journal.errors import UnsafePathError
+from journal.storage import LOCK, Directory, write_all
+
+log = logging.getLogger("journal")
 
 
 class Owned(Protocol):
@@ -21,16 +28,36 @@ class Owned(Protocol):
 _owned: weakref.WeakSet[Owned] = weakref.WeakSet()
 
 
-def pid() -> int:
-    return os.getpid()
-
-
 def own(owned: Owned) -> None:
     _owned.add(owned)
 
 
 def disown(owned: Owned) -> None:
     _owned.discard(owned)
+
+
+def sign(directory: Directory, epoch: int) -> None:
+    """Tell people who holds the lock. It may fail: nothing depends on it."""
+    _write_note(directory, f"pid {os.getpid()}\nepoch {epoch}\n")
+
+
+def unsign(directory: Directory) -> None:
+    with suppress(UnsafePathError):
+        _write_note(directory, "")
+
+
+def _write_note(directory: Directory, text: str) -> None:
+    try:
+        file = directory.open(LOCK, "update" if LOCK in directory.names() else "create")
+        try:
+            file.truncate(0)
+            write_all(file, text.encode(), 0)
+        finally:
+            file.close()
+    except UnsafePathError:
+        raise
+    except OSError as error:
+        log.info("%s/%s could not be written: %s", directory.path, LOCK, error)
 
 
 def _abandon_all() -> None:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from journal.checkpoint import (
     BadCheckpointError,
     Checkpoint,
     checkpoint_lsns,
-    checkpoint_name,
     read_checkpoint,
 )
 from journal.errors import CompactedError, CorruptionError, JournalError
@@ -27,23 +25,10 @@ from journal.posix import PosixDisk
 from journal.record import Entry
 from journal.recovery import Batch, Walk, decode
 from journal.segment import FLAG_OS, Segment, SegmentInfo, SegmentName, kept_after, segment_names
-from journal.storage import TMP, Directory, Disk, StrPath
+from journal.storage import LOCK, Directory, Disk, StrPath
+from journal.verify import Finding, find_journal_id, survey, verify
 
-LOCK = "LOCK"
 _POLL_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that `verify` has to say. `size_bytes` counts what can't be used; `lsn` is the
-    first that is lost (0: none, or none can be named)."""
-
-    kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
-    path: str
-    offset: int
-    lsn: int
-    size_bytes: int
-    message: str
 
 
 def is_journal(names: list[str]) -> bool:
@@ -77,6 +62,12 @@ def _find(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentNa
         _raise_compacted(lsn, segments)
     behind = segments[len(begun) : len(begun) + 1]
     return begun[-1], behind[0] if behind else None
+
+
+def _shown(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
+    """The segments that are kept; others are leftovers of an unfinished removal."""
+    # Two checkpoints are kept, with what follows the older one.
+    return kept_after(segments, checkpoints[-2] if len(checkpoints) > 1 else 0)
 
 
 def _open(directory: Directory, name: SegmentName, lsn: int) -> Segment:
@@ -141,6 +132,27 @@ class JournalReader:
     def live(self) -> bool:
         return self.writer_pid is not None
 
+    @property
+    def journal_id(self) -> str | None:
+        """That of the newest segment whose header is whole; None without one."""
+        return find_journal_id(self._directory)
+
+    @property
+    def first_lsns(self) -> list[int]:
+        """The first LSN of each segment that `entries` shows, ascending. Reads no file."""
+        names = self._directory.names()
+        return [name.first_lsn for name in _shown(segment_names(names), checkpoint_lsns(names))]
+
+    @property
+    def last_lsn(self) -> int:
+        """The LSN of the last entry that `entries` shows now, 0 before there is one. Reads only
+        the newest segment; if nothing in that is whole, the LSN that it goes on from."""
+        last_lsn = max(self.first_lsns, default=1) - 1
+        with suppress(CorruptionError):  # entries() raises it, after what is good before it
+            for batch in readable(self._directory, last_lsn):
+                last_lsn = batch.last_lsn
+        return last_lsn
+
     def entries(self, after: int | None = None, *, follow: bool = False) -> Iterator[Entry]:
         """Entries after LSN `after` (None: all that are kept), in order.
 
@@ -175,22 +187,11 @@ class JournalReader:
 
     def segments(self) -> list[SegmentInfo]:
         """What each segment holds, oldest first. Reads all of them."""
-        return [info for info, _ in _survey(self._directory)]
+        return [info for info, _ in survey(self._directory)]
 
     def verify(self) -> Iterator[Finding]:
         """Look at every segment, record and checkpoint, needed for recovery or not."""
-        for _, findings in _survey(self._directory):
-            yield from findings
-        names = self._directory.names()
-        for lsn in checkpoint_lsns(names):
-            yield from _verify_checkpoint(self._directory, lsn)
-        for name in names:
-            unfinished = name.endswith(TMP)
-            if name == LOCK or segment_names([name]) or checkpoint_lsns([name]):
-                continue
-            if not (unfinished and self.live):
-                message = "left unfinished by a crash" if unfinished else "not the journal's"
-                yield Finding("stray", f"{self.path}/{name}", 0, 0, 0, message)
+        return verify(self._directory)
 
 
 class _Tail:
@@ -211,8 +212,7 @@ class _Tail:
         names = self._directory.names()
         segments, lsns = segment_names(names), checkpoint_lsns(names)
         if self._next_lsn is None and segments:
-            floor_lsn = lsns[-2] if len(lsns) > 1 else 0  # two are kept, with what follows
-            self._next_lsn = kept_after(segments, floor_lsn)[0].first_lsn
+            self._next_lsn = _shown(segments, lsns)[0].first_lsn
         if self._next_lsn is None or not segments:
             self.at_end = True
             return
@@ -271,94 +271,3 @@ class _Tail:
                 self._next_lsn = walk.next_lsn
             if limit_lsn is not None and walk.next_lsn > limit_lsn:
                 return
-
-
-def _survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
-    """Each segment, with what is wrong with it."""
-    live = directory.lock_holder() is not None
-    names = directory.names()
-    segments, evidence = segment_names(names), max(checkpoint_lsns(names), default=0)
-    journal_id: bytes | None = None
-    for name, after in zip_longest(segments, segments[1:]):
-        for attempt in (1, 2):
-            try:
-                with Segment(directory, name) as segment:
-                    walk = Walk(directory, name.first_lsn - 1, 0 if after else evidence)
-                    walk.journal_id = journal_id
-                    info, findings = _survey_segment(walk, segment, after, live, evidence)
-                    journal_id = walk.journal_id
-            except FileNotFoundError:
-                break  # compacted meanwhile
-            except CorruptionError as error:
-                state = SegmentInfo(error.path, name.epoch, name.first_lsn, 0, 0, 0, 0, "damaged")
-                info, findings = state, [_corruption(error, 0)]
-            # The end of a live log moves: damage is what is still there on a second look.
-            if attempt == 2 or not (live and not after and info.state == "damaged"):
-                yield info, findings
-                break
-
-
-def _survey_segment(
-    walk: Walk, segment: Segment, after: SegmentName | None, live: bool, covered_lsn: int
-) -> tuple[SegmentInfo, list[Finding]]:
-    frames, durable_lsn = 0, 0
-    error: CorruptionError | None = None
-    try:
-        for found, header in walk.segment(segment, after):
-            decode(found, header, segment)
-            frames, durable_lsn = frames + 1, max(durable_lsn, header.durable_lsn)
-        if not after:
-            walk.finish()
-    except CorruptionError as raised:
-        # A segment behind this one may be gone, if no checkpoint needs it any more.
-        leftover = after and after.first_lsn - 1 <= covered_lsn and not walk.damage
-        gap = leftover and raised.offset == walk.end
-        error = None if gap else raised
-    state: Literal["active", "sealed", "torn", "damaged"] = "sealed"
-    findings = []
-    torn_offset = walk.damage.offset if walk.damage else walk.dead_offset
-    end = segment.content_end()
-    if error:
-        state, findings = "damaged", [_corruption(error, max(0, end - error.offset))]
-    elif live and not after:
-        state = "active"
-    elif torn_offset is not None:
-        state = "torn"
-        message = f"left unfinished by a crash; the log goes on at LSN {walk.next_lsn}"
-        size = max(0, end - torn_offset)
-        path = segment.file.path
-        findings = [Finding("torn_tail", path, torn_offset, walk.next_lsn, size, message)]
-    first_lsn, last_lsn = segment.name.first_lsn, walk.next_lsn - 1
-    info = SegmentInfo(
-        segment.file.path,
-        segment.name.epoch,
-        first_lsn,
-        last_lsn if last_lsn >= first_lsn else 0,
-        segment.size,
-        frames,
-        max(durable_lsn, min(walk.evidence, last_lsn)),
-        state,
-    )
-    return info, findings
-
-
-def _corruption(error: CorruptionError, size: int) -> Finding:
-    return Finding("corruption", error.path, error.offset, error.lsn, size, error.what)
-
-
-def _verify_checkpoint(directory: Directory, lsn: int) -> Iterator[Finding]:
-    try:
-        checkpoint = read_checkpoint(directory, lsn)
-    except FileNotFoundError:
-        return  # compacted meanwhile
-    except JournalError as error:
-        path = f"{directory.path}/{checkpoint_name(lsn)}"
-        yield Finding("bad_checkpoint", path, 0, lsn, 0, str(error))
-        return
-    try:
-        for _ in checkpoint.items():
-            pass
-    except CorruptionError as error:
-        yield Finding("bad_checkpoint", error.path, error.offset, lsn, 0, error.what)
-    finally:
-        checkpoint.close()

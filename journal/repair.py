@@ -200,7 +200,9 @@ class _Repair:
             for batch in batches:
                 filling = Filling(next_lsn)
                 filling.records = [packer.pack(record) for record in batch.records]
-                writer.write(writer.prepare(filling))
+                filling.bytes = sum(map(len, filling.records))
+                writer.prepare(filling)
+                writer.write(filling)
                 next_lsn += len(batch.records)
             writer.close()
         finally:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
 Mode = Literal["read", "update", "create"]
+LOCK = "LOCK"  # names the writer, for people; no decision ever reads it
 TMP = ".tmp"  # ends the name of a file that is being made; such a file is never read
 
 
@@ -134,3 +135,15 @@ def remove_if_there(directory: Directory, name: str) -> None:
     """Best effort: what is left of a file that never got its name harms nobody."""
     with suppress(OSError):
         directory.remove(name)
+
+
+def file_size(directory: Directory, name: str) -> int:
+    """In bytes; 0 for one that is gone."""
+    try:
+        file = directory.open(name, "read")
+    except OSError:
+        return 0
+    try:
+        return file.size()
+    finally:
+        file.close()

@@ -1,21 +1,21 @@
-"""Writer: the end of the log. Whoever holds it is alone there: the flusher.
+"""Writer: the end of the log. Whoever holds it is alone there.
 
 A segment is born whole: made as `*.tmp`, synced, renamed, its name synced; only then is a frame
 written to it, and only after the segment before it is synced. So its existence proves that all
 before its first LSN was durable.
 
-What the disk refuses for want of space raises OSError and may be tried again: the same bytes
-at the same offset. What must not be tried again (a sync that failed) raises FailedError.
+What the disk refuses for want of space raises OSError and may be tried again, as may what an
+interrupt broke off: the same bytes at the same offset. What must not be tried again (a sync
+that failed) raises FailedError, now and ever after.
 """
 
 from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from dataclasses import dataclass
 
 from journal import frame
-from journal.buffer import Batch
+from journal.buffer import Batch, Commit
 from journal.errors import FailedError
 from journal.options import Options
 from journal.segment import FLAG_OS, SegmentHeader, SegmentName, encode_header
@@ -23,15 +23,6 @@ from journal.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
 from journal.storage import TMP, Directory, Disk, File, remove_if_there, write_all
 
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Bytes with their place: writing them twice is writing them once."""
-
-    data: bytes
-    offset: int
-    last_lsn: int
 
 
 class Writer:
@@ -55,37 +46,49 @@ class Writer:
         self._said_lsn = last_lsn  # the highest durable LSN that is written down
         self._marked = False  # whether a mark stands at the end
         self._file: File | None = None
+        self._path = directory.path
         self._seed = 0
         self._offset = 0
-        self.bytes = 0  # of frames and headers, since open
+        self._failure: OSError | None = None
+        self.log_bytes = 0  # frames and headers written since open
 
     @property
     def synced_lsn(self) -> int:
         return self._synced_lsn
 
-    def prepare(self, batch: Batch) -> Commit:
-        """The batch's frames, all in one segment, and where they go."""
-        payloads = list(batch.frames(self._options.frame_bytes_max))
-        size = sum(frame.HEADER_BYTES + len(payload) for _, _, payload in payloads)
+    def has_segment_for(self, batch: Batch) -> bool:
+        """Whether `prepare` would only compute: no roll, no segment to make."""
+        size = self._offset + frame.HEADER_BYTES + batch.bytes
+        one = batch.bytes <= self._options.frame_bytes_max
+        return self._file is not None and one and size <= self._options.segment_bytes
+
+    def prepare(self, batch: Batch) -> None:
+        """Give the batch its frames, all in one segment, and their place there."""
+        payloads = [(0, len(batch.records), b"".join(batch.records))]
+        if batch.bytes > self._options.frame_bytes_max:
+            payloads = list(frame.split(batch.records, batch.groups, self._options.frame_bytes_max))
+        size = batch.bytes + frame.HEADER_BYTES * len(payloads)
         begun = self._offset > SEGMENT_HEADER_BYTES
         if self._file and begun and self._offset + size > self._options.segment_bytes:
             self._seal()
         if self._file is None:
             self.begin_segment(size)
+        now_ns = self._disk.now_ns()
         frames = [
             frame.encode(
                 frame.RECORDS,
                 payload,
                 count,
-                lsn=lsn,
+                lsn=batch.first_lsn + index,
                 durable_lsn=self._synced_lsn,
-                now_ns=self._disk.now_ns(),
+                now_ns=now_ns,
                 seed=self._seed,
             )
-            for lsn, count, payload in payloads
+            for index, count, payload in payloads
         ]
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
         self._said_lsn = self._synced_lsn
-        return Commit(b"".join(frames), self._offset, batch.last_lsn)
+        batch.commit = Commit(data, self._offset, self.log_bytes + len(data))
 
     def begin_segment(self, size: int = 0) -> None:
         """Make the segment for what comes next, with room for `size` bytes of frames."""
@@ -112,30 +115,34 @@ class Writer:
             file.close()
             raise FailedError(f"{self._directory.path}: can't be synced: {error}") from error
         self._file, self._offset = file, len(header)
+        self._path = f"{self._directory.path}/{name}"
         self._said_lsn = self._written_lsn  # the segment's name says so
         self._marked = False
         self._seed = int.from_bytes(header[-4:], "little")
-        self.bytes += len(header)
+        self.log_bytes += len(header)
 
-    def write(self, commit: Commit) -> None:
+    def write(self, batch: Batch) -> None:
         assert self._file is not None
-        write_all(self._file, commit.data, commit.offset)
-        self._offset = commit.offset + len(commit.data)
+        assert batch.commit is not None
+        data, offset, self.log_bytes = batch.commit
+        write_all(self._file, data, offset)
         self._marked = False
-        self._written_lsn = commit.last_lsn
-        self.bytes += len(commit.data)
+        self._offset = offset + len(data)
+        self._written_lsn = batch.last_lsn
 
     def sync(self) -> None:
         """Put all that is written on stable storage, and see that it can be found again."""
-        if self._file is not None:
-            path = self._file.path
+        if self._failure is None and self._file is not None:
             try:
                 self._file.sync()
-                linked = self._file.is_linked()
             except OSError as error:
-                raise FailedError(f"{path}: can't be synced: {error}") from error
-            if not linked:
-                raise FailedError(f"{path}: was deleted underneath")
+                # Noted before anything else: an interrupt must not make us try again.
+                self._failure = error
+            else:
+                if not self._file.is_linked():
+                    self._failure = FileNotFoundError(errno.ENOENT, "was deleted underneath")
+        if self._failure is not None:
+            raise FailedError(f"{self._path}: can't be synced: {self._failure}") from self._failure
         self._synced_lsn = self._written_lsn
 
     def mark(self) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from journal.errors import LockedError, UnsafePathError
 from journal.posix import PosixDisk
-from journal.process import pid
+from os import getpid as pid
 from journal.storage import Buffer, Directory, Disk, File, Mode
 from journal.testing import SimulatedDisk
 

@@ -113,7 +113,7 @@ def test_the_independent_reader_reads_what_the_engine_writes(
     steps: list[tuple[str, Any]], durability: Any
 ) -> None:
     """P1, P2, P3: after appends, batches, rolls, compactions, kills and reopenings in any order, a
-    reader by the page gets each record under its LSN and epoch, each checkpoint, and the log's end."""
+    reader by the page gets each record under its LSN and epoch, and where the log ends."""
     disk = SimulatedDisk()
     options = Options(durability=durability, segment_bytes=4096, application="any/1")
     log: list[tuple[int, Any]] = []

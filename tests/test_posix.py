@@ -225,7 +225,7 @@ def test_a_directory_that_others_may_write_is_refused(path: Path, mode: int) -> 
     assert DISK.open_directory(path, write=False).names() == []
 
 
-@pytest.mark.parametrize("names", [[], ["LOCK"], ["1-1.seg", "stray"]])
+@pytest.mark.parametrize("names", [[], ["LOCK"], ["1-1.seg", "stray"], ["checkpoint-1.json"]])
 def test_a_directory_that_others_may_read_is_narrowed(
     path: Path, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar, get_args
 from journal.errors import LockedError, UnsafePathError
 from journal.storage import Buffer, Mode, StrPath
 from journal.testing.medium import Folder, Inode
-from journal.testing.outcome import Outcome
+from journal.testing.outcome import Outcome, lose
 
 T = TypeVar("T")
 
@@ -41,8 +41,9 @@ class SimulatedDisk:
     To be set at any time:
 
     - `before(operation, path)` is called before each operation, with no lock held: it may watch,
-      wait, or raise an OSError in its stead. A sync that fails so loses its file's unsynced
-      changes, and leaves them in the cache, clean: as Linux does.
+      wait, or raise an OSError in its stead. A sync that fails so leaves its file's unsynced
+      changes in the cache, clean, as Linux does; what of them reached the disk, `failed_sync`
+      says: an Outcome.
     - `capacity`, in bytes of file content (None: endless); what does not fit is ENOSPC.
     - `write_bytes_max`: the most that one write takes.
     - `clock_ns` and `tick_ns`: what `now_ns` returns next, and what it adds then.
@@ -52,6 +53,7 @@ class SimulatedDisk:
 
     def __init__(self) -> None:
         self.before: Callable[[Operation, str], None] | None = None
+        self.failed_sync: Outcome = lose
         self.capacity: int | None = None
         self.write_bytes_max: int | None = None
         self.clock_ns = 1_700_000_000_000_000_000
@@ -117,6 +119,12 @@ class SimulatedDisk:
         """
         with self._mutex:
             self._crash_at = len(self.operations) + count
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the point that `crash_after` set was reached, and nothing came after it."""
+        with self._mutex:
+            return self._crashed
 
     def fail(
         self,
@@ -298,7 +306,10 @@ class SimulatedFile(_Handle):
         return self._run("write", act)
 
     def sync(self) -> None:
-        self._run("sync", self._inode.sync, failed=self._inode.lose_sync)
+        def failed() -> None:
+            self._inode.settle(self.path, self._disk.failed_sync)
+
+        self._run("sync", self._inode.sync, failed=failed)
 
     def size(self) -> int:
         return self._run("size", lambda: self._inode.now.size)

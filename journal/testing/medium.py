@@ -67,10 +67,6 @@ class Inode:
             self._stable.apply(*change)
         self._unsynced.clear()
 
-    def lose_sync(self) -> None:
-        """A sync failed: nothing was written, and what should have been counts as written."""
-        self._unsynced.clear()
-
     def drop_cache(self) -> None:
         """Forget what counts as written; the size is not in the cache, and stays."""
         size, self.now = self.now.size, self._stable.copy()
@@ -78,7 +74,9 @@ class Inode:
             self.now.apply(*change)
         self.now.resize(size)
 
-    def power_cut(self, path: str, outcome: Outcome) -> None:
+    def settle(self, path: str, outcome: Outcome) -> None:
+        """`outcome` says what reached the disk of what is unsynced, and all of it counts as
+        written: what a sync that fails leaves behind."""
         for offset, data in self._unsynced:
             if data is None:
                 if outcome(Change("resize", path, offset)) is not None:
@@ -88,6 +86,9 @@ class Inode:
             assert len(found) <= len(data), "a write harms no byte outside its range"
             self._stable.apply(offset, found)
         self._unsynced.clear()
+
+    def power_cut(self, path: str, outcome: Outcome) -> None:
+        self.settle(path, outcome)
         self.now = self._stable.copy()
         self.allocated = self.now.size
 

@@ -1,0 +1,168 @@
+"""Core: what an open journal is made of, wired, from recovery to the last thread's end.
+
+write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
+read:   disk -> segment -> frame -> record
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from journal import process
+from journal.buffer import LogBuffer
+from journal.checkpoint import Checkpoint
+from journal.committer import Committer
+from journal.compactor import Compactor, Freeze
+from journal.errors import FailedError, JournalError, UnsafePathError
+from journal.options import Options
+from journal.posix import PosixDisk
+from journal.reader import is_journal
+from journal.recovery import Batch, Recovered, recover
+from journal.storage import Directory, Disk, StrPath
+from journal.writer import Writer
+
+log = logging.getLogger("journal")
+
+_EXIT_TIMEOUT_S = 10.0
+
+
+class Core:
+    """All that is open. Knows no Journal, so one that is dropped can be collected."""
+
+    def __init__(
+        self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
+    ) -> None:
+        self.directory = directory
+        self.disk = disk
+        self.journal_id = recovered.journal_id or disk.new_id().hex()
+        self.epoch = recovered.epoch
+        self.checkpoint = recovered.checkpoint
+        self.buffer = LogBuffer(recovered.last_lsn, options)
+        writer = Writer(
+            directory,
+            disk,
+            options,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            last_lsn=recovered.last_lsn,
+        )
+        self.committer = Committer(self.buffer, writer, options)
+        self.compactor = Compactor(
+            directory,
+            disk,
+            options,
+            self.committer,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            sync_log=self.sync_log,
+        )
+        self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
+        # Guards the count of threads that still use the directory.
+        self._lock = threading.Lock()
+        self._users = 1
+        process.own(self)
+        self.committer.start(self._leave)
+
+    def start_compaction(self, freeze: Freeze) -> None:
+        with self._lock:
+            self._users += 1
+        try:
+            self.compactor.start(freeze, self._leave)
+        except BaseException:
+            with self._lock:
+                self._users -= 1
+            raise
+
+    def sync_log(self) -> None:
+        """All appended so far on stable storage, whatever the durability."""
+        if self.committer.synced_lsn < self.buffer.last_lsn:
+            gate = self.buffer.sync_gate()
+            gate.wait()
+            if self.buffer.failure:
+                self.buffer.check()
+
+    def begin_close(self) -> None:
+        self.buffer.close()
+        self.compactor.stop()
+
+    def finish_close(self, timeout_s: float | None) -> bool:
+        """Whether both threads have ended, within `timeout_s` seconds."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in (self.committer, self.compactor):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not thread.join(left):
+                return False
+        if self.checkpoint:
+            self.checkpoint.close()
+        self.compactor.close()
+        process.disown(self)
+        return True
+
+    def _leave(self) -> None:
+        """The last thread to end gives the directory back."""
+        if self.buffer.closing:
+            self.compactor.stop()
+        with self._lock:
+            self._users -= 1
+            last = not self._users
+        if last:
+            process.unsign(self.directory)
+            self.directory.close(unlock=True)
+
+    def abandon(self) -> None:
+        self.buffer.abandon()
+        self.committer.abandon()
+        self.directory.close(unlock=False)
+
+    def finish(self) -> None:
+        self.begin_close()
+        if not self.finish_close(_EXIT_TIMEOUT_S):
+            log.error(
+                "%s: %d bytes could not be written before exit, and are lost",
+                self.directory.path,
+                self.buffer.used_bytes,
+            )
+
+
+def open_core(
+    path: StrPath,
+    options: Options,
+    disk: Disk | None,
+    accepts: tuple[str, ...],
+    begin: Callable[[Checkpoint | None], None],
+    receive: Callable[[Batch], None],
+) -> Core:
+    """Recover, handing over the checkpoint and each batch after it, and start the threads.
+
+    `accepts`: the applications whose checkpoint may be there; none: any.
+    """
+    disk = disk or PosixDisk()
+    directory = disk.open_directory(path, write=True)
+    try:
+        directory.lock()
+        names = directory.names()
+        if names and not is_journal(names):
+            raise UnsafePathError(
+                f"{directory.path}: holds files and no journal, such as {names[0]}; "
+                "give an empty or a new directory"
+            )
+        try:
+            recovered = recover(
+                directory,
+                kept=options.checkpoints_kept,
+                accepts=accepts,
+                begin=begin,
+                receive=receive,
+            )
+        except JournalError:
+            raise
+        except OSError as error:
+            raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
+        process.sign(directory, recovered.epoch)
+        return Core(directory, disk, options, recovered)
+    except BaseException:
+        directory.close(unlock=True)
+        raise

@@ -35,6 +35,7 @@ from journal.repair import BackupReport, RepairReport, backup, repair
 from journal.segment import VERSION as FORMAT_VERSION
 from journal.segment import SegmentInfo
 from journal.state import DurableState, StateMachine
+from journal.storage import Disk
 from journal.table import CowTable
 from journal.verify import Finding
 
@@ -49,6 +50,7 @@ __all__ = [
     "CompactedError",
     "CorruptionError",
     "CowTable",
+    "Disk",
     "DurableState",
     "Entry",
     "FailedError",

@@ -283,6 +283,8 @@ class LogBuffer:
     def take_here(self, lsn: int) -> Batch | None:
         """For a waiter: the batch that holds `lsn`, if nobody is at the log's end and nobody
         else waits. Where several wait, gathering them is worth more than the time saved."""
+        if self._refusal is not None:
+            return None
         with self._lock:
             filling = self._filling
             alone = self._committing is None and self._crowd <= 1 and not filling.waiters

@@ -117,7 +117,12 @@ class Committer:
             self._ended()
 
     def _fail(self, error: BaseException) -> None:
-        log.error("the journal stopped: %s", error)
+        foreseen = isinstance(error, (OSError, JournalError))
+        log.error("the journal stopped: %s", error, exc_info=None if foreseen else error)
+        # Its frames would keep alive whoever called, and with it the journal.
+        link: BaseException | None = error
+        while link is not None:
+            link.__traceback__, link = None, link.__cause__ or link.__context__
         self._buffer.fail(error)
         self.tell(lambda observer: observer.failed(error))
 

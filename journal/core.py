@@ -60,21 +60,28 @@ class Core:
             sync_log=self.sync_log,
         )
         self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
-        # Guards the count of threads that still use the directory.
+        # Guards the count of those who use the directory: the owner, threads, compactions.
         self._lock = threading.Lock()
-        self._users = 1
+        self._users = 2
+        self._released = threading.Event()
+        self._is_owned = True
         process.own(self)
-        self.committer.start(self._leave)
+        self.committer.start(self._flusher_ended)
 
     def start_compaction(self, freeze: Freeze) -> None:
-        with self._lock:
-            self._users += 1
+        self._enter()
         try:
             self.compactor.start(freeze, self._leave)
         except BaseException:
-            with self._lock:
-                self._users -= 1
+            self._leave()
             raise
+
+    def compact(self, freeze: Freeze) -> Checkpoint:
+        self._enter()
+        try:
+            return self.compactor.compact(freeze)
+        finally:
+            self._leave()
 
     def sync_log(self) -> None:
         """All appended so far on stable storage, whatever the durability."""
@@ -89,28 +96,51 @@ class Core:
         self.compactor.stop()
 
     def finish_close(self, timeout_s: float | None) -> bool:
-        """Whether both threads have ended, within `timeout_s` seconds."""
+        """Whether all is done and the directory given back, within `timeout_s` seconds."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in (self.committer, self.compactor):
             left = None if until is None else max(0.0, until - time.monotonic())
             if not thread.join(left):
                 return False
+        with self._lock:
+            was_owned, self._is_owned = self._is_owned, False
+        if was_owned:
+            self._leave()
+        left = None if until is None else max(0.0, until - time.monotonic())
+        if not self._released.wait(left):
+            return False
         if self.checkpoint:
             self.checkpoint.close()
         self.compactor.close()
         process.disown(self)
         return True
 
+    def drop(self) -> None:
+        """The owner is collected: close without waiting, and without taking a lock."""
+        self._is_owned = False
+        self.buffer.close_soon()
+
+    def _flusher_ended(self) -> None:
+        self.compactor.stop()  # after a failure too: there is no log left that it could sync
+        if not self._is_owned:
+            self._leave()
+        self._leave()
+
+    def _enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                self.buffer.check()
+            self._users += 1
+
     def _leave(self) -> None:
-        """The last thread to end gives the directory back."""
-        if self.buffer.closing:
-            self.compactor.stop()
+        """The last one gives the directory back."""
         with self._lock:
             self._users -= 1
             last = not self._users
         if last:
             process.unsign(self.directory)
             self.directory.close(unlock=True)
+            self._released.set()
 
     def abandon(self) -> None:
         self.buffer.abandon()

@@ -12,7 +12,7 @@ from typing import Self
 from journal.checkpoint import Checkpoint
 from journal.compactor import Freeze
 from journal.core import Core, open_core
-from journal.errors import JournalError
+from journal.errors import FailedError, JournalError
 from journal.metrics import Observer, Stats
 from journal.options import Options
 from journal.reader import read_batches
@@ -92,6 +92,11 @@ class Journal:
         """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
         self._buffer.check()
 
+    def check_process(self) -> None:
+        """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
+        if self._buffer.abandoned:
+            self._buffer.check()
+
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
 
@@ -168,9 +173,19 @@ class Journal:
         return self._replay(after, self.durable_lsn)
 
     def _replay(self, after: int, limit: int) -> Iterator[Entry]:
-        for batch in read_batches(self._core.directory, after, limit):
+        batches = read_batches(self._core.directory, after, limit)
+        while batch := self._next(batches):
             for lsn, record in enumerate(batch.records, batch.first_lsn):
                 yield Entry(lsn, batch.epoch, batch.written_at_ns, record)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        try:
+            return next(batches, None)
+        except JournalError:
+            raise
+        except OSError as error:
+            self._buffer.check()  # closed meanwhile
+            raise FailedError(f"{self.path}: can't be read: {error}") from error
 
     def start_compaction(self, freeze: Freeze) -> None:
         """Start a thread that compacts whenever the log has outgrown the last checkpoint.
@@ -192,7 +207,7 @@ class Journal:
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
-        return self._core.compactor.compact(freeze)
+        return self._core.compact(freeze)
 
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy all that is durable into a new directory `dest`, while others append.
@@ -209,6 +224,7 @@ class Journal:
 
     def stats(self) -> Stats:
         """Figures since open. Reads the directory's names; holds no lock that a writer needs."""
+        self.check_process()
         core, committer = self._core, self._core.committer
         names = [] if self._is_closed else core.directory.names()
         return Stats(
@@ -223,6 +239,7 @@ class Journal:
             buffered_bytes=self._buffer.used_bytes,
             backlog_records=self.last_lsn - self.durable_lsn,
             durable_lsn=self.durable_lsn,
+            synced_lsn=committer.synced_lsn,
             last_lsn=self.last_lsn,
             segments=len(segment_names(names)),
             disk_bytes=sum(file_size(core.directory, name) for name in names),
@@ -237,7 +254,8 @@ class Journal:
         Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
         Raises FailedError if the journal had failed and something appended is not durable.
         """
-        if self._is_closed:
+        if self._is_closed or self._buffer.abandoned:
+            self._is_closed = True
             return
         self._core.begin_close()
         if not self._core.finish_close(timeout_s):
@@ -271,7 +289,7 @@ class Journal:
         if core is None or self._is_closed or core.buffer.abandoned:
             return
         # Waits for nothing: this may run in any thread, under any lock.
-        core.buffer.close_soon()
+        core.drop()
         message = f"journal {self.path} was never closed"
         warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 

@@ -35,7 +35,8 @@ class Stats:
 
     `commits`, `records`, `bytes` (of frames), `syncs`; Histograms of records and bytes a
     commit, of a commit's sync and of a caller's wait, in ns. `buffered_bytes` are appended and
-    not yet committed, `backlog_records` not yet durable. `segments` and `disk_bytes` tell what
+    not yet committed, `backlog_records` not yet durable. `synced_lsn` is what survives a power cut:
+    in "os" durability less than `durable_lsn`. `segments` and `disk_bytes` tell what
     the directory holds now. `compaction_ns` is their sum. `stalls` counts appends refused at
     the bound and commits that waited for disk space.
     """
@@ -51,6 +52,7 @@ class Stats:
     buffered_bytes: int
     backlog_records: int
     durable_lsn: int
+    synced_lsn: int
     last_lsn: int
     segments: int
     disk_bytes: int

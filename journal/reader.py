@@ -25,13 +25,15 @@ from journal.posix import PosixDisk
 from journal.record import Entry
 from journal.recovery import Batch, Walk, decode
 from journal.segment import FLAG_OS, Segment, SegmentInfo, SegmentName, kept_after, segment_names
-from journal.storage import LOCK, Directory, Disk, StrPath
+from journal.storage import LOCK, TMP, Directory, Disk, StrPath
 from journal.verify import Finding, find_journal_id, survey, verify
 
 _POLL_S = 0.02
 
 
 def is_journal(names: list[str]) -> bool:
+    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
+    names = [name.removesuffix(TMP) for name in names]
     return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, zip_longest
 
+from journal import process
 from journal.buffer import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.errors import CompactedError, CorruptionError, JournalError
@@ -305,6 +306,7 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
             _copy(directory, target, name, end)
         for checkpoint in reversed(checkpoints.good):
             _copy(directory, target, checkpoint_name(checkpoint.lsn), None)
+        process.unsign(target)  # a LOCK: what makes an empty journal one
         target.sync()
     finally:
         checkpoints.close()

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -18,7 +19,13 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
 from journal.engine import Journal, open_journal
-from journal.errors import BufferFullError, ClosedError, FailedError
+from journal.errors import (
+    BufferFullError,
+    ClosedError,
+    FailedError,
+    FormatVersionError,
+    JournalError,
+)
 from journal.metrics import LockStats, Recorder, Stats
 from journal.options import Options
 from journal.record import Record
@@ -84,21 +91,20 @@ class DurableState(Generic[M]):
     ) -> Self:
         """Bring `machine`, which is new, to the state at `path`, and go on from there.
 
-        `options.application` is the machine's. Raises what `Journal.open` raises, and what
-        the machine's `load` and `apply` do.
+        `options.application` is the machine's. Raises what `Journal.open` raises, and
+        FormatVersionError for an item or a record that the machine can't take in.
         """
 
         def load(checkpoint: Checkpoint | None) -> None:
-            for item in checkpoint.items() if checkpoint else ():
-                machine.load(item)
+            if checkpoint is not None:
+                with _refusing(machine, f"{checkpoint.path}: an item"):
+                    for item in checkpoint.items():
+                        machine.load(item)
 
         def apply(batch: Batch) -> None:
-            for lsn, record in enumerate(batch.records, batch.first_lsn):
-                try:
+            with _refusing(machine, f"{batch.path}: offset {batch.offset}: a record"):
+                for lsn, record in enumerate(batch.records, batch.first_lsn):
                     machine.apply(lsn, record)
-                except Exception as error:
-                    error.add_note(f"at LSN {lsn}, {batch.path} offset {batch.offset}")
-                    raise
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
@@ -144,6 +150,7 @@ class DurableState(Generic[M]):
 
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
+        self._journal.check_process()
         asked = time.perf_counter_ns()
         with self._lock:
             held = time.perf_counter_ns()
@@ -179,6 +186,7 @@ class DurableState(Generic[M]):
 
     def lock_stats(self) -> LockStats:
         """How long the lock was held and waited for, in ns, since open; every hold counts."""
+        self._journal.check_process()
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -251,10 +259,10 @@ class DurableState(Generic[M]):
         return self.read(look)
 
     def _wait_for_room(self, urgent: bool) -> None:
+        self._journal.check()  # first: in a forked child no lock may be taken
         for recorder in (self._hold_ns, self._wait_ns):
             recorder.fold()
         if urgent or self._journal.has_room or _in_event_loop():
-            self._journal.check()
             return
         try:
             self._journal.wait_room(timeout_s=self._room_timeout_s)
@@ -267,6 +275,19 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
     if method is None:
         raise ClosedError("the state was dropped without being closed")
     return method()
+
+
+@contextmanager
+def _refusing(machine: StateMachine, what: str) -> Iterator[None]:
+    try:
+        yield
+    except JournalError:
+        raise
+    except Exception as error:
+        raise FormatVersionError(
+            f"{what} is not for application {machine.application!r} as it is here, a newer "
+            f"version may have written it: {error!r}"
+        ) from error
 
 
 def _in_event_loop() -> bool:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, MutableMapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 _Cell = list[Any]  # [key, value, place]
 _MISSING: Any = object()
@@ -78,7 +79,16 @@ class CowTable(MutableMapping[K, V]):
         return snapshot
 
     def __getitem__(self, key: K) -> V:
-        return cast(V, self._by_key[key][1])
+        value: V = self._by_key[key][1]
+        return value
+
+    @overload
+    def get(self, key: K, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | T, /) -> V | T: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
+        cell = self._by_key.get(key)
+        return default if cell is None else cell[1]
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
 
-from journal.checkpoint import checkpoint_lsns, checkpoint_name, read_checkpoint
+from journal.checkpoint import BadCheckpointError, checkpoint_lsns, checkpoint_name, read_checkpoint
 from journal.errors import CorruptionError, JournalError
 from journal.recovery import Walk, decode
 from journal.segment import Segment, SegmentInfo, SegmentName, kept_after, segment_names
@@ -66,6 +66,7 @@ def survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
     live = directory.lock_holder() is not None
     names = directory.names()
     segments, evidence = segment_names(names), max(checkpoint_lsns(names), default=0)
+    covered_lsn = _covered(directory, names)
     journal_id: bytes | None = None
     for name, after in zip_longest(segments, segments[1:]):
         for attempt in (1, 2):
@@ -73,7 +74,7 @@ def survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
                 with Segment(directory, name) as segment:
                     walk = Walk(directory, name.first_lsn - 1, 0 if after else evidence)
                     walk.journal_id = journal_id
-                    info, findings = _survey_segment(walk, segment, after, live, evidence)
+                    info, findings = _survey_segment(walk, segment, after, live, covered_lsn)
                     journal_id = walk.journal_id
             except FileNotFoundError:
                 break  # compacted meanwhile
@@ -84,6 +85,19 @@ def survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
             if attempt == 2 or not (live and not after and info.state == "damaged"):
                 yield info, findings
                 break
+
+
+def _covered(directory: Directory, names: list[str]) -> int:
+    """Up to which LSN no segment is needed: that of the newest checkpoint that verifies."""
+    for lsn in reversed(checkpoint_lsns(names)):
+        try:
+            read_checkpoint(directory, lsn).close()
+        except BadCheckpointError:
+            continue
+        except FileNotFoundError:  # compacted meanwhile, so there is a newer one
+            pass
+        return lsn
+    return 0
 
 
 def _survey_segment(
@@ -138,7 +152,7 @@ def _check(directory: Directory, lsn: int, journal_id: str | None) -> Finding | 
     try:
         if journal_id not in (None, checkpoint.journal_id):
             what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            return Finding("corruption", path, 0, lsn, 0, what)
+            return Finding("corruption", path, 0, 0, 0, what)
         for _ in checkpoint.items():
             pass
     except CorruptionError as error:

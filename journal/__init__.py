@@ -32,7 +32,6 @@ from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Entry
 from journal.repair import BackupReport, RepairReport, backup, repair
-from journal.segment import VERSION as FORMAT_VERSION
 from journal.segment import SegmentInfo
 from journal.state import DurableState, StateMachine
 from journal.storage import Disk
@@ -42,7 +41,6 @@ from journal.verify import Finding
 __version__ = "0.1.0"
 
 __all__ = [
-    "FORMAT_VERSION",
     "BackupReport",
     "BufferFullError",
     "Checkpoint",

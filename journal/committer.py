@@ -87,17 +87,24 @@ class Committer:
             batch = self._buffer.take_here(lsn)
             if batch is None:
                 return False
-            if self._writer.has_segment_for(batch):
-                self._commit(batch)
+            if self._commit_at_once(batch):
                 self._buffer.leave_here()
                 return True
-        except Exception as error:
-            if not (isinstance(error, OSError) and error.errno in NO_SPACE):
-                self._fail(error)
+            self._buffer.hand_over()
+            return False
         except BaseException:
             self._buffer.hand_over()
             raise
-        self._buffer.hand_over()
+
+    def _commit_at_once(self, batch: Batch) -> bool:
+        """Whether it is committed; if not, that is the flusher's to do, or to find failed."""
+        try:
+            if self._writer.has_segment_for(batch):
+                self._commit(batch)
+                return True
+        except Exception as error:
+            if isinstance(error, JournalError) or getattr(error, "errno", None) not in NO_SPACE:
+                self._fail(error)
         return False
 
     def _run(self) -> None:

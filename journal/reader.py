@@ -24,7 +24,15 @@ from journal.errors import CompactedError, CorruptionError, JournalError
 from journal.posix import PosixDisk
 from journal.record import Entry
 from journal.recovery import Batch, Walk, decode
-from journal.segment import FLAG_OS, Segment, SegmentInfo, SegmentName, kept_after, segment_names
+from journal.segment import (
+    FLAG_OS,
+    VERSION,
+    Segment,
+    SegmentInfo,
+    SegmentName,
+    kept_after,
+    segment_names,
+)
 from journal.storage import LOCK, TMP, Directory, Disk, StrPath
 from journal.verify import Finding, find_journal_id, survey, verify
 
@@ -133,6 +141,11 @@ class JournalReader:
     @property
     def live(self) -> bool:
         return self.writer_pid is not None
+
+    @property
+    def format_version(self) -> int:
+        """Of the bytes on disk. What a newer one wrote is a FormatVersionError when it is read."""
+        return VERSION
 
     @property
     def journal_id(self) -> str | None:

@@ -56,6 +56,7 @@ class Compactor:
         self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
         self.compactions = 0
         self.compaction_ns = 0
+        self.checkpoint_bytes = 0
         self._given_out: WeakSet[Checkpoint] = WeakSet()
 
         self._freeze: Freeze | None = None
@@ -113,6 +114,9 @@ class Compactor:
             lsn, items = freeze()
             try:
                 self._sync_log()
+                end_lsn = self._committer.synced_lsn
+                if not 0 <= lsn <= end_lsn:  # no later opening would trust it
+                    raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
                 self._write(lsn, items, since_bytes)
             finally:
                 # Freed here, outside the owner's lock: it may be as large as the state.
@@ -127,6 +131,7 @@ class Compactor:
             duration_ns = time.perf_counter_ns() - began
             self.compactions += 1
             self.compaction_ns += duration_ns
+            self.checkpoint_bytes += checkpoint.size_bytes
         size, count = checkpoint.size_bytes, checkpoint.count
         self._committer.tell(lambda o: o.compacted(lsn, count, size, duration_ns))
         return checkpoint
@@ -166,12 +171,13 @@ class Compactor:
         try:
             while not self._stopping.is_set():
                 if backoff_s:
-                    self._wake.wait(backoff_s)
+                    self._stopping.wait(backoff_s)  # `_wake` is still set from what was due
                 else:
                     self._wait_until_due()
                 if self._stopping.is_set():
                     return
-                backoff_s = 0.0 if self._try() else min(max(backoff_s * 2, 1.0), _BACKOFF_S_MAX)
+                longer_s = min(max(backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
+                backoff_s = 0.0 if self._try() else longer_s
         finally:
             self._ended()
 

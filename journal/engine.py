@@ -245,6 +245,7 @@ class Journal:
             disk_bytes=sum(file_size(core.directory, name) for name in names),
             compactions=core.compactor.compactions,
             compaction_ns=core.compactor.compaction_ns,
+            checkpoint_bytes=core.compactor.checkpoint_bytes,
             stalls=committer.stalls + self._buffer.refusals,
         )
 

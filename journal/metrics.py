@@ -37,8 +37,8 @@ class Stats:
     commit, of a commit's sync and of a caller's wait, in ns. `buffered_bytes` are appended and
     not yet committed, `backlog_records` not yet durable. `synced_lsn` is what survives a power cut:
     in "os" durability less than `durable_lsn`. `segments` and `disk_bytes` tell what
-    the directory holds now. `compaction_ns` is their sum. `stalls` counts appends refused at
-    the bound and commits that waited for disk space.
+    the directory holds now. `compaction_ns` and `checkpoint_bytes` (written) are sums.
+    `stalls` counts appends refused at the bound and commits that waited for disk space.
     """
 
     commits: int
@@ -58,6 +58,7 @@ class Stats:
     disk_bytes: int
     compactions: int
     compaction_ns: int
+    checkpoint_bytes: int
     stalls: int
 
 

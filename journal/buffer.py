@@ -72,7 +72,7 @@ class LogBuffer:
     """Numbers records, bounds them, and hands them to the flusher in batches."""
 
     def __init__(self, last_lsn: int, options: Options) -> None:
-        self._packer = RecordPacker(options.record_bytes_max)
+        self._packer = RecordPacker(options)
         self._options = options
         self._bound = options.buffer_bytes
         self._urgent_bound = options.buffer_bytes * 5 // 4

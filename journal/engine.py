@@ -227,6 +227,7 @@ class Journal:
         self.check_process()
         core, committer = self._core, self._core.committer
         names = [] if self._is_closed else core.directory.names()
+        durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # in this order
         return Stats(
             commits=committer.commits,
             records=committer.records,
@@ -237,10 +238,10 @@ class Journal:
             sync_ns=committer.sync_ns.histogram(),
             wait_ns=committer.wait_ns.histogram(),
             buffered_bytes=self._buffer.used_bytes,
-            backlog_records=self.last_lsn - self.durable_lsn,
-            durable_lsn=self.durable_lsn,
+            backlog_records=last_lsn - durable_lsn,
+            durable_lsn=durable_lsn,
             synced_lsn=committer.synced_lsn,
-            last_lsn=self.last_lsn,
+            last_lsn=last_lsn,
             segments=len(segment_names(names)),
             disk_bytes=sum(file_size(core.directory, name) for name in names),
             compactions=core.compactor.compactions,
@@ -253,7 +254,7 @@ class Journal:
         """Commit all that was appended, and let go of the directory. Again: nothing.
 
         Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
-        Raises FailedError if the journal had failed and something appended is not durable.
+        Raises FailedError if the journal had failed and something appended was not synced.
         """
         if self._is_closed or self._buffer.abandoned:
             self._is_closed = True
@@ -265,7 +266,8 @@ class Journal:
                 "are still to be written; call close() again"
             )
         self._is_closed = True
-        if self._buffer.failure and self.last_lsn > self.durable_lsn:
+        # In "os" durability a failed sync may have taken what counted as durable before it.
+        if self._buffer.failure and self.last_lsn > self._core.committer.synced_lsn:
             self._buffer.check()
 
     def __enter__(self) -> Self:

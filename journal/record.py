@@ -8,6 +8,7 @@ from typing import Any
 import msgpack
 
 from journal.errors import RecordError
+from journal.options import Options
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
 NESTING_MAX = 1000
@@ -29,9 +30,11 @@ class Entry:
 class RecordPacker:
     """Packs records one at a time. Not thread-safe: the log buffer's lock guards it."""
 
-    def __init__(self, record_bytes_max: int) -> None:
+    def __init__(self, options: Options) -> None:
         self._pack = msgpack.Packer(strict_types=True).pack
-        self._bytes_max = record_bytes_max
+        # A record has to fit in a frame, too.
+        names = ("record_bytes_max", "frame_bytes_max")
+        self._bytes_max, self._limit = min((getattr(options, name), name) for name in names)
 
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""
@@ -46,7 +49,7 @@ class RecordPacker:
             self._check_unpacks(packed)
         if len(packed) > self._bytes_max:
             raise RecordError(
-                f"a record of {len(packed)} bytes is over record_bytes_max={self._bytes_max}; "
+                f"a record of {len(packed)} bytes is over {self._limit}={self._bytes_max}; "
                 "split it, or raise the option"
             )
         return packed

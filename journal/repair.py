@@ -75,9 +75,10 @@ def repair(
     Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
     None: the last good one. `salvage`: write the valid frames behind it to a journal beside
     this one, `path` + ".salvaged". Raises LockedError, ValueError (no such cut), JournalError
-    (no checkpoint is left that the log could go on from).
+    (no journal, or no checkpoint is left that the log could go on from).
     """
     disk = disk or PosixDisk()
+    JournalReader.open(path, disk=disk).close()  # what is no journal is not made one
     directory = disk.open_directory(path, write=True)
     try:
         directory.lock()
@@ -135,9 +136,10 @@ class _Repair:
         return None, last_lsn
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
-        begins = [name.first_lsn - 1 for name in self._segments if name.first_lsn - 1 <= cut_at]
-        end = begins[-1] if begins else 0
-        if end < cut_at <= good_lsn:
+        end = max([0, *(n.first_lsn - 1 for n in self._segments if n.first_lsn <= cut_at + 1)])
+        if cut_at > good_lsn:
+            end = good_lsn
+        elif end < cut_at:
             for batch in read_batches(self._directory, end, good_lsn):
                 end = batch.last_lsn
                 if end >= cut_at:
@@ -192,8 +194,8 @@ class _Repair:
 
     def _salvage(self, batches: list[Batch]) -> str:
         target = self._new_directory(".salvaged")
-        options = Options()
-        packer = RecordPacker(PAYLOAD_BYTES_MAX)
+        options = Options(record_bytes_max=PAYLOAD_BYTES_MAX, frame_bytes_max=PAYLOAD_BYTES_MAX)
+        packer = RecordPacker(options)
         journal_id = self._disk.new_id().hex()
         writer = Writer(target, self._disk, options, journal_id=journal_id, epoch=1, last_lsn=0)
         try:
@@ -290,6 +292,8 @@ def backup_directory(
 
 def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
     checkpoints = find_checkpoints(directory, directory.names(), _CHECKPOINTS)
+    if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
+        limit_lsn = max(limit_lsn, checkpoints.base_lsn)
     try:
         floor_lsn = checkpoints.good[-1].lsn if len(checkpoints.good) == _CHECKPOINTS else 0
         kept = kept_after(segment_names(directory.names()), floor_lsn)

@@ -10,8 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -19,13 +18,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
 from journal.engine import Journal, open_journal
-from journal.errors import (
-    BufferFullError,
-    ClosedError,
-    FailedError,
-    FormatVersionError,
-    JournalError,
-)
+from journal.errors import BufferFullError, ClosedError, FailedError, FormatVersionError
 from journal.metrics import LockStats, Recorder, Stats
 from journal.options import Options
 from journal.record import Record
@@ -96,15 +89,20 @@ class DurableState(Generic[M]):
         """
 
         def load(checkpoint: Checkpoint | None) -> None:
-            if checkpoint is not None:
-                with _refusing(machine, f"{checkpoint.path}: an item"):
-                    for item in checkpoint.items():
-                        machine.load(item)
+            for item in checkpoint.items() if checkpoint else ():
+                try:
+                    machine.load(item)
+                except Exception as error:
+                    assert checkpoint is not None
+                    raise _refusal(machine, f"{checkpoint.path}: an item", error) from error
 
         def apply(batch: Batch) -> None:
-            with _refusing(machine, f"{batch.path}: offset {batch.offset}: a record"):
-                for lsn, record in enumerate(batch.records, batch.first_lsn):
+            for lsn, record in enumerate(batch.records, batch.first_lsn):
+                try:
                     machine.apply(lsn, record)
+                except Exception as error:
+                    what = f"{batch.path}: offset {batch.offset}: LSN {lsn}"
+                    raise _refusal(machine, what, error) from error
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
@@ -142,7 +140,7 @@ class DurableState(Generic[M]):
         None if the list is empty.
         """
         return self._change(
-            lambda machine: decide(machine) or None,
+            lambda machine: list(decide(machine) or ()) or None,
             self._journal.append_batch,
             self._apply_all,
             urgent,
@@ -151,6 +149,7 @@ class DurableState(Generic[M]):
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
         self._journal.check_process()
+        self._fold()
         asked = time.perf_counter_ns()
         with self._lock:
             held = time.perf_counter_ns()
@@ -237,7 +236,7 @@ class DurableState(Generic[M]):
             except BaseException as error:
                 # Leave nothing that is logged and not applied.
                 lsn = self._journal.last_lsn
-                if lsn != self._applied_lsn:
+                if change is not None and lsn != self._applied_lsn:
                     self._broken = error
                     if not applying:  # an interrupt came between
                         apply(lsn, change)
@@ -258,10 +257,13 @@ class DurableState(Generic[M]):
 
         return self.read(look)
 
+    def _fold(self) -> None:
+        self._hold_ns.fold()
+        self._wait_ns.fold()
+
     def _wait_for_room(self, urgent: bool) -> None:
         self._journal.check()  # first: in a forked child no lock may be taken
-        for recorder in (self._hold_ns, self._wait_ns):
-            recorder.fold()
+        self._fold()
         if urgent or self._journal.has_room or _in_event_loop():
             return
         try:
@@ -277,17 +279,11 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
     return method()
 
 
-@contextmanager
-def _refusing(machine: StateMachine, what: str) -> Iterator[None]:
-    try:
-        yield
-    except JournalError:
-        raise
-    except Exception as error:
-        raise FormatVersionError(
-            f"{what} is not for application {machine.application!r} as it is here, a newer "
-            f"version may have written it: {error!r}"
-        ) from error
+def _refusal(machine: StateMachine, what: str, error: Exception) -> FormatVersionError:
+    return FormatVersionError(
+        f"{what} is not for application {machine.application!r} as it is here, a newer "
+        f"version may have written it: {error!r}"
+    )
 
 
 def _in_event_loop() -> bool:

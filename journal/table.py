@@ -121,6 +121,14 @@ class CowTable(MutableMapping[K, V]):
         last[2] = cell[2]
         self._cells.pop()
 
+    def popitem(self) -> tuple[K, V]:
+        """The last key and its value, removed: one step, so `clear` takes one a key."""
+        if not self._cells:
+            raise KeyError("the table is empty")
+        key, value, _ = self._cells[-1]
+        del self[key]
+        return key, value
+
     def _save(self, cell: _Cell) -> None:
         newest = self._newest() if self._newest else None
         if newest is None:

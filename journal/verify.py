@@ -44,6 +44,11 @@ def verify(directory: Directory) -> Iterator[Finding]:
         if first.first_lsn > base_lsn + 1:
             what = f"the log begins here, what follows LSN {base_lsn} is missing"
             yield Finding("corruption", f"{directory.path}/{first}", 0, base_lsn + 1, 0, what)
+    if not segment_names(names):  # the last one is never removed
+        try:
+            Walk(directory, base_lsn, max(checkpoint_lsns(names), default=0)).finish()
+        except CorruptionError as error:
+            yield _corruption(error, 0)
     live = directory.lock_holder() is not None
     for name in names:
         unfinished = name.endswith(TMP)

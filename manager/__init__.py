@@ -25,12 +25,15 @@ from manager.errors import (
     AmbiguousNameError,
     BudgetError,
     CapacityError,
+    LegacyError,
     ManagerError,
     NameInUseError,
     TransitionError,
     UnknownAgentError,
 )
 from manager.manager import SubAgentManager
+from manager.view import FleetView, follow_fleet, read_fleet
+from manager.watch import Changes
 
 __all__ = [
     "Agent",
@@ -38,6 +41,9 @@ __all__ = [
     "AmbiguousNameError",
     "BudgetError",
     "CapacityError",
+    "Changes",
+    "FleetView",
+    "LegacyError",
     "Limits",
     "ManagerError",
     "NameInUseError",
@@ -45,4 +51,6 @@ __all__ = [
     "SubAgentManager",
     "TransitionError",
     "UnknownAgentError",
+    "follow_fleet",
+    "read_fleet",
 ]

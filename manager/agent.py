@@ -101,6 +101,7 @@ NEEDS_INPUT = FIELDS.index("needs_input")
 ALLOWED_TOOLS = FIELDS.index("allowed_tools")
 PARENT_ID = FIELDS.index("parent_id")
 SPAWN_DEPTH = FIELDS.index("spawn_depth")
+TOKEN_BUDGET = FIELDS.index("token_budget")
 TOKENS_USED = FIELDS.index("tokens_used")
 METADATA = FIELDS.index("metadata")
 CREATED_AT_MS = FIELDS.index("created_at_ms")
@@ -184,8 +185,8 @@ class Limits:
     `max_running`: agents that run. `max_admitted`: agents that have not ended, so queued,
     running and interrupted ones together. `max_depth`: the deepest `spawn_depth` (0: no
     children). `prompt_bytes_max`, `result_bytes_max`: of UTF-8; the second bounds errors and
-    reasons too. `heartbeat_timeout_s`: seconds without an update after which a running agent
-    is taken for dead.
+    reasons too. `heartbeat_timeout_s`: seconds without an update or a touch after which
+    `cleanup` takes a running agent for dead.
     """
 
     max_running: int = 10
@@ -198,7 +199,10 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            kinds = (int, float) if field.name.endswith("_s") else int
-            low = 0 if field.name == "max_depth" else 1
-            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= low:
-                raise ValueError(f"{field.name} must be a number from {low}, not {value!r}")
+            is_time = field.name.endswith("_s")
+            low = 0 if is_time or field.name == "max_depth" else 1
+            kinds = (int, float) if is_time else int
+            fits = isinstance(value, kinds) and not isinstance(value, bool) and value >= low
+            if not fits or (is_time and not value):
+                rule = "a number above" if is_time else "a whole number from"
+                raise ValueError(f"{field.name} must be {rule} {low}, not {value!r}")

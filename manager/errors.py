@@ -29,14 +29,13 @@ class TransitionError(ManagerError):
         verb: str,
         allowed: Iterable[str],
     ) -> None:
-        called = agent_id if name == agent_id else f"{agent_id} ({name!r})"
         self.agent_id = agent_id
         self.name = name
         self.from_status = from_status
         self.to_status = to_status
         self.allowed = tuple(allowed)
         super().__init__(
-            f"agent {called} is {from_status}: {verb} can't make it {to_status}; "
+            f"agent {_called(agent_id, name)} is {from_status}: {verb} can't make it {to_status}; "
             f"it may become: {', '.join(self.allowed) or 'nothing, it has ended'}"
         )
 
@@ -65,4 +64,27 @@ class NameInUseError(ManagerError):
 
 
 class BudgetError(ManagerError):
-    """The agent's token budget, or an ancestor's, is spent."""
+    """A token budget is spent: the agent's own or an ancestor's, whose `agent_id` this tells."""
+
+    def __init__(self, agent_id: str, name: str, token_budget: int, tokens_used: int) -> None:
+        self.agent_id = agent_id
+        self.name = name
+        self.token_budget = token_budget
+        self.tokens_used = tokens_used
+        super().__init__(
+            f"agent {_called(agent_id, name)} has used {tokens_used} tokens of its "
+            f"token_budget={token_budget}: it and those below it may not run; end it with "
+            "status='budget_exhausted', or spawn outside of it"
+        )
+
+
+class LegacyError(ManagerError, ValueError):
+    """A file to be imported is not what it should be; `path` is its own. Says where, and why."""
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {what}; nothing was imported")
+
+
+def _called(agent_id: str, name: str) -> str:
+    return agent_id if name == agent_id else f"{agent_id} ({name!r})"

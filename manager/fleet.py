@@ -3,13 +3,14 @@ no clock, no randomness; what it needs of those is in the records.
 
 Everything here but `load` and `freeze`'s result runs under the manager's lock, so all of it is
 constant-time in the fleet: look-ups, counters, one new row a change (and one for each ancestor,
-where tokens are counted). Checkpoint items are the rows, one JSON object each; the counters and
-the index of names are made again from them.
+where tokens are counted). Checkpoint items are the rows, one JSON object each; the counters, the
+index of names and the family are made again from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -17,38 +18,33 @@ from journal import CowTable, FormatVersionError
 from manager import records
 from manager.agent import (
     AGENT_ID,
-    BOOT_ID,
-    CHECKPOINT,
     ENDED,
-    ENDED_AT_MS,
     FIELDS,
     LIVE,
     LSN,
     NAME,
-    NEEDS_INPUT,
     PARENT_ID,
-    REASON,
-    RESULT,
     SPAWN_DEPTH,
-    STARTED_AT_MS,
     STATUS,
     STATUSES,
-    STEPS_TAKEN,
+    TOKEN_BUDGET,
     TOKENS_USED,
     TRANSITIONS,
-    UPDATED_AT_MS,
     VERBS,
     Limits,
     Row,
 )
 from manager.errors import (
     AmbiguousNameError,
+    BudgetError,
     CapacityError,
     NameInUseError,
     TransitionError,
     UnknownAgentError,
 )
+from manager.family import Family
 from manager.records import Record
+from manager.steps import STEPS
 
 _NAMED_MAX = 3  # ids that a message lists
 
@@ -62,6 +58,9 @@ class Fleet:
     def __init__(self) -> None:
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
+        self.family = Family(self.rows)
+        # Where each new row goes while somebody watches; of a removed agent, only its id does.
+        self.feed: deque[Row] | None = None
         # Names other than ids: of a live agent its id, of finished ones all of their ids.
         self._live: dict[str, str] = {}
         self._ended: dict[str, dict[str, None]] = {}
@@ -84,7 +83,7 @@ class Fleet:
     def apply(self, lsn: int, record: Record) -> None:
         """Carry out one record, live and in replay alike."""
         try:
-            step = _STEPS[record[0]]
+            step = STEPS[record[0]]
         except (LookupError, TypeError):
             if _is_boot(record):
                 return
@@ -94,6 +93,9 @@ class Fleet:
             ) from None
         old = self.rows.get(record[1])
         new = step(old, lsn, record)
+        if new is None:
+            self._remove(record[1])
+            return
         self._put(old, new)
         if old is not None and new[TOKENS_USED] != old[TOKENS_USED]:
             self._add_tokens(lsn, new[PARENT_ID], new[TOKENS_USED] - old[TOKENS_USED])
@@ -111,6 +113,15 @@ class Fleet:
         if agent_id is None:
             agent_id = self._find_ended(ref)
         return self.rows[agent_id]
+
+    def peek(self, ref: str) -> list[Any] | None:
+        """What `find` will look at, without the lock: maybe of a moment ago, maybe nothing.
+
+        In a large fleet a row lies far from the processor. Fetched before the lock is taken,
+        it costs those who wait for the lock nothing (measured: 2.4 us held, 1.65 then).
+        """
+        row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
+        return None if row is None else [*row]  # a copy touches each value
 
     def check_verb(self, row: Row, verb: str, target: str) -> None:
         """Raise TransitionError unless `verb` may be done to that agent."""
@@ -132,11 +143,25 @@ class Fleet:
             raise CapacityError("max_depth", limits.max_depth, self.counts, what)
         if name is not None and (holder := self._live.get(name)) is not None:
             raise NameInUseError(name, holder, self.rows[holder][STATUS])
+        if name is not None and (row := self.rows.get(name)) is not None:
+            raise NameInUseError(name, name, row[STATUS])  # an imported agent's id
         counts = self.counts
         live = counts["queued"] + counts["running"] + counts["interrupted"]
         if live >= limits.max_admitted:
             what = f"{live} have not ended; wait, cancel some, or raise the limit"
             raise CapacityError("max_admitted", limits.max_admitted, counts, what)
+
+    def check_budget(self, row: Row | None) -> None:
+        """Raise BudgetError if that agent's budget is spent, or an ancestor's."""
+        while row is not None:
+            budget = row[TOKEN_BUDGET]
+            if budget is not None and row[TOKENS_USED] >= budget:
+                raise BudgetError(row[AGENT_ID], row[NAME], budget, row[TOKENS_USED])
+            row = None if row[PARENT_ID] is None else self.rows[row[PARENT_ID]]
+
+    def holder(self, name: str) -> str | None:
+        """The id of the live agent with this name."""
+        return self._live.get(name)
 
     def _find_ended(self, name: str) -> str:
         ids = self._ended.get(name)
@@ -156,10 +181,16 @@ class Fleet:
         """Store a row; keep the counters and the index of names true to it."""
         agent_id, status = new[AGENT_ID], new[STATUS]
         self.rows[agent_id] = new
-        if old is not None:
-            if old[STATUS] == status:
-                return
+        if self.feed is not None:
+            self.feed.append(new)
+        if old is None:
+            self.family.added(agent_id, new)
+        elif old[STATUS] == status:
+            return
+        else:
             self.counts[old[STATUS]] -= 1
+            if status in ENDED:
+                self.family.ended(agent_id, new[PARENT_ID])
         self.counts[status] += 1
         name = new[NAME]
         if name == agent_id:
@@ -171,19 +202,31 @@ class Fleet:
                 del self._live[name]
             self._ended.setdefault(name, {})[agent_id] = None
 
+    def _remove(self, agent_id: str) -> None:
+        """Forget an agent that has ended and has no children."""
+        row = self.rows[agent_id]
+        del self.rows[agent_id]
+        if self.feed is not None:
+            self.feed.append((agent_id,))
+        self.counts[row[STATUS]] -= 1
+        if row[PARENT_ID] is not None:
+            self.family.removed(row[PARENT_ID])
+        if row[NAME] != agent_id:
+            ids = self._ended[row[NAME]]
+            del ids[agent_id]
+            if not ids:
+                del self._ended[row[NAME]]
+
     def _add_tokens(self, lsn: int, agent_id: str | None, tokens: int) -> None:
         while agent_id is not None:
             row = self.rows[agent_id]
             new = list(row)
             new[TOKENS_USED] += tokens
             new[LSN] = lsn
-            self.rows[agent_id] = tuple(new)
+            self.rows[agent_id] = counted = tuple(new)
+            if self.feed is not None:
+                self.feed.append(counted)
             agent_id = row[PARENT_ID]
-
-
-def advance(row: Row | None, lsn: int, record: Record) -> Row:
-    """What `record` makes of an agent's row (None: there is none yet)."""
-    return _STEPS[record[0]](row, lsn, record)
 
 
 def _item(row: Row) -> dict[str, Any]:
@@ -192,106 +235,3 @@ def _item(row: Row) -> dict[str, Any]:
 
 def _is_boot(record: Record) -> bool:
     return isinstance(record, list) and record[:2] == ["boot", records.APPLICATION]
-
-
-def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
-    _, agent_id, at_ms, boot_id, parent_id, spawn_depth, status, name = record[:8]
-    agent_type, role, model, prompt, allowed_tools, token_budget, metadata = record[8:]
-    return (
-        agent_id,
-        name or agent_id,
-        agent_type,
-        role,
-        model,
-        prompt,
-        status,
-        None,  # reason
-        None,  # result
-        0,  # steps_taken
-        None,  # checkpoint
-        None,  # needs_input
-        allowed_tools,
-        parent_id,
-        spawn_depth,
-        token_budget,
-        0,  # tokens_used
-        metadata,
-        at_ms,  # created
-        at_ms if status == "running" else None,  # started
-        at_ms,  # updated
-        None,  # ended
-        boot_id,
-        lsn,
-    )
-
-
-def _run(row: Row | None, lsn: int, record: Record) -> Row:
-    new = _changed(row, lsn, record)
-    new[STATUS] = "running"
-    new[REASON] = new[NEEDS_INPUT] = None
-    new[STARTED_AT_MS], new[BOOT_ID] = record[2:]
-    return tuple(new)
-
-
-def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
-    new = _changed(row, lsn, record)
-    new[CHECKPOINT], new[STEPS_TAKEN] = record[3:]
-    return tuple(new)
-
-
-def _interrupt(row: Row | None, lsn: int, record: Record) -> Row:
-    _, _, _, reason, checkpoint, needs_input = record
-    new = _changed(row, lsn, record)
-    new[STATUS] = "interrupted"
-    new[REASON] = reason
-    new[NEEDS_INPUT] = needs_input
-    if checkpoint is not None:
-        new[CHECKPOINT] = checkpoint
-    return tuple(new)
-
-
-def _result(row: Row | None, lsn: int, record: Record) -> Row:
-    _, _, at_ms, status, result, reason, steps, checkpoint, needs_input, tokens_in, tokens_out = (
-        record
-    )
-    new = _changed(row, lsn, record)
-    new[STATUS] = status
-    new[REASON] = reason
-    new[NEEDS_INPUT] = needs_input
-    new[TOKENS_USED] += tokens_in + tokens_out
-    if result is not None:
-        new[RESULT] = result
-    if steps is not None:
-        new[STEPS_TAKEN] = steps
-    if checkpoint is not None:
-        new[CHECKPOINT] = checkpoint
-    if status in ENDED:
-        new[ENDED_AT_MS] = at_ms
-    return tuple(new)
-
-
-def _cancel(row: Row | None, lsn: int, record: Record) -> Row:
-    new = _changed(row, lsn, record)
-    new[STATUS] = "cancelled"
-    new[REASON] = new[NEEDS_INPUT] = None
-    new[ENDED_AT_MS] = record[2]
-    return tuple(new)
-
-
-def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
-    assert row is not None, record
-    new = list(row)
-    new[UPDATED_AT_MS] = record[2]
-    new[LSN] = lsn
-    return new
-
-
-_STEPS: Mapping[str, Callable[[Row | None, int, Record], Row]] = {
-    "spawn": _spawn,
-    "start": _run,
-    "resume": _run,
-    "checkpoint": _checkpoint,
-    "interrupt": _interrupt,
-    "result": _result,
-    "cancel": _cancel,
-}

@@ -2,7 +2,8 @@
 
 A method checks and copies its values, builds the record, and only then takes the lock: to look
 the agent up, check the table and the limits, append and apply. The Agent it returns is built
-when the lock is free again. Nothing waits for the disk; `wait_durable` and `durable` do.
+when the lock is free again, and who watches is told then. Nothing waits for the disk, but for
+what says so in its name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +23,8 @@ from manager.agent import (
     AGENT_ID,
     ENDED,
     JSON,
+    LIVE,
+    NAME,
     SPAWN_DEPTH,
     STATUS,
     Agent,
@@ -31,8 +35,13 @@ from manager.agent import (
     agent_from_row,
     agents_from_rows,
 )
-from manager.fleet import Fleet, advance
+from manager.cleanup import Heartbeats, candidates, slices, still_due
+from manager.errors import NameInUseError
+from manager.fleet import Fleet
+from manager.legacy import call_by_id, read_legacy
 from manager.records import Record, text
+from manager.updates import Batch, Updates
+from manager.watch import Changes, Watch
 from manager.workspace import StrPath, state_path
 
 _DEFAULT_LIMITS = Limits()
@@ -44,7 +53,8 @@ class SubAgentManager:
     """The sub-agents of one workspace; made by `open`.
 
     Any thread may call any method, and so may code in an event loop: no method but `open`,
-    `wait_durable`, `wait_room`, `compact` and `close` waits or does I/O there. A method that
+    `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact` and `close` waits or
+    does I/O there. A method that
     changes an agent returns it as that change left it, in memory: `wait_durable(agent.lsn)`
     waits until it is on stable storage. `ref` is an agent's id, or its name if that is unique: a
     live agent's (queued, running, interrupted) name always is; a name that only several
@@ -56,10 +66,16 @@ class SubAgentManager:
     changed. Source: `manager.agent.VERBS` for the transitions, `Limits` for what is admitted.
     """
 
-    def __init__(self, state: DurableState[Fleet], limits: Limits) -> None:
+    def __init__(
+        self, state: DurableState[Fleet], limits: Limits, options: Options = _DEFAULT_OPTIONS
+    ) -> None:
         self._state = state
         self._limits = limits
+        self._options = options
         self._boot_id = f"boot_{os.urandom(6).hex()}"
+        self._watch = Watch(state)
+        self._beats = Heartbeats(limits.heartbeat_timeout_s)
+        self._updates = Updates(state, limits, self._watch, self._beats)
 
     @classmethod
     def open(
@@ -90,7 +106,7 @@ class SubAgentManager:
             with place as path:
                 state = DurableState.open(path, Fleet(), options=options, disk=disk)
                 undo.push(state)
-            manager = cls(state, limits)
+            manager = cls(state, limits, options)
             manager._boot()
             undo.pop_all()
         return manager
@@ -126,8 +142,9 @@ class SubAgentManager:
 
         `parent_id` is a ref; the parent may have ended. `allowed_tools`: None is all, () none.
         `token_budget`: tokens, at least 1. Raises NameInUseError if a live agent has that
-        name, CapacityError past `max_depth`, `max_admitted` (agents that have not ended) or,
-        unless queued, `max_running`. Source: `Limits`.
+        name, BudgetError if the budget of the parent or one above it is spent, CapacityError past
+        `max_depth`, `max_admitted` (agents that have not ended) or, unless queued,
+        `max_running`. Source: `Limits`.
         """
         record = records.spawn(
             _now_ms(),
@@ -149,6 +166,7 @@ class SubAgentManager:
             if record[records.AGENT_ID] in fleet.rows:
                 return None
             parent = None if parent_ref is None else fleet.find(parent_ref)
+            fleet.check_budget(parent)
             fleet.check_spawn(name, parent, self._limits)
             if not queued:
                 fleet.check_running(self._limits)
@@ -157,20 +175,24 @@ class SubAgentManager:
                 record[records.SPAWN_DEPTH] = parent[SPAWN_DEPTH] + 1
             return record
 
-        while (lsn := self._state.update(decide)) is None:  # the id is taken
-            record[records.AGENT_ID] = records.new_agent_id()
-        return self._agent(advance(None, lsn, record))
+        if parent_ref is not None:
+            self._state.machine.peek(parent_ref)
+        return self._agent(self._updates.spawn(record, decide))
 
     def start(self, ref: str) -> Agent:
-        """Let a queued agent run. Raises CapacityError at `max_running`, TransitionError."""
-        return self._change("start", ref, "running", records.start(_now_ms(), self._boot_id))
+        """Let a queued agent run.
+
+        Raises CapacityError at `max_running`, BudgetError if its budget or one above it is spent,
+        TransitionError.
+        """
+        return self._one("start", ref, "running", records.start(_now_ms(), self._boot_id))
 
     def resume(self, ref: str) -> Agent:
         """Let an interrupted agent run again, from its `checkpoint`.
 
-        Clears `reason` and `needs_input`. Raises CapacityError at `max_running`, TransitionError.
+        Clears `reason` and `needs_input`. Raises what `start` raises.
         """
-        return self._change("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
+        return self._one("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
 
     def update_checkpoint(self, ref: str, checkpoint: JSON, *, steps_taken: int) -> Agent:
         """Note how far a running agent has come, and what it needs to go on from there.
@@ -178,7 +200,16 @@ class SubAgentManager:
         Raises TransitionError unless it runs.
         """
         record = records.checkpoint(_now_ms(), checkpoint, steps_taken)
-        return self._change("update_checkpoint", ref, "running", record)
+        return self._one("update_checkpoint", ref, "running", record)
+
+    def record_usage(self, ref: str, *, input_tokens: int, output_tokens: int) -> Agent:
+        """Add to the `tokens_used` of an agent and all its ancestors, whatever their status.
+
+        Ends nobody, even past a budget: `spawn`, `start` and `resume` ask for that. End it with
+        `update_from_result` and status "budget_exhausted", so that what it has is not lost.
+        """
+        record = records.usage(_now_ms(), input_tokens, output_tokens)
+        return self._one("record_usage", ref, None, record)
 
     def update_from_result(self, ref: str, result: AgentResult) -> Agent:
         """Note how a running agent's run came out; see `AgentResult`.
@@ -197,7 +228,7 @@ class SubAgentManager:
             input_tokens=result.input_tokens,
             output_tokens=result.output_tokens,
         )
-        return self._change("update_from_result", ref, result.status, record, urgent=True)
+        return self._one("update_from_result", ref, result.status, record, urgent=True)
 
     def update_failed(self, ref: str, error: str) -> Agent:
         """End a running agent as failed, with `error` as its `reason`, cut like a result.
@@ -205,7 +236,7 @@ class SubAgentManager:
         Raises TransitionError unless it runs.
         """
         record = records.result(_now_ms(), "failed", reason=self._tail("error", error))
-        return self._change("update_failed", ref, "failed", record, urgent=True)
+        return self._one("update_failed", ref, "failed", record, urgent=True)
 
     def interrupt(
         self, ref: str, reason: str, *, checkpoint: JSON = None, needs_input: JSON = None
@@ -216,11 +247,61 @@ class SubAgentManager:
         """
         reason = records.tail("reason", reason, self._limits.result_bytes_max)
         record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
-        return self._change("interrupt", ref, "interrupted", record, urgent=True)
+        return self._one("interrupt", ref, "interrupted", record, urgent=True)
 
-    def cancel(self, ref: str) -> Agent:
-        """End an agent that has not ended, but not its children; one that has is left as it is."""
-        return self._change("cancel", ref, "cancelled", records.cancel(_now_ms()), urgent=True)
+    def cancel(self, ref: str, *, descendants: bool = False) -> Agent:
+        """End an agent that has not ended; one that has is left as it is.
+
+        With `descendants` also all below it that have not ended, in one batch: a crash leaves
+        all of it or nothing. Its hold of the lock is as long as they are many.
+        """
+        at_ms = _now_ms()
+        if not descendants:
+            return self._one("cancel", ref, "cancelled", records.cancel("", at_ms), urgent=True)
+        ref = text("ref", ref)
+        row: Row = ()
+
+        def decide(fleet: Fleet) -> Batch:
+            nonlocal row
+            row = fleet.find(ref)
+            line = [] if row[STATUS] in ENDED else [row]
+            line += [fleet.rows[agent_id] for agent_id in fleet.family.living(row[AGENT_ID])]
+            return [(each, records.cancel(each[AGENT_ID], at_ms)) for each in line]
+
+        cancelled = self._updates.many(decide, urgent=True)
+        return self._agent(row if row[STATUS] in ENDED else cancelled[0])
+
+    def touch(self, ref: str) -> None:
+        """Say that a running agent is alive, if nothing else changed: any update says so too.
+
+        Of one that does not run it says nothing. Not journaled. Source: `cleanup`.
+        """
+        ref = text("ref", ref)
+        row = self._state.read(lambda fleet: fleet.find(ref))
+        if row[STATUS] == "running":
+            self._beats.beat(row[AGENT_ID])
+
+    def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
+        """Drop what ended at least `max_age_s` seconds ago, and cancel what seems dead.
+
+        That are running agents without a sign of life for `heartbeat_timeout_s`. An agent that
+        has children is not dropped before them. Returns the dropped as they were, the cancelled
+        as they are. Goes through the fleet outside the lock; each hold of it, and each batch, is of
+        64 agents at most. Source: `Limits`.
+        """
+        if not max_age_s >= 0:
+            raise ValueError(f"max_age_s must be a number of seconds from 0, not {max_age_s!r}")
+        at_ms = _now_ms()
+        self._beats.forget_removed(self._state.machine.rows)
+        is_silent = self._beats.silence()
+        snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
+        found = candidates(snapshot, at_ms - max_age_s * 1000, is_silent)
+        reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
+        cleaned: list[Row] = []
+        for some in slices(found):
+            decide = partial(still_due, found=some, is_silent=is_silent, at_ms=at_ms, reason=reason)
+            cleaned += self._updates.many(decide, urgent=True)
+        return tuple(map(self._agent, cleaned))
 
     def get(self, ref: str) -> Agent:
         """The agent as it is now, an archived one too."""
@@ -243,6 +324,30 @@ class SubAgentManager:
     def counts(self) -> dict[str, int]:
         """How many agents have each status, archived ones too; kept by every change."""
         return self._state.read(lambda fleet: fleet.counts.copy())
+
+    def wait_ended(self, ref: str, *, timeout_s: float | None = None) -> Agent:
+        """Block until an agent has ended and that is durable; the agent as it ended.
+
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and
+        ClosedError if the manager is closed before it ends.
+        """
+        return self._agent(self._watch.wait_ended(text("ref", ref), timeout_s))
+
+    async def ended(self, ref: str) -> Agent:
+        """The same for asyncio, in any event loop; use `asyncio.timeout` to bound it."""
+        return self._agent(await self._watch.ended(text("ref", ref)))
+
+    def changes(self, after: int | None = None) -> Changes:
+        """An async iterator of agents as they change, from this call on, until close.
+
+        With `after` it begins with all that have changed since that LSN (0: with all there are).
+        It shows each agent's newest state, ordered by `lsn` (an agent and its ancestors may
+        share one). A slow reader misses states, never an agent that is still there, and holds no
+        writer back. What it shows is in memory: `await durable(agent.lsn)` before that counts.
+
+        Raises ClosedError, ValueError for an LSN never appended; reading it, FailedError.
+        """
+        return self._watch.changes(self._boot_id, after)
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """Block until all changes up to `lsn`, an Agent's or None for all, survive a crash.
@@ -276,12 +381,42 @@ class SubAgentManager:
         """Write a checkpoint now and drop what it covers; done in the background anyway."""
         return self._state.compact()
 
+    def import_legacy(self, path: StrPath) -> tuple[Agent, ...]:
+        """Take over the agents of a file that was kept before there was a journal.
+
+        Returns those that were not here yet: an id that is here is skipped, so importing again
+        changes nothing. One that ran is interrupted. They may be more than `Limits` admits. All
+        is checked before anything is journaled, and durable on return; a crash in between may
+        leave a part, which importing again completes. It blocks, so in an event loop use
+        `asyncio.to_thread`.
+
+        Raises LegacyError, which says where the file is wrong, UnsafePathError, OSError, and
+        NameInUseError if an id in it is a live agent's name here. Source: `manager.legacy`.
+        """
+        batches = read_legacy(
+            path,
+            at_ms=_now_ms(),
+            limits=self._limits,
+            record_bytes_max=self._options.record_bytes_max,
+        )
+        for record in chain.from_iterable(batches):
+            _check_import(self._state.machine, record)
+        imported: list[Row] = []
+        for some in batches:
+            imported += self._updates.many(partial(_imports, records=some))
+        self.wait_durable()
+        return tuple(map(self._agent, imported))
+
     def close(self) -> None:
         """Make all changes durable and close the journal; again: nothing.
 
-        Agents that run stay `running`, and are interrupted at the next open.
+        Agents that run stay `running`, and are interrupted at the next open. Who waits for one
+        to end gets ClosedError; `changes` come to their end.
         """
-        self._state.close()
+        try:
+            self._state.close()
+        finally:
+            self._end_watch()
 
     @property
     def boot_id(self) -> str:
@@ -307,35 +442,42 @@ class SubAgentManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._state.__exit__(kind, error, traceback)
+        try:
+            self._state.__exit__(kind, error, traceback)
+        finally:
+            self._end_watch()
 
-    def _change(
-        self, verb: str, ref: str, target: Status, record: Record, *, urgent: bool = False
+    def _end_watch(self) -> None:
+        if self._state.journal.closed:
+            self._watch.close()
+
+    def _one(
+        self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
-        """Do `verb` to one agent: all that runs under the lock for it is `decide` and `apply`."""
-        ref = text("ref", ref)
-        row: Row = ()
-
-        def decide(fleet: Fleet) -> Record | None:
-            nonlocal row
-            row = fleet.find(ref)
-            status = row[STATUS]
-            if verb == "cancel" and status in ENDED:
-                return None
-            fleet.check_verb(row, verb, target)
-            if target == "running" != status:
-                fleet.check_running(self._limits)
-            record[records.AGENT_ID] = row[AGENT_ID]
-            return record
-
-        lsn = self._state.update(decide, urgent=urgent)
-        return self._agent(row if lsn is None else advance(row, lsn, record))
+        return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
 
     def _agent(self, row: Row) -> Agent:
         return agent_from_row(row, self._boot_id)
 
     def _tail(self, where: str, value: str | None) -> str | None:
         return None if value is None else records.tail(where, value, self._limits.result_bytes_max)
+
+
+def _imports(fleet: Fleet, *, records: list[Record]) -> Batch:
+    return [(None, record) for record in records if _check_import(fleet, record)]
+
+
+def _check_import(fleet: Fleet, record: Record) -> bool:
+    """Whether it is to be imported; if it has a name that is taken, its id becomes its name."""
+    agent_id, name, status = (record[1 + field] for field in (AGENT_ID, NAME, STATUS))
+    if agent_id in fleet.rows:
+        return False
+    if (holder := fleet.holder(agent_id)) is not None:
+        raise NameInUseError(agent_id, holder, fleet.rows[holder][STATUS])
+    is_taken = name in fleet.rows or (status in LIVE and fleet.holder(name) is not None)
+    if is_taken:
+        call_by_id(record)
+    return True
 
 
 def _decided(records: list[Any], fleet: Fleet) -> list[Any]:

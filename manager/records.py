@@ -5,10 +5,13 @@
         agent_type, role, model, prompt, allowed_tools, token_budget, metadata]
     ["start" | "resume", agent_id, at_ms, boot_id]
     ["checkpoint", agent_id, at_ms, checkpoint, steps_taken]
+    ["usage", agent_id, at_ms, input_tokens, output_tokens]
     ["interrupt", agent_id, at_ms, reason, checkpoint, needs_input]
     ["result", agent_id, at_ms, status, result, reason, steps_taken, checkpoint, needs_input,
         input_tokens, output_tokens]
-    ["cancel", agent_id, at_ms]
+    ["cancel", agent_id, at_ms, reason]
+    ["remove", agent_id]
+    ["import", all fields of an Agent in their order, but for from_prior_session and lsn]
 
 In "interrupt" and "result", a nil result, steps_taken or checkpoint keeps what the agent has.
 A record is a list that nobody else holds: values from outside are copied into it, and checked to
@@ -35,7 +38,7 @@ SPAWN_DEPTH = 5
 
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
 _LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this module
-_NAME_BYTES_MAX = 256
+NAME_BYTES_MAX = 256
 _AGENT_ID = re.compile(r"agent_[0-9a-f]{12}")
 
 
@@ -65,9 +68,6 @@ def spawn(
     """Raises TypeError or ValueError that name the value which can't be taken."""
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
-    prompt = text("prompt", prompt)
-    if (size := len(prompt.encode())) > prompt_bytes_max:
-        raise ValueError(f"prompt has {size} bytes, over prompt_bytes_max={prompt_bytes_max}")
     return [
         "spawn",
         new_agent_id(),
@@ -76,11 +76,11 @@ def spawn(
         None,
         0,
         status,
-        _name(name),
+        None if name is None else checked_name(name),
         text("agent_type", agent_type),
         optional_text("role", role),
         optional_text("model", model),
-        prompt,
+        prompt_text("prompt", prompt, prompt_bytes_max),
         _tools(allowed_tools),
         None if token_budget is None else whole("token_budget", token_budget, low=1),
         json_value("metadata", metadata or {}),
@@ -102,6 +102,16 @@ def checkpoint(at_ms: int, value: object, steps_taken: int) -> Record:
         at_ms,
         json_value("checkpoint", value),
         whole("steps_taken", steps_taken),
+    ]
+
+
+def usage(at_ms: int, input_tokens: int, output_tokens: int) -> Record:
+    return [
+        "usage",
+        "",
+        at_ms,
+        whole("input_tokens", input_tokens),
+        whole("output_tokens", output_tokens),
     ]
 
 
@@ -143,8 +153,12 @@ def result(
     ]
 
 
-def cancel(at_ms: int) -> Record:
-    return ["cancel", "", at_ms]
+def cancel(agent_id: str, at_ms: int, reason: str | None = None) -> Record:
+    return ["cancel", agent_id, at_ms, reason]
+
+
+def remove(agent_id: str) -> Record:
+    return ["remove", agent_id]
 
 
 def text(where: str, value: object) -> str:
@@ -161,6 +175,13 @@ def text(where: str, value: object) -> str:
 
 def optional_text(where: str, value: object) -> str | None:
     return None if value is None else text(where, value)
+
+
+def prompt_text(where: str, value: object, bytes_max: int) -> str:
+    prompt = text(where, value)
+    if (size := len(prompt.encode())) > bytes_max:
+        raise ValueError(f"{where} has {size} bytes, over prompt_bytes_max={bytes_max}")
+    return prompt
 
 
 def tail(where: str, value: object, bytes_max: int) -> str:
@@ -235,12 +256,11 @@ def _named(path: list[object]) -> str:
     return f"{path[0]}{''.join(f'[{key!r}]' for key in path[1:])}"
 
 
-def _name(name: str | None) -> str | None:
-    if name is None:
-        return None
+def checked_name(name: str) -> str:
+    """Raises TypeError or ValueError that says why it is no name."""
     name = text("name", name)
-    if not 1 <= len(name.encode()) <= _NAME_BYTES_MAX:
-        raise ValueError(f"name must have 1 to {_NAME_BYTES_MAX} bytes, not {len(name.encode())}")
+    if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"name must have 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
     if _AGENT_ID.fullmatch(name):
         raise ValueError(f"name {name!r} looks like an agent's id; it would be ambiguous")
     return name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import msgpack
 from journal import CowTable, FailedError, Journal, JournalReader, Options
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
-from tests.independent_reader import decode_files
+from tests.independent_reader import decode_files, decode_segment
 
 PATH = "/journal"
 TIMEOUT_S = 30.0  # of what happens at once, unless something is wrong
@@ -106,6 +108,17 @@ def frozen(journal: Journal, *items: Any) -> Callable[[], tuple[int, list[Any]]]
 
 def names(disk: SimulatedDisk, end: str) -> list[str]:
     return [name for name in disk.contents(PATH) if name.endswith(end)]
+
+
+def end_of(disk: SimulatedDisk, name: str) -> int:
+    """Where the last frame or mark of a segment ends."""
+    data = disk.contents(PATH)[name]
+    return len(data) - len(decode_segment(data).rest)
+
+
+def write_at(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:
+    """Change a file of the journal, behind its back."""
+    disk.open_directory(PATH, write=True).open(name, "update").write(data, offset)
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -199,6 +212,28 @@ class Table:
 
     def content(self) -> dict[str, Any]:
         return {key: row[1] for key, row in self.rows.items()}
+
+
+class Interrupted(Exception):  # noqa: N818 it stands for KeyboardInterrupt
+    pass
+
+
+@contextmanager
+def interrupt_after(seconds: float) -> Iterator[None]:
+    """Raises Interrupted in this thread, the main one, once."""
+
+    def strike(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, strike)
+    gc.disable()  # what strikes in a finalizer is not raised to anyone
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

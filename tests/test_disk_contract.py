@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import tempfile
 from collections.abc import Callable
+from os import getpid as pid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from journal.errors import LockedError, UnsafePathError
 from journal.posix import PosixDisk
-from os import getpid as pid
 from journal.storage import Buffer, Directory, Disk, File, Mode
 from journal.testing import SimulatedDisk
 

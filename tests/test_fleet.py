@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import FrameType
@@ -19,8 +20,9 @@ from journal import CowTable, DurableState, FormatVersionError
 from manager import Agent, AgentResult, Limits, ManagerError, SubAgentManager
 from manager import agent as agent_module
 from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, Row, agent_from_row
-from manager.fleet import Fleet, advance
+from manager.fleet import Fleet
 from manager.records import Record
+from manager.steps import advance
 
 ROOMY = Limits(max_running=10**6, max_admitted=10**6, max_depth=100)
 
@@ -43,6 +45,20 @@ class MemoryState:
         self.around(self.machine.apply, lsn, record)
         return lsn
 
+    def update_batch(
+        self, decide: Callable[[Fleet], list[Record]], *, urgent: bool = False
+    ) -> int | None:
+        def apply_all(first_lsn: int, records: list[Record]) -> None:
+            for lsn, record in enumerate(records, first_lsn):
+                self.machine.apply(lsn, record)
+
+        batch = self.around(decide, self.machine)
+        if not batch:
+            return None
+        lsn = [self._append(record) for record in batch][-1]
+        self.around(apply_all, lsn + 1 - len(batch), batch)
+        return lsn
+
     def _append(self, record: Record) -> int:
         packed = msgpack.packb(record, strict_types=True)
         self.log.append(msgpack.unpackb(packed, strict_map_key=False))
@@ -59,7 +75,8 @@ def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemorySt
 
 def contents(fleet: Fleet) -> tuple[object, ...]:
     """All that a fleet is, its private index too."""
-    return list(fleet.rows.freeze()), fleet.counts, fleet._live, fleet._ended
+    family = fleet.family._children, fleet.family._branches
+    return list(fleet.rows.freeze()), fleet.counts, fleet._live, fleet._ended, family
 
 
 # --- transitions ---
@@ -148,7 +165,11 @@ CHANGES: dict[str, Change] = {
     "interrupt": lambda m, ref: m.interrupt(ref, "later", checkpoint=[1], needs_input="what?"),
     "failed": lambda m, ref: m.update_failed(ref, "broken"),
     "cancel": lambda m, ref: m.cancel(ref),
-    "child": lambda m, ref: m.spawn("a child", parent_id=ref, queued=True),
+    "cancel all": lambda m, ref: m.cancel(ref, descendants=True),
+    "cleanup": lambda m, ref: m.cleanup(0),
+    "usage": lambda m, ref: m.record_usage(ref, input_tokens=3, output_tokens=4),
+    "child": lambda m, ref: m.spawn("a child", parent_id=ref, queued=True, token_budget=9),
+    "named child": lambda m, ref: m.spawn("a child", name=ref.upper(), parent_id=ref),
     "spawn": lambda m, ref: m.spawn("p", name=ref, metadata={"k": {}}, allowed_tools=["t"]),
     **{
         status: lambda m, ref, status=status: m.update_from_result(  # type: ignore[misc]
@@ -157,7 +178,7 @@ CHANGES: dict[str, Change] = {
         for status in TRANSITIONS["running"]
     },
 }
-NAMES = ("a", "b", "c")
+NAMES = ("a", "b", "A")
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(NAMES)), max_size=30))
@@ -171,7 +192,6 @@ def test_a_checkpoint_and_what_follows_it_give_the_live_fleet(
         with suppress(ManagerError):
             CHANGES[kind](manager, ref)
         frozen[len(state.log)] = json.dumps(list(state.machine.freeze()))
-    assert len(frozen) == len(state.log) + 1
     for lsn, items in frozen.items():
         replayed = Fleet()
         for item in json.loads(items):
@@ -225,12 +245,14 @@ def test_a_boot_record_changes_nothing() -> None:
 
 # --- what runs under the lock ---
 
-# Of constant time here: what they go through are the counts by status, and what a message names.
+# Of constant time here: what they go through are the counts by status, what a message names, and
+# the agents that are to be cancelled.
 CHEAP = {"dict.copy", "dict.get", "dict.items", "dict.setdefault", "isinstance", "iter", "len"}
-CHEAP |= {"list.append", "next", "str.join"}
+CHEAP |= {"list.append", "list.pop", "next", "str.join"}
 UNDER_THE_LOCK = {
-    *("manager.manager", "manager.fleet", "manager.errors", "journal.table"),
-    *("collections.abc", "typing"),
+    *("manager.manager", "manager.updates", "manager.cleanup", "manager.records"),
+    *("manager.fleet", "manager.steps", "manager.family", "manager.errors", "journal.table"),
+    *("collections.abc", "typing", "tests.test_fleet"),
 }
 
 
@@ -248,33 +270,28 @@ class UniterableTable(CowTable[str, Row]):
         raise AssertionError("the whole fleet was gone through under the lock")
 
 
-def calls_under_lock(fleet_size: int) -> dict[str, list[str]]:
-    """Every call that each of the manager's methods makes under its lock, by method."""
-    manager, state = manager_in_memory()
-    for number in range(fleet_size):
-        agent = manager.spawn("p", name=f"name {number}", queued=number % 2 == 0)
-        if number % 3 == 0:
-            manager.cancel(agent.agent_id)
-    for name in ("queued", "running", "interrupted", "twice"):
-        manager.spawn("p", name=name, queued=name == "queued")
-    manager.interrupt("interrupted", "later")
-    manager.cancel("twice")
-    manager.cancel(manager.spawn("p", name="twice").agent_id)
+Calls = list[str]
 
+
+def watch_the_lock(state: MemoryState) -> list[Calls]:
+    """From now on, every call under the lock; a list for each time that it is held."""
     fleet = state.machine
     fleet.rows.__class__ = UniterableTable
     fleet._live, fleet._ended = Uniterable(fleet._live), Uniterable(fleet._ended)
-    seen: list[str] = []
+    family = fleet.family
+    family._children, family._branches = Uniterable(family._children), Uniterable(family._branches)
+    holds: list[Calls] = []
 
     def note(frame: FrameType, event: str, arg: Any) -> None:
         if event == "call":
             module = frame.f_globals["__name__"]
             assert module in UNDER_THE_LOCK, f"{module}.{frame.f_code.co_qualname}"
-            seen.append(f"{module}.{frame.f_code.co_qualname}")
+            holds[-1].append(f"{module}.{frame.f_code.co_qualname}")
         elif event == "c_call" and arg is not sys.setprofile:
-            seen.append(arg.__qualname__.replace("Uniterable", "dict"))
+            holds[-1].append(arg.__qualname__.replace("Uniterable", "dict"))
 
     def watched(work: Callable[..., Any], *args: object) -> Any:
+        holds.append([])
         gc.disable()  # a collection calls back whoever asked for it
         sys.setprofile(note)
         try:
@@ -284,28 +301,75 @@ def calls_under_lock(fleet_size: int) -> dict[str, list[str]]:
             gc.enable()
 
     state.around = watched
+    return holds
+
+
+def calls_under_lock(fleet_size: int, feed: deque[Row] | None) -> dict[str, Calls]:
+    """Every call that each of the manager's methods makes under its lock, by method."""
+    manager, state = manager_in_memory()
+    manager.spawn("p", name="parent")
+    for number in range(fleet_size):
+        if number % 3 == 0:
+            manager.cancel(manager.spawn("p", parent_id="parent").agent_id)
+        else:
+            manager.spawn("p", name=f"name {number}", queued=number % 2 == 0)
+    for name in ("queued", "running", "interrupted", "twice"):
+        manager.spawn("p", name=name, queued=name == "queued", parent_id="parent")
+    manager.interrupt("interrupted", "later")
+    manager.cancel("twice")
+    manager.cancel(manager.spawn("p", name="twice").agent_id)
+    state.machine.feed = feed
     looks: dict[str, Change] = {
         "get": lambda m, ref: m.get(ref),
         "agents": lambda m, ref: m.agents(),
         "counts": lambda m, ref: m.counts(),
+        "touch": lambda m, ref: m.touch(ref),
     }
+    holds = watch_the_lock(state)
     made = {}
     for kind, change in (CHANGES | looks).items():
-        for ref in ("queued", "running", "interrupted", "twice", "nobody", "new one"):
-            seen.clear()
-            with suppress(ManagerError):
-                change(manager, ref)
-            made[f"{kind} {ref}"] = seen.copy()
+        for ref in ("queued", "running", "interrupted", "twice", "nobody", "new one", "parent"):
+            if kind != "cleanup":
+                holds.clear()
+                with suppress(ManagerError):
+                    change(manager, ref)
+                made[f"{kind} {ref}"] = [call for calls in holds for call in calls]
     return made
 
 
 def test_no_work_under_the_lock_grows_with_the_fleet() -> None:
     """P7: each method makes the same calls under the lock whatever the fleet's size, only
     constant-time ones, and goes through nothing that holds the fleet."""
-    few, many = calls_under_lock(10), calls_under_lock(1000)
+    few, many = calls_under_lock(10, None), calls_under_lock(1000, None)
     assert few == many
     assert all(few.values())
     called = {call for calls in few.values() for call in calls}
     assert {call for call in called if not call.startswith(tuple(UNDER_THE_LOCK))} <= CHEAP
     copying = {kind.split()[0] for kind, calls in few.items() if "dict.copy" in calls}
     assert copying == {"counts"}
+
+
+def test_watching_adds_one_append_a_changed_agent_under_the_lock() -> None:
+    """P7: whoever watches, under the lock there is nothing but the feed to append to."""
+    feed: deque[Row] = deque()
+    without, watched = calls_under_lock(10, None), calls_under_lock(10, feed)
+    assert sum(map(len, watched.values())) == sum(map(len, without.values())) + len(feed)
+    for kind, calls in watched.items():
+        assert [call for call in calls if call != "deque.append"] == without[kind]
+
+
+def test_cleanup_holds_the_lock_for_a_slice_at_a_time() -> None:
+    """P7: no hold removes or cancels more than 64 agents, however many there are to clean up."""
+    longest = []
+    for size in (200, 1000):
+        manager, state = manager_in_memory()
+        for _ in range(size):
+            manager.cancel(manager.spawn("p", name="same").agent_id)
+        before = len(state.log)
+        holds = watch_the_lock(state)
+        assert len(manager.cleanup(0)) == size == len(state.log) - before
+        removals = [calls.count("manager.fleet.Fleet._remove") for calls in holds]
+        assert max(removals) == 64
+        assert sum(removals) == size
+        longest.append(max(map(len, holds)))
+    assert longest[0] == longest[1]

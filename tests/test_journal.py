@@ -31,6 +31,7 @@ from tests.support import (
     Watched,
     child,
     crash,
+    end_of,
     frozen,
     line_of,
     logged,
@@ -42,6 +43,7 @@ from tests.support import (
     read_all,
     reopened,
     until,
+    write_at,
 )
 
 
@@ -56,11 +58,6 @@ def segments(disk: SimulatedDisk) -> list[Segment]:
 
 def sizes(disk: SimulatedDisk) -> list[int]:
     return [len(disk.contents(PATH)[name]) for name in names(disk, ".seg")]
-
-
-def write_at(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:
-    directory = disk.open_directory(PATH, write=True)
-    directory.open(name, "update").write(data, offset)
 
 
 # --- opening ---
@@ -512,8 +509,7 @@ def test_a_torn_tail_is_left_as_it_is(disk: SimulatedDisk, marked: bool) -> None
         until(lambda: len(segments(disk)[0].frames) == 3, "the mark")
     crash(journal, disk)
     (name,) = names(disk, ".seg")
-    end = len(disk.contents(PATH)[name].rstrip(b"\0"))
-    write_at(disk, name, end + 3, b"torn")
+    write_at(disk, name, end_of(disk, name) + 3, b"torn")
     before = disk.contents(PATH)[name]
     with open_on(disk) as journal:
         assert logged(journal) == [1, 2]

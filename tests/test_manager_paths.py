@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from journal import UnsafePathError
+from journal import DurableState, UnsafePathError
 from manager import SubAgentManager
-from manager.workspace import state_path
+from manager.fleet import Fleet
 
 
 @pytest.mark.parametrize("bad", ["../out", "a/../../out", "a/..", "..", ".", ""])
@@ -80,11 +82,40 @@ def _becomes_another(workspace: Path, outside: Path) -> None:
 
 @pytest.mark.parametrize("swap", [_becomes_a_link, _becomes_another])
 def test_a_component_swapped_meanwhile_is_found_out(
-    tmp_path: Path, swap: Callable[[Path, Path], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Path, Path], None]
 ) -> None:
-    """P9: a directory replaced between the look at it and the journal's opening is refused."""
+    """P9: a directory replaced between the look at it and the journal's opening is refused, and
+    the journal that was opened is closed again."""
     workspace, outside = tmp_path / "workspace", tmp_path / "outside"
     for folder in (workspace / "a/state", outside / "state"):
         folder.mkdir(parents=True)
-    with pytest.raises(UnsafePathError, match="replaced"), state_path(workspace, "a/state"):
+    open_state = DurableState.open
+
+    def swap_and_open(*args: Any, **options: Any) -> DurableState[Any]:
         swap(workspace, outside)
+        return open_state(*args, **options)
+
+    monkeypatch.setattr(DurableState, "open", swap_and_open)
+    with pytest.raises(UnsafePathError, match="replaced"):
+        SubAgentManager.open(workspace, state_dir="a/state")
+    monkeypatch.undo()
+    with DurableState.open(workspace / "a/state", Fleet()) as state:
+        assert state.journal.last_lsn == 0
+
+
+def test_directories_that_are_made_are_synced_into_their_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a power cut takes no directory on the way to a journal, also one found there."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    (tmp_path / "a").mkdir()
+    with SubAgentManager.open(tmp_path, state_dir="a/b/c"):
+        for parent in (tmp_path, tmp_path / "a", tmp_path / "a/b"):
+            assert parent.stat().st_ino in synced

@@ -6,6 +6,9 @@ import enum
 import json
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,7 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manager import AgentResult, Limits, SubAgentManager
 from manager.records import json_value, tail, text
+from tests.manager_support import ROOMY
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = (
@@ -33,6 +38,12 @@ values = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        yield manager
 
 
 class Colour(enum.StrEnum):
@@ -129,4 +140,109 @@ def test_a_tail_is_the_end_of_a_text(whole: str, bytes_max: int) -> None:
     assert f"{len(whole.encode())} bytes" in notice
     assert whole.endswith(end)
     assert len(kept.encode()) <= max(bytes_max, len(notice) + 1 + bytes_max // 2 + 1)
-    assert len(end.encode()) > min(bytes_max - len(notice) - 1, bytes_max // 2) - 4
+    assert len(end.encode()) >= max(bytes_max - len(notice) - 1, bytes_max // 2) - 3
+
+
+# --- in the manager's methods ---
+
+
+def test_no_caller_can_change_the_state(manager: SubAgentManager) -> None:
+    """What goes in is copied, and so is what comes out: the fleet changes by its methods only."""
+    inner = [1]
+    agent = manager.spawn("work", metadata={"k": inner}, allowed_tools=["tool"])
+    manager.update_checkpoint(agent.agent_id, inner, steps_taken=1)
+    manager.interrupt(agent.agent_id, "why", needs_input={"k": inner})
+    inner.append(2)
+    for seen in (manager.get(agent.agent_id), manager.agents()[0]):
+        assert (seen.metadata, seen.checkpoint, seen.needs_input) == ({"k": [1]}, [1], {"k": [1]})
+        seen.metadata["k"].append(3)
+        seen.checkpoint.append(3)
+        seen.needs_input["k"].clear()
+    assert manager.get(agent.agent_id).metadata == {"k": [1]}
+    assert manager.get(agent.agent_id).checkpoint == [1]
+    with pytest.raises(FrozenInstanceError):
+        seen.status = "running"  # type: ignore[misc]
+    assert len({manager.get(agent.agent_id), manager.get(agent.agent_id)}) == 1
+
+
+BAD_SPAWNS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"prompt": 1}, TypeError, "prompt"),
+    ({"prompt": "\ud800"}, ValueError, "prompt"),
+    ({"prompt": "é" * 600_000}, ValueError, "prompt has 1200000 bytes.*prompt_bytes_max=1048576"),
+    ({"agent_type": None}, TypeError, "agent_type"),
+    ({"name": ""}, ValueError, "name"),
+    ({"name": "n" * 257}, ValueError, "name"),
+    ({"name": "agent_0123456789ab"}, ValueError, "looks like an agent's id"),
+    ({"model": b"m"}, TypeError, "model"),
+    ({"role": 1}, TypeError, "role"),
+    ({"parent_id": 1}, TypeError, "parent_id"),
+    ({"allowed_tools": "tool"}, TypeError, "allowed_tools"),
+    ({"allowed_tools": ["t", 1]}, TypeError, r"allowed_tools\[1\]"),
+    ({"token_budget": 0}, ValueError, "token_budget"),
+    ({"token_budget": True}, TypeError, "token_budget"),
+    ({"token_budget": 1 << 64}, ValueError, "token_budget"),
+    ({"metadata": [1]}, TypeError, "metadata"),
+    ({"metadata": {"k": [0, {"x": b"b"}]}}, TypeError, r"metadata\['k'\]\[1\]\['x'\]"),
+    ({"metadata": {"k": {1: 2}}}, TypeError, r"metadata\['k'\] has the key 1"),
+    ({"metadata": {"k": float("inf")}}, ValueError, r"metadata\['k'\]"),
+    ({"metadata": {"k": -(1 << 63) - 1}}, ValueError, r"metadata\['k'\]"),
+    ({"metadata": {"k": {1, 2}}}, TypeError, r"metadata\['k'\].*set"),
+    ({"metadata": {"\ud800": 1}}, ValueError, "metadata"),
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "said"), BAD_SPAWNS)
+def test_a_bad_value_is_named_and_changes_nothing(
+    manager: SubAgentManager, bad: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    """Values that can't be journaled unchanged are refused before the lock, by their key."""
+    with pytest.raises(error, match=said):
+        manager.spawn(**({"prompt": "p"} | bad))
+    assert manager.agents() == []
+
+
+def test_bad_values_of_updates_are_named(manager: SubAgentManager) -> None:
+    """The same for every method that takes values."""
+    ref = manager.spawn("work").agent_id
+    before = manager.get(ref)
+    nested: list[Any] = []
+    nested.append(nested)
+    attempts: list[tuple[Callable[[], object], type[Exception], str]] = [
+        (lambda: manager.update_checkpoint(ref, nested, steps_taken=1), ValueError, "checkpoint"),
+        (lambda: manager.update_checkpoint(ref, 1, steps_taken=-1), ValueError, "steps_taken"),
+        (lambda: manager.interrupt(ref, "why", needs_input=b""), TypeError, "needs_input"),
+        (lambda: manager.interrupt(ref, None), TypeError, "reason"),  # type: ignore[arg-type]
+        (lambda: manager.update_failed(ref, 1), TypeError, "error"),  # type: ignore[arg-type]
+        (lambda: manager.update_from_result(ref, AgentResult(1)), TypeError, "result"),  # type: ignore[arg-type]
+        (
+            lambda: manager.update_from_result(ref, AgentResult("", output_tokens=-1)),
+            ValueError,
+            "output_tokens",
+        ),
+        (lambda: AgentResult("", status="running"), ValueError, "status"),
+        (lambda: manager.agents(status="asleep"), ValueError, "status"),  # type: ignore[arg-type]
+    ]
+    for attempt, error, said in attempts:
+        with pytest.raises(error, match=said):
+            attempt()
+    assert manager.get(ref) == before
+
+
+def test_a_longer_result_keeps_its_tail_and_says_so(tmp_path: Path) -> None:
+    """Results and reasons over result_bytes_max are cut at their beginning, on a character."""
+    with SubAgentManager.open(tmp_path, limits=Limits(result_bytes_max=100)) as manager:
+        fits = "é" * 50
+        agent = manager.spawn("work")
+        assert manager.update_from_result(agent.agent_id, AgentResult(fits)).result == fits
+        long = "x" * 200 + "é" * 20 + "end"
+        result = manager.update_from_result(
+            manager.spawn("work").agent_id, AgentResult(long)
+        ).result
+        assert result is not None
+        notice, _, kept = result.partition("\n")
+        assert "243 bytes" in notice
+        assert long.endswith(kept)
+        assert kept
+        assert len(result.encode()) <= 100
+        failed = manager.update_failed(manager.spawn("work").agent_id, long)
+        assert failed.reason == result

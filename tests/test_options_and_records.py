@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from journal import BufferFullError, Journal, JournalError, Options, RecordError
 from journal.testing import SimulatedDisk
-from tests.support import PATH, logged, open_on, options, put, reopened
+from tests.support import PATH, logged, open_on, options, put, reopened, sized
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -273,6 +273,14 @@ def test_frame_bytes_max_is_of_the_whole_batch() -> None:
         assert logged(journal) == [b"x" * 8] * 3
 
 
+def test_frame_bytes_max_is_of_a_single_record_too() -> None:
+    """No frame's payload is over `frame_bytes_max`, whatever `record_bytes_max` says."""
+    with open_on(SimulatedDisk(), frame_bytes_max=30) as journal:
+        journal.append(sized(30))
+        with pytest.raises(RecordError, match="frame_bytes_max=30"):
+            journal.append(sized(31))
+
+
 def test_an_empty_batch_is_a_mistake() -> None:
     """`append_batch([])` is a ValueError and takes no LSN."""
     with open_on(SimulatedDisk()) as journal:
@@ -284,7 +292,7 @@ def test_an_empty_batch_is_a_mistake() -> None:
 def test_a_record_that_no_buffer_holds_is_refused() -> None:
     """P8: the buffer's bound holds for a single record too, and nothing hangs on it."""
     with open_on(SimulatedDisk(), buffer_bytes=100) as journal:
-        with pytest.raises(BufferFullError, match="buffer_bytes=100"):
+        with pytest.raises((BufferFullError, RecordError), match="buffer_bytes=100"):
             journal.append(b"x" * 200)
         assert (journal.last_lsn, journal.stats().buffered_bytes) == (0, 0)
         journal.wait_room(timeout_s=10)

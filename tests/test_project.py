@@ -44,13 +44,16 @@ JOURNAL_RANKS = {
 MANAGER_RANKS = {
     "errors": 0,
     **dict.fromkeys(("agent", "records", "workspace"), 1),
-    **dict.fromkeys(("fleet", "legacy"), 2),
-    **dict.fromkeys(("manager", "view"), 3),
-    "": 4,
-    "runner": 5,
-    "demo": 6,
-    "cli": 7,
-    "__main__": 8,
+    **dict.fromkeys(("steps", "family", "legacy"), 2),
+    "fleet": 3,
+    **dict.fromkeys(("watch", "cleanup", "view"), 4),
+    "updates": 5,
+    "manager": 6,
+    "": 7,
+    "runner": 8,
+    "demo": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 # These reach the world outside; of the engine only `posix` and `process` may.
 OUTSIDE = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,9 @@ from tests.support import (
     PATH,
     TIMEOUT_S,
     Held,
+    Interrupted,
     crash,
+    interrupt_after,
     logged,
     on_disk,
     open_on,
@@ -214,26 +215,6 @@ def test_many_threads_each_wait_for_their_own(disk: SimulatedDisk) -> None:
 # --- interrupts ---
 
 
-class Interrupted(Exception):  # noqa: N818 it stands for KeyboardInterrupt
-    pass
-
-
-@contextmanager
-def interrupts(seconds: float) -> Iterator[None]:
-    """Raises Interrupted in this thread, again and again."""
-
-    def strike(*_: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def test_a_wait_can_be_interrupted(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
@@ -242,7 +223,7 @@ def test_a_wait_can_be_interrupted(
     with busy(disk, journal, pool):
         other = wait_in(pool, journal, journal.append("next"))
         for lsn in (2, 3):
-            with pytest.raises(Interrupted), interrupts(0.01):
+            with pytest.raises(Interrupted), interrupt_after(0.01):
                 journal.wait_durable(lsn)
     other.result(TIMEOUT_S)
     journal.wait_durable(3)
@@ -257,7 +238,7 @@ def test_no_interrupt_leaves_a_gap(disk: SimulatedDisk) -> None:
     with open_on(disk, segment_bytes=1 << 20) as journal:
         n = 0
         while strikes < 200:
-            with suppress(Interrupted), interrupts(0.0005):
+            with suppress(Interrupted), interrupt_after(0.0005):
                 while True:
                     n += 1
                     lsn = journal.append(n)

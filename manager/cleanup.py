@@ -1,0 +1,91 @@
+"""Cleanup: which agents may go. Found in a snapshot, outside the lock; checked again under it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+
+from manager import records
+from manager.agent import AGENT_ID, ENDED, ENDED_AT_MS, PARENT_ID, SPAWN_DEPTH, STATUS, Row
+from manager.fleet import Fleet
+from manager.records import Record
+
+SLICE = 64  # agents that one hold of the lock deals with
+
+IsSilent = Callable[[Row], bool]
+
+
+class Heartbeats:
+    """When each running agent gave its last sign of life, on a clock that nobody sets.
+
+    Memory of this process only: all that run were started in it. An entry left of one that has
+    stopped says nothing. Each step is one operation of a dict, atomic in itself.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._at_s: dict[str, float] = {}
+
+    def beat(self, agent_id: str) -> None:
+        self._at_s[agent_id] = time.monotonic()
+
+    def forget(self, agent_id: str) -> None:
+        self._at_s.pop(agent_id, None)
+
+    def forget_removed(self, agent_ids: Container[str]) -> None:
+        """All but `agent_ids`."""
+        for agent_id in list(self._at_s):
+            if agent_id not in agent_ids:
+                self.forget(agent_id)
+
+    def silence(self) -> IsSilent:
+        """What tells of an agent's row whether there was no sign of life for too long by now."""
+        now_s = time.monotonic()
+
+        def is_silent(row: Row) -> bool:
+            # One that is not there has just begun to run: its time counts from now.
+            return now_s - self._at_s.setdefault(row[AGENT_ID], now_s) >= self.timeout_s
+
+        return is_silent
+
+
+def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent) -> list[Row]:
+    """The running ones that are silent, then those that ended long enough ago.
+
+    Of the latter none that a child still needs; children come before their parents.
+    """
+    rows = list(rows)
+    found = [row for row in rows if row[STATUS] == "running" and is_silent(row)]
+    children = Counter(row[PARENT_ID] for row in rows)
+    for row in sorted(rows, key=lambda row: int(row[SPAWN_DEPTH]), reverse=True):
+        is_old = row[STATUS] in ENDED and row[ENDED_AT_MS] <= ended_before_ms
+        if is_old and not children[row[AGENT_ID]]:
+            children[row[PARENT_ID]] -= 1
+            found.append(row)
+    return found
+
+
+def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for begin in range(0, len(rows), SLICE):
+        yield rows[begin : begin + SLICE]
+
+
+def still_due(
+    fleet: Fleet, found: Iterable[Row], is_silent: IsSilent, at_ms: int, reason: str
+) -> list[tuple[Row | None, Record]]:
+    """Under the lock: what is to be done to those of `found` that may still go."""
+    changes: list[tuple[Row | None, Record]] = []
+    gone: dict[str | None, int] = {}  # children that this slice removes, by parent
+    for row in found:
+        agent_id = row[AGENT_ID]
+        now = fleet.rows.get(agent_id)
+        if now is None:
+            continue
+        if now[STATUS] == "running":
+            if now is row and is_silent(row):
+                changes.append((row, records.cancel(agent_id, at_ms, reason)))
+        elif row[STATUS] in ENDED and fleet.family.children(agent_id) == gone.get(agent_id, 0):
+            gone[row[PARENT_ID]] = gone.get(row[PARENT_ID], 0) + 1
+            changes.append((now, records.remove(agent_id)))
+    return changes

@@ -1,0 +1,296 @@
+"""Legacy: the file that agents were kept in before there was a journal, as records of it.
+
+    {"schema_version": 1, "agents": [{...}, ...], "workers": [...]}
+
+In the file, and in an Agent:
+
+    id                                      agent_id
+    session_name                            name, unless it is an id, or a live agent's name: then
+                                            the id is the name, and it is kept in metadata
+    agent_type, prompt, model, result,      the same; a prompt may be left out where there is an
+    steps_taken, checkpoint, needs_input    objective, which is the prompt then
+    assignment.role                         role
+    assignment.objective, nickname          metadata
+    status "Completed", "Cancelled",        the same
+      "BudgetExhausted"
+    status "Running"                        interrupted, with the reason "process restarted"
+    status {"Failed": text},                the same; the text is the reason
+      {"Interrupted": text}
+    allowed_tools [], null                  None, which is all
+    updated_at_ms                           updated_at_ms, and ended_at_ms of one that has ended;
+                                            0 or none: the time of the import
+    updated_at_ms - duration_ms             created_at_ms, started_at_ms
+    session_boot_id                         boot_id
+    any other field                         metadata, under its own name
+    an item of workers                      metadata.workers of the agent that its agent_id,
+                                            worker_id or id names; else logged, and left out
+
+What is of a wrong type, or can't be journaled, refuses the whole file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from collections import Counter
+from typing import Any
+
+import msgpack
+
+from journal import UnsafePathError
+from manager.agent import AGENT_ID, ENDED, FIELDS, LIVE, METADATA, NAME, STATUS, Limits
+from manager.errors import LegacyError
+from manager.records import (
+    NAME_BYTES_MAX,
+    Record,
+    checked_name,
+    json_value,
+    optional_text,
+    prompt_text,
+    tail,
+    text,
+    whole,
+)
+
+log = logging.getLogger("manager")
+log.addHandler(logging.NullHandler())
+
+SCHEMA_VERSION = 1
+SLICE = 64  # agents of one batch, so of one hold of the lock
+_SLICE_BYTES = 1 << 20
+_FILE_BYTES_MAX = 256 << 20
+_LATER_BYTES = 512  # what a record may grow by when its name proves to be taken
+_RESTARTED = "process restarted"
+
+_STATUSES = {
+    "Completed": "completed",
+    "Cancelled": "cancelled",
+    "BudgetExhausted": "budget_exhausted",
+    "Running": "interrupted",
+}
+_STATUSES_WITH_TEXT = {"Failed": "failed", "Interrupted": "interrupted"}
+_KNOWN = {
+    *("id", "session_name", "agent_type", "prompt", "assignment", "model", "nickname", "status"),
+    *("result", "steps_taken", "checkpoint", "needs_input", "duration_ms", "allowed_tools"),
+    *("updated_at_ms", "session_boot_id"),
+}
+
+
+def read_legacy(
+    path: str | os.PathLike[str], *, at_ms: int, limits: Limits, record_bytes_max: int
+) -> list[list[Record]]:
+    """The file's agents as "import" records, all checked, in slices of one batch each.
+
+    Raises LegacyError naming the place, UnsafePathError for what is no regular file, OSError.
+    """
+    path = os.fspath(path)
+    try:
+        found = _agents(_parsed(_data(path)), path, at_ms, limits)
+        return _sliced(found, record_bytes_max)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, LegacyError):
+            raise
+        raise LegacyError(path, str(error)) from None
+
+
+def call_by_id(record: Record) -> None:
+    """Its name is taken: keep that in the metadata."""
+    record[1 + METADATA].setdefault("session_name", record[1 + NAME])
+    record[1 + NAME] = record[1 + AGENT_ID]
+
+
+# --- the file ---
+
+
+def _data(path: str) -> bytes:
+    try:
+        # A pipe without a writer would otherwise keep us here.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if os.path.islink(path):
+            raise UnsafePathError(f"{path}: a symlink; give the file that it leads to") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnsafePathError(f"{path}: not a regular file")
+    with open(handle, "rb") as file:
+        data = file.read(_FILE_BYTES_MAX + 1)
+    if len(data) > _FILE_BYTES_MAX:
+        raise ValueError(f"has more than {_FILE_BYTES_MAX} bytes")
+    return data
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("nests too deep") from None
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return made
+
+
+# --- what is in it ---
+
+
+def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Record]:
+    version = _dict("the file", document).get("schema_version")
+    if version is True or version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {version!r}; only {SCHEMA_VERSION} is known")
+    by_id: dict[str, Record] = {}
+    for index, agent in enumerate(_list("agents", document.get("agents"))):
+        where = f"agents[{index}]"
+        record = _record(where, _dict(where, agent), at_ms, limits)
+        if by_id.setdefault(record[1 + AGENT_ID], record) is not record:
+            raise ValueError(f"{where}.id: {record[1 + AGENT_ID]!r} is there twice")
+    names: set[str] = set()  # of live agents
+    for agent_id, record in by_id.items():
+        name, is_live = record[1 + NAME], record[1 + STATUS] in LIVE
+        if name != agent_id and (name in by_id or (is_live and name in names)):
+            call_by_id(record)
+        elif is_live:
+            names.add(name)
+    _add_workers(by_id, document.get("workers"), path)
+    return list(by_id.values())
+
+
+def _record(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Record:
+    assignment = _dict(f"{where}.assignment", _given(agent, "assignment", {}))
+    objective = optional_text(f"{where}.assignment.objective", assignment.get("objective"))
+    agent_id = text(f"{where}.id", agent.get("id"))
+    if not 1 <= len(agent_id.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"{where}.id must have 1 to {NAME_BYTES_MAX} bytes")
+    name, unfit = _name(f"{where}.session_name", agent_id, agent.get("session_name"))
+    status, reason = _status(f"{where}.status", agent.get("status"))
+    updated_at_ms = whole(f"{where}.updated_at_ms", _given(agent, "updated_at_ms", 0)) or at_ms
+    duration_ms = whole(f"{where}.duration_ms", _given(agent, "duration_ms", 0))
+    started_at_ms = max(updated_at_ms - duration_ms, 0)
+    unknown = {key: value for key, value in agent.items() if key not in _KNOWN}
+    mapped = {
+        "objective": objective,
+        "nickname": optional_text(f"{where}.nickname", agent.get("nickname")),
+        "session_name": unfit,
+        "assignment": {k: v for k, v in assignment.items() if k not in ("objective", "role")},
+    }
+    values = {
+        "agent_id": agent_id,
+        "name": name,
+        "agent_type": text(f"{where}.agent_type", _given(agent, "agent_type", "general")),
+        "role": optional_text(f"{where}.assignment.role", assignment.get("role")),
+        "model": optional_text(f"{where}.model", agent.get("model")) or None,
+        "prompt": prompt_text(
+            f"{where}.prompt", _given(agent, "prompt", objective), limits.prompt_bytes_max
+        ),
+        "status": status,
+        "reason": _tail(f"{where}.status", reason, limits),
+        "result": _tail(f"{where}.result", agent.get("result"), limits),
+        "steps_taken": whole(f"{where}.steps_taken", _given(agent, "steps_taken", 0)),
+        "checkpoint": json_value(f"{where}.checkpoint", agent.get("checkpoint")),
+        "needs_input": json_value(f"{where}.needs_input", agent.get("needs_input")),
+        "allowed_tools": _tools(f"{where}.allowed_tools", agent.get("allowed_tools")),
+        "parent_id": None,
+        "spawn_depth": 0,
+        "token_budget": None,
+        "tokens_used": 0,
+        "metadata": json_value(where, unknown | {k: v for k, v in mapped.items() if v}),
+        "created_at_ms": started_at_ms,
+        "started_at_ms": started_at_ms,
+        "updated_at_ms": updated_at_ms,
+        "ended_at_ms": updated_at_ms if status in ENDED else None,
+        "boot_id": text(f"{where}.session_boot_id", _given(agent, "session_boot_id", "")),
+    }
+    return ["import", *(values[field] for field in FIELDS[:-1])]
+
+
+def _name(where: str, agent_id: str, name: object) -> tuple[str, str | None]:
+    """What it is called here; and what it was called, if that can be nobody's name here."""
+    name = optional_text(where, name)
+    if not name or name == agent_id:
+        return agent_id, None
+    try:
+        return checked_name(name), None
+    except ValueError:
+        return agent_id, name
+
+
+def _status(where: str, value: object) -> tuple[str, str | None]:
+    if isinstance(value, str) and value in _STATUSES:
+        return _STATUSES[value], _RESTARTED if value == "Running" else None
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, reason),) = value.items()
+        if kind in _STATUSES_WITH_TEXT:
+            return _STATUSES_WITH_TEXT[kind], text(f"{where}.{kind}", reason)
+    known = [*_STATUSES, *(f'{{"{kind}": text}}' for kind in _STATUSES_WITH_TEXT)]
+    raise ValueError(f"{where} must be one of {', '.join(known)}, not {str(value)[:80]!r}")
+
+
+def _tools(where: str, value: object) -> list[str] | None:
+    tools = _list(where, [] if value is None else value)
+    return [text(f"{where}[{index}]", tool) for index, tool in enumerate(tools)] or None
+
+
+def _tail(where: str, value: object, limits: Limits) -> str | None:
+    return None if value is None else tail(where, value, limits.result_bytes_max)
+
+
+def _add_workers(by_id: dict[str, Record], workers: object, path: str) -> None:
+    strangers = 0
+    for index, worker in enumerate(_list("workers", [] if workers is None else workers)):
+        where = f"workers[{index}]"
+        found = _dict(where, worker)
+        owners = (found.get(key) for key in ("agent_id", "worker_id", "id"))
+        owner = next((by_id[o] for o in owners if isinstance(o, str) and o in by_id), None)
+        if owner is None:
+            strangers += 1
+        else:
+            kept = owner[1 + METADATA].setdefault("workers", [])
+            _list(f"the field workers of the owner of {where}", kept).append(
+                json_value(where, found)
+            )
+    if strangers:
+        log.warning("%s: %d of its workers belong to none of its agents: left out", path, strangers)
+
+
+def _sliced(found: list[Record], record_bytes_max: int) -> list[list[Record]]:
+    """Raises ValueError for a record over the journal's bound: later it would be half-way."""
+    slices: list[list[Record]] = []
+    room = 0
+    for index, record in enumerate(found):
+        size = len(msgpack.packb(record, strict_types=True)) + _LATER_BYTES
+        if size > record_bytes_max:
+            raise ValueError(
+                f"agents[{index}]: {size} bytes, over record_bytes_max={record_bytes_max}; "
+                "raise that option"
+            )
+        if not slices or len(slices[-1]) == SLICE or size > room:
+            slices.append([])
+            room = min(_SLICE_BYTES, record_bytes_max)
+        slices[-1].append(record)
+        room -= size
+    return slices
+
+
+def _given(found: dict[str, Any], key: str, default: Any) -> Any:
+    value = found.get(key)
+    return default if value is None else value
+
+
+def _dict(where: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{where} must be an object, not {type(value).__name__}")
+    return value
+
+
+def _list(where: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{where} must be an array, not {type(value).__name__}")
+    return value

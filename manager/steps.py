@@ -1,0 +1,151 @@
+"""Steps: what each kind of record makes of an agent's row. Pure functions of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from manager.agent import (
+    BOOT_ID,
+    CHECKPOINT,
+    ENDED,
+    ENDED_AT_MS,
+    LSN,
+    NEEDS_INPUT,
+    REASON,
+    RESULT,
+    STARTED_AT_MS,
+    STATUS,
+    STEPS_TAKEN,
+    TOKENS_USED,
+    UPDATED_AT_MS,
+    Row,
+)
+from manager.records import Record
+
+
+def advance(row: Row | None, lsn: int, record: Record) -> Row:
+    """What `record`, which removes nothing, makes of an agent's row (None: there is none yet)."""
+    new = STEPS[record[0]](row, lsn, record)
+    assert new is not None
+    return new
+
+
+def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
+    _, agent_id, at_ms, boot_id, parent_id, spawn_depth, status, name = record[:8]
+    agent_type, role, model, prompt, allowed_tools, token_budget, metadata = record[8:]
+    return (
+        agent_id,
+        name or agent_id,
+        agent_type,
+        role,
+        model,
+        prompt,
+        status,
+        None,  # reason
+        None,  # result
+        0,  # steps_taken
+        None,  # checkpoint
+        None,  # needs_input
+        allowed_tools,
+        parent_id,
+        spawn_depth,
+        token_budget,
+        0,  # tokens_used
+        metadata,
+        at_ms,  # created
+        at_ms if status == "running" else None,  # started
+        at_ms,  # updated
+        None,  # ended
+        boot_id,
+        lsn,
+    )
+
+
+def _run(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    new[STATUS] = "running"
+    new[REASON] = new[NEEDS_INPUT] = None
+    new[STARTED_AT_MS], new[BOOT_ID] = record[2:]
+    return tuple(new)
+
+
+def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    new[CHECKPOINT], new[STEPS_TAKEN] = record[3:]
+    return tuple(new)
+
+
+def _usage(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    new[TOKENS_USED] += record[3] + record[4]
+    return tuple(new)
+
+
+def _interrupt(row: Row | None, lsn: int, record: Record) -> Row:
+    _, _, _, reason, checkpoint, needs_input = record
+    new = _changed(row, lsn, record)
+    new[STATUS] = "interrupted"
+    new[REASON] = reason
+    new[NEEDS_INPUT] = needs_input
+    if checkpoint is not None:
+        new[CHECKPOINT] = checkpoint
+    return tuple(new)
+
+
+def _result(row: Row | None, lsn: int, record: Record) -> Row:
+    _, _, at_ms, status, result, reason, steps, checkpoint, needs_input, tokens_in, tokens_out = (
+        record
+    )
+    new = _changed(row, lsn, record)
+    new[STATUS] = status
+    new[REASON] = reason
+    new[NEEDS_INPUT] = needs_input
+    new[TOKENS_USED] += tokens_in + tokens_out
+    if result is not None:
+        new[RESULT] = result
+    if steps is not None:
+        new[STEPS_TAKEN] = steps
+    if checkpoint is not None:
+        new[CHECKPOINT] = checkpoint
+    if status in ENDED:
+        new[ENDED_AT_MS] = at_ms
+    return tuple(new)
+
+
+def _cancel(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    new[STATUS] = "cancelled"
+    new[NEEDS_INPUT] = None
+    new[ENDED_AT_MS], new[REASON] = record[2:]
+    return tuple(new)
+
+
+def _gone(row: Row | None, lsn: int, record: Record) -> None:
+    return None
+
+
+def _import(row: Row | None, lsn: int, record: Record) -> Row:
+    return (*record[1:], lsn)
+
+
+def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
+    assert row is not None, record
+    new = list(row)
+    new[UPDATED_AT_MS] = record[2]
+    new[LSN] = lsn
+    return new
+
+
+STEPS: Mapping[str, Callable[[Row | None, int, Record], Row | None]] = {
+    "spawn": _spawn,
+    "start": _run,
+    "resume": _run,
+    "checkpoint": _checkpoint,
+    "usage": _usage,
+    "interrupt": _interrupt,
+    "result": _result,
+    "cancel": _cancel,
+    "remove": _gone,
+    "import": _import,
+}

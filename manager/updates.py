@@ -1,0 +1,103 @@
+"""Updates: the one way a fleet is changed, of an agent or of many. What it does around the lock.
+
+Before it, the row is fetched; under it, what is decided is appended and applied; after it, the
+new row is built once more for who called, and who watches is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from journal import DurableState
+from manager import records
+from manager.agent import AGENT_ID, ENDED, STATUS, Limits, Row, Status
+from manager.cleanup import Heartbeats
+from manager.fleet import Fleet
+from manager.records import Record
+from manager.steps import advance
+from manager.watch import Watch
+
+# What one batch does: each record, and the row that it is about (None: a new agent).
+Batch = list[tuple[Row | None, Record]]
+
+
+class Updates:
+    def __init__(
+        self, state: DurableState[Fleet], limits: Limits, watch: Watch, beats: Heartbeats
+    ) -> None:
+        self._state = state
+        self._limits = limits
+        self._watch = watch
+        self._feed = watch.feed
+        self._beats = beats
+
+    def spawn(self, record: Record, decide: Callable[[Fleet], Record | None]) -> Row:
+        """`decide` gives the record, or None if the id in it is taken."""
+        while (lsn := self._state.update(decide)) is None:
+            record[records.AGENT_ID] = records.new_agent_id()
+        row = advance(None, lsn, record)
+        if row[STATUS] == "running":
+            self._beats.beat(row[AGENT_ID])
+        self._tell(lsn)
+        return row
+
+    def one(
+        self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
+    ) -> Row:
+        """Do `verb` to one agent, which `record` does not name yet; its row as it is then.
+
+        `target`: the status that this gives it, None to leave it whatever it is.
+        """
+        ref = records.text("ref", ref)
+        row: Row = ()
+        near = self._state.machine.peek(ref)
+        if near is not None and (target == "running" or near[STATUS] == "running"):
+            # Before the change: cleanup must not find an agent that changed and has no beat.
+            self._beats.beat(near[AGENT_ID])
+
+        def decide(fleet: Fleet) -> Record | None:
+            nonlocal row
+            row = fleet.find(ref)
+            status = row[STATUS]
+            if verb == "cancel" and status in ENDED:
+                return None
+            if target is not None:
+                fleet.check_verb(row, verb, target)
+            if target == "running" != status:
+                fleet.check_budget(row)
+                fleet.check_running(self._limits)
+            record[records.AGENT_ID] = row[AGENT_ID]
+            return record
+
+        lsn = self._state.update(decide, urgent=urgent)
+        if lsn is None:
+            return row
+        if target in ENDED:
+            self._beats.forget(row[AGENT_ID])
+            self._tell(lsn, row[AGENT_ID])
+        else:
+            self._tell(lsn)
+        return advance(row, lsn, record)
+
+    def many(self, decide: Callable[[Fleet], Batch], *, urgent: bool = False) -> list[Row]:
+        """All that `decide` says, in one batch: each row as it is then, or last was."""
+        changes: Batch = []
+
+        def batch(fleet: Fleet) -> list[Record]:
+            changes[:] = decide(fleet)
+            return [record for _, record in changes]
+
+        last_lsn = self._state.update_batch(batch, urgent=urgent)
+        if last_lsn is None:
+            return []
+        self._tell(last_lsn, *(record[records.AGENT_ID] for _, record in changes))
+        first_lsn = last_lsn + 1 - len(changes)
+        return [
+            row if row and record[0] == "remove" else advance(row, lsn, record)
+            for lsn, (row, record) in enumerate(changes, first_lsn)
+        ]
+
+    def _tell(self, lsn: int, *ended: str) -> None:
+        # What they watch for is on the feed already; nothing there: nobody watches.
+        if self._feed:
+            self._watch.changed(lsn, ended)

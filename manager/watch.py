@@ -1,0 +1,399 @@
+"""Watch: who waits for agents to end, and who reads the changes of all of them.
+
+While somebody does, the fleet puts each new row on the feed, under its lock: one append, however
+many watch. All else happens here, without that lock, and no writer waits for it: who reads, or
+makes a commit durable, moves what is on the feed to where it is waited for.
+
+A waiter is woken once, when its agent has ended *and* that is durable. So the thread that made
+it durable wakes it, and calls into an event loop once a commit, however many wait there. A reader
+keeps each agent's newest row only. Its loop is called when there is something to read and it has
+none; a change that was not called out, because an interrupt struck, is at the next commit.
+
+Who leaves waits for no lock: a coroutine may be collected in any thread, between any two
+bytecodes, also in a thread that holds the lock below. It leaves word, and whoever holds the lock,
+or takes it next, forgets it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from journal import DurableState, JournalError
+from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Agent, Row, agent_from_row
+from manager.errors import UnknownAgentError
+from manager.fleet import Fleet
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+    Futures = dict[Future[None], None]
+
+_A_TURN = 128  # futures resolved, or changes read, before the loop gets to run something else
+
+
+class _Waiter:
+    """One call that waits. `row` is the agent as it ended, None while it has not."""
+
+    __slots__ = ("agent_id", "future", "group", "lock", "row")
+
+    def __init__(self, future: Future[None] | None = None) -> None:
+        self.future = future  # None: a thread, which waits for the lock
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.agent_id = ""
+        self.group: _Group = {}
+        self.row: Row | None = None
+
+
+_Group = dict[_Waiter, None]  # those who wait for one agent
+
+
+class Watch:
+    """Of one manager. It observes the journal's commits from when it is first asked to."""
+
+    def __init__(self, state: DurableState[Fleet]) -> None:
+        self._state = state
+        self._fleet = state.machine
+        # Filled under the state's lock, emptied under the one below.
+        self.feed: deque[Row] = deque()
+        # Guards the fields up to the next remark. Writers of the fleet never take it, and who
+        # has it takes no other.
+        self._lock = threading.Lock()
+        self._observer: _Observer | None = None
+        self._is_over = False
+        self._waiters: dict[str, _Group] = {}
+        self._ended: deque[tuple[Row, _Group]] = deque()  # not durable yet, in order of LSNs
+        self._readers: dict[weakref.ref[Changes], None] = {}
+        # Touched without the lock, by single operations that are atomic in themselves. Whoever
+        # takes a loop's idle readers out calls that loop; so it is called once.
+        self._idle: dict[AbstractEventLoop, Futures] = {}
+        self._leavers: deque[_Waiter | weakref.ref[Changes]] = deque()
+
+    def changed(self, lsn: int, ended: Iterable[str]) -> None:
+        """For writers, after a change, with no lock held. Waits for nothing."""
+        if self._idle:
+            self._call_readers()
+        if any(agent_id in self._waiters for agent_id in ended):
+            # Someone waits for it, so it is to be committed now.
+            with suppress(TimeoutError, JournalError):
+                self._state.wait_durable(lsn, timeout_s=0)
+
+    # --- waiting for an end ---
+
+    def wait_ended(self, ref: str, timeout_s: float | None) -> Row:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        waiter = _Waiter()
+        try:
+            row = self._enlist(ref, waiter)
+            if row[STATUS] in ENDED:
+                self._state.wait_durable(row[LSN], timeout_s=_left_s(until))
+                return row
+            left_s = _left_s(until)
+            if not waiter.lock.acquire(timeout=-1 if left_s is None else left_s):
+                raise TimeoutError(
+                    f"agent {row[AGENT_ID]} (name {row[NAME]!r}) has not ended, or its end is "
+                    f"not durable, within {timeout_s} s"
+                )
+            return self._outcome(waiter)
+        finally:
+            self._leave(waiter)
+
+    async def ended(self, ref: str) -> Row:
+        import asyncio
+
+        future = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(future)
+        try:
+            row = self._enlist(ref, waiter)
+            if row[STATUS] in ENDED:
+                await self._state.durable(row[LSN])
+                return row
+            await future
+            return self._outcome(waiter)
+        finally:
+            self._leave(waiter)
+
+    def _enlist(self, ref: str, waiter: _Waiter) -> Row:
+        """The agent's row; if it has not ended, the waiter will be woken when it has."""
+        row = self._state.read(lambda fleet: fleet.find(ref))
+        if row[STATUS] in ENDED:
+            return row
+        waiter.agent_id = row[AGENT_ID]
+        with self._locked():
+            self._begin()
+            waiter.group = self._waiters.setdefault(waiter.agent_id, {})
+            waiter.group[waiter] = None
+        # It may have ended before the feed began.
+        now = self._state.read(lambda fleet: fleet.rows.get(waiter.agent_id))
+        if now is None:
+            raise UnknownAgentError(f"agent {waiter.agent_id} has ended and was removed meanwhile")
+        return now
+
+    def _outcome(self, waiter: _Waiter) -> Row:
+        if waiter.row is None:
+            self._state.journal.check()
+        assert waiter.row is not None, "woken without a reason"
+        return waiter.row
+
+    def _leave(self, waiter: _Waiter) -> None:
+        if waiter.agent_id:
+            self._leavers.append(waiter)
+            self._sweep()
+
+    # --- reading changes ---
+
+    def changes(self, boot_id: str, after: int | None) -> Changes:
+        """A new reader; see SubAgentManager.changes."""
+        last_lsn = self._state.journal.last_lsn
+        if after is not None and not 0 <= after <= last_lsn:
+            raise ValueError(f"after must be an LSN up to the last one, {last_lsn}, not {after}")
+        with self._locked():
+            self._begin()
+            self._drain()  # what is on the feed was changed before
+            reader = Changes(self, boot_id)
+            reader.ref = weakref.ref(reader, self._leavers.append)
+            self._readers[reader.ref] = None
+        if after is not None:
+            snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
+            rows = [row for row in snapshot if row[LSN] > after]
+            with self._locked():
+                self._drain()
+                reader.begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)
+        return reader
+
+    def next_row(self, reader: Changes) -> Row | None:
+        """None if there is none yet. Raises StopAsyncIteration after the last one."""
+        with self._locked():
+            self._drain()
+            if reader.dirty:
+                return reader.dirty.popitem(last=False)[1]
+            is_over = self._is_over
+        if is_over:
+            if not self._state.journal.closed:
+                self._state.journal.check()
+            raise StopAsyncIteration
+        return None
+
+    async def wait_readable(self, reader: Changes) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        futures = self._idle.setdefault(loop, {})
+        futures[future] = None
+        try:
+            # For what came before the loop was known to be idle, nobody calls it.
+            if not (self.feed or reader.dirty or reader.is_closed or self._is_over):
+                await future
+        finally:
+            futures.pop(future, None)
+            if not futures and self._idle.get(loop) is futures:
+                self._idle.pop(loop, None)
+
+    def close_reader(self, reader: Changes) -> None:
+        if reader.ref is not None:
+            self._leavers.append(reader.ref)
+            reader.ref = None
+            self._sweep()
+            self._call_readers()
+
+    # --- what the journal tells ---
+
+    def committed(self) -> None:
+        """Wake those whose agent's end is durable now. May be interrupted, and is repeated then."""
+        if self._fleet.feed is None:
+            return
+        with self._locked():
+            self._drain()
+            durable_lsn = self._state.journal.durable_lsn
+            due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
+            _wake(due)
+            for _ in due:
+                self._ended.popleft()
+            self._rest()
+        self._call_readers()
+
+    def close(self) -> None:
+        """No agent will change any more: whoever waits is woken, and finds out why."""
+        with self._locked():
+            self._is_over = True
+            self._drain()
+            _wake([(None, group) for group in self._waiters.values()])
+            _wake([(None, group) for _, group in self._ended])
+            self._waiters.clear()
+            self._ended.clear()
+        self._call_readers()
+
+    # --- inside ---
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock:
+            yield
+        self._sweep()
+
+    def _begin(self) -> None:
+        if self._is_over:
+            self._state.journal.check()
+        if self._observer is None:
+            self._observer = _Observer(self)
+            self._state.journal.observe(self._observer)
+        self._fleet.feed = self.feed
+
+    def _drain(self) -> None:
+        """Move what is on the feed now to those who wait for it."""
+        readers = [reader for ref in self._readers if (reader := ref()) is not None]
+        for _ in range(len(self.feed)):
+            row = self.feed.popleft()
+            for reader in readers:
+                reader.put(row)
+            if len(row) > 1 and row[STATUS] in ENDED:
+                group = self._waiters.pop(row[AGENT_ID], None)
+                if group:
+                    self._ended.append((row, group))
+
+    def _call_readers(self) -> None:
+        while self._idle:
+            with suppress(KeyError):  # another thread took it
+                _call(*self._idle.popitem())
+
+    def _sweep(self) -> None:
+        """Forget those that left. Who finds the lock taken leaves that to who has it."""
+        while self._leavers and self._lock.acquire(blocking=False):
+            try:
+                while self._leavers:
+                    self._forget(self._leavers.popleft())
+                self._rest()
+            finally:
+                self._lock.release()
+
+    def _rest(self) -> None:
+        """If nobody watches, the fleet need not feed anybody."""
+        if not (self._waiters or self._ended or self._readers):
+            self._fleet.feed = None
+            self.feed.clear()
+
+    def _forget(self, leaver: _Waiter | weakref.ref[Changes]) -> None:
+        if isinstance(leaver, _Waiter):
+            leaver.group.pop(leaver, None)
+            if not leaver.group and self._waiters.get(leaver.agent_id) is leaver.group:
+                del self._waiters[leaver.agent_id]
+        else:
+            self._readers.pop(leaver, None)
+
+
+class Changes:
+    """An async iterator of Agents, ordered by LSN; made by `SubAgentManager.changes`.
+
+    Any number of tasks may read it, each gets other agents. To drop it, or to `aclose` it, ends it.
+    """
+
+    def __init__(self, watch: Watch, boot_id: str) -> None:
+        self._watch = watch
+        self._boot_id = boot_id
+        self._turns = 0
+        self.ref: weakref.ref[Changes] | None = None  # what the watch knows it by
+        self.is_closed = False
+        # What is still to be read, by agent; guarded by the watch's lock.
+        self.dirty: OrderedDict[str, Row] = OrderedDict()
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> Agent:
+        self._turns += 1
+        if not self._turns % _A_TURN:  # while there is always more, nothing here would wait
+            import asyncio
+
+            await asyncio.sleep(0)
+        while not self.is_closed:
+            row = self._watch.next_row(self)
+            if row is not None:
+                return agent_from_row(row, self._boot_id)
+            await self._watch.wait_readable(self)
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End it: who waits for the next one gets StopAsyncIteration. Again: nothing."""
+        self.is_closed = True
+        self._watch.close_reader(self)
+
+    def put(self, row: Row) -> None:
+        agent_id = row[AGENT_ID]
+        if len(row) == 1:  # removed
+            self.dirty.pop(agent_id, None)
+        else:
+            self.dirty[agent_id] = row
+            self.dirty.move_to_end(agent_id)
+
+    def begin_with(self, rows: Iterable[Row]) -> None:
+        """Add what there was already; of an agent that changed since, the newer row stays."""
+        newest = {row[AGENT_ID]: row for row in rows}
+        for agent_id, row in self.dirty.items():
+            if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:
+                newest[agent_id] = row
+        ordered = sorted(newest.values(), key=itemgetter(LSN))
+        self.dirty = OrderedDict((row[AGENT_ID], row) for row in ordered)
+
+
+class _Observer:
+    """The journal's threads know a watch by this only, or a dropped manager would never go."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = weakref.ref(watch)
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+        if watch := self._watch():
+            watch.committed()
+
+    def failed(self, error: BaseException) -> None:
+        if watch := self._watch():
+            watch.close()
+
+    def stalled(self, error: OSError) -> None:
+        pass
+
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
+        pass
+
+
+def _wake(groups: Iterable[tuple[Row | None, _Group]]) -> None:
+    loops: dict[AbstractEventLoop, Futures] = {}
+    for row, group in groups:
+        for waiter in group:
+            waiter.row = row
+            if waiter.future is not None:
+                loops.setdefault(waiter.future.get_loop(), {})[waiter.future] = None
+            else:
+                with suppress(RuntimeError):  # woken before an interrupt
+                    waiter.lock.release()
+    for loop, futures in loops.items():
+        _call(loop, futures)
+
+
+def _call(loop: AbstractEventLoop, futures: Futures) -> None:
+    with suppress(RuntimeError):  # that loop is closed, and with it all who waited there
+        loop.call_soon_threadsafe(_resolve, loop, futures)
+
+
+def _resolve(loop: AbstractEventLoop, futures: Futures) -> None:
+    for future in list(islice(futures, _A_TURN)):
+        del futures[future]
+        if not future.done():
+            future.set_result(None)
+    if futures:
+        loop.call_soon(_resolve, loop, futures)
+
+
+def _left_s(until: float | None) -> float | None:
+    if until is None:
+        return None
+    return min(max(until - time.monotonic(), 0), threading.TIMEOUT_MAX)

@@ -1,0 +1,104 @@
+"""A plain model of a fleet: agents in a dict, and what each call must do to them, or raise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from manager import (
+    Agent,
+    AmbiguousNameError,
+    Limits,
+    ManagerError,
+    UnknownAgentError,
+)
+
+LIVE = ("queued", "running", "interrupted")
+
+Resolved = Agent | type[ManagerError]
+
+
+@dataclass
+class Model:
+    """`own` is what each agent ever spawned used itself, and `parents` whose it is: they outlive
+    what is dropped. No agent here is mutated, so a copy is one of two dicts."""
+
+    limits: Limits
+    agents: dict[str, Agent] = field(default_factory=dict)
+    own: dict[str, int] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)
+
+    def copy(self) -> Model:
+        return Model(self.limits, self.agents.copy(), self.own.copy(), self.parents.copy())
+
+    # --- looks ---
+
+    def resolve(self, ref: str) -> Resolved:
+        if ref in self.agents:
+            return self.agents[ref]
+        named = [agent for agent in self.agents.values() if agent.name == ref]
+        live = [agent for agent in named if agent.status in LIVE]
+        if live or len(named) == 1:
+            return (live or named)[0]
+        return AmbiguousNameError if named else UnknownAgentError
+
+    def live(self) -> list[Agent]:
+        return [agent for agent in self.agents.values() if agent.status in LIVE]
+
+    def is_full(self) -> bool:
+        running = [agent for agent in self.agents.values() if agent.status == "running"]
+        return len(running) >= self.limits.max_running
+
+    def is_held(self, name: str) -> bool:
+        return any(agent.name == name for agent in self.live())
+
+    def line(self, agent_id: str | None) -> list[str]:
+        """The agent and its ancestors, up to the root."""
+        line = []
+        while agent_id is not None:
+            line.append(agent_id)
+            agent_id = self.parents[agent_id]
+        return line
+
+    def below(self, agent_id: str) -> list[Agent]:
+        """All its descendants that are there."""
+        return [
+            agent
+            for agent in self.agents.values()
+            if agent_id in self.line(agent.agent_id) and agent.agent_id != agent_id
+        ]
+
+    def is_spent(self, agent_id: str | None) -> bool:
+        agents = (self.agents[above] for above in self.line(agent_id))
+        return any(a.token_budget is not None and a.tokens_used >= a.token_budget for a in agents)
+
+    def used(self, agent_id: str) -> int:
+        """Its own tokens, and those of all that were ever spawned below it."""
+        return sum(used for each, used in self.own.items() if agent_id in self.line(each))
+
+    # --- changes ---
+
+    def put(self, agent: Agent, *, added: int = 0) -> None:
+        """The agent as it is now, having used `added` tokens more."""
+        agent_id = agent.agent_id
+        self.agents[agent_id] = agent
+        self.parents.setdefault(agent_id, agent.parent_id)
+        self.own[agent_id] = self.own.get(agent_id, 0) + added
+        for above in self.line(agent_id)[1:] if added else ():
+            self.agents[above] = replace(
+                self.agents[above], tokens_used=self.used(above), lsn=agent.lsn
+            )
+
+    def drop(self, agent_id: str) -> None:
+        del self.agents[agent_id]
+
+    def droppable(self, ended_before_ms: float) -> set[str]:
+        """What cleanup drops: ended, old enough, and nothing of what stays is below it."""
+
+        def is_old(agent: Agent) -> bool:
+            return agent.ended_at_ms is not None and agent.ended_at_ms <= ended_before_ms
+
+        return {
+            agent.agent_id
+            for agent in self.agents.values()
+            if is_old(agent) and all(map(is_old, self.below(agent.agent_id)))
+        }

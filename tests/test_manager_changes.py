@@ -1,0 +1,361 @@
+"""Reading changes: each agent's newest state, in order, at no cost to those who write."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from journal import ClosedError, FailedError
+from journal.testing import SimulatedDisk
+from manager import Agent, AgentResult, Changes, SubAgentManager, records
+from tests.manager_support import CountedLoop, assert_nobody_watches
+from tests.support import TIMEOUT_S
+from tests.test_watch import MANY, PATIENT
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk()
+
+
+@pytest.fixture
+def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
+    with SubAgentManager.open("/w", limits=MANY, options=PATIENT, disk=disk) as manager:
+        yield manager
+
+
+def update(manager: SubAgentManager, agent: Agent, step: int) -> Agent:
+    return manager.update_checkpoint(agent.agent_id, {"at": step}, steps_taken=step)
+
+
+async def some(changes: AsyncIterator[Agent], count: int) -> list[Agent]:
+    async with asyncio.timeout(TIMEOUT_S):
+        return [await anext(changes) for _ in range(count)]
+
+
+async def rest(changes: AsyncIterator[Agent]) -> list[Agent]:
+    return [agent async for agent in changes]
+
+
+def ready(changes: Changes) -> list[Agent]:
+    """What there is to read without waiting."""
+
+    async def read() -> list[Agent]:
+        agents = []
+        while changes._watch.feed or changes.dirty:
+            agents += await some(changes, 1)
+        return agents
+
+    return asyncio.run(read())
+
+
+def test_it_begins_with_the_call(manager: SubAgentManager) -> None:
+    """What was changed before is not shown, not to a second reader either; what comes after is."""
+    first = manager.changes()
+    before = manager.spawn("before")
+    second = manager.changes()
+    after = manager.spawn("after")
+    ended = manager.cancel(before.agent_id)
+    assert ready(second) == [after, ended]
+    assert ready(first) == [after, ended]
+
+
+def test_each_agents_newest_state_is_shown_once(manager: SubAgentManager) -> None:
+    """Whatever a slow reader missed, it sees where each agent is now, ordered by LSN."""
+    changes = manager.changes()
+    agents = [manager.spawn("work") for _ in range(50)]
+    dice = random.Random(1)
+    for step in range(2000):
+        update(manager, dice.choice(agents), step)
+    shown = ready(changes)
+    assert shown == sorted(manager.agents(), key=lambda agent: agent.lsn)
+    assert len(shown) == 50
+    assert ready(changes) == []
+    last = update(manager, agents[0], 1)
+    assert ready(changes) == [last]
+
+
+def test_what_is_not_read_is_bounded_by_the_fleet(manager: SubAgentManager) -> None:
+    """P8: a reader that never reads keeps one row for each agent, also through commits, and none
+    for agents that are gone."""
+    changes = manager.changes()
+    kept = [manager.spawn("kept") for _ in range(10)]
+    for step in range(300):
+        update(manager, kept[step % 10], step)
+        manager.cancel(manager.spawn("short-lived").agent_id)
+        if step % 10 == 9:
+            manager.cleanup(0)
+            manager.wait_durable()
+    assert len(changes.dirty) == 10
+    assert ready(changes) == sorted(manager.agents(), key=lambda agent: agent.lsn)
+
+
+def test_ancestors_are_shown_with_the_tokens_of_their_descendants(
+    manager: SubAgentManager,
+) -> None:
+    """Their tokens_used has changed too."""
+    root = manager.spawn("root")
+    child = manager.spawn("child", parent_id=root.agent_id)
+    changes = manager.changes()
+    manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3)
+    shown = ready(changes)
+    assert [(a.agent_id, a.tokens_used) for a in shown] == [
+        (child.agent_id, 5),
+        (root.agent_id, 5),
+    ]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_it_may_begin_earlier(disk: SimulatedDisk, restarted: bool) -> None:
+    """With all that have changed after an LSN, also of an earlier session, and then go on."""
+    manager = SubAgentManager.open("/w", limits=MANY, disk=disk)
+    agents = [manager.spawn(str(number), queued=True) for number in range(6)]
+    manager.cancel(agents[1].agent_id)
+    if restarted:
+        manager.close()
+        manager = SubAgentManager.open("/w", limits=MANY, disk=disk)
+    everyone = sorted(manager.agents(include_archived=True), key=lambda agent: agent.lsn)
+    assert ready(manager.changes(after=0)) == everyone
+    assert ready(manager.changes(after=agents[3].lsn)) == everyone[-3:]
+    last_lsn = manager.stats().last_lsn
+    changes = manager.changes(after=last_lsn)
+    assert ready(changes) == []
+    started = manager.start(agents[0].agent_id)
+    assert ready(changes) == [started]
+    for bad in (-1, last_lsn + 2):
+        with pytest.raises(ValueError, match=str(bad)):
+            manager.changes(after=bad)
+    manager.close()
+
+
+def test_no_change_is_missed_where_the_old_ones_end(manager: SubAgentManager) -> None:
+    """A reader that begins with what there is sees, while others write, all that there is."""
+    agents = [manager.spawn("work") for _ in range(20)]
+    over = threading.Event()
+
+    def write(seed: int) -> None:
+        dice = random.Random(seed)
+        step = 0
+        while not over.is_set():
+            step += 1
+            update(manager, dice.choice(agents), step)
+
+    with ThreadPoolExecutor() as pool:
+        writers = [pool.submit(write, seed) for seed in range(3)]
+        readers = [manager.changes(after=number % 2 * agents[9].lsn) for number in range(50)]
+        over.set()
+        for writer in writers:
+            writer.result()
+    now = {agent.agent_id: agent for agent in manager.agents()}
+    for number, changes in enumerate(readers):
+        shown = ready(changes)
+        assert [agent.lsn for agent in shown] == sorted(agent.lsn for agent in shown)
+        assert {agent.agent_id: agent for agent in shown}.items() <= now.items()
+        assert len(shown) == len({agent.agent_id for agent in shown})
+        if number % 2 == 0:
+            assert len(shown) == 20
+
+
+def test_many_readers_in_many_loops_while_64_threads_write(manager: SubAgentManager) -> None:
+    """Each ends where the fleet does, having seen LSNs that only rise; and no writer waited."""
+    agents = [manager.spawn("work") for _ in range(64)]
+    readers = [manager.changes() for _ in range(4)]
+
+    async def read(changes: Changes) -> dict[str, Agent]:
+        seen: dict[str, Agent] = {}
+        lsn = 0
+        async with asyncio.timeout(TIMEOUT_S):
+            async for agent in changes:
+                assert agent.lsn > lsn
+                lsn = agent.lsn
+                seen[agent.agent_id] = agent
+                if len(seen) == 64 and all(a.status == "completed" for a in seen.values()):
+                    break
+        return seen
+
+    def write(agent: Agent) -> None:
+        for step in range(50):
+            update(manager, agent, step)
+        manager.update_from_result(agent.agent_id, AgentResult("done"))
+
+    def reading(changes: Changes) -> dict[str, Agent]:
+        return asyncio.run(read(changes))
+
+    with ThreadPoolExecutor(70) as pool:
+        seen = [pool.submit(reading, changes) for changes in readers]
+        for written in [pool.submit(write, agent) for agent in agents]:
+            written.result(timeout=TIMEOUT_S)
+        now = {agent.agent_id: agent for agent in manager.agents()}
+        assert [found.result() for found in seen] == [now] * 4
+
+
+def test_tasks_may_share_a_reader(manager: SubAgentManager) -> None:
+    """Each gets other agents, and all that there are."""
+    changes = manager.changes()
+
+    async def share() -> list[Agent]:
+        waiting = [asyncio.create_task(some(changes, 5)) for _ in range(4)]
+        await asyncio.sleep(0)
+        for number in range(20):
+            manager.spawn(str(number))
+            await asyncio.sleep(0)
+        return [agent for agents in await asyncio.gather(*waiting) for agent in agents]
+
+    shown = asyncio.run(share())
+    assert sorted(int(agent.prompt) for agent in shown) == list(range(20))
+
+
+# --- waking ---
+
+
+def test_an_idle_loop_is_called_once(manager: SubAgentManager) -> None:
+    """However much changes before it comes to read, and however many readers it has."""
+    agents = [manager.spawn("work") for _ in range(10)]
+
+    async def read() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountedLoop)
+        readers = [manager.changes() for _ in range(3)]
+        for _ in range(5):
+            reading = [asyncio.create_task(some(changes, 10)) for changes in readers]
+            await asyncio.sleep(0)
+            loop.calls = 0
+            for step in range(100):
+                update(manager, agents[step % 10], step)
+            assert loop.calls == 1
+            newest = sorted(manager.agents(), key=lambda agent: agent.lsn)
+            assert await asyncio.gather(*reading) == [newest] * 3
+            assert loop.calls == 1
+
+    with asyncio.Runner(loop_factory=CountedLoop) as runner:
+        runner.run(read())
+
+
+def test_a_reader_that_never_waits_lets_its_loop_run(manager: SubAgentManager) -> None:
+    """While there is always more to read, others in its loop get their turn."""
+    agent = manager.spawn("work")
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def read() -> None:
+        others = asyncio.create_task(count_turns())
+        changes = manager.changes()
+        for step in range(1000):
+            update(manager, agent, step)
+            await anext(changes)
+        assert turns >= 5
+        others.cancel()
+
+    asyncio.run(read())
+
+
+def test_a_change_that_was_not_called_out_is_shown_at_the_next_commit(
+    manager: SubAgentManager,
+) -> None:
+    """An interrupt may strike between the change and telling who watches."""
+    agent = manager.spawn("work")
+    manager.wait_durable()
+
+    async def read() -> list[Agent]:
+        reading = asyncio.create_task(some(manager.changes(), 1))
+        await asyncio.sleep(0)
+        manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
+        await manager.durable()
+        return await reading
+
+    assert asyncio.run(read()) == [manager.get(agent.agent_id)]
+
+
+# --- leaving ---
+
+
+def test_a_reader_that_is_dropped_leaves_nothing_behind(manager: SubAgentManager) -> None:
+    """With aclose, without it, or in the middle of a wait that is cancelled."""
+
+    async def closed() -> None:
+        changes = manager.changes()
+        waiting = asyncio.create_task(rest(changes))
+        await asyncio.sleep(0)
+        await changes.aclose()
+        await changes.aclose()
+        assert await waiting == []
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+
+    async def broken_off() -> None:
+        manager.spawn("before")
+        async for _ in manager.changes(after=0):
+            break
+
+    async def cancelled() -> None:
+        changes = manager.changes()
+        waiting = asyncio.create_task(some(changes, 1))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        agent = manager.spawn("not lost")
+        assert await some(changes, 1) == [agent]
+
+    for leave in (closed, broken_off, cancelled):
+        asyncio.run(leave())
+        gc.collect()
+        manager.spawn("one more")
+        manager.wait_durable()
+        assert_nobody_watches(manager)
+
+
+def test_close_is_the_end_of_it(manager: SubAgentManager) -> None:
+    """What was changed before is still shown; then the iteration ends, for one that waits too."""
+    agent = manager.spawn("work")
+    late, waits = manager.changes(), manager.changes()
+
+    async def until_the_end() -> None:
+        waiting = asyncio.create_task(rest(waits))
+        await asyncio.sleep(0)
+        ended = manager.cancel(agent.agent_id)
+        await asyncio.to_thread(manager.close)
+        assert await waiting == [ended]
+        assert await rest(late) == [ended]
+        assert await rest(late) == []
+
+    asyncio.run(until_the_end())
+    with pytest.raises(ClosedError):
+        manager.changes()
+
+
+def test_a_failed_disk_is_raised(manager: SubAgentManager, disk: SimulatedDisk) -> None:
+    """FailedError after what there was: nothing will change any more."""
+    agent = manager.spawn("work")
+    manager.wait_durable()
+
+    def broken(operation: str, path: str) -> None:
+        if operation == "sync":
+            raise OSError(errno.EIO, "broken")
+
+    async def read() -> None:
+        changes = manager.changes()
+        waiting = asyncio.create_task(some(changes, 2))
+        await asyncio.sleep(0)
+        disk.before = broken
+        manager.cancel(agent.agent_id)
+        with pytest.raises(FailedError):
+            await manager.durable()
+        with pytest.raises(FailedError):
+            await waiting
+
+    asyncio.run(read())
+    disk.before = None
+    with pytest.raises(FailedError):
+        manager.close()

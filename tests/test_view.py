@@ -1,0 +1,135 @@
+"""The fleet seen from outside: what the next open would find, or what the live writer has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from journal import CompactedError, CorruptionError, JournalError, JournalReader
+from manager import Agent, AgentResult, AmbiguousNameError, SubAgentManager, UnknownAgentError
+from manager.view import read_fleet
+
+
+def populate(manager: SubAgentManager) -> None:
+    """One agent of each status, and more than one by the same name."""
+    root = manager.spawn("root", name="root")
+    manager.spawn(
+        "queue", name="a", parent_id="root", queued=True, metadata={"n": [1, {"x": None}]}
+    )
+    manager.spawn("run", name="b", parent_id=root.agent_id, allowed_tools=[])
+    manager.update_checkpoint("b", {"at": 3}, steps_taken=3)
+    for result in ("first", "second"):
+        manager.spawn("end", name="twice")
+        manager.update_from_result("twice", AgentResult(result, input_tokens=5))
+    manager.spawn("fail")
+    for agent in manager.agents(status="running"):
+        if agent.prompt == "fail":
+            manager.update_failed(agent.agent_id, "why")
+    manager.spawn("wait", name="c")
+    manager.interrupt("c", "asked", needs_input=["what?"])
+    manager.spawn("stop", name="d", queued=True)
+    manager.cancel("d")
+
+
+def timeless(agents: Iterable[Agent]) -> list[Agent]:
+    """An agent that ran when its process ended is interrupted at a time of its own."""
+    return [replace(agent, updated_at_ms=0, lsn=0) for agent in agents]
+
+
+@pytest.mark.parametrize("compactions", [0, 1, 2])
+def test_it_is_what_the_next_open_finds(tmp_path: Path, compactions: int) -> None:
+    """P6: without a writer, agent for agent, those that ran interrupted; nothing is written."""
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+        for _ in range(compactions):
+            manager.wait_durable()
+            manager.compact()
+            manager.spawn("later", queued=True)
+        last_lsn = manager.stats().last_lsn
+    before = {path.name: path.read_bytes() for path in (tmp_path / ".subagents").iterdir()}
+    fleet = read_fleet(tmp_path / ".subagents")
+    assert {p.name: p.read_bytes() for p in (tmp_path / ".subagents").iterdir()} == before
+    with SubAgentManager.open(tmp_path) as manager:
+        for include_archived in (False, True):
+            seen = fleet.agents(include_archived=include_archived)
+            assert timeless(seen) == timeless(manager.agents(include_archived=include_archived))
+        assert fleet.agents(status="queued") == manager.agents(status="queued")
+    assert fleet.lsn == last_lsn
+    assert {a.reason for a in fleet.agents(status="interrupted")} == {"asked", "process restarted"}
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_it_is_what_the_live_writer_has(tmp_path: Path, compacted: bool) -> None:
+    """P2: all that is durable, running agents running, archived those of earlier sessions."""
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.update_from_result(manager.spawn("long ago").agent_id, AgentResult("x"))
+    manager = SubAgentManager.open(tmp_path)
+    try:
+        populate(manager)
+        manager.wait_durable()
+        if compacted:
+            manager.compact()
+            manager.wait_durable(manager.spawn("later").lsn)
+        last_lsn = manager.stats().last_lsn
+        # A reader waits for the log to say what is durable: it does with its next frame, or mark.
+        with JournalReader.open(tmp_path / ".subagents") as reader:
+            for entry in reader.entries(after=last_lsn - 1, follow=True):
+                assert entry.lsn == last_lsn
+                break
+        fleet = read_fleet(tmp_path / ".subagents")
+        assert fleet.lsn == last_lsn
+        assert fleet.agents() == manager.agents()
+        assert fleet.agents(include_archived=True) == manager.agents(include_archived=True)
+        assert fleet.get("b") == manager.get("b")
+        assert fleet.get("b").status == "running"
+    finally:
+        manager.close()
+
+
+def test_refs_are_those_of_the_manager(tmp_path: Path) -> None:
+    """An id, or a name if it is unique."""
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+    fleet = read_fleet(tmp_path / ".subagents")
+    assert fleet.get(fleet.get("a").agent_id) == fleet.get("a")
+    with pytest.raises(AmbiguousNameError):
+        fleet.get("twice")
+    with pytest.raises(UnknownAgentError):
+        fleet.get("nobody")
+    with pytest.raises(ValueError, match="status must be"):
+        fleet.agents(status="done")  # type: ignore[arg-type]
+
+
+def test_what_is_no_journal_is_an_error(tmp_path: Path) -> None:
+    """Not an empty fleet; a journal without agents is one."""
+    with pytest.raises(FileNotFoundError):
+        read_fleet(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError):
+        read_fleet(tmp_path)
+    SubAgentManager.open(tmp_path).close()
+    fleet = read_fleet(tmp_path / ".subagents")
+    assert (fleet.agents(include_archived=True), fleet.lsn) == ([], 1)
+
+
+def test_compaction_underneath_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read moves on to a newer checkpoint: the reader looks again, but not for ever."""
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+    expected = read_fleet(tmp_path / ".subagents").agents()
+    entries, failures = JournalReader.entries, [1]
+
+    def compacted(reader: JournalReader, after: int | None = None) -> object:
+        if failures[0]:
+            failures[0] -= 1
+            raise CompactedError("gone", 7)
+        return entries(reader, after)
+
+    monkeypatch.setattr(JournalReader, "entries", compacted)
+    assert read_fleet(tmp_path / ".subagents").agents() == expected
+    failures[0] = 1000
+    with pytest.raises(CorruptionError):
+        read_fleet(tmp_path / ".subagents")

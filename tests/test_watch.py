@@ -1,0 +1,240 @@
+"""Waiting for an agent's end: one wake-up each, when it is durable, and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from journal import ClosedError, FailedError, Options
+from journal.testing import SimulatedDisk
+from manager import Agent, AgentResult, Limits, SubAgentManager, UnknownAgentError
+from manager.agent import ENDED, Status
+from tests.manager_support import (
+    agent_that_is,
+    assert_nobody_watches,
+    in_a_loop,
+    in_a_thread,
+    waiting,
+)
+from tests.support import NEVER_S, TIMEOUT_S, Held, until
+
+MANY = Limits(max_running=10**6, max_admitted=10**6)
+PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
+DONE = AgentResult("done")
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk()
+
+
+@pytest.fixture
+def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
+    with SubAgentManager.open("/w", limits=MANY, options=PATIENT, disk=disk) as manager:
+        yield manager
+
+
+Wait = Callable[[SubAgentManager, str], Agent]
+
+
+BOTH = pytest.mark.parametrize("wait", [in_a_thread, in_a_loop])
+
+
+@BOTH
+@pytest.mark.parametrize("status", ENDED)
+def test_it_returns_the_agent_as_it_ended(
+    manager: SubAgentManager, wait: Wait, status: Status
+) -> None:
+    """Whichever end it was, and though nothing else asked for a commit."""
+    agent = manager.spawn("work", name="a name")
+    with ThreadPoolExecutor() as pool:
+        waits = [pool.submit(wait, manager, ref) for ref in (agent.agent_id, "a name")]
+        until(lambda: waiting(manager) == 2, "two waiters")
+        manager.interrupt(agent.agent_id, "not an end")
+        manager.resume(agent.agent_id)
+        if status == "cancelled":
+            ended = manager.cancel(agent.agent_id)
+        else:
+            ended = manager.update_from_result(agent.agent_id, AgentResult("x", status=status))
+        assert [done.result() for done in waits] == [ended, ended]
+    assert manager.stats().durable_lsn >= ended.lsn
+    assert_nobody_watches(manager)
+
+
+@BOTH
+def test_what_has_ended_is_waited_for_until_that_is_durable(
+    manager: SubAgentManager, wait: Wait
+) -> None:
+    """P2: of an agent that ended before the call, too; then it returns at once, closed or not."""
+    ended = agent_that_is(manager, "completed")
+    assert manager.stats().durable_lsn < ended.lsn
+    assert wait(manager, ended.agent_id) == ended
+    assert manager.stats().durable_lsn >= ended.lsn
+    assert_nobody_watches(manager)
+    manager.close()
+    assert wait(manager, ended.agent_id) == ended
+
+
+@BOTH
+@pytest.mark.parametrize("before", [False, True])
+def test_nobody_is_woken_before_it_is_durable(
+    manager: SubAgentManager, disk: SimulatedDisk, wait: Wait, before: bool
+) -> None:
+    """P2: the end is in memory, its sync is held up, and whoever waits does so."""
+    agent = manager.spawn("work")
+    manager.wait_durable()
+    order: list[str] = []
+
+    def waited() -> None:
+        wait(manager, agent.agent_id)
+        order.append("woken")
+
+    thread = threading.Thread(target=waited)
+    if before:
+        thread.start()
+        until(lambda: waiting(manager), "a waiter")
+    with Held(disk, "sync", ".seg") as held:
+        manager.update_from_result(agent.agent_id, DONE)
+        if not before:
+            thread.start()
+        held.wait_reached()
+        assert manager.get(agent.agent_id).status == "completed"
+        order.append("synced")
+        held.let_all()
+        thread.join(timeout=TIMEOUT_S)
+    assert order == ["synced", "woken"]
+
+
+def test_a_time_limit_leaves_nothing_behind(manager: SubAgentManager) -> None:
+    """TimeoutError names the agent; before its end, and between that and its being durable."""
+    agent = manager.spawn("work", name="a name")
+    with pytest.raises(TimeoutError, match=rf"{agent.agent_id} \(name 'a name'\) has not ended"):
+        manager.wait_ended("a name", timeout_s=0.001)
+    with pytest.raises(TimeoutError):
+        manager.wait_ended("a name", timeout_s=-1)
+    assert_nobody_watches(manager)
+
+
+def test_an_end_that_never_gets_durable_is_bounded_too(
+    manager: SubAgentManager, disk: SimulatedDisk
+) -> None:
+    """The time limit is for both together, whichever takes so long."""
+    agent = manager.spawn("work")
+    manager.wait_durable()
+    with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor() as pool:
+        waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=0.2)
+        until(lambda: waiting(manager), "a waiter")
+        manager.update_from_result(agent.agent_id, DONE)
+        with pytest.raises(TimeoutError):
+            waited.result()
+        with pytest.raises(TimeoutError):
+            manager.wait_ended(agent.agent_id, timeout_s=0.001)
+        held.let_all()
+    assert manager.wait_ended(agent.agent_id, timeout_s=TIMEOUT_S).result == "done"
+
+
+@BOTH
+def test_of_nobody_it_raises(manager: SubAgentManager, wait: Wait) -> None:
+    """As `get` does."""
+    with pytest.raises(UnknownAgentError):
+        wait(manager, "nobody")
+    with pytest.raises(TypeError, match="ref"):
+        wait(manager, None)  # type: ignore[arg-type]
+    assert_nobody_watches(manager)
+
+
+@BOTH
+def test_a_name_means_the_agent_that_had_it_at_the_call(
+    manager: SubAgentManager, wait: Wait
+) -> None:
+    """Waiters belong to an agent: another that takes the name later is another's business."""
+    first = manager.spawn("first", name="a name")
+    with ThreadPoolExecutor() as pool:
+        waited = pool.submit(wait, manager, "a name")
+        until(lambda: waiting(manager), "a waiter")
+        ended = manager.cancel("a name")
+        manager.spawn("second", name="a name")
+        assert waited.result() == ended
+    assert ended.agent_id == first.agent_id
+
+
+# --- the end of the manager ---
+
+
+@BOTH
+def test_close_wakes_those_who_would_wait_for_ever(manager: SubAgentManager, wait: Wait) -> None:
+    """ClosedError, then and later; the agent still runs, until the next open."""
+    agent = manager.spawn("work")
+    with ThreadPoolExecutor() as pool:
+        waited = pool.submit(wait, manager, agent.agent_id)
+        until(lambda: waiting(manager), "a waiter")
+        manager.close()
+        with pytest.raises(ClosedError):
+            waited.result()
+    with pytest.raises(ClosedError):
+        wait(manager, agent.agent_id)
+    assert_nobody_watches(manager)
+
+
+@BOTH
+def test_close_makes_an_end_durable_and_tells(manager: SubAgentManager, wait: Wait) -> None:
+    """What ended before the close is no loss to those who waited for it."""
+    agent = manager.spawn("work")
+    with ThreadPoolExecutor() as pool:
+        waited = pool.submit(wait, manager, agent.agent_id)
+        until(lambda: waiting(manager), "a waiter")
+        ended = manager.update_from_result(agent.agent_id, DONE)
+        manager.close()
+        assert waited.result() == ended
+
+
+@BOTH
+def test_a_failed_disk_wakes_everybody(
+    manager: SubAgentManager, disk: SimulatedDisk, wait: Wait
+) -> None:
+    """FailedError: for who waits for one that has ended, and one that can't any more."""
+    agents = [manager.spawn("work") for _ in range(2)]
+    manager.wait_durable()
+
+    def broken(operation: str, path: str) -> None:
+        if operation == "sync":
+            raise OSError(errno.EIO, "broken")
+
+    with ThreadPoolExecutor() as pool:
+        waits = [pool.submit(wait, manager, agent.agent_id) for agent in agents]
+        until(lambda: waiting(manager) == 2, "two waiters")
+        disk.before = broken
+        manager.update_from_result(agents[0].agent_id, DONE)
+        for waited in waits:
+            with pytest.raises(FailedError):
+                waited.result()
+    with pytest.raises(FailedError):
+        wait(manager, agents[1].agent_id)
+    disk.before = None
+    with pytest.raises(FailedError):
+        manager.close()
+    assert_nobody_watches(manager)
+
+
+def test_a_dropped_manager_is_collected(tmp_path: Path) -> None:
+    """Watching keeps alive nobody that would not live otherwise: the journal says so, and ends."""
+    held = [SubAgentManager.open(tmp_path)]
+    agent = held[0].spawn("work")
+    with pytest.raises(TimeoutError):
+        held[0].wait_ended(agent.agent_id, timeout_s=0)
+    left = weakref.ref(held[0])
+
+    def drop() -> None:
+        held.clear()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="never closed"):
+        drop()
+    assert left() is None

@@ -1,0 +1,216 @@
+"""Many who wait for agents to end: one wake-up each, and nothing left of those who leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from journal import Options
+from journal.testing import SimulatedDisk
+from manager import Agent, AgentResult, Limits, SubAgentManager, records
+from tests.manager_support import (
+    CountedLoop,
+    assert_nobody_watches,
+    in_a_loop,
+    in_a_thread,
+    waiting,
+)
+from tests.support import NEVER_S, TIMEOUT_S, until
+
+MANY = Limits(max_running=10**6, max_admitted=10**6)
+PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
+DONE = AgentResult("done")
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk()
+
+
+@pytest.fixture
+def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
+    with SubAgentManager.open("/w", limits=MANY, options=PATIENT, disk=disk) as manager:
+        yield manager
+
+
+# --- many ---
+
+
+def test_ten_thousand_waiters_cost_one_call_into_their_loop(manager: SubAgentManager) -> None:
+    """Their ends are in one batch, so one commit wakes all: each once, its loop called once; and
+    meanwhile the loop gets to run others."""
+    root = manager.spawn("root")
+    refs = [manager.spawn("p", parent_id=root.agent_id).agent_id for _ in range(10_000)]
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def wait_for_all() -> list[Agent]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountedLoop)
+        ended = [asyncio.create_task(manager.ended(ref)) for ref in refs]
+        await asyncio.sleep(0)
+        assert waiting(manager) == len(refs)
+        before = turns
+        others = asyncio.create_task(count_turns())
+        loop.calls = 0
+        manager.cancel(root.agent_id, descendants=True)
+        agents = await asyncio.gather(*ended)
+        assert loop.calls == 1
+        others.cancel()
+        assert turns - before > len(refs) / 1000
+        return agents
+
+    with asyncio.Runner(loop_factory=CountedLoop) as runner:
+        agents = runner.run(wait_for_all())
+    assert [agent.agent_id for agent in agents] == refs
+    assert {agent.status for agent in agents} == {"cancelled"}
+    assert_nobody_watches(manager)
+
+
+def test_waiters_of_others_are_left_alone(manager: SubAgentManager) -> None:
+    """An end wakes those who wait for that agent: the others' loop is not even called."""
+    agents = [manager.spawn("p") for _ in range(3)]
+    loop = CountedLoop()
+
+    async def wait_for(agent: Agent) -> Agent:
+        return await manager.ended(agent.agent_id)
+
+    tasks = [loop.create_task(wait_for(agent)) for agent in agents[1:]]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.calls = 0
+    ended = manager.update_from_result(agents[0].agent_id, DONE)
+    manager.wait_durable(ended.lsn)
+    assert loop.calls == 0
+    for agent in agents[1:]:
+        manager.cancel(agent.agent_id)
+        manager.wait_durable()
+    loop.run_until_complete(asyncio.gather(*tasks))
+    assert loop.calls == 2
+    loop.close()
+    assert_nobody_watches(manager)
+
+
+def test_waiters_in_several_loops_and_threads(manager: SubAgentManager) -> None:
+    """Each is woken where it waits."""
+    agent = manager.spawn("work")
+    with ThreadPoolExecutor(8) as pool:
+        waits = [
+            pool.submit(wait, manager, agent.agent_id) for wait in (in_a_loop, in_a_thread) * 4
+        ]
+        until(lambda: waiting(manager) == 8, "eight waiters")
+        ended = manager.update_from_result(agent.agent_id, DONE)
+        assert [waited.result() for waited in waits] == [ended] * 8
+    assert_nobody_watches(manager)
+
+
+def test_agents_that_end_while_their_waiters_come(manager: SubAgentManager) -> None:
+    """Whichever of the two is first, nobody misses an end."""
+    refs = [manager.spawn("p").agent_id for _ in range(400)]
+
+    def end(share: list[str]) -> None:
+        for ref in share:
+            manager.update_from_result(ref, DONE)
+
+    async def wait_for_all() -> list[Agent]:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await asyncio.gather(*(manager.ended(ref) for ref in refs))
+
+    with ThreadPoolExecutor() as pool:
+        for share in range(4):
+            pool.submit(end, refs[share::4])
+        threads = [pool.submit(manager.wait_ended, ref, timeout_s=TIMEOUT_S) for ref in refs[:40]]
+        agents = asyncio.run(wait_for_all())
+        assert [waited.result().agent_id for waited in threads] == refs[:40]
+    assert [agent.agent_id for agent in agents] == refs
+    assert_nobody_watches(manager)
+
+
+# --- leaving ---
+
+
+def test_cancelled_waiters_leave_nothing_behind(manager: SubAgentManager) -> None:
+    """Nor do they take others with them."""
+    agent = manager.spawn("work")
+
+    async def some_leave() -> list[Agent | BaseException]:
+        tasks = [asyncio.create_task(manager.ended(agent.agent_id)) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[:9]:
+            task.cancel()
+        await asyncio.wait(tasks[:9])
+        assert waiting(manager) == 1
+        manager.update_from_result(agent.agent_id, DONE)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    outcomes = asyncio.run(some_leave())
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 9 + [Agent]
+    assert_nobody_watches(manager)
+
+
+def test_all_may_leave(manager: SubAgentManager) -> None:
+    """Then the fleet feeds nobody, as before."""
+    agent = manager.spawn("work")
+
+    async def all_leave() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.gather(*(manager.ended(agent.agent_id) for _ in range(100)))
+
+    asyncio.run(all_leave())
+    assert_nobody_watches(manager)
+
+
+def test_a_waiter_that_is_collected_takes_no_lock(manager: SubAgentManager) -> None:
+    """A coroutine may be thrown away in any thread at any time, also in one that has the watch's
+    lock: it leaves word, and the next one cleans up."""
+    agent = manager.spawn("work")
+    loop = asyncio.new_event_loop()
+    waiter = manager.ended(agent.agent_id)
+
+    async def begin() -> None:
+        waiter.send(None)
+
+    loop.run_until_complete(begin())
+    loop.close()
+    assert waiting(manager) == 1
+    with manager._watch._lock:
+        waiter.close()
+    manager._watch.committed()
+    assert_nobody_watches(manager)
+
+
+def test_a_closed_loop_is_skipped(manager: SubAgentManager) -> None:
+    """Who waited there can't be told any more; all others are."""
+    agent = manager.spawn("work")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(manager.ended(agent.agent_id))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    with ThreadPoolExecutor() as pool:
+        waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
+        until(lambda: waiting(manager) == 2, "two waiters")
+        ended = manager.update_from_result(agent.agent_id, DONE)
+        assert waited.result() == ended
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_an_end_that_was_not_called_out_is_seen_at_the_next_commit(
+    manager: SubAgentManager,
+) -> None:
+    """An interrupt may strike between the change and telling who watches."""
+    agent = manager.spawn("work")
+    with ThreadPoolExecutor() as pool:
+        waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
+        until(lambda: waiting(manager), "a waiter")
+        manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
+        manager.wait_durable()
+        assert waited.result().status == "cancelled"

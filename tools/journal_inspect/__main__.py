@@ -1,0 +1,53 @@
+"""The console script, `python -m journal_inspect` too: what must hold before there is a CLI."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from importlib.util import find_spec
+
+from journal_inspect.exits import CANT_OPEN, STOPPED_BY_SIGNAL, explain
+from journal_inspect.text import say
+
+_NEEDED = ("click", "rich")
+
+
+def main() -> int:
+    """Run the command line that `sys.argv` has; the exit code."""
+    _mend_streams()
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            say(
+                f"needs {' and '.join(missing)}, not installed; "
+                "get it with: python -m pip install 'journal-engine[cli]'"
+            )
+            return CANT_OPEN
+        from journal_inspect.cli import cli
+
+        cli.main(prog_name="journal-inspect")
+    except (Exception, KeyboardInterrupt) as error:  # before the command line can see to it
+        code, message = explain(error)
+        if message:
+            say(message)
+        return code
+
+
+def _mend_streams() -> None:
+    """One that was closed before we began takes everything; none stops at a character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 - open to the end
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream)
+
+
+def _stop(number: int, _: object) -> None:
+    raise SystemExit(STOPPED_BY_SIGNAL + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

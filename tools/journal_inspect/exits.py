@@ -1,0 +1,70 @@
+"""Exits: what each exit code says, and which one an error gets, with what to tell the user.
+
+0 fine · 1 a negative answer: a torn tail, nothing found · 2 usage · 3 corruption · 4 can't open:
+missing, not a journal, no permission, a newer version · 5 locked by a live writer · 130, 143
+stopped by SIGINT, SIGTERM · 141 whoever was reading the output has gone.
+
+Imports nothing of the journal until something has gone wrong: `--help` need not wait for it.
+"""
+
+from __future__ import annotations
+
+import signal
+
+FINE = 0
+NEGATIVE = 1
+CORRUPT = 3
+CANT_OPEN = 4
+LOCKED = 5
+STOPPED_BY_SIGNAL = 128  # and the signal's number, as shells have it
+
+_NEXT_STEPS: dict[type[OSError], str] = {
+    FileNotFoundError: "give the path of a journal's directory",
+    NotADirectoryError: "a journal is a directory: give its path",
+    PermissionError: "run as the journal's owner",
+}
+
+
+class RefusedError(Exception):
+    """A journal with which a verb can do nothing."""
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code for `error`, and one line for the user ("": nothing need be said)."""
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED_BY_SIGNAL + signal.SIGINT, ""
+    if isinstance(error, BrokenPipeError):
+        return STOPPED_BY_SIGNAL + signal.SIGPIPE, ""
+    if isinstance(error, ImportError):  # a platform, or a user's own module of the same name
+        return CANT_OPEN, str(error)
+    if isinstance(error, RefusedError):
+        return CANT_OPEN, str(error)
+    return _of_the_journal(error) or _of_the_system(error) or _of_our_own(error)
+
+
+def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
+    from journal import CompactedError, CorruptionError, JournalError, LockedError
+
+    codes = {CorruptionError: CORRUPT, LockedError: LOCKED, CompactedError: NEGATIVE}
+    if not isinstance(error, JournalError):
+        return None
+    code = next((code for kind, code in codes.items() if isinstance(error, kind)), CANT_OPEN)
+    return code, str(error)
+
+
+def _of_the_system(error: BaseException) -> tuple[int, str] | None:
+    if not isinstance(error, OSError):
+        return None
+    steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
+    step = next(steps, "nothing was changed; mend that, then try again")
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return CANT_OPEN, f"{what}; {step}"
+
+
+def _of_our_own(error: BaseException) -> tuple[int, str]:
+    trace, place = error.__traceback__, "nowhere"
+    while trace:
+        place = f"{trace.tb_frame.f_globals.get('__name__')}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    what = f"{type(error).__name__}: {error}"
+    return CANT_OPEN, f"a defect of journal-inspect, please report it: {what} (in {place})"

@@ -1,0 +1,151 @@
+"""info: what a journal is, what is in it, and what the next open would make of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from journal import Checkpoint, JournalReader, SegmentInfo
+from journal_inspect.exits import CORRUPT, FINE
+from journal_inspect.objects import JSON, Format, as_object, dumps, versioned
+from journal_inspect.text import age, escaped, local_time, put_lines, say, size, table
+
+_SEGMENTS = ("SEGMENT", "STATE", "EPOCH", "FIRST LSN", "LAST LSN", "DURABLE", "FRAMES", "SIZE")
+_CHECKPOINTS = ("CHECKPOINT", "LSN", "EPOCH", "ITEMS", "SIZE", "CREATED", "AGE")
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What an open would do: take a checkpoint (None: there is none), replay `records` after
+    it; or refuse, and why."""
+
+    checkpoint_lsn: int | None
+    records: int
+    refused: str | None
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"refuses: {self.refused}"
+        after = "" if self.checkpoint_lsn is None else f" after LSN {self.checkpoint_lsn}"
+        return f"replays {self.records} records{after}"
+
+
+def show_info(reader: JournalReader, form: Format) -> int:
+    segments, checkpoints = reader.segments(), reader.checkpoints()
+    recovery = foresee(reader.journal_id, segments, checkpoints)
+    facts = _facts(reader, segments, checkpoints)
+    if form == "text":
+        for name, value in _told(facts, len(segments), len(checkpoints)):
+            print(f"{name:<13} {escaped(str(value))}")
+        print(f"{'recovery':<13} {escaped(str(recovery))}")
+        _put_tables(segments, checkpoints)
+    else:
+        parts = {
+            "segments": list(map(as_object, segments)),
+            "checkpoints": list(map(as_object, checkpoints)),
+            "recovery": asdict(recovery),
+        }
+        print(dumps(versioned(**facts, **parts)))
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    if recovery.refused or any(segment.state == "damaged" for segment in segments):
+        say(f"{reader.path}: damaged; look closer with: journal-inspect verify {reader.path}")
+        return CORRUPT
+    return FINE
+
+
+def foresee(
+    journal_id: str | None, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
+) -> Recovery:
+    """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
+    taken = checkpoints[0] if checkpoints else None
+    base_lsn = taken.lsn if taken else 0
+    needed = [a for a, b in pairwise(segments) if b.first_lsn - 1 > base_lsn] + segments[-1:]
+    last_lsn = _last_lsn(segments)
+    refused = None
+    if damaged := [segment for segment in needed if segment.state == "damaged"]:
+        refused = f"{damaged[0].path} is damaged"
+    elif needed and needed[0].first_lsn > base_lsn + 1:
+        refused = f"what follows LSN {base_lsn} is missing"
+    elif taken and last_lsn < base_lsn:
+        refused = f"the log ends before the checkpoint at LSN {base_lsn}"
+    elif foreign := [it for it in checkpoints if journal_id not in (None, it.journal_id)]:
+        refused = f"{foreign[0].path} is a checkpoint of another journal"
+    return Recovery(taken.lsn if taken else None, max(0, last_lsn - base_lsn), refused)
+
+
+def _facts(
+    reader: JournalReader, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
+) -> dict[str, JSON]:
+    last_lsn = _last_lsn(segments)
+    first_lsn = next((segment.first_lsn for segment in segments if segment.last_lsn), None)
+    durable = [max(segment.durable_lsn, segment.first_lsn - 1) for segment in segments]
+    newest = checkpoints[0] if checkpoints else None
+    return {
+        "path": reader.path,
+        "format_version": reader.format_version,
+        "journal_id": reader.journal_id or (newest.journal_id if newest else None),
+        "application": newest.application if newest else None,
+        "writer_pid": reader.writer_pid,
+        "epochs": sorted({segment.epoch for segment in segments}),
+        "first_lsn": first_lsn,
+        "last_lsn": last_lsn,
+        "durable_lsn": max(durable, default=0),
+        "disk_bytes": sum(it.size_bytes for it in segments)
+        + sum(it.size_bytes for it in checkpoints),
+    }
+
+
+def _last_lsn(segments: list[SegmentInfo]) -> int:
+    # Nothing whole need be in the last one: then its first LSN says where those before ended.
+    last = [segment.last_lsn or segment.first_lsn - 1 for segment in segments]
+    return max(last, default=0)
+
+
+def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple[str, JSON]]:
+    epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
+    kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
+    return [
+        ("path", facts["path"]),
+        ("format", facts["format_version"]),
+        ("journal id", facts["journal_id"] or "none yet"),
+        ("application", repr(facts["application"]) if checkpoints else "not said: no checkpoint"),
+        ("writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
+        ("epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
+        ("LSNs", f"{kept}, durable up to {facts['durable_lsn']}"),
+        ("size on disk", f"{size(facts['disk_bytes'])}"),
+    ]
+
+
+def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> None:
+    segment_rows = [
+        (
+            Path(it.path).name,
+            it.state,
+            it.epoch,
+            it.first_lsn,
+            it.last_lsn or None,
+            it.durable_lsn,
+            it.frames,
+            size(it.size_bytes),
+        )
+        for it in segments
+    ]
+    checkpoint_rows = [
+        (
+            Path(it.path).name,
+            it.lsn,
+            it.epoch,
+            it.count,
+            size(it.size_bytes),
+            local_time(it.created_at_ms * 1_000_000),
+            age(time.time() - it.created_at_ms / 1000),
+        )
+        for it in checkpoints
+    ]
+    for header, rows in ((_SEGMENTS, segment_rows), (_CHECKPOINTS, checkpoint_rows)):
+        if rows:
+            print()
+            put_lines(table(header, rows))

@@ -291,14 +291,16 @@ def backup_directory(
 
 
 def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
-    checkpoints = find_checkpoints(directory, directory.names(), _CHECKPOINTS)
+    names = directory.names()
+    checkpoints = find_checkpoints(directory, names, _CHECKPOINTS)
     if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
         limit_lsn = max(limit_lsn, checkpoints.base_lsn)
     try:
         floor_lsn = checkpoints.good[-1].lsn if len(checkpoints.good) == _CHECKPOINTS else 0
-        kept = kept_after(segment_names(directory.names()), floor_lsn)
+        kept = kept_after(segment_names(names), floor_lsn)
         after_lsn = kept[0].first_lsn - 1 if kept else floor_lsn
         ends: dict[str, int] = {}
+        last_lsn = 0
         batches = (
             readable(directory, after_lsn)
             if limit_lsn is None
@@ -306,6 +308,9 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
         )
         for batch in batches:
             ends[batch.path.rpartition("/")[2]] = batch.end
+            last_lsn = batch.last_lsn
+        if last_lsn < checkpoints.base_lsn:
+            raise CompactedError(f"LSN {checkpoints.base_lsn} is no longer kept", last_lsn + 1)
         for name, end in ends.items():
             _copy(directory, target, name, end)
         for checkpoint in reversed(checkpoints.good):

@@ -72,10 +72,10 @@ class LogBuffer:
     """Numbers records, bounds them, and hands them to the flusher in batches."""
 
     def __init__(self, last_lsn: int, options: Options) -> None:
-        self._packer = RecordPacker(options)
+        names = ("record_bytes_max", "frame_bytes_max")  # a record has to fit in a frame, too
+        self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
         self._options = options
         self._bound = options.buffer_bytes
-        self._urgent_bound = options.buffer_bytes * 5 // 4
         self._idle_s = min(max(options.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
         self._hasty = options.flush_interval_s < self._idle_s
         # Guards every field below; never held across a write or a sync. Lock order: the
@@ -157,7 +157,7 @@ class LogBuffer:
         self.check()
         filling = self._filling
         used = self.used_bytes + size
-        if used > (self._urgent_bound if urgent else self._bound):
+        if used > self._bound * (5 if urgent else 4) // 4:
             self.refusals += 1
             raise BufferFullError(
                 f"{used} bytes would wait to be written, over buffer_bytes={self._bound}; "

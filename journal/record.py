@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import msgpack
 
 from journal.errors import RecordError
-from journal.options import Options
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
 NESTING_MAX = 1000
@@ -30,11 +30,10 @@ class Entry:
 class RecordPacker:
     """Packs records one at a time. Not thread-safe: the log buffer's lock guards it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, **bytes_max: int) -> None:
+        """`bytes_max`: bounds by the names of the options that set them; the least holds."""
         self._pack = msgpack.Packer(strict_types=True).pack
-        # A record has to fit in a frame, too.
-        names = ("record_bytes_max", "frame_bytes_max")
-        self._bytes_max, self._limit = min((getattr(options, name), name) for name in names)
+        self._limit, self._bytes_max = min(bytes_max.items(), key=itemgetter(1))
 
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""

@@ -194,8 +194,8 @@ class _Repair:
 
     def _salvage(self, batches: list[Batch]) -> str:
         target = self._new_directory(".salvaged")
-        options = Options(record_bytes_max=PAYLOAD_BYTES_MAX, frame_bytes_max=PAYLOAD_BYTES_MAX)
-        packer = RecordPacker(options)
+        options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
+        packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
         journal_id = self._disk.new_id().hex()
         writer = Writer(target, self._disk, options, journal_id=journal_id, epoch=1, last_lsn=0)
         try:

@@ -83,7 +83,7 @@ def still_due(
         if now is None:
             continue
         if now[STATUS] == "running":
-            if now is row and is_silent(row):
+            if is_silent(row):
                 changes.append((row, records.cancel(agent_id, at_ms, reason)))
         elif row[STATUS] in ENDED and fleet.family.children(agent_id) == gone.get(agent_id, 0):
             gone[row[PARENT_ID]] = gone.get(row[PARENT_ID], 0) + 1

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:  # imported by the fixtures, once it is sure that they are this checkout's
+    from journal import Journal, JournalReader
+    from journal.testing import SimulatedDisk
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("journal", "manager", "journal_inspect")
@@ -57,3 +65,45 @@ def pytest_sessionstart() -> None:
 def _packages_of_this_checkout() -> None:
     """Once more when all is imported, which may have changed the path."""
     assert not strangers()
+
+
+@pytest.fixture
+def disk() -> Iterator[SimulatedDisk]:
+    """Mended in the end: leaving a journal's `with` on a full disk waits for room."""
+    from journal.testing import SimulatedDisk
+    from tests.support import TIMEOUT_S
+
+    disk = SimulatedDisk()
+
+    def mend() -> None:
+        disk.before, disk.capacity = None, None
+
+    timer = threading.Timer(TIMEOUT_S, mend)
+    timer.start()
+    yield disk
+    timer.cancel()
+    timer.join()
+
+
+@pytest.fixture
+def journal(disk: SimulatedDisk) -> Iterator[Journal]:
+    from tests.support import open_on
+
+    with open_on(disk) as journal:
+        yield journal
+
+
+@pytest.fixture
+def reader(disk: SimulatedDisk) -> Iterator[JournalReader]:
+    from journal import JournalReader
+    from tests.support import PATH, open_on
+
+    open_on(disk).close()
+    with JournalReader.open(PATH, disk=disk) as reader:
+        yield reader
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool

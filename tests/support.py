@@ -20,6 +20,7 @@ from journal.testing.disk import Operation
 from tests.independent_reader import decode_files, decode_segment
 
 PATH = "/journal"
+FIRST = "00000000000000000001-0000000001.seg"  # a new journal's segment
 TIMEOUT_S = 30.0  # of what happens at once, unless something is wrong
 NEVER_S = 3600.0
 

@@ -58,12 +58,8 @@ RECORDS = st.builds(
 )
 BATCHES = st.lists(RECORDS, min_size=1, max_size=3)
 BESIDE = st.dictionaries(st.integers(0, 12), BATCHES, max_size=2)
-FAULTS = st.sampled_from(
-    [
-        *("sync", "sync_directory", "write", "create", "rename", "remove", "allocate", "truncate"),
-        *("open", "names", "read"),
-    ]
-)
+CHANGES = ("sync", "sync_directory", "write", "create", "rename", "remove", "allocate", "truncate")
+FAULTS = st.sampled_from((*CHANGES, "open", "names", "read"))
 
 
 class CrashMachine(RuleBasedStateMachine):

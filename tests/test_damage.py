@@ -21,22 +21,18 @@ not, but for those of a torn tail, which it reports as what it is, and of LOCK, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 import pytest
 
-from journal import Checkpoint, CorruptionError, DurableState, FailedError, JournalReader
+from journal import Checkpoint, CorruptionError, JournalReader
 from journal.recovery import Batch, recover
 from journal.testing import SimulatedDisk
 from tests.crash_support import (
     PATH,
     Ledger,
-    Record,
-    append,
     by_hand,
     commit,
     discard,
@@ -46,25 +42,27 @@ from tests.crash_support import (
     open_ledger,
     replayed,
 )
+from tests.damaged_journal import (
+    NAMES,
+    NEWER,
+    OLDER,
+    RECORDS,
+    SEGMENTS,
+    Files,
+    Place,
+    is_segment,
+    journal,
+    lsn_of,
+    marks,
+    open_small,
+    places,
+)
 from tests.independent_reader import (
     FRAME_HEADER,
     SEGMENT_HEADER,
     decode_checkpoint,
-    decode_frame,
-    decode_segment_header,
     encode_checkpoint,
 )
-
-SEGMENT_BYTES = 220
-SEGMENTS = [
-    "00000000000000000004-0000000002.seg",  # with a torn tail
-    "00000000000000000007-0000000003.seg",
-    "00000000000000000010-0000000003.seg",  # in the same epoch: a roll
-    "00000000000000000012-0000000004.seg",
-]
-OLDER, NEWER = "checkpoint-00000000000000000004.json", "checkpoint-00000000000000000010.json"
-NAMES = [*SEGMENTS, OLDER, NEWER]
-Files = dict[str, bytes]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -73,72 +71,7 @@ def _by_hand() -> Iterator[None]:
         yield
 
 
-# --- the journal ---
-
-
-def record(lsn: int) -> Record:
-    return ["abc"[lsn % 3], lsn, "rolls" * 4 if lsn == 10 else ""]
-
-
-RECORDS = [record(lsn) for lsn in range(1, 14)]
-
-
-def open_small(disk: SimulatedDisk) -> DurableState[Ledger]:
-    return open_ledger(disk, manual_options(segment_bytes=SEGMENT_BYTES))
-
-
-@cache
-def journal(*, closed: bool, journal_id: int = 1) -> Files:
-    """Its files. Made once; `closed` well, or killed right after the last commit."""
-    disk = SimulatedDisk()
-    for _ in range(journal_id - 1):
-        disk.new_id()
-    with open_small(disk) as state:
-        commit(state, record(1))
-        commit(state, record(2), record(3))
-    state = open_small(disk)
-    commit(state, record(4))
-    state.compact().close()
-    commit(state, record(5), record(6))
-    tear(disk, state, ["b", 0, "torn"])
-    with open_small(disk) as state:
-        commit(state, record(7))
-        commit(state, record(8), record(9))
-        commit(state, record(10))  # in a segment of its own
-        state.compact().close()
-        commit(state, record(11))
-    state = open_small(disk)
-    commit(state, record(12))
-    commit(state, record(13))
-    if closed:
-        state.close()
-    found = files(disk)
-    disk.kill()
-    with suppress(FailedError):
-        state.close()
-    return found
-
-
-def tear(disk: SimulatedDisk, state: DurableState[Ledger], torn: Record) -> None:
-    """Half of a commit is on the disk when the power goes."""
-    append(state, torn)
-    disk.crash_after(1)
-    with suppress(FailedError):
-        state.close()
-    disk.power_cut(lambda change: change.data[: len(change.data) // 2])
-
-
 # --- what must come of damage ---
-
-
-class Place(NamedTuple):
-    """A frame or (with no record: `last_lsn` is below `first_lsn`) a mark."""
-
-    start: int
-    end: int
-    first_lsn: int
-    last_lsn: int
-    durable_lsn: int
 
 
 class Foretold(NamedTuple):
@@ -148,31 +81,6 @@ class Foretold(NamedTuple):
     refusal: tuple[str, int, int] | None
     last_lsn: int
     finding: tuple[str, int] | None
-
-
-def is_segment(name: str) -> bool:
-    return name.endswith(".seg")
-
-
-def lsn_of(name: str) -> int:
-    """First LSN of a segment, LSN of a checkpoint."""
-    return int(name.removeprefix("checkpoint-")[:20])
-
-
-@cache
-def places(data: bytes) -> tuple[Place, ...]:
-    seed, at = decode_segment_header(data).seed, SEGMENT_HEADER.size
-    found = []
-    while decoded := decode_frame(data, at, seed):
-        frame, end = decoded
-        last_lsn = frame.first_lsn + len(frame.records) - 1
-        found.append(Place(at, end, frame.first_lsn, last_lsn, frame.durable_lsn))
-        at = end
-    return tuple(found)
-
-
-def marks(data: bytes) -> list[Place]:
-    return [place for place in places(data) if place.last_lsn < place.first_lsn]
 
 
 class Damage:

@@ -373,3 +373,15 @@ def test_cleanup_holds_the_lock_for_a_slice_at_a_time() -> None:
         assert sum(removals) == size
         longest.append(max(map(len, holds)))
     assert longest[0] == longest[1]
+
+
+def test_cleanup_takes_no_lock_for_what_has_to_stay() -> None:
+    """P7: parents of children that live are told apart outside it."""
+    manager, state = manager_in_memory()
+    for _ in range(100):
+        parent = manager.spawn("parent").agent_id
+        manager.spawn("child", parent_id=parent)
+        manager.cancel(parent)
+    holds = watch_the_lock(state)
+    assert manager.cleanup(0) == ()
+    assert len(holds) == 1  # for the snapshot

@@ -209,19 +209,23 @@ def test_a_live_agents_name_stays_its_own(tmp_path: Path) -> None:
         with pytest.raises(NameInUseError) as caught:
             manager.spawn("new", name="second")
         assert caught.value.agent_id == "second"
+        late = BARE | {"id": "eighth", "session_name": "seventh"}
+        (last,) = manager.import_legacy(write(tmp_path, late))
+        assert (last.name, last.metadata) == ("eighth", {"session_name": "seventh"})
 
 
 def test_an_id_that_is_a_live_name_here_is_refused(tmp_path: Path) -> None:
     """Who calls an agent by its name would get another one; nothing is imported."""
     with SubAgentManager.open(tmp_path) as manager:
         holder = manager.spawn("work", name="agent_bare")
-        path = write(tmp_path, FULL, BARE)
+        many = [BARE | {"id": f"a{number}"} for number in range(200)]
+        path = write(tmp_path, *many, BARE)
         with pytest.raises(NameInUseError) as caught:
             manager.import_legacy(path)
         assert caught.value.agent_id == holder.agent_id
         assert manager.agents(include_archived=True) == [holder]
         manager.cancel(holder.agent_id)
-        assert len(manager.import_legacy(path)) == 2
+        assert len(manager.import_legacy(path)) == 201
 
 
 def test_importing_twice_changes_nothing(tmp_path: Path) -> None:

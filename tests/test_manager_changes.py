@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -59,12 +60,12 @@ def ready(changes: Changes) -> list[Agent]:
 def test_it_begins_with_the_call(manager: SubAgentManager) -> None:
     """What was changed before is not shown, not to a second reader either; what comes after is."""
     first = manager.changes()
-    before = manager.spawn("before")
+    before = [manager.spawn("before"), manager.spawn("before")]
     second = manager.changes()
     after = manager.spawn("after")
-    ended = manager.cancel(before.agent_id)
+    ended = manager.cancel(before[0].agent_id)
     assert ready(second) == [after, ended]
-    assert ready(first) == [after, ended]
+    assert ready(first) == [before[1], after, ended]
 
 
 def test_each_agents_newest_state_is_shown_once(manager: SubAgentManager) -> None:
@@ -133,6 +134,28 @@ def test_it_may_begin_earlier(disk: SimulatedDisk, restarted: bool) -> None:
         with pytest.raises(ValueError, match=str(bad)):
             manager.changes(after=bad)
     manager.close()
+
+
+def test_what_changes_while_it_begins_is_shown_as_it_is_then(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when another reader has moved it along between the snapshot and now."""
+    stays, goes = manager.spawn("stays"), manager.cancel(manager.spawn("goes").agent_id)
+    other = manager.changes()
+    read = manager._state.read
+
+    def meanwhile(look: Any) -> Any:
+        snapshot = read(look)
+        monkeypatch.undo()
+        update(manager, stays, 1)
+        manager.cleanup(0)
+        assert len(ready(other)) == 1
+        return snapshot
+
+    monkeypatch.setattr(manager._state, "read", meanwhile)
+    changes = manager.changes(after=0)
+    assert ready(changes) == [manager.get(stays.agent_id)]
+    assert goes.status == "cancelled"
 
 
 def test_no_change_is_missed_where_the_old_ones_end(manager: SubAgentManager) -> None:
@@ -261,6 +284,23 @@ def test_a_reader_that_never_waits_lets_its_loop_run(manager: SubAgentManager) -
     asyncio.run(read())
 
 
+def test_a_change_just_before_a_reader_waits_is_not_slept_over(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding nothing and being known to wait, nobody calls it."""
+    changes = manager.changes()
+    next_row = manager._watch.next_row
+
+    def then_a_change(reader: Changes) -> Any:
+        row = next_row(reader)
+        monkeypatch.undo()
+        manager.spawn("work")
+        return row
+
+    monkeypatch.setattr(manager._watch, "next_row", then_a_change)
+    assert asyncio.run(some(changes, 1)) == manager.agents()
+
+
 def test_a_change_that_was_not_called_out_is_shown_at_the_next_commit(
     manager: SubAgentManager,
 ) -> None:
@@ -305,6 +345,7 @@ def test_a_reader_that_is_dropped_leaves_nothing_behind(manager: SubAgentManager
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
+        assert not manager._watch._idle
         agent = manager.spawn("not lost")
         assert await some(changes, 1) == [agent]
 

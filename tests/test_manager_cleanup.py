@@ -270,6 +270,19 @@ def test_a_sign_of_life_after_it_was_found_saves_it(
     assert manager.get(refs["ended"]).result == "late"
 
 
+def test_one_that_has_just_begun_is_given_its_time(
+    manager: SubAgentManager, clocks: Clocks
+) -> None:
+    """Of which no sign of life is known yet, because its start is under way: it counts from now."""
+    ref = manager.spawn("work").agent_id
+    manager._beats.forget(ref)
+    assert manager.cleanup(10**6) == ()
+    clocks.pass_s(59)
+    assert manager.cleanup(10**6) == ()
+    clocks.pass_s(1)
+    assert ids(manager.cleanup(10**6)) == {ref}
+
+
 def test_memory_of_heartbeats_follows_the_fleet(manager: SubAgentManager, clocks: Clocks) -> None:
     """P8: of what has ended or is gone no heartbeat is kept."""
     running = manager.spawn("runs").agent_id

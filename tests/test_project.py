@@ -50,10 +50,12 @@ MANAGER_RANKS = {
     "updates": 5,
     "manager": 6,
     "": 7,
-    "runner": 8,
-    "demo": 9,
-    "cli": 10,
-    "__main__": 11,
+    **dict.fromkeys(("guard", "tasks"), 8),
+    "process": 9,
+    "runner": 10,
+    "demo": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 # These reach the world outside; of the engine only `posix` and `process` may.
 OUTSIDE = {

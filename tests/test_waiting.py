@@ -1,22 +1,18 @@
-"""Waiting for records to be durable, and for room: threads, event loops, and who is woken."""
+"""Waiting for records to be durable: threads, event loops, and who is woken."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
-from journal import BufferFullError, ClosedError, FailedError, Journal
-from journal.gate import Gate
+from journal import ClosedError, FailedError, Journal
 from journal.testing import SimulatedDisk, lose
 from tests.support import (
-    NEVER_S,
-    PATH,
     TIMEOUT_S,
     Held,
     Interrupted,
@@ -28,42 +24,8 @@ from tests.support import (
     put,
     reopened,
     sized,
-    until,
 )
-
-
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
-@pytest.fixture
-def journal(disk: SimulatedDisk) -> Iterator[Journal]:
-    with open_on(disk) as journal:
-        yield journal
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-def wait_in(pool: ThreadPoolExecutor, journal: Journal, lsn: int | None = None) -> Future[None]:
-    return pool.submit(journal.wait_durable, lsn, timeout_s=TIMEOUT_S)
-
-
-@contextmanager
-def busy(disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor) -> Iterator[Held]:
-    """A commit of one record is at its sync, and stays there until it is let go."""
-    put(journal, "first")
-    with Held(disk, "sync", ".seg") as held:
-        waiter = wait_in(pool, journal, journal.append("at the sync"))
-        held.wait_reached()
-        yield held
-        held.let_all()
-        waiter.result(TIMEOUT_S)
-
+from tests.waiting_support import busy, wait_in
 
 # --- threads ---
 
@@ -413,143 +375,3 @@ def test_a_failure_reaches_every_waiter(
             assert isinstance(caught.value.__cause__, OSError)
             assert caught.value.__cause__.errno == errno.EIO
         assert small.durable_lsn == 1
-
-
-# --- room ---
-
-
-def test_the_bound_is_to_the_byte(disk: SimulatedDisk) -> None:
-    """P8: `buffer_bytes` may be used to the last byte, by an urgent record a quarter more; at the
-    bound BufferFullError takes no LSN, changes nothing, and says what to do."""
-    with open_on(disk, buffer_bytes=1000) as journal:
-        assert journal.append(sized(1000)) == 1
-        full = r"1001 bytes would wait to be written, over buffer_bytes=1000; nothing was appended"
-        with pytest.raises(BufferFullError, match=full + r": wait_room\(\) first"):
-            journal.append(None)
-        with pytest.raises(BufferFullError, match=full):
-            journal.append_batch([None])
-        assert journal.append_batch([sized(200), sized(47)], urgent=True) == 3
-        assert journal.append(sized(3), urgent=True) == 4
-        with pytest.raises(BufferFullError):
-            journal.append(None, urgent=True)
-        with pytest.raises(BufferFullError):
-            journal.append_batch([None], urgent=True)
-        stats = journal.stats()
-        assert (journal.last_lsn, stats.stalls, stats.buffered_bytes) == (4, 4, 1250)
-        journal.wait_durable()
-        assert journal.append(None) == 5
-        journal.wait_durable()
-        expected = [sized(1000), sized(200), sized(47), sized(3), None]
-        assert logged(journal) == expected
-    assert reopened(disk) == expected
-
-
-def test_a_full_buffer_empties_by_itself(disk: SimulatedDisk) -> None:
-    """P8: who waits for room starts a commit, though nobody waits for a record."""
-    with open_on(disk, buffer_bytes=1000) as journal:
-        for _ in range(20):
-            journal.append(b"x" * 300)
-            journal.append(b"x" * 300)
-            journal.wait_room(timeout_s=TIMEOUT_S)
-            assert journal.stats().buffered_bytes < 500
-        asyncio.run(journal.room())
-        assert journal.last_lsn == 40
-
-
-def test_room_is_less_than_half(
-    disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
-) -> None:
-    """`wait_room` and `room` return at once below half of the bound, and not at it."""
-    journal.close()
-    with open_on(disk, buffer_bytes=1000) as small:
-        with busy(disk, small, pool) as held:
-            used = small.stats().buffered_bytes
-            small.append(sized(499 - used))
-            small.wait_room(timeout_s=0)
-            asyncio.run(small.room())
-            small.append(None)
-            with pytest.raises(TimeoutError, match=r"no room in the log buffer within 0.01 s"):
-                small.wait_room(timeout_s=0.01)
-            with pytest.raises(TimeoutError):
-                asyncio.run(asyncio.wait_for(small.room(), 0.01))
-            waiters = [pool.submit(small.wait_room) for _ in range(3)]
-            waiters += [pool.submit(small.wait_room, timeout_s=TIMEOUT_S) for _ in range(3)]
-            waiters += [pool.submit(asyncio.run, small.room()) for _ in range(3)]
-            held.let_all()
-            for waiter in waiters:
-                waiter.result(TIMEOUT_S)
-        small.wait_room(timeout_s=0)
-
-
-def test_closing_ends_the_wait_for_room(
-    disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
-) -> None:
-    """Who waits for room while the journal is closed gets room or ClosedError, and never hangs."""
-    journal.close()
-    with open_on(disk, buffer_bytes=100) as small:
-        with busy(disk, small, pool):
-            small.append(b"x" * 60)
-            waiters = [pool.submit(small.wait_room) for _ in range(3)]
-            waiters.append(pool.submit(asyncio.run, small.room()))
-            closing = pool.submit(small.close)
-            until(lambda: closed_to(small), "the close")
-        closing.result(TIMEOUT_S)
-        for waiter in waiters:
-            with suppress(ClosedError):
-                waiter.result(TIMEOUT_S)
-        with pytest.raises(ClosedError):
-            small.wait_room()
-        with pytest.raises(ClosedError):
-            asyncio.run(small.room())
-
-
-def closed_to(journal: Journal) -> bool:
-    try:
-        journal.check()
-    except ClosedError:
-        return True
-    return False
-
-
-# --- the gate itself ---
-
-
-def test_a_gate_opens_once_for_all(pool: ThreadPoolExecutor) -> None:
-    """One gate wakes every kind of waiter it has, and who comes later does not wait."""
-    gate = Gate()
-    assert gate.wait(0.001) is False
-    assert gate.wait(0) is gate.wait(-1) is False
-    waiters = [pool.submit(gate.wait) for _ in range(5)]
-    waiters += [pool.submit(gate.wait, TIMEOUT_S) for _ in range(5)]
-    loops = [pool.submit(asyncio.run, gate.passed()) for _ in range(3)]
-    gate.open()
-    gate.open()
-    assert all(waiter.result(TIMEOUT_S) for waiter in waiters)
-    for loop in loops:
-        loop.result(TIMEOUT_S)
-    assert gate.wait() is gate.wait(0) is gate.wait(NEVER_S) is True
-    asyncio.run(gate.passed())
-
-
-def test_gates_have_nothing_in_common(pool: ThreadPoolExecutor) -> None:
-    """Opening one batch's gate wakes nobody of another's."""
-    gates = [Gate() for _ in range(3)]
-    waiters = [pool.submit(gate.wait) for gate in gates]
-    for gate, waiter in zip(gates, waiters, strict=True):
-        assert not waiter.done()
-        gate.open()
-        assert waiter.result(TIMEOUT_S)
-
-
-def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
-    """FailedError names the file, what the system said, and what to do next."""
-    with suppress(FailedError), open_on(disk) as journal:
-        put(journal, 1)
-        disk.fail("sync", errno.EIO)
-        lsn = journal.append(2)
-        with pytest.raises(FailedError) as caught:
-            journal.wait_durable(lsn)
-    message = str(caught.value)
-    assert f"{PATH}/00000000000000000001-0000000001.seg" in message
-    assert "simulated EIO" in message
-    assert "close it, mend the disk, open it again" in message

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,59 @@ def test_nobody_is_woken_before_it_is_durable(
         held.let_all()
         thread.join(timeout=TIMEOUT_S)
     assert order == ["synced", "woken"]
+
+
+@BOTH
+@pytest.mark.parametrize("removed", [False, True])
+def test_an_end_just_before_it_is_known_to_wait_is_not_slept_over(
+    manager: SubAgentManager, wait: Wait, removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking the agent up and waiting for it, it may end, and even be removed."""
+    agent = manager.spawn("work")
+    read = manager._state.read
+
+    def then_it_ends(look: Any) -> Any:
+        row = read(look)
+        monkeypatch.undo()
+        manager.update_from_result(agent.agent_id, DONE)
+        if removed:
+            manager.cleanup(0)
+        return row
+
+    monkeypatch.setattr(manager._state, "read", then_it_ends)
+    if removed:
+        with pytest.raises(UnknownAgentError, match="removed meanwhile"):
+            wait(manager, agent.agent_id)
+    else:
+        assert wait(manager, agent.agent_id).result == "done"
+    assert_nobody_watches(manager)
+
+
+def test_a_commit_wakes_for_what_is_in_it_and_no_more(
+    manager: SubAgentManager, disk: SimulatedDisk
+) -> None:
+    """P2: an agent that ends while another's end is being synced belongs to the next commit."""
+    agents = [manager.spawn("work").agent_id for _ in range(2)]
+    manager.wait_durable()
+    order: list[str] = []
+
+    def waited(number: int) -> None:
+        in_a_thread(manager, agents[number])
+        order.append(f"{number} woken")
+
+    with ThreadPoolExecutor() as pool, Held(disk, "sync", ".seg") as held:
+        waits = [pool.submit(waited, number) for number in range(2)]
+        until(lambda: waiting(manager) == 2, "two waiters")
+        manager.update_from_result(agents[0], DONE)
+        held.wait_reached()
+        manager.update_from_result(agents[1], DONE)
+        held.let_one()
+        waits[0].result()
+        held.wait_reached()
+        order.append("1 synced")
+        held.let_all()
+        waits[1].result()
+    assert order == ["0 woken", "1 synced", "1 woken"]
 
 
 def test_a_time_limit_leaves_nothing_behind(manager: SubAgentManager) -> None:

@@ -19,7 +19,7 @@ from tests.manager_support import (
     in_a_thread,
     waiting,
 )
-from tests.support import NEVER_S, TIMEOUT_S, until
+from tests.support import NEVER_S, TIMEOUT_S, Held, until
 
 MANY = Limits(max_running=10**6, max_admitted=10**6)
 PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
@@ -166,6 +166,28 @@ def test_all_may_leave(manager: SubAgentManager) -> None:
                 await asyncio.gather(*(manager.ended(agent.agent_id) for _ in range(100)))
 
     asyncio.run(all_leave())
+    assert_nobody_watches(manager)
+
+
+def test_one_may_leave_between_the_end_and_its_being_durable(
+    manager: SubAgentManager, disk: SimulatedDisk
+) -> None:
+    """The commit then finds nobody, and leaves nothing either."""
+    agent = manager.spawn("work")
+    manager.wait_durable()
+
+    async def leave() -> None:
+        task = asyncio.create_task(manager.ended(agent.agent_id))
+        await asyncio.sleep(0)
+        with Held(disk, "sync", ".seg") as held:
+            manager.update_from_result(agent.agent_id, DONE)
+            held.wait_reached()
+            task.cancel()
+            await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(leave())
+    manager.wait_durable()
     assert_nobody_watches(manager)
 
 

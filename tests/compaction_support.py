@@ -1,0 +1,32 @@
+"""What the tests of compaction share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from journal import (
+    Checkpoint,
+    Journal,
+)
+from journal.testing import SimulatedDisk
+from tests.support import (
+    Table,
+    frozen,
+    names,
+)
+
+
+def checkpoint_lsns(disk: SimulatedDisk) -> list[int]:
+    return [int(name[11:31]) for name in names(disk, ".json")]
+
+
+def first_lsns(disk: SimulatedDisk) -> list[int]:
+    return [int(name[:20]) for name in names(disk, ".seg")]
+
+
+def setting(key: str, value: int | None, _: Table) -> list[Any]:
+    return [key, value]
+
+
+def compact(journal: Journal, *items: Any) -> Checkpoint:
+    return journal.compact(frozen(journal, *items))

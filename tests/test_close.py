@@ -1,0 +1,324 @@
+"""Closing a journal, and dropping one that was never closed."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import ClosedError, DurableState, FailedError, Journal, LockedError
+from journal.testing import SimulatedDisk
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    Held,
+    Table,
+    frozen,
+    names,
+    on_disk,
+    open_on,
+    options,
+    put,
+    put_lines,
+    reopened,
+    until,
+)
+
+# --- close ---
+
+
+def journal_threads() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name.startswith("journal-")}
+
+
+def test_close_commits_all_and_frees_everything(disk: SimulatedDisk) -> None:
+    """All that was appended is durable, both threads have ended, the lock is free."""
+    before = journal_threads()
+    journal = open_on(disk)
+    journal.start_compaction(frozen(journal))
+    for n in range(100):
+        journal.append(n)
+    assert len(journal_threads() - before) == 2
+    journal.close()
+    assert journal_threads() == before
+    assert (journal.closed, journal.durable_lsn) == (True, 100)
+    assert on_disk(disk) == [*range(100)] == reopened(disk)
+
+
+def test_closing_again_does_nothing(disk: SimulatedDisk) -> None:
+    """A second close returns, and does not touch a journal that was opened meanwhile."""
+    journal = open_on(disk)
+    put(journal, 1)
+    journal.close()
+    with open_on(disk) as other:
+        operations = list(disk.operations)
+        journal.close()
+        journal.close(timeout_s=0)
+        with journal:
+            pass
+        assert disk.operations == operations
+        put(other, 2)
+    assert reopened(disk) == [1, 2]
+
+
+CALLS: dict[str, Callable[[Journal], object]] = {
+    "append": lambda journal: journal.append(1),
+    "append urgent": lambda journal: journal.append(1, urgent=True),
+    "append_batch": lambda journal: journal.append_batch([1, 2]),
+    "wait_room": lambda journal: journal.wait_room(),
+    "replay": lambda journal: journal.replay(),
+    "compact": lambda journal: journal.compact(lambda: (0, [])),
+    "start_compaction": lambda journal: journal.start_compaction(lambda: (0, [])),
+    "backup": lambda journal: journal.backup("/copy"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_a_closed_journal_refuses(disk: SimulatedDisk, call: Callable[[Journal], object]) -> None:
+    """Every use after close is a ClosedError that says what to do, and changes nothing."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+    operations = list(disk.operations)
+    with pytest.raises(ClosedError, match="closed; open it again"):
+        call(journal)
+    assert (disk.operations, journal.last_lsn, journal.durable_lsn) == (operations, 1, 1)
+
+
+def test_a_closed_journal_still_answers(disk: SimulatedDisk) -> None:
+    """What needs no disk can be asked for after close: who it was, and its figures."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2)
+    assert (journal.last_lsn, journal.durable_lsn, journal.epoch) == (2, 2, 1)
+    assert (journal.path, journal.closed) == (PATH, True)
+    stats = journal.stats()
+    assert (stats.records, stats.last_lsn, stats.buffered_bytes) == (2, 2, 0)
+
+
+def test_a_replay_that_a_close_overtakes_is_told(disk: SimulatedDisk) -> None:
+    """Entries of a segment that is not read yet are refused with ClosedError."""
+    journal = open_on(disk)
+    put_lines(journal, 20, size=700)
+    entries = journal.replay()
+    next(entries)
+    journal.close()
+    with pytest.raises(ClosedError):
+        list(entries)
+
+
+def test_close_on_a_slow_disk_may_have_a_limit(disk: SimulatedDisk) -> None:
+    """Time over: TimeoutError, the lock still held, nothing more taken; called again it closes."""
+    journal = open_on(disk)
+    put(journal, 0)
+    with Held(disk, "sync", ".seg") as held:
+        journal.append(1)
+        for timeout_s in (0, 0.01):
+            with pytest.raises(TimeoutError, match=rf"within {timeout_s} s, \d+ bytes are still"):
+                journal.close(timeout_s=timeout_s)
+            assert not journal.closed
+            with pytest.raises(LockedError):
+                open_on(disk)
+            with pytest.raises(ClosedError):
+                journal.append(2)
+        held.let_all()
+        journal.close(timeout_s=TIMEOUT_S)
+    assert journal.closed
+    assert reopened(disk) == [0, 1]
+
+
+def test_close_on_a_full_disk_may_have_a_limit(disk: SimulatedDisk) -> None:
+    """P2: nothing that was appended is given up for want of space: close waits, or times out and
+    can be called again when there is room."""
+    journal = open_on(disk)
+    put(journal, 0)
+    disk.fail("write", errno.ENOSPC, times=None)
+    journal.append(1)
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match=r"call close\(\) again"):
+            journal.close(timeout_s=0.05)
+        with pytest.raises(LockedError):
+            open_on(disk)
+    disk.before = None
+    journal.close(timeout_s=TIMEOUT_S)
+    assert reopened(disk) == [0, 1]
+
+
+def fail_stop(disk: SimulatedDisk, journal: Journal) -> None:
+    disk.fail("sync", errno.EIO)
+    journal.append("lost")
+    with pytest.raises(FailedError):
+        journal.wait_durable()
+    disk.before = None
+
+
+def test_close_after_a_failure_frees_everything_and_writes_nothing(disk: SimulatedDisk) -> None:
+    """P2: FailedError if something that was appended isn't durable, once; the lock is free."""
+    journal = open_on(disk)
+    journal.start_compaction(frozen(journal))
+    put(journal, 0)
+    fail_stop(disk, journal)
+    before = disk.contents(PATH)
+    with pytest.raises(FailedError, match="EIO"):
+        journal.close()
+    journal.close()
+    assert journal.closed
+    # Nobody writes any more, and so nobody is named.
+    assert disk.contents(PATH) == {**before, "LOCK": b""}
+    assert reopened(disk)[:1] == [0]
+
+
+def test_close_after_a_failure_that_cost_nothing_is_silent(disk: SimulatedDisk) -> None:
+    """P2: if all that was appended is durable, the failure of a mark is no reason to raise."""
+    journal = open_on(disk)
+    put(journal, 0)
+    disk.fail("write", errno.EIO, times=None)
+    journal.close()
+    disk.before = None
+    assert reopened(disk) == [0]
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_with_never_hides_what_left_it(
+    disk: SimulatedDisk, failed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exception that leaves the `with` comes through; that the close failed too is logged."""
+    journal = open_on(disk)
+    put(journal, 0)
+    if failed:
+        fail_stop(disk, journal)
+    with pytest.raises(KeyError, match="mine"), journal:
+        raise KeyError("mine")
+    assert journal.closed
+    not_closed_well = [r for r in caplog.records if "not closed well" in r.getMessage()]
+    assert len(not_closed_well) == failed
+    assert reopened(disk)[:1] == [0]
+
+
+def test_a_with_tells_of_a_failure(disk: SimulatedDisk) -> None:
+    """P2: leaving the `with` in peace is a promise that all is durable."""
+    journal = open_on(disk)
+    put(journal, 0)
+    fail_stop(disk, journal)
+    with pytest.raises(FailedError):
+        journal.__exit__(None, None, None)
+
+
+def test_closing_in_several_threads_at_once(disk: SimulatedDisk) -> None:
+    """Whoever closes, when all calls have returned it is closed, once."""
+    journal = open_on(disk)
+    journal.start_compaction(frozen(journal))
+    for n in range(10):
+        journal.append(n)
+    threads = [threading.Thread(target=journal.close) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert journal.closed
+    assert reopened(disk) == [*range(10)]
+
+
+def test_close_waits_for_a_compaction_of_another_thread(disk: SimulatedDisk) -> None:
+    """P5: a compaction under way in any thread is given up before the lock is free; no `*.tmp`."""
+    journal = open_on(disk)
+    put(journal, 1)
+    reached = threading.Event()
+    errors: list[BaseException] = []
+
+    def items() -> Any:
+        while True:
+            yield 1
+            reached.set()
+
+    def compact() -> None:
+        try:
+            journal.compact(lambda: (1, items()))
+        except ClosedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=compact)
+    thread.start()
+    assert reached.wait(TIMEOUT_S)
+    journal.close(timeout_s=TIMEOUT_S)
+    left = names(disk, ".tmp")
+    thread.join(TIMEOUT_S)
+    assert len(errors) == 1
+    assert left == names(disk, ".tmp") == []
+    assert reopened(disk) == [1]
+
+
+# --- dropped without a close ---
+
+
+def drop(make: Callable[[], object]) -> None:
+    """Lets go of what `make` returns, without a reference to it left anywhere."""
+    kept = [make()]
+
+    def let_go() -> None:
+        kept.clear()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match=r"journal \S+ was never closed"):
+        let_go()
+
+
+@pytest.mark.parametrize("kind", ["journal", "compacted", "state"])
+def test_a_dropped_journal_warns_commits_and_lets_go(disk: SimulatedDisk, kind: str) -> None:
+    """A journal that is never closed is a ResourceWarning; what it was given is committed, both its
+    threads end, and the lock is free, without anybody waiting."""
+    before = journal_threads()
+
+    def make() -> object:
+        if kind == "state":
+            state = DurableState.open(PATH, Table(), options=options(), disk=disk)
+            state.update(lambda _: ["a", 1])
+            return state
+        journal = open_on(disk)
+        if kind == "compacted":
+            journal.start_compaction(lambda: (0, []))
+        journal.append(["a", 1])
+        return journal
+
+    drop(make)
+    until(lambda: disk.open_directory(PATH, write=False).lock_holder() is None, "the unlock")
+    until(lambda: journal_threads() == before, "the threads' end")
+    assert on_disk(disk) == [["a", 1]]
+    assert reopened(disk) == [["a", 1]]
+
+
+def test_a_dropped_failure_lets_go(tmp_path: Path) -> None:
+    """P5: a state whose journal failed, and that nobody closed, is in nobody's way."""
+    before = journal_threads()
+
+    def make() -> DurableState[Table]:
+        state = DurableState.open(tmp_path / "j", Table(), options=options())
+        state.wait_durable(state.update(lambda _: ["a", 1]))
+        (segment,) = (tmp_path / "j").glob("*.seg")
+        segment.unlink()
+        state.update(lambda _: ["a", 2])
+        with pytest.raises(FailedError):
+            state.wait_durable()
+        until(lambda: journal_threads() == before, "the threads' end")
+        return state
+
+    drop(make)
+    gc.collect()
+    Journal.open(tmp_path / "j").close()
+
+
+def test_a_closed_journal_is_dropped_in_silence(disk: SimulatedDisk) -> None:
+    """Only those never closed warn: not a closed one, nor one that failed and was closed."""
+    journal: Journal | None = open_on(disk)
+    assert journal is not None
+    journal.close()
+    failed: Journal | None = open_on(disk)
+    assert failed is not None
+    fail_stop(disk, failed)
+    with pytest.raises(FailedError):
+        failed.close()
+    journal = failed = None
+    gc.collect()  # a warning would fail this test

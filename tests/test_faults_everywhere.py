@@ -1,0 +1,246 @@
+"""A fault at every call to the disk, one at a time, and what corruption says."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import (
+    CorruptionError,
+    FailedError,
+    Journal,
+    JournalReader,
+    Options,
+)
+from journal.testing import Outcome, SimulatedDisk, keep, lose
+from journal.testing.disk import Operation
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    Watched,
+    crash,
+    end_of,
+    frozen,
+    logged,
+    names,
+    on_disk,
+    open_on,
+    put,
+    reopened,
+    write_at,
+)
+
+# --- faults at every call ---
+
+
+class Told:
+    """What was appended, and the highest LSN that was said to survive a power cut."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+        self.safe_lsn = 0
+
+    def check(self, journal: Journal) -> None:
+        """P1, P2: a prefix of what was appended, with all that was acknowledged."""
+        found = logged(journal, None)
+        assert self.safe_lsn <= journal.last_lsn <= len(self.log)
+        assert found == self.log[journal.last_lsn - len(found) : journal.last_lsn]
+        if journal.checkpoint:
+            assert journal.checkpoint.count == journal.checkpoint.lsn
+
+
+def workload(disk: SimulatedDisk, told: Told, durability: Literal["disk", "os"]) -> None:
+    """Appends, batches, rolls, compactions and a reopening."""
+    for life in range(2):
+        with suppress(FailedError), open_on(disk, durability=durability) as journal:
+            told.check(journal)
+            del told.log[journal.last_lsn :]
+            for n in range(3):
+                told.log += [[life, n, "x" * 900], "a", "b"]
+                journal.append(told.log[-3])
+                journal.append_batch(told.log[-2:])
+                journal.wait_durable(timeout_s=TIMEOUT_S)
+                if durability == "disk":
+                    told.safe_lsn = journal.durable_lsn
+                with suppress(OSError):
+                    lsn = journal.compact(frozen(journal, *range(journal.last_lsn))).lsn
+                    told.safe_lsn = max(told.safe_lsn, lsn)
+            journal.close(timeout_s=TIMEOUT_S)
+            told.safe_lsn = journal.durable_lsn
+
+
+def count_calls(durability: Literal["disk", "os"]) -> int:
+    disk = SimulatedDisk()
+    watched = Watched(disk)
+    workload(disk, Told(), durability)
+    return len(watched.calls)
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    ("cut", "step"), [(None, 7), (keep, 7), (lose, 2)], ids=["no cut", "kept", "lost"]
+)
+def test_a_fault_at_any_call_loses_nothing_acknowledged(
+    code: int, durability: Literal["disk", "os"], cut: Outcome | None, step: int
+) -> None:
+    """P1, P2, P5: whichever call to the disk fails once, and if the power fails after that too, a
+    reopening without help yields a prefix with all that was acknowledged, and goes on."""
+    calls = count_calls(durability)
+    assert calls > 100
+    for failing in range(random.randrange(step), calls, step):
+        disk, told, counter = SimulatedDisk(), Told(), itertools.count()
+
+        def fail(
+            operation: Operation,
+            path: str,
+            counter: itertools.count[int] = counter,
+            failing: int = failing,
+        ) -> None:
+            if next(counter) == failing:
+                raise OSError(code, f"fault at call {failing}", path)
+
+        disk.before = fail
+        with suppress(OSError):
+            workload(disk, told, durability)
+        disk.before = None
+        if cut:
+            disk.power_cut(cut)
+        with open_on(disk) as journal:
+            told.check(journal)
+            put(journal, "on")
+        with open_on(disk) as journal:
+            assert logged(journal, None)[-1] == "on"
+
+
+@given(
+    faults=st.lists(
+        st.tuples(
+            st.sampled_from(["write", "sync", "create", "rename", "sync_directory"]),
+            st.sampled_from([errno.EIO, errno.ENOSPC, errno.EROFS, errno.EMFILE]),
+            st.integers(0, 60),
+        ),
+        max_size=3,
+    ),
+    write_bytes_max=st.none() | st.integers(1, 200),
+)
+def test_faults_of_all_kinds_together(
+    faults: list[tuple[Operation, int, int]], write_bytes_max: int | None
+) -> None:
+    """P1, P2, P5: several faults in one life, and short writes, with a power cut at the end."""
+    disk = SimulatedDisk()
+    disk.write_bytes_max = write_bytes_max
+    left = dict.fromkeys(["write", "sync", "create", "rename", "sync_directory"], 0)
+    mutex = threading.Lock()
+
+    def fail(operation: Operation, path: str) -> None:
+        if operation in left:
+            with mutex:
+                left[operation] += 1
+                call = left[operation]
+            for kind, code, number in faults:
+                if (kind, number) == (operation, call):
+                    raise OSError(code, "a fault", path)
+
+    disk.before = fail
+    told = Told()
+    with suppress(OSError):
+        workload(disk, told, "disk")
+    disk.before = None
+    disk.power_cut(lose)
+    with open_on(disk) as journal:
+        told.check(journal)
+
+
+# --- corruption ---
+
+
+def test_damage_is_refused_with_its_place(disk: SimulatedDisk) -> None:
+    """P4: CorruptionError has path, offset and LSN, says which command looks closer, and nothing
+    has changed; a reader shows what is good before it, then raises the same."""
+    with open_on(disk) as journal:
+        put(journal, *range(1, 6))
+    (name,) = names(disk, ".seg")
+    with JournalReader.open(PATH, disk=disk) as reader:
+        offset = [entry.offset for entry in reader.entries()][2]
+    assert offset is not None
+    write_at(disk, name, offset + 44, b"\xff")
+    before = disk.contents(PATH)
+    with pytest.raises(CorruptionError) as caught:
+        open_on(disk)
+    error = caught.value
+    assert (error.path, error.offset, error.lsn) == (f"{PATH}/{name}", offset, 3)
+    assert str(error).startswith(f"{PATH}/{name}: offset {offset}, LSN 3: ")
+    assert f"journal-inspect verify {PATH}" in str(error)
+    assert "nothing was changed" in str(error)
+    assert disk.contents(PATH) == before
+    with JournalReader.open(PATH, disk=disk) as reader:
+        entries = reader.entries()
+        assert [next(entries).record, next(entries).record] == [1, 2]
+        with pytest.raises(CorruptionError) as seen:
+            next(entries)
+        assert (seen.value.path, seen.value.offset, seen.value.lsn) == (error.path, offset, 3)
+
+
+def test_a_torn_tail_and_a_bad_checkpoint_are_logged(
+    disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P4: what recovery passes over is told: file, offset, and the LSN at which the log goes on."""
+    journal = open_on(disk)
+    put(journal, 1, 2)
+    journal.compact(frozen(journal, "state"))
+    put(journal, 3)
+    crash(journal, disk)
+    (segment,), (checkpoint,) = names(disk, ".seg"), names(disk, ".json")
+    end = end_of(disk, segment)
+    write_at(disk, segment, end, b"torn")
+    write_at(disk, checkpoint, 10, b"-")
+    assert reopened(disk) == [1, 2, 3]
+    bad, torn = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert bad.startswith(f"checkpoint rejected: {PATH}/{checkpoint}: ")
+    assert torn == (
+        f"{PATH}/{segment}: a torn tail from offset {end} on is left behind, "
+        "the log goes on at LSN 4"
+    )
+
+
+def test_waiters_of_a_full_disk_in_many_threads(disk: SimulatedDisk) -> None:
+    """Threads that append and wait while the disk is full and empty by turns all get through."""
+    with open_on(disk, segment_bytes=1 << 16) as journal:
+        turns = iter(range(10**6))
+
+        def full(operation: Operation, path: str) -> None:
+            if operation == "write" and next(turns) % 3:
+                raise OSError(errno.ENOSPC, "full", path)
+
+        disk.before = full
+
+        def work(thread: int) -> None:
+            for n in range(4):
+                journal.wait_durable(journal.append([thread, n]), timeout_s=TIMEOUT_S)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+        disk.before = None
+        log = logged(journal)
+    assert sorted(log) == [[thread, n] for thread in range(8) for n in range(4)]
+    assert on_disk(disk) == log
+
+
+def test_default_options_on_a_real_disk_survive_a_reopen(tmp_path: Path) -> None:
+    """P2: what all of this is for, once more without any simulation."""
+    with Journal.open(tmp_path / "j", options=Options()) as journal:
+        lsn = journal.append_batch([{"n": n} for n in range(1000)])
+        journal.wait_durable(lsn)
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == [{"n": n} for n in range(1000)]

@@ -327,6 +327,7 @@ class Changes:
         self._watch.close_reader(self)
 
     def put(self, row: Row) -> None:
+        """Take in an agent's newest row in place of an older one not yet shown."""
         agent_id = row[AGENT_ID]
         if len(row) == 1:  # removed
             self.dirty.pop(agent_id, None)

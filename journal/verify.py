@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
 
-from journal.checkpoint import BadCheckpointError, checkpoint_lsns, checkpoint_name, read_checkpoint
+from journal.checkpoint import checkpoint_lsns, checkpoint_name, read_checkpoint
 from journal.errors import CorruptionError, JournalError
 from journal.recovery import Walk, decode
 from journal.segment import Segment, SegmentInfo, SegmentName, kept_after, segment_names
@@ -33,23 +33,28 @@ def verify(directory: Directory) -> Iterator[Finding]:
     for _, findings in survey(directory):
         yield from findings
     names = directory.names()
-    journal_id, base_lsn = find_journal_id(directory), 0
-    for lsn in checkpoint_lsns(names):
+    lsns, segments = checkpoint_lsns(names), segment_names(names)
+    live = directory.lock_holder() is not None
+    journal_id, verified = find_journal_id(directory), [0]
+    for lsn in lsns:
         finding = _check(directory, lsn, journal_id)
         if finding:
             yield finding
         else:
-            base_lsn = lsn
-    for first in kept_after(segment_names(names), base_lsn)[:1]:
-        if first.first_lsn > base_lsn + 1:
+            verified.append(lsn)
+    # Under a live writer the older one may have gone meanwhile, and what it needs.
+    older = [] if live else [lsn for lsn in lsns[-2:-1] if lsn in verified]
+    for base_lsn in (*older, verified[-1]):
+        first = next(iter(kept_after(segments, base_lsn)), None)
+        if first and first.first_lsn > base_lsn + 1:
             what = f"the log begins here, what follows LSN {base_lsn} is missing"
             yield Finding("corruption", f"{directory.path}/{first}", 0, base_lsn + 1, 0, what)
-    if not segment_names(names):  # the last one is never removed
+            break
+    if not segments:  # the last one is never removed
         try:
-            Walk(directory, base_lsn, max(checkpoint_lsns(names), default=0)).finish()
+            Walk(directory, verified[-1], max(lsns, default=0)).finish()
         except CorruptionError as error:
             yield _corruption(error, 0)
-    live = directory.lock_holder() is not None
     for name in names:
         unfinished = name.endswith(TMP)
         known = name == LOCK or segment_names([name]) or checkpoint_lsns([name])
@@ -70,8 +75,10 @@ def survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
     """Each segment, with what is wrong with it."""
     live = directory.lock_holder() is not None
     names = directory.names()
-    segments, evidence = segment_names(names), max(checkpoint_lsns(names), default=0)
-    covered_lsn = _covered(directory, names)
+    segments, lsns = segment_names(names), [0, 0, *checkpoint_lsns(names)]
+    covered_lsn, evidence = lsns[-2:]
+    if live:  # a newer one may have been published since
+        covered_lsn = evidence
     journal_id: bytes | None = None
     for name, after in zip_longest(segments, segments[1:]):
         for attempt in (1, 2):
@@ -92,35 +99,25 @@ def survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
                 break
 
 
-def _covered(directory: Directory, names: list[str]) -> int:
-    """Up to which LSN no segment is needed: that of the newest checkpoint that verifies."""
-    for lsn in reversed(checkpoint_lsns(names)):
-        try:
-            read_checkpoint(directory, lsn).close()
-        except BadCheckpointError:
-            continue
-        except FileNotFoundError:  # compacted meanwhile, so there is a newer one
-            pass
-        return lsn
-    return 0
-
-
 def _survey_segment(
     walk: Walk, segment: Segment, after: SegmentName | None, live: bool, covered_lsn: int
 ) -> tuple[SegmentInfo, list[Finding]]:
     path, frames, durable_lsn = segment.file.path, 0, 0
     error: CorruptionError | None = None
     try:
-        for found, header in walk.segment(segment, after):
+        walk.enter(segment)
+        for found, header in walk.frames(segment, after):
             decode(found, header, segment)
             frames, durable_lsn = frames + 1, max(durable_lsn, header.durable_lsn)
+        # What is left over from a removal may lack segments behind it, and its torn tail may be
+        # one that they cut off.
+        leftover = after and after.first_lsn - 1 <= covered_lsn
         if not after:
             walk.finish()
+        elif not leftover or (walk.damage and walk.evidence >= walk.next_lsn):
+            walk.leave(after)
     except CorruptionError as raised:
-        # A segment behind this one may be gone, if no checkpoint needs it any more.
-        leftover = after and after.first_lsn - 1 <= covered_lsn and not walk.damage
-        gap = leftover and raised.offset == walk.end
-        error = None if gap else raised
+        error = raised
     state: Literal["active", "sealed", "torn", "damaged"] = "sealed"
     findings = []
     torn_offset = walk.damage.offset if walk.damage else walk.dead_offset

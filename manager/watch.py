@@ -329,14 +329,14 @@ class Changes:
     def put(self, row: Row) -> None:
         """Take in an agent's newest row in place of an older one not yet shown."""
         agent_id = row[AGENT_ID]
-        if len(row) == 1:  # removed
+        if len(row) == 1:
             self.dirty.pop(agent_id, None)
         else:
             self.dirty[agent_id] = row
             self.dirty.move_to_end(agent_id)
 
     def begin_with(self, rows: Iterable[Row]) -> None:
-        """Add what there was already; of an agent that changed since, the newer row stays."""
+        """For the watch: what there was already. Of an agent that changed since, its row stays."""
         newest = {row[AGENT_ID]: row for row in rows}
         for agent_id, row in self.dirty.items():
             if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:

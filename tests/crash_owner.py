@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from journal import FailedError, Options
+from journal import FailedError, JournalReader, Options
 from journal.testing import SimulatedDisk
 from tests.crash_support import (
+    PATH,
     Durability,
     Record,
     append,
@@ -73,6 +74,13 @@ class Owner:
             self.disk.kill()
         discard(self.state)
 
+    def alarms(self) -> set[str]:
+        """What `verify` calls damage, of a journal that is not open."""
+        if not self.disk.contents(PATH):
+            return set()
+        with JournalReader.open(PATH, disk=self.disk) as reader:
+            return {str(finding.kind) for finding in reader.verify()} - {"torn_tail", "stray"}
+
     def end(self) -> None:
         self.disk.kill()
         discard(self.state)
@@ -112,6 +120,7 @@ def survives(make: Callable[[], Owner], prepare: Step, step: Step, *, whole: boo
     states = 0
     for owner in crashes(make, prepare, step, whole=whole):
         states += 1
+        assert owner.alarms() <= {"bad_checkpoint"}, "P4: a crash is no damage"
         owner.reopen()
         owner.commit()
         owner.crash(lambda width: 1)  # all that is not synced is lost

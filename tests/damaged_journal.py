@@ -1,21 +1,26 @@
-"""The small journal that the damage tests damage: two checkpoints, five segments, a torn tail."""
+"""The small journal that the damage tests damage: two checkpoints, four segments, a torn tail."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
-from journal import DurableState, FailedError
+from journal import Checkpoint, CorruptionError, DurableState, FailedError, JournalReader
+from journal.recovery import Batch, recover
 from journal.testing import SimulatedDisk
 from tests.crash_support import (
+    PATH,
     Ledger,
     Record,
     append,
     commit,
     files,
+    image,
     manual_options,
     open_ledger,
+    replayed,
 )
 from tests.independent_reader import (
     SEGMENT_HEADER,
@@ -120,3 +125,66 @@ def places(data: bytes) -> tuple[Place, ...]:
 
 def marks(data: bytes) -> list[Place]:
     return [place for place in places(data) if place.last_lsn < place.first_lsn]
+
+
+# --- how it opens ---
+
+Opened = tuple[tuple[str, int, int] | None, int]
+
+
+def opened(contents: Files) -> Opened:
+    """How it is refused, if it is; the last LSN. P1, P4, P6 on the way."""
+    disk = image(contents)
+    try:
+        state = open_small(disk)
+    except CorruptionError as error:
+        assert disk.contents(PATH) == contents, "a refusal changes nothing"
+        return (error.path, error.offset, error.lsn), 0
+    assert state.machine.summary == replayed(RECORDS[: state.journal.last_lsn])
+    state.close()
+    keeps_what_it_read(contents, files(disk))
+    return None, state.journal.last_lsn
+
+
+def recovered(contents: Files) -> Opened:
+    """`opened`, without the threads of an open journal, for there are ten thousand flips."""
+    disk, machine = image(contents), Ledger()
+
+    def begin(checkpoint: Checkpoint | None) -> None:
+        for item in checkpoint.items() if checkpoint else ():
+            machine.load(item)
+
+    def receive(batch: Batch) -> None:
+        for lsn, each in enumerate(batch.records, batch.first_lsn):
+            machine.apply(lsn, each)
+
+    directory = disk.open_directory(PATH, write=True)
+    try:
+        found = recover(directory, kept=2, begin=begin, receive=receive)
+    except CorruptionError as error:
+        assert disk.contents(PATH) == contents, "a refusal changes nothing"
+        return (error.path, error.offset, error.lsn), 0
+    assert machine.summary == replayed(RECORDS[: found.last_lsn])
+    keeps_what_it_read(contents, files(disk))
+    return None, found.last_lsn
+
+
+def keeps_what_it_read(before: Files, after: Files) -> None:
+    """Nothing is cut or rewritten, torn tails neither; only zeros are trimmed."""
+    kept = {name: data.rstrip(b"\0") for name, data in before.items()}
+    assert {name: data.rstrip(b"\0") for name, data in after.items()} == kept
+
+
+def findings(contents: Files) -> set[tuple[str, tuple[str, int]]]:
+    """File, kind and offset of all that `verify` finds."""
+    with JournalReader.open(PATH, disk=image(contents)) as reader:
+        return {(f.path.rpartition("/")[2], (f.kind, f.offset)) for f in reader.verify()}
+
+
+def flip(contents: Files, name: str) -> Iterator[tuple[int, int, Files]]:
+    """Each bit of a file: its byte, its place there, and all files with that bit flipped."""
+    for offset in range(len(contents[name])):
+        for bit in range(8):
+            data = bytearray(contents[name])
+            data[offset] ^= 1 << bit
+            yield offset, bit, {**contents, name: bytes(data)}

@@ -59,6 +59,11 @@ def test_the_readme_has_what_it_should() -> None:
     assert "python -m pip install '.[test]' && python -m pytest" in TEXT
 
 
+def test_the_harness_is_the_one_that_is_killed() -> None:
+    """The README shows the example that a test kills, to the letter."""
+    assert (ROOT / "tests" / "example_harness.py").read_text() in SNIPPETS
+
+
 def test_the_links_lead_somewhere() -> None:
     """A link to a file of the project is to one that is there."""
     for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):

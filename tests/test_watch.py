@@ -15,7 +15,7 @@ import pytest
 
 from journal import ClosedError, FailedError, Options
 from journal.testing import SimulatedDisk
-from manager import Agent, AgentResult, Limits, SubAgentManager, UnknownAgentError
+from manager import Agent, AgentResult, Limits, SubAgentManager, UnknownAgentError, watch
 from manager.agent import ENDED, Status
 from tests.manager_support import (
     agent_that_is,
@@ -140,19 +140,21 @@ def test_an_end_just_before_it_is_known_to_wait_is_not_slept_over(
 
 
 def test_a_commit_wakes_for_what_is_in_it_and_no_more(
-    manager: SubAgentManager, disk: SimulatedDisk
+    manager: SubAgentManager, disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: an agent that ends while another's end is being synced belongs to the next commit."""
     agents = [manager.spawn("work").agent_id for _ in range(2)]
     manager.wait_durable()
-    order: list[str] = []
+    woken: list[str] = []
+    wake = watch._wake
 
-    def waited(number: int) -> None:
-        in_a_thread(manager, agents[number])
-        order.append(f"{number} woken")
+    def noted(groups: Any) -> None:
+        woken.extend(row[0] for row, _ in groups)
+        wake(groups)
 
+    monkeypatch.setattr(watch, "_wake", noted)
     with ThreadPoolExecutor() as pool, Held(disk, "sync", ".seg") as held:
-        waits = [pool.submit(waited, number) for number in range(2)]
+        waits = [pool.submit(in_a_thread, manager, ref) for ref in agents]
         until(lambda: waiting(manager) == 2, "two waiters")
         manager.update_from_result(agents[0], DONE)
         held.wait_reached()
@@ -160,10 +162,10 @@ def test_a_commit_wakes_for_what_is_in_it_and_no_more(
         held.let_one()
         waits[0].result()
         held.wait_reached()
-        order.append("1 synced")
+        assert woken == agents[:1]
         held.let_all()
         waits[1].result()
-    assert order == ["0 woken", "1 synced", "1 woken"]
+    assert woken == agents
 
 
 def test_a_time_limit_leaves_nothing_behind(manager: SubAgentManager) -> None:

@@ -179,9 +179,12 @@ def test_one_may_leave_between_the_end_and_its_being_durable(
     async def leave() -> None:
         task = asyncio.create_task(manager.ended(agent.agent_id))
         await asyncio.sleep(0)
+        changes = manager.changes()
         with Held(disk, "sync", ".seg") as held:
             manager.update_from_result(agent.agent_id, DONE)
             held.wait_reached()
+            await anext(changes)  # the end has been seen, and waits to be durable
+            await changes.aclose()
             task.cancel()
             await asyncio.wait([task])
         assert task.cancelled()

@@ -1,0 +1,185 @@
+"""Damage to what was durable, a file at a time: missing, misnamed, foreign, older, spliced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.crash_support import PATH, by_hand
+from tests.damaged_journal import (
+    NEWER,
+    OLDER,
+    RECORDS,
+    SEGMENTS,
+    Files,
+    Opened,
+    findings,
+    journal,
+    opened,
+    places,
+)
+from tests.independent_reader import decode_checkpoint, encode_checkpoint
+
+END = len(RECORDS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _by_hand() -> Iterator[None]:
+    with by_hand():
+        yield
+
+
+def without(*names: str) -> Files:
+    return {name: data for name, data in journal(closed=True).items() if name not in names}
+
+
+def at(name: str, offset: int, lsn: int) -> Opened:
+    return (f"{PATH}/{name}", offset, lsn), 0
+
+
+def end_of(name: str) -> int:
+    """Behind the last frame, where a mark may stand."""
+    return [p for p in places(journal(closed=True)[name]) if p.last_lsn >= p.first_lsn][-1].end
+
+
+def check(contents: Files, outcome: Opened) -> None:
+    """It opens like that; and if it doesn't open, `verify` tells of the same place."""
+    assert opened(contents) == outcome
+    if outcome[0]:
+        path, offset, _ = outcome[0]
+        assert (path.rpartition("/")[2], ("corruption", offset)) in findings(contents)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        pytest.param([SEGMENTS[0]], (SEGMENTS[1], 0), id="the first of two"),
+        pytest.param([SEGMENTS[1]], (SEGMENTS[0], None), id="the second of two"),
+        pytest.param(SEGMENTS[:2], (SEGMENTS[2], 0), id="both"),
+    ],
+)
+def test_a_missing_segment_that_a_checkpoint_covers(
+    names: list[str], told: tuple[str, int | None]
+) -> None:
+    """P4, P5: open can do without what the newer checkpoint covers. `verify` tells that the older
+    one could not."""
+    check(without(*names), (None, END))
+    name, offset = told
+    offset = end_of(name) if offset is None else offset
+    assert (name, ("corruption", offset)) in findings(without(*names))
+
+
+@pytest.mark.parametrize(
+    ("name", "last_lsn"),
+    [
+        pytest.param(OLDER, END, id="the older checkpoint"),
+        pytest.param(NEWER, END, id="the newer checkpoint"),
+        pytest.param(SEGMENTS[3], 11, id="the last segment: undecidable"),
+    ],
+)
+def test_a_missing_file_that_nobody_misses(name: str, last_lsn: int) -> None:
+    """P5: one of two checkpoints is enough. That a last segment is missing, nobody can tell."""
+    check(without(name), (None, last_lsn))
+    assert findings(without(name)) == findings(journal(closed=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "refusal"),
+    [
+        pytest.param([SEGMENTS[2]], (SEGMENTS[1], 10), id="a needed segment"),
+        pytest.param([NEWER, SEGMENTS[1]], (SEGMENTS[0], 7), id="needed by the older checkpoint"),
+        pytest.param(SEGMENTS[2:], (SEGMENTS[1], 10), id="what the newer checkpoint testifies to"),
+    ],
+)
+def test_missing_segments_are_missed(names: list[str], refusal: tuple[str, int]) -> None:
+    """P4: the segment in front of the gap is named, and the first LSN that is lost."""
+    name, lsn = refusal
+    check(without(*names), at(name, end_of(name), lsn))
+
+
+def test_both_checkpoints_are_missed() -> None:
+    """P4: without a checkpoint the log has to reach back to LSN 1."""
+    check(without(OLDER, NEWER), at(SEGMENTS[0], 0, 1))
+
+
+def test_the_whole_log_is_missed() -> None:
+    """P4: a checkpoint alone is no journal: the last segment is never removed."""
+    damaged = without(*SEGMENTS)
+    assert opened(damaged) == ((PATH, 0, 1), 0)
+    assert findings(damaged) == {("journal", ("corruption", 0))}
+
+
+def test_a_segment_under_another_name_is_refused() -> None:
+    """P4: a name that its header contradicts: a second copy, or two that were swapped."""
+    contents = journal(closed=True)
+    for copy, lsn in (
+        ("00000000000000000014-0000000004.seg", 14),
+        ("00000000000000000011-0000000003.seg", 11),
+    ):
+        check({**contents, copy: contents[SEGMENTS[2]]}, at(copy, 0, lsn))
+    one, other = SEGMENTS[2:]
+    check({**contents, one: contents[other], other: contents[one]}, at(one, 0, 10))
+
+
+def test_a_covered_segment_under_another_name_is_found_by_verify() -> None:
+    """P4: open needs no segment that a checkpoint covers; `verify` looks all the same."""
+    contents = journal(closed=True)
+    copy = "00000000000000000008-0000000003.seg"
+    damaged = {**contents, copy: contents[SEGMENTS[2]]}
+    check(damaged, (None, END))
+    assert (copy, ("corruption", 0)) in findings(damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "lsn"), [(SEGMENTS[3], 16, 12), (OLDER, 0, 4), (NEWER, 0, 10)]
+)
+def test_a_file_of_another_journal_is_refused(name: str, offset: int, lsn: int) -> None:
+    """P4: each file carries the journal's id, and one that verifies but is foreign is no crash."""
+    foreign = journal(closed=True, journal_id=2)[name]
+    check({**journal(closed=True), name: foreign}, at(name, offset, lsn))
+
+
+def test_an_older_copy_of_a_segment() -> None:
+    """P4: an older copy lacks LSNs that the next segment proves, or a checkpoint does. Of the last
+    segment it is undecidable."""
+    contents = journal(closed=True)
+    older = {n: contents[n][: places(contents[n])[0].end] for n in SEGMENTS}
+    check(
+        {**contents, SEGMENTS[2]: older[SEGMENTS[2]]}, at(SEGMENTS[2], len(older[SEGMENTS[2]]), 11)
+    )
+    check({**contents, SEGMENTS[3]: older[SEGMENTS[3]]}, (None, 12))
+
+
+def test_a_checkpoint_rolled_back() -> None:
+    """P4, P10: an older content under a newer name does not verify, and the name testifies: to
+    what the log has, or to what it has lost."""
+    contents = journal(closed=True)
+    damaged = {**contents, NEWER: contents[OLDER]}
+    check(damaged, (None, END))
+    assert (NEWER, ("bad_checkpoint", 0)) in findings(damaged)
+    damaged = {**without(*SEGMENTS[2:]), NEWER: contents[OLDER]}
+    check(damaged, at(SEGMENTS[1], end_of(SEGMENTS[1]), 10))
+
+
+@pytest.mark.parametrize("verifies", [True, False])
+def test_a_checkpoint_past_the_end_of_the_log(verifies: bool) -> None:
+    """P4: the log up to a checkpoint was durable before it got its name."""
+    contents = journal(closed=True)
+    ahead, last = f"checkpoint-{99:020d}.json", SEGMENTS[-1]
+    forged = replace(decode_checkpoint(contents[NEWER]), lsn=99 if verifies else 98)
+    check({**contents, ahead: encode_checkpoint(forged)}, at(last, end_of(last), 14))
+
+
+@pytest.mark.parametrize("source", SEGMENTS[2:])
+def test_a_frame_spliced_from_elsewhere(source: str) -> None:
+    """P1, P4: a frame of another segment doesn't validate; one of the same says another LSN."""
+    contents, target = journal(closed=True), SEGMENTS[3]
+    frame = places(contents[source])[0 if source == target else 1]
+    _, place, _ = places(contents[target])
+    spliced = contents[source][frame.start : frame.end]
+    assert len(spliced) == place.end - place.start
+    data = contents[target]
+    damaged = data[: place.start] + spliced + data[place.end :]
+    check({**contents, target: damaged}, at(target, place.start, 13))

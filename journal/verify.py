@@ -79,15 +79,15 @@ def survey(directory: Directory) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
     covered_lsn, evidence = lsns[-2:]
     if live:  # a newer one may have been published since
         covered_lsn = evidence
-    journal_id: bytes | None = None
+    journal_id, epoch = None, 0
     for name, after in zip_longest(segments, segments[1:]):
         for attempt in (1, 2):
             try:
                 with Segment(directory, name) as segment:
                     walk = Walk(directory, name.first_lsn - 1, 0 if after else evidence)
-                    walk.journal_id = journal_id
+                    walk.journal_id, walk.epoch, walk.next_lsn = journal_id, epoch, name.first_lsn
                     info, findings = _survey_segment(walk, segment, after, live, covered_lsn)
-                    journal_id = walk.journal_id
+                    journal_id, epoch = walk.journal_id, walk.epoch
             except FileNotFoundError:
                 break  # compacted meanwhile
             except CorruptionError as error:

@@ -81,7 +81,7 @@ class Watch:
         """For writers, after a change, with no lock held. Waits for nothing."""
         if self._idle:
             self._call_readers()
-        if any(agent_id in self._waiters for agent_id in ended):
+        if self._waiters and any(agent_id in self._waiters for agent_id in ended):
             # Someone waits for it, so it is to be committed now.
             with suppress(TimeoutError, JournalError):
                 self._state.wait_durable(lsn, timeout_s=0)

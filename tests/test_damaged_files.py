@@ -20,7 +20,7 @@ from tests.damaged_journal import (
     opened,
     places,
 )
-from tests.independent_reader import decode_checkpoint, encode_checkpoint
+from tests.independent_reader import Frame, decode_checkpoint, decode_segment, encode_checkpoint
 
 END = len(RECORDS)
 
@@ -183,3 +183,24 @@ def test_a_frame_spliced_from_elsewhere(source: str) -> None:
     data = contents[target]
     damaged = data[: place.start] + spliced + data[place.end :]
     check({**contents, target: damaged}, at(target, place.start, 13))
+
+
+def test_an_older_epoch_behind_a_newer_one() -> None:
+    """P1, P10: epochs only grow along the log, so a segment that an earlier opening wrote is
+    refused behind one of a later, even where its LSNs fit."""
+    contents, last = journal(closed=True), SEGMENTS[-1]
+    segment = decode_segment(contents[last])
+    header = replace(segment.header, epoch=2)
+    forged = header.encode() + b"".join(frame.encode(header.seed) for frame in segment.frames)
+    check({**without(last), header.name: forged}, at(header.name, 12, 12))
+
+
+def test_no_frame_stands_behind_a_mark() -> None:
+    """P1: the next frame is written over a mark, so what stands behind one is of a commit that was
+    torn, be it ever so whole."""
+    contents, last = journal(closed=True), SEGMENTS[-1]
+    seed = decode_segment(contents[last]).header.seed
+    behind = Frame(END + 1, END, 0, (["a", 0, "torn"],)).encode(seed)
+    damaged = {**contents, last: contents[last] + behind}
+    check(damaged, (None, END))
+    assert (last, ("torn_tail", len(contents[last]))) in findings(damaged)

@@ -54,11 +54,11 @@ class SubAgentManager:
 
     Any thread may call any method, and so may code in an event loop: no method but `open`,
     `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact` and `close` waits or
-    does I/O there. A method that
-    changes an agent returns it as that change left it, in memory: `wait_durable(agent.lsn)`
-    waits until it is on stable storage. `ref` is an agent's id, or its name if that is unique: a
-    live agent's (queued, running, interrupted) name always is; a name that only several
-    finished agents had is an AmbiguousNameError, one that none had UnknownAgentError.
+    does I/O there. A method that changes an agent returns it as that change left it, in memory:
+    `wait_durable(agent.lsn)` waits until it is on stable storage. `ref` is an agent's id, or its
+    name if that is unique: a live agent's (queued, running, interrupted) name always is; a name
+    that only several finished agents had is an AmbiguousNameError, one that none had
+    UnknownAgentError.
 
     Values are copied, and checked to be JSON: otherwise TypeError or ValueError names the key.
     Errors of the journal come through: BufferFullError when the disk can't keep up or is full,
@@ -114,8 +114,7 @@ class SubAgentManager:
     def _boot(self) -> None:
         boot = records.boot(self._boot_id, _now_ms(), os.getpid())
         self._state.update(partial(_decided, boot))
-        snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
-        running = [row[AGENT_ID] for row in snapshot if row[STATUS] == "running"]
+        running = [row[AGENT_ID] for row in self._rows() if row[STATUS] == "running"]
         while running:
             batch = [
                 records.interrupt(agent_id, _now_ms(), "process restarted", None, None)
@@ -253,7 +252,7 @@ class SubAgentManager:
         """End an agent that has not ended; one that has is left as it is.
 
         With `descendants` also all below it that have not ended, in one batch: a crash leaves
-        all of it or nothing. Its hold of the lock is as long as they are many.
+        all of it or nothing. That hold of the lock takes a time for each of them.
         """
         at_ms = _now_ms()
         if not descendants:
@@ -282,20 +281,19 @@ class SubAgentManager:
             self._beats.beat(row[AGENT_ID])
 
     def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
-        """Drop what ended at least `max_age_s` seconds ago, and cancel what seems dead.
+        """Drop agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
 
-        That are running agents without a sign of life for `heartbeat_timeout_s`. An agent that
-        has children is not dropped before them. Returns the dropped as they were, the cancelled
-        as they are. Goes through the fleet outside the lock; each hold of it, and each batch, is of
-        64 agents at most. Source: `Limits`.
+        For dead is taken a running one without an update or a touch for `heartbeat_timeout_s`.
+        A parent stays while a child does. Returns the dropped as they were, the cancelled as they
+        are. It goes through the fleet outside the lock; a hold of it, and a batch, deals with 64
+        agents at most. Source: `Limits`.
         """
         if not max_age_s >= 0:
             raise ValueError(f"max_age_s must be a number of seconds from 0, not {max_age_s!r}")
         at_ms = _now_ms()
         self._beats.forget_removed(self._state.machine.rows)
         is_silent = self._beats.silence()
-        snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
-        found = candidates(snapshot, at_ms - max_age_s * 1000, is_silent)
+        found = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
         reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
         cleaned: list[Row] = []
         for some in slices(found):
@@ -316,9 +314,8 @@ class SubAgentManager:
         Archived ones are left out unless asked for: those that have ended in a prior session, so
         that a new session begins with what is still of concern to it.
         """
-        snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
         return agents_from_rows(
-            snapshot, self._boot_id, status=status, include_archived=include_archived
+            self._rows(), self._boot_id, status=status, include_archived=include_archived
         )
 
     def counts(self) -> dict[str, int]:
@@ -455,6 +452,10 @@ class SubAgentManager:
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
         return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
+
+    def _rows(self) -> Iterable[Row]:
+        """All rows of this moment. As long as it is held, each change costs a little more."""
+        return self._state.read(lambda fleet: fleet.rows.freeze())
 
     def _agent(self, row: Row) -> Agent:
         return agent_from_row(row, self._boot_id)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from journal import (
-    ClosedError,
-    CorruptionError,
-    FormatVersionError,
-)
+from journal import ClosedError, CorruptionError, FormatVersionError
 from journal.frame import checksum
 from journal.testing import SimulatedDisk
 from tests.compaction_support import checkpoint_lsns, compact
+from tests.reader_support import findings
 from tests.support import (
     PATH,
     logged,
@@ -83,6 +80,7 @@ def test_a_checkpoint_that_does_not_verify_is_passed_over(disk: SimulatedDisk, h
     file = directory.open(name, "update")
     file.truncate(0)
     file.write(harmed, 0)
+    assert [(f.kind, f.path) for f in findings(disk)] == [("bad_checkpoint", f"{PATH}/{name}")]
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
         assert (journal.checkpoint.lsn, logged(journal, None)) == (1, [2])

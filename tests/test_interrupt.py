@@ -7,6 +7,7 @@ back, and nowhere else. A tracer raises at each of these points inside the engin
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -101,11 +102,14 @@ def points(code: CodeType) -> Iterator[int]:
 def interrupted(nth: int, action: Callable[[], Any]) -> bool:
     """Whether the `nth` interrupt struck `action`; then KeyboardInterrupt came out of it."""
     interrupt = Interrupt(nth)
+    gc.disable()  # what a collection interrupts is some other test's journal
     try:
         with interrupt.armed():
             action()
     except KeyboardInterrupt:
         assert interrupt.struck
+    finally:
+        gc.enable()
     return interrupt.struck
 
 

@@ -1,0 +1,80 @@
+"""A reader beside a writer: what changes while it is read is looked at twice, and then believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from journal import CorruptionError, Journal, JournalReader
+from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
+from tests.support import PATH, names, open_on, put, write_at
+
+KIB = 1 << 10
+WINDOW_BYTES = 256 * KIB  # what a reader takes in at once
+
+
+@contextmanager
+def long_log(disk: SimulatedDisk) -> Iterator[Journal]:
+    """One record, and 60 KiB in front of where a reader's second window begins."""
+    with open_on(disk, segment_bytes=1 << 20) as journal:
+        put(journal, b"x" * (WINDOW_BYTES - 60 * KIB))
+        yield journal
+
+
+def amid_the_read(disk: SimulatedDisk, act: Callable[[], object]) -> list[int]:
+    """Have `act` done once, before the second read of a segment's frames."""
+    reads: list[int] = []
+
+    def before(operation: Operation, path: str) -> None:
+        if operation == "read" and ".seg" in path:
+            reads.append(len(reads))
+            if len(reads) == 3:  # of the segment: its header, a window, and this
+                disk.before = None
+                act()
+
+    disk.before = before
+    return reads
+
+
+def commits(journal: Journal) -> Callable[[], object]:
+    """A frame over the border of the windows, and a later one that says it was durable."""
+    return lambda: put(journal, b"y" * 100 * KIB, b"z")
+
+
+@pytest.mark.parametrize("look", ["entries", "verify", "segments"])
+def test_half_of_a_commit_is_no_damage(disk: SimulatedDisk, look: str) -> None:
+    """P4: who has read the place of a frame before it was written, and what testifies for it after,
+    sees damage to something durable: until a second look."""
+    with long_log(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
+        reads = amid_the_read(disk, commits(journal))
+        if look == "entries":
+            assert [entry.record[:1] for entry in reader.entries()][:2] == [b"x", b"y"]
+        elif look == "verify":
+            assert list(reader.verify()) == []
+        else:
+            assert [info.state for info in reader.segments()] == ["active"]
+        assert len(reads) == 3
+        assert journal.durable_lsn == 3
+
+
+def test_damage_is_still_there_at_the_second_look(disk: SimulatedDisk) -> None:
+    """P4: what is bad both times is damage, with its place, though the writer lives and goes on."""
+    with long_log(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
+
+        def damage() -> None:
+            commits(journal)()
+            write_at(disk, names(disk, ".seg")[0], WINDOW_BYTES - 60 * KIB + 200, b"\xff" * 60)
+
+        amid_the_read(disk, damage)
+        entries = reader.entries()
+        assert next(entries).record[:1] == b"x"
+        with pytest.raises(CorruptionError) as caught:
+            list(entries)
+        put(journal, b"on")
+        (finding,) = reader.verify()
+        assert (finding.kind, finding.offset, finding.lsn) == (
+            "corruption", caught.value.offset, caught.value.lsn
+        )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Threads spawn, step, finish, fail and list at a fixed rate in all; a call's latency is counted
 from when it was *due*, so that a stall shows in every call that it held up. Then, as fast as
-they can, operations a second. Three ways of persisting, behind the same manager:
+they can, updates a second. Three ways of persisting, behind the same manager:
 
     rewrite    the whole fleet as JSON, serialized and rewritten under the lock
     thread     a copy of the fleet under the lock, a thread for each write
@@ -68,7 +68,7 @@ class Row:
     hold: Quantiles
     wait: Quantiles
     due: Quantiles
-    operations_per_s: float
+    updates_per_s: float
     bytes_written: int
     compactions: int
     stale_over_newer: int
@@ -81,13 +81,18 @@ class Worker:
         self._manager = manager
         self._waits = waits
         self._calls = itertools.count(1)
+        self._updates = itertools.count(1)
         self._ref = ""
 
     def call(self) -> None:
-        number = next(self._calls)
-        if number % LIST_EVERY == 0:
+        """An update, or now and then a listing."""
+        if next(self._calls) % LIST_EVERY == 0:
             self._manager.agents(status="running")
-            return
+        else:
+            self.update()
+
+    def update(self) -> None:
+        number = next(self._updates)
         turn = number % CALLS_AN_AGENT
         if turn == 1 or not self._ref:
             agent = self._manager.spawn(PROMPT)
@@ -157,13 +162,13 @@ def at_rate(workers: list[Worker], rate: float, seconds: float) -> list[int]:
 
 
 def at_full_speed(workers: list[Worker], seconds: float) -> float:
-    """Calls a second, all threads together."""
+    """Updates a second, all threads together."""
     counts = [0] * len(workers)
     began = time.perf_counter()
 
     def run(index: int) -> None:
         while time.perf_counter() < began + seconds:
-            workers[index].call()
+            workers[index].update()
             counts[index] += 1
 
     run_threads(len(workers), run)
@@ -228,11 +233,11 @@ def human(ns: float) -> str:
 
 def table(rows: list[Row]) -> Iterator[str]:
     head = ("way", "agents", "threads", "hold p50", "p99", "max", "wait p99", "due p50", "p99")
-    yield "".join(f"{title:>10}" for title in (*head, "max", "ops/s", "MB", "stale"))
+    yield "".join(f"{title:>10}" for title in (*head, "max", "updates/s", "MB", "stale"))
     for row in rows:
         hold, due = row.hold, row.due
         times = (hold.p50, hold.p99, hold.max, row.wait.p99, due.p50, due.p99, due.max)
-        speed, written = f"{row.operations_per_s:.0f}", f"{row.bytes_written / 1e6:.1f}"
+        speed, written = f"{row.updates_per_s:.0f}", f"{row.bytes_written / 1e6:.1f}"
         cells = (row.way, row.agents, row.threads, *map(human, times), speed, written)
         yield "".join(f"{cell:>10}" for cell in (*cells, row.stale_over_newer))
 
@@ -245,7 +250,7 @@ def ratios(rows: list[Row]) -> Iterator[str]:
         if before and way in ("journal", "durable"):
             yield (
                 f"{way}, {agents} agents, {threads} threads: "
-                f"{row.operations_per_s / before.operations_per_s:,.0f} x the operations, "
+                f"{row.updates_per_s / before.updates_per_s:,.0f} x the updates, "
                 f"p99 from due {before.due.p99 / row.due.p99:,.0f} x lower, "
                 f"p99 of the hold {before.hold.p99 / row.hold.p99:,.0f} x lower"
             )

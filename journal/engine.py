@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -48,7 +48,7 @@ class Journal:
         journal/FORMAT.md, "Recovery".
         """
         accepts = (options.application,) if options.application else ()
-        return open_journal(path, options, disk, accepts, _ignore, _ignore)
+        return cls(open_core(path, options, disk, accepts, _ignore, _ignore), options)
 
     @property
     def path(self) -> str:
@@ -303,21 +303,6 @@ class Journal:
     def _check_durable(self, lsn: int) -> None:
         if lsn > self._buffer.durable_lsn:
             self._buffer.check()
-
-
-def open_journal(
-    path: StrPath,
-    options: Options,
-    disk: Disk | None,
-    accepts: tuple[str, ...],
-    begin: Callable[[Checkpoint | None], None],
-    receive: Callable[[Batch], None],
-) -> Journal:
-    """`Journal.open` for who takes the checkpoint and each batch after it as they are read.
-
-    `accepts`: the applications whose checkpoint may be there; none: any.
-    """
-    return Journal(open_core(path, options, disk, accepts, begin, receive), options)
 
 
 def _ignore(_: object) -> None:

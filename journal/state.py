@@ -17,7 +17,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
-from journal.engine import Journal, open_journal
+from journal.core import open_core
+from journal.engine import Journal
 from journal.errors import BufferFullError, ClosedError, FailedError, FormatVersionError
 from journal.metrics import LockStats, Recorder, Stats
 from journal.options import Options
@@ -106,7 +107,7 @@ class DurableState(Generic[M]):
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
-        journal = open_journal(path, options, disk, accepts, load, apply)
+        journal = Journal(open_core(path, options, disk, accepts, load, apply), options)
         state = cls(journal, machine, room_timeout_s)
         # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
         freeze = weakref.WeakMethod(state._freeze)

@@ -46,7 +46,7 @@ class Committer:
         self.sync_ns = Recorder()
         self.wait_ns = Recorder()
         self.observers: tuple[Observer, ...] = ()
-        # Called once `log_bytes` reaches `due_bytes`; set by who compacts.
+        # Called at each commit from `due_bytes` of the log on; both are set by who compacts.
         self.due_bytes: float = float("inf")
         self.due: Callable[[], None] = _nothing
 
@@ -167,7 +167,6 @@ class Committer:
         self._count(batch, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self.due()
-            self.due_bytes = float("inf")
 
     def _stall(self, error: OSError) -> None:
         self.stalls += 1

@@ -189,6 +189,7 @@ class Compactor:
             due = self._committer.log_bytes >= self._committer.due_bytes
         if not due and not self._stopping.is_set():
             self._wake.wait()
+        self._committer.due_bytes = float("inf")
 
     def _try(self) -> bool:
         """Whether it worked; the log goes on in any case."""

@@ -7,6 +7,7 @@ if the paths were left to chance.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,9 @@ def strangers() -> list[str]:
 
 def pytest_sessionstart() -> None:
     """Before anything is collected."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What a shell starts in the background ignores it, and so would every child of a test.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if found := strangers():
         raise pytest.UsageError("; ".join(found) + f"; sys.path is {sys.path}")
 

@@ -343,7 +343,12 @@ def drop_covered(directory: Directory, verified_lsns: list[int], kept: int) -> N
     oldest = verified_lsns[-kept]
     names = directory.names()
     segments = segment_names(names)
-    covered = set(segments) - set(kept_after(segments, oldest))
+    kept_segments = kept_after(segments, oldest)
+    covered = set(segments) - set(kept_segments)
+    if covered:
+        # Only names say so: a stray one in the range of a segment must not make it go.
+        with Segment(directory, kept_segments[0]):
+            pass
     gone = [str(name) for name in sorted(covered)]
     gone += [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < oldest]
     for name in gone:

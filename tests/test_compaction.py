@@ -342,3 +342,21 @@ def test_no_history_grows(data: st.DataObject) -> None:
             durable = DurableState.open(PATH, Table(), options=options(), disk=disk)
         assert durable.machine.content() == state
     durable.close()
+
+
+def test_a_stray_name_makes_no_segment_go(disk: SimulatedDisk) -> None:
+    """P4: a copy under a name inside a segment's range is refused before anything is removed."""
+    with open_on(disk, segment_bytes=1 << 20) as journal:
+        put_lines(journal, 2)
+        compact(journal)
+        put_lines(journal, 8)
+        compact(journal)
+    with open_on(disk) as journal:
+        put_lines(journal, 1)
+    original = disk.contents(PATH)["00000000000000000001-0000000001.seg"]
+    with_stray = disk.open_directory(PATH, write=True)
+    stray = with_stray.open("00000000000000000003-0000000001.seg", "create")
+    stray.write(original, 0)
+    with pytest.raises(CorruptionError, match="00000000000000000003-0000000001"):
+        open_on(disk)
+    assert first_lsns(disk) == [1, 3, 11]

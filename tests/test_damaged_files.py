@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+import msgpack
 import pytest
 
 from tests.crash_support import PATH, by_hand
@@ -19,8 +21,16 @@ from tests.damaged_journal import (
     journal,
     opened,
     places,
+    record,
 )
-from tests.independent_reader import Frame, decode_checkpoint, decode_segment, encode_checkpoint
+from tests.independent_reader import (
+    FRAME_HEADER,
+    Frame,
+    crc32c,
+    decode_checkpoint,
+    decode_segment,
+    encode_checkpoint,
+)
 
 END = len(RECORDS)
 
@@ -204,3 +214,45 @@ def test_no_frame_stands_behind_a_mark() -> None:
     damaged = {**contents, last: contents[last] + behind}
     check(damaged, (None, END))
     assert (last, ("torn_tail", len(contents[last]))) in findings(damaged)
+
+
+def forged(
+    seed: int,
+    *,
+    lsn: int = END + 1,
+    durable_lsn: int = END,
+    records: int = 1,
+    count: int = 1,
+    kind: int = 1,
+    zero: bytes = bytes(3),
+) -> bytes:
+    """The frame that is next, with good CRCs and whatever its header is to say."""
+    payload: bytes = msgpack.packb(record(END + 1)) * records
+    fields = (lsn, durable_lsn, 0, len(payload), count, kind, zero)
+    body = FRAME_HEADER.pack(0, crc32c(payload), *fields)[4:]
+    return crc32c(body, seed).to_bytes(4, "little") + body + payload
+
+
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "an LSN again": {"lsn": END},
+    "an LSN left out": {"lsn": END + 2},
+    "durable before it was written": {"durable_lsn": END + 1},
+    "an unknown kind": {"kind": 3},
+    "a flag": {"zero": b"\0\1\0"},
+    "no record": {"count": 0},
+    "no payload": {"records": 0},
+    "a record too many": {"count": 2},
+    "a record too few": {"records": 2},
+    "a mark with a record": {"kind": 2},
+}
+
+
+@pytest.mark.parametrize("changed", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_a_frame_that_says_something_impossible(changed: dict[str, Any]) -> None:
+    """P4: a frame whose CRCs are good was never torn: what it says was written like that, and is
+    corruption, wherever it stands."""
+    contents, last = journal(closed=False), SEGMENTS[-1]
+    seed, end = decode_segment(contents[last]).header.seed, places(contents[last])[-1].end
+    data = contents[last][:end]
+    assert places(data + forged(seed))[-1].last_lsn == END + 1
+    check({**contents, last: data + forged(seed, **changed)}, at(last, end, END + 1))

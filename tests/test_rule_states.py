@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,25 @@ def test_a_commit_of_several_frames() -> None:
         return owner
 
     assert survives(make, Owner.commit, step, whole=True) > 20
+
+
+def test_what_is_appended_during_a_commit_is_not_acknowledged_with_it() -> None:
+    """P2: the durable LSN is that of the batch that was synced, whatever has gathered since."""
+    owner = Owner()
+
+    def append_beside(operation: str, path: str) -> None:
+        if operation == "sync":
+            owner.disk.before = None
+            owner.append()
+
+    for _ in range(2):  # the flusher makes the segment; then the waiter may commit by itself
+        owner.append()
+        lsn = owner.last_lsn
+        owner.disk.before = append_beside
+        owner.state.wait_durable(lsn)
+        assert owner.state.journal.durable_lsn == lsn
+        owner.wait()
+    owner.end()
 
 
 # --- trust ---
@@ -219,6 +239,27 @@ def test_a_segment_is_never_ahead_of_the_one_in_front() -> None:
 # --- compaction ---
 
 
+def test_a_checkpoint_in_the_middle_of_a_frame() -> None:
+    """P6: of a frame that a checkpoint covers in part, the rest is replayed, and no more."""
+    owner = Owner()
+    owner.append()
+
+    def freeze() -> tuple[int, list[Any]]:
+        items = list(owner.state.machine.freeze())
+        owner.append()
+        return 1, items
+
+    owner.state.journal.compact(freeze).close()
+    owner.wait()
+    owner.crash(None)
+    owner.reopen()
+    assert owner.state.journal.checkpoint is not None
+    assert (owner.state.journal.checkpoint.lsn, owner.last_lsn) == (1, 2)
+    [data] = [data for name, data in files(owner.disk).items() if name.endswith(".seg")]
+    assert len(decode_segment(data).frames[0].records) == 2
+    owner.end()
+
+
 def segments(owner: Owner) -> list[SegmentName]:
     return segment_names(list(files(owner.disk)))
 
@@ -228,12 +269,17 @@ def checkpoint_lsns(owner: Owner) -> list[int]:
 
 
 def compact_twice(owner: Owner) -> None:
-    """Nine segments in all, the fifth with a torn tail; three are dropped."""
+    """Ten segments in all, the sixth with a torn tail and nothing else; three are dropped."""
     owner.commit(3)
     owner.compact()
     owner.commit(2)
     owner.append()
-    owner.disk.before = in_front_of(owner, "sync")
+
+    def tear(operation: str, path: str) -> None:
+        if operation == "sync_directory":  # the segment is there
+            owner.disk.before = in_front_of(owner, "sync")
+
+    owner.disk.before = tear
     with suppress(FailedError):
         owner.wait()
     owner.disk.before = None
@@ -242,6 +288,17 @@ def compact_twice(owner: Owner) -> None:
     owner.commit()
     owner.compact()
     owner.commit(3)
+    assert [name.first_lsn for name in segments(owner)] == [4, 5, 6, 6, 7, 8, 9]
+
+
+def test_what_a_compaction_drops_is_gone_for_good() -> None:
+    """P8: when it returns, no power cut brings back what it dropped."""
+    owner = rolling()
+    compact_twice(owner)
+    owner.compact()
+    left = files(owner.disk)
+    owner.crash(lambda width: 1)
+    assert files(owner.disk) == left
 
 
 def test_a_removal_undone_in_the_middle() -> None:

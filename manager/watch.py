@@ -249,16 +249,19 @@ class Watch:
         self._fleet.feed = self.feed
 
     def _drain(self) -> None:
-        """Move what is on the feed now to those who wait for it."""
+        """Move what is on the feed now to those who wait for it.
+
+        It goes off the feed last, so what an interrupt struck in is done once more.
+        """
         readers = [reader for ref in self._readers if (reader := ref()) is not None]
         for _ in range(len(self.feed)):
-            row = self.feed.popleft()
+            row = self.feed[0]
             for reader in readers:
                 reader.put(row)
-            if len(row) > 1 and row[STATUS] in ENDED:
-                group = self._waiters.pop(row[AGENT_ID], None)
-                if group:
-                    self._ended.append((row, group))
+            if len(row) > 1 and row[STATUS] in ENDED and row[AGENT_ID] in self._waiters:
+                self._ended.append((row, self._waiters[row[AGENT_ID]]))
+                del self._waiters[row[AGENT_ID]]
+            self.feed.popleft()
 
     def _call_readers(self) -> None:
         while self._idle:
@@ -270,7 +273,8 @@ class Watch:
         while self._leavers and self._lock.acquire(blocking=False):
             try:
                 while self._leavers:
-                    self._forget(self._leavers.popleft())
+                    self._forget(self._leavers[0])
+                    self._leavers.popleft()
                 self._rest()
             finally:
                 self._lock.release()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from manager import Agent, AgentResult, Limits, SubAgentManager, UnknownAgentError
+from manager import AgentResult, Limits, SubAgentManager, UnknownAgentError
 from manager.agent import ENDED, LIVE, STATUSES, Status
 from tests.manager_support import ROOMY, agent_that_is, ids
 
@@ -120,49 +118,6 @@ def test_a_bad_age_is_refused(manager: SubAgentManager, bad: float) -> None:
     """An age is a number of seconds from 0."""
     with pytest.raises(ValueError, match="max_age_s"):
         manager.cleanup(bad)
-
-
-def test_cleanup_while_others_work(tmp_path: Path) -> None:
-    """What comes between finding and dropping counts: a parent that got a child meanwhile stays,
-    and nothing that lives is touched. Every agent is dropped at most once, by one of several."""
-    dropped: list[Agent] = []
-    with SubAgentManager.open(
-        tmp_path, limits=Limits(max_running=10**6, max_admitted=10**6)
-    ) as manager:
-        over = threading.Event()
-
-        def work(seed: int) -> None:
-            dice = random.Random(seed)
-            for _ in range(300):
-                root = manager.cancel(manager.spawn("root").agent_id)
-                for _ in range(dice.randrange(3)):
-                    try:
-                        child = manager.spawn("child", parent_id=root.agent_id, queued=True)
-                    except UnknownAgentError:
-                        break
-                    if dice.random() < 0.7:
-                        manager.cancel(child.agent_id)
-
-        def clean() -> None:
-            while not over.is_set():
-                dropped.extend(manager.cleanup(0))
-
-        workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-        cleaners = [threading.Thread(target=clean) for _ in range(2)]
-        for thread in (*workers, *cleaners):
-            thread.start()
-        for thread in workers:
-            thread.join(timeout=60)
-        over.set()
-        for thread in cleaners:
-            thread.join(timeout=60)
-        dropped.extend(manager.cleanup(0))
-        left = manager.agents(include_archived=True)
-        assert len(dropped) == len(ids(dropped))
-        assert {agent.status for agent in dropped} == {"cancelled"}
-        assert not ids(dropped) & ids(left)
-        parents = {agent.parent_id for agent in left if agent.status == "queued"}
-        assert ids(left) == parents - {None} | ids(a for a in left if a.status == "queued")
 
 
 # --- heartbeats ---

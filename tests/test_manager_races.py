@@ -25,6 +25,7 @@ from manager import (
     NameInUseError,
     SubAgentManager,
     TransitionError,
+    UnknownAgentError,
 )
 from manager.agent import ENDED, STATUS, TRANSITIONS
 from manager.fleet import Fleet
@@ -33,6 +34,7 @@ from tests.support import TIMEOUT_S
 from tests.test_fleet import contents
 
 THREADS = 64
+MANY = Limits(max_running=10**6, max_admitted=10**6)
 
 
 @pytest.fixture(autouse=True)
@@ -141,8 +143,7 @@ def test_a_budget_lets_nobody_through_once_it_is_spent(tmp_path: Path) -> None:
 def test_reads_while_64_threads_write(tmp_path: Path) -> None:
     """agents() shows each agent once, as it was at one moment of the call; counts() are the sum of
     what there is; get() is never behind what was returned before."""
-    limits = Limits(max_running=10**6, max_admitted=10**6)
-    with SubAgentManager.open(tmp_path, limits=limits) as manager:
+    with SubAgentManager.open(tmp_path, limits=MANY) as manager:
         kept = [manager.spawn("kept").agent_id for _ in range(THREADS)]
         over = threading.Event()
 
@@ -183,6 +184,62 @@ def test_reads_while_64_threads_write(tmp_path: Path) -> None:
         manager.cleanup(0)
         assert ids(manager.agents(include_archived=True)) == set(kept)
         assert manager.counts() == Fleet().counts | {"running": THREADS}
+
+
+# --- many at once ---
+
+
+def test_cleanup_while_others_work(tmp_path: Path) -> None:
+    """What comes between finding and dropping counts: a parent that got a child meanwhile stays,
+    and nothing that lives is touched. Every agent is dropped at most once, by one of several."""
+    dropped: list[Agent] = []
+    with SubAgentManager.open(tmp_path, limits=MANY) as manager:
+
+        def work(number: int) -> None:
+            dice = random.Random(number)
+            for _ in range(200):
+                root = manager.cancel(manager.spawn("root").agent_id)
+                with suppress(UnknownAgentError):  # it was dropped
+                    for _ in range(dice.randrange(3)):
+                        child = manager.spawn("child", parent_id=root.agent_id, queued=True)
+                        if dice.random() < 0.7:
+                            manager.cancel(child.agent_id)
+                if number < 2:
+                    dropped.extend(manager.cleanup(0))
+
+        outcomes = at_once(work, 4)
+        assert outcomes == [None] * 4
+        dropped.extend(manager.cleanup(0))
+        left = manager.agents(include_archived=True)
+    assert len(dropped) == len(ids(dropped)) > 300
+    assert {agent.status for agent in dropped} == {"cancelled"}
+    assert not ids(dropped) & ids(left)
+    queued = [agent for agent in left if agent.status == "queued"]
+    parents = {agent.parent_id for agent in queued if agent.parent_id is not None}
+    assert ids(left) == ids(queued) | parents
+
+
+def test_no_child_of_a_line_escapes_its_cancellation(tmp_path: Path) -> None:
+    """Whatever threads spawn meanwhile: what is alive below was spawned after, by LSN."""
+    with SubAgentManager.open(tmp_path, limits=MANY) as manager:
+        root = manager.spawn("root").agent_id
+
+        def work(number: int) -> Agent | None:
+            if number == 0:
+                return manager.cancel(root, descendants=True)
+            for _ in range(100):
+                child = manager.spawn("child", parent_id=root)
+                manager.spawn("grandchild", parent_id=child.agent_id)
+            return None
+
+        cancelled = at_once(work, 5)[0]
+        assert isinstance(cancelled, Agent)
+        assert cancelled.status == "cancelled"
+        for agent in manager.agents(status="running"):
+            assert agent.lsn > cancelled.lsn
+        last_lsn = cancelled.lsn + manager.counts()["cancelled"] - 1
+        for agent in manager.agents(status="cancelled"):
+            assert cancelled.lsn <= agent.lsn <= last_lsn
 
 
 # --- transitions ---

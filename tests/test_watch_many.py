@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from journal import Options
 from journal.testing import SimulatedDisk
-from manager import Agent, AgentResult, Limits, SubAgentManager, records
+from manager import Agent, AgentResult, Changes, Limits, SubAgentManager, records
 from tests.manager_support import (
     CountedLoop,
     assert_nobody_watches,
@@ -132,6 +133,31 @@ def test_agents_that_end_while_their_waiters_come(manager: SubAgentManager) -> N
         assert [waited.result().agent_id for waited in threads] == refs[:40]
     assert [agent.agent_id for agent in agents] == refs
     assert_nobody_watches(manager)
+
+
+def test_an_interrupt_while_changes_are_handed_on_loses_none(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was at it is struck; the next commit hands on what is left, to readers and waiters."""
+    agent = manager.spawn("work")
+    changes = manager.changes()
+    put = Changes.put
+
+    def struck(reader: Changes, row: Any) -> None:
+        monkeypatch.undo()
+        put(reader, row)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor() as pool:
+        waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
+        until(lambda: waiting(manager), "a waiter")
+        manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
+        monkeypatch.setattr(Changes, "put", struck)
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(anext(changes))
+        manager.wait_durable()
+        ended = waited.result()
+    assert asyncio.run(anext(changes)) == ended
 
 
 # --- leaving ---

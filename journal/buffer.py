@@ -83,6 +83,7 @@ class LogBuffer:
         self._lock = threading.Lock()
         self._filling = Batch(last_lsn + 1)
         self._committing: Batch | None = None
+        self._committing_bytes = 0  # as long as they are not durable
         self._durable_lsn = last_lsn
         self._room: Gate | None = None
         self._refusal: Callable[[], JournalError] | None = None
@@ -114,10 +115,7 @@ class LogBuffer:
     @property
     def used_bytes(self) -> int:
         """Appended and not yet committed."""
-        committing, used = self._committing, self._filling.bytes
-        if committing is not None and committing.last_lsn > self._durable_lsn:
-            used += committing.bytes
-        return used
+        return self._filling.bytes + self._committing_bytes
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state. Takes no lock."""
@@ -156,7 +154,7 @@ class LogBuffer:
         """All that must be so before a record of `size` bytes goes in."""
         self.check()
         filling = self._filling
-        used = self.used_bytes + size
+        used = filling.bytes + self._committing_bytes + size
         if used > self._bound * (5 if urgent else 4) // 4:
             self.refusals += 1
             raise BufferFullError(
@@ -283,8 +281,8 @@ class LogBuffer:
     def take_here(self, lsn: int) -> Batch | None:
         """For a waiter: the batch that holds `lsn`, if nobody is at the log's end and nobody
         else waits. Where several wait, gathering them is worth more than the time saved."""
-        if self._refusal is not None:
-            return None
+        if self._crowd > 1 or self._committing is not None or self._refusal is not None:
+            return None  # a look without the lock, and again with it
         with self._lock:
             filling = self._filling
             alone = self._committing is None and self._crowd <= 1 and not filling.waiters
@@ -307,14 +305,14 @@ class LogBuffer:
         with self._lock:
             if self._holder == threading.get_ident():
                 if self._committing is self._filling:  # interrupted before it was taken
-                    self._committing = None
+                    self._committing, self._committing_bytes = None, 0
                 self._orphan = self._committing is not None
                 self._holder = self._holder if self._orphan else None
             self._wake()
 
     def _enter(self, filling: Batch) -> Batch:
         # In this order: what fills and is being committed at once has not been taken.
-        self._committing = filling
+        self._committing, self._committing_bytes = filling, filling.bytes
         self._filling = Batch(filling.last_lsn + 1)
         return filling
 
@@ -337,7 +335,7 @@ class LogBuffer:
     def committed(self, batch: Batch) -> None:
         """`batch` is durable: let those pass who wait for it, or for room. May be repeated."""
         with self._lock:
-            self._durable_lsn = batch.last_lsn
+            self._durable_lsn, self._committing_bytes = batch.last_lsn, 0
             gates = [batch.gate, self._room if self.used_bytes * 2 < self._bound else None]
         for gate in gates:
             if gate is not None:
@@ -374,8 +372,10 @@ class LogBuffer:
 
     def _wake(self) -> None:
         # Free already: the flusher is awake. Only the flusher takes the alarm.
-        with suppress(RuntimeError):
+        try:  # noqa: SIM105 - on every waiter's way, where `suppress` costs as much as a lock
             self._alarm.release()
+        except RuntimeError:
+            pass
 
     def _stopped(self) -> JournalError:
         if self.failure is None:

@@ -49,9 +49,11 @@ class Gate:
         """Block until open, at most `timeout_s` seconds; whether it is open."""
         if timeout_s is None:
             # An interrupt can't part taking from giving back in a `with` of a plain lock.
-            with suppress(RuntimeError), self._turnstile:
-                pass
-            return True
+            try:
+                with self._turnstile:
+                    return True
+            except RuntimeError:  # opened once more while this passed
+                return True
         waker = threading.Lock()
         waker.acquire()
         with self._lock:

@@ -122,6 +122,8 @@ class Journal:
         """
         if lsn is None:
             lsn = self.last_lsn
+        if lsn <= self._buffer.durable_lsn:
+            return
         began = time.perf_counter_ns()
         if timeout_s is None and self._core.committer.commit_here(lsn):
             self._core.committer.wait_ns.add(time.perf_counter_ns() - began)

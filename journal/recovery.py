@@ -324,12 +324,12 @@ def _clean(
     directory: Directory, walk: Walk, segments: list[SegmentName], verified: list[int], kept: int
 ) -> None:
     """After the decision to open: what an unfinished removal or a crash left over."""
+    drop_covered(directory, verified, kept)  # first: it may still find damage
     if walk.end and not walk.damage:
         _trim(directory, segments[-1], walk.end + walk.marked * frame.HEADER_BYTES)
     for name in directory.names():
         if name.endswith(TMP):
             remove_if_there(directory, name)
-    drop_covered(directory, verified, kept)
 
 
 def drop_covered(directory: Directory, verified_lsns: list[int], kept: int) -> None:

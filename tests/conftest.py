@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:  # imported by the fixtures, once it is sure that they are this checkout's
     from journal import Journal, JournalReader
     from journal.testing import SimulatedDisk
+    from manager import SubAgentManager
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("journal", "manager", "journal_inspect")
@@ -95,6 +96,16 @@ def journal(disk: SimulatedDisk) -> Iterator[Journal]:
 
     with open_on(disk) as journal:
         yield journal
+
+
+@pytest.fixture
+def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
+    """One that commits when someone waits, and not before."""
+    from manager import SubAgentManager
+    from tests.manager_support import MANY, PATIENT
+
+    with SubAgentManager.open("/w", limits=MANY, options=PATIENT, disk=disk) as manager:
+        yield manager
 
 
 @pytest.fixture

@@ -6,9 +6,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from journal import Options
 from manager import Agent, AgentResult, Limits, SubAgentManager
 from manager.agent import Status
-from tests.support import TIMEOUT_S, until
+from tests.support import NEVER_S, TIMEOUT_S, until
+
+MANY = Limits(max_running=10**6, max_admitted=10**6)
+PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
+DONE = AgentResult("done")
 
 ROOMY = Limits(max_running=1000, max_admitted=1000)
 

@@ -25,7 +25,7 @@ from tests.support import (
     run,
 )
 
-pytestmark_fork = pytest.mark.skipif(sys.platform != "linux", reason="forks with threads")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks with threads")
 
 
 FORK = """

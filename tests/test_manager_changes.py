@@ -16,9 +16,8 @@ import pytest
 from journal import ClosedError, FailedError
 from journal.testing import SimulatedDisk
 from manager import Agent, AgentResult, Changes, SubAgentManager, records
-from tests.manager_support import CountedLoop, assert_nobody_watches
+from tests.manager_support import MANY, PATIENT, CountedLoop, assert_nobody_watches
 from tests.support import TIMEOUT_S
-from tests.test_watch import MANY, PATIENT
 
 
 @pytest.fixture

@@ -6,41 +6,26 @@ import errno
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journal import ClosedError, FailedError, Options
+from journal import ClosedError, FailedError
 from journal.testing import SimulatedDisk
-from manager import Agent, AgentResult, Limits, SubAgentManager, UnknownAgentError, watch
+from manager import Agent, AgentResult, SubAgentManager, UnknownAgentError, watch
 from manager.agent import ENDED, Status
 from tests.manager_support import (
+    DONE,
     agent_that_is,
     assert_nobody_watches,
     in_a_loop,
     in_a_thread,
     waiting,
 )
-from tests.support import NEVER_S, TIMEOUT_S, Held, until
-
-MANY = Limits(max_running=10**6, max_admitted=10**6)
-PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
-DONE = AgentResult("done")
-
-
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
-@pytest.fixture
-def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open("/w", limits=MANY, options=PATIENT, disk=disk) as manager:
-        yield manager
-
+from tests.support import TIMEOUT_S, Held, until
 
 Wait = Callable[[SubAgentManager, str], Agent]
 

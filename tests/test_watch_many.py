@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from journal import Options
 from journal.testing import SimulatedDisk
-from manager import Agent, AgentResult, Changes, Limits, SubAgentManager, records
+from manager import Agent, Changes, SubAgentManager, records
 from tests.manager_support import (
+    DONE,
     CountedLoop,
     assert_nobody_watches,
     in_a_loop,
     in_a_thread,
     waiting,
 )
-from tests.support import NEVER_S, TIMEOUT_S, Held, until
-
-MANY = Limits(max_running=10**6, max_admitted=10**6)
-PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
-DONE = AgentResult("done")
-
-
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
-@pytest.fixture
-def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
-    with SubAgentManager.open("/w", limits=MANY, options=PATIENT, disk=disk) as manager:
-        yield manager
-
+from tests.support import TIMEOUT_S, Held, until
 
 # --- many ---
 

@@ -15,57 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
+from journal.batch import Batch
 from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
 from journal.gate import Gate
 from journal.options import Options
 from journal.record import Record, RecordPacker
 
 _IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05  # how long the log must be quiet to be called idle
-
-
-class Commit(NamedTuple):
-    """Bytes with their place: writing them twice is writing them once."""
-
-    data: bytes
-    offset: int
-    log_bytes: int  # written since open, these included
-
-
-class Batch:
-    """Records that share a commit. Guarded by the buffer's lock while it fills."""
-
-    __slots__ = (
-        "bytes",
-        "commit",
-        "first_lsn",
-        "gate",
-        "groups",
-        "records",
-        "since",
-        "sync",
-        "waiters",
-    )
-
-    def __init__(self, first_lsn: int) -> None:
-        self.first_lsn = first_lsn
-        self.records: list[bytes] = []
-        self.groups: list[tuple[int, int]] = []  # from, to: indices that share a frame
-        self.bytes = 0
-        self.since = 0.0
-        self.waiters = 0
-        self.sync = False  # someone waits for the log itself, whatever the durability
-        self.gate: Gate | None = None
-        self.commit: Commit | None = None  # once it has its place on disk
-
-    @property
-    def last_lsn(self) -> int:
-        return self.first_lsn + len(self.records) - 1
-
-    @property
-    def has_work(self) -> bool:
-        return bool(self.records) or self.sync
 
 
 class LogBuffer:
@@ -75,7 +32,7 @@ class LogBuffer:
         names = ("record_bytes_max", "frame_bytes_max")  # a record has to fit in a frame, too
         self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
         self._options = options
-        self._bound = options.buffer_bytes
+        self._bound, self._flush_bytes = options.buffer_bytes, options.flush_bytes
         self._idle_s = min(max(options.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
         self._hasty = options.flush_interval_s < self._idle_s
         # Guards every field below; never held across a write or a sync. Lock order: the
@@ -123,7 +80,8 @@ class LogBuffer:
             raise self._refusal()
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
-        self.check()
+        if self._refusal is not None:
+            self.check()
         with self._lock:
             packed = self._packer.pack(record)
             filling = self._make_ready(len(packed), urgent)
@@ -152,16 +110,17 @@ class LogBuffer:
 
     def _make_ready(self, size: int, urgent: bool) -> Batch:
         """All that must be so before a record of `size` bytes goes in."""
-        self.check()
+        if self._refusal is not None:
+            self.check()
         filling = self._filling
         used = filling.bytes + self._committing_bytes + size
-        if used > self._bound * (5 if urgent else 4) // 4:
+        if used > self._bound and not (urgent and used <= self._bound * 5 // 4):
             self.refusals += 1
             raise BufferFullError(
                 f"{used} bytes would wait to be written, over buffer_bytes={self._bound}; "
                 "nothing was appended: wait_room() first"
             )
-        flush_bytes = self._options.flush_bytes
+        flush_bytes = self._flush_bytes
         if not filling.records:
             filling.since = time.monotonic()
             if self._deep:
@@ -324,7 +283,7 @@ class LogBuffer:
     def _due_s(self, filling: Batch) -> float:
         """Seconds until `filling` must be committed."""
         now = filling.waiters or filling.sync or self.closing
-        if now or filling.bytes >= self._options.flush_bytes:
+        if now or filling.bytes >= self._flush_bytes:
             return 0
         return filling.since + self._options.flush_interval_s - time.monotonic()
 

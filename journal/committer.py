@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from journal.buffer import Batch, LogBuffer
+from journal.batch import Batch
+from journal.buffer import LogBuffer
 from journal.errors import JournalError
 from journal.metrics import Observer, Recorder
 from journal.options import Options
@@ -186,7 +187,7 @@ class Committer:
         self.commit_bytes.add(size)
         if not self.commits % _FOLD_EVERY:
             for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
-                recorder.fold(pending_max=0)
+                recorder.fold()
         if self.observers:
             self.tell(lambda observer: observer.committed(records, size, sync_ns))
 

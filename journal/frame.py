@@ -66,7 +66,8 @@ class Header(NamedTuple):
 
 @cache
 def _crc32c() -> Callable[[Buffer, int], int]:
-    # At first use: its import costs four times what the engine's own does.
+    # At first use, which for a writer is as it opens: among busy threads an import takes seconds,
+    # and this one costs readers of help texts four times what the engine's own does.
     import crc32c
 
     return crc32c.crc32c

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 
@@ -96,15 +97,19 @@ class Recorder:
         self.add = self._pending.append
         # Guards the fields below. Never taken by `add`.
         self._lock = threading.Lock()
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
         self._max = 0
         self._sum = 0
 
-    def fold(self, *, pending_max: int = _PENDING_MAX) -> None:
-        """Fold if more than `pending_max` values wait. Call it with no other lock held."""
-        if len(self._pending) > pending_max:
-            with self._lock:
-                self._fold()
+    @property
+    def is_full(self) -> bool:
+        """Whether so many values wait that they are worth a fold."""
+        return len(self._pending) > _PENDING_MAX
+
+    def fold(self) -> None:
+        """Call it with no other lock held."""
+        with self._lock:
+            self._fold()
 
     def histogram(self) -> Histogram:
         with self._lock:
@@ -122,12 +127,10 @@ class Recorder:
             )
 
     def _fold(self) -> None:
-        for _ in range(len(self._pending)):
-            value = self._pending.popleft()
-            bucket = bisect_left(_BOUNDS, value)
-            self._counts[bucket] = self._counts.get(bucket, 0) + 1
-            self._sum += value
-            self._max = max(self._max, value)
+        values = [self._pending.popleft() for _ in range(len(self._pending))]
+        self._counts.update(map(partial(bisect_left, _BOUNDS), values))
+        self._sum += sum(values)
+        self._max = max(self._max, max(values, default=0))
 
     def _quantile(self, fraction: float, count: int) -> int:
         left = fraction * count

@@ -23,6 +23,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 from journal.errors import LockedError, UnsafePathError
 from journal.storage import LOCK, Buffer, Mode, StrPath
@@ -128,6 +129,7 @@ class PosixDirectory:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LockedError(self.path, self.lock_holder() or None) from None
+        _statx()
 
     def lock_holder(self) -> int | None:
         """As the Protocol says; a writer in another pid namespace (container) is not seen."""
@@ -352,6 +354,18 @@ def _alive(pid: int) -> bool:
     return True
 
 
+@cache
+def _statx() -> Callable[..., int] | None:
+    """For writers, who call it as they open: the import takes a tenth of the package's own."""
+    try:
+        import ctypes
+
+        # PyDLL: a call this short is not worth giving up the interpreter's lock.
+        return ctypes.PyDLL(None).statx
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
 def _link_counter(fd: int) -> Callable[[], int]:
     """How many names an open file has, asking for nothing else.
 
@@ -359,13 +373,11 @@ def _link_counter(fd: int) -> Callable[[], int]:
     looked at makes the next write stamp the inode anew, and the next fdatasync commit that:
     half as long again for each commit. statx(2) can be asked for one field.
     """
-    try:
-        import ctypes  # at first use: it costs a tenth of the whole import
-
-        # PyDLL: a call this short is not worth giving up the interpreter's lock.
-        statx = ctypes.PyDLL(None).statx
-    except (ImportError, OSError, AttributeError):
+    statx = _statx()
+    if statx is None:
         return lambda: os.fstat(fd).st_nlink
+    import ctypes
+
     answer = bytearray(_STATX_BYTES)
     out = (ctypes.c_char * len(answer)).from_buffer(answer)
 

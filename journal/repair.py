@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count, zip_longest
 
 from journal import process
-from journal.buffer import Batch as Filling
+from journal.batch import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.errors import CompactedError, CorruptionError, JournalError
 from journal.frame import RECORDS

@@ -7,8 +7,6 @@ no waiting. Room is waited for before the lock is taken, durability after it was
 from __future__ import annotations
 
 import sys
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,7 +18,8 @@ from journal.compactor import Freeze
 from journal.core import open_core
 from journal.engine import Journal
 from journal.errors import BufferFullError, ClosedError, FailedError, FormatVersionError
-from journal.metrics import LockStats, Recorder, Stats
+from journal.lock import OwnerLock
+from journal.metrics import LockStats, Stats
 from journal.options import Options
 from journal.record import Record
 from journal.recovery import Batch
@@ -67,11 +66,9 @@ class DurableState(Generic[M]):
         self._room_timeout_s = room_timeout_s
         # The owner's lock: guards the machine and the two fields below. Taken before the log
         # buffer's, and never while anything is waited for.
-        self._lock = threading.Lock()
+        self._lock = OwnerLock()
         self._applied_lsn = journal.last_lsn
         self._broken: BaseException | None = None
-        self._hold_ns = Recorder()
-        self._wait_ns = Recorder()
 
     @classmethod
     def open(
@@ -131,7 +128,9 @@ class DurableState(Generic[M]):
         used it waits first, at most `room_timeout_s`, then raises BufferFullError; not if
         `urgent`, and never in a thread that runs an event loop: `await room()` there.
         """
-        return self._change(decide, self._journal.append, self._machine.apply, urgent)
+        self._wait_for_room(urgent)
+        journal, machine = self._journal, self._machine
+        return self._lock.run(self._change, decide, journal.append, machine.apply, urgent)
 
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
@@ -140,25 +139,19 @@ class DurableState(Generic[M]):
 
         None if the list is empty.
         """
-        return self._change(
-            lambda machine: list(decide(machine) or ()) or None,
-            self._journal.append_batch,
-            self._apply_all,
-            urgent,
+        self._wait_for_room(urgent)
+
+        def some(machine: M) -> list[Record] | None:
+            return list(decide(machine) or ()) or None
+
+        return self._lock.run(
+            self._change, some, self._journal.append_batch, self._apply_all, urgent
         )
 
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
         self._journal.check_process()
-        self._fold()
-        asked = time.perf_counter_ns()
-        with self._lock:
-            held = time.perf_counter_ns()
-            try:
-                return look(self._machine)
-            finally:
-                self._hold_ns.add(time.perf_counter_ns() - held)
-                self._wait_ns.add(held - asked)
+        return self._lock.run(look, self._machine)
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """See Journal.wait_durable."""
@@ -187,7 +180,7 @@ class DurableState(Generic[M]):
     def lock_stats(self) -> LockStats:
         """How long the lock was held and waited for, in ns, since open; every hold counts."""
         self._journal.check_process()
-        return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
+        return self._lock.stats()
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """See Journal.close."""
@@ -218,34 +211,28 @@ class DurableState(Generic[M]):
         apply: Callable[[int, Any], None],
         urgent: bool,
     ) -> int | None:
-        self._wait_for_room(urgent)
-        asked = time.perf_counter_ns()
-        with self._lock:
-            held = time.perf_counter_ns()
-            change = None
-            applying = False
-            try:
+        change = None
+        applying = False
+        try:
+            if self._broken is not None:
                 self._check()
-                change = decide(self._machine)
-                if change is None:
-                    return None
-                lsn = append(change, urgent=urgent)
-                applying = True
-                apply(lsn, change)
-                self._applied_lsn = lsn
-                return lsn
-            except BaseException as error:
-                # Leave nothing that is logged and not applied.
-                lsn = self._journal.last_lsn
-                if change is not None and lsn != self._applied_lsn:
-                    self._broken = error
-                    if not applying:  # an interrupt came between
-                        apply(lsn, change)
-                        self._applied_lsn, self._broken = lsn, None
-                raise
-            finally:
-                self._hold_ns.add(time.perf_counter_ns() - held)
-                self._wait_ns.add(held - asked)
+            change = decide(self._machine)
+            if change is None:
+                return None
+            lsn = append(change, urgent=urgent)
+            applying = True
+            apply(lsn, change)
+            self._applied_lsn = lsn
+            return lsn
+        except BaseException as error:
+            # Leave nothing that is logged and not applied.
+            lsn = self._journal.last_lsn
+            if change is not None and lsn != self._applied_lsn:
+                self._broken = error
+                if not applying:  # an interrupt came between
+                    apply(lsn, change)
+                    self._applied_lsn, self._broken = lsn, None
+            raise
 
     def _apply_all(self, last_lsn: int, records: list[Record]) -> None:
         for lsn, record in enumerate(records, last_lsn + 1 - len(records)):
@@ -258,13 +245,8 @@ class DurableState(Generic[M]):
 
         return self.read(look)
 
-    def _fold(self) -> None:
-        self._hold_ns.fold()
-        self._wait_ns.fold()
-
     def _wait_for_room(self, urgent: bool) -> None:
         self._journal.check()  # first: in a forked child no lock may be taken
-        self._fold()
         if urgent or self._journal.has_room or _in_event_loop():
             return
         try:

@@ -15,7 +15,7 @@ import errno
 from contextlib import suppress
 
 from journal import frame
-from journal.buffer import Batch, Commit
+from journal.batch import Batch, Commit
 from journal.errors import FailedError
 from journal.options import Options
 from journal.segment import FLAG_OS, SegmentHeader, SegmentName, encode_header
@@ -47,7 +47,7 @@ class Writer:
         self._marked = False  # whether a mark stands at the end
         self._file: File | None = None
         self._path = directory.path
-        self._seed = 0
+        self._seed = frame.checksum(b"")
         self._offset = 0
         self._failure: OSError | None = None
         self.log_bytes = 0  # frames and headers written since open

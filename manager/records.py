@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -46,8 +47,13 @@ def boot(boot_id: str, at_ms: int, pid: int) -> Record:
     return ["boot", APPLICATION, boot_id, at_ms, pid]
 
 
+# The system's source would let go of the interpreter, at every spawn.
+_random = random.Random()  # noqa: S311 - ids have to differ, not to be secret
+os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_agent_id() -> str:
-    return f"agent_{os.urandom(6).hex()}"
+    return f"agent_{_random.getrandbits(48):012x}"
 
 
 def spawn(
@@ -163,6 +169,8 @@ def remove(agent_id: str) -> Record:
 
 def text(where: str, value: object) -> str:
     """`value` as an exact str. Raises TypeError, or ValueError for what UTF-8 can't carry."""
+    if type(value) is str and value.isascii():
+        return value
     if not isinstance(value, str):
         raise TypeError(f"{where} must be a string, not {type(value).__name__}")
     if not value.isascii():
@@ -200,6 +208,8 @@ def tail(where: str, value: object, bytes_max: int) -> str:
 
 def whole(where: str, value: object, *, low: int = 0) -> int:
     """`value` as an exact int from `low` to what 64 bits hold. Raises TypeError or ValueError."""
+    if type(value) is int and low <= value <= _INT_MAX:
+        return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{where} must be a whole number, not {value!r}")
     if not low <= value <= _INT_MAX:
@@ -213,11 +223,11 @@ def json_value(where: str, value: object) -> Any:
     Raises TypeError or ValueError that names the key: str keys, finite floats, ints of 64 bits,
     no bytes, nested no deeper than 100 levels.
     """
-    return _json_value([where], value)
+    return None if value is None else _json_value([where], value)
 
 
 def _json_value(path: list[object], value: object) -> Any:
-    if value is None or isinstance(value, bool):
+    if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
         return text(_named(path), value)
@@ -232,7 +242,12 @@ def _json_value(path: list[object], value: object) -> Any:
     if len(path) > _LEVELS_MAX:
         raise ValueError(f"{path[0]} nests deeper than {_LEVELS_MAX} levels, or holds itself")
     if isinstance(value, dict):
-        return {_key(path, key): _item(path, key, item) for key, item in value.items()}
+        return {
+            key if type(key) is str and key.isascii() else _key(path, key): item
+            if type(item) is int and 0 <= item <= _INT_MAX
+            else _item(path, key, item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_item(path, index, item) for index, item in enumerate(value)]
     raise TypeError(f"{_named(path)} is of type {type(value).__name__}, which JSON can't carry")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from journal import DurableState
 from manager import records
-from manager.agent import AGENT_ID, ENDED, STATUS, Limits, Row, Status
+from manager.agent import AGENT_ID, ENDED, LSN, STATUS, Limits, Row, Status
 from manager.cleanup import Heartbeats
 from manager.fleet import Fleet
 from manager.records import Record
@@ -77,7 +77,8 @@ class Updates:
             self._tell(lsn, row[AGENT_ID])
         else:
             self._tell(lsn)
-        return advance(row, lsn, record)
+        now = self._state.machine.rows.get(row[AGENT_ID])
+        return now if now is not None and now[LSN] == lsn else advance(row, lsn, record)
 
     def many(self, decide: Callable[[Fleet], Batch], *, urgent: bool = False) -> list[Row]:
         """All that `decide` says, in one batch: each row as it is then, or last was."""

@@ -22,7 +22,8 @@ from journal import CowTable, DurableState, FailedError, Journal, Options
 from journal.testing import SimulatedDisk
 
 ENGINE = tuple(
-    f"/journal/{name}.py" for name in ("buffer", "committer", "engine", "gate", "state", "writer")
+    f"/journal/{name}.py"
+    for name in ("buffer", "committer", "engine", "gate", "lock", "state", "writer")
 )
 TIMEOUT_S = 10
 POINTS = 150  # more than an append and a wait have

@@ -65,7 +65,7 @@ def test_values_from_many_threads_all_count() -> None:
     def look() -> None:
         while not stop.is_set():
             recorder.histogram()
-            recorder.fold(pending_max=10)
+            recorder.fold()
 
     with ThreadPoolExecutor(6) as pool:
         looking = pool.submit(look)

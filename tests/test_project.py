@@ -29,8 +29,8 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 JOURNAL_RANKS = {
     "errors": 0,
     **dict.fromkeys(("storage", "record", "options", "metrics", "gate", "table"), 1),
-    **dict.fromkeys(("posix", "process", "frame", "buffer"), 2),
-    **dict.fromkeys(("segment", "checkpoint"), 3),
+    **dict.fromkeys(("posix", "process", "frame", "batch", "lock"), 2),
+    **dict.fromkeys(("segment", "checkpoint", "buffer"), 3),
     **dict.fromkeys(("recovery", "writer"), 4),
     **dict.fromkeys(("committer", "verify"), 5),
     **dict.fromkeys(("compactor", "reader"), 6),

@@ -10,22 +10,19 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager.agent import STATUSES, Agent, Status
-from manager.errors import LegacyError, ManagerError
+from manager.errors import LegacyError, ManagerError, TasksError
 from manager.manager import SubAgentManager
-from manager.tasks import TasksError, read_tasks
 from manager.view import FleetView, follow_fleet, read_fleet
 
 if TYPE_CHECKING:  # asyncio, which it needs, takes longer to import than `list` to run
@@ -155,6 +152,7 @@ def run(
     interrupted. If this process is killed with SIGKILL, its commands are too.
     """
     from manager.runner import run_tasks
+    from manager.tasks import read_tasks
 
     parsed = None
     if tasks is not None:
@@ -266,7 +264,7 @@ def _print(lines: Iterable[str]) -> int:
     except BrokenPipeError:
         # At exit the interpreter flushes once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 141  # 128 + SIGPIPE
     return 0
 
 
@@ -318,6 +316,8 @@ def _follow_line(agent: Agent) -> str:
 
 
 def _description(agent: dict[str, Any]) -> Iterator[str]:
+    from datetime import UTC, datetime
+
     for name, value in agent.items():
         if value is None or name == "schema_version":
             continue

@@ -86,5 +86,9 @@ class LegacyError(ManagerError, ValueError):
         super().__init__(f"{path}: {what}; nothing was imported")
 
 
+class TasksError(ValueError):
+    """A line that is no task; the message begins with `file:line:`."""
+
+
 def _called(agent_id: str, name: str) -> str:
     return agent_id if name == agent_id else f"{agent_id} ({name!r})"

@@ -22,10 +22,10 @@ from typing import Any, Self
 
 from journal import LockedError
 from manager.agent import LIVE, Agent, AgentResult, Limits
-from manager.errors import NameInUseError
+from manager.errors import NameInUseError, TasksError
 from manager.manager import SubAgentManager
 from manager.process import Command, Guard
-from manager.tasks import AGENT_TYPE, DEPTH_MAX, Task, TasksError, argv_of, parents_first
+from manager.tasks import AGENT_TYPE, DEPTH_MAX, Task, argv_of, parents_first
 
 _MANY = 1 << 30  # a file of tasks is its own bound
 _OUTPUT_BYTES = 64 << 10

@@ -20,16 +20,13 @@ from typing import Any
 
 from manager import records
 from manager.agent import Limits
+from manager.errors import TasksError
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # what an agent does may cost its manager a step for each ancestor
 _KEYS = ("name", "prompt", "command", "parent", "timeout_s")
 _PROMPT_BYTES_MAX = Limits().prompt_bytes_max
 _TIMEOUT_S = 1e9
-
-
-class TasksError(ValueError):
-    """A line that is no task; the message begins with `file:line:`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import PurePath
 
 from journal import UnsafePathError
 
@@ -27,8 +26,8 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
     Raises UnsafePathError for a `state_dir` that is absolute, has `..`, or meets a symlink, and
     at the end if something was swapped meanwhile; FileNotFoundError without a workspace.
     """
-    names = PurePath(state_dir).parts
-    if not names or PurePath(state_dir).is_absolute() or ".." in names:
+    names = [name for name in os.fspath(state_dir).split(os.sep) if name not in ("", os.curdir)]
+    if not names or os.path.isabs(state_dir) or os.pardir in names:
         raise UnsafePathError(
             f"state_dir {os.fspath(state_dir)!r} must name a directory below the workspace, "
             "relative to it and without '..'"

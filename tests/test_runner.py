@@ -14,8 +14,8 @@ import pytest
 from manager import Agent, SubAgentManager
 from manager import process as process_module
 from manager import runner as runner_module
+from manager.errors import TasksError
 from manager.runner import Report
-from manager.tasks import TasksError
 from manager.view import read_fleet
 from tests.runner_support import (
     agents,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.tasks import DEPTH_MAX, Task, TasksError, argv_of, parents_first, read_tasks
+from manager.errors import TasksError
+from manager.tasks import DEPTH_MAX, Task, argv_of, parents_first, read_tasks
 
 
 def read(*lines: str) -> list[Task]:

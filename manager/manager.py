@@ -338,9 +338,10 @@ class SubAgentManager:
         """An async iterator of agents as they change, from this call on, until close.
 
         With `after` it begins with all that have changed since that LSN (0: with all there are).
-        It shows each agent's newest state, ordered by `lsn` (an agent and its ancestors may
-        share one). A slow reader misses states, never an agent that is still there, and holds no
-        writer back. What it shows is in memory: `await durable(agent.lsn)` before that counts.
+        It shows each agent's newest state, ordered by `lsn`. An agent and its ancestors may share
+        one, and if several share `after` all of them are shown again. A slow reader misses states,
+        never an agent that is still there, and holds no writer back. What it shows is in memory:
+        `await durable(agent.lsn)` before that counts.
 
         Raises ClosedError, ValueError for an LSN never appended; reading it, FailedError.
         """

@@ -163,7 +163,10 @@ class Watch:
             self._readers[reader.ref] = None
         if after is not None:
             snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
-            rows = [row for row in snapshot if row[LSN] > after]
+            rows = [row for row in snapshot if row[LSN] >= after]
+            at_after = [row for row in rows if row[LSN] == after]
+            if len(at_after) == 1:  # of several, who asks may have seen but some
+                rows.remove(at_after[0])
             with self._locked():
                 self._drain()
                 reader.begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)

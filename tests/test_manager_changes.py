@@ -112,6 +112,20 @@ def test_ancestors_are_shown_with_the_tokens_of_their_descendants(
     ]
 
 
+def test_who_goes_on_after_a_shared_lsn_misses_none_of_it(manager: SubAgentManager) -> None:
+    """A reader that broke off between an agent and its ancestors is shown all of them again; one
+    after an LSN that is a single agent's, is not shown that."""
+    root = manager.spawn("root")
+    child = manager.spawn("child", parent_id=root.agent_id)
+    other = manager.spawn("other")
+    changes = manager.changes()
+    manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3)
+    [seen, missed] = ready(changes)
+    assert seen.lsn == missed.lsn
+    assert missed in ready(manager.changes(after=seen.lsn))
+    assert {*ready(manager.changes(after=other.lsn))} == {seen, missed}
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_it_may_begin_earlier(disk: SimulatedDisk, restarted: bool) -> None:
     """With all that have changed after an LSN, also of an earlier session, and then go on."""

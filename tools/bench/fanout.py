@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -232,14 +232,16 @@ def human(ns: float) -> str:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    head = ("way", "agents", "threads", "hold p50", "p99", "max", "wait p99", "due p50", "p99")
-    yield "".join(f"{title:>10}" for title in (*head, "max", "updates/s", "MB", "stale"))
+    quantiles = ("p50", "p99", "p99.9", "max")
+    head = ["way", "agents", "threads"]
+    for figure in ("hold", "wait", "due"):
+        head += [f"{figure} {quantiles[0]}", *quantiles[1:]]
+    yield "".join(f"{title:>10}" for title in (*head, "updates/s", "MB", "stale"))
     for row in rows:
-        hold, due = row.hold, row.due
-        times = (hold.p50, hold.p99, hold.max, row.wait.p99, due.p50, due.p99, due.max)
+        times = [human(ns) for figure in (row.hold, row.wait, row.due) for ns in astuple(figure)]
         speed, written = f"{row.updates_per_s:.0f}", f"{row.bytes_written / 1e6:.1f}"
-        cells = (row.way, row.agents, row.threads, *map(human, times), speed, written)
-        yield "".join(f"{cell:>10}" for cell in (*cells, row.stale_over_newer))
+        cells = (row.way, row.agents, row.threads, *times, speed, written, row.stale_over_newer)
+        yield "".join(f"{cell:>10}" for cell in cells)
 
 
 def ratios(rows: list[Row]) -> Iterator[str]:
@@ -260,19 +262,25 @@ def plot(rows: list[Row], path: Path) -> None:
     """Latency from due, p50 to max, a panel a fleet, as SVG."""
     from matplotlib import pyplot
 
+    pyplot.rcParams["svg.fonttype"] = "none"
     fleets = sorted({row.agents for row in rows})
-    figure, axes = pyplot.subplots(1, len(fleets), figsize=(5 * len(fleets), 4), squeeze=False)
+    size = (4 * len(fleets), 3.5)
+    figure, axes = pyplot.subplots(1, len(fleets), figsize=size, squeeze=False, sharey=True)
+    threads = sorted({row.threads for row in rows})
     for axis, agents in zip(axes[0], fleets, strict=True):
         for way in WAYS:
             of_way = [row for row in rows if (row.way, row.agents) == (way, agents)]
             axis.plot(
                 [r.threads for r in of_way], [r.due.p99 / 1e6 for r in of_way], "o-", label=way
             )
-        axis.set(xscale="log", yscale="log", title=f"{agents} agents", xlabel="threads")
+        axis.set(xscale="log", yscale="log", title=f"{agents:,} agents", xlabel="threads")
+        axis.set_xticks(threads, [str(count) for count in threads])
+        axis.minorticks_off()
+        axis.grid(visible=True, alpha=0.3)
     axes[0][0].set_ylabel("p99 from due, ms")
     axes[0][-1].legend()
     figure.tight_layout()
-    figure.savefig(path, format="svg")
+    figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def main(arguments: list[str]) -> int:

@@ -74,6 +74,11 @@ class LogBuffer:
         """Appended and not yet committed."""
         return self._filling.bytes + self._committing_bytes
 
+    @property
+    def has_room(self) -> bool:
+        """Whether less than half of the bound is used."""
+        return (self._filling.bytes + self._committing_bytes) * 2 < self._bound
+
     def check(self) -> None:
         """Raise what an append would raise for the journal's state. Takes no lock."""
         if self._refusal is not None:
@@ -165,7 +170,7 @@ class LogBuffer:
         self.check()
         with self._lock:
             self.check()
-            if self.used_bytes * 2 < self._bound:
+            if self.has_room:
                 return None
             if self._filling.records:
                 self._filling.waiters += 1
@@ -295,7 +300,7 @@ class LogBuffer:
         """`batch` is durable: let those pass who wait for it, or for room. May be repeated."""
         with self._lock:
             self._durable_lsn, self._committing_bytes = batch.last_lsn, 0
-            gates = [batch.gate, self._room if self.used_bytes * 2 < self._bound else None]
+            gates = [batch.gate, self._room if self.has_room else None]
         for gate in gates:
             if gate is not None:
                 gate.open()

@@ -86,7 +86,7 @@ class Journal:
     @property
     def has_room(self) -> bool:
         """Whether less than half of `buffer_bytes` is used."""
-        return self._buffer.used_bytes * 2 < self._options.buffer_bytes
+        return self._buffer.has_room
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state: FailedError, ClosedError."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from journal.buffer import LogBuffer
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
 from journal.core import open_core
@@ -60,8 +61,11 @@ class DurableState(Generic[M]):
     `lock_stats` measures. Callbacks must be of constant time and must not call back in.
     """
 
-    def __init__(self, journal: Journal, machine: M, room_timeout_s: float) -> None:
+    def __init__(
+        self, journal: Journal, buffer: LogBuffer, machine: M, room_timeout_s: float
+    ) -> None:
         self._journal = journal
+        self._buffer = buffer  # the journal's own: what every update asks of it, it asks directly
         self._machine = machine
         self._room_timeout_s = room_timeout_s
         # The owner's lock: guards the machine and the two fields below. Taken before the log
@@ -104,8 +108,9 @@ class DurableState(Generic[M]):
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
-        journal = Journal(open_core(path, options, disk, accepts, load, apply), options)
-        state = cls(journal, machine, room_timeout_s)
+        core = open_core(path, options, disk, accepts, load, apply)
+        journal = Journal(core, options)
+        state = cls(journal, core.buffer, machine, room_timeout_s)
         # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
         freeze = weakref.WeakMethod(state._freeze)
         journal.start_compaction(lambda: _call(freeze))
@@ -129,8 +134,8 @@ class DurableState(Generic[M]):
         `urgent`, and never in a thread that runs an event loop: `await room()` there.
         """
         self._wait_for_room(urgent)
-        journal, machine = self._journal, self._machine
-        return self._lock.run(self._change, decide, journal.append, machine.apply, urgent)
+        append, apply = self._buffer.append, self._machine.apply
+        return self._lock.run(self._change, decide, append, apply, urgent)
 
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
@@ -145,7 +150,7 @@ class DurableState(Generic[M]):
             return list(decide(machine) or ()) or None
 
         return self._lock.run(
-            self._change, some, self._journal.append_batch, self._apply_all, urgent
+            self._change, some, self._buffer.append_batch, self._apply_all, urgent
         )
 
     def read(self, look: Callable[[M], T]) -> T:
@@ -226,7 +231,7 @@ class DurableState(Generic[M]):
             return lsn
         except BaseException as error:
             # Leave nothing that is logged and not applied.
-            lsn = self._journal.last_lsn
+            lsn = self._buffer.last_lsn
             if change is not None and lsn != self._applied_lsn:
                 self._broken = error
                 if not applying:  # an interrupt came between
@@ -246,8 +251,8 @@ class DurableState(Generic[M]):
         return self.read(look)
 
     def _wait_for_room(self, urgent: bool) -> None:
-        self._journal.check()  # first: in a forked child no lock may be taken
-        if urgent or self._journal.has_room or _in_event_loop():
+        self._buffer.check()  # first: in a forked child no lock may be taken
+        if urgent or self._buffer.has_room or _in_event_loop():
             return
         try:
             self._journal.wait_room(timeout_s=self._room_timeout_s)

@@ -452,7 +452,8 @@ class SubAgentManager:
     def _one(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
-        return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
+        row = self._updates.one(verb, ref, target, record, urgent=urgent)
+        return agent_from_row(row, self._boot_id)
 
     def _rows(self) -> Iterable[Row]:
         """All rows of this moment. As long as it is held, each change costs a little more."""

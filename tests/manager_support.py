@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from journal import Options
-from manager import Agent, AgentResult, Limits, SubAgentManager
+from manager import Agent, AgentResult, Changes, Limits, SubAgentManager
 from manager.agent import Status
 from tests.support import NEVER_S, TIMEOUT_S, until
 
@@ -66,3 +66,24 @@ class CountedLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:  # type: ignore[override]
         self.calls += 1
         return super().call_soon_threadsafe(*args, **options)
+
+
+async def some(changes: AsyncIterator[Agent], count: int) -> list[Agent]:
+    async with asyncio.timeout(TIMEOUT_S):
+        return [await anext(changes) for _ in range(count)]
+
+
+def ready(changes: Changes) -> list[Agent]:
+    """What there is to read without waiting."""
+
+    async def read() -> list[Agent]:
+        agents = []
+        while changes._watch.feed or changes.dirty:
+            agents += await some(changes, 1)
+        return agents
+
+    return asyncio.run(read())
+
+
+def update(manager: SubAgentManager, agent: Agent, step: int) -> Agent:
+    return manager.update_checkpoint(agent.agent_id, {"at": step}, steps_taken=step)

@@ -8,9 +8,9 @@ from pathlib import Path
 # The checkout first, or an installed copy would be measured.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-from bench import commits, fanout  # noqa: E402 - only importable once the path is set
+from bench import commits, fanout, mutants  # noqa: E402 - only importable once the path is set
 
-BENCHMARKS = {"commits": commits.main, "fanout": fanout.main}
+BENCHMARKS = {"commits": commits.main, "fanout": fanout.main, "mutants": mutants.main}
 
 
 def main(arguments: list[str]) -> int:

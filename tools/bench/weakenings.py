@@ -1,0 +1,268 @@
+"""Weakenings: each takes one thing away that the engine's promises rest on.
+
+A weakening replaces one piece of one file, which stands there once. The suite has to fail for each.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+RULE = ("tests/test_rule_states.py",)
+CUTS = ("tests/test_power_cut.py", "tests/test_promises.py", *RULE)
+DAMAGE = ("tests/test_verify.py", "tests/test_damage.py")
+BYTES = ("tests/test_format.py", "tests/test_golden.py", *DAMAGE)
+FAILS = ("tests/test_fail_stop.py", "tests/test_waiting.py")
+DISK = ("tests/test_posix.py", "tests/test_lazy_fs.py")
+
+
+class Weakening(NamedTuple):
+    """`tests` are where it is expected to be noticed; if it isn't, the whole suite is asked."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SYNCS = (
+    Weakening(
+        "commit_without_sync",
+        "journal/committer.py",
+        "if self._sync_each or batch.sync:",
+        "if batch.sync:",
+        CUTS,
+    ),
+    Weakening(
+        "sync_that_does_nothing",
+        "journal/writer.py",
+        "                self._file.sync()\n            except",
+        "                pass\n            except",
+        CUTS,
+    ),
+    Weakening(
+        "segment_born_unsynced",
+        "journal/writer.py",
+        "            file.sync()\n            self._directory.rename",
+        "            self._directory.rename",
+        CUTS,
+    ),
+    Weakening(
+        "segment_name_unsynced",
+        "journal/writer.py",
+        "        try:\n            self._directory.sync()\n",
+        "        try:\n            pass\n",
+        CUTS,
+    ),
+    Weakening(
+        "roll_without_sync",
+        "journal/writer.py",
+        "        self._trim(self._offset)\n        self.sync()\n",
+        "        self._trim(self._offset)\n",
+        RULE,
+    ),
+    Weakening(
+        "close_without_sync",
+        "journal/writer.py",
+        "        self.sync()\n        self.mark()\n",
+        "        self.mark()\n",
+        CUTS,
+    ),
+    Weakening(
+        "checkpoint_unsynced",
+        "journal/checkpoint.py",
+        "            file.sync()\n        finally",
+        "            pass\n        finally",
+        RULE,
+    ),
+    Weakening(
+        "checkpoint_name_unsynced",
+        "journal/checkpoint.py",
+        "        raise\n    directory.sync()\n",
+        "        raise\n",
+        RULE,
+    ),
+    Weakening(
+        "os_checkpoint_without_log_sync",
+        "journal/compactor.py",
+        "                self._sync_log()\n                end_lsn = self._committer.synced_lsn\n",
+        "                end_lsn = lsn\n",
+        RULE,
+    ),
+    Weakening(
+        "no_sync_before_trust",
+        "journal/recovery.py",
+        "            last.sync()\n",
+        "            pass\n",
+        RULE,
+    ),
+    Weakening(
+        "no_names_sync_before_trust",
+        "journal/recovery.py",
+        "    directory.sync()\n    if segments:",
+        "    if segments:",
+        RULE,
+    ),
+    Weakening(
+        "no_page_drop",
+        "journal/recovery.py",
+        "            last.drop_cache()\n",
+        "",
+        RULE,
+    ),
+    Weakening(
+        "failed_sync_tried_again",
+        "journal/writer.py",
+        "                self._failure = error\n            else",
+        "                raise FailedError(str(error)) from error\n            else",
+        FAILS,
+    ),
+    Weakening(
+        "deleted_segment_acknowledged",
+        "journal/writer.py",
+        "if not self._file.is_linked():",
+        "if False:",
+        FAILS,
+    ),
+    Weakening(
+        "os_promise_after_failed_sync",
+        "journal/engine.py",
+        "if self._buffer.failure and self.last_lsn > self._core.committer.synced_lsn:",
+        "if False:",
+        FAILS,
+    ),
+    Weakening(
+        "no_fdatasync",
+        "journal/posix.py",
+        "            os.fdatasync(self._fd)",
+        "            pass",
+        DISK,
+    ),
+    Weakening(
+        "no_directory_fsync", "journal/posix.py", "        os.fsync(fd)", "        pass", DISK
+    ),
+    Weakening(
+        "no_cache_drop",
+        "journal/posix.py",
+        "os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)",
+        "pass",
+        DISK,
+    ),
+    Weakening(
+        "no_state_dir_fsync",
+        "manager/workspace.py",
+        "    os.fsync(parent)\n",
+        "",
+        ("tests/test_manager_paths.py",),
+    ),
+)
+
+CHECKS = (
+    Weakening(
+        "no_frame_header_crc",
+        "journal/frame.py",
+        " or _CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):",
+        ":",
+        BYTES,
+    ),
+    Weakening(
+        "frame_crc_without_seed",
+        "journal/frame.py",
+        "_CRC.pack(checksum(fields, seed))",
+        "_CRC.pack(checksum(fields))",
+        BYTES,
+    ),
+    Weakening(
+        "no_payload_crc",
+        "journal/segment.py",
+        " or frame.checksum(payload) != header.payload_crc:",
+        ":",
+        BYTES,
+    ),
+    Weakening(
+        "no_segment_header_crc",
+        "journal/segment.py",
+        " or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:",
+        ":",
+        BYTES,
+    ),
+    Weakening(
+        "no_segment_name_check",
+        "journal/segment.py",
+        "if (header.first_lsn, header.epoch) != name or",
+        "if",
+        BYTES,
+    ),
+    Weakening(
+        "no_lsn_check",
+        "journal/frame.py",
+        "if self.first_lsn != lsn:",
+        "if False:",
+        BYTES,
+    ),
+    Weakening(
+        "no_durable_lsn_check",
+        "journal/frame.py",
+        "if self.durable_lsn >= lsn:",
+        "if False:",
+        BYTES,
+    ),
+    Weakening(
+        "no_gap_check",
+        "journal/recovery.py",
+        "if self.next_lsn != after.first_lsn:",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_journal_id_check",
+        "journal/recovery.py",
+        "if self.journal_id not in (None, header.journal_id):",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_epoch_check",
+        "journal/recovery.py",
+        "if header.epoch < self.epoch:",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_beginning_check",
+        "journal/recovery.py",
+        "if header.first_lsn > self.base_lsn + 1:",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_checkpoint_crc",
+        "journal/checkpoint.py",
+        "if last_line != _last_line(count, crc):",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_checkpoint_lsn_check",
+        "journal/checkpoint.py",
+        'if header["lsn"] != lsn:',
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_checkpoint_id_check",
+        "journal/recovery.py",
+        "if walk.journal_id and checkpoint.journal_id != walk.journal_id.hex():",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_application_check",
+        "journal/recovery.py",
+        "if taken and accepts and taken.application not in accepts:",
+        "if False:",
+        ("tests/test_state.py",),
+    ),
+)
+
+ALL_OF = SYNCS + CHECKS

@@ -1,0 +1,248 @@
+"""Weakenings of order: the evidence rule, what comes before what, the gate, the locks."""
+
+from __future__ import annotations
+
+from bench.weakenings import CUTS, DAMAGE, FAILS, RULE, Weakening
+
+KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
+LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
+
+EVIDENCE = (
+    Weakening(
+        "no_evidence_rule",
+        "journal/recovery.py",
+        "if self.evidence >= self.next_lsn:",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_evidence_after_damage",
+        "journal/recovery.py",
+        "if header:  # a valid one testifies, before the damage and after it",
+        "if header and not self.damage:",
+        DAMAGE,
+    ),
+    Weakening(
+        "refuse_every_bad_frame",
+        "journal/recovery.py",
+        "        if self.base_lsn >= self.next_lsn:",
+        "        if self.damage or self.base_lsn >= self.next_lsn:",
+        CUTS,
+    ),
+    Weakening(
+        "checkpoint_names_do_not_testify",
+        "journal/recovery.py",
+        "Checkpoints([], [], max(lsns, default=0))",
+        "Checkpoints([], [], 0)",
+        DAMAGE,
+    ),
+    Weakening(
+        "checkpoint_past_the_end",
+        "journal/recovery.py",
+        "if self.base_lsn >= self.next_lsn:",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_marks",
+        "journal/writer.py",
+        "if self._file is None or self._said_lsn == self._synced_lsn:",
+        "if True:",
+        ("tests/test_promises.py", *RULE),
+    ),
+    Weakening(
+        "mark_unsynced_in_front",
+        "journal/writer.py",
+        "            self._marked = True\n",
+        "            self._marked = True\n            self._offset += len(mark)\n",
+        RULE,
+    ),
+    Weakening(
+        "frames_say_nothing_durable",
+        "journal/writer.py",
+        "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
+        "                durable_lsn=0,\n                now_ns=now_ns,",
+        DAMAGE,
+    ),
+    Weakening(
+        "frames_say_too_much",
+        "journal/writer.py",
+        "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
+        "                durable_lsn=self._written_lsn,\n                now_ns=now_ns,",
+        RULE,
+    ),
+    Weakening(
+        "behind_a_mark_is_no_damage",
+        "journal/recovery.py",
+        "        if self.marked:\n",
+        "        if False:\n",
+        RULE,
+    ),
+    Weakening(
+        "torn_tail_cut_off",
+        "journal/recovery.py",
+        "if walk.end and not walk.damage:",
+        "if walk.end:",
+        CUTS,
+    ),
+    Weakening(
+        "epoch_used_again",
+        "journal/recovery.py",
+        "epoch=1 + max([0,",
+        "epoch=max([1,",
+        CUTS,
+    ),
+)
+
+ORDER = (
+    Weakening(
+        "drop_before_publish",
+        "journal/compactor.py",
+        "                self._write(lsn, items, since_bytes)\n",
+        "                kept = self._options.checkpoints_kept\n"
+        "                drop_covered(self._directory, [*self._verified_lsns, lsn], kept)\n"
+        "                self._write(lsn, items, since_bytes)\n",
+        RULE,
+    ),
+    Weakening(
+        "one_checkpoint_counts_as_two",
+        "journal/recovery.py",
+        "    if len(verified_lsns) < kept:\n        return\n",
+        "    if not verified_lsns:\n        return\n    kept = min(kept, len(verified_lsns))\n",
+        RULE,
+    ),
+    Weakening(
+        "leftover_strictly_below",
+        "journal/segment.py",
+        "after.first_lsn - 1 > lsn]",
+        "after.first_lsn > lsn]",
+        RULE,
+    ),
+    Weakening(
+        "dense_from_second_newest",
+        "journal/recovery.py",
+        "walk = Walk(directory, checkpoints.base_lsn, checkpoints.evidence)",
+        "walk = Walk(directory, min([c.lsn for c in checkpoints.good], default=0),"
+        " checkpoints.evidence)",
+        RULE,
+    ),
+    Weakening(
+        "stray_name_drops_segments",
+        "journal/recovery.py",
+        "        with Segment(directory, kept_segments[0]):\n            pass\n",
+        "        pass\n",
+        ("tests/test_compaction.py", *DAMAGE),
+    ),
+    Weakening(
+        "checkpointed_records_applied_again",
+        "journal/recovery.py",
+        "skip = max(0, lsn + 1 - self.first_lsn)",
+        "skip = 0",
+        ("tests/test_state.py", *RULE),
+    ),
+    Weakening(
+        "number_before_pack",
+        "journal/buffer.py",
+        "            packed = self._packer.pack(record)\n"
+        "            filling = self._make_ready(len(packed), urgent)\n"
+        "            filling.records.append(packed)\n",
+        '            self._filling.records.append(b"\\xc0")\n'
+        "            packed = self._packer.pack(record)\n"
+        "            filling = self._make_ready(len(packed), urgent)\n"
+        "            filling.records[-1] = packed\n",
+        ("tests/test_options_and_records.py", "tests/test_interrupt.py"),
+    ),
+    Weakening(
+        "split_batch",
+        "journal/frame.py",
+        "inside = {i for begin, end in groups for i in range(begin + 1, end)}",
+        "inside: set[int] = set()",
+        RULE,
+    ),
+    Weakening(
+        "apply_before_append",
+        "journal/state.py",
+        "            lsn = append(change, urgent=urgent)\n"
+        "            applying = True\n"
+        "            apply(lsn, change)\n",
+        "            applying = True\n"
+        "            apply(self._buffer.last_lsn + 1, change)\n"
+        "            lsn = append(change, urgent=urgent)\n",
+        ("tests/test_state_stops.py", "tests/test_state.py"),
+    ),
+)
+
+GATE = (
+    Weakening(
+        "acknowledged_before_written",
+        "journal/committer.py",
+        "        sync_ns = 0\n        if batch.last_lsn",
+        "        sync_ns = 0\n        self._buffer.committed(batch)\n        if batch.last_lsn",
+        KILLS,
+    ),
+    Weakening(
+        "gate_always_open",
+        "journal/gate.py",
+        "                with self._turnstile:\n                    return True\n",
+        "                return True\n",
+        KILLS,
+    ),
+    Weakening(
+        "appended_is_durable",
+        "journal/buffer.py",
+        "if lsn <= self._durable_lsn:\n                return None\n            if",
+        "if lsn <= filling.last_lsn:\n                return None\n            if",
+        KILLS,
+    ),
+    Weakening(
+        "failure_wakes_nobody",
+        "journal/buffer.py",
+        "= self._stopped\n            self._wake()\n        self._open_all()\n",
+        "= self._stopped\n            self._wake()\n",
+        FAILS,
+    ),
+    Weakening(
+        "failure_is_forgotten",
+        "journal/buffer.py",
+        "            self.failure = error\n            self._refusal = self._stopped\n",
+        "            self.failure = error\n",
+        FAILS,
+    ),
+    Weakening(
+        "second_batch_overtakes",
+        "journal/buffer.py",
+        "if self._crowd > 1 or self._committing is not None or self._refusal is not None:",
+        "if False:",
+        ("tests/test_waiting.py", *CUTS),
+    ),
+    Weakening(
+        "no_directory_lock",
+        "journal/posix.py",
+        "            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            pass\n",
+        LOCKS,
+    ),
+    Weakening(
+        "no_owners_lock",
+        "journal/lock.py",
+        "            with self._lock:\n",
+        "            if True:\n",
+        LOCKS,
+    ),
+    Weakening(
+        "child_keeps_the_journal",
+        "journal/buffer.py",
+        "        self.failure = None\n        self._refusal = _forked\n",
+        "        self.failure = None\n",
+        ("tests/test_fork.py",),
+    ),
+    Weakening(
+        "nothing_committed_at_exit",
+        "journal/core.py",
+        "    def finish(self) -> None:\n        self.begin_close()\n",
+        "    def finish(self) -> None:\n        return\n        self.begin_close()\n",
+        ("tests/test_exit.py",),
+    ),
+)
+
+ALL_OF = EVIDENCE + ORDER + GATE

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import cache
 from itertools import islice
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,9 +71,7 @@ class Gate:
 
     async def passed(self) -> None:
         """Wait until open, in the running loop."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+        loop = _asyncio().get_running_loop()
         future = loop.create_future()
         with self._lock:
             if self.opened:
@@ -82,6 +82,15 @@ class Gate:
             await future
         finally:
             waiting.pop(future, None)
+
+
+@cache
+def _asyncio() -> ModuleType:
+    # At first use: its import takes as long as the engine's own. And an import statement that
+    # finds the module there costs a waiter as much as its future.
+    import asyncio
+
+    return asyncio
 
 
 def _resolve(loop: AbstractEventLoop, waiting: Waiting) -> None:

@@ -7,11 +7,12 @@ back, and nowhere else. A tracer raises at each of these points inside the engin
 from __future__ import annotations
 
 import dis
+import errno
 import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import CodeType, FrameType
 from typing import Any
@@ -175,6 +176,24 @@ def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool) -> None:
     disk.kill()
     with Journal.open("/j", disk=disk) as reopened:
         assert [entry.record for entry in reopened.replay()] == expected
+
+
+def test_a_sync_that_failed_is_never_tried_again() -> None:
+    """P2: not either where an interrupt strikes the waiter in whose thread it failed. Then the
+    kernel may count the lost pages as written, and a second sync acknowledges what is not there."""
+    strikes = 0
+    for nth in range(POINTS):
+        disk = SimulatedDisk()
+        journal = Journal.open("/j", options=OPTIONS, disk=disk)
+        in_other_thread(partial(put, journal, "safe"))
+        disk.fail("sync", errno.EIO, path=".seg")
+        with suppress(FailedError):
+            strikes += interrupted(nth, partial(put, journal, "lost"))
+        with pytest.raises(FailedError):
+            in_other_thread(partial(put, journal, "after"))
+        with suppress(FailedError):
+            in_other_thread(journal.close)
+    assert strikes > 20
 
 
 def put(journal: Journal, record: Any) -> None:

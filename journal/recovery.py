@@ -139,8 +139,6 @@ class Walk:
             self._refuse(
                 f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
             )
-        if self.base_lsn >= self.next_lsn:
-            self._refuse(f"the checkpoint at LSN {self.base_lsn} lies past the end of the log")
 
     def _look(self, found: Found) -> None:
         """Note damage that a crash may have left; raise for what it can't have."""

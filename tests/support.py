@@ -241,7 +241,7 @@ def interrupt_after(seconds: float) -> Iterator[None]:
 def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A process that runs `script`; it is killed at the end of the `with`, if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", script, *map(str, arguments)],
+        [sys.executable, "-P", "-u", "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -262,7 +262,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `script` in a Python of its own, to its end."""
     return subprocess.run(
-        [sys.executable, "-P", "-c", script, *map(str, arguments)],
+        [sys.executable, "-P", "-u", "-c", script, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S * 2,

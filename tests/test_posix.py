@@ -344,6 +344,17 @@ def test_each_sync_is_a_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @LINUX
+def test_what_is_dropped_is_the_whole_files_cache(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: pages that a failed sync left clean are read again from the disk."""
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: asked.append(rest))
+    DISK.open_directory(path, write=True).open("a", "create").drop_cache()
+    assert asked == [(0, 0, os.POSIX_FADV_DONTNEED)]
+
+
+@LINUX
 def test_a_sync_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: the errors of a sync are never swallowed, the parent's at open neither."""
     directory = DISK.open_directory(path, write=True)

@@ -1,138 +1,224 @@
-"""Durable updates a second, beside the bare disk: one write and fdatasync an update.
+"""Durable updates a second, beside the bare disk and what could be used instead.
 
-Rounds of the two alternate, so that what else the machine does meets both; what counts is the
-median of the rounds' ratios.
+Rounds of all of them alternate, so that what else the machine does meets all; what counts is the
+median of the rounds' ratios. With --delay-ms each call that syncs takes that much longer.
+With --coroutines it is coroutines in one event loop that wait, and how late a timer in that loop
+comes is measured, too: a loop that is held up is late for everybody.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
-import platform
 import statistics
+import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import msgpack
+from bench.machine import about, slow_disk
+from bench.peers import PEERS, BareDisk, OurJournal, Peer, per_second
 
-from journal import Journal, __version__
-
-RECORD = ["step", "agent_0123456789ab", 12, "x" * 200, 1_700_000_000_000]
-FRAME_HEADER_BYTES = 44
-ALLOCATED_BYTES = 64 << 20
+_TICK_S = 0.001
 
 
 @dataclass(frozen=True)
 class Row:
-    """Updates a second, and the ratio to the bare disk: median, least and most of the rounds."""
+    """One way of waiting and one peer. Ratios are medians of the rounds: `to_disk` to the bare
+    disk's one thread, `to_best` of the journal to the fastest peer of that round."""
 
-    threads: int
-    disk_per_s: float
-    journal_per_s: float
-    ratio: float
-    ratio_min: float
-    ratio_max: float
-
-
-class BareDisk:
-    """The same bytes as a journal of one record a frame, into a preallocated file."""
-
-    def __init__(self, directory: Path) -> None:
-        self._data = bytes(FRAME_HEADER_BYTES) + msgpack.packb(RECORD)
-        self._fd = os.open(directory / "bare", os.O_CREAT | os.O_RDWR)
-        os.posix_fallocate(self._fd, 0, ALLOCATED_BYTES)
-        os.fsync(self._fd)
-        self._offset = 0
-
-    def update(self) -> None:
-        os.pwrite(self._fd, self._data, self._offset)
-        os.fdatasync(self._fd)
-        self._offset = (self._offset + len(self._data)) % (ALLOCATED_BYTES - len(self._data))
+    delay_ms: float
+    waiting: str
+    count: int
+    peer: str
+    per_s: float
+    to_disk: float
+    to_disk_min: float
+    to_disk_max: float
+    to_best: float | None
+    lag_p99_ms: float | None
 
 
-def per_second(update: Callable[[], None], threads: int, seconds: float) -> float:
-    """How often `threads` threads complete `update` in a second, all together."""
-    counts = [0] * threads
-    began = time.perf_counter()
-    until = began + seconds
+@dataclass(frozen=True)
+class Bar:
+    what: str
+    row: tuple[float, str, int]
+    figure: str
+    least: float
 
-    def run(index: int) -> None:
+
+BARS = (
+    Bar("1 thread to the bare disk", (0, "threads", 1), "to_disk", 0.92),
+    Bar("64 threads to the best peer", (0, "threads", 64), "to_best", 3.0),
+    Bar("64 threads to the best peer at +5 ms", (5, "threads", 64), "to_best", 1.8),
+    Bar("256 threads to the best peer at +5 ms", (5, "threads", 256), "to_best", 3.5),
+    Bar("10,000 coroutines a second", (0, "coroutines", 10_000), "per_s", 150_000),
+)
+
+
+async def coroutines_per_second(
+    peer: Peer, coroutines: int, seconds: float
+) -> tuple[float, list[float]]:
+    """How often they complete an update in a second; how late each tick of a timer came, in s."""
+    until = time.perf_counter() + seconds
+    counts, late = [0] * coroutines, []
+
+    async def update(index: int) -> None:
         while time.perf_counter() < until:
-            update()
+            await peer.update_async()
             counts[index] += 1
 
-    others = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
-    for other in others:
-        other.start()
-    run(0)
-    for other in others:
-        other.join()
-    return sum(counts) / (time.perf_counter() - began)
+    async def tick() -> None:
+        while (began := time.perf_counter()) < until:
+            await asyncio.sleep(_TICK_S)
+            late.append(time.perf_counter() - began - _TICK_S)
+
+    began = time.perf_counter()
+    await asyncio.gather(tick(), *map(update, range(coroutines)))
+    return sum(counts) / (time.perf_counter() - began), late
 
 
-def measure(directory: Path, threads: list[int], rounds: int, seconds: float) -> list[Row]:
-    bare = BareDisk(directory)
-    rates: dict[int, list[tuple[float, float]]] = {count: [] for count in threads}
-    with Journal.open(directory / "journal") as journal:
-
-        def update() -> None:
-            journal.wait_durable(journal.append(RECORD))
-
-        update()
-        for _ in range(rounds):
-            for count in threads:
-                before = per_second(bare.update, 1, seconds / 2)
-                ours = per_second(update, count, seconds)
-                after = per_second(bare.update, 1, seconds / 2)
-                rates[count].append(((before + after) / 2, ours))
-    return [row(count, rates[count]) for count in threads]
+Rates = dict[str, list[tuple[float, list[float]]]]
 
 
-def row(threads: int, rates: list[tuple[float, float]]) -> Row:
-    ratios = [ours / disk for disk, ours in rates]
-    return Row(
-        threads=threads,
-        disk_per_s=statistics.median(disk for disk, _ in rates),
-        journal_per_s=statistics.median(ours for _, ours in rates),
-        ratio=statistics.median(ratios),
-        ratio_min=min(ratios),
-        ratio_max=max(ratios),
+def rounds_of(
+    peers: dict[str, Peer], disk: Peer, waiting: str, count: int, rounds: int, seconds: float
+) -> Rates:
+    rates: Rates = {name: [] for name in ("disk", *peers)}
+    for _ in range(rounds):
+        rates["disk"].append((per_second(disk.update, 1, seconds), []))
+        for name, peer in peers.items():
+            if waiting == "threads":
+                rates[name].append((per_second(peer.update, count, seconds), []))
+            else:
+                rates[name].append(asyncio.run(coroutines_per_second(peer, count, seconds)))
+    return rates
+
+
+def rows_of(delay_ms: float, waiting: str, count: int, rates: Rates) -> Iterator[Row]:
+    disk = [rate for rate, _ in rates["disk"]]
+    others = [[r for r, _ in rates[name]] for name in rates if name not in ("disk", "journal")]
+    best = [max(speeds) for speeds in zip(*others, strict=True)]
+    for name, measured in rates.items():
+        speeds = [rate for rate, _ in measured]
+        to_disk = [speed / bare for speed, bare in zip(speeds, disk, strict=True)]
+        late = sorted(each for _, ticks in measured for each in ticks)
+        ratios = [ours / peer for ours, peer in zip(speeds, best, strict=False)]
+        yield Row(
+            delay_ms=delay_ms,
+            waiting=waiting,
+            count=count,
+            peer=name,
+            per_s=statistics.median(speeds),
+            to_disk=statistics.median(to_disk),
+            to_disk_min=min(to_disk),
+            to_disk_max=max(to_disk),
+            to_best=statistics.median(ratios) if name == "journal" and ratios else None,
+            lag_p99_ms=late[int(len(late) * 0.99)] * 1000 if late else None,
+        )
+
+
+def measure(options: argparse.Namespace, delay_ms: float) -> Iterator[Row]:
+    """In this process, whose syncs take `delay_ms` longer already."""
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        directory = Path(name)
+        disk = BareDisk(directory)
+        peers: dict[str, Peer] = {"journal": OurJournal(directory)}
+        peers |= {peer: PEERS[peer](directory) for peer in options.peers}
+        for peer in peers.values():
+            peer.update()
+        for waiting in ("threads", "coroutines"):
+            for count in getattr(options, waiting):
+                rates = rounds_of(peers, disk, waiting, count, options.rounds, options.seconds)
+                yield from rows_of(delay_ms, waiting, count, rates)
+        for peer in peers.values():
+            peer.close()
+
+
+def measure_slowed(options: argparse.Namespace, delay_ms: float) -> list[Row]:
+    """In a child, where a shim slows the syncs down."""
+    with tempfile.TemporaryDirectory() as name:
+        environment = slow_disk(Path(name), delay_ms)
+        arguments = [sys.argv[0], "commits", "--json", "--slowed-ms", str(delay_ms)]
+        for key in ("threads", "coroutines", "peers"):
+            values = list(map(str, getattr(options, key)))
+            arguments += [f"--{key}", *values] if values else [f"--{key}"]
+        arguments += ["--rounds", str(options.rounds), "--seconds", str(options.seconds)]
+        if options.dir:
+            arguments += ["--dir", str(options.dir)]
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    return [Row(**row) for row in json.loads(done.stdout)["rows"]]
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    yield (
+        f"{'delay':>6} {'waiting':>16} {'peer':>14} {'updates/s':>10} {'to disk':>8} "
+        f"{'rounds':>13} {'to best':>8} {'loop late p99':>14}"
     )
+    for row in rows:
+        best = "" if row.to_best is None else f"{row.to_best:.2f} x"
+        late = "" if row.lag_p99_ms is None else f"{row.lag_p99_ms:.1f} ms"
+        spread = f"{row.to_disk_min:.2f}..{row.to_disk_max:.2f}"
+        yield (
+            f"{row.delay_ms:4g}ms {row.count:6} {row.waiting:>9} {row.peer:>14} "
+            f"{row.per_s:10.0f} {row.to_disk:6.2f} x {spread:>13} {best:>8} {late:>14}"
+        )
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench commits", description=__doc__)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--rounds", type=int, default=20)
+def bars(rows: list[Row]) -> Iterator[str]:
+    ours = {(row.delay_ms, row.waiting, row.count): row for row in rows if row.peer == "journal"}
+    for bar in BARS:
+        row = ours.get(bar.row)
+        found: Any = row and getattr(row, bar.figure)
+        if found is not None:
+            verdict = "" if found >= bar.least else "   BELOW"
+            yield f"{bar.what}: {found:,.2f}, bar {bar.least:,g}{verdict}"
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench commits", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
+    parser.add_argument("--coroutines", type=int, nargs="*", default=[])
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[])
+    parser.add_argument("--delay-ms", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0.4, help="of a round (%(default)s)")
     parser.add_argument("--cpu", type=int, help="pin to this one")
     parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--slowed-ms", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    options = parsed(arguments)
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
-    with tempfile.TemporaryDirectory(dir=options.dir) as directory:
-        rows = measure(Path(directory), options.threads, options.rounds, options.seconds)
-    about = {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "journal": __version__,
-    }
+    rows: list[Row] = []
+    if options.slowed_ms is not None:
+        rows += measure(options, options.slowed_ms)
+    else:
+        for delay_ms in options.delay_ms:
+            rows += measure_slowed(options, delay_ms) if delay_ms else measure(options, 0)
+    where = about("lmdb", "rocksdict", "ZODB", "coopy")
     if options.json:
-        print(json.dumps({**about, "rows": [asdict(each) for each in rows]}))
+        print(json.dumps({**where, "rows": [asdict(row) for row in rows]}))
         return 0
-    print(" ".join(f"{key} {value}" for key, value in about.items()))
-    print(f"{'threads':>7} {'disk/s':>8} {'journal/s':>9} {'ratio':>6} {'rounds':>13}")
-    for each in rows:
-        spread = f"{each.ratio_min:.2f}..{each.ratio_max:.2f}"
-        print(
-            f"{each.threads:7} {each.disk_per_s:8.0f} {each.journal_per_s:9.0f} "
-            f"{each.ratio:6.2f} {spread:>13}"
-        )
+    print(" ".join(f"{key} {value}" for key, value in where.items()))
+    for line in (*table(rows), "", *bars(rows)):
+        print(line)
     return 0

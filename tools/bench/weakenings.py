@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 RULE = ("tests/test_rule_states.py",)
 CUTS = ("tests/test_power_cut.py", "tests/test_promises.py", *RULE)
-DAMAGE = ("tests/test_verify.py", "tests/test_damage.py")
+FILES = ("tests/test_damaged_files.py",)
+DAMAGE = ("tests/test_verify.py", *FILES, "tests/test_damage.py")
 BYTES = ("tests/test_format.py", "tests/test_golden.py", *DAMAGE)
 FAILS = ("tests/test_fail_stop.py", "tests/test_waiting.py")
 DISK = ("tests/test_posix.py", "tests/test_lazy_fs.py")
@@ -198,14 +199,14 @@ CHECKS = (
         "journal/frame.py",
         "if self.first_lsn != lsn:",
         "if False:",
-        BYTES,
+        FILES,
     ),
     Weakening(
         "no_durable_lsn_check",
         "journal/frame.py",
         "if self.durable_lsn >= lsn:",
         "if False:",
-        BYTES,
+        FILES,
     ),
     Weakening(
         "no_gap_check",
@@ -226,7 +227,7 @@ CHECKS = (
         "journal/recovery.py",
         "if header.epoch < self.epoch:",
         "if False:",
-        DAMAGE,
+        FILES,
     ),
     Weakening(
         "no_beginning_check",
@@ -247,14 +248,14 @@ CHECKS = (
         "journal/checkpoint.py",
         'if header["lsn"] != lsn:',
         "if False:",
-        DAMAGE,
+        ("tests/test_checkpoints_held.py",),
     ),
     Weakening(
         "no_checkpoint_id_check",
         "journal/recovery.py",
         "if walk.journal_id and checkpoint.journal_id != walk.journal_id.hex():",
         "if False:",
-        DAMAGE,
+        FILES,
     ),
     Weakening(
         "no_application_check",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import CUTS, DAMAGE, FAILS, RULE, Weakening
+from bench.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
 KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
 LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
@@ -25,8 +25,8 @@ EVIDENCE = (
     Weakening(
         "refuse_every_bad_frame",
         "journal/recovery.py",
-        "        if self.base_lsn >= self.next_lsn:",
-        "        if self.damage or self.base_lsn >= self.next_lsn:",
+        "if self.evidence >= self.next_lsn:",
+        "if self.damage or self.evidence >= self.next_lsn:",
         CUTS,
     ),
     Weakening(
@@ -34,13 +34,6 @@ EVIDENCE = (
         "journal/recovery.py",
         "Checkpoints([], [], max(lsns, default=0))",
         "Checkpoints([], [], 0)",
-        DAMAGE,
-    ),
-    Weakening(
-        "checkpoint_past_the_end",
-        "journal/recovery.py",
-        "if self.base_lsn >= self.next_lsn:",
-        "if False:",
         DAMAGE,
     ),
     Weakening(
@@ -76,7 +69,7 @@ EVIDENCE = (
         "journal/recovery.py",
         "        if self.marked:\n",
         "        if False:\n",
-        RULE,
+        FILES,
     ),
     Weakening(
         "torn_tail_cut_off",

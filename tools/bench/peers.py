@@ -1,0 +1,303 @@
+"""What a Python program could keep durable updates in instead, behind one method each.
+
+A Peer's `update` may be called by any thread, and returns when one record is on stable storage;
+`update_async` is the same for an event loop: natively if the peer can, else in a pool of threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgpack
+
+from journal import Journal
+
+T = TypeVar("T")
+
+RECORD = ["step", "agent_0123456789ab", 12, "x" * 200, 1_700_000_000_000]
+PACKED = msgpack.packb(RECORD)
+POOL_THREADS = 64
+FRAME_HEADER_BYTES = 44
+ALLOCATED_BYTES = 64 << 20
+COOPY_DELAYS_S = (0.0, 0.0002, 0.001, 0.005)
+
+
+class Peer:
+    def __init__(self, directory: Path) -> None:
+        self._pool = ThreadPoolExecutor(POOL_THREADS)
+
+    def update(self) -> None:
+        raise NotImplementedError
+
+    async def update_async(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._pool, self.update)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+class Reused(Generic[T]):
+    """Things that one thread at a time may use; as many are made as threads use one at once."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._free: deque[T] = deque()
+
+    @contextmanager
+    def one(self) -> Iterator[T]:
+        try:
+            thing = self._free.pop()
+        except IndexError:
+            thing = self._make()
+        yield thing
+        self._free.append(thing)
+
+
+class BareDisk(Peer):
+    """One write and fdatasync a record: the same bytes as a journal of one record a frame, into
+    a preallocated file, by one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._data = bytes(FRAME_HEADER_BYTES) + PACKED
+        self._fd = os.open(directory / "bare", os.O_CREAT | os.O_RDWR)
+        os.posix_fallocate(self._fd, 0, ALLOCATED_BYTES)
+        os.fsync(self._fd)
+        self._offset = 0
+
+    def update(self) -> None:
+        os.pwrite(self._fd, self._data, self._offset)
+        os.fdatasync(self._fd)
+        self._offset = (self._offset + len(self._data)) % (ALLOCATED_BYTES - len(self._data))
+
+
+class OurJournal(Peer):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._journal = Journal.open(directory / "journal")
+
+    def update(self) -> None:
+        self._journal.wait_durable(self._journal.append(RECORD))
+
+    async def update_async(self) -> None:
+        await self._journal.durable(self._journal.append(RECORD))
+
+    def close(self) -> None:
+        super().close()
+        self._journal.close()
+
+
+def _sqlite(directory: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        directory / "sqlite", timeout=60, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE IF NOT EXISTS log (lsn INTEGER PRIMARY KEY, record BLOB)")
+    return connection
+
+
+_INSERT = "INSERT INTO log (record) VALUES (?)"
+
+
+class Sqlite(Peer):
+    """A connection a thread, a transaction a record, WAL, synchronous=FULL."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._connections = Reused(partial(_sqlite, directory))
+
+    def update(self) -> None:
+        with self._connections.one() as connection:
+            connection.execute(_INSERT, (PACKED,))
+
+
+class SqliteBatched(Peer):
+    """The same behind one thread that commits all that has gathered in one transaction."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._queue: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
+        self._connection = _sqlite(directory)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def update(self) -> None:
+        self._submit().result()
+
+    async def update_async(self) -> None:
+        await asyncio.wrap_future(self._submit())
+
+    def _submit(self) -> Future[None]:
+        future: Future[None] = Future()
+        self._queue.put(future)
+        return future
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            while not self._queue.empty() and (another := self._queue.get()) is not None:
+                batch.append(another)
+            with self._connection:
+                self._connection.execute("BEGIN")
+                self._connection.executemany(_INSERT, [(PACKED,)] * len(batch))
+            for future in batch:
+                future.set_result(None)
+
+    def close(self) -> None:
+        super().close()
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+
+class Lmdb(Peer):
+    def __init__(self, directory: Path) -> None:
+        import lmdb
+
+        super().__init__(directory)
+        self._environment = lmdb.open(str(directory / "lmdb"), map_size=1 << 33)
+        self._keys = itertools.count()
+
+    def update(self) -> None:
+        with self._environment.begin(write=True) as transaction:
+            transaction.put(next(self._keys).to_bytes(8, "big"), PACKED, append=True)
+
+    def close(self) -> None:
+        super().close()
+        self._environment.close()
+
+
+class RocksDict(Peer):
+    def __init__(self, directory: Path) -> None:
+        from rocksdict import Options, Rdict, WriteOptions
+
+        super().__init__(directory)
+        self._db = Rdict(str(directory / "rocks"), Options(raw_mode=True))
+        self._options = WriteOptions()
+        self._options.sync = True
+        self._keys = itertools.count()
+
+    def update(self) -> None:
+        self._db.put(next(self._keys).to_bytes(8, "big"), PACKED, self._options)
+
+    def close(self) -> None:
+        super().close()
+        self._db.close()
+
+
+class Zodb(Peer):
+    """A connection and a tree a thread, so that no two commits conflict."""
+
+    def __init__(self, directory: Path) -> None:
+        from BTrees.LOBTree import LOBTree
+        from transaction import TransactionManager
+        from ZODB import DB
+        from ZODB.FileStorage import FileStorage
+
+        super().__init__(directory)
+        self._db: Any = DB(FileStorage(str(directory / "zodb.fs")), pool_size=1000)
+        self._keys = itertools.count()
+        lock = threading.Lock()
+
+        def make() -> tuple[Any, Any]:
+            manager = TransactionManager()
+            with lock:  # the root is common to all
+                root = self._db.open(manager).root()
+                tree = root[next(self._keys)] = LOBTree()
+                manager.commit()
+            return manager, tree
+
+        self._trees = Reused(make)
+
+    def update(self) -> None:
+        with self._trees.one() as (manager, tree):
+            tree[next(self._keys)] = PACKED
+            manager.commit()
+
+    def close(self) -> None:
+        super().close()
+        self._db.close()
+
+
+class System:
+    """What coopy makes persistent."""
+
+    def __init__(self) -> None:
+        self.last: Any = None
+
+    def step(self, record: Any) -> None:
+        self.last = record
+
+
+class Coopy(Peer):
+    """With that of its group commit delays which is fastest for 16 threads."""
+
+    def __init__(self, directory: Path) -> None:
+        from coopy.base import init_persistent_system
+
+        super().__init__(directory)
+        best: tuple[float, Any] = (0.0, None)
+        for delay_s in COOPY_DELAYS_S:
+            system: Any = init_persistent_system(
+                System(),
+                str(directory / f"coopy-{delay_s}"),
+                durability="sync",
+                group_commit_delay=delay_s,
+                validation="off",
+            )
+            speed = per_second(partial(system.step, RECORD), 16, 0.2)
+            loser, best = (best[1], (speed, system)) if speed > best[0] else (system, best)
+            if loser is not None:
+                loser.close()
+        self._system = best[1]
+
+    def update(self) -> None:
+        self._system.step(RECORD)
+
+    def close(self) -> None:
+        super().close()
+        self._system.close()
+
+
+PEERS: dict[str, type[Peer]] = {
+    "sqlite": Sqlite,
+    "sqlite-batched": SqliteBatched,
+    "lmdb": Lmdb,
+    "rocksdict": RocksDict,
+    "zodb": Zodb,
+    "coopy": Coopy,
+}
+
+
+def per_second(update: Callable[[], None], threads: int, seconds: float) -> float:
+    """How often `threads` threads complete `update` in a second, all together."""
+    counts = [0] * threads
+    began = time.perf_counter()
+    until = began + seconds
+
+    def run(index: int) -> None:
+        while time.perf_counter() < until:
+            update()
+            counts[index] += 1
+
+    others = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
+    for other in others:
+        other.start()
+    run(0)
+    for other in others:
+        other.join()
+    return sum(counts) / (time.perf_counter() - began)

@@ -39,7 +39,8 @@ JOURNAL_RANKS = {
     "engine": 9,
     "state": 10,
     "": 11,
-    **dict.fromkeys(("testing", "prometheus", "otel"), 12),
+    "exporting": 12,
+    **dict.fromkeys(("testing", "prometheus", "otel"), 13),
 }
 MANAGER_RANKS = {
     "errors": 0,

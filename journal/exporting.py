@@ -1,0 +1,102 @@
+"""Exporting: which figures go to a monitoring system, under which names. Knows none of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, Protocol
+
+from journal.errors import JournalError
+from journal.metrics import Histogram, LockStats, Stats
+
+_NS = 1e-9
+QUANTILES: tuple[tuple[float, Callable[[Histogram], float]], ...] = (
+    (0.5, lambda histogram: histogram.p50),
+    (0.99, lambda histogram: histogram.p99),
+    (0.999, lambda histogram: histogram.p99_9),
+    (1.0, lambda histogram: histogram.max),
+)
+
+
+class Source(Protocol):
+    """A Journal, a DurableState or a SubAgentManager."""
+
+    def stats(self) -> Stats: ...
+
+
+class Figure(NamedTuple):
+    """`kind`: a counter only grows. `unit` as UCUM has it: s, By, 1."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    unit: str
+    what: str
+    value: Callable[[Stats], float]
+
+
+class Distribution(NamedTuple):
+    """Values times `scale` are in `unit`."""
+
+    name: str
+    unit: str
+    what: str
+    scale: float
+    histogram: Callable[[Stats, LockStats | None], Histogram | None]
+
+
+def _hold(stats: Stats, lock: LockStats | None) -> Histogram | None:
+    return lock.hold if lock else None
+
+
+def _wait(stats: Stats, lock: LockStats | None) -> Histogram | None:
+    return lock.wait if lock else None
+
+
+FIGURES = (
+    Figure("commits", "counter", "1", "Commits: syncs shared by records.", lambda s: s.commits),
+    Figure("records", "counter", "1", "Records committed.", lambda s: s.records),
+    Figure("log_bytes", "counter", "By", "Bytes of frames written.", lambda s: s.bytes),
+    Figure("syncs", "counter", "1", "Syncs of the log.", lambda s: s.syncs),
+    Figure("stalls", "counter", "1", "Appends refused, commits without room.", lambda s: s.stalls),
+    Figure("compactions", "counter", "1", "Checkpoints written.", lambda s: s.compactions),
+    Figure(
+        "compaction_time", "counter", "s", "Time in compactions.", lambda s: s.compaction_ns * _NS
+    ),
+    Figure("checkpoint_bytes", "counter", "By", "Bytes written.", lambda s: s.checkpoint_bytes),
+    Figure("buffered_bytes", "gauge", "By", "Not yet committed.", lambda s: s.buffered_bytes),
+    Figure("backlog_records", "gauge", "1", "Not yet durable.", lambda s: s.backlog_records),
+    Figure("last_lsn", "gauge", "1", "LSN of the last record.", lambda s: s.last_lsn),
+    Figure("durable_lsn", "gauge", "1", "All up to it are durable.", lambda s: s.durable_lsn),
+    Figure("synced_lsn", "gauge", "1", "All up to it survive power.", lambda s: s.synced_lsn),
+    Figure("segments", "gauge", "1", "Segments on disk.", lambda s: s.segments),
+    Figure("disk_bytes", "gauge", "By", "Bytes on disk.", lambda s: s.disk_bytes),
+)
+DISTRIBUTIONS = (
+    Distribution("sync_time", "s", "Time of a sync.", _NS, lambda s, lock: s.sync_ns),
+    Distribution("wait_time", "s", "Time until durable.", _NS, lambda s, lock: s.wait_ns),
+    Distribution("commit_records", "1", "Records a commit.", 1, lambda s, lock: s.commit_records),
+    Distribution("commit_bytes", "By", "Bytes a commit.", 1, lambda s, lock: s.commit_bytes),
+    Distribution("lock_hold_time", "s", "Time the owner's lock is held.", _NS, _hold),
+    Distribution("lock_wait_time", "s", "Time it is waited for.", _NS, _wait),
+)
+
+
+class Watched:
+    """Sources by name; one that is dropped, closed or another process's says nothing."""
+
+    def __init__(self) -> None:
+        self._sources: weakref.WeakValueDictionary[str, Source] = weakref.WeakValueDictionary()
+
+    def add(self, name: str, source: Source) -> None:
+        """Raises ValueError if another one has that name."""
+        if self._sources.get(name, source) is not source:
+            raise ValueError(f"a journal named {name!r} is watched already; give it another name")
+        self._sources[name] = source
+
+    def stats(self) -> Iterator[tuple[str, Stats, LockStats | None]]:
+        for name, source in sorted(self._sources.items()):
+            try:
+                lock_stats = getattr(source, "lock_stats", None)
+                yield name, source.stats(), lock_stats() if lock_stats else None
+            except JournalError:
+                continue

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from journal.errors import CorruptionError, FormatVersionError, JournalError
@@ -38,6 +39,7 @@ _HEADER_KINDS = {
 }
 _CHUNK_BYTES = 1 << 16
 _LAST_LINE_BYTES_MAX = 64
+_LINES_AT_ONCE = 64
 
 
 class BadCheckpointError(JournalError):
@@ -71,19 +73,31 @@ class Checkpoint:
 
     def items(self) -> Iterator[JSON]:
         """The items, read one at a time. Raises CorruptionError for one that is no JSON."""
-        offset = self._first_item_offset
-        lines = _lines(self._file, offset, self.size_bytes)
-        for number, line in enumerate(lines):
-            if number == self.count:
-                return
+        offset, number = self._first_item_offset, 0
+        lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
+        while some := _take(lines):
+            yield from self._decoded(some, offset, number)
+            offset += sum(map(len, some))
+            number += len(some)
+
+    def _decoded(self, lines: list[bytes], offset: int, number: int) -> Iterator[JSON]:
+        """Many lines are one list of JSON, which takes half the time of as many values."""
+        try:
+            items = _decode(f"[{_text(b''.join(lines))}]")
+        except (ValueError, RecursionError):
+            items = []
+        if len(items) == len(lines):
+            yield from items
+            return
+        for line in lines:  # one of them is no JSON
             try:
-                text = line.decode().removesuffix("\n").removesuffix(",")
-                item = json.loads(text, parse_constant=_refuse_constant)
+                item = _decode(_text(line))
             except (ValueError, RecursionError) as error:
                 what = f"item {number} of the checkpoint is no JSON: {error}"
                 raise CorruptionError(self.path, offset, self.lsn, what) from error
             yield item
             offset += len(line)
+            number += 1
 
     def close(self) -> None:
         self._file.close()
@@ -103,6 +117,15 @@ def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
     except BaseException:
         file.close()
         raise
+
+
+def read_application(directory: Directory, lsn: int) -> str:
+    """Of the checkpoint whose name says `lsn`, as its first line says; nothing else is read."""
+    file = directory.open(checkpoint_name(lsn), "read")
+    try:
+        return str(_read_header(file, file.size())["application"])
+    finally:
+        file.close()
 
 
 def _verified(file: File, lsn: int) -> Checkpoint:
@@ -254,5 +277,24 @@ def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
         pieces.append(rest)
 
 
+def _take(lines: Iterator[bytes]) -> list[bytes]:
+    """The next lines, as many as are worth decoding at once."""
+    some: list[bytes] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line)
+        if len(some) == _LINES_AT_ONCE or size >= _CHUNK_BYTES:
+            break
+    return some
+
+
+def _text(lines: bytes) -> str:
+    return lines.decode().removesuffix("\n").removesuffix(",")
+
+
 def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is no JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode

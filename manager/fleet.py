@@ -10,8 +10,9 @@ index of names and the family are made again from them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from journal import CowTable, FormatVersionError
@@ -47,6 +48,7 @@ from manager.records import Record
 from manager.steps import STEPS
 
 _NAMED_MAX = 3  # ids that a message lists
+_row: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIELDS)
 
 
 class Fleet:
@@ -68,7 +70,7 @@ class Fleet:
     def load(self, item: Mapping[str, Any]) -> None:
         """Take one agent from a checkpoint."""
         try:
-            row = tuple([item[field] for field in FIELDS])
+            row = _row(item)
         except (KeyError, TypeError) as error:
             raise FormatVersionError(
                 f"a checkpoint item is no agent of {self.application}: {error!r}; "

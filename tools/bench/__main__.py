@@ -1,23 +1,26 @@
-"""Benchmarks: `python tools/bench NAME`. Each compares in one run, side by side."""
+"""Benchmarks, and the long searches: `python tools/bench NAME [options]`.
+
+Each compares in one run, side by side.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 # The checkout first, or an installed copy would be measured.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-from bench import commits, fanout, mutants  # noqa: E402 - only importable once the path is set
-
-BENCHMARKS = {"commits": commits.main, "fanout": fanout.main, "mutants": mutants.main}
+NAMES = ("commits", "append", "fanout", "compact", "recover", "crashsim", "mutants")
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] not in BENCHMARKS:
-        print(f"usage: python tools/bench {{{','.join(BENCHMARKS)}}} [options]", file=sys.stderr)
+    if not arguments or arguments[0] not in NAMES:
+        print(f"usage: python tools/bench {{{','.join(NAMES)}}} [options]", file=sys.stderr)
         return 2
-    return BENCHMARKS[arguments[0]](arguments[1:])
+    code: int = import_module(f"bench.{arguments[0]}").main(arguments[1:])
+    return code
 
 
 if __name__ == "__main__":

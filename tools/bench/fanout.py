@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import tempfile
 import threading
 import time
@@ -27,7 +25,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench.before import RewriteUnderLock, ThreadAWrite, WholeFleet
-from journal import DurableState, Options, __version__
+from bench.machine import about
+from journal import DurableState, Options
 from manager import AgentResult, Limits, SubAgentManager
 from manager.fleet import Fleet
 
@@ -77,8 +76,9 @@ class Row:
 class Worker:
     """One thread's calls: agents of its own, spawned, stepped, ended, one after the other."""
 
-    def __init__(self, manager: SubAgentManager, *, waits: bool) -> None:
+    def __init__(self, manager: SubAgentManager, *, waits: bool, lists: bool = True) -> None:
         self._manager = manager
+        self._lists = lists
         self._waits = waits
         self._calls = itertools.count(1)
         self._updates = itertools.count(1)
@@ -86,7 +86,7 @@ class Worker:
 
     def call(self) -> None:
         """An update, or now and then a listing."""
-        if next(self._calls) % LIST_EVERY == 0:
+        if self._lists and next(self._calls) % LIST_EVERY == 0:
             self._manager.agents(status="running")
         else:
             self.update()
@@ -303,19 +303,13 @@ def main(arguments: list[str]) -> int:
         for threads in options.threads
         for way in options.ways
     ]
-    about = {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "journal": __version__,
-        "rate_per_s": options.rate,
-    }
+    where = {**about(), "rate_per_s": options.rate}
     if options.plot:
         plot(rows, options.plot)
     if options.json:
-        print(json.dumps({**about, "rows": [asdict(row) for row in rows]}))
+        print(json.dumps({**where, "rows": [asdict(row) for row in rows]}))
         return 0
-    print(" ".join(f"{key} {value}" for key, value in about.items()))
+    print(" ".join(f"{key} {value}" for key, value in where.items()))
     for line in (*table(rows), "", *ratios(rows)):
         print(line)
     return 0

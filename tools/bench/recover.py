@@ -1,0 +1,141 @@
+"""How long opening takes, against the length of the log and of a fleet's checkpoint.
+
+Each journal is opened in a process of its own, several times. Beside it, in the same process: a
+bare msgpack.Unpacker over the same records in memory. Peak memory is that of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgpack
+
+from bench.machine import about
+from bench.peers import PACKED, RECORD
+from journal import Journal, Options
+from manager import AgentResult, Limits, SubAgentManager
+
+BARS = {64: 0.7, 1: 0.35}
+AGENTS_BAR_S = 0.15
+ENOUGH = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """`ratio`: records a second beside the bare Unpacker's."""
+
+    what: str
+    records: int
+    open_s: float
+    ratio: float | None
+    peak_mib: float
+
+
+def log_of(directory: Path, records: int, a_frame: int) -> None:
+    """A log without a checkpoint; frames are as small as that many waits make them."""
+    options = Options(flush_interval_s=60, flush_bytes=1 << 26)
+    with Journal.open(directory, options=options) as journal:
+        for number in range(records):
+            journal.append(RECORD)
+            if number % a_frame == a_frame - 1:
+                journal.wait_durable()
+
+
+def fleet_of(directory: Path, agents: int) -> None:
+    limits = Limits(max_running=ENOUGH, max_admitted=ENOUGH)
+    with SubAgentManager.open(directory, limits=limits) as manager:
+        for number in range(agents):
+            agent = manager.spawn("find every caller of it " * 10, name=f"agent {number}")
+            manager.update_from_result(agent.agent_id, AgentResult("eleven of them " * 20))
+        manager.compact()
+
+
+def bare_s(records: int) -> float:
+    """The time that a bare Unpacker takes for that many records."""
+    unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=0)
+    step = 10_000
+    began = time.perf_counter()
+    for _ in range(records // step):
+        unpacker.feed(PACKED * step)
+        for _ in unpacker:
+            pass
+    return time.perf_counter() - began
+
+
+def opened_s(directory: Path, kind: str) -> float:
+    began = time.perf_counter()
+    if kind == "log":
+        with Journal.open(directory):
+            return time.perf_counter() - began
+    with SubAgentManager.open(directory):
+        return time.perf_counter() - began
+
+
+def child(kind: str, directory: str, records: int, rounds: int) -> None:
+    """Prints a Row's figures."""
+    opened_s(Path(directory), kind)  # warm
+    before = [bare_s(records) for _ in range(rounds)] if kind == "log" else []
+    times = [opened_s(Path(directory), kind) for _ in range(rounds)]
+    ratio = statistics.median(before) / statistics.median(times) if before else None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"open_s": statistics.median(times), "ratio": ratio, "peak_mib": peak}))
+
+
+def row(what: str, kind: str, directory: Path, records: int, rounds: int) -> Row:
+    command = [sys.executable, sys.argv[0], "recover", "--child", kind, str(directory)]
+    done = subprocess.run(
+        [*command, str(records), str(rounds)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return Row(what, records, **json.loads(done.stdout))
+
+
+def rows(options: argparse.Namespace, directory: Path) -> Iterator[Row]:
+    for records in options.records:
+        for a_frame in BARS:
+            path = directory / f"log-{records}-{a_frame}"
+            log_of(path, records, a_frame)
+            yield row(f"log, {a_frame} a frame", "log", path, records, options.rounds)
+    for agents in options.agents:
+        path = directory / f"fleet-{agents}"
+        path.mkdir()
+        fleet_of(path, agents)
+        yield row("fleet in a checkpoint", "fleet", path, agents, options.rounds)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--child"]:
+        child(arguments[1], arguments[2], int(arguments[3]), int(arguments[4]))
+        return 0
+    parser = argparse.ArgumentParser(prog="bench recover", description=__doc__)
+    parser.add_argument("--records", type=int, nargs="*", default=[20_000, 100_000])
+    parser.add_argument("--agents", type=int, nargs="*", default=[1_000, 10_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        found = list(rows(options, Path(name)))
+    if options.json:
+        print(json.dumps({**about(), "rows": [asdict(each) for each in found]}))
+        return 0
+    print(" ".join(f"{key} {value}" for key, value in about().items()))
+    print(f"{'':24}{'records':>9}{'open':>10}{'records/s':>12}{'to bare':>9}{'peak MiB':>10}")
+    for each in found:
+        ratio = "" if each.ratio is None else f"{each.ratio:.2f} x"
+        speed = each.records / each.open_s
+        print(
+            f"{each.what:24}{each.records:9,}{each.open_s * 1000:7.1f} ms{speed:12,.0f}"
+            f"{ratio:>9}{each.peak_mib:10.1f}"
+        )
+    print(f"bars: {BARS[64]} x at 64 a frame, {BARS[1]} x at one, 10,000 agents in 150 ms")
+    return 0

@@ -36,7 +36,7 @@ from journal.segment import SegmentInfo
 from journal.state import DurableState, StateMachine
 from journal.storage import Disk
 from journal.table import CowTable
-from journal.verify import Finding
+from journal.verify import Finding, FrameInfo
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "FailedError",
     "Finding",
     "FormatVersionError",
+    "FrameInfo",
     "Histogram",
     "Journal",
     "JournalError",

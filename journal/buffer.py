@@ -22,8 +22,6 @@ from journal.gate import Gate
 from journal.options import Options
 from journal.record import Record, RecordPacker
 
-_IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05  # how long the log must be quiet to be called idle
-
 
 class LogBuffer:
     """Numbers records, bounds them, and hands them to the flusher in batches."""
@@ -33,7 +31,7 @@ class LogBuffer:
         self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
         self._options = options
         self._bound, self._flush_bytes = options.buffer_bytes, options.flush_bytes
-        self._idle_s = min(max(options.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
+        self._idle_s = options.idle_s
         self._hasty = options.flush_interval_s < self._idle_s
         # Guards every field below; never held across a write or a sync. Lock order: the
         # owner's lock, then this one.

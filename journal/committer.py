@@ -75,6 +75,10 @@ class Committer:
         """In a forked child, where the thread does not live on."""
         self._writer.release()
 
+    def mark(self) -> None:
+        """The log went idle. For who is at its end: the flusher, or a test that is alone."""
+        self._writer.mark()
+
     def tell(self, event: Callable[[Observer], None]) -> None:
         for observer in self.observers:
             try:
@@ -114,7 +118,7 @@ class Committer:
                 if batch.has_work:
                     self._commit_patiently(batch)
                 else:
-                    self._writer.mark()
+                    self.mark()
             if self._buffer.failure is None:
                 self._writer.close()
         except BaseException as error:

@@ -20,8 +20,9 @@ from journal.errors import FailedError, JournalError, UnsafePathError
 from journal.options import Options
 from journal.posix import PosixDisk
 from journal.reader import is_journal
-from journal.recovery import Batch, Recovered, recover
+from journal.recovery import Recovered, recover
 from journal.storage import Directory, Disk, StrPath
+from journal.walk import Batch
 from journal.writer import Writer
 
 log = logging.getLogger("journal")

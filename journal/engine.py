@@ -17,10 +17,10 @@ from journal.metrics import Observer, Stats
 from journal.options import Options
 from journal.reader import read_batches
 from journal.record import Entry, Record
-from journal.recovery import Batch
 from journal.repair import BackupReport, backup_directory
 from journal.segment import segment_names
 from journal.storage import Disk, StrPath, file_size
+from journal.walk import Batch
 
 log = logging.getLogger("journal")
 

@@ -23,6 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from journal.options import PAYLOAD_BYTES_MAX
+from journal.record import Span
 from journal.storage import Buffer
 
 RECORDS = 1
@@ -33,6 +34,7 @@ HEADER_BYTES = _CRC.size + _FIELDS.size
 # What every header has at its byte 40: the cheapest sign of one in a heap of bytes.
 KIND_OFFSET = 40
 KIND_PATTERN = rb"[\x01\x02]\x00\x00\x00"
+_WHOLE = Struct("<IIQQ8xIII")  # all that `leap` looks at; the last is the kind and the zeros
 
 
 class Header(NamedTuple):
@@ -113,3 +115,42 @@ def parse(data: bytes, at: int, seed: int) -> Header | None:
     if len(data) < end or _CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):
         return None
     return Header._make(_FIELDS.unpack_from(data, at + 4))
+
+
+def leap(
+    data: bytes,
+    seed: int,
+    lsn: int,
+    limit_lsn: int,
+    spans: list[Span] | None = None,
+) -> tuple[int, int, int]:
+    """Over the frames at the beginning of `data` that are whole, where `lsn` is next.
+
+    Where they end, the next LSN there, and the highest durable LSN that they tell; `spans` gets
+    where each payload begins and ends, and its count of records. Stops before a frame that goes
+    past `limit_lsn`, and before anything else than a good frame of records: a mark, damage, what
+    is impossible. What `parse`, `impossible` and `checksum` find out of each frame by itself, for
+    a log of frames so small that their number is what takes time.
+    """
+    crc, unpack, view = _crc32c(), _WHOLE.unpack_from, memoryview(data)
+    at, evidence, size = 0, 0, len(data)
+    while (start := at + HEADER_BYTES) <= size:
+        own, of_payload, first, durable, length, count, kind = unpack(data, at)
+        end = start + length
+        if (
+            first != lsn
+            or durable >= lsn
+            or not (count and length)
+            or lsn + count - 1 > limit_lsn
+            or kind != RECORDS
+            or end > size
+            or crc(data[at + 4 : start], seed) != own
+            or crc(view[start:end], 0) != of_payload
+        ):
+            break
+        if spans is not None:
+            spans.append((start, end, count))
+        at, lsn = end, lsn + count
+        if durable > evidence:
+            evidence = durable
+    return at, lsn, evidence

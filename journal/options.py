@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 KIB = 1 << 10
 MIB = 1 << 20
 PAYLOAD_BYTES_MAX = 1 << 26  # of a frame: the format's own bound
+_IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,21 @@ class Options:
     checkpoints_kept: int = 2
     application: str = ""
 
+    _ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "flush_interval_s": (0, 3600),
+        "segment_bytes": (4 * KIB, 1 << 40),
+        "frame_bytes_max": (1, PAYLOAD_BYTES_MAX),
+        "record_bytes_max": (1, PAYLOAD_BYTES_MAX),
+        "checkpoint_growth": (0, 1e6),
+        # One could rot the moment after what it covers was dropped.
+        "checkpoints_kept": (2, 1000),
+    }
+
+    @property
+    def idle_s(self) -> float:
+        """How long the log must be quiet to be called idle."""
+        return min(max(self.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
+
     def __post_init__(self) -> None:
         if self.durability not in ("disk", "os"):
             raise ValueError(f'durability must be "disk" or "os", not {self.durability!r}')
@@ -48,20 +64,9 @@ class Options:
 
     def _check_number(self, name: str) -> None:
         value = getattr(self, name)
-        low, high = _RANGES.get(name, (1, float("inf")))
+        low, high = self._ranges.get(name, (1, float("inf")))
         whole = name.endswith(("_bytes", "_bytes_max", "_kept"))
         kinds = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             kind = "a whole number" if whole else "a number"
             raise ValueError(f"{name} must be {kind} from {low} to {high}, not {value!r}")
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "flush_interval_s": (0, 3600),
-    "segment_bytes": (4 * KIB, 1 << 40),
-    "frame_bytes_max": (1, PAYLOAD_BYTES_MAX),
-    "record_bytes_max": (1, PAYLOAD_BYTES_MAX),
-    "checkpoint_growth": (0, 1e6),
-    # One could rot the moment after what it covers was dropped.
-    "checkpoints_kept": (2, 1000),
-}

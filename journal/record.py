@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -68,6 +69,33 @@ def feed(payload: bytes) -> msgpack.Unpacker:
     )
     unpacker.feed(payload)
     return unpacker
+
+
+# From and to, in bytes, of a payload in what was read, and its count of records.
+Span = tuple[int, int, int]
+
+
+def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
+    """The records of payloads that stand in `data`: from, to and count of each.
+
+    Raises ValueError if one of them holds anything else; `unpack` says of each by itself what.
+    """
+    view = memoryview(data)
+    unpacker = feed(b"".join([view[start:end] for start, end, _ in spans]))
+    records: list[Record] = []
+    size = total = 0
+    try:
+        for start, end, count in spans:
+            records += islice(unpacker, count) if count > 1 else (next(unpacker),)
+            size += end - start
+            total += count
+            if unpacker.tell() != size or len(records) != total:
+                raise ValueError(
+                    f"{len(records)} in {unpacker.tell()} bytes, not {total} in {size}"
+                )
+    except Exception as error:
+        raise ValueError(f"a record does not unpack: {error!r}") from error
+    return records
 
 
 def unpack(payload: bytes, count: int) -> list[Record]:

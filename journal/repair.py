@@ -21,9 +21,10 @@ from journal.options import PAYLOAD_BYTES_MAX, Options
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches, readable
 from journal.record import RecordPacker
-from journal.recovery import Batch, decode, find_checkpoints, walk_log
+from journal.recovery import find_checkpoints, walk_log
 from journal.segment import Segment, kept_after, segment_names
 from journal.storage import TMP, Directory, Disk, StrPath, write_all
+from journal.walk import Batch, decode
 from journal.writer import Writer
 
 _CHECKPOINTS = 2

@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 from journal import frame
 from journal.errors import CorruptionError, FormatVersionError
 from journal.options import PAYLOAD_BYTES_MAX
+from journal.record import Span
 from journal.storage import Directory, File
 
 MAGIC = b"\x89JRNL\r\n\x1a"
@@ -35,8 +36,9 @@ _FIELDS = Struct("<8sHHI16sQQ12s")
 _CRC = Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
 _NAME = re.compile(r"(\d{20})-(\d{10})\.seg")
-_LSN_MAX = (1 << 64) - 1
+LSN_MAX = (1 << 64) - 1
 _WINDOW_BYTES = 1 << 18
+_LEAP_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,19 @@ class Found(NamedTuple):
     payload: bytes | None = None
 
 
+class Leap(NamedTuple):
+    """Frames that are whole, from `first_lsn` to in front of `after_lsn`: `data` begins with them.
+    `spans`: where in it each payload begins and ends, and its count of records."""
+
+    offset: int
+    end: int
+    first_lsn: int
+    after_lsn: int
+    evidence: int
+    data: bytes
+    spans: list[Span]
+
+
 def segment_names(names: list[str]) -> list[SegmentName]:
     """The segments among `names`, in the order of the log."""
     found = (_NAME.fullmatch(name) for name in names)
@@ -123,7 +138,7 @@ def read_header(file: File, name: SegmentName) -> SegmentHeader:
     header = SegmentHeader._make((*fields, _CRC.unpack_from(data, 60)[0]))
     if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
         raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
-    if (header.first_lsn, header.epoch) != name or 0 in name or name.first_lsn > _LSN_MAX:
+    if (header.first_lsn, header.epoch) != name or 0 in name or name.first_lsn > LSN_MAX:
         raise corrupt(f"the header of {SegmentName(header.first_lsn, header.epoch)}")
     return header
 
@@ -169,6 +184,18 @@ class Segment:
                 marked = found.header.kind == frame.MARK
             yield found
             offset = found.end
+
+    def leap(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[Leap]:
+        """Over whole frames from `offset` on, up to the first that is not, or goes past the limit;
+        or one too large to be worth it."""
+        while True:
+            data = self.file.read(_LEAP_BYTES, offset)
+            spans: list[Span] = []
+            size, after_lsn, evidence = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
+            if not size:
+                return
+            yield Leap(offset, offset + size, lsn, after_lsn, evidence, data, spans)
+            offset, lsn = offset + size, after_lsn
 
     def content_end(self) -> int:
         """Behind the last byte that is not zero."""

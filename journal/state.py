@@ -23,8 +23,8 @@ from journal.lock import OwnerLock
 from journal.metrics import LockStats, Stats
 from journal.options import Options
 from journal.record import Record
-from journal.recovery import Batch
 from journal.storage import Disk, StrPath
+from journal.walk import Batch
 
 
 class StateMachine(Protocol):
@@ -103,7 +103,7 @@ class DurableState(Generic[M]):
                 try:
                     machine.apply(lsn, record)
                 except Exception as error:
-                    what = f"{batch.path}: offset {batch.offset}: LSN {lsn}"
+                    what = f"{batch.path}: offset {batch.offset_of(lsn)}: LSN {lsn}"
                     raise _refusal(machine, what, error) from error
 
         options = replace(options, application=machine.application)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
 from journal import Checkpoint, CorruptionError, DurableState, FailedError, JournalReader
-from journal.recovery import Batch, recover
+from journal.recovery import recover
 from journal.testing import SimulatedDisk
+from journal.walk import Batch
 from tests.crash_support import (
     PATH,
+    Durability,
     Ledger,
     Record,
     append,
@@ -28,7 +30,6 @@ from tests.independent_reader import (
     decode_segment_header,
 )
 
-SEGMENT_BYTES = 220
 SEGMENTS = [
     "00000000000000000004-0000000002.seg",  # with a torn tail
     "00000000000000000007-0000000003.seg",
@@ -40,47 +41,85 @@ NAMES = [*SEGMENTS, OLDER, NEWER]
 Files = dict[str, bytes]
 
 
-def record(lsn: int) -> Record:
-    return ["abc"[lsn % 3], lsn, "rolls" * 4 if lsn == 10 else ""]
+class Size(NamedTuple):
+    """Of the journal: what a segment may hold, and what fills a record."""
+
+    segment_bytes: int
+    filler: int
+    rolls: int  # the filler of the record that needs a segment of its own
 
 
-RECORDS = [record(lsn) for lsn in range(1, 14)]
+SMALL = Size(220, 0, 20)  # every bit of it can be tried
+LARGE = Size(8192, 900, 6000)  # of sectors and pages
 
 
-def open_small(disk: SimulatedDisk) -> DurableState[Ledger]:
-    return open_ledger(disk, manual_options(segment_bytes=SEGMENT_BYTES))
+def record(lsn: int, size: Size = SMALL) -> Record:
+    return ["abc"[lsn % 3], lsn, "rolls" * (size.rolls // 5) if lsn == 10 else "x" * size.filler]
+
+
+def records(size: Size = SMALL) -> list[Record]:
+    return [record(lsn, size) for lsn in range(1, 14)]
+
+
+RECORDS = records()
+
+
+def open_small(
+    disk: SimulatedDisk, durability: Durability = "disk", size: Size = SMALL
+) -> DurableState[Ledger]:
+    options = manual_options(durability, segment_bytes=size.segment_bytes, frame_bytes_max=2**16)
+    return open_ledger(disk, options)
 
 
 @cache
-def journal(*, closed: bool, journal_id: int = 1) -> Files:
-    """Its files. Made once; `closed` well, or killed right after the last commit."""
-    disk = SimulatedDisk()
+def history(
+    *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
+) -> tuple[Files, ...]:
+    """Its files as they stood after each step. Made once; in the end it was `closed` well, or
+    killed right after the last commit."""
+    disk, found = SimulatedDisk(), list[Files]()
     for _ in range(journal_id - 1):
         disk.new_id()
-    with open_small(disk) as state:
-        commit(state, record(1))
-        commit(state, record(2), record(3))
-    state = open_small(disk)
-    commit(state, record(4))
+
+    def reopen() -> DurableState[Ledger]:
+        found.append(files(disk))
+        return open_small(disk, durability, size)
+
+    def put(*lsns: int) -> None:
+        commit(state, *(record(lsn, size) for lsn in lsns))
+        found.append(files(disk))
+
+    with reopen() as state:
+        put(1)
+        put(2, 3)
+    state = reopen()
+    put(4)
     state.compact().close()
-    commit(state, record(5), record(6))
-    tear(disk, state, ["b", 0, "torn"])
-    with open_small(disk) as state:
-        commit(state, record(7))
-        commit(state, record(8), record(9))
-        commit(state, record(10))  # in a segment of its own
+    put(5, 6)
+    tear(disk, state, ["b", 0, "torn" + "x" * size.filler])
+    with reopen() as state:
+        put(7)
+        put(8, 9)
+        put(10)  # in a segment of its own
         state.compact().close()
-        commit(state, record(11))
-    state = open_small(disk)
-    commit(state, record(12))
-    commit(state, record(13))
+        put(11)
+    state = reopen()
+    put(12)
+    put(13)
     if closed:
         state.close()
-    found = files(disk)
+        found.append(files(disk))
     disk.kill()
     with suppress(FailedError):
         state.close()
-    return found
+    return tuple(found)
+
+
+def journal(
+    *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
+) -> Files:
+    """Its files in the end."""
+    return history(closed=closed, journal_id=journal_id, durability=durability, size=size)[-1]
 
 
 def tear(disk: SimulatedDisk, state: DurableState[Ledger], torn: Record) -> None:
@@ -89,7 +128,11 @@ def tear(disk: SimulatedDisk, state: DurableState[Ledger], torn: Record) -> None
     disk.crash_after(1)
     with suppress(FailedError):
         state.close()
-    disk.power_cut(lambda change: change.data[: len(change.data) // 2])
+    disk.power_cut(lambda change: half(change.data) if b"torn" in change.data else change.data)
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
 
 
 class Place(NamedTuple):
@@ -146,8 +189,11 @@ def opened(contents: Files) -> Opened:
     return None, state.journal.last_lsn
 
 
-def recovered(contents: Files) -> Opened:
-    """`opened`, without the threads of an open journal, for there are ten thousand flips."""
+def recovered(
+    contents: Files, *, log: list[Record] = RECORDS, leftovers: Collection[str] = ()
+) -> Opened:
+    """`opened`, without the threads of an open journal, for there are ten thousand flips.
+    `leftovers` are what it may remove."""
     disk, machine = image(contents), Ledger()
 
     def begin(checkpoint: Checkpoint | None) -> None:
@@ -164,8 +210,9 @@ def recovered(contents: Files) -> Opened:
     except CorruptionError as error:
         assert disk.contents(PATH) == contents, "a refusal changes nothing"
         return (error.path, error.offset, error.lsn), 0
-    assert machine.summary == replayed(RECORDS[: found.last_lsn])
-    keeps_what_it_read(contents, files(disk))
+    assert machine.summary == replayed(log[: found.last_lsn])
+    keeps_what_it_read(contents, {**contents, **files(disk)})
+    assert not set(contents) - set(disk.contents(PATH)) - set(leftovers)
     return None, found.last_lsn
 
 

@@ -10,21 +10,21 @@ LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_r
 EVIDENCE = (
     Weakening(
         "no_evidence_rule",
-        "journal/recovery.py",
+        "journal/walk.py",
         "if self.evidence >= self.next_lsn:",
         "if False:",
         DAMAGE,
     ),
     Weakening(
         "no_evidence_after_damage",
-        "journal/recovery.py",
+        "journal/walk.py",
         "if header:  # a valid one testifies, before the damage and after it",
         "if header and not self.damage:",
         DAMAGE,
     ),
     Weakening(
         "refuse_every_bad_frame",
-        "journal/recovery.py",
+        "journal/walk.py",
         "if self.evidence >= self.next_lsn:",
         "if self.damage or self.evidence >= self.next_lsn:",
         CUTS,
@@ -66,7 +66,7 @@ EVIDENCE = (
     ),
     Weakening(
         "behind_a_mark_is_no_damage",
-        "journal/recovery.py",
+        "journal/walk.py",
         "        if self.marked:\n",
         "        if False:\n",
         FILES,
@@ -128,7 +128,7 @@ ORDER = (
     ),
     Weakening(
         "checkpointed_records_applied_again",
-        "journal/recovery.py",
+        "journal/walk.py",
         "skip = max(0, lsn + 1 - self.first_lsn)",
         "skip = 0",
         ("tests/test_state.py", *RULE),

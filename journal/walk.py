@@ -1,0 +1,206 @@
+"""Walk: which frames of the log count, and where it ends. Source: journal/FORMAT.md, "Recovery".
+
+This is the rule itself: a walk is led over segments in the order of the log, yields the frames
+that recovery keeps, gathers evidence, and in the end says where the log ends or why it can't be
+trusted. It changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from journal import frame
+from journal.errors import CorruptionError
+from journal.record import Record, Span, unpack, unpack_spans
+from journal.segment import HEADER_BYTES, LSN_MAX, Found, Leap, Segment, SegmentName
+from journal.storage import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A good frame's records; `first_lsn` is the first one's. Or those of many frames, `spans`
+    of the bytes from `offset` on; then `written_at_ns` is 0."""
+
+    first_lsn: int
+    epoch: int
+    written_at_ns: int
+    records: list[Record]
+    offset: int
+    end: int
+    path: str
+    spans: Sequence[Span] = ()
+
+    @property
+    def last_lsn(self) -> int:
+        return self.first_lsn + len(self.records) - 1
+
+    def offset_of(self, lsn: int) -> int:
+        """Of the frame that holds `lsn`."""
+        next_lsn = self.last_lsn + 1
+        for start, _, count in reversed(self.spans):
+            next_lsn -= count
+            if next_lsn <= lsn:
+                return self.offset + start - frame.HEADER_BYTES
+        return self.offset
+
+    def after(self, lsn: int) -> Batch:
+        """Without the records up to `lsn`."""
+        skip = max(0, lsn + 1 - self.first_lsn)
+        return (
+            replace(self, first_lsn=self.first_lsn + skip, records=self.records[skip:])
+            if skip
+            else self
+        )
+
+
+Frames = Iterator[tuple[Found, frame.Header]]
+
+
+class Walk:
+    """Led over the segments that matter, oldest first, after the checkpoint at `base_lsn`.
+
+    `next_lsn` is the first LSN not yet seen, `evidence` the highest that anything proves to
+    have been durable. `damage` is where the last segment stops being a log. `end` is where its
+    good frames end, `marked` whether a mark stands there (the next frame is written over it).
+    `dead_offset` is where another segment than the last goes on behind its cut.
+    """
+
+    def __init__(self, directory: Directory, base_lsn: int, evidence: int) -> None:
+        self.base_lsn = base_lsn
+        self.evidence = evidence
+        self.next_lsn = 1
+        self.epoch = 0
+        self.journal_id: bytes | None = None
+        self.damage: CorruptionError | None = None
+        self.path = directory.path
+        self.end = 0
+        self.marked = False
+        self.dead_offset: int | None = None
+        self.log_bytes = 0
+
+    def segment(self, segment: Segment, after: SegmentName | None) -> Frames:
+        """The frames of `segment` that the log keeps; `after` is the segment behind it.
+
+        Raises CorruptionError for what no crash can leave: a gap, an impossible header.
+        """
+        self.enter(segment)
+        yield from self.rest(segment, after)
+
+    def rest(self, segment: Segment, after: SegmentName | None) -> Frames:
+        """Those from `end` on, of the segment that was entered last."""
+        yield from self.frames(segment, after)
+        self.log_bytes += self.end
+        if after:
+            self.leave(after)
+
+    def pass_over(self, leap: Leap) -> None:
+        """Go on behind frames of which there is nothing to say."""
+        self.end, self.next_lsn = leap.end, leap.after_lsn
+        self.evidence = max(self.evidence, leap.evidence)
+
+    def enter(self, segment: Segment) -> None:
+        header, self.path, self.end = segment.header, segment.file.path, HEADER_BYTES
+        if self.journal_id not in (None, header.journal_id):
+            what = f"a segment of another journal, {header.journal_id.hex()}"
+            raise CorruptionError(self.path, 16, header.first_lsn, what)
+        if header.epoch < self.epoch:
+            what = f"epoch {header.epoch} behind epoch {self.epoch}"
+            raise CorruptionError(self.path, 12, header.first_lsn, what)
+        if self.epoch == 0:
+            self.next_lsn = header.first_lsn
+            if header.first_lsn > self.base_lsn + 1:
+                what = f"the log begins here, what follows LSN {self.base_lsn} is missing"
+                raise CorruptionError(self.path, 0, self.base_lsn + 1, what)
+        self.journal_id, self.epoch = header.journal_id, header.epoch
+
+    def frames(self, segment: Segment, after: SegmentName | None) -> Frames:
+        """The frames from `end` on, in the segment that was entered last."""
+        self.marked, self.damage, self.dead_offset = False, None, None
+        for found in segment.scan(self.end, self.next_lsn):
+            header = found.header
+            is_mark = header is not None and header.kind == frame.MARK
+            if after and self.next_lsn == after.first_lsn and not (is_mark and not self.marked):
+                self.dead_offset = found.offset  # the next segment is the cut
+                return
+            if not self.damage:
+                self._look(found)
+            if header:  # a valid one testifies, before the damage and after it
+                self.evidence = max(self.evidence, header.durable_lsn)
+            if header and not self.damage:
+                self.marked = is_mark
+                if not is_mark:
+                    self.next_lsn += header.record_count
+                    self.end = found.end
+                    yield found, header
+
+    def leave(self, after: SegmentName) -> None:
+        """Raise CorruptionError unless `after` goes on where this segment ends."""
+        if self.next_lsn != after.first_lsn:
+            self._refuse(f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}")
+
+    def finish(self) -> None:
+        """Raise CorruptionError if what was durable is missing at the end of the log."""
+        if self.evidence >= self.next_lsn:
+            self._refuse(
+                f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
+            )
+
+    def _look(self, found: Found) -> None:
+        """Note damage that a crash may have left; raise for what it can't have."""
+        what = "a frame's payload is damaged" if found.header else "no frame stands here"
+        if self.marked:
+            # A mark is written over by the next frame: this is what is torn of that one.
+            what = "something stands behind a mark"
+        elif found.header:
+            impossible = found.header.impossible(self.next_lsn)
+            if impossible:
+                raise CorruptionError(self.path, found.offset, self.next_lsn, impossible)
+            if found.payload is not None:
+                return
+        self.damage = CorruptionError(self.path, found.offset, self.next_lsn, what)
+
+    def _refuse(self, what: str) -> NoReturn:
+        if self.damage:
+            what = f"{self.damage.what}; {what}"
+        offset = self.damage.offset if self.damage else self.end
+        raise CorruptionError(self.path, offset, self.next_lsn, what)
+
+
+def decode(found: Found, header: frame.Header, segment: Segment) -> Batch:
+    """The frame's records. Raises CorruptionError if they are not what its header says."""
+    assert found.payload is not None
+    path = segment.file.path
+    try:
+        records = unpack(found.payload, header.record_count)
+    except ValueError as error:
+        what = f"a frame whose payload is whole, but {error}"
+        raise CorruptionError(path, found.offset, header.first_lsn, what) from error
+    return Batch(
+        header.first_lsn,
+        segment.header.epoch,
+        header.written_at_ns,
+        records,
+        found.offset,
+        found.end,
+        path,
+    )
+
+
+def leap_over(
+    walk: Walk, segment: Segment, after: SegmentName | None, receive: Callable[[Batch], None]
+) -> None:
+    """Over the whole frames that a segment begins with, many at a time. What needs a closer look,
+    or an error that says where, is left to it."""
+    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
+    for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
+        if leap.after_lsn > walk.base_lsn + 1:
+            try:
+                records = unpack_spans(leap.data, leap.spans)
+            except ValueError:
+                return
+            place = leap.offset, leap.end, segment.file.path, leap.spans
+            batch = Batch(leap.first_lsn, segment.header.epoch, 0, records, *place)
+            receive(batch.after(walk.base_lsn))
+        walk.pass_over(leap)

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from journal import CowTable, DurableState, FailedError, Options
-from journal.options import _RANGES
 from journal.segment import segment_names
 from journal.testing import Change, Outcome, SimulatedDisk
 
@@ -84,8 +83,8 @@ def by_hand() -> Iterator[None]:
     """Nothing happens by time, however slow the machine: the log goes idle when `mark` says so.
     And segments may be so small that a few records roll."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("journal.buffer._IDLE_S_MAX", 3600.0)
-        patch.setitem(_RANGES, "segment_bytes", (1, 2**40))
+        patch.setattr("journal.options._IDLE_S_MAX", 3600.0)
+        patch.setitem(Options._ranges, "segment_bytes", (1, 2**40))
         yield
 
 
@@ -111,7 +110,7 @@ def open_ledger(disk: SimulatedDisk, options: Options, *, path: str = PATH) -> D
 
 def mark(state: DurableState[Ledger]) -> None:
     """What the flusher does when the log falls idle. Nothing else may be under way."""
-    state.journal._core.committer._writer.mark()
+    state.journal._core.committer.mark()
 
 
 def append(state: DurableState[Ledger], *records: Record) -> int:

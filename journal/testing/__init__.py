@@ -5,21 +5,35 @@
         ...
     disk.power_cut(drawn(lambda most: data.draw(integers(0, most))))  # Hypothesis decides
 
-Nothing in the engine imports this.
+`explore` runs a workload once and judges every crash that could have struck in it; `Owner` is who
+runs it. `journal.testing.machine` has a Hypothesis machine that crashes a state machine at random,
+`journal.testing.fixtures` fixtures for pytest. Nothing in the engine imports this.
 """
 
 from __future__ import annotations
 
 from journal.testing.disk import SimulatedDirectory, SimulatedDisk, SimulatedFile
-from journal.testing.outcome import Change, Outcome, drawn, keep, lose, seeded
+from journal.testing.explorer import Report, explore
+from journal.testing.history import BrokenPromiseError, History
+from journal.testing.outcome import Change, Outcome, drawn, fates, keep, lose, seeded
+from journal.testing.outcomes import Bounds
+from journal.testing.owner import ManualOptions, Owner
 
 __all__ = [
+    "Bounds",
+    "BrokenPromiseError",
     "Change",
+    "History",
+    "ManualOptions",
     "Outcome",
+    "Owner",
+    "Report",
     "SimulatedDirectory",
     "SimulatedDisk",
     "SimulatedFile",
     "drawn",
+    "explore",
+    "fates",
     "keep",
     "lose",
     "seeded",

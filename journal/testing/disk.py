@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
 from journal.errors import LockedError, UnsafePathError
 from journal.storage import Buffer, Mode, StrPath
-from journal.testing.medium import Folder, Inode
+from journal.testing.medium import Content, Folder, Inode, Medium
 from journal.testing.outcome import Outcome, lose
 
 T = TypeVar("T")
@@ -32,11 +32,13 @@ Look = Literal[
     "drop_cache",
 ]  # fmt: skip
 Operation = Mutation | Look
-_MUTATIONS = frozenset(get_args(Mutation))
+_MUTATIONS: dict[Operation, Mutation] = {name: name for name in get_args(Mutation)}
 
 
 class SimulatedDisk:
     """A Disk. Paths are absolute from its own root; any directory's parent exists.
+
+    `SimulatedDisk(medium)` goes on from a `snapshot()` of another one.
 
     To be set at any time:
 
@@ -44,6 +46,8 @@ class SimulatedDisk:
       wait, or raise an OSError in its stead. A sync that fails so leaves its file's unsynced
       changes in the cache, clean, as Linux does; what of them reached the disk, `failed_sync`
       says: an Outcome.
+    - `watch(operation, path)` is called in front of each mutation that is about to be done, while
+      nobody else can do anything: it may take a `snapshot`, and uses the disk for nothing else.
     - `capacity`, in bytes of file content (None: endless); what does not fit is ENOSPC.
     - `write_bytes_max`: the most that one write takes.
     - `clock_ns` and `tick_ns`: what `now_ns` returns next, and what it adds then.
@@ -51,22 +55,33 @@ class SimulatedDisk:
     `operations` lists the mutations done: the crash points that `crash_after` counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, medium: Medium | None = None) -> None:
         self.before: Callable[[Operation, str], None] | None = None
+        self.watch: Callable[[Mutation, str], None] | None = None
         self.failed_sync: Outcome = lose
         self.capacity: int | None = None
         self.write_bytes_max: int | None = None
         self.clock_ns = 1_700_000_000_000_000_000
         self.tick_ns = 1_000_000
         self.pid = 4242
-        self.operations: list[tuple[Operation, str]] = []
+        self.operations: list[tuple[Mutation, str]] = []
         # Guards everything below, and the folders and inodes; never held while `before` runs.
         self._mutex = threading.RLock()
-        self._folders: dict[str, Folder] = {}
+        self._medium = medium.copy() if medium else Medium()
         self._process = 0  # the one that runs; handles of the others are dead
         self._crash_at: int | None = None
         self._crashed = False
         self._ids = itertools.count(1)
+
+    @classmethod
+    def holding(cls, path: str, files: Mapping[str, bytes]) -> SimulatedDisk:
+        """One on which a directory holds just these files, all of it durable."""
+        return cls(Medium.holding(path, {name: Content(data) for name, data in files.items()}))
+
+    def snapshot(self) -> Medium:
+        """All that is in memory and on the disk now."""
+        with self._mutex:
+            return self._medium.copy()
 
     def open_directory(self, path: StrPath, *, write: bool) -> SimulatedDirectory:
         text = path if isinstance(path, str) else path.__fspath__()
@@ -75,13 +90,13 @@ class SimulatedDisk:
         absolute = normpath("/" + text.lstrip("/"))
 
         def look() -> SimulatedDirectory | None:
-            folder = self._folders.get(absolute)
+            folder = self._medium.folders.get(absolute)
             if folder is None and not write:
                 raise _error(errno.ENOENT, absolute)
             return SimulatedDirectory(self, process, absolute, folder) if folder else None
 
         def make() -> SimulatedDirectory:
-            folder = self._folders.setdefault(absolute, Folder())
+            folder = self._medium.folders.setdefault(absolute, Folder())
             return SimulatedDirectory(self, process, absolute, folder)
 
         process = self._process
@@ -103,15 +118,14 @@ class SimulatedDisk:
         with self._mutex:
             self._process += 1
             self._crash_at, self._crashed = None, False
-            for folder in self._folders.values():
+            for folder in self._medium.folders.values():
                 folder.writer = None
 
     def power_cut(self, outcome: Outcome) -> None:
         """The machine dies: `outcome` decides each unsynced change, and only the disk is left."""
         with self._mutex:
             self.kill()
-            for path in sorted(self._folders):
-                self._folders[path].power_cut(path, outcome)
+            self._medium.power_cut(outcome)
 
     def crash_after(self, count: int) -> None:
         """Let `count` more mutations happen. From the next one on every call raises EIO and does
@@ -149,10 +163,9 @@ class SimulatedDisk:
         self.before = before
 
     def contents(self, path: str) -> dict[str, bytes]:
-        """The files of a directory, as they read now."""
+        """The files of a directory, as they read now; none if it is not there."""
         with self._mutex:
-            files = self._folders[normpath(path)].now.items()
-            return {name: inode.now.read(inode.now.size, 0) for name, inode in sorted(files)}
+            return self._medium.contents(normpath(path))
 
     def run(
         self,
@@ -175,16 +188,19 @@ class SimulatedDisk:
             raise
         with self._mutex:
             self._check(process, operation, path)  # `before` may have taken its time
+            mutation = _MUTATIONS.get(operation)
+            if mutation and self.watch is not None:
+                self.watch(mutation, path)
             result = act()
-            if operation in _MUTATIONS:
-                self.operations.append((operation, path))
+            if mutation:
+                self.operations.append((mutation, path))
             return result
 
     def room_for(self, inode: Inode, size: int) -> int:
         """How far up to `size` an inode may be allocated. Called by an operation that runs."""
         if self.capacity is None:
             return size
-        folders = self._folders.values()
+        folders = self._medium.folders.values()
         used = sum(each.allocated for folder in folders for each in folder.now.values())
         return min(size, inode.allocated + max(0, self.capacity - used))
 
@@ -234,8 +250,7 @@ class SimulatedDirectory(_Handle):
             if mode == "create":
                 if inode is not None:
                     raise _error(errno.EEXIST, f"{self.path}/{name}")
-                inode = Inode()
-                self._folder.move(inode, None, name)
+                inode = self._folder.create(name)
             return SimulatedFile(self, f"{self.path}/{name}", inode or self._find(name), mode)
 
         return self._run("create" if mode == "create" else "open", act, name=name)
@@ -310,6 +325,11 @@ class SimulatedFile(_Handle):
             self._inode.settle(self.path, self._disk.failed_sync)
 
         self._run("sync", self._inode.sync, failed=failed)
+
+    def sync_range(self, size: int, offset: int) -> None:
+        """What RWF_DSYNC gives: these bytes and the file's size, and nothing beside them. The
+        engine has no use for it; it is here so that one that had can be tried."""
+        self._run("sync", lambda: self._inode.sync_range(size, offset))
 
     def size(self) -> int:
         return self._run("size", lambda: self._inode.now.size)

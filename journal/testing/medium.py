@@ -4,33 +4,56 @@ storage, and the unsynced changes between the two. No locks here: `journal.testi
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import NamedTuple
 
 from journal.testing.outcome import Change, Outcome
 
+_OLDER_FILES = 3  # whose blocks a new file may get
+_INLINE_BYTES_MAX = 60  # so little stands in the inode itself, and has no blocks
+
 
 class Content:
-    """The bytes of a file. Zeros at its end take no memory, so that allocating ahead is cheap."""
+    """The bytes of a file. Zeros at its end take no memory, nor does a copy until it changes."""
+
+    __slots__ = ("_data", "_digest", "size")
 
     def __init__(self, data: bytes | bytearray = b"", size: int = 0) -> None:
-        self._data = bytearray(data)
-        self.size = size
+        self._data = data
+        self._digest: bytes | None = None
+        self.size = max(size, len(data))
 
     def copy(self) -> Content:
-        return Content(self._data, self.size)
+        if isinstance(self._data, bytearray):
+            self._data = bytes(self._data)
+        twin = Content(self._data, self.size)
+        twin._digest = self._digest
+        return twin
+
+    @property
+    def digest(self) -> bytes:
+        """The same for the same bytes, and for no others."""
+        if self._digest is None:
+            head = self.size.to_bytes(8, "little")
+            self._digest = blake2b(head + self._data.rstrip(b"\0"), digest_size=16).digest()
+        return self._digest
 
     def read(self, size: int, offset: int) -> bytes:
         end = min(offset + size, self.size)
         return bytes(self._data[offset:end]).ljust(max(0, end - offset), b"\0")
 
     def write(self, offset: int, data: bytes) -> None:
-        self._data.extend(bytes(max(0, offset - len(self._data))))
-        self._data[offset : offset + len(data)] = data
+        own = self._own()
+        own.extend(bytes(max(0, offset - len(own))))
+        own[offset : offset + len(data)] = data
         self.size = max(self.size, offset + len(data))
 
     def resize(self, size: int) -> None:
-        del self._data[size:]
-        self.size = size
+        if size < len(self._data):
+            del self._own()[size:]
+        self.size, self._digest = size, None
 
     def apply(self, offset: int, data: bytes | None) -> None:
         """Write `data`; None: resize to `offset`."""
@@ -39,15 +62,30 @@ class Content:
         elif data:
             self.write(offset, data)
 
+    def _own(self) -> bytearray:
+        self._digest = None
+        if isinstance(self._data, bytes):
+            self._data = bytearray(self._data)
+        return self._data
+
 
 class Inode:
-    """A file, whatever its name."""
+    """A file, whatever its name. `older` is what may stand in the blocks that it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, older: Iterable[Content] = ()) -> None:
         self.now = Content()
         self.allocated = 0  # bytes with disk space behind them: writing there needs no more
-        self._stable = Content()
-        self._unsynced: list[tuple[int, bytes | None]] = []  # as Content.apply takes them
+        self.stable = Content()
+        self.unsynced: list[tuple[int, bytes | None]] = []  # as Content.apply takes them
+        self._overwritten = Content()
+        self._older = tuple(older)
+
+    def copy(self) -> Inode:
+        twin = Inode(self._older)
+        twin.now, twin.stable = self.now.copy(), self.stable.copy()
+        twin.allocated, twin.unsynced = self.allocated, self.unsynced.copy()
+        twin._overwritten = self._overwritten.copy()
+        return twin
 
     def write(self, offset: int, data: bytes) -> None:
         self._change(offset, data)
@@ -63,38 +101,73 @@ class Inode:
         self.allocated = max(self.allocated, size)
 
     def sync(self) -> None:
-        for change in self._unsynced:
-            self._stable.apply(*change)
-        self._unsynced.clear()
+        for change in self.unsynced:
+            self._store(*change)
+        self.unsynced.clear()
+
+    def sync_range(self, size: int, offset: int) -> None:
+        """The bytes of that range, and sizes; what stands beside it stays unsynced."""
+        end = offset + size
+        left: list[tuple[int, bytes]] = []
+        for at, data in self.unsynced:
+            if data is None:
+                self._store(at, None)
+                left = [(begin, part[: max(0, at - begin)]) for begin, part in left]
+                continue
+            begin, stop = max(at, offset), min(at + len(data), end)
+            if begin < stop:
+                self._store(begin, data[begin - at : stop - at])
+            else:
+                begin, stop = at + len(data), at + len(data)
+            left += [(at, data[: begin - at]), (stop, data[stop - at :])]
+        self.unsynced = [(at, part) for at, part in left if part]
 
     def drop_cache(self) -> None:
         """Forget what counts as written; the size is not in the cache, and stays."""
-        size, self.now = self.now.size, self._stable.copy()
-        for change in self._unsynced:
+        size, self.now = self.now.size, self.stable.copy()
+        for change in self.unsynced:
             self.now.apply(*change)
         self.now.resize(size)
 
     def settle(self, path: str, outcome: Outcome) -> None:
         """`outcome` says what reached the disk of what is unsynced, and all of it counts as
         written: what a sync that fails leaves behind."""
-        for offset, data in self._unsynced:
+        for offset, data in self.unsynced:
             if data is None:
                 if outcome(Change("resize", path, offset)) is not None:
-                    self._stable.resize(offset)
+                    self._store(offset, None)
                 continue
-            found = outcome(Change("write", path, offset, data)) or b""
+            found = outcome(self.change(path, self.stable, offset, data)) or b""
             assert len(found) <= len(data), "a write harms no byte outside its range"
-            self._stable.apply(offset, found)
-        self._unsynced.clear()
+            self._store(offset, found)
+        self.unsynced.clear()
+
+    def change(self, path: str, stable: Content, offset: int, data: bytes | None) -> Change:
+        """One of `unsynced`, where `stable` is what those in front of it left."""
+        if data is None:
+            return Change("resize", path, offset)
+        size = len(data)
+        old = stable.read(size, offset).ljust(size, b"\0")
+        stale: list[bytes] = []
+        for content in (self._overwritten, *self._older):
+            found = content.read(size, offset).ljust(size, b"\0")
+            if found not in (old, data, *stale) and found.strip(b"\0"):
+                stale.append(found)
+        return Change("write", path, offset, data, old, tuple(stale))
 
     def power_cut(self, path: str, outcome: Outcome) -> None:
         self.settle(path, outcome)
-        self.now = self._stable.copy()
+        self.now = self.stable.copy()
         self.allocated = self.now.size
 
     def _change(self, offset: int, data: bytes | None) -> None:
         self.now.apply(offset, data)
-        self._unsynced.append((offset, data))
+        self.unsynced.append((offset, data))
+
+    def _store(self, offset: int, data: bytes | None) -> None:
+        if data:
+            self._overwritten.write(offset, self.stable.read(len(data), offset))
+        self.stable.apply(offset, data)
 
 
 class Move(NamedTuple):
@@ -123,31 +196,97 @@ class Folder:
     def __init__(self) -> None:
         self.now: dict[str, Inode] = {}
         self.writer: object | None = None  # the handle that holds the lock
-        self._stable: dict[str, Inode] = {}
-        self._unsynced: list[Move] = []
+        self.stable: dict[str, Inode] = {}
+        self.unsynced: list[Move] = []
+        self._made: deque[Inode] = deque(maxlen=_OLDER_FILES)
+
+    def copy(self) -> Folder:
+        """Without the lock."""
+        twins: dict[int, Inode] = {}
+
+        def copied(inode: Inode) -> Inode:
+            twin = twins.get(id(inode))
+            if twin is None:
+                twin = twins[id(inode)] = inode.copy()
+            return twin
+
+        twin = Folder()
+        twin.now = {name: copied(inode) for name, inode in self.now.items()}
+        twin.stable = {name: copied(inode) for name, inode in self.stable.items()}
+        twin.unsynced = [move._replace(inode=copied(move.inode)) for move in self.unsynced]
+        twin._made.extend(map(copied, self._made))
+        return twin
+
+    def create(self, name: str) -> Inode:
+        older = [made.now.copy() for made in reversed(self._made)]
+        inode = Inode([content for content in older if content.size > _INLINE_BYTES_MAX])
+        self._made.append(inode)
+        self.move(inode, None, name)
+        return inode
 
     def move(self, inode: Inode, old: str | None, new: str | None) -> None:
         move = Move(inode, old, new)
         move.apply(self.now)
-        self._unsynced.append(move)
+        self.unsynced.append(move)
 
     def sync(self) -> None:
-        self._stable = dict(self.now)
-        self._unsynced.clear()
+        self.stable = dict(self.now)
+        self.unsynced.clear()
 
-    def power_cut(self, path: str, outcome: Outcome) -> None:
-        kept = [outcome(move.as_change(path)) is not None for move in self._unsynced]
+    def names_if(self, kept: list[bool]) -> dict[str, Inode]:
+        """What a power cut leaves that keeps these of the unsynced moves, and loses the others."""
+        kept = kept.copy()
         taken: set[str | None] = set()
-        for index, move in reversed(list(enumerate(self._unsynced))):
+        for index, move in reversed(list(enumerate(self.unsynced))):
             # A name went to another file, so the file that was renamed away from it did move:
             # undone, it would have neither name.
             if move.new is not None and (kept[index] or move.old in taken):
                 kept[index] = True
                 taken.add(move.new)
-        for move, is_kept in zip(self._unsynced, kept, strict=True):
+        names = dict(self.stable)
+        for move, is_kept in zip(self.unsynced, kept, strict=True):
             if is_kept:
-                move.apply(self._stable)
-        self._unsynced.clear()
-        self.now = dict(self._stable)
+                move.apply(names)
+        return names
+
+    def power_cut(self, path: str, outcome: Outcome) -> None:
+        kept = [outcome(move.as_change(path)) is not None for move in self.unsynced]
+        self.stable = self.names_if(kept)
+        self.unsynced.clear()
+        self.now = dict(self.stable)
         for name in sorted(self.now):
             self.now[name].power_cut(f"{path}/{name}", outcome)
+
+
+class Medium:
+    """All that a machine has, in memory and on its disk: folders by their paths."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, Folder] = {}
+
+    @classmethod
+    def holding(cls, path: str, files: Mapping[str, Content]) -> Medium:
+        """One folder with just these files, all of it durable."""
+        medium, folder = cls(), Folder()
+        for name, content in files.items():
+            inode = folder.create(name)
+            inode.now, inode.stable = content.copy(), content.copy()
+            inode.allocated = content.size
+        folder.sync()
+        medium.folders[path] = folder
+        return medium
+
+    def copy(self) -> Medium:
+        """A machine that goes on from here by itself."""
+        twin = Medium()
+        twin.folders = {path: folder.copy() for path, folder in self.folders.items()}
+        return twin
+
+    def power_cut(self, outcome: Outcome) -> None:
+        for path in sorted(self.folders):
+            self.folders[path].power_cut(path, outcome)
+
+    def contents(self, path: str) -> dict[str, bytes]:
+        folder = self.folders.get(path)
+        files = folder.now.items() if folder else ()
+        return {name: inode.now.read(inode.now.size, 0) for name, inode in sorted(files)}

@@ -1,0 +1,115 @@
+"""What an owner appended, and what each prefix of it amounts to: the oracle of a recovery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from journal.options import PAYLOAD_BYTES_MAX
+from journal.record import Record, RecordPacker, unpack
+from journal.state import StateMachine
+
+M = TypeVar("M", bound=StateMachine)
+
+
+class BrokenPromiseError(AssertionError):
+    """A crash after which something did not hold that journal/RELIABILITY.md promises."""
+
+
+def expect(truth: object, promise: str, what: str) -> None:
+    """Raise BrokenPromiseError unless `truth`. Not an `assert`: this is what is tested."""
+    if not truth:
+        raise BrokenPromiseError(f"{promise}: {what}")
+
+
+class History(Generic[M]):
+    """Records in the order of their LSNs, from 1 on, and where each batch ends.
+
+    `machine()` makes a new state machine; a state is what `freeze` gives, item by item.
+    """
+
+    def __init__(self, machine: Callable[[], M]) -> None:
+        self.machine = machine
+        self._pack = RecordPacker(record_bytes_max=PAYLOAD_BYTES_MAX).pack
+        self._packed: list[bytes] = []
+        self._ends = [0]
+        # States by LSN; they are made when they are asked for, by a machine that follows.
+        self._states: list[list[str]] = []
+        self._follower = machine()
+
+    @property
+    def last_lsn(self) -> int:
+        return len(self._packed)
+
+    @property
+    def ends(self) -> list[int]:
+        """The last LSN of each batch, and 0."""
+        return self._ends
+
+    def records(self, after: int = 0, to: int | None = None) -> list[Record]:
+        """Those after LSN `after` up to `to` (None: all)."""
+        packed = self._packed[after:to]
+        return unpack(b"".join(packed), len(packed))
+
+    def add(self, records: list[Record]) -> None:
+        """They are about to be appended, as one batch."""
+        # Packed at once: who appends may change a record later.
+        self._packed += [self._pack(record) for record in records]
+        self._ends.append(self.last_lsn)
+
+    def cut(self, lsn: int) -> None:
+        """Nothing after `lsn` was appended after all."""
+        del self._packed[lsn:]
+        self._ends = [end for end in self._ends if end <= lsn]
+        if len(self._states) > lsn + 1:
+            self._states, self._follower = [], self.machine()
+
+    def until(self, lsn: int) -> History[M]:
+        """Another one, with these records up to `lsn`, that goes on by itself."""
+        twin = History(self.machine)
+        twin._packed, twin._ends = self._packed[:lsn], [end for end in self._ends if end <= lsn]
+        return twin
+
+    def state(self, lsn: int) -> list[str]:
+        """What all records up to `lsn` amount to: a line of JSON an item."""
+        while len(self._states) <= lsn:
+            at = len(self._states)
+            if at:
+                [record] = self.records(at - 1, at)
+                self._follower.apply(at, record)
+            self._states.append(state_of(self._follower))
+        return self._states[lsn]
+
+    def holds(self, lsn: int, record: Record) -> bool:
+        """Whether `record` is what was appended with that LSN."""
+        return 1 <= lsn <= self.last_lsn and self._pack(record) == self._packed[lsn - 1]
+
+    def check(self, lsn: int, machine: M, after: int, tail: list[tuple[int, Record]]) -> None:
+        """That recovery up to `lsn`, which gave `machine`, from a checkpoint at LSN `after` and
+        with `tail` behind it, shows a prefix. Raises BrokenPromiseError.
+        """
+        self.check_end(lsn)
+        found = [(at, self._pack(record)) for at, record in tail]
+        expected = list(enumerate(self._packed[after:lsn], after + 1))
+        expect(found == expected, "P1", f"replay after LSN {after} gives {tail}")
+        state, replayed = state_of(machine), self.state(lsn)
+        if state != replayed:
+            raise BrokenPromiseError(f"P6: {_difference(state, replayed)}, at LSN {lsn}")
+
+    def check_end(self, lsn: int) -> None:
+        """That a log may end at `lsn`."""
+        expect(lsn <= self.last_lsn, "P1", f"LSN {lsn}, but {self.last_lsn} was the last appended")
+        expect(lsn in self._ends, "P3", f"it ends at LSN {lsn}, in the midst of a batch")
+
+
+def state_of(machine: StateMachine) -> list[str]:
+    return [json.dumps(item, sort_keys=True) for item in machine.freeze()]
+
+
+def _difference(found: list[str], expected: list[str]) -> str:
+    pairs: list[tuple[Any, Any]] = list(zip(found, expected, strict=False))
+    for number, (one, other) in enumerate(pairs):
+        if one != other:
+            return f"item {number} of the recovered state is {one}, but replay gives {other}"
+    return f"the recovered state has {len(found)} items, but replay gives {len(expected)}"

@@ -1,0 +1,253 @@
+"""Opens what a crash left, and holds it against the promises of journal/RELIABILITY.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+from journal.checkpoint import checkpoint_lsns
+from journal.errors import FailedError
+from journal.options import Options
+from journal.reader import JournalReader, is_journal
+from journal.record import Record
+from journal.recovery import recover
+from journal.state import StateMachine
+from journal.storage import LOCK, TMP
+from journal.testing.disk import Mutation, SimulatedDisk
+from journal.testing.history import BrokenPromiseError, History, expect
+from journal.testing.medium import Folder, Inode, Medium
+from journal.testing.outcome import lose
+from journal.testing.outcomes import Bounds, Image, content_fates, outcomes
+from journal.testing.owner import open_checked
+from journal.walk import Batch
+
+M = TypeVar("M", bound=StateMachine)
+
+PROBE = "appended after a recovery"
+_ROTTEN_OFFSET = 40  # within a checkpoint's first line
+
+
+class Step(NamedTuple):
+    """A machine in front of a mutation of its disk, or when all was done."""
+
+    operation: Mutation | None
+    path: str
+    medium: Medium
+
+    def __str__(self) -> str:
+        return f"in front of {self.operation} {self.path}" if self.operation else "after it all"
+
+
+@dataclass
+class Judge(Generic[M]):
+    """Judges what crashes leave of a journal to which `history` was appended.
+
+    Each different image is opened once, really; where else it occurs, only what was promised
+    there is compared. `lsns` are the LSNs at which recovery ends, `states` counts the crashes.
+    """
+
+    history: History[M]
+    options: Options
+    path: str
+    bounds: Bounds
+    opened: Callable[[Judge[M], Image, int], None]
+    states: int = 0
+    lsns: dict[bytes, int] = field(default_factory=dict)
+
+    def power_cuts(self, step: Step, at_least: int, at_most: int) -> None:
+        """P1 to P6 after each outcome of a power cut: recovery ends between these LSNs."""
+        folder = step.medium.folders.get(self.path)
+        if folder is None:
+            return
+        for image in outcomes(folder, self.path, self.bounds):
+            self.states += 1
+            try:
+                lsn = self._judge(image)
+                _expect_between(at_least, lsn, at_most)
+            except BrokenPromiseError as error:
+                error.add_note(f"a power cut {step}, of which this is left:\n{image}")
+                raise
+
+    def kill(self, step: Step, at_least: int, at_most: int, *, safe_lsn: int) -> None:
+        """P1 to P6 after the process died, and after another crash at each step of recovery."""
+        self._kill(step, step.medium, at_least, at_most, safe_lsn)
+
+    def failed_syncs(self, step: Step, at_least: int, at_most: int) -> None:
+        """P1 to P6 after the sync that is about to happen failed, with each outcome, and the
+        process ended: its pages are clean, and may not be on the disk."""
+        folder = step.medium.folders[self.path]
+        name, inode = _synced(folder, step.path)
+        if inode is None:
+            return
+        for fate in content_fates(inode, self.bounds):
+            medium = step.medium.copy()
+            failed = medium.folders[self.path].now[name]
+            failed.stable = fate.content.copy()
+            failed.unsynced.clear()
+            try:
+                self._kill(step, medium, at_least, at_most, at_least, clean=True)
+            except BrokenPromiseError as error:
+                error.add_note(f"the sync {step} failed, and left {', '.join(fate.names)}")
+                raise
+
+    def _judge(self, image: Image) -> int:
+        """The LSN at which recovery of `image` ends. Recovering it again and again, from each of
+        its own steps on, ends there too."""
+        lsn = self.lsns.get(image.key)
+        if lsn is None:
+            lsn, steps = self._open(image.medium)
+            self.lsns[image.key] = lsn
+            for step in steps:
+                self._within_recovery(step, lsn, lsn)
+            self.opened(self, image, lsn)
+        return lsn
+
+    def _kill(
+        self,
+        step: Step,
+        medium: Medium,
+        at_least: int,
+        at_most: int,
+        safe_lsn: int,
+        clean: bool = False,
+    ) -> None:
+        self.states += 1
+        try:
+            lsn, steps = self._open(medium, clean=clean)
+            _expect_between(at_least, lsn, at_most)
+            for inner in steps[:-1]:
+                self._killed_again(inner, lsn)
+                self._within_recovery(inner, safe_lsn, lsn)
+            self._within_recovery(steps[-1], lsn, lsn)
+        except BrokenPromiseError as error:
+            error.add_note(f"the process died {step}")
+            raise
+
+    def _within_recovery(self, step: Step, at_least: int, at_most: int) -> None:
+        try:
+            self.power_cuts(step, at_least, at_most)
+        except BrokenPromiseError as error:
+            error.add_note("within the recovery from what follows:")
+            raise
+
+    def _killed_again(self, step: Step, lsn: int) -> None:
+        self.states += 1
+        found, _ = recovered(SimulatedDisk(step.medium), self.path, self.options)
+        expect(found == lsn, "P1", f"recovery, killed {step}, ends at LSN {found}, not {lsn}")
+
+    def rot(self, image: Image, lsn: int) -> None:
+        """P1 to P6 with each checkpoint damaged in its turn: that is what there are two for."""
+        for name, content in image.files.items():
+            if checkpoint_lsns([name]):
+                rotten = content.copy()
+                [byte] = rotten.read(1, _ROTTEN_OFFSET)
+                rotten.write(_ROTTEN_OFFSET, bytes([byte ^ 1]))
+                medium = Medium.holding(self.path, {**image.files, name: rotten})
+                self.states += 1
+                try:
+                    found, _ = self._open(medium, rotten=f"{self.path}/{name}")
+                    _expect_between(lsn, found, lsn)
+                except BrokenPromiseError as error:
+                    error.add_note(f"{name} was damaged")
+                    raise
+
+    def _open(
+        self, medium: Medium, *, clean: bool = False, rotten: str = ""
+    ) -> tuple[int, list[Step]]:
+        """Where recovery ends, and the steps that it takes; the last one is where it has ended.
+
+        `clean`: there may be pages in the cache that count as written and are not. `rotten`: a
+        checkpoint that is damaged.
+        """
+        disk, steps = SimulatedDisk(medium), list[Step]()
+        shown_lsn = self._read(disk, rotten)
+
+        def look(operation: Mutation, path: str) -> None:
+            steps.append(Step(operation, path, disk.snapshot()))
+
+        disk.watch = look
+        state = open_checked(self.history, self.path, self.options, disk)
+        disk.watch = None
+        try:
+            lsn = state.journal.last_lsn
+            steps.append(Step(None, "", disk.snapshot()))
+            if shown_lsn is not None and not clean:
+                expect(shown_lsn == lsn, "P1", f"a reader was shown LSN {shown_lsn}, not {lsn}")
+            state.journal.wait_durable(state.journal.append(PROBE))
+            medium = disk.snapshot()
+        except (OSError, FailedError) as error:
+            raise BrokenPromiseError(f"P5: it does not go on: {error!r}") from error
+        finally:
+            disk.kill()
+            with suppress(FailedError):
+                state.close()
+        self._went_on(medium, lsn)
+        return lsn, steps
+
+    def _went_on(self, medium: Medium, lsn: int) -> None:
+        """That PROBE, appended after `lsn`, is durable there, as far as was promised."""
+        if self.options.durability == "os":
+            killed = recovered(SimulatedDisk(medium), self.path, self.options)
+            expect(killed == (lsn + 1, PROBE), "P2", f"a kill took LSN {lsn + 1}: {killed}")
+        medium.power_cut(lose)
+        found = recovered(SimulatedDisk(medium), self.path, self.options)
+        kept = found == (lsn + 1, PROBE)
+        if self.options.durability == "os":
+            kept = kept or found[0] == lsn  # what was shown stays, and more was not promised
+        expect(kept, "P2", f"after LSN {lsn + 1} was waited for, recovery ends at {found[0]}")
+
+    def _read(self, disk: SimulatedDisk, rotten: str) -> int | None:
+        """The last LSN that a reader is shown, if any. P4: what a crash left is no damage."""
+        if not is_journal(list(disk.contents(self.path))):
+            return None
+        lsn = None
+        with JournalReader.open(self.path, disk=disk) as reader:
+            for finding in reader.verify():
+                known = finding.kind == "bad_checkpoint" and finding.path == rotten
+                harmless = known or finding.kind in ("torn_tail", "stray")
+                expect(harmless, "P4", f"a crash is called damage: {finding}")
+            for entry in reader.entries():
+                lsn = entry.lsn
+                known = self.history.holds(lsn, entry.record)
+                expect(known, "P1", f"a reader is shown {entry}, which was not appended")
+        return lsn
+
+
+def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Record]:
+    """The last LSN and record (None if a checkpoint is all) that a recovery without threads finds.
+
+    Raises BrokenPromiseError.
+    """
+    last: Record = None
+
+    def receive(batch: Batch) -> None:
+        nonlocal last
+        last = batch.records[-1]
+
+    directory = disk.open_directory(path, write=True)
+    try:
+        directory.lock()
+        found = recover(
+            directory, kept=options.checkpoints_kept, begin=lambda checkpoint: None, receive=receive
+        )
+    except Exception as error:
+        raise BrokenPromiseError(f"P5: it does not open again: {error!r}") from error
+    finally:
+        directory.close(unlock=True)
+    return found.last_lsn, last
+
+
+def _expect_between(at_least: int, lsn: int, at_most: int) -> None:
+    expect(lsn >= at_least, "P2", f"LSN {at_least} was promised, but recovery ends at {lsn}")
+    expect(lsn <= at_most, "P1", f"recovery ends at LSN {lsn}, but {at_most} was the last")
+
+
+def _synced(folder: Folder, path: str) -> tuple[str, Inode | None]:
+    """The file that is open as `path`, if it has a name that is read: it may be a newer one."""
+    name = path.rpartition("/")[2]
+    if name not in folder.now:
+        name = name.removesuffix(TMP)
+    read = name != LOCK and not name.endswith(TMP)
+    return name, folder.now.get(name) if read else None

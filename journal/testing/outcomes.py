@@ -1,0 +1,192 @@
+"""Every outcome of a power cut that is legal within bounds, as the files that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate, combinations, product
+from math import inf, prod
+from typing import NamedTuple
+
+from journal.storage import LOCK, TMP
+from journal.testing.medium import Content, Folder, Inode, Medium
+from journal.testing.outcome import TEARS, fates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How far crashes are explored.
+
+    `outcomes_max`: where a crash has no more outcomes than these, each of them is a state;
+    otherwise those that differ from "all kept" or from "all lost" in a few unsynced changes: in
+    as many as `outcomes_max` allows, at least in one, at most in `deviations`. `tears`: after how
+    many bytes a write may be torn, apart from sectors. `sequels`: after each so many different
+    images the life that follows is explored too, that is, a second crash (0: never). `rot`: in each
+    so many-th of them each checkpoint is damaged in its turn (0: never). What stands in a `*.tmp`
+    is never read: all or nothing of it is there. What stands in LOCK is for people, and does not
+    count.
+    """
+
+    outcomes_max: int = 256
+    deviations: int = 2
+    tears: Collection[int] = TEARS
+    sequels: int = 0
+    rot: int = 0
+
+
+class Fate(NamedTuple):
+    """What became of a file's unsynced changes: their fates by name, how many were not kept, how
+    many were not lost; and the content that they leave."""
+
+    names: tuple[str, ...]
+    not_kept: int
+    not_lost: int
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What one outcome leaves of a directory. `key` is the same for the same names and bytes."""
+
+    path: str
+    files: dict[str, Content]
+    key: bytes
+    folder: Folder
+    kept: tuple[bool, ...]  # of the folder's unsynced moves
+    fates: dict[str, Fate]
+
+    @property
+    def medium(self) -> Medium:
+        return Medium.holding(self.path, self.files)
+
+    def __str__(self) -> str:
+        lines = []
+        for move, kept in zip(self.folder.unsynced, self.kept, strict=True):
+            change = move.as_change("")
+            what = change.path[1:] if change.operation != "rename" else f"{move.old} to {move.new}"
+            lines.append(f"  {change.operation} {what}: {'kept' if kept else 'lost'}")
+        names = self.folder.names_if(list(self.kept))
+        for name, fate in self.fates.items():
+            for (offset, data), became in zip(names[name].unsynced, fate.names, strict=False):
+                size = f"resize to {offset}" if data is None else f"write {len(data)} at {offset}"
+                lines.append(f"  {name}: {size}: {became}")
+        lines += [f"  {name}, {content.size} bytes" for name, content in self.files.items()]
+        return "\n".join(lines)
+
+
+def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
+    """What a power cut may leave of `folder`."""
+    most = _deviations(folder, bounds)
+    known: dict[tuple[int, bool], list[Fate]] = {}
+    namings: dict[tuple[tuple[str, int], ...], tuple[tuple[bool, ...], dict[str, Inode]]] = {}
+    for kept in _subsets(len(folder.unsynced), most):
+        names = folder.names_if(list(kept))
+        namings.setdefault(tuple((name, id(inode)) for name, inode in names.items()), (kept, names))
+    for kept, names in namings.values():
+        files = []
+        for name, inode in sorted(names.items()):
+            which = id(inode), name.endswith(TMP)
+            if name == LOCK:
+                files.append([Fate((), 0, 0, Content())])
+                continue
+            if which not in known:
+                known[which] = _all_or_nothing(inode) if which[1] else content_fates(inode, bounds)
+            files.append(known[which])
+        for chosen in _chosen(files, kept.count(False), kept.count(True), most):
+            fates_by_name = dict(zip(sorted(names), chosen, strict=True))
+            digest = blake2b(digest_size=16)
+            for name, fate in fates_by_name.items():
+                digest.update(name.encode() + b"/" + fate.content.digest)
+            contents = {name: fate.content for name, fate in fates_by_name.items()}
+            yield Image(path, contents, digest.digest(), folder, kept, fates_by_name)
+
+
+def content_fates(inode: Inode, bounds: Bounds) -> list[Fate]:
+    """What a power cut may leave of a file's bytes."""
+    if not inode.unsynced:
+        return [Fate((), 0, 0, inode.stable)]
+    most = _allowed(_widths(inode, bounds), bounds)
+    found = {b"": Fate((), 0, 0, inode.stable)}
+    for offset, data in inode.unsynced:
+        grown: dict[bytes, Fate] = {}
+        for before in found.values():
+            change = inode.change("", before.content, offset, data)
+            for name, left in fates(change, bounds.tears).items():
+                counts = before.not_kept + (name != "kept"), before.not_lost + (name != "lost")
+                if min(counts) > most:
+                    continue
+                content = before.content
+                if left is not None and (data is None or left):
+                    content = content.copy()
+                    content.apply(offset, None if data is None else left)
+                fate = Fate((*before.names, name), *counts, content)
+                older = grown.setdefault(content.digest, fate)
+                if older is not fate:
+                    not_kept, not_lost = map(min, older[1:3], counts)
+                    grown[content.digest] = older._replace(not_kept=not_kept, not_lost=not_lost)
+        found = grown
+    return list(found.values())
+
+
+def _all_or_nothing(inode: Inode) -> list[Fate]:
+    count = len(inode.unsynced)
+    kept = Fate(("kept",) * count, 0, count, inode.now.copy())
+    lost = Fate(("lost",) * count, count, 0, inode.stable.copy())
+    return [kept, lost] if count else [kept]
+
+
+def _deviations(folder: Folder, bounds: Bounds) -> float:
+    """In how many changes an outcome may differ from "all kept", or from "all lost"."""
+    widths = [2] * len(folder.unsynced)
+    seen: set[int] = set()
+    for name, inode in (*folder.now.items(), *folder.stable.items()):
+        if name != LOCK and inode.unsynced and id(inode) not in seen:
+            seen.add(id(inode))
+            widths += [2] if name.endswith(TMP) else _widths(inode, bounds)
+    return _allowed(widths, bounds)
+
+
+def _widths(inode: Inode, bounds: Bounds) -> list[int]:
+    """How many fates each unsynced change of a file has."""
+    changes = (inode.change("", inode.stable, *change) for change in inode.unsynced)
+    return [len(fates(change, bounds.tears)) for change in changes]
+
+
+def _allowed(widths: list[int], bounds: Bounds) -> float:
+    if prod(widths) <= bounds.outcomes_max:
+        return inf
+    # How many outcomes differ from one of them in just so many changes.
+    counts = [1] + [0] * bounds.deviations
+    for width in widths:
+        for size in range(bounds.deviations, 0, -1):
+            counts[size] += counts[size - 1] * (width - 1)
+    allowed = [
+        size for size, total in enumerate(accumulate(counts)) if 2 * total <= bounds.outcomes_max
+    ]
+    return max(1, *allowed)
+
+
+def _subsets(count: int, most: float) -> Iterator[tuple[bool, ...]]:
+    """Which of so many moves are kept: all ways that differ from all, or from none, in `most`."""
+    if most >= count:
+        yield from product((True, False), repeat=count)
+        return
+    for base in (True, False):
+        for size in range(int(most) + 1):
+            for others in combinations(range(count), size):
+                yield tuple(base != (index in others) for index in range(count))
+
+
+def _chosen(
+    files: list[list[Fate]], not_kept: int, not_lost: int, most: float
+) -> Iterator[tuple[Fate, ...]]:
+    """One fate for each file, that differ from all kept or from all lost in at most `most`."""
+    if min(not_kept, not_lost) > most:
+        return
+    if not files:
+        yield ()
+        return
+    for fate in files[0]:
+        rest = _chosen(files[1:], not_kept + fate.not_kept, not_lost + fate.not_lost, most)
+        yield from ((fate, *others) for others in rest)

@@ -1,0 +1,247 @@
+"""Who keeps a state machine in a journal on a disk that crashes, and knows what is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from journal.errors import FailedError
+from journal.options import Options
+from journal.record import Record
+from journal.state import DurableState, StateMachine
+from journal.storage import LOCK
+from journal.testing.disk import SimulatedDisk
+from journal.testing.history import BrokenPromiseError, History, expect
+from journal.testing.outcome import Change, Outcome, lose
+
+M = TypeVar("M", bound=StateMachine)
+_NEVER_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualOptions(Options):
+    """Options by which nothing happens by time or by size, however slow the machine: records are
+    committed when somebody waits for them, and compacted when somebody says so. So the same calls
+    give the same operations on the disk. Segments may be so small that a record fills one.
+    """
+
+    flush_interval_s: float = _NEVER_S
+    flush_bytes: int = 1 << 40
+    segment_bytes: int = 4096
+    checkpoint_min_bytes: int = 1 << 40
+
+    _ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        **Options._ranges,
+        "segment_bytes": (1, 1 << 40),
+    }
+
+    @property
+    def idle_s(self) -> float:
+        return _NEVER_S
+
+
+class NotingState(DurableState[M]):
+    """A DurableState that notes in `history` what is appended to it, as it is appended."""
+
+    history: History[M]
+
+    def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
+        def noting(machine: M) -> Record | None:
+            record = decide(machine)
+            if record is not None:
+                self.history.add([record])
+            return record
+
+        return self._noted(super().update, noting, urgent)
+
+    def update_batch(
+        self, decide: Callable[[M], list[Record]], *, urgent: bool = False
+    ) -> int | None:
+        def noting(machine: M) -> list[Record]:
+            records = list(decide(machine) or ())
+            if records:
+                self.history.add(records)
+            return records
+
+        return self._noted(super().update_batch, noting, urgent)
+
+    def _noted(self, update: Callable[..., int | None], noting: Any, urgent: bool) -> int | None:
+        try:
+            return update(noting, urgent=urgent)
+        except BaseException:
+            self.history.cut(self.journal.last_lsn)
+            raise
+
+
+class Owner(Generic[M]):
+    """A state machine and its journal on a simulated disk, open from the first.
+
+    `state` is an ordinary DurableState: whatever is done with it, and by what program, is noted
+    in `history`. Each opening is checked (P1, P2, P3, P5, P6): what is recovered is a prefix of
+    that, with whole batches, no less than was promised, and it makes the state that replaying it
+    makes. `safe_lsn` is what no power cut can take back, `alive_lsn` what no kill can.
+
+        with Owner(Jobs) as owner:
+            owner.append(["queued", "a"])
+            owner.wait()
+            owner.append(["done", "a"])
+            owner.power_cut()  # what was not waited for is lost
+            owner.reopen()
+            assert owner.state.machine.table["a"]["state"] == "queued"
+
+    One thread at a time may use it. Leaving the `with` ends its threads.
+    """
+
+    def __init__(
+        self,
+        machine: Callable[[], M],
+        *,
+        options: Options = ManualOptions(),
+        disk: SimulatedDisk | None = None,
+        path: str = "/journal",
+        history: History[M] | None = None,
+    ) -> None:
+        """`history`: what was appended to the journal at `path`, if there is one."""
+        self.disk = disk or SimulatedDisk()
+        self.options = options
+        self.path = path
+        self.history = history or History(machine)
+        self.safe_lsn = self.alive_lsn = 0
+        self._state: NotingState[M] | None = None
+        self.reopen()
+
+    @property
+    def state(self) -> DurableState[M]:
+        assert self._state is not None, "reopen() first"
+        return self._state
+
+    @property
+    def last_lsn(self) -> int:
+        """Of what was appended."""
+        return self.history.last_lsn
+
+    def append(self, record: Record) -> int:
+        """Append a record; its LSN."""
+        lsn = self.state.update(lambda _: record)
+        assert lsn is not None
+        return lsn
+
+    def append_batch(self, records: list[Record]) -> int:
+        """Append all of them, of which a crash leaves all or none; the last LSN."""
+        lsn = self.state.update_batch(lambda _: records)
+        assert lsn is not None
+        return lsn
+
+    def wait(self, lsn: int | None = None) -> None:
+        """Until `lsn` (None: all) is durable."""
+        self.state.wait_durable(lsn)
+        self.promised()
+
+    def idle(self) -> None:
+        """The log falls idle: the engine writes a mark behind it. Nothing may be under way."""
+        self.state.journal._core.committer.mark()
+
+    def compact(self) -> None:
+        self.state.compact().close()
+        self.promised()
+
+    def close(self) -> None:
+        self.state.close()
+        self.safe_lsn = self.alive_lsn = self.last_lsn
+
+    def kill(self) -> None:
+        """The process dies; what it wrote is in the page cache."""
+        self.promised()
+        self.disk.kill()
+        self._discard()
+
+    def power_cut(self, outcome: Outcome = lose) -> None:
+        """The machine dies; `outcome` says what became of what was not synced."""
+        self.promised()
+        self.disk.power_cut(for_engine(outcome))
+        self.alive_lsn = self.safe_lsn
+        self._discard()
+
+    def reopen(self) -> None:
+        """Close what is open, and recover. What that shows, stays. Raises BrokenPromiseError."""
+        if self._state is not None and not self._state.journal.closed:
+            self.close()
+        self._state = None
+        self._state = state = open_checked(self.history, self.path, self.options, self.disk)
+        lsn = state.journal.last_lsn
+        expect(lsn >= self.alive_lsn, "P2", f"{self.alive_lsn} was durable, recovery ends at {lsn}")
+        self.history.cut(lsn)
+        self.safe_lsn = self.alive_lsn = lsn
+
+    def promised(self) -> tuple[int, int]:
+        """`safe_lsn` and `alive_lsn`, as of now."""
+        if self._state is not None:
+            journal = self._state.journal
+            durable_lsn, safe_lsn = journal.durable_lsn, journal._core.committer.synced_lsn
+            self.alive_lsn = max(self.alive_lsn, durable_lsn)
+            self.safe_lsn = max(
+                self.safe_lsn, durable_lsn if self.options.durability == "disk" else safe_lsn
+            )
+        return self.safe_lsn, self.alive_lsn
+
+    def end(self) -> None:
+        """End the threads of a process that needs them no more. Nothing is written."""
+        self.disk.kill()
+        self._discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def _discard(self) -> None:
+        state, self._state = self._state, None
+        if state is not None:
+            with suppress(FailedError):
+                state.close()
+
+
+def open_checked(
+    history: History[M], path: str, options: Options, disk: SimulatedDisk
+) -> NotingState[M]:
+    """Open a journal to which `history` was appended. P1, P3, P5, P6: BrokenPromiseError."""
+    machine = history.machine()
+    try:
+        state = NotingState.open(path, machine, options=options, disk=disk)
+    except Exception as error:
+        if disk.crashed:
+            raise
+        raise BrokenPromiseError(f"P5: it does not open: {error!r}") from error
+    state.history = history
+    try:
+        journal, lsn = state.journal, state.journal.last_lsn
+        after = journal.checkpoint.lsn if journal.checkpoint else 0
+        tail = [(entry.lsn, entry.record) for entry in journal.replay()]
+        history.check(lsn, machine, after, tail)
+        expect(journal.durable_lsn == lsn, "P2", f"only {journal.durable_lsn} of {lsn} is durable")
+    except BaseException:
+        disk.kill()
+        with suppress(FailedError):
+            state.close()
+        raise
+    return state
+
+
+def for_engine(outcome: Outcome) -> Outcome:
+    """`outcome`, but what stands in LOCK is kept: it is for people, and only its name counts."""
+
+    def decide(change: Change) -> bytes | None:
+        if change.path.endswith(f"/{LOCK}") and change.operation != "create":
+            return change.data
+        return outcome(change)
+
+    return decide

@@ -168,7 +168,7 @@ class Committer:
                 began = time.perf_counter_ns()
                 self._writer.sync()
                 sync_ns = time.perf_counter_ns() - began
-        self._buffer.committed(batch)
+        self._buffer.committed(batch, sync_ns / 1e9)
         self._count(batch, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self.due()

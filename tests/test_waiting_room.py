@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from journal import BufferFullError, ClosedError, FailedError, Journal
+from journal import BufferFullError, ClosedError, FailedError, Journal, Options
+from journal.buffer import LogBuffer
 from journal.gate import Gate
 from journal.testing import SimulatedDisk
 from tests.support import (
@@ -163,3 +164,25 @@ def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
     assert f"{PATH}/00000000000000000001-0000000001.seg" in message
     assert "simulated EIO" in message
     assert "close it, mend the disk, open it again" in message
+
+
+def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
+    """After a slow sync the next commit is due once as many wait as then did, or a quarter of that
+    time has passed; after a quick one, at once: so as many as can share a slow sync."""
+
+    def waiting(sync_s: float, again: int) -> float:
+        buffer = LogBuffer(0, Options())
+        for lsn in range(1, 4):
+            assert buffer.gate(buffer.append(lsn)) is not None
+        batch = buffer.take()
+        assert batch is not None
+        buffer.committed(batch, sync_s)
+        buffer._leave()
+        for lsn in range(4, 4 + again):
+            assert buffer.gate(buffer.append(lsn)) is not None
+        return buffer._due_s(buffer._filling)
+
+    assert waiting(0.0001, 1) <= 0
+    assert 0 < waiting(0.02, 1) <= 0.005
+    assert 0 < waiting(10.0, 2) <= 0.005
+    assert waiting(10.0, 3) == 0

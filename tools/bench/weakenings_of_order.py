@@ -170,7 +170,7 @@ GATE = (
         "acknowledged_before_written",
         "journal/committer.py",
         "        sync_ns = 0\n        if batch.last_lsn",
-        "        sync_ns = 0\n        self._buffer.committed(batch)\n        if batch.last_lsn",
+        "        sync_ns = 0\n        self._buffer.committed(batch, 0)\n        if batch.last_lsn",
         KILLS,
     ),
     Weakening(

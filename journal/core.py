@@ -16,11 +16,10 @@ from journal.buffer import LogBuffer
 from journal.checkpoint import Checkpoint
 from journal.committer import Committer
 from journal.compactor import Compactor, Freeze
-from journal.errors import FailedError, JournalError, UnsafePathError
+from journal.errors import ClosedError, FailedError, JournalError, UnsafePathError
 from journal.options import Options
 from journal.posix import PosixDisk
-from journal.reader import is_journal
-from journal.recovery import Recovered, recover
+from journal.recovery import Recovered, is_journal, recover
 from journal.storage import Directory, Disk, StrPath
 from journal.walk import Batch
 from journal.writer import Writer
@@ -81,6 +80,9 @@ class Core:
         self._enter()
         try:
             return self.compactor.compact(freeze)
+        except ClosedError:
+            self.buffer.check()  # given up because the log had failed?
+            raise
         finally:
             self._leave()
 
@@ -139,9 +141,13 @@ class Core:
             self._users -= 1
             last = not self._users
         if last:
-            process.unsign(self.directory)
-            self.directory.close(unlock=True)
-            self._released.set()
+            try:
+                process.unsign(self.directory)
+                self.directory.close(unlock=True)
+            except OSError as error:  # the handle is gone all the same, and the lock with it
+                log.warning("%s: not closed well: %s", self.directory.path, error)
+            finally:
+                self._released.set()
 
     def abandon(self) -> None:
         self.buffer.abandon()

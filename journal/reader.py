@@ -11,10 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from copy import copy
-from typing import NoReturn
 
-from journal import frame
 from journal.checkpoint import (
     BadCheckpointError,
     Checkpoint,
@@ -22,34 +19,21 @@ from journal.checkpoint import (
     read_application,
     read_checkpoint,
 )
-from journal.errors import CompactedError, CorruptionError, FormatVersionError, JournalError
-from journal.options import PAYLOAD_BYTES_MAX
+from journal.errors import FormatVersionError, JournalError
 from journal.posix import PosixDisk
 from journal.record import Entry
+from journal.recovery import is_journal
 from journal.segment import (
-    FLAG_OS,
     VERSION,
-    Segment,
     SegmentInfo,
-    SegmentName,
-    kept_after,
     segment_names,
 )
-from journal.storage import LOCK, TMP, Directory, Disk, StrPath
+from journal.storage import Directory, Disk, StrPath
+from journal.tail import Tail, find, open_segment, shown
 from journal.verify import Finding, FrameInfo, find_journal_id, frames, survey, verify
 from journal.walk import Batch, Walk, decode
 
 _POLL_S = 0.02
-_LEAP_BYTES = 1 << 18
-_PEEK_BYTES = 1 << 14
-_LOOK_S = 1.0  # between two looks at all that was allocated ahead of a live log
-_LSN_MAX = 1 << 64
-
-
-def is_journal(names: list[str]) -> bool:
-    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
-    names = [name.removesuffix(TMP) for name in names]
-    return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
 
 
 def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterator[Batch]:
@@ -59,8 +43,8 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
     """
     next_lsn = after_lsn + 1
     while next_lsn <= limit_lsn:
-        name, after = _find(segment_names(directory.names()), next_lsn)
-        with _open(directory, name, next_lsn) as segment:
+        name, after = find(segment_names(directory.names()), next_lsn)
+        with open_segment(directory, name, next_lsn) as segment:
             walk = Walk(directory, name.first_lsn - 1, limit_lsn)
             for found, header in walk.segment(segment, after):
                 if walk.next_lsn > next_lsn:
@@ -72,40 +56,9 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
                 walk.finish()
 
 
-def _find(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentName | None]:
-    """The segment that holds `lsn`, or will, and the one behind it."""
-    begun = [name for name in segments if name.first_lsn <= lsn]
-    if not begun:
-        _raise_compacted(lsn, segments)
-    behind = segments[len(begun) : len(begun) + 1]
-    return begun[-1], behind[0] if behind else None
-
-
-def _shown(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
-    """The segments that are kept; others are leftovers of an unfinished removal."""
-    # Two checkpoints are kept, with what follows the older one.
-    return kept_after(segments, checkpoints[-2] if len(checkpoints) > 1 else 0)
-
-
-def _open(directory: Directory, name: SegmentName, lsn: int) -> Segment:
-    try:
-        return Segment(directory, name)
-    except FileNotFoundError:
-        _raise_compacted(lsn, segment_names(directory.names()))
-
-
-def _raise_compacted(lsn: int, segments: list[SegmentName]) -> NoReturn:
-    first_lsn = segments[0].first_lsn if segments else 0
-    raise CompactedError(
-        f"LSN {lsn} is no longer kept, the first that is: {first_lsn}; "
-        "start from a checkpoint and read what follows it",
-        first_lsn,
-    )
-
-
 def readable(directory: Directory, after: int | None) -> Iterator[Batch]:
     """All after LSN `after` that a reader is shown now."""
-    tail = _Tail(directory, after)
+    tail = Tail(directory, after)
     while not tail.at_end:
         yield from tail.advance()
 
@@ -172,13 +125,13 @@ class JournalReader:
     def first_lsns(self) -> list[int]:
         """The first LSN of each segment that `entries` shows, ascending. Reads no file."""
         names = self._directory.names()
-        return [name.first_lsn for name in _shown(segment_names(names), checkpoint_lsns(names))]
+        return [name.first_lsn for name in shown(segment_names(names), checkpoint_lsns(names))]
 
     @property
     def last_lsn(self) -> int:
         """The LSN of the last entry that `entries` shows now, 0 before there is one. Reads only
         the newest segment; if nothing in that is whole, the LSN that it goes on from."""
-        return _Tail(self._directory, None).last_lsn()
+        return Tail(self._directory, None).last_lsn()
 
     def entries(
         self,
@@ -201,7 +154,7 @@ class JournalReader:
             raise ValueError(f"after must be an LSN, or 0, not {after}")
         if last is not None and last < 0:
             raise ValueError(f"last must be a number of entries, not {last}")
-        tail = _Tail(self._directory, after)
+        tail = Tail(self._directory, after)
         if last is not None:
             tail.go_to_last(last)
         while True:
@@ -251,162 +204,3 @@ def _sleep() -> None:
 
 def _ignore(size_bytes: int) -> None:
     pass
-
-
-class _Tail:
-    """Where a reader stands in the log: an LSN, and in a segment the place of its frame."""
-
-    def __init__(self, directory: Directory, after: int | None) -> None:
-        self._directory = directory
-        self._next_lsn = None if after is None else after + 1
-        self._name: SegmentName | None = None
-        self._walk = Walk(directory, 0, 0)
-        # Further on in the same segment, where all up to there is known to be whole.
-        self._ahead: list[Walk] = []
-        self._looked_at_s = 0.0
-        # What must be read again before it is called damage.
-        self._doubt: tuple[str, int, int] | None = None
-        self.at_end = False  # nothing more is to be had now
-
-    def last_lsn(self) -> int:
-        """That of the last entry that is to be had, told from the newest segment alone."""
-        live = self._directory.lock_holder() is not None
-        names = self._directory.names()
-        segments = segment_names(names)
-        if not segments:
-            return 0
-        name = segments[-1]
-        try:
-            with _open(self._directory, name, name.first_lsn) as segment:
-                self._enter(segment)
-                evidence = max(checkpoint_lsns(names), default=0)
-                return self._probe(segment, live, evidence)[0]
-        except CorruptionError:  # advance() raises it, after what is good before it
-            return name.first_lsn - 1
-
-    def go_to_last(self, count: int) -> None:
-        """Stand in front of the last `count` entries, or as far back as it may go."""
-        names = self._directory.names()
-        shown = _shown(segment_names(names), checkpoint_lsns(names))
-        if shown:
-            begin = shown[0].first_lsn if self._next_lsn is None else self._next_lsn
-            self._next_lsn = max(begin, self.last_lsn() + 1 - count)
-
-    def advance(self) -> Iterator[Batch]:
-        """What is to be had from where it stands to the end of this segment."""
-        live = self._directory.lock_holder() is not None  # asked before anything is read
-        names = self._directory.names()
-        segments, lsns = segment_names(names), checkpoint_lsns(names)
-        if self._next_lsn is None and segments:
-            self._next_lsn = _shown(segments, lsns)[0].first_lsn
-        if self._next_lsn is None or not segments:
-            self.at_end = True
-            return
-        name, after = _find(segments, self._next_lsn)
-        with _open(self._directory, name, self._next_lsn) as segment:
-            self._enter(segment)
-            self._skip(segment, after)
-            limit_lsn, error = None, None
-            if not after:
-                limit_lsn, error = self._probe(segment, live, max(lsns, default=0))
-            yield from self._read(segment, after, limit_lsn)
-            if after:
-                self._walk.leave(after)
-                self._next_lsn = max(self._next_lsn, after.first_lsn)
-            if error:
-                raise error
-            self.at_end = not after and self._doubt is None
-
-    def _enter(self, segment: Segment) -> None:
-        if segment.name != self._name:
-            journal_id = self._walk.journal_id
-            self._name, first_lsn = segment.name, segment.name.first_lsn
-            self._walk = Walk(self._directory, first_lsn - 1, first_lsn - 1)
-            self._walk.journal_id = journal_id
-            self._ahead, self._looked_at_s = [], 0.0
-            self._walk.enter(segment)
-
-    def _skip(self, segment: Segment, after: SegmentName | None) -> None:
-        """Go over what is wanted of nobody."""
-        assert self._next_lsn is not None
-        for walk in self._ahead:
-            if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
-                self._walk = walk
-        ends = after.first_lsn if after else _LSN_MAX
-        for _ in _leap(self._walk, segment, min(self._next_lsn, ends) - 1):
-            pass
-
-    def _probe(
-        self, segment: Segment, live: bool, evidence: int
-    ) -> tuple[int, CorruptionError | None]:
-        """Up to which LSN the last segment may be shown, and what is wrong with what follows."""
-        self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
-        probe = copy((self._ahead or [self._walk])[-1])
-        probe.evidence = max(probe.evidence, evidence)
-        self._ahead.extend(map(copy, _leap(probe, segment, _LSN_MAX)))
-        found: CorruptionError | None = None
-        try:
-            if not (live and self._looked_lately() and _is_quiet(probe, segment)):
-                for _ in probe.frames(segment, None):
-                    pass
-            probe.finish()
-        except CorruptionError as error:
-            found = error
-        limit_lsn = probe.next_lsn - 1
-        if live and not segment.header.flags & FLAG_OS:
-            limit_lsn = min(limit_lsn, probe.evidence)
-        doubt, self._doubt = self._doubt, None
-        if found and doubt != (place := (found.path, found.offset, found.lsn)):
-            self._doubt, found = place, None
-        return limit_lsn, found
-
-    def _looked_lately(self) -> bool:
-        now_s, then_s = time.monotonic(), self._looked_at_s
-        if is_due := now_s >= then_s + _LOOK_S:
-            self._looked_at_s = now_s
-        return not is_due
-
-    def _read(
-        self, segment: Segment, after: SegmentName | None, limit_lsn: int | None
-    ) -> Iterator[Batch]:
-        walk = self._walk
-        assert self._next_lsn is not None
-        if limit_lsn is not None and walk.next_lsn > limit_lsn:
-            return
-        for found, header in walk.frames(segment, after):
-            if walk.next_lsn > self._next_lsn:
-                yield decode(found, header, segment).after(self._next_lsn - 1)
-                self._next_lsn = walk.next_lsn
-            if limit_lsn is not None and walk.next_lsn > limit_lsn:
-                return
-
-
-def _leap(walk: Walk, segment: Segment, limit_lsn: int) -> Iterator[Walk]:
-    """Lead `walk` over whole frames up to `limit_lsn`, as frames() would, many at a time."""
-    size, seed = _LEAP_BYTES, segment.header.seed
-    while walk.next_lsn <= limit_lsn:
-        asked = max(0, min(size, segment.size - walk.end))
-        data = segment.file.read(asked, walk.end)
-        length, walk.next_lsn, evidence = frame.leap(data, seed, walk.next_lsn, limit_lsn)
-        walk.end += length
-        walk.evidence = max(walk.evidence, evidence)
-        if length:
-            yield walk
-            continue
-        header = frame.parse(data, 0, seed)
-        if not header or len(data) < asked:  # the file may have been trimmed since it was opened
-            return
-        wanted = frame.HEADER_BYTES + min(header.payload_bytes, PAYLOAD_BYTES_MAX)
-        if not asked < wanted <= segment.size - walk.end:
-            return
-        size = wanted  # a frame larger than that
-
-
-def _is_quiet(walk: Walk, segment: Segment) -> bool:
-    """Whether no more than a mark and zeros is in sight; a mark testifies."""
-    data = segment.file.read(_PEEK_BYTES, walk.end)
-    header = frame.parse(data, 0, segment.header.seed)
-    if header and header.kind == frame.MARK and not header.impossible(walk.next_lsn):
-        walk.evidence = max(walk.evidence, header.durable_lsn)
-        data = data[frame.HEADER_BYTES :]
-    return not data.strip(b"\0")

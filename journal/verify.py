@@ -44,10 +44,10 @@ class FrameInfo:
     """What stands in a segment at `offset`, `size_bytes` long.
 
     `state`: "log", a frame that the log goes through; "mark", which tells what was durable;
-    "cut", a whole frame behind the place where the next segment goes on, never acknowledged;
-    "dead", a whole frame that can't be reached, behind damage; "damaged", a whole header whose payload is not; "garbage", bytes that are no frame, of which
-    all that follows is 0. `payload_crc` and `header_crc` are as written, `records` None unless
-    they are whole.
+    "cut", a whole frame or mark behind the place where the next segment goes on; "dead", a whole
+    frame that can't be reached, behind damage; "damaged", a whole header whose payload is not;
+    "garbage", bytes that are no frame, of which no more than that is told. `payload_crc` and
+    `header_crc` are as written, `records` None unless they are whole.
     """
 
     path: str
@@ -146,12 +146,12 @@ def _frames(segment: Segment, after: SegmentName | None) -> Iterator[FrameInfo]:
             with suppress(CorruptionError):
                 records = decode(found, header, segment).records
         state: Literal["log", "mark", "cut", "dead", "damaged"] = "dead"
-        if is_mark:
-            state = "mark"
-        elif records is None:
+        if not is_mark and records is None:
             state = "damaged"
-        elif after and header.first_lsn >= after.first_lsn:
+        elif after and header.first_lsn >= after.first_lsn + is_mark:
             state = "cut"
+        elif is_mark:
+            state = "mark"
         elif not header.impossible(next_lsn):
             state, next_lsn = "log", next_lsn + header.record_count
         yield FrameInfo(

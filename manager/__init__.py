@@ -32,11 +32,12 @@ from manager.errors import (
     UnknownAgentError,
 )
 from manager.manager import SubAgentManager
-from manager.view import FleetView, follow_fleet, read_fleet
+from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 from manager.watch import Changes
 
 __all__ = [
     "Agent",
+    "AgentChange",
     "AgentResult",
     "AmbiguousNameError",
     "BudgetError",
@@ -53,4 +54,5 @@ __all__ = [
     "UnknownAgentError",
     "follow_fleet",
     "read_fleet",
+    "read_history",
 ]

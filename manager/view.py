@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from operator import itemgetter
+from typing import TypeVar
 
-from journal import CompactedError, CorruptionError, JournalReader
+from journal import Checkpoint, CompactedError, CorruptionError, Entry, JournalReader
 from manager import records
 from manager.agent import (
     AGENT_ID,
     BOOT_ID,
     CREATED_AT_MS,
     LSN,
+    NAME,
     STARTED_AT_MS,
     STATUS,
     UPDATED_AT_MS,
@@ -23,9 +26,11 @@ from manager.agent import (
     agent_from_row,
     agents_from_rows,
 )
+from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.fleet import Fleet
 from manager.workspace import StrPath
 
+T = TypeVar("T")
 _ATTEMPTS = 5
 
 
@@ -51,14 +56,46 @@ class FleetView:
         return agent_from_row(self._fleet.find(ref), self._boot_id)
 
 
-def read_fleet(path: StrPath) -> FleetView:
+@dataclass(frozen=True, slots=True)
+class AgentChange:
+    """What one record made of an agent: `before` (None: it was not there yet) and `after` (None:
+    it was removed).
+
+    `kind` is the record's, `agent_id` of the agent that it was about: maybe one below this
+    one, whose tokens count here too. The first change that is kept may be none: what a
+    checkpoint tells, of kind "" and without a `before`.
+    """
+
+    lsn: int
+    written_at_ns: int
+    kind: str
+    agent_id: str
+    before: Agent | None
+    after: Agent | None
+
+
+def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
     """The fleet kept in the state directory `path`: live, or as the next open would find it.
 
-    Agents that ran when their process ended are shown as interrupted. Raises FileNotFoundError,
-    CorruptionError, FormatVersionError, and JournalError if there is no journal.
+    Agents that ran when their process ended are shown as interrupted. `at`: as it was with the
+    record of that LSN (the last one, if it lies ahead), when they ran. Raises FileNotFoundError,
+    CorruptionError (not of damage behind `at`), FormatVersionError, CompactedError if that is no
+    longer kept, and JournalError if there is no journal.
     """
     with closing(JournalReader.open(path)) as reader:
-        return FleetView(*_read(reader))
+        if at is None:
+            return FleetView(*_read(reader))
+        return FleetView(*_patiently(reader, at, lambda: _replayed(reader, at)))
+
+
+def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[AgentChange]:
+    """Each change of the agent that is or was `ref`, as far back as they are kept, up to `at`.
+
+    An id, or a name: of the live agent that has it, else of the only one that had. Raises what
+    `read_fleet` raises, UnknownAgentError, AmbiguousNameError.
+    """
+    with closing(JournalReader.open(path)) as reader:
+        return _patiently(reader, at, lambda: _history(reader, ref, at))
 
 
 def follow_fleet(path: StrPath) -> Iterator[Agent]:
@@ -104,26 +141,131 @@ def _read(reader: JournalReader) -> tuple[Fleet, int, str]:
     raise CorruptionError(reader.path, 0, 0, message)
 
 
-def _replayed(reader: JournalReader) -> tuple[Fleet, int, str]:
-    """The fleet, the LSN that it is at, and the latest boot that can be told of."""
-    fleet, lsn, boot_id = Fleet(), 0, ""
+def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> T:
+    """What `read` gives, once compaction does not overtake it."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return read()
+        except (CompactedError, FileNotFoundError) as error:
+            first_lsn = _first_lsn(reader)
+            if at is not None and at < first_lsn:
+                message = f"the fleet as of LSN {at} is no longer kept; the first is of {first_lsn}"
+                raise CompactedError(message, first_lsn) from error
+    raise CorruptionError(reader.path, 0, 0, "no checkpoint reaches the segments that are there")
+
+
+def _first_lsn(reader: JournalReader) -> int:
+    """The first LSN of which the fleet can be told."""
+    checkpoints = reader.checkpoints()
+    _close(checkpoints)
+    return min((checkpoint.lsn for checkpoint in _reached(reader, checkpoints)), default=0)
+
+
+def _reached(reader: JournalReader, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Those that the log goes on from; none if it can do without."""
+    first_lsn = min(reader.first_lsns, default=1)
+    return [it for it in checkpoints if it.lsn + 1 >= first_lsn > 1]
+
+
+def _close(checkpoints: list[Checkpoint]) -> None:
+    for checkpoint in checkpoints:
+        checkpoint.close()
+
+
+def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Fleet, int]:
+    """A fleet to go on from up to `at`: of the newest checkpoint, or as far back as is kept."""
+    fleet, lsn = Fleet(), 0
     checkpoints = reader.checkpoints()
     try:
-        for checkpoint in checkpoints[:1]:
+        fit = [checkpoint for checkpoint in checkpoints if at is None or checkpoint.lsn <= at]
+        for checkpoint in _reached(reader, fit)[-1:] if oldest else fit[:1]:
             lsn = checkpoint.lsn
             for item in checkpoint.items():
                 fleet.load(item)
     finally:
-        for checkpoint in checkpoints:
-            checkpoint.close()
-    for entry in reader.entries(after=lsn):
+        _close(checkpoints)
+    return fleet, lsn
+
+
+def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:
+    """Of those after `after` the ones up to `at`: what follows it is not looked at."""
+    if at is not None and at <= after:
+        return
+    for entry in reader.entries(after):
+        if at is not None and entry.lsn > at:
+            return
+        yield entry
+        if entry.lsn == at:
+            return
+
+
+def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChange]:
+    fleet, lsn = _begin(reader, at, oldest=True)
+    found: dict[str, list[AgentChange]] = {}
+    rows: dict[str, Row] = {}
+    boot_id = _guess_boot(fleet)
+    for row in fleet.rows.values():
+        if ref in (row[AGENT_ID], row[NAME]):
+            rows[row[AGENT_ID]] = row
+            agent = agent_from_row(row, boot_id)
+            at_ns = row[UPDATED_AT_MS] * 1_000_000
+            found[row[AGENT_ID]] = [AgentChange(row[LSN], at_ns, "", row[AGENT_ID], None, agent)]
+    fleet.feed = deque()
+    for entry in _entries(reader, lsn, at):
+        fleet.apply(entry.lsn, entry.record)
+        if entry.record[0] == "boot":
+            boot_id = entry.record[2]
+        for row in fleet.feed:
+            agent_id, is_there = row[AGENT_ID], len(row) > 1
+            if agent_id not in rows and (not is_there or ref not in (agent_id, row[NAME])):
+                continue
+            before = rows.pop(agent_id, None)
+            if is_there:
+                rows[agent_id] = row
+            change = AgentChange(
+                entry.lsn,
+                entry.written_at_ns,
+                entry.record[0],
+                entry.record[1],
+                agent_from_row(before, boot_id) if before else None,
+                agent_from_row(row, boot_id) if is_there else None,
+            )
+            found.setdefault(agent_id, []).append(change)
+        fleet.feed.clear()
+    return found[_chosen(fleet, ref, list(found))]
+
+
+def _chosen(fleet: Fleet, ref: str, ids: list[str]) -> str:
+    """Of the agents that are or were `ref` the one that is meant."""
+    if ref in ids:
+        return ref
+    try:
+        return str(fleet.find(ref)[AGENT_ID])
+    except UnknownAgentError:
+        if len(ids) > 1:
+            message = f"{len(ids)} agents named {ref!r} were removed: {', '.join(ids)}; use an id"
+            raise AmbiguousNameError(message) from None
+        if not ids:
+            raise
+        return ids[0]
+
+
+def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int, str]:
+    """The fleet, the LSN that it is at, and the latest boot that can be told of."""
+    fleet, lsn = _begin(reader, at, oldest=False)
+    boot_id = ""
+    for entry in _entries(reader, lsn, at):
         lsn = entry.lsn
         fleet.apply(lsn, entry.record)
         if entry.record[0] == "boot":
             boot_id = entry.record[2]
-    if not boot_id and fleet.rows:  # its record is older than the checkpoint
-        boot_id = max(fleet.rows.values(), key=_begun_at_ms)[BOOT_ID]
-    return fleet, lsn, boot_id
+    return fleet, lsn, boot_id or _guess_boot(fleet)
+
+
+def _guess_boot(fleet: Fleet) -> str:
+    """The latest boot that an agent tells of: its record may be older than the checkpoint."""
+    row = max(fleet.rows.values(), key=_begun_at_ms, default=None)
+    return str(row[BOOT_ID]) if row else ""
 
 
 def _begun_at_ms(row: Row) -> int:

@@ -19,7 +19,6 @@ from tests.crash_support import (
     append,
     commit,
     files,
-    image,
     manual_options,
     open_ledger,
     replayed,
@@ -171,6 +170,12 @@ def marks(data: bytes) -> list[Place]:
 
 
 # --- how it opens ---
+
+
+def image(contents: Files, path: str = PATH) -> SimulatedDisk:
+    """A disk on which a directory holds just these files, all of it durable."""
+    return SimulatedDisk.holding(path, contents)
+
 
 Opened = tuple[tuple[str, int, int] | None, int]
 

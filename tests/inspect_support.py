@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from click.testing import CliRunner
 from journal_inspect.cli import cli
@@ -24,7 +24,11 @@ from tests.support import until
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "v1"
 TIMEOUT_S = 30.0
-VERBS = ("info", "log", "verify", "checkpoint", "agents")
+FRAME_BYTES = 44  # of a frame's header
+# The verbs that read, with what some of them want behind the path: of a fleet with a `lead`.
+VERBS = ("info", "verify", "log", "stats", "checkpoint", "agents", "show", "history", "diff")
+ARGS: dict[str, tuple[str, ...]] = {"show": ("lead",), "history": ("lead",), "diff": ("1", "3")}
+DIFFER = ("diff",)  # which find something, so that they exit with 1
 COMMAND = [sys.executable, "-P", "-m", "journal_inspect"]
 
 
@@ -55,6 +59,11 @@ def ask(*args: object) -> Answer:
     """In this process; what no handler takes comes through."""
     result = CliRunner().invoke(cli, list(map(str, args)), catch_exceptions=False)
     return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def ask_verb(verb: str, path: object, *options: object) -> Answer:
+    """With the arguments that the verb wants."""
+    return ask(verb, path, *ARGS.get(verb, ()), *options)
 
 
 def environment(**changed: str) -> dict[str, str]:
@@ -193,3 +202,51 @@ def fleet(workspace: Path) -> SubAgentManager:
         # A reader knows of it from the mark that follows.
         until(lambda: reader.last_lsn == last.lsn, "what is durable is shown")
     return manager
+
+
+class Damaged(NamedTuple):
+    """A fleet's journal of which the frame that holds `lsn` up to `last_lsn` is damaged."""
+
+    path: Path
+    lsn: int
+    last_lsn: int
+    records: list[Any]
+
+    @property
+    def end(self) -> int:
+        return len(self.records)
+
+
+def damage_a_fleet(workspace: Path) -> Damaged:
+    """Of agents that each were spawned and ended in a commit; the damage is in the third of five
+    segments, behind the checkpoint."""
+    with SubAgentManager.open(workspace, options=Options(segment_bytes=4096)) as manager:
+        for number in range(60):
+            agent = manager.spawn("x" * 100, name=f"n{number}")
+            manager.wait_durable(manager.update_from_result(agent.agent_id, AgentResult("ok")).lsn)
+            if number == 9:
+                manager.compact()
+        path = Path(manager.path)
+    with JournalReader.open(path) as reader:
+        entries = list(reader.entries(0))
+    third = segments(path)[2]
+    inside = [entry for entry in entries if entry.path == str(third)]
+    offset = inside[8].offset
+    assert offset
+    lsns = [entry.lsn for entry in inside if entry.offset == offset]
+    flip(third, offset + FRAME_BYTES + 20)
+    return Damaged(path, lsns[0], lsns[-1], [entry.record for entry in entries])
+
+
+def child_main(*before: str) -> Answer:
+    """The console script in a process of its own, after these statements; `m` is its module."""
+    code = ["import sys, journal_inspect.__main__ as m", *before, "sys.exit(m.main())"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "\n".join(code), "info", "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+        env=environment(),
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)

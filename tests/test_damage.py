@@ -159,10 +159,11 @@ def test_every_flip_is_foretold(name: str) -> None:
     others = {(other, finding) for other, finding in findings(contents) if other != name}
     for offset, bit, damaged in flip(contents, name):
         foretold = Damage(contents, name, offset, offset + 1).foretold()
-        outcome = (opened if bit == offset % 8 else recovered)(damaged)
+        outcome = (opened if (8 * offset + bit) % 67 == 0 else recovered)(damaged)
         assert outcome == (foretold.refusal, foretold.last_lsn), (offset, bit)
         assert outcome[0] or outcome[1] == len(RECORDS)
-        assert findings(damaged) == others | {(name, foretold.finding)}, (offset, bit)
+        if not outcome[0] or bit == offset % 8:  # what open names, verify names; of that a part
+            assert findings(damaged) == others | {(name, foretold.finding)}, (offset, bit)
 
 
 def test_only_the_last_commit_of_a_killed_journal_is_undecidable() -> None:

@@ -258,7 +258,7 @@ def test_checkpoint_shows_the_newest_or_the_one_that_was_asked_for(path: Path) -
         assert (whole["lsn"], whole["count"]) == (lsn, len(items))
         assert ask("checkpoint", path, *args, "-o", "jsonl").jsonl == [whole, *items]
         lines = ask("checkpoint", path, *args).lines
-        assert f"LSN         {lsn}" in lines
+        assert f"LSN          {lsn}" in lines
         assert [json.loads(line) for line in lines[lines.index("") + 1 :]] == items
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
-import signal
 import struct
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +13,18 @@ import pytest
 from journal_inspect.exits import explain
 
 from journal import ClosedError, FailedError, LockedError, RecordError
-from manager import SubAgentManager
+from manager import AmbiguousNameError, SubAgentManager
 from tests.independent_reader import crc32c
 from tests.inspect_support import (
-    COMMAND,
+    ARGS,
+    DIFFER,
     TIMEOUT_S,
     VERBS,
     Answer,
     ask,
     ask_child,
     checkpoints,
+    child_main,
     compact,
     environment,
     flip,
@@ -34,12 +32,13 @@ from tests.inspect_support import (
     make,
     open_journal,
     put,
-    running,
     segments,
     tear,
 )
 
 Ask = Callable[..., Answer]
+READ = ["info", "verify", "log", "stats", "agents", "show", "history", "diff"]
+CHECKED = ["info", "checkpoint"]
 IN_SHELL: dict[str, Any] = {
     "shell": True,
     "capture_output": True,
@@ -55,6 +54,12 @@ def _inspect(request: pytest.FixtureRequest) -> Ask:
     return request.param  # type: ignore[no-any-return]
 
 
+def verbs_of(inspect: Ask, *but: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Each verb but those with what it wants behind the path; of children, which take time, few."""
+    verbs = [verb for verb in VERBS if verb not in but]
+    return [(verb, ARGS.get(verb, ())) for verb in (verbs if inspect is ask else verbs[::4])]
+
+
 def refuses(answer: Answer, code: int, *words: str) -> None:
     """That code, no data, and one line for people that has these words."""
     assert (answer.code, answer.out) == (code, ""), answer.err
@@ -68,7 +73,7 @@ def refuses(answer: Answer, code: int, *words: str) -> None:
 def fleet(workspace: Path) -> Path:
     """A manager's journal with a checkpoint, an agent in it and one after it."""
     with SubAgentManager.open(workspace) as manager:
-        manager.spawn("in the checkpoint")
+        manager.spawn("in the checkpoint", name="lead")
         manager.compact()
         manager.spawn("after it")
         return Path(manager.path)
@@ -85,12 +90,14 @@ def seal(segment: Path, **changed: Any) -> None:
 # --- 0 and 1 ---
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_0_fine(tmp_path: Path, inspect: Ask, verb: str) -> None:
+def test_0_fine(tmp_path: Path, inspect: Ask) -> None:
     """What was asked for is there and whole."""
-    answer = inspect(verb, fleet(tmp_path))
-    assert answer.code == 0
-    assert answer.out
+    path = fleet(tmp_path)
+    for verb, args in verbs_of(inspect, *DIFFER):
+        answer = inspect(verb, path, *args)
+        assert answer.code == 0, verb
+        assert answer.out
+    assert inspect("diff", path, 3, 3).code == 0
 
 
 @pytest.mark.parametrize(
@@ -101,6 +108,11 @@ def test_0_fine(tmp_path: Path, inspect: Ask, verb: str) -> None:
         (["checkpoint"], "no checkpoint verifies"),
         (["checkpoint", "--lsn", "3"], "no checkpoint at LSN 3 verifies"),
         (["agents"], "no agents"),
+        (["agents", "--at", "1"], "the log ends at LSN 0, before 1"),
+        (["stats"], "no record there"),
+        (["show", "nobody"], "no agent has the id or name 'nobody'"),
+        (["history", "nobody"], "no agent has the id or name 'nobody'"),
+        (["log", "--frames"], "no frame there"),
     ],
 )
 def test_1_nothing_found(tmp_path: Path, inspect: Ask, args: list[str], words: str) -> None:
@@ -152,12 +164,39 @@ def test_1_a_bad_checkpoint(tmp_path: Path, inspect: Ask) -> None:
         ["log", "PATH", "-f", "-r"],
         ["log", "PATH", "-f", "-o", "json"],
         ["checkpoint", "PATH", "--lsn", "0"],
+        ["checkpoint", "PATH", "--at", "1"],
+        ["checkpoint", "PATH", "--write", "-", "--lsn", "1"],
+        ["log", "PATH", "--until-match", "x"],
+        ["log", "PATH", "--timeout-s", "1"],
+        ["log", "PATH", "-f", "--timeout-s", "0"],
+        ["log", "PATH", "--frames", "-r"],
+        ["log", "PATH", "--frames", "-a", "x"],
+        ["log", "PATH", "-g", "("],
+        ["log", "PATH", "-S", "yesterday"],
+        ["log", "PATH", "--decoder", "json"],
+        ["log", "PATH", "--decoder", "json:nothing"],
+        ["log", "PATH", "--decoder", "no_such_module:f"],
+        ["stats", "PATH", "--from-lsn", "7", "--to-lsn", "6"],
+        ["agents", "PATH", "--at", "-1"],
+        ["agents", "PATH", "--at", "soon"],
+        ["agents", "PATH", "-s", "dead"],
+        ["agents", "PATH", "--tree", "-o", "json"],
+        ["show", "PATH"],
+        ["history", "PATH"],
+        ["diff", "PATH", "1"],
+        ["diff", "PATH", "1", "x"],
+        ["backup", "PATH"],
+        ["repair", "PATH", "--cut-at", "0"],
+        ["repair", "PATH", "--cut-at", "99"],
+        ["report", "PATH"],
+        ["completion", "powershell"],
+        ["schema", "report"],
     ],
 )
-def test_2_usage(tmp_path: Path, inspect: Ask, args: list[str]) -> None:
+def test_2_usage(tmp_path: Path, args: list[str]) -> None:
     """A call that means nothing: usage on stderr, whatever stands at the path."""
     path = make(tmp_path / "j")
-    answer = inspect(*[str(path) if arg == "PATH" else arg for arg in args])
+    answer = ask(*[str(path) if arg == "PATH" else arg for arg in args])
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("Usage: ")
 
@@ -165,15 +204,20 @@ def test_2_usage(tmp_path: Path, inspect: Ask, args: list[str]) -> None:
 # --- 3 ---
 
 
-@pytest.mark.parametrize("verb", ["info", "log", "verify", "agents"])
-def test_3_corruption(tmp_path: Path, inspect: Ask, verb: str) -> None:
+def test_1_differs(tmp_path: Path, inspect: Ask) -> None:
+    """Of two moments that are not the same `diff` says so, as diff does."""
+    assert inspect("diff", fleet(tmp_path), 1, 3).code == 1
+
+
+def test_3_corruption(tmp_path: Path, inspect: Ask) -> None:
     """P4: every verb that reads the log says so; nothing on disk has changed."""
     path = fleet(tmp_path)
     flip(segments(path)[-1], 64 + 44)
-    answer = inspect(verb, path)
-    assert answer.code == 3
-    assert str(path) in answer.err
-    assert "Traceback" not in answer.err
+    for verb, args in verbs_of(inspect, "checkpoint"):
+        answer = inspect(verb, path, *args)
+        assert answer.code == 3, verb
+        assert str(path) in answer.err
+        assert "Traceback" not in answer.err
 
 
 def test_3_what_went_before_is_missing(tmp_path: Path, inspect: Ask) -> None:
@@ -198,41 +242,46 @@ def test_3_what_went_before_is_missing(tmp_path: Path, inspect: Ask) -> None:
 # --- 4 ---
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_4_no_journal(tmp_path: Path, inspect: Ask, verb: str) -> None:
+def test_4_no_journal(tmp_path: Path, inspect: Ask) -> None:
     """Missing, a file, an empty directory, one that holds something else: each is named."""
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
-    refuses(inspect(verb, tmp_path / "missing"), 4, f"{tmp_path}/missing: No such file")
-    refuses(inspect(verb, tmp_path / "file"), 4, f"{tmp_path}/file: Not a directory")
-    for name in ("empty", "other"):
-        refuses(inspect(verb, tmp_path / name), 4, f"{tmp_path}/{name}: not a journal")
+    for verb, args in verbs_of(inspect):
+        missing, file = tmp_path / "missing", tmp_path / "file"
+        refuses(inspect(verb, missing, *args), 4, f"{missing}: No such file")
+        refuses(inspect(verb, file, *args), 4, f"{file}: Not a directory")
+        for name in ("empty", "other"):
+            refuses(inspect(verb, tmp_path / name, *args), 4, f"{tmp_path}/{name}: not a journal")
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_4_a_symlink(tmp_path: Path, inspect: Ask, verb: str) -> None:
+def test_4_a_symlink(tmp_path: Path, inspect: Ask) -> None:
     """P9: a link is not followed, as the path or in the journal; above the path it may be."""
     path = fleet(tmp_path)
     (tmp_path / "link").symlink_to(path)
-    refuses(inspect(verb, tmp_path / "link"), 4, f"{tmp_path}/link: is a symlink")
     (tmp_path / "above").symlink_to(path.parent)
-    assert inspect(verb, tmp_path / "above" / path.name).code == 0
-    file = (checkpoints if verb == "checkpoint" else segments)(path)[-1]
-    file.rename(tmp_path / file.name)
-    file.symlink_to(tmp_path / file.name)
-    answer = inspect(verb, path)
-    assert answer.code == 4
-    assert f"{file}: a symlink" in answer.err
+    for verb, args in verbs_of(inspect):
+        link = tmp_path / "link"
+        refuses(inspect(verb, link, *args), 4, f"{link}: is a symlink")
+        assert inspect(verb, tmp_path / "above" / path.name, *args).code == (verb in DIFFER)
+    for file, verbs in ((segments(path)[-1], READ), (checkpoints(path)[-1], CHECKED)):
+        file.rename(tmp_path / file.name)
+        file.symlink_to(tmp_path / file.name)
+        for verb, args in verbs_of(inspect, *set(VERBS).difference(verbs)):
+            answer = inspect(verb, path, *args)
+            assert answer.code == 4
+            assert f"{file}: a symlink" in answer.err
+        (tmp_path / file.name).replace(file)
 
 
-@pytest.mark.parametrize("verb", ["info", "log", "verify", "agents"])
-def test_4_a_newer_version(tmp_path: Path, inspect: Ask, verb: str) -> None:
+def test_4_a_newer_version(tmp_path: Path, inspect: Ask) -> None:
     """What a newer version wrote is not guessed at; the message says what to do."""
     path = fleet(tmp_path)
     seal(segments(path)[-1], version=2)
-    refuses(inspect(verb, path), 4, "format version 2, newer than 1", "newer journal-engine")
+    for verb, args in verbs_of(inspect, "checkpoint"):
+        answer = inspect(verb, path, *args)
+        refuses(answer, 4, "format version 2, newer than 1", "newer journal-engine")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -242,23 +291,24 @@ def test_4_no_permission(tmp_path: Path, inspect: Ask, verb: str) -> None:
     path = fleet(tmp_path)
     path.chmod(0)
     try:
-        refuses(inspect(verb, path), 4, f"{path}: Permission denied")
+        refuses(inspect(verb, path, *ARGS.get(verb, ())), 4, f"{path}: Permission denied")
     finally:
         path.chmod(0o700)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_4_is_for_the_journal_to_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
+def test_4_is_for_the_journal_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permissions are asked of nobody but the open itself, so that they are never `usage`."""
+    path = fleet(tmp_path)
     monkeypatch.setattr("os.access", lambda *_, **__: False)
-    assert ask(verb, fleet(tmp_path)).code == 0
+    for verb, args in verbs_of(ask, *DIFFER):
+        assert ask(verb, path, *args).code == 0
 
 
 def test_4_no_fleet(tmp_path: Path, inspect: Ask) -> None:
     """Another program's journal has no agents to show."""
-    refuses(inspect("agents", make(tmp_path / "j", [["spawn"]])), 4, str(tmp_path / "j"))
+    path = make(tmp_path / "j", [["spawn"]])
+    for verb in ("agents", "show", "history", "diff"):
+        refuses(inspect(verb, path, *ARGS.get(verb, ())[:1] * (1 + (verb == "diff"))), 4, str(path))
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
@@ -270,20 +320,6 @@ def test_4_without_the_extra(missing: str) -> None:
         f"needs {missing}",
         "pip install 'journal-engine[cli]'",
     )
-
-
-def child_main(*before: str) -> Answer:
-    """The console script in a process of its own, after these statements; `m` is its module."""
-    code = ["import sys, journal_inspect.__main__ as m", *before, "sys.exit(m.main())"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", "\n".join(code), "info", "nowhere"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-        env=environment(),
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def test_4_a_defect_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,98 +354,33 @@ def test_4_output_that_can_not_be_written(tmp_path: Path) -> None:
 # --- 5 ---
 
 
-def test_5_locked() -> None:
-    """Every error of the engine has its code; no verb needs the lock yet."""
+def test_5_locked(tmp_path: Path, inspect: Ask) -> None:
+    """Where the lock is needed and a writer has it: who that is, and what to do."""
+    with open_journal(tmp_path / "j") as journal:
+        put(journal, 1)
+        answer = inspect("repair", tmp_path / "j")
+        refuses(answer, 5, f"locked by process {os.getpid()}; stop it first")
+
+
+def test_every_error_has_its_code() -> None:
+    """Of the engine, the manager and the system."""
     assert explain(LockedError("/j", 7)) == (5, str(LockedError("/j", 7)))
     for error in (FailedError("failed"), ClosedError("closed"), RecordError("record")):
         assert explain(error) == (4, str(error))
+    assert explain(AmbiguousNameError("two")) == (1, "two")
     code, message = explain(OSError(5, "Input/output error", "/j/x.seg"))
     assert code == 4
     assert message.startswith("/j/x.seg: Input/output error; ")
 
 
-# --- signals and pipes ---
+# --- 124 ---
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_130_and_143_stopped(tmp_path: Path, number: int) -> None:
-    """A follower is stopped by a signal, quietly; 128 and the signal's number."""
-    with running("log", make(tmp_path / "j"), "-f") as child:
-        for _ in range(3):
-            child.line()
-        answer = child.end(number)
-    assert (answer.code, answer.out, answer.err) == (128 + number, "", "")
-
-
-def test_130_before_there_is_a_command_line() -> None:
-    """An interrupt as early as can be is as quiet."""
-    answer = child_main("def stop(name): raise KeyboardInterrupt", "m.find_spec = stop")
-    assert (answer.code, answer.out, answer.err) == (130, "", "")
-
-
-def long(path: Path) -> Path:
-    """A journal of which no verb's output fits in a pipe."""
-    with SubAgentManager.open(path) as manager:
-        for number in range(300):
-            manager.spawn("x" * 1000, queued=True, metadata={"number": number})
-        manager.compact()
-        for _ in range(300):
-            manager.spawn("y" * 1000, queued=True)
-        return Path(manager.path)
-
-
-@contextmanager
-def closed() -> Iterator[int]:
-    """A pipe that nobody reads from any more."""
-    theirs, ours = os.pipe()
-    os.close(theirs)
-    try:
-        yield ours
-    finally:
-        os.close(ours)
-
-
-def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
-    """`| head -1` gets its line, and nobody a message; 141, as of a program that SIGPIPE ends."""
-    path = long(tmp_path)
-    for verb in ("log", "checkpoint", "agents"):
-        for form in ("text", "json", "jsonl"):
-            with subprocess.Popen(
-                [*COMMAND, verb, path, "-o", form],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment(),
-            ) as process:
-                assert process.stdout
-                assert process.stderr
-                assert process.stdout.readline()
-                process.stdout.close()
-                assert (process.stderr.read(), process.wait(TIMEOUT_S)) == (b"", 141), (verb, form)
-    with closed() as pipe:
-        answer = ask_child("info", path, capture_output=False, stdout=pipe, stderr=subprocess.PIPE)
-    assert (answer.code, answer.err) == (141, "")  # though all of it fits in a buffer
-    command = f"{shlex.join([*COMMAND, 'log', str(path)])} | head -1"
-    done = subprocess.run(command, **IN_SHELL)
-    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
-
-
-def test_messages_come_behind_the_data(tmp_path: Path) -> None:
-    """Where both go to one file, a message stands behind what it is about."""
+def test_124_timed_out(tmp_path: Path, inspect: Ask) -> None:
+    """What was waited for did not come: what there was is shown, and how long it took is said."""
     path = make(tmp_path / "j")
-    tear(path)
-    answer = ask_child(
-        "verify", path, capture_output=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    answer = inspect("log", path, "-f", "--timeout-s", 0.05, "--until-match", "never")
+    assert (answer.code, len(answer.lines)) == (124, 3)
+    assert answer.err == (
+        f"journal-inspect: {path}: 0.05 s are over, nothing matched; wait longer with --timeout-s\n"
     )
-    assert [line.split()[0] for line in answer.lines] == ["torn_tail", "last", "journal-inspect:"]
-
-
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_streams_that_were_closed_before(tmp_path: Path, closed: str) -> None:
-    """The answer is the exit code, whoever listens; no message lands among the data."""
-    path = make(tmp_path / "j")
-    tear(path)
-    command = f"{shlex.join([*COMMAND, 'verify', str(path)])} {closed}"
-    done = subprocess.run(command, **IN_SHELL)
-    assert done.returncode == 1
-    assert "journal-inspect: " not in done.stdout
-    assert "Traceback" not in done.stderr

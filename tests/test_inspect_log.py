@@ -136,7 +136,7 @@ def test_log_prints_what_it_has_before_it_reads_on(
 ) -> None:
     """It streams: what was read before an interrupt has been printed, in a whole array."""
 
-    def entries(reader: JournalReader, after: int | None, *, follow: bool) -> Iterator[Entry]:
+    def entries(reader: JournalReader, after: int | None, **_: Any) -> Iterator[Entry]:
         yield from (Entry(lsn, 1, 0, "x") for lsn in (1, 2, 3))
         raise KeyboardInterrupt
 
@@ -221,7 +221,7 @@ def test_compaction_may_overtake_who_reads_backward(
     """The log's beginning comes nearer while -r reads: that ends it, unless that was asked for."""
     shown: list[str] = []
 
-    def put_lines(lines: Iterator[str], *, flush: bool) -> int:
+    def put_lines(lines: Iterator[str]) -> int:
         shown.append(next(lines))
         for number in (1, 2):
             put(journal, number)

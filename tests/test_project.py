@@ -33,7 +33,7 @@ JOURNAL_RANKS = {
     **dict.fromkeys(("segment", "checkpoint", "buffer"), 3),
     "walk": 4,
     **dict.fromkeys(("recovery", "writer"), 5),
-    **dict.fromkeys(("committer", "verify"), 6),
+    **dict.fromkeys(("committer", "verify", "tail"), 6),
     **dict.fromkeys(("compactor", "reader"), 7),
     "repair": 8,
     "core": 9,

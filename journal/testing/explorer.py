@@ -22,9 +22,7 @@ take another record and keep it. An image that occurs in many places is opened o
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -34,8 +32,8 @@ from journal.testing.disk import Mutation, SimulatedDisk
 from journal.testing.history import BrokenPromiseError, History
 from journal.testing.judge import Judge, Step
 from journal.testing.outcome import Outcome, lose
-from journal.testing.outcomes import Bounds, Image
-from journal.testing.owner import ManualOptions, Owner
+from journal.testing.outcomes import Bounds, Image, fingerprint
+from journal.testing.owner import ManualOptions, Owner, quiet
 
 M = TypeVar("M", bound=StateMachine)
 _BOUNDS = Bounds()
@@ -119,7 +117,7 @@ def explore(
     explorer = _Explorer(machine, options, bounds, path)
     moments: list[Moment[M]] = []
     number = None
-    with _quiet():
+    with quiet():
         try:
             explorer.record(workload, moments)
             for number, moment in enumerate(moments):
@@ -140,6 +138,7 @@ class _Explorer(Generic[M]):
         self._bounds = bounds
         self._path = path
         self._judges: dict[int, Judge[M]] = {}  # one a history
+        self._seen: set[object] = set()
         self._images = 0
 
     def record(
@@ -164,6 +163,10 @@ class _Explorer(Generic[M]):
             judge = Judge(moment.history, self._options, self._path, self._bounds, self._opened)
             self._judges[id(moment.history)] = judge
         step, last_lsn, safe_lsn = moment.step, moment.last_lsn, moment.safe_lsn
+        key = fingerprint(step.medium.folders.get(self._path)), moment[1:]
+        if key in self._seen and step.operation != "sync":
+            return
+        self._seen.add(key)
         states, images = judge.states, len(judge.lsns)
         judge.power_cuts(step, safe_lsn, last_lsn)
         judge.kill(step, moment.alive_lsn, last_lsn, safe_lsn=safe_lsn)
@@ -219,15 +222,3 @@ def _story(error: BrokenPromiseError, moments: list[Moment[Any]], number: int | 
     for index, (step, *_) in enumerate(moments[:number]):
         lines.append(f"{index:5} {step.operation or 'crash'} {step.path}")
     return "\n".join(lines)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without a line in the log for each torn tail: there are thousands."""
-    log = logging.getLogger("journal")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

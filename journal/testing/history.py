@@ -71,6 +71,13 @@ class History(Generic[M]):
         twin._packed, twin._ends = self._packed[:lsn], [end for end in self._ends if end <= lsn]
         return twin
 
+    def replayed(self) -> M:
+        """A new machine to which all records were applied."""
+        machine = self.machine()
+        for lsn, record in enumerate(self.records(), 1):
+            machine.apply(lsn, record)
+        return machine
+
     def state(self, lsn: int) -> list[str]:
         """What all records up to `lsn` amount to: a line of JSON an item."""
         while len(self._states) <= lsn:

@@ -51,9 +51,9 @@ def lose(change: Change) -> bytes | None:
 def fates(change: Change, tears: Collection[int] = TEARS) -> dict[str, bytes | None]:
     """What may have become of `change`, by name, as an Outcome says it.
 
-    "kept" and "lost" come first. A write may also be torn after so many bytes or at a sector's
-    begin; its later sectors may be there and the earlier ones not; its range may hold zeros,
-    garbage, or an older content. Two names of the same bytes are one.
+    "kept" and "lost" come first. A write may also be torn after so many bytes, at a sector's
+    begin or before its last byte; its later sectors may be there and the earlier ones not; its
+    range may hold zeros, garbage, or an older content. Two names of the same bytes are one.
     """
     data, old, size = change.data, change.old, len(change.data)
     found: dict[str, bytes | None] = {"kept": data, "lost": None}
@@ -61,7 +61,8 @@ def fates(change: Change, tears: Collection[int] = TEARS) -> dict[str, bytes | N
         return found
     sectors = change.sectors
     edges = {*sectors[:1], *sectors[-1:]}
-    more = {f"torn after {at}": data[:at] for at in sorted({*tears, *edges}) if at < size}
+    cuts = sorted({*tears, *edges, size - 1})
+    more = {f"torn after {at}": data[:at] for at in cuts if 0 < at < size}
     more |= {f"torn before {at}": old[:at] + data[at:] for at in sorted(edges)}
     more |= {"zeros": bytes(size), "garbage": bytes(byte ^ 0x5A for byte in data)}
     more |= {f"stale {number}": stale for number, stale in enumerate(change.stale, 1)}

@@ -102,6 +102,29 @@ def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
             yield Image(path, contents, digest.digest(), folder, kept, fates_by_name)
 
 
+def fingerprint(folder: Folder | None) -> bytes:
+    """The same for folders of which crashes leave the same."""
+    digest, numbers = blake2b(digest_size=16), dict[int, int]()
+    if folder is None:
+        return b""
+
+    def add(*parts: object) -> None:
+        digest.update(repr(parts).encode())
+
+    def number(inode: Inode) -> int:
+        if id(inode) not in numbers:
+            numbers[id(inode)] = len(numbers)
+            add(inode.now.digest, inode.stable.digest, inode.unsynced)
+        return numbers[id(inode)]
+
+    for names in (folder.now, folder.stable):
+        for name, inode in names.items():
+            add(name, name != LOCK and number(inode))
+    for inode, old, new in folder.unsynced:
+        add(LOCK not in (old, new) and number(inode), old, new)
+    return digest.digest()
+
+
 def content_fates(inode: Inode, bounds: Bounds) -> list[Fate]:
     """What a power cut may leave of a file's bytes."""
     if not inode.unsynced:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from journal.errors import FailedError
 from journal.options import Options
+from journal.reader import JournalReader
 from journal.record import Record
+from journal.recovery import is_journal
 from journal.state import DurableState, StateMachine
 from journal.storage import LOCK
 from journal.testing.disk import SimulatedDisk
@@ -176,6 +179,10 @@ class Owner(Generic[M]):
         self.history.cut(lsn)
         self.safe_lsn = self.alive_lsn = lsn
 
+    def read(self) -> int | None:
+        """The last LSN that a reader is shown now, if any. P1, P4: BrokenPromiseError."""
+        return read_checked(self.history, self.path, self.disk)
+
     def promised(self) -> tuple[int, int]:
         """`safe_lsn` and `alive_lsn`, as of now."""
         if self._state is not None:
@@ -229,11 +236,32 @@ def open_checked(
         history.check(lsn, machine, after, tail)
         expect(journal.durable_lsn == lsn, "P2", f"only {journal.durable_lsn} of {lsn} is durable")
     except BaseException:
-        disk.kill()
         with suppress(FailedError):
             state.close()
         raise
     return state
+
+
+def read_checked(
+    history: History[M], path: str, disk: SimulatedDisk, *, rotten: str = ""
+) -> int | None:
+    """The last LSN that a reader is shown, if any. P1, and P4: what a crash left is no damage.
+
+    `rotten` is a checkpoint that is damaged. Raises BrokenPromiseError.
+    """
+    if not is_journal(list(disk.contents(path))):
+        return None
+    lsn = None
+    with JournalReader.open(path, disk=disk) as reader:
+        for finding in reader.verify():
+            known = finding.kind == "bad_checkpoint" and finding.path == rotten
+            harmless = known or finding.kind in ("torn_tail", "stray")
+            expect(harmless, "P4", f"a crash is called damage: {finding}")
+        for entry in reader.entries():
+            lsn = entry.lsn
+            same = history.holds(lsn, entry.record)
+            expect(same, "P1", f"a reader is shown {entry}, which was not appended")
+    return lsn
 
 
 def for_engine(outcome: Outcome) -> Outcome:
@@ -245,3 +273,15 @@ def for_engine(outcome: Outcome) -> Outcome:
         return outcome(change)
 
     return decide
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without a line in the log for each torn tail and each stop: there are thousands."""
+    log = logging.getLogger("journal")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

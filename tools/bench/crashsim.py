@@ -64,7 +64,7 @@ class Plan:
     def of(cls, seed: int, steps: int) -> Plan:
         choose = random.Random(seed)
         frame_bytes_max, fillers = choose.choice(
-            [(4096, (0, 40, 700)), (64, (0, 8)), (1 << 20, (0,))]
+            [(4096, (0, 40, 700)), (28, (0, 3)), (1 << 20, (0,))]
         )
         options = ManualOptions(
             durability="os" if seed % 2 else "disk",

@@ -4,54 +4,52 @@ from __future__ import annotations
 
 from journal import Checkpoint, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
-from journal_inspect.objects import Format, as_object, dumps, plain, put_objects
-from journal_inspect.text import escaped, local_time, say, size
+from journal_inspect.look import Look
+from journal_inspect.objects import as_object, dumps, put_objects
+from journal_inspect.text import command, put_facts, say, size
 
 
-def show_checkpoint(reader: JournalReader, form: Format, *, lsn: int | None) -> int:
+def show_checkpoint(reader: JournalReader, look: Look, *, lsn: int | None) -> int:
     """The newest that verifies, or the one at `lsn`."""
     checkpoints = reader.checkpoints()
     chosen = next((it for it in checkpoints if lsn in (None, it.lsn)), None)
     if chosen:
-        _put(chosen, form)
+        _put(chosen, look)
     else:
         there = ", ".join(str(it.lsn) for it in checkpoints) or "none"
         at = "" if lsn is None else f" at LSN {lsn}"
         say(
             f"{reader.path}: no checkpoint{at} verifies; at these LSNs one does: {there}; "
-            f"what is wrong with others: journal-inspect verify {reader.path}"
+            f"what is wrong with others: {command('verify', reader.path)}"
         )
     for checkpoint in checkpoints:
         checkpoint.close()
     return FINE if chosen else NEGATIVE
 
 
-def _put(checkpoint: Checkpoint, form: Format) -> None:
-    items = map(plain, checkpoint.items())
-    if form == "json":
+def _put(checkpoint: Checkpoint, look: Look) -> None:
+    items = map(look.plain, checkpoint.items())
+    if look.form == "json":
         # One object, whose last value is written as it is read.
         print(dumps(as_object(checkpoint)).removesuffix("}"), end=', "items": ')
         try:
-            put_objects(items, form)
+            put_objects(items, look.form)
         finally:
             print("}")
         return
-    if form == "jsonl":
+    if look.form == "jsonl":
         print(dumps(as_object(checkpoint)))
     else:
-        _put_header(checkpoint)
+        put_facts(
+            [
+                ("path", checkpoint.path),
+                ("LSN", checkpoint.lsn),
+                ("epoch", checkpoint.epoch),
+                ("created", look.time_ms(checkpoint.created_at_ms)),
+                ("application", repr(checkpoint.application)),
+                ("size", size(checkpoint.size_bytes)),
+                ("items", checkpoint.count),
+            ]
+        )
+        print()
     put_objects(items, "jsonl")
-
-
-def _put_header(checkpoint: Checkpoint) -> None:
-    for name, value in (
-        ("path", escaped(checkpoint.path)),
-        ("LSN", checkpoint.lsn),
-        ("epoch", checkpoint.epoch),
-        ("created", local_time(checkpoint.created_at_ms * 1_000_000)),
-        ("application", escaped(repr(checkpoint.application))),
-        ("size", size(checkpoint.size_bytes)),
-        ("items", checkpoint.count),
-    ):
-        print(f"{name:<11} {value}")
-    print()

@@ -1,8 +1,8 @@
 """Exits: what each exit code says, and which one an error gets, with what to tell the user.
 
-0 fine · 1 a negative answer: a torn tail, nothing found · 2 usage · 3 corruption · 4 can't open:
-missing, not a journal, no permission, a newer version · 5 locked by a live writer · 130, 143
-stopped by SIGINT, SIGTERM · 141 whoever was reading the output has gone.
+0 fine · 1 a negative answer: a torn tail, nothing found, differs · 2 usage · 3 corruption · 4 can't
+open: missing, not a journal, no permission, a newer version · 5 locked by a live writer · 124 timed
+out · 130, 143 stopped by SIGINT, SIGTERM · 141 whoever was reading the output has gone.
 
 Imports nothing of the journal until something has gone wrong: `--help` need not wait for it.
 """
@@ -10,23 +10,37 @@ Imports nothing of the journal until something has gone wrong: `--help` need not
 from __future__ import annotations
 
 import signal
+import sys
 
 FINE = 0
 NEGATIVE = 1
 CORRUPT = 3
 CANT_OPEN = 4
 LOCKED = 5
+TIMED_OUT = 124
 STOPPED_BY_SIGNAL = 128  # and the signal's number, as shells have it
 
 _NEXT_STEPS: dict[type[OSError], str] = {
     FileNotFoundError: "give the path of a journal's directory",
     NotADirectoryError: "a journal is a directory: give its path",
+    FileExistsError: "nothing was written over; name another",
     PermissionError: "run as the journal's owner",
 }
 
 
 class RefusedError(Exception):
-    """A journal with which a verb can do nothing."""
+    """A journal, or a file, with which a verb can do nothing."""
+
+
+class NothingFoundError(Exception):
+    """What was asked for is not there."""
+
+
+class TimedOutError(Exception):
+    """What was waited for has not come in time."""
+
+
+_OF_VERBS = {RefusedError: CANT_OPEN, NothingFoundError: NEGATIVE, TimedOutError: TIMED_OUT}
 
 
 def explain(error: BaseException) -> tuple[int, str]:
@@ -37,9 +51,15 @@ def explain(error: BaseException) -> tuple[int, str]:
         return STOPPED_BY_SIGNAL + signal.SIGPIPE, ""
     if isinstance(error, ImportError):  # a platform, or a user's own module of the same name
         return CANT_OPEN, str(error)
-    if isinstance(error, RefusedError):
-        return CANT_OPEN, str(error)
-    return _of_the_journal(error) or _of_the_system(error) or _of_our_own(error)
+    for kind, code in _OF_VERBS.items():
+        if isinstance(error, kind):
+            return code, str(error)
+    return (
+        _of_the_journal(error)
+        or _of_the_manager(error)
+        or _of_the_system(error)
+        or _of_our_own(error)
+    )
 
 
 def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
@@ -50,6 +70,14 @@ def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
         return None
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), CANT_OPEN)
     return code, str(error)
+
+
+def _of_the_manager(error: BaseException) -> tuple[int, str] | None:
+    if "manager" not in sys.modules:  # then it is none of its own
+        return None
+    from manager import ManagerError
+
+    return (NEGATIVE, str(error)) if isinstance(error, ManagerError) else None
 
 
 def _of_the_system(error: BaseException) -> tuple[int, str] | None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from journal import Checkpoint, JournalReader, SegmentInfo
 from journal_inspect.exits import CORRUPT, FINE
-from journal_inspect.objects import JSON, Format, as_object, dumps, versioned
-from journal_inspect.text import age, escaped, local_time, put_lines, say, size, table
+from journal_inspect.look import Look
+from journal_inspect.objects import JSON, as_object, put_one, versioned
+from journal_inspect.text import age, command, put_facts, put_lines, say, size, table
 
 _SEGMENTS = ("SEGMENT", "STATE", "EPOCH", "FIRST LSN", "LAST LSN", "DURABLE", "FRAMES", "SIZE")
 _CHECKPOINTS = ("CHECKPOINT", "LSN", "EPOCH", "ITEMS", "SIZE", "CREATED", "AGE")
+_OPTIONAL = ("FRAMES", "DURABLE", "EPOCH", "CREATED", "SIZE")  # on a narrow terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +34,25 @@ class Recovery:
         return f"replays {self.records} records{after}"
 
 
-def show_info(reader: JournalReader, form: Format) -> int:
+def show_info(reader: JournalReader, look: Look) -> int:
     segments, checkpoints = reader.segments(), reader.checkpoints()
     recovery = foresee(reader.journal_id, segments, checkpoints)
     facts = _facts(reader, segments, checkpoints)
-    if form == "text":
-        for name, value in _told(facts, len(segments), len(checkpoints)):
-            print(f"{name:<13} {escaped(str(value))}")
-        print(f"{'recovery':<13} {escaped(str(recovery))}")
-        _put_tables(segments, checkpoints)
+    if look.form == "text":
+        told = _told(facts, len(segments), len(checkpoints))
+        put_facts([*told, ("recovery", recovery)])
+        _put_tables(segments, checkpoints, look)
     else:
         parts = {
             "segments": list(map(as_object, segments)),
             "checkpoints": list(map(as_object, checkpoints)),
             "recovery": asdict(recovery),
         }
-        print(dumps(versioned(**facts, **parts)))
+        put_one(versioned(**facts, **parts))
     for checkpoint in checkpoints:
         checkpoint.close()
     if recovery.refused or any(segment.state == "damaged" for segment in segments):
-        say(f"{reader.path}: damaged; look closer with: journal-inspect verify {reader.path}")
+        say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT
     return FINE
 
@@ -119,7 +120,7 @@ def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple
     ]
 
 
-def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> None:
+def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint], look: Look) -> None:
     segment_rows = [
         (
             Path(it.path).name,
@@ -140,7 +141,7 @@ def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> N
             it.epoch,
             it.count,
             size(it.size_bytes),
-            local_time(it.created_at_ms * 1_000_000),
+            look.time_ms(it.created_at_ms),
             age(time.time() - it.created_at_ms / 1000),
         )
         for it in checkpoints
@@ -148,4 +149,4 @@ def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> N
     for header, rows in ((_SEGMENTS, segment_rows), (_CHECKPOINTS, checkpoint_rows)):
         if rows:
             print()
-            put_lines(table(header, rows))
+            put_lines(table(header, rows, optional=_OPTIONAL))

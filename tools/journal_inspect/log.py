@@ -1,90 +1,196 @@
-"""log: the entries, as they are read."""
+"""log: the entries that are wanted, as they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
 
 from journal import CompactedError, CorruptionError, Entry, JournalReader
-from journal_inspect.exits import FINE, NEGATIVE
-from journal_inspect.objects import Format, as_object, dumps, plain, put_objects
-from journal_inspect.text import local_time, put_lines, say
+from journal_inspect.entries import Lines
+from journal_inspect.exits import FINE, NEGATIVE, TimedOutError
+from journal_inspect.look import Look
+from journal_inspect.matching import Matcher
+from journal_inspect.moments import Time, lsn_at
+from journal_inspect.objects import put_objects
+from journal_inspect.text import command, put_lines, say
 
 _FOLLOWED = 10  # entries that `-f` begins with, as tail and journalctl do
-_LSN_WIDTH = 8
+_POLL_S = 0.02
 
 
-def show_log(
-    reader: JournalReader,
-    form: Format,
-    *,
-    count: int | None,
-    reverse: bool,
-    follow: bool,
-    from_lsn: int | None,
-    to_lsn: int | None,
-) -> int:
-    """`from_lsn` and `to_lsn` are shown too. Raises CompactedError if `from_lsn` is gone."""
-    if follow and count is None and from_lsn is None:
-        count = _FOLLOWED
-    after = None if from_lsn is None else from_lsn - 1
-    if count is not None:
-        # LSNs are dense, so the last entries are found without a look at those before.
-        first_lsns, last_lsn = reader.first_lsns, reader.last_lsn
-        after = max(after or 0, min(to_lsn or last_lsn, last_lsn) - count)
-        after = max(after, first_lsns[0] - 1) if first_lsns and from_lsn is None else after
-        to_lsn = to_lsn if follow else min(to_lsn or last_lsn, last_lsn)
-    if reverse:
-        entries = _backward(reader, after, to_lsn, is_asked=from_lsn is not None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which entries, in which order, for how long."""
+
+    count: int | None = None
+    reverse: bool = False
+    follow: bool = False
+    from_lsn: int | None = None
+    to_lsn: int | None = None
+    since: Time | None = None
+    until: Time | None = None
+    agents: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    grep: re.Pattern[str] | None = None
+    until_match: re.Pattern[str] | None = None
+    timeout_s: float | None = None
+    payload: Literal["none", "short", "full"] | None = None
+
+
+def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
+    """Raises CompactedError if `from_lsn` is gone, TimedOutError after `timeout_s`."""
+    lines = Lines(reader, look, wanted.payload)
+    log = _Log(reader, look, wanted, lines)
+    entries = log.entries()
+    if wanted.follow:
+        entries = _ending(entries, wanted, lines)
+    if look.form == "text":
+        shown = put_lines(map(lines.text, entries))
     else:
-        entries = _forward(reader, after, to_lsn, follow)
-    if form == "text":
-        shown = put_lines(map(_line, entries), flush=follow)
-    else:
-        shown = put_objects(map(as_object, entries), form, flush=follow)
+        shown = put_objects(map(lines.object, entries), look.form)
+    if look.failed:
+        say(
+            f"{len(look.failed)} records are shown as they are, for the decoder refused them; "
+            f"the first time: {look.failed[0]!r}"
+        )
+    if log.damage:
+        raise log.damage
     if not shown:
-        say(f"{reader.path}: no entry there")
+        say(f"{reader.path}: no entry there; what is in it: {command('info', reader.path)}")
         return NEGATIVE
     return FINE
 
 
-def _line(entry: Entry) -> str:
-    time, record = local_time(entry.written_at_ns), dumps(plain(entry.record))
-    return f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {time}  {record}"
-
-
-def _forward(
-    reader: JournalReader, after: int | None, to_lsn: int | None, follow: bool
-) -> Iterator[Entry]:
-    if to_lsn is not None and to_lsn <= (after or 0):
-        return
-    for entry in reader.entries(after, follow=follow):
-        if to_lsn is not None and entry.lsn > to_lsn:
-            return
+def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[Entry]:
+    """Up to the one that was waited for."""
+    for entry in entries:
         yield entry
-        if entry.lsn == to_lsn:
+        if wanted.until_match and wanted.until_match.search(lines.body(entry)):
             return
 
 
-def _backward(
-    reader: JournalReader, after: int | None, to_lsn: int | None, is_asked: bool
-) -> Iterator[Entry]:
-    """The newest first. Holds the entries of one segment at a time. `is_asked`: where it is to
-    end, so that it matters whether that is kept."""
-    first_lsns = reader.first_lsns
-    if is_asked and (after or 0) + 1 < min(first_lsns, default=1):
-        next(reader.entries(after), None)  # raises what it has to say of what is gone
-    for first_lsn in reversed(first_lsns):
-        found: list[Entry] = []
-        damage: CorruptionError | None = None
-        try:
-            found.extend(_forward(reader, max(first_lsn - 1, after or 0), to_lsn, follow=False))
-        except CorruptionError as error:
-            damage = error  # after what is good before it
-        except CompactedError:
-            if is_asked:
-                raise
-            return  # while it went back, the log's beginning came nearer
+class _Log:
+    def __init__(self, reader: JournalReader, look: Look, wanted: Wanted, lines: Lines) -> None:
+        self._reader = reader
+        self._wanted = wanted
+        self._follow = wanted.follow
+        self._after = None if wanted.from_lsn is None else wanted.from_lsn - 1
+        self._to_lsn = wanted.to_lsn
+        self._is_asked = wanted.from_lsn is not None  # so it matters whether that is kept
+        self.damage: CorruptionError | None = None  # that it went back over
+        self._until_ns: int | None = None
+        self._began_ns = time.time_ns()
+        self._deadline_s = time.monotonic() + (wanted.timeout_s or 0)
+        self._matches: Callable[[Entry], bool] | None = None
+        if wanted.agents or wanted.kinds or wanted.grep:
+            self._matches = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
+        self._narrow(look.utc)
+
+    def _narrow(self, utc: bool) -> None:
+        """Times as LSNs."""
+        since, until = self._wanted.since, self._wanted.until
+        if since:
+            before = lsn_at(self._reader, since.unix_ns(utc=utc) - 1)
+            if before + 1 > min(self._reader.first_lsns, default=1):
+                self._after = max(self._after or 0, before)
+        if until:
+            self._until_ns = until.unix_ns(utc=utc)
+            if not self._follow:
+                last = lsn_at(self._reader, self._until_ns)
+                self._to_lsn = last if self._to_lsn is None else min(self._to_lsn, last)
+
+    def entries(self) -> Iterator[Entry]:
+        count = self._wanted.count
+        is_tail = count is None and self._follow and self._after is None
+        if is_tail:
+            count = _FOLLOWED
+        if self._wanted.reverse:
+            return islice(self._filtered(self._backward()), count)
+        if count is None:
+            return self._filtered(self._forward(self._after, None))
+        if self._to_lsn is None and (self._matches is None or is_tail):
+            return self._filtered(self._forward(self._after, count))
+        if self._matches is None and not self._follow:
+            # LSNs are dense, so the last entries are found without a look at those before.
+            after = max(self._after or 0, min(self._to_lsn or 0, self._reader.last_lsn) - count)
+            first_lsn = 1 if self._is_asked else min(self._reader.first_lsns, default=1)
+            return self._forward(max(after, first_lsn - 1), None)
+        return self._last(count)
+
+    def _last(self, count: int) -> Iterator[Entry]:
+        """The last `count` that match, looked for from the end."""
+        last_lsn = self._reader.last_lsn
+        found = list(islice(self._filtered(self._backward()), count))
         yield from reversed(found)
-        if damage:
-            raise damage
-        to_lsn = first_lsn - 1 if to_lsn is None else min(to_lsn, first_lsn - 1)
+        if self._follow:  # from there on, or from what was written meanwhile
+            after = max([last_lsn, *(entry.lsn for entry in found[:1])])
+            yield from self._filtered(self._forward(after, None))
+
+    def _filtered(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        return filter(self._matches, entries) if self._matches else entries
+
+    def _forward(self, after: int | None, last: int | None) -> Iterator[Entry]:
+        to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._follow
+        if to_lsn is not None and to_lsn <= (after or 0):
+            return
+        for entry in self._reader.entries(after, last=last, follow=follow, wait=self._wait):
+            if to_lsn is not None and entry.lsn > to_lsn:
+                return
+            if follow and until_ns is not None and entry.written_at_ns > until_ns:
+                return
+            yield entry
+            if entry.lsn == to_lsn:
+                return
+            if follow and entry.written_at_ns > self._began_ns:  # what was there is shown
+                self._check_time()
+
+    def _wait(self) -> None:
+        """Until there may be more: what is shown by now is seen, however long that takes."""
+        sys.stdout.flush()
+        left_s = self._check_time()
+        time.sleep(_POLL_S if left_s is None else min(_POLL_S, left_s))
+
+    def _check_time(self) -> float | None:
+        if self._wanted.timeout_s is None:
+            return None
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            what = "nothing matched" if self._wanted.until_match else "it goes on"
+            raise TimedOutError(
+                f"{self._reader.path}: {self._wanted.timeout_s:g} s are over, {what}; "
+                "wait longer with --timeout-s"
+            )
+        return left_s
+
+    def _backward(self) -> Iterator[Entry]:
+        """The newest first. Holds the entries of one segment at a time; goes on over damage."""
+        after, to_lsn = self._after, self._to_lsn
+        first_lsns = self._reader.first_lsns
+        if self._is_asked and (after or 0) + 1 < min(first_lsns, default=1):
+            next(self._reader.entries(after), None)  # raises what it has to say of what is gone
+        for first_lsn in reversed(first_lsns):
+            if to_lsn is not None and first_lsn > to_lsn:
+                continue
+            found: list[Entry] = []
+            try:
+                for entry in self._reader.entries(max(first_lsn - 1, after or 0)):
+                    if to_lsn is not None and entry.lsn > to_lsn:
+                        break
+                    found.append(entry)
+                    if entry.lsn == to_lsn:
+                        break
+            except CorruptionError as error:
+                self.damage = self.damage or error
+            except CompactedError:
+                if self._is_asked:
+                    raise
+                return  # while it went back, the log's beginning came nearer
+            yield from reversed(found)
+            to_lsn = first_lsn - 1 if to_lsn is None else min(to_lsn, first_lsn - 1)
+            if to_lsn <= (after or 0):
+                return

@@ -10,8 +10,9 @@ import base64
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal
 
 import msgpack
@@ -60,16 +61,30 @@ def plain(value: Any) -> JSON:
     return value
 
 
+def is_json(value: object) -> bool:
+    """Whether `value` is made of what JSON has."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_json(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(is_json, value))
+    return value is None or isinstance(value, (str, int, float))
+
+
 def dumps(value: JSON) -> str:
     """One line, safe for a terminal, in characters that the output can carry."""
     is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    return escaped(json.dumps(value, ensure_ascii=not is_unicode))
+    return escaped(_encoder(not is_unicode)(value))
 
 
-def put_objects(values: Iterable[JSON], form: Format, *, flush: bool = False) -> int:
+@cache
+def _encoder(ensure_ascii: bool) -> Callable[[JSON], str]:
+    return json.JSONEncoder(ensure_ascii=ensure_ascii).encode
+
+
+def put_objects(values: Iterable[JSON], form: Format) -> int:
     """Each as it comes: a line each, or in one array; how many they were."""
     if form == "jsonl":
-        return put_lines(map(dumps, values), flush=flush)
+        return put_lines(map(dumps, values))
     count = 0
     try:
         for value in values:
@@ -78,3 +93,8 @@ def put_objects(values: Iterable[JSON], form: Format, *, flush: bool = False) ->
     finally:  # what an error cuts short is a whole array still
         print("\n]" if count else "[]")
     return count
+
+
+def put_one(value: JSON) -> None:
+    """The one object that a verb has, which is a line in either form."""
+    print(dumps(value))

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_CELL_MIN = 12
 _COLOURS = {
-    **dict.fromkeys(("damaged", "corruption", "failed"), "red"),
+    **dict.fromkeys(("damaged", "corruption", "failed", "garbage", "lost", "removed"), "red"),
     **dict.fromkeys(("torn", "torn_tail", "bad_checkpoint", "stray", "interrupted"), "yellow"),
-    **dict.fromkeys(("active", "running"), "green"),
+    **dict.fromkeys(("dead", "cut", "budget_exhausted", "changed"), "yellow"),
+    **dict.fromkeys(("active", "running", "added"), "green"),
 }
 
 
@@ -40,29 +42,100 @@ def _escaped(character: str) -> str:
     return "\\u" + character.encode("utf-16-be", "surrogatepass").hex(":", 2).replace(":", "\\u")
 
 
-def put_lines(lines: Iterable[str], *, flush: bool = False) -> int:
+def put_lines(lines: Iterable[str]) -> int:
     """Each as it comes; how many they were."""
     count = 0
     for line in lines:
-        print(line, flush=flush)
+        print(line)
         count += 1
     return count
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Lines of aligned columns: numbers to the right, all else to the left."""
+def put_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Names and values, a line each, in two columns; None is a dash."""
+    lines = [(name, "-" if value is None else str(value)) for name, value in facts]
+    width = max(len(name) for name, _ in lines)
+    put_lines(f"{name:<{width}}  {escaped(value)}" for name, value in lines)
+
+
+def terminal_width() -> int | None:
+    """In columns; None where stdout is no terminal, so that nothing need fit."""
+    if not sys.stdout.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def cut(text: str, width: int | None) -> str:
+    """`text`, or as much of it as `width` columns hold with dots at its end."""
+    if width is None or (text.isascii() and len(text) <= width):
+        return text
+    if text.isascii():
+        return text[: max(0, width - 3)] + "..."
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 3)) + "..."
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    flexible: Collection[str] = (),
+    optional: Sequence[str] = (),
+) -> Iterator[str]:
+    """Lines of aligned columns: numbers to the right, all else to the left.
+
+    On a terminal they fit its width: first `flexible` columns are cut, then `optional` ones left
+    out, the first of them first.
+    """
     from rich.cells import cell_len
 
     cells = [[escaped("-" if cell is None else str(cell)) for cell in row] for row in rows]
-    columns = list(zip(header, *cells, strict=True))
-    widths = [max(map(cell_len, column)) for column in columns]
-    to_right = [all(cell == "-" or cell.isdecimal() for cell in column[1:]) for column in columns]
+    columns = dict(zip(header, zip(*cells, strict=True), strict=False)) if cells else {}
+    widths = {
+        name: max(map(cell_len, (name, *columns.get(name, ()))), default=0) for name in header
+    }
+    _fit(widths, flexible, optional)
+    to_right = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
     for line in (header, *cells):
         padded = []
-        for cell, width, right in zip(line, widths, to_right, strict=True):
-            space = " " * (width - cell_len(cell))
-            padded.append(space + painted(cell) if right else painted(cell) + space)
+        for name, cell in zip(header, line, strict=True):
+            if name not in widths:
+                continue
+            cell = cut(cell, widths[name]) if name in flexible else cell
+            space = " " * (widths[name] - cell_len(cell))
+            shown = painted(cell)
+            padded.append(space + shown if name in to_right else shown + space)
         yield "  ".join(padded).rstrip()
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.isdecimal()
+
+
+def _fit(widths: dict[str, int], flexible: Collection[str], optional: Sequence[str]) -> None:
+    """Make `widths` narrower, or fewer, until the terminal holds them."""
+    wanted = terminal_width()
+    droppable = [name for name in optional if name in widths]
+    while wanted is not None:
+        excess = sum(widths.values()) + 2 * (len(widths) - 1) - wanted
+        cuttable = {name: widths[name] for name in flexible if widths.get(name, 0) > _CELL_MIN}
+        slack = sum(cuttable.values()) - _CELL_MIN * len(cuttable)
+        if excess <= 0:
+            return
+        if droppable and slack < excess:
+            del widths[droppable.pop(0)]
+        elif cuttable:
+            widest = max(cuttable, key=cuttable.__getitem__)
+            widths[widest] -= 1
+        else:
+            return
 
 
 def painted(word: str, shown: str | None = None) -> str:
@@ -81,10 +154,12 @@ def is_coloured() -> bool:
     return sys.stdout.isatty() and not plain
 
 
-def local_time(unix_ns: int) -> str:
-    """ISO 8601 in the local zone, to the millisecond; a number that is no time as it is."""
+def local_time(unix_ns: int, *, utc: bool = False) -> str:
+    """ISO 8601 in the local zone, or UTC, to the millisecond; a number that is no time as it is."""
     try:
-        time = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000).astimezone()
+        time = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000, UTC)
+        if not utc:
+            time = time.astimezone()
     except (ValueError, OverflowError, OSError):
         return str(unix_ns)
     return time.isoformat(timespec="milliseconds")
@@ -102,3 +177,15 @@ def age(seconds: float) -> str:
         if seconds >= unit_s:
             return f"{int(seconds // unit_s)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def some(number: int, what: str) -> str:
+    """`1 record`, `2 records`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def command(*words: object) -> str:
+    """What to type next, as a shell takes it."""
+    from shlex import join
+
+    return join(["journal-inspect", *map(str, words)])

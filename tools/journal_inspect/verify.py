@@ -1,55 +1,66 @@
-"""verify: every segment and checkpoint looked at, and what is wrong with them."""
+"""verify: every segment and checkpoint looked at, what is wrong with them, and what is left."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from journal import Finding, JournalReader
+from journal_inspect import damage
+from journal_inspect.damage import Behind, look_behind
+from journal_inspect.entries import is_managers
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
-from journal_inspect.objects import JSON, Format, as_object, dumps, put_objects, versioned
-from journal_inspect.text import escaped, painted, put_lines, say, size
+from journal_inspect.look import Look
+from journal_inspect.objects import JSON, as_object, dumps, put_objects, versioned
+from journal_inspect.progress import bar
+from journal_inspect.text import command, escaped, painted, put_lines, say, size
 
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
-_ADVICE = {
-    "corruption": "what was durable is damaged; nothing was changed: copy the directory before "
-    "anything else; what the next open makes of it: journal-inspect info {path}",
-    "torn_tail": "a crash left a torn tail, nothing acknowledged was in it; the next open leaves "
-    "it behind",
-    "bad_checkpoint": "a checkpoint does not verify; an open takes an older one, or the log",
-    "stray": "files that an open does not read",
-}
 
 
-def show_findings(reader: JournalReader, form: Format) -> int:
+def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
+    """One object or line for each finding as it is found, then one for all of them."""
     kinds: Counter[str] = Counter()
     lost_lsns: list[int] = []
 
     def findings() -> Iterator[Finding]:
-        for finding in reader.verify():
+        for finding in _verified(reader, from_lsn):
             kinds[finding.kind] += 1
             if finding.kind == "corruption" and finding.lsn:
                 lost_lsns.append(finding.lsn)
             yield finding
 
     found: list[JSON] = []
-    if form == "text":
+    if look.form == "text":
         put_lines(map(_line, findings()))
-    elif form == "jsonl":
-        put_objects(map(as_object, findings()), form)
+    elif look.form == "jsonl":
+        put_objects(map(as_object, findings()), look.form)
     else:
         found = list(map(as_object, findings()))
     last_good_lsn = min(lost_lsns) - 1 if lost_lsns else reader.last_lsn
-    if form == "text":
+    behind = None
+    if kinds["corruption"] or kinds["torn_tail"]:
+        behind = look_behind(reader, last_good_lsn)
+    if look.form == "text":
+        put_lines(_behind_lines(behind))
         what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
         print(f"last good LSN {last_good_lsn}; {what}")
     else:
-        summary = versioned(kind="summary", path=reader.path, last_good_lsn=last_good_lsn)
-        summary["counts"] = {kind: kinds[kind] for kind in _EXITS}
-        print(dumps(summary | {"findings": found} if form == "json" else summary))
+        summary = _summary(reader, last_good_lsn, kinds, behind)
+        print(dumps(summary | {"findings": found} if look.form == "json" else summary))
     for kind in kinds:
-        say(f"{reader.path}: {_ADVICE[kind].format(path=reader.path)}")
+        say(f"{reader.path}: {_advice(reader, kind, last_good_lsn, behind)}")
     return max((_EXITS[kind] for kind in kinds), default=FINE)
+
+
+def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
+    with bar("verify", reader.path) as progress:
+        if progress is None:
+            yield from reader.verify(from_lsn=from_lsn)
+            return
+        # On one terminal a bar and lines would write over each other.
+        found = list(reader.verify(from_lsn=from_lsn, progress=progress))
+    yield from found
 
 
 def _line(finding: Finding) -> str:
@@ -58,3 +69,56 @@ def _line(finding: Finding) -> str:
         f"{finding.path}: offset {finding.offset}, LSN {finding.lsn}, {size(finding.size_bytes)}"
     )
     return f"{kind}  {escaped(f'{place}: {finding.message}')}"
+
+
+def _behind_lines(behind: Behind | None) -> Iterator[str]:
+    if behind is None:
+        return
+    if behind.lost:
+        lost = damage.told([(behind.last_good_lsn + 1, behind.last_lsn)])
+        yield f"{painted('lost', 'lost          ')}  {lost}"
+        yield f"of it readable  {damage.told(behind.readable)}"
+    if behind.cut:
+        yield f"behind a cut    {damage.told(behind.cut)}, no part of the log"
+
+
+def _summary(
+    reader: JournalReader, last_good_lsn: int, kinds: Counter[str], behind: Behind | None
+) -> dict[str, JSON]:
+    is_lost = behind is not None and behind.lost
+    return versioned(
+        kind="summary",
+        path=reader.path,
+        last_good_lsn=last_good_lsn,
+        counts={kind: kinds[kind] for kind in _EXITS},
+        first_lost_lsn=last_good_lsn + 1 if is_lost else None,
+        last_lost_lsn=behind.last_lsn if behind and is_lost else None,
+        readable=damage.as_json(behind.readable if behind else []),
+        cut=damage.as_json(behind.cut if behind else []),
+    )
+
+
+def _advice(reader: JournalReader, kind: str, last_good_lsn: int, behind: Behind | None) -> str:
+    path = reader.path
+    if kind == "corruption":
+        salvage = ["--salvage"] if behind and behind.readable else []
+        whole = command("log", path, "--to-lsn", max(1, last_good_lsn))
+        if last_good_lsn and is_managers(reader):
+            whole += f" or {command('agents', path, '--at', last_good_lsn)}"
+        return (
+            "what was durable is damaged; nothing was changed. "
+            f"Up to LSN {last_good_lsn} all is whole: {whole}. "
+            "Next: copy the directory; restore a backup of it, if there is one; if not, see what "
+            f"a repair would keep and cut: {command('repair', path, *salvage)}"
+        )
+    if kind == "torn_tail":
+        return (
+            "a crash left a torn tail, nothing acknowledged was in it; the next open leaves it "
+            f"behind, so nothing need be done; its bytes: {command('log', path, '--frames')}"
+        )
+    if kind == "bad_checkpoint":
+        return (
+            "a checkpoint does not verify; an open takes an older one, or the log; what it would "
+            f"do: {command('info', path)}"
+        )
+    return "files that an open does not read; move them out of the directory if nobody knows them"

@@ -1,0 +1,17 @@
+"""completion: what a shell reads to complete our command line."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from journal_inspect.exits import FINE
+
+_PROGRAM = "journal-inspect"
+
+
+def show_completion(cli: click.Command, shell: str) -> int:
+    kind = get_completion_class(shell)
+    assert kind is not None
+    print(kind(cli, {}, _PROGRAM, "_JOURNAL_INSPECT_COMPLETE").source())
+    return FINE

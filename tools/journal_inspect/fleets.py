@@ -1,0 +1,88 @@
+"""Fleets: a manager's agents, now or at a moment of the log, and refusing what is no manager's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from journal import FormatVersionError, JournalError, JournalReader
+from journal_inspect.exits import NothingFoundError, RefusedError
+from journal_inspect.look import Look
+from journal_inspect.moments import Time, lsn_at
+from journal_inspect.text import command
+from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_fleet
+
+T = TypeVar("T")
+Moment = int | Time
+
+
+def open_fleet(path: str, look: Look, at: Moment | None) -> FleetView:
+    """The fleet as it was `at` (None: as the next open would find it).
+
+    Raises NothingFoundError for a moment that is not in the log, RefusedError for a journal that
+    is no manager's.
+    """
+    lsn = None if at is None else find_lsn(path, look, at)
+    with _of_a_manager(path):
+        fleet = read_fleet(path, at=lsn)
+    if lsn is not None and fleet.lsn < lsn:
+        raise NothingFoundError(
+            f"{path}: the log ends at LSN {fleet.lsn}, before {lsn}; leave --at out for the last"
+        )
+    return fleet
+
+
+def find_lsn(path: str, look: Look, at: Moment) -> int:
+    """Of the last record that was written by then."""
+    if isinstance(at, int):
+        return at
+    with JournalReader.open(path) as reader:
+        lsn, first_lsn = lsn_at(reader, at.unix_ns(utc=look.utc)), min(reader.first_lsns, default=1)
+        if lsn >= first_lsn:
+            return lsn
+        first = next(reader.entries(), None)
+    begins = "it holds no record"
+    if first:
+        begins = f"the first, of LSN {first.lsn}, was at {look.time(first.written_at_ns)}"
+    raise NothingFoundError(f"{path}: nothing is kept that was written by {at.text}; {begins}")
+
+
+def ask_fleet(path: str, ask: Callable[[], T]) -> T:
+    """What `ask` reads of a manager's journal. Raises as `open_fleet` does."""
+    with _of_a_manager(path):
+        return ask()
+
+
+def get_agent(path: str, fleet: FleetView, ref: str) -> Agent:
+    try:
+        return fleet.get(ref)
+    except UnknownAgentError as error:
+        raise unknown(path, error) from error
+
+
+def unknown(path: str, error: UnknownAgentError) -> NothingFoundError:
+    return NothingFoundError(
+        f"{path}: {error}; all of them: {command('agents', path)}; "
+        f"one that was removed: {command('history', path, 'REF')}"
+    )
+
+
+@contextmanager
+def _of_a_manager(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FormatVersionError as error:
+        raise _refused(path, str(error)) from error
+    except (JournalError, ManagerError):
+        raise
+    except (AssertionError, LookupError, TypeError, ValueError) as error:
+        # Records of another program that happen to look like a manager's.
+        raise _refused(path, f"its records make no fleet: {error!r}") from error
+
+
+def _refused(path: str, why: str) -> RefusedError:
+    return RefusedError(
+        f"{path}: no journal of a manager that this version knows: {why}; "
+        f"what is in it: {command('log', path)}"
+    )

@@ -1,0 +1,16 @@
+"""schema: the JSON Schema of what a verb prints, as it is shipped."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from journal_inspect.exits import FINE
+
+
+def read_schema(verb: str) -> str:
+    return files("journal_inspect").joinpath("schemas", f"{verb}.json").read_text("utf-8")
+
+
+def show_schema(verb: str) -> int:
+    print(read_schema(verb), end="")
+    return FINE

@@ -11,10 +11,11 @@ RELIABILITY.md.
 
 from __future__ import annotations
 
+import importlib
 import logging
+from typing import TYPE_CHECKING
 
 from journal.checkpoint import Checkpoint
-from journal.engine import Journal
 from journal.errors import (
     BufferFullError,
     ClosedError,
@@ -27,16 +28,19 @@ from journal.errors import (
     RecordError,
     UnsafePathError,
 )
-from journal.metrics import Histogram, LockStats, Observer, Stats
 from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Entry
 from journal.repair import BackupReport, RepairReport, backup, repair
 from journal.segment import SegmentInfo
-from journal.state import DurableState, StateMachine
 from journal.storage import Disk
-from journal.table import CowTable
 from journal.verify import Finding, FrameInfo
+
+if TYPE_CHECKING:
+    from journal.engine import Journal
+    from journal.metrics import Histogram, LockStats, Observer, Stats
+    from journal.state import DurableState, StateMachine
+    from journal.table import CowTable
 
 __version__ = "0.1.0"
 
@@ -74,3 +78,24 @@ __all__ = [
 ]
 
 logging.getLogger("journal").addHandler(logging.NullHandler())
+
+# What writes takes as long to import as all that reads: who only reads need not wait for it.
+# (`repair` is not among it: its module would take its name.)
+_PLACES = {
+    "Journal": "engine",
+    **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
+    **dict.fromkeys(("DurableState", "StateMachine"), "state"),
+    "CowTable": "table",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"journal.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PLACES]

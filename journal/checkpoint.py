@@ -27,7 +27,7 @@ JSON = Any  # None, bool, int, float, str, list, dict with str keys
 FORMAT = "journal-checkpoint"
 VERSION = 1
 LINE_BYTES_MAX = 1 << 26
-_NAME = re.compile(r"checkpoint-(\d{20})\.json")
+_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 _FIRST = b'"items":[\n'
 _HEADER_KINDS = {
     "version": int,

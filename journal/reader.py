@@ -26,6 +26,7 @@ from journal.recovery import is_journal
 from journal.segment import (
     VERSION,
     SegmentInfo,
+    SegmentName,
     segment_names,
 )
 from journal.storage import Directory, Disk, StrPath
@@ -42,8 +43,11 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
     Raises CompactedError if the first of them, or one further on by now, is no longer kept.
     """
     next_lsn = after_lsn + 1
+    segments: list[SegmentName] = []
     while next_lsn <= limit_lsn:
-        name, after = find(segment_names(directory.names()), next_lsn)
+        if not segments or segments[-1].first_lsn <= next_lsn:  # more may be behind it by now
+            segments = segment_names(directory.names())
+        name, after = find(segments, next_lsn)
         with open_segment(directory, name, next_lsn) as segment:
             walk = Walk(directory, name.first_lsn - 1, limit_lsn)
             for found, header in walk.segment(segment, after):

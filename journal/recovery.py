@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
+from operator import itemgetter
 
 from journal import frame
 from journal.checkpoint import (
@@ -22,6 +23,7 @@ from journal.checkpoint import (
 )
 from journal.errors import CorruptionError, FormatVersionError
 from journal.segment import (
+    EPOCH_MAX,
     Segment,
     SegmentName,
     kept_after,
@@ -50,6 +52,20 @@ class Checkpoints:
     @property
     def base_lsn(self) -> int:
         return self.good[0].lsn if self.good else 0
+
+    @property
+    def verified_lsns(self) -> list[int]:
+        return sorted(checkpoint.lsn for checkpoint in self.good)
+
+    def check(self, journal_id: str) -> None:
+        """Raise CorruptionError if one is of another journal."""
+        for checkpoint in self.good:
+            if checkpoint.journal_id != journal_id:
+                what = f"a checkpoint of another journal, {checkpoint.journal_id}"
+                raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what)
+
+    def forget(self, name: str) -> None:
+        self.good = [it for it in self.good if it.path.rpartition("/")[2] != name]
 
     def close(self, *, keep: Checkpoint | None = None) -> None:
         for checkpoint in self.good:
@@ -116,6 +132,7 @@ def recover(
             )
         begin(taken)
         walk = walk_log(directory, segments, checkpoints, receive)
+        epoch = last_epoch(directory, segments, checkpoints)
     except BaseException:
         checkpoints.close()
         raise
@@ -128,10 +145,10 @@ def recover(
         )
     journal_id = walk.journal_id.hex() if walk.journal_id else None
     recovered = Recovered(
-        epoch=1 + max([0, *(n.epoch for n in segments), *(c.epoch for c in checkpoints.good)]),
+        epoch=epoch + 1,
         journal_id=journal_id or (taken.journal_id if taken else None),
         checkpoint=taken,
-        verified_lsns=sorted(checkpoint.lsn for checkpoint in checkpoints.good),
+        verified_lsns=checkpoints.verified_lsns,
         last_lsn=walk.next_lsn - 1,
         log_bytes=walk.log_bytes,
         torn_tail=walk.damage,
@@ -149,20 +166,31 @@ def walk_log(
 ) -> Walk:
     """Lead a walk over all that matters. Raises CorruptionError if the log can't be trusted."""
     walk = Walk(directory, checkpoints.base_lsn, checkpoints.evidence)
+    ids = {checkpoint.journal_id for checkpoint in checkpoints.good}
+    if len(checkpoints.good) > 1 and len(ids) == 1:  # two that agree know better than one segment
+        walk.journal_id = bytes.fromhex(ids.pop())
     kept = kept_after(segments, walk.base_lsn)
     for name, after in zip_longest(kept, kept[1:]):
         with Segment(directory, name) as segment:
             walk.enter(segment)
+            checkpoints.check(segment.header.journal_id.hex())  # before anything is applied to it
             leap_over(walk, segment, after, receive)
             for found, header in walk.rest(segment, after):
                 if header.first_lsn + header.record_count > walk.base_lsn + 1:
                     receive(decode(found, header, segment).after(walk.base_lsn))
-    for checkpoint in checkpoints.good:
-        if walk.journal_id and checkpoint.journal_id != walk.journal_id.hex():
-            what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what)
     walk.finish()
     return walk
+
+
+def last_epoch(directory: Directory, segments: list[SegmentName], checkpoints: Checkpoints) -> int:
+    """The highest in use. Raises CorruptionError if it leaves none for a writer."""
+    used = {checkpoint.path: checkpoint.epoch for checkpoint in checkpoints.good}
+    used |= {f"{directory.path}/{name}": name.epoch for name in segments}
+    path, epoch = max(used.items(), key=itemgetter(1), default=("", 0))
+    if epoch >= EPOCH_MAX:
+        what = f"epoch {epoch}: no journal gets so far, and none could follow it"
+        raise CorruptionError(path, 0, checkpoints.base_lsn + 1, what)
+    return epoch
 
 
 def _sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None:
@@ -190,25 +218,32 @@ def _clean(
             remove_if_there(directory, name)
 
 
-def drop_covered(directory: Directory, verified_lsns: list[int], kept: int) -> None:
-    """Remove the segments and checkpoints that none of the `kept` newest checkpoints needs.
+def covered(
+    directory: Directory, names: list[str], verified_lsns: list[int], kept: int
+) -> list[str]:
+    """The segments and checkpoints that none of the `kept` newest checkpoints needs.
 
     `verified_lsns`: of the checkpoints that this process saw verify, ascending and distinct;
-    fewer than `kept` of them prove too little to remove anything.
+    fewer than `kept` of them prove too little for anything to be covered. Raises CorruptionError
+    if the first segment that is needed is not what its name says.
     """
     if len(verified_lsns) < kept:
-        return
+        return []
     oldest = verified_lsns[-kept]
-    names = directory.names()
     segments = segment_names(names)
     kept_segments = kept_after(segments, oldest)
-    covered = set(segments) - set(kept_segments)
-    if covered:
+    gone = set(segments) - set(kept_segments)
+    if gone:
         # Only names say so: a stray one in the range of a segment must not make it go.
         with Segment(directory, kept_segments[0]):
             pass
-    gone = [str(name) for name in sorted(covered)]
-    gone += [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < oldest]
+    older = [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < oldest]
+    return [*map(str, sorted(gone)), *older]
+
+
+def drop_covered(directory: Directory, verified_lsns: list[int], kept: int) -> None:
+    """Remove what is covered."""
+    gone = covered(directory, directory.names(), verified_lsns, kept)
     for name in gone:
         directory.remove(name)
     if gone:

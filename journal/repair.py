@@ -21,7 +21,7 @@ from journal.options import PAYLOAD_BYTES_MAX, Options
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches, readable
 from journal.record import RecordPacker
-from journal.recovery import find_checkpoints, walk_log
+from journal.recovery import covered, find_checkpoints, last_epoch, walk_log
 from journal.segment import Segment, kept_after, segment_names
 from journal.storage import TMP, Directory, Disk, StrPath, write_all
 from journal.walk import Batch, decode
@@ -96,6 +96,8 @@ class _Repair:
         self._segments = segment_names(self._names)
         self._checkpoints = find_checkpoints(directory, self._names, len(self._names))
         self._checkpoints.close()
+        # In the way of an opening, though the log goes on without them.
+        self._aside: list[str] = []
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
         problem, last_lsn = self._diagnose()
@@ -132,9 +134,24 @@ class _Repair:
 
         try:
             walk_log(self._directory, self._segments, self._checkpoints, receive)
+            last_epoch(self._directory, self._segments, self._checkpoints)
+            covered(self._directory, self._names, self._checkpoints.verified_lsns, _CHECKPOINTS)
         except CorruptionError as error:
+            if self._set_aside(error.path.rpartition("/")[2]):
+                _, last_lsn = self._diagnose()
             return str(error), last_lsn
         return None, last_lsn
+
+    def _set_aside(self, name: str) -> bool:
+        """Whether it is a checkpoint of another journal, or a segment of what one covers."""
+        needed = kept_after(self._segments, self._checkpoints.base_lsn)
+        if name not in self._names or name in map(str, needed):
+            return False
+        self._aside.append(name)
+        self._names.remove(name)
+        self._segments = segment_names(self._names)
+        self._checkpoints.forget(name)
+        return True
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
         end = max([0, *(n.first_lsn - 1 for n in self._segments if n.first_lsn <= cut_at + 1)])
@@ -153,7 +170,7 @@ class _Repair:
         return cut_at
 
     def _contradicting(self, last_lsn: int) -> list[str]:
-        """Files that say that the log goes on behind `last_lsn`."""
+        """Files that say that the log goes on behind `last_lsn`, and those set aside."""
         good = [checkpoint.lsn for checkpoint in self._checkpoints.good]
         if not any(lsn <= last_lsn for lsn in good) and (
             not self._segments or self._segments[0].first_lsn > 1
@@ -165,7 +182,7 @@ class _Repair:
             )
         lsns = [lsn for lsn in checkpoint_lsns(self._names) if lsn > last_lsn]
         segments = [name for name in self._segments if name.first_lsn > last_lsn]
-        return [*map(checkpoint_name, lsns), *map(str, reversed(segments))]
+        return [*self._aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
     def _behind(self, last_lsn: int) -> Iterator[Batch]:
         """The valid frames that are no part of the log up to `last_lsn`."""

@@ -35,8 +35,9 @@ FLAG_OS = 1
 _FIELDS = Struct("<8sHHI16sQQ12s")
 _CRC = Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
-_NAME = re.compile(r"(\d{20})-(\d{10})\.seg")
+_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 LSN_MAX = (1 << 64) - 1
+EPOCH_MAX = (1 << 32) - 1
 _WINDOW_BYTES = 1 << 18
 _LEAP_BYTES = 1 << 16
 
@@ -165,10 +166,14 @@ class Segment:
     def scan(self, offset: int = HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
         """What stands from `offset` on, where `lsn` is the next one; zeros to the end are nothing.
 
-        Behind bytes that are no frame, the next valid header with an LSN not below the first
-        one lost is looked for, at every byte. Memory is bounded by one frame.
+        Behind bytes that are no frame, and behind a damaged payload where its header leads
+        nowhere, the next valid header with an LSN not below the first one lost is looked for, at
+        every byte. Memory is bounded by one frame, and time by the size of the file: when more
+        than twice that was read of damaged payloads, which takes headers made to that end, all
+        that follows is where their headers say.
         """
         window = _Window(self.file, self.size)
+        patience_bytes = 2 * self.size
         lsn = self.name.first_lsn if lsn is None else lsn
         whole, marked = True, False
         while offset < self.size:
@@ -178,6 +183,11 @@ class Segment:
                     return
                 end = self._next_header(window, offset + 1, lsn)
                 found = Found(offset, end)
+            elif found.payload is None:
+                patience_bytes -= found.end - offset
+                if patience_bytes > 0 and not self._header_at(window, found.end):
+                    end = self._next_header(window, offset + frame.HEADER_BYTES, lsn)
+                    found = found._replace(end=end)
             whole = whole and found.payload is not None and not marked
             if whole and found.header is not None:
                 lsn += found.header.record_count
@@ -209,18 +219,22 @@ class Segment:
         return end
 
     def _at(self, window: _Window, offset: int) -> Found:
-        data, at = window.at(offset, frame.HEADER_BYTES)
-        header = frame.parse(data, at, self.header.seed)
+        header = self._header_at(window, offset)
         if header is None:
             return Found(offset, self.size)
         start = offset + frame.HEADER_BYTES
         # No header can make us allocate more than there is, or than a frame may hold.
         length = min(header.payload_bytes, self.size - start, PAYLOAD_BYTES_MAX)
-        data, at = window.at(start, length)
-        payload = data[at : at + length]
-        if length < header.payload_bytes or frame.checksum(payload) != header.payload_crc:
-            return Found(offset, start + length, header)
-        return Found(offset, start + length, header, payload)
+        if length == header.payload_bytes:
+            data, at = window.at(start, length)
+            payload = data[at : at + length]
+            if frame.checksum(payload) == header.payload_crc:
+                return Found(offset, start + length, header, payload)
+        return Found(offset, start + length, header)
+
+    def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
+        data, at = window.at(offset, frame.HEADER_BYTES)
+        return frame.parse(data, at, self.header.seed)
 
     def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
         while offset + frame.HEADER_BYTES <= self.size:

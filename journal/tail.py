@@ -7,8 +7,10 @@ and damage is only what is still bad when it is read again after the evidence ag
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from copy import copy
+from operator import attrgetter
 from typing import NoReturn
 
 from journal import frame
@@ -24,11 +26,11 @@ _LOOK_S = 1.0  # between two looks at all that was allocated ahead of a live log
 
 def find(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentName | None]:
     """The segment that holds `lsn`, or will, and the one behind it."""
-    begun = [name for name in segments if name.first_lsn <= lsn]
+    begun = bisect_right(segments, lsn, key=attrgetter("first_lsn"))
     if not begun:
         _raise_compacted(lsn, segments)
-    behind = segments[len(begun) : len(begun) + 1]
-    return begun[-1], behind[0] if behind else None
+    behind = segments[begun : begun + 1]
+    return segments[begun - 1], behind[0] if behind else None
 
 
 def shown(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
@@ -59,6 +61,10 @@ class Tail:
     def __init__(self, directory: Directory, after: int | None) -> None:
         self._directory = directory
         self._next_lsn = None if after is None else after + 1
+        # As they were listed when nothing more was known behind where it stands.
+        self._segments: list[SegmentName] = []
+        self._checkpoint_lsns: list[int] = []
+        self._live = False
         self._name: SegmentName | None = None
         self._walk = Walk(directory, 0, 0)
         # Further on in the same segment, where all up to there is known to be whole.
@@ -94,11 +100,14 @@ class Tail:
 
     def advance(self) -> Iterator[Batch]:
         """What is to be had from where it stands to the end of this segment."""
-        live = self._directory.lock_holder() is not None  # asked before anything is read
-        names = self._directory.names()
-        segments, lsns = segment_names(names), checkpoint_lsns(names)
+        if not self._segments or self._stands_in_the_last():
+            self._list()
+        segments, evidence = self._segments, max(self._checkpoint_lsns, default=0)
         if self._next_lsn is None and segments:
-            self._next_lsn = shown(segments, lsns)[0].first_lsn
+            self._next_lsn = shown(segments, self._checkpoint_lsns)[0].first_lsn
+        if not segments and evidence:
+            self._miss_the_log(evidence)
+            return
         if self._next_lsn is None or not segments:
             self.at_end = True
             return
@@ -108,7 +117,7 @@ class Tail:
             self._skip(segment, after)
             limit_lsn, error = None, None
             if not after:
-                limit_lsn, error = self._probe(segment, live, max(lsns, default=0))
+                limit_lsn, error = self._probe(segment, self._live, evidence)
             yield from self._read(segment, after, limit_lsn)
             if after:
                 self._walk.leave(after)
@@ -117,12 +126,29 @@ class Tail:
                 raise error
             self.at_end = not after and self._doubt is None
 
+    def _stands_in_the_last(self) -> bool:
+        return self._next_lsn is None or self._next_lsn >= self._segments[-1].first_lsn
+
+    def _list(self) -> None:
+        self._live = self._directory.lock_holder() is not None  # asked before anything is read
+        names = self._directory.names()
+        self._segments, self._checkpoint_lsns = segment_names(names), checkpoint_lsns(names)
+
+    def _miss_the_log(self, evidence: int) -> None:
+        """The last segment is never removed: if none is there at a second look, it is lost."""
+        doubt = (self._directory.path, 0, 1)
+        if self._doubt == doubt:
+            Walk(self._directory, 0, evidence).finish()
+        self._doubt = doubt
+
     def _enter(self, segment: Segment) -> None:
         if segment.name != self._name:
-            journal_id = self._walk.journal_id
+            before, goes_on = self._walk, self._name is not None and self._name < segment.name
             self._name, first_lsn = segment.name, segment.name.first_lsn
             self._walk = Walk(self._directory, first_lsn - 1, first_lsn - 1)
-            self._walk.journal_id = journal_id
+            self._walk.journal_id = before.journal_id
+            if goes_on:
+                self._walk.epoch, self._walk.next_lsn = before.epoch, first_lsn
             self._ahead, self._looked_at_s = [], 0.0
             self._walk.enter(segment)
 
@@ -175,7 +201,7 @@ class Tail:
             return
         for found, header in walk.frames(segment, after):
             if walk.next_lsn > self._next_lsn:
-                yield decode(found, header, segment).after(self._next_lsn - 1)
+                yield decode(found, header, segment, self._next_lsn - 1)
                 self._next_lsn = walk.next_lsn
             if limit_lsn is not None and walk.next_lsn > limit_lsn:
                 return

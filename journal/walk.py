@@ -121,9 +121,11 @@ class Walk:
         for found in segment.scan(self.end, self.next_lsn):
             header = found.header
             is_mark = header is not None and header.kind == frame.MARK
-            if after and self.next_lsn == after.first_lsn and not (is_mark and not self.marked):
-                self.dead_offset = found.offset  # the next segment is the cut
-                return
+            if after and self.next_lsn == after.first_lsn:  # the next segment is the cut
+                its_own = is_mark and not self.marked
+                if not its_own or (header and header.impossible(self.next_lsn)):
+                    self.dead_offset = found.offset
+                    return
             if not self.damage:
                 self._look(found)
             if header:  # a valid one testifies, before the damage and after it
@@ -168,17 +170,19 @@ class Walk:
         raise CorruptionError(self.path, offset, self.next_lsn, what)
 
 
-def decode(found: Found, header: frame.Header, segment: Segment) -> Batch:
-    """The frame's records. Raises CorruptionError if they are not what its header says."""
+def decode(found: Found, header: frame.Header, segment: Segment, after_lsn: int = 0) -> Batch:
+    """The frame's records after `after_lsn`. Raises CorruptionError if they are not what its
+    header says."""
     assert found.payload is not None
     path = segment.file.path
+    skip = max(0, after_lsn + 1 - header.first_lsn)
     try:
-        records = unpack(found.payload, header.record_count)
+        records = unpack(found.payload, header.record_count, skip)
     except ValueError as error:
         what = f"a frame whose payload is whole, but {error}"
         raise CorruptionError(path, found.offset, header.first_lsn, what) from error
     return Batch(
-        header.first_lsn,
+        header.first_lsn + skip,
         segment.header.epoch,
         header.written_at_ns,
         records,

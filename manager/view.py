@@ -137,8 +137,7 @@ def _read(reader: JournalReader) -> tuple[Fleet, int, str]:
             boot_id = ""
             _interrupt_all(fleet)
         return fleet, lsn, boot_id
-    message = "no checkpoint reaches the segments that are there"
-    raise CorruptionError(reader.path, 0, 0, message)
+    raise _begins_too_late(reader)
 
 
 def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> T:
@@ -151,7 +150,17 @@ def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> 
             if at is not None and at < first_lsn:
                 message = f"the fleet as of LSN {at} is no longer kept; the first is of {first_lsn}"
                 raise CompactedError(message, first_lsn) from error
-    raise CorruptionError(reader.path, 0, 0, "no checkpoint reaches the segments that are there")
+    raise _begins_too_late(reader)
+
+
+def _begins_too_late(reader: JournalReader) -> CorruptionError:
+    """No checkpoint reaches the segments that are there."""
+    checkpoints = reader.checkpoints()
+    _close(checkpoints)
+    lsn = max((checkpoint.lsn for checkpoint in checkpoints), default=0)
+    path = next((segment.path for segment in reader.segments()), reader.path)
+    what = f"the log begins here, what follows LSN {lsn} is missing"
+    return CorruptionError(path, 0, lsn + 1, what)
 
 
 def _first_lsn(reader: JournalReader) -> int:
@@ -167,6 +176,18 @@ def _reached(reader: JournalReader, checkpoints: list[Checkpoint]) -> list[Check
     return [it for it in checkpoints if it.lsn + 1 >= first_lsn > 1]
 
 
+def _refuse_foreign(reader: JournalReader, checkpoints: list[Checkpoint]) -> None:
+    """Raise CorruptionError for a checkpoint of another journal, as an open would."""
+    ids = {checkpoint.journal_id for checkpoint in checkpoints}
+    if len(ids) == 1 < len(checkpoints):
+        return  # two that agree know better than the newest segment
+    journal_id = reader.journal_id
+    for checkpoint in checkpoints:
+        if journal_id not in (None, checkpoint.journal_id):
+            what = f"a checkpoint of another journal, {checkpoint.journal_id}"
+            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what)
+
+
 def _close(checkpoints: list[Checkpoint]) -> None:
     for checkpoint in checkpoints:
         checkpoint.close()
@@ -177,6 +198,7 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
     fleet, lsn = Fleet(), 0
     checkpoints = reader.checkpoints()
     try:
+        _refuse_foreign(reader, checkpoints)
         fit = [checkpoint for checkpoint in checkpoints if at is None or checkpoint.lsn <= at]
         for checkpoint in _reached(reader, fit)[-1:] if oldest else fit[:1]:
             lsn = checkpoint.lsn

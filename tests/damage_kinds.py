@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, islice, product
 from typing import NamedTuple
 
-import pytest
-from _pytest.mark import ParameterSet
-
 from tests.crash_support import Durability
 from tests.damaged_journal import (
     SMALL,
@@ -44,12 +41,6 @@ class Damaged(NamedTuple):
 
 
 Kind = Callable[[Journal, str, int], Iterator[Damaged]]
-
-
-def unless(names: list[str], broken: list[str], why: str) -> list[ParameterSet]:
-    """Parameters of a test that is known to fail for the `broken` ones."""
-    mark = pytest.mark.xfail(strict=True, reason=why)
-    return [pytest.param(name, marks=[mark] * (name in broken)) for name in names]
 
 
 def journal_that_is(

@@ -16,13 +16,10 @@ from tests.damage_kinds import (
     foreign,
     journal_that_is,
     spliced,
-    unless,
 )
 from tests.damage_oracle import Evidence, base_lsn, verdict
 from tests.damaged_journal import NAMES, NEWER, OLDER, SEGMENTS, Files, image, recovered
 from tests.repair_support import fixed
-
-LEFT = pytest.mark.xfail(strict=True, reason="it is left in the way, ours may be cut off")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,10 +65,10 @@ def test_a_repair_keeps_what_it_foretold(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "last_lsn"),
     [
-        pytest.param(SEGMENTS[2], 10, marks=LEFT),
+        (SEGMENTS[2], 10),
         (SEGMENTS[3], 11),
-        pytest.param(OLDER, 13, marks=LEFT),
-        pytest.param(NEWER, 13, marks=LEFT),
+        (OLDER, 13),
+        (NEWER, 13),
     ],
 )
 def test_nothing_of_another_journals_file_is_kept(name: str, last_lsn: int) -> None:
@@ -81,7 +78,7 @@ def test_nothing_of_another_journals_file_is_kept(name: str, last_lsn: int) -> N
     assert repair(PATH, disk=image(damaged)).last_lsn == last_lsn
 
 
-@pytest.mark.parametrize("name", unless(SEGMENTS, SEGMENTS, "repair sees nothing wrong"))
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_a_copy_under_another_name_is_set_aside(name: str) -> None:
     """P4: where open refuses it for the sake of what it makes look useless, though it needs no
     record of it."""
@@ -89,9 +86,7 @@ def test_a_copy_under_another_name_is_set_aside(name: str) -> None:
         repaired(damaged)
 
 
-@pytest.mark.parametrize(
-    "name", unless(SEGMENTS[2:], SEGMENTS[3:], "a mark for another place is refused behind a cut")
-)
+@pytest.mark.parametrize("name", SEGMENTS[2:])
 def test_a_frame_that_was_spliced_in_is_cut_off(name: str) -> None:
     """P1, P4: what stands behind a cut is dead, be it a mark with good CRCs, for another place."""
     for damaged in refused(spliced, name, 1):

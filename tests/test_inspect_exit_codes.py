@@ -18,7 +18,6 @@ from tests.independent_reader import crc32c
 from tests.inspect_support import (
     ARGS,
     DIFFER,
-    TIMEOUT_S,
     VERBS,
     Answer,
     ask,
@@ -26,7 +25,6 @@ from tests.inspect_support import (
     checkpoints,
     child_main,
     compact,
-    environment,
     flip,
     golden,
     make,
@@ -39,13 +37,6 @@ from tests.inspect_support import (
 Ask = Callable[..., Answer]
 READ = ["info", "verify", "log", "stats", "agents", "show", "history", "diff"]
 CHECKED = ["info", "checkpoint"]
-IN_SHELL: dict[str, Any] = {
-    "shell": True,
-    "capture_output": True,
-    "text": True,
-    "timeout": TIMEOUT_S,
-    "env": environment(),
-}
 
 
 @pytest.fixture(params=[ask, ask_child], ids=["inside", "child"], name="inspect")

@@ -168,6 +168,12 @@ def test_log_goes_back_over_damage_and_says_so(path: Path) -> None:
         assert answer.code == 3
         assert "LSN 40" in answer.err
     assert ask("log", path, "-g", r"^\[", "-n", 1).code == 0  # it did not come that far
+    newest = golden(path.with_name("newest"))
+    flip(segments(newest)[-1], 64 + 44 + 20)  # LSN 59: what follows says that it was durable
+    for words in ("-r", "-r -n 5", "-n 5 -k filler"):
+        options = words.split()
+        answer = ask("log", newest, *options, "-o", "jsonl")
+        assert (answer.code, answer.jsonl[0]["lsn"]) == (3, 9 if "-k" in options else 58), words
 
 
 # --- how long ---
@@ -192,7 +198,7 @@ def test_following_filters_what_comes(tmp_path: Path) -> None:
     agent's name too that was given meanwhile."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.wait_durable(manager.spawn("a", name="early").lsn)
-        with running("log", manager.path, "-f", "-a", "late", "-n", 1, "-o", "jsonl") as child:
+        with running("log", manager.path, "-f", "-a", "late", "-n", 2, "-o", "jsonl") as child:
             with running("log", manager.path, "-f", "-k", "spawn", "-o", "jsonl") as other:
                 assert json.loads(other.line())["record"][7] == "early"
                 manager.wait_durable(manager.spawn("b", name="late").lsn)

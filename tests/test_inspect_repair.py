@@ -89,7 +89,7 @@ def test_verify_reports_progress_in_bytes(tmp_path: Path) -> None:
     with JournalReader.open(path) as reader:
         assert list(reader.verify(progress=told.append)) == []
         frames = sum(info.size_bytes for info in reader.frames() if info.state == "log")
-    assert len(told) > 2
+    assert len(told) > 1
     assert sum(told) == frames + sum(file.stat().st_size for file in checkpoints(path))
 
 

@@ -173,7 +173,9 @@ def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     tmp_path.chmod(0o755)
     for _ in range(2):
-        with pytest.raises(UnsafePathError, match=r"holiday.jpg; give an empty or a new directory"):
+        with pytest.raises(
+            UnsafePathError, match=r"'holiday.jpg'; give an empty or a new directory"
+        ):
             Journal.open(tmp_path)
     assert os.listdir(tmp_path) == ["holiday.jpg"]
     assert tmp_path.stat().st_mode & 0o777 == 0o755

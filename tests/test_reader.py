@@ -97,6 +97,14 @@ def test_an_empty_journal_reads_as_empty(disk: SimulatedDisk, reader: JournalRea
     assert (reader.journal_id, reader.last_lsn, reader.first_lsns) == (None, 0, [])
 
 
+def test_a_checkpoint_of_nothing_makes_no_log_missing(disk: SimulatedDisk) -> None:
+    """P4: compacted before the first append, a journal is as empty as before."""
+    with open_on(disk) as journal:
+        assert journal.compact(frozen(journal)).lsn == 0
+    with JournalReader.open(PATH, disk=disk) as reader:
+        assert (records(reader), list(reader.verify()), reader.last_lsn) == ([], [], 0)
+
+
 def test_an_entry_has_its_place_in_the_files(disk: SimulatedDisk) -> None:
     """A reader's entries name the file, and the offset of the frame that the record is in."""
     with open_on(disk) as journal:

@@ -81,8 +81,8 @@ EVIDENCE = (
     Weakening(
         "epoch_used_again",
         "journal/recovery.py",
-        "epoch=1 + max([0,",
-        "epoch=max([1,",
+        "epoch=epoch + 1,",
+        "epoch=max(1, epoch),",
         CUTS,
     ),
 )
@@ -100,8 +100,8 @@ ORDER = (
     Weakening(
         "one_checkpoint_counts_as_two",
         "journal/recovery.py",
-        "    if len(verified_lsns) < kept:\n        return\n",
-        "    if not verified_lsns:\n        return\n    kept = min(kept, len(verified_lsns))\n",
+        "    if len(verified_lsns) < kept:\n        return []\n",
+        "    if not verified_lsns:\n        return []\n    kept = min(kept, len(verified_lsns))\n",
         RULE,
     ),
     Weakening(

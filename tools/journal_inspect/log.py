@@ -20,7 +20,8 @@ from journal_inspect.objects import put_objects
 from journal_inspect.text import command, put_lines, say
 
 _FOLLOWED = 10  # entries that `-f` begins with, as tail and journalctl do
-_POLL_S = 0.02
+_POLL_S = 0.02  # between two looks at what is new
+_PAUSE_S = 0.002  # at least, however long it took to show it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,17 @@ class _Log:
         self.damage: CorruptionError | None = None  # that it went back over
         self._until_ns: int | None = None
         self._began_ns = time.time_ns()
+        self._looked_at_s = 0.0
         self._deadline_s = time.monotonic() + (wanted.timeout_s or 0)
         self._matches: Callable[[Entry], bool] | None = None
-        if wanted.agents or wanted.kinds or wanted.grep:
+        is_filtered = bool(wanted.agents or wanted.kinds or wanted.grep)
+        is_bounded = is_filtered or wanted.to_lsn is not None or wanted.until is not None
+        # Who goes back begins here; what is written meanwhile is for who goes on. Asked before
+        # names are looked up, so that those up to here are known.
+        self._last_lsn = 0
+        if wanted.reverse or (is_bounded and (wanted.follow or wanted.count is not None)):
+            self._last_lsn = reader.last_lsn
+        if is_filtered:
             self._matches = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
         self._narrow(look.utc)
 
@@ -117,19 +126,17 @@ class _Log:
             return self._filtered(self._forward(self._after, count))
         if self._matches is None and not self._follow:
             # LSNs are dense, so the last entries are found without a look at those before.
-            after = max(self._after or 0, min(self._to_lsn or 0, self._reader.last_lsn) - count)
+            after = max(self._after or 0, min(self._to_lsn or 0, self._last_lsn) - count)
             first_lsn = 1 if self._is_asked else min(self._reader.first_lsns, default=1)
             return self._forward(max(after, first_lsn - 1), None)
         return self._last(count)
 
     def _last(self, count: int) -> Iterator[Entry]:
         """The last `count` that match, looked for from the end."""
-        last_lsn = self._reader.last_lsn
         found = list(islice(self._filtered(self._backward()), count))
         yield from reversed(found)
-        if self._follow:  # from there on, or from what was written meanwhile
-            after = max([last_lsn, *(entry.lsn for entry in found[:1])])
-            yield from self._filtered(self._forward(after, None))
+        if self._follow:
+            yield from self._filtered(self._forward(self._last_lsn, None))
 
     def _filtered(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         return filter(self._matches, entries) if self._matches else entries
@@ -153,7 +160,9 @@ class _Log:
         """Until there may be more: what is shown by now is seen, however long that takes."""
         sys.stdout.flush()
         left_s = self._check_time()
-        time.sleep(_POLL_S if left_s is None else min(_POLL_S, left_s))
+        due_s = max(_PAUSE_S, self._looked_at_s + _POLL_S - time.monotonic())
+        time.sleep(due_s if left_s is None else min(due_s, left_s))
+        self._looked_at_s = time.monotonic()
 
     def _check_time(self) -> float | None:
         if self._wanted.timeout_s is None:
@@ -181,7 +190,8 @@ class _Log:
                 for entry in self._reader.entries(max(first_lsn - 1, after or 0)):
                     if to_lsn is not None and entry.lsn > to_lsn:
                         break
-                    found.append(entry)
+                    if entry.lsn <= self._last_lsn:
+                        found.append(entry)
                     if entry.lsn == to_lsn:
                         break
             except CorruptionError as error:

@@ -24,6 +24,7 @@ JSON = Any
 
 SCHEMA_VERSION = 1
 _CHECKPOINT_FIELDS = ("lsn", "epoch", "count", "created_at_ms", "application", "path")
+_ATOMS = frozenset((str, int, bool, type(None)))
 _TIMESTAMP_EXT = -1  # msgpack's number for a Timestamp
 
 
@@ -44,10 +45,17 @@ def plain(value: Any) -> JSON:
     Bytes are {"base64": ...}, ext types and timestamps {"ext": n, "base64": ...}, floats that
     are no numbers {"float": "nan"}, maps with other keys than strings {"map": [[key, value]]}.
     """
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
     if isinstance(value, dict):
-        if all(isinstance(key, str) for key in value):
-            return {key: plain(item) for key, item in value.items()}
+        if all(type(key) is str for key in value):
+            return {
+                key: item if type(item) in _ATOMS else plain(item) for key, item in value.items()
+            }
         return {"map": [[plain(key), plain(item)] for key, item in value.items()]}
+    if kind is list:
+        return [item if type(item) in _ATOMS else plain(item) for item in value]
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, msgpack.Timestamp):

@@ -5,74 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from journal import FailedError, JournalReader, Options
-from journal.testing import SimulatedDisk
+from journal import FailedError, JournalReader, Options, testing
 from tests.crash_support import (
     PATH,
     Durability,
+    Ledger,
     Record,
-    append,
-    discard,
     every_choice,
     manual_options,
-    open_ledger,
     outcome_of,
-    recover,
 )
 
 ONE_RECORD = 120  # bytes of a segment that the second commit would overflow
 
 
-class Owner:
-    """An open ledger, what was appended to it, and the LSN up to which no power cut may harm it."""
+class Owner(testing.Owner[Ledger]):
+    """The owner of a ledger, who thinks of records himself."""
 
     def __init__(self, durability: Durability = "disk", options: Options | None = None) -> None:
-        self.disk = SimulatedDisk()
-        self.options = options or manual_options(durability)
-        self.batches: list[list[Record]] = []
-        self.safe = 0
-        self.state = open_ledger(self.disk, self.options)
+        super().__init__(Ledger, options=options or manual_options(durability))
 
-    @property
-    def last_lsn(self) -> int:
-        return sum(map(len, self.batches))
-
-    def append(self, size: int = 1) -> None:
+    def append(self, size: int = 1) -> int:
         begin = self.last_lsn + 1
         batch: list[Record] = [["abc"[lsn % 3], lsn, ""] for lsn in range(begin, begin + size)]
-        append(self.state, *batch)
-        self.batches.append(batch)
+        return self.append_batch(batch) if size > 1 else super().append(batch[0])
 
     def commit(self, times: int = 1) -> None:
         for _ in range(times):
             self.append()
             self.wait()
 
-    def wait(self) -> None:
-        self.state.wait_durable()
-        if self.options.durability == "disk":
-            self.safe = self.last_lsn
-
-    def compact(self) -> None:
-        self.state.compact().close()
-        self.safe = self.last_lsn
-
-    def close(self) -> None:
-        self.state.close()
-        self.safe = self.last_lsn
-
-    def reopen(self) -> None:
-        """P1, P2, P3, P5, P6. What is shown then, stays."""
-        self.state = recover(self.disk, self.options, self.batches, at_least=self.safe)
-        self.safe = self.last_lsn
-
     def crash(self, choose: Callable[[int], int] | None, *, whole: bool = False) -> None:
         """The power goes, with an outcome that is chosen; None: the process alone dies."""
         if choose:
-            self.disk.power_cut(outcome_of(choose, whole=whole))
+            self.power_cut(outcome_of(choose, whole=whole))
         else:
-            self.disk.kill()
-        discard(self.state)
+            self.kill()
 
     def alarms(self) -> set[str]:
         """What `verify` calls damage, of a journal that is not open."""
@@ -80,10 +48,6 @@ class Owner:
             return set()
         with JournalReader.open(PATH, disk=self.disk) as reader:
             return {str(finding.kind) for finding in reader.verify()} - {"torn_tail", "stray"}
-
-    def end(self) -> None:
-        self.disk.kill()
-        discard(self.state)
 
 
 def rolling(durability: Durability = "disk") -> Owner:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from journal import CowTable, DurableState, FailedError, Options
+from journal import DurableState, FailedError, Options
 from journal.segment import segment_names
-from journal.testing import Change, Outcome, SimulatedDisk
+from journal.testing import Change, ManualOptions, Outcome, SimulatedDisk
+from journal.testing.ledger import Ledger as StrictLedger
+from journal.testing.ledger import digest
 
 PATH = "/journal"
 Record = list[Any]  # key, value (None: the key goes), filler
@@ -28,33 +29,8 @@ class Summary(NamedTuple):
     rows: dict[str, Any]
 
 
-class Ledger:
-    """Rows by key, and a digest that no lost, doubled or misplaced record leaves alone."""
-
-    application = "ledger/1"
-
-    def __init__(self) -> None:
-        self.table: CowTable[str, Any] = CowTable()
-        self.lsn = 0
-        self.digest = 0
-
-    def load(self, item: Any) -> None:
-        if "digest" in item:
-            self.lsn, self.digest = item["lsn"], item["digest"]
-        else:
-            self.table[item["key"]] = item
-
-    def apply(self, lsn: int, record: Record) -> None:
-        key, value, _ = record
-        if value is None:
-            self.table.pop(key, None)
-        else:
-            self.table[key] = {"key": key, "value": value}
-        self.lsn, self.digest = lsn, _digest(self.digest, lsn, record)
-
-    def freeze(self) -> Iterable[Any]:
-        head = {"lsn": self.lsn, "digest": self.digest}
-        return chain([head], self.table.freeze())
+class Ledger(StrictLedger):
+    """One that can be compared with `replayed`."""
 
     @property
     def summary(self) -> Summary:
@@ -65,26 +41,22 @@ class Ledger:
 def replayed(records: list[Record]) -> Summary:
     """The oracle: what all `records`, from LSN 1 on, amount to."""
     rows: dict[str, Any] = {}
-    digest = 0
+    found = 0
     for lsn, record in enumerate(records, 1):
         key, value, _ = record
         rows[key] = value
-        digest = _digest(digest, lsn, record)
+        found = digest(found, lsn, record)
     rows = {key: value for key, value in rows.items() if value is not None}
-    return Summary(len(records), digest, rows)
-
-
-def _digest(digest: int, lsn: int, record: Record) -> int:
-    return zlib.crc32(repr((lsn, record)).encode(), digest)
+    return Summary(len(records), found, rows)
 
 
 @contextmanager
 def by_hand() -> Iterator[None]:
-    """Nothing happens by time, however slow the machine: the log goes idle when `mark` says so.
-    And segments may be so small that a few records roll."""
+    """For plain Options too nothing happens by time, however slow the machine, and segments may be
+    so small that a few records roll."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("journal.options._IDLE_S_MAX", 3600.0)
-        patch.setitem(Options._ranges, "segment_bytes", (1, 2**40))
+        patch.setattr(Options, "idle_s", 3600.0)
+        patch.setitem(Options._ranges, "segment_bytes", ManualOptions._ranges["segment_bytes"])
         yield
 
 
@@ -93,14 +65,10 @@ def manual_options(
     *,
     segment_bytes: int = 4096,
     frame_bytes_max: int = 4096,
-) -> Options:
+) -> ManualOptions:
     """Nothing is committed or compacted by time or size: only when the test waits for it."""
-    return Options(
-        durability=durability,
-        flush_interval_s=3600,
-        segment_bytes=segment_bytes,
-        frame_bytes_max=frame_bytes_max,
-        checkpoint_min_bytes=2**40,
+    return ManualOptions(
+        durability=durability, segment_bytes=segment_bytes, frame_bytes_max=frame_bytes_max
     )
 
 
@@ -142,14 +110,7 @@ def files(disk: SimulatedDisk, path: str = PATH) -> dict[str, bytes]:
 
 def image(contents: dict[str, bytes], path: str = PATH) -> SimulatedDisk:
     """A disk on which a directory holds just these files, all of it durable."""
-    disk = SimulatedDisk()
-    directory = disk.open_directory(path, write=True)
-    for name, data in contents.items():
-        file = directory.open(name, "create")
-        file.write(data, 0)
-        file.sync()
-    directory.sync()
-    return disk
+    return SimulatedDisk.holding(path, contents)
 
 
 def overwrite(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:

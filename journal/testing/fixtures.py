@@ -1,23 +1,25 @@
 """Fixtures for pytest, switched on in your `conftest.py` or in one test module:
 
-pytest_plugins = ["journal.testing.fixtures"]
+    pytest_plugins = ["journal.testing.fixtures"]
 
-def test_a_job_outlives_a_power_cut(crash_owner):
-    owner = crash_owner(Jobs)
-    owner.append(["queued", "a"])
-    owner.wait()
-    owner.power_cut()
-    owner.reopen()
-    assert "a" in owner.state.machine.table
+    def test_a_job_outlives_a_power_cut(crash_owner):
+        owner = crash_owner(Jobs)
+        owner.append(["queued", "a"])
+        owner.wait()
+        owner.power_cut()
+        owner.reopen()
+        assert "a" in owner.state.machine.table
 
-def test_a_full_disk(simulated_disk):
-    with Journal.open("/events", disk=simulated_disk) as journal:
-        simulated_disk.fail("write", errno.ENOSPC, times=3)
-        journal.wait_durable(journal.append("paid"))  # goes on when there is room
+    def test_a_full_disk(simulated_disk):
+        with Journal.open("/events", disk=simulated_disk) as journal:
+            simulated_disk.fail("write", errno.ENOSPC, times=3)
+            journal.wait_durable(journal.append("paid"))  # goes on when there is room
 
-def test_on_the_real_disk(journal_dir):
-    with Journal.open(journal_dir) as journal:
-        journal.append("paid")
+    def test_on_the_real_disk(journal_dir):
+        with Journal.open(journal_dir) as journal:
+            journal.append("paid")
+
+Nothing switches them on by itself: that would force them on everybody.
 """
 
 from __future__ import annotations

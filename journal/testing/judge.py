@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
 from journal.checkpoint import checkpoint_lsns
@@ -24,7 +24,7 @@ from journal.walk import Batch
 
 M = TypeVar("M", bound=StateMachine)
 
-PROBE = "appended after a recovery"
+PROBE = "?"  # what is appended after a recovery: it fits in any frame
 _ROTTEN_OFFSET = 40  # within a checkpoint's first line
 
 
@@ -55,12 +55,18 @@ class Judge(Generic[M]):
     states: int = 0
     lsns: dict[bytes, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._in_recovery = replace(self.bounds, outcomes_max=self.bounds.recovery_outcomes_max)
+
     def power_cuts(self, step: Step, at_least: int, at_most: int) -> None:
         """P1 to P6 after each outcome of a power cut: recovery ends between these LSNs."""
+        self._power_cuts(step, at_least, at_most, self.bounds)
+
+    def _power_cuts(self, step: Step, at_least: int, at_most: int, bounds: Bounds) -> None:
         folder = step.medium.folders.get(self.path)
         if folder is None:
             return
-        for image in outcomes(folder, self.path, self.bounds):
+        for image in outcomes(folder, self.path, bounds):
             self.states += 1
             try:
                 lsn = self._judge(image)
@@ -80,7 +86,7 @@ class Judge(Generic[M]):
         name, inode = _synced(folder, step.path)
         if inode is None:
             return
-        for fate in content_fates(inode, self.bounds):
+        for fate in content_fates(inode, self._in_recovery):
             medium = step.medium.copy()
             failed = medium.folders[self.path].now[name]
             failed.stable = fate.content.copy()
@@ -126,7 +132,7 @@ class Judge(Generic[M]):
 
     def _within_recovery(self, step: Step, at_least: int, at_most: int) -> None:
         try:
-            self.power_cuts(step, at_least, at_most)
+            self._power_cuts(step, at_least, at_most, self._in_recovery)
         except BrokenPromiseError as error:
             error.add_note("within the recovery from what follows:")
             raise

@@ -135,11 +135,11 @@ class Inode:
         for offset, data in self.unsynced:
             if data is None:
                 if outcome(Change("resize", path, offset)) is not None:
-                    self._store(offset, None)
+                    self.stable.resize(offset)
                 continue
             found = outcome(self.change(path, self.stable, offset, data)) or b""
             assert len(found) <= len(data), "a write harms no byte outside its range"
-            self._store(offset, found)
+            self.stable.apply(offset, found)
         self.unsynced.clear()
 
     def change(self, path: str, stable: Content, offset: int, data: bytes | None) -> Change:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, combinations, product
@@ -20,15 +20,18 @@ class Bounds:
 
     `outcomes_max`: where a crash has no more outcomes than these, each of them is a state;
     otherwise those that differ from "all kept" or from "all lost" in a few unsynced changes: in
-    as many as `outcomes_max` allows, at least in one, at most in `deviations`. `tears`: after how
-    many bytes a write may be torn, apart from sectors. `sequels`: after each so many different
-    images the life that follows is explored too, that is, a second crash (0: never). `rot`: in each
-    so many-th of them each checkpoint is damaged in its turn (0: never). What stands in a `*.tmp`
-    is never read: all or nothing of it is there. What stands in LOCK is for people, and does not
-    count.
+    as many as `outcomes_max` allows, at least in one, at most in `deviations`. The same holds of
+    `recovery_outcomes_max` and a crash within a recovery. `tears`: after how many bytes a write
+    may be torn, apart from sectors.
+
+    `sequels`: after each so many different images the life that follows is explored too, that is,
+    a second crash (0: never). `rot`: in each so many-th of them each checkpoint is damaged in its
+    turn (0: never). What stands in a `*.tmp` is never read: all or nothing of it is there. What
+    stands in LOCK is for people, and does not count.
     """
 
     outcomes_max: int = 256
+    recovery_outcomes_max: int = 16
     deviations: int = 2
     tears: Collection[int] = TEARS
     sequels: int = 0
@@ -79,13 +82,9 @@ def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
     """What a power cut may leave of `folder`."""
     most = _deviations(folder, bounds)
     known: dict[tuple[int, bool], list[Fate]] = {}
-    namings: dict[tuple[tuple[str, int], ...], tuple[tuple[bool, ...], dict[str, Inode]]] = {}
-    for kept in _subsets(len(folder.unsynced), most):
-        names = folder.names_if(list(kept))
-        namings.setdefault(tuple((name, id(inode)) for name, inode in names.items()), (kept, names))
-    for kept, names in namings.values():
+    for naming in _namings(folder, most):
         files = []
-        for name, inode in sorted(names.items()):
+        for name, inode in sorted(naming.names.items()):
             which = id(inode), name.endswith(TMP)
             if name == LOCK:
                 files.append([Fate((), 0, 0, Content())])
@@ -93,13 +92,37 @@ def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
             if which not in known:
                 known[which] = _all_or_nothing(inode) if which[1] else content_fates(inode, bounds)
             files.append(known[which])
-        for chosen in _chosen(files, kept.count(False), kept.count(True), most):
-            fates_by_name = dict(zip(sorted(names), chosen, strict=True))
+        for chosen in _chosen(files, naming.not_kept, naming.not_lost, most):
+            fates_by_name = dict(zip(sorted(naming.names), chosen, strict=True))
             digest = blake2b(digest_size=16)
             for name, fate in fates_by_name.items():
                 digest.update(name.encode() + b"/" + fate.content.digest)
             contents = {name: fate.content for name, fate in fates_by_name.items()}
-            yield Image(path, contents, digest.digest(), folder, kept, fates_by_name)
+            yield Image(path, contents, digest.digest(), folder, naming.kept, fates_by_name)
+
+
+class _Naming(NamedTuple):
+    """One way in which names may be left, by some of the moves; and, of all the ways to it, how
+    few moves were not kept, how few not lost."""
+
+    names: dict[str, Inode]
+    kept: tuple[bool, ...]
+    not_kept: int
+    not_lost: int
+
+
+def _namings(folder: Folder, most: float) -> Iterable[_Naming]:
+    found: dict[tuple[tuple[str, int], ...], _Naming] = {}
+    for kept in _subsets(len(folder.unsynced), most):
+        names = folder.names_if(list(kept))
+        naming = _Naming(names, kept, kept.count(False), kept.count(True))
+        key = tuple(sorted((name, id(inode)) for name, inode in names.items()))
+        older = found.get(key, naming)
+        found[key] = older._replace(
+            not_kept=min(older.not_kept, naming.not_kept),
+            not_lost=min(older.not_lost, naming.not_lost),
+        )
+    return found.values()
 
 
 def fingerprint(folder: Folder | None) -> bytes:
@@ -187,7 +210,7 @@ def _allowed(widths: list[int], bounds: Bounds) -> float:
     allowed = [
         size for size, total in enumerate(accumulate(counts)) if 2 * total <= bounds.outcomes_max
     ]
-    return max(1, *allowed)
+    return max([1, *allowed])
 
 
 def _subsets(count: int, most: float) -> Iterator[tuple[bool, ...]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from journal.errors import FailedError
+from journal.errors import FailedError, JournalError
 from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Record
@@ -252,15 +252,18 @@ def read_checked(
     if not is_journal(list(disk.contents(path))):
         return None
     lsn = None
-    with JournalReader.open(path, disk=disk) as reader:
-        for finding in reader.verify():
-            known = finding.kind == "bad_checkpoint" and finding.path == rotten
-            harmless = known or finding.kind in ("torn_tail", "stray")
-            expect(harmless, "P4", f"a crash is called damage: {finding}")
-        for entry in reader.entries():
-            lsn = entry.lsn
-            same = history.holds(lsn, entry.record)
-            expect(same, "P1", f"a reader is shown {entry}, which was not appended")
+    try:
+        with JournalReader.open(path, disk=disk) as reader:
+            for finding in reader.verify():
+                known = finding.kind == "bad_checkpoint" and finding.path == rotten
+                harmless = known or finding.kind in ("torn_tail", "stray")
+                expect(harmless, "P4", f"a crash is called damage: {finding}")
+            for entry in reader.entries():
+                lsn = entry.lsn
+                same = history.holds(lsn, entry.record)
+                expect(same, "P1", f"a reader is shown {entry}, which was not appended")
+    except (JournalError, OSError) as error:
+        raise BrokenPromiseError(f"P4: a reader is refused: {error!r}") from error
     return lsn
 
 

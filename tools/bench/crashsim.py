@@ -72,7 +72,7 @@ class Plan:
             frame_bytes_max=frame_bytes_max,
         )
         names = choose.choices(list(STEPS), list(STEPS.values()), k=steps)
-        write_bytes_max = choose.choice([None, None, 50])
+        write_bytes_max = choose.choice([None, None, max(50, fillers[-1] // 2)])
         return cls(seed, options, write_bytes_max, fillers, tuple(names))
 
     def run(self, owner: Owner[Ledger]) -> None:

@@ -1,0 +1,106 @@
+"""What the docstrings of `journal.testing` show is run."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import journal.testing
+import journal.testing.explorer
+import journal.testing.fixtures
+import journal.testing.machine
+
+HEAD = """
+import errno
+from journal import CowTable, Journal
+from journal.testing import *
+
+
+class Jobs:
+    application = "jobs/1"
+    def __init__(self): self.table = CowTable()
+    def load(self, item): self.table[item["id"]] = item
+    def apply(self, lsn, record): self.table[record[1]] = {"id": record[1], "state": record[0]}
+    def freeze(self): return self.table.freeze()
+"""
+FEW_EXAMPLES = """
+from hypothesis import settings
+settings.register_profile("few", max_examples=20, deadline=None)
+settings.load_profile("few")
+"""
+DRAWN = """
+from types import SimpleNamespace
+integers = lambda least, most: most
+data = SimpleNamespace(draw=lambda value: value)
+"""
+
+
+def example(documented: Any) -> str:
+    """The indented lines of a docstring."""
+    lines = (inspect.getdoc(documented) or "").splitlines()
+    shown = [line for line in lines if line.startswith("    ") or not line]
+    return dedent("\n".join(shown)).strip()
+
+
+@pytest.mark.parametrize(
+    "documented", [journal.testing, journal.testing.explorer, journal.testing.Owner], ids=str
+)
+def test_an_example_runs(documented: Any) -> None:
+    """It does what it says, without a word of what is left out."""
+    source = example(documented)
+    assert len(source.splitlines()) > 3
+    exec(HEAD + DRAWN + source, {})
+
+
+@pytest.mark.parametrize(
+    ("documented", "tests"), [(journal.testing.machine, 1), (journal.testing.fixtures, 3)], ids=str
+)
+def test_an_example_for_pytest_runs(documented: Any, tests: int, tmp_path: Path) -> None:
+    """pytest finds the tests in it, and they pass, in a directory of their own."""
+    source = example(documented)
+    (tmp_path / "conftest.py").write_text(FEW_EXAMPLES)
+    (tmp_path / "test_example.py").write_text(HEAD + source)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf"^{tests} passed", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_ten_lines_are_enough() -> None:
+    """A program crash-tests its own state machine in ten lines."""
+    for documented in (journal.testing.machine, journal.testing.explorer):
+        assert len([line for line in example(documented).splitlines() if line]) <= 10
+
+
+def test_hypothesis_and_pytest_are_not_needed_for_the_rest() -> None:
+    """Importing `journal.testing` imports what the engine needs, and no more."""
+    script = "import sys, journal.testing; print({'pytest', 'hypothesis'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_what_is_public_is_documented() -> None:
+    """Each name says what it is, and each method that takes arguments."""
+    public = {name: getattr(journal.testing, name) for name in journal.testing.__all__}
+    assert sorted(public) == list(public)
+    mute = [name for name, value in public.items() if callable(value) and not value.__doc__]
+    for name, value in public.items():
+        for method, member in vars(value).items() if inspect.isclass(value) else ():
+            takes = len(inspect.signature(member).parameters) if inspect.isfunction(member) else 0
+            if takes > 1 and not method.startswith("_") and not inspect.getdoc(member):
+                mute.append(f"{name}.{method}")
+    of_the_seam = ("SimulatedDisk", "SimulatedDirectory", "SimulatedFile")
+    assert [name for name in mute if not name.startswith(of_the_seam)] == ["Outcome"]

@@ -78,17 +78,16 @@ def test_64_threads_that_spawn_never_pass_max_running(tmp_path: Path) -> None:
             *(lambda ref=agent.agent_id: manager.resume(ref) for agent in stopped),
         ]
         for _ in range(3):
-            most = 0
+            seen: list[int] = []
 
-            def work(number: int) -> Agent:
-                nonlocal most
+            def work(number: int, seen: list[int] = seen) -> Agent:
                 agent = begin[number]() if number < 40 else manager.spawn("s")
-                most = max(most, manager.counts()["running"])
+                seen.append(manager.counts()["running"])
                 return agent
 
             outcomes = count(at_once(work))
             assert outcomes[Agent] == 10 == manager.counts()["running"]
-            assert most == 10
+            assert max(seen) == 10
             assert set(outcomes) <= {Agent, CapacityError, TransitionError}
             for agent in manager.agents(status="running"):
                 manager.interrupt(agent.agent_id, "room for others")

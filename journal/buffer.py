@@ -123,6 +123,11 @@ class LogBuffer:
         if self._refusal is not None:
             self.check()
         filling = self._filling
+        if not filling.records:
+            filling.bytes = 0  # an append that was interrupted may have left some
+            filling.since = time.monotonic()
+            if self._deep:
+                self._wake()
         used = filling.bytes + self._committing_bytes + size
         if used > self._bound and not (urgent and used <= self._bound * 5 // 4):
             self.refusals += 1
@@ -131,10 +136,6 @@ class LogBuffer:
                 "nothing was appended: wait_room() first"
             )
         flush_bytes = self._flush_bytes
-        if not filling.records:
-            filling.since = time.monotonic()
-            if self._deep:
-                self._wake()
         if filling.bytes < flush_bytes <= filling.bytes + size:
             self._wake()
         filling.bytes += size
@@ -175,6 +176,8 @@ class LogBuffer:
         self.check()
         with self._lock:
             self.check()
+            if not self._filling.records:
+                self._filling.bytes = 0  # what was interrupted left some
             if self.has_room:
                 return None
             if self._filling.records:

@@ -56,6 +56,10 @@ class Committer:
         self._ended = ended
         self._thread.start()
 
+    @property
+    def has_begun(self) -> bool:
+        return self._thread.ident is not None
+
     def join(self, timeout_s: float | None) -> bool:
         """Whether the flusher has ended, within `timeout_s` seconds."""
         self._thread.join(timeout_s)
@@ -89,15 +93,19 @@ class Committer:
     def commit_here(self, lsn: int) -> bool:
         """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
         try:
-            batch = self._buffer.take_here(lsn)
-            if batch is None:
+            try:
+                batch = self._buffer.take_here(lsn)
+                if batch is None:
+                    return False
+                if self._commit_at_once(batch):
+                    self._buffer.leave_here()
+                    return True
+                self._buffer.hand_over()
                 return False
-            if self._commit_at_once(batch):
-                self._buffer.leave_here()
-                return True
-            self._buffer.hand_over()
-            return False
-        except BaseException:
+            except BaseException:
+                self._buffer.hand_over()
+                raise
+        except BaseException:  # a second interrupt, in handing over after the first
             self._buffer.hand_over()
             raise
 

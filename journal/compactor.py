@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from weakref import WeakSet
 
 from journal.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
@@ -28,6 +29,7 @@ _PAUSE_S = 0.0002
 _ITEMS_A_PAUSE = 2
 _ITEMS_A_PAUSE_IN_HURRY = 64
 _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
+_POLL_S = 0.001
 
 
 class Compactor:
@@ -62,8 +64,11 @@ class Compactor:
         self._freeze: Freeze | None = None
         self._thread: threading.Thread | None = None
         self._ended: Callable[[], None] = _nothing
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
+        # What the thread sleeps on: free when there is something to do. (An interrupt may strike
+        # in an Event or a Condition, and leave its lock taken for ever.)
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
+        self._is_stopping = False
 
     def recovered(
         self, verified_lsns: list[int], newest: Checkpoint | None, log_bytes: int
@@ -92,14 +97,17 @@ class Compactor:
 
     def stop(self) -> None:
         """Give up a compaction under way, and take no other."""
-        self._stopping.set()
-        self._wake.set()
+        self._is_stopping = True
+        self._wake()
 
     def join(self, timeout_s: float | None) -> bool:
-        """Whether the thread has ended, within `timeout_s` seconds."""
+        """Whether the thread has ended, and any other's compaction, within `timeout_s` seconds."""
+        until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
-        return not self.running
+        while self._lock.locked() and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
+        return not self.running and not self._lock.locked()
 
     def close(self) -> None:
         """Close the files of the checkpoints that were given out."""
@@ -109,6 +117,7 @@ class Compactor:
     def compact(self, freeze: Freeze) -> Checkpoint:
         """One compaction, now; waits for one under way."""
         with self._lock:
+            self._check()
             began = time.perf_counter_ns()
             since_bytes = self._committer.log_bytes
             lsn, items = freeze()
@@ -136,14 +145,17 @@ class Compactor:
         self._committer.tell(lambda o: o.compacted(lsn, count, size, duration_ns))
         return checkpoint
 
+    def _check(self) -> None:
+        if self._is_stopping:
+            raise ClosedError("the journal is being closed; this compaction is given up")
+
     def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
         due_bytes = since_bytes + self._due_bytes()
         pending = 0
 
         def pace() -> None:
             nonlocal pending
-            if self._stopping.is_set():
-                raise ClosedError("the journal is being closed; this compaction is given up")
+            self._check()
             pending += 1
             hurry = self._committer.log_bytes > due_bytes
             if pending >= (_ITEMS_A_PAUSE_IN_HURRY if hurry else _ITEMS_A_PAUSE):
@@ -169,12 +181,12 @@ class Compactor:
     def _run(self) -> None:
         backoff_s = 0.0
         try:
-            while not self._stopping.is_set():
+            while True:
                 if backoff_s:
-                    self._stopping.wait(backoff_s)  # `_wake` is still set from what was due
+                    self._sleep(backoff_s)
                 else:
                     self._wait_until_due()
-                if self._stopping.is_set():
+                if self._is_stopping:
                     return
                 longer_s = min(max(backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
                 backoff_s = 0.0 if self._try() else longer_s
@@ -182,14 +194,22 @@ class Compactor:
             self._ended()
 
     def _wait_until_due(self) -> None:
-        self._wake.clear()
-        self._committer.due = self._wake.set
+        self._committer.due = self._wake
         with self._lock:
-            self._committer.due_bytes = self._since_bytes + self._due_bytes()
-            due = self._committer.log_bytes >= self._committer.due_bytes
-        if not due and not self._stopping.is_set():
-            self._wake.wait()
+            due_bytes = self._since_bytes + self._due_bytes()
+        self._committer.due_bytes = due_bytes
+        while self._committer.log_bytes < due_bytes and not self._is_stopping:
+            self._alarm.acquire()
         self._committer.due_bytes = float("inf")
+
+    def _sleep(self, delay_s: float) -> None:
+        until_s = time.monotonic() + delay_s
+        while not self._is_stopping and (left_s := until_s - time.monotonic()) > 0:
+            self._alarm.acquire(timeout=left_s)
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # awake already
+            self._alarm.release()
 
     def _try(self) -> bool:
         """Whether it worked; the log goes on in any case."""

@@ -7,9 +7,10 @@ read:   disk -> segment -> frame -> record
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from journal import process
 from journal.buffer import LogBuffer
@@ -23,6 +24,8 @@ from journal.recovery import Recovered, is_journal, recover
 from journal.storage import Directory, Disk, StrPath
 from journal.walk import Batch
 from journal.writer import Writer
+
+T = TypeVar("T")
 
 log = logging.getLogger("journal")
 
@@ -60,31 +63,31 @@ class Core:
             sync_log=self.sync_log,
         )
         self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
-        # Guards the count of those who use the directory: the owner, threads, compactions.
-        self._lock = threading.Lock()
-        self._users = 2
-        self._released = threading.Event()
+        # Changed by single atomic operations only.
+        self._running: set[object] = set()  # threads that use the directory
         self._is_owned = True
+        self._is_given_back = False
+
+    def start(self) -> None:
         process.own(self)
+        self._running.add(self.committer)
         self.committer.start(self._flusher_ended)
 
     def start_compaction(self, freeze: Freeze) -> None:
-        self._enter()
+        thread = object()
+        self._running.add(thread)
         try:
-            self.compactor.start(freeze, self._leave)
+            self.compactor.start(freeze, partial(self._leave, thread))
         except BaseException:
-            self._leave()
+            self._running.discard(thread)
             raise
 
     def compact(self, freeze: Freeze) -> Checkpoint:
-        self._enter()
         try:
             return self.compactor.compact(freeze)
         except ClosedError:
             self.buffer.check()  # given up because the log had failed?
             raise
-        finally:
-            self._leave()
 
     def sync_log(self) -> None:
         """All appended so far on stable storage, whatever the durability."""
@@ -105,13 +108,7 @@ class Core:
             left = None if until is None else max(0.0, until - time.monotonic())
             if not thread.join(left):
                 return False
-        with self._lock:
-            was_owned, self._is_owned = self._is_owned, False
-        if was_owned:
-            self._leave()
-        left = None if until is None else max(0.0, until - time.monotonic())
-        if not self._released.wait(left):
-            return False
+        self._give_back()
         if self.checkpoint:
             self.checkpoint.close()
         self.compactor.close()
@@ -122,32 +119,35 @@ class Core:
         """The owner is collected: close without waiting, and without taking a lock."""
         self._is_owned = False
         self.buffer.close_soon()
+        if not self.committer.has_begun:  # an interrupt came before
+            self._running.discard(self.committer)
+        self._give_back_if_last()
 
     def _flusher_ended(self) -> None:
         self.compactor.stop()  # after a failure too: there is no log left that it could sync
-        if not self._is_owned:
-            self._leave()
-        self._leave()
+        self._leave(self.committer)
 
-    def _enter(self) -> None:
-        with self._lock:
-            if not self._users:
-                self.buffer.check()
-            self._users += 1
+    def _leave(self, thread: object) -> None:
+        self._running.discard(thread)
+        self._give_back_if_last()
 
-    def _leave(self) -> None:
-        """The last one gives the directory back."""
-        with self._lock:
-            self._users -= 1
-            last = not self._users
-        if last:
+    def _give_back_if_last(self) -> None:
+        """Nobody closes what was dropped, so the last one out does."""
+        if not self._is_owned and not self._running:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The directory, and its lock. Again: nothing."""
+        if self._is_given_back:
+            return
+        try:
             try:
                 process.unsign(self.directory)
-                self.directory.close(unlock=True)
-            except OSError as error:  # the handle is gone all the same, and the lock with it
-                log.warning("%s: not closed well: %s", self.directory.path, error)
             finally:
-                self._released.set()
+                self.directory.close(unlock=True)
+        except OSError as error:  # the handle is gone all the same, and the lock with it
+            log.warning("%s: not closed well: %s", self.directory.path, error)
+        self._is_given_back = True
 
     def abandon(self) -> None:
         self.buffer.abandon()
@@ -171,12 +171,14 @@ def open_core(
     accepts: tuple[str, ...],
     begin: Callable[[Checkpoint | None], None],
     receive: Callable[[Batch], None],
-) -> Core:
-    """Recover, handing over the checkpoint and each batch after it, and start the threads.
+    own: Callable[[Core], T],
+) -> T:
+    """Recover, handing over the checkpoint and each batch after it, start the flusher, and find
+    an owner who will close it.
 
     `accepts`: the applications whose checkpoint may be there; none: any.
     """
-    disk = disk or PosixDisk()
+    disk, core = disk or PosixDisk(), None
     directory = disk.open_directory(path, write=True)
     try:
         directory.lock()
@@ -199,7 +201,12 @@ def open_core(
         except OSError as error:
             raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
         process.sign(directory, recovered.epoch)
-        return Core(directory, disk, options, recovered)
+        core = Core(directory, disk, options, recovered)
+        core.start()
+        return own(core)
     except BaseException:
-        directory.close(unlock=True)
+        if core:
+            core.drop()
+        else:
+            directory.close(unlock=True)
         raise

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -31,7 +32,7 @@ class Journal:
     Thread-safe. A context manager: leaving it closes the journal.
     """
 
-    def __init__(self, core: Core, options: Options) -> None:
+    def __init__(self, options: Options, core: Core) -> None:
         self._core = core
         self._buffer = core.buffer
         self._options = options
@@ -48,7 +49,7 @@ class Journal:
         journal/FORMAT.md, "Recovery".
         """
         accepts = (options.application,) if options.application else ()
-        return cls(open_core(path, options, disk, accepts, _ignore, _ignore), options)
+        return open_core(path, options, disk, accepts, _ignore, _ignore, partial(cls, options))
 
     @property
     def path(self) -> str:

@@ -5,6 +5,7 @@ interpreter while it *holds* the lock, so that all others run into it: from the 
 threads inside a hold, each hold costs two switches, for as long as anybody is in a hurry
 (measured: 64 threads at a third of what 8 do). Here nobody waits for the lock itself. Who finds
 it held waits *beside* it, and looks again once it runs; whoever runs meanwhile takes it first.
+Who was overtaken for too long becomes the heir, for whom the next one who lets go leaves it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from journal.metrics import LockStats, Recorder
 T = TypeVar("T")
 
 _LOST_WAKE_UP_S = 0.01  # an interrupt may swallow one; then this is how long it takes
+_OVERTAKEN_NS = 50_000_000
 
 
 class OwnerLock:
@@ -28,29 +30,33 @@ class OwnerLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_held = False
+        # These only keep others away from the lock, which alone decides. The thread that holds
+        # it; or, negative, the one for whom it is left; 0: nobody.
+        self._holder = 0
+        self._heir = 0  # negative, too
         # What those beside it sleep on; changed by single atomic operations.
         self._beside: deque[threading.Lock] = deque()
         self._hold_ns = Recorder()
         self._wait_ns = Recorder()
 
     def run(self, action: Callable[..., T], *arguments: object) -> T:
-        """`action(*arguments)` under the lock.
+        """`action(*arguments)` under the lock. RuntimeError if this thread holds it.
 
         The interpreter switches threads, and interrupts, at calls and jumps back only. There is
-        none from the look at `_is_held` to where it is set, nor from where it is cleared to the
-        lock's release: it is true as long as the lock is held. Without a global interpreter lock
+        none from the look at `_holder` to where it is set, nor from where it is cleared to the
+        lock's release: it is set as long as the lock is held. Without a global interpreter lock
         it may be late, and then the lock itself is waited for: slower, and right all the same.
         """
         if self._hold_ns.is_full:
             self._hold_ns.fold()
             self._wait_ns.fold()
+        me = threading.get_ident()
         asked = time.perf_counter_ns()
         try:
-            while self._is_held:
-                self._wait_beside()
+            while self._holder and self._holder != -me:
+                self._wait_beside(me, asked)
             with self._lock:
-                self._is_held = True
+                self._holder = me
                 try:
                     held = time.perf_counter_ns()
                     try:
@@ -59,23 +65,39 @@ class OwnerLock:
                         self._hold_ns.add(time.perf_counter_ns() - held)
                         self._wait_ns.add(held - asked)
                 finally:
-                    self._is_held = False
+                    self._holder = self._heir
         finally:
-            if self._beside:
-                self._wake()
+            if self._beside or self._heir:
+                self._leave(me)
 
     def stats(self) -> LockStats:
         """In ns, since it was made."""
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
 
-    def _wait_beside(self) -> None:
+    def _wait_beside(self, me: int, asked_ns: int) -> None:
+        if self._holder == me and self._lock.locked():
+            raise RuntimeError("the owner's lock is not reentrant: a callback called back in")
         asleep = threading.Lock()
         asleep.acquire()
         self._beside.append(asleep)
-        if self._is_held:
-            asleep.acquire(timeout=_LOST_WAKE_UP_S)
+        was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
+        if (
+            not was_woken and not self._lock.locked()
+        ):  # two interrupts left it so, or an heir is gone
+            self._holder = self._heir = 0
         with suppress(ValueError):  # it was woken
             self._beside.remove(asleep)
+        if not self._heir and time.perf_counter_ns() - asked_ns > _OVERTAKEN_NS:
+            self._heir = -me
+
+    def _leave(self, me: int) -> None:
+        if self._heir == -me:
+            self._heir = 0
+        if self._holder == -me:
+            self._holder = 0
+        self._wake()
+        for _ in range(len(self._beside) if self._heir else 0):  # whichever of them it is
+            self._wake()
 
     def _wake(self) -> None:
         with suppress(IndexError):  # another thread took the last one

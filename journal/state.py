@@ -108,9 +108,16 @@ class DurableState(Generic[M]):
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
-        core = open_core(path, options, disk, accepts, load, apply)
-        journal = Journal(core, options)
-        state = cls(journal, core.buffer, machine, room_timeout_s)
+        journal, buffer = open_core(
+            path,
+            options,
+            disk,
+            accepts,
+            load,
+            apply,
+            own=lambda core: (Journal(options, core), core.buffer),
+        )
+        state = cls(journal, buffer, machine, room_timeout_s)
         # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
         freeze = weakref.WeakMethod(state._freeze)
         journal.start_compaction(lambda: _call(freeze))
@@ -216,11 +223,11 @@ class DurableState(Generic[M]):
         apply: Callable[[int, Any], None],
         urgent: bool,
     ) -> int | None:
+        if self._broken is not None:
+            self._check()
         change = None
         applying = False
         try:
-            if self._broken is not None:
-                self._check()
             change = decide(self._machine)
             if change is None:
                 return None
@@ -230,13 +237,14 @@ class DurableState(Generic[M]):
             self._applied_lsn = lsn
             return lsn
         except BaseException as error:
-            # Leave nothing that is logged and not applied.
+            # Leave nothing that is logged and not applied; another interrupt may strike here.
+            self._broken = error
             lsn = self._buffer.last_lsn
-            if change is not None and lsn != self._applied_lsn:
-                self._broken = error
-                if not applying:  # an interrupt came between
-                    apply(lsn, change)
-                    self._applied_lsn, self._broken = lsn, None
+            if change is None or lsn == self._applied_lsn:
+                self._broken = None
+            elif not applying:  # an interrupt came between
+                apply(lsn, change)
+                self._applied_lsn, self._broken = lsn, None
             raise
 
     def _apply_all(self, last_lsn: int, records: list[Record]) -> None:

@@ -20,8 +20,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -127,7 +127,7 @@ class Watch:
         if row[STATUS] in ENDED:
             return row
         waiter.agent_id = row[AGENT_ID]
-        with self._locked():
+        with _Sweeping(self), self._lock:
             self._begin()
             waiter.group = self._waiters.setdefault(waiter.agent_id, {})
             waiter.group[waiter] = None
@@ -155,7 +155,7 @@ class Watch:
         last_lsn = self._state.journal.last_lsn
         if after is not None and not 0 <= after <= last_lsn:
             raise ValueError(f"after must be an LSN up to the last one, {last_lsn}, not {after}")
-        with self._locked():
+        with _Sweeping(self), self._lock:
             self._begin()
             self._drain()  # what is on the feed was changed before
             reader = Changes(self, boot_id)
@@ -167,14 +167,14 @@ class Watch:
             at_after = [row for row in rows if row[LSN] == after]
             if len(at_after) == 1:  # of several, who asks may have seen but some
                 rows.remove(at_after[0])
-            with self._locked():
+            with _Sweeping(self), self._lock:
                 self._drain()
                 reader.begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)
         return reader
 
     def next_row(self, reader: Changes) -> Row | None:
         """None if there is none yet. Raises StopAsyncIteration after the last one."""
-        with self._locked():
+        with _Sweeping(self), self._lock:
             self._drain()
             if reader.dirty:
                 return reader.dirty.popitem(last=False)[1]
@@ -214,7 +214,7 @@ class Watch:
         """Wake those whose agent's end is durable now. May be interrupted, and is repeated then."""
         if self._fleet.feed is None:
             return
-        with self._locked():
+        with _Sweeping(self), self._lock:
             self._drain()
             durable_lsn = self._state.journal.durable_lsn
             due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
@@ -226,7 +226,7 @@ class Watch:
 
     def close(self) -> None:
         """No agent will change any more: whoever waits is woken, and finds out why."""
-        with self._locked():
+        with _Sweeping(self), self._lock:
             self._is_over = True
             self._drain()
             _wake([(None, group) for group in self._waiters.values()])
@@ -236,12 +236,6 @@ class Watch:
         self._call_readers()
 
     # --- inside ---
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._lock:
-            yield
-        self._sweep()
 
     def _begin(self) -> None:
         if self._is_over:
@@ -273,14 +267,12 @@ class Watch:
 
     def _sweep(self) -> None:
         """Forget those that left. Who finds the lock taken leaves that to who has it."""
-        while self._leavers and self._lock.acquire(blocking=False):
-            try:
+        while self._leavers and not self._lock.locked():
+            with self._lock:
                 while self._leavers:
                     self._forget(self._leavers[0])
                     self._leavers.popleft()
                 self._rest()
-            finally:
-                self._lock.release()
 
     def _rest(self) -> None:
         """If nobody watches, the fleet need not feed anybody."""
@@ -295,6 +287,20 @@ class Watch:
                 del self._waiters[leaver.agent_id]
         else:
             self._readers.pop(leaver, None)
+
+
+class _Sweeping:
+    """Sweeps when it is left. It goes around a plain lock, and does not take it itself: an
+    interrupt between the end of its code and the block would leave the lock taken."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._watch._sweep()
 
 
 class Changes:

@@ -1,159 +1,50 @@
-"""Ctrl-C: a KeyboardInterrupt wherever the interpreter takes one, and what must hold after it.
-
-CPython looks for signals when a call has returned, when a function begins and when a loop turns
-back, and nowhere else. A tracer raises at each of these points inside the engine, one at a time.
-"""
+"""Ctrl-C: a KeyboardInterrupt wherever the interpreter takes one, and what must hold after it."""
 
 from __future__ import annotations
 
-import dis
-import errno
-import gc
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
 from journal import CowTable, DurableState, FailedError, Journal, Options
 from journal.testing import SimulatedDisk
+from tests.interrupt_support import TIMEOUT_S, in_other_thread, monitored, struck
 
-ENGINE = tuple(
-    f"/journal/{name}.py"
-    for name in ("buffer", "committer", "engine", "gate", "lock", "state", "writer")
-)
-TIMEOUT_S = 10
-POINTS = 150  # more than an append and a wait have
+__all__ = ["monitored"]  # a fixture
+pytestmark = pytest.mark.usefixtures("monitored")
+
+POINTS = 170  # more than an append and a wait have
 OPTIONS = Options(flush_interval_s=0.001, segment_bytes=4096)
-
-
-class Interrupt:
-    """Raises KeyboardInterrupt in this thread at the `nth` point where one could be noticed."""
-
-    def __init__(self, nth: int) -> None:
-        self._left = nth
-        self._thread = threading.get_ident()
-        self._noticing: dict[CodeType, set[int]] = {}
-        self.struck = False
-
-    def at(self, code: CodeType, offset: int) -> None:
-        if self.struck or threading.get_ident() != self._thread:
-            return
-        if code not in self._noticing:
-            is_ours = code.co_filename.endswith(ENGINE)
-            self._noticing[code] = set(points(code)) if is_ours else set()
-        if offset in self._noticing[code]:
-            self._left -= 1
-            if self._left < 0:
-                self.struck = True
-                raise KeyboardInterrupt
-
-    def trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(ENGINE):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            self.at(frame.f_code, frame.f_lasti)
-        return self.trace
-
-    @contextmanager
-    def armed(self) -> Iterator[None]:
-        if sys.version_info < (3, 12):
-            before = sys.gettrace()
-            sys.settrace(self.trace)
-            try:
-                yield
-            finally:
-                sys.settrace(before)
-        else:  # 3.13.0 traces no opcodes of a frame that asks for them as it begins
-            monitoring, tool = sys.monitoring, sys.monitoring.DEBUGGER_ID
-            monitoring.use_tool_id(tool, "interrupt")
-            monitoring.register_callback(tool, monitoring.events.INSTRUCTION, self.at)
-            monitoring.set_events(tool, monitoring.events.INSTRUCTION)
-            try:
-                yield
-            finally:
-                monitoring.set_events(tool, monitoring.events.NO_EVENTS)
-                monitoring.free_tool_id(tool)
-
-
-def points(code: CodeType) -> Iterator[int]:
-    """Offsets of the instructions before which the interpreter has looked for signals.
-
-    It raises as part of the instruction that looked, so one that is guarded by another handler
-    than the next (the last call in a `with`) can't be told by a tracer, and is left out.
-    """
-    handlers = dis._parse_exception_table(code)  # type: ignore[attr-defined]
-
-    def handler(offset: int) -> Any:
-        return next((h.target for h in handlers if h.start <= offset < h.end), None)
-
-    noticed: int | None = None
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "CACHE":
-            continue
-        if noticed is not None and handler(noticed) == handler(instruction.offset):
-            yield instruction.offset
-        looks = instruction.opname.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
-        noticed = instruction.offset if looks else None
-
-
-def interrupted(nth: int, action: Callable[[], Any]) -> bool:
-    """Whether the `nth` interrupt struck `action`; then KeyboardInterrupt came out of it."""
-    interrupt = Interrupt(nth)
-    gc.disable()  # what a collection interrupts is some other test's journal
-    try:
-        with interrupt.armed():
-            action()
-    except KeyboardInterrupt:
-        assert interrupt.struck
-    finally:
-        gc.enable()
-    return interrupt.struck
-
-
-def in_other_thread(action: Callable[[], Any]) -> None:
-    """Run `action` where it can hang without hanging the test."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            action()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT_S)
-    assert not thread.is_alive(), "hangs"
-    if errors:
-        raise errors[0]
+MANY = 10_000  # more points than anything has
 
 
 def test_there_are_points_to_strike() -> None:
     """The tracer sees the engine: an append alone has several points."""
     with Journal.open("/j", disk=SimulatedDisk()) as journal:
-        struck = sum(interrupted(nth, lambda: journal.append(1)) for nth in range(5))
-    assert struck > 2
+        strikes = sum(bool(struck(lambda: journal.append(1), nth)) for nth in range(5))
+    assert strikes > 2
 
 
+@pytest.mark.parametrize("size", [1, 3], ids=["append", "append_batch"])
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another waiter"])
-def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool) -> None:
-    """P1, P2: no LSN is skipped, nothing is lost or doubled, nobody is left waiting."""
+def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool, size: int) -> None:
+    """P1, P2, P3: no LSN is skipped, nothing is lost or doubled, nobody is left waiting."""
     disk = SimulatedDisk()
     journal = Journal.open("/j", options=OPTIONS, disk=disk)
     expected: list[Any] = []
     strikes = 0
     for nth in range(POINTS):  # who commits, and so how many points there are, differs
         before = journal.last_lsn
-        record = ["interrupted", nth]
+        records = [["interrupted", nth, part] for part in range(size)]
 
-        def action(record: Any = record) -> None:
-            journal.wait_durable(journal.append(record))
+        def action(records: list[Any] = records) -> None:
+            journal.wait_durable(
+                journal.append_batch(records) if size > 1 else journal.append(records[0])
+            )
 
         if not alone:
             lsn = journal.append(["other", nth])
@@ -161,10 +52,10 @@ def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool) -> None:
             other.start()
             expected.append(["other", nth])
             before = lsn
-        strikes += interrupted(nth, action)
+        strikes += bool(struck(action, nth))
         if journal.last_lsn > before:
-            assert journal.last_lsn == before + 1
-            expected.append(record)
+            assert journal.last_lsn == before + size
+            expected.extend(records)
         in_other_thread(partial(put, journal, ["after", nth]))
         expected.append(["after", nth])
         if not alone:
@@ -178,38 +69,12 @@ def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool) -> None:
         assert [entry.record for entry in reopened.replay()] == expected
 
 
-def test_a_sync_that_failed_is_never_tried_again() -> None:
-    """P2: not either where an interrupt strikes the waiter in whose thread it failed. Then the
-    kernel may count the lost pages as written, and a second sync acknowledges what is not there."""
-    strikes = 0
-    for nth in range(POINTS):
-        disk = SimulatedDisk()
-        journal = Journal.open("/j", options=OPTIONS, disk=disk)
-        in_other_thread(partial(put, journal, "safe"))
-        disk.fail("sync", errno.EIO, path=".seg")
-        with suppress(FailedError):
-            strikes += interrupted(nth, partial(put, journal, "lost"))
-        with pytest.raises(FailedError):
-            in_other_thread(partial(put, journal, "after"))
-        with suppress(FailedError):
-            in_other_thread(journal.close)
-    assert strikes > 20
-
-
 def put(journal: Journal, record: Any) -> None:
     journal.wait_durable(journal.append(record))
 
 
 def update(state: DurableState[Any], decide: Callable[[Any], Any]) -> None:
     state.wait_durable(state.update(decide))
-
-
-def _a(_: Any) -> str:
-    return "a"
-
-
-def _b(_: Any) -> str:
-    return "b"
 
 
 class Counter:
@@ -231,37 +96,53 @@ class Counter:
         return self.table.freeze()
 
 
-def test_update_survives_an_interrupt_anywhere() -> None:
-    """P6: the live state is what replay gives, or the state refuses to go on."""
-    for nth in range(10_000):
-        disk = SimulatedDisk()
-        state = DurableState.open("/j", Counter(), options=OPTIONS, disk=disk)
-        state.update(_a)
-        struck = interrupted(nth, partial(state.update, _a))
-        stopped = False
-        try:
-            in_other_thread(partial(update, state, _b))
-        except FailedError:
-            stopped = True
+UPDATES: dict[str, Callable[[DurableState[Any]], object]] = {
+    "update": lambda state: state.update(lambda _: "a"),
+    "update_batch": lambda state: state.update_batch(lambda _: ["a", "b", "a"]),
+}
+
+
+def agrees_after(change: Callable[[DurableState[Any]], object], *strikes: int) -> list[str]:
+    """P6: a state whose change was struck is what replay gives, or refuses to go on."""
+    disk = SimulatedDisk()
+    state = DurableState.open("/j", Counter(), options=OPTIONS, disk=disk)
+    state.update(lambda _: "a")
+    where = struck(partial(change, state), *strikes)
+    live = None
+    with suppress(FailedError):
+        in_other_thread(partial(update, state, lambda _: "b"))
         live = dict(state.machine.table)
-        in_other_thread(state.close)
-        with DurableState.open("/j", Counter(), disk=disk) as replayed:
-            assert stopped or dict(replayed.machine.table) == live, nth
-        if not struck:
-            break
-    assert nth > 10
+    in_other_thread(state.close)
+    with DurableState.open("/j", Counter(), disk=disk) as replayed:
+        assert live in (None, dict(replayed.machine.table)), (strikes, where)
+    return where
 
 
-def test_close_survives_an_interrupt_anywhere() -> None:
-    """P2: an interrupted close is called again, and has lost nothing."""
-    for nth in range(10_000):
+@pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
+def test_update_survives_an_interrupt_anywhere(
+    change: Callable[[DurableState[Any]], object],
+) -> None:
+    """P6: the live state is what replay gives, or the state refuses to go on."""
+    ends = next(nth for nth in range(MANY) if not agrees_after(change, nth))
+    assert ends > 10
+
+
+def leave(journal: Journal) -> None:
+    with journal:
+        pass
+
+
+@pytest.mark.parametrize("close", [Journal.close, leave], ids=["close", "with"])
+def test_close_survives_an_interrupt_anywhere(close: Callable[[Journal], None]) -> None:
+    """P2, P5: an interrupted close is called again, ends, frees the lock, and has lost nothing."""
+    for nth in range(MANY):
         disk = SimulatedDisk()
         journal = Journal.open("/j", options=OPTIONS, disk=disk)
         journal.append(nth)
-        struck = interrupted(nth, journal.close)
+        where = struck(partial(close, journal), nth)
         in_other_thread(journal.close)
         with Journal.open("/j", disk=disk) as reopened:
-            assert [entry.record for entry in reopened.replay()] == [nth]
-        if not struck:
+            assert [entry.record for entry in reopened.replay()] == [nth], where
+        if not where:
             break
     assert nth > 5

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import dis
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import SimpleQueue
 
 import pytest
 
 from journal.lock import OwnerLock
+from tests.interrupt_support import in_other_thread, monitored, struck
 from tests.support import until
 
+__all__ = ["monitored"]  # a fixture
 TIMEOUT_S = 20
 LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")  # instructions that look for signals, and switch
 LEAVES = ("CALL", "RERAISE")  # how a `with` block is left
@@ -102,10 +108,10 @@ def test_what_an_action_raises_lets_go() -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there it may be late, which is slower")
 def test_no_switch_between_the_look_and_the_hold() -> None:
     """In the bytecode nothing that could switch threads or interrupt stands between the look at
-    `_is_held` and where it is set, nor between where it is cleared and the lock's release."""
+    `_holder` and where it is set, nor between where it is cleared and the lock's release."""
     code = [i for i in dis.get_instructions(OwnerLock.run) if i.opname != "CACHE"]
     names = [i.opname for i in code]
-    stores = [n for n, i in enumerate(code) if (i.opname, i.argval) == ("STORE_ATTR", "_is_held")]
+    stores = [n for n, i in enumerate(code) if (i.opname, i.argval) == ("STORE_ATTR", "_holder")]
     set_at, *cleared_at = stores
     looked_at = max(n for n, name in enumerate(names[:set_at]) if "JUMP" in name)
     assert not [name for name in names[looked_at + 1 : set_at] if name.startswith(LOOKS)]
@@ -113,3 +119,126 @@ def test_no_switch_between_the_look_and_the_hold() -> None:
     for at in cleared_at:
         released_at = next(n for n in range(at, len(names)) if names[n].startswith(LEAVES))
         assert not [name for name in names[at + 1 : released_at] if name.startswith(LOOKS)]
+
+
+# --- interrupts, and what else may come at any moment ---
+
+
+@pytest.mark.usefixtures("monitored")
+def test_an_interrupt_anywhere_in_a_hold_lets_go() -> None:
+    """Struck at each point of a hold and of its end, it is free for the next one."""
+    lock = OwnerLock()
+    for nth in range(1000):
+        where = struck(partial(lock.run, int), nth)
+        in_other_thread(partial(lock.run, int))
+        if not where:
+            break
+    assert nth > 5
+
+
+@pytest.mark.usefixtures("monitored")
+def test_an_interrupt_anywhere_in_a_wait_forgets_nobody(pool: ThreadPoolExecutor) -> None:
+    """Struck at each point of waiting beside it: another who waits there gets through, and what
+    the struck one leaves behind does not add up."""
+    lock = OwnerLock()
+    strikes = 0
+    for nth in range(60):
+        with held(lock, pool) as let_go:
+            other = pool.submit(lock.run, int)
+            until(lambda: lock._beside, "it waits beside it")
+            timer = threading.Timer(0.015, let_go.set)
+            timer.start()
+            strikes += bool(struck(partial(lock.run, int), nth))
+            let_go.set()
+            other.result(TIMEOUT_S)
+            timer.join()
+        in_other_thread(partial(lock.run, int))
+    assert strikes > 10
+    assert len(lock._beside) <= 1
+
+
+class Struck(Exception):  # noqa: N818 it stands for what a debugger or a framework raises
+    """Raised in a thread from outside."""
+
+
+def test_exceptions_from_outside_lose_no_turn() -> None:
+    """Threads in which exceptions are raised at any moment never leave it held, nor are two of
+    them ever inside."""
+    lock = OwnerLock()
+    inside, most, over = 0, 0, False
+    strike = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def step() -> None:
+        nonlocal inside, most
+        try:
+            inside += 1
+            most = max(most, inside)
+            sum(range(20))
+        finally:
+            inside -= 1
+
+    def hold_on(caught: SimpleQueue[None]) -> None:
+        caught.put(None)
+        while not over:
+            lock.run(step)
+
+    def work(caught: SimpleQueue[None]) -> None:
+        while not over:
+            with suppress(Struck):
+                hold_on(caught)
+
+    all_caught: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in all_caught]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        for thread, caught in zip(threads, all_caught, strict=True):
+            caught.get(timeout=TIMEOUT_S)
+            strike(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Struck))
+    for caught in all_caught:
+        caught.get(timeout=TIMEOUT_S)
+    over = True
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive(), "hangs"
+    in_other_thread(partial(lock.run, int))
+    assert most == 1
+
+
+def test_who_calls_back_in_is_told() -> None:
+    """A callback, or a signal handler amid one, that asks for the lock again: RuntimeError, no
+    hang; the lock is free afterwards."""
+    lock = OwnerLock()
+    with pytest.raises(RuntimeError, match="not reentrant"):
+        in_other_thread(partial(lock.run, partial(lock.run, int)))
+    assert lock.run(int) == 0
+
+
+def test_nobody_is_overtaken_for_ever() -> None:
+    """Threads that hold it without a pause let another one through."""
+    lock = OwnerLock()
+    over = False
+
+    def hold() -> None:
+        end = time.perf_counter() + 0.02
+        while time.perf_counter() < end:
+            pass
+
+    def greedy() -> None:
+        while not over:
+            lock.run(hold)
+
+    def take_turns() -> None:
+        for _ in range(10):
+            time.sleep(0.001)
+            lock.run(int)
+
+    threads = [threading.Thread(target=greedy, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        in_other_thread(take_turns)
+    finally:
+        over = True
+        for thread in threads:
+            thread.join(TIMEOUT_S)

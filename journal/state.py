@@ -278,7 +278,7 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
 def _refusal(machine: StateMachine, what: str, error: Exception) -> FormatVersionError:
     return FormatVersionError(
         f"{what} is not for application {machine.application!r} as it is here, a newer "
-        f"version may have written it: {error!r}"
+        f"version may have written it: {error!r:.200}"
     )
 
 

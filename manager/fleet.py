@@ -236,4 +236,6 @@ def _item(row: Row) -> dict[str, Any]:
 
 
 def _is_boot(record: Record) -> bool:
-    return isinstance(record, list) and record[:2] == ["boot", records.APPLICATION]
+    if not isinstance(record, list) or record[:2] != ["boot", records.APPLICATION]:
+        return False
+    return len(record) > 2 and isinstance(record[2], str)

@@ -35,6 +35,7 @@ from manager.agent import (
     agent_from_row,
     agents_from_rows,
 )
+from manager.checks import check_rows
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
@@ -106,6 +107,7 @@ class SubAgentManager:
             with place as path:
                 state = DurableState.open(path, Fleet(), options=options, disk=disk)
                 undo.push(state)
+                check_rows(state.machine.rows.values())
             manager = cls(state, limits, options)
             manager._boot()
             undo.pop_all()

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeVar
 
-from journal import Checkpoint, CompactedError, CorruptionError, Entry, JournalReader
+from journal import (
+    Checkpoint,
+    CompactedError,
+    CorruptionError,
+    Entry,
+    FormatVersionError,
+    JournalReader,
+)
 from manager import records
 from manager.agent import (
     AGENT_ID,
@@ -26,6 +33,7 @@ from manager.agent import (
     agent_from_row,
     agents_from_rows,
 )
+from manager.checks import check_rows
 from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.fleet import Fleet
 from manager.workspace import StrPath
@@ -118,7 +126,7 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
                     if entry.record[0] == "boot":
                         boot_id = entry.record[2]
                     else:
-                        fleet.apply(entry.lsn, entry.record)
+                        _apply(fleet, entry)
                     while feed:
                         if len(row := feed.popleft()) > 1:  # else it was removed
                             yield agent_from_row(row, boot_id)
@@ -206,7 +214,22 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
                 fleet.load(item)
     finally:
         _close(checkpoints)
+    check_rows(fleet.rows.values())
     return fleet, lsn
+
+
+def _apply(fleet: Fleet, entry: Entry) -> None:
+    try:
+        fleet.apply(entry.lsn, entry.record)
+        changed = fleet.rows.get(entry.record[1])
+        check_rows([changed] if changed else [])
+    except FormatVersionError:
+        raise
+    except Exception as error:
+        raise FormatVersionError(
+            f"{entry.path}: offset {entry.offset}: LSN {entry.lsn} is no record of "
+            f"{fleet.application}: {error!r:.200}; open it with the version that wrote it"
+        ) from error
 
 
 def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:
@@ -234,7 +257,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
             found[row[AGENT_ID]] = [AgentChange(row[LSN], at_ns, "", row[AGENT_ID], None, agent)]
     fleet.feed = deque()
     for entry in _entries(reader, lsn, at):
-        fleet.apply(entry.lsn, entry.record)
+        _apply(fleet, entry)
         if entry.record[0] == "boot":
             boot_id = entry.record[2]
         for row in fleet.feed:
@@ -278,7 +301,7 @@ def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int,
     boot_id = ""
     for entry in _entries(reader, lsn, at):
         lsn = entry.lsn
-        fleet.apply(lsn, entry.record)
+        _apply(fleet, entry)
         if entry.record[0] == "boot":
             boot_id = entry.record[2]
     return fleet, lsn, boot_id or _guess_boot(fleet)

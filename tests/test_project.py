@@ -46,7 +46,7 @@ JOURNAL_RANKS = {
 MANAGER_RANKS = {
     "errors": 0,
     **dict.fromkeys(("agent", "records", "workspace"), 1),
-    **dict.fromkeys(("steps", "family", "legacy"), 2),
+    **dict.fromkeys(("steps", "family", "legacy", "checks"), 2),
     "fleet": 3,
     **dict.fromkeys(("watch", "cleanup", "view"), 4),
     "updates": 5,

@@ -1,0 +1,86 @@
+"""The pages beside the code: all that they show is run, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from journal import __all__ as engine_names
+from manager import __all__ as manager_names
+from tests import generated_pages
+from tests.page_support import ROOT, RUN, SHOWN, Part, blocks_of, matches, parts_of, run_part, shims
+
+PAGES = sorted(p for top in ("journal", "manager", "tools") for p in ROOT.glob(f"{top}/**/*.md"))
+WHOLE = {"TUTORIAL.md"}  # one story from its first line to its last
+PARTS = [part for page in PAGES for part in parts_of(page, whole=page.name in WHOLE)]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """PATH as it is where the project is installed."""
+    folder = shims(tmp_path_factory.mktemp("scripts") / "bin")
+    return os.pathsep.join([str(folder), os.environ["PATH"]])
+
+
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_a_part_runs_as_it_stands(part: Part, tmp_path: Path, path: str) -> None:
+    """Each block of a page does what the page says, and prints what it shows."""
+    run_part(part, tmp_path, path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_of_a_page_is_left_out(page: Path) -> None:
+    """Each fence has a kind that is run, or one that is known to be for show."""
+    text = page.read_text()
+    kinds = re.findall(r"^ *```(.*)$", text, re.MULTILINE)[::2]
+    assert {*kinds} <= {*RUN, *SHOWN}
+    assert sum(kind in RUN for kind in kinds) == len(list(blocks_of(text)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link is to a file that is there, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        other = (page.parent / name).resolve() if name else page
+        assert other.exists(), target
+        if anchor:
+            assert anchor in anchors(other), target
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_outputs_are_compared() -> None:
+    """`...` stands for anything, nothing else does."""
+    assert matches("a ... c\n", "a b\nc  \n".replace("b\n", "b "))
+    assert matches("a\n...\n", "a\nb\n")
+    assert not matches("a\n", "a\nb\n")
+    assert not matches("a.b\n", "axb\n")
+
+
+@pytest.mark.parametrize("page", generated_pages.PAGES)
+def test_a_generated_page_is_not_stale(page: str) -> None:
+    """It says what the code says now; where lines are broken is the terminal's business."""
+    if page != "tools/REFERENCE.md":  # that takes click alone
+        pytest.importorskip("griffe")
+    text = (ROOT / page).read_text()
+    assert generated_pages.COMMAND in text
+    assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
+
+
+def test_each_error_has_an_entry() -> None:
+    """With its cause or its fix, in the order of their names."""
+    text = (ROOT / "journal" / "ERRORS.md").read_text()
+    engine, _, manager = text.partition("\n# ")
+    for names, part in ((engine_names, engine), (manager_names, manager)):
+        entries = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", part, re.MULTILINE | re.DOTALL)
+        assert {name for name, _ in entries} == {n for n in names if n.endswith("Error")}
+        assert [name for name, _ in entries[1:]] == sorted(name for name, _ in entries[1:])
+        assert not [name for name, entry in entries if "- *Fix*: " not in entry]

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
@@ -153,12 +154,19 @@ def matches(promised: str, printed: str) -> bool:
     return re.fullmatch(".*?".join(pieces), bare(printed), re.DOTALL) is not None
 
 
-def has_programs(part: Part) -> bool:
-    """Whether what it runs besides Python is here: a linter may not be."""
-    needed = {
-        word
-        for block in part.blocks
-        if block.kind == "sh"
-        for word in re.findall(r"^(ruff|mypy)\b", block.text, re.MULTILINE)
-    }
-    return all(shutil.which(word) for word in needed)
+def missing_programs(part: Part) -> list[str]:
+    """What a part needs of the group `check`, and is not here."""
+    text = "".join(block.text for block in part.blocks)
+    needed = re.findall(r"^(?:ruff|mypy)\b", text, re.MULTILINE)
+    missing = [word for word in needed if not shutil.which(word)]
+    if "generated_pages" in text and find_spec("griffe") is None:
+        missing.append("griffe")
+    return sorted({*missing})
+
+
+def copy_of_checkout(to: Path) -> Path:
+    """All that is in it but what tools leave there."""
+    left = shutil.ignore_patterns(
+        "__pycache__", ".git", ".*_cache", ".hypothesis", ".venv", "build", "dist", "*.egg-info"
+    )
+    return shutil.copytree(ROOT, to, ignore=left)

@@ -11,11 +11,28 @@ import pytest
 from journal import __all__ as engine_names
 from manager import __all__ as manager_names
 from tests import generated_pages
-from tests.page_support import ROOT, RUN, SHOWN, Part, blocks_of, matches, parts_of, run_part, shims
+from tests.page_support import (
+    ROOT,
+    RUN,
+    SHOWN,
+    Part,
+    blocks_of,
+    copy_of_checkout,
+    matches,
+    missing_programs,
+    parts_of,
+    run_part,
+    shims,
+)
+from tests.test_project import JOURNAL_RANKS, MANAGER_RANKS
 
 PAGES = sorted(p for top in ("journal", "manager", "tools") for p in ROOT.glob(f"{top}/**/*.md"))
 WHOLE = {"TUTORIAL.md"}  # one story from its first line to its last
+IN_CHECKOUT = "tools/CONTRIBUTING.md"  # its commands are typed there
 PARTS = [part for page in PAGES for part in parts_of(page, whole=page.name in WHOLE)]
+FOR_USERS = [part for part in PARTS if part.page != IN_CHECKOUT]
+FOR_CHANGERS = [part for part in PARTS if part.page == IN_CHECKOUT]
+CODE_SPAN = r"`([^`\n]+)`"
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +42,19 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return os.pathsep.join([str(folder), os.environ["PATH"]])
 
 
-@pytest.mark.parametrize("part", PARTS, ids=str)
+@pytest.mark.parametrize("part", FOR_USERS, ids=str)
 def test_a_part_runs_as_it_stands(part: Part, tmp_path: Path, path: str) -> None:
     """Each block of a page does what the page says, and prints what it shows."""
     run_part(part, tmp_path, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", FOR_CHANGERS, ids=str)
+def test_a_part_runs_in_the_checkout(part: Part, tmp_path: Path, path: str) -> None:
+    """Who changes the project types what its page says: in a copy here, where what it takes is."""
+    if missing := missing_programs(part):
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    run_part(part, copy_of_checkout(tmp_path / "checkout"), path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -75,6 +101,13 @@ def test_a_generated_page_is_not_stale(page: str) -> None:
     assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
 
 
+def test_the_harness_is_the_one_that_is_killed() -> None:
+    """The manager's page shows the example that a test kills, to the letter."""
+    harness = (ROOT / "tests" / "example_harness.py").read_text()
+    blocks = blocks_of((ROOT / "manager" / "HOWTO.md").read_text())
+    assert harness in [block.text for block in blocks]
+
+
 def test_each_error_has_an_entry() -> None:
     """With its cause or its fix, in the order of their names."""
     text = (ROOT / "journal" / "ERRORS.md").read_text()
@@ -84,3 +117,25 @@ def test_each_error_has_an_entry() -> None:
         assert {name for name, _ in entries} == {n for n in names if n.endswith("Error")}
         assert [name for name, _ in entries[1:]] == sorted(name for name, _ in entries[1:])
         assert not [name for name, entry in entries if "- *Fix*: " not in entry]
+
+
+def test_the_ranks_are_those_that_are_held() -> None:
+    """The page for who changes the project says of each module the rank that a test asks for."""
+    text = (ROOT / IN_CHECKOUT).read_text()
+    engine, manager = re.findall(r"^\| rank .*?\n\n", text, re.MULTILINE | re.DOTALL)
+    for table, ranks in ((engine, JOURNAL_RANKS), (manager, MANAGER_RANKS)):
+        rows = re.findall(r"^\| (\d+) \| (.*?) \|", table, re.MULTILINE)
+        told = {m: int(rank) for rank, cell in rows for m in re.findall(CODE_SPAN, cell) or [""]}
+        assert told == ranks
+
+
+def test_paths_and_benchmarks_that_are_named_are_there() -> None:
+    """A file of the project that a page names by its path exists, and so does each benchmark."""
+    from bench.__main__ import NAMES
+
+    for page in PAGES:
+        for word in re.findall(CODE_SPAN, page.read_text()):
+            if re.fullmatch(r"(journal|manager|tools|tests)/[a-z0-9_/]+\.py", word):
+                assert (ROOT / word).exists(), (page, word)
+            if found := re.match(r"python tools/bench (\w+)", word):
+                assert found[1] in NAMES, (page, word)

@@ -75,8 +75,9 @@ def repair(
 
     Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
     None: the last good one. `salvage`: write the valid frames behind it to a journal beside
-    this one, `path` + ".salvaged". Raises LockedError, ValueError (no such cut), JournalError
-    (no journal, or no checkpoint is left that the log could go on from).
+    this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
+    ValueError (no such cut), JournalError (no journal, or no checkpoint is left that the log
+    could go on from).
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # what is no journal is not made one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ CODE_SPAN = r"`([^`\n]+)`"
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """PATH as it is where the project is installed."""
     folder = shims(tmp_path_factory.mktemp("scripts") / "bin")
-    return os.pathsep.join([str(folder), os.environ["PATH"]])
+    return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.mark.parametrize("part", FOR_USERS, ids=str)

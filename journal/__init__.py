@@ -16,6 +16,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from journal.checkpoint import Checkpoint
+from journal.copies import BackupReport, backup
 from journal.errors import (
     BufferFullError,
     ClosedError,
@@ -31,7 +32,7 @@ from journal.errors import (
 from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Entry
-from journal.repair import BackupReport, RepairReport, backup, repair
+from journal.repair import RepairReport, repair
 from journal.segment import SegmentInfo
 from journal.storage import Disk
 from journal.verify import Finding, FrameInfo

@@ -12,13 +12,13 @@ from typing import Self
 
 from journal.checkpoint import Checkpoint
 from journal.compactor import Freeze
+from journal.copies import BackupReport, backup_directory
 from journal.core import Core, open_core
 from journal.errors import FailedError, JournalError
 from journal.metrics import Observer, Stats
 from journal.options import Options
 from journal.reader import read_batches
 from journal.record import Entry, Record
-from journal.repair import BackupReport, backup_directory
 from journal.segment import segment_names
 from journal.storage import Disk, StrPath, file_size
 from journal.walk import Batch

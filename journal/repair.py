@@ -1,4 +1,4 @@
-"""Repair and backup: cut, salvage, copy. The only writer beside the engine.
+"""Repair: cut, salvage. The only writer beside the engine.
 
 A cut changes no file. It is what recovery itself would do: a segment of the next epoch, whose
 first LSN is the first one lost. What stands behind it (later segments, later checkpoints) would
@@ -12,35 +12,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, zip_longest
 
-from journal import process
 from journal.batch import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
-from journal.errors import CompactedError, CorruptionError, JournalError
+from journal.copies import copy_file
+from journal.errors import CorruptionError, JournalError
 from journal.frame import RECORDS
 from journal.options import PAYLOAD_BYTES_MAX, Options
 from journal.posix import PosixDisk
-from journal.reader import JournalReader, read_batches, readable
+from journal.reader import JournalReader, read_batches
 from journal.record import RecordPacker
 from journal.recovery import covered, find_checkpoints, last_epoch, walk_log
 from journal.segment import Segment, kept_after, segment_names
-from journal.storage import TMP, Directory, Disk, StrPath, write_all
+from journal.storage import Directory, Disk, StrPath
 from journal.walk import Batch, decode
 from journal.writer import Writer
 
 _CHECKPOINTS = 2
-_COPY_BYTES = 1 << 20
-_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """A copy at `path` that holds every record up to `lsn`."""
-
-    path: str
-    lsn: int
-    segments: int
-    checkpoints: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +192,7 @@ class _Repair:
         target = self._new_directory(".cut")
         try:
             for name in names:
-                _copy(self._directory, target, name, None)
+                copy_file(self._directory, target, name, None)
             target.sync()
         finally:
             target.close(unlock=False)
@@ -271,101 +258,3 @@ class _Repair:
                 return directory
             directory.close(unlock=False)
         raise AssertionError("count() has no end")
-
-
-def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupReport:
-    """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
-
-    Holds what a reader would be shown: of a live journal all that a durable LSN in the log
-    covers. Raises FileExistsError if `dest` is there and not empty, CorruptionError.
-    """
-    disk = disk or PosixDisk()
-    directory = disk.open_directory(path, write=False)
-    try:
-        return backup_directory(directory, disk, dest, None)
-    finally:
-        directory.close(unlock=False)
-
-
-def backup_directory(
-    directory: Directory, disk: Disk, dest: StrPath, limit_lsn: int | None
-) -> BackupReport:
-    """`backup` up to `limit_lsn` (None: as far as a reader is shown)."""
-    target = disk.open_directory(dest, write=True)
-    try:
-        if target.names():
-            raise FileExistsError(f"{target.path}: not empty; give a new directory")
-        for _ in range(_ATTEMPTS):
-            try:
-                _copy_all(directory, target, limit_lsn)
-                break
-            except (FileNotFoundError, CompactedError):  # compaction took it away: begin anew
-                for name in target.names():
-                    target.remove(name)
-        else:
-            raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
-    finally:
-        target.close(unlock=False)
-    return _verified(target.path, disk, limit_lsn)
-
-
-def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
-    names = directory.names()
-    checkpoints = find_checkpoints(directory, names, _CHECKPOINTS)
-    if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
-        limit_lsn = max(limit_lsn, checkpoints.base_lsn)
-    try:
-        floor_lsn = checkpoints.good[-1].lsn if len(checkpoints.good) == _CHECKPOINTS else 0
-        kept = kept_after(segment_names(names), floor_lsn)
-        after_lsn = kept[0].first_lsn - 1 if kept else floor_lsn
-        ends: dict[str, int] = {}
-        last_lsn = 0
-        batches = (
-            readable(directory, after_lsn)
-            if limit_lsn is None
-            else read_batches(directory, after_lsn, limit_lsn)
-        )
-        for batch in batches:
-            ends[batch.path.rpartition("/")[2]] = batch.end
-            last_lsn = batch.last_lsn
-        if last_lsn < checkpoints.base_lsn:
-            raise CompactedError(f"LSN {checkpoints.base_lsn} is no longer kept", last_lsn + 1)
-        for name, end in ends.items():
-            _copy(directory, target, name, end)
-        for checkpoint in reversed(checkpoints.good):
-            _copy(directory, target, checkpoint_name(checkpoint.lsn), None)
-        process.unsign(target)  # a LOCK: what makes an empty journal one
-        target.sync()
-    finally:
-        checkpoints.close()
-
-
-def _copy(source: Directory, target: Directory, name: str, size: int | None) -> None:
-    """The first `size` bytes of a file (None: all), under its name once they are synced."""
-    file = source.open(name, "read")
-    try:
-        copy = target.open(name + TMP, "create")
-        try:
-            size = file.size() if size is None else size
-            for offset in range(0, size, _COPY_BYTES):
-                write_all(copy, file.read(min(_COPY_BYTES, size - offset), offset), offset)
-            copy.sync()
-        finally:
-            copy.close()
-    finally:
-        file.close()
-    target.rename(name + TMP, name)
-
-
-def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:
-    with JournalReader.open(path, disk=disk) as reader:
-        for finding in reader.verify():
-            raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
-        segments, checkpoints = reader.segments(), reader.checkpoints()
-    for checkpoint in checkpoints:
-        checkpoint.close()
-    lsn = max([0, *(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)])
-    if limit_lsn is not None and lsn < limit_lsn:
-        raise CorruptionError(path, 0, lsn + 1, f"the copy ends at LSN {lsn}, not {limit_lsn}")
-    size = sum(s.size_bytes for s in segments) + sum(c.size_bytes for c in checkpoints)
-    return BackupReport(path, lsn, len(segments), len(checkpoints), size)

@@ -22,7 +22,8 @@ from bench import weakenings, weakenings_of_order
 from bench.weakenings import Weakening
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("journal", "manager", "tools", "tests", "pyproject.toml", "README.md")
+FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
+COPIED = ("journal", "manager", "tools", "tests", ".ci", *FILES)
 TIMEOUT_S = 600
 WEAKENINGS: tuple[Weakening, ...] = weakenings.ALL_OF + weakenings_of_order.ALL_OF
 

@@ -1,4 +1,4 @@
-"""Salvaging what stands behind the end, and backups."""
+"""Backups of journals, live and not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from journal import (
     BackupReport,
@@ -26,7 +24,7 @@ from journal import (
 )
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
-from tests.repair_support import damage, fixed, offset_of
+from tests.repair_support import damage, offset_of
 from tests.support import (
     PATH,
     TIMEOUT_S,
@@ -41,132 +39,9 @@ from tests.support import (
     options,
     put,
     put_lines,
-    read_all,
-    reopened,
     until,
     write_at,
 )
-
-# --- salvaging ---
-
-
-def test_what_is_behind_the_damage_is_salvaged(disk: SimulatedDisk) -> None:
-    """`salvage` writes the valid frames behind the cut to a journal of their own, in their order,
-    numbered anew; without `apply` it tells which."""
-    with open_on(disk) as journal:
-        put(journal, "a")
-        journal.wait_durable(journal.append_batch(["b", "c"]))
-        put(journal, "d", {"e": [1, b"2", None]})
-        put_lines(journal, 6, size=900)
-    damage(disk, 1)
-    report = fixed(disk, salvage=True)
-    assert report.salvaged_to == f"{PATH}.salvaged-1"
-    assert report.salvaged[:3] == ((2, 3), (4, 4), (5, 5))
-    with Journal.open(report.salvaged_to, options=options(), disk=disk) as journal:
-        found = logged(journal)
-        assert found[:4] == ["b", "c", "d", {"e": [1, b"2", None]}]
-        assert [record[0] for record in found[4:]] == [*range(6, 12)]
-    with JournalReader.open(report.salvaged_to, disk=disk) as reader:
-        offsets = {entry.record: entry.offset for entry in itertools.islice(reader.entries(), 2)}
-        assert len(set(offsets.values())) == 1
-        assert list(reader.verify()) == []
-
-
-def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:
-    """Whole frames in a torn tail stay on disk for this; the journal itself needs no repair, and
-    `repair` leaves it as it is."""
-    journal = open_on(disk)
-    put(journal, "kept")
-    until(lambda: read_all(disk) == ["kept"], "the mark")
-    (name,) = names(disk, ".seg")
-    whole = disk.contents(PATH)[name]
-    journal.append("torn")
-    journal.append_batch(["whole", "too"])
-    journal.wait_durable()
-    put(journal, "more")
-    crash(journal, disk)
-    later = disk.contents(PATH)[name]
-    # Of the frames behind the first one, the power cut left all but a piece of the first.
-    mark = end_of_first = len(whole.rstrip(b"\0"))
-    assert end_of_first == mark
-    broken = bytearray(later)
-    frame_2 = 64 + 44 + 5
-    broken[frame_2 + 44] ^= 0xFF
-    write_at(disk, name, 0, bytes(broken))
-    # Nothing says that it was durable: the durable LSN of the frame behind it is older.
-    report = repair(PATH, salvage=True, disk=disk)
-    if report.problem is None:
-        before = disk.contents(PATH)
-        report = fixed(disk, salvage=True)
-        assert disk.contents(PATH) == before
-        assert report.last_lsn == 1
-    assert report.salvaged[-1] == (5, 5)
-
-
-def test_a_torn_tail_behind_the_next_epoch_is_salvaged(disk: SimulatedDisk) -> None:
-    """P1: what an epoch cut off stays dead; its frames are shown under the LSNs they had, and the
-    journal's own records of those LSNs are not among them."""
-    journal = open_on(disk)
-    put(journal, "one")
-    (name,) = names(disk, ".seg")
-    end = end_of(disk, name)
-    put(journal, "lost")
-    dead = disk.contents(PATH)[name]
-    crash(journal, disk)
-    write_at(disk, name, end, bytes(len(dead) - end))
-    with open_on(disk) as journal:
-        put(journal, "two", "three")
-    write_at(disk, name, 0, dead)
-    report = fixed(disk, salvage=True)
-    assert (report.problem, report.last_lsn, report.salvaged) == (None, 3, ((2, 2),))
-    assert report.salvaged_to is not None
-    with Journal.open(report.salvaged_to, disk=disk) as journal:
-        assert logged(journal) == ["lost"]
-    assert reopened(disk) == ["one", "two", "three"]
-
-
-def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
-    """What an earlier repair kept aside is never written over."""
-    with open_on(disk) as journal:
-        put_lines(journal, 30, size=900)
-    for number, cut_at in enumerate((24, 16, 8), 1):
-        report = fixed(disk, cut_at=cut_at, salvage=True)
-        assert report.saved_to == f"{PATH}.cut-{number}"
-        assert report.salvaged_to == f"{PATH}.salvaged-{number}"
-    assert reopened(disk) == [[n, "x" * 900] for n in range(1, 9)]
-
-
-@given(data=st.data())
-def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
-    """P1, P4: after bytes anywhere in the segments are changed, repair yields a prefix of what was
-    appended, that goes on; or says that there is nothing to go on from."""
-    disk = SimulatedDisk()
-    for _ in range(2):
-        with open_on(disk) as journal:
-            put_lines(journal, 4, size=300)
-            journal.compact(frozen(journal, journal.last_lsn))
-            put_lines(journal, 8, size=700)
-    log = [[n, "x" * (300 if (n - 1) % 12 < 4 else 700)] for n in range(1, 25)]
-    for _ in range(data.draw(st.integers(1, 3))):
-        name = data.draw(st.sampled_from(names(disk, ".seg") + names(disk, ".json")))
-        size = len(disk.contents(PATH)[name])
-        offset = data.draw(st.integers(0, size - 1))
-        write_at(disk, name, offset, data.draw(st.binary(min_size=1, max_size=60)))
-    try:
-        report = fixed(disk, salvage=True)
-    except JournalError:
-        assert len(names(disk, ".json")) > 0
-        return
-    with open_on(disk) as journal:
-        base_lsn = journal.checkpoint.lsn if journal.checkpoint else 0
-        assert journal.last_lsn == report.last_lsn
-        assert logged(journal, None) == log[base_lsn : report.last_lsn]
-        put(journal, "on")
-    with open_on(disk) as journal:
-        assert logged(journal, None)[-1] == "on"
-
-
-# --- backup ---
 
 
 def read_backup(disk: SimulatedDisk, path: str) -> tuple[Any, list[Any]]:
@@ -212,6 +87,15 @@ def test_a_backup_of_an_empty_journal(disk: SimulatedDisk) -> None:
     assert backup(PATH, "/dead", disk=disk) == BackupReport("/dead", 0, 0, 0, 0)
     for path in ("/live", "/dead"):
         assert read_backup(disk, path) == (None, [])
+
+
+def test_what_is_no_journal_has_no_backup(tmp_path: Path) -> None:
+    """P4: of a path that was mistyped there is no copy that verifies."""
+    (tmp_path / "plain").mkdir(mode=0o700)
+    (tmp_path / "plain" / "notes.txt").touch()
+    with pytest.raises(JournalError, match="not a journal"):
+        backup(tmp_path / "plain", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_backup_goes_to_a_new_place(tmp_path: Path) -> None:

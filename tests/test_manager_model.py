@@ -162,10 +162,13 @@ class ManagerMachine(OneAgent):
             shown.append(agent_from_row(row, self.manager.boot_id))
         assert [agent.lsn for agent in shown] == sorted(agent.lsn for agent in shown)
         assert len(shown) == len(ids(shown))
+        since = self.read_lsn + 1
+        if again and [agent.lsn for agent in self.model.agents.values()].count(since - 1) > 1:
+            since -= 1  # of several that share it, who asks may have seen but some
         assert {agent.agent_id: agent for agent in shown} == {
             agent.agent_id: self.seen(agent)
             for agent in self.model.agents.values()
-            if agent.lsn > self.read_lsn
+            if agent.lsn >= since
         }
         self.read_lsn = max(self.history)
 

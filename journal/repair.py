@@ -68,7 +68,7 @@ def repair(
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # what is no journal is not made one
-    directory = disk.open_directory(path, write=True)
+    directory = disk.open_directory(path, write=apply)  # only to look narrows no mode
     try:
         directory.lock()
         return _Repair(directory, disk).run(apply, cut_at, salvage)

@@ -77,6 +77,15 @@ def test_what_is_no_journal_is_not_repaired(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "other") == ["holiday.jpg"]
 
 
+def test_who_only_looks_narrows_no_mode(tmp_path: Path) -> None:
+    """P9: a directory that others may read stays so, until a repair is applied."""
+    Journal.open(tmp_path / "j").close()
+    (tmp_path / "j").chmod(0o750)
+    for apply, mode in ((False, 0o750), (True, 0o700)):
+        assert repair(tmp_path / "j", apply=apply).problem is None
+        assert (tmp_path / "j").stat().st_mode & 0o777 == mode
+
+
 def test_a_live_journal_is_not_repaired(tmp_path: Path) -> None:
     """P10: repair is a writer: LockedError beside another one, for a dry run too."""
     with Journal.open(tmp_path / "j") as journal:

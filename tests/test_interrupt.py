@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,6 +68,26 @@ def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool, size: int) -
     disk.kill()
     with Journal.open("/j", disk=disk) as reopened:
         assert [entry.record for entry in reopened.replay()] == expected
+
+
+def test_a_sync_that_failed_is_never_tried_again() -> None:
+    """P2: not either where an interrupt strikes the waiter in whose thread it failed. Then the
+    kernel may count the lost pages as written, and a second sync acknowledges what is not there."""
+    strikes = 0
+    for nth in range(POINTS):
+        disk = SimulatedDisk()
+        journal = Journal.open("/j", options=OPTIONS, disk=disk)
+        in_other_thread(partial(put, journal, "safe"))
+        disk.fail("sync", errno.EIO, path=".seg")
+        where: list[str] = []
+        with suppress(FailedError):
+            where = struck(partial(put, journal, "lost"), nth)
+        with pytest.raises(FailedError):
+            in_other_thread(partial(put, journal, "after"))
+        with suppress(FailedError):
+            in_other_thread(journal.close)
+        strikes += bool(where)
+    assert strikes > 20
 
 
 def put(journal: Journal, record: Any) -> None:

@@ -7,21 +7,22 @@ while, and the process must not grow: the log buffer is bounded.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
+from bench.figures import Bar, at_least, at_most
 from bench.machine import about
+from bench.output import add_options, show
 from bench.peers import RECORD
 from journal import BufferFullError, Journal
 
-BAR = 0.4
 A_ROUND = 20_000  # records, which the log buffer holds
 
 
@@ -49,48 +50,56 @@ def resident_bytes() -> int:
     return int(pages) * os.sysconf("SC_PAGESIZE")
 
 
-def growth_bytes(journal: Journal, seconds: float) -> Iterator[int]:
-    """How much larger the process is than at first, now and then while it appends."""
-    began = resident_bytes()
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def growth(journal: Journal, seconds: float) -> Iterator[tuple[float, float]]:
+    """Now and then while it appends: seconds since the first, and MiB that the process is larger
+    than then."""
+    before, began = resident_bytes(), time.monotonic()
+    while time.monotonic() < began + seconds:
         for _ in range(A_ROUND):
             try:
                 journal.append(RECORD)
             except BufferFullError:
                 journal.wait_room()
-        yield resident_bytes() - began
+        yield time.monotonic() - began, (resident_bytes() - before) / 2**20
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"bare {found['bare_per_s']:,.0f}/s, append {found['append_per_s']:,.0f}/s"
+    yield (
+        f"grown by at most {found['grown_first_half_mib']:.1f} MiB in the first half, "
+        f"{found['grown_second_half_mib']:.1f} in the second: {found['records']:,} records"
+    )
+
+
+def bars(found: dict[str, Any]) -> Iterator[Bar]:
+    yield at_least("append to the bare loop", found["ratio"], 0.4)
+    # What is bounded has reached its bound half-way; a leak would double by the end.
+    first, second = found["grown_first_half_mib"], found["grown_second_half_mib"]
+    yield at_most("memory's peak, second half of the run to the first", second / first, 1.25)
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench append", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10, help="of the long run")
-    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
-    parser.add_argument("--json", action="store_true")
+    add_options(parser)
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
         Journal.open(Path(name) / "journal") as journal,
     ):
         rates = [(bare(A_ROUND), appended(journal, A_ROUND)) for _ in range(options.rounds)]
-        growth = list(growth_bytes(journal, options.seconds))
+        grown = list(growth(journal, options.seconds))
         records = journal.last_lsn
+    half_way = [mib for at_s, mib in grown if at_s < options.seconds / 2]
     found = {
-        **about(),
         "bare_per_s": statistics.median(rate for rate, _ in rates),
         "append_per_s": statistics.median(rate for _, rate in rates),
         "ratio": statistics.median(ours / bare for bare, ours in rates),
         "records": records,
-        "growth_mib_half_way": growth[len(growth) // 2] / 2**20,
-        "growth_mib": growth[-1] / 2**20,
+        "grown_first_half_mib": max(half_way, default=0),
+        "grown_second_half_mib": max(mib for _, mib in grown[len(half_way) :]),
+        "rounds": {"bare": [rate for rate, _ in rates], "append": [rate for _, rate in rates]},
+        "growth": grown,
     }
-    if options.json:
-        print(json.dumps(found))
-        return 0
-    print(" ".join(f"{key} {value}" for key, value in about().items()))
-    print(f"bare {found['bare_per_s']:,.0f}/s, append {found['append_per_s']:,.0f}/s")
-    print(f"ratio {found['ratio']:.2f}, bar {BAR}")
-    half_way, at_end = found["growth_mib_half_way"], found["growth_mib"]
-    print(f"grown by {half_way:.1f} MiB half-way, {at_end:.1f} at the end: {records:,} records")
-    return 0
+    return show("append", options, about(), found, lines(found), bars(found))

@@ -1,24 +1,27 @@
 """What compaction costs: callers' latency from due with it and without, what is written, and
 what the disk holds.
 
-A fleet under load at a fixed rate, with compaction all the time and with none, in turns. Then a
-long run at full speed: bytes written beside the bytes appended, and the disk beside the state.
+A fleet under load at a fixed rate, with one compaction after the other and with none, in turns.
+Then a long run at full speed: bytes written beside the bytes appended, and the disk beside the
+state.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.fanout import LIMITS, Quantiles, Worker, at_rate, fill, human, run_threads
+from bench.figures import Bar, Quantiles, at_most, human
+from bench.fleet_load import LIMITS, Worker, fill
+from bench.load import at_rate, compacting, run_threads
 from bench.machine import about
+from bench.output import add_options, show
 from bench.peers import PACKED, RECORD
 from journal import CowTable, DurableState, Options
 from manager import SubAgentManager
@@ -28,12 +31,36 @@ SEGMENT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
+class Round:
+    """Of one run at a fixed rate, in ns."""
+
+    due: Quantiles
+    hold: Quantiles
+    compactions: int
+
+
+@dataclass(frozen=True)
 class Latency:
-    """From due, in ns; medians of the rounds."""
+    """From due, and of the lock's hold, in ns; medians of the rounds. `ratio` is that of the
+    p99.9 from due with compaction to that without, the median of the rounds' ratios."""
 
     off: Quantiles
     on: Quantiles
+    hold_off: Quantiles
+    hold_on: Quantiles
+    ratio: float
     compactions: int
+
+    @classmethod
+    def of(cls, off: list[Round], on: list[Round]) -> Latency:
+        return cls(
+            Quantiles.median(each.due for each in off),
+            Quantiles.median(each.due for each in on),
+            Quantiles.median(each.hold for each in off),
+            Quantiles.median(each.hold for each in on),
+            statistics.median(b.due.p99_9 / a.due.p99_9 for a, b in zip(off, on, strict=True)),
+            sum(each.compactions for each in on),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,32 +97,29 @@ class Cells:
         return self.table.freeze()
 
 
-def latency_at(options: argparse.Namespace, compaction_bytes: int) -> tuple[list[int], int]:
-    engine = Options(checkpoint_min_bytes=compaction_bytes)
+def round_of(options: argparse.Namespace, *, compaction: bool) -> Round:
+    # By itself none is due in so short a run: all that there are, are those that we ask for.
+    engine = Options(checkpoint_min_bytes=NEVER)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         with SubAgentManager.open(name, limits=LIMITS) as manager:
             fill(manager, options.agents)
         with SubAgentManager.open(name, limits=LIMITS, options=engine) as manager:
             workers = [Worker(manager, waits=False, lists=False) for _ in range(options.threads)]
-            due = at_rate(workers, options.rate, options.seconds)
-            return due, manager.stats().compactions
+            with compacting(manager) if compaction else nullcontext():
+                due = at_rate([worker.call for worker in workers], options.rate, options.seconds)
+                hold = manager.lock_stats().hold
+            compactions = manager.stats().compactions
+    return Round(Quantiles.of(due), Quantiles.of_histogram(hold), compactions)
 
 
 def latency(options: argparse.Namespace) -> Latency:
-    off: list[Quantiles] = []
-    on: list[Quantiles] = []
-    compactions = 0
-    for _ in range(options.rounds):
-        off.append(Quantiles.of(latency_at(options, NEVER)[0]))
-        due, count = latency_at(options, 1 << 16)
-        on.append(Quantiles.of(due))
-        compactions += count
-    return Latency(median(off), median(on), compactions)
-
-
-def median(found: list[Quantiles]) -> Quantiles:
-    figures = zip(*(asdict(each).values() for each in found), strict=True)
-    return Quantiles(*map(statistics.median, figures))
+    off: list[Round] = []
+    on: list[Round] = []
+    for number in range(options.rounds):
+        # Whoever is first has the emptier machine, so it is each in turn.
+        for compaction in (False, True) if number % 2 else (True, False):
+            (on if compaction else off).append(round_of(options, compaction=compaction))
+    return Latency.of(off, on)
 
 
 def space(options: argparse.Namespace) -> Space:
@@ -118,6 +142,7 @@ def space(options: argparse.Namespace) -> Space:
         run_threads(64, run)
         state.wait_durable()
         stats = state.stats()
+        held = max(held, stats.disk_bytes)
         with closing(state.compact()) as checkpoint:
             size = checkpoint.size_bytes
     return Space(
@@ -130,6 +155,34 @@ def space(options: argparse.Namespace) -> Space:
     )
 
 
+def lines(times: Latency, room: Space) -> Iterator[str]:
+    for name, found in (
+        ("from due, compaction off", times.off),
+        ("from due, compaction on", times.on),
+        ("lock hold, compaction off", times.hold_off),
+        ("lock hold, compaction on", times.hold_on),
+    ):
+        shown = (f"{key} {human(value)}" for key, value in asdict(found).items())
+        yield f"{name:26}" + ", ".join(shown)
+    yield f"{times.compactions} compactions"
+    yield (
+        f"{room.updates:,} updates: appended {room.appended / 2**20:.1f} MiB, "
+        f"written {room.written / 2**20:.1f}, held {room.held / 2**20:.1f}, "
+        f"of a state of {room.state / 2**20:.1f}"
+    )
+
+
+def bars(options: argparse.Namespace, times: Latency, room: Space) -> Iterator[Bar]:
+    rate = f"at {options.rate:,g} calls/s"
+    yield at_most(f"lock hold p50, {options.agents:,} agents", times.hold_on.p50 / 1e3, 4, "us")
+    yield at_most(f"lock hold p99, {options.agents:,} agents", times.hold_on.p99 / 1e3, 15, "us")
+    yield at_most(f"from due p99 {rate}", times.on.p99 / 1e6, 1, "ms")
+    yield at_most(f"from due max {rate}", times.on.max / 1e6, 20, "ms")
+    yield at_most("from due p99.9, compaction on to off", times.ratio, 1.5)
+    yield at_most("bytes written to bytes appended", room.written / room.appended, 1.5)
+    yield at_most("disk held", room.held / 2**20, room.bound / 2**20, "MiB")
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bench compact", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -140,19 +193,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1_000_000, help="of the long run")
-    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
-    parser.add_argument("--json", action="store_true")
+    add_options(parser)
     options = parser.parse_args(arguments)
     times, room = latency(options), space(options)
-    if options.json:
-        print(json.dumps({**about(), "latency": asdict(times), "space": asdict(room)}))
-        return 0
-    print(" ".join(f"{key} {value}" for key, value in about().items()))
-    for name, found in (("off", times.off), ("on", times.on)):
-        shown = (f"{key} {human(value)}" for key, value in asdict(found).items())
-        print(f"from due, compaction {name:4}", ", ".join(shown))
-    ratio = times.on.p99_9 / times.off.p99_9
-    print(f"p99.9 on to off {ratio:.2f}, bar 1.5; {times.compactions} compactions")
-    print(f"written {room.written / room.appended:.2f} x the bytes appended, bar 1.5")
-    print(f"disk held {room.held / 2**20:.1f} MiB, bar {room.bound / 2**20:.1f}")
-    return 0
+    return show(
+        "compact",
+        options,
+        about(),
+        {"latency": asdict(times), "space": asdict(room)},
+        lines(times, room),
+        bars(options, times, room),
+    )

@@ -2,57 +2,43 @@
 
 Threads spawn, step, finish, fail and list at a fixed rate in all; a call's latency is counted
 from when it was *due*, so that a stall shows in every call that it held up. Then, as fast as
-they can, updates a second. Three ways of persisting, behind the same manager:
+they can, updates a second. Ways of persisting, behind the same manager:
 
     rewrite    the whole fleet as JSON, serialized and rewritten under the lock
     thread     a copy of the fleet under the lock, a thread for each write
     journal    records appended under the lock, committed within 10 ms, compaction on
     durable    the same, each call waiting until its record is on stable storage
+
+With --coroutines it is coroutines of one event loop, too, that await each commit (`durable`), and
+how late a timer in that loop comes is measured. --full adds what takes long: a fleet of 100,000
+and 256 threads, for the ways that bear them.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
+import asyncio
+import statistics
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, cast
 
-from bench.before import RewriteUnderLock, ThreadAWrite, WholeFleet
+from bench import load
+from bench.before import RewriteUnderLock, ThreadAWrite
+from bench.figures import Bar, Quantiles, at_least, at_most, human
+from bench.fleet_load import LIMITS, Worker, fill, whole_fleet
 from bench.machine import about
-from journal import DurableState, Options
-from manager import AgentResult, Limits, SubAgentManager
-from manager.fleet import Fleet
+from bench.output import add_options, show
+from journal import Options
+from manager import SubAgentManager
 
 WAYS = ("rewrite", "thread", "journal", "durable")
-LIST_EVERY = 200  # calls
-CALLS_AN_AGENT = 10  # one spawn, then steps, then an end
-ENOUGH = 1_000_000
-LIMITS = Limits(max_running=ENOUGH, max_admitted=ENOUGH)
+OURS = ("journal", "durable")
 OPTIONS = Options(checkpoint_min_bytes=1 << 20)
-PROMPT = "Find every caller of the function, and say which of them pass no timeout. " * 5
-RESULT = "src/service/client.py:214 passes none; the other eleven do, all of them 30 s. " * 8
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    p50: float
-    p99: float
-    p99_9: float
-    max: float
-
-    @classmethod
-    def of(cls, values: list[int]) -> Quantiles:
-        ordered = sorted(values) or [0]
-        last = len(ordered) - 1
-        p50, p99, p99_9 = (ordered[min(last, int(len(ordered) * s))] for s in (0.5, 0.99, 0.999))
-        return cls(p50, p99, p99_9, ordered[-1])
+FULL_AGENTS, FULL_THREADS = 100_000, 256
 
 
 @dataclass(frozen=True)
@@ -73,119 +59,43 @@ class Row:
     stale_over_newer: int
 
 
-class Worker:
-    """One thread's calls: agents of its own, spawned, stepped, ended, one after the other."""
+@dataclass(frozen=True)
+class LoopRow:
+    """One fleet and number of coroutines. Times in ns; `lag` is how late a timer of their loop
+    comes at that rate, `lag_at_full_speed` while they go as fast as they can."""
 
-    def __init__(self, manager: SubAgentManager, *, waits: bool, lists: bool = True) -> None:
-        self._manager = manager
-        self._lists = lists
-        self._waits = waits
-        self._calls = itertools.count(1)
-        self._updates = itertools.count(1)
-        self._ref = ""
-
-    def call(self) -> None:
-        """An update, or now and then a listing."""
-        if self._lists and next(self._calls) % LIST_EVERY == 0:
-            self._manager.agents(status="running")
-        else:
-            self.update()
-
-    def update(self) -> None:
-        number = next(self._updates)
-        turn = number % CALLS_AN_AGENT
-        if turn == 1 or not self._ref:
-            agent = self._manager.spawn(PROMPT)
-            self._ref = agent.agent_id
-        elif turn:
-            agent = self._manager.update_checkpoint(self._ref, {"turn": turn}, steps_taken=turn)
-        elif number % (4 * CALLS_AN_AGENT):
-            agent = self._manager.update_from_result(self._ref, AgentResult(RESULT))
-            self._ref = ""
-        else:
-            agent = self._manager.update_failed(self._ref, "the tool returned 500")
-            self._ref = ""
-        if self._waits:
-            self._manager.wait_durable(agent.lsn)
+    agents: int
+    coroutines: int
+    rate_per_s: float
+    due: Quantiles
+    lag: Quantiles
+    updates_per_s: float
+    lag_at_full_speed: Quantiles
 
 
-def fill(manager: SubAgentManager, agents: int) -> None:
-    for number in range(agents):
-        ref = manager.spawn(PROMPT, metadata={"number": number}).agent_id
-        if number % 5:
-            manager.update_from_result(ref, AgentResult(RESULT))
+Cell = tuple[int, int, str]  # agents, threads, way
 
 
-@contextmanager
-def whole_fleet(
-    directory: Path, kind: type[WholeFleet], agents: int
-) -> Iterator[tuple[SubAgentManager, WholeFleet]]:
-    state = kind(directory, Fleet())
-    manager = SubAgentManager(cast("DurableState[Fleet]", state), LIMITS)
-    fill(manager, agents)
-    state.persisting = True
-    state.hold_ns.clear()
-    state.wait_ns.clear()
-    yield manager, state
-    if isinstance(state, ThreadAWrite):
-        state.join()
+def cells(options: argparse.Namespace) -> list[Cell]:
+    found = list(product(options.agents, options.threads, options.ways))
+    if options.full:
+        agents, threads = [*options.agents, FULL_AGENTS], [*options.threads, FULL_THREADS]
+        found += product(agents, threads, [way for way in options.ways if way in OURS])
+    return sorted(dict.fromkeys(found), key=lambda cell: (*cell[:2], WAYS.index(cell[2])))
 
 
-def run_threads(threads: int, run: Callable[[int], None]) -> None:
-    started = [threading.Thread(target=run, args=(index,)) for index in range(threads)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-
-
-def at_rate(workers: list[Worker], rate: float, seconds: float) -> list[int]:
-    """Latencies from due, in ns, of the calls that were due within `seconds`."""
-    latencies: list[list[int]] = [[] for _ in workers]
-    began = time.perf_counter() + 0.05
-    step = 1 / rate
-    give_up = began + 3 * seconds
-
-    def run(index: int) -> None:
-        for number in range(index, int(rate * seconds), len(workers)):
-            due = began + number * step
-            left = due - time.perf_counter()
-            if left > 0:
-                time.sleep(left)
-            if time.perf_counter() < give_up:
-                workers[index].call()
-            # One that could not even begin by now has waited at least this long.
-            latencies[index].append(int((time.perf_counter() - due) * 1e9))
-
-    run_threads(len(workers), run)
-    return [latency for each in latencies for latency in each]
-
-
-def at_full_speed(workers: list[Worker], seconds: float) -> float:
-    """Updates a second, all threads together."""
-    counts = [0] * len(workers)
-    began = time.perf_counter()
-
-    def run(index: int) -> None:
-        while time.perf_counter() < began + seconds:
-            workers[index].update()
-            counts[index] += 1
-
-    run_threads(len(workers), run)
-    return sum(counts) / (time.perf_counter() - began)
-
-
-def measure(way: str, agents: int, threads: int, rate: float, seconds: float, at: Path) -> Row:
+def measure(cell: Cell, rate: float, seconds: float, at: Path | None) -> Row:
+    agents, threads, way = cell
     with tempfile.TemporaryDirectory(dir=at) as name:
         directory = Path(name)
-        if way in ("journal", "durable"):
-            return measure_journal(way, agents, threads, rate, seconds, directory)
+        if way in OURS:
+            return measure_journal(cell, rate, seconds, directory)
         kind = RewriteUnderLock if way == "rewrite" else ThreadAWrite
         with whole_fleet(directory, kind, agents) as (manager, state):
             workers = [Worker(manager, waits=False) for _ in range(threads)]
-            due = at_rate(workers, rate, seconds)
+            due = load.at_rate([worker.call for worker in workers], rate, seconds)
             hold, wait = Quantiles.of(state.hold_ns), Quantiles.of(state.wait_ns)
-            speed = at_full_speed(workers, seconds)
+            speed = load.at_full_speed([worker.update for worker in workers], seconds)
         written, stale = state.bytes_written, state.stale
     calls = len(due)
     return Row(
@@ -193,16 +103,22 @@ def measure(way: str, agents: int, threads: int, rate: float, seconds: float, at
     )
 
 
-def measure_journal(
-    way: str, agents: int, threads: int, rate: float, seconds: float, directory: Path
-) -> Row:
+@contextmanager
+def reopened(directory: Path, agents: int) -> Iterator[SubAgentManager]:
+    """With its fleet in it; the figures are of what is done from now on."""
     with SubAgentManager.open(directory, limits=LIMITS, options=OPTIONS) as filled:
         fill(filled, agents)
     with SubAgentManager.open(directory, limits=LIMITS, options=OPTIONS) as manager:
+        yield manager
+
+
+def measure_journal(cell: Cell, rate: float, seconds: float, directory: Path) -> Row:
+    agents, threads, way = cell
+    with reopened(directory, agents) as manager:
         workers = [Worker(manager, waits=way == "durable") for _ in range(threads)]
-        due = at_rate(workers, rate, seconds)
+        due = load.at_rate([worker.call for worker in workers], rate, seconds)
         lock = manager.lock_stats()
-        speed = at_full_speed(workers, seconds)
+        speed = load.at_full_speed([worker.update for worker in workers], seconds)
         stats = manager.stats()
     return Row(
         way,
@@ -210,8 +126,8 @@ def measure_journal(
         threads,
         rate,
         len(due),
-        quantiles(lock.hold),
-        quantiles(lock.wait),
+        Quantiles.of_histogram(lock.hold),
+        Quantiles.of_histogram(lock.wait),
         Quantiles.of(due),
         speed,
         stats.bytes + stats.checkpoint_bytes,
@@ -220,15 +136,42 @@ def measure_journal(
     )
 
 
-def quantiles(histogram: Any) -> Quantiles:
-    return Quantiles(histogram.p50, histogram.p99, histogram.p99_9, histogram.max)
+def measure_loop(
+    agents: int, coroutines: int, rate: float, seconds: float, at: Path | None
+) -> LoopRow:
+    with tempfile.TemporaryDirectory(dir=at) as name, reopened(Path(name), agents) as manager:
+        workers = [Worker(manager, waits=True) for _ in range(coroutines)]
+        calls = [worker.update_async for worker in workers]
+        due, late = asyncio.run(load.coroutines_at_rate(calls, rate, seconds))
+        speed, late_at_full_speed = asyncio.run(load.coroutines_at_full_speed(calls, seconds))
+    return LoopRow(
+        agents,
+        coroutines,
+        rate,
+        Quantiles.of(due),
+        Quantiles.of(each * 1e9 for each in late),
+        speed,
+        Quantiles.of(each * 1e9 for each in late_at_full_speed),
+    )
 
 
-def human(ns: float) -> str:
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}"
-    return f"{ns:.0f} ns"
+def merged(rounds: list[Row]) -> Row:
+    """The medians of a cell's rounds; what was written and done is the sum of them."""
+    first = rounds[0]
+    return Row(
+        first.way,
+        first.agents,
+        first.threads,
+        first.rate_per_s,
+        sum(row.calls for row in rounds),
+        Quantiles.median(row.hold for row in rounds),
+        Quantiles.median(row.wait for row in rounds),
+        Quantiles.median(row.due for row in rounds),
+        statistics.median(row.updates_per_s for row in rounds),
+        sum(row.bytes_written for row in rounds),
+        sum(row.compactions for row in rounds),
+        sum(row.stale_over_newer for row in rounds),
+    )
 
 
 def table(rows: list[Row]) -> Iterator[str]:
@@ -244,12 +187,26 @@ def table(rows: list[Row]) -> Iterator[str]:
         yield "".join(f"{cell:>10}" for cell in cells)
 
 
+def loop_table(rows: list[LoopRow]) -> Iterator[str]:
+    for row in rows:
+        yield (
+            f"{row.coroutines:,} coroutines, {row.agents:,} agents: {row.updates_per_s:,.0f} "
+            f"durable updates/s; p50, p99, p99.9, max:"
+        )
+        for what, found in (
+            (f"from due at {row.rate_per_s:g}/s", row.due),
+            ("the loop's lag then", row.lag),
+            ("the loop's lag at full speed", row.lag_at_full_speed),
+        ):
+            yield f"    {what:30}" + "".join(f"{human(ns):>10}" for ns in astuple(found))
+
+
 def ratios(rows: list[Row]) -> Iterator[str]:
     """What the journal gains over the rewrite, cell by cell."""
     by = {(row.way, row.agents, row.threads): row for row in rows}
     for (way, agents, threads), row in by.items():
         before = by.get(("rewrite", agents, threads))
-        if before and way in ("journal", "durable"):
+        if before and way in OURS:
             yield (
                 f"{way}, {agents} agents, {threads} threads: "
                 f"{row.updates_per_s / before.updates_per_s:,.0f} x the updates, "
@@ -258,58 +215,58 @@ def ratios(rows: list[Row]) -> Iterator[str]:
             )
 
 
-def plot(rows: list[Row], path: Path) -> None:
-    """Latency from due, p50 to max, a panel a fleet, as SVG."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.fonttype"] = "none"
-    fleets = sorted({row.agents for row in rows})
-    size = (4 * len(fleets), 3.5)
-    figure, axes = pyplot.subplots(1, len(fleets), figsize=size, squeeze=False, sharey=True)
-    threads = sorted({row.threads for row in rows})
-    for axis, agents in zip(axes[0], fleets, strict=True):
-        for way in WAYS:
-            of_way = [row for row in rows if (row.way, row.agents) == (way, agents)]
-            axis.plot(
-                [r.threads for r in of_way], [r.due.p99 / 1e6 for r in of_way], "o-", label=way
+def bars(rounds: dict[Cell, list[Row]]) -> Iterator[Bar]:
+    """Each from the median of the rounds' ratios."""
+    small, large = rounds.get((100, 64, "journal")), rounds.get((FULL_AGENTS, 64, "journal"))
+    if small and large:
+        pairs = list(zip(small, large, strict=True))
+        for name in ("p50", "p99"):
+            ratio = statistics.median(
+                getattr(b.hold, name) / getattr(a.hold, name) for a, b in pairs
             )
-        axis.set(xscale="log", yscale="log", title=f"{agents:,} agents", xlabel="threads")
-        axis.set_xticks(threads, [str(count) for count in threads])
-        axis.minorticks_off()
-        axis.grid(visible=True, alpha=0.3)
-    axes[0][0].set_ylabel("p99 from due, ms")
-    axes[0][-1].legend()
-    figure.tight_layout()
-    figure.savefig(path, format="svg", metadata={"Date": None})
+            yield at_most(f"lock hold {name}, 100,000 agents to 100", ratio, 1.5)
+    before, ours = rounds.get((1000, 64, "rewrite")), rounds.get((1000, 64, "journal"))
+    if before and ours:
+        pairs = list(zip(before, ours, strict=True))
+        speed = statistics.median(b.updates_per_s / a.updates_per_s for a, b in pairs)
+        tail = statistics.median(a.due.p99 / b.due.p99 for a, b in pairs)
+        yield at_least("updates/s to JSON under the lock", speed, 1000)
+        yield at_least("p99 from due lower than JSON under the lock", tail, 1000)
 
 
-def main(arguments: list[str]) -> int:
+def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench fanout", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--agents", type=int, nargs="+", default=[100, 1_000, 10_000])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--rate", type=float, default=1000, help="calls a second, all threads")
+    parser.add_argument("--coroutines", type=int, nargs="*", default=[], help="such as 1000")
+    parser.add_argument("--full", action="store_true", help="100,000 agents and 256 threads, too")
+    parser.add_argument("--rate", type=float, default=1000, help="calls a second, all together")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each phase")
-    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
-    options = parser.parse_args(arguments)
-    at = options.dir or Path(tempfile.gettempdir())
-    rows = [
-        measure(way, agents, threads, options.rate, options.seconds, at)
+    add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    options = parsed(arguments)
+    rounds: dict[Cell, list[Row]] = {cell: [] for cell in cells(options)}
+    for _ in range(options.rounds):
+        for cell, measured in rounds.items():
+            measured.append(measure(cell, options.rate, options.seconds, options.dir))
+    loops = [
+        measure_loop(agents, coroutines, options.rate, options.seconds, options.dir)
         for agents in options.agents
-        for threads in options.threads
-        for way in options.ways
+        for coroutines in options.coroutines
     ]
-    where = {**about(), "rate_per_s": options.rate}
-    if options.plot:
-        plot(rows, options.plot)
-    if options.json:
-        print(json.dumps({**where, "rows": [asdict(row) for row in rows]}))
-        return 0
-    print(" ".join(f"{key} {value}" for key, value in where.items()))
-    for line in (*table(rows), "", *ratios(rows)):
-        print(line)
-    return 0
+    rows = [merged(of_cell) for of_cell in rounds.values()]
+    return show(
+        "fanout",
+        options,
+        {**about(), "rate_per_s": options.rate},
+        {"rows": [asdict(row) for row in rows], "loops": [asdict(row) for row in loops]},
+        (*table(rows), "", *ratios(rows), *loop_table(loops)),
+        bars(rounds),
+    )

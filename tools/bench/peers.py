@@ -11,10 +11,10 @@ import itertools
 import os
 import queue
 import sqlite3
+import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 import msgpack
 
+from bench.load import at_full_speed
 from journal import Journal
 
 T = TypeVar("T")
@@ -259,7 +260,7 @@ class Coopy(Peer):
                 group_commit_delay=delay_s,
                 validation="off",
             )
-            speed = per_second(partial(system.step, RECORD), 16, 0.2)
+            speed = at_full_speed([partial(system.step, RECORD)] * 16, 0.2)
             loser, best = (best[1], (speed, system)) if speed > best[0] else (system, best)
             if loser is not None:
                 loser.close()
@@ -283,21 +284,12 @@ PEERS: dict[str, type[Peer]] = {
 }
 
 
-def per_second(update: Callable[[], None], threads: int, seconds: float) -> float:
-    """How often `threads` threads complete `update` in a second, all together."""
-    counts = [0] * threads
-    began = time.perf_counter()
-    until = began + seconds
-
-    def run(index: int) -> None:
-        while time.perf_counter() < until:
-            update()
-            counts[index] += 1
-
-    others = [threading.Thread(target=run, args=(index,)) for index in range(1, threads)]
-    for other in others:
-        other.start()
-    run(0)
-    for other in others:
-        other.join()
-    return sum(counts) / (time.perf_counter() - began)
+def opened(names: Iterable[str], directory: Path) -> dict[str, Peer]:
+    """Those that are installed; a note says which are skipped."""
+    found: dict[str, Peer] = {}
+    for name in names:
+        try:
+            found[name] = PEERS[name](directory)
+        except ImportError as error:
+            print(f"bench: {name} is skipped: {error}", file=sys.stderr)
+    return found

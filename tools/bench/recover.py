@@ -20,14 +20,16 @@ from pathlib import Path
 
 import msgpack
 
+from bench.figures import Bar, at_least, at_most
 from bench.machine import about
+from bench.output import add_options, show
 from bench.peers import PACKED, RECORD
 from journal import Journal, Options
 from manager import AgentResult, Limits, SubAgentManager
 
-BARS = {64: 0.7, 1: 0.35}
-AGENTS_BAR_S = 0.15
+BARS = {64: 0.7, 1: 0.35}  # records a frame, and records a second to the bare Unpacker's
 ENOUGH = 1_000_000
+FLEET = "fleet in a checkpoint"
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,51 @@ def row(what: str, kind: str, directory: Path, records: int, rounds: int) -> Row
     return Row(what, records, **json.loads(done.stdout))
 
 
+def log_name(a_frame: int) -> str:
+    return f"log, {a_frame} a frame"
+
+
 def rows(options: argparse.Namespace, directory: Path) -> Iterator[Row]:
-    for records in options.records:
+    for records in sorted(options.records):
         for a_frame in BARS:
             path = directory / f"log-{records}-{a_frame}"
             log_of(path, records, a_frame)
-            yield row(f"log, {a_frame} a frame", "log", path, records, options.rounds)
+            yield row(log_name(a_frame), "log", path, records, options.rounds)
     for agents in options.agents:
         path = directory / f"fleet-{agents}"
         path.mkdir()
         fleet_of(path, agents)
-        yield row("fleet in a checkpoint", "fleet", path, agents, options.rounds)
+        yield row(FLEET, "fleet", path, agents, options.rounds)
+
+
+def table(found: list[Row]) -> Iterator[str]:
+    yield f"{'':24}{'records':>9}{'open':>10}{'records/s':>12}{'to bare':>9}{'peak MiB':>10}"
+    for each in found:
+        ratio = "" if each.ratio is None else f"{each.ratio:.2f} x"
+        speed = each.records / each.open_s
+        yield (
+            f"{each.what:24}{each.records:9,}{each.open_s * 1000:7.1f} ms{speed:12,.0f}"
+            f"{ratio:>9}{each.peak_mib:10.1f}"
+        )
+
+
+def bars(found: list[Row]) -> Iterator[Bar]:
+    """Of the longest log of each kind, and of a fleet of 10,000."""
+    for a_frame, least in BARS.items():
+        logs = [each for each in found if each.what == log_name(a_frame)]
+        if not logs:
+            continue
+        shortest, longest = logs[0], logs[-1]
+        if longest.ratio is not None:
+            name = f"recovery at {a_frame} a frame to the bare Unpacker"
+            yield at_least(name, longest.ratio, least)
+        if len(logs) > 1:
+            times = longest.records / shortest.records
+            name = f"peak memory, a log {times:g} x as long, {a_frame} a frame"
+            yield at_most(name, longest.peak_mib / shortest.peak_mib, 1.1)
+    for each in found:
+        if (each.what, each.records) == (FLEET, 10_000):
+            yield at_most("10,000 agents open from a checkpoint", each.open_s * 1e3, 150, "ms")
 
 
 def main(arguments: list[str]) -> int:
@@ -120,22 +156,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--records", type=int, nargs="*", default=[20_000, 100_000])
     parser.add_argument("--agents", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
-    parser.add_argument("--json", action="store_true")
+    add_options(parser)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         found = list(rows(options, Path(name)))
-    if options.json:
-        print(json.dumps({**about(), "rows": [asdict(each) for each in found]}))
-        return 0
-    print(" ".join(f"{key} {value}" for key, value in about().items()))
-    print(f"{'':24}{'records':>9}{'open':>10}{'records/s':>12}{'to bare':>9}{'peak MiB':>10}")
-    for each in found:
-        ratio = "" if each.ratio is None else f"{each.ratio:.2f} x"
-        speed = each.records / each.open_s
-        print(
-            f"{each.what:24}{each.records:9,}{each.open_s * 1000:7.1f} ms{speed:12,.0f}"
-            f"{ratio:>9}{each.peak_mib:10.1f}"
-        )
-    print(f"bars: {BARS[64]} x at 64 a frame, {BARS[1]} x at one, 10,000 agents in 150 ms")
-    return 0
+    everything = {"rows": [asdict(each) for each in found]}
+    return show("recover", options, about(), everything, table(found), bars(found))

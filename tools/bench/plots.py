@@ -1,0 +1,209 @@
+"""Plots of what the benchmarks found, as SVG: the same figures make the same bytes.
+
+Each takes what the benchmark's --json prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Found = dict[str, Any]
+Axis = Any  # matplotlib's, which is imported when there is something to draw
+
+_PANEL_INCHES = (4.0, 3.2)
+_QUANTILES = ("p50", "p99", "p99_9", "max")
+_NAMES = ("p50", "p99", "p99.9", "max")
+# A name has one colour in all panels, whichever of the others are there.
+_COLOURED = (
+    *("journal", "sqlite", "sqlite-batched", "lmdb", "rocksdict", "zodb", "coopy"),
+    *("disk", "nothing"),
+)
+
+
+def panels(rows: int, columns: int) -> tuple[Any, Any]:
+    """A figure, and the axes of its panels, row by row."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("bench: plots need matplotlib") from None
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    # Text stays text; identifiers are made from what is drawn, not from a random number.
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "bench"}
+    size = (_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows)
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
+    return figure, axes
+
+
+def colour_of(name: str, others: Iterable[str]) -> str:
+    names = _COLOURED if name in _COLOURED else tuple(others)
+    return f"C{names.index(name)}"
+
+
+def against(axis: Axis, lines: dict[str, list[tuple[float, float]]], x: str, title: str) -> None:
+    """A line a name, both axes logarithmic, a tick for each x that there is."""
+    for name, points in lines.items():
+        if points:
+            xs, ys = zip(*sorted(points), strict=True)
+            colour = colour_of(name, lines)
+            axis.plot(xs, ys, "o-", label=name, color=colour, markersize=4)
+    ticks = sorted({x for points in lines.values() for x, _ in points})
+    axis.set(xscale="log", yscale="log", title=title, xlabel=x)
+    axis.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axis.xaxis.minorticks_off()
+    axis.grid(visible=True, alpha=0.3)
+
+
+def distribution(axis: Axis, lines: dict[str, dict[str, float]], title: str) -> None:
+    """Latency from p50 to max, in ms, a line a name; figures are in ns."""
+    for name, found in lines.items():
+        times_ms = [found[quantile] / 1e6 for quantile in _QUANTILES]
+        colour = colour_of(name, lines)
+        axis.plot(_NAMES, times_ms, "o-", label=name, color=colour, markersize=4)
+    axis.set(yscale="log", title=title)
+    axis.grid(visible=True, alpha=0.3)
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """In the order in which they come."""
+    return list(dict.fromkeys(values))
+
+
+def columns_of(
+    rows: Sequence[Found], name: str, x: str, y: str, scale: float = 1
+) -> dict[str, list[tuple[float, float]]]:
+    """For each `name` among the rows the points (x, y / scale)."""
+    names = unique(row[name] for row in rows)
+    return {n: [(row[x], row[y] / scale) for row in rows if row[name] == n] for n in names}
+
+
+def _commits(found: Found) -> Any:
+    delays = unique(row["delay_ms"] for row in found["rows"])
+    kinds = unique(row["waiting"] for row in found["rows"])
+    figure, axes = panels(len(kinds), len(delays))
+    for across, waiting in zip(axes, kinds, strict=True):
+        for axis, delay_ms in zip(across, delays, strict=True):
+            rows = [
+                row
+                for row in found["rows"]
+                if (row["delay_ms"], row["waiting"]) == (delay_ms, waiting)
+            ]
+            title = "native sync" if not delay_ms else f"sync +{delay_ms:g} ms"
+            against(axis, columns_of(rows, "peer", "count", "per_s"), waiting, title)
+        across[0].set_ylabel("durable updates/s")
+    axes[0][-1].legend(fontsize="small")
+    return figure
+
+
+def _append(found: Found) -> Any:
+    figure, ((speed, memory),) = panels(1, 2)
+    for name in ("bare", "append"):
+        rates = found["rounds"][name]
+        speed.plot(range(1, len(rates) + 1), rates, label=name)
+    speed.set(title="records/s", xlabel="round", ylim=(0, None))
+    memory.plot(*zip(*found["growth"], strict=True))
+    memory.set(title="the process has grown by, MiB", xlabel="s", ylim=(0, None))
+    speed.legend(fontsize="small")
+    return figure
+
+
+def _recover(found: Found) -> Any:
+    kinds = {"log": "records", "fleet": "agents"}
+    figure, axes = panels(2, len(kinds))
+    for (time, memory), (kind, size) in zip(zip(*axes, strict=True), kinds.items(), strict=True):
+        rows = [
+            {**row, "open_ms": row["open_s"] * 1e3}
+            for row in found["rows"]
+            if row["what"].startswith(kind)
+        ]
+        against(time, columns_of(rows, "what", "records", "open_ms"), size, "open, ms")
+        peaks = columns_of(rows, "what", "records", "peak_mib")
+        against(memory, peaks, size, "peak memory, MiB")
+        memory.set(yscale="linear", ylim=(0, None))
+        if rows:
+            time.legend(fontsize="small")
+    return figure
+
+
+def _compact(found: Found) -> Any:
+    figure, ((latency, space),) = panels(1, 2)
+    times = found["latency"]
+    lines = {"compaction off": times["off"], "compaction on": times["on"]}
+    distribution(latency, lines, "from due")
+    latency.set_ylabel("ms")
+    latency.legend(fontsize="small")
+    room = found["space"]
+    names = ("appended", "written", "held", "state")
+    space.bar(names, [room[name] / 2**20 for name in names])
+    space.set(title=f"{room['updates']:,} updates, MiB")
+    return figure
+
+
+def _fanout(found: Found) -> Any:
+    fleets = unique(row["agents"] for row in found["rows"])
+    figure, axes = panels(3, len(fleets))
+    for column, agents in zip(zip(*axes, strict=True), fleets, strict=True):
+        rows = [row for row in found["rows"] if row["agents"] == agents]
+        speed, tail, latency = column
+        title = f"{agents:,} agents"
+        against(speed, columns_of(rows, "way", "threads", "updates_per_s"), "threads", title)
+        late = [{**row, "p99": row["due"]["p99"]} for row in rows]
+        against(tail, columns_of(late, "way", "threads", "p99", 1e6), "threads", "")
+        most = max(row["threads"] for row in rows)
+        lines = {row["way"]: row["due"] for row in rows if row["threads"] == most}
+        distribution(latency, lines, f"{most} threads")
+    labels = ("updates/s", "p99 from due, ms", "from due, ms")
+    for across, label in zip(axes, labels, strict=True):
+        across[0].set_ylabel(label)
+    axes[0][-1].legend(fontsize="small")
+    return figure
+
+
+def _burn(found: Found) -> Any:
+    burners = unique(row["burners"] for row in found["rows"])
+    figure, axes = panels(2, len(burners))
+    for (speed, latency), count in zip(zip(*axes, strict=True), burners, strict=True):
+        rows = [r for r in found["rows"] if (r["burners"], r["waiting"]) == (count, "threads")]
+        beside = f"{count} threads compute" if count != 1 else "1 thread computes"
+        measured = [row for row in rows if row["per_s"]]
+        against(speed, columns_of(measured, "peer", "count", "per_s"), "threads", beside)
+        most = max(row["count"] for row in rows)
+        lines = {row["peer"]: row["due"] for row in rows if row["count"] == most}
+        distribution(latency, lines, f"{most} threads, {found['rate_per_s']:g} updates/s")
+    axes[0][0].set_ylabel("durable updates/s")
+    axes[1][0].set_ylabel("from due, ms")
+    for across in axes:
+        across[0].legend(fontsize="small")
+    return figure
+
+
+def _imports(found: Found) -> Any:
+    figure, ((axis,),) = panels(1, 1)
+    names = [row["what"] for row in found["rows"]]
+    axis.barh(names, [row["wall_ms"] for row in found["rows"]])
+    axis.invert_yaxis()
+    axis.set(title="start to end, ms")
+    return figure
+
+
+DRAWN: dict[str, Callable[[Found], Any]] = {
+    "commits": _commits,
+    "append": _append,
+    "recover": _recover,
+    "compact": _compact,
+    "fanout": _fanout,
+    "burn": _burn,
+    "imports": _imports,
+}
+
+
+def draw(found: Found, path: Path) -> None:
+    figure = DRAWN[found["bench"]](found)
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    from matplotlib import pyplot
+
+    pyplot.close(figure)

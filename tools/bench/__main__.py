@@ -12,7 +12,10 @@ from pathlib import Path
 # The checkout first, or an installed copy would be measured.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-NAMES = ("commits", "append", "fanout", "compact", "recover", "crashsim", "mutants")
+NAMES = (
+    *("commits", "append", "fanout", "compact", "recover", "burn", "imports"),
+    *("bars", "plot", "crashsim", "mutants"),
+)
 
 
 def main(arguments: list[str]) -> int:

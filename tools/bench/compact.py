@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Bar, Quantiles, at_most, human
-from bench.fleet_load import LIMITS, Worker, fill
+from bench.fleet_load import Worker, reopened
 from bench.load import at_rate, compacting, run_threads
 from bench.machine import about
 from bench.output import add_options, show
 from bench.peers import PACKED, RECORD
 from journal import CowTable, DurableState, Options
-from manager import SubAgentManager
 
 NEVER = 1 << 40
 SEGMENT_BYTES = 4 << 20
+LOOK_EVERY = 1000  # updates of a thread
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,15 @@ class Cells:
 def round_of(options: argparse.Namespace, *, compaction: bool) -> Round:
     # By itself none is due in so short a run: all that there are, are those that we ask for.
     engine = Options(checkpoint_min_bytes=NEVER)
-    with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        with SubAgentManager.open(name, limits=LIMITS) as manager:
-            fill(manager, options.agents)
-        with SubAgentManager.open(name, limits=LIMITS, options=engine) as manager:
-            workers = [Worker(manager, waits=False, lists=False) for _ in range(options.threads)]
-            with compacting(manager) if compaction else nullcontext():
-                due = at_rate([worker.call for worker in workers], options.rate, options.seconds)
-                hold = manager.lock_stats().hold
-            compactions = manager.stats().compactions
+    with (
+        tempfile.TemporaryDirectory(dir=options.dir) as name,
+        reopened(Path(name), options.agents, engine) as manager,
+    ):
+        workers = [Worker(manager, waits=False, lists=False) for _ in range(options.threads)]
+        with compacting(manager) if compaction else nullcontext():
+            due = at_rate([worker.call for worker in workers], options.rate, options.seconds)
+            hold = manager.lock_stats().hold
+        compactions = manager.stats().compactions
     return Round(Quantiles.of(due), Quantiles.of_histogram(hold), compactions)
 
 
@@ -126,30 +126,29 @@ def space(options: argparse.Namespace) -> Space:
     """`options.updates` updates by 64 threads."""
     engine = Options(segment_bytes=SEGMENT_BYTES)
     a_thread = options.updates // 64
-    held = 0
+    held: list[int] = []
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
         DurableState.open(Path(name) / "state", Cells(), options=engine) as state,
     ):
 
-        def run(index: int) -> None:
-            nonlocal held
+        def run(_: int) -> None:
             for number in range(a_thread):
                 state.update(lambda _: RECORD)
-                if not index and not number % 200:
-                    held = max(held, state.stats().disk_bytes)
+                if not number % LOOK_EVERY:
+                    held.append(state.stats().disk_bytes)
 
         run_threads(64, run)
         state.wait_durable()
         stats = state.stats()
-        held = max(held, stats.disk_bytes)
+        held.append(stats.disk_bytes)
         with closing(state.compact()) as checkpoint:
             size = checkpoint.size_bytes
     return Space(
         updates=64 * a_thread,
         appended=64 * a_thread * len(PACKED),
         written=stats.bytes + stats.checkpoint_bytes,
-        held=held,
+        held=max(held),
         state=size,
         growth=engine.checkpoint_growth,
     )

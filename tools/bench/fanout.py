@@ -21,7 +21,6 @@ import asyncio
 import statistics
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from itertools import product
 from pathlib import Path
@@ -29,11 +28,10 @@ from pathlib import Path
 from bench import load
 from bench.before import RewriteUnderLock, ThreadAWrite
 from bench.figures import Bar, Quantiles, at_least, at_most, human
-from bench.fleet_load import LIMITS, Worker, fill, whole_fleet
+from bench.fleet_load import Worker, reopened, whole_fleet
 from bench.machine import about
 from bench.output import add_options, show
 from journal import Options
-from manager import SubAgentManager
 
 WAYS = ("rewrite", "thread", "journal", "durable")
 OURS = ("journal", "durable")
@@ -103,18 +101,9 @@ def measure(cell: Cell, rate: float, seconds: float, at: Path | None) -> Row:
     )
 
 
-@contextmanager
-def reopened(directory: Path, agents: int) -> Iterator[SubAgentManager]:
-    """With its fleet in it; the figures are of what is done from now on."""
-    with SubAgentManager.open(directory, limits=LIMITS, options=OPTIONS) as filled:
-        fill(filled, agents)
-    with SubAgentManager.open(directory, limits=LIMITS, options=OPTIONS) as manager:
-        yield manager
-
-
 def measure_journal(cell: Cell, rate: float, seconds: float, directory: Path) -> Row:
     agents, threads, way = cell
-    with reopened(directory, agents) as manager:
+    with reopened(directory, agents, OPTIONS) as manager:
         workers = [Worker(manager, waits=way == "durable") for _ in range(threads)]
         due = load.at_rate([worker.call for worker in workers], rate, seconds)
         lock = manager.lock_stats()
@@ -139,7 +128,10 @@ def measure_journal(cell: Cell, rate: float, seconds: float, directory: Path) ->
 def measure_loop(
     agents: int, coroutines: int, rate: float, seconds: float, at: Path | None
 ) -> LoopRow:
-    with tempfile.TemporaryDirectory(dir=at) as name, reopened(Path(name), agents) as manager:
+    with (
+        tempfile.TemporaryDirectory(dir=at) as name,
+        reopened(Path(name), agents, OPTIONS) as manager,
+    ):
         workers = [Worker(manager, waits=True) for _ in range(coroutines)]
         calls = [worker.update_async for worker in workers]
         due, late = asyncio.run(load.coroutines_at_rate(calls, rate, seconds))

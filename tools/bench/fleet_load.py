@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from bench.before import ThreadAWrite, WholeFleet
-from journal import DurableState
+from journal import DurableState, Options
 from manager import Agent, AgentResult, Limits, SubAgentManager
 from manager.fleet import Fleet
 
@@ -71,6 +71,19 @@ def fill(manager: SubAgentManager, agents: int) -> None:
         ref = manager.spawn(PROMPT, metadata={"number": number}).agent_id
         if number % 5:
             manager.update_from_result(ref, AgentResult(RESULT))
+
+
+@contextmanager
+def reopened(directory: Path, agents: int, options: Options) -> Iterator[SubAgentManager]:
+    """With its fleet in it; what the manager measures is of what is done from now on."""
+    with SubAgentManager.open(directory, limits=LIMITS) as manager:
+        fill(manager, agents)
+    with SubAgentManager.open(directory, limits=LIMITS):
+        # Those that were running are interrupted now, many under one hold. No caller waits for
+        # the lock while a manager opens, so these holds must not be among those measured.
+        pass
+    with SubAgentManager.open(directory, limits=LIMITS, options=options) as manager:
+        yield manager
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import msgpack
 
 from bench.figures import Bar, at_least, at_most
 from bench.machine import about
-from bench.output import add_options, show
+from bench.output import parsed, show
 from bench.peers import RECORD
 from journal import BufferFullError, Journal
 
@@ -82,8 +82,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench append", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10, help="of the long run")
-    add_options(parser)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
         Journal.open(Path(name) / "journal") as journal,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -29,7 +28,7 @@ from bench.load import (
     coroutines_at_rate,
 )
 from bench.machine import about
-from bench.output import add_options, show
+from bench.output import parsed, show
 from bench.peers import PEERS, OurJournal, Peer, opened
 
 
@@ -207,11 +206,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rate", type=float, default=100, help="updates a second, all together")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each phase (%(default)s)")
-    parser.add_argument("--cpu", type=int, help="pin to this one")
-    add_options(parser)
-    options = parser.parse_args(arguments)
-    if options.cpu is not None:
-        os.sched_setaffinity(0, {options.cpu})
+    options = parsed(parser, arguments)
     rows = list(measure(options))
     where = {**about("lmdb", "rocksdict", "ZODB", "coopy"), "rate_per_s": options.rate}
     found = {"rows": [asdict(row) for row in rows]}

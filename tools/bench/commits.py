@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.figures import Bar, at_least, at_most
 from bench.load import at_full_speed, coroutines_at_full_speed
 from bench.machine import about, slow_disk
-from bench.output import add_options, show
+from bench.output import parsed, show
 from bench.peers import PEERS, BareDisk, OurJournal, Peer, opened
 
 
@@ -176,11 +176,11 @@ def table(rows: list[Row]) -> Iterator[str]:
 def bars(rows: list[Row]) -> Iterator[Bar]:
     pinned = len(os.sched_getaffinity(0)) == 1
     ours = {(row.delay_ms, row.waiting, row.count): row for row in rows if row.peer == "journal"}
-    for asked in ASKED:
-        row = ours.get(asked.row)
-        found = None if row is None else getattr(row, asked.figure)
-        if found is not None and asked.pinned == pinned:
-            yield at_least(asked.what, found, asked.least)
+    for each in ASKED:
+        row = ours.get(each.row)
+        found = None if row is None else getattr(row, each.figure)
+        if found is not None and each.pinned == pinned:
+            yield at_least(each.what, found, each.least)
     many, threads = ours.get((0, "coroutines", MANY)), ours.get((0, "threads", 64))
     if many and many.lag_p99_ms is not None and not pinned:
         # Either will do: so many a second, or eight times what 64 threads reach.
@@ -189,7 +189,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
         yield at_most("10,000 coroutines, the loop's lag p99", many.lag_p99_ms, 3, "ms")
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def asked(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench commits", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -199,16 +199,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--delay-ms", type=float, nargs="+", default=[0.0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0.4, help="of a round (%(default)s)")
-    parser.add_argument("--cpu", type=int, help="pin to this one")
-    add_options(parser)
     parser.add_argument("--slowed-ms", type=float, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parsed(parser, arguments)
 
 
 def main(arguments: list[str]) -> int:
-    options = parsed(arguments)
-    if options.cpu is not None:
-        os.sched_setaffinity(0, {options.cpu})
+    options = asked(arguments)
     rows: list[Row] = []
     if options.slowed_ms is not None:
         rows += measure(options, options.slowed_ms)

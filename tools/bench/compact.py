@@ -21,7 +21,7 @@ from bench.figures import Bar, Quantiles, at_most, human
 from bench.fleet_load import Worker, reopened
 from bench.load import at_rate, compacting, run_threads
 from bench.machine import about
-from bench.output import add_options, show
+from bench.output import parsed, show
 from bench.peers import PACKED, RECORD
 from journal import CowTable, DurableState, Options
 
@@ -192,8 +192,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1_000_000, help="of the long run")
-    add_options(parser)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     times, room = latency(options), space(options)
     return show(
         "compact",

@@ -30,7 +30,7 @@ from bench.before import RewriteUnderLock, ThreadAWrite
 from bench.figures import Bar, Quantiles, at_least, at_most, human
 from bench.fleet_load import Worker, reopened, whole_fleet
 from bench.machine import about
-from bench.output import add_options, show
+from bench.output import parsed, show
 from journal import Options
 
 WAYS = ("rewrite", "thread", "journal", "durable")
@@ -226,7 +226,7 @@ def bars(rounds: dict[Cell, list[Row]]) -> Iterator[Bar]:
         yield at_least("p99 from due lower than JSON under the lock", tail, 1000)
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def asked(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench fanout", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -238,12 +238,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1000, help="calls a second, all together")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each phase")
-    add_options(parser)
-    return parser.parse_args(arguments)
+    return parsed(parser, arguments)
 
 
 def main(arguments: list[str]) -> int:
-    options = parsed(arguments)
+    options = asked(arguments)
     rounds: dict[Cell, list[Row]] = {cell: [] for cell in cells(options)}
     for _ in range(options.rounds):
         for cell, measured in rounds.items():

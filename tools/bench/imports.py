@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.figures import Bar, at_most
 from bench.machine import about
-from bench.output import add_options, show
+from bench.output import parsed, show
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -87,8 +87,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench imports", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    add_options(parser)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     rows = measure(options.rounds)
     found = {"rows": [asdict(row) for row in rows]}
     return show("imports", options, about("msgpack", "crc32c"), found, table(rows), bars(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,16 @@ from bench import plots
 from bench.figures import Bar, bars_table
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """With the options that all have; pins the process, and children that it starts, if asked."""
     parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it, too")
+    parser.add_argument("--cpu", type=int, help="pin to this one")
+    options = parser.parse_args(arguments)
+    if options.cpu is not None:
+        os.sched_setaffinity(0, {options.cpu})
+    return options
 
 
 def show(

@@ -22,7 +22,7 @@ import msgpack
 
 from bench.figures import Bar, at_least, at_most
 from bench.machine import about
-from bench.output import add_options, show
+from bench.output import parsed, show
 from bench.peers import PACKED, RECORD
 from journal import Journal, Options
 from manager import AgentResult, Limits, SubAgentManager
@@ -156,8 +156,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--records", type=int, nargs="*", default=[20_000, 100_000])
     parser.add_argument("--agents", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
-    add_options(parser)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         found = list(rows(options, Path(name)))
     everything = {"rows": [asdict(each) for each in found]}

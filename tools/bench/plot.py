@@ -1,4 +1,4 @@
-"""Draw what the benchmarks printed with --json: a file NAME.svg for each.
+"""Draw what the benchmarks printed with --json: RESULTS.svg for each RESULTS.json.
 
 The same figures make the same file, byte for byte; so a README's plots are made again from the
 results that are kept, without measuring again.
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         bench = found.get("bench") if isinstance(found, dict) else None
         if bench not in plots.DRAWN:
             parser.error(f"{results} is of no benchmark that can be drawn")
-        path = options.output / f"{bench}.svg"
+        path = options.output / f"{results.stem}.svg"
         plots.draw(found, path)
         print(path)
     return 0

@@ -51,7 +51,8 @@ def against(axis: Axis, lines: dict[str, list[tuple[float, float]]], x: str, tit
             colour = colour_of(name, lines)
             axis.plot(xs, ys, "o-", label=name, color=colour, markersize=4)
     ticks = sorted({x for points in lines.values() for x, _ in points})
-    axis.set(xscale="log", yscale="log", title=title, xlabel=x)
+    axis.set(xscale="log", title=title, xlabel=x)
+    plain(axis)
     axis.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axis.xaxis.minorticks_off()
     axis.grid(visible=True, alpha=0.3)
@@ -63,8 +64,25 @@ def distribution(axis: Axis, lines: dict[str, dict[str, float]], title: str) -> 
         times_ms = [found[quantile] / 1e6 for quantile in _QUANTILES]
         colour = colour_of(name, lines)
         axis.plot(_NAMES, times_ms, "o-", label=name, color=colour, markersize=4)
-    axis.set(yscale="log", title=title)
+    axis.set(title=title)
+    plain(axis)
     axis.grid(visible=True, alpha=0.3)
+
+
+def legends(*axes: Axis) -> None:
+    for axis in axes:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize="small")
+
+
+def plain(axis: Axis) -> None:
+    """Shown, with a logarithmic y whose ticks are numbers, not powers."""
+    from matplotlib.ticker import FuncFormatter, LogFormatter
+
+    axis.set_axis_on()
+    axis.set(yscale="log")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.yaxis.set_minor_formatter(LogFormatter())
 
 
 def unique(values: Iterable[Any]) -> list[Any]:
@@ -94,7 +112,7 @@ def _commits(found: Found) -> Any:
             title = "native sync" if not delay_ms else f"sync +{delay_ms:g} ms"
             against(axis, columns_of(rows, "peer", "count", "per_s"), waiting, title)
         across[0].set_ylabel("durable updates/s")
-    axes[0][-1].legend(fontsize="small")
+    legends(axes[0][-1])
     return figure
 
 
@@ -106,7 +124,7 @@ def _append(found: Found) -> Any:
     speed.set(title="records/s", xlabel="round", ylim=(0, None))
     memory.plot(*zip(*found["growth"], strict=True))
     memory.set(title="the process has grown by, MiB", xlabel="s", ylim=(0, None))
-    speed.legend(fontsize="small")
+    legends(speed)
     return figure
 
 
@@ -123,8 +141,7 @@ def _recover(found: Found) -> Any:
         peaks = columns_of(rows, "what", "records", "peak_mib")
         against(memory, peaks, size, "peak memory, MiB")
         memory.set(yscale="linear", ylim=(0, None))
-        if rows:
-            time.legend(fontsize="small")
+        legends(time)
     return figure
 
 
@@ -134,7 +151,7 @@ def _compact(found: Found) -> Any:
     lines = {"compaction off": times["off"], "compaction on": times["on"]}
     distribution(latency, lines, "from due")
     latency.set_ylabel("ms")
-    latency.legend(fontsize="small")
+    legends(latency)
     room = found["space"]
     names = ("appended", "written", "held", "state")
     space.bar(names, [room[name] / 2**20 for name in names])
@@ -143,40 +160,56 @@ def _compact(found: Found) -> Any:
 
 
 def _fanout(found: Found) -> Any:
-    fleets = unique(row["agents"] for row in found["rows"])
-    figure, axes = panels(3, len(fleets))
+    """A column a fleet: threads above, coroutines below if there were any."""
+    loops = found["loops"]
+    fleets = unique(row["agents"] for row in (*found["rows"], *loops))
+    labels = ["updates/s", "p99 from due, ms", "from due, ms"] if found["rows"] else []
+    figure, axes = panels(len(labels) + bool(loops), len(fleets))
+    for axis in axes.flat:
+        axis.set_axis_off()  # a fleet may have been measured in one of the two ways
     for column, agents in zip(zip(*axes, strict=True), fleets, strict=True):
         rows = [row for row in found["rows"] if row["agents"] == agents]
-        speed, tail, latency = column
-        title = f"{agents:,} agents"
-        against(speed, columns_of(rows, "way", "threads", "updates_per_s"), "threads", title)
-        late = [{**row, "p99": row["due"]["p99"]} for row in rows]
-        against(tail, columns_of(late, "way", "threads", "p99", 1e6), "threads", "")
-        most = max(row["threads"] for row in rows)
-        lines = {row["way"]: row["due"] for row in rows if row["threads"] == most}
-        distribution(latency, lines, f"{most} threads")
-    labels = ("updates/s", "p99 from due, ms", "from due, ms")
-    for across, label in zip(axes, labels, strict=True):
+        if rows:
+            speed, tail, latency = column[:3]
+            title = f"{agents:,} agents"
+            against(speed, columns_of(rows, "way", "threads", "updates_per_s"), "threads", title)
+            late = [{**row, "p99": row["due"]["p99"]} for row in rows]
+            against(tail, columns_of(late, "way", "threads", "p99", 1e6), "threads", "")
+            most = max(row["threads"] for row in rows)
+            lines = {row["way"]: row["due"] for row in rows if row["threads"] == most}
+            distribution(latency, lines, f"{most} threads")
+        lags = {
+            f"{row['coroutines']:,}, {name}": row[key]
+            for row in loops
+            if row["agents"] == agents
+            for name, key in (("at the rate", "lag"), ("full speed", "lag_at_full_speed"))
+        }
+        if lags:
+            distribution(column[-1], lags, f"coroutines, {agents:,} agents")
+    for across, label in zip(axes, [*labels, "lag of the loop, ms"], strict=False):
         across[0].set_ylabel(label)
-    axes[0][-1].legend(fontsize="small")
+    legends(axes[0][-1], *axes[-1] if loops else ())
     return figure
 
 
 def _burn(found: Found) -> Any:
+    """A column for each number of computing threads; two rows for each way of waiting."""
     burners = unique(row["burners"] for row in found["rows"])
-    figure, axes = panels(2, len(burners))
-    for (speed, latency), count in zip(zip(*axes, strict=True), burners, strict=True):
-        rows = [r for r in found["rows"] if (r["burners"], r["waiting"]) == (count, "threads")]
-        beside = f"{count} threads compute" if count != 1 else "1 thread computes"
-        measured = [row for row in rows if row["per_s"]]
-        against(speed, columns_of(measured, "peer", "count", "per_s"), "threads", beside)
-        most = max(row["count"] for row in rows)
-        lines = {row["peer"]: row["due"] for row in rows if row["count"] == most}
-        distribution(latency, lines, f"{most} threads, {found['rate_per_s']:g} updates/s")
-    axes[0][0].set_ylabel("durable updates/s")
-    axes[1][0].set_ylabel("from due, ms")
-    for across in axes:
-        across[0].legend(fontsize="small")
+    kinds = unique(row["waiting"] for row in found["rows"])
+    figure, axes = panels(2 * len(kinds), len(burners))
+    for kind, waiting in enumerate(kinds):
+        of_kind = axes[2 * kind : 2 * kind + 2]
+        for (speed, latency), count in zip(zip(*of_kind, strict=True), burners, strict=True):
+            rows = [r for r in found["rows"] if (r["burners"], r["waiting"]) == (count, waiting)]
+            beside = f"{count} threads compute" if count != 1 else "1 thread computes"
+            measured = [row for row in rows if row["per_s"]]
+            against(speed, columns_of(measured, "peer", "count", "per_s"), waiting, beside)
+            most = max(row["count"] for row in rows)
+            lines = {row["peer"]: row["due"] for row in rows if row["count"] == most}
+            distribution(latency, lines, f"{most} {waiting}, {found['rate_per_s']:g} updates/s")
+        of_kind[0][0].set_ylabel("durable updates/s")
+        of_kind[1][0].set_ylabel("from due, ms")
+    legends(axes[0][0], axes[1][0])
     return figure
 
 

@@ -183,8 +183,8 @@ class Fleet:
         """Store a row; keep the counters and the index of names true to it."""
         agent_id, status = new[AGENT_ID], new[STATUS]
         self.rows[agent_id] = new
-        if self.feed is not None:
-            self.feed.append(new)
+        if (feed := self.feed) is not None:  # once: nobody watches from one moment to the next
+            feed.append(new)
         if old is None:
             self.family.added(agent_id, new)
         elif old[STATUS] == status:
@@ -208,8 +208,8 @@ class Fleet:
         """Forget an agent that has ended and has no children."""
         row = self.rows[agent_id]
         del self.rows[agent_id]
-        if self.feed is not None:
-            self.feed.append((agent_id,))
+        if (feed := self.feed) is not None:
+            feed.append((agent_id,))
         self.counts[row[STATUS]] -= 1
         if row[PARENT_ID] is not None:
             self.family.removed(row[PARENT_ID])
@@ -226,8 +226,8 @@ class Fleet:
             new[TOKENS_USED] += tokens
             new[LSN] = lsn
             self.rows[agent_id] = counted = tuple(new)
-            if self.feed is not None:
-                self.feed.append(counted)
+            if (feed := self.feed) is not None:
+                feed.append(counted)
             agent_id = row[PARENT_ID]
 
 

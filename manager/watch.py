@@ -81,10 +81,13 @@ class Watch:
         """For writers, after a change, with no lock held. Waits for nothing."""
         if self._idle:
             self._call_readers()
-        if self._waiters and any(agent_id in self._waiters for agent_id in ended):
+        waiters = self._waiters
+        if self._ended or (waiters and any(agent_id in waiters for agent_id in ended)):
             # Someone waits for it, so it is to be committed now.
             with suppress(TimeoutError, JournalError):
                 self._state.wait_durable(lsn, timeout_s=0)
+            if lsn <= self._state.journal.durable_lsn:
+                self.committed()  # the flusher may have told before the change was on the feed
 
     # --- waiting for an end ---
 

@@ -20,7 +20,7 @@ from journal.batch import Batch
 from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
 from journal.gate import Gate
 from journal.options import Options
-from journal.record import Record, RecordPacker
+from journal.record import CANT_PACK, Record, RecordPacker, refusal
 
 # So long a sync is worth a quarter of its time, if that lets twice as many share the next one.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
@@ -32,6 +32,7 @@ class LogBuffer:
     def __init__(self, last_lsn: int, options: Options) -> None:
         names = ("record_bytes_max", "frame_bytes_max")  # a record has to fit in a frame, too
         self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
+        self._pack, self._surely_fits = self._packer.pack_unchecked, self._packer.surely_fits
         self._options = options
         self._bound, self._flush_bytes = options.buffer_bytes, options.flush_bytes
         self._idle_s = options.idle_s
@@ -93,10 +94,28 @@ class LogBuffer:
         if self._refusal is not None:
             self.check()
         with self._lock:
-            packed = self._packer.pack(record)
-            filling = self._make_ready(len(packed), urgent)
-            filling.records.append(packed)
-            return filling.first_lsn + len(filling.records) - 1
+            # What RecordPacker.pack and _make_ready do, without the calls: they would take as
+            # long as all else together.
+            try:
+                packed = self._pack(record)
+            except CANT_PACK as error:
+                raise refusal(record, error) from error
+            size = len(packed)
+            if size >= self._surely_fits:
+                self._packer.check(packed)
+            filling = self._filling
+            records, used = filling.records, filling.bytes + size
+            if (
+                records
+                and self._refusal is None
+                and used + self._committing_bytes <= self._bound
+                and (used < self._flush_bytes or used - size >= self._flush_bytes)
+            ):
+                filling.bytes = used
+            else:  # somebody is to be woken, or refused
+                self._make_ready(size, urgent)
+            records.append(packed)
+            return filling.first_lsn + len(records) - 1
 
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
         self.check()

@@ -9,11 +9,13 @@ with a time limit, and event loops, leave behind nothing when they stop waiting.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextlib import suppress
 from functools import cache
 from itertools import islice
 from types import ModuleType
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -93,10 +95,37 @@ def _asyncio() -> ModuleType:
     return asyncio
 
 
+class _Pump:
+    """Of one loop: lets those go who wait there, a few a turn however many batches they are of,
+    so that the loop gets to run something else. Called in the loop's thread only."""
+
+    __slots__ = ("_opened",)
+
+    def __init__(self) -> None:
+        self._opened: deque[Waiting] = deque()
+
+    def add(self, loop: AbstractEventLoop, waiting: Waiting) -> None:
+        self._opened.append(waiting)
+        if len(self._opened) == 1:
+            self._turn(loop)
+
+    def _turn(self, loop: AbstractEventLoop) -> None:
+        left = _FUTURES_A_TURN
+        while self._opened and left:
+            waiting = self._opened[0]
+            for future in list(islice(waiting, left)):
+                del waiting[future]
+                left -= 1
+                if not future.done():
+                    future.set_result(None)
+            if not waiting:
+                self._opened.popleft()
+        if self._opened:
+            loop.call_soon(self._turn, loop)
+
+
+_pumps: WeakKeyDictionary[AbstractEventLoop, _Pump] = WeakKeyDictionary()
+
+
 def _resolve(loop: AbstractEventLoop, waiting: Waiting) -> None:
-    for future in list(islice(waiting, _FUTURES_A_TURN)):
-        del waiting[future]
-        if not future.done():
-            future.set_result(None)
-    if waiting:
-        loop.call_soon(_resolve, loop, waiting)
+    _pumps.setdefault(loop, _Pump()).add(loop, waiting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -29,23 +30,37 @@ class Entry:
     path: str | None = None
 
 
+CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
+
+
+def refusal(record: Record, error: Exception) -> RecordError:
+    return RecordError(
+        f"a record of type {type(record).__name__} can't be packed: {error}; use nil, "
+        "bool, int (64 bits), float, str, bytes, list, dict (their exact types)"
+    )
+
+
 class RecordPacker:
     """Packs records one at a time. Not thread-safe: the log buffer's lock guards it."""
 
     def __init__(self, **bytes_max: int) -> None:
         """`bytes_max`: bounds by the names of the options that set them; the least holds."""
-        self._pack = msgpack.Packer(strict_types=True).pack
+        self.pack_unchecked: Callable[[Record], bytes] = msgpack.Packer(strict_types=True).pack
         self._limit, self._bytes_max = min(bytes_max.items(), key=itemgetter(1))
+        self.surely_fits = min(NESTING_MAX, self._bytes_max + 1)  # less than so many bytes
 
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""
         try:
-            packed: bytes = self._pack(record)
-        except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-            raise RecordError(
-                f"a record of type {type(record).__name__} can't be packed: {error}; use nil, "
-                "bool, int (64 bits), float, str, bytes, list, dict (their exact types)"
-            ) from error
+            packed = self.pack_unchecked(record)
+        except CANT_PACK as error:
+            raise refusal(record, error) from error
+        if len(packed) >= self.surely_fits:
+            self.check(packed)
+        return packed
+
+    def check(self, packed: bytes) -> None:
+        """Raise RecordError if it is too large, or can't be read back."""
         if len(packed) >= NESTING_MAX:
             self._check_unpacks(packed)
         if len(packed) > self._bytes_max:
@@ -53,7 +68,6 @@ class RecordPacker:
                 f"a record of {len(packed)} bytes is over {self._limit}={self._bytes_max}; "
                 "split it, or raise the option"
             )
-        return packed
 
     def _check_unpacks(self, packed: bytes) -> None:
         # The packer nests one level deeper than the unpacker reads; a level costs a byte, so

@@ -75,7 +75,8 @@ def bars(found: dict[str, Any]) -> Iterator[Bar]:
     yield at_least("append to the bare loop", found["ratio"], 0.4)
     # What is bounded has reached its bound half-way; a leak would double by the end.
     first, second = found["grown_first_half_mib"], found["grown_second_half_mib"]
-    yield at_most("memory's peak, second half of the run to the first", second / first, 1.25)
+    growth = second / max(first, 1)
+    yield at_most("memory's peak, second half of the run to the first", growth, 1.25)
 
 
 def main(arguments: list[str]) -> int:

@@ -136,13 +136,11 @@ ORDER = (
     Weakening(
         "number_before_pack",
         "journal/buffer.py",
-        "            packed = self._packer.pack(record)\n"
-        "            filling = self._make_ready(len(packed), urgent)\n"
-        "            filling.records.append(packed)\n",
+        "            try:\n                packed = self._pack(record)\n",
         '            self._filling.records.append(b"\\xc0")\n'
-        "            packed = self._packer.pack(record)\n"
-        "            filling = self._make_ready(len(packed), urgent)\n"
-        "            filling.records[-1] = packed\n",
+        "            try:\n"
+        "                packed = self._pack(record)\n"
+        "                self._filling.records.pop()\n",
         ("tests/test_options_and_records.py", "tests/test_interrupt.py"),
     ),
     Weakening(

@@ -35,8 +35,7 @@ class LogBuffer:
         self._pack, self._surely_fits = self._packer.pack_unchecked, self._packer.surely_fits
         self._options = options
         self._bound, self._flush_bytes = options.buffer_bytes, options.flush_bytes
-        self._idle_s = options.idle_s
-        self._hasty = options.flush_interval_s < self._idle_s
+        self._idle_s, self._hasty = options.idle_s, options.flush_interval_s < options.idle_s
         # Guards every field below; never held across a write or a sync. Lock order: the
         # owner's lock, then this one.
         self._lock = threading.Lock()
@@ -47,8 +46,7 @@ class LogBuffer:
         self._room: Gate | None = None
         self._refusal: Callable[[], JournalError] | None = None
         self.failure: BaseException | None = None
-        self.closing = False
-        self._ended = False
+        self.closing = self._ended = False
         self.refusals = 0
         # The flusher sleeps on `_alarm`, a lock that is free when there is something to do.
         # While it sleeps deep, even a record that nobody waits for must wake it.

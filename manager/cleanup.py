@@ -84,7 +84,7 @@ def still_due(
             continue
         if now[STATUS] == "running":
             if is_silent(row):
-                changes.append((row, records.cancel(agent_id, at_ms, reason)))
+                changes.append((now, records.cancel(agent_id, at_ms, reason)))
         elif row[STATUS] in ENDED and fleet.family.children(agent_id) == gone.get(agent_id, 0):
             gone[row[PARENT_ID]] = gone.get(row[PARENT_ID], 0) + 1
             changes.append((now, records.remove(agent_id)))

@@ -280,6 +280,14 @@ class _Messages(logging.Handler):
         print(f"journal: {_plain(record.getMessage())}", file=sys.stderr)
 
 
+def _moment(at_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    with suppress(ValueError, OverflowError, OSError):  # what was imported may lie anywhere
+        return f" ({datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()})"
+    return ""
+
+
 def _plain(text: str) -> str:
     """`text` in one line, with what a terminal would not print as it stands escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -316,7 +324,6 @@ def _follow_line(agent: Agent) -> str:
 
 
 def _description(agent: dict[str, Any]) -> Iterator[str]:
-    from datetime import UTC, datetime
 
     for name, value in agent.items():
         if value is None or name == "schema_version":
@@ -326,7 +333,7 @@ def _description(agent: dict[str, Any]) -> Iterator[str]:
             yield from [f"{name}: {lines[0]}"] if len(lines) == 1 else [f"{name}:"]
             yield from (f"  {line}" for line in lines if len(lines) > 1)
         elif name.endswith("_at_ms"):
-            yield f"{name}: {value} ({datetime.fromtimestamp(value / 1000, UTC).isoformat()})"
+            yield f"{name}: {value}{_moment(value)}"
         else:
             yield f"{name}: {_plain(value) if isinstance(value, str) else json.dumps(value)}"
 

@@ -175,11 +175,13 @@ def _record(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Re
     duration_ms = whole(f"{where}.duration_ms", _given(agent, "duration_ms", 0))
     started_at_ms = max(updated_at_ms - duration_ms, 0)
     unknown = {key: value for key, value in agent.items() if key not in _KNOWN}
+    is_free = "objective" not in unknown  # of the same name, it is some other field
+    apart = ("objective", "role") if is_free else ("role",)
     mapped = {
-        "objective": objective,
+        "objective": objective if is_free else None,
         "nickname": optional_text(f"{where}.nickname", agent.get("nickname")),
         "session_name": unfit,
-        "assignment": {k: v for k, v in assignment.items() if k not in ("objective", "role")},
+        "assignment": {k: v for k, v in assignment.items() if k not in apart},
     }
     values = {
         "agent_id": agent_id,
@@ -254,7 +256,7 @@ def _add_workers(by_id: dict[str, Record], workers: object, path: str) -> None:
         else:
             kept = owner[1 + METADATA].setdefault("workers", [])
             _list(f"the field workers of the owner of {where}", kept).append(
-                json_value(where, found)
+                json_value(where, [[found]])[0][0]  # as deep as it will stand
             )
     if strangers:
         log.warning("%s: %d of its workers belong to none of its agents: left out", path, strangers)

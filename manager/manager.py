@@ -236,7 +236,8 @@ class SubAgentManager:
 
         Raises TransitionError unless it runs.
         """
-        record = records.result(_now_ms(), "failed", reason=self._tail("error", error))
+        reason = records.tail("error", error, self._limits.result_bytes_max)
+        record = records.result(_now_ms(), "failed", reason=reason)
         return self._one("update_failed", ref, "failed", record, urgent=True)
 
     def interrupt(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from manager import Agent, Limits, NameInUseError, SubAgentManager
+from manager import Agent, LegacyError, Limits, NameInUseError, SubAgentManager
 from tests.manager_support import ids
 
 AT_MS = 1_700_000_000_000
@@ -264,3 +264,30 @@ def test_an_interrupted_import_is_completed_by_another(tmp_path: Path) -> None:
         path = write(tmp_path, *agents)
         assert len(manager.import_legacy(path)) == 136
         assert ids(manager.agents(include_archived=True)) == {agent["id"] for agent in agents}
+
+
+@pytest.mark.parametrize("levels", [96, 97, 98, 99, 100])
+def test_what_is_imported_opens_again(tmp_path: Path, levels: int) -> None:
+    """A worker stands deeper in its agent's metadata than in the file: it is taken, and can be read
+    again, or refused with its place."""
+    nested: Any = "x"
+    for _ in range(levels):
+        nested = [nested]
+    path = write(tmp_path, BARE, workers=[{"id": BARE["id"], "x": nested}])
+    with SubAgentManager.open(tmp_path) as manager:
+        try:
+            found = manager.import_legacy(path)
+        except LegacyError as error:
+            assert "workers[0]" in str(error)
+            found = ()
+    with SubAgentManager.open(tmp_path) as manager:
+        assert len(manager.agents(include_archived=True)) == len(found)
+
+
+def test_a_field_of_the_name_of_a_mapped_one_is_kept(tmp_path: Path) -> None:
+    """Both: what is unknown under its own name, the other where it stood."""
+    agent = BARE | {"objective": "mine", "assignment": {"objective": "assigned", "role": "r"}}
+    (found,) = imported(tmp_path, agent)
+    assert found.metadata["objective"] == "mine"
+    assert found.metadata["assignment"] == {"objective": "assigned"}
+    assert (found.role, "mine" in found.prompt) == ("r", False)

@@ -84,8 +84,8 @@ def test_what_is_for_a_terminal_fits_it(tmp_path: Path, monkeypatch: pytest.Monk
     """The fleet's tables and the log's lines, at any usual width."""
     with fleet(tmp_path) as manager:
         path = manager.path
-    for columns in (60, 80, 132):
-        for line in (["log"], ["agents"], ["log", "--frames"]):
+    for columns in (60, 80, 100, 132):
+        for line in (["log"], ["agents"], ["agents", "--tree"], ["log", "--frames"]):
             with terminal(monkeypatch, columns) as stream:
                 from journal_inspect.cli import cli
 

@@ -125,6 +125,5 @@ def _tree(wanted: Collection[Agent], everybody: Iterable[Agent], look: Look) -> 
             is_last = child is young[-1]
             twig, space = ("`- ", "   ") if is_last else ("|- ", "|  ")
             line.append((child, below + twig, below + space))
-    header = ("AGENT", *_HEADER[1:])
-    optional = ("PARENT", *_OPTIONAL)
-    return table(header, rows, flexible=("WHAT", "NAME"), optional=optional)
+    optional = ("PARENT", *(name for name in _OPTIONAL if name != "PARENT"))  # the tree says it
+    return table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=optional)

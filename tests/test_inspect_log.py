@@ -114,8 +114,7 @@ def test_log_says_what_is_no_longer_kept(path: Path, reverse: list[str]) -> None
 
 
 def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
-    """P4: forward up to the damage, backward down to it; both say so; the last ones by -n are
-    found without a look at what is damaged before them."""
+    """P4: forward up to the damage, backward down to it; both say so."""
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
     assert offset
@@ -128,7 +127,42 @@ def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
         assert answer.code == 3
         assert "LSN 40" in answer.err
         assert f"journal-inspect verify {path}" in answer.err
+
+
+def test_the_last_entries_are_those_before_the_damage(path: Path) -> None:
+    """P4: with -n those that an open would keep; who asks for what is behind the damage is told."""
+    with JournalReader.open(path) as reader:
+        for checkpoint in reader.checkpoints():
+            Path(checkpoint.path).unlink()
+            checkpoint.close()
+        offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
+    assert offset
     assert lsns(path, "-n", 5) == [56, 57, 58, 59, 60]
+    flip(segments(path)[0], offset + 44)  # its payload
+    for args, shown, code in [
+        (["-n", 5], [35, 36, 37, 38, 39], 3),
+        (["-n", 2, "--to-lsn", 50], [38, 39], 3),
+        (["-n", 2, "--to-lsn", 30], [29, 30], 0),
+        (["-n", 1, "-k", "no such"], [], 3),
+        (["-n", 2, "--from-lsn", 39], [39], 3),
+        (["-r", "-n", 2], [60, 59], 3),
+        (["--from-lsn", 59], [59, 60], 3),
+        (["--from-lsn", 59, "-n", 1], [60], 3),
+    ]:
+        answer = ask("log", path, *args, "-o", "jsonl")
+        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, code), args
+        assert ("damaged behind LSN 39" in answer.err) == (code == 3), args
+
+
+def test_the_end_of_a_large_journal_is_there_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before the last entries is not looked at where that takes long; that is said."""
+    monkeypatch.setattr("journal_inspect.ends._LOOKED_AT_BYTES", 1)
+    flip(segments(path)[0], 100)
+    answer = ask("log", path, "-n", 2, "-o", "jsonl")
+    assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == ([59, 60], 0)
+    assert "not looked at" in answer.err
 
 
 def test_log_prints_what_it_has_before_it_reads_on(

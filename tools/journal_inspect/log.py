@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Literal
 
 from journal import CompactedError, CorruptionError, Entry, JournalReader
+from journal_inspect.ends import End, find_end, is_large
 from journal_inspect.entries import Lines
-from journal_inspect.exits import FINE, NEGATIVE, TimedOutError
+from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, TimedOutError
 from journal_inspect.look import Look
 from journal_inspect.matching import Matcher
 from journal_inspect.moments import Time, lsn_at
@@ -61,6 +62,9 @@ def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
         )
     if log.damage:
         raise log.damage
+    if log.end:
+        say(log.end.told(reader.path))
+        return CORRUPT
     if not shown:
         say(f"{reader.path}: no entry there; what is in it: {command('info', reader.path)}")
         return NEGATIVE
@@ -99,6 +103,7 @@ class _Log:
         if is_filtered:
             self._matches = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
         self._narrow(look.utc)
+        self.end = None if wanted.follow else self._find_end()
 
     def _narrow(self, utc: bool) -> None:
         """Times as LSNs."""
@@ -112,6 +117,25 @@ class _Log:
             if not self._follow:
                 last = lsn_at(self._reader, self._until_ns)
                 self._to_lsn = last if self._to_lsn is None else min(self._to_lsn, last)
+
+    def _find_end(self) -> End | None:
+        """Where the log is damaged before what is wanted, or in it. Who wants no more than the
+        last ones gets those before it; who asks for what is behind it, or for all, that too."""
+        wanted, after = self._wanted, self._after or 0
+        if not (wanted.count is not None or wanted.reverse or after):
+            return None  # it comes upon it
+        if is_large(self._reader):
+            say(
+                f"{self._reader.path}: so much that it was not looked at whether what comes before "
+                f"is whole: {command('verify', self._reader.path)}"
+            )
+            return None
+        end = find_end(self._reader)
+        if end is None or (self._to_lsn is not None and self._to_lsn <= end.lsn):
+            return None
+        if wanted.count is not None and not wanted.reverse and after < end.lsn:
+            self._to_lsn = self._last_lsn = end.lsn
+        return end
 
     def entries(self) -> Iterator[Entry]:
         count = self._wanted.count

@@ -39,7 +39,9 @@ def panels(rows: int, columns: int) -> tuple[Any, Any]:
 
 
 def colour_of(name: str, others: Iterable[str]) -> str:
-    names = _COLOURED if name in _COLOURED else tuple(others)
+    names = tuple(others)
+    if set(names) <= set(_COLOURED):
+        names = _COLOURED
     return f"C{names.index(name)}"
 
 

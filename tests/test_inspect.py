@@ -170,6 +170,18 @@ def test_verify_of_a_whole_journal(tmp_path: Path) -> None:
     assert (answer.code, answer.out, answer.err) == (0, "last good LSN 3; no findings\n", "")
 
 
+def test_verify_says_what_it_looked_at(tmp_path: Path) -> None:
+    """--from-lsn takes whole segments; behind the end of the log the answer is negative."""
+    path = make(tmp_path / "j", ["x" * 900] * 6)
+    first_lsns = [int(file.name[:20]) for file in segments(path)]
+    answer = ask("verify", path, "--from-lsn", first_lsns[1] + 1)
+    what = f"last good LSN 6; no findings; looked at from LSN {first_lsns[1]}"
+    assert (answer.code, answer.lines) == (0, [what])
+    answer = ask("verify", path, "--from-lsn", 7)
+    assert answer.code == 1
+    assert "nothing from LSN 7 on: the log ends at LSN 6" in answer.err
+
+
 def test_verify_of_a_torn_tail(tmp_path: Path) -> None:
     """A negative answer, but nothing that was acknowledged is lost."""
     path = make(tmp_path / "j")

@@ -13,7 +13,10 @@ from tests.inspect_support import (
     damage_a_fleet,
     fleet,
     golden,
+    make,
     open_journal,
+    segments,
+    tear,
 )
 
 
@@ -81,3 +84,17 @@ def test_stats_go_on_behind_damage(tmp_path: Path) -> None:
     assert answer.code == 3
     assert 0 < answer.json["records"] < damaged.end
     assert f"journal-inspect verify {damaged.path}" in answer.err
+
+
+def test_stats_take_no_torn_tail_for_damage(tmp_path: Path) -> None:
+    """What a crash left unfinished is no damage, be it a frame whose header is whole."""
+    path = make(tmp_path / "j")
+    tear(path)
+    assert (ask("stats", path).code, ask("stats", path).err) == (0, "")
+    torn = make(tmp_path / "torn")
+    file = segments(torn)[-1]
+    at = ask("log", torn, "--frames", "-o", "json").json[-2]  # before the mark
+    file.write_bytes(file.read_bytes()[: at["offset"] + at["size_bytes"] - 1])
+    assert ask("verify", torn).code == 1
+    answer = ask("stats", torn, "-o", "json")
+    assert (answer.code, answer.json["records"], answer.err) == (0, 2, "")

@@ -132,13 +132,13 @@ _pack = msgpack.Packer().pack
 
 def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -> int:
     """Of the records between two moments; goes on behind damage, and says so."""
-    tally = Tally()
+    tally, is_suspect = Tally(), False
     with bar("stats", reader.path) as progress:
         for info in _frames(reader, look, wanted):
             if progress:
                 progress(info.size_bytes)
-            if info.state in ("dead", "damaged"):
-                tally.is_damaged = True
+            if info.state in ("dead", "damaged", "garbage"):
+                is_suspect = True
             if info.state == "log" and info.records:
                 low = max(0, (wanted.from_lsn or 0) - info.first_lsn)
                 high = len(info.records)
@@ -146,6 +146,8 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
                     high = min(high, wanted.to_lsn + 1 - info.first_lsn)
                 if low < high:
                     tally.add(info, info.records[low:high])
+    # A torn tail looks the same, and is none.
+    tally.is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
     if not tally.frames and not tally.is_damaged:
         raise NothingFoundError(
             f"{reader.path}: no record there; what is in it: {command('info', reader.path)}"

@@ -41,16 +41,30 @@ def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
     behind = None
     if kinds["corruption"] or kinds["torn_tail"]:
         behind = look_behind(reader, last_good_lsn)
+    looked = ""
+    if from_lsn > 1:
+        looked = f"; looked at from LSN {_first_looked_at(reader, from_lsn)}"
     if look.form == "text":
         put_lines(_behind_lines(behind))
         what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
-        print(f"last good LSN {last_good_lsn}; {what}")
+        print(f"last good LSN {last_good_lsn}; {what}{looked}")
     else:
         summary = _summary(reader, last_good_lsn, kinds, behind)
         print(dumps(summary | {"findings": found} if look.form == "json" else summary))
     for kind in kinds:
         say(f"{reader.path}: {_advice(reader, kind, last_good_lsn, behind)}")
-    return max((_EXITS[kind] for kind in kinds), default=FINE)
+    code = max((_EXITS[kind] for kind in kinds), default=FINE)
+    if from_lsn > 1 and from_lsn > reader.last_lsn:
+        say(f"{reader.path}: nothing from LSN {from_lsn} on: the log ends at LSN {reader.last_lsn}")
+        return max(code, NEGATIVE)
+    return code
+
+
+def _first_looked_at(reader: JournalReader, from_lsn: int) -> int:
+    """Whole segments are."""
+    first_lsns = reader.first_lsns
+    begun = [first_lsn for first_lsn in first_lsns if first_lsn <= from_lsn]
+    return max(begun, default=min(first_lsns, default=from_lsn))
 
 
 def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from journal import process
 from journal.checkpoint import checkpoint_name
-from journal.errors import CompactedError, CorruptionError
+from journal.errors import CompactedError, CorruptionError, JournalError
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches, readable
 from journal.recovery import find_checkpoints
@@ -53,18 +53,38 @@ def backup_directory(
     try:
         if target.names():
             raise FileExistsError(f"{target.path}: not empty; give a new directory")
-        for _ in range(_ATTEMPTS):
-            try:
-                _copy_all(directory, target, limit_lsn)
-                break
-            except (FileNotFoundError, CompactedError):  # compaction took it away: begin anew
-                for name in target.names():
-                    target.remove(name)
-        else:
-            raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
+        try:
+            _copy_or_begin_anew(directory, target, limit_lsn)
+            return _verified(target.path, disk, limit_lsn)
+        except JournalError as error:
+            _empty(target)  # what is no whole copy must not look like one
+            if isinstance(error, CorruptionError):
+                _blame(directory)
+            raise
     finally:
         target.close(unlock=False)
-    return _verified(target.path, disk, limit_lsn)
+
+
+def _copy_or_begin_anew(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+    for _ in range(_ATTEMPTS):
+        try:
+            _copy_all(directory, target, limit_lsn)
+            return
+        except (FileNotFoundError, CompactedError):  # compaction took it away
+            _empty(target)
+    raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
+
+
+def _empty(target: Directory) -> None:
+    for name in target.names():
+        target.remove(name)
+
+
+def _blame(directory: Directory) -> None:
+    """Raise CorruptionError if the copy is damaged because the source is."""
+    for finding in JournalReader(directory).verify():
+        if finding.kind == "corruption":
+            raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
 
 
 def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
-from journal import backup
+from journal import JournalError, backup
 from journal_inspect.exits import FINE, RefusedError
 from journal_inspect.look import Look
 from journal_inspect.objects import as_object, put_one
@@ -17,8 +18,14 @@ def make_backup(path: str, look: Look, dest: str) -> int:
         raise RefusedError(f"{dest}: lies in the journal; name a directory outside of it")
     if not os.path.isdir(os.path.dirname(target)):
         raise RefusedError(f"{dest}: there is no directory to make it in; make that first")
+    is_new = not os.path.lexists(target)
     try:
         report = backup(path, dest)
+    except JournalError:
+        if is_new:
+            with suppress(OSError):  # empty by now
+                os.rmdir(target)
+        raise
     except (FileExistsError, NotADirectoryError) as error:
         raise RefusedError(f"{dest}: is there already; name a new directory") from error
     if look.form == "text":

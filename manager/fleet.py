@@ -73,7 +73,7 @@ class Fleet:
             row = _row(item)
         except (KeyError, TypeError) as error:
             raise FormatVersionError(
-                f"a checkpoint item is no agent of {self.application}: {error!r}; "
+                f"a checkpoint item is no agent of {self.application}; "
                 "open it with the version that wrote it"
             ) from error
         self._put(None, row)
@@ -90,7 +90,7 @@ class Fleet:
             if _is_boot(record):
                 return
             raise FormatVersionError(
-                f"LSN {lsn}: {str(record)[:80]} is not a record of {self.application}; "
+                f"LSN {lsn}: not a record of {self.application}; "
                 "open it with the version that wrote it"
             ) from None
         old = self.rows.get(record[1])

@@ -228,7 +228,7 @@ def _apply(fleet: Fleet, entry: Entry) -> None:
     except Exception as error:
         raise FormatVersionError(
             f"{entry.path}: offset {entry.offset}: LSN {entry.lsn} is no record of "
-            f"{fleet.application}: {error!r:.200}; open it with the version that wrote it"
+            f"{fleet.application}; open it with the version that wrote it"
         ) from error
 
 

@@ -26,10 +26,11 @@ def show_diff(path: str, look: Look, from_at: Moment, to_at: Moment) -> int:
     elif found:
         put_lines(table(_HEADER, (_row(it, look) for it in found), flexible=("FIELDS", "NAME")))
     low, high = sorted((before.lsn, after.lsn))
+    log = command("log", path, "--from-lsn", low + 1, "--to-lsn", high)
     what = f"{len(found)} differ" if found else "no agent differs"
     say(
-        f"{path}: {what} between LSN {before.lsn} and LSN {after.lsn}; what happened meanwhile: "
-        f"{command('log', path, '--from-lsn', low + 1, '--to-lsn', high)}"
+        f"{path}: {what} between LSN {before.lsn} and LSN {after.lsn}"
+        f"{f'; what happened meanwhile: {log}' if low < high else ''}"
     )
     return NEGATIVE if found else FINE
 

@@ -78,7 +78,7 @@ def _of_a_manager(path: str) -> Iterator[None]:
         raise
     except (AssertionError, LookupError, TypeError, ValueError) as error:
         # Records of another program that happen to look like a manager's.
-        raise _refused(path, f"its records make no fleet: {error!r}") from error
+        raise _refused(path, "its records make no fleet") from error
 
 
 def _refused(path: str, why: str) -> RefusedError:

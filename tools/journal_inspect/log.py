@@ -58,7 +58,7 @@ def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     if look.failed:
         say(
             f"{len(look.failed)} records are shown as they are, for the decoder refused them; "
-            f"the first time: {look.failed[0]!r}"
+            f"the first time: {_failure(look)}"
         )
     if log.damage:
         raise log.damage
@@ -69,6 +69,12 @@ def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
         say(f"{reader.path}: no entry there; what is in it: {command('info', reader.path)}")
         return NEGATIVE
     return FINE
+
+
+def _failure(look: Look) -> str:
+    """It may quote what is to be left out."""
+    error = look.failed[0]
+    return type(error).__name__ if look.redacted else repr(error)
 
 
 def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[Entry]:

@@ -54,6 +54,7 @@ def parse_time(text: str) -> Time:
 
 def parse_moment(text: str) -> int | Time:
     """An LSN (0: before the first record), or a time."""
+    text = text.strip()
     if text.isascii() and text.isdecimal():
         return int(text)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import click
 
@@ -41,6 +42,8 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
     if look.form == "text":
         _put(report, behind, is_cut)
     else:
+        if report.applied and report.problem:
+            report = replace(report, problem=_problem(report))  # something was changed
         put_one(_object(report, behind, is_cut, look))
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE

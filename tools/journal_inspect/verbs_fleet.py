@@ -90,7 +90,15 @@ def history(path: str, look: Look, ref: str, at: Moment | None) -> int:
     return show_history(path, look, ref, at)
 
 
-@click.command(short_help="Show the agents that differ between two moments.")
+class _TakesTimesAgo(click.Command):
+    """A word such as -1h is a time: no option begins with a digit."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [f" {word}" if word[:1] == "-" and word[1:2].isdigit() else word for word in args]
+        return super().parse_args(ctx, words)
+
+
+@click.command(cls=_TakesTimesAgo, short_help="Show the agents that differ between two moments.")
 @PATH
 @click.argument("a", type=MOMENT)
 @click.argument("b", type=MOMENT)

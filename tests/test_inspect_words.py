@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.inspect_support import ask, damage_a_fleet, fleet, make
+from tests.inspect_support import (
+    ask,
+    checkpoints,
+    damage_a_fleet,
+    fleet,
+    flip,
+    golden,
+    make,
+    segments,
+)
 
 
 def test_messages_quote_no_record(tmp_path: Path) -> None:
@@ -46,3 +55,28 @@ def test_an_applied_repair_does_not_say_that_nothing_was_changed(tmp_path: Path)
     assert answer.json["applied"]
     assert answer.json["problem"]
     assert "nothing was changed" not in answer.out
+
+
+def test_what_verify_says_to_type_next_works(tmp_path: Path) -> None:
+    """Where neither a checkpoint nor the log's beginning is left, no repair is offered, nor a log
+    up to LSN 0."""
+    path = golden(tmp_path / "j")
+    for file in checkpoints(path):
+        file.unlink()
+    answer = ask("verify", path)
+    assert answer.code == 3
+    assert ask("repair", path).code == 4
+    assert "journal-inspect repair" not in answer.err
+    assert "all is whole" not in answer.err
+    assert f"see what is left: journal-inspect log {path}\n" in answer.err
+    assert ask("log", path).out
+
+
+def test_what_an_unreadable_last_segment_held_is_not_known(tmp_path: Path) -> None:
+    """P4: what is lost is not said to end where the last that is known of does."""
+    path = make(tmp_path / "j", ["x" * 900] * 6)
+    flip(segments(path)[-1], 0)
+    assert ask("verify", path).code == 3
+    for verb in ("verify", "repair"):
+        [line] = [it for it in ask(verb, path).lines if it.startswith("lost")]
+        assert "what followed LSN 4" in line

@@ -36,6 +36,7 @@ class Behind:
     readable: list[Range]
     cut: list[Range]
     losses: dict[str | None, Loss]
+    is_open_ended: bool = False  # of the last segment not even the header is whole
 
     @property
     def lost(self) -> int:
@@ -57,6 +58,7 @@ def look_behind(reader: JournalReader, last_good_lsn: int) -> Behind:
     readable: list[Range] = []
     cut: list[Range] = []
     for info in reader.frames():
+        found.is_open_ended = info.state == "garbage" and not info.offset
         if info.state in ("log", "dead", "mark"):
             found.last_lsn = max(found.last_lsn, info.durable_lsn)
         if info.state == "cut" and info.count:
@@ -103,6 +105,14 @@ def told(ranges: list[Range]) -> str:
     spans = [str(a) if a == b else f"{a} to {b}" for a, b in ranges[:_RANGES_SHOWN]]
     more = f" and {some(len(ranges) - len(spans), 'more range')}" if ranges[len(spans) :] else ""
     return f"LSN {', '.join(spans)}{more} ({some(count_lsns(ranges), 'record')})"
+
+
+def told_lost(behind: Behind) -> str:
+    """For people, as much as is known of it."""
+    if not behind.lost:
+        return f"what followed LSN {behind.last_good_lsn}" if behind.is_open_ended else "none"
+    lost = told([(behind.last_good_lsn + 1, behind.last_lsn)])
+    return f"{lost} and what followed" if behind.is_open_ended else lost
 
 
 def as_json(ranges: Iterable[Range]) -> JSON:

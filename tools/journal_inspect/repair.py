@@ -63,9 +63,9 @@ def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
 
 def _put(report: RepairReport, behind: Behind, is_cut: bool) -> None:
     lost = "none"
-    if is_cut and behind.lost:
-        lost = damage.told([(behind.last_good_lsn + 1, behind.last_lsn)])
-        lost += f", of them {behind.unreadable} unreadable"
+    if is_cut:
+        lost = damage.told_lost(behind)
+        lost += f", of them {behind.unreadable} unreadable" if behind.lost else ""
     facts: list[tuple[str, object]] = [
         ("path", report.path),
         ("problem", _problem(report)),

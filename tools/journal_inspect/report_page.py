@@ -35,7 +35,10 @@ KINDS_MAX = 12
 ROWS_MAX = 100  # of segments, and of checkpoints
 _VERDICTS = {
     "corruption": ("Damaged", "What was acknowledged is damaged. Copy the directory first."),
-    "torn_tail": ("Torn tail", "A crash left a commit unfinished. Nothing in it was acknowledged."),
+    "torn_tail": (
+        "Torn tail",
+        "A crash left a commit unfinished. Nothing says that it was acknowledged.",
+    ),
     "bad_checkpoint": (
         "Bad checkpoint",
         "A checkpoint does not verify. An older one, or the log, serves.",

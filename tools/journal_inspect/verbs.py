@@ -116,7 +116,7 @@ def verify(path: str, look: Look, from_lsn: int) -> int:
     One line for each finding, then what is lost and what of it can be read, then the last good
     LSN. Findings, and what they exit with:
       corruption      3  what was durable is damaged
-      torn_tail       1  what a crash left unfinished; nothing acknowledged
+      torn_tail       1  what a crash left unfinished
       bad_checkpoint  1  does not verify; an open takes an older one
       stray           0  a file that no open reads
     """

@@ -88,8 +88,8 @@ def _line(finding: Finding) -> str:
 def _behind_lines(behind: Behind | None) -> Iterator[str]:
     if behind is None:
         return
-    if behind.lost:
-        lost = damage.told([(behind.last_good_lsn + 1, behind.last_lsn)])
+    if behind.lost or behind.is_open_ended:
+        lost = damage.told_lost(behind)
         yield f"{painted('lost', 'lost          ')}  {lost}"
         yield f"of it readable  {damage.told(behind.readable)}"
     if behind.cut:
@@ -112,23 +112,43 @@ def _summary(
     )
 
 
+def _has_a_start(reader: JournalReader, last_good_lsn: int) -> bool:
+    """Whether there is a checkpoint, or the log's beginning, without which repair refuses."""
+    checkpoints = reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    is_checkpoint = any(checkpoint.lsn <= last_good_lsn for checkpoint in checkpoints)
+    return is_checkpoint or min(reader.first_lsns, default=1) == 1
+
+
 def _advice(reader: JournalReader, kind: str, last_good_lsn: int, behind: Behind | None) -> str:
     path = reader.path
     if kind == "corruption":
         salvage = ["--salvage"] if behind and behind.readable else []
-        whole = command("log", path, "--to-lsn", max(1, last_good_lsn))
-        if last_good_lsn and is_managers(reader):
-            whole += f" or {command('agents', path, '--at', last_good_lsn)}"
+        safe = ""
+        if last_good_lsn >= min(reader.first_lsns, default=1):
+            safe = f"Up to LSN {last_good_lsn} all is whole: "
+            safe += command("log", path, "--to-lsn", last_good_lsn)
+            if is_managers(reader):
+                safe += f" or {command('agents', path, '--at', last_good_lsn)}"
+            safe += ". "
+        if not _has_a_start(reader, last_good_lsn):
+            return (
+                "what was durable is damaged; nothing was changed. "
+                f"{safe}What the log should go on from is missing, so no repair makes it open. "
+                "Next: copy the directory; restore a backup of it, if there is one; if not, see "
+                f"what is left: {command('log', path)}"
+            )
         return (
-            "what was durable is damaged; nothing was changed. "
-            f"Up to LSN {last_good_lsn} all is whole: {whole}. "
+            f"what was durable is damaged; nothing was changed. {safe}"
             "Next: copy the directory; restore a backup of it, if there is one; if not, see what "
             f"a repair would keep and cut: {command('repair', path, *salvage)}"
         )
     if kind == "torn_tail":
         return (
-            "a crash left a torn tail, nothing acknowledged was in it; the next open leaves it "
-            f"behind, so nothing need be done; its bytes: {command('log', path, '--frames')}"
+            "a crash left a torn tail; nothing in the journal says that it was acknowledged; the "
+            "next open leaves it behind, so nothing need be done; its bytes: "
+            f"{command('log', path, '--frames')}"
         )
     if kind == "bad_checkpoint":
         return (

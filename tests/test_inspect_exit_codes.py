@@ -355,7 +355,9 @@ def test_5_locked(tmp_path: Path, inspect: Ask) -> None:
 
 def test_every_error_has_its_code() -> None:
     """Of the engine, the manager and the system."""
-    assert explain(LockedError("/j", 7)) == (5, str(LockedError("/j", 7)))
+    code, message = explain(LockedError("/j", 7))
+    assert (code, message.partition("; ")[0]) == (5, "/j: locked by process 7")
+    assert message.endswith("stop it first, or use journal-inspect log and verify")
     for error in (FailedError("failed"), ClosedError("closed"), RecordError("record")):
         assert explain(error) == (4, str(error))
     assert explain(AmbiguousNameError("two")) == (1, "two")

@@ -80,3 +80,36 @@ def test_what_an_unreadable_last_segment_held_is_not_known(tmp_path: Path) -> No
     for verb in ("verify", "repair"):
         [line] = [it for it in ask(verb, path).lines if it.startswith("lost")]
         assert "what followed LSN 4" in line
+
+
+def test_report_says_where_it_wrote_and_why_it_exits_with_3(tmp_path: Path) -> None:
+    """On stderr; what it writes over, and where it can't write."""
+    damaged, out = damage_a_fleet(tmp_path), tmp_path / "r.html"
+    answer = ask("report", damaged.path, "-o", out)
+    assert answer.code == 3
+    assert f"{out}: written; " in answer.err
+    assert f"damaged; look closer with: journal-inspect verify {damaged.path}\n" in answer.err
+    path = make(tmp_path / "j")
+    answer = ask("report", path, "-o", out)
+    assert (answer.code, answer.err.count("\n")) == (0, 1)
+    assert f"{out}: written over what was there; " in answer.err
+    for wrong, words in ((tmp_path / "none" / "r.html", "no directory"), (tmp_path, "name a file")):
+        answer = ask("report", path, "-o", wrong)
+        assert answer.code == 4
+        assert words in answer.err
+
+
+def test_what_is_no_journal_leads_to_one(tmp_path: Path) -> None:
+    """A workspace's journal is named; of others it is said what a journal's path is."""
+    (tmp_path / "ws").mkdir()
+    fleet(tmp_path / "ws").close()
+    (tmp_path / "empty").mkdir()
+    assert f"journal-inspect info {tmp_path}/ws/.subagents\n" in ask("info", tmp_path / "ws").err
+    assert "give the path of a journal's directory" in ask("info", tmp_path / "empty").err
+
+
+def test_a_cut_is_called_as_it_was_typed(tmp_path: Path) -> None:
+    """By the option, not by the function's argument."""
+    answer = ask("repair", make(tmp_path / "j"), "--cut-at", 99)
+    assert answer.code == 2
+    assert "--cut-at 99 is no end of a batch" in answer.err

@@ -9,6 +9,7 @@ Imports nothing of the journal until something has gone wrong: `--help` need not
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -69,7 +70,19 @@ def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
     if not isinstance(error, JournalError):
         return None
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), CANT_OPEN)
-    return code, str(error)
+    path, is_none, _ = str(error).partition(": not a journal: ")
+    step = _where_it_may_be(path) if is_none else ""
+    told = str(error).replace("read with JournalReader", "use journal-inspect log and verify")
+    return code, f"{told}{step}"
+
+
+def _where_it_may_be(path: str) -> str:
+    from journal_inspect.text import command
+
+    below = os.path.join(path, ".subagents")
+    if os.path.isdir(below):
+        return f"; there is {below}: {command('info', below)}"
+    return "; give the path of a journal's directory, of a manager WORKSPACE/.subagents"
 
 
 def _of_the_manager(error: BaseException) -> tuple[int, str] | None:

@@ -45,6 +45,7 @@ def find_lsn(path: str, look: Look, at: Moment) -> int:
     begins = "it holds no record"
     if first:
         begins = f"the first, of LSN {first.lsn}, was at {look.time(first.written_at_ns)}"
+        begins += f"; the states that can be shown are those from --at {first.lsn} on"
     raise NothingFoundError(f"{path}: nothing is kept that was written by {at.text}; {begins}")
 
 

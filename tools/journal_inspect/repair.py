@@ -28,7 +28,7 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
     except JournalError:
         raise
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error).replace("cut_at=", "--cut-at ")) from error
     with JournalReader.open(path) as reader:
         behind = look_behind(reader, report.last_lsn)
         names = _names(reader, report.last_lsn) if behind.losses else {}

@@ -18,6 +18,7 @@ from journal import JournalReader
 from journal_inspect.exits import CORRUPT, FINE, RefusedError
 from journal_inspect.report_data import observe
 from journal_inspect.report_page import page
+from journal_inspect.text import command, say
 
 
 def write_report(
@@ -35,15 +36,24 @@ def write_report(
         seen = observe(reader)
     text = _render(page(seen, redact=redact, utc=utc))
     if isinstance(out, str):
+        is_there = os.path.lexists(out)
         with open(out, "w", encoding="utf-8", newline="\n", opener=_private) as file:
             file.write(text)
+        say(f"{out}: written{' over what was there' if is_there else ''}; open it in a browser")
     else:
         out.write(text)
-    return CORRUPT if seen.is_damaged else FINE
+    if seen.is_damaged:
+        say(f"{path}: something is damaged; look closer with: {command('verify', path)}")
+        return CORRUPT
+    return FINE
 
 
 def _check_outside(out: str, path: str) -> None:
     journal, target = os.path.realpath(path), os.path.realpath(out)
+    if not os.path.isdir(os.path.dirname(target)):
+        raise RefusedError(f"{out}: there is no directory to write it in; make that first")
+    if os.path.isdir(target):
+        raise RefusedError(f"{out}: is a directory; name a file")
     if os.path.commonpath([journal, target]) == journal:
         raise RefusedError(f"{out}: lies in the journal, where nothing is written; name another")
 

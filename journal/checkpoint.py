@@ -139,7 +139,7 @@ def _verified(file: File, lsn: int) -> Checkpoint:
         crc = checksum(chunk, crc)
         lines += chunk.count(b"\n")
     count = lines - 3
-    if last_line != _last_line(count, crc):
+    if count < 0 or last_line != _last_line(count, crc):
         raise BadCheckpointError(f"{file.path}: {last_line!r} is not the last line of its content")
     header = _read_header(file, size)
     if header["lsn"] != lsn:

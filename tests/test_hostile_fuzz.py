@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
 
@@ -91,6 +92,17 @@ def test_the_forger_reaches_what_is_behind_the_checksums() -> None:
     assert all(met[what] >= 5 for what in common), met
     assert met["FormatVersionError"]
     assert met["foreign"]
+
+
+# What coverage led to: a checkpoint that lacks a line, and counts -1 items.
+FOUND = ["P1vBwXt7e3t7e3t7e3t7e3t7e3ssPz9gP3vB+D8="]
+
+
+@pytest.mark.parametrize("tape", FOUND)
+def test_what_the_fuzzer_found(tape: str) -> None:
+    """P9: tapes that once got through."""
+    for door in DOORS:
+        knock(door, forge(Tape(b64decode(tape))))
 
 
 @given(st.binary(max_size=300))

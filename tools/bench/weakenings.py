@@ -239,8 +239,8 @@ CHECKS = (
     Weakening(
         "no_checkpoint_crc",
         "journal/checkpoint.py",
-        "if last_line != _last_line(count, crc):",
-        "if False:",
+        "or last_line != _last_line(count, crc):",
+        "or False:",
         DAMAGE,
     ),
     Weakening(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count, pairwise, zip_longest
+from itertools import count, zip_longest
 
 from journal.batch import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
@@ -22,7 +22,7 @@ from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches
 from journal.record import RecordPacker
 from journal.recovery import covered, find_checkpoints, last_epoch, walk_log
-from journal.segment import Segment, SegmentName, kept_after, segment_names
+from journal.segment import Segment, kept_after, segment_names
 from journal.storage import Directory, Disk, StrPath
 from journal.walk import Batch, decode
 from journal.writer import Writer
@@ -101,7 +101,6 @@ class _Repair:
             saved_to = self._save(removed)
         if apply and cut:
             self._cut(last_lsn, removed)
-            self._check_opens(saved_to)
         return RepairReport(
             path=self._directory.path,
             applied=apply,
@@ -115,13 +114,6 @@ class _Repair:
 
     def _diagnose(self) -> tuple[str | None, int]:
         """Why it does not open, if so, and the last LSN that is to be had."""
-        problem, last_lsn = self._look()
-        while problem and (name := self._in_the_way(last_lsn)):
-            self._put_aside(name)
-            _, last_lsn = self._look()
-        return problem, last_lsn
-
-    def _look(self) -> tuple[str | None, int]:
         last_lsn = self._checkpoints.base_lsn
 
         def receive(batch: Batch) -> None:
@@ -134,7 +126,7 @@ class _Repair:
             covered(self._directory, self._names, self._checkpoints.verified_lsns, _CHECKPOINTS)
         except CorruptionError as error:
             if self._set_aside(error.path.rpartition("/")[2]):
-                _, last_lsn = self._look()
+                _, last_lsn = self._diagnose()
             return str(error), last_lsn
         return None, last_lsn
 
@@ -143,46 +135,11 @@ class _Repair:
         needed = kept_after(self._segments, self._checkpoints.base_lsn)
         if name not in self._names or name in map(str, needed):
             return False
-        self._put_aside(name)
-        return True
-
-    def _put_aside(self, name: str) -> None:
         self._aside.append(name)
         self._names.remove(name)
         self._segments = segment_names(self._names)
         self._checkpoints.forget(name)
-
-    def _in_the_way(self, last_lsn: int) -> str | None:
-        """A segment that can't be read, as a copy under another name, where the one before it
-        goes on: no log has both."""
-        for before, name in pairwise(self._segments):
-            with suppress(CorruptionError), Segment(self._directory, name):
-                continue
-            # No cut lies between two of one epoch, so nothing of the first is dead.
-            if name.first_lsn <= last_lsn or (
-                name.epoch == before.epoch
-                and name.first_lsn == last_lsn + 1
-                and self._goes_on(before, name.first_lsn)
-            ):
-                return str(name)
-        return None
-
-    def _goes_on(self, name: SegmentName, lsn: int) -> bool:
-        """Whether a whole frame in the segment begins with that LSN."""
-        with suppress(CorruptionError), Segment(self._directory, name) as segment:
-            headers = (found.header for found in segment.scan() if found.payload is not None)
-            return any(it and it.kind == RECORDS and it.first_lsn == lsn for it in headers)
-        return False
-
-    def _check_opens(self, saved_to: str | None) -> None:
-        after = _Repair(self._directory, self._disk)
-        problem, _ = after._diagnose()
-        if problem:
-            copies = f"; what was cut away is in {saved_to}" if saved_to else ""
-            raise JournalError(
-                f"{self._directory.path}: it was cut, and still does not open: {problem}{copies}; "
-                "restore a backup, or see what is left with journal-inspect log"
-            )
+        return True
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
         end = max([0, *(n.first_lsn - 1 for n in self._segments if n.first_lsn <= cut_at + 1)])

@@ -222,11 +222,11 @@ def test_tokens_count_for_all_ancestors() -> None:
     [["promote", "agent_1", 1], ["boot", "subagents/2", "boot_1", 1, 2], {"k": 1}, [], [[]], None],
 )
 def test_a_record_of_a_newer_version_is_named(record: object) -> None:
-    """What no version up to this one wrote is refused with its LSN and its beginning."""
+    """What no version up to this one wrote is refused with its LSN; what is in it may be secret."""
     with pytest.raises(FormatVersionError) as caught:
         Fleet().apply(17, cast("Record", record))
     assert "LSN 17" in str(caught.value)
-    assert str(record) in str(caught.value)
+    assert record is None or str(record) not in str(caught.value)
 
 
 @pytest.mark.parametrize("item", [{}, {"agent_id": "agent_1"}, [1], None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from journal import process
@@ -56,8 +57,9 @@ def backup_directory(
         try:
             _copy_or_begin_anew(directory, target, limit_lsn)
             return _verified(target.path, disk, limit_lsn)
-        except JournalError as error:
-            _empty(target)  # what is no whole copy must not look like one
+        except (JournalError, OSError) as error:
+            with suppress(OSError):  # what is no whole copy must not look like one
+                _empty(target)
             if isinstance(error, CorruptionError):
                 _blame(directory)
             raise

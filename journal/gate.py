@@ -99,29 +99,32 @@ class _Pump:
     """Of one loop: lets those go who wait there, a few a turn however many batches they are of,
     so that the loop gets to run something else. Called in the loop's thread only."""
 
-    __slots__ = ("_opened",)
+    __slots__ = ("_is_turning", "_opened")
 
     def __init__(self) -> None:
         self._opened: deque[Waiting] = deque()
+        self._is_turning = False  # what is added now waits for the next turn
 
     def add(self, loop: AbstractEventLoop, waiting: Waiting) -> None:
         self._opened.append(waiting)
-        if len(self._opened) == 1:
+        if not self._is_turning:
             self._turn(loop)
 
     def _turn(self, loop: AbstractEventLoop) -> None:
-        left = _FUTURES_A_TURN
-        while self._opened and left:
-            waiting = self._opened[0]
-            for future in list(islice(waiting, left)):
-                del waiting[future]
-                left -= 1
-                if not future.done():
-                    future.set_result(None)
-            if not waiting:
-                self._opened.popleft()
-        if self._opened:
-            loop.call_soon(self._turn, loop)
+        left, self._is_turning = _FUTURES_A_TURN, bool(self._opened)
+        try:
+            while self._opened and left:
+                waiting = self._opened[0]
+                for future in list(islice(waiting, left)):
+                    if not future.done():
+                        future.set_result(None)
+                    del waiting[future]
+                    left -= 1
+                if not waiting:
+                    self._opened.popleft()
+        finally:  # an interrupt must not end the turns: later batches rely on them
+            if self._is_turning:
+                loop.call_soon(self._turn, loop)
 
 
 _pumps: WeakKeyDictionary[AbstractEventLoop, _Pump] = WeakKeyDictionary()

@@ -81,10 +81,8 @@ class OwnerLock:
         asleep.acquire()
         self._beside.append(asleep)
         was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
-        if (
-            not was_woken and not self._lock.locked()
-        ):  # two interrupts left it so, or an heir is gone
-            self._holder = self._heir = 0
+        if not was_woken and not self._lock.locked():
+            self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone
         with suppress(ValueError):  # it was woken
             self._beside.remove(asleep)
         if not self._heir and time.perf_counter_ns() - asked_ns > _OVERTAKEN_NS:

@@ -251,3 +251,15 @@ def test_a_backup_can_be_repaired_and_backed_up(disk: SimulatedDisk) -> None:
     assert read_backup(disk, "/again") == ([1], [])
     assert list(sound(disk)) == []
     assert len(on_disk(disk)) == 12
+
+
+def test_a_backup_on_a_full_disk_leaves_nothing(disk: SimulatedDisk) -> None:
+    """P4: a part of a journal is no backup of it, whatever kept the rest away."""
+    with open_on(disk) as journal:
+        put_lines(journal, 20, size=900)
+    disk.capacity = sum(map(len, disk.contents(PATH).values())) + 500
+    with pytest.raises(OSError, match=r"ENOSPC|space"):
+        backup(PATH, "/copy", disk=disk)
+    disk.capacity = None
+    assert disk.contents("/copy") == {}
+    assert backup(PATH, "/copy", disk=disk).lsn == 20

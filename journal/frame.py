@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from journal.options import PAYLOAD_BYTES_MAX
 from journal.record import Span
@@ -69,10 +69,20 @@ class Header(NamedTuple):
 @cache
 def _crc32c() -> Callable[[Buffer, int], int]:
     # At first use, which for a writer is as it opens: among busy threads an import takes seconds,
-    # and this one costs readers of help texts four times what the engine's own does.
-    import crc32c
+    # and readers of help texts need none. Its package looks up its own version as it is imported,
+    # which takes as long as the whole engine; what computes stands beside that.
+    import importlib.util
+    from importlib.machinery import PathFinder
 
-    return crc32c.crc32c
+    package = importlib.util.find_spec("crc32c")
+    places = package and package.submodule_search_locations
+    spec = PathFinder.find_spec("_crc32c", places) if places else None
+    if spec is None or spec.loader is None:
+        module = importlib.import_module("crc32c")
+    else:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return cast("Callable[[Buffer, int], int]", module.crc32c)
 
 
 def checksum(data: Buffer, start: int = 0) -> int:

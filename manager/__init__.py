@@ -8,10 +8,13 @@ with SubAgentManager.open(".") as manager:
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 import journal
 
 # A file or folder of the same name in the user's own program comes before ours on sys.path.
-if not all(hasattr(journal, name) for name in ("DurableState", "CowTable", "UnsafePathError")):
+if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
     place = journal.__file__ or list(getattr(journal, "__path__", []))
     raise ImportError(
         "manager needs the journal package that came with it, but `import journal` found "
@@ -31,9 +34,11 @@ from manager.errors import (
     TransitionError,
     UnknownAgentError,
 )
-from manager.manager import SubAgentManager
 from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
-from manager.watch import Changes
+
+if TYPE_CHECKING:
+    from manager.manager import SubAgentManager
+    from manager.watch import Changes
 
 __all__ = [
     "Agent",
@@ -56,3 +61,18 @@ __all__ = [
     "read_fleet",
     "read_history",
 ]
+
+# Who only looks at a fleet need not wait for what writes one to be imported.
+_PLACES = {"SubAgentManager": "manager.manager", "Changes": "manager.watch"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PLACES]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import lru_cache
 
 from journal import FormatVersionError
 from manager.agent import (
@@ -38,13 +39,9 @@ _NESTED = {at: FIELDS[at] for at in (CHECKPOINT, NEEDS_INPUT, ALLOWED_TOOLS, MET
 
 def check_rows(rows: Iterable[Row]) -> None:
     """Raise FormatVersionError for a field that no manager gives such a value."""
-    known: set[tuple[type, ...]] = set()
     for row in rows:
         try:
-            kinds = tuple(map(type, row))
-            if kinds not in known:
-                _check_kinds(kinds)
-                known.add(kinds)
+            _check_kinds(tuple(map(type, row)))
             for at, name in _NESTED.items():
                 if row[at]:
                     json_value(name, row[at])
@@ -55,6 +52,7 @@ def check_rows(rows: Iterable[Row]) -> None:
             ) from error
 
 
+@lru_cache
 def _check_kinds(kinds: tuple[type, ...]) -> None:
     for name, kind, allowed in zip(FIELDS, kinds, _ALLOWED, strict=True):
         if kind not in allowed:

@@ -22,7 +22,6 @@ import click
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager.agent import STATUSES, Agent, Status
 from manager.errors import LegacyError, ManagerError, TasksError
-from manager.manager import SubAgentManager
 from manager.view import FleetView, follow_fleet, read_fleet
 
 if TYPE_CHECKING:  # asyncio, which it needs, takes longer to import than `list` to run
@@ -221,6 +220,8 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
     One that is there already is left as it is, so the same file may be imported again. One that
     ran is interrupted. A file that is not right in every part is refused as a whole.
     """
+    from manager.manager import SubAgentManager
+
     with SubAgentManager.open(workspace, state_dir=state_dir) as manager:
         imported = manager.import_legacy(file)
     _say(f"{len(imported)} sub-agents imported from {file}")

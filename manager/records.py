@@ -229,8 +229,8 @@ def json_value(where: str, value: object) -> Any:
 def _json_value(path: list[object], value: object) -> Any:
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, str):
-        return text(_named(path), value)
+    if isinstance(value, str):  # its place is spelled out only if it could be wrong
+        return value if type(value) is str and value.isascii() else text(_named(path), value)
     if isinstance(value, int):
         if not _INT_MIN <= value <= _INT_MAX:
             raise ValueError(f"{_named(path)} is an integer that 64 bits can't hold")
@@ -263,7 +263,6 @@ def _item(path: list[object], key: object, value: object) -> Any:
 def _key(path: list[object], key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"{_named(path)} has the key {key!r}; in JSON keys are strings")
-    # Its place is spelled out only for keys that could be wrong: most are ASCII.
     return str.__str__(key) if key.isascii() else text(f"{_named(path)}, key {key!r}", key)
 
 

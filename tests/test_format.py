@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
 
+from journal import frame
 from tests.independent_reader import (
     Checkpoint,
     FormatError,
@@ -69,6 +71,21 @@ def test_the_crc_is_castagnolis() -> None:
     """The check value of CRC32C, and that a CRC goes on from where another ended."""
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(b"6789", crc32c(b"12345")) == 0xE3069283
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_the_engine_computes_it_whatever_the_librarys_layout(
+    monkeypatch: pytest.MonkeyPatch, is_found: bool
+) -> None:
+    """Where what computes does not stand beside the crc32c package, the package itself is used."""
+    if not is_found:
+        monkeypatch.setattr(PathFinder, "find_spec", lambda name, path: None)
+    frame._crc32c.cache_clear()
+    try:
+        assert frame.checksum(b"123456789") == 0xE3069283
+        assert frame.checksum(b"6789", frame.checksum(b"12345")) == 0xE3069283
+    finally:
+        frame._crc32c.cache_clear()
 
 
 def test_every_bit_of_the_pages_segment_counts() -> None:

@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "bare": ("-c", "pass"),
     "import journal": ("-c", "import journal"),
+    "from journal import DurableState": ("-c", "from journal import DurableState"),
     "import manager": ("-c", "import manager"),
+    "from manager import SubAgentManager": ("-c", "from manager import SubAgentManager"),
     "journal-inspect --help": ("-m", "journal_inspect", "--help"),
 }
 
@@ -71,15 +73,17 @@ def measure(rounds: int) -> list[Row]:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    yield f"{'':26}{'in all':>10}{'over bare':>12}"
+    yield f"{'':38}{'in all':>10}{'over bare':>12}"
     for row in rows:
-        yield f"{row.what:26}{row.wall_ms:7.1f} ms{row.over_ms:9.1f} ms"
+        yield f"{row.what:38}{row.wall_ms:7.1f} ms{row.over_ms:9.1f} ms"
 
 
 def bars(rows: list[Row]) -> Iterator[Bar]:
     by = {row.what: row for row in rows}
-    for what, most in (("import journal", 40), ("import manager", 60)):
-        yield at_most(f"{what}, over the bare interpreter", by[what].over_ms, most, "ms")
+    for what, row in by.items():
+        if "import " in what:  # what is loaded at first use counts, too
+            most = 40 if "journal" in what else 60
+            yield at_most(f"{what}, over the bare interpreter", row.over_ms, most, "ms")
     what = "journal-inspect --help"
     yield at_most(f"{what}, in all", by[what].wall_ms, 110, "ms")
 

@@ -14,16 +14,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 
 from journal.batch import Batch
 from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
-from journal.gate import Gate
+from journal.gate import Gate, open_gates
 from journal.options import Options
 from journal.record import CANT_PACK, Record, RecordPacker, refusal
 
 # So long a sync is worth a quarter of its time, if that lets twice as many share the next one.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
+
+_closed = partial(ClosedError, "the journal is closed; open it again")
+_forked = partial(ClosedError, "the journal belongs to the parent process; open it after the fork")
 
 
 class LogBuffer:
@@ -43,11 +46,12 @@ class LogBuffer:
         self._committing: Batch | None = None
         self._committing_bytes = 0  # as long as they are not durable
         self._durable_lsn = last_lsn
+        self._room_bytes: float = options.buffer_bytes / 2
         self._room: Gate | None = None
         self._refusal: Callable[[], JournalError] | None = None
         self.failure: BaseException | None = None
         self.closing = self._ended = False
-        self.refusals = 0
+        self.stalls = 0
         # The flusher sleeps on `_alarm`, a lock that is free when there is something to do.
         # While it sleeps deep, even a record that nobody waits for must wake it.
         self._alarm = threading.Lock()
@@ -80,8 +84,8 @@ class LogBuffer:
 
     @property
     def has_room(self) -> bool:
-        """Whether less than half of the bound is used."""
-        return (self._filling.bytes + self._committing_bytes) * 2 < self._bound
+        """Whether less is used than half of the bound, and than the log may still grow."""
+        return self._filling.bytes + self._committing_bytes < self._room_bytes
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state. Takes no lock."""
@@ -147,13 +151,12 @@ class LogBuffer:
                 self._wake()
         used = filling.bytes + self._committing_bytes + size
         if used > self._bound and not (urgent and used <= self._bound * 5 // 4):
-            self.refusals += 1
+            self.stalls += 1
             raise BufferFullError(
                 f"{used} bytes would wait to be written, over buffer_bytes={self._bound}; "
                 "nothing was appended: wait_room() first"
             )
-        flush_bytes = self._flush_bytes
-        if filling.bytes < flush_bytes <= filling.bytes + size:
+        if filling.bytes < self._flush_bytes <= filling.bytes + size:
             self._wake()
         filling.bytes += size
         return filling
@@ -189,7 +192,7 @@ class LogBuffer:
             return self._gate_of(self._filling)
 
     def room_gate(self) -> Gate | None:
-        """The gate that opens when less than half of the bound is used; None if it is."""
+        """The gate that opens when there is room; None if there is."""
         self.check()
         with self._lock:
             self.check()
@@ -207,18 +210,14 @@ class LogBuffer:
     def close(self) -> None:
         """Take no more records; the flusher commits what there is and ends."""
         with self._lock:
-            self.closing = True
-            if self._refusal is None:
-                self._refusal = _closed
-            self._wake()
+            self.close_soon()
 
     def close_soon(self) -> None:
         """`close`, taking no lock: a collector may call it in any thread, the flusher's too."""
         self.closing = True
         if self._refusal is None:
             self._refusal = _closed
-        with suppress(RuntimeError):  # awake already
-            self._alarm.release()
+        self._wake()
 
     @property
     def abandoned(self) -> bool:
@@ -317,24 +316,30 @@ class LogBuffer:
         if filling.sync or self.closing or filling.bytes >= self._flush_bytes:
             return 0
         if filling.waiters:
-            is_all = filling.waiters >= self._gather_to
-            return 0 if is_all else self._gather_until_s - time.monotonic()
+            if filling.waiters >= self._gather_to:
+                return 0
+            return self._gather_until_s - time.monotonic()
         return filling.since + self._options.flush_interval_s - time.monotonic()
 
     def sleep(self, timeout_s: float = -1) -> bool:
         """Sleep until woken, or False if `timeout_s` seconds passed first."""
         return self._alarm.acquire(timeout=timeout_s)
 
-    def committed(self, batch: Batch, sync_s: float) -> None:
+    def grant(self, log_bytes: float) -> None:
+        """The log may grow by so many bytes: let those pass who waited for that room."""
+        with self._lock:
+            self._limit_room(log_bytes)
+            room = self._room if self.has_room else None
+        open_gates(room)
+
+    def committed(self, batch: Batch, sync_s: float, log_bytes: float) -> None:
         """`batch` is durable: let those pass who wait for it, or for room. May be repeated."""
         with self._lock:
-            is_slow = sync_s > _SLOW_SYNC_S
-            self._gather_s = min(sync_s / 4, _GATHER_S_MAX) if is_slow else 0.0
+            self._gather_s = min(sync_s / 4, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
             self._durable_lsn, self._committing_bytes = batch.last_lsn, 0
-            gates = [batch.gate, self._room if self.has_room else None]
-        for gate in gates:
-            if gate is not None:
-                gate.open()
+            self._limit_room(log_bytes)
+            room = self._room if self.has_room else None
+        open_gates(batch.gate, room)
 
     def fail(self, error: BaseException) -> None:
         """Fail-stop: everybody is told, nothing more is taken."""
@@ -352,13 +357,15 @@ class LogBuffer:
 
     # --- inside ---
 
+    def _limit_room(self, log_bytes: float) -> None:
+        if log_bytes <= 0 < self._room_bytes:
+            self.stalls += 1
+        self._room_bytes = min(self._bound / 2, log_bytes)
+
     def _open_all(self) -> None:
         with self._lock:
-            batches = [batch for batch in (self._committing, self._filling) if batch]
-            gates = [batch.gate for batch in batches] + [self._room]
-        for gate in gates:
-            if gate is not None:
-                gate.open()
+            gates = [batch.gate for batch in (self._committing, self._filling) if batch]
+        open_gates(*gates, self._room)
 
     def _gate_of(self, batch: Batch) -> Gate:
         if batch.gate is None:
@@ -381,11 +388,3 @@ class LogBuffer:
         )
         error.__cause__ = self.failure.__cause__ or self.failure
         return error
-
-
-def _closed() -> JournalError:
-    return ClosedError("the journal is closed; open it again")
-
-
-def _forked() -> JournalError:
-    return ClosedError("the journal belongs to the parent process; open it after the fork")

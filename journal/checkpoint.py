@@ -253,9 +253,12 @@ class _Out:
         self._offset += len(data)
 
 
+# `json.dumps` would make one for each value.
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _encode(value: JSON) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
+    return _encoder.encode(value).encode()
 
 
 def _last_line(count: int, crc: int) -> bytes:

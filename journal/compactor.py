@@ -3,6 +3,8 @@
 Encoding holds no lock, yet whatever computes holds the interpreter: one `json.dumps` of ten
 thousand items stalls every other thread for its whole time. So items are encoded a few at a
 time with a real pause between, and faster only when the log grows faster than that gets done.
+Where many threads never wait for the disk, even that is too slow: each has as large a share of
+the interpreter as the compactor. Then the log buffer has no room for them until it is done.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 _PAUSE_S = 0.0002
 _ITEMS_A_PAUSE = 2
 _ITEMS_A_PAUSE_IN_HURRY = 64
+# Of what makes a compaction due: when the log has grown by so much more it hurries, and when by
+# so much more updates wait for it; but no longer than that, however large the state is.
+_HURRY, _HOLD, _HOLD_S_MAX = 1 / 8, 1 / 4, 1.0
 _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 _POLL_S = 0.001
+_NEVER = float("inf")
 
 
 class Compactor:
@@ -92,6 +98,7 @@ class Compactor:
             raise RuntimeError("compaction was started before")
         self._freeze = freeze
         self._ended = ended
+        self._hold()
         self._thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
         self._thread.start()
 
@@ -137,6 +144,7 @@ class Compactor:
             kept = self._options.checkpoints_kept
             drop_covered(self._directory, self._verified_lsns, kept)
             self._verified_lsns = self._verified_lsns[-kept:]
+            self._hold()
             duration_ns = time.perf_counter_ns() - began
             self.compactions += 1
             self.compaction_ns += duration_ns
@@ -150,17 +158,22 @@ class Compactor:
             raise ClosedError("the journal is being closed; this compaction is given up")
 
     def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
-        due_bytes = since_bytes + self._due_bytes()
-        pending = 0
+        due_bytes = self._due_bytes()
+        hurry_bytes = min(since_bytes, self._since_bytes + due_bytes) + _HURRY * due_bytes
+        pending, until_s = 0, _NEVER
 
         def pace() -> None:
-            nonlocal pending
+            nonlocal pending, until_s
             self._check()
             pending += 1
-            hurry = self._committer.log_bytes > due_bytes
+            hurry = self._committer.log_bytes > hurry_bytes
             if pending >= (_ITEMS_A_PAUSE_IN_HURRY if hurry else _ITEMS_A_PAUSE):
                 time.sleep(_PAUSE_S)
                 pending = 0
+                if hurry and time.monotonic() > until_s:
+                    self._committer.hold_from(_NEVER)
+                elif hurry and until_s == _NEVER:
+                    until_s = time.monotonic() + _HOLD_S_MAX
 
         write_checkpoint(
             self._directory,
@@ -178,6 +191,14 @@ class Compactor:
         options = self._options
         return max(options.checkpoint_min_bytes, options.checkpoint_growth * self._size_bytes)
 
+    def _hold(self) -> None:
+        """Say from where on updates wait for the next one."""
+        if self._freeze is not None:
+            due_bytes = self._due_bytes()
+            begin = max(self._since_bytes + due_bytes, self._committer.log_bytes)
+            slack = max(_HOLD * due_bytes, self._options.flush_bytes)
+            self._committer.hold_from(begin + slack)
+
     def _run(self) -> None:
         backoff_s = 0.0
         try:
@@ -191,6 +212,7 @@ class Compactor:
                 longer_s = min(max(backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
                 backoff_s = 0.0 if self._try() else longer_s
         finally:
+            self._committer.hold_from(_NEVER)
             self._ended()
 
     def _wait_until_due(self) -> None:
@@ -200,7 +222,7 @@ class Compactor:
         self._committer.due_bytes = due_bytes
         while self._committer.log_bytes < due_bytes and not self._is_stopping:
             self._alarm.acquire()
-        self._committer.due_bytes = float("inf")
+        self._committer.due_bytes = _NEVER
 
     def _sleep(self, delay_s: float) -> None:
         until_s = time.monotonic() + delay_s
@@ -220,6 +242,7 @@ class Compactor:
             return False
         except Exception as error:
             log.warning("a compaction failed, it will be tried again: %s", error)
+            self._committer.hold_from(_NEVER)  # it may fail for long, and the log goes on
             return False
         return True
 

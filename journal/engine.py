@@ -86,7 +86,7 @@ class Journal:
 
     @property
     def has_room(self) -> bool:
-        """Whether less than half of `buffer_bytes` is used."""
+        """Whether less than half of `buffer_bytes` is used, and no compaction is far behind."""
         return self._buffer.has_room
 
     def check(self) -> None:
@@ -149,6 +149,8 @@ class Journal:
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until less than half of `buffer_bytes` is used. Call it with no lock held.
 
+        Also while a compaction is so far behind that the log has grown by a quarter more than
+        what made it due; about a second at most.
         Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
@@ -250,7 +252,7 @@ class Journal:
             compactions=core.compactor.compactions,
             compaction_ns=core.compactor.compaction_ns,
             checkpoint_bytes=core.compactor.checkpoint_bytes,
-            stalls=committer.stalls + self._buffer.refusals,
+            stalls=committer.stalls + self._buffer.stalls,
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:

@@ -130,5 +130,11 @@ class _Pump:
 _pumps: WeakKeyDictionary[AbstractEventLoop, _Pump] = WeakKeyDictionary()
 
 
+def open_gates(*gates: Gate | None) -> None:
+    for gate in gates:
+        if gate is not None:
+            gate.open()
+
+
 def _resolve(loop: AbstractEventLoop, waiting: Waiting) -> None:
     _pumps.setdefault(loop, _Pump()).add(loop, waiting)

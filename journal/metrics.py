@@ -38,7 +38,8 @@ class Stats:
     not yet committed, `backlog_records` not yet durable. `synced_lsn` is what survives a power cut:
     in "os" durability less than `durable_lsn`. `segments` and `disk_bytes` tell what
     the directory holds now. `compaction_ns` and `checkpoint_bytes` (written) are sums.
-    `stalls` counts appends refused at the bound and commits that waited for disk space.
+    `stalls` counts appends refused at the bound, commits that waited for disk space, and times
+    that there was no room until a compaction had caught up.
     """
 
     commits: int

@@ -3,14 +3,15 @@ no clock, no randomness; what it needs of those is in the records.
 
 Everything here but `load` and `freeze`'s result runs under the manager's lock, so all of it is
 constant-time in the fleet: look-ups, counters, one new row a change (and one for each ancestor,
-where tokens are counted). Checkpoint items are the rows, one JSON object each; the counters, the
-index of names and the family are made again from them.
+where tokens are counted). Checkpoint items are the agents, one JSON object each, with the fields of
+Agent; the counters, the index of names, the family and the session are made again from them.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -19,6 +20,7 @@ from journal import CowTable, FormatVersionError
 from manager import records
 from manager.agent import (
     AGENT_ID,
+    BOOT_ID,
     ENDED,
     FIELDS,
     LIVE,
@@ -61,6 +63,8 @@ class Fleet:
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
+        # The latest boot; after a checkpoint, "" if it tells of no agent that is of this session.
+        self.boot_id = ""
         # Where each new row goes while somebody watches; of a removed agent, only its id does.
         self.feed: deque[Row] | None = None
         # Names other than ids: of a live agent its id, of finished ones all of their ids.
@@ -77,10 +81,12 @@ class Fleet:
                 "open it with the version that wrote it"
             ) from error
         self._put(None, row)
+        if item.get("from_prior_session") is False:
+            self.boot_id = row[BOOT_ID]
 
     def freeze(self) -> Iterator[dict[str, Any]]:
         """The checkpoint's items as of now: constant time; built as they are iterated."""
-        return map(_item, self.rows.freeze())
+        return map(partial(_item, self.boot_id), self.rows.freeze())
 
     def apply(self, lsn: int, record: Record) -> None:
         """Carry out one record, live and in replay alike."""
@@ -88,6 +94,7 @@ class Fleet:
             step = STEPS[record[0]]
         except (LookupError, TypeError):
             if _is_boot(record):
+                self.boot_id = record[2]
                 return
             raise FormatVersionError(
                 f"LSN {lsn}: not a record of {self.application}; "
@@ -231,8 +238,11 @@ class Fleet:
             agent_id = row[PARENT_ID]
 
 
-def _item(row: Row) -> dict[str, Any]:
-    return dict(zip(FIELDS, row, strict=True))
+def _item(boot_id: str, row: Row) -> dict[str, Any]:
+    item = dict(zip(FIELDS, row, strict=True))
+    # A log that is compacted has lost the session's boot, and who reads from outside asks for it.
+    item["from_prior_session"] = row[BOOT_ID] != boot_id
+    return item
 
 
 def _is_boot(record: Record) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TypeVar
@@ -40,14 +41,15 @@ from manager.workspace import StrPath
 
 T = TypeVar("T")
 _ATTEMPTS = 5
+_POLL_S = 0.02
 
 
 class FleetView:
-    """The agents of a state directory as of one LSN; later changes do not show in it."""
+    """The agents of a state directory as of one LSN, which is `lsn`: later changes, and what the
+    log did not yet tell to be durable, do not show in it."""
 
-    def __init__(self, fleet: Fleet, lsn: int, boot_id: str) -> None:
+    def __init__(self, fleet: Fleet, lsn: int) -> None:
         self._fleet = fleet
-        self._boot_id = boot_id
         self.lsn = lsn
 
     def agents(
@@ -55,13 +57,12 @@ class FleetView:
     ) -> list[Agent]:
         """As SubAgentManager.agents; the session is the writer's, if one lives."""
         rows = self._fleet.rows.values()
-        return agents_from_rows(
-            rows, self._boot_id, status=status, include_archived=include_archived
-        )
+        boot_id = self._fleet.boot_id
+        return agents_from_rows(rows, boot_id, status=status, include_archived=include_archived)
 
     def get(self, ref: str) -> Agent:
         """The agent with this id or unique name; raises as SubAgentManager.get does."""
-        return agent_from_row(self._fleet.find(ref), self._boot_id)
+        return agent_from_row(self._fleet.find(ref), self._fleet.boot_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,17 @@ class AgentChange:
 
 
 def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
-    """The fleet kept in the state directory `path`: live, or as the next open would find it.
+    """The fleet kept in the state directory `path`: a live writer's, or what the next open finds.
 
-    Agents that ran when their process ended are shown as interrupted. `at`: as it was with the
-    record of that LSN (the last one, if it lies ahead), when they ran. Raises FileNotFoundError,
-    CorruptionError (not of damage behind `at`), FormatVersionError, CompactedError if that is no
-    longer kept, and JournalError if there is no journal.
+    Of a live writer what its log tells to be durable, which what comes next in the log says: so
+    it trails by a commit, until the next one or the mark that a log idle for `Options.idle_s`
+    gets. What `wait_durable` and `wait_ended` have told the writer may not show for that long. Of
+    a writer that is still opening the state, what the one before it left.
+
+    Without a writer all that is left shows, and agents that ran when it ended are interrupted.
+    `at`: as it was with the record of that LSN (the last one, if it lies ahead), when they ran.
+    Raises FileNotFoundError, CorruptionError (not of damage behind `at`), FormatVersionError,
+    CompactedError if that is no longer kept, and JournalError if there is no journal.
     """
     with closing(JournalReader.open(path)) as reader:
         if at is None:
@@ -110,41 +116,73 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
     """The agents as `read_fleet` finds them, oldest first, then each again when it changes.
 
     For ever, across restarts of the writer, a few hundredths of a second behind it; if it falls
-    behind compaction, an agent's states in between are skipped. What ran when a writer ended is
-    shown to run until the next one opens. Raises what `read_fleet` raises.
+    behind compaction, an agent's states in between are skipped. When the writer ends, what ran is
+    shown as interrupted, and once more when the next one has journaled that. Raises what
+    `read_fleet` raises.
     """
     with closing(JournalReader.open(path)) as reader:
-        shown: dict[str, int] = {}
+        shown: dict[str, tuple[int, str]] = {}
         while True:
-            fleet, lsn, boot_id = _read(reader)
+            fleet, lsn = _read(reader)
             for row in sorted(fleet.rows.values(), key=itemgetter(CREATED_AT_MS)):
-                if shown.get(row[AGENT_ID]) != row[LSN]:
-                    yield agent_from_row(row, boot_id)
-            feed = fleet.feed = deque()
+                if shown.get(row[AGENT_ID]) != (row[LSN], row[STATUS]):
+                    yield agent_from_row(row, fleet.boot_id)
             try:
-                for entry in reader.entries(after=lsn, follow=True):
-                    if entry.record[0] == "boot":
-                        boot_id = entry.record[2]
-                    else:
-                        _apply(fleet, entry)
-                    while feed:
-                        if len(row := feed.popleft()) > 1:  # else it was removed
-                            yield agent_from_row(row, boot_id)
+                yield from _changed(reader, fleet, lsn)
             except (CompactedError, FileNotFoundError):
-                shown = {row[AGENT_ID]: row[LSN] for row in fleet.rows.values()}
+                rows = fleet.rows.values()
+                shown = {row[AGENT_ID]: (row[LSN], row[STATUS]) for row in rows}
 
 
-def _read(reader: JournalReader) -> tuple[Fleet, int, str]:
+def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
+    """The agents as they change after `lsn`, which `fleet` is at, until it is compacted away."""
+    feed = fleet.feed = deque()
+    while True:
+        with suppress(_WriterGoneError):
+            for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
+                _apply(fleet, entry)
+                yield from _fed(feed, fleet)
+                lsn = entry.lsn
+        _end_session(fleet)
+        yield from _fed(feed, fleet)
+
+
+def _fed(feed: deque[Row], fleet: Fleet) -> Iterator[Agent]:
+    while feed:
+        if len(row := feed.popleft()) > 1:  # else it was removed
+            yield agent_from_row(row, fleet.boot_id)
+
+
+class _WriterGoneError(Exception):
+    """It has left agents that run, and all that it has left of the log has been read."""
+
+
+def _until_gone(reader: JournalReader, fleet: Fleet) -> Callable[[], None]:
+    """What waits for more of the log; raises _WriterGoneError once there is nobody to write it."""
+    gone = False
+
+    def wait() -> None:
+        nonlocal gone
+        time.sleep(_POLL_S)
+        before, gone = gone, fleet.counts["running"] > 0 and not reader.live
+        if before and gone:  # what a writer had not shown to be durable was read in between
+            raise _WriterGoneError
+
+    return wait
+
+
+def _read(reader: JournalReader) -> tuple[Fleet, int]:
     for _ in range(_ATTEMPTS):
         live = reader.live  # asked first: who dies meanwhile is shown as it was
         try:
-            fleet, lsn, boot_id = _replayed(reader)
+            fleet, lsn = _replayed(reader)
         except (CompactedError, FileNotFoundError):
             continue  # compacted underneath: there is a newer checkpoint now
-        if not live:
-            boot_id = ""
-            _interrupt_all(fleet)
-        return fleet, lsn, boot_id
+        if not (live or reader.live):
+            _end_session(fleet)
+        else:
+            _interrupt_prior(fleet)  # the writer has begun, and not yet come to them
+        return fleet, lsn
     raise _begins_too_late(reader)
 
 
@@ -203,7 +241,7 @@ def _close(checkpoints: list[Checkpoint]) -> None:
 
 def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Fleet, int]:
     """A fleet to go on from up to `at`: of the newest checkpoint, or as far back as is kept."""
-    fleet, lsn = Fleet(), 0
+    fleet, lsn, is_told = Fleet(), 0, True
     checkpoints = reader.checkpoints()
     try:
         _refuse_foreign(reader, checkpoints)
@@ -212,9 +250,12 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
             lsn = checkpoint.lsn
             for item in checkpoint.items():
                 fleet.load(item)
+                is_told = "from_prior_session" in item
     finally:
         _close(checkpoints)
     check_rows(fleet.rows.values())
+    if not is_told:
+        fleet.boot_id = _guessed_boot(fleet)
     return fleet, lsn
 
 
@@ -248,18 +289,15 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
     fleet, lsn = _begin(reader, at, oldest=True)
     found: dict[str, list[AgentChange]] = {}
     rows: dict[str, Row] = {}
-    boot_id = _guess_boot(fleet)
     for row in fleet.rows.values():
         if ref in (row[AGENT_ID], row[NAME]):
             rows[row[AGENT_ID]] = row
-            agent = agent_from_row(row, boot_id)
+            agent = agent_from_row(row, fleet.boot_id)
             at_ns = row[UPDATED_AT_MS] * 1_000_000
             found[row[AGENT_ID]] = [AgentChange(row[LSN], at_ns, "", row[AGENT_ID], None, agent)]
     fleet.feed = deque()
     for entry in _entries(reader, lsn, at):
         _apply(fleet, entry)
-        if entry.record[0] == "boot":
-            boot_id = entry.record[2]
         for row in fleet.feed:
             agent_id, is_there = row[AGENT_ID], len(row) > 1
             if agent_id not in rows and (not is_there or ref not in (agent_id, row[NAME])):
@@ -272,8 +310,8 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
                 entry.written_at_ns,
                 entry.record[0],
                 entry.record[1],
-                agent_from_row(before, boot_id) if before else None,
-                agent_from_row(row, boot_id) if is_there else None,
+                agent_from_row(before, fleet.boot_id) if before else None,
+                agent_from_row(row, fleet.boot_id) if is_there else None,
             )
             found.setdefault(agent_id, []).append(change)
         fleet.feed.clear()
@@ -295,30 +333,35 @@ def _chosen(fleet: Fleet, ref: str, ids: list[str]) -> str:
         return ids[0]
 
 
-def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int, str]:
-    """The fleet, the LSN that it is at, and the latest boot that can be told of."""
+def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int]:
+    """The fleet, and the LSN that it is at."""
     fleet, lsn = _begin(reader, at, oldest=False)
-    boot_id = ""
     for entry in _entries(reader, lsn, at):
         lsn = entry.lsn
         _apply(fleet, entry)
-        if entry.record[0] == "boot":
-            boot_id = entry.record[2]
-    return fleet, lsn, boot_id or _guess_boot(fleet)
+    return fleet, lsn
 
 
-def _guess_boot(fleet: Fleet) -> str:
-    """The latest boot that an agent tells of: its record may be older than the checkpoint."""
-    row = max(fleet.rows.values(), key=_begun_at_ms, default=None)
-    return str(row[BOOT_ID]) if row else ""
+def _guessed_boot(fleet: Fleet) -> str:
+    """The latest boot that an agent tells of: older checkpoints do not say which it was."""
+    row = max(fleet.rows.values(), key=_begun)
+    return str(row[BOOT_ID])
 
 
-def _begun_at_ms(row: Row) -> int:
-    return int(row[STARTED_AT_MS] or row[CREATED_AT_MS])
+def _begun(row: Row) -> tuple[bool, int]:
+    return row[STATUS] == "running", int(row[STARTED_AT_MS] or row[CREATED_AT_MS])
 
 
-def _interrupt_all(fleet: Fleet) -> None:
-    for row in [row for row in fleet.rows.values() if row[STATUS] == "running"]:
+def _end_session(fleet: Fleet) -> None:
+    """Its writer is gone: all belongs to a prior session."""
+    fleet.boot_id = ""
+    _interrupt_prior(fleet)
+
+
+def _interrupt_prior(fleet: Fleet) -> None:
+    """Those that ran in a prior session, as the next one does."""
+    rows = fleet.rows.values()
+    for row in [r for r in rows if r[STATUS] == "running" and r[BOOT_ID] != fleet.boot_id]:
         at_ms, lsn = row[UPDATED_AT_MS], row[LSN]
         record = records.interrupt(row[AGENT_ID], at_ms, "process restarted", None, None)
         fleet.apply(lsn, record)

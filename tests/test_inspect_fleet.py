@@ -31,7 +31,7 @@ from tests.inspect_support import (
 )
 from tests.manager_support import PATIENT
 
-FIELDS = [name for name in Agent.__dataclass_fields__ if name != "from_prior_session"]
+FIELDS = [*Agent.__dataclass_fields__]
 
 
 class Story:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from journal import CompactedError, CorruptionError, JournalError, JournalReader
+from journal import CompactedError, CorruptionError, Journal, JournalError, JournalReader, Options
 from manager import Agent, AgentResult, AmbiguousNameError, SubAgentManager, UnknownAgentError
-from manager.view import read_fleet
+from manager import records as recorded
+from manager.agent import FIELDS
+from manager.fleet import Fleet
+from manager.view import read_fleet, read_history
 
 
 def populate(manager: SubAgentManager) -> None:
@@ -32,6 +35,14 @@ def populate(manager: SubAgentManager) -> None:
     manager.interrupt("c", "asked", needs_input=["what?"])
     manager.spawn("stop", name="d", queued=True)
     manager.cancel("d")
+
+
+def wait_to_be_seen(path: Path, last_lsn: int) -> None:
+    """A reader waits for the log to say what is durable: it does with its next frame, or mark."""
+    with JournalReader.open(path) as reader:
+        for entry in reader.entries(after=last_lsn - 1, follow=True):
+            assert entry.lsn == last_lsn
+            break
 
 
 def timeless(agents: Iterable[Agent]) -> list[Agent]:
@@ -74,11 +85,7 @@ def test_it_is_what_the_live_writer_has(tmp_path: Path, compacted: bool) -> None
             manager.compact()
             manager.wait_durable(manager.spawn("later").lsn)
         last_lsn = manager.stats().last_lsn
-        # A reader waits for the log to say what is durable: it does with its next frame, or mark.
-        with JournalReader.open(tmp_path / ".subagents") as reader:
-            for entry in reader.entries(after=last_lsn - 1, follow=True):
-                assert entry.lsn == last_lsn
-                break
+        wait_to_be_seen(tmp_path / ".subagents", last_lsn)
         fleet = read_fleet(tmp_path / ".subagents")
         assert fleet.lsn == last_lsn
         assert fleet.agents() == manager.agents()
@@ -87,6 +94,66 @@ def test_it_is_what_the_live_writer_has(tmp_path: Path, compacted: bool) -> None
         assert fleet.get("b").status == "running"
     finally:
         manager.close()
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_session_is_known_when_its_boot_is_compacted_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: bool, later: bool
+) -> None:
+    """Whatever the clock says, and if no agent has begun in it: what is archived depends on it."""
+    path = tmp_path / ".subagents"
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+    monkeypatch.setattr("manager.manager._now_ms", lambda: 1)  # the clock was set back
+    with SubAgentManager.open(tmp_path) as manager:
+        if active:
+            manager.resume("b")
+            manager.update_from_result(manager.spawn("end").agent_id, AgentResult("x"))
+        manager.compact()
+        manager.compact()
+        if later:
+            manager.record_usage("b", input_tokens=1, output_tokens=1)
+            manager.wait_durable()
+            wait_to_be_seen(path, manager.stats().last_lsn)
+        for include_archived in (False, True):
+            seen = read_fleet(path).agents(include_archived=include_archived)
+            assert seen == manager.agents(include_archived=include_archived)
+        assert read_history(path, "b")[-1].after == manager.get("b")
+
+
+def test_a_checkpoint_of_before_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items did not tell of the session once: then it is that of what runs, or began last."""
+    monkeypatch.setattr(
+        Fleet,
+        "freeze",
+        lambda fleet: (dict(zip(FIELDS, r, strict=True)) for r in fleet.rows.freeze()),
+    )
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.resume("b")
+        manager.compact()
+        manager.compact()
+        seen = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+        assert seen == manager.agents(include_archived=True)
+
+
+def test_what_ran_before_a_live_writer_is_interrupted(tmp_path: Path) -> None:
+    """It has begun, and not yet come to journal that; what it began itself runs."""
+    with SubAgentManager.open(tmp_path) as manager:
+        before = manager.spawn("before")
+    path = tmp_path / ".subagents"
+    with Journal.open(path, options=Options(application="subagents/1")) as journal:
+        journal.append(recorded.boot("boot_2", 1, 1))
+        journal.wait_durable()
+        wait_to_be_seen(path, journal.last_lsn)
+        seen = read_fleet(path).get(before.agent_id)
+        assert (seen.status, seen.reason) == ("interrupted", "process restarted")
+        assert seen.from_prior_session
+        assert read_fleet(path, at=before.lsn).agents() == [before]
 
 
 def test_refs_are_those_of_the_manager(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from journal import Options
-from manager import Agent, AgentResult, Limits, SubAgentManager, follow_fleet
+from manager import Agent, AgentResult, Limits, SubAgentManager, follow_fleet, read_fleet
 from tests.support import TIMEOUT_S
 from tests.test_subagents_cli import subagents
 
@@ -76,13 +76,19 @@ def test_changes_come_as_they_are_made(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_with_the_next_writer(tmp_path: Path) -> None:
-    """What ran is interrupted by the next one, and belongs to a prior session then."""
+    """What ran is shown as interrupted when its writer has gone, and when the next one says so."""
     with open_at(tmp_path) as manager:
         agent = manager.spawn("work")
+        queued = manager.spawn("stays as it is", queued=True)
         manager.wait_durable()
         follower = Follower(tmp_path / ".subagents")
         follower.start()
-        assert follower.next() == agent
+        assert [follower.next(), follower.next()] == [agent, queued]
+        last = manager.update_checkpoint(agent.agent_id, "unseen by then", steps_taken=1)
+    while (gone := follower.next()).status == "running":
+        assert gone == last
+    assert gone == read_fleet(tmp_path / ".subagents").get(agent.agent_id)
+    assert (gone.reason, gone.lsn) == ("process restarted", last.lsn)
     with open_at(tmp_path) as manager:
         manager.spawn("stop", name=THE_END)
         interrupted = follower.next()

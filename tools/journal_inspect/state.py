@@ -17,7 +17,7 @@ from journal_inspect.objects import JSON, plain, put_objects, versioned
 from journal_inspect.text import say, some
 from manager import Agent
 
-_ITEM = [field.name for field in fields(Agent) if field.name != "from_prior_session"]
+_ITEM = [field.name for field in fields(Agent)]
 
 
 def write_state(path: str, look: Look, out: str, at: Moment | None) -> int:

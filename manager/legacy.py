@@ -33,8 +33,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import stat
-from collections import Counter
+import sys
 from typing import Any
 
 import msgpack
@@ -62,6 +63,9 @@ SLICE = 64  # agents of one batch, so of one hold of the lock
 _SLICE_BYTES = 1 << 20
 _FILE_BYTES_MAX = 256 << 20
 _LATER_BYTES = 512  # what a record may grow by when its name proves to be taken
+_LEVELS_MAX = 103  # of what is taken: a value's 100, in an agent of the list in the file
+_SHOWN_MAX = 8  # keys and indices of a place in a message
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]|[\d.eE+]+')
 _RESTARTED = "process restarted"
 
 _STATUSES = {
@@ -124,19 +128,65 @@ def _data(path: str) -> bytes:
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
-    except RecursionError:
-        raise ValueError("nests too deep") from None
-    except ValueError as error:
+        content = data.decode("utf-8-sig")
+        return json.loads(content, object_pairs_hook=_object)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"is not JSON: {error}") from None
+    except (RecursionError, ValueError) as error:  # these do not say where
+        raise _placed(content, isinstance(error, RecursionError)) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"an object has the key {twice!r} twice")
+        raise ValueError("a key is there twice")
     return made
+
+
+def _placed(content: str, is_too_deep: bool) -> ValueError:
+    """What keeps JSON from being read though it is JSON, with its place."""
+    digits_max = sys.get_int_max_str_digits()
+    at: list[Any] = []  # the key or index in each object and array that is open
+    keys: list[set[str] | None] = []  # of each object all so far, None of an array
+    is_key = False
+    for match in _TOKEN.finditer(content):
+        part = match[0]
+        what = ""
+        if part in "{[":
+            at.append(0)
+            keys.append(set() if part == "{" else None)
+            if is_too_deep and len(at) > _LEVELS_MAX:
+                what = f"{_path(at[:3])} nests deeper than {_LEVELS_MAX} levels"
+        elif part in "}],":
+            if not at:
+                break  # only if the stack was short, and there is a fault of another kind
+            if part != ",":
+                del at[-1], keys[-1]
+            elif keys[-1] is None:
+                at[-1] += 1
+        elif part[0] != '"':
+            if part.isdigit() and len(part) > digits_max > 0:
+                what = f"{_path(at)} is an integer of {len(part)} digits"
+        elif is_key and (inside := keys[-1]) is not None:
+            at[-1] = json.loads(part)
+            if at[-1] in inside:
+                what = f"{_path(at[:-1])} has the key {at[-1][:80]!r} twice"
+            inside.add(at[-1])
+        if what:
+            return json.JSONDecodeError(what, content, match.start())
+        is_key = part in "{,"
+    return ValueError("nests too deep")
+
+
+def _path(at: list[Any]) -> str:
+    """As messages name a place: agents[1].checkpoint['key'][0]."""
+    if not at:
+        return "the file"
+    shown = [
+        f".{key:.80}" if depth < 3 and isinstance(key, str) else f"[{key!r:.80}]"
+        for depth, key in enumerate(at[:_SHOWN_MAX])
+    ]
+    return "".join(shown).removeprefix(".") + ("..." if len(at) > _SHOWN_MAX else "")
 
 
 # --- what is in it ---

@@ -82,9 +82,9 @@ def test_a_broken_agent_refuses_the_whole_file(
         (b"", "is not JSON: .*line 1 column 1"),
         (b'{"schema_version": 1,\n "agents": [}', "is not JSON: .*line 2 column 13"),
         (b"\xff\xfe", "is not JSON: .*position 0"),
-        (b"[" * 200_000, "nests too deep"),
-        (b"1" * 5000, "is not JSON: "),
-        (b'{"a": 1, "a": 2}', "the key 'a' twice"),
+        (b"[" * 200_000, r"\[0\]\[0\]\[0\] nests deeper than 103 levels: line 1 column 104 "),
+        (b"1" * 5000, r"the file is an integer of 5000 digits: line 1 column 1 "),
+        (b'{"a": 1,\n"\\u0061": 2}', "the file has the key 'a' twice: line 2 column 1 "),
         (b"[]", "the file must be an object"),
         (b"{}", "schema_version is None"),
         (b'{"schema_version": 2, "agents": []}', "schema_version is 2; only 1 is known"),
@@ -102,6 +102,38 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, sai
     path.write_bytes(content)
     with pytest.raises(LegacyError, match=said):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "said"),
+    [
+        (
+            '{"b": [{"c": 1, "d": {"c": 2}, "c": 3}]}',
+            r"checkpoint\['b'\]\[0\] has the key 'c' twice",
+        ),
+        (
+            '["\\\\\\"[{,", ' + "-" + "1" * 5000 + "]",
+            r"checkpoint\[1\] is an integer of 5000 digits",
+        ),
+        ('{"a":' * 5000 + "1" + "}" * 5000, r"checkpoint nests deeper than 103 levels"),
+        (
+            '{"a":' * 50 + '{"b":1,"b":2}' + "}" * 50,
+            r"checkpoint(\['a'\]){5}\.\.\. has the key 'b'",
+        ),
+    ],
+)
+def test_a_fault_that_the_parser_has_no_place_for_is_found(
+    tmp_path: Path, checkpoint: str, said: str
+) -> None:
+    """The agent, the keys down to it, and where it stands in the file."""
+    path = write(tmp_path, BARE, FULL | {"checkpoint": "PLACE"}, BARE)
+    content = path.read_text().replace('"PLACE"', checkpoint)
+    path.write_text(content)
+    with pytest.raises(LegacyError, match=rf"agents\[1\]\.{said}.*: line 1 column \d+ ") as caught:
+        read(path)
+    char = int(str(caught.value).rpartition("(char ")[2].partition(")")[0])
+    begins = content.index(checkpoint)
+    assert begins < char < begins + len(checkpoint)
 
 
 def read(path: Path, **others: Any) -> list[list[Any]]:

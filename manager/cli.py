@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from journal import CorruptionError, JournalError, LockedError, __version__
-from manager.agent import STATUSES, Agent, Status
+from journal import CorruptionError, JournalError, LockedError, Options, __version__
+from manager.agent import STATUSES, Agent, Limits, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
 
@@ -220,8 +220,12 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
     One that is there already is left as it is, so the same file may be imported again. One that
     ran is interrupted. A file that is not right in every part is refused as a whole.
     """
+    from manager.legacy import read_legacy
     from manager.manager import SubAgentManager
 
+    if not os.path.lexists(_path(workspace, state_dir)):  # a file that is refused begins no state
+        bound = Options().record_bytes_max
+        read_legacy(file, at_ms=0, limits=Limits(), record_bytes_max=bound)
     with SubAgentManager.open(workspace, state_dir=state_dir) as manager:
         imported = manager.import_legacy(file)
     _say(f"{len(imported)} sub-agents imported from {file}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -178,6 +179,10 @@ def test_import(tmp_path: Path) -> None:
         for n, status in enumerate(("Completed", "Running"))
     ]
     path = tmp_path / "old.json"
+    assert subagents("import", "old.json", cwd=tmp_path)[0] == 4
+    path.write_text("{}")
+    assert subagents("import", "old.json", cwd=tmp_path)[0] == 4
+    assert os.listdir(tmp_path) == ["old.json"]  # what is refused begins no state
     path.write_text(json.dumps({"schema_version": 1, "agents": agents}))
     for imported in (2, 0):
         code, out, messages = subagents("import", "old.json", cwd=tmp_path)

@@ -11,6 +11,8 @@ from dataclasses import KW_ONLY, dataclass, fields
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
+from manager.arguments import shown
+
 Status = Literal[
     "queued", "running", "interrupted", "completed", "failed", "cancelled", "budget_exhausted"
 ]
@@ -169,7 +171,7 @@ def agents_from_rows(
     Archived ones, which have ended in a session other than `boot_id`, only if asked for.
     """
     if status is not None and status not in STATUSES:
-        raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {status!r}")
+        raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {shown(status)}")
     chosen = [
         row
         for row in rows
@@ -212,7 +214,9 @@ class AgentResult:
     def __post_init__(self) -> None:
         allowed = VERBS["update_from_result"][1]
         if self.status not in allowed:
-            raise ValueError(f"status must be one of {', '.join(allowed)}, not {self.status!r}")
+            raise ValueError(
+                f"status must be one of {', '.join(allowed)}, not {shown(self.status)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +244,8 @@ class Limits:
             low = 0 if is_time or field.name == "max_depth" else 1
             kinds = (int, float) if is_time else int
             fits = isinstance(value, kinds) and not isinstance(value, bool) and value >= low
+            if isinstance(value, int) and value.bit_length() > 64:
+                raise ValueError(f"{field.name} must be what 64 bits hold, not {shown(value)}")
             if not fits or (is_time and not value):
                 rule = "a number above" if is_time else "a whole number from"
-                raise ValueError(f"{field.name} must be {rule} {low}, not {value!r}")
+                raise ValueError(f"{field.name} must be {rule} {low}, not {shown(value)}")

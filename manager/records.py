@@ -28,6 +28,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from manager.arguments import shown
+
 Record = list[Any]
 
 APPLICATION = "subagents/1"
@@ -211,9 +213,9 @@ def whole(where: str, value: object, *, low: int = 0) -> int:
     if type(value) is int and low <= value <= _INT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{where} must be a whole number, not {value!r}")
+        raise TypeError(f"{where} must be a whole number, not {shown(value)}")
     if not low <= value <= _INT_MAX:
-        raise ValueError(f"{where} must be from {low} to {_INT_MAX}")
+        raise ValueError(f"{where} must be from {low} to {_INT_MAX}, not {shown(value)}")
     return int(value)
 
 
@@ -283,6 +285,6 @@ def checked_name(name: str) -> str:
 def _tools(tools: Iterable[str] | None) -> list[str] | None:
     if tools is None:
         return None
-    if isinstance(tools, str):
-        raise TypeError(f"allowed_tools must be a sequence of strings, not one: {tools!r}")
+    if isinstance(tools, str) or not isinstance(tools, Iterable):
+        raise TypeError(f"allowed_tools must be a sequence of strings, not {shown(tools)}")
     return [text(f"allowed_tools[{index}]", tool) for index, tool in enumerate(tools)]

@@ -18,7 +18,7 @@ from journal import (
     FormatVersionError,
     JournalReader,
 )
-from manager import records
+from manager import arguments, records
 from manager.agent import (
     AGENT_ID,
     BOOT_ID,
@@ -62,7 +62,7 @@ class FleetView:
 
     def get(self, ref: str) -> Agent:
         """The agent with this id or unique name; raises as SubAgentManager.get does."""
-        return agent_from_row(self._fleet.find(ref), self._fleet.boot_id)
+        return agent_from_row(self._fleet.find(records.text("ref", ref)), self._fleet.boot_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,8 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
     Raises FileNotFoundError, CorruptionError (not of damage behind `at`), FormatVersionError,
     CompactedError if that is no longer kept, and JournalError if there is no journal.
     """
-    with closing(JournalReader.open(path)) as reader:
+    at = arguments.optional_lsn("at", at)
+    with closing(_opened(path)) as reader:
         if at is None:
             return FleetView(*_read(reader))
         return FleetView(*_patiently(reader, at, lambda: _replayed(reader, at)))
@@ -108,7 +109,9 @@ def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[Agen
     An id, or a name: of the live agent that has it, else of the only one that had. Raises what
     `read_fleet` raises, UnknownAgentError, AmbiguousNameError.
     """
-    with closing(JournalReader.open(path)) as reader:
+    ref = records.text("ref", ref)
+    at = arguments.optional_lsn("at", at)
+    with closing(_opened(path)) as reader:
         return _patiently(reader, at, lambda: _history(reader, ref, at))
 
 
@@ -120,7 +123,7 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
     shown as interrupted, and once more when the next one has journaled that. Raises what
     `read_fleet` raises.
     """
-    with closing(JournalReader.open(path)) as reader:
+    with closing(_opened(path)) as reader:
         shown: dict[str, tuple[int, str]] = {}
         while True:
             fleet, lsn = _read(reader)
@@ -132,6 +135,10 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
             except (CompactedError, FileNotFoundError):
                 rows = fleet.rows.values()
                 shown = {row[AGENT_ID]: (row[LSN], row[STATUS]) for row in rows}
+
+
+def _opened(path: StrPath) -> JournalReader:
+    return JournalReader.open(arguments.path("path", path))
 
 
 def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:

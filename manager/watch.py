@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from journal import DurableState, JournalError
 from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Agent, Row, agent_from_row
+from manager.arguments import shown
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
 
@@ -157,7 +158,8 @@ class Watch:
         """A new reader; see SubAgentManager.changes."""
         last_lsn = self._state.journal.last_lsn
         if after is not None and not 0 <= after <= last_lsn:
-            raise ValueError(f"after must be an LSN up to the last one, {last_lsn}, not {after}")
+            what = f"after must be an LSN up to the last one, {last_lsn}, not {shown(after)}"
+            raise ValueError(what)
         with _Sweeping(self), self._lock:
             self._begin()
             self._drain()  # what is on the feed was changed before

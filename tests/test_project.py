@@ -45,7 +45,7 @@ JOURNAL_RANKS = {
     **dict.fromkeys(("testing", "prometheus", "otel"), 14),
 }
 MANAGER_RANKS = {
-    "errors": 0,
+    **dict.fromkeys(("errors", "arguments"), 0),
     **dict.fromkeys(("agent", "records", "workspace"), 1),
     **dict.fromkeys(("steps", "family", "legacy", "checks"), 2),
     "fleet": 3,

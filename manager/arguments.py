@@ -1,0 +1,69 @@
+"""Arguments: what callers give, checked; an error names the argument, its value and what fits."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_SHOWN_CHARS = 80
+
+
+def shown(value: object) -> str:
+    """`value` as a message shows it: cut, and its type if it has no repr, as a huge integer."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+def instance(where: str, value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AO" else "a"
+        raise TypeError(f"{where} must be {article} {kind.__name__}, not {shown(value)}")
+    return value
+
+
+def lsn(where: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{where} must be an LSN, a whole number, not {shown(value)}")
+    if value < 0:
+        raise ValueError(f"{where} must be an LSN, from 0 on, not {shown(value)}")
+    return value
+
+
+def optional_lsn(where: str, value: object) -> int | None:
+    return None if value is None else lsn(where, value)
+
+
+def seconds(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{where} must be a number of seconds, not {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("nan")
+    if number != number:
+        raise ValueError(f"{where} must be a number of seconds, not {shown(value)}")
+    return number
+
+
+def optional_seconds(where: str, value: object) -> float | None:
+    return None if value is None else seconds(where, value)
+
+
+def path(where: str, value: object) -> str:
+    name = value
+    if isinstance(value, os.PathLike):
+        name = os.fspath(value)
+    if not isinstance(name, str):
+        raise TypeError(f"{where} must be a path, not {shown(value)}")
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} must be a path, not {shown(value)}: {error}") from None
+    if b"\0" in encoded:
+        raise ValueError(f"{where} must be a path, without NUL, not {shown(value)}")
+    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TypeVar
 
@@ -38,15 +39,16 @@ def optional_lsn(where: str, value: object) -> int | None:
     return None if value is None else lsn(where, value)
 
 
-def seconds(where: str, value: object) -> float:
+def seconds(where: str, value: object, *, low: float = -math.inf) -> float:
+    what = "a number of seconds" if low == -math.inf else f"a number of seconds from {low}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{where} must be a number of seconds, not {shown(value)}")
+        raise TypeError(f"{where} must be {what}, not {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
-        number = float("nan")
-    if number != number:
-        raise ValueError(f"{where} must be a number of seconds, not {shown(value)}")
+        number = math.nan
+    if not number >= low:
+        raise ValueError(f"{where} must be {what}, not {shown(value)}")
     return number
 
 

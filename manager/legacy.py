@@ -41,6 +41,7 @@ from typing import Any
 import msgpack
 
 from journal import UnsafePathError
+from manager import arguments
 from manager.agent import AGENT_ID, ENDED, FIELDS, LIVE, METADATA, NAME, STATUS, Limits
 from manager.errors import LegacyError
 from manager.records import (
@@ -89,7 +90,7 @@ def read_legacy(
 
     Raises LegacyError naming the place, UnsafePathError for what is no regular file, OSError.
     """
-    path = os.fspath(path)
+    path = arguments.path("path", path)
     try:
         found = _agents(_parsed(_data(path)), path, at_ms, limits)
         return _sliced(found, record_bytes_max)

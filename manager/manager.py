@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from journal import Checkpoint, DurableState, LockStats, Options, Stats
-from manager import arguments, records
+from manager import records
 from manager.agent import (
     AGENT_ID,
     ENDED,
@@ -35,6 +35,7 @@ from manager.agent import (
     agent_from_row,
     agents_from_rows,
 )
+from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.checks import check_rows
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.errors import NameInUseError
@@ -98,10 +99,8 @@ class SubAgentManager:
         UnsafePathError also for a symlink below the workspace. `disk` is for tests: then
         `workspace` is a path on that disk.
         """
-        workspace = arguments.path("workspace", workspace)
-        state_dir = arguments.path("state_dir", state_dir)
-        arguments.instance("limits", limits, Limits)
-        arguments.instance("options", options, Options)
+        instance("limits", limits, Limits)
+        instance("options", options, Options)
         place = (
             state_path(workspace, state_dir)
             if disk is None
@@ -222,7 +221,7 @@ class SubAgentManager:
         A result or reason over `result_bytes_max` keeps its tail and says so. Raises
         TransitionError unless it runs: a late result changes nothing.
         """
-        arguments.instance("result", result, AgentResult)
+        instance("result", result, AgentResult)
         record = records.result(
             _now_ms(),
             result.status,
@@ -296,9 +295,7 @@ class SubAgentManager:
         are. It goes through the fleet outside the lock; a hold of it, and a batch, deals with 64
         agents at most. Source: `Limits`.
         """
-        max_age_s = arguments.seconds("max_age_s", max_age_s)
-        if max_age_s < 0:
-            raise ValueError(f"max_age_s must be a number of seconds from 0, not {max_age_s}")
+        max_age_s = seconds("max_age_s", max_age_s, low=0)
         at_ms = _now_ms()
         self._beats.forget_removed(self._state.machine.rows)
         is_silent = self._beats.silence()
@@ -337,7 +334,7 @@ class SubAgentManager:
         Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and
         ClosedError if the manager is closed before it ends.
         """
-        timeout_s = arguments.optional_seconds("timeout_s", timeout_s)
+        timeout_s = optional_seconds("timeout_s", timeout_s)
         return self._agent(self._watch.wait_ended(text("ref", ref), timeout_s))
 
     async def ended(self, ref: str) -> Agent:
@@ -355,7 +352,7 @@ class SubAgentManager:
 
         Raises ClosedError, ValueError for an LSN never appended; reading it, FailedError.
         """
-        return self._watch.changes(self._boot_id, arguments.optional_lsn("after", after))
+        return self._watch.changes(self._boot_id, optional_lsn("after", after))
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """Block until all changes up to `lsn`, an Agent's or None for all, survive a crash.
@@ -363,17 +360,16 @@ class SubAgentManager:
         Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError. Source:
         journal/RELIABILITY.md, P2.
         """
-        lsn = arguments.optional_lsn("lsn", lsn)
-        timeout_s = arguments.optional_seconds("timeout_s", timeout_s)
-        self._state.wait_durable(lsn, timeout_s=timeout_s)
+        timeout_s = optional_seconds("timeout_s", timeout_s)
+        self._state.wait_durable(optional_lsn("lsn", lsn), timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
         """The same for asyncio, in any event loop; use `asyncio.timeout` to bound it."""
-        await self._state.durable(arguments.optional_lsn("lsn", lsn))
+        await self._state.durable(optional_lsn("lsn", lsn))
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until less than half of the log buffer is used. Raises TimeoutError."""
-        self._state.wait_room(timeout_s=arguments.optional_seconds("timeout_s", timeout_s))
+        self._state.wait_room(timeout_s=optional_seconds("timeout_s", timeout_s))
 
     async def room(self) -> None:
         """The same for asyncio: await it before many changes, which never wait in a loop."""
@@ -404,7 +400,7 @@ class SubAgentManager:
         NameInUseError if an id in it is a live agent's name here. Source: `manager.legacy`.
         """
         batches = read_legacy(
-            arguments.path("path", path),
+            path,
             at_ms=_now_ms(),
             limits=self._limits,
             record_bytes_max=self._options.record_bytes_max,

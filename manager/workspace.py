@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from journal import UnsafePathError
+from manager import arguments
 
 StrPath = str | os.PathLike[str]
 
@@ -26,10 +27,12 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
     Raises UnsafePathError for a `state_dir` that is absolute, has `..`, or meets a symlink, and
     at the end if something was swapped meanwhile; FileNotFoundError without a workspace.
     """
-    names = [name for name in os.fspath(state_dir).split(os.sep) if name not in ("", os.curdir)]
+    workspace = arguments.path("workspace", workspace)
+    state_dir = arguments.path("state_dir", state_dir)
+    names = [name for name in state_dir.split(os.sep) if name not in ("", os.curdir)]
     if not names or os.path.isabs(state_dir) or os.pardir in names:
         raise UnsafePathError(
-            f"state_dir {os.fspath(state_dir)!r} must name a directory below the workspace, "
+            f"state_dir {state_dir!r} must name a directory below the workspace, "
             "relative to it and without '..'"
         )
     path = os.path.realpath(workspace)

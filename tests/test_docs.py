@@ -102,13 +102,6 @@ def test_a_generated_page_is_not_stale(page: str) -> None:
     assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
 
 
-def test_the_harness_is_the_one_that_is_killed() -> None:
-    """The manager's page shows the example that a test kills, to the letter."""
-    harness = (ROOT / "tests" / "example_harness.py").read_text()
-    blocks = blocks_of((ROOT / "manager" / "HOWTO.md").read_text())
-    assert harness in [block.text for block in blocks]
-
-
 def test_each_error_has_an_entry() -> None:
     """With its cause or its fix, in the order of their names."""
     text = (ROOT / "journal" / "ERRORS.md").read_text()

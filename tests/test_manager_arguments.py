@@ -133,12 +133,15 @@ def test_a_strange_argument_is_named_or_taken(tmp_path: Path, named: str) -> Non
 
 @pytest.mark.parametrize("named", [*SPAWN, "token_budget", "metadata"])
 def test_a_strange_value_of_an_agent_is_named_or_taken(tmp_path: Path, named: str) -> None:
+    """The same for what `spawn` takes."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         refusals(lambda value: manager.spawn(**({"prompt": "p"} | {named: value})), named)
 
 
 @pytest.mark.parametrize("named", [*RESULT, "output_tokens"])
 def test_a_strange_value_of_a_result_is_named_or_taken(tmp_path: Path, named: str) -> None:
+    """The same for what an AgentResult takes, when it is given or when it is used."""
+
     def call(value: Any) -> None:
         result = AgentResult(**({"result": "r"} | {named: value}))
         manager.update_from_result(manager.spawn("work").agent_id, result)
@@ -149,6 +152,7 @@ def test_a_strange_value_of_a_result_is_named_or_taken(tmp_path: Path, named: st
 
 @pytest.mark.parametrize("named", LIMITS)
 def test_a_strange_limit_is_named_or_taken(named: str) -> None:
+    """The same for what Limits takes."""
     refusals(lambda value: Limits(**{named: value}), named)
 
 
@@ -180,6 +184,7 @@ def test_a_strange_limit_is_named_or_taken(named: str) -> None:
 def test_the_argument_its_value_and_what_fits_are_named(
     tmp_path: Path, call: Callable[[Any], object], kind: type[Exception], said: str
 ) -> None:
+    """Who made the mistake reads where it is and what would be right."""
     with SubAgentManager.open(tmp_path) as manager, pytest.raises(kind, match=said):
         call(manager)
 

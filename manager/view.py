@@ -88,8 +88,9 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
 
     Of a live writer what its log tells to be durable, which what comes next in the log says: so
     it trails by a commit, until the next one or the mark that a log idle for `Options.idle_s`
-    gets. What `wait_durable` and `wait_ended` have told the writer may not show for that long. Of
-    a writer that is still opening the state, what the one before it left.
+    gets. What `wait_durable` and `wait_ended` have told the writer may not show for that long.
+    Until a writer that is opening the state has made its first commit, it is taken for the one
+    before it: what ran then is shown to run, and that one's last commit may be missing again.
 
     Without a writer all that is left shows, and agents that ran when it ended are interrupted.
     `at`: as it was with the record of that LSN (the last one, if it lies ahead), when they ran.

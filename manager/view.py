@@ -62,7 +62,8 @@ class FleetView:
 
     def get(self, ref: str) -> Agent:
         """The agent with this id or unique name; raises as SubAgentManager.get does."""
-        return agent_from_row(self._fleet.find(records.text("ref", ref)), self._fleet.boot_id)
+        row = self._fleet.find(arguments.instance("ref", ref, str))
+        return agent_from_row(row, self._fleet.boot_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[Agen
     An id, or a name: of the live agent that has it, else of the only one that had. Raises what
     `read_fleet` raises, UnknownAgentError, AmbiguousNameError.
     """
-    ref = records.text("ref", ref)
+    arguments.instance("ref", ref, str)
     at = arguments.optional_lsn("at", at)
     with closing(_opened(path)) as reader:
         return _patiently(reader, at, lambda: _history(reader, ref, at))

@@ -229,6 +229,7 @@ def test_show(fleet: Path) -> None:
 def test_show_finds_nothing(fleet: Path) -> None:
     """Exit 1: no agent of that name, or several that have ended."""
     assert subagents("show", "nobody\x1b", cwd=fleet)[0] == 1
+    assert subagents("show", "\udcff", cwd=fleet)[0] == 1  # a byte that is no UTF-8
     with SubAgentManager.open(fleet) as manager:
         manager.spawn("again", name="root")
         manager.update_from_result("root", AgentResult(None))

@@ -63,7 +63,7 @@ class Fleet:
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
-        # The latest boot; after a checkpoint, "" if it tells of no agent that is of this session.
+        # The latest session, if it is known: a checkpoint knows it by the agents that are of it.
         self.boot_id = ""
         # Where each new row goes while somebody watches; of a removed agent, only its id does.
         self.feed: deque[Row] | None = None
@@ -106,7 +106,10 @@ class Fleet:
             self._remove(record[1])
             return
         self._put(old, new)
-        if old is not None and new[TOKENS_USED] != old[TOKENS_USED]:
+        if old is None:
+            if record[0] == "spawn":
+                self.boot_id = new[BOOT_ID]
+        elif new[TOKENS_USED] != old[TOKENS_USED]:
             self._add_tokens(lsn, new[PARENT_ID], new[TOKENS_USED] - old[TOKENS_USED])
 
     def find(self, ref: str) -> Row:
@@ -198,7 +201,9 @@ class Fleet:
             return
         else:
             self.counts[old[STATUS]] -= 1
-            if status in ENDED:
+            if status == "running":
+                self.boot_id = new[BOOT_ID]
+            elif status in ENDED:
                 self.family.ended(agent_id, new[PARENT_ID])
         self.counts[status] += 1
         name = new[NAME]

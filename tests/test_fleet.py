@@ -199,6 +199,7 @@ def test_a_checkpoint_and_what_follows_it_give_the_live_fleet(
         for later, record in enumerate(state.log[lsn:], lsn + 1):
             replayed.apply(later, record)
         assert contents(replayed) == contents(state.machine)
+        assert list(replayed.freeze()) == list(state.machine.freeze())
 
 
 def test_tokens_count_for_all_ancestors() -> None:

@@ -112,8 +112,9 @@ def test_a_session_is_known_when_its_boot_is_compacted_away(
             manager.update_from_result(manager.spawn("end").agent_id, AgentResult("x"))
         manager.compact()
         manager.compact()
-        if later:
-            manager.record_usage("b", input_tokens=1, output_tokens=1)
+        if later:  # and the view must not take these for prior ones
+            manager.spawn("new")
+            manager.start(manager.spawn("newer", queued=True).agent_id)
             manager.wait_durable()
             wait_to_be_seen(path, manager.stats().last_lsn)
         for include_archived in (False, True):

@@ -46,7 +46,7 @@ from manager.errors import (
     UnknownAgentError,
 )
 from manager.family import Family
-from manager.records import Record
+from manager.records import NAME_BYTES_MAX, Record
 from manager.steps import STEPS
 
 _NAMED_MAX = 3  # ids that a message lists
@@ -180,7 +180,7 @@ class Fleet:
         if not ids:
             counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
             raise UnknownAgentError(
-                f"no agent has the id or name {name!r}; agents: {counts or 'none'}"
+                f"no agent has the id or name {name[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
             )
         if len(ids) > 1:
             some = ", ".join(islice(ids, _NAMED_MAX)) + (", ..." if len(ids) > _NAMED_MAX else "")

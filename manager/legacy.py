@@ -196,7 +196,9 @@ def _path(at: list[Any]) -> str:
 def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Record]:
     version = _dict("the file", document).get("schema_version")
     if version is True or version != SCHEMA_VERSION:
-        raise ValueError(f"schema_version is {version!r}; only {SCHEMA_VERSION} is known")
+        raise ValueError(
+            f"schema_version is {arguments.shown(version)}; only {SCHEMA_VERSION} is known"
+        )
     by_id: dict[str, Record] = {}
     for index, agent in enumerate(_list("agents", document.get("agents"))):
         where = f"agents[{index}]"

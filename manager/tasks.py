@@ -20,6 +20,7 @@ from typing import Any
 
 from manager import records
 from manager.agent import Limits
+from manager.arguments import shown
 from manager.errors import TasksError
 
 AGENT_TYPE = "command"
@@ -108,7 +109,7 @@ def _check_parents(tasks: list[Task], named: Mapping[str, Task]) -> None:
             if task.parent is None:
                 break
             if task.parent not in named:
-                raise TasksError(f"{task.where}: parent {task.parent!r} names no task here")
+                raise TasksError(f"{task.where}: parent {shown(task.parent)} names no task here")
             if named[task.parent].key in line:
                 raise TasksError(f"{task.where}: parent {task.parent!r} is its own descendant")
             task = named[task.parent]
@@ -169,7 +170,7 @@ def _check_record(task: Task) -> None:
 
 def _object(line: str) -> dict[str, Any]:
     try:
-        given = json.loads(line)
+        given = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"begins with {{ but is not JSON: {error.msg} at column {error.colno}; "
@@ -179,7 +180,16 @@ def _object(line: str) -> dict[str, Any]:
         raise ValueError("nests too deep") from None
     assert isinstance(given, dict)
     if unknown := sorted(given.keys() - set(_KEYS)):
-        raise ValueError(f"unknown key {unknown[0]!r}; a task has: {', '.join(_KEYS)}")
+        raise ValueError(f"unknown key {shown(unknown[0])}; a task has: {', '.join(_KEYS)}")
+    return given
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in given:
+            raise ValueError(f"key {shown(key)} is there twice")
+        given[key] = value
     return given
 
 
@@ -189,7 +199,7 @@ def _command(value: object) -> str | list[str]:
     elif isinstance(value, list) and value and value[0] and all(isinstance(w, str) for w in value):
         words = value
     else:
-        raise ValueError(f"command must be a string or an array of strings, not {value!r}")
+        raise ValueError(f"command must be a string or an array of strings, not {shown(value)}")
     if any("\0" in word for word in words):
         raise ValueError("command holds a NUL")
     return value
@@ -198,4 +208,6 @@ def _command(value: object) -> str | list[str]:
 def _seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _TIMEOUT_S:
         return float(value)
-    raise ValueError(f"timeout_s must be from above 0 to {_TIMEOUT_S:.0f} seconds, not {value!r}")
+    raise ValueError(
+        f"timeout_s must be from above 0 to {_TIMEOUT_S:.0f} seconds, not {shown(value)}"
+    )

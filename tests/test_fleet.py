@@ -237,11 +237,12 @@ def test_a_checkpoint_of_something_else_is_refused(item: Any) -> None:
         Fleet().load(item)
 
 
-def test_a_boot_record_changes_nothing() -> None:
-    """The boot id that an agent carries stands in the agent's own records."""
+def test_a_boot_record_changes_no_agent() -> None:
+    """It says what session it is; the one that an agent carries stands in the agent's records."""
     fleet = Fleet()
     fleet.apply(1, ["boot", "subagents/1", "boot_1", 1, 2])
     assert contents(fleet) == contents(Fleet())
+    assert fleet.boot_id == "boot_1"
 
 
 # --- what runs under the lock ---

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,7 @@ from manager import (
     Limits,
     ManagerError,
     SubAgentManager,
+    UnknownAgentError,
     follow_fleet,
     read_fleet,
     read_history,
@@ -187,6 +188,16 @@ def test_the_argument_its_value_and_what_fits_are_named(
     """Who made the mistake reads where it is and what would be right."""
     with SubAgentManager.open(tmp_path) as manager, pytest.raises(kind, match=said):
         call(manager)
+
+
+def test_a_message_is_no_longer_than_it_need_be(tmp_path: Path) -> None:
+    """What was given is shown in part, however long it is."""
+    with SubAgentManager.open(tmp_path) as manager:
+        for call in (manager.get, manager.changes, manager.cleanup):
+            with pytest.raises((TypeError, UnknownAgentError)) as caught:
+                cast("Any", call)("x" * 10**6)
+            assert "'xxx" in str(caught.value)
+            assert len(str(caught.value)) < 400
 
 
 def test_open_refuses_before_it_begins(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def test_a_line_is_a_json_object() -> None:
         ('{"command": "a\\u0000b"}', "NUL"),
         ('{"command": "a", "name": "a\\u0000b"}', "NUL"),
         ('{"command": "a", "comand": "b"}', "unknown key 'comand'"),
+        ('{"command": "a", "command": "b"}', "key 'command' is there twice"),
+        ('{"command": [["' + "x" * 1000 + '"]]}', "not [['" + "x" * 77 + "..."),
         ('{"command": "a", "name": ""}', "name must have 1 to"),
         ('{"command": "a", "name": 7}', "name must be a string"),
         ('{"command": "a", "name": "agent_0123456789ab"}', "looks like an agent's id"),

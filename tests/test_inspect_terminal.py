@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pty
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from journal_inspect import progress, text
+from journal_inspect.cli import cli
 
 import journal
 from manager import SubAgentManager
@@ -80,20 +84,77 @@ def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[25][1].startswith("a" * 10)
 
 
+def on_columns(monkeypatch: pytest.MonkeyPatch, columns: int, *args: str) -> list[str]:
+    """What a terminal of so many columns gets."""
+    with terminal(monkeypatch, columns) as stream, pytest.raises(SystemExit):
+        cli.main(list(args))
+    return stream.getvalue().splitlines()
+
+
 def test_what_is_for_a_terminal_fits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fleet's tables and the log's lines, at any usual width."""
+    """Every verb's text, at any usual width and at those of a phone; only what has no space to be
+    broken at goes on in the terminal's next line."""
     with fleet(tmp_path) as manager:
         path = manager.path
-    for columns in (60, 80, 100, 132):
-        for line in (["log"], ["agents"], ["agents", "--tree"], ["log", "--frames"]):
-            with terminal(monkeypatch, columns) as stream:
-                from journal_inspect.cli import cli
+    asked = [[verb, *ARGS.get(verb, ())] for verb in VERBS]
+    asked += [["agents", "--tree"], ["log", "--frames"], ["log", "--payload", "none"], ["repair"]]
+    for columns in (40, 50, 60, 80, 100, 132):
+        for verb, *options in asked:
+            shown = on_columns(monkeypatch, columns, verb, path, *options)
+            shown = [line for line in shown if not line.startswith("{")]  # an item is data
+            assert shown
+            assert all(len(one) <= columns or " " not in one.strip() for one in shown), (
+                verb,
+                columns,
+                shown,
+            )
 
-                with pytest.raises(SystemExit):
-                    cli.main([line[0], path, *line[1:]])
-                shown = [one for one in stream.getvalue().splitlines() if not one.startswith("/")]
-                assert shown
-                assert max(map(len, shown)) <= columns, (line, columns)
+
+def test_a_row_that_no_terminal_holds_is_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing of it is left out but what is not said, and no column is of a letter a line."""
+    rows = [(7, "abc " * 5, None, "failed"), ("name", "日本 " * 6, 3, "ok")]
+    with terminal(monkeypatch, 16):
+        lines = list(text.table(("LSN", "WHAT", "NONE", "STATUS"), rows, optional=("NONE",)))
+    assert lines == [
+        *("LSN 7", "  WHAT    abc", "          abc", "          abc", "          abc"),
+        *("          abc", "  STATUS  failed"),
+        *("LSN name", "  WHAT    日本", *["          日本"] * 5, "  NONE    3", "  STATUS  ok"),
+    ]
+
+
+def test_a_value_that_has_no_room_beside_its_name_stands_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whole, so that it can be copied."""
+    facts = [("journal id", "0" * 32), ("a long name", None), ("text", "one two three")]
+    with terminal(monkeypatch, 40):
+        lines = list(text.fact_lines(facts))
+    assert lines == [
+        "journal id",
+        f"    {'0' * 32}",
+        "a long name  -",
+        "text         one two three",
+    ]
+    with terminal(monkeypatch, 24):
+        assert list(text.fact_lines(facts))[-2:] == ["text         one two", f"{'':13}three"]
+
+
+def test_the_log_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry has two lines there, so that something of its record is seen."""
+    path = str(make(tmp_path / "j", [["kind", "x" * 100]]))
+    head, body = on_columns(monkeypatch, 40, "log", path)
+    assert head.startswith("1  1  20")
+    assert body == '  ["kind", "' + "x" * 25 + "..."
+    assert len(on_columns(monkeypatch, 80, "log", path)) == 1
+
+
+def test_frames_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole columns, from the left, and the file's path."""
+    path = str(make(tmp_path / "j", [["a"]]))
+    file, header, *frames = on_columns(monkeypatch, 50, "log", path, "--frames")
+    assert file.endswith(".seg")
+    assert header.split() == ["OFFSET", "BYTES", "STATE", "FIRST", "LSN", "COUNT"]
+    assert [line.split()[2] for line in frames] == ["log", "mark"]
 
 
 def test_the_width_is_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +175,12 @@ def test_the_width_is_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None
         assert text.terminal_width() is None
 
 
-def on_terminal(*args: object, term: str = "xterm", stderr: int | None = None) -> str:
+def on_terminal(
+    *args: object, term: str = "xterm", stderr: int | None = None, columns: int = 80
+) -> str:
     """What a terminal gets of both streams, or of stdout."""
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     code = "from journal_inspect import progress; progress._BYTES_MIN = 1; "
     code += "from journal_inspect.__main__ import main; raise SystemExit(main())"
     try:
@@ -124,7 +188,7 @@ def on_terminal(*args: object, term: str = "xterm", stderr: int | None = None) -
             [sys.executable, "-P", "-c", code, *map(str, args)],
             stdout=theirs,
             stderr=theirs if stderr is None else stderr,
-            env=environment(TERM=term),
+            env={k: v for k, v in environment(TERM=term).items() if k != "COLUMNS"},
             timeout=TIMEOUT_S,
             check=False,
         )
@@ -148,6 +212,17 @@ def test_progress_is_for_a_terminal(tmp_path: Path) -> None:
     assert "[#" not in on_terminal("verify", path, term="dumb")
     with progress.bar("verify", str(path)) as told:
         assert told is None
+
+
+def test_a_real_terminal_that_is_narrow(tmp_path: Path) -> None:
+    """The bar stays on one line of it, and the tables fit it."""
+    path = golden(tmp_path / "j")
+    bar = re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", on_terminal("verify", path, columns=40))
+    drawn = [line for line in re.split(r"[\r\n]", bar) if line.startswith("verify ")]
+    assert drawn
+    assert max(map(len, drawn)) < 40
+    shown = on_terminal("info", path, columns=40, stderr=subprocess.DEVNULL)
+    assert all(len(line) <= 40 or " " not in line.strip() for line in shown.splitlines())
 
 
 def test_the_version_is_the_packages() -> None:

@@ -14,6 +14,7 @@ from journal_inspect.text import cut, escaped, terminal_width
 
 _LSN_WIDTH = 8
 _KIND_WIDTH = 10
+_BODY_WIDTH_MIN = 24  # else it has a line of its own
 _SHORT_CHARS = 120  # of a line that no terminal bounds
 
 
@@ -26,7 +27,9 @@ class Lines:
         self._look = look
         width = terminal_width()
         self._payload = payload or ("short" if width and look.form == "text" else "full")
-        self._width = (width or _SHORT_CHARS) if self._payload == "short" else None
+        if self._payload == "short":
+            width = width or _SHORT_CHARS
+        self._width = None if self._payload == "full" else width
         self._is_managers: bool | None = None
         self._time = (0, look.time(0))
 
@@ -34,8 +37,10 @@ class Lines:
         if entry.written_at_ns != self._time[0]:  # all of a frame have the same
             self._time = (entry.written_at_ns, self._look.time(entry.written_at_ns))
         body = self._brief(entry) if self._payload == "none" else self.body(entry)
-        line = f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {self._time[1]}  {body}"
-        return cut(line, self._width)
+        head = f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {self._time[1]}"
+        if self._width is None or self._width - len(head) >= _BODY_WIDTH_MIN:
+            return cut(f"{head}  {body}", self._width)
+        return f"{cut(head.lstrip(), self._width)}\n{cut(f'  {body}', self._width)}"
 
     def object(self, entry: Entry) -> JSON:
         shown = versioned(lsn=entry.lsn, epoch=entry.epoch, written_at_ns=entry.written_at_ns)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import accumulate
 
 from journal import FrameInfo, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.log import Wanted
 from journal_inspect.look import Look, shortened
 from journal_inspect.objects import JSON, put_objects, versioned
-from journal_inspect.text import command, cut, escaped, painted, put_lines, say, terminal_width
+from journal_inspect.text import command, escaped, painted, put_lines, say, terminal_width
 
 _HEADER = (
-    f"{'OFFSET':>10}  {'BYTES':>8}  {'STATE':<7}  {'FIRST LSN':>9}  {'COUNT':>6}  "
-    f"{'DURABLE':>8}  {'HEADER':<8}  {'PAYLOAD':<8}  WRITTEN"
+    *(f"{'OFFSET':>10}", f"{'BYTES':>8}", f"{'STATE':<7}", f"{'FIRST LSN':>9}", f"{'COUNT':>6}"),
+    *(f"{'DURABLE':>8}", f"{'HEADER':<8}", f"{'PAYLOAD':<8}", f"{'WRITTEN':<29}"),
 )
 
 
@@ -28,8 +29,7 @@ def show_frames(reader: JournalReader, look: Look, wanted: Wanted) -> int:
             yield info
 
     if look.form == "text":
-        width = terminal_width()
-        put_lines(cut(line, width) for line in _lines(frames(), look))
+        put_lines(_lines(frames(), look))
     else:
         objects = (_object(info, look, wanted.payload) for info in frames())
         put_objects(objects, look.form)
@@ -69,19 +69,25 @@ def _between(reader: JournalReader, look: Look, wanted: Wanted, after: int) -> I
 
 
 def _lines(frames: Iterator[FrameInfo], look: Look) -> Iterator[str]:
-    path = ""
+    path, columns = "", _columns()
     for info in frames:
         if info.path != path:
             path = info.path
             yield escaped(path)
-            yield _HEADER
-        state = painted(info.state, f"{info.state:<7}")
-        line = f"{info.offset:>10}  {info.size_bytes:>8}  {state}"
+            yield "  ".join(_HEADER[:columns]).rstrip()
+        cells = [f"{info.offset:>10}", f"{info.size_bytes:>8}"]
+        cells.append(painted(info.state, f"{info.state:<7}"))
         if info.state != "garbage":
-            crcs = f"{info.header_crc:08x}  {info.payload_crc:08x}"
-            line += f"  {info.first_lsn:>9}  {info.count:>6}  {info.durable_lsn:>8}  {crcs}"
-            line += f"  {look.time(info.written_at_ns)}"
-        yield line
+            cells += [f"{info.first_lsn:>9}", f"{info.count:>6}", f"{info.durable_lsn:>8}"]
+            cells += [f"{info.header_crc:08x}", f"{info.payload_crc:08x}"]
+            cells.append(look.time(info.written_at_ns))
+        yield "  ".join(cells[:columns]).rstrip()
+
+
+def _columns() -> int:
+    """As many, from the left, as the terminal holds."""
+    width, ends = terminal_width(), accumulate(len(name) + 2 for name in _HEADER)
+    return sum(width is None or end - 2 <= width for end in ends)
 
 
 def _object(info: FrameInfo, look: Look, payload: str | None) -> JSON:

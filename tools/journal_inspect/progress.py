@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from journal_inspect.text import terminal_width
+
 Progress = Callable[[int], object]
 _STEPS = 200
+_WIDTH = 36
+_TOLD_WIDTH = 28  # of what stands beside the bar: what is done, how much of it, how long still
 _BYTES_MIN = 1 << 26  # less is done before anybody wonders
 
 
@@ -26,6 +30,7 @@ def bar(label: str, path: str) -> Iterator[Progress | None]:
     with progressbar(
         length=total,
         label=label,
+        width=max(1, min(_WIDTH, (terminal_width(sys.stderr) or 80) - _TOLD_WIDTH)),
         file=sys.stderr,
         update_min_steps=total // _STEPS,
     ) as shown:

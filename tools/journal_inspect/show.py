@@ -9,7 +9,7 @@ from journal_inspect.exits import FINE
 from journal_inspect.fleets import Moment, get_agent, open_fleet
 from journal_inspect.look import Look
 from journal_inspect.objects import JSON, dumps
-from journal_inspect.text import command, escaped, painted, put_lines, say
+from journal_inspect.text import command, escaped, fact_lines, painted, put_lines, say, wrapped
 
 _LONG = ("prompt", "reason", "result")
 
@@ -43,8 +43,8 @@ def _lines(shown: dict[str, JSON], look: Look) -> Iterator[str]:
             value = look.time_ms(value)
         if name in _LONG and isinstance(value, str) and "\n" in value:
             yield name
-            yield from (f"  | {escaped(line)}" for line in value.split("\n"))
+            for line in value.split("\n"):
+                yield from (f"  | {part}" for part in wrapped(escaped(line), indent=4))
         else:
-            told = "-" if value is None else value if isinstance(value, str) else dumps(value)
-            word = value if name == "status" else ""
-            yield f"{name:<{width}}  {painted(word, escaped(told))}"
+            told = value if value is None or isinstance(value, str) else dumps(value)
+            yield from fact_lines([(name, told)], name_width=width)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TextIO
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _CELL_MIN = 12
@@ -52,21 +53,61 @@ def put_lines(lines: Iterable[str]) -> int:
 
 
 def put_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Names and values, a line each, in two columns; None is a dash."""
-    lines = [(name, "-" if value is None else str(value)) for name, value in facts]
-    width = max(len(name) for name, _ in lines)
-    put_lines(f"{name:<{width}}  {escaped(value)}" for name, value in lines)
+    put_lines(fact_lines(facts))
 
 
-def terminal_width() -> int | None:
-    """In columns; None where stdout is no terminal, so that nothing need fit."""
-    if not sys.stdout.isatty():
+def fact_lines(
+    facts: Iterable[tuple[str, object]], *, indent: str = "", name_width: int = 0
+) -> Iterator[str]:
+    """Names and values, in two columns; None is a dash. On a terminal long values go on below."""
+    shown = [(name, escaped("-" if value is None else str(value))) for name, value in facts]
+    width = max(name_width, *(len(name) for name, _ in shown), 0)
+    for name, value in shown:
+        head = f"{indent}{name:<{width}}  "
+        if _is_below(value, len(head)):
+            yield f"{indent}{name}"
+            yield from (f"{indent}    {line}" for line in wrapped(value, indent=len(indent) + 4))
+            continue
+        first, *more = wrapped(value, indent=len(head))
+        yield f"{head}{painted(value, first)}".rstrip()
+        yield from (f"{'':<{len(head)}}{line}".rstrip() for line in more)
+
+
+def _is_below(value: str, indent: int) -> bool:
+    """Whether a word of it has no room on a line with its name."""
+    columns = terminal_width()
+    return columns is not None and max(map(len, value.split(" "))) > columns - indent
+
+
+def wrapped(text: str, *, indent: int) -> list[str]:
+    """`text` in lines that fit the terminal behind `indent`, broken at spaces. A word is never
+    broken: what does not fit is left to the terminal, from which it can be copied whole."""
+    columns = terminal_width()
+    if columns is None or len(text) * 2 <= columns - indent:  # no character takes more than two
+        return [text]
+    from rich.cells import cell_len
+
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        if line and cell_len(line) + 1 + cell_len(word) > columns - indent:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """In columns; None where `stream` (None: stdout) is no terminal, so that nothing need fit."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
         return None
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):
         return None
 
@@ -92,7 +133,7 @@ def table(
     """Lines of aligned columns: numbers to the right, all else to the left.
 
     On a terminal they fit its width: first `flexible` columns are cut, then `optional` ones left
-    out, the first of them first.
+    out, the first of them first. Where that is not enough each row is a block of lines.
     """
     from rich.cells import cell_len
 
@@ -101,7 +142,10 @@ def table(
     widths = {
         name: max(map(cell_len, (name, *columns.get(name, ()))), default=0) for name in header
     }
-    _fit(widths, flexible, optional)
+    if not _fit(widths, flexible, optional):
+        for row in cells:
+            yield from _block(header, row)
+        return
     to_right = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
     for line in (header, *cells):
         padded = []
@@ -119,8 +163,16 @@ def _is_number(cell: str) -> bool:
     return cell == "-" or cell.isdecimal()
 
 
-def _fit(widths: dict[str, int], flexible: Collection[str], optional: Sequence[str]) -> None:
-    """Make `widths` narrower, or fewer, until the terminal holds them."""
+def _block(header: Sequence[str], row: Sequence[str]) -> Iterator[str]:
+    """A row whose first cell is a heading, with those that say something below it."""
+    heading = f"{header[0]} {row[0]}".strip()
+    yield heading if len(heading) <= (terminal_width() or 0) else row[0]
+    facts = [(name, cell) for name, cell in zip(header[1:], row[1:], strict=True) if cell != "-"]
+    yield from fact_lines(facts, indent="  ")
+
+
+def _fit(widths: dict[str, int], flexible: Collection[str], optional: Sequence[str]) -> bool:
+    """Make `widths` narrower, or fewer, until the terminal holds them; False if it never will."""
     wanted = terminal_width()
     droppable = [name for name in optional if name in widths]
     while wanted is not None:
@@ -128,14 +180,15 @@ def _fit(widths: dict[str, int], flexible: Collection[str], optional: Sequence[s
         cuttable = {name: widths[name] for name in flexible if widths.get(name, 0) > _CELL_MIN}
         slack = sum(cuttable.values()) - _CELL_MIN * len(cuttable)
         if excess <= 0:
-            return
+            return True
         if droppable and slack < excess:
             del widths[droppable.pop(0)]
         elif cuttable:
             widest = max(cuttable, key=cuttable.__getitem__)
             widths[widest] -= 1
         else:
-            return
+            return False
+    return True
 
 
 def painted(word: str, shown: str | None = None) -> str:

@@ -19,6 +19,7 @@ from journal import Entry, JournalReader
 from tests.golden.journal_v1 import LOG
 from tests.inspect_support import (
     ask,
+    checkpoints,
     compact,
     flip,
     golden,
@@ -110,7 +111,51 @@ def test_log_says_what_is_no_longer_kept(path: Path, reverse: list[str]) -> None
     """Who asks for what compaction dropped is told the first LSN that is kept."""
     answer = ask("log", path, "--from-lsn", 3, *reverse)
     assert (answer.code, answer.out) == (1, "")
-    assert "LSN 3 is no longer kept, the first that is: 9" in answer.err
+    assert "LSN 3 is no longer kept, the first that is: 9; it holds LSN 9 to 60: " in answer.err
+    assert answer.err.endswith(f"journal-inspect log {path} --from-lsn 9\n")
+    for verb, *args in (["log", "--frames"], ["log"], ["stats"]):
+        answer = ask(
+            verb, path, *args, *(reverse if args == [] and verb == "log" else []), "--from-lsn", 61
+        )
+        assert (answer.code, answer.out) == (1, "")
+        assert "there; it holds LSN 9 to 60; what is in it: journal-inspect info" in answer.err
+
+
+def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
+    """P4: the first segment is gone and no checkpoint covers it: an open refuses, so whoever asks
+    for whatever entries is told, with 3; what there is is shown. So does `stats`."""
+    path = make(tmp_path / "j", [[number, "x" * 400] for number in range(30)])
+    segments(path)[0].unlink()
+    first = int(segments(path)[0].name[:20])
+    assert first > 1
+    for args, shown in [
+        ([], list(range(first, 31))),
+        (["-n", 2], [29, 30]),
+        (["-r", "-n", 2], [30, 29]),
+        (["--from-lsn", 29], [29, 30]),
+        (["--from-lsn", 1], []),
+        (["--to-lsn", 1], []),
+        (["-f", "-n", 1, "--until-match", "29"], [30]),
+    ]:
+        answer = ask("log", path, *args, "-o", "jsonl")
+        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, 3), args
+        assert f"damaged: the log begins at LSN {first}" in answer.err
+        assert f"journal-inspect verify {path}" in answer.err
+    stats = ask("stats", path, "-o", "json")
+    assert (stats.code, stats.json["first_lsn"]) == (3, first)
+    assert f"damaged: the log begins at LSN {first}" in stats.err
+
+
+def test_a_checkpoint_covers_what_is_gone(path: Path) -> None:
+    """The newest that verifies is enough, as it is to an open; none that is damaged is."""
+    assert ask("log", path).code == 0
+    newest, first = checkpoints(path)[-1], int(segments(path)[0].name[:20])
+    checkpoints(path)[0].unlink()
+    assert ask("log", path).code == 0
+    flip(newest, 300)
+    answer = ask("log", path, "-n", 1)
+    assert (answer.code, len(answer.lines)) == (3, 1)
+    assert f"the log begins at LSN {first}, and no checkpoint" in answer.err
 
 
 def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
@@ -131,10 +176,8 @@ def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
 
 def test_the_last_entries_are_those_before_the_damage(path: Path) -> None:
     """P4: with -n those that an open would keep; who asks for what is behind the damage is told."""
+    checkpoints(path)[-1].unlink()
     with JournalReader.open(path) as reader:
-        for checkpoint in reader.checkpoints():
-            Path(checkpoint.path).unlink()
-            checkpoint.close()
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
     assert offset
     assert lsns(path, "-n", 5) == [56, 57, 58, 59, 60]

@@ -113,3 +113,13 @@ def test_a_cut_is_called_as_it_was_typed(tmp_path: Path) -> None:
     answer = ask("repair", make(tmp_path / "j"), "--cut-at", 99)
     assert answer.code == 2
     assert "--cut-at 99 is no end of a batch" in answer.err
+
+
+def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
+    """And from where on there can be one, as the command to type."""
+    path = golden(tmp_path / "j")
+    answer = ask("repair", path, "--cut-at", 3)
+    assert (answer.code, answer.out) == (1, "")
+    assert "--cut-at 3 is older than what is kept; it holds LSN 9 to 60" in answer.err
+    assert answer.err.endswith(f"journal-inspect repair {path} --cut-at 12\n")
+    assert ask("repair", path, "--cut-at", 12).code == 0

@@ -52,7 +52,7 @@ def show_agents(path: str, look: Look, at: Moment | None, wanted: Filter, *, tre
     fleet = open_fleet(path, look, at)
     parent_id = None
     if wanted.parent not in (None, _ROOT):
-        parent_id = get_agent(path, fleet, str(wanted.parent)).agent_id
+        parent_id = get_agent(path, fleet, str(wanted.parent), at).agent_id
     everybody = fleet.agents(include_archived=True)
     agents = [it for it in everybody if wanted.fits(it, parent_id, look.redacted)]
     if look.form != "text":

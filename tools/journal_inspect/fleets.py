@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from journal import FormatVersionError, JournalError, JournalReader
+from journal import CompactedError, FormatVersionError, JournalError, JournalReader
 from journal_inspect.exits import NothingFoundError, RefusedError
+from journal_inspect.kept import told_states
 from journal_inspect.look import Look
 from journal_inspect.moments import Time, lsn_at
 from journal_inspect.text import command
@@ -26,11 +27,18 @@ def open_fleet(path: str, look: Look, at: Moment | None) -> FleetView:
     lsn = None if at is None else find_lsn(path, look, at)
     with _of_a_manager(path):
         fleet = read_fleet(path, at=lsn)
-    if lsn is not None and fleet.lsn < lsn:
-        raise NothingFoundError(
-            f"{path}: the log ends at LSN {fleet.lsn}, before {lsn}; leave --at out for the last"
-        )
+    if lsn is not None:
+        check_end(path, lsn, fleet.lsn)
     return fleet
+
+
+def check_end(path: str, at_lsn: int, last_lsn: int) -> None:
+    """Raise NothingFoundError for a moment that has not come yet."""
+    if last_lsn < at_lsn:
+        raise NothingFoundError(
+            f"{path}: the log ends at LSN {last_lsn}, before {at_lsn}; {told_states(path)}; "
+            f"the last: {command('agents', path)}"
+        )
 
 
 def find_lsn(path: str, look: Look, at: Moment) -> int:
@@ -45,7 +53,7 @@ def find_lsn(path: str, look: Look, at: Moment) -> int:
     begins = "it holds no record"
     if first:
         begins = f"the first, of LSN {first.lsn}, was at {look.time(first.written_at_ns)}"
-        begins += f"; the states that can be shown are those from --at {first.lsn} on"
+        begins += f"; {told_states(path)}"
     raise NothingFoundError(f"{path}: nothing is kept that was written by {at.text}; {begins}")
 
 
@@ -55,16 +63,17 @@ def ask_fleet(path: str, ask: Callable[[], T]) -> T:
         return ask()
 
 
-def get_agent(path: str, fleet: FleetView, ref: str) -> Agent:
+def get_agent(path: str, fleet: FleetView, ref: str, at: Moment | None) -> Agent:
     try:
         return fleet.get(ref)
     except UnknownAgentError as error:
-        raise unknown(path, error) from error
+        raise unknown(path, error, at) from error
 
 
-def unknown(path: str, error: UnknownAgentError) -> NothingFoundError:
+def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFoundError:
+    then = [] if at is None else ["--at", at if isinstance(at, int) else at.text]
     return NothingFoundError(
-        f"{path}: {error}; all of them: {command('agents', path)}; "
+        f"{path}: {error}; all of them: {command('agents', path, *then)}; "
         f"one that was removed: {command('history', path, 'REF')}"
     )
 
@@ -75,6 +84,9 @@ def _of_a_manager(path: str) -> Iterator[None]:
         yield
     except FormatVersionError as error:
         raise _refused(path, str(error)) from error
+    except CompactedError as error:
+        what = str(error).partition(";")[0]
+        raise NothingFoundError(f"{path}: {what}; {told_states(path)}") from error
     except (JournalError, ManagerError):
         raise
     except (AssertionError, LookupError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from journal import FrameInfo, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
+from journal_inspect.kept import told_kept
 from journal_inspect.log import Wanted
 from journal_inspect.look import Look, shortened
 from journal_inspect.objects import JSON, put_objects, versioned
@@ -34,7 +35,10 @@ def show_frames(reader: JournalReader, look: Look, wanted: Wanted) -> int:
         objects = (_object(info, look, wanted.payload) for info in frames())
         put_objects(objects, look.form)
     if not states:
-        say(f"{reader.path}: no frame there; what is in it: {command('info', reader.path)}")
+        say(
+            f"{reader.path}: no frame there; {told_kept(reader)}; what is in it: "
+            f"{command('info', reader.path)}"
+        )
         return NEGATIVE
     if "damaged" in states or "garbage" in states:
         say(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from journal import JournalReader
 from journal_inspect.changes import changed_fields, told
 from journal_inspect.exits import FINE, NothingFoundError
-from journal_inspect.fleets import Moment, ask_fleet, find_lsn, unknown
+from journal_inspect.fleets import Moment, ask_fleet, check_end, find_lsn, unknown
 from journal_inspect.look import Look
 from journal_inspect.objects import JSON, put_objects, versioned
 from journal_inspect.text import command, put_lines, say, some, table
@@ -18,10 +19,13 @@ _KEPT = "(kept)"  # the kind of the first, where a checkpoint is all that tells 
 
 def show_history(path: str, look: Look, ref: str, at: Moment | None) -> int:
     lsn = None if at is None else find_lsn(path, look, at)
+    if lsn is not None:
+        with JournalReader.open(path) as reader:
+            check_end(path, lsn, reader.last_lsn)
     try:
         changes = ask_fleet(path, lambda: read_history(path, ref, at=lsn))
     except UnknownAgentError as error:
-        raise unknown(path, error) from error
+        raise unknown(path, error, at) from error
     if not changes:
         raise NothingFoundError(f"{path}: nothing is kept of {ref!r}")
     if look.form != "text":

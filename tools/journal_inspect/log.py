@@ -14,6 +14,7 @@ from journal import CompactedError, CorruptionError, Entry, JournalReader
 from journal_inspect.ends import End, find_end, is_large
 from journal_inspect.entries import Lines
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, TimedOutError
+from journal_inspect.kept import told_beginning, told_kept
 from journal_inspect.look import Look
 from journal_inspect.matching import Matcher
 from journal_inspect.moments import Time, lsn_at
@@ -45,7 +46,21 @@ class Wanted:
 
 
 def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
-    """Raises CompactedError if `from_lsn` is gone, TimedOutError after `timeout_s`."""
+    """Raises TimedOutError after `timeout_s`."""
+    beginning = told_beginning(reader)
+    if beginning:
+        say(beginning)
+    try:
+        code = _show(reader, look, wanted)
+    except CompactedError as error:  # the whole log, or from where to go on
+        what, first = str(error).partition(";")[0], error.first_lsn
+        there = command("log", reader.path, "--from-lsn", first)
+        say(f"{reader.path}: {what}; {told_kept(reader)}: {there}")
+        code = NEGATIVE
+    return CORRUPT if beginning else code
+
+
+def _show(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     lines = Lines(reader, look, wanted.payload)
     log = _Log(reader, look, wanted, lines)
     entries = log.entries()
@@ -66,7 +81,10 @@ def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
         say(log.end.told(reader.path))
         return CORRUPT
     if not shown:
-        say(f"{reader.path}: no entry there; what is in it: {command('info', reader.path)}")
+        say(
+            f"{reader.path}: no entry there; {told_kept(reader)}; what is in it: "
+            f"{command('info', reader.path)}"
+        )
         return NEGATIVE
     return FINE
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import click
 
-from journal import JournalError, JournalReader, RepairReport, repair
+from journal import CompactedError, JournalError, JournalReader, RepairReport, repair
 from journal_inspect import damage
 from journal_inspect.damage import Behind, Loss, look_behind
 from journal_inspect.entries import is_managers
-from journal_inspect.exits import CORRUPT, FINE
+from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
+from journal_inspect.kept import first_state_lsn, told_kept
 from journal_inspect.look import Look
 from journal_inspect.objects import JSON, as_object, put_one
 from journal_inspect.text import command, put_facts, put_lines, say, some, table
@@ -25,6 +26,14 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
     try:
         # What is taken is told before it is gone.
         report = repair(path, cut_at=cut_at, salvage=salvage)
+    except CompactedError as error:  # older than any batch that is kept
+        with JournalReader.open(path) as reader:
+            first_lsn = first_state_lsn(reader)
+            raise NothingFoundError(
+                f"{path}: --cut-at {cut_at} is older than what is kept; {told_kept(reader)}, and "
+                f"an open needs what is up to LSN {first_lsn}: "
+                f"{command('repair', path, '--cut-at', first_lsn)}"
+            ) from error
     except JournalError:
         raise
     except ValueError as error:

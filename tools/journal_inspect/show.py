@@ -16,7 +16,7 @@ _LONG = ("prompt", "reason", "result")
 
 def show_agent(path: str, look: Look, ref: str, at: Moment | None) -> int:
     fleet = open_fleet(path, look, at)
-    agent = get_agent(path, fleet, ref)
+    agent = get_agent(path, fleet, ref, at)
     shown = agent_object(agent, look)
     below = [it for it in fleet.agents(include_archived=True) if it.parent_id == agent.agent_id]
     shown["children"] = [it.agent_id for it in below]

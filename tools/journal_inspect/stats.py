@@ -11,6 +11,7 @@ import msgpack
 
 from journal import FrameInfo, Histogram, JournalReader
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
+from journal_inspect.kept import told_beginning, told_kept
 from journal_inspect.kinds import agent_of, kind_of, name_of
 from journal_inspect.log import Wanted
 from journal_inspect.look import Look
@@ -150,7 +151,8 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
     tally.is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
     if not tally.frames and not tally.is_damaged:
         raise NothingFoundError(
-            f"{reader.path}: no record there; what is in it: {command('info', reader.path)}"
+            f"{reader.path}: no record there; {told_kept(reader)}; what is in it: "
+            f"{command('info', reader.path)}"
         )
     if not tally.frames:
         pass  # what there is to say is said below
@@ -160,7 +162,9 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
         put_one(_object(reader, tally, look, top))
     if tally.is_damaged:
         say(f"{reader.path}: some is damaged and not counted: {command('verify', reader.path)}")
-    return CORRUPT if tally.is_damaged else FINE
+    if beginning := told_beginning(reader):
+        say(beginning)
+    return CORRUPT if tally.is_damaged or beginning else FINE
 
 
 def _frames(reader: JournalReader, look: Look, wanted: Wanted) -> Iterator[FrameInfo]:

@@ -1,0 +1,56 @@
+"""Kept: from where to where a log, or what can be told of a fleet, goes. For who asked for
+something else, and for a log whose beginning is gone without a checkpoint in its place."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from journal import CorruptionError, JournalReader
+from journal_inspect.text import command
+
+
+def told_kept(reader: JournalReader) -> str:
+    """Which entries there are to be read."""
+    first_lsn, last_lsn = min(reader.first_lsns, default=1), 0
+    with suppress(CorruptionError):  # told by who reads up to there
+        last_lsn = reader.last_lsn
+    if last_lsn < first_lsn:
+        return "it holds no entry"
+    return f"it holds LSN {first_lsn} to {last_lsn}"
+
+
+def first_state_lsn(reader: JournalReader) -> int:
+    """The first LSN as of which a fleet can be told: that of the oldest checkpoint that the log
+    goes on from, or 1."""
+    first_lsn = min(reader.first_lsns, default=1)
+    lsns = _checkpoint_lsns(reader)
+    return 1 if first_lsn == 1 else min((it for it in lsns if it + 1 >= first_lsn), default=0)
+
+
+def told_states(path: str) -> str:
+    """As of which LSNs there is a fleet, and what to type for one of them."""
+    with JournalReader.open(path) as reader:
+        first_lsn, last_lsn = first_state_lsn(reader), reader.last_lsn
+    nearest = command("agents", path, "--at", first_lsn)
+    return f"what can be told is LSN {first_lsn} to {last_lsn}: {nearest}"
+
+
+def told_beginning(reader: JournalReader) -> str | None:
+    """That the log begins behind what a checkpoint covers, so that an open refuses; None if it
+    does not."""
+    for _ in range(2):  # compaction may have been between the two looks
+        first_lsn = min(reader.first_lsns, default=1)
+        base_lsn = max(_checkpoint_lsns(reader) if first_lsn > 1 else [], default=0)
+        if first_lsn <= base_lsn + 1:
+            return None
+    return (
+        f"{reader.path}: damaged: the log begins at LSN {first_lsn}, and no checkpoint tells what "
+        f"came before it: an open refuses; look closer with: {command('verify', reader.path)}"
+    )
+
+
+def _checkpoint_lsns(reader: JournalReader) -> list[int]:
+    checkpoints = reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    return [checkpoint.lsn for checkpoint in checkpoints]

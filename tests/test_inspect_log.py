@@ -168,6 +168,8 @@ def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
     assert [entry["lsn"] for entry in forward.json] == list(range(9, 40))
     backward = ask("log", path, "-r", "-o", "jsonl")
     assert [e["lsn"] for e in backward.jsonl] == [*range(60, 44, -1), *range(39, 8, -1)]
+    some = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
+    assert ([e["lsn"] for e in some.jsonl], some.code) == ([*range(60, 44, -1), 39, 38], 3)
     for answer in (forward, backward):
         assert answer.code == 3
         assert "LSN 40" in answer.err

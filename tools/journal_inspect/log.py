@@ -227,28 +227,42 @@ class _Log:
     def _backward(self) -> Iterator[Entry]:
         """The newest first. Holds the entries of one segment at a time; goes on over damage."""
         after, to_lsn = self._after, self._to_lsn
+        # LSNs are dense, so those before the ones wanted need not be read.
+        left = self._wanted.count if self._matches is None else None
         first_lsns = self._reader.first_lsns
         if self._is_asked and (after or 0) + 1 < min(first_lsns, default=1):
             next(self._reader.entries(after), None)  # raises what it has to say of what is gone
         for first_lsn in reversed(first_lsns):
             if to_lsn is not None and first_lsn > to_lsn:
                 continue
+            begin = max(first_lsn - 1, after or 0)
+            last_lsn = self._last_lsn if to_lsn is None else min(to_lsn, self._last_lsn)
+            near = begin if left is None else max(begin, last_lsn - left)
             found: list[Entry] = []
             try:
-                for entry in self._reader.entries(max(first_lsn - 1, after or 0)):
-                    if to_lsn is not None and entry.lsn > to_lsn:
-                        break
-                    if entry.lsn <= self._last_lsn:
-                        found.append(entry)
-                    if entry.lsn == to_lsn:
-                        break
-            except CorruptionError as error:
-                self.damage = self.damage or error
+                if not self._read(near, last_lsn, found) and near > begin:
+                    self._read(begin, last_lsn, found)  # what is wanted comes before the damage
             except CompactedError:
                 if self._is_asked:
                     raise
                 return  # while it went back, the log's beginning came nearer
             yield from reversed(found)
+            left = None if left is None else left - len(found)
             to_lsn = first_lsn - 1 if to_lsn is None else min(to_lsn, first_lsn - 1)
             if to_lsn <= (after or 0):
                 return
+
+    def _read(self, after: int, last_lsn: int, found: list[Entry]) -> bool:
+        """Whether it is whole from there to there; `found` is what of it can be read."""
+        found.clear()
+        try:
+            for entry in self._reader.entries(after):
+                if entry.lsn > last_lsn:
+                    break
+                found.append(entry)
+                if entry.lsn == last_lsn:
+                    break
+        except CorruptionError as error:
+            self.damage = self.damage or error
+            return False
+        return True

@@ -105,3 +105,21 @@ def test_the_reader_yields_the_last_entries(path: Path) -> None:
         file.unlink()
     with JournalReader.open(bare) as reader:
         assert reader.application is None
+
+
+def test_the_records_of_frames(tmp_path: Path) -> None:
+    """--payload shows them below their frame, in text too; what is to be left out is."""
+    path = tmp_path / "j"
+    with open_journal(path) as journal:
+        journal.append_batch([["a", "x" * 200], {"k": 7}])
+    assert len(ask("log", path, "--frames").lines) == 4
+    assert len(ask("log", path, "--frames", "--payload", "none").lines) == 4
+    full = ask("log", path, "--frames", "--payload", "full", "--redact", "k").lines
+    assert [line.split(maxsplit=1)[0] for line in full[2:]] == ["64", "1", "2", full[5].split()[0]]
+    assert full[3].endswith(f'  ["a", "{"x" * 200}"]')
+    assert full[4].endswith('  {"k": "[redacted]"}')
+    short = ask("log", path, "--frames", "--payload", "short").lines
+    assert (len(short[3]), short[3][-3:]) == (120, "...")
+    answer = ask("log", path, "--frames", "--decoder", "builtins:repr")
+    assert (answer.code, answer.out) == (2, "")
+    assert "there is no -r -f -a -k -g --decoder" in answer.err

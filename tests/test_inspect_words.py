@@ -123,3 +123,23 @@ def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
     assert "--cut-at 3 is older than what is kept; it holds LSN 9 to 60" in answer.err
     assert answer.err.endswith(f"journal-inspect repair {path} --cut-at 12\n")
     assert ask("repair", path, "--cut-at", 12).code == 0
+
+
+def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None:
+    """`backup` says what is wrong with what."""
+    file = tmp_path / "file"
+    file.touch()
+    answer = ask("backup", file, tmp_path / "copy")
+    assert (answer.code, answer.out) == (4, "")
+    assert f"{file}: Not a directory; a journal is a directory" in answer.err
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_a_new_agent_was_before_is_nothing(tmp_path: Path) -> None:
+    """Left out is what it is, not that there was nothing."""
+    with fleet(tmp_path) as manager:
+        path = manager.path
+    shown = ask("diff", path, 1, 2, "--redact", "prompt")
+    assert 'prompt: "[redacted]",' in shown.out
+    found = ask("diff", path, 1, 2, "--redact", "prompt", "-o", "json").json["agents"][0]
+    assert found["fields"]["prompt"] == {"from": None, "to": "[redacted]"}

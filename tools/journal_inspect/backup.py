@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from journal import JournalError, backup
+from journal import JournalError, JournalReader, backup
 from journal_inspect.exits import FINE, RefusedError
 from journal_inspect.look import Look
 from journal_inspect.objects import as_object, put_one
@@ -18,6 +18,7 @@ def make_backup(path: str, look: Look, dest: str) -> int:
         raise RefusedError(f"{dest}: lies in the journal; name a directory outside of it")
     if not os.path.isdir(os.path.dirname(target)):
         raise RefusedError(f"{dest}: there is no directory to make it in; make that first")
+    JournalReader.open(path).close()  # so that what is wrong with it is not told of DEST
     is_new = not os.path.lexists(target)
     try:
         report = backup(path, dest)

@@ -22,8 +22,8 @@ def changed_fields(before: Agent | None, after: Agent | None, look: Look) -> dic
         old = None if before is None else getattr(before, name)
         new = None if after is None else getattr(after, name)
         if old != new and (before is not None or new):
-            pair = look.plain({name: plain(old)})[name], look.plain({name: plain(new)})[name]
-            found[name] = {"from": pair[0], "to": pair[1]}
+            was = None if before is None else look.plain({name: plain(old)})[name]
+            found[name] = {"from": was, "to": look.plain({name: plain(new)})[name]}
     return found
 
 

@@ -15,7 +15,7 @@ from journal_inspect.text import cut, escaped, terminal_width
 _LSN_WIDTH = 8
 _KIND_WIDTH = 10
 _BODY_WIDTH_MIN = 24  # else it has a line of its own
-_SHORT_CHARS = 120  # of a line that no terminal bounds
+SHORT_CHARS = 120  # of a line that no terminal bounds
 
 
 class Lines:
@@ -28,7 +28,7 @@ class Lines:
         width = terminal_width()
         self._payload = payload or ("short" if width and look.form == "text" else "full")
         if self._payload == "short":
-            width = width or _SHORT_CHARS
+            width = width or SHORT_CHARS
         self._width = None if self._payload == "full" else width
         self._is_managers: bool | None = None
         self._time = (0, look.time(0))

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from journal import FrameInfo, JournalReader
+from journal_inspect.entries import SHORT_CHARS
 from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.kept import told_kept
 from journal_inspect.log import Wanted
 from journal_inspect.look import Look, shortened
-from journal_inspect.objects import JSON, put_objects, versioned
-from journal_inspect.text import command, escaped, painted, put_lines, say, terminal_width
+from journal_inspect.objects import JSON, dumps, put_objects, versioned
+from journal_inspect.text import command, cut, escaped, painted, put_lines, say, terminal_width
 
 _HEADER = (
     *(f"{'OFFSET':>10}", f"{'BYTES':>8}", f"{'STATE':<7}", f"{'FIRST LSN':>9}", f"{'COUNT':>6}"),
@@ -30,7 +31,7 @@ def show_frames(reader: JournalReader, look: Look, wanted: Wanted) -> int:
             yield info
 
     if look.form == "text":
-        put_lines(_lines(frames(), look))
+        put_lines(_lines(frames(), look, wanted.payload))
     else:
         objects = (_object(info, look, wanted.payload) for info in frames())
         put_objects(objects, look.form)
@@ -72,7 +73,7 @@ def _between(reader: JournalReader, look: Look, wanted: Wanted, after: int) -> I
             yield info
 
 
-def _lines(frames: Iterator[FrameInfo], look: Look) -> Iterator[str]:
+def _lines(frames: Iterator[FrameInfo], look: Look, payload: str | None) -> Iterator[str]:
     path, columns = "", _columns()
     for info in frames:
         if info.path != path:
@@ -86,6 +87,10 @@ def _lines(frames: Iterator[FrameInfo], look: Look) -> Iterator[str]:
             cells += [f"{info.header_crc:08x}", f"{info.payload_crc:08x}"]
             cells.append(look.time(info.written_at_ns))
         yield "  ".join(cells[:columns]).rstrip()
+        if payload in ("short", "full"):
+            width = None if payload == "full" else terminal_width() or SHORT_CHARS
+            for lsn, record in enumerate(info.records or (), info.first_lsn):
+                yield cut(f"{lsn:>12}  {dumps(look.record(record))}", width)
 
 
 def _columns() -> int:

@@ -83,13 +83,13 @@ class Tally:
     intervals_ns: Values = field(default_factory=Values)
     is_damaged: bool = False
 
-    def add(self, info: FrameInfo, records: list[Any]) -> None:
+    def add(self, info: FrameInfo, records: list[Any], first_lsn: int) -> None:
         if self.frames:
             self.intervals_ns.add(max(0, info.written_at_ns - self.last_at_ns))
         else:
-            self.first_lsn, self.first_at_ns = info.first_lsn, info.written_at_ns
+            self.first_lsn, self.first_at_ns = first_lsn, info.written_at_ns
         self.frames += 1
-        self.last_lsn, self.last_at_ns = info.last_lsn, info.written_at_ns
+        self.last_lsn, self.last_at_ns = first_lsn + len(records) - 1, info.written_at_ns
         self.batch_records.add(len(records))
         self.batch_bytes.add(info.size_bytes)
         minute = self.minutes.setdefault(info.written_at_ns // _MINUTE_NS, Share())
@@ -146,7 +146,7 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
                 if wanted.to_lsn:
                     high = min(high, wanted.to_lsn + 1 - info.first_lsn)
                 if low < high:
-                    tally.add(info, info.records[low:high])
+                    tally.add(info, info.records[low:high], info.first_lsn + low)
     # A torn tail looks the same, and is none.
     tally.is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
     if not tally.frames and not tally.is_damaged:

@@ -59,7 +59,7 @@ def info(path: str, look: Look) -> int:
 @click.option(
     "--payload",
     type=click.Choice(["none", "short", "full"]),
-    help="How much of each record.  [default: short on a terminal, else full]",
+    help="How much of each record.  [default: short on a terminal, else full; of --frames none]",
 )
 @click.option("--until-match", type=PATTERN, help="With -f: end after an entry that matches.")
 @click.option(
@@ -80,7 +80,7 @@ def log(path: str, look: Look, frames: bool, **options: Any) -> int:
     from journal_inspect.log import Wanted
 
     wanted = Wanted(**options)
-    _check(wanted, frames, look.form)
+    _check(wanted, frames, look)
     if frames:
         from journal_inspect.frames import show_frames
 
@@ -92,17 +92,18 @@ def log(path: str, look: Look, frames: bool, **options: Any) -> int:
         return show_log(reader, look, wanted)
 
 
-def _check(wanted: Wanted, frames: bool, form: str) -> None:
+def _check(wanted: Wanted, frames: bool, look: Look) -> None:
     """Raise UsageError for what can't be meant."""
     check_range(wanted.from_lsn, wanted.to_lsn)
     if wanted.follow and wanted.reverse:
         raise click.UsageError("-f goes on for ever, so there is no -r of it")
-    if wanted.follow and form == "json":
+    if wanted.follow and look.form == "json":
         raise click.UsageError("-f goes on for ever, and a JSON array does not: use -o jsonl")
     if not wanted.follow and (wanted.until_match or wanted.timeout_s):
         raise click.UsageError("--until-match and --timeout-s are for -f")
-    if frames and any(getattr(wanted, name) for name in _OF_RECORDS):
-        raise click.UsageError("--frames shows frames, not records: there is no -r -f -a -k -g")
+    if frames and (look.decode or any(getattr(wanted, name) for name in _OF_RECORDS)):
+        what = "there is no -r -f -a -k -g --decoder"
+        raise click.UsageError(f"--frames shows frames, not records: {what}")
 
 
 @click.command()

@@ -18,7 +18,17 @@ from journal_inspect.report import write_report
 
 from journal import Journal
 from manager import SubAgentManager
-from tests.inspect_support import contents, flip, golden, make, open_journal, put, segments, tear
+from tests.inspect_support import (
+    contents,
+    damage_a_fleet,
+    flip,
+    golden,
+    make,
+    open_journal,
+    put,
+    segments,
+    tear,
+)
 from tests.report_support import (
     BOOT,
     HOSTILE,
@@ -82,6 +92,14 @@ def test_damage_that_an_open_refuses(tmp_path: Path) -> None:
     assert "Refuses, and changes nothing" in page.words
     assert f"journal-inspect repair {path}" in page.words
     assert [it["agent_id"][-1] for it in page.agents] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_fleet_before_the_damage_is_as_of_an_lsn(tmp_path: Path, story: Path) -> None:
+    """P4: nobody takes it for the fleet as it was in the end."""
+    damaged = damage_a_fleet(tmp_path)
+    said = f"As of LSN {damaged.lsn - 1}: nothing of what is behind the damage is in it."
+    assert said in report(damaged.path).words
+    assert "As of LSN" not in report(story).words
 
 
 def test_damage_behind_a_checkpoint(tmp_path: Path) -> None:

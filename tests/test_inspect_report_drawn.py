@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.inspect_support import golden
+from tests.inspect_support import damage_a_fleet, golden
 from tests.report_support import (
     STORY,
     Page,
@@ -135,7 +135,7 @@ def test_colours_are_told_apart_from_what_is_behind(
         assert contrast(rgb(colour), behind) >= DRAWN_CONTRAST, colour
 
 
-def test_a_narrow_window_has_fewer_ticks(browser: Browser, page: Path) -> None:
+def test_a_narrow_window_shows_what_matters(browser: Browser, page: Path, tmp_path: Path) -> None:
     """On a small screen labels do not run into one another, and nothing sticks out sideways."""
     size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.command("Emulation.setDeviceMetricsOverride", width=420, **size)
@@ -145,6 +145,16 @@ def test_a_narrow_window_has_fewer_ticks(browser: Browser, page: Path) -> None:
         assert boxes
         assert all(a["right"] < b["left"] for a, b in pairwise(boxes))
         assert browser.ask("return document.documentElement.scrollWidth") <= 420
+        # Of a status the sign, and not the letters that there would be room for.
+        size_of = "return getComputedStyle(document.querySelector('#agents b')).fontSize"
+        assert browser.ask(size_of) == "0px"
+        # What an error was is seen without scrolling aside.
+        (tmp_path / "other").mkdir()
+        damaged = made(damage_a_fleet(tmp_path / "other").path)
+        for file, table in ((page, ".errors"), (damaged, ".words")):
+            browser.open(file)
+            script = f"const it = document.querySelector('{table}'); return it.scrollWidth - "
+            assert browser.ask(f"{script} it.clientWidth") <= 0
     finally:
         browser.command("Emulation.clearDeviceMetricsOverride")
 

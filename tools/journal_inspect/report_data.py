@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 from journal import (
@@ -184,10 +183,8 @@ class _Pass:
         log = self._log
         while True:
             try:
-                for _, entries in groupby(
-                    self._reader.entries(self._after), key=lambda entry: (entry.path, entry.offset)
-                ):
-                    self._take(list(entries))
+                for entries in _commits(self._reader.entries(self._after)):
+                    self._take(entries)
                 return log
             except CorruptionError as error:
                 log.damage.append(str(error))
@@ -218,6 +215,23 @@ class _Pass:
                 if entry.lsn > self._fleet_lsn:
                     log.fleet.apply(entry.record)
             log.fleet.alive_ms = max(log.fleet.alive_ms, at_ms)
+
+
+def _commits(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """The last one too, where what follows it is damaged."""
+    commit: list[Entry] = []
+    try:
+        for entry in entries:
+            if commit and (entry.path, entry.offset) != (commit[0].path, commit[0].offset):
+                yield commit
+                commit = []
+            commit.append(entry)
+    except CorruptionError:
+        if commit:
+            yield commit
+        raise
+    if commit:
+        yield commit
 
 
 def _is_boot(record: Any) -> bool:

@@ -74,6 +74,7 @@ def page(seen: Observed, *, redact: Collection[str], utc: bool) -> dict[str, obj
         "damage": [escaped(it) for it in dict.fromkeys(log.damage)],
         "ticks": axis.ticks(),
         "fleet": log.fleet and _fleet(log.fleet, lives, told, axis),
+        "fleet_lsn": log.last_lsn if seen.is_damaged else 0,
         "errors": _errors(lives, told, axis),
         "charts": _charts(seen, axis),
         "kinds": [] if log.fleet else _kinds(seen, axis),

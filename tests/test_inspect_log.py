@@ -146,6 +146,20 @@ def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
     assert f"damaged: the log begins at LSN {first}" in stats.err
 
 
+def test_who_follows_a_damaged_journal_is_told(path: Path) -> None:
+    """P4: that what is shown lies behind damage; it ends with 3, as all else does."""
+    checkpoints(path)[-1].unlink()
+    with JournalReader.open(path) as reader:
+        offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
+    assert offset
+    follow = ("log", path, "-f", "-n", 1, "--until-match", ".")
+    assert (ask(*follow).code, ask(*follow).err) == (0, "")
+    flip(segments(path)[0], offset + 44)
+    answer = ask(*follow)
+    assert (answer.code, len(answer.lines)) == (3, 1)
+    assert "the log is damaged behind LSN 39" in answer.err
+
+
 def test_a_checkpoint_covers_what_is_gone(path: Path) -> None:
     """The newest that verifies is enough, as it is to an open; none that is damaged is."""
     assert ask("log", path).code == 0

@@ -143,3 +143,28 @@ def test_what_a_new_agent_was_before_is_nothing(tmp_path: Path) -> None:
     assert 'prompt: "[redacted]",' in shown.out
     found = ask("diff", path, 1, 2, "--redact", "prompt", "-o", "json").json["agents"][0]
     assert found["fields"]["prompt"] == {"from": None, "to": "[redacted]"}
+
+
+def test_what_can_be_told_of_a_fleet_ends_before_the_damage(tmp_path: Path) -> None:
+    """P4: the states behind it are none that can be asked for."""
+    damaged = damage_a_fleet(tmp_path)
+    told = f"what can be told is LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
+    assert told in ask("agents", damaged.path, "--at", "2001-01-01").err
+
+
+def test_a_moment_of_what_is_no_fleet(tmp_path: Path) -> None:
+    """Whoever asks for one that is not kept is not sent on to ask for another."""
+    path = golden(tmp_path / "j")
+    for at in (3, 99, "2001-01-01"):
+        for verb in (["agents"], ["show", "lead"], ["history", "lead"]):
+            answer = ask(verb[0], path, *verb[1:], "--at", at)
+            assert (answer.code, answer.out) == (4, ""), (verb, at)
+            assert f"{path}: no journal of a manager" in answer.err
+
+
+def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) -> None:
+    """There is nothing wrong with it."""
+    path = make(tmp_path / "j")
+    answer = ask("checkpoint", path)
+    assert (answer.code, answer.out) == (1, "")
+    assert f"it has no checkpoint yet; its entries: journal-inspect log {path}" in answer.err

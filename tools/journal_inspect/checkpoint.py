@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from journal import Checkpoint, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.look import Look
@@ -15,6 +17,8 @@ def show_checkpoint(reader: JournalReader, look: Look, *, lsn: int | None) -> in
     chosen = next((it for it in checkpoints if lsn in (None, it.lsn)), None)
     if chosen:
         _put(chosen, look)
+    elif not any(Path(reader.path).glob("checkpoint-*.json")):
+        say(f"{reader.path}: it has no checkpoint yet; its entries: {command('log', reader.path)}")
     else:
         there = ", ".join(str(it.lsn) for it in checkpoints) or "none"
         at = "" if lsn is None else f" at LSN {lsn}"

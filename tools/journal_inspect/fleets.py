@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from journal import CompactedError, FormatVersionError, JournalError, JournalReader
+from journal_inspect.ends import find_end, is_large
+from journal_inspect.entries import is_managers
 from journal_inspect.exits import NothingFoundError, RefusedError
-from journal_inspect.kept import told_states
+from journal_inspect.kept import first_state_lsn
 from journal_inspect.look import Look
 from journal_inspect.moments import Time, lsn_at
 from journal_inspect.text import command
@@ -76,6 +78,17 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
         f"{path}: {error}; all of them: {command('agents', path, *then)}; "
         f"one that was removed: {command('history', path, 'REF')}"
     )
+
+
+def told_states(path: str) -> str:
+    """As of which LSNs there is a fleet, and what to type for the first of them."""
+    with JournalReader.open(path) as reader:
+        if not is_managers(reader):
+            raise _refused(path, "its records are of another program")
+        first_lsn, last_lsn = first_state_lsn(reader), reader.last_lsn
+        end = None if is_large(reader) else find_end(reader)
+    first = command("agents", path, "--at", first_lsn)
+    return f"what can be told is LSN {first_lsn} to {end.lsn if end else last_lsn}: {first}"
 
 
 @contextmanager

@@ -19,13 +19,13 @@ _KEPT = "(kept)"  # the kind of the first, where a checkpoint is all that tells 
 
 def show_history(path: str, look: Look, ref: str, at: Moment | None) -> int:
     lsn = None if at is None else find_lsn(path, look, at)
-    if lsn is not None:
-        with JournalReader.open(path) as reader:
-            check_end(path, lsn, reader.last_lsn)
     try:
         changes = ask_fleet(path, lambda: read_history(path, ref, at=lsn))
     except UnknownAgentError as error:
         raise unknown(path, error, at) from error
+    if lsn is not None:
+        with JournalReader.open(path) as reader:
+            check_end(path, lsn, reader.last_lsn)
     if not changes:
         raise NothingFoundError(f"{path}: nothing is kept of {ref!r}")
     if look.form != "text":

@@ -1,5 +1,5 @@
-"""Kept: from where to where a log, or what can be told of a fleet, goes. For who asked for
-something else, and for a log whose beginning is gone without a checkpoint in its place."""
+"""Kept: from where to where a log goes, for who asked for what is not in it; and whether its
+beginning is gone without a checkpoint in its place."""
 
 from __future__ import annotations
 
@@ -25,14 +25,6 @@ def first_state_lsn(reader: JournalReader) -> int:
     first_lsn = min(reader.first_lsns, default=1)
     lsns = _checkpoint_lsns(reader)
     return 1 if first_lsn == 1 else min((it for it in lsns if it + 1 >= first_lsn), default=0)
-
-
-def told_states(path: str) -> str:
-    """As of which LSNs there is a fleet, and what to type for one of them."""
-    with JournalReader.open(path) as reader:
-        first_lsn, last_lsn = first_state_lsn(reader), reader.last_lsn
-    nearest = command("agents", path, "--at", first_lsn)
-    return f"what can be told is LSN {first_lsn} to {last_lsn}: {nearest}"
 
 
 def told_beginning(reader: JournalReader) -> str | None:

@@ -66,6 +66,8 @@ def _show(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     entries = log.entries()
     if wanted.follow:
         entries = _ending(entries, wanted, lines)
+        if log.end:  # there may be no end at which to say it
+            say(log.end.told(reader.path))
     if look.form == "text":
         shown = put_lines(map(lines.text, entries))
     else:
@@ -78,7 +80,8 @@ def _show(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     if log.damage:
         raise log.damage
     if log.end:
-        say(log.end.told(reader.path))
+        if not wanted.follow:
+            say(log.end.told(reader.path))
         return CORRUPT
     if not shown:
         say(
@@ -127,7 +130,7 @@ class _Log:
         if is_filtered:
             self._matches = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
         self._narrow(look.utc)
-        self.end = None if wanted.follow else self._find_end()
+        self.end = self._find_end()
 
     def _narrow(self, utc: bool) -> None:
         """Times as LSNs."""
@@ -146,6 +149,10 @@ class _Log:
         """Where the log is damaged before what is wanted, or in it. Who wants no more than the
         last ones gets those before it; who asks for what is behind it, or for all, that too."""
         wanted, after = self._wanted, self._after or 0
+        if wanted.follow:
+            # A live writer has found it whole, or there would be none.
+            is_asked = not self._reader.live and not is_large(self._reader)
+            return find_end(self._reader) if is_asked else None
         if not (wanted.count is not None or wanted.reverse or after):
             return None  # it comes upon it
         if is_large(self._reader):

@@ -96,8 +96,8 @@ def test_0_fine(tmp_path: Path, inspect: Ask) -> None:
     [
         (["log"], "no entry there"),
         (["log", "--from-lsn", "5"], "no entry there"),
-        (["checkpoint"], "no checkpoint verifies"),
-        (["checkpoint", "--lsn", "3"], "no checkpoint at LSN 3 verifies"),
+        (["checkpoint"], "it has no checkpoint yet"),
+        (["checkpoint", "--lsn", "3"], "it has no checkpoint yet"),
         (["agents"], "no agents"),
         (["agents", "--at", "1"], "the log ends at LSN 0, before 1"),
         (["stats"], "no record there"),

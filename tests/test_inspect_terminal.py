@@ -29,6 +29,7 @@ from tests.inspect_support import (
     TIMEOUT_S,
     VERBS,
     ask,
+    ask_child,
     environment,
     fleet,
     golden,
@@ -155,6 +156,24 @@ def test_frames_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert file.endswith(".seg")
     assert header.split() == ["OFFSET", "BYTES", "STATE", "FIRST", "LSN", "COUNT"]
     assert [line.split()[2] for line in frames] == ["log", "mark"]
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_help_fits_the_terminal(columns: int) -> None:
+    """Of every verb; nothing of it is left out, and what an option does has room."""
+    as_it_is = re.compile(  # commands, tables, an option and the words that it takes
+        " *(journal-inspect|bash:|zsh:|fish:|corruption |torn_tail |bad_check|stray |-)"
+    )
+    for verb in ("", *cli.commands):
+        lines = ask_child(
+            *[verb] * bool(verb), "--help", env=environment(COLUMNS=str(columns))
+        ).lines
+        assert lines
+        lines = [line for line in lines if not as_it_is.match(line)]
+        assert all(len(it) <= columns or " " not in it.strip() for it in lines), (verb, lines)
+        indents = {len(line) - len(line.lstrip()) for line in lines if line}
+        assert max(indents) <= columns - 20, (verb, lines)
+        assert "..." not in "\n".join(lines).partition("Commands:")[2]
 
 
 def test_the_width_is_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.inspect_support import (
     ask,
     checkpoints,
@@ -168,3 +170,23 @@ def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) 
     answer = ask("checkpoint", path)
     assert (answer.code, answer.out) == (1, "")
     assert f"it has no checkpoint yet; its entries: journal-inspect log {path}" in answer.err
+
+
+def test_a_file_in_no_directory_is_not_told_of_the_journal(tmp_path: Path) -> None:
+    """`checkpoint --write` says what is wrong with what."""
+    with fleet(tmp_path) as manager:
+        path = manager.path
+    answer = ask("checkpoint", path, "--write", tmp_path / "none" / "state")
+    assert (answer.code, answer.out) == (4, "")
+    assert "there is no directory to write it in; make that first" in answer.err
+
+
+def test_a_decoder_that_breaks_is_its_authors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no defect of ours."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_decoder.py").write_text("1 / 0")
+    answer = ask("log", make(tmp_path / "j"), "--decoder", "broken_decoder:f")
+    assert (answer.code, answer.out) == (2, "")
+    assert "broken_decoder can't be imported: ZeroDivisionError" in answer.err

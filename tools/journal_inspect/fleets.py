@@ -83,9 +83,11 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
 def told_states(path: str) -> str:
     """As of which LSNs there is a fleet, and what to type for the first of them."""
     with JournalReader.open(path) as reader:
+        first_lsn, last_lsn = first_state_lsn(reader), reader.last_lsn
+        if not last_lsn:
+            return "it holds no entry"
         if not is_managers(reader):
             raise _refused(path, "its records are of another program")
-        first_lsn, last_lsn = first_state_lsn(reader), reader.last_lsn
         end = None if is_large(reader) else find_end(reader)
     first = command("agents", path, "--at", first_lsn)
     return f"what can be told is LSN {first_lsn} to {end.lsn if end else last_lsn}: {first}"

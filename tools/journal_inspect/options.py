@@ -72,6 +72,8 @@ def _decoder(text: str) -> Callable[[Any], Any]:
         found = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"{module} can't be imported: {error}; set PYTHONPATH") from error
+    except Exception as error:  # whatever somebody's program raises
+        raise ValueError(f"{module} can't be imported: {error!r}; mend it first") from error
     function = getattr(found, name, None)
     if not callable(function):
         raise ValueError(f"{module} has no function {name}")

@@ -36,6 +36,8 @@ def write_state(path: str, look: Look, out: str, at: Moment | None) -> int:
     source, target = os.path.realpath(path), os.path.realpath(out)
     if os.path.commonpath([source, target]) == source:
         raise RefusedError(f"{out}: lies in the journal, where nothing is written; name another")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise RefusedError(f"{out}: there is no directory to write it in; make that first")
     with open(out, "x", encoding="utf-8", opener=_private) as file:
         _write(file, chain([header], items))
     say(f"{out}: the state as of LSN {fleet.lsn}, {some(len(agents), 'item')}")

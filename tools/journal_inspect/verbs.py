@@ -113,9 +113,10 @@ def _check(wanted: Wanted, frames: bool, look: Look) -> None:
 def verify(path: str, look: Look, from_lsn: int) -> int:
     """Look at every segment, record and checkpoint, needed or not.
 
-    \b
     One line for each finding, then what is lost and what of it can be read, then the last good
     LSN. Findings, and what they exit with:
+
+    \b
       corruption      3  what was durable is damaged
       torn_tail       1  what a crash left unfinished
       bad_checkpoint  1  does not verify; an open takes an older one

@@ -123,6 +123,20 @@ def test_a_row_that_no_terminal_holds_is_a_block(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_what_changed_is_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`history` and `diff` go on below, in the last column or in a block."""
+    with fleet(tmp_path) as manager:
+        path = manager.path
+    whole = {verb: ask(verb, path, *ARGS[verb]).out.split() for verb in ("history", "diff")}
+    for columns in (60, 80, 100, 132):
+        for verb, words in whole.items():
+            lines = on_columns(monkeypatch, columns, verb, path, *ARGS[verb])
+            assert sorted({*words} - {*" ".join(lines).split()}) in ([], ["-"])
+    assert lines[0].split() == ["CHANGE", "AGENT", "NAME", "FIELDS"]
+    assert len(lines) > 3
+    assert lines[2].startswith(" " * lines[0].index("FIELDS"))
+
+
 def test_a_value_that_has_no_room_beside_its_name_stands_below(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

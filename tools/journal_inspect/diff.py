@@ -24,7 +24,9 @@ def show_diff(path: str, look: Look, from_at: Moment, to_at: Moment) -> int:
     elif look.form == "jsonl":
         put_objects(({"schema_version": 1, **it} for it in found), look.form)
     elif found:
-        put_lines(table(_HEADER, (_row(it, look) for it in found), flexible=("FIELDS", "NAME")))
+        put_lines(
+            table(_HEADER, (_row(it, look) for it in found), flexible=("NAME",), folded="FIELDS")
+        )
     low, high = sorted((before.lsn, after.lsn))
     log = command("log", path, "--from-lsn", low + 1, "--to-lsn", high)
     what = f"{len(found)} differ" if found else "no agent differs"

@@ -31,7 +31,7 @@ def show_history(path: str, look: Look, ref: str, at: Moment | None) -> int:
     if look.form != "text":
         put_objects((_object(change, look) for change in changes), look.form)
     else:
-        put_lines(table(_HEADER, _rows(changes, look), flexible=("CHANGED",)))
+        put_lines(table(_HEADER, _rows(changes, look), folded="CHANGED"))
     last = changes[-1].after or changes[-1].before
     assert last is not None
     kept = "" if changes[0].kind else ", what came before the oldest checkpoint is no longer kept"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _CELL_MIN = 12
+_FOLDED_MIN = 32  # as long as the longest word that is usual there, a time
 _COLOURS = {
     **dict.fromkeys(("damaged", "corruption", "failed", "garbage", "lost", "removed"), "red"),
     **dict.fromkeys(("torn", "torn_tail", "bad_checkpoint", "stray", "interrupted"), "yellow"),
@@ -129,11 +130,13 @@ def table(
     *,
     flexible: Collection[str] = (),
     optional: Sequence[str] = (),
+    folded: str | None = None,
 ) -> Iterator[str]:
     """Lines of aligned columns: numbers to the right, all else to the left.
 
     On a terminal they fit its width: first `flexible` columns are cut, then `optional` ones left
-    out, the first of them first. Where that is not enough each row is a block of lines.
+    out, the first of them first. Where that is not enough each row is a block of lines. Of the
+    column `folded`, the last, nothing is cut: it goes on below.
     """
     from rich.cells import cell_len
 
@@ -142,21 +145,27 @@ def table(
     widths = {
         name: max(map(cell_len, (name, *columns.get(name, ()))), default=0) for name in header
     }
-    if not _fit(widths, flexible, optional):
+    least = dict.fromkeys(flexible, _CELL_MIN) | ({folded: _FOLDED_MIN} if folded else {})
+    if not _fit(widths, least, optional):
         for row in cells:
             yield from _block(header, row)
         return
     to_right = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
+    indent = sum(widths[name] + 2 for name in widths if name != folded)
     for line in (header, *cells):
-        padded = []
+        padded, below = [], list[str]()
         for name, cell in zip(header, line, strict=True):
             if name not in widths:
                 continue
-            cell = cut(cell, widths[name]) if name in flexible else cell
+            if name == folded:
+                cell, *below = wrapped(cell, indent=indent)
+            elif name in flexible:
+                cell = cut(cell, widths[name])
             space = " " * (widths[name] - cell_len(cell))
             shown = painted(cell)
             padded.append(space + shown if name in to_right else shown + space)
         yield "  ".join(padded).rstrip()
+        yield from (f"{'':<{indent}}{part}" for part in below)
 
 
 def _is_number(cell: str) -> bool:
@@ -171,14 +180,14 @@ def _block(header: Sequence[str], row: Sequence[str]) -> Iterator[str]:
     yield from fact_lines(facts, indent="  ")
 
 
-def _fit(widths: dict[str, int], flexible: Collection[str], optional: Sequence[str]) -> bool:
+def _fit(widths: dict[str, int], least: Mapping[str, int], optional: Sequence[str]) -> bool:
     """Make `widths` narrower, or fewer, until the terminal holds them; False if it never will."""
     wanted = terminal_width()
     droppable = [name for name in optional if name in widths]
     while wanted is not None:
         excess = sum(widths.values()) + 2 * (len(widths) - 1) - wanted
-        cuttable = {name: widths[name] for name in flexible if widths.get(name, 0) > _CELL_MIN}
-        slack = sum(cuttable.values()) - _CELL_MIN * len(cuttable)
+        cuttable = {name: widths[name] for name in least if widths.get(name, 0) > least[name]}
+        slack = sum(width - least[name] for name, width in cuttable.items())
         if excess <= 0:
             return True
         if droppable and slack < excess:

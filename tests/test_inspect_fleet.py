@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from journal_inspect import objects
 
-from journal import CompactedError, JournalReader
+from journal import JournalReader
 from manager import (
     Agent,
     AgentResult,
@@ -27,7 +27,6 @@ from tests.inspect_support import (
     contents,
     fleet,
     flip,
-    segments,
 )
 from tests.manager_support import PATIENT
 
@@ -119,51 +118,6 @@ def test_a_fleet_is_seen_up_to_the_damage(story: Story) -> None:
         assert (answer.code, answer.out) == (3, "")
     history = ask("history", story.path, "lead", "--at", lsn)
     assert history.code == 0
-
-
-def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
-    """Before the oldest checkpoint, before the first record, behind the last one: each says what
-    there is."""
-    with SubAgentManager.open(tmp_path) as manager:
-        manager.spawn("x", name="lead")
-    for _ in range(2):
-        with SubAgentManager.open(tmp_path) as manager:
-            manager.spawn("y")
-            manager.compact()
-            path = Path(manager.path)
-    oldest = int(checkpoints(path)[0].stem[-20:])
-    assert int(segments(path)[0].name[:20]) > 1
-    assert ask("agents", path, "--at", oldest).code == 0
-    with JournalReader.open(path) as reader:
-        last = reader.last_lsn
-    kept = f"what can be told is LSN {oldest} to {last}: "
-    kept += f"journal-inspect agents {path} --at {oldest}"
-    for verb in (["agents"], ["show", "lead"], ["history", "lead"], ["checkpoint"]):
-        name, *args = verb
-        more = ["--write", "-"] if name == "checkpoint" else []
-        answer = ask(name, path, *args, *more, "--at", oldest - 1)
-        assert (answer.code, answer.out) == (1, "")
-        assert f"{path}: the fleet as of LSN {oldest - 1} is no longer kept; {kept}" in answer.err
-        answer = ask(name, path, *args, *more, "--at", 99)
-        assert (answer.code, answer.out) == (1, "")
-        assert f"{path}: the log ends at LSN {last}, before 99; {kept}; the last: " in answer.err
-    answer = ask("diff", path, last, oldest - 1)
-    assert (answer.code, answer.out) == (1, "")
-    assert kept in answer.err
-    answer = ask("agents", path, "--at", "2001-01-01", "--utc")
-    assert (answer.code, answer.out) == (1, "")
-    assert "nothing is kept that was written by 2001-01-01; the first, of LSN" in answer.err
-    assert kept in answer.err
-    answer = ask("show", path, "nobody", "--at", last)
-    assert f"all of them: journal-inspect agents {path} --at {last}; " in answer.err
-    answer = ask("show", path, "nobody", "--at", "-0s")
-    assert f"all of them: journal-inspect agents {path} --at -0s; " in answer.err
-    first = ask("history", path, "lead", "-o", "json").json[0]
-    assert (first["kind"], first["fields"]["name"]) == (None, {"from": None, "to": "lead"})
-    assert "is no longer kept" in ask("history", path, "lead").err
-    with pytest.raises(CompactedError) as caught:
-        read_fleet(path, at=1)
-    assert caught.value.first_lsn == oldest
 
 
 # --- agents ---

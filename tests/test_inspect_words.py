@@ -117,16 +117,6 @@ def test_a_cut_is_called_as_it_was_typed(tmp_path: Path) -> None:
     assert "--cut-at 99 is no end of a batch" in answer.err
 
 
-def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
-    """And from where on there can be one, as the command to type."""
-    path = golden(tmp_path / "j")
-    answer = ask("repair", path, "--cut-at", 3)
-    assert (answer.code, answer.out) == (1, "")
-    assert "--cut-at 3 is older than what is kept; it holds LSN 9 to 60" in answer.err
-    assert answer.err.endswith(f"journal-inspect repair {path} --cut-at 12\n")
-    assert ask("repair", path, "--cut-at", 12).code == 0
-
-
 def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None:
     """`backup` says what is wrong with what."""
     file = tmp_path / "file"
@@ -145,31 +135,6 @@ def test_what_a_new_agent_was_before_is_nothing(tmp_path: Path) -> None:
     assert 'prompt: "[redacted]",' in shown.out
     found = ask("diff", path, 1, 2, "--redact", "prompt", "-o", "json").json["agents"][0]
     assert found["fields"]["prompt"] == {"from": None, "to": "[redacted]"}
-
-
-def test_what_can_be_told_of_a_fleet_ends_before_the_damage(tmp_path: Path) -> None:
-    """P4: the states behind it are none that can be asked for."""
-    damaged = damage_a_fleet(tmp_path)
-    told = f"what can be told is LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
-    assert told in ask("agents", damaged.path, "--at", "2001-01-01").err
-
-
-def test_a_moment_of_what_is_no_fleet(tmp_path: Path) -> None:
-    """Whoever asks for one that is not kept is not sent on to ask for another."""
-    path = golden(tmp_path / "j")
-    for at in (3, 99, "2001-01-01"):
-        for verb in (["agents"], ["show", "lead"], ["history", "lead"]):
-            answer = ask(verb[0], path, *verb[1:], "--at", at)
-            assert (answer.code, answer.out) == (4, ""), (verb, at)
-            assert f"{path}: no journal of a manager" in answer.err
-
-
-def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) -> None:
-    """There is nothing wrong with it."""
-    path = make(tmp_path / "j")
-    answer = ask("checkpoint", path)
-    assert (answer.code, answer.out) == (1, "")
-    assert f"it has no checkpoint yet; its entries: journal-inspect log {path}" in answer.err
 
 
 def test_a_file_in_no_directory_is_not_told_of_the_journal(tmp_path: Path) -> None:

@@ -159,6 +159,22 @@ def test_a_narrow_window_shows_what_matters(browser: Browser, page: Path, tmp_pa
         browser.command("Emulation.clearDeviceMetricsOverride")
 
 
+def test_a_time_stands_on_one_line(browser: Browser, page: Path) -> None:
+    """In the details of an agent, in a window of whatever width."""
+    script = """return [...document.querySelectorAll("#details dd")]
+        .filter(it => /^[0-9]{4}-/.test(it.textContent)).map(it => it.clientHeight)"""
+    size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
+    try:
+        for width in (420, 800, 1100, 1300, 1500):
+            browser.command("Emulation.setDeviceMetricsOverride", width=width, **size)
+            browser.open(page)
+            heights = browser.ask(script)
+            assert heights
+            assert max(heights) < 30, width
+    finally:
+        browser.command("Emulation.clearDeviceMetricsOverride")
+
+
 def test_commits_are_drawn(browser: Browser, tmp_path: Path) -> None:
     """Commits and batch sizes stand on the axis's floor, the highest as high as the chart; of a
     journal that is not a manager's so do the kinds of its records."""

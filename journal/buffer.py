@@ -45,6 +45,8 @@ class LogBuffer:
         self._filling = Batch(last_lsn + 1)
         self._committing: Batch | None = None
         self._committing_bytes = 0  # as long as they are not durable
+        # A record that leaves fewer bytes in `_filling` needs nothing to be made ready for it.
+        self._unheeded_bytes = 0
         self._durable_lsn = last_lsn
         self._room_bytes: float = options.buffer_bytes / 2
         self._room: Gate | None = None
@@ -92,9 +94,7 @@ class LogBuffer:
         if self._refusal is not None:
             raise self._refusal()
 
-    def append(self, record: Record, *, urgent: bool = False) -> int:
-        if self._refusal is not None:
-            self.check()
+    def append(self, record: Record, urgent: bool = False) -> int:
         with self._lock:
             # What RecordPacker.pack and _make_ready do, without the calls: they would take as
             # long as all else together.
@@ -106,20 +106,15 @@ class LogBuffer:
             if size >= self._surely_fits:
                 self._packer.check(packed)
             filling = self._filling
-            records, used = filling.records, filling.bytes + size
-            if (
-                records
-                and self._refusal is None
-                and used + self._committing_bytes <= self._bound
-                and (used < self._flush_bytes or used - size >= self._flush_bytes)
-            ):
+            if (used := filling.bytes + size) < self._unheeded_bytes:
                 filling.bytes = used
             else:  # somebody is to be woken, or refused
                 self._make_ready(size, urgent)
+            records = filling.records
             records.append(packed)
             return filling.first_lsn + len(records) - 1
 
-    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
+    def append_batch(self, records: list[Record], urgent: bool = False) -> int:
         self.check()
         if not records:
             raise ValueError("a batch needs at least one record")
@@ -159,6 +154,10 @@ class LogBuffer:
         if filling.bytes < self._flush_bytes <= filling.bytes + size:
             self._wake()
         filling.bytes += size
+        if filling.records:
+            room = self._bound - self._committing_bytes + 1
+            is_woken = filling.bytes >= self._flush_bytes
+            self._unheeded_bytes = room if is_woken else min(room, self._flush_bytes)
         return filling
 
     def gate(self, lsn: int) -> Gate | None:
@@ -216,7 +215,7 @@ class LogBuffer:
         """`close`, taking no lock: a collector may call it in any thread, the flusher's too."""
         self.closing = True
         if self._refusal is None:
-            self._refusal = _closed
+            self._refusal, self._unheeded_bytes = _closed, 0
         self._wake()
 
     @property
@@ -224,10 +223,11 @@ class LogBuffer:
         return self._refusal is _forked
 
     def abandon(self) -> None:
-        """In a forked child: refuse everything, without touching a lock."""
+        """In a forked child: refuse everything, without touching a lock that others have."""
+        self._lock = threading.Lock()
         self.closing = False
         self.failure = None
-        self._refusal = _forked
+        self._refusal, self._unheeded_bytes = _forked, 0
 
     # --- what a holder of the log's end calls ---
 
@@ -300,6 +300,7 @@ class LogBuffer:
 
     def _enter(self, filling: Batch) -> Batch:
         # In this order: what fills and is being committed at once has not been taken.
+        self._unheeded_bytes = 0
         self._committing, self._committing_bytes = filling, filling.bytes
         self._filling = Batch(filling.last_lsn + 1)
         return filling
@@ -345,7 +346,7 @@ class LogBuffer:
         """Fail-stop: everybody is told, nothing more is taken."""
         with self._lock:
             self.failure = error
-            self._refusal = self._stopped
+            self._refusal, self._unheeded_bytes = self._stopped, 0
             self._wake()
         self._open_all()
 

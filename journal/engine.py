@@ -104,7 +104,7 @@ class Journal:
         `urgent` may use a quarter more than `buffer_bytes`. Raises RecordError,
         BufferFullError, FailedError, ClosedError; then nothing was appended.
         """
-        return self._buffer.append(record, urgent=urgent)
+        return self._buffer.append(record, urgent)
 
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
         """Append all of `records`, of which a crash leaves all or none; the last one's LSN.
@@ -112,7 +112,7 @@ class Journal:
         Raises what `append` raises, RecordError also for a batch over `frame_bytes_max`, and
         ValueError for an empty one. Source: journal/RELIABILITY.md, P3.
         """
-        return self._buffer.append_batch(records, urgent=urgent)
+        return self._buffer.append_batch(records, urgent)
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """Block until `lsn` (None: all appended so far) is durable.

@@ -231,7 +231,7 @@ class DurableState(Generic[M]):
             change = decide(self._machine)
             if change is None:
                 return None
-            lsn = append(change, urgent=urgent)
+            lsn = append(change, urgent)
             applying = True
             apply(lsn, change)
             self._applied_lsn = lsn

@@ -186,3 +186,49 @@ def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
     assert 0 < waiting(0.02, 1) <= 0.005
     assert 0 < waiting(10.0, 2) <= 0.005
     assert waiting(10.0, 3) == 0
+
+
+# --- the few records that something must be made ready for ---
+
+
+@pytest.mark.parametrize("records", range(4))
+@pytest.mark.parametrize("ends", ["close", "close_soon", "fail", "abandon"])
+def test_nothing_is_taken_after_the_end(records: int, ends: str) -> None:
+    """P9: however many records a batch holds; what came late would be in no commit."""
+    buffer = LogBuffer(0, Options())
+    for number in range(records):
+        buffer.append(number)
+    buffer.fail(OSError("broken")) if ends == "fail" else getattr(buffer, ends)()
+    with pytest.raises(FailedError if ends == "fail" else ClosedError):
+        buffer.append("late")
+    assert buffer.last_lsn == records
+
+
+def test_what_wakes_the_flusher_is_the_first_record_and_that_at_flush_bytes() -> None:
+    """In each batch, however many there were before; no other wakes it."""
+    buffer = LogBuffer(0, Options(flush_bytes=1000, flush_interval_s=NEVER_S))
+
+    def woken_by(size: int) -> bool:
+        buffer.append(sized(size))
+        return buffer.sleep(0)
+
+    for _ in range(2):
+        assert [woken_by(size) for size in (100, 100, 100, 600, 100, 100, 1000, 100)] == [
+            *(True, False, False, False),
+            *(True, False, False, False),
+        ]
+        buffer._enter(buffer._filling)
+        buffer._leave()
+
+
+def test_the_bound_holds_in_a_batch_of_any_length() -> None:
+    """What is being committed counts, too."""
+    buffer = LogBuffer(0, Options(buffer_bytes=1000, flush_bytes=10_000))
+    for _ in range(4):
+        buffer.append(sized(100))
+    buffer._enter(buffer._filling)
+    for _ in range(6):
+        buffer.append(sized(100))
+    with pytest.raises(BufferFullError):
+        buffer.append(sized(100))
+    assert (buffer.last_lsn, buffer.used_bytes) == (10, 1000)

@@ -153,12 +153,12 @@ ORDER = (
     Weakening(
         "apply_before_append",
         "journal/state.py",
-        "            lsn = append(change, urgent=urgent)\n"
+        "            lsn = append(change, urgent)\n"
         "            applying = True\n"
         "            apply(lsn, change)\n",
         "            applying = True\n"
         "            apply(self._buffer.last_lsn + 1, change)\n"
-        "            lsn = append(change, urgent=urgent)\n",
+        "            lsn = append(change, urgent)\n",
         ("tests/test_state_stops.py", "tests/test_state.py"),
     ),
 )
@@ -188,16 +188,37 @@ GATE = (
     Weakening(
         "failure_wakes_nobody",
         "journal/buffer.py",
-        "= self._stopped\n            self._wake()\n        self._open_all()\n",
-        "= self._stopped\n            self._wake()\n",
+        "= self._stopped, 0\n            self._wake()\n        self._open_all()\n",
+        "= self._stopped, 0\n            self._wake()\n",
         FAILS,
     ),
     Weakening(
         "failure_is_forgotten",
         "journal/buffer.py",
-        "            self.failure = error\n            self._refusal = self._stopped\n",
-        "            self.failure = error\n",
+        "            self._refusal, self._unheeded_bytes = self._stopped, 0\n",
+        "",
         FAILS,
+    ),
+    Weakening(
+        "failure_is_told_to_the_first_record_only",
+        "journal/buffer.py",
+        "            self._refusal, self._unheeded_bytes = self._stopped, 0\n",
+        "            self._refusal = self._stopped\n",
+        ("tests/test_waiting_room.py",),
+    ),
+    Weakening(
+        "closing_is_told_to_the_first_record_only",
+        "journal/buffer.py",
+        "            self._refusal, self._unheeded_bytes = _closed, 0\n",
+        "            self._refusal = _closed\n",
+        ("tests/test_waiting_room.py",),
+    ),
+    Weakening(
+        "flusher_sleeps_through_a_new_batch",
+        "journal/buffer.py",
+        "        self._unheeded_bytes = 0\n        self._committing, self._comm",
+        "        self._committing, self._comm",
+        ("tests/test_waiting_room.py",),
     ),
     Weakening(
         "second_batch_overtakes",
@@ -223,8 +244,8 @@ GATE = (
     Weakening(
         "child_keeps_the_journal",
         "journal/buffer.py",
-        "        self.failure = None\n        self._refusal = _forked\n",
-        "        self.failure = None\n",
+        "        self._refusal, self._unheeded_bytes = _forked, 0\n",
+        "",
         ("tests/test_fork.py",),
     ),
     Weakening(

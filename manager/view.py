@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -150,6 +150,7 @@ def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
         with suppress(_WriterGoneError):
             for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
                 _apply(fleet, entry)
+                _check(fleet, [entry.record[1]])
                 yield from _fed(feed, fleet)
                 lsn = entry.lsn
         _end_session(fleet)
@@ -271,8 +272,6 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
 def _apply(fleet: Fleet, entry: Entry) -> None:
     try:
         fleet.apply(entry.lsn, entry.record)
-        changed = fleet.rows.get(entry.record[1])
-        check_rows([changed] if changed else [])
     except FormatVersionError:
         raise
     except Exception as error:
@@ -280,6 +279,11 @@ def _apply(fleet: Fleet, entry: Entry) -> None:
             f"{entry.path}: offset {entry.offset}: LSN {entry.lsn} is no record of "
             f"{fleet.application}; open it with the version that wrote it"
         ) from error
+
+
+def _check(fleet: Fleet, agent_ids: Iterable[str]) -> None:
+    rows = map(fleet.rows.get, agent_ids)
+    check_rows(row for row in rows if row is not None)
 
 
 def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:
@@ -307,6 +311,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
     fleet.feed = deque()
     for entry in _entries(reader, lsn, at):
         _apply(fleet, entry)
+        _check(fleet, [entry.record[1]])
         for row in fleet.feed:
             agent_id, is_there = row[AGENT_ID], len(row) > 1
             if agent_id not in rows and (not is_there or ref not in (agent_id, row[NAME])):
@@ -345,9 +350,12 @@ def _chosen(fleet: Fleet, ref: str, ids: list[str]) -> str:
 def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int]:
     """The fleet, and the LSN that it is at."""
     fleet, lsn = _begin(reader, at, oldest=False)
+    changed: set[str] = set()
     for entry in _entries(reader, lsn, at):
         lsn = entry.lsn
         _apply(fleet, entry)
+        changed.add(entry.record[1])
+    _check(fleet, changed)  # as it is now: nobody sees what was in between
     return fleet, lsn
 
 

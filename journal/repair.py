@@ -17,6 +17,7 @@ from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.copies import copy_file
 from journal.errors import CorruptionError, JournalError
 from journal.frame import RECORDS
+from journal.misplaced import misplaced
 from journal.options import PAYLOAD_BYTES_MAX, Options
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches
@@ -101,6 +102,7 @@ class _Repair:
             saved_to = self._save(removed)
         if apply and cut:
             self._cut(last_lsn, removed)
+            self._check_opens(saved_to)
         return RepairReport(
             path=self._directory.path,
             applied=apply,
@@ -114,6 +116,13 @@ class _Repair:
 
     def _diagnose(self) -> tuple[str | None, int]:
         """Why it does not open, if so, and the last LSN that is to be had."""
+        first, last_lsn = self._look()
+        error = first
+        while error and self._set_aside(error):
+            error, last_lsn = self._look()
+        return (str(first) if first else None), last_lsn
+
+    def _look(self) -> tuple[CorruptionError | None, int]:
         last_lsn = self._checkpoints.base_lsn
 
         def receive(batch: Batch) -> None:
@@ -125,21 +134,35 @@ class _Repair:
             last_epoch(self._directory, self._segments, self._checkpoints)
             covered(self._directory, self._names, self._checkpoints.verified_lsns, _CHECKPOINTS)
         except CorruptionError as error:
-            if self._set_aside(error.path.rpartition("/")[2]):
-                _, last_lsn = self._diagnose()
-            return str(error), last_lsn
+            return error, last_lsn
         return None, last_lsn
 
-    def _set_aside(self, name: str) -> bool:
-        """Whether it is a checkpoint of another journal, or a segment of what one covers."""
-        needed = kept_after(self._segments, self._checkpoints.base_lsn)
-        if name not in self._names or name in map(str, needed):
-            return False
-        self._aside.append(name)
-        self._names.remove(name)
+    def _set_aside(self, error: CorruptionError) -> bool:
+        """Whether there are segments that no log could hold; or it is a checkpoint of another
+        journal, or a segment of what one covers."""
+        ids = [bytes.fromhex(checkpoint.journal_id) for checkpoint in self._checkpoints.good]
+        names = list(map(str, misplaced(self._directory, self._segments, ids)))
+        if not names:
+            name = error.path.rpartition("/")[2]
+            needed = kept_after(self._segments, self._checkpoints.base_lsn)
+            if name not in self._names or name in map(str, needed):
+                return False
+            names = [name]
+        for name in names:
+            self._aside.append(name)
+            self._names.remove(name)
+            self._checkpoints.forget(name)
         self._segments = segment_names(self._names)
-        self._checkpoints.forget(name)
         return True
+
+    def _check_opens(self, saved_to: str | None) -> None:
+        problem, _ = _Repair(self._directory, self._disk)._diagnose()
+        if problem:
+            copies = f"; what was cut away is in {saved_to}" if saved_to else ""
+            raise JournalError(
+                f"{self._directory.path}: it was cut, and still does not open: {problem}{copies}; "
+                "restore a backup, or see what is left with journal-inspect log"
+            )
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
         end = max([0, *(n.first_lsn - 1 for n in self._segments if n.first_lsn <= cut_at + 1)])

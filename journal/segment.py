@@ -74,6 +74,11 @@ class SegmentHeader(NamedTuple):
     created_at_ns: int
     seed: int = 0
 
+    @property
+    def name(self) -> SegmentName:
+        """That of the file which was made with it."""
+        return SegmentName(self.first_lsn, self.epoch)
+
 
 class Found(NamedTuple):
     """What stands at `offset`, up to `end`.
@@ -119,12 +124,12 @@ def encode_header(header: SegmentHeader) -> bytes:
     return fields + _CRC.pack(frame.checksum(fields))
 
 
-def read_header(file: File, name: SegmentName) -> SegmentHeader:
-    """Raises CorruptionError or FormatVersionError."""
+def read_header(file: File, lsn: int) -> SegmentHeader:
+    """Raises CorruptionError, with `lsn` as lost, or FormatVersionError."""
     data = file.read(HEADER_BYTES, 0)
 
     def corrupt(what: str) -> CorruptionError:
-        return CorruptionError(file.path, 0, name.first_lsn, what)
+        return CorruptionError(file.path, 0, lsn, what)
 
     if len(data) < HEADER_BYTES or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:
         raise corrupt("the segment's header is damaged")
@@ -139,8 +144,8 @@ def read_header(file: File, name: SegmentName) -> SegmentHeader:
     header = SegmentHeader._make((*fields, _CRC.unpack_from(data, 60)[0]))
     if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
         raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
-    if (header.first_lsn, header.epoch) != name or 0 in name or name.first_lsn > LSN_MAX:
-        raise corrupt(f"the header of {SegmentName(header.first_lsn, header.epoch)}")
+    if 0 in header.name:
+        raise corrupt(f"the header of {header.name}")
     return header
 
 
@@ -152,7 +157,10 @@ class Segment:
         self.file = directory.open(str(name), "read")
         try:
             self.size = self.file.size()
-            self.header = read_header(self.file, name)
+            self.header = read_header(self.file, name.first_lsn)
+            if self.header.name != name:
+                what = f"the header of {self.header.name}"
+                raise CorruptionError(self.file.path, 0, name.first_lsn, what)
         except BaseException:
             self.file.close()
             raise

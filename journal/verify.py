@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
 from journal import frame
 from journal.checkpoint import checkpoint_lsns, checkpoint_name, read_checkpoint
 from journal.errors import CorruptionError, JournalError
+from journal.misplaced import ends, misplaced
 from journal.record import Record, spans_hold
 from journal.segment import (
     HEADER_BYTES,
@@ -76,6 +76,8 @@ def verify(
         yield from findings
     names = directory.names()
     lsns, segments = checkpoint_lsns(names), segment_names(names)
+    wrong = misplaced(directory, segments)
+    segments = [name for name in segments if name not in wrong]
     live = directory.lock_holder() is not None
     journal_id, verified = find_journal_id(directory), [0]
     for lsn in lsns:
@@ -117,10 +119,13 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
     """What stands in each segment, in the order of the files."""
     live = directory.lock_holder() is not None
     segments = segment_names(directory.names())
-    for name, after in zip_longest(segments, segments[1:]):
+    wrong = misplaced(directory, segments)
+    for name, after in ends(segments, wrong):
         if after and after.first_lsn - 1 <= after_lsn:
             continue
         try:
+            if name in wrong:
+                raise CorruptionError(f"{directory.path}/{name}", 0, 0, wrong[name])
             with Segment(directory, name) as segment:
                 for info in _frames(segment, after):
                     if live and not after and info.state in ("damaged", "garbage"):
@@ -187,13 +192,16 @@ def survey(
         covered_lsn = evidence
     journal_id: bytes | None = None
     epoch = 0
-    for name, after in zip_longest(segments, segments[1:]):
+    wrong = misplaced(directory, segments)
+    for name, after in ends(segments, wrong):
         if after and 1 < after.first_lsn <= from_lsn:
             with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
                 journal_id, epoch = segment.header.journal_id, segment.header.epoch
             continue
         for attempt in (1, 2):
             try:
+                if name in wrong:
+                    raise CorruptionError(f"{directory.path}/{name}", 0, 0, wrong[name])
                 with Segment(directory, name) as segment:
                     walk = Walk(directory, name.first_lsn - 1, 0 if after else evidence)
                     walk.journal_id, walk.epoch, walk.next_lsn = journal_id, epoch, name.first_lsn

@@ -23,6 +23,7 @@ from tests.damage_oracle import (
     checkpoints,
     leftovers,
     meaning,
+    misplaced,
     needed_after,
     pairs,
     verdict,
@@ -77,7 +78,7 @@ class Judge:
         assert outcome == expected, "P4: open, against the rule"
         assert seen in self._seen_by_a_reader(damaged, expected), "P4: a reader sees the same"
         if expected[0]:
-            self._check_verify(found, *expected[0], base + 1)
+            self._check_verify(found, damaged)
         self._check_repair(damaged, report, expected)
         if expected[0]:
             return REFUSED
@@ -102,15 +103,25 @@ class Judge:
         is_foreign = offset == FOREIGN_OFFSET
         return [expected, *(((f"{PATH}/{n}", offset, lsn_of(n)), 0) for n in behind if is_foreign)]
 
-    def _check_verify(
-        self, found: list[Finding], path: str, offset: int, lsn: int, due_lsn: int
-    ) -> None:
-        """It names the same place and LSN; where a gap follows the newest checkpoint, it may begin
-        in what the older one needs."""
-        places = {each.lsn for each in found if place_of(each) == ("corruption", path, offset)}
-        if path.endswith(".json"):
-            lsn = 0  # of another journal: none is lost
-        assert lsn in places or (lsn == due_lsn and min(places) < lsn), "P4: verify"
+    def _check_verify(self, found: list[Finding], damaged: Files) -> None:
+        """It names the segments that are in the way, with which none is lost. Of the rest it names
+        the same place and LSN as open; where a gap follows the newest checkpoint, it may begin in
+        what the older one needs."""
+        lsns: dict[tuple[str, str, int], set[int]] = {}
+        for each in found:
+            lsns.setdefault((each.kind, each.path, each.offset), set()).add(each.lsn)
+        wrong = misplaced(damaged, self.journal.files)
+        for name in wrong:
+            assert lsns["corruption", f"{PATH}/{name}", 0] == {0}, "P4: verify"
+        rest = without(damaged, *wrong)
+        refusal, _ = verdict(rest, self.evidence)
+        if refusal:
+            path, offset, lsn = refusal
+            if path.endswith(".json"):
+                lsn = 0  # of another journal: none is lost
+            there = lsns["corruption", path, offset]
+            is_due = lsn == base_lsn(rest) + 1
+            assert lsn in there or (is_due and min(there) < lsn), "P4: verify"
 
     def _check_repair(self, damaged: Files, report: RepairReport | None, expected: Opened) -> None:
         """What it would keep, remove and salvage, to the LSN."""
@@ -134,10 +145,12 @@ class Judge:
         if refusal is None:
             return last_lsn, set()
         name = refusal[0].rpartition("/")[2]
-        if is_aside(damaged, name):
-            rest = without(damaged, name)
+        wrong = misplaced(damaged, self.journal.files)
+        if wrong or is_aside(damaged, name):
+            wrong = wrong or {name}
+            rest = without(damaged, *wrong)
             last_lsn, removed = self._kept_by_repair(rest, verdict(rest, self.evidence))
-            return last_lsn, {name, *removed}
+            return last_lsn, wrong | removed
         last_lsn = max(base_lsn(damaged), refusal[2] - 1)
         names = [name for name in damaged if NAME.fullmatch(name)]
         return last_lsn, {name for name in names if lsn_of(name) > last_lsn}
@@ -173,8 +186,8 @@ def is_aside(contents: Files, name: str) -> bool:
     return bool(NAME.fullmatch(name)) and name not in needed
 
 
-def without(contents: Files, name: str) -> Files:
-    return {each: data for each, data in contents.items() if each != name}
+def without(contents: Files, *names: str) -> Files:
+    return {name: data for name, data in contents.items() if name not in names}
 
 
 def findings(contents: Files) -> list[Finding]:
@@ -184,10 +197,6 @@ def findings(contents: Files) -> list[Finding]:
 def findings_on(disk: SimulatedDisk) -> list[Finding]:
     with JournalReader.open(PATH, disk=disk) as reader:
         return list(reader.verify())
-
-
-def place_of(finding: Finding) -> tuple[str, str, int]:
-    return finding.kind, finding.path, finding.offset
 
 
 def read(disk: SimulatedDisk, base: int) -> tuple[Opened, list[object]]:

@@ -177,6 +177,55 @@ def stray_segment(contents: Files) -> str | None:
     return None if segment_header(first, contents[first]) else first
 
 
+def misplaced(contents: Files, undamaged: Files) -> set[str]:
+    """Segments in the way of a log that goes on without them: under a name that is not theirs,
+    where the undamaged journal knows that another one, or none, holds what the name says."""
+    journal_id = Evidence.of(undamaged).journal_id
+    as_named = set[str]()
+    for name in filter(is_segment, contents):
+        header = segment_header(name, contents[name])
+        if header and header.journal_id == journal_id:
+            as_named.add(name)
+    found, before = set[str](), ""
+    for name in sorted(filter(is_segment, contents)):
+        after = min((each for each in as_named if each > name), default="")
+        is_older = bool(before) and epoch_of(name) < epoch_of(before)
+        if name in as_named and not is_older:
+            before = name
+        elif (
+            (after and (is_older or epoch_of(name) > epoch_of(after)))
+            or (after and lsn_of(name) == lsn_of(after))
+            or (before and is_held(contents, undamaged, before, name))
+        ):
+            found.add(name)
+        else:
+            before = ""  # that it isn't the log's next segment, damaged, is not known
+    return found
+
+
+def epoch_of(name: str) -> int:
+    return int(name[21:31])
+
+
+def is_held(contents: Files, undamaged: Files, before: str, name: str) -> bool:
+    """Whether `before` still has the record that `name` claims to begin with, and it is known that
+    none of a later epoch took its place."""
+    lsn = lsn_of(name)
+    holders = [
+        place.first_lsn
+        for place in places(undamaged[before])
+        if place.first_lsn <= lsn <= place.last_lsn
+        and undamaged[before][place.start : place.end] in contents[before]
+    ]
+    if epoch_of(name) <= epoch_of(before) or any(first_lsn < lsn for first_lsn in holders):
+        return bool(holders)
+    try:
+        decode_segment_header(contents[name])
+    except FormatError:
+        return False
+    return bool(holders) and Evidence.of(undamaged).left_in(contents, before) >= lsn
+
+
 def leftovers(contents: Files) -> set[str]:
     """What an opening may remove, as an unfinished removal's: two checkpoints do without it."""
     good = checkpoints(contents)

@@ -31,7 +31,7 @@ JOURNAL_RANKS = {
     **dict.fromkeys(("storage", "record", "options", "metrics", "gate", "table"), 1),
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock"), 2),
     **dict.fromkeys(("segment", "checkpoint", "buffer"), 3),
-    "walk": 4,
+    **dict.fromkeys(("walk", "misplaced"), 4),
     **dict.fromkeys(("recovery", "writer"), 5),
     **dict.fromkeys(("committer", "verify", "tail"), 6),
     **dict.fromkeys(("compactor", "reader"), 7),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +121,32 @@ def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [[n, "x" * 900] for n in range(1, 9)]
 
 
+def copy_segment(disk: SimulatedDisk, source: str, name: str) -> None:
+    file = disk.open_directory(PATH, write=True).open(name, "create")
+    file.write(disk.contents(PATH)[source], 0)
+
+
+@pytest.mark.parametrize("lsns", [(7,), (6,), (6, 7), (8, 11), (2,), (2, 3), (2, 7, 12)])
+def test_a_copy_in_the_middle_of_a_segment_is_set_aside(
+    disk: SimulatedDisk, lsns: tuple[int, ...]
+) -> None:
+    """P4: a segment under a wrong name, in the range of another one, costs no record: it goes, and
+    the journal opens with all that it had."""
+    for _ in range(3):
+        with open_on(disk) as journal:
+            put(journal, 1)
+            journal.wait_durable(journal.append_batch([2, 3, 4]))
+    data = disk.contents(PATH)[names(disk, ".seg")[0]]
+    bogus = [f"{lsn:020d}-{1 + (lsn - 1) // 4:010d}.seg" for lsn in lsns]
+    for name in bogus:
+        disk.open_directory(PATH, write=True).open(name, "create").write(data, 0)
+    report = fixed(disk)
+    assert report.problem
+    assert (report.last_lsn, set(report.removed)) == (12, set(bogus))
+    assert repair(PATH, disk=disk).problem is None
+    assert reopened(disk) == [1, 2, 3, 4] * 3
+
+
 @given(data=st.data())
 def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
     """P1, P4: after bytes anywhere in the segments are changed, repair yields a prefix of what was
@@ -147,3 +175,15 @@ def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
         put(journal, "on")
     with open_on(disk) as journal:
         assert logged(journal, None)[-1] == "on"
+
+
+def test_a_repair_says_done_only_if_it_opens(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: what was cut is looked at again; while something is still wrong it is not `done`."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+    damage(disk, 2)
+    monkeypatch.setattr(sys.modules["journal.repair"]._Repair, "_cut", lambda *_: None)
+    with pytest.raises(JournalError, match=r"was cut, and still does not open: .*LSN 2"):
+        repair(PATH, apply=True, disk=disk)

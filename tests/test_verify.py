@@ -133,7 +133,6 @@ def corruptions() -> Iterator[tuple[str, Any]]:
     yield "magic", lambda disk, segments: write_at(disk, segments[1], 0, b"\0")
     yield "zeros", lambda disk, segments: write_at(disk, segments[0], 64, bytes(900))
     yield "missing", lambda disk, segments: remove(disk, segments[1])
-    yield "misnamed", lambda disk, segments: copy_to(disk, segments[0], f"{3:020d}-{1:010d}.seg")
     yield "cut", lambda disk, segments: cut(disk, segments[0])
     yield "empty", lambda disk, segments: cut(disk, segments[1], 0)
 
@@ -166,6 +165,29 @@ def test_corruption_is_found_where_open_finds_it(disk: SimulatedDisk, harm: Any)
         good += (entry.record[0] for entry in reader.entries(0))
     assert good == [*range(1, len(good) + 1)]
     assert (seen.value.path, seen.value.offset) == (refused.value.path, refused.value.offset)
+
+
+@pytest.mark.parametrize("lsn", [3, 5])
+def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn: int) -> None:
+    """P4: in the range of another segment, between two frames or amid one, it is corruption, and
+    no record is lost; nor is a segment that the log could hold, where nothing proves it wrong."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+        journal.wait_durable(journal.append_batch([4, 5]))
+    with open_on(disk) as journal:
+        put(journal, 6)
+    first, _ = names(disk, ".seg")
+    name = f"{lsn:020d}-{1:010d}.seg"
+    copy_to(disk, first, name)
+    with pytest.raises(CorruptionError):
+        open_on(disk)
+    found = [finding for finding in findings(disk) if finding.kind == "corruption"]
+    what = f"a copy of {first}; no log has it here: LSN {lsn} is in {first}"
+    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, 0, what)]
+    assert [info.state for info in infos(disk)] == ["sealed", "damaged", "sealed"]
+    remove(disk, name)
+    copy_to(disk, first, f"{8:020d}-{2:010d}.seg")
+    assert {finding.lsn for finding in findings(disk) if finding.kind == "corruption"} == {7, 8}
 
 
 def test_a_log_that_is_gone_is_found(disk: SimulatedDisk) -> None:

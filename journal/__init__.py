@@ -30,6 +30,7 @@ from journal.errors import (
     UnsafePathError,
 )
 from journal.options import Options
+from journal.outlook import Outlook
 from journal.reader import JournalReader
 from journal.record import Entry
 from journal.repair import RepairReport, repair
@@ -68,6 +69,7 @@ __all__ = [
     "LockedError",
     "Observer",
     "Options",
+    "Outlook",
     "RecordError",
     "RepairReport",
     "SegmentInfo",

@@ -20,6 +20,7 @@ from journal.checkpoint import (
     read_checkpoint,
 )
 from journal.errors import FormatVersionError, JournalError
+from journal.outlook import Outlook, Prospect
 from journal.posix import PosixDisk
 from journal.record import Entry
 from journal.recovery import is_journal
@@ -190,6 +191,11 @@ class JournalReader:
     def segments(self) -> list[SegmentInfo]:
         """What each segment holds, oldest first. Reads all of them."""
         return [info for info, _ in survey(self._directory)]
+
+    def outlook(self) -> Outlook:
+        """Whether an open would refuse, and how far a journal without a live writer goes, by
+        itself or after a repair. Reads all that an open would."""
+        return Prospect(self._directory).outlook()
 
     def verify(
         self, *, from_lsn: int = 1, progress: Callable[[int], object] | None = None

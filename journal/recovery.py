@@ -119,7 +119,7 @@ def recover(
     """
     names = directory.names()
     segments = segment_names(names)
-    _sync_before_trust(directory, segments)
+    sync_before_trust(directory, segments)
     checkpoints = find_checkpoints(directory, names, kept)
     try:
         for error in checkpoints.bad:
@@ -193,7 +193,8 @@ def last_epoch(directory: Directory, segments: list[SegmentName], checkpoints: C
     return epoch
 
 
-def _sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None:
+def sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None:
+    """The last segment, and the names of all."""
     # What validates may stand in memory only: written and never synced by a killed process, or
     # marked clean by a sync that failed. So sync, and read what the disk has.
     directory.sync()

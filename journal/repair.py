@@ -17,18 +17,16 @@ from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.copies import copy_file
 from journal.errors import CorruptionError, JournalError
 from journal.frame import RECORDS
-from journal.misplaced import misplaced
 from journal.options import PAYLOAD_BYTES_MAX, Options
+from journal.outlook import Prospect
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches
 from journal.record import RecordPacker
-from journal.recovery import covered, find_checkpoints, last_epoch, walk_log
-from journal.segment import Segment, kept_after, segment_names
+from journal.recovery import sync_before_trust
+from journal.segment import Segment, segment_names
 from journal.storage import Directory, Disk, StrPath
 from journal.walk import Batch, decode
 from journal.writer import Writer
-
-_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,8 @@ def repair(
     directory = disk.open_directory(path, write=apply)  # only to look narrows no mode
     try:
         directory.lock()
+        if apply:  # a cut says that all before it is durable, so it has to be
+            sync_before_trust(directory, segment_names(directory.names()))
         return _Repair(directory, disk).run(apply, cut_at, salvage)
     finally:
         directory.close(unlock=True)
@@ -81,15 +81,11 @@ class _Repair:
     def __init__(self, directory: Directory, disk: Disk) -> None:
         self._directory = directory
         self._disk = disk
-        self._names = directory.names()
-        self._segments = segment_names(self._names)
-        self._checkpoints = find_checkpoints(directory, self._names, len(self._names))
-        self._checkpoints.close()
-        # In the way of an opening, though the log goes on without them.
-        self._aside: list[str] = []
+        self._prospect = prospect = Prospect(directory)
+        self._segments, self._checkpoints = prospect.segments, prospect.checkpoints
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
-        problem, last_lsn = self._diagnose()
+        problem, last_lsn = self._prospect.problem, self._prospect.last_lsn
         if cut_at is not None:
             last_lsn = self._check_cut(cut_at, last_lsn)
         cut = problem is not None or cut_at is not None
@@ -114,50 +110,8 @@ class _Repair:
             salvaged_to=salvaged_to,
         )
 
-    def _diagnose(self) -> tuple[str | None, int]:
-        """Why it does not open, if so, and the last LSN that is to be had."""
-        first, last_lsn = self._look()
-        error = first
-        while error and self._set_aside(error):
-            error, last_lsn = self._look()
-        return (str(first) if first else None), last_lsn
-
-    def _look(self) -> tuple[CorruptionError | None, int]:
-        last_lsn = self._checkpoints.base_lsn
-
-        def receive(batch: Batch) -> None:
-            nonlocal last_lsn
-            last_lsn = batch.last_lsn
-
-        try:
-            walk_log(self._directory, self._segments, self._checkpoints, receive)
-            last_epoch(self._directory, self._segments, self._checkpoints)
-            covered(self._directory, self._names, self._checkpoints.verified_lsns, _CHECKPOINTS)
-        except CorruptionError as error:
-            return error, last_lsn
-        return None, last_lsn
-
-    def _set_aside(self, error: CorruptionError) -> bool:
-        """Whether there are segments that no log could hold; or it is a checkpoint of another
-        journal, or a segment of what one covers."""
-        ids = [bytes.fromhex(checkpoint.journal_id) for checkpoint in self._checkpoints.good]
-        names = list(map(str, misplaced(self._directory, self._segments, ids)))
-        if not names:
-            name = error.path.rpartition("/")[2]
-            needed = kept_after(self._segments, self._checkpoints.base_lsn)
-            if name not in self._names or name in map(str, needed):
-                return False
-            names = [name]
-        for name in names:
-            self._aside.append(name)
-            self._names.remove(name)
-            self._checkpoints.forget(name)
-        self._segments = segment_names(self._names)
-        return True
-
     def _check_opens(self, saved_to: str | None) -> None:
-        problem, _ = _Repair(self._directory, self._disk)._diagnose()
-        if problem:
+        if problem := Prospect(self._directory).problem:
             copies = f"; what was cut away is in {saved_to}" if saved_to else ""
             raise JournalError(
                 f"{self._directory.path}: it was cut, and still does not open: {problem}{copies}; "
@@ -182,18 +136,15 @@ class _Repair:
 
     def _contradicting(self, last_lsn: int) -> list[str]:
         """Files that say that the log goes on behind `last_lsn`, and those set aside."""
-        good = [checkpoint.lsn for checkpoint in self._checkpoints.good]
-        if not any(lsn <= last_lsn for lsn in good) and (
-            not self._segments or self._segments[0].first_lsn > 1
-        ):
+        if self._prospect.has_no_start(last_lsn):
             raise JournalError(
                 f"{self._directory.path}: no checkpoint up to LSN {last_lsn} verifies, and the "
                 "log before it is gone: restore a backup, or see what is left with "
                 "journal-inspect log"
             )
-        lsns = [lsn for lsn in checkpoint_lsns(self._names) if lsn > last_lsn]
+        lsns = [lsn for lsn in checkpoint_lsns(self._prospect.names) if lsn > last_lsn]
         segments = [name for name in self._segments if name.first_lsn > last_lsn]
-        return [*self._aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
+        return [*self._prospect.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
     def _behind(self, last_lsn: int) -> Iterator[Batch]:
         """The valid frames that are no part of the log up to `last_lsn`."""

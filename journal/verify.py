@@ -228,7 +228,7 @@ def _survey_segment(
     covered_lsn: int,
     progress: Callable[[int], object],
 ) -> tuple[SegmentInfo, list[Finding]]:
-    path, frames, durable_lsn = segment.file.path, 0, 0
+    path, frames, durable_lsn, known_lsn = segment.file.path, 0, 0, walk.evidence
     error: CorruptionError | None = None
     try:
         walk.enter(segment)
@@ -254,11 +254,18 @@ def _survey_segment(
         state = "active"
     elif torn_offset is not None:
         state = "torn"
-        message = f"left unfinished by a crash; the log goes on at LSN {walk.next_lsn}"
+        what = "left unfinished by a crash"
+        if after:
+            what += ", or cut off by a repair"
+        if walk.evidence >= walk.next_lsn:
+            what = f"cut off by a repair, though up to LSN {walk.evidence} all was durable"
+        message = f"{what}; the log goes on at LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
         findings = [Finding("torn_tail", path, torn_offset, walk.next_lsn, size, message)]
     (first_lsn, epoch), last_lsn = segment.name, walk.next_lsn - 1
-    durable_lsn = max(durable_lsn, min(walk.evidence, last_lsn))
+    # What was known before is no proof of this segment's, where it says that more is lost.
+    proven_lsn = walk.evidence if walk.evidence > known_lsn else min(known_lsn, last_lsn)
+    durable_lsn = max(durable_lsn, proven_lsn)
     last_lsn = last_lsn if last_lsn >= first_lsn else 0
     size = segment.size
     return SegmentInfo(path, epoch, first_lsn, last_lsn, size, frames, durable_lsn, state), findings

@@ -193,7 +193,7 @@ def names_never_synced(patch: pytest.MonkeyPatch) -> None:
 
 
 def trusted_without_a_sync(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(recovery, "_sync_before_trust", lambda directory, segments: None)
+    patch.setattr(recovery, "sync_before_trust", lambda directory, segments: None)
 
 
 def trusted_from_the_cache(patch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ JOURNAL_RANKS = {
     **dict.fromkeys(("segment", "checkpoint", "buffer"), 3),
     **dict.fromkeys(("walk", "misplaced"), 4),
     **dict.fromkeys(("recovery", "writer"), 5),
-    **dict.fromkeys(("committer", "verify", "tail"), 6),
+    **dict.fromkeys(("committer", "verify", "tail", "outlook"), 6),
     **dict.fromkeys(("compactor", "reader"), 7),
     "copies": 8,
     "repair": 9,

@@ -19,11 +19,12 @@ from journal import (
     RepairReport,
     repair,
 )
-from journal.testing import SimulatedDisk
+from journal.testing import SimulatedDisk, lose
 from journal.testing.disk import Operation
 from tests.repair_support import damage, fixed, offset_of
 from tests.support import (
     PATH,
+    crash,
     frozen,
     logged,
     names,
@@ -143,6 +144,18 @@ def test_a_cut_uses_an_epoch(disk: SimulatedDisk) -> None:
         assert journal.epoch == 3
         put(journal, "another 2")
         assert [(e.epoch, e.lsn) for e in journal.replay()] == [(1, 1), (3, 2)]
+
+
+def test_what_a_cut_keeps_is_on_the_disk(disk: SimulatedDisk) -> None:
+    """P2: the cut is a segment, which proves that all before it was durable. So what a killed
+    process had only written is synced first, and a power cut right after the repair costs
+    nothing."""
+    journal = open_on(disk, durability="os")
+    put(journal, 1, 2, 3, 4)
+    crash(journal, disk)
+    fixed(disk, cut_at=3)
+    disk.power_cut(lose)
+    assert reopened(disk) == [1, 2, 3]
 
 
 def test_a_cut_may_be_chosen(disk: SimulatedDisk) -> None:

@@ -108,7 +108,7 @@ def nameless(patch: pytest.MonkeyPatch) -> None:
 
 
 def untrusted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("journal.recovery._sync_before_trust", lambda directory, segments: None)
+    patch.setattr("journal.recovery.sync_before_trust", lambda directory, segments: None)
 
 
 @pytest.mark.parametrize("weaken", [unsynced, nameless, untrusted])

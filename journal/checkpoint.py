@@ -46,6 +46,10 @@ class BadCheckpointError(JournalError):
     """A checkpoint that does not verify. Recovery takes an older one."""
 
 
+class MisnamedCheckpointError(BadCheckpointError):
+    """It is whole, and under a name that is not its own."""
+
+
 def checkpoint_name(lsn: int) -> str:
     return f"checkpoint-{lsn:020d}.json"
 
@@ -143,7 +147,8 @@ def _verified(file: File, lsn: int) -> Checkpoint:
         raise BadCheckpointError(f"{file.path}: {last_line!r} is not the last line of its content")
     header = _read_header(file, size)
     if header["lsn"] != lsn:
-        raise BadCheckpointError(f"{file.path}: says LSN {header['lsn']}, not that of its name")
+        what = f"says LSN {header['lsn']}, not that of its name"
+        raise MisnamedCheckpointError(f"{file.path}: {what}")
     return Checkpoint(file, size, header, count)
 
 

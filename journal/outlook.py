@@ -65,7 +65,7 @@ class Prospect:
             last_lsn=self.last_lsn,
             has_no_start=self.has_no_start(self.last_lsn),
             aside=tuple(self.aside),
-            evidence_lsn=self.checkpoints.evidence,
+            evidence_lsn=max(self.checkpoints.damaged_lsn, self.checkpoints.base_lsn),
         )
 
     def _look(self) -> CorruptionError | None:

@@ -17,6 +17,7 @@ from journal import frame
 from journal.checkpoint import (
     BadCheckpointError,
     Checkpoint,
+    MisnamedCheckpointError,
     checkpoint_lsns,
     checkpoint_name,
     read_checkpoint,
@@ -43,11 +44,13 @@ def is_journal(names: list[str]) -> bool:
 
 @dataclass(slots=True)
 class Checkpoints:
-    """The newest that verify, newest first, and what all of them testify."""
+    """The newest that verify, newest first, and what all of them testify; `damaged_lsn`: the
+    newest of those that were there and are damaged."""
 
     good: list[Checkpoint]
     bad: list[BadCheckpointError]
     evidence: int
+    damaged_lsn: int = 0
 
     @property
     def base_lsn(self) -> int:
@@ -85,6 +88,8 @@ def find_checkpoints(directory: Directory, names: list[str], kept: int) -> Check
                 found.good.append(read_checkpoint(directory, lsn))
             except BadCheckpointError as error:
                 found.bad.append(error)
+                if not isinstance(error, MisnamedCheckpointError):
+                    found.damaged_lsn = max(found.damaged_lsn, lsn)
     except BaseException:
         found.close()
         raise

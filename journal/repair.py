@@ -2,7 +2,8 @@
 
 A cut changes no file. It is what recovery itself would do: a segment of the next epoch, whose
 first LSN is the first one lost. What stands behind it (later segments, later checkpoints) would
-contradict it, so that is removed, after it was copied to a directory of its own.
+contradict it, so that is removed, after it was copied to a directory of its own; and so is what is
+only in the way of an opening, which costs no record. Then it is looked at again: it has to open.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ class RepairReport:
     """What a repair did, or would do.
 
     `problem` is why the journal does not open (None: it does). Records up to `last_lsn` are
-    kept; `removed` names the files that contradict the cut, `saved_to` the directory that has
-    copies of them. `salvaged` are the LSNs, from and to, of the valid frames behind the end;
-    with `salvage` they are in the journal at `salvaged_to`, numbered anew.
+    kept; `removed` names the files that contradict the cut or are in the way of an opening,
+    `saved_to` the directory that has copies of them. `salvaged` are the LSNs, from and to, of the
+    valid frames behind the end; with `salvage` they are in the journal at `salvaged_to`, numbered
+    anew.
     """
 
     path: str
@@ -62,8 +64,8 @@ def repair(
     Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
     None: the last good one. `salvage`: write the valid frames behind it to a journal beside
     this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
-    ValueError (no such cut), JournalError (no journal, or no checkpoint is left that the log
-    could go on from).
+    ValueError (no such cut), JournalError (no journal, no checkpoint is left that the log could
+    go on from, or it still does not open, which says where the copies are).
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # what is no journal is not made one

@@ -254,12 +254,8 @@ def _survey_segment(
         state = "active"
     elif torn_offset is not None:
         state = "torn"
-        what = "left unfinished by a crash"
-        if after:
-            what += ", or cut off by a repair"
-        if walk.evidence >= walk.next_lsn:
-            what = f"cut off by a repair, though up to LSN {walk.evidence} all was durable"
-        message = f"{what}; the log goes on at LSN {walk.next_lsn}"
+        message = f"{_what_tore(walk, segment, torn_offset, after)}; the log goes on at "
+        message += f"LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
         findings = [Finding("torn_tail", path, torn_offset, walk.next_lsn, size, message)]
     (first_lsn, epoch), last_lsn = segment.name, walk.next_lsn - 1
@@ -269,6 +265,16 @@ def _survey_segment(
     last_lsn = last_lsn if last_lsn >= first_lsn else 0
     size = segment.size
     return SegmentInfo(path, epoch, first_lsn, last_lsn, size, frames, durable_lsn, state), findings
+
+
+def _what_tore(walk: Walk, segment: Segment, offset: int, after: SegmentName | None) -> str:
+    if not after:
+        return "left unfinished by a crash"
+    headers = (found.header for found in segment.scan(offset, walk.next_lsn))
+    durable_lsn = max((header.durable_lsn for header in headers if header), default=0)
+    if durable_lsn >= walk.next_lsn:
+        return f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
+    return "left unfinished by a crash, or cut off by a repair"
 
 
 def _good_frames(

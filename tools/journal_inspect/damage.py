@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from journal import FrameInfo, JournalReader
+from journal import FrameInfo, JournalReader, Outlook
 from journal_inspect.kinds import agent_of, kind_of, name_of
 from journal_inspect.objects import JSON
 from journal_inspect.text import some
@@ -47,18 +48,43 @@ class Behind:
         return self.lost - count_lsns(self.readable)
 
 
-def look_behind(reader: JournalReader, last_good_lsn: int) -> Behind:
-    """What follows `last_good_lsn`, whether the log still goes there or not."""
+def outlook_of(reader: JournalReader) -> Outlook | None:
+    """None beside a live writer: the end of its log is moving."""
+    return None if reader.live else reader.outlook()
+
+
+def last_good_lsn(reader: JournalReader, lost_lsn: int | None, outlook: Outlook | None) -> int:
+    """Up to which an open has everything, or else a repair would keep it; `lost_lsn` is the first
+    that is known to be lost."""
+    if outlook:
+        return outlook.last_lsn
+    return lost_lsn - 1 if lost_lsn else reader.last_lsn
+
+
+def look_behind(
+    reader: JournalReader, last_good_lsn: int, outlook: Outlook | None = None
+) -> Behind:
+    """What follows `last_good_lsn`, whether the log still goes there or not. What is only in the
+    way tells nothing."""
+    aside = outlook.aside if outlook else ()
     checkpoints = reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
-    evidence = [last_good_lsn, *(it.lsn for it in checkpoints)]
-    evidence += [first_lsn - 1 for first_lsn in reader.first_lsns]
+    evidence = [it.lsn for it in checkpoints if Path(it.path).name not in aside]
+    evidence += [last_good_lsn, outlook.evidence_lsn if outlook else 0]
+    first_lsns = Counter(reader.first_lsns)
+    first_lsns.subtract(int(name[:20]) for name in aside if name.endswith(".seg"))
+    evidence += [first_lsn - 1 for first_lsn in +first_lsns]
     found = Behind(last_good_lsn, max(evidence), [], [], {})
     readable: list[Range] = []
     cut: list[Range] = []
+    last = max(+first_lsns, default=0)
     for info in reader.frames():
-        found.is_open_ended = info.state == "garbage" and not info.offset
+        name = Path(info.path).name
+        if name in aside:
+            continue
+        if info.state == "garbage" and not info.offset and int(name[:20]) == last:
+            found.is_open_ended = True
         if info.state in ("log", "dead", "mark"):
             found.last_lsn = max(found.last_lsn, info.durable_lsn)
         if info.state == "cut" and info.count:

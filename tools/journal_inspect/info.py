@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from journal import Checkpoint, JournalReader, SegmentInfo
+from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
+from journal_inspect.damage import outlook_of
 from journal_inspect.exits import CORRUPT, FINE
 from journal_inspect.look import Look
 from journal_inspect.objects import JSON, as_object, put_one, versioned
@@ -39,8 +40,10 @@ def show_info(reader: JournalReader, look: Look) -> int:
     recovery = foresee(reader.journal_id, segments, checkpoints)
     facts = _facts(reader, segments, checkpoints)
     if look.form == "text":
-        told = _told(facts, len(segments), len(checkpoints))
-        put_facts([*told, ("recovery", recovery)])
+        told = [*_told(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
+        if recovery.refused and (outlook := outlook_of(reader)):
+            told.append(("repair", _told_repair(outlook)))
+        put_facts(told)
         _put_tables(segments, checkpoints, look)
     else:
         parts = {
@@ -55,6 +58,12 @@ def show_info(reader: JournalReader, look: Look) -> int:
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT
     return FINE
+
+
+def _told_repair(outlook: Outlook) -> str:
+    if outlook.has_no_start:
+        return "can't: what the log should go on from is missing"
+    return f"would keep all up to LSN {outlook.last_lsn}"
 
 
 def foresee(
@@ -82,7 +91,6 @@ def _facts(
 ) -> dict[str, JSON]:
     last_lsn = _last_lsn(segments)
     first_lsn = next((segment.first_lsn for segment in segments if segment.last_lsn), None)
-    durable = [max(segment.durable_lsn, segment.first_lsn - 1) for segment in segments]
     newest = checkpoints[0] if checkpoints else None
     return {
         "path": reader.path,
@@ -93,10 +101,16 @@ def _facts(
         "epochs": sorted({segment.epoch for segment in segments}),
         "first_lsn": first_lsn,
         "last_lsn": last_lsn,
-        "durable_lsn": max(durable, default=0),
+        "durable_lsn": durable_lsn(segments, checkpoints),
         "disk_bytes": sum(it.size_bytes for it in segments)
         + sum(it.size_bytes for it in checkpoints),
     }
+
+
+def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
+    """The highest that anything whole proves to have been durable, though it be lost."""
+    proven = [max(it.durable_lsn, it.first_lsn - 1) for it in segments]
+    return max([*proven, *(it.lsn for it in checkpoints)], default=0)
 
 
 def _last_lsn(segments: list[SegmentInfo]) -> int:

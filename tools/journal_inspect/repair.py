@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from journal import CompactedError, JournalError, JournalReader, RepairReport, repair
+from journal import CompactedError, JournalError, JournalReader, Outlook, RepairReport, repair
 from journal_inspect import damage
 from journal_inspect.damage import Behind, Loss, look_behind
 from journal_inspect.entries import is_managers
@@ -39,7 +39,8 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
     except ValueError as error:
         raise click.UsageError(str(error).replace("cut_at=", "--cut-at ")) from error
     with JournalReader.open(path) as reader:
-        behind = look_behind(reader, report.last_lsn)
+        outlook = damage.outlook_of(reader) if report.problem else None
+        behind = look_behind(reader, report.last_lsn, outlook)
         names = _names(reader, report.last_lsn) if behind.losses else {}
     for agent_id, loss in behind.losses.items():
         loss.name = loss.name or names.get(agent_id or "")
@@ -49,7 +50,7 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
     if apply:
         report = repair(path, apply=True, cut_at=cut_at, salvage=salvage)
     if look.form == "text":
-        _put(report, behind, is_cut)
+        _put(report, behind, is_cut, outlook)
     else:
         if report.applied and report.problem:
             report = replace(report, problem=_problem(report))  # something was changed
@@ -70,17 +71,21 @@ def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
     return {}
 
 
-def _put(report: RepairReport, behind: Behind, is_cut: bool) -> None:
+def _put(report: RepairReport, behind: Behind, is_cut: bool, outlook: Outlook | None) -> None:
     lost = "none"
     if is_cut:
         lost = damage.told_lost(behind)
         lost += f", of them {behind.unreadable} unreadable" if behind.lost else ""
+    aside = outlook.aside if outlook else ()
+    cut_away = [name for name in report.removed if name not in aside]
+    is_state = outlook and 0 < outlook.checkpoint_lsn == report.last_lsn
     facts: list[tuple[str, object]] = [
         ("path", report.path),
         ("problem", _problem(report)),
-        ("kept", f"up to LSN {report.last_lsn}"),
+        ("kept", f"up to LSN {report.last_lsn}{', as its checkpoint holds it' * bool(is_state)}"),
         ("lost", lost),
-        ("cut away", ", ".join(report.removed) or "no file"),
+        *[("set aside", ", ".join(aside))] * bool(aside),
+        ("cut away", ", ".join(cut_away) or "no file"),
         ("salvageable", damage.told(damage.merged(report.salvaged))),
     ]
     if report.saved_to:
@@ -135,6 +140,9 @@ def _advise(report: RepairReport, cut_at: int | None, salvage: bool) -> None:
 def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator[str]:
     path, is_cut = report.path, report.problem is not None or cut_at is not None
     options = ["--cut-at", str(cut_at)] * (cut_at is not None)
+    if report.applied and not is_cut and not report.salvaged_to:
+        yield "it opens as it is, there was nothing to repair"
+        return
     if report.applied:
         yield f"done; look at it again: {command('verify', path)}"
         if report.saved_to:

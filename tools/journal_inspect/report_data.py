@@ -21,6 +21,7 @@ from journal import (
     JournalReader,
     SegmentInfo,
 )
+from journal_inspect.damage import last_good_lsn, outlook_of
 from journal_inspect.kinds import MANAGERS, kind_of
 from journal_inspect.report_fleet import FleetTimeline
 
@@ -247,14 +248,15 @@ def _is_boot(record: Any) -> bool:
 def _find(reader: JournalReader) -> Findings:
     first: list[Finding] = []
     counts: Counter[str] = Counter()
-    lost_lsns: list[int] = []
+    lost_lsn: int | None = None
     for finding in reader.verify():
         counts[finding.kind] += 1
         if len(first) < FINDINGS_MAX:
             first.append(finding)
         if finding.kind == "corruption" and finding.lsn:
-            lost_lsns = [min([finding.lsn, *lost_lsns])]
-    return Findings(first, counts, lost_lsns[0] - 1 if lost_lsns else reader.last_lsn)
+            lost_lsn = min(finding.lsn, lost_lsn or finding.lsn)
+    outlook = outlook_of(reader) if counts["corruption"] else None
+    return Findings(first, counts, last_good_lsn(reader, lost_lsn, outlook))
 
 
 def _closed(checkpoints: list[Checkpoint]) -> list[Checkpoint]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import Finding
-from journal_inspect.info import foresee
+from journal_inspect.info import durable_lsn, foresee
 from journal_inspect.look import REDACTED
 from journal_inspect.report_axis import (
     LABELLED,
@@ -266,7 +266,6 @@ def _facts(seen: Observed, axis: Axis) -> list[tuple[str, str]]:
     epochs = sorted({it.epoch for it in segments})
     first_lsn = next((it.first_lsn for it in segments if it.last_lsn), 0)
     last_lsn = max((it.last_lsn or it.first_lsn - 1 for it in segments), default=0)
-    durable_lsn = max((max(it.durable_lsn, it.first_lsn - 1) for it in segments), default=0)
     total = sum(it.size_bytes for it in segments) + sum(it.size_bytes for it in seen.checkpoints)
     pid, commits, fleet = seen.writer_pid, seen.log.commits, seen.log.fleet
     application = newest.application if newest else fleet.application if fleet else ""
@@ -276,7 +275,7 @@ def _facts(seen: Observed, axis: Axis) -> list[tuple[str, str]]:
         ("Application", escaped(application) or "not said"),
         ("Writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
         ("Epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
-        ("LSNs", f"{kept}, durable up to {durable_lsn}"),
+        ("LSNs", f"{kept}, durable up to {durable_lsn(segments, seen.checkpoints)}"),
         ("Last good LSN", str(seen.findings.last_good_lsn)),
         ("First commit kept", axis.stamp(commits.first_ms) if commits.total.commits else "none"),
         ("Last commit", axis.stamp(commits.last_ms) if commits.total.commits else "none"),

@@ -114,11 +114,11 @@ def verify(path: str, look: Look, from_lsn: int) -> int:
     """Look at every segment, record and checkpoint, needed or not.
 
     One line for each finding, then what is lost and what of it can be read, then the last good
-    LSN. Findings, and what they exit with:
+    LSN: up to there an open has all, or else a repair keeps it. Findings, and what they exit with:
 
     \b
-      corruption      3  what was durable is damaged
-      torn_tail       1  what a crash left unfinished
+      corruption      3  what was durable is damaged, or something is in the way of an open
+      torn_tail       1  what a crash left unfinished, or a repair cut off
       bad_checkpoint  1  does not verify; an open takes an older one
       stray           0  a file that no open reads
     """

@@ -46,8 +46,9 @@ def repair(path: str, look: Look, apply: bool, cut_at: int | None, salvage: bool
     """Tell what it takes to make a damaged journal open again; with --apply, do it.
 
     Needs the lock: stop the writer first. Everything behind the last good LSN goes. Files that
-    contradict the cut are copied to PATH.cut-1 before they are removed, damaged bytes stay where
-    they are, and what is salvaged (PATH.salvaged-1) never becomes part of the log by itself.
+    contradict the cut, and those that no log could hold, as a copy under another name, are copied
+    to PATH.cut-1 before they are removed; damaged bytes stay where they are, and what is salvaged
+    (PATH.salvaged-1) never becomes part of the log by itself.
 
     Exits with 3 while the journal is damaged.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from journal import Finding, JournalReader
+from journal import Finding, JournalReader, Outlook
 from journal_inspect import damage
 from journal_inspect.damage import Behind, look_behind
 from journal_inspect.entries import is_managers
@@ -17,17 +18,32 @@ from journal_inspect.text import command, escaped, painted, put_lines, say, size
 
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
 
+_ADVICE = {
+    "torn_tail": (
+        "a torn tail: a crash left it unfinished, and nothing in the journal says that it was "
+        "acknowledged, or a repair cut it off; no open goes through it, so nothing need be done; "
+        "its bytes: {frames}"
+    ),
+    "bad_checkpoint": (
+        "a checkpoint does not verify; an open takes an older one, or the log; what it would do: "
+        "{info}"
+    ),
+    "stray": (
+        "files that an open does not read; move them out of the directory if nobody knows them"
+    ),
+}
+
 
 def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
     """One object or line for each finding as it is found, then one for all of them."""
     kinds: Counter[str] = Counter()
-    lost_lsns: list[int] = []
+    corruptions: list[Finding] = []
 
     def findings() -> Iterator[Finding]:
         for finding in _verified(reader, from_lsn):
             kinds[finding.kind] += 1
-            if finding.kind == "corruption" and finding.lsn:
-                lost_lsns.append(finding.lsn)
+            if finding.kind == "corruption":
+                corruptions.append(finding)
             yield finding
 
     found: list[JSON] = []
@@ -37,22 +53,32 @@ def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
         put_objects(map(as_object, findings()), look.form)
     else:
         found = list(map(as_object, findings()))
-    last_good_lsn = min(lost_lsns) - 1 if lost_lsns else reader.last_lsn
+    outlook = damage.outlook_of(reader) if corruptions else None
+    lost_lsn = min((it.lsn for it in corruptions if it.lsn), default=None)
+    last_good_lsn = damage.last_good_lsn(reader, lost_lsn, outlook)
     behind = None
     if kinds["corruption"] or kinds["torn_tail"]:
-        behind = look_behind(reader, last_good_lsn)
+        behind = look_behind(reader, last_good_lsn, outlook)
     looked = ""
     if from_lsn > 1:
         looked = f"; looked at from LSN {_first_looked_at(reader, from_lsn)}"
     if look.form == "text":
         put_lines(_behind_lines(behind))
+        if lost_lsn and lost_lsn <= last_good_lsn:
+            print(f"of the past     {_told_past(lost_lsn, outlook)}")
         what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
         print(f"last good LSN {last_good_lsn}; {what}{looked}")
     else:
         summary = _summary(reader, last_good_lsn, kinds, behind)
         print(dumps(summary | {"findings": found} if look.form == "json" else summary))
+    commands = {"frames": command("log", reader.path, "--frames")}
+    commands["info"] = command("info", reader.path)
     for kind in kinds:
-        say(f"{reader.path}: {_advice(reader, kind, last_good_lsn, behind)}")
+        if kind == "corruption":
+            advice = _advice(reader, corruptions, outlook, behind)
+        else:
+            advice = _ADVICE[kind].format(**commands)
+        say(f"{reader.path}: {advice}")
     code = max((_EXITS[kind] for kind in kinds), default=FINE)
     if from_lsn > 1 and from_lsn > reader.last_lsn:
         say(f"{reader.path}: nothing from LSN {from_lsn} on: the log ends at LSN {reader.last_lsn}")
@@ -96,6 +122,11 @@ def _behind_lines(behind: Behind | None) -> Iterator[str]:
         yield f"behind a cut    {damage.told(behind.cut)}, no part of the log"
 
 
+def _told_past(lost_lsn: int, outlook: Outlook | None) -> str:
+    at = f" at LSN {outlook.checkpoint_lsn}" if outlook else ""
+    return f"the log is not whole from LSN {lost_lsn} on; the checkpoint{at} holds what came of it"
+
+
 def _summary(
     reader: JournalReader, last_good_lsn: int, kinds: Counter[str], behind: Behind | None
 ) -> dict[str, JSON]:
@@ -112,47 +143,51 @@ def _summary(
     )
 
 
-def _has_a_start(reader: JournalReader, last_good_lsn: int) -> bool:
-    """Whether there is a checkpoint, or the log's beginning, without which repair refuses."""
-    checkpoints = reader.checkpoints()
-    for checkpoint in checkpoints:
-        checkpoint.close()
-    is_checkpoint = any(checkpoint.lsn <= last_good_lsn for checkpoint in checkpoints)
-    return is_checkpoint or min(reader.first_lsns, default=1) == 1
+def _advice(
+    reader: JournalReader,
+    corruptions: list[Finding],
+    outlook: Outlook | None,
+    behind: Behind | None,
+) -> str:
+    """On corruption: what it means, what is safe, what to type next."""
+    path, lost_lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
+    if outlook and not outlook.problem:
+        return (
+            f"it opens as it is: the checkpoint at LSN {outlook.checkpoint_lsn} holds what came of "
+            "what is damaged, and what follows it is whole. Next: copy the directory; then let its "
+            "writer go on: when two more checkpoints are made, what is damaged is no longer kept"
+        )
+    if not lost_lsns:
+        return (
+            "no record is lost, but files are in the way of an open that hold nothing of the "
+            "journal; nothing was changed. Next: copy the directory; see what a repair would set "
+            f"aside: {command('repair', path)}"
+        )
+    damaged = f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions)}"
+    if any(it.message.startswith("the header of ") for it in corruptions):
+        damaged += (
+            "A file that has the header of another one may only need its own name back: see where "
+            "both are, in a copy of the directory. "
+        )
+    copy = "Next: copy the directory; restore a backup of it, if there is one; if not, see "
+    if outlook and outlook.has_no_start:
+        return (
+            f"{damaged}What the log should go on from is missing, so no repair makes it open. "
+            f"{copy}what is left: {command('log', path)}"
+        )
+    salvage = ["--salvage"] if behind and behind.readable else []
+    return f"{damaged}{copy}what a repair would keep and cut: {command('repair', path, *salvage)}"
 
 
-def _advice(reader: JournalReader, kind: str, last_good_lsn: int, behind: Behind | None) -> str:
-    path = reader.path
-    if kind == "corruption":
-        salvage = ["--salvage"] if behind and behind.readable else []
-        safe = ""
-        if last_good_lsn >= min(reader.first_lsns, default=1):
-            safe = f"Up to LSN {last_good_lsn} all is whole: "
-            safe += command("log", path, "--to-lsn", last_good_lsn)
-            if is_managers(reader):
-                safe += f" or {command('agents', path, '--at', last_good_lsn)}"
-            safe += ". "
-        if not _has_a_start(reader, last_good_lsn):
-            return (
-                "what was durable is damaged; nothing was changed. "
-                f"{safe}What the log should go on from is missing, so no repair makes it open. "
-                "Next: copy the directory; restore a backup of it, if there is one; if not, see "
-                f"what is left: {command('log', path)}"
-            )
-        return (
-            f"what was durable is damaged; nothing was changed. {safe}"
-            "Next: copy the directory; restore a backup of it, if there is one; if not, see what "
-            f"a repair would keep and cut: {command('repair', path, *salvage)}"
-        )
-    if kind == "torn_tail":
-        return (
-            "a crash left a torn tail; nothing in the journal says that it was acknowledged; the "
-            "next open leaves it behind, so nothing need be done; its bytes: "
-            f"{command('log', path, '--frames')}"
-        )
-    if kind == "bad_checkpoint":
-        return (
-            "a checkpoint does not verify; an open takes an older one, or the log; what it would "
-            f"do: {command('info', path)}"
-        )
-    return "files that an open does not read; move them out of the directory if nobody knows them"
+def _safe(reader: JournalReader, corruptions: list[Finding]) -> str:
+    """Up to where the log can be read."""
+    path, lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
+    # A segment that is in the way ends what is read before it, though nothing is lost.
+    names = [Path(it.path).name for it in corruptions if not it.lsn]
+    lsn = min([*lsns, *(int(name[:20]) for name in names if name.endswith(".seg"))]) - 1
+    if lsn < min(reader.first_lsns, default=1):
+        return ""
+    safe = f"Up to LSN {lsn} all is whole: {command('log', path, '--to-lsn', lsn)}"
+    if is_managers(reader):
+        safe += f" or {command('agents', path, '--at', lsn)}"
+    return f"{safe}. "

@@ -23,8 +23,7 @@ def misplaced(
 ) -> dict[SegmentName, str]:
     """Each such segment, and why. `journal_ids`: what else says whose journal it is."""
     headers = {name: _header(directory, name) for name in segments}
-    ids = [header.journal_id for name, header in headers.items() if header and header.name == name]
-    ours = max(Counter([*journal_ids, *ids]).items(), key=lambda it: it[1], default=(b"", 0))[0]
+    ours = _owner(headers, journal_ids)
     whole = [it for it in segments if _is(headers[it], it, ours)]
     found: dict[SegmentName, str] = {}
     before: SegmentName | None = None  # None: whatever it was, it can't be read
@@ -47,6 +46,17 @@ def misplaced(
         else:
             before = name if is_whole and not is_older else None
     return found
+
+
+def owner(directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes]) -> bytes:
+    """The id of the journal that most of it is of."""
+    return _owner({name: _header(directory, name) for name in segments}, journal_ids)
+
+
+def _owner(headers: dict[SegmentName, SegmentHeader | None], journal_ids: Iterable[bytes]) -> bytes:
+    ids = [header.journal_id for name, header in headers.items() if header and header.name == name]
+    counts = Counter([*journal_ids, *ids])
+    return max(counts, key=counts.__getitem__, default=b"")
 
 
 def ends(

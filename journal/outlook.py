@@ -6,12 +6,13 @@ front of the first damage that matters, after whatever is only in the way was se
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from journal.errors import CorruptionError
-from journal.misplaced import misplaced
-from journal.recovery import covered, find_checkpoints, last_epoch, walk_log
-from journal.segment import kept_after, segment_names
+from journal.misplaced import misplaced, owner
+from journal.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
+from journal.segment import EPOCH_MAX, LSN_MAX, SegmentName, kept_after, segment_names
 from journal.storage import Directory
 from journal.walk import Batch
 
@@ -52,6 +53,28 @@ class Prospect:
         while error and self._set_aside(error):
             error = self._look()
         self.problem = str(first) if first else None
+        if error:
+            self.clear_for(self.last_lsn)
+
+    def clear_for(self, end_lsn: int) -> None:
+        """Set aside what would be in the way once it is cut behind `end_lsn`."""
+        while (error := self._look_at_cut(end_lsn)) and self._set_aside(error, end_lsn):
+            pass
+
+    def reached_by(self, end_lsn: int) -> int:
+        """How far the log goes, of what a cut behind `end_lsn` leaves."""
+        good = [it for it in self.checkpoints.good if it.lsn <= end_lsn]
+        checkpoints = Checkpoints(good, [], 0)
+        reached_lsn = checkpoints.base_lsn
+
+        def receive(batch: Batch) -> None:
+            nonlocal reached_lsn
+            reached_lsn = batch.last_lsn
+
+        segments = [name for name in self.segments if name.first_lsn <= end_lsn]
+        with suppress(CorruptionError):
+            walk_log(self._directory, segments, checkpoints, receive)
+        return reached_lsn
 
     def has_no_start(self, last_lsn: int) -> bool:
         """Whether there is nothing from which a log up to `last_lsn` could go on."""
@@ -82,14 +105,31 @@ class Prospect:
             return error
         return None
 
-    def _set_aside(self, error: CorruptionError) -> bool:
-        """Whether there are segments that no log could hold; or it is a checkpoint of another
-        journal, or a segment of what one covers."""
-        ids = [bytes.fromhex(checkpoint.journal_id) for checkpoint in self.checkpoints.good]
+    def _look_at_cut(self, end_lsn: int) -> CorruptionError | None:
+        verified = [lsn for lsn in self.checkpoints.verified_lsns if lsn <= end_lsn]
+        segments = [name for name in self.segments if name.first_lsn <= end_lsn]
+        names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
+        try:
+            covered(self._directory, names, verified, _CHECKPOINTS)
+        except CorruptionError as error:
+            return error
+        except FileNotFoundError:  # the cut will be whole
+            return None
+        return None
+
+    def _set_aside(self, error: CorruptionError, end_lsn: int = LSN_MAX) -> bool:
+        """Whether there are segments that no log could hold, or checkpoints of another journal;
+        or it is a segment of what a checkpoint up to `end_lsn` covers."""
+        good = self.checkpoints.good
+        ids = [bytes.fromhex(checkpoint.journal_id) for checkpoint in good]
         names = list(map(str, misplaced(self._directory, self.segments, ids)))
+        ours = owner(self._directory, self.segments, ids)
+        names += [_name_of(it.path) for it, its in zip(good, ids, strict=True) if its != ours]
         if not names:
-            name = error.path.rpartition("/")[2]
-            needed = kept_after(self.segments, self.checkpoints.base_lsn)
+            name = _name_of(error.path)
+            lsns = self.checkpoints.verified_lsns
+            base_lsn = max((lsn for lsn in lsns if lsn <= end_lsn), default=0)
+            needed = kept_after(self.segments, base_lsn)
             if name not in self.names or name in map(str, needed):
                 return False
             names = [name]
@@ -99,3 +139,7 @@ class Prospect:
             self.checkpoints.forget(name)
         self.segments = segment_names(self.names)
         return True
+
+
+def _name_of(path: str) -> str:
+    return path.rpartition("/")[2]

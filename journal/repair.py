@@ -21,12 +21,12 @@ from journal.frame import RECORDS
 from journal.options import PAYLOAD_BYTES_MAX, Options
 from journal.outlook import Prospect
 from journal.posix import PosixDisk
-from journal.reader import JournalReader, read_batches
+from journal.reader import JournalReader
 from journal.record import RecordPacker
 from journal.recovery import sync_before_trust
 from journal.segment import Segment, segment_names
 from journal.storage import Directory, Disk, StrPath
-from journal.walk import Batch, decode
+from journal.walk import Batch, Walk, decode
 from journal.writer import Writer
 
 
@@ -83,13 +83,13 @@ class _Repair:
     def __init__(self, directory: Directory, disk: Disk) -> None:
         self._directory = directory
         self._disk = disk
-        self._prospect = prospect = Prospect(directory)
-        self._segments, self._checkpoints = prospect.segments, prospect.checkpoints
+        self._prospect = Prospect(directory)
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
         problem, last_lsn = self._prospect.problem, self._prospect.last_lsn
         if cut_at is not None:
             last_lsn = self._check_cut(cut_at, last_lsn)
+            self._prospect.clear_for(cut_at)
         cut = problem is not None or cut_at is not None
         removed = self._contradicting(last_lsn) if cut else []
         salvaged = list(self._behind(last_lsn))
@@ -121,20 +121,38 @@ class _Repair:
             )
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
-        end = max([0, *(n.first_lsn - 1 for n in self._segments if n.first_lsn <= cut_at + 1)])
+        prospect = self._prospect
         if cut_at > good_lsn:
             end = good_lsn
-        elif end < cut_at:
-            for batch in read_batches(self._directory, end, good_lsn):
-                end = batch.last_lsn
-                if end >= cut_at:
-                    break
+        elif cut_at in (good_lsn, *prospect.checkpoints.verified_lsns):
+            end = cut_at
+        else:
+            end = self._end_beside(cut_at)
         if end != cut_at:
             raise ValueError(
                 f"cut_at={cut_at} is no end of a batch in what is good, up to LSN {good_lsn}; "
                 f"an end beside it: {end}"
             )
+        if not prospect.has_no_start(cut_at) and prospect.reached_by(cut_at) < cut_at:
+            raise ValueError(
+                f"cut_at={cut_at} lies behind damage that only a later checkpoint covers; keep "
+                f"LSN {prospect.checkpoints.base_lsn} at least, or {prospect.reached_by(cut_at)} "
+                "at most"
+            )
         return cut_at
+
+    def _end_beside(self, lsn: int) -> int:
+        """The end of a batch that is `lsn`, or follows it."""
+        begun = [name for name in self._prospect.segments if name.first_lsn <= lsn + 1]
+        if not begun:
+            return 0
+        end = begun[-1].first_lsn - 1
+        with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
+            walk = Walk(self._directory, end, 0)
+            frames = walk.segment(segment, None)
+            while end < lsn and next(frames, None):
+                end = walk.next_lsn - 1
+        return end
 
     def _contradicting(self, last_lsn: int) -> list[str]:
         """Files that say that the log goes on behind `last_lsn`, and those set aside."""
@@ -145,12 +163,12 @@ class _Repair:
                 "journal-inspect log"
             )
         lsns = [lsn for lsn in checkpoint_lsns(self._prospect.names) if lsn > last_lsn]
-        segments = [name for name in self._segments if name.first_lsn > last_lsn]
+        segments = [name for name in self._prospect.segments if name.first_lsn > last_lsn]
         return [*self._prospect.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
     def _behind(self, last_lsn: int) -> Iterator[Batch]:
         """The valid frames that are no part of the log up to `last_lsn`."""
-        for name, after in zip_longest(self._segments, self._segments[1:]):
+        for name, after in zip_longest(self._prospect.segments, self._prospect.segments[1:]):
             next_lsn = name.first_lsn
             limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
             with suppress(CorruptionError), Segment(self._directory, name) as segment:
@@ -201,7 +219,11 @@ class _Repair:
             self._directory.remove(name)
         self._directory.sync()
         epoch = 1 + max(
-            [0, *(n.epoch for n in self._segments), *(c.epoch for c in self._checkpoints.good)]
+            [
+                0,
+                *(n.epoch for n in self._prospect.segments),
+                *(c.epoch for c in self._prospect.checkpoints.good),
+            ]
         )
         options = Options(segment_bytes=4096)
         writer = Writer(
@@ -219,9 +241,9 @@ class _Repair:
             writer.release()
 
     def _journal_id(self) -> str:
-        for checkpoint in self._checkpoints.good:
+        for checkpoint in self._prospect.checkpoints.good:
             return checkpoint.journal_id
-        for name in self._segments:
+        for name in self._prospect.segments:
             with suppress(CorruptionError), Segment(self._directory, name) as segment:
                 return segment.header.journal_id.hex()
         return self._disk.new_id().hex()

@@ -26,6 +26,7 @@ from tests.damage_oracle import (
     misplaced,
     needed_after,
     pairs,
+    stray_segment,
     verdict,
     whole_frames,
 )
@@ -153,7 +154,14 @@ class Judge:
             return last_lsn, wrong | removed
         last_lsn = max(base_lsn(damaged), refusal[2] - 1)
         names = [name for name in damaged if NAME.fullmatch(name)]
-        return last_lsn, {name for name in names if lsn_of(name) > last_lsn}
+        removed = {name for name in names if lsn_of(name) > last_lsn}
+        # Of what is left, one may be in the way that a checkpoint covers.
+        cut = f"{last_lsn + 1:020d}-{99:010d}.seg"
+        left = {**without(damaged, *removed), cut: b""}
+        while (stray := stray_segment(left)) and stray != cut and is_aside(left, stray):
+            removed.add(stray)
+            left = without(left, stray)
+        return last_lsn, removed
 
     def _class_of_loss(self, damaged: Files, last_lsn: int) -> str:
         """Nothing on the disk says that LSN `last_lsn + 1` was durable. Did anything ever?"""

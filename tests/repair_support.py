@@ -13,6 +13,9 @@ from journal import (
 from journal.testing import SimulatedDisk
 from tests.support import (
     PATH,
+    logged,
+    open_on,
+    put_lines,
     write_at,
 )
 
@@ -45,3 +48,19 @@ def fixed(disk: SimulatedDisk, **how: Any) -> RepairReport:
         report.problem, report.last_lsn, report.removed, report.salvaged
     )  # fmt: skip
     return report
+
+
+def goes_on(disk: SimulatedDisk, expected: list[Any], *ignored: str) -> None:
+    """It opens with these records; more can be appended; and all of it is there when reopened.
+
+    `ignored`: damaged files that a checkpoint covers."""
+    with open_on(disk) as journal:
+        assert logged(journal, None) == expected
+        put_lines(journal, 10, size=900)
+        more = logged(journal, None)
+        assert more[: len(expected)] == expected
+    with open_on(disk) as journal:
+        assert logged(journal, None) == more
+    with JournalReader.open(PATH, disk=disk) as reader:
+        found = [finding for finding in reader.verify() if finding.path not in ignored]
+    assert {finding.kind for finding in found} <= {"torn_tail", "bad_checkpoint"}

@@ -101,6 +101,16 @@ def spoil_twice(path: Path) -> None:
         spoil(path, lsn)
 
 
+def flip_two_headers(path: Path) -> None:
+    for lsn in (7, 31):
+        flip(segment(path, lsn), 30)
+
+
+def foreign_and_flip(path: Path) -> None:
+    foreign(path, lambda other: checkpoints(other)[1])
+    flip(segment(path, 16), 30)
+
+
 # Each with the last LSN that is to be had.
 REFUSED: dict[str, tuple[Callable[[Path], Any], int]] = {
     "a segment in the middle is gone": (lambda p: segment(p, 22).unlink(), 21),
@@ -129,6 +139,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], int]] = {
     "a bit of the last commit": (lambda p: spoil(p, 45), 42),
     "a bit in front of the checkpoint": (lambda p: spoil(p, 19), 20),
     "two places": (spoil_twice, 25),
+    "one that is needed, one that is covered": (flip_two_headers, 30),
+    "another journal's checkpoint, and a header": (foreign_and_flip, 15),
     "a checkpoint's copy behind the end": (
         lambda p: shutil.copy(checkpoints(p)[1], p / f"checkpoint-{99:020d}.json"), 45),
 }  # fmt: skip

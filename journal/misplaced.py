@@ -22,13 +22,13 @@ def misplaced(
     directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes] = ()
 ) -> dict[SegmentName, str]:
     """Each such segment, and why. `journal_ids`: what else says whose journal it is."""
-    headers = {name: _header(directory, name) for name in segments}
+    headers = _headers(directory, segments)
     ours = _owner(headers, journal_ids)
-    whole = [it for it in segments if _is(headers[it], it, ours)]
+    whole = [name for name, header in headers.items() if _is(header, name, ours)]
     found: dict[SegmentName, str] = {}
     before: SegmentName | None = None  # None: whatever it was, it can't be read
-    for name in segments:
-        header, is_whole = headers[name], _is(headers[name], name, ours)
+    for name, header in headers.items():
+        is_whole = _is(header, name, ours)
         is_older = before is not None and name.epoch < before.epoch
         why = None
         if is_older or not is_whole:
@@ -50,7 +50,7 @@ def misplaced(
 
 def owner(directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes]) -> bytes:
     """The id of the journal that most of it is of."""
-    return _owner({name: _header(directory, name) for name in segments}, journal_ids)
+    return _owner(_headers(directory, segments), journal_ids)
 
 
 def _owner(headers: dict[SegmentName, SegmentHeader | None], journal_ids: Iterable[bytes]) -> bytes:
@@ -71,9 +71,20 @@ def ends(
     return found[::-1]
 
 
+def _headers(
+    directory: Directory, segments: list[SegmentName]
+) -> dict[SegmentName, SegmentHeader | None]:
+    """Without files that a live writer has removed meanwhile."""
+    found: dict[SegmentName, SegmentHeader | None] = {}
+    for name in segments:
+        with suppress(FileNotFoundError):
+            found[name] = _header(directory, name)
+    return found
+
+
 def _header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
-    """As it stands there, whatever name the file has; None if it is damaged, or the file gone."""
-    with suppress(JournalError, FileNotFoundError):
+    """As it stands there, whatever name the file has; None if it can't be read."""
+    with suppress(JournalError):
         file = directory.open(str(name), "read")
         try:
             return read_header(file, name.first_lsn)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from journal import CorruptionError, Journal, JournalReader
+from manager import SubAgentManager
 from tests.inspect_support import (
     FRAME_BYTES,
     ask,
@@ -221,6 +222,25 @@ def test_damage_in_front_of_the_checkpoint(tmp_path: Path) -> None:
     assert verify.lines[-2:] == [past, "last good LSN 20; 1 corruption"]
     assert not [line for line in verify.lines if line.startswith("lost")]
     assert "it opens as it is: the checkpoint at LSN 20 holds" in verify.err
+
+
+def test_the_fleet_as_its_checkpoint_holds_it(tmp_path: Path) -> None:
+    """P6: where the log in front of the newest checkpoint is damaged, verify names the state that
+    is whole all the same, and it can be shown."""
+    with SubAgentManager.open(tmp_path) as manager:
+        for number in range(4):
+            manager.wait_durable(manager.spawn("x", name=f"n{number}").lsn)
+        checkpoint_lsn = manager.stats().last_lsn
+        manager.compact()
+        manager.wait_durable(manager.spawn("x", name="behind").lsn)
+        path = Path(manager.path)
+    spoil(path, checkpoint_lsn - 1)
+    verify = ask("verify", path)
+    assert f"last good LSN {checkpoint_lsn}; 1 corruption" in verify.lines
+    assert f"journal-inspect agents {path} --at {checkpoint_lsn}. " in verify.err
+    agents = ask("agents", path, "--at", checkpoint_lsn, "-o", "json")
+    assert agents.code == 0
+    assert len(agents.json) == 4
 
 
 @pytest.mark.parametrize("lsn", [7, 16])

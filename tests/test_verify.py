@@ -16,6 +16,8 @@ from journal import (
     JournalReader,
 )
 from journal.frame import checksum
+from journal.misplaced import misplaced
+from journal.segment import SegmentName, segment_names
 from journal.testing import SimulatedDisk, lose
 from tests.reader_support import findings, infos
 from tests.support import (
@@ -191,6 +193,19 @@ def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn:
     remove(disk, name)
     copy_to(disk, first, f"{8:020d}-{2:010d}.seg")
     assert {finding.lsn for finding in findings(disk) if finding.kind == "corruption"} == {7, 8}
+
+
+def test_what_was_compacted_meanwhile_is_not_misplaced(disk: SimulatedDisk) -> None:
+    """A live writer may remove a segment after its name was read; an empty one lies in no range."""
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put(journal, 1)
+    directory = disk.open_directory(PATH, write=False)
+    gone = SegmentName(2, 1)
+    segments = sorted([*segment_names(directory.names()), gone])
+    assert misplaced(directory, segments) == {}
+    copy_to(disk, names(disk, ".seg")[0], str(gone))
+    assert list(misplaced(directory, segments)) == [gone]
 
 
 def test_a_log_that_is_gone_is_found(disk: SimulatedDisk) -> None:

@@ -105,9 +105,8 @@ def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
 
 def _line(finding: Finding) -> str:
     kind = painted(finding.kind, f"{finding.kind:<14}")
-    place = (
-        f"{finding.path}: offset {finding.offset}, LSN {finding.lsn}, {size(finding.size_bytes)}"
-    )
+    lsn = f", LSN {finding.lsn}" if finding.lsn else ""
+    place = f"{finding.path}: offset {finding.offset}{lsn}, {size(finding.size_bytes)}"
     return f"{kind}  {escaped(f'{place}: {finding.message}')}"
 
 
@@ -163,7 +162,9 @@ def _advice(
             "journal; nothing was changed. Next: copy the directory; see what a repair would set "
             f"aside: {command('repair', path)}"
         )
-    damaged = f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions)}"
+    damaged = (
+        f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions, outlook)}"
+    )
     if any(it.message.startswith("the header of ") for it in corruptions):
         damaged += (
             "A file that has the header of another one may only need its own name back: see where "
@@ -179,15 +180,16 @@ def _advice(
     return f"{damaged}{copy}what a repair would keep and cut: {command('repair', path, *salvage)}"
 
 
-def _safe(reader: JournalReader, corruptions: list[Finding]) -> str:
-    """Up to where the log can be read."""
+def _safe(reader: JournalReader, corruptions: list[Finding], outlook: Outlook | None) -> str:
+    """Up to where the log can be read, and the newest state that is whole."""
     path, lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
     # A segment that is in the way ends what is read before it, though nothing is lost.
     names = [Path(it.path).name for it in corruptions if not it.lsn]
     lsn = min([*lsns, *(int(name[:20]) for name in names if name.endswith(".seg"))]) - 1
-    if lsn < min(reader.first_lsns, default=1):
-        return ""
-    safe = f"Up to LSN {lsn} all is whole: {command('log', path, '--to-lsn', lsn)}"
-    if is_managers(reader):
-        safe += f" or {command('agents', path, '--at', lsn)}"
-    return f"{safe}. "
+    safe = ""
+    if lsn >= min(reader.first_lsns, default=1):
+        safe = f"Up to LSN {lsn} all is whole: {command('log', path, '--to-lsn', lsn)}. "
+    at = max(lsn, outlook.checkpoint_lsn) if outlook else lsn
+    if is_managers(reader) and (safe or at > lsn):
+        safe += f"The fleet as of LSN {at}: {command('agents', path, '--at', at)}. "
+    return safe

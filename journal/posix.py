@@ -41,6 +41,7 @@ _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPN
 # where -1 is a ValueError of Python's in some.
 _CLOSED = 2**31 - 1
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LOCKS_BYTES = 4096  # no page is smaller
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -134,10 +135,13 @@ class PosixDirectory:
     def lock_holder(self) -> int | None:
         """As the Protocol says; a writer in another pid namespace (container) is not seen."""
         try:
-            # The kernel lists locks a page at a time: one that moves between two may be missed.
-            return next((pid for _ in range(3) if (pid := self._flock_pid()) is not None), None)
+            for _ in range(3):
+                pid, is_sure = self._flock_pid()
+                if pid is not None or is_sure:
+                    return pid
         except FileNotFoundError:  # no /proc/locks: macOS
             return self._noted_pid()
+        return None
 
     def close(self, *, unlock: bool) -> None:
         fd, self._fd = self._fd, _CLOSED
@@ -157,18 +161,25 @@ class PosixDirectory:
             raise UnsafePathError(f"{self.path}: {name!r} is not a plain file name")
         return f"{self.path}/{name}"
 
-    def _flock_pid(self) -> int | None:
-        """The holder that /proc/locks names: `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`."""
-        with open("/proc/locks", "rb") as locks:
-            lines = locks.read().splitlines()
-        inode = self._locks_inode()
-        for line in lines:
+    def _flock_pid(self) -> tuple[int | None, bool]:
+        """The holder that /proc/locks names: `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`.
+
+        And whether that is sure: the kernel lists locks a page at a time, and one that moves
+        between two may be missed.
+        """
+        with open("/proc/locks", "rb", buffering=0) as locks:
+            # In one call, if that is all: each takes milliseconds, it waits for all processors.
+            listed = locks.read(_LOCKS_BYTES)
+            is_sure = len(listed) < _LOCKS_BYTES // 2
+            listed += b"" if is_sure else locks.readall()
+        inode = self._locks_inode() if listed else b""
+        for line in listed.splitlines():
             fields = line.split()
             if fields[1] == b"FLOCK" and fields[5] == inode:  # those that wait have `->` there
                 pid = int(fields[4])
                 # A fork may hold the lock of a parent that has died.
-                return pid if _alive(pid) else 0
-        return None
+                return pid if _alive(pid) else 0, True
+        return None, is_sure
 
     def _locks_inode(self) -> bytes:
         """This directory as /proc/locks names it, `fe:00:1191`: as its file system does.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,6 +80,21 @@ def test_another_process_is_named(directory: PosixDirectory, path: Path) -> None
         assert directory.lock_holder() is None
         directory.lock()
         assert directory.lock_holder() == os.getpid()
+
+
+@LINUX
+def test_the_holder_is_found_among_many(directory: PosixDirectory, path: Path) -> None:
+    """/proc/locks comes a page at a time."""
+    with ExitStack() as files, child(LOCK, path) as holder:
+        assert line_of(holder) == "locked"
+        for number in range(200):
+            file = files.enter_context(open(path.parent / f"{number}", "wb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(Path("/proc/locks").read_bytes()) > 2 * 4096
+        assert directory.lock_holder() == holder.pid
+        holder.kill()
+        holder.wait(timeout=30)
+        assert directory.lock_holder() is None
 
 
 @LINUX
@@ -156,7 +171,7 @@ def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) 
 def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, which has no /proc/locks."""
 
-    def missing(_: PosixDirectory) -> int | None:
+    def missing(_: PosixDirectory) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/locks")
 
     monkeypatch.setattr(PosixDirectory, "_flock_pid", missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -34,6 +35,8 @@ def main() -> int:
         if message:
             say(message)
         return code
+    finally:
+        gc.freeze()  # nothing is to be collected any more, and to look for it takes a while
 
 
 def _mend_streams() -> None:

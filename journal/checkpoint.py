@@ -60,7 +60,12 @@ def checkpoint_lsns(names: list[str]) -> list[int]:
 
 
 class Checkpoint:
-    """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced."""
+    """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced.
+
+    `path` names the file, of `size_bytes`. It holds the state as of `lsn`, in `count` items;
+    `epoch` is that of its writer, `journal_id` 32 hex digits, `application` what its Options said
+    ("": nothing), `created_at_ms` Unix milliseconds.
+    """
 
     def __init__(self, file: File, size: int, header: dict[str, Any], count: int) -> None:
         self._file = file
@@ -104,6 +109,7 @@ class Checkpoint:
             number += 1
 
     def close(self) -> None:
+        """Close its file: `items()` raises OSError from now on. Again: nothing."""
         self._file.close()
 
     def __repr__(self) -> str:

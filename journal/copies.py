@@ -21,7 +21,10 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """A copy at `path` that holds every record up to `lsn`."""
+    """A copy at `path` that holds every record up to `lsn`.
+
+    It has so many `segments` and `checkpoints`, `size_bytes` in all.
+    """
 
     path: str
     lsn: int

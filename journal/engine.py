@@ -53,6 +53,7 @@ class Journal:
 
     @property
     def path(self) -> str:
+        """The directory's absolute path, as it was when it was opened."""
         return self._core.directory.path
 
     @property
@@ -62,7 +63,7 @@ class Journal:
 
     @property
     def epoch(self) -> int:
-        """Which opening for writing this is: 1, 2, …"""
+        """Which opening for writing this is: 1 + the highest that any file tells of."""
         return self._core.epoch
 
     @property
@@ -77,6 +78,7 @@ class Journal:
 
     @property
     def closed(self) -> bool:
+        """Whether `close` has done all that it has to do. A failed journal is closed by it too."""
         return self._is_closed
 
     @property
@@ -138,7 +140,10 @@ class Journal:
         self._check_durable(lsn)
 
     async def durable(self, lsn: int | None = None) -> None:
-        """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone."""
+        """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
+
+        Has no limit of time: `asyncio.timeout` sets one. Raises what `wait_durable` raises.
+        """
         if lsn is None:
             lsn = self.last_lsn
         gate = self._buffer.gate(lsn)
@@ -160,7 +165,7 @@ class Journal:
                 raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
 
     async def room(self) -> None:
-        """`wait_room` for asyncio."""
+        """`wait_room` for asyncio, from any loop. Raises FailedError, ClosedError."""
         while gate := self._buffer.room_gate():
             await gate.passed()
 
@@ -205,8 +210,9 @@ class Journal:
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
         """Publish a checkpoint now, in this thread, and drop what no kept one needs.
 
-        `freeze` None: that of `start_compaction`. Waits for a compaction under way. What
-        `freeze` or its items raise, and OSError, end this attempt only.
+        `freeze` None: that of `start_compaction`; ValueError if there is none. Waits for a
+        compaction under way. What `freeze` or its items raise, and OSError, end this attempt
+        only. Raises FailedError and ClosedError too.
         """
         self._buffer.check()
         freeze = freeze or self._core.compactor.freeze
@@ -217,8 +223,8 @@ class Journal:
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy all that is durable into a new directory `dest`, while others append.
 
-        Raises FileExistsError if `dest` is there and not empty. `journal-inspect verify dest`
-        looks at the copy.
+        Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
+        is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
         """
         self._buffer.check()
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
@@ -228,7 +234,11 @@ class Journal:
         self._core.committer.observers += (observer,)
 
     def stats(self) -> Stats:
-        """Figures since open. Reads the directory's names; holds no lock that a writer needs."""
+        """Figures since open, of a failed or closed journal too.
+
+        Reads the directory's names; holds no lock that a writer needs. Raises OSError where that
+        fails, ClosedError in a forked child.
+        """
         self.check_process()
         core, committer = self._core, self._core.committer
         names = [] if self._is_closed else core.directory.names()

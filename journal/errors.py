@@ -8,7 +8,7 @@ class JournalError(Exception):
 
 
 class LockedError(JournalError, BlockingIOError):
-    """Another live writer holds the directory's lock; `pid` is its process, where known."""
+    """Another live writer holds the lock of `path`, a directory; `pid`: its process, if known."""
 
     def __init__(self, path: str, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
@@ -21,7 +21,7 @@ class CorruptionError(JournalError):
     """What was durable is damaged. Nothing on disk has been changed.
 
     `path` is the file, `offset` the byte at which the damage begins, `lsn` the first LSN
-    that is lost (0: no record is, or none can be named).
+    that is lost (0: no record is, or none can be named), `what` the damage in words.
     """
 
     def __init__(self, path: str, offset: int, lsn: int, what: str) -> None:

@@ -11,7 +11,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`count` values; percentiles are at most 5 % over, `max` and `mean` are exact."""
+    """`count` values, and of them `p50`, `p99`, `p99_9` (at most 5 % over), `max`, `mean` (exact).
+
+    All are 0 where there are no values.
+    """
 
     count: int = 0
     p50: int = 0
@@ -23,7 +26,10 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """How long an owner's lock was held and waited for, in ns; every hold counts, reads too."""
+    """How long an owner's lock was held (`hold`) and waited for (`wait`), in ns.
+
+    Every hold counts, reads too.
+    """
 
     hold: Histogram
     wait: Histogram
@@ -33,13 +39,21 @@ class LockStats:
 class Stats:
     """A journal's figures since it was opened.
 
-    `commits`, `records`, `bytes` (of frames), `syncs`; Histograms of records and bytes a
-    commit, of a commit's sync and of a caller's wait, in ns. `buffered_bytes` are appended and
-    not yet committed, `backlog_records` not yet durable. `synced_lsn` is what survives a power cut:
-    in "os" durability less than `durable_lsn`. `segments` and `disk_bytes` tell what
-    the directory holds now. `compaction_ns` and `checkpoint_bytes` (written) are sums.
-    `stalls` counts appends refused at the bound, commits that waited for disk space, and times
-    that there was no room until a compaction had caught up.
+    Sums: `commits` that wrote `records` in frames of so many `bytes`, and `syncs` of the log;
+    `compactions`, which took `compaction_ns` and wrote `checkpoint_bytes`.
+
+    Histograms: `commit_records` and `commit_bytes` a commit, `sync_ns` a sync, and `wait_ns`, how
+    long a thread blocked in `wait_durable` (who waits in an event loop is not measured).
+
+    As of now: `buffered_bytes` are appended and not yet committed, `backlog_records` not yet
+    durable. `last_lsn` is the last one appended; up to `durable_lsn` all is acknowledged, up to
+    `synced_lsn` it survives a power cut: with durability "os" that is less. The directory holds
+    so many `segments`; all its files have `disk_bytes`, with what is preallocated.
+
+    `stalls` counts what held writers up: each append that was refused with BufferFullError at the
+    buffer's bound; each commit that found no space on the disk, once however often it tried
+    again; each time that there was no room until a compaction had caught up. Who waited for room,
+    and got it or gave up, is not counted.
     """
 
     commits: int
@@ -64,15 +78,20 @@ class Stats:
 
 
 class Observer(Protocol):
-    """Told of what happens, in the thread where it happens; one that raises is skipped."""
+    """Told of what happens, in the thread where it happens (the flusher's, the compactor's, a
+    waiter's), which goes on when this returns. One that raises is skipped, and that is logged."""
 
-    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+        """So many records are durable now, in frames of `size_bytes`; `sync_ns` 0: unsynced."""
 
-    def stalled(self, error: OSError) -> None: ...
+    def stalled(self, error: OSError) -> None:
+        """There is no space for a commit, which is tried again until there is."""
 
-    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
+        """A checkpoint as of `lsn`, of `count` items in `size_bytes`, was published."""
 
-    def failed(self, error: BaseException) -> None: ...
+    def failed(self, error: BaseException) -> None:
+        """The journal stopped for good: what it raises from now on is a FailedError from this."""
 
 
 def _bounds() -> list[int]:

@@ -30,7 +30,11 @@ _Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class JournalInstruments:
-    """`meter` None: one of the global provider, named `journal`."""
+    """Observes what `stats()` tells at each export. `meter` None: one of the global provider,
+    named `journal`.
+
+    A source that is dropped or closed, or that another process opened, is left out.
+    """
 
     def __init__(self, meter: Meter | None = None) -> None:
         self._watched = Watched()

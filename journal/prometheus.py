@@ -29,7 +29,10 @@ _UNITS = {"s": "_seconds", "By": "", "1": ""}
 
 
 class JournalCollector(Collector):
-    """Registers itself in `registry` (None: in none)."""
+    """Collects what `stats()` tells at each scrape. Registers itself in `registry` (None: in none).
+
+    A source that is dropped or closed, or that another process opened, is left out.
+    """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
         self._watched = Watched()
@@ -48,6 +51,7 @@ class JournalCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
+        """For the registry: all metrics, in seconds and bytes, each with the label `journal`."""
         found = list(self._watched.stats())
         for figure in FIGURES:
             name = f"journal_{figure.name}{_UNITS[figure.unit]}"

@@ -69,7 +69,10 @@ def readable(directory: Directory, after: int | None) -> Iterator[Batch]:
 
 
 class JournalReader:
-    """A read-only view of the journal at `path`, whether a writer lives or not."""
+    """A read-only view of the journal in the directory `path`, whether a writer lives or not.
+
+    A context manager. Each call looks at the directory as it is then.
+    """
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -90,6 +93,7 @@ class JournalReader:
         return cls(directory)
 
     def close(self) -> None:
+        """Close the directory's handle. Again: nothing."""
         self._directory.close(unlock=False)
 
     def __enter__(self) -> JournalReader:
@@ -105,6 +109,7 @@ class JournalReader:
 
     @property
     def live(self) -> bool:
+        """Whether a writer has it open now."""
         return self.writer_pid is not None
 
     @property

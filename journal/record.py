@@ -19,8 +19,11 @@ NESTING_MAX = 1000
 
 @dataclass(slots=True)
 class Entry:
-    """A record with its place in the log. `offset` (of its frame, in bytes) and `path` are
-    known to a JournalReader only."""
+    """A `record` with its place in the log: (`epoch`, `lsn`) names it for ever.
+
+    `written_at_ns` is when its frame was made, in Unix nanoseconds. `path` (its segment) and
+    `offset` (its frame in that, in bytes) are None unless a JournalReader made this.
+    """
 
     lsn: int
     epoch: int

@@ -32,7 +32,7 @@ from journal.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What a repair did, or would do.
+    """What a repair of the journal at `path` did (`applied`), or would do.
 
     `problem` is why the journal does not open (None: it does). Records up to `last_lsn` are
     kept; `removed` names the files that contradict the cut or are in the way of an opening,

@@ -44,7 +44,13 @@ _LEAP_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What a segment holds. `last_lsn` is 0 where it holds no record."""
+    """What the segment at `path`, of `epoch`, holds: LSNs `first_lsn` to `last_lsn` (0: no record)
+    in so many `frames`, marks not counted. `size_bytes` is the file's, with what is preallocated;
+    `durable_lsn` the highest that its frames and marks tell.
+
+    `state`: "active", the last one of a live journal; "sealed", a whole one; "torn", one that has
+    a torn tail; "damaged".
+    """
 
     path: str
     epoch: int

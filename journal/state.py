@@ -35,7 +35,8 @@ class StateMachine(Protocol):
     """
 
     @property
-    def application(self) -> str: ...
+    def application(self) -> str:
+        """Whose state it is, and of which shape: a name and a number."""
 
     def load(self, item: Any) -> None:
         """Take in one item of a checkpoint."""
@@ -130,6 +131,7 @@ class DurableState(Generic[M]):
 
     @property
     def journal(self) -> Journal:
+        """For what this class has no name for. What is appended there, the machine never sees."""
         return self._journal
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
@@ -139,6 +141,9 @@ class DurableState(Generic[M]):
         FailedError and ClosedError, leave everything as it was. If half of the log buffer is
         used it waits first, at most `room_timeout_s`, then raises BufferFullError; not if
         `urgent`, and never in a thread that runs an event loop: `await room()` there.
+
+        `apply` may raise nothing. What it raises comes through, with its record in the journal:
+        this state is half-way through it, so from now on all changes are FailedError.
         """
         self._wait_for_room(urgent)
         append, apply = self._buffer.append, self._machine.apply

@@ -41,9 +41,11 @@ class File(Protocol):
     def sync(self) -> None:
         """Put content and size of the whole file on stable storage, not only the last write."""
 
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """How many bytes it reads as having now."""
 
-    def truncate(self, size: int) -> None: ...
+    def truncate(self, size: int) -> None:
+        """Cut the file to `size` bytes, or grow it with zeros that take no space."""
 
     def allocate(self, size: int) -> None:
         """Grow the file to `size` bytes of zeros with disk space behind them.
@@ -81,7 +83,8 @@ class Directory(Protocol):
     def rename(self, old: str, new: str) -> None:
         """Atomically replace `new` by `old`."""
 
-    def remove(self, name: str) -> None: ...
+    def remove(self, name: str) -> None:
+        """Take the name away; handles that are open go on. Raises FileNotFoundError."""
 
     def sync(self) -> None:
         """Put every create, rename and removal so far on stable storage."""

@@ -87,6 +87,7 @@ class CowTable(MutableMapping[K, V]):
     @overload
     def get(self, key: K, default: V | T, /) -> V | T: ...
     def get(self, key: K, default: Any = None, /) -> Any:
+        """The key's value, or `default`. One step: another thread may write meanwhile."""
         cell = self._by_key.get(key)
         return default if cell is None else cell[1]
 

@@ -27,8 +27,13 @@ from journal.walk import Walk, decode
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that `verify` has to say. `size_bytes` counts what can't be used; `lsn` is the
-    first that is lost (0: none, or none can be named)."""
+    """Something that `verify` has to say of the file `path`, from byte `offset` on.
+
+    `size_bytes` counts what can't be used; `lsn` is the first that is lost (0: none, or none can
+    be named). `kind`: "torn_tail" is what a crash left unfinished, "corruption" damage to what was
+    durable, "bad_checkpoint" one that does not verify, "stray" a file that is not
+    the journal's, or was never finished. `message` says it to people.
+    """
 
     kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
     path: str
@@ -40,13 +45,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """What stands in a segment at `offset`, `size_bytes` long.
+    """What stands in the segment `path`, of `epoch`, at byte `offset`, `size_bytes` long.
 
     `state`: "log", a frame that the log goes through; "mark", which tells what was durable;
     "cut", a whole frame or mark behind the place where the next segment goes on; "dead", a whole
     frame that can't be reached, behind damage; "damaged", a whole header whose payload is not;
-    "garbage", bytes that are no frame, of which no more than that is told. `payload_crc` and
-    `header_crc` are as written, `records` None unless they are whole.
+    "garbage", bytes that are no frame, of which no more than that is told.
+
+    As its header says: `first_lsn`, `count` of records, `durable_lsn`, `written_at_ns` (Unix
+    nanoseconds), `payload_crc`, `header_crc`. `records` is None unless they are whole.
     """
 
     path: str

@@ -16,6 +16,7 @@ from manager.arguments import shown
 Status = Literal[
     "queued", "running", "interrupted", "completed", "failed", "cancelled", "budget_exhausted"
 ]
+"""Of an agent: one of the first three while it lives (has not ended), else how it ended."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 LIVE: tuple[Status, ...] = ("queued", "running", "interrupted")
 ENDED: tuple[Status, ...] = tuple(status for status in STATUSES if status not in LIVE)
@@ -48,13 +49,15 @@ JSON = Any  # null, bool, int, float, str, list or dict with str keys
 class Agent:
     """One sub-agent as it was when its change `lsn` was journaled. A copy: change it at will.
 
-    `name` is `agent_id` if none was given. `reason`: the error, or the cause of an interruption.
+    `name` is `agent_id` if none was given. `agent_type`, `role`, `model`, `prompt`, `metadata`
+    (JSON by name): as it was spawned, for its runner. `status`: see `Status`. `reason`: the error,
+    or the cause of an interruption. `result`, `steps_taken`: what its runner told last.
     `checkpoint`, `needs_input`: opaque JSON, what its runner needs to go on. `allowed_tools`:
-    None is all, () is none. `spawn_depth`: 0 without a parent. `token_budget`, `tokens_used`: in
-    tokens; the second counts its descendants' too. `created_at_ms`, `started_at_ms` (when it last
-    began to run), `updated_at_ms`, `ended_at_ms`: Unix milliseconds, None if not yet.
-    `boot_id`: the opening of the manager that spawned it, or last started or resumed it;
-    `from_prior_session`: it is not the present one's.
+    None is all, () is none. `parent_id`: the agent_id of who spawned it; `spawn_depth`: 0 without
+    one. `token_budget`, `tokens_used`: in tokens; the second counts its descendants' too.
+    `created_at_ms`, `started_at_ms` (when it last began to run), `updated_at_ms`, `ended_at_ms`:
+    Unix milliseconds, None if not yet. `boot_id`: the opening of the manager that spawned it, or
+    last started or resumed it; `from_prior_session`: it is not the present one's.
     """
 
     agent_id: str

@@ -18,7 +18,8 @@ class AmbiguousNameError(ManagerError, LookupError):
 
 
 class TransitionError(ManagerError):
-    """The agent's status does not allow this; `allowed` are the statuses it may go to."""
+    """An agent's status does not allow this: `agent_id`, called `name`, is `from_status`, and was
+    to become `to_status`; `allowed` are the statuses that it may go to."""
 
     def __init__(
         self,
@@ -52,7 +53,8 @@ class CapacityError(ManagerError):
 
 
 class NameInUseError(ManagerError):
-    """A queued, running or interrupted agent has this name; `agent_id` is its id."""
+    """A queued, running or interrupted agent has this `name`; `agent_id` is its id, `status` its
+    status."""
 
     def __init__(self, name: str, agent_id: str, status: str) -> None:
         self.name = name
@@ -64,7 +66,8 @@ class NameInUseError(ManagerError):
 
 
 class BudgetError(ManagerError):
-    """A token budget is spent: the agent's own or an ancestor's, whose `agent_id` this tells."""
+    """A token budget is spent, the agent's own or an ancestor's: that of `agent_id`, called `name`,
+    with `tokens_used` of a `token_budget`, in tokens."""
 
     def __init__(self, agent_id: str, name: str, token_budget: int, tokens_used: int) -> None:
         self.agent_id = agent_id

@@ -384,7 +384,10 @@ class SubAgentManager:
         return self._state.lock_stats()
 
     def compact(self) -> Checkpoint:
-        """Write a checkpoint now and drop what it covers; done in the background anyway."""
+        """Write a checkpoint now and drop what it covers; done in the background anyway.
+
+        Raises OSError where it fails, and that attempt only; FailedError, ClosedError.
+        """
         return self._state.compact()
 
     def import_legacy(self, path: StrPath) -> tuple[Agent, ...]:
@@ -417,7 +420,8 @@ class SubAgentManager:
         """Make all changes durable and close the journal; again: nothing.
 
         Agents that run stay `running`, and are interrupted at the next open. Who waits for one
-        to end gets ClosedError; `changes` come to their end.
+        to end gets ClosedError; `changes` come to their end. Waits as long as the disk takes;
+        raises FailedError if the journal had failed and a change was not synced.
         """
         try:
             self._state.close()

@@ -68,8 +68,8 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True)
 class AgentChange:
-    """What one record made of an agent: `before` (None: it was not there yet) and `after` (None:
-    it was removed).
+    """What the record `lsn`, committed at `written_at_ns` (Unix nanoseconds), made of an agent:
+    `before` (None: it was not there yet) and `after` (None: it was removed).
 
     `kind` is the record's, `agent_id` of the agent that it was about: maybe one below this
     one, whose tokens count here too. The first change that is kept may be none: what a

@@ -164,8 +164,8 @@ class Watch:
             self._begin()
             self._drain()  # what is on the feed was changed before
             reader = Changes(self, boot_id)
-            reader.ref = weakref.ref(reader, self._leavers.append)
-            self._readers[reader.ref] = None
+            reader._ref = weakref.ref(reader, self._leavers.append)
+            self._readers[reader._ref] = None
         if after is not None:
             snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
             rows = [row for row in snapshot if row[LSN] >= after]
@@ -174,15 +174,15 @@ class Watch:
                 rows.remove(at_after[0])
             with _Sweeping(self), self._lock:
                 self._drain()
-                reader.begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)
+                reader._begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)
         return reader
 
     def next_row(self, reader: Changes) -> Row | None:
         """None if there is none yet. Raises StopAsyncIteration after the last one."""
         with _Sweeping(self), self._lock:
             self._drain()
-            if reader.dirty:
-                return reader.dirty.popitem(last=False)[1]
+            if reader._dirty:
+                return reader._dirty.popitem(last=False)[1]
             is_over = self._is_over
         if is_over:
             if not self._state.journal.closed:
@@ -199,7 +199,7 @@ class Watch:
         futures[future] = None
         try:
             # For what came before the loop was known to be idle, nobody calls it.
-            if not (self.feed or reader.dirty or reader.is_closed or self._is_over):
+            if not (self.feed or reader._dirty or reader._is_closed or self._is_over):
                 await future
         finally:
             futures.pop(future, None)
@@ -207,9 +207,9 @@ class Watch:
                 self._idle.pop(loop, None)
 
     def close_reader(self, reader: Changes) -> None:
-        if reader.ref is not None:
-            self._leavers.append(reader.ref)
-            reader.ref = None
+        if reader._ref is not None:
+            self._leavers.append(reader._ref)
+            reader._ref = None
             self._sweep()
             self._call_readers()
 
@@ -259,7 +259,7 @@ class Watch:
         for _ in range(len(self.feed)):
             row = self.feed[0]
             for reader in readers:
-                reader.put(row)
+                reader._put(row)
             if len(row) > 1 and row[STATUS] in ENDED and row[AGENT_ID] in self._waiters:
                 self._ended.append((row, self._waiters[row[AGENT_ID]]))
                 del self._waiters[row[AGENT_ID]]
@@ -318,10 +318,10 @@ class Changes:
         self._watch = watch
         self._boot_id = boot_id
         self._turns = 0
-        self.ref: weakref.ref[Changes] | None = None  # what the watch knows it by
-        self.is_closed = False
+        self._ref: weakref.ref[Changes] | None = None  # what the watch knows it by
+        self._is_closed = False
         # What is still to be read, by agent; guarded by the watch's lock.
-        self.dirty: OrderedDict[str, Row] = OrderedDict()
+        self._dirty: OrderedDict[str, Row] = OrderedDict()
 
     def __aiter__(self) -> Changes:
         return self
@@ -332,7 +332,7 @@ class Changes:
             import asyncio
 
             await asyncio.sleep(0)
-        while not self.is_closed:
+        while not self._is_closed:
             row = self._watch.next_row(self)
             if row is not None:
                 return agent_from_row(row, self._boot_id)
@@ -341,26 +341,26 @@ class Changes:
 
     async def aclose(self) -> None:
         """End it: who waits for the next one gets StopAsyncIteration. Again: nothing."""
-        self.is_closed = True
+        self._is_closed = True
         self._watch.close_reader(self)
 
-    def put(self, row: Row) -> None:
+    def _put(self, row: Row) -> None:
         """Take in an agent's newest row in place of an older one not yet shown."""
         agent_id = row[AGENT_ID]
         if len(row) == 1:
-            self.dirty.pop(agent_id, None)
+            self._dirty.pop(agent_id, None)
         else:
-            self.dirty[agent_id] = row
-            self.dirty.move_to_end(agent_id)
+            self._dirty[agent_id] = row
+            self._dirty.move_to_end(agent_id)
 
-    def begin_with(self, rows: Iterable[Row]) -> None:
+    def _begin_with(self, rows: Iterable[Row]) -> None:
         """For the watch: what there was already. Of an agent that changed since, its row stays."""
         newest = {row[AGENT_ID]: row for row in rows}
-        for agent_id, row in self.dirty.items():
+        for agent_id, row in self._dirty.items():
             if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:
                 newest[agent_id] = row
         ordered = sorted(newest.values(), key=itemgetter(LSN))
-        self.dirty = OrderedDict((row[AGENT_ID], row) for row in ordered)
+        self._dirty = OrderedDict((row[AGENT_ID], row) for row in ordered)
 
 
 class _Observer:

@@ -21,6 +21,8 @@ COMMAND = "python -m tests.generated_pages"
 WIDTH = 80  # of a terminal, for the help
 # Other classes are opened, returned, raised, or take the fields that are shown.
 _CALLED = ("JournalCollector", "JournalInstruments", "Owner", "SimulatedDisk")
+# They do what the seam says of these, and say it not again.
+_OF_SEAM = {"SimulatedDirectory": "Directory", "SimulatedFile": "File"}
 _RULES = re.compile(r"(rule|initialize)\b")  # Hypothesis calls them, nobody else does
 
 
@@ -60,19 +62,13 @@ def described(found: Any, name: str) -> Iterator[str]:
         yield _doc(found)
         if fields := [_field(member) for member in found.members.values() if _is_field(member)]:
             yield _code("\n".join(fields))
-        mute = []  # what needs no word stands together
         for member in found.members.values():
-            if not _is_shown(member):
-                continue
-            if member.docstring:
+            if _is_shown(member):
                 yield _code(_member_line(name, member))
                 yield _doc(member)
-            else:
-                mute.append(_member_line(name, member))
-        if mute:
-            yield _code("\n".join(mute))
     elif found.is_attribute:
         yield _code(f"{name} = {found.value}")
+        yield _doc(found)
     else:
         yield _code(_signature(found, name))
         yield _doc(found)
@@ -104,6 +100,8 @@ def _is_shown(member: Any) -> bool:
         return False
     if not member.is_function:
         return "property" in member.labels
+    if (seam := _OF_SEAM.get(member.parent.name)) and not member.docstring:
+        return member.name not in member.package["storage"][seam].members
     return not any(_RULES.match(str(decorator.value)) for decorator in member.decorators)
 
 
@@ -142,17 +140,45 @@ def _arguments(text: str) -> list[str]:
 
 
 def _doc(found: Any) -> str:
-    text = found.docstring.value.strip() if found.docstring else ""
-    assert text or found.is_function or found.is_attribute, f"{found.path} says nothing"
-    return f"{text}\n" if text else ""
+    return f"{found.docstring.value.strip()}\n" if found.docstring else ""
 
 
-def names_of(sources: Sources, module: str) -> str:
+# What is public: where, which of it (None: all that `__all__` names), and what stands above it.
+Module = tuple[str, tuple[str, ...] | None, str]
+ENGINE: tuple[Module, ...] = (
+    ("journal", None, ""),
+    ("journal.storage", ("Directory", "File"), "What a `Disk` opens, for those who write one."),
+    ("journal.testing", None, "A disk that fails and loses power, and what crashes on it."),
+    ("journal.testing.machine", ("CrashMachine",), "Needs `hypothesis`."),
+    ("journal.prometheus", ("JournalCollector",), "Needs the extra `prometheus`."),
+    ("journal.otel", ("JournalInstruments",), "Needs the extra `otel`."),
+)
+MANAGER: tuple[Module, ...] = (("manager", None, ""),)
+
+
+def names_of(sources: Sources, modules: tuple[Module, ...]) -> str:
     return "\n".join(
-        line
-        for name in sources.public(module)
-        for line in described(sources.find(module, name), name)
+        f"## {module}\n\n{what}\n\n"
+        + "\n".join(
+            line
+            for name in names or sources.public(module)
+            for line in described(sources.find(module, name), name)
+        )
+        for module, names, what in modules
     )
+
+
+def unsaid(sources: Sources) -> Iterator[str]:
+    """Public names and members without a docstring, and fields that their class's does not name."""
+    for module, names, _ in (*ENGINE, *MANAGER):
+        for name in names or sources.public(module):
+            found = sources.find(module, name)
+            if not found.docstring:
+                yield f"{module}.{name}"
+            for member in found.members.values() if found.is_class else ():
+                is_named = _is_field(member) and re.search(rf"`{member.name}\b", _doc(found))
+                if not (member.docstring or is_named) and (_is_field(member) or _is_shown(member)):
+                    yield f"{module}.{name}.{member.name}"
 
 
 # --- command lines ---
@@ -184,25 +210,13 @@ def head(title: str, text: str) -> str:
 
 
 def journal_page() -> str:
-    sources = Sources()
-    extra = {
-        "journal.testing": (None, "A disk that fails and loses power, and what crashes on it."),
-        "journal.testing.machine": (("CrashMachine",), "Needs `hypothesis`."),
-        "journal.prometheus": (("JournalCollector",), "Needs the extra `prometheus`."),
-        "journal.otel": (("JournalInstruments",), "Needs the extra `otel`."),
-    }
     text = head(
         "API of the engine",
         "Every public name, from the code. Errors, with cause and fix, are in\n"
         "[ERRORS.md](ERRORS.md); one task at a time is in [HOWTO.md](HOWTO.md). Times that end in\n"
         "`_s` are seconds, those in `_ms` and `_ns` Unix time, or how long, in that unit.",
     )
-    text += "\n## journal\n\n" + names_of(sources, "journal")
-    for module, (names, what) in extra.items():
-        text += f"\n## {module}\n\n{what}\n\n"
-        for name in names or sources.public(module):
-            text += "\n".join(described(sources.find(module, name), name)) + "\n"
-    return text
+    return text + "\n" + names_of(Sources(), ENGINE)
 
 
 def manager_page() -> str:
@@ -214,7 +228,7 @@ def manager_page() -> str:
         "Errors, with cause and fix: [ERRORS.md](../journal/ERRORS.md#errors-of-the-manager).",
     )
     text += "\n" + "\n".join(help_of(app, "subagents"))
-    return text + "\n## manager\n\n" + names_of(Sources(), "manager")
+    return text + "\n" + names_of(Sources(), MANAGER)
 
 
 def tools_page() -> str:

@@ -78,7 +78,7 @@ def ready(changes: Changes) -> list[Agent]:
 
     async def read() -> list[Agent]:
         agents = []
-        while changes._watch.feed or changes.dirty:
+        while changes._watch.feed or changes._dirty:
             agents += await some(changes, 1)
         return agents
 

@@ -102,6 +102,12 @@ def test_a_generated_page_is_not_stale(page: str) -> None:
     assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
 
 
+def test_a_generated_page_leaves_nothing_unsaid() -> None:
+    """Each public name and member has a docstring; a class's names each of its fields."""
+    pytest.importorskip("griffe")
+    assert not [*generated_pages.unsaid(generated_pages.Sources())]
+
+
 def test_each_error_has_an_entry() -> None:
     """With its cause or its fix, in the order of their names."""
     text = (ROOT / "journal" / "ERRORS.md").read_text()

@@ -66,7 +66,7 @@ def test_what_is_not_read_is_bounded_by_the_fleet(manager: SubAgentManager) -> N
         if step % 10 == 9:
             manager.cleanup(0)
             manager.wait_durable()
-    assert len(changes.dirty) == 10
+    assert len(changes._dirty) == 10
     assert ready(changes) == sorted(manager.agents(), key=lambda agent: agent.lsn)
 
 

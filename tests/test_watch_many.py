@@ -124,7 +124,7 @@ def test_an_interrupt_while_changes_are_handed_on_loses_none(
     """Who was at it is struck; the next commit hands on what is left, to readers and waiters."""
     agent = manager.spawn("work")
     changes = manager.changes()
-    put = Changes.put
+    put = Changes._put
 
     def struck(reader: Changes, row: Any) -> None:
         monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_an_interrupt_while_changes_are_handed_on_loses_none(
         waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
         until(lambda: waiting(manager), "a waiter")
         manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
-        monkeypatch.setattr(Changes, "put", struck)
+        monkeypatch.setattr(Changes, "_put", struck)
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(anext(changes))
         manager.wait_durable()

@@ -42,15 +42,17 @@ class SimulatedDisk:
 
     To be set at any time:
 
-    - `before(operation, path)` is called before each operation, with no lock held: it may watch,
-      wait, or raise an OSError in its stead. A sync that fails so leaves its file's unsynced
+    - `before(operation, path)`, if any, is called before each operation, with no lock held: it may
+      watch, wait, or raise an OSError in its stead. A sync that fails so leaves its file's unsynced
       changes in the cache, clean, as Linux does; what of them reached the disk, `failed_sync`
       says: an Outcome.
-    - `watch(operation, path)` is called in front of each mutation that is about to be done, while
-      nobody else can do anything: it may take a `snapshot`, and uses the disk for nothing else.
+    - `watch(operation, path)`, if any, is called in front of each mutation that is about to be
+      done, while nobody else can do anything: it may take a `snapshot`, and uses the disk for
+      nothing else.
     - `capacity`, in bytes of file content (None: endless); what does not fit is ENOSPC.
     - `write_bytes_max`: the most that one write takes.
     - `clock_ns` and `tick_ns`: what `now_ns` returns next, and what it adds then.
+    - `pid`: whose lock it is, where a directory is locked.
 
     `operations` lists the mutations done: the crash points that `crash_after` counts.
     """
@@ -84,6 +86,7 @@ class SimulatedDisk:
             return self._medium.copy()
 
     def open_directory(self, path: StrPath, *, write: bool) -> SimulatedDirectory:
+        """See Disk.open_directory."""
         text = path if isinstance(path, str) else path.__fspath__()
         if not text:
             raise _error(errno.ENOENT, text)
@@ -104,6 +107,7 @@ class SimulatedDisk:
         return found or self.run(process, "make_directory", absolute, make)
 
     def now_ns(self) -> int:
+        """`clock_ns`, which then is `tick_ns` later."""
         with self._mutex:
             now = self.clock_ns
             self.clock_ns += self.tick_ns
@@ -238,7 +242,7 @@ class _Handle:
 
 
 class SimulatedDirectory(_Handle):
-    """A Directory."""
+    """A Directory of a SimulatedDisk; what it can do is described there."""
 
     def __init__(self, disk: SimulatedDisk, process: int, path: str, folder: Folder) -> None:
         super().__init__(disk, process, path)
@@ -296,7 +300,7 @@ class SimulatedDirectory(_Handle):
 
 
 class SimulatedFile(_Handle):
-    """A File."""
+    """A File of a SimulatedDisk; what it can do is described there, but for this."""
 
     def __init__(self, directory: SimulatedDirectory, path: str, inode: Inode, mode: Mode) -> None:
         super().__init__(directory._disk, directory._process, path)

@@ -42,8 +42,8 @@ _SEQUEL_RECORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was explored: crash points, the states that crashes there leave, and how many
-    different images of the disk were among those; each was opened."""
+    """What was explored: crash points (`moments`), the `states` that crashes there leave, and how
+    many different `images` of the disk were among those; each was opened."""
 
     moments: int = 0
     states: int = 0

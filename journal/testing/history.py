@@ -40,6 +40,7 @@ class History(Generic[M]):
 
     @property
     def last_lsn(self) -> int:
+        """Of the last record added; 0 before there is one."""
         return len(self._packed)
 
     @property

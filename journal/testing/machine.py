@@ -45,8 +45,9 @@ _IN_RECOVERY = st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=2)
 class CrashMachine(RuleBasedStateMachine, Generic[M]):
     """To be derived from: `machine`, and `records` or `draw_record`, say what is crashed.
 
-    `owner` is an `Owner`: rules and invariants of your own may use it, and `owner.state`. They
-    append by `owner`, or by `owner.state` as your program does.
+    `options`: the owner's, but for their durability, which is drawn. `owner` is an `Owner`: rules
+    and invariants of your own may use it, and `owner.state`. They append by `owner`, or by
+    `owner.state` as your program does.
     """
 
     machine: type[M]
@@ -60,6 +61,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         self._undo.enter_context(quiet())
 
     def new_machine(self) -> M:
+        """A new state machine, `machine()` unless it takes more than that to make one."""
         return self.machine()
 
     def draw_record(self, draw: Draw, machine: M) -> Record | None:
@@ -131,6 +133,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         self._recover(data)
 
     def teardown(self) -> None:
+        """Hypothesis calls it at the end; one of your own calls this one too."""
         with self._undo:
             if hasattr(self, "owner"):
                 self.owner.end()

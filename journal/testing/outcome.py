@@ -14,14 +14,18 @@ TEARS = (1, 3, 512, 4096)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change that was not on stable storage when the power went."""
+    """One change that was not on stable storage when the power went.
+
+    `operation` on `path` (of a rename: where to). A write has `data` for the bytes from `offset`
+    on; a resize has the new size there. `old` and `stale` are of a write, and as long as its
+    `data`: what the disk has in its range now, and what stood there earlier, in this file or in
+    older ones whose blocks it may have got.
+    """
 
     operation: Literal["write", "resize", "create", "rename", "remove"]
-    path: str  # of a rename: where to
-    offset: int = 0  # of a write; of a resize, the new size
-    data: bytes = b""  # of a write
-    # Of a write, and as long as its `data`: what the disk has in its range now, and what stood
-    # there earlier, in this file or in older ones whose blocks it may have got.
+    path: str
+    offset: int = 0
+    data: bytes = b""
     old: bytes = field(default=b"", compare=False)
     stale: tuple[bytes, ...] = field(default=(), compare=False)
 
@@ -32,10 +36,10 @@ class Change:
         return list(range(first, len(self.data), SECTOR_BYTES))
 
 
-# Says of a change what reached the disk: None, nothing; of a write, the bytes that are at its
-# offset now, at most as many as were written (fewer: the rest of its range is as it was; any
-# bytes will do, a disk promises nothing of a write's range); of any other change, its `data`.
 Outcome = Callable[[Change], bytes | None]
+"""Says of a change what reached the disk: None, nothing; of a write, the bytes that are at its
+offset now, at most as many as were written (fewer: the rest of its range is as it was; any
+bytes will do, a disk promises nothing of a write's range); of any other change, its `data`."""
 
 
 def keep(change: Change) -> bytes | None:

@@ -26,9 +26,10 @@ _NEVER_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualOptions(Options):
-    """Options by which nothing happens by time or by size, however slow the machine: records are
-    committed when somebody waits for them, and compacted when somebody says so. So the same calls
-    give the same operations on the disk. Segments may be so small that a record fills one.
+    """Options by which nothing happens by time (`flush_interval_s`) or by size (`flush_bytes`,
+    `checkpoint_min_bytes`), however slow the machine: records are committed when somebody waits
+    for them, and compacted when somebody says so. So the same calls give the same operations on
+    the disk. `segment_bytes` may be so small that a record fills a segment.
     """
 
     flush_interval_s: float = _NEVER_S
@@ -43,6 +44,7 @@ class ManualOptions(Options):
 
     @property
     def idle_s(self) -> float:
+        """Never: `Owner.idle` says when the log is idle."""
         return _NEVER_S
 
 
@@ -85,7 +87,8 @@ class Owner(Generic[M]):
     `state` is an ordinary DurableState: whatever is done with it, and by what program, is noted
     in `history`. Each opening is checked (P1, P2, P3, P5, P6): what is recovered is a prefix of
     that, with whole batches, no less than was promised, and it makes the state that replaying it
-    makes. `safe_lsn` is what no power cut can take back, `alive_lsn` what no kill can.
+    makes. `safe_lsn` is what no power cut can take back, `alive_lsn` what no kill can. `disk`,
+    `path` and `options` are what it was made with.
 
         with Owner(Jobs) as owner:
             owner.append(["queued", "a"])
@@ -107,7 +110,8 @@ class Owner(Generic[M]):
         path: str = "/journal",
         history: History[M] | None = None,
     ) -> None:
-        """`history`: what was appended to the journal at `path`, if there is one."""
+        """`history`: what was appended to the journal at `path`, if there is one. `disk` None: a
+        new one. Raises BrokenPromiseError."""
         self.disk = disk or SimulatedDisk()
         self.options = options
         self.path = path
@@ -118,6 +122,7 @@ class Owner(Generic[M]):
 
     @property
     def state(self) -> DurableState[M]:
+        """The DurableState that is open now; after a crash, not before `reopen`."""
         assert self._state is not None, "reopen() first"
         return self._state
 
@@ -148,10 +153,12 @@ class Owner(Generic[M]):
         self.state.journal._core.committer.mark()
 
     def compact(self) -> None:
+        """Publish a checkpoint now, which makes all that was appended durable."""
         self.state.compact().close()
         self.promised()
 
     def close(self) -> None:
+        """Close the state: all that was appended is promised from now on."""
         self.state.close()
         self.safe_lsn = self.alive_lsn = self.last_lsn
 

@@ -97,15 +97,17 @@ class DurableState(Generic[M]):
                     machine.load(item)
                 except Exception as error:
                     assert checkpoint is not None
-                    raise _refusal(machine, f"{checkpoint.path}: an item", error) from error
+                    what = f"{checkpoint.path}: load raised {error!r:.200} for an item"
+                    raise _refusal(machine, what) from error
 
         def apply(batch: Batch) -> None:
             for lsn, record in enumerate(batch.records, batch.first_lsn):
                 try:
                     machine.apply(lsn, record)
                 except Exception as error:
-                    what = f"{batch.path}: offset {batch.offset_of(lsn)}: LSN {lsn}"
-                    raise _refusal(machine, what, error) from error
+                    where = f"{batch.path}: offset {batch.offset_of(lsn)}, LSN {lsn}"
+                    what = f"{where}: apply raised {error!r:.200} for a record"
+                    raise _refusal(machine, what) from error
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
@@ -217,8 +219,9 @@ class DurableState(Generic[M]):
     def _check(self) -> None:
         if self._broken is not None:
             raise FailedError(
-                f"the state machine stopped half-way through a record: {self._broken!r}; "
-                "the record is in the journal: close it and open it again"
+                f"apply stopped half-way through a record after LSN {self._applied_lsn}: "
+                f"{self._broken!r:.200}; the record is in the journal, and no change is taken any "
+                "more: close it, mend apply unless it was interrupted, and open it again"
             ) from self._broken
 
     def _change(
@@ -280,10 +283,10 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
     return method()
 
 
-def _refusal(machine: StateMachine, what: str, error: Exception) -> FormatVersionError:
+def _refusal(machine: StateMachine, what: str) -> FormatVersionError:
     return FormatVersionError(
-        f"{what} is not for application {machine.application!r} as it is here, a newer "
-        f"version may have written it: {error!r:.200}"
+        f"{what} of application {machine.application!r}; nothing was changed: open it with the "
+        "version that wrote it, or, if that was this one, mend what raised"
     )
 
 

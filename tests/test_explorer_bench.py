@@ -51,6 +51,16 @@ def test_it_stops_where_it_is_told() -> None:
         assert done.stdout.startswith("1 seeds, ")
 
 
+def test_each_report_tells_more_than_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it reports, the last line is not said twice."""
+    monkeypatch.setattr(crashsim, "REPORT_EVERY_S", 0.0)
+    assert crashsim.main([*SMALL, "--seeds", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["1 seeds", "2 seeds", "3 seeds"]
+
+
 def test_the_same_seed_is_the_same_workload() -> None:
     """What failed is run again by its seed; another one is another."""
     plans = [crashsim.Plan.of(seed, 30) for seed in (7, 7, 8)]

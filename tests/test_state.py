@@ -291,15 +291,17 @@ class Refusing(Table):
 @pytest.mark.parametrize("refused", ["load", "apply"])
 def test_what_the_machine_does_not_understand_is_told(disk: SimulatedDisk, refused: str) -> None:
     """An item or record that the machine can't take in: the error names the file and the
-    application, nothing has changed, and the lock is free."""
+    application, what raised and what to do; nothing has changed, and the lock is free."""
     with state_on(disk) as state:
         put(state, "a", 1)
         state.compact()
         put(state, "b", 2)
     before = {**disk.contents(PATH), "LOCK": b""}
-    with pytest.raises(FormatVersionError, match=r"'table/1'.*of tomorrow") as caught:
+    told = rf"{refused} raised .*of tomorrow.*'table/1'.*or, if that was this one, mend"
+    with pytest.raises(FormatVersionError, match=told) as caught:
         state_on(disk, Refusing(refused))
     assert PATH in str(caught.value)
+    assert ("LSN 2: apply" in str(caught.value)) == (refused == "apply")
     assert {**disk.contents(PATH), "LOCK": b""} == before
     with state_on(disk) as state:
         assert state.machine.content() == {"a": 1, "b": 2}

@@ -59,7 +59,7 @@ def test_apply_raising_is_fail_stop(disk: SimulatedDisk, batch: bool) -> None:
         ]
         for call in calls:
             with pytest.raises(
-                FailedError, match=r"apply's own.*close it and open it again"
+                FailedError, match=r"after LSN 1.*apply's own.*mend apply.*open it again"
             ) as failed:
                 call()
             assert isinstance(failed.value.__cause__, ValueError)

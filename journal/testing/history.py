@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from journal.options import PAYLOAD_BYTES_MAX
 from journal.record import Record, RecordPacker, unpack
 from journal.state import StateMachine
+from journal.table import CowTable
 
 M = TypeVar("M", bound=StateMachine)
 
@@ -26,7 +27,9 @@ def expect(truth: object, promise: str, what: str) -> None:
 class History(Generic[M]):
     """Records in the order of their LSNs, from 1 on, and where each batch ends.
 
-    `machine()` makes a new state machine; a state is what `freeze` gives, item by item.
+    `machine()` makes a new state machine; a state is what `freeze` gives, item by item. After a
+    checkpoint the machines are compared too: by `==` if their class says what that is, else each
+    CowTable that they have.
     """
 
     def __init__(self, machine: Callable[[], M]) -> None:
@@ -104,6 +107,9 @@ class History(Generic[M]):
         state, replayed = state_of(machine), self.state(lsn)
         if state != replayed:
             raise BrokenPromiseError(f"P6: {_difference(state, replayed)}, at LSN {lsn}")
+        if after:  # what `freeze` leaves out is missing on both sides of that, but not in memory
+            unlike = _unlike(machine, self.until(lsn).replayed())
+            expect(not unlike, "P6", f"{unlike} differs from what replay gives, at LSN {lsn}")
 
     def check_end(self, lsn: int) -> None:
         """That a log may end at `lsn`."""
@@ -113,6 +119,27 @@ class History(Generic[M]):
 
 def state_of(machine: StateMachine) -> list[str]:
     return [json.dumps(item, sort_keys=True) for item in machine.freeze()]
+
+
+def _unlike(machine: Any, other: Any) -> str:
+    """What of the first is not as in the other, which freezes the same; "": nothing."""
+    kind = type(machine)
+    name = kind.__name__
+    if kind.__eq__ is not object.__eq__:
+        return "" if machine == other else f"{name} itself, by its own `==`,"
+    for attribute, value in vars(machine).items():
+        if isinstance(value, CowTable) and not _same(value, getattr(other, attribute)):
+            return f"{name}.{attribute}, of which `freeze` or `load` leaves something out,"
+    return ""
+
+
+def _same(one: Any, other: Any) -> bool:
+    """As far as values say so, and where a tuple that was loaded may be a list."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return type(one).__eq__ is object.__eq__ or bool(one == other)
 
 
 def _difference(found: list[str], expected: list[str]) -> str:

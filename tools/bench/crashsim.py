@@ -214,6 +214,9 @@ def main(arguments: list[str]) -> int:
     totals, failure, said = Totals(), None, 0.0
     with closing(explored_by(options.processes, seeds, one)) as results:
         for found in results:
+            if totals.seeds and not options.json and totals.seconds - said >= REPORT_EVERY_S:
+                print(totals, flush=True)
+                said = totals.seconds
             totals.seeds += 1
             totals.report += found.report
             failure = found.failure
@@ -221,9 +224,6 @@ def main(arguments: list[str]) -> int:
             full = options.states is not None and totals.report.states >= options.states
             if failure or late or full:
                 break
-            if not options.json and totals.seconds - said >= REPORT_EVERY_S:
-                print(totals, flush=True)
-                said = totals.seconds
     if options.json:
         print(totals.as_json(failure))
     else:

@@ -21,6 +21,9 @@ QUANTILES: tuple[tuple[float, Callable[[Histogram], float]], ...] = (
 class Source(Protocol):
     """A Journal, a DurableState or a SubAgentManager."""
 
+    @property
+    def closed(self) -> bool: ...
+
     def stats(self) -> Stats: ...
 
 
@@ -53,7 +56,7 @@ def _wait(stats: Stats, lock: LockStats | None) -> Histogram | None:
 
 
 FIGURES = (
-    Figure("commits", "counter", "1", "Commits: syncs shared by records.", lambda s: s.commits),
+    Figure("commits", "counter", "1", "Commits, of one record or many.", lambda s: s.commits),
     Figure("records", "counter", "1", "Records committed.", lambda s: s.records),
     Figure("log_bytes", "counter", "By", "Bytes of frames written.", lambda s: s.bytes),
     Figure("syncs", "counter", "1", "Syncs of the log.", lambda s: s.syncs),
@@ -62,7 +65,9 @@ FIGURES = (
     Figure(
         "compaction_time", "counter", "s", "Time in compactions.", lambda s: s.compaction_ns * _NS
     ),
-    Figure("checkpoint_bytes", "counter", "By", "Bytes written.", lambda s: s.checkpoint_bytes),
+    Figure(
+        "checkpoint_bytes", "counter", "By", "Of checkpoints written.", lambda s: s.checkpoint_bytes
+    ),
     Figure("buffered_bytes", "gauge", "By", "Not yet committed.", lambda s: s.buffered_bytes),
     Figure("backlog_records", "gauge", "1", "Not yet durable.", lambda s: s.backlog_records),
     Figure("last_lsn", "gauge", "1", "LSN of the last record.", lambda s: s.last_lsn),
@@ -82,21 +87,25 @@ DISTRIBUTIONS = (
 
 
 class Watched:
-    """Sources by name; one that is dropped, closed or another process's says nothing."""
+    """Sources by name; one that is dropped, closed or another process's says nothing, nor does one
+    whose directory can't be read now."""
 
     def __init__(self) -> None:
         self._sources: weakref.WeakValueDictionary[str, Source] = weakref.WeakValueDictionary()
 
     def add(self, name: str, source: Source) -> None:
         """Raises ValueError if another one has that name."""
-        if self._sources.get(name, source) is not source:
+        other = self._sources.get(name, source)
+        if other is not source and not other.closed:
             raise ValueError(f"a journal named {name!r} is watched already; give it another name")
         self._sources[name] = source
 
     def stats(self) -> Iterator[tuple[str, Stats, LockStats | None]]:
         for name, source in sorted(self._sources.items()):
+            if source.closed:
+                continue
             try:
                 lock_stats = getattr(source, "lock_stats", None)
                 yield name, source.stats(), lock_stats() if lock_stats else None
-            except JournalError:
+            except (JournalError, OSError):
                 continue

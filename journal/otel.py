@@ -33,7 +33,8 @@ class JournalInstruments:
     """Observes what `stats()` tells at each export. `meter` None: one of the global provider,
     named `journal`.
 
-    A source that is dropped or closed, or that another process opened, is left out.
+    A source that is dropped or closed, that another process opened, or whose directory can't be
+    read is left out.
     """
 
     def __init__(self, meter: Meter | None = None) -> None:

@@ -31,7 +31,8 @@ _UNITS = {"s": "_seconds", "By": "", "1": ""}
 class JournalCollector(Collector):
     """Collects what `stats()` tells at each scrape. Registers itself in `registry` (None: in none).
 
-    A source that is dropped or closed, or that another process opened, is left out.
+    A source that is dropped or closed, that another process opened, or whose directory can't be
+    read is left out.
     """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:

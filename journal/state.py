@@ -136,6 +136,11 @@ class DurableState(Generic[M]):
         """For what this class has no name for. What is appended there, the machine never sees."""
         return self._journal
 
+    @property
+    def closed(self) -> bool:
+        """See Journal.closed."""
+        return self._journal.closed
+
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
         """Under the lock: `record = decide(machine)`, append it, apply it; its LSN.
 

@@ -443,6 +443,11 @@ class SubAgentManager:
         """The journal's directory."""
         return self._state.journal.path
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._state.closed
+
     def __enter__(self) -> SubAgentManager:
         return self
 
@@ -458,7 +463,7 @@ class SubAgentManager:
             self._end_watch()
 
     def _end_watch(self) -> None:
-        if self._state.journal.closed:
+        if self.closed:
             self._watch.close()
 
     def _one(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from typing import Any
 
 import pytest
 
-from journal import Journal, Options
+from journal import DurableState, Journal, Options
 from journal.exporting import DISTRIBUTIONS, FIGURES
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
+from tests.support import Table
 
 prometheus = pytest.importorskip("prometheus_client", reason="needs the extra prometheus")
 otel = pytest.importorskip("opentelemetry.sdk.metrics", reason="needs the extra otel")
@@ -88,7 +90,7 @@ def test_an_export_shows_each_figure_of_each_journal(disk: SimulatedDisk) -> Non
 
 
 def test_one_that_is_gone_says_nothing(disk: SimulatedDisk) -> None:
-    """A watched journal may be closed and dropped; its name is free then, and not before."""
+    """A watched journal may be closed or dropped; its name is free then, and not before."""
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()
@@ -100,8 +102,65 @@ def test_one_that_is_gone_says_nothing(disk: SimulatedDisk) -> None:
         with pytest.raises(ValueError, match="'a'"):
             collector.watch("a", other)
         journal.close()
-        del journal
-        gc.collect()
         assert scraped(registry) == {}
         collector.watch("a", other)
         assert scraped(registry)['journal_last_lsn{journal="a"}'] == 0
+    dropped = [Journal.open("/c", disk=disk)]
+    collector.watch("a", dropped[0])
+    with pytest.warns(ResourceWarning, match="never closed"):
+        dropped.clear()
+    gc.collect()
+    assert scraped(registry) == {}
+
+
+@pytest.mark.parametrize("kind", ["state", "manager"])
+def test_what_keeps_a_journal_is_closed_with_it(disk: SimulatedDisk, kind: str) -> None:
+    """What is left out when it is closed is any of the three that may be watched."""
+    from journal.prometheus import JournalCollector
+
+    registry = prometheus.CollectorRegistry()
+    collector = JournalCollector(registry)
+    source = (
+        SubAgentManager.open("/w", disk=disk)
+        if kind == "manager"
+        else DurableState.open("/w", Table(), disk=disk)
+    )
+    collector.watch("a", source)
+    assert scraped(registry)
+    source.close()
+    assert source.closed
+    assert scraped(registry) == {}
+
+
+def test_one_that_cannot_be_read_hides_no_other(disk: SimulatedDisk) -> None:
+    """A disk that fails takes its own journal's figures away, and no other's."""
+    from journal.prometheus import JournalCollector
+
+    registry = prometheus.CollectorRegistry()
+    collector = JournalCollector(registry)
+    with Journal.open("/a", disk=disk) as one, Journal.open("/b", disk=disk) as other:
+        collector.watch("a", one)
+        collector.watch("b", other)
+        disk.fail("names", errno.EIO, path="/a")
+        assert {name.partition("{")[2][:11] for name in scraped(registry)} == {'journal="b"'}
+
+
+def test_both_formats_are_what_their_parsers_take(disk: SimulatedDisk) -> None:
+    """A server of the client's own sends the text format, or OpenMetrics to who asks for that."""
+    from prometheus_client.openmetrics import exposition
+
+    from journal.prometheus import JournalCollector
+
+    registry = prometheus.CollectorRegistry()
+    collector = JournalCollector(registry)
+    with Journal.open("/a", disk=disk) as journal:
+        collector.watch("a", journal)
+        journal.wait_durable(journal.append(1))
+        text = prometheus.generate_latest(registry).decode()
+        plain = list(
+            pytest.importorskip("prometheus_client.parser").text_string_to_metric_families(text)
+        )
+        text = exposition.generate_latest(registry).decode()
+        openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser")
+        assert len(list(openmetrics.text_string_to_metric_families(text))) == len(plain)
+    assert len(plain) == len((*FIGURES, *DISTRIBUTIONS))

@@ -123,9 +123,8 @@ def state_of(machine: StateMachine) -> list[str]:
 
 def _unlike(machine: Any, other: Any) -> str:
     """What of the first is not as in the other, which freezes the same; "": nothing."""
-    kind = type(machine)
-    name = kind.__name__
-    if kind.__eq__ is not object.__eq__:
+    name = type(machine).__name__
+    if _by_value(machine):
         return "" if machine == other else f"{name} itself, by its own `==`,"
     for attribute, value in vars(machine).items():
         if isinstance(value, CowTable) and not _same(value, getattr(other, attribute)):
@@ -139,7 +138,11 @@ def _same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
-    return type(one).__eq__ is object.__eq__ or bool(one == other)
+    return not _by_value(one) or bool(one == other)
+
+
+def _by_value(value: object) -> bool:
+    return "__eq__" in {name for kind in type(value).__mro__[:-1] for name in vars(kind)}
 
 
 def _difference(found: list[str], expected: list[str]) -> str:

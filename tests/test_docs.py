@@ -78,6 +78,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(other), target
 
 
+@pytest.mark.parametrize("package", ["journal", "manager"])
+def test_links_lead_somewhere_where_it_is_installed(package: str) -> None:
+    """The wheel has the packages and no other page: a link of theirs leads into one of them."""
+    for page in (ROOT / package).glob("**/*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)", page.read_text()):
+            place = (page.parent / target).resolve().relative_to(ROOT)
+            assert place.parts[0] in ("journal", "manager"), (page, target)
+
+
 def anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)

@@ -147,8 +147,6 @@ def test_one_that_cannot_be_read_hides_no_other(disk: SimulatedDisk) -> None:
 
 def test_both_formats_are_what_their_parsers_take(disk: SimulatedDisk) -> None:
     """A server of the client's own sends the text format, or OpenMetrics to who asks for that."""
-    from prometheus_client.openmetrics import exposition
-
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()
@@ -160,6 +158,7 @@ def test_both_formats_are_what_their_parsers_take(disk: SimulatedDisk) -> None:
         plain = list(
             pytest.importorskip("prometheus_client.parser").text_string_to_metric_families(text)
         )
+        exposition = pytest.importorskip("prometheus_client.openmetrics.exposition")
         text = exposition.generate_latest(registry).decode()
         openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser")
         assert len(list(openmetrics.text_string_to_metric_families(text))) == len(plain)

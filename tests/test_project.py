@@ -274,9 +274,12 @@ def test_the_version_is_written_once() -> None:
 
 
 def test_the_changelog_begins_with_the_bytes_on_disk() -> None:
-    """Who upgrades reads first what happens to the files."""
+    """The newest version is this one; who upgrades reads first what happens to the files."""
     headings = re.findall(r"^##.*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert headings[:2] == ["## [Unreleased]", "### On-disk format"]
+    headings = [heading for heading in headings if heading != "## [Unreleased]"]
+    version = re.escape(importlib.import_module("journal").__version__)
+    assert re.fullmatch(rf"## \[{version}\] - \d{{4}}-\d\d-\d\d", headings[0])
+    assert headings[1] == "### On-disk format"
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])

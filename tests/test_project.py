@@ -284,19 +284,18 @@ def test_the_changelog_begins_with_the_bytes_on_disk() -> None:
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
 def test_public_names_are_sorted_and_documented(package: str) -> None:
-    """`__all__` is sorted; each class and function in it says what it is, and each method that
-    takes arguments. (A protocol's methods are said by their names and its own docstring.)"""
+    """`__all__` is sorted; each class and function in it says what it is, and so does each method
+    and property. (What else is public, and each field: `tests/test_docs.py`, of the reference.)"""
     module = importlib.import_module(package)
     assert module.__all__ == sorted(module.__all__)
     values = {name: getattr(module, name) for name in module.__all__}
     said = {name: v for name, v in values.items() if inspect.isclass(v) or inspect.isfunction(v)}
     mute = [name for name, value in said.items() if not documented(value)]
     for name, value in said.items():
-        methods = {} if getattr(value, "_is_protocol", False) else vars(value)
-        for method, member in methods.items():
+        for method, member in vars(value).items():
             inner = getattr(member, "__func__", member)
-            takes = len(inspect.signature(inner).parameters) if inspect.isfunction(inner) else 0
-            if takes > 1 and not method.startswith("_") and not inspect.getdoc(inner):
+            is_shown = inspect.isfunction(inner) or isinstance(inner, property)
+            if is_shown and not method.startswith("_") and not inspect.getdoc(inner):
                 mute.append(f"{name}.{method}")
     assert mute == []
 

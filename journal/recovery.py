@@ -106,7 +106,6 @@ class Recovered:
     verified_lsns: list[int]
     last_lsn: int
     log_bytes: int  # since the checkpoint
-    torn_tail: CorruptionError | None
 
 
 def recover(
@@ -156,7 +155,6 @@ def recover(
         verified_lsns=checkpoints.verified_lsns,
         last_lsn=walk.next_lsn - 1,
         log_bytes=walk.log_bytes,
-        torn_tail=walk.damage,
     )
     checkpoints.close(keep=taken)
     _clean(directory, walk, segments, recovered.verified_lsns, kept)

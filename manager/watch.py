@@ -404,12 +404,14 @@ def _call(loop: AbstractEventLoop, futures: Futures) -> None:
 
 
 def _resolve(loop: AbstractEventLoop, futures: Futures) -> None:
-    for future in list(islice(futures, _A_TURN)):
-        del futures[future]
-        if not future.done():
-            future.set_result(None)
-    if futures:
-        loop.call_soon(_resolve, loop, futures)
+    try:
+        for future in list(islice(futures, _A_TURN)):
+            if not future.done():
+                future.set_result(None)
+            del futures[future]
+    finally:  # an interrupt must not end the turns: nobody else would wake the rest
+        if futures:
+            loop.call_soon(_resolve, loop, futures)
 
 
 def _left_s(until: float | None) -> float | None:

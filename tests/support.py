@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import msgpack
 
 from journal import CowTable, FailedError, Journal, JournalReader, Options
-from journal.testing import SimulatedDisk
+from journal.testing import Outcome, SimulatedDisk, drawn
 from journal.testing.disk import Operation
 from tests.independent_reader import decode_files, decode_segment
 
@@ -186,6 +186,18 @@ class Watched:
 
     def of(self, operation: Operation) -> int:
         return sum(called == operation for called, _ in self.calls)
+
+
+def scripted(draws: Iterable[int], *, damage: bool = False) -> Outcome:
+    """`drawn`, with the draws given; each must be possible."""
+    left = iter(draws)
+
+    def draw(most: int) -> int:
+        value = next(left)
+        assert 0 <= value <= most
+        return value
+
+    return drawn(draw, damage=damage)
 
 
 class Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from journal.storage import Directory, File
 from journal.testing import Change, Outcome, SimulatedDisk, drawn, keep, lose, seeded
+from tests.support import scripted
 
 PATH = "/journal"
 SUBSETS = list(itertools.product([True, False], repeat=3))
@@ -34,18 +34,6 @@ def put(directory: Directory, name: str, data: bytes, *, synced: bool = True) ->
         file.sync()
         directory.sync()
     return file
-
-
-def scripted(draws: Iterable[int], *, damage: bool = False) -> Outcome:
-    """`drawn`, with the draws given; each must be possible."""
-    left = iter(draws)
-
-    def draw(most: int) -> int:
-        value = next(left)
-        assert 0 <= value <= most
-        return value
-
-    return drawn(draw, damage=damage)
 
 
 def answers(*kept: bool) -> Outcome:

@@ -3,8 +3,6 @@ change, older contents, sectors, a sync of a range."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +13,11 @@ from journal.testing import (
     Outcome,
     SimulatedDisk,
     SimulatedFile,
-    drawn,
     fates,
     keep,
     lose,
 )
+from tests.support import scripted
 
 PATH = "/journal"
 
@@ -54,18 +52,6 @@ def asked(disk: SimulatedDisk, found: Outcome = keep) -> list[Change]:
 
     disk.power_cut(outcome)
     return changes
-
-
-def scripted(draws: Iterable[int], *, damage: bool = False) -> Outcome:
-    """`drawn`, with the draws given; each must be possible."""
-    left = iter(draws)
-
-    def draw(most: int) -> int:
-        value = next(left)
-        assert 0 <= value <= most
-        return value
-
-    return drawn(draw, damage=damage)
 
 
 # --- copies of the machine ---

@@ -6,11 +6,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from journal.testing import SimulatedDisk
 from manager import Agent, Changes, SubAgentManager, records
+from manager.watch import _resolve
 from tests.manager_support import (
     DONE,
     CountedLoop,
@@ -116,6 +118,21 @@ def test_agents_that_end_while_their_waiters_come(manager: SubAgentManager) -> N
         assert [waited.result().agent_id for waited in threads] == refs[:40]
     assert [agent.agent_id for agent in agents] == refs
     assert_nobody_watches(manager)
+
+
+def test_an_interrupted_turn_is_followed_by_another() -> None:
+    """Else whoever has not been woken in it would wait for ever."""
+
+    async def struck() -> bool:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        interrupted = Mock(done=Mock(side_effect=[KeyboardInterrupt, True]))
+        with pytest.raises(KeyboardInterrupt):
+            _resolve(loop, {interrupted: None, future: None})
+        await asyncio.wait_for(future, TIMEOUT_S)
+        return future.done()
+
+    assert asyncio.run(struck())
 
 
 def test_an_interrupt_while_changes_are_handed_on_loses_none(

@@ -59,9 +59,6 @@ class Life:
             self.spans[:2] = [(EARLIER, self.spans[0][1], self.spans[1][2])]
         self.state, self.since_ms = state, at_ms
 
-    def lasted_ms(self, state: str) -> int:
-        return sum(end - begin for kind, begin, end in self.spans if kind == state)
-
 
 class FleetTimeline:
     """What the records of a manager, in their order, make of its agents."""

@@ -148,3 +148,5 @@ def test_paths_and_benchmarks_that_are_named_are_there() -> None:
                 assert (ROOT / word).exists(), (page, word)
             if found := re.match(r"python tools/bench (\w+)", word):
                 assert found[1] in NAMES, (page, word)
+    named = re.findall(r"python tools/bench (\w+)", (ROOT / IN_CHECKOUT).read_text())
+    assert {*named} == {*NAMES}

@@ -80,7 +80,7 @@ def bars(found: dict[str, Any]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench append", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/bench append", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10, help="of the long run")
     options = parsed(parser, arguments)

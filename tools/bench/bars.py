@@ -45,7 +45,9 @@ def found_by(run: str, directory: Path | None) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="bench bars", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench bars",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")

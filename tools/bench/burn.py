@@ -197,7 +197,9 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="bench burn", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench burn",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--burners", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])

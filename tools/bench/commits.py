@@ -191,7 +191,9 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 def asked(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="bench commits", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench commits",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--coroutines", type=int, nargs="*", default=[])

@@ -187,7 +187,9 @@ def bars(options: argparse.Namespace, times: Latency, room: Space) -> Iterator[B
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="bench compact", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench compact",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--agents", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=64)

@@ -180,7 +180,9 @@ class Totals:
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="bench crashsim", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench crashsim",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--steps", type=int, default=30, help="of each workload")

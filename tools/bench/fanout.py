@@ -228,7 +228,9 @@ def bars(rounds: dict[Cell, list[Row]]) -> Iterator[Bar]:
 
 def asked(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="bench fanout", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench fanout",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--agents", type=int, nargs="+", default=[100, 1_000, 10_000])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])

@@ -89,7 +89,7 @@ def bars(rows: list[Row]) -> Iterator[Bar]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench imports", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/bench imports", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     options = parsed(parser, arguments)
     rows = measure(options.rounds)

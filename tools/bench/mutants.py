@@ -79,7 +79,9 @@ def noticed_by(checkout: Path, weakening: Weakening) -> str | None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="bench mutants", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python tools/bench mutants",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; default: all")
     parser.add_argument("--list", action="store_true", help="name them, and run none")

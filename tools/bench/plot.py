@@ -14,7 +14,7 @@ from bench import plots
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench plot", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/bench plot", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.json")
     parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR")
     options = parser.parse_args(arguments)

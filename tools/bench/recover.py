@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--child"]:
         child(arguments[1], arguments[2], int(arguments[3]), int(arguments[4]))
         return 0
-    parser = argparse.ArgumentParser(prog="bench recover", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/bench recover", description=__doc__)
     parser.add_argument("--records", type=int, nargs="*", default=[20_000, 100_000])
     parser.add_argument("--agents", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)

@@ -103,8 +103,8 @@ class SimulatedDisk:
             return SimulatedDirectory(self, process, absolute, folder)
 
         process = self._process
-        found = self.run(process, "open_directory", absolute, look)
-        return found or self.run(process, "make_directory", absolute, make)
+        found = self._run(process, "open_directory", absolute, look)
+        return found or self._run(process, "make_directory", absolute, make)
 
     def now_ns(self) -> int:
         """`clock_ns`, which then is `tick_ns` later."""
@@ -171,7 +171,7 @@ class SimulatedDisk:
         with self._mutex:
             return self._medium.contents(normpath(path))
 
-    def run(
+    def _run(
         self,
         process: int,
         operation: Operation,
@@ -200,7 +200,7 @@ class SimulatedDisk:
                 self.operations.append((mutation, path))
             return result
 
-    def room_for(self, inode: Inode, size: int) -> int:
+    def _room_for(self, inode: Inode, size: int) -> int:
         """How far up to `size` an inode may be allocated. Called by an operation that runs."""
         if self.capacity is None:
             return size
@@ -238,7 +238,7 @@ class _Handle:
             path = _join(path, name)
         if self._closed:
             raise _error(errno.EBADF, path)
-        return self._disk.run(self._process, operation, path, act, failed=failed)
+        return self._disk._run(self._process, operation, path, act, failed=failed)
 
 
 class SimulatedDirectory(_Handle):
@@ -315,7 +315,7 @@ class SimulatedFile(_Handle):
         def act() -> int:
             self._need_writable()
             taken = bytes(data)[: self._disk.write_bytes_max]
-            end = self._disk.room_for(self._inode, offset + len(taken))
+            end = self._disk._room_for(self._inode, offset + len(taken))
             if end <= offset and taken:
                 raise _error(errno.ENOSPC, self.path)
             if taken:
@@ -348,7 +348,7 @@ class SimulatedFile(_Handle):
     def allocate(self, size: int) -> None:
         def act() -> None:
             self._need_writable()
-            self._inode.allocate(self._disk.room_for(self._inode, size))
+            self._inode.allocate(self._disk._room_for(self._inode, size))
             if self._inode.allocated < size:
                 raise _error(errno.ENOSPC, self.path)
 

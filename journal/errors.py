@@ -38,11 +38,13 @@ class CorruptionError(JournalError):
 
 
 class FormatVersionError(JournalError):
-    """Written by a newer version of the format, or for another application."""
+    """Written by a newer version of the format, or for another application: also what a state
+    machine's `load` or `apply` raised for at open, which is the `__cause__` then."""
 
 
 class FailedError(JournalError):
-    """A write or a sync failed, and the journal stopped (fail-stop); the cause is the OSError.
+    """A write or a sync failed, and the journal stopped (fail-stop): `__cause__` is the OSError. Or
+    an `apply` raised, and its state stopped: then that is the cause.
 
     Whether records that were not acknowledged survive is unknown until a reopen.
     """

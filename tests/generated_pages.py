@@ -150,6 +150,11 @@ ENGINE: tuple[Module, ...] = (
     ("journal.storage", ("Directory", "File"), "What a `Disk` opens, for those who write one."),
     ("journal.testing", None, "A disk that fails and loses power, and what crashes on it."),
     ("journal.testing.machine", ("CrashMachine",), "Needs `hypothesis`."),
+    (
+        "journal.testing.fixtures",
+        ("crash_owner", "journal_dir", "simulated_disk"),
+        'Fixtures for pytest: `pytest_plugins = ["journal.testing.fixtures"]`.',
+    ),
     ("journal.prometheus", ("JournalCollector",), "Needs the extra `prometheus`."),
     ("journal.otel", ("JournalInstruments",), "Needs the extra `otel`."),
 )

@@ -126,8 +126,8 @@ def _unlike(machine: Any, other: Any) -> str:
     name = type(machine).__name__
     if _by_value(machine):
         return "" if machine == other else f"{name} itself, by its own `==`,"
-    for attribute, value in vars(machine).items():
-        if isinstance(value, CowTable) and not _same(value, getattr(other, attribute)):
+    for attribute, value in getattr(machine, "__dict__", {}).items():  # none: it has slots
+        if isinstance(value, CowTable) and not _same(value, getattr(other, attribute, None)):
             return f"{name}.{attribute}, of which `freeze` or `load` leaves something out,"
     return ""
 

@@ -152,10 +152,10 @@ class Journal:
             self._check_durable(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
-        """Block until less than half of `buffer_bytes` is used. Call it with no lock held.
+        """Block until there is room. Call it with no lock held.
 
-        Also while a compaction is so far behind that the log has grown by a quarter more than
-        what made it due; about a second at most.
+        There is none while half of `buffer_bytes` is used, nor, about a second at most, while a
+        compaction is so far behind that the log has grown by a quarter more than what made it due.
         Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s

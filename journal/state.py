@@ -145,9 +145,9 @@ class DurableState(Generic[M]):
         """Under the lock: `record = decide(machine)`, append it, apply it; its LSN.
 
         None if `decide` returns None. What `decide` raises, and RecordError, BufferFullError,
-        FailedError and ClosedError, leave everything as it was. If half of the log buffer is
-        used it waits first, at most `room_timeout_s`, then raises BufferFullError; not if
-        `urgent`, and never in a thread that runs an event loop: `await room()` there.
+        FailedError and ClosedError, leave everything as it was. Where there is no room (see
+        Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError;
+        not if `urgent`, and never in a thread that runs an event loop: `await room()` there.
 
         `apply` may raise nothing. What it raises comes through, with its record in the journal:
         this state is half-way through it, so from now on all changes are FailedError.

@@ -368,7 +368,7 @@ class SubAgentManager:
         await self._state.durable(optional_lsn("lsn", lsn))
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
-        """Block until less than half of the log buffer is used. Raises TimeoutError."""
+        """Block until there is room; see Journal.wait_room. Raises TimeoutError, FailedError."""
         self._state.wait_room(timeout_s=optional_seconds("timeout_s", timeout_s))
 
     async def room(self) -> None:

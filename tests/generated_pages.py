@@ -10,6 +10,7 @@ From the checkout, when a docstring, a signature or an option has changed:
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,7 @@ def made(page: str) -> str:
 
 
 def main() -> None:
+    sys.path.insert(0, str(ROOT / "tools"))  # or an installed copy's help would be shown
     for page in PAGES:
         (ROOT / page).write_text(made(page))
         print(page)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
-from types import TracebackType
 from typing import Any
 
 from journal import Checkpoint, DurableState, LockStats, Options, Stats
@@ -451,14 +450,9 @@ class SubAgentManager:
     def __enter__(self) -> SubAgentManager:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
         try:
-            self._state.__exit__(kind, error, traceback)
+            self._state.__exit__(*raised)
         finally:
             self._end_watch()
 

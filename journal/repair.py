@@ -16,7 +16,7 @@ from itertools import count, zip_longest
 from journal.batch import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.copies import copy_file
-from journal.errors import CorruptionError, JournalError
+from journal.errors import CompactedError, CorruptionError, JournalError
 from journal.frame import RECORDS
 from journal.options import PAYLOAD_BYTES_MAX, Options
 from journal.outlook import Prospect
@@ -64,8 +64,9 @@ def repair(
     Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
     None: the last good one. `salvage`: write the valid frames behind it to a journal beside
     this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
-    ValueError (no such cut), JournalError (no journal, no checkpoint is left that the log could
-    go on from, or it still does not open, which says where the copies are).
+    ValueError (no such cut), CompactedError (it is older than what is kept), JournalError (no
+    journal, no checkpoint is left that the log could go on from, or it still does not open,
+    which says where the copies are).
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # what is no journal is not made one
@@ -143,9 +144,14 @@ class _Repair:
 
     def _end_beside(self, lsn: int) -> int:
         """The end of a batch that is `lsn`, or follows it."""
-        begun = [name for name in self._prospect.segments if name.first_lsn <= lsn + 1]
-        if not begun:
+        segments = self._prospect.segments
+        begun = [name for name in segments if name.first_lsn <= lsn + 1]
+        if not segments or lsn < 0:
             return 0
+        if not begun:
+            first_lsn = segments[0].first_lsn
+            what = f"cut_at={lsn} is older than what is kept, LSN {first_lsn} and what follows it"
+            raise CompactedError(f"{self._directory.path}: {what}", first_lsn)
         end = begun[-1].first_lsn - 1
         with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
             walk = Walk(self._directory, end, 0)

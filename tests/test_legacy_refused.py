@@ -104,6 +104,18 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, sai
         read(path)
 
 
+@pytest.mark.parametrize("levels", [120, 5000, 200_000])
+def test_what_nests_too_deep_is_found(tmp_path: Path, levels: int) -> None:
+    """Whether it is the parser that gives up or what checks the values afterwards."""
+    path = write(tmp_path, BARE, FULL | {"checkpoint": "PLACE"}, BARE)
+    nested = '{"a":' * levels + "1" + "}" * levels
+    path.write_text(path.read_text().replace('"PLACE"', nested))
+    with pytest.raises(
+        LegacyError, match=r"agents\[1\]\.checkpoint nests deeper than 10[03] levels"
+    ):
+        read(path)
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "said"),
     [

@@ -191,12 +191,13 @@ def write_checkpoint(
     lsn: int,
     now_ns: int,
     application: str,
-    pace: Callable[[], None],
+    pace: Callable[[], int],
 ) -> None:
     """Stream `items` into a file and publish it under its name, atomically and durably.
 
-    `pace` is called after each item: it may sleep, or raise to give up. Whatever is raised,
-    no `*.tmp` is left, as far as the disk lets it be removed.
+    `pace` is called after some items: it may sleep, or raise to give up, and says after how
+    many to call it again. Whatever is raised, no `*.tmp` is left, as far as the disk lets it
+    be removed.
     """
     name = checkpoint_name(lsn)
     header = {
@@ -225,18 +226,19 @@ def write_checkpoint(
 
 
 def _write(
-    file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], None]
+    file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], int]
 ) -> None:
     out = _Out(file)
     out.add(_encode(header)[:-1] + b",\n" + _FIRST)
-    count = 0
+    count, pause_at = 0, 1
     for item in items:
         line = _encode(item)
         if len(line) > LINE_BYTES_MAX - 2:
             raise ValueError(f"item {count} of {len(line)} bytes is over {LINE_BYTES_MAX}")
         out.add(b",\n" + line if count else line)
         count += 1
-        pace()
+        if count == pause_at:
+            pause_at += pace()
     out.add(b"\n],\n" if count else b"],\n")
     out.add(_last_line(count, checksum(bytes(out.pending), out.crc)))
     out.flush()

@@ -76,6 +76,10 @@ class Committer:
         """What survives a power cut; in "disk" durability all that was acknowledged does."""
         return self._writer.synced_lsn
 
+    @property
+    def has_room(self) -> bool:
+        return self._buffer.has_room
+
     def hold_from(self, log_bytes: float) -> None:
         """Leave the buffer no more room than the log needs to grow to so many bytes."""
         self._hold_bytes = log_bytes

@@ -29,7 +29,7 @@ Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 
 _PAUSE_S = 0.0002
 _ITEMS_A_PAUSE = 2
-_ITEMS_A_PAUSE_IN_HURRY = 64
+_ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
 # Of what makes a compaction due: when the log has grown by so much more it hurries, and when by
 # so much more updates wait for it; but no longer than that, however large the state is.
 _HURRY, _HOLD, _HOLD_S_MAX = 1 / 8, 1 / 4, 1.0
@@ -160,20 +160,19 @@ class Compactor:
     def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
         due_bytes = self._due_bytes()
         hurry_bytes = min(since_bytes, self._since_bytes + due_bytes) + _HURRY * due_bytes
-        pending, until_s = 0, _NEVER
+        until_s = _NEVER
 
-        def pace() -> None:
-            nonlocal pending, until_s
+        def pace() -> int:
+            nonlocal until_s
             self._check()
-            pending += 1
-            hurry = self._committer.log_bytes > hurry_bytes
-            if pending >= (_ITEMS_A_PAUSE_IN_HURRY if hurry else _ITEMS_A_PAUSE):
-                time.sleep(_PAUSE_S)
-                pending = 0
-                if hurry and time.monotonic() > until_s:
-                    self._committer.hold_from(_NEVER)
-                elif hurry and until_s == _NEVER:
-                    until_s = time.monotonic() + _HOLD_S_MAX
+            time.sleep(_PAUSE_S)
+            if self._committer.log_bytes <= hurry_bytes:
+                return _ITEMS_A_PAUSE
+            now_s = time.monotonic()
+            until_s = min(until_s, now_s + _HOLD_S_MAX)
+            if now_s > until_s:
+                self._committer.hold_from(_NEVER)
+            return _ITEMS_IN_HURRY if self._committer.has_room else _ITEMS_WHILE_HELD
 
         write_checkpoint(
             self._directory,

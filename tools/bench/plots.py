@@ -12,7 +12,8 @@ from typing import Any
 Found = dict[str, Any]
 Axis = Any  # matplotlib's, which is imported when there is something to draw
 
-_PANEL_INCHES = (4.0, 3.2)
+_FEW = 300  # of an axis from 1 to so much 2 and 5 are named, too
+_PANEL_INCHES, _LEGEND_INCHES = (4.0, 3.2), 1.6
 _QUANTILES = ("p50", "p99", "p99_9", "max")
 _NAMES = ("p50", "p99", "p99.9", "max")
 # A name has one colour in all panels, whichever of the others are there.
@@ -79,12 +80,17 @@ def legends(*axes: Axis) -> None:
 
 def plain(axis: Axis) -> None:
     """Shown, with a logarithmic y whose ticks are numbers, not powers."""
-    from matplotlib.ticker import FuncFormatter, LogFormatter
+    from matplotlib.ticker import FuncFormatter
+
+    def between(value: float, _: object) -> str:
+        low, high = axis.get_ylim()
+        is_named = f"{value:e}"[0] in "25" and high < low * _FEW
+        return f"{value:,g}" if is_named else ""
 
     axis.set_axis_on()
     axis.set(yscale="log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.yaxis.set_minor_formatter(LogFormatter())
+    axis.yaxis.set_minor_formatter(FuncFormatter(between))
 
 
 def unique(values: Iterable[Any]) -> list[Any]:
@@ -114,7 +120,8 @@ def _commits(found: Found) -> Any:
             title = "native sync" if not delay_ms else f"sync +{delay_ms:g} ms"
             against(axis, columns_of(rows, "peer", "count", "per_s"), waiting, title)
         across[0].set_ylabel("durable updates/s")
-    legends(axes[0][-1])
+    axes[0][-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1))
+    figure.set_figwidth(figure.get_figwidth() + _LEGEND_INCHES)
     return figure
 
 

@@ -98,19 +98,21 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
 
     Raises ValueError if one of them holds anything else; `unpack` says of each by itself what.
     """
-    view = memoryview(data)
-    unpacker = feed(b"".join([view[start:end] for start, end, _ in spans]))
+    unpacker = feed(data)
+    pass_over, unpack, tell = unpacker.read_bytes, unpacker.unpack, unpacker.tell
     records: list[Record] = []
-    size = total = 0
+    at = total = 0
     try:
         for start, end, count in spans:
-            records += islice(unpacker, count) if count > 1 else (next(unpacker),)
-            size += end - start
+            pass_over(start - at)
+            if count > 1:
+                records += islice(unpacker, count)
+            else:
+                records.append(unpack())
+            at = end
             total += count
-            if unpacker.tell() != size or len(records) != total:
-                raise ValueError(
-                    f"{len(records)} in {unpacker.tell()} bytes, not {total} in {size}"
-                )
+            if tell() != end or len(records) != total:
+                raise ValueError(f"{len(records)} of {total} up to {tell()}, not to {end}")
     except MemoryError:  # of these bytes it says nothing
         raise
     except Exception as error:
@@ -121,20 +123,20 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
 def spans_hold(data: bytes, spans: list[Span]) -> bool:
     """Whether each payload holds its count of records, and nothing else. None of them is kept,
     which takes half the time of `unpack_spans`, and no memory."""
-    view = memoryview(data)
-    unpacker = feed(b"".join([view[start:end] for start, end, _ in spans]))
-    tell, size = unpacker.tell, 0
+    unpacker = feed(data)
+    pass_over, unpack, tell, at = unpacker.read_bytes, unpacker.unpack, unpacker.tell, 0
     try:
         for start, end, count in spans:
-            size += end - start
+            pass_over(start - at)
             if count > 1:
                 deque(islice(unpacker, count - 1), maxlen=0)
-            next(unpacker)
-            if tell() != size:
+            unpack()
+            if tell() != end:
                 return False
+            at = end
     except MemoryError:
         raise
-    except Exception:  # StopIteration too, and whatever somebody's bytes raise
+    except Exception:  # whatever somebody's bytes raise
         return False
     return True
 

@@ -18,7 +18,7 @@ from journal.checkpoint import checkpoint_lsns
 from journal.errors import CompactedError, CorruptionError
 from journal.segment import FLAG_OS, LSN_MAX, Segment, SegmentName, kept_after, segment_names
 from journal.storage import Directory
-from journal.walk import Batch, Walk, decode
+from journal.walk import Batch, Walk, decode, split
 
 _PEEK_BYTES = 1 << 14
 _LOOK_S = 1.0  # between two looks at all that was allocated ahead of a live log
@@ -197,6 +197,18 @@ class Tail:
     ) -> Iterator[Batch]:
         walk = self._walk
         assert self._next_lsn is not None
+        ends = after.first_lsn - 1 if after else LSN_MAX
+        shown_lsn = ends if limit_lsn is None else min(ends, limit_lsn)
+        for leap in segment.leap(walk.end, walk.next_lsn, shown_lsn):
+            try:
+                batches = split(leap, segment)
+            except ValueError:  # it needs a closer look
+                break
+            for batch in batches:
+                if batch.last_lsn >= self._next_lsn:
+                    yield batch.after(self._next_lsn - 1)
+                    self._next_lsn = batch.last_lsn + 1
+            walk.pass_over(leap)
         if limit_lsn is not None and walk.next_lsn > limit_lsn:
             return
         for found, header in walk.frames(segment, after):

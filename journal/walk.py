@@ -192,6 +192,28 @@ def decode(found: Found, header: frame.Header, segment: Segment, after_lsn: int 
     )
 
 
+def split(leap: Leap, segment: Segment) -> Iterator[Batch]:
+    """The batches of a leap, of a frame each. Raises ValueError at once if one holds anything
+    else than its header says."""
+    records = unpack_spans(leap.data, leap.spans)
+
+    def batches() -> Iterator[Batch]:
+        begin = 0
+        for start, end, count in leap.spans:
+            yield Batch(
+                leap.first_lsn + begin,
+                segment.header.epoch,
+                frame.written_at_ns(leap.data, start),
+                records[begin : begin + count],
+                leap.offset + start - frame.HEADER_BYTES,
+                leap.offset + end,
+                segment.file.path,
+            )
+            begin += count
+
+    return batches()
+
+
 def leap_over(
     walk: Walk, segment: Segment, after: SegmentName | None, receive: Callable[[Batch], None]
 ) -> None:

@@ -138,6 +138,10 @@ def test_entries_after_an_lsn(disk: SimulatedDisk) -> None:
 # --- of the living ---
 
 
+def log_bytes(disk: SimulatedDisk) -> bytes:
+    return b"".join(disk.contents(PATH)[name] for name in names(disk, ".seg"))
+
+
 def test_of_a_live_journal_what_has_a_witness_is_shown(disk: SimulatedDisk) -> None:
     """P2: records that a durable LSN in the log covers: it may trail by a commit, which the idle
     mark makes good; what is not durable is never shown."""
@@ -153,6 +157,22 @@ def test_of_a_live_journal_what_has_a_witness_is_shown(disk: SimulatedDisk) -> N
             held.let_all()
             waiter.result(TIMEOUT_S)
         until(lambda: read_all(disk) == [1, 2, 3], "the idle mark")
+
+
+def test_the_first_record_of_a_live_journal_is_not_shown_before_it_is_durable(
+    disk: SimulatedDisk,
+) -> None:
+    """P2: a whole frame that nothing testifies of."""
+    with open_on(disk) as journal:
+        with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:
+            waiter = pool.submit(put, journal, "first")
+            while b"first" not in log_bytes(disk):
+                held.wait_reached()
+                held.let_one()
+            assert read_all(disk) == []
+            held.let_all()
+            waiter.result(TIMEOUT_S)
+        until(lambda: read_all(disk) == ["first"], "the idle mark")
 
 
 def test_of_a_live_journal_in_os_mode_every_whole_frame_is_shown(disk: SimulatedDisk) -> None:

@@ -186,7 +186,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
         changes = follow_fleet(_path(workspace, state_dir))
         chosen = (agent for agent in changes if status in (None, agent.status))
         as_line = _follow_line if output == "text" else lambda agent: json.dumps(_as_json(agent))
-        return _print(map(as_line, chosen))
+        return _print(map(as_line, chosen), each_at_once=True)
     agents = _fleet(workspace, state_dir).agents(status=status, include_archived=True)
     if output == "json":
         code = _print([json.dumps([_as_json(agent) for agent in agents], indent=2)])
@@ -261,11 +261,12 @@ def _as_json(agent: Agent) -> dict[str, Any]:
 # --- what is shown ---
 
 
-def _print(lines: Iterable[str]) -> int:
+def _print(lines: Iterable[str], *, each_at_once: bool = False) -> int:
     """The exit code: of who read the output and has gone, the one that shells have for it."""
     try:
         for line in lines:
-            click.echo(line)
+            print(line, flush=each_at_once)
+        sys.stdout.flush()
     except BrokenPipeError:
         # At exit the interpreter flushes once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -295,6 +296,8 @@ def _moment(at_ms: int) -> str:
 
 def _plain(text: str) -> str:
     """`text` in one line, with what a terminal would not print as it stands escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

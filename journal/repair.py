@@ -64,9 +64,9 @@ def repair(
     Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
     None: the last good one. `salvage`: write the valid frames behind it to a journal beside
     this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
-    ValueError (no such cut), CompactedError (it is older than what is kept), JournalError (no
-    journal, no checkpoint is left that the log could go on from, or it still does not open,
-    which says where the copies are).
+    ValueError (no such cut), CompactedError (it is older than what is kept), CorruptionError (no
+    checkpoint is left that the log could go on from), JournalError (no journal, or it still
+    does not open, which says where the copies are).
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # what is no journal is not made one
@@ -163,11 +163,12 @@ class _Repair:
     def _contradicting(self, last_lsn: int) -> list[str]:
         """Files that say that the log goes on behind `last_lsn`, and those set aside."""
         if self._prospect.has_no_start(last_lsn):
-            raise JournalError(
-                f"{self._directory.path}: no checkpoint up to LSN {last_lsn} verifies, and the "
-                "log before it is gone: restore a backup, or see what is left with "
-                "journal-inspect log"
-            )
+            path = self._directory.path
+            what = f"no checkpoint up to LSN {last_lsn} verifies, and the log before it is gone"
+            if not self._prospect.has_no_start(self._prospect.last_lsn):  # it is the cut's fault
+                raise CompactedError(f"{path}: {what}", self._prospect.segments[0].first_lsn)
+            what += f": restore a backup, or see what is left: journal-inspect log {path}"
+            raise CorruptionError(path, 0, 0, what)
         lsns = [lsn for lsn in checkpoint_lsns(self._prospect.names) if lsn > last_lsn]
         segments = [name for name in self._prospect.segments if name.first_lsn > last_lsn]
         return [*self._prospect.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]

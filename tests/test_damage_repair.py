@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from journal import JournalError, repair
+from journal import CorruptionError, repair
 from tests.crash_support import PATH, by_hand, files
 from tests.damage_kinds import (
     BYTES,
@@ -33,7 +33,7 @@ def repaired(damaged: Files) -> None:
     place, or in the directory of what was removed. Unless there is nothing to go on from."""
     disk = image(damaged)
     if not base_lsn(damaged):
-        with pytest.raises(JournalError, match="no checkpoint up to LSN"):
+        with pytest.raises(CorruptionError, match="no checkpoint up to LSN"):
             fixed(disk)
         assert files(disk) == damaged
         return

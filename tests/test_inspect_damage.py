@@ -324,4 +324,4 @@ def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
     assert (
         "repair        can't: what the log should go on from is missing" in ask("info", path).lines
     )
-    assert ask("repair", path).code == 4
+    assert ask("repair", path).code == 3

@@ -229,8 +229,8 @@ def test_repair_without_anything_to_start_from_is_refused(tmp_path: Path) -> Non
         flip(file, 40)
     before = contents(path)
     answer = ask("repair", path, "--apply")
-    assert (answer.code, answer.out) == (4, "")
-    assert "restore a backup" in answer.err
+    assert (answer.code, answer.out) == (3, "")
+    assert f"restore a backup, or see what is left: journal-inspect log {path};" in answer.err
     assert contents(path) == before
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from journal import JournalError, repair
+from journal import CompactedError, repair
 from journal.testing import SimulatedDisk, lose
 from tests.repair_support import damage, fixed, goes_on
 from tests.support import (
@@ -111,7 +111,7 @@ def test_a_cut_below_checkpoints(disk: SimulatedDisk) -> None:
         put_lines(journal, 4, size=700)
     assert [int(name[11:31]) for name in names(disk, ".json")] == [24, 36]
     before = disk.contents(PATH)
-    with pytest.raises(JournalError, match="no checkpoint up to LSN 23 verifies"):
+    with pytest.raises(CompactedError, match="no checkpoint up to LSN 23 verifies"):
         repair(PATH, cut_at=23, apply=True, disk=disk)
     assert disk.contents(PATH) == before
     write_at(disk, names(disk, ".json")[1], 5, b"?")

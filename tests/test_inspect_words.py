@@ -35,7 +35,7 @@ def test_a_decoders_error_is_not_quoted(tmp_path: Path) -> None:
     """It may quote what was to be left out."""
     path = make(tmp_path / "j", ["hunter2"])
     answer = ask("log", path, "--decoder", "builtins:int", "--redact", "x")
-    assert "refused them; the first time: ValueError\n" in answer.err
+    assert "shown undecoded; the first time: ValueError\n" in answer.err
 
 
 def test_a_moment_may_be_how_long_ago(tmp_path: Path) -> None:

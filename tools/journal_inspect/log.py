@@ -19,7 +19,7 @@ from journal_inspect.look import Look
 from journal_inspect.matching import Matcher
 from journal_inspect.moments import Time, lsn_at
 from journal_inspect.objects import put_objects
-from journal_inspect.text import command, put_lines, say
+from journal_inspect.text import command, put_lines, say, some
 
 _FOLLOWED = 10  # entries that `-f` begins with, as tail and journalctl do
 _POLL_S = 0.02  # between two looks at what is new
@@ -73,10 +73,8 @@ def _show(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     else:
         shown = put_objects(map(lines.object, entries), look.form)
     if look.failed:
-        say(
-            f"{len(look.failed)} records are shown as they are, for the decoder refused them; "
-            f"the first time: {_failure(look)}"
-        )
+        refused = some(len(look.failed), "record")
+        say(f"the decoder refused {refused}, shown undecoded; the first time: {_failure(look)}")
     if log.damage:
         raise log.damage
     if log.end:

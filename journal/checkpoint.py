@@ -150,7 +150,8 @@ def _verified(file: File, lsn: int) -> Checkpoint:
         lines += chunk.count(b"\n")
     count = lines - 3
     if count < 0 or last_line != _last_line(count, crc):
-        raise BadCheckpointError(f"{file.path}: {last_line!r} is not the last line of its content")
+        what = f"its last line, {last_line!r}, does not match its content"
+        raise BadCheckpointError(f"{file.path}: {what}")
     header = _read_header(file, size)
     if header["lsn"] != lsn:
         what = f"says LSN {header['lsn']}, not that of its name"

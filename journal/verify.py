@@ -21,7 +21,7 @@ from journal.segment import (
     kept_after,
     segment_names,
 )
-from journal.storage import LOCK, TMP, Directory
+from journal.storage import LOCK, TMP, Directory, file_size
 from journal.walk import Walk, decode
 
 
@@ -219,8 +219,9 @@ def survey(
             except FileNotFoundError:
                 break  # compacted meanwhile
             except CorruptionError as error:
-                state = SegmentInfo(error.path, name.epoch, name.first_lsn, 0, 0, 0, 0, "damaged")
-                info, findings = state, [_corruption(error, 0)]
+                size = file_size(directory, str(name))
+                state = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged")
+                info, findings = state, [_corruption(error, size)]
             # The end of a live log moves: damage is what is still there on a second look.
             if attempt == 2 or not (live and not after and info.state == "damaged"):
                 yield info, findings
@@ -316,16 +317,18 @@ def _check(
     except FileNotFoundError:
         return None  # compacted meanwhile
     except JournalError as error:
-        return Finding("bad_checkpoint", path, 0, lsn, 0, str(error).removeprefix(f"{path}: "))
+        size = file_size(directory, checkpoint_name(lsn))
+        return Finding("bad_checkpoint", path, 0, lsn, size, str(error).removeprefix(f"{path}: "))
     try:
         if journal_id not in (None, checkpoint.journal_id):
             what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            return Finding("corruption", path, 0, 0, 0, what)
+            return Finding("corruption", path, 0, 0, checkpoint.size_bytes, what)
         for _ in checkpoint.items():
             pass
         progress(checkpoint.size_bytes)
     except CorruptionError as error:
-        return Finding("bad_checkpoint", error.path, error.offset, lsn, 0, error.what)
+        size = checkpoint.size_bytes
+        return Finding("bad_checkpoint", error.path, error.offset, lsn, size, error.what)
     finally:
         checkpoint.close()
     return None

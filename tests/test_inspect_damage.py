@@ -311,6 +311,7 @@ def test_files_that_were_swapped_may_be_swapped_back(tmp_path: Path) -> None:
     swap(segment(path, 22), segment(path, 31))
     verify = ask("verify", path)
     assert "may only need its own name back" in verify.err
+    assert "may only need its own name back" in ask("repair", path).err
     assert verify.lines[0].endswith(f"the header of {segment(path, 31).name}")
     swap(segment(path, 22), segment(path, 31))
     assert ask("verify", path).code == 0
@@ -324,4 +325,24 @@ def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
     assert (
         "repair        can't: what the log should go on from is missing" in ask("info", path).lines
     )
+    assert "it is text, one item a line" in ask("verify", path).err
     assert ask("repair", path).code == 3
+
+
+def test_what_can_t_be_used_has_its_size(tmp_path: Path) -> None:
+    """P4: a segment whose header is damaged and a checkpoint that does not verify are on the disk
+    all the same: info counts them and names the checkpoint, verify says how much can't be used."""
+    path = history(tmp_path / "j")
+    spoilt, checkpoint = segment(path, 22), checkpoints(path)[1]
+    flip(spoilt, 30)
+    flip(checkpoint, 5)
+    info = ask("info", path, "-o", "json")
+    files = [*segments(path), *checkpoints(path)]
+    assert info.json["disk_bytes"] == sum(file.stat().st_size for file in files)
+    sizes = {it["path"]: it["size_bytes"] for it in info.json["segments"]}
+    assert sizes == {str(file): file.stat().st_size for file in segments(path)}
+    assert f"{checkpoint}: does not verify" in info.err
+    findings = ask("verify", path, "-o", "json").json["findings"]
+    assert [(it["path"], it["size_bytes"]) for it in findings] == [
+        (str(file), file.stat().st_size) for file in (spoilt, checkpoint)
+    ]

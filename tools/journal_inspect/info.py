@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,9 +37,12 @@ class Recovery:
 
 
 def show_info(reader: JournalReader, look: Look) -> int:
-    segments, checkpoints = reader.segments(), reader.checkpoints()
+    segments, named = reader.segments(), _checkpoint_sizes(reader)
+    checkpoints = reader.checkpoints()
+    verified = {it.path for it in checkpoints}
+    bad = [path for path in named if path not in verified and Path(path).exists()]
     recovery = foresee(reader.journal_id, segments, checkpoints)
-    facts = _facts(reader, segments, checkpoints)
+    facts = _facts(reader, segments, checkpoints, sum(named[path] for path in bad))
     if look.form == "text":
         told = [*_told(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
         if recovery.refused and (outlook := outlook_of(reader)):
@@ -54,10 +58,21 @@ def show_info(reader: JournalReader, look: Look) -> int:
         put_one(versioned(**facts, **parts))
     for checkpoint in checkpoints:
         checkpoint.close()
+    for path in bad:
+        say(f"{path}: does not verify; what is wrong with it: {command('verify', reader.path)}")
     if recovery.refused or any(segment.state == "damaged" for segment in segments):
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT
     return FINE
+
+
+def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
+    """Of each file that is named as one, whether it verifies or not."""
+    sizes = {}
+    for file in sorted(Path(reader.path).glob(f"checkpoint-{'[0-9]' * 20}.json")):
+        with suppress(FileNotFoundError):  # compacted meanwhile
+            sizes[str(file)] = file.stat().st_size
+    return sizes
 
 
 def _told_repair(outlook: Outlook) -> str:
@@ -87,7 +102,10 @@ def foresee(
 
 
 def _facts(
-    reader: JournalReader, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
+    reader: JournalReader,
+    segments: list[SegmentInfo],
+    checkpoints: list[Checkpoint],
+    bad_bytes: int,
 ) -> dict[str, JSON]:
     last_lsn = _last_lsn(segments)
     first_lsn = next((segment.first_lsn for segment in segments if segment.last_lsn), None)
@@ -103,7 +121,8 @@ def _facts(
         "last_lsn": last_lsn,
         "durable_lsn": durable_lsn(segments, checkpoints),
         "disk_bytes": sum(it.size_bytes for it in segments)
-        + sum(it.size_bytes for it in checkpoints),
+        + sum(it.size_bytes for it in checkpoints)
+        + bad_bytes,
     }
 
 

@@ -10,7 +10,7 @@ import click
 
 from journal import CompactedError, JournalError, JournalReader, Outlook, RepairReport, repair
 from journal_inspect import damage
-from journal_inspect.damage import Behind, Loss, look_behind
+from journal_inspect.damage import Behind, Loss, look_behind, may_be_misnamed
 from journal_inspect.entries import is_managers
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.kept import first_state_lsn, told_kept
@@ -55,6 +55,8 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         if report.applied and report.problem:
             report = replace(report, problem=_problem(report))  # something was changed
         put_one(_object(report, behind, is_cut, look))
+    if behind.lost and not report.applied and (advice := may_be_misnamed(report.problem or "")):
+        say(f"{report.path}: {advice}")
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE
 

@@ -32,7 +32,7 @@ _OF_RECORDS = ("reverse", "follow", "agents", "kinds", "grep")
 def info(path: str, look: Look) -> int:
     """Show what is in a journal, and what the next open would do.
 
-    Exits with 3 if something in it is damaged.
+    Exits with 3 if the log is damaged, or an open refuses it.
     """
     from journal_inspect.info import show_info
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from journal import Finding, JournalReader, Outlook
 from journal_inspect import damage
-from journal_inspect.damage import Behind, look_behind
+from journal_inspect.damage import Behind, look_behind, may_be_misnamed
 from journal_inspect.entries import is_managers
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
 from journal_inspect.look import Look
@@ -26,7 +26,7 @@ _ADVICE = {
     ),
     "bad_checkpoint": (
         "a checkpoint does not verify; an open takes an older one, or the log; what it would do: "
-        "{info}"
+        "{info}. What is left of it can be read: it is text, one item a line"
     ),
     "stray": (
         "files that an open does not read; move them out of the directory if nobody knows them"
@@ -165,11 +165,8 @@ def _advice(
     damaged = (
         f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions, outlook)}"
     )
-    if any(it.message.startswith("the header of ") for it in corruptions):
-        damaged += (
-            "A file that has the header of another one may only need its own name back: see where "
-            "both are, in a copy of the directory. "
-        )
+    misnamed = next(filter(None, (may_be_misnamed(it.message) for it in corruptions)), "")
+    damaged += f"{misnamed} " * bool(misnamed)
     copy = "Next: copy the directory; restore a backup of it, if there is one; if not, see "
     if outlook and outlook.has_no_start:
         return (

@@ -79,7 +79,7 @@ def _crc32c() -> Callable[[Buffer, int], int]:
     places = package and package.submodule_search_locations
     spec = PathFinder.find_spec("_crc32c", places) if places else None
     if spec is None or spec.loader is None:
-        module = importlib.import_module("crc32c")
+        import crc32c as module  # a statement, for those who freeze programs look for them
     else:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,13 +81,25 @@ def test_the_engine_computes_it_whatever_the_librarys_layout(
 ) -> None:
     """Where what computes does not stand beside the crc32c package, the package itself is used."""
     if not is_found:
-        monkeypatch.setattr(PathFinder, "find_spec", lambda name, path: None)
+        found = PathFinder.find_spec
+
+        def some(name: str, *where: Any) -> Any:
+            return None if name == "_crc32c" else found(name, *where)
+
+        monkeypatch.setattr(PathFinder, "find_spec", some)
     frame._crc32c.cache_clear()
     try:
         assert frame.checksum(b"123456789") == 0xE3069283
         assert frame.checksum(b"6789", frame.checksum(b"12345")) == 0xE3069283
     finally:
         frame._crc32c.cache_clear()
+
+
+def test_who_freezes_a_program_sees_that_it_needs_the_library() -> None:
+    """By an import statement, which is what such tools look for."""
+    tree = ast.parse(Path(frame.__file__).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    assert "crc32c" in [alias.name for node in imports for alias in node.names]
 
 
 def test_every_bit_of_the_pages_segment_counts() -> None:

@@ -164,22 +164,19 @@ class PosixDirectory:
     def _flock_pid(self) -> tuple[int | None, bool]:
         """The holder that /proc/locks names: `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`.
 
-        And whether that is sure: the kernel lists locks a page at a time, and one that moves
-        between two may be missed.
+        And whether that is sure: the kernel lists locks a page at a time, less where those that
+        wait for one would not fit, and a lock that moves between two pages may be missed.
         """
         with open("/proc/locks", "rb", buffering=0) as locks:
-            # In one call, if that is all: each takes milliseconds, it waits for all processors.
+            # No more than needed: a call may take milliseconds, it waits for all processors.
             listed = locks.read(_LOCKS_BYTES)
-            is_sure = len(listed) < _LOCKS_BYTES // 2
-            listed += b"" if is_sure else locks.readall()
-        inode = self._locks_inode() if listed else b""
-        for line in listed.splitlines():
-            fields = line.split()
-            if fields[1] == b"FLOCK" and fields[5] == inode:  # those that wait have `->` there
-                pid = int(fields[4])
-                # A fork may hold the lock of a parent that has died.
-                return pid if _alive(pid) else 0, True
-        return None, is_sure
+            if not listed:
+                return None, True
+            inode = self._locks_inode()
+            if (pid := _flock_pid_in(listed, inode)) is not None:
+                return pid, True
+            more = locks.readall()
+            return _flock_pid_in(listed + more, inode), not more
 
     def _locks_inode(self) -> bytes:
         """This directory as /proc/locks names it, `fe:00:1191`: as its file system does.
@@ -351,6 +348,17 @@ def _not_regular(path: str) -> UnsafePathError:
         f"{path}: a symlink, or no regular file; a journal makes none: find out who did, "
         "then move it out of the directory"
     )
+
+
+def _flock_pid_in(listed: bytes, inode: bytes) -> int | None:
+    for line in listed.splitlines():
+        fields = line.split()
+        # Those that wait have `->` there; the last one may be cut off.
+        if len(fields) == 8 and fields[1] == b"FLOCK" and fields[5] == inode:
+            pid = int(fields[4])
+            # A fork may hold the lock of a parent that has died.
+            return pid if _alive(pid) else 0
+    return None
 
 
 def _alive(pid: int) -> bool:

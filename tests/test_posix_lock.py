@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +97,39 @@ def test_the_holder_is_found_among_many(directory: PosixDirectory, path: Path) -
         holder.kill()
         holder.wait(timeout=30)
         assert directory.lock_holder() is None
+
+
+class Pages(io.RawIOBase):
+    """/proc/locks as the kernel gives it: a lock goes with those that wait for it, so a page that
+    has no place for all of the next is left as it is."""
+
+    def __init__(self, *pages: str) -> None:
+        self._pages = [page.encode() for page in pages]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        page = self._pages.pop(0) if self._pages else b""
+        buffer[: len(page)] = page
+        return len(page)
+
+
+@LINUX
+def test_the_holder_is_found_behind_a_crowd(
+    directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short the first page is."""
+    inode = directory._locks_inode().decode()
+    crowd = "".join(f"1: -> FLOCK  ADVISORY  WRITE {pid} fe:00:1 0 EOF\n" for pid in range(60))
+    ours = f"2: FLOCK  ADVISORY  WRITE {os.getpid()} {inode} 0 EOF\n"
+    pages = ("1: FLOCK  ADVISORY  WRITE 1 fe:00:2 0 EOF\n", crowd + ours)
+
+    def opened(path: str, *how: Any, **more: Any) -> Any:
+        return Pages(*pages) if path == "/proc/locks" else open(path, *how, **more)
+
+    monkeypatch.setattr("journal.posix.open", opened, raising=False)
+    assert directory.lock_holder() == os.getpid()
 
 
 @LINUX

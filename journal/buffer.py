@@ -48,6 +48,8 @@ class LogBuffer:
         # A record that leaves fewer bytes in `_filling` needs nothing to be made ready for it.
         self._unheeded_bytes = 0
         self._durable_lsn = last_lsn
+        # Where the log stood at the last commit, and from where on there is no room.
+        self._log_bytes, self._hold_bytes = 0, float("inf")
         self._room_bytes: float = options.buffer_bytes / 2
         self._room: Gate | None = None
         self._refusal: Callable[[], JournalError] | None = None
@@ -326,20 +328,19 @@ class LogBuffer:
         """Sleep until woken, or False if `timeout_s` seconds passed first."""
         return self._alarm.acquire(timeout=timeout_s)
 
-    def grant(self, log_bytes: float) -> None:
-        """The log may grow by so many bytes: let those pass who waited for that room."""
+    def hold_from(self, log_bytes: float) -> None:
+        """The log may grow to so many bytes: let those pass who waited for that room."""
         with self._lock:
-            self._limit_room(log_bytes)
-            room = self._room if self.has_room else None
+            room = self._limit_room(self._log_bytes, log_bytes)
         open_gates(room)
 
-    def committed(self, batch: Batch, sync_s: float, log_bytes: float) -> None:
-        """`batch` is durable: let those pass who wait for it, or for room. May be repeated."""
+    def committed(self, batch: Batch, sync_s: float, log_bytes: int) -> None:
+        """`batch` is durable, the log has `log_bytes`: let those pass who wait for it, or for room.
+        May be repeated."""
         with self._lock:
             self._gather_s = min(sync_s / 4, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
             self._durable_lsn, self._committing_bytes = batch.last_lsn, 0
-            self._limit_room(log_bytes)
-            room = self._room if self.has_room else None
+            room = self._limit_room(log_bytes, self._hold_bytes)
         open_gates(batch.gate, room)
 
     def fail(self, error: BaseException) -> None:
@@ -358,10 +359,14 @@ class LogBuffer:
 
     # --- inside ---
 
-    def _limit_room(self, log_bytes: float) -> None:
-        if log_bytes <= 0 < self._room_bytes:
+    def _limit_room(self, log_bytes: int, hold_bytes: float) -> Gate | None:
+        """The gate to open, if there is room. Under the lock, with the latest of both numbers: who
+        waits for room commits nothing that would set it right."""
+        self._log_bytes, self._hold_bytes = log_bytes, hold_bytes
+        if hold_bytes <= log_bytes and self._room_bytes > 0:
             self.stalls += 1
-        self._room_bytes = min(self._bound / 2, log_bytes)
+        self._room_bytes = min(self._bound / 2, hold_bytes - log_bytes)
+        return self._room if self.has_room else None
 
     def _open_all(self) -> None:
         with self._lock:

@@ -50,7 +50,6 @@ class Committer:
         # Called at each commit from `due_bytes` of the log on; both are set by who compacts.
         self.due_bytes: float = float("inf")
         self.due: Callable[[], None] = _nothing
-        self._hold_bytes: float = float("inf")
 
     def start(self, ended: Callable[[], None]) -> None:
         """`ended` is called in the flusher thread, as the last thing that it does."""
@@ -82,8 +81,7 @@ class Committer:
 
     def hold_from(self, log_bytes: float) -> None:
         """Leave the buffer no more room than the log needs to grow to so many bytes."""
-        self._hold_bytes = log_bytes
-        self._buffer.grant(log_bytes - self.log_bytes)
+        self._buffer.hold_from(log_bytes)
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not live on."""
@@ -186,7 +184,7 @@ class Committer:
                 began = time.perf_counter_ns()
                 self._writer.sync()
                 sync_ns = time.perf_counter_ns() - began
-        self._buffer.committed(batch, sync_ns / 1e9, self._hold_bytes - self._writer.log_bytes)
+        self._buffer.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
         self._count(batch, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self.due()

@@ -63,6 +63,7 @@ class Compactor:
         self._size_bytes = 0  # of the newest checkpoint
         self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
         self.compactions = 0
+        self._compactions_then = 0  # as the last one failed
         self.compaction_ns = 0
         self.checkpoint_bytes = 0
         self._given_out: WeakSet[Checkpoint] = WeakSet()
@@ -141,14 +142,15 @@ class Compactor:
             self._given_out.add(checkpoint)
             self._verified_lsns = sorted({*self._verified_lsns, lsn})
             self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
+            self._hold()
             kept = self._options.checkpoints_kept
             drop_covered(self._directory, self._verified_lsns, kept)
             self._verified_lsns = self._verified_lsns[-kept:]
-            self._hold()
             duration_ns = time.perf_counter_ns() - began
             self.compactions += 1
             self.compaction_ns += duration_ns
             self.checkpoint_bytes += checkpoint.size_bytes
+        self._wake()
         size, count = checkpoint.size_bytes, checkpoint.count
         self._committer.tell(lambda o: o.compacted(lsn, count, size, duration_ns))
         return checkpoint
@@ -202,9 +204,7 @@ class Compactor:
         backoff_s = 0.0
         try:
             while True:
-                if backoff_s:
-                    self._sleep(backoff_s)
-                else:
+                if not (backoff_s and self._backed_off(backoff_s)):
                     self._wait_until_due()
                 if self._is_stopping:
                     return
@@ -223,10 +223,14 @@ class Compactor:
             self._alarm.acquire()
         self._committer.due_bytes = _NEVER
 
-    def _sleep(self, delay_s: float) -> None:
+    def _backed_off(self, delay_s: float) -> bool:
+        """Whether so long has passed; not if someone else's worked: the next is due like any."""
         until_s = time.monotonic() + delay_s
-        while not self._is_stopping and (left_s := until_s - time.monotonic()) > 0:
+        while not self._is_stopping and self.compactions == self._compactions_then:
+            if (left_s := until_s - time.monotonic()) <= 0:
+                return True
             self._alarm.acquire(timeout=left_s)
+        return False
 
     def _wake(self) -> None:
         with suppress(RuntimeError):  # awake already
@@ -237,11 +241,13 @@ class Compactor:
         assert self._freeze is not None
         try:
             self.compact(self._freeze).close()
-        except ClosedError:
-            return False
         except Exception as error:
-            log.warning("a compaction failed, it will be tried again: %s", error)
-            self._committer.hold_from(_NEVER)  # it may fail for long, and the log goes on
+            if not isinstance(error, ClosedError):
+                log.warning("a compaction failed, it will be tried again: %s", error)
+            # It may fail for long, and the log goes on. (In this order: whose compaction works
+            # from here on ends the back-off, and holds again.)
+            self._compactions_then = self.compactions
+            self._committer.hold_from(_NEVER)
             return False
         return True
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from journal import DurableState, compactor
+from journal import ClosedError, DurableState, compactor
+from journal.buffer import LogBuffer
 from journal.testing import SimulatedDisk
 from tests.compaction_support import checkpoint_lsns, compact
 from tests.support import (
+    NEVER_S,
     PATH,
     TIMEOUT_S,
     Held,
@@ -272,3 +274,56 @@ def test_no_compaction_holds_anybody_for_long(
         assert journal.stats().compactions == 0
         put_lines(journal, 20, size=700)
         assert journal.has_room
+
+
+def test_a_compaction_that_is_given_up_holds_nobody(disk: SimulatedDisk) -> None:
+    """A state that was dropped leaves its journal to whoever has it."""
+
+    def freeze() -> tuple[int, list[Any]]:
+        raise ClosedError("the state was dropped without being closed")
+
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        journal.wait_room(timeout_s=TIMEOUT_S)
+
+
+def test_a_compaction_that_works_ends_the_back_off(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: who compacts by hand after a failure leaves nobody waiting for the thread's next try."""
+    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", NEVER_S)
+    monkeypatch.setattr(compactor, "_BACKOFF_S_MAX", NEVER_S)
+    attempts: list[int] = []
+
+    def freeze() -> tuple[int, list[Any]]:
+        attempts.append(journal.last_lsn)
+        if len(attempts) == 1:
+            raise ZeroDivisionError("the owner's own")
+        return journal.last_lsn, ["good"]
+
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(freeze)
+        put_lines(journal, 6, size=700)
+        until(lambda: attempts, "the attempt that fails")
+        journal.compact().close()
+        put_lines(journal, 8, size=700)
+        journal.wait_room(timeout_s=TIMEOUT_S)
+        until(lambda: len(attempts) == 3, "the next compaction")
+
+
+def test_room_that_is_given_as_a_commit_ends_is_not_lost(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it appends nothing, so no later commit would set it right."""
+    with open_on(disk) as journal:
+        committer, committed = journal._core.committer, LogBuffer.committed
+
+        def granted_first(buffer: LogBuffer, *commit: Any) -> None:
+            committer.hold_from(float("inf"))
+            committed(buffer, *commit)
+
+        committer.hold_from(1)
+        monkeypatch.setattr(LogBuffer, "committed", granted_first)
+        put(journal, 1)
+        journal.wait_room(timeout_s=0)

@@ -176,7 +176,7 @@ def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
             assert buffer.gate(buffer.append(lsn)) is not None
         batch = buffer.take()
         assert batch is not None
-        buffer.committed(batch, sync_s, float("inf"))
+        buffer.committed(batch, sync_s, 0)
         buffer._leave()
         for lsn in range(4, 4 + again):
             assert buffer.gate(buffer.append(lsn)) is not None

@@ -31,7 +31,7 @@ _PAUSE_S = 0.0002
 _ITEMS_A_PAUSE = 2
 _ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
 # Of what makes a compaction due: when the log has grown by so much more it hurries, and when by
-# so much more updates wait for it; but no longer than that, however large the state is.
+# so much more updates wait for it; but no longer than that for its encoding, however large.
 _HURRY, _HOLD, _HOLD_S_MAX = 1 / 8, 1 / 4, 1.0
 _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 _POLL_S = 0.001

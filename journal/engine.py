@@ -154,8 +154,9 @@ class Journal:
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until there is room. Call it with no lock held.
 
-        There is none while half of `buffer_bytes` is used, nor, about a second at most, while a
-        compaction is so far behind that the log has grown by a quarter more than what made it due.
+        There is none while half of `buffer_bytes` is used, nor while a compaction is so far behind
+        that the log has grown by a quarter more than what made it due: about a second at most, and
+        as long as its checkpoint takes to be synced and read again.
         Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s

@@ -167,8 +167,8 @@ GATE = (
     Weakening(
         "acknowledged_before_written",
         "journal/committer.py",
-        "        sync_ns = 0\n        if batch.last_lsn",
-        "        sync_ns = 0\n        self._buffer.committed(batch, 0)\n        if batch.last_lsn",
+        "self._writer.write(batch)\n",
+        "self._buffer.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
         KILLS,
     ),
     Weakening(

@@ -23,6 +23,7 @@ from manager import runner as runner_module
 from manager.process import Guard, GuardError
 from manager.runner import Report
 from manager.view import read_fleet
+from tests import soak_runner
 from tests.runner_support import (
     TIMEOUT_S,
     Runner,
@@ -356,3 +357,11 @@ def test_each_command_completes_once_whatever_is_killed(tmp_path: Path) -> None:
     ran, begun = Counter((tmp_path / "ran").read_text().split()), starts(tmp_path / ".subagents")
     assert ran.keys() == begun.keys()
     assert all(1 <= ran[agent_id] <= begun[agent_id] for agent_id in begun)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_whole(tmp_path: Path) -> None:
+    """Of tasks under parents; `list` and `show` are answered all the while."""
+    result = soak_runner.run(tmp_path, tasks=50, kills=3, seed=1, task_s=0.1)
+    assert result.faults == []
+    assert result.kills == 3
+    assert len(result.answers_s) > 3

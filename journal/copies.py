@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from journal import process
+from journal import frame, process
 from journal.checkpoint import checkpoint_name
 from journal.errors import CompactedError, CorruptionError, JournalError
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches, readable
 from journal.recovery import find_checkpoints
-from journal.segment import kept_after, segment_names
+from journal.segment import kept_after, read_header, segment_names
 from journal.storage import TMP, Directory, Disk, StrPath, write_all
 
 _CHECKPOINTS = 2
@@ -58,7 +58,7 @@ def backup_directory(
         if target.names():
             raise FileExistsError(f"{target.path}: not empty; give a new directory")
         try:
-            _copy_or_begin_anew(directory, target, limit_lsn)
+            _copy_or_begin_anew(directory, target, limit_lsn, disk.now_ns())
             return _verified(target.path, disk, limit_lsn)
         except (JournalError, OSError) as error:
             with suppress(OSError):  # what is no whole copy must not look like one
@@ -70,10 +70,12 @@ def backup_directory(
         target.close(unlock=False)
 
 
-def _copy_or_begin_anew(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+def _copy_or_begin_anew(
+    directory: Directory, target: Directory, limit_lsn: int | None, now_ns: int
+) -> None:
     for _ in range(_ATTEMPTS):
         try:
-            _copy_all(directory, target, limit_lsn)
+            _copy_all(directory, target, limit_lsn, now_ns)
             return
         except (FileNotFoundError, CompactedError):  # compaction took it away
             _empty(target)
@@ -92,7 +94,7 @@ def _blame(directory: Directory) -> None:
             raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
 
 
-def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None, now_ns: int) -> None:
     names = directory.names()
     checkpoints = find_checkpoints(directory, names, _CHECKPOINTS)
     if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
@@ -114,7 +116,9 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
         if last_lsn < checkpoints.base_lsn:
             raise CompactedError(f"LSN {checkpoints.base_lsn} is no longer kept", last_lsn + 1)
         for name, end in ends.items():
-            copy_file(directory, target, name, end)
+            # Nothing follows the last frame of a copy: the mark testifies for it.
+            at_lsn = last_lsn if name == next(reversed(ends)) else None
+            copy_file(directory, target, name, end, at_lsn, now_ns)
         for checkpoint in reversed(checkpoints.good):
             copy_file(directory, target, checkpoint_name(checkpoint.lsn), None)
         process.unsign(target)  # a LOCK: what makes an empty journal one
@@ -123,8 +127,18 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
         checkpoints.close()
 
 
-def copy_file(source: Directory, target: Directory, name: str, size: int | None) -> None:
-    """The first `size` bytes of a file (None: all), under its name once they are synced."""
+def copy_file(
+    source: Directory,
+    target: Directory,
+    name: str,
+    size: int | None,
+    mark_lsn: int | None = None,
+    now_ns: int = 0,
+) -> None:
+    """The first `size` bytes of a file (None: all), under its name once they are synced.
+
+    `mark_lsn`: the last LSN of that segment, behind which a mark says so.
+    """
     file = source.open(name, "read")
     try:
         copy = target.open(name + TMP, "create")
@@ -132,12 +146,20 @@ def copy_file(source: Directory, target: Directory, name: str, size: int | None)
             size = file.size() if size is None else size
             for offset in range(0, size, _COPY_BYTES):
                 write_all(copy, file.read(min(_COPY_BYTES, size - offset), offset), offset)
+            if mark_lsn is not None:
+                write_all(copy, _mark(read_header(file, mark_lsn).seed, mark_lsn, now_ns), size)
             copy.sync()
         finally:
             copy.close()
     finally:
         file.close()
     target.rename(name + TMP, name)
+
+
+def _mark(seed: int, last_lsn: int, now_ns: int) -> bytes:
+    return frame.encode(
+        frame.MARK, b"", 0, lsn=last_lsn + 1, durable_lsn=last_lsn, now_ns=now_ns, seed=seed
+    )
 
 
 def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -132,6 +132,27 @@ def test_a_damaged_journal_is_not_backed_up_as_sound(disk: SimulatedDisk) -> Non
             with pytest.raises(CorruptionError) as caught:
                 copy(f"/copy {copy!r}")
             assert (caught.value.path, caught.value.offset) == (f"{PATH}/{name}", offset)
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+@pytest.mark.parametrize("live", [True, False])
+def test_damage_to_the_last_frame_of_a_backup_is_told(
+    disk: SimulatedDisk, live: bool, durability: Literal["disk", "os"]
+) -> None:
+    """P4: nothing was ever written behind it, so the copy has to bring its own witness."""
+    with Journal.open(PATH, options=options(durability=durability), disk=disk) as journal:
+        journal.append("the last one")
+        journal.wait_durable()
+        if live:
+            journal.backup("/copy")
+    if not live:
+        backup(PATH, "/copy", disk=disk)
+    files = disk.contents("/copy")
+    (name,) = (name for name in files if name.endswith(".seg"))
+    files[name] = files[name].replace(b"the last one", b"the last onf")
+    with pytest.raises(CorruptionError) as caught:
+        Journal.open("/copy", disk=SimulatedDisk.holding("/copy", files))
+    assert (caught.value.path, caught.value.lsn) == (f"/copy/{name}", 1)
 
 
 def test_a_torn_tail_is_left_out_of_a_backup(disk: SimulatedDisk) -> None:

@@ -44,6 +44,13 @@ EVIDENCE = (
         ("tests/test_promises.py", *RULE),
     ),
     Weakening(
+        "backup_without_mark",
+        "journal/copies.py",
+        "            if mark_lsn is not None:",
+        "            if False:",
+        ("tests/test_backup.py",),
+    ),
+    Weakening(
         "mark_unsynced_in_front",
         "journal/writer.py",
         "            self._marked = True\n",

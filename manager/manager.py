@@ -54,11 +54,11 @@ class SubAgentManager:
     """The sub-agents of one workspace; made by `open`.
 
     Any thread may call any method, and so may code in an event loop: no method but `open`,
-    `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact` and `close` waits or
-    does I/O there. A method that changes an agent returns it as that change left it, in memory:
-    `wait_durable(agent.lsn)` waits until it is on stable storage. `ref` is an agent's id, or its
-    name if that is unique: a live agent's (queued, running, interrupted) name always is; a name
-    that only several finished agents had is an AmbiguousNameError, one that none had
+    `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact`, `stats` and `close`
+    waits or does I/O there. A method that changes an agent returns it as that change left it, in
+    memory: `wait_durable(agent.lsn)` waits until it is on stable storage. `ref` is an agent's id,
+    or its name if that is unique: a live agent's (queued, running, interrupted) name always is; a
+    name that only several finished agents had is an AmbiguousNameError, one that none had
     UnknownAgentError.
 
     Values are copied, and checked to be JSON: otherwise TypeError or ValueError names the key.

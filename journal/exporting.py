@@ -60,7 +60,7 @@ FIGURES = (
     Figure("records", "counter", "1", "Records committed.", lambda s: s.records),
     Figure("log_bytes", "counter", "By", "Bytes of frames written.", lambda s: s.bytes),
     Figure("syncs", "counter", "1", "Syncs of the log.", lambda s: s.syncs),
-    Figure("stalls", "counter", "1", "Appends refused, waits for space.", lambda s: s.stalls),
+    Figure("stalls", "counter", "1", "Appends refused, waits for room.", lambda s: s.stalls),
     Figure("compactions", "counter", "1", "Checkpoints written.", lambda s: s.compactions),
     Figure(
         "compaction_time", "counter", "s", "Time in compactions.", lambda s: s.compaction_ns * _NS

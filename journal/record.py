@@ -152,13 +152,16 @@ def unpack(payload: bytes, count: int, skip: int = 0) -> list[Record]:
         for _ in range(skip):
             unpacker.skip()
         records = list(islice(unpacker, count - skip))
+        end = unpacker.tell()
     except MemoryError:
         raise
     except Exception as error:
         raise _no_record(error) from error
+    finally:
+        del unpacker  # with all that it believed: who keeps the error keeps this frame
     found = skip + len(records)
-    if found != count or unpacker.tell() != len(payload):
-        raise ValueError(f"{found} of {count} records in the first {unpacker.tell()} bytes")
+    if found != count or end != len(payload):
+        raise ValueError(f"{found} of {count} records in the first {end} bytes")
     return records
 
 

@@ -13,6 +13,7 @@ from journal.reader import JournalReader, read_batches, readable
 from journal.recovery import find_checkpoints
 from journal.segment import kept_after, read_header, segment_names
 from journal.storage import TMP, Directory, Disk, StrPath, write_all
+from journal.walk import Batch
 
 _CHECKPOINTS = 2
 _COPY_BYTES = 1 << 20
@@ -58,7 +59,7 @@ def backup_directory(
         if target.names():
             raise FileExistsError(f"{target.path}: not empty; give a new directory")
         try:
-            _copy_or_begin_anew(directory, target, limit_lsn, disk.now_ns())
+            _copy_or_begin_anew(directory, target, limit_lsn)
             return _verified(target.path, disk, limit_lsn)
         except (JournalError, OSError) as error:
             with suppress(OSError):  # what is no whole copy must not look like one
@@ -70,12 +71,10 @@ def backup_directory(
         target.close(unlock=False)
 
 
-def _copy_or_begin_anew(
-    directory: Directory, target: Directory, limit_lsn: int | None, now_ns: int
-) -> None:
+def _copy_or_begin_anew(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
     for _ in range(_ATTEMPTS):
         try:
-            _copy_all(directory, target, limit_lsn, now_ns)
+            _copy_all(directory, target, limit_lsn)
             return
         except (FileNotFoundError, CompactedError):  # compaction took it away
             _empty(target)
@@ -94,7 +93,7 @@ def _blame(directory: Directory) -> None:
             raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
 
 
-def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None, now_ns: int) -> None:
+def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
     names = directory.names()
     checkpoints = find_checkpoints(directory, names, _CHECKPOINTS)
     if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
@@ -104,7 +103,7 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None, no
         kept = kept_after(segment_names(names), floor_lsn)
         after_lsn = kept[0].first_lsn - 1 if kept else floor_lsn
         ends: dict[str, int] = {}
-        last_lsn = 0
+        last: Batch | None = None
         batches = (
             readable(directory, after_lsn)
             if limit_lsn is None
@@ -112,13 +111,14 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None, no
         )
         for batch in batches:
             ends[batch.path.rpartition("/")[2]] = batch.end
-            last_lsn = batch.last_lsn
+            last = batch
+        last_lsn = last.last_lsn if last else 0
         if last_lsn < checkpoints.base_lsn:
             raise CompactedError(f"LSN {checkpoints.base_lsn} is no longer kept", last_lsn + 1)
         for name, end in ends.items():
-            # Nothing follows the last frame of a copy: the mark testifies for it.
-            at_lsn = last_lsn if name == next(reversed(ends)) else None
-            copy_file(directory, target, name, end, at_lsn, now_ns)
+            # Nothing follows the last frame of a copy: a mark testifies for it.
+            is_last = last is not None and last.path.endswith(f"/{name}")
+            copy_file(directory, target, name, end, last if is_last else None)
         for checkpoint in reversed(checkpoints.good):
             copy_file(directory, target, checkpoint_name(checkpoint.lsn), None)
         process.unsign(target)  # a LOCK: what makes an empty journal one
@@ -132,12 +132,12 @@ def copy_file(
     target: Directory,
     name: str,
     size: int | None,
-    mark_lsn: int | None = None,
-    now_ns: int = 0,
+    last: Batch | None = None,
 ) -> None:
     """The first `size` bytes of a file (None: all), under its name once they are synced.
 
-    `mark_lsn`: the last LSN of that segment, behind which a mark says so.
+    `last`: behind this frame, the last one of a segment, goes a mark of the same time: so two
+    copies are equal.
     """
     file = source.open(name, "read")
     try:
@@ -146,8 +146,8 @@ def copy_file(
             size = file.size() if size is None else size
             for offset in range(0, size, _COPY_BYTES):
                 write_all(copy, file.read(min(_COPY_BYTES, size - offset), offset), offset)
-            if mark_lsn is not None:
-                write_all(copy, _mark(read_header(file, mark_lsn).seed, mark_lsn, now_ns), size)
+            if last is not None:
+                write_all(copy, _mark(last, read_header(file, last.first_lsn).seed), size)
             copy.sync()
         finally:
             copy.close()
@@ -156,10 +156,9 @@ def copy_file(
     target.rename(name + TMP, name)
 
 
-def _mark(seed: int, last_lsn: int, now_ns: int) -> bytes:
-    return frame.encode(
-        frame.MARK, b"", 0, lsn=last_lsn + 1, durable_lsn=last_lsn, now_ns=now_ns, seed=seed
-    )
+def _mark(last: Batch, seed: int) -> bytes:
+    lsn, now_ns = last.last_lsn, last.written_at_ns
+    return frame.encode(frame.MARK, b"", 0, lsn=lsn + 1, durable_lsn=lsn, now_ns=now_ns, seed=seed)
 
 
 def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:

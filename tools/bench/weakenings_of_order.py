@@ -46,7 +46,7 @@ EVIDENCE = (
     Weakening(
         "backup_without_mark",
         "journal/copies.py",
-        "            if mark_lsn is not None:",
+        "            if last is not None:",
         "            if False:",
         ("tests/test_backup.py",),
     ),

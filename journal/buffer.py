@@ -37,7 +37,7 @@ class LogBuffer:
         self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
         self._pack, self._surely_fits = self._packer.pack_unchecked, self._packer.surely_fits
         self._options = options
-        self._bound, self._flush_bytes = options.buffer_bytes, options.flush_bytes
+        self.bound, self._flush_bytes = options.buffer_bytes, options.flush_bytes
         self._idle_s, self._hasty = options.idle_s, options.flush_interval_s < options.idle_s
         # Guards every field below; never held across a write or a sync. Lock order: the
         # owner's lock, then this one.
@@ -147,17 +147,17 @@ class LogBuffer:
             if self._deep:
                 self._wake()
         used = filling.bytes + self._committing_bytes + size
-        if used > self._bound and not (urgent and used <= self._bound * 5 // 4):
+        if used > self.bound and not (urgent and used <= self.bound * 5 // 4):
             self.stalls += 1
             raise BufferFullError(
-                f"{used} bytes would wait to be written, over buffer_bytes={self._bound}; "
+                f"{used} bytes would wait to be written, over buffer_bytes={self.bound}; "
                 "nothing was appended: wait_room() first"
             )
         if filling.bytes < self._flush_bytes <= filling.bytes + size:
             self._wake()
         filling.bytes += size
         if filling.records:
-            room = self._bound - self._committing_bytes + 1
+            room = self.bound - self._committing_bytes + 1
             is_woken = filling.bytes >= self._flush_bytes
             self._unheeded_bytes = room if is_woken else min(room, self._flush_bytes)
         return filling
@@ -365,7 +365,7 @@ class LogBuffer:
         self._log_bytes, self._hold_bytes = log_bytes, hold_bytes
         if hold_bytes <= log_bytes and self._room_bytes > 0:
             self.stalls += 1
-        self._room_bytes = min(self._bound / 2, hold_bytes - log_bytes)
+        self._room_bytes = min(self.bound / 2, hold_bytes - log_bytes)
         return self._room if self.has_room else None
 
     def _open_all(self) -> None:

@@ -146,8 +146,9 @@ class DurableState(Generic[M]):
 
         None if `decide` returns None. What `decide` raises, and RecordError, BufferFullError,
         FailedError and ClosedError, leave everything as it was. Where there is no room (see
-        Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError;
-        not if `urgent`, and never in a thread that runs an event loop: `await room()` there.
+        Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError
+        if half of the log buffer is used; not if `urgent`, and never in a thread that runs an
+        event loop: `await room()` there.
 
         `apply` may raise nothing. What it raises comes through, with its record in the journal:
         this state is half-way through it, so from now on all changes are FailedError.
@@ -278,7 +279,9 @@ class DurableState(Generic[M]):
         try:
             self._journal.wait_room(timeout_s=self._room_timeout_s)
         except TimeoutError as error:
-            raise BufferFullError(f"{error}; nothing was changed") from None
+            # A compaction that takes so long is no reason to refuse.
+            if self._buffer.used_bytes * 2 >= self._buffer.bound:
+                raise BufferFullError(f"{error}; nothing was changed") from None
 
 
 def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:

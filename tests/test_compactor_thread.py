@@ -242,6 +242,20 @@ def test_updates_wait_for_a_compaction_that_is_far_behind(disk: SimulatedDisk) -
         assert waiting.result(TIMEOUT_S) == 9
 
 
+def test_no_update_is_refused_for_a_compaction(disk: SimulatedDisk) -> None:
+    """However long it takes: after `room_timeout_s` the update goes on."""
+    may_go = threading.Event()
+    small = options(checkpoint_min_bytes=4000, flush_bytes=1000)
+    with DurableState.open(
+        PATH, SlowTable(may_go), options=small, room_timeout_s=0.01, disk=disk
+    ) as state:
+        for number in range(7):
+            state.wait_durable(state.update(partial(line, number), urgent=True))
+        until(lambda: names(disk, ".tmp"), "the compaction")
+        assert state.update(partial(line, 8)) == 8
+        may_go.set()
+
+
 def test_a_compaction_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
     """The log goes on, however far it has outgrown what made the compaction due."""
     may_go = threading.Event()

@@ -33,7 +33,8 @@ def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn:
         open_on(disk)
     found = [finding for finding in findings(disk) if finding.kind == "corruption"]
     what = f"a copy of {first}; no log has it here: LSN {lsn} is in {first}"
-    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, 0, what)]
+    size = len(disk.contents(PATH)[name])
+    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, size, what)]
     assert [info.state for info in infos(disk)] == ["sealed", "damaged", "sealed"]
     disk.open_directory(PATH, write=True).remove(name)
     copy_to(disk, first, f"{8:020d}-{2:010d}.seg")

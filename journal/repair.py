@@ -24,7 +24,7 @@ from journal.posix import PosixDisk
 from journal.reader import JournalReader
 from journal.record import RecordPacker
 from journal.recovery import sync_before_trust
-from journal.segment import Segment, segment_names
+from journal.segment import Remains, Segment, segment_names
 from journal.storage import Directory, Disk, StrPath
 from journal.walk import Batch, Walk, decode
 from journal.writer import Writer
@@ -178,12 +178,12 @@ class _Repair:
         for name, after in zip_longest(self._prospect.segments, self._prospect.segments[1:]):
             next_lsn = name.first_lsn
             limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
-            with suppress(CorruptionError), Segment(self._directory, name) as segment:
+            with suppress(CorruptionError), Remains(self._directory, name) as segment:
                 for found in segment.scan():
                     header = found.header
                     if header is None or found.payload is None or header.kind != RECORDS:
                         continue
-                    if header.first_lsn == next_lsn <= limit_lsn:
+                    if segment.is_whole and header.first_lsn == next_lsn <= limit_lsn:
                         next_lsn += header.record_count
                         continue
                     with suppress(CorruptionError):

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from struct import Struct
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from journal import frame
 from journal.errors import CorruptionError, FormatVersionError
@@ -163,19 +163,23 @@ class Segment:
         self.file = directory.open(str(name), "read")
         try:
             self.size = self.file.size()
-            self.header = read_header(self.file, name.first_lsn)
-            if self.header.name != name:
-                what = f"the header of {self.header.name}"
-                raise CorruptionError(self.file.path, 0, name.first_lsn, what)
+            self.header = self._read_header()
         except BaseException:
             self.file.close()
             raise
 
-    def __enter__(self) -> Segment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+    def _read_header(self) -> SegmentHeader:
+        header = read_header(self.file, self.name.first_lsn)
+        if header.name != self.name:
+            what = f"the header of {header.name}"
+            raise CorruptionError(self.file.path, 0, self.name.first_lsn, what)
+        return header
 
     def scan(self, offset: int = HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
         """What stands from `offset` on, where `lsn` is the next one; zeros to the end are nothing.
@@ -262,6 +266,39 @@ class Segment:
                     return offset + start - at
             offset += len(data) - at - frame.HEADER_BYTES + 1
         return self.size
+
+
+class Remains(Segment):
+    """One whose header may be damaged: its frames still verify under the seed, if that is whole or
+    all that it is made of. For salvage only: that it is of this journal is then its name's word.
+    """
+
+    is_whole = True
+
+    def _read_header(self) -> SegmentHeader:
+        try:
+            return super()._read_header()
+        except CorruptionError:
+            data = self.file.read(HEADER_BYTES + frame.HEADER_BYTES, 0)
+            seeds = _seeds(data)
+            if len(seeds) < 2:  # no header, or a whole one that says something else
+                raise
+            first, seed = next(
+                ((it, seed) for seed in seeds if (it := frame.parse(data, HEADER_BYTES, seed))),
+                (None, seeds[0]),
+            )
+            if first and first.first_lsn != self.name.first_lsn:
+                raise
+            self.is_whole = False
+            return SegmentHeader(0, self.name.epoch, b"", self.name.first_lsn, 0, seed)
+
+
+def _seeds(data: bytes) -> list[int]:
+    """Of what begins with a header: the one that stands there, and the one that it gives."""
+    if len(data) < HEADER_BYTES:
+        return []
+    stored: int = _CRC.unpack_from(data, _FIELDS.size)[0]
+    return list(dict.fromkeys((stored, frame.checksum(data[: _FIELDS.size]))))
 
 
 class _Window:

@@ -15,6 +15,7 @@ from journal.record import Record, spans_hold
 from journal.segment import (
     HEADER_BYTES,
     LSN_MAX,
+    Remains,
     Segment,
     SegmentInfo,
     SegmentName,
@@ -133,7 +134,9 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
         try:
             if name in wrong:
                 raise CorruptionError(f"{directory.path}/{name}", 0, 0, wrong[name])
-            with Segment(directory, name) as segment:
+            with Remains(directory, name) as segment:
+                if not segment.is_whole:
+                    yield FrameInfo(segment.file.path, name.epoch, 0, HEADER_BYTES, "garbage")
                 for info in _frames(segment, after):
                     if live and not after and info.state in ("damaged", "garbage"):
                         break  # not finished
@@ -145,7 +148,7 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
             yield FrameInfo(error.path, name.epoch, 0, HEADER_BYTES, "garbage")
 
 
-def _frames(segment: Segment, after: SegmentName | None) -> Iterator[FrameInfo]:
+def _frames(segment: Remains, after: SegmentName | None) -> Iterator[FrameInfo]:
     path, next_lsn = segment.file.path, segment.name.first_lsn
     for found in segment.scan():
         size, header = found.end - found.offset, found.header
@@ -163,7 +166,7 @@ def _frames(segment: Segment, after: SegmentName | None) -> Iterator[FrameInfo]:
             state = "cut"
         elif is_mark:
             state = "mark"
-        elif not header.impossible(next_lsn):
+        elif segment.is_whole and not header.impossible(next_lsn):
             state, next_lsn = "log", next_lsn + header.record_count
         yield FrameInfo(
             path,

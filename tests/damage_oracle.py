@@ -237,11 +237,23 @@ def leftovers(contents: Files) -> set[str]:
     return covered | {name for name in names if lsn_of(name) < oldest}
 
 
+def has_seed(name: str, data: bytes, undamaged: bytes) -> bool:
+    """Whether the segment's header tells its seed: it is whole, or the CRC is what it was; or all
+    that the CRC is made of is, and the first frame's header, which bears it out."""
+    crc, frames = SEGMENT_HEADER.size - 4, SEGMENT_HEADER.size
+    spans = (0, crc), (frames, frames + FRAME_HEADER.size)
+    return (
+        segment_header(name, data) is not None
+        or data[crc:frames] == undamaged[crc:frames]
+        or all(data[slice(*span)] == undamaged[slice(*span)] for span in spans)
+    )
+
+
 def whole_frames(contents: Files, undamaged: Files) -> Iterator[Place]:
     """The frames that are still where they were, or elsewhere in their segment, to the byte."""
     for name in sorted(filter(is_segment, contents)):
         data = undamaged.get(name, b"")
-        for place in places(data) if data and segment_header(name, contents[name]) else ():
+        for place in places(data) if data and has_seed(name, contents[name], data) else ():
             is_frame = place.last_lsn >= place.first_lsn
             if is_frame and data[place.start : place.end] in contents[name]:
                 yield place

@@ -346,3 +346,21 @@ def test_what_can_t_be_used_has_its_size(tmp_path: Path) -> None:
     assert [(it["path"], it["size_bytes"]) for it in findings] == [
         (str(file), file.stat().st_size) for file in (spoilt, checkpoint)
     ]
+
+
+@pytest.mark.parametrize("lsn", [31, 37])
+def test_what_is_behind_a_damaged_header_is_readable(tmp_path: Path, lsn: int) -> None:
+    """P4: an open refuses, but the frames verify under the seed: verify counts them, and a repair
+    has them in what it salvages."""
+    path = history(tmp_path / "j")
+    flip(segment(path, lsn), 30)
+    verify = ask("verify", path)
+    lost = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
+    assert verify.lines[1:3] == [f"lost            {lost}", f"of it readable  {lost}"]
+    assert f"journal-inspect repair {path} --salvage\n" in verify.err
+    with pytest.raises(CorruptionError):
+        open_journal(path)
+    repair = ask("repair", path, "--salvage", "--apply")
+    assert f"lost         {lost}, of them 0 unreadable" in repair.lines
+    with JournalReader.open(f"{path}.salvaged-1") as reader:
+        assert [entry.record[0] for entry in reader.entries()] == [*range(lsn, LAST_LSN + 1)]

@@ -170,20 +170,22 @@ def test_a_rotten_newest_checkpoint_that_was_needed(disk: SimulatedDisk) -> None
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_damaged_segment_header(disk: SimulatedDisk, which: int) -> None:
-    """P4: the whole segment can't be read: the cut is in front of it, the file is kept aside."""
+@pytest.mark.parametrize("at", [30, 60])
+def test_a_damaged_segment_header(disk: SimulatedDisk, which: int, at: int) -> None:
+    """P4: the log can't go through it: the cut is in front of it, the file is kept aside. Its
+    frames are whole under its seed, which stands in the header, or comes of the rest of it."""
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, *range(4))
     name = names(disk, ".seg")[which]
-    write_at(disk, name, 30, b"\xff")
+    write_at(disk, name, at, b"\xff")
     before = disk.contents(PATH)
     report = fixed(disk, salvage=True)
     assert report.last_lsn == which * 4
     assert name in report.removed
     assert report.saved_to is not None
     assert disk.contents(report.saved_to)[name] == before[name]
-    behind = range((which + 1) * 4 + 1, 13)
+    behind = range(which * 4 + 1, 13)
     assert report.salvaged == tuple((n, n) for n in behind)
     goes_on(disk, [*range(4)] * which)
 

@@ -121,6 +121,33 @@ def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [[n, "x" * 900] for n in range(1, 9)]
 
 
+def test_what_a_damaged_header_does_not_vouch_for_stays_out(disk: SimulatedDisk) -> None:
+    """P4: without a seed, with frames of other LSNs, or under another file's whole header nothing
+    is salvaged or called readable; the log, and what opens, never depend on such a file."""
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put(journal, 1, 2)
+    first, last = names(disk, ".seg")
+    ours = disk.contents(PATH)
+    for data in (
+        b"\xff" * 64 + ours[last][64:],  # no seed
+        ours[last][:30]
+        + b"\xff"
+        + ours[last][31:64]
+        + ours[first][64:],  # the frames are another file's
+        b"\xff" * 60 + ours[first][60:],  # a copy: its frames begin at LSN 1
+        ours[first],
+        ours[last][:63],
+    ):
+        disk.open_directory(PATH, write=True).remove(last)
+        disk.open_directory(PATH, write=True).open(last, "create").write(data, 0)
+        report = repair(PATH, disk=disk)
+        assert (report.problem is None, report.last_lsn, report.salvaged) == (False, 2, ())
+        with JournalReader.open(PATH, disk=disk) as reader:
+            assert {it.state for it in reader.frames(2)} == {"garbage"}
+            assert [it.record for it in itertools.islice(reader.entries(), 2)] == [1, 2]
+
+
 def copy_segment(disk: SimulatedDisk, source: str, name: str) -> None:
     file = disk.open_directory(PATH, write=True).open(name, "create")
     file.write(disk.contents(PATH)[source], 0)

@@ -190,7 +190,7 @@ CHECKS = (
     Weakening(
         "no_segment_name_check",
         "journal/segment.py",
-        "if self.header.name != name:",
+        "if header.name != self.name:",
         "if False:",
         BYTES,
     ),

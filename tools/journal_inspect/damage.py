@@ -83,8 +83,8 @@ def look_behind(
         name = Path(info.path).name
         if name in aside:
             continue
-        if info.state == "garbage" and not info.offset and int(name[:20]) == last:
-            found.is_open_ended = True
+        if int(name[:20]) == last and info.state != "damaged":
+            found.is_open_ended = info.state == "garbage" and not info.offset
         if info.state in ("log", "dead", "mark"):
             found.last_lsn = max(found.last_lsn, info.durable_lsn)
         if info.state == "cut" and info.count:

@@ -305,18 +305,6 @@ def test_a_rotten_checkpoint_tells_of_a_lost_end(tmp_path: Path) -> None:
     assert ask("repair", path, "-o", "json").json["last_lost_lsn"] == 3
 
 
-def test_files_that_were_swapped_may_be_swapped_back(tmp_path: Path) -> None:
-    """P4: nothing of them is lost, so verify says that a name may be all that is wrong."""
-    path = history(tmp_path / "j")
-    swap(segment(path, 22), segment(path, 31))
-    verify = ask("verify", path)
-    assert "may only need its own name back" in verify.err
-    assert "may only need its own name back" in ask("repair", path).err
-    assert verify.lines[0].endswith(f"the header of {segment(path, 31).name}")
-    swap(segment(path, 22), segment(path, 31))
-    assert ask("verify", path).code == 0
-
-
 def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
     """P4: no repair is promised that would be refused."""
     path = history(tmp_path / "j")

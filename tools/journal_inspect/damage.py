@@ -141,15 +141,5 @@ def told_lost(behind: Behind) -> str:
     return f"{lost} and what followed" if behind.is_open_ended else lost
 
 
-def may_be_misnamed(problem: str) -> str:
-    """Advice, if `problem` says that a file has another one's header; else nothing."""
-    if "the header of " not in problem:
-        return ""
-    return (
-        "A file that has the header of another one may only need its own name back: see where "
-        "both are, in a copy of the directory."
-    )
-
-
 def as_json(ranges: Iterable[Range]) -> JSON:
     return [{"first_lsn": first, "last_lsn": last} for first, last in ranges]

@@ -10,11 +10,12 @@ import click
 
 from journal import CompactedError, JournalError, JournalReader, Outlook, RepairReport, repair
 from journal_inspect import damage
-from journal_inspect.damage import Behind, Loss, look_behind, may_be_misnamed
+from journal_inspect.damage import Behind, Loss, look_behind
 from journal_inspect.entries import is_managers
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.kept import first_state_lsn, told_kept
 from journal_inspect.look import Look
+from journal_inspect.misnamed import give_back, misnamed, told_copies
 from journal_inspect.objects import JSON, as_object, put_one
 from journal_inspect.text import command, put_facts, put_lines, say, some, table
 
@@ -42,6 +43,8 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         outlook = damage.outlook_of(reader) if report.problem else None
         behind = look_behind(reader, report.last_lsn, outlook)
         names = _names(reader, report.last_lsn) if behind.losses else {}
+        is_lost = report.problem and (behind.lost or behind.is_open_ended)
+        findings = list(reader.verify()) if is_lost and not apply else []
     for agent_id, loss in behind.losses.items():
         loss.name = loss.name or names.get(agent_id or "")
     is_cut = report.problem is not None or cut_at is not None
@@ -55,8 +58,13 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         if report.applied and report.problem:
             report = replace(report, problem=_problem(report))  # something was changed
         put_one(_object(report, behind, is_cut, look))
-    if behind.lost and not report.applied and (advice := may_be_misnamed(report.problem or "")):
-        say(f"{report.path}: {advice}")
+    if moves := give_back(misnamed(findings)):
+        say(
+            f"{report.path}: files of it have wrong names, and a repair would cut what only needs "
+            f"its name back; first, after a copy of the directory: {moves}"
+        )
+    elif copies := told_copies(findings):
+        say(f"{report.path}: {copies}")
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from journal import Finding, JournalReader, Outlook
 from journal_inspect import damage
-from journal_inspect.damage import Behind, look_behind, may_be_misnamed
+from journal_inspect.damage import Behind, look_behind
 from journal_inspect.entries import is_managers
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
 from journal_inspect.look import Look
+from journal_inspect.misnamed import give_back, misnamed, told_copies
 from journal_inspect.objects import JSON, as_object, dumps, put_objects, versioned
 from journal_inspect.progress import bar
 from journal_inspect.text import command, escaped, painted, put_lines, say, size
@@ -165,8 +166,14 @@ def _advice(
     damaged = (
         f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions, outlook)}"
     )
-    misnamed = next(filter(None, (may_be_misnamed(it.message) for it in corruptions)), "")
-    damaged += f"{misnamed} " * bool(misnamed)
+    if moves := "" if reader.live else give_back(misnamed(corruptions)):
+        return (
+            f"{damaged}Next: copy the directory; files of it have each other's names, or wrong "
+            f"ones: give back those that their headers say: {moves}; then look again: "
+            f"{command('verify', path)}"
+        )
+    if copies := told_copies(corruptions):
+        damaged += f"{copies} "
     copy = "Next: copy the directory; restore a backup of it, if there is one; if not, see "
     if outlook and outlook.has_no_start:
         return (

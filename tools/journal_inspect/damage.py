@@ -37,7 +37,7 @@ class Behind:
     readable: list[Range]
     cut: list[Range]
     losses: dict[str | None, Loss]
-    is_open_ended: bool = False  # of the last segment not even the header is whole
+    is_open_ended: bool = False  # of the last segment neither the header is whole nor a frame
 
     @property
     def lost(self) -> int:
@@ -83,9 +83,10 @@ def look_behind(
         name = Path(info.path).name
         if name in aside:
             continue
-        if int(name[:20]) == last and info.state != "damaged":
-            found.is_open_ended = info.state == "garbage" and not info.offset
+        if info.state == "garbage" and not info.offset and int(name[:20]) == last:
+            found.is_open_ended = True
         if info.state in ("log", "dead", "mark"):
+            found.is_open_ended = False
             found.last_lsn = max(found.last_lsn, info.durable_lsn)
         if info.state == "cut" and info.count:
             cut.append((info.first_lsn, info.last_lsn))

@@ -375,5 +375,10 @@ def test_124_timed_out(tmp_path: Path, inspect: Ask) -> None:
     answer = inspect("log", path, "-f", "--timeout-s", 0.05, "--until-match", "never")
     assert (answer.code, len(answer.lines)) == (124, 3)
     assert answer.err == (
-        f"journal-inspect: {path}: 0.05 s are over, nothing matched; wait longer with --timeout-s\n"
+        f"journal-inspect: {path}: 0.05 s are over, nothing matched, and no writer lives; "
+        "wait longer with --timeout-s\n"
     )
+    said = inspect("log", path, "-f", "--timeout-s", 0.05).err
+    assert "s are over, nothing more came, and no writer lives; wait" in said
+    with open_journal(path):
+        assert "s are over, it goes on; wait" in inspect("log", path, "-f", "--timeout-s", 0.05).err

@@ -223,6 +223,8 @@ class _Log:
         left_s = self._deadline_s - time.monotonic()
         if left_s <= 0:
             what = "nothing matched" if self._wanted.until_match else "it goes on"
+            if not self._reader.live:
+                what = what.replace("it goes on", "nothing more came") + ", and no writer lives"
             raise TimedOutError(
                 f"{self._reader.path}: {self._wanted.timeout_s:g} s are over, {what}; "
                 "wait longer with --timeout-s"

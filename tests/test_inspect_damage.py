@@ -346,6 +346,7 @@ def test_what_is_behind_a_damaged_header_is_readable(tmp_path: Path, lsn: int) -
     lost = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
     assert verify.lines[1:3] == [f"lost            {lost}", f"of it readable  {lost}"]
     assert f"journal-inspect repair {path} --salvage\n" in verify.err
+    assert "not readable" not in verify.out + ask("repair", path).out
     with pytest.raises(CorruptionError):
         open_journal(path)
     repair = ask("repair", path, "--salvage", "--apply")

@@ -142,5 +142,10 @@ def told_lost(behind: Behind) -> str:
     return f"{lost} and what followed" if behind.is_open_ended else lost
 
 
+def told_unreadable(behind: Behind) -> str:
+    """For people: what is told of the lost, by agent too, is not all of it."""
+    return f"{some(behind.unreadable, 'lost record')}; nothing tells whose"
+
+
 def as_json(ranges: Iterable[Range]) -> JSON:
     return [{"first_lsn": first, "last_lsn": last} for first, last in ranges]

@@ -107,6 +107,8 @@ def _put(report: RepairReport, behind: Behind, is_cut: bool, outlook: Outlook | 
         print()
         rows = (_row(agent_id, loss) for agent_id, loss in behind.losses.items())
         put_lines(table(_HEADER, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
+    if is_cut and behind.unreadable:
+        print(f"not readable: {damage.told_unreadable(behind)}")
 
 
 def _problem(report: RepairReport) -> str:

@@ -118,6 +118,8 @@ def _behind_lines(behind: Behind | None) -> Iterator[str]:
         lost = damage.told_lost(behind)
         yield f"{painted('lost', 'lost          ')}  {lost}"
         yield f"of it readable  {damage.told(behind.readable)}"
+        if behind.unreadable:
+            yield f"not readable    {damage.told_unreadable(behind)}"
     if behind.cut:
         yield f"behind a cut    {damage.told(behind.cut)}, no part of the log"
 

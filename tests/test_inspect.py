@@ -97,7 +97,8 @@ def test_info_of_an_empty_journal(tmp_path: Path) -> None:
     """A journal without a record is one, and says so."""
     answer = ask("info", make(tmp_path / "j", []))
     assert answer.code == 0
-    assert "LSNs          none, durable up to 0" in answer.lines
+    empty = "the journal is empty: no segment, no checkpoint"
+    assert f"LSNs          none, durable up to 0; {empty}" in answer.lines
     assert "recovery      replays 0 records" in answer.lines
 
 

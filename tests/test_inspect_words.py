@@ -155,3 +155,17 @@ def test_a_decoder_that_breaks_is_its_authors(
     answer = ask("log", make(tmp_path / "j"), "--decoder", "broken_decoder:f")
     assert (answer.code, answer.out) == (2, "")
     assert "broken_decoder can't be imported: ZeroDivisionError" in answer.err
+
+
+def test_a_journal_of_nothing_but_a_lock_is_empty(tmp_path: Path) -> None:
+    """It is one, and sound; but whoever looks for records is told that there are no files."""
+    path = make(tmp_path / "j")
+    empty = "; the journal is empty: no segment, no checkpoint"
+    for verb in ("verify", "info"):
+        assert "is empty" not in ask(verb, path).out
+    segments(path)[0].unlink()
+    verify, info = ask("verify", path), ask("info", path)
+    assert (verify.code, verify.lines) == (0, [f"last good LSN 0; no findings{empty}"])
+    assert info.code == 0
+    assert f"LSNs          none, durable up to 0{empty}" in info.lines
+    assert "is empty" not in ask("verify", path, "-o", "json").out

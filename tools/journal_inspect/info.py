@@ -141,6 +141,8 @@ def _last_lsn(segments: list[SegmentInfo]) -> int:
 def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple[str, JSON]]:
     epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
     kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
+    is_empty = not epochs and not facts["disk_bytes"]
+    empty = "; the journal is empty: no segment, no checkpoint" * is_empty
     return [
         ("path", facts["path"]),
         ("format", facts["format_version"]),
@@ -148,7 +150,7 @@ def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple
         ("application", repr(facts["application"]) if checkpoints else "not said: no checkpoint"),
         ("writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
         ("epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
-        ("LSNs", f"{kept}, durable up to {facts['durable_lsn']}"),
+        ("LSNs", f"{kept}, durable up to {facts['durable_lsn']}{empty}"),
         ("size on disk", f"{size(facts['disk_bytes'])}"),
     ]
 

@@ -68,6 +68,8 @@ def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
         if lost_lsn and lost_lsn <= last_good_lsn:
             print(f"of the past     {_told_past(lost_lsn, outlook)}")
         what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
+        if not reader.first_lsns and kinds.keys() <= {"stray"}:
+            what += "; the journal is empty: no segment, no checkpoint"
         print(f"last good LSN {last_good_lsn}; {what}{looked}")
     else:
         summary = _summary(reader, last_good_lsn, kinds, behind)

@@ -79,7 +79,8 @@ class Stats:
 
 class Observer(Protocol):
     """Told of what happens, in the thread where it happens (the flusher's, the compactor's, a
-    waiter's), which goes on when this returns. One that raises is skipped, and that is logged."""
+    waiter's), which goes on when this returns: so it may wait for nothing that the log has yet to
+    do, and no update of it may wait for room. One that raises is skipped, and that is logged."""
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
         """So many records are durable now, in frames of `size_bytes`; `sync_ns` 0: unsynced."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Waiting = dict[Future[None], None]
 
-_FUTURES_A_TURN = 128  # resolved before the loop gets to run something else
+_FUTURES_A_TURN = 64  # resolved before the loop gets to run something else
 
 
 class Gate:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import gc
+import io
+import os
 import sys
+from importlib.util import find_spec
+
+_NEEDED = ("click", "rich")
 
 
 def main() -> None:
+    _mend_streams()
     try:
         sys.exit(_main())
     except KeyboardInterrupt:
@@ -16,20 +22,23 @@ def main() -> None:
 
 
 def _main() -> int:
-    try:
-        import rich  # noqa: F401 - imported again when a bar is drawn, too late to be missed
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            what = f"needs {name}: python -m pip install 'journal-engine[cli]'"
+            print(f"subagents: the command line {what}", file=sys.stderr)
+            return 1
+    from manager.cli import run_cli
 
-        from manager.cli import run_cli
-    except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
-            raise
-        what = f"needs {error.name}: python -m pip install 'journal-engine[cli]'"
-        print(f"subagents: the command line {what}", file=sys.stderr)
-        return 1
-    for stream in (sys.stdout, sys.stderr):
-        # Whatever the locale can't show is escaped instead of being an error.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     return run_cli(sys.argv[1:])
+
+
+def _mend_streams() -> None:
+    """One that was closed before we began has nothing, or takes all; none stops at a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115 - open to the end
+        if mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

@@ -216,10 +216,12 @@ class Compactor:
 
     def _wait_until_due(self) -> None:
         self._committer.due = self._wake
-        with self._lock:
-            due_bytes = self._since_bytes + self._due_bytes()
-        self._committer.due_bytes = due_bytes
-        while self._committer.log_bytes < due_bytes and not self._is_stopping:
+        while not self._is_stopping:
+            with self._lock:  # after one that somebody else has taken, it is due later
+                due_bytes = self._since_bytes + self._due_bytes()
+            self._committer.due_bytes = due_bytes
+            if self._committer.log_bytes >= due_bytes:
+                break
             self._alarm.acquire()
         self._committer.due_bytes = _NEVER
 

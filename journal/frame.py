@@ -34,7 +34,7 @@ HEADER_BYTES = _CRC.size + _FIELDS.size
 # What every header has at its byte 40: the cheapest sign of one in a heap of bytes.
 KIND_OFFSET = 40
 KIND_PATTERN = rb"[\x01\x02]\x00\x00\x00"
-_WRITTEN_AT = Struct("<Q")
+_WRITTEN_AT, _WRITTEN_AT_OFFSET = Struct("<Q"), 24
 _WHOLE = Struct("<IIQQ8xIII")  # all that `leap` looks at; the last is the kind and the zeros
 
 
@@ -130,8 +130,8 @@ def parse(data: bytes, at: int, seed: int) -> Header | None:
 
 def written_at_ns(data: bytes, payload_at: int) -> int:
     """What the header in front of that payload says."""
-    at: int = _WRITTEN_AT.unpack_from(data, payload_at - HEADER_BYTES + 24)[0]
-    return at
+    at_ns: int = _WRITTEN_AT.unpack_from(data, payload_at - HEADER_BYTES + _WRITTEN_AT_OFFSET)[0]
+    return at_ns
 
 
 def leap(

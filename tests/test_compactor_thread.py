@@ -72,6 +72,18 @@ def test_the_thread_compacts_when_the_log_has_grown(disk: SimulatedDisk) -> None
     assert len(checkpoint_lsns(disk)) == 2
 
 
+def test_a_compaction_by_hand_puts_off_the_next_one(disk: SimulatedDisk) -> None:
+    """P8: it is due when the log has grown since that one, not since the one before."""
+    with open_on(disk, checkpoint_min_bytes=5000) as journal:
+        journal.start_compaction(frozen(journal, "state"))
+        put_lines(journal, 5, size=700)
+        journal.compact().close()
+        put_lines(journal, 5, size=700)  # 7,000 since the beginning, 3,500 since that one
+        put_lines(journal, 3, size=700)
+        until(lambda: journal.stats().compactions == 2, "the next compaction")
+    assert [lsn >= 11 for lsn in checkpoint_lsns(disk)] == [False, True]
+
+
 def test_what_grew_before_open_counts(disk: SimulatedDisk) -> None:
     """P8: a log that was due when its process died is compacted by the next one, unasked."""
     with open_on(disk) as journal:

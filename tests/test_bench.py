@@ -31,6 +31,7 @@ SMALL = {
     "fanout": ("--seconds", 0.05, "--agents", 10, "--threads", 1, 2, "--coroutines", 3),
     "burn": (*QUICK, "--burners", 0, 1, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
     "imports": ("--rounds", 1),
+    "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
 }
 BARS = {  # the least that so small a run has
     "append": {"append to the bare loop"},
@@ -40,6 +41,7 @@ BARS = {  # the least that so small a run has
     "fanout": set(),
     "burn": {"1 computing, 2 threads: p99 from due to the best"},
     "imports": {"import journal", "import manager", "journal-inspect --help"},
+    "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
 }
 
 
@@ -230,6 +232,7 @@ FOUND: dict[str, dict[str, Any]] = {
         ],
     },
     "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
+    "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
 }
 
 

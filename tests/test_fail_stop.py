@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from journal import (
 )
 from journal.testing import SimulatedDisk, lose
 from journal.testing.disk import Operation
+from journal.writer import Writer
 from tests.support import (
     FIRST,
     PATH,
@@ -63,6 +65,29 @@ FATAL_AT_A_ROLL: list[tuple[Operation, str, int]] = [
     ("sync_directory", PATH, errno.EIO),
     ("sync_directory", PATH, errno.ENOSPC),
 ]
+
+
+def test_who_waits_is_told_before_the_files_are_closed(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: on a disk that is broken even closing a file may take for ever."""
+    may_close = threading.Event()
+    release = Writer.release
+
+    def stuck(writer: Writer) -> None:
+        may_close.wait(TIMEOUT_S)
+        release(writer)
+
+    with suppress(FailedError), open_on(disk) as journal:
+        put(journal, 1)
+        monkeypatch.setattr(Writer, "release", stuck)
+        disk.fail("sync", errno.EIO, path=FIRST)
+        try:
+            lsn = journal.append(2)
+            with pytest.raises(FailedError):
+                journal.wait_durable(lsn, timeout_s=TIMEOUT_S / 2)
+        finally:
+            may_close.set()
 
 
 def calls_after_failure(journal: Journal) -> Iterator[Callable[[], object]]:

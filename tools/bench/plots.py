@@ -239,6 +239,7 @@ DRAWN: dict[str, Callable[[Found], Any]] = {
     "fanout": _fanout,
     "burn": _burn,
     "imports": _imports,
+    "inspector": _imports,
 }
 
 

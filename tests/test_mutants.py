@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
-from bench.mutants import ROOT, WEAKENINGS, main, weakened
+from bench.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
 from bench.weakenings import Weakening
 
 
@@ -14,6 +15,18 @@ def test_it_applies(weakening: Weakening) -> None:
     """What it takes away stands in the code once, and what is left is Python."""
     source = (ROOT / weakening.path).read_text()
     assert ast.dump(ast.parse(weakened(source, weakening))) != ast.dump(ast.parse(source))
+
+
+def test_who_looks_at_text_notices_nothing(tmp_path: Path) -> None:
+    """Such a test fails for any change of the code: with it no weakening would survive."""
+    (tmp_path / "tests").mkdir()
+    for name in LOOK_AT_TEXT:
+        assert (ROOT / "tests" / name).exists()
+        (tmp_path / "tests" / name).write_text("def test_text():\n    raise AssertionError\n")
+    (tmp_path / "tests" / "test_sound.py").write_text("def test_sound():\n    pass\n")
+    assert first_failure(tmp_path, ["tests"]) is None
+    (tmp_path / "tests" / "test_sound.py").write_text("def test_sound():\n    raise OSError\n")
+    assert first_failure(tmp_path, ["tests"]) == "tests/test_sound.py::test_sound"
 
 
 def test_each_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

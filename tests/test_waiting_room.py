@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from msgpack import packb
 
 from journal import BufferFullError, ClosedError, FailedError, Journal, Options
 from journal.buffer import LogBuffer
@@ -232,3 +233,18 @@ def test_the_bound_holds_in_a_batch_of_any_length() -> None:
     with pytest.raises(BufferFullError):
         buffer.append(sized(100))
     assert (buffer.last_lsn, buffer.used_bytes) == (10, 1000)
+
+
+def test_one_holder_at_a_time_has_the_end_of_the_log() -> None:
+    """P2: whoever came second would write where the first one does."""
+    buffer = LogBuffer(0, Options())
+    here = buffer.take_here(buffer.append(1))
+    assert here is not None
+    assert buffer.take_here(buffer.append(2)) is None
+    buffer.leave_here()
+    assert buffer.gate(2) is not None
+    assert buffer.take_here(2) is None  # somebody waits for the flusher
+    by_flusher = buffer.take()
+    assert by_flusher is not None
+    assert by_flusher.records == [packb(2)]
+    assert buffer.take_here(buffer.append(3)) is None

@@ -230,9 +230,13 @@ GATE = (
     Weakening(
         "second_batch_overtakes",
         "journal/buffer.py",
-        "if self._crowd > 1 or self._committing is not None or self._refusal is not None:",
-        "if False:",
-        ("tests/test_waiting.py", *CUTS),
+        "        if self._crowd > 1 or self._committing is not None or self._refusal is not None:\n"
+        "            return None  # a look without the lock, and again with it\n"
+        "        with self._lock:\n"
+        "            filling = self._filling\n"
+        "            alone = self._committing is None and",
+        "        with self._lock:\n            filling = self._filling\n            alone =",
+        ("tests/test_waiting_room.py",),
     ),
     Weakening(
         "no_directory_lock",

@@ -40,6 +40,7 @@ LSN_MAX = (1 << 64) - 1
 EPOCH_MAX = (1 << 32) - 1
 _WINDOW_BYTES = 1 << 18
 _LEAP_BYTES = 1 << 16
+_FRAME_BYTES_MAX = frame.HEADER_BYTES + PAYLOAD_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +215,23 @@ class Segment:
             offset = found.end
 
     def leap(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[Leap]:
-        """Over whole frames from `offset` on, up to the first that is not, or goes past the limit;
-        or one too large to be worth it."""
+        """Over whole frames from `offset` on, up to one that is not, or goes past the limit."""
+        wanted = _LEAP_BYTES
         while True:
-            data = self.file.read(_LEAP_BYTES, offset)
+            data = self.file.read(wanted, offset)
             spans: list[Span] = []
             size, after_lsn, evidence = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
-            if not size:
+            if size:
+                yield Leap(offset, offset + size, lsn, after_lsn, evidence, data, spans)
+                offset, lsn, wanted = offset + size, after_lsn, _LEAP_BYTES
+                continue
+            if len(data) < wanted:  # the file's end
                 return
-            yield Leap(offset, offset + size, lsn, after_lsn, evidence, data, spans)
-            offset, lsn = offset + size, after_lsn
+            header = frame.parse(data, 0, self.header.seed)
+            frame_bytes = frame.HEADER_BYTES + header.payload_bytes if header else 0
+            if not wanted < frame_bytes <= min(self.size - offset, _FRAME_BYTES_MAX):
+                return
+            wanted = frame_bytes
 
     def content_end(self) -> int:
         """Behind the last byte that is not zero."""

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from journal import holder
 from journal.errors import LockedError, UnsafePathError
 from journal.storage import LOCK, Buffer, Mode, StrPath
 
@@ -41,7 +42,6 @@ _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPN
 # where -1 is a ValueError of Python's in some.
 _CLOSED = 2**31 - 1
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_LOCKS_BYTES = 4096  # no page is smaller
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -134,14 +134,13 @@ class PosixDirectory:
 
     def lock_holder(self) -> int | None:
         """As the Protocol says; a writer in another pid namespace (container) is not seen."""
+        likely_pid = None
+        with suppress(OSError, UnsafePathError):
+            likely_pid = self._noted_pid()
         try:
-            for _ in range(3):
-                pid, is_sure = self._flock_pid()
-                if pid is not None or is_sure:
-                    return pid
+            return holder.lock_holder(self._fd, likely_pid)
         except FileNotFoundError:  # no /proc/locks: macOS
             return self._noted_pid()
-        return None
 
     def close(self, *, unlock: bool) -> None:
         fd, self._fd = self._fd, _CLOSED
@@ -161,39 +160,6 @@ class PosixDirectory:
             raise UnsafePathError(f"{self.path}: {name!r} is not a plain file name")
         return f"{self.path}/{name}"
 
-    def _flock_pid(self) -> tuple[int | None, bool]:
-        """The holder that /proc/locks names: `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`.
-
-        And whether that is sure: the kernel lists locks a page at a time, less where those that
-        wait for one would not fit, and a lock that moves between two pages may be missed.
-        """
-        with open("/proc/locks", "rb", buffering=0) as locks:
-            # No more than needed: a call may take milliseconds, it waits for all processors.
-            listed = locks.read(_LOCKS_BYTES)
-            if not listed:
-                return None, True
-            inode = self._locks_inode()
-            if (pid := _flock_pid_in(listed, inode)) is not None:
-                return pid, True
-            more = locks.readall()
-            return _flock_pid_in(listed + more, inode), not more
-
-    def _locks_inode(self) -> bytes:
-        """This directory as /proc/locks names it, `fe:00:1191`: as its file system does.
-
-        fstat may say otherwise: btrfs has a device number for each subvolume.
-        """
-        with open(f"/proc/self/fdinfo/{self._fd}", "rb") as info:
-            facts = dict(line.split()[:2] for line in info)
-        found = os.fstat(self._fd)
-        major, minor = os.major(found.st_dev), os.minor(found.st_dev)
-        with open("/proc/self/mountinfo", "rb") as mounts:
-            for line in mounts:
-                mount_id, _, numbers = line.split()[:3]
-                if mount_id == facts[b"mnt_id:"]:
-                    major, minor = map(int, numbers.split(b":"))
-        return b"%02x:%02x:%d" % (major, minor, int(facts.get(b"ino:", found.st_ino)))
-
     def _noted_pid(self) -> int | None:
         """The first number in LOCK, if it is the pid of a live process."""
         try:
@@ -203,7 +169,7 @@ class PosixDirectory:
         words = file.read(64, 0).split()
         file.close()
         pid = next((int(word) for word in words if word.isdigit()), 0)
-        return pid if _alive(pid) else None
+        return pid if holder.is_alive(pid) else None
 
 
 class PosixFile:
@@ -348,29 +314,6 @@ def _not_regular(path: str) -> UnsafePathError:
         f"{path}: a symlink, or no regular file; a journal makes none: find out who did, "
         "then move it out of the directory"
     )
-
-
-def _flock_pid_in(listed: bytes, inode: bytes) -> int | None:
-    for line in listed.splitlines():
-        fields = line.split()
-        # Those that wait have `->` there; the last one may be cut off.
-        if len(fields) == 8 and fields[1] == b"FLOCK" and fields[5] == inode:
-            pid = int(fields[4])
-            # A fork may hold the lock of a parent that has died.
-            return pid if _alive(pid) else 0
-    return None
-
-
-def _alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:  # of another user, so alive
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
 
 
 @cache

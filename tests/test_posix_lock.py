@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from journal.errors import LockedError, UnsafePathError
+from journal.holder import listed_inode
 from journal.posix import PosixDirectory, PosixDisk
 
 DISK = PosixDisk()
@@ -120,7 +121,7 @@ def test_the_holder_is_found_behind_a_crowd(
     directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However short the first page is."""
-    inode = directory._locks_inode().decode()
+    inode = listed_inode(directory._fd).decode()
     crowd = "".join(f"1: -> FLOCK  ADVISORY  WRITE {pid} fe:00:1 0 EOF\n" for pid in range(60))
     ours = f"2: FLOCK  ADVISORY  WRITE {os.getpid()} {inode} 0 EOF\n"
     pages = ("1: FLOCK  ADVISORY  WRITE 1 fe:00:2 0 EOF\n", crowd + ours)
@@ -128,8 +129,39 @@ def test_the_holder_is_found_behind_a_crowd(
     def opened(path: str, *how: Any, **more: Any) -> Any:
         return Pages(*pages) if path == "/proc/locks" else open(path, *how, **more)
 
-    monkeypatch.setattr("journal.posix.open", opened, raising=False)
+    monkeypatch.setattr("journal.holder.open", opened, raising=False)
     assert directory.lock_holder() == os.getpid()
+
+
+@LINUX
+@pytest.mark.parametrize("noted", ["holder", "other", "dead", "link", "many"])
+def test_what_is_noted_only_says_where_to_look_first(
+    directory: PosixDirectory, path: Path, noted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: LOCK is text for people: the kernel says who has the lock, whatever is written there;
+    the list of all locks, which takes milliseconds, is read where the noted process has not."""
+    note, asked = path / "LOCK", []
+
+    def opened(path: str, *how: Any, **more: Any) -> Any:
+        asked.append(path)
+        return open(path, *how, **more)
+
+    with child(LOCK, path) as holder, child("sys.stdin.read()") as other:
+        assert line_of(holder) == "locked"
+        if noted == "link":
+            note.symlink_to(path.parent / "outside")
+        elif noted == "many":  # of a process with many files not all are looked at
+            monkeypatch.setattr("journal.holder._DESCRIPTORS", 3)
+            note.write_text(f"pid {holder.pid}\n")
+        else:
+            pids = {"holder": holder.pid, "other": other.pid, "dead": 2**22}
+            note.write_text(f"pid {pids[noted]}\n")
+        monkeypatch.setattr("journal.holder.open", opened, raising=False)
+        assert directory.lock_holder() == holder.pid
+        assert ("/proc/locks" in asked) == (noted != "holder")
+        holder.kill()
+        holder.wait(timeout=30)
+        assert directory.lock_holder() is None
 
 
 @LINUX
@@ -206,10 +238,10 @@ def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) 
 def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, which has no /proc/locks."""
 
-    def missing(_: PosixDirectory) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/locks")
+    def missing(path: str, *_: Any, **__: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
 
-    monkeypatch.setattr(PosixDirectory, "_flock_pid", missing)
+    monkeypatch.setattr("journal.holder.open", missing, raising=False)
 
 
 @pytest.mark.usefixtures("no_proc")

@@ -20,9 +20,9 @@ from journal.compactor import Compactor, Freeze
 from journal.errors import ClosedError, FailedError, JournalError, UnsafePathError
 from journal.options import Options
 from journal.posix import PosixDisk
-from journal.recovery import Recovered, is_journal, recover
+from journal.recovery import Recovered, recover
 from journal.storage import Directory, Disk, StrPath
-from journal.walk import Batch
+from journal.walk import Batch, is_journal
 from journal.writer import Writer
 
 T = TypeVar("T")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from journal.checkpoint import (
     BadCheckpointError,
@@ -20,20 +21,22 @@ from journal.checkpoint import (
     read_checkpoint,
 )
 from journal.errors import FormatVersionError, JournalError
-from journal.outlook import Outlook, Prospect
 from journal.posix import PosixDisk
 from journal.record import Entry
-from journal.recovery import is_journal
 from journal.segment import (
     VERSION,
     SegmentInfo,
     SegmentName,
+    find_journal_id,
     segment_names,
 )
 from journal.storage import Directory, Disk, StrPath
 from journal.tail import Tail, find, open_segment, shown
-from journal.verify import Finding, FrameInfo, find_journal_id, frames, survey, verify
-from journal.walk import Batch, Walk, decode
+from journal.walk import Batch, Walk, decode, is_journal
+
+if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
+    from journal.outlook import Outlook
+    from journal.verify import Finding, FrameInfo
 
 _POLL_S = 0.02
 
@@ -181,6 +184,8 @@ class JournalReader:
     def frames(self, after: int | None = None) -> Iterator[FrameInfo]:
         """What stands in the segments, whether the log goes through it or not, in the order of
         the files; without frames that hold nothing after LSN `after`."""
+        from journal.verify import frames
+
         return frames(self._directory, after or 0)
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -195,11 +200,15 @@ class JournalReader:
 
     def segments(self) -> list[SegmentInfo]:
         """What each segment holds, oldest first. Reads all of them."""
+        from journal.verify import survey
+
         return [info for info, _ in survey(self._directory)]
 
     def outlook(self) -> Outlook:
         """Whether an open would refuse, and how far a journal without a live writer goes, by
         itself or after a repair. Reads all that an open would."""
+        from journal.outlook import Prospect
+
         return Prospect(self._directory).outlook()
 
     def verify(
@@ -210,6 +219,8 @@ class JournalReader:
         `from_lsn`: leave out the segments that end before it. `progress` is told the bytes that
         were looked at since it was last called.
         """
+        from journal.verify import verify
+
         return verify(self._directory, from_lsn, progress or _ignore)
 
 

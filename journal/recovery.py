@@ -30,16 +30,10 @@ from journal.segment import (
     kept_after,
     segment_names,
 )
-from journal.storage import LOCK, TMP, Directory, remove_if_there
+from journal.storage import TMP, Directory, remove_if_there
 from journal.walk import Batch, Walk, decode, leap_over
 
 log = logging.getLogger("journal")
-
-
-def is_journal(names: list[str]) -> bool:
-    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
-    names = [name.removesuffix(TMP) for name in names]
-    return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
 
 
 @dataclass(slots=True)

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from struct import Struct
 from typing import Literal, NamedTuple, Self
 
 from journal import frame
-from journal.errors import CorruptionError, FormatVersionError
+from journal.errors import CorruptionError, FormatVersionError, JournalError
 from journal.options import PAYLOAD_BYTES_MAX
 from journal.record import Span
 from journal.storage import Directory, File
@@ -274,6 +275,14 @@ class Segment:
                     return offset + start - at
             offset += len(data) - at - frame.HEADER_BYTES + 1
         return self.size
+
+
+def find_journal_id(directory: Directory) -> str | None:
+    """That of the newest segment whose header is whole; None without one."""
+    for name in reversed(segment_names(directory.names())):
+        with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
+            return segment.header.journal_id.hex()
+    return None
 
 
 class Remains(Segment):

@@ -19,6 +19,7 @@ from journal.segment import (
     Segment,
     SegmentInfo,
     SegmentName,
+    find_journal_id,
     kept_after,
     segment_names,
 )
@@ -113,14 +114,6 @@ def verify(
         if not known and not (unfinished and live):
             message = "left unfinished by a crash" if unfinished else "not the journal's"
             yield Finding("stray", f"{directory.path}/{name}", 0, 0, 0, message)
-
-
-def find_journal_id(directory: Directory) -> str | None:
-    """That of the newest segment whose header is whole; None without one."""
-    for name in reversed(segment_names(directory.names())):
-        with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
-            return segment.header.journal_id.hex()
-    return None
 
 
 def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from journal import frame
+from journal.checkpoint import checkpoint_lsns
 from journal.errors import CorruptionError
 from journal.record import Record, Span, unpack, unpack_spans
-from journal.segment import HEADER_BYTES, LSN_MAX, Found, Leap, Segment, SegmentName
-from journal.storage import Directory
+from journal.segment import HEADER_BYTES, LSN_MAX, Found, Leap, Segment, SegmentName, segment_names
+from journal.storage import LOCK, TMP, Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,12 @@ class Walk:
         raise CorruptionError(self.path, offset, self.next_lsn, what)
 
 
+def is_journal(names: list[str]) -> bool:
+    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
+    names = [name.removesuffix(TMP) for name in names]
+    return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
+
+
 def decode(found: Found, header: frame.Header, segment: Segment, after_lsn: int = 0) -> Batch:
     """The frame's records after `after_lsn`. Raises CorruptionError if they are not what its
     header says."""
@@ -229,4 +236,5 @@ def leap_over(
             place = leap.offset, leap.end, segment.file.path, leap.spans
             batch = Batch(leap.first_lsn, segment.header.epoch, 0, records, *place)
             receive(batch.after(walk.base_lsn))
+            del records, batch  # one leap's are held at a time: it may be one large frame
         walk.pass_over(leap)

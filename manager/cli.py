@@ -240,7 +240,7 @@ def demo() -> int:
     """
     from manager.demo import run_demo
 
-    return run_demo()
+    return run_demo(lambda line: print(line, flush=True))
 
 
 # --- what is read ---

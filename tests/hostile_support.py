@@ -147,7 +147,7 @@ def ask_all(path: str, disk: SimulatedDisk | None = None) -> None:
 def _instead(disk: SimulatedDisk | None) -> Iterator[None]:
     """The disk that who names none gets."""
     with ExitStack() as patches:
-        for module in ("reader", "repair") if disk else ():
+        for module in ("reader", "repairing") if disk else ():
             patches.enter_context(patch(f"journal.{module}.PosixDisk", lambda: disk))
         yield
 

@@ -36,7 +36,7 @@ JOURNAL_RANKS = {
     **dict.fromkeys(("committer", "verify", "tail", "outlook"), 6),
     **dict.fromkeys(("compactor", "reader"), 7),
     "copies": 8,
-    "repair": 9,
+    "repairing": 9,
     "core": 9,
     "engine": 10,
     "state": 11,

@@ -211,6 +211,6 @@ def test_a_repair_says_done_only_if_it_opens(
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
     damage(disk, 2)
-    monkeypatch.setattr(sys.modules["journal.repair"]._Repair, "_cut", lambda *_: None)
+    monkeypatch.setattr(sys.modules["journal.repairing"]._Repair, "_cut", lambda *_: None)
     with pytest.raises(JournalError, match=r"was cut, and still does not open: .*LSN 2"):
         repair(PATH, apply=True, disk=disk)

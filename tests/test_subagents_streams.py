@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,25 @@ def test_streams_that_were_closed_before(tmp_path: Path, verb: str, closed: str)
             timeout=TIMEOUT_S,
         )
         assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes keep writes apart there only")
+@pytest.mark.parametrize("program", ["manager list", "journal_inspect log .subagents -n 4"])
+def test_what_is_printed_goes_out_at_once(tmp_path: Path, program: str) -> None:
+    """Also where the environment asks for no buffer, as that of many containers does."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    tasks = "".join(f"echo {number}\n" for number in range(4))
+
+    def run(arguments: str, **how: Any) -> None:
+        command = [sys.executable, "-P", "-m", *arguments.split()]
+        subprocess.run(command, cwd=tmp_path, env=environment, timeout=TIMEOUT_S, check=True, **how)
+
+    run("manager run -", input=tasks.encode(), stderr=subprocess.DEVNULL)
+    reading, writing = os.pipe2(os.O_DIRECT)
+    try:
+        run(program, stdout=writing)
+        os.close(writing)
+        assert len(os.read(reading, 4096).splitlines()) >= 4
+        assert os.read(reading, 1) == b""
+    finally:
+        os.close(reading)

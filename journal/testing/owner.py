@@ -13,12 +13,12 @@ from journal.errors import FailedError, JournalError
 from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Record
-from journal.recovery import is_journal
 from journal.state import DurableState, StateMachine
 from journal.storage import LOCK
 from journal.testing.disk import SimulatedDisk
 from journal.testing.history import BrokenPromiseError, History, expect
 from journal.testing.outcome import Change, Outcome, lose
+from journal.walk import is_journal
 
 M = TypeVar("M", bound=StateMachine)
 _NEVER_S = 3600.0

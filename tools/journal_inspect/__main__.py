@@ -27,8 +27,10 @@ def main() -> int:
                 "get it with: python -m pip install 'journal-engine[cli]'"
             )
             return CANT_OPEN
+        gc.disable()  # nothing that is made by an import is garbage
         from journal_inspect.cli import cli
 
+        gc.enable()
         cli.main(prog_name="journal-inspect")
     except (Exception, KeyboardInterrupt) as error:  # before the command line can see to it
         code, message = explain(error)
@@ -43,6 +45,9 @@ def _mend_streams() -> None:
     """One that was closed before we began takes everything; none stops at a character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 - open to the end
+        if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+            # PYTHONUNBUFFERED: a system call for each half of a line.
+            stream = open(stream.fileno(), "w", encoding=stream.encoding, closefd=False)  # noqa: SIM115
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)

@@ -27,7 +27,7 @@ from manager import read_fleet
 
 ROOT = Path(__file__).resolve().parents[1]
 A_FAMILY = 25  # tasks: a parent and its children
-NOTHING_YET = "No such file or directory", "no journal", "no sub-agents", "no agent has the id"
+NOTHING_YET = "No such file or directory", "not a journal", "no sub-agents", "no agent has the id"
 
 
 @dataclass

@@ -12,7 +12,6 @@ RELIABILITY.md.
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING
 
 from journal.checkpoint import Checkpoint
@@ -79,8 +78,6 @@ __all__ = [
     "backup",
     "repair",
 ]
-
-logging.getLogger("journal").addHandler(logging.NullHandler())
 
 # What writes takes as long to import as all that reads, and what looks at every file half as long:
 # who only reads need not wait for either. No module may have a name that is public here.

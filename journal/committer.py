@@ -10,7 +10,6 @@ there, which spares a lone thread two switches a commit. It takes on only what i
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +17,10 @@ from collections.abc import Callable
 from journal.batch import Batch
 from journal.buffer import LogBuffer
 from journal.errors import JournalError
+from journal.log import log
 from journal.metrics import Observer, Recorder
 from journal.options import Options
 from journal.writer import NO_SPACE, Writer
-
-log = logging.getLogger("journal")
 
 _FOLD_EVERY = 1024  # commits
 _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0

@@ -9,7 +9,6 @@ the interpreter as the compactor. Then the log buffer has no room for them until
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,11 +18,10 @@ from weakref import WeakSet
 from journal.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
 from journal.committer import Committer
 from journal.errors import ClosedError
+from journal.log import log
 from journal.options import Options
 from journal.recovery import drop_covered
 from journal.storage import Directory, Disk
-
-log = logging.getLogger("journal")
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 

@@ -6,7 +6,6 @@ read:   disk -> segment -> frame -> record
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +17,7 @@ from journal.checkpoint import Checkpoint
 from journal.committer import Committer
 from journal.compactor import Compactor, Freeze
 from journal.errors import ClosedError, FailedError, JournalError, UnsafePathError
+from journal.log import log
 from journal.options import Options
 from journal.posix import PosixDisk
 from journal.recovery import Recovered, recover
@@ -27,7 +27,6 @@ from journal.writer import Writer
 
 T = TypeVar("T")
 
-log = logging.getLogger("journal")
 
 _EXIT_TIMEOUT_S = 10.0
 

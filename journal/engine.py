@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from journal.compactor import Freeze
 from journal.copies import BackupReport, backup_directory
 from journal.core import Core, open_core
 from journal.errors import FailedError, JournalError
+from journal.log import log
 from journal.metrics import Observer, Stats
 from journal.options import Options
 from journal.reader import read_batches
@@ -22,8 +22,6 @@ from journal.record import Entry, Record
 from journal.segment import segment_names
 from journal.storage import Disk, StrPath, file_size
 from journal.walk import Batch
-
-log = logging.getLogger("journal")
 
 
 class Journal:

@@ -17,7 +17,6 @@ if sys.platform not in ("linux", "darwin"):
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 import time
@@ -278,9 +277,9 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
         os.fchmod(fd, 0o700)
     elif mode & _OTHERS and _is_journal(os.listdir(fd)):
         os.fchmod(fd, 0o700)
-        logging.getLogger("journal").warning(
-            "%s: mode %04o let others read the journal; narrowed to 0700", path, mode
-        )
+        from journal.log import log
+
+        log.warning("%s: mode %04o let others read the journal; narrowed to 0700", path, mode)
 
 
 def _is_journal(names: list[str]) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import weakref
 from contextlib import suppress
 from typing import Protocol
 
 from journal.errors import UnsafePathError
+from journal.log import log
 from journal.storage import LOCK, Directory, write_all
-
-log = logging.getLogger("journal")
 
 
 class Owned(Protocol):

@@ -6,7 +6,6 @@ then remove what an unfinished removal left over.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from journal.checkpoint import (
     read_checkpoint,
 )
 from journal.errors import CorruptionError, FormatVersionError
+from journal.log import log
 from journal.segment import (
     EPOCH_MAX,
     Segment,
@@ -32,8 +32,6 @@ from journal.segment import (
 )
 from journal.storage import TMP, Directory, remove_if_there
 from journal.walk import Batch, Walk, decode, leap_over
-
-log = logging.getLogger("journal")
 
 
 @dataclass(slots=True)

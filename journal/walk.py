@@ -8,8 +8,7 @@ trusted. It changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from journal import frame
 from journal.checkpoint import checkpoint_lsns
@@ -19,8 +18,7 @@ from journal.segment import HEADER_BYTES, LSN_MAX, Found, Leap, Segment, Segment
 from journal.storage import LOCK, TMP, Directory
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """A good frame's records; `first_lsn` is the first one's. Or those of many frames, `spans`
     of the bytes from `offset` on; then `written_at_ns` is 0."""
 
@@ -49,11 +47,9 @@ class Batch:
     def after(self, lsn: int) -> Batch:
         """Without the records up to `lsn`."""
         skip = max(0, lsn + 1 - self.first_lsn)
-        return (
-            replace(self, first_lsn=self.first_lsn + skip, records=self.records[skip:])
-            if skip
-            else self
-        )
+        if not skip:
+            return self
+        return self._replace(first_lsn=self.first_lsn + skip, records=self.records[skip:])
 
 
 Frames = Iterator[tuple[Found, frame.Header]]

@@ -7,7 +7,6 @@ commands) is shown with its control characters escaped: a terminal would obey th
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import sys
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,8 +35,6 @@ _BLOCKS = ("prompt", "reason", "result")
 
 def run_cli(args: list[str]) -> int:
     """Carry out a command line; its exit code. What a user can cause is never a traceback."""
-    messages = _Messages(logging.WARNING)
-    logging.getLogger("journal").addHandler(messages)
     try:
         code = app.main(args, prog_name="subagents", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -48,8 +46,6 @@ def run_cli(args: list[str]) -> int:
     except (JournalError, ManagerError, TasksError, OSError) as error:
         _say(_what_is_wrong(error))
         return _exit_code(error)
-    finally:
-        logging.getLogger("journal").removeHandler(messages)
 
 
 def _what_is_wrong(error: Exception) -> str:
@@ -153,6 +149,7 @@ def run(
     from manager.runner import run_tasks
     from manager.tasks import read_tasks
 
+    _say_what_is_logged()
     parsed = None
     if tasks is not None:
         with click.open_file(tasks, "rb") as file:
@@ -226,6 +223,7 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
     if not os.path.lexists(_path(workspace, state_dir)):  # a file that is refused begins no state
         bound = Options().record_bytes_max
         read_legacy(file, at_ms=0, limits=Limits(), record_bytes_max=bound)
+    _say_what_is_logged()
     with SubAgentManager.open(workspace, state_dir=state_dir) as manager:
         imported = manager.import_legacy(file)
     _say(f"{len(imported)} sub-agents imported from {file}")
@@ -240,6 +238,7 @@ def demo() -> int:
     """
     from manager.demo import run_demo
 
+    _say_what_is_logged()
     return run_demo(lambda line: print(line, flush=True))
 
 
@@ -279,11 +278,18 @@ def _say(message: str) -> None:
         click.echo(f"subagents: {_plain(message)}", err=True)
 
 
-class _Messages(logging.Handler):
-    """What the journal logs, on stderr as it is at that moment: a live bar may stand there."""
+def _say_what_is_logged() -> None:
+    """From here to the end of the command, on stderr as it then is: a live bar may stand there."""
+    import logging  # takes a twentieth of a listing, which logs nothing
 
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"journal: {_plain(record.getMessage())}", file=sys.stderr)
+    class Messages(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"{record.name}: {_plain(record.getMessage())}", file=sys.stderr)
+
+    messages, loggers = Messages(logging.WARNING), map(logging.getLogger, ("journal", "manager"))
+    for logger in loggers:
+        logger.addHandler(messages)
+        click.get_current_context().call_on_close(partial(logger.removeHandler, messages))
 
 
 def _moment(at_ms: int) -> str:

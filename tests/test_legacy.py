@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from manager import Agent, LegacyError, Limits, NameInUseError, SubAgentManager
+from manager.cli import run_cli
 from tests.manager_support import ids
 
 AT_MS = 1_700_000_000_000
@@ -171,6 +172,20 @@ def test_workers_are_kept_with_their_agents(
     assert one.metadata == {"workers": [{"agent_id": "a", "x": 1}, {"id": "a"}]}
     assert two.metadata == {"workers": [{"worker_id": "b"}]}
     assert "2 of its workers" in caplog.text
+
+
+def test_the_command_line_says_what_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, once, and no longer than the command lasts."""
+    file = write(tmp_path, BARE, workers=[{"id": "c"}])
+    for directory in ("one", "two"):
+        (tmp_path / directory).mkdir()
+        assert run_cli(["import", str(file), "--workspace", str(tmp_path / directory)]) == 0
+        assert capsys.readouterr().err.splitlines() == [
+            f"manager: {file}: 1 of its workers belong to none of its agents: left out",
+            f"subagents: 1 sub-agents imported from {file}",
+        ]
 
 
 # --- names and ids ---

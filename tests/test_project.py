@@ -27,7 +27,7 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 
 # A module imports lower ranks only. The package itself, `journal`, is all its public names.
 JOURNAL_RANKS = {
-    "errors": 0,
+    **dict.fromkeys(("errors", "log"), 0),
     **dict.fromkeys(("storage", "holder", "record", "options", "metrics", "gate", "table"), 1),
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock"), 2),
     **dict.fromkeys(("segment", "checkpoint", "buffer"), 3),

@@ -266,6 +266,23 @@ def test_without_proc_a_note_may_be_nonsense(
     assert directory.lock_holder() is None
 
 
+@LINUX
+def test_a_kernel_that_lists_no_locks_may_say_little_else(
+    directory: PosixDirectory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gVisor has no /proc/locks, and tells of a descriptor no more than its flags."""
+
+    def opened(path: str, *how: Any, **more: Any) -> Any:
+        if path == "/proc/locks":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return io.BytesIO(b"flags:\t02100000\n") if "/fdinfo/" in path else open(path, *how, **more)
+
+    monkeypatch.setattr("journal.holder.open", opened, raising=False)
+    assert directory.lock_holder() is None
+    (path / "LOCK").write_text(f"pid {os.getpid()}\nepoch 3\n")
+    assert directory.lock_holder() == os.getpid()
+
+
 @pytest.mark.usefixtures("no_proc")
 def test_without_proc_a_note_may_not_be_a_link(directory: PosixDirectory, path: Path) -> None:
     """P9: LOCK is not read through a symlink."""

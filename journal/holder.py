@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import islice
 
 _LOCKS_BYTES = 4096  # no page is smaller
 _DESCRIPTORS = 64  # of a process: a lock is taken early, and to look at one takes 10 us
@@ -60,9 +61,9 @@ def listed_inode(directory: int) -> bytes:
 def _holder_in(pid: int, inode: bytes) -> int | None:
     """The holder that a descriptor of process `pid` names, if one has the lock."""
     folder = f"/proc/{pid}/fdinfo"
-    with suppress(OSError):  # it has ended, or is another user's
-        for number in sorted(map(int, os.listdir(folder)))[:_DESCRIPTORS]:
-            with suppress(OSError), open(f"{folder}/{number}", "rb", buffering=0) as info:
+    with suppress(OSError), os.scandir(folder) as found:  # it has ended, or is another user's
+        for descriptor in islice(found, _DESCRIPTORS):  # they are listed from the lowest on
+            with suppress(OSError), open(descriptor.path, "rb", buffering=0) as info:
                 locks = info.read(_LOCKS_BYTES).replace(b"lock:", b"")
                 if (holder := _holder_of(locks, inode)) is not None:
                     return holder

@@ -229,7 +229,9 @@ class Segment:
             if len(data) < wanted:  # the file's end
                 return
             header = frame.parse(data, 0, self.header.seed)
-            frame_bytes = frame.HEADER_BYTES + header.payload_bytes if header else 0
+            if not header or lsn + header.record_count - 1 > limit_lsn:
+                return
+            frame_bytes = frame.HEADER_BYTES + header.payload_bytes
             if not wanted < frame_bytes <= min(self.size - offset, _FRAME_BYTES_MAX):
                 return
             wanted = frame_bytes

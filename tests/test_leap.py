@@ -94,3 +94,24 @@ def test_a_frame_that_claims_more_than_there_is_ends_it() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("journal.segment._LEAP_BYTES", A_LEAP_BYTES)
         assert leaps(disk) == []
+
+
+def test_a_large_frame_that_goes_past_the_limit_is_not_read() -> None:
+    """Who follows a log leaps up to where it stands: what is new behind that is not for it."""
+    disk = log_of([3, 1000])
+    directory = disk.open_directory(PATH, write=False)
+    asked: list[int] = []
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Segment(directory, segment_names(directory.names())[0]) as segment,
+    ):
+        read = segment.file.read
+
+        def counted(size: int, offset: int) -> bytes:
+            asked.append(size)
+            return read(size, offset)
+
+        patch.setattr("journal.segment._LEAP_BYTES", A_LEAP_BYTES)
+        patch.setattr(segment.file, "read", counted)
+        assert [leap.after_lsn for leap in segment.leap(HEADER_BYTES, 1, 1)] == [2]
+        assert max(asked) == A_LEAP_BYTES

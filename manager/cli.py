@@ -284,7 +284,8 @@ def _say_what_is_logged() -> None:
 
     class Messages(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            print(f"{record.name}: {_plain(record.getMessage())}", file=sys.stderr)
+            with suppress(OSError):  # who logs has better to do than to fail for want of a reader
+                print(f"{record.name}: {_plain(record.getMessage())}", file=sys.stderr)
 
     messages, loggers = Messages(logging.WARNING), map(logging.getLogger, ("journal", "manager"))
     for logger in loggers:

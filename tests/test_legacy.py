@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +188,22 @@ def test_the_command_line_says_what_is_logged(
             f"manager: {file}: 1 of its workers belong to none of its agents: left out",
             f"subagents: 1 sub-agents imported from {file}",
         ]
+
+
+def test_a_message_that_nobody_reads_stops_no_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is logged is told if it can be: stderr may be a pipe that was closed."""
+
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    file = write(tmp_path, BARE, workers=[{"id": "c"}])
+    monkeypatch.setattr("sys.stderr", Closed())
+    assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
+    with SubAgentManager.open(tmp_path) as manager:
+        assert manager.get("agent_bare").status == "completed"
 
 
 # --- names and ids ---

@@ -35,8 +35,10 @@ _BLOCKS = ("prompt", "reason", "result")
 
 def run_cli(args: list[str]) -> int:
     """Carry out a command line; its exit code. What a user can cause is never a traceback."""
+    stdout = sys.stdout
     try:
         code = app.main(args, prog_name="subagents", standalone_mode=False)
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
@@ -44,8 +46,24 @@ def run_cli(args: list[str]) -> int:
     except click.Abort:
         return 130
     except (JournalError, ManagerError, TasksError, OSError) as error:
+        _let_go_of_stdout()
         _say(_what_is_wrong(error))
         return _exit_code(error)
+    except SystemExit as error:
+        if error.code != 1:
+            raise
+        sys.stdout = stdout  # click put another there, for a pipe was closed
+        _let_go_of_stdout()
+        return 141
+
+
+def _let_go_of_stdout() -> None:
+    """What it can not take the interpreter would write at exit, and then tell of."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _what_is_wrong(error: Exception) -> str:
@@ -267,8 +285,7 @@ def _print(lines: Iterable[str], *, each_at_once: bool = False) -> int:
             print(line, flush=each_at_once)
         sys.stdout.flush()
     except BrokenPipeError:
-        # At exit the interpreter flushes once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return 141  # 128 + SIGPIPE
     return 0
 

@@ -53,3 +53,49 @@ def test_what_is_printed_goes_out_at_once(tmp_path: Path, program: str) -> None:
         assert os.read(reading, 1) == b""
     finally:
         os.close(reading)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        "manager list",
+        "manager --help",
+        "manager demo",
+        "journal_inspect --help",
+        "journal_inspect --version",
+    ],
+)
+def test_what_can_not_be_printed_is_told_once(
+    tmp_path: Path, program: str, unbuffered: str
+) -> None:
+    """An exit code that the help names, not the interpreter's 120; and no traceback."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    environment["PYTHONUNBUFFERED"] = unbuffered
+
+    def run(arguments: str, stdout: Any) -> tuple[int, list[str]]:
+        command = [sys.executable, "-P", "-m", *arguments.split()]
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            timeout=TIMEOUT_S,
+            input="true\n",
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return done.returncode, done.stderr.splitlines()
+
+    assert run("manager run -", None)[0] == 0
+    with open("/dev/full", "wb") as full:
+        code, told = run(program, full)
+    assert (code, len(told)) == (4, 1)
+    assert "No space left on device" in told[0]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert run(program, writing) == (141, [])
+    finally:
+        os.close(writing)

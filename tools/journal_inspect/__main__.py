@@ -28,10 +28,19 @@ def main() -> int:
             )
             return CANT_OPEN
         gc.disable()  # nothing that is made by an import is garbage
-        from journal_inspect.cli import cli
+        from journal_inspect.cli import cli, let_go_of_stdout
 
         gc.enable()
-        cli.main(prog_name="journal-inspect")
+        stdout = sys.stdout
+        try:
+            cli.main(prog_name="journal-inspect")
+        finally:
+            sys.stdout = stdout  # click puts another there that keeps quiet of a closed pipe
+            try:
+                sys.stdout.flush()
+            except OSError:
+                let_go_of_stdout()
+                raise
     except (Exception, KeyboardInterrupt) as error:  # before the command line can see to it
         code, message = explain(error)
         if message:

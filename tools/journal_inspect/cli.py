@@ -74,7 +74,7 @@ class Inspect(click.Group):
             code, message = explain(error)
             if message:
                 say(message)
-            _let_go_of_stdout()
+            let_go_of_stdout()
         ctx.exit(code)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -89,8 +89,8 @@ class Inspect(click.Group):
         return list(self.commands)
 
 
-def _let_go_of_stdout() -> None:
-    # The interpreter flushes at exit, and would say that nobody listens.
+def let_go_of_stdout() -> None:
+    """What it can not take the interpreter would write at exit, and then tell of."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -207,7 +207,7 @@ def split(leap: Leap, segment: Segment) -> Iterator[Batch]:
                 leap.first_lsn + begin,
                 segment.header.epoch,
                 frame.written_at_ns(leap.data, start),
-                records[begin : begin + count],
+                records[begin : begin + count] if count < len(records) else records,
                 leap.offset + start - frame.HEADER_BYTES,
                 leap.offset + end,
                 segment.file.path,

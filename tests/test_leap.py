@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from journal import frame
 from journal.segment import HEADER_BYTES, LSN_MAX, Leap, Segment, segment_names
 from journal.testing import SimulatedDisk
+from journal.walk import split
 from tests.support import PATH, end_of, names, open_on, sized, write_at
 
 A_LEAP_BYTES = 256
@@ -115,3 +117,21 @@ def test_a_large_frame_that_goes_past_the_limit_is_not_read() -> None:
         patch.setattr(segment.file, "read", counted)
         assert [leap.after_lsn for leap in segment.leap(HEADER_BYTES, 1, 1)] == [2]
         assert max(asked) == A_LEAP_BYTES
+
+
+def test_the_records_of_a_large_frame_are_listed_once() -> None:
+    """P9: a byte can be a record, whose place in a list takes eight: there are not two of them."""
+    count = 100_000
+    disk = log_of([3])
+    directory = disk.open_directory(PATH, write=False)
+    with Segment(directory, segment_names(directory.names())[0]) as segment:
+        payload = b"\xc0" * count
+        leap = Leap(
+            HEADER_BYTES, 0, 1, 1 + count, 0, bytes(44) + payload, [(44, 44 + count, count)]
+        )
+        tracemalloc.start()
+        try:
+            assert [len(batch.records) for batch in split(leap, segment)] == [count]
+            assert tracemalloc.get_traced_memory()[1] < 12 * count
+        finally:
+            tracemalloc.stop()

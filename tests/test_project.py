@@ -11,6 +11,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -280,6 +281,14 @@ def test_the_changelog_begins_with_the_bytes_on_disk() -> None:
     version = re.escape(importlib.import_module("journal").__version__)
     assert re.fullmatch(rf"## \[{version}\] - \d{{4}}-\d\d-\d\d", headings[0])
     assert headings[1] == "### On-disk format"
+
+
+@pytest.mark.parametrize("package", ["journal", "manager"])
+def test_no_module_takes_a_public_name(package: str) -> None:
+    """A module that is imported becomes what its package has of that name: `journal.repair` would
+    be a module or a function, by who came first."""
+    module = importlib.import_module(package)
+    assert not {name for _, name, _ in iter_modules(module.__path__)} & set(module.__all__)
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])

@@ -175,7 +175,7 @@ class Writer:
             return
         self.sync()
         self.mark()
-        self._trim(self._offset + frame.HEADER_BYTES * self._marked)
+        self._trim()
         self.release()
 
     def release(self) -> None:
@@ -185,12 +185,14 @@ class Writer:
             self._file = None
 
     def _seal(self) -> None:
-        self._trim(self._offset)
+        self._trim()
         self.sync()
         self.release()
 
-    def _trim(self, size: int) -> None:
+    def _trim(self) -> None:
         assert self._file is not None
+        # A mark stays: who was shown what it tells must not find that gone until a next segment is.
+        size = self._offset + frame.HEADER_BYTES * self._marked
         with suppress(OSError):  # saves space, proves nothing
             if self._file.size() > size:
                 self._file.truncate(size)

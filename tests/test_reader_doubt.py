@@ -10,7 +10,7 @@ import pytest
 from journal import CorruptionError, Journal, JournalReader
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
-from tests.support import PATH, names, open_on, put, write_at
+from tests.support import PATH, names, open_on, put, sized, until, write_at
 
 KIB = 1 << 10
 WINDOW_BYTES = 256 * KIB  # what a reader takes in at once
@@ -78,3 +78,25 @@ def test_damage_is_still_there_at_the_second_look(disk: SimulatedDisk) -> None:
         assert (finding.kind, finding.offset, finding.lsn) == (
             "corruption", caught.value.offset, caught.value.lsn
         )  # fmt: skip
+
+
+def test_what_a_mark_told_is_not_taken_back_while_the_next_segment_is_made(
+    disk: SimulatedDisk,
+) -> None:
+    """P2: what was once shown to be durable is, at each step from one segment to the next."""
+    with open_on(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
+        put(journal, 1, sized(3000))
+        until(lambda: reader.last_lsn == 2, "the mark")
+        steps: list[tuple[Operation, int]] = []
+
+        def look(operation: Operation, path: str) -> None:
+            disk.before = None
+            steps.append((operation, reader.last_lsn))
+            disk.before = look
+
+        disk.before = look
+        put(journal, sized(3000))
+        disk.before = None
+    assert len(names(disk, ".seg")) == 2
+    assert "rename" in [operation for operation, _ in steps]
+    assert [step for step in steps if step[1] < 2] == []

@@ -58,8 +58,8 @@ SYNCS = (
     Weakening(
         "roll_without_sync",
         "journal/writer.py",
-        "        self._trim(self._offset)\n        self.sync()\n",
-        "        self._trim(self._offset)\n",
+        "        self._trim()\n        self.sync()\n",
+        "        self._trim()\n",
         RULE,
     ),
     Weakening(

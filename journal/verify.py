@@ -201,7 +201,8 @@ def survey(
             with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
                 journal_id, epoch = segment.header.journal_id, segment.header.epoch
             continue
-        for attempt in (1, 2):
+        doubt: tuple[int, int] | None = None
+        while True:
             try:
                 if name in wrong:
                     raise CorruptionError(f"{directory.path}/{name}", 0, 0, wrong[name])
@@ -218,10 +219,12 @@ def survey(
                 size = file_size(directory, str(name))
                 state = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged")
                 info, findings = state, [_corruption(error, size)]
-            # The end of a live log moves: damage is what is still there on a second look.
-            if attempt == 2 or not (live and not after and info.state == "damaged"):
+            # The end of a live log moves: damage is what the next look finds at the same place.
+            place = (findings[0].offset, findings[0].lsn) if findings else None
+            if place == doubt or not (live and not after):
                 yield info, findings
                 break
+            doubt = place
 
 
 def _survey_segment(

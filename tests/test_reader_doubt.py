@@ -44,6 +44,22 @@ def commits(journal: Journal) -> Callable[[], object]:
     return lambda: put(journal, b"y" * 100 * KIB, b"z")
 
 
+class CommitsAt:
+    """Called before each operation: commits as `commits` does, more than a window at a time, before
+    the reads of a segment that have these numbers."""
+
+    def __init__(self, journal: Journal, numbers: set[int]) -> None:
+        self._journal = journal
+        self._numbers = numbers
+        self._reads = 0
+
+    def __call__(self, operation: Operation, path: str) -> None:
+        self._reads += operation == "read" and ".seg" in path
+        if self._reads in self._numbers:
+            self._numbers.remove(self._reads)
+            put(self._journal, b"y" * 300 * KIB, b"z")
+
+
 @pytest.mark.parametrize("look", ["entries", "verify", "segments"])
 def test_half_of_a_commit_is_no_damage(disk: SimulatedDisk, look: str) -> None:
     """P4: who has read the place of a frame before it was written, and what testifies for it after,
@@ -58,6 +74,21 @@ def test_half_of_a_commit_is_no_damage(disk: SimulatedDisk, look: str) -> None:
             assert [info.state for info in reader.segments()] == ["active"]
         assert len(reads) == 3
         assert journal.durable_lsn == 3
+
+
+@pytest.mark.parametrize("first", range(5, 11))
+def test_halves_of_two_commits_at_two_looks_are_no_damage(first: int) -> None:
+    """P4: a log that goes on may look bad here at one look and there at the next one: whichever
+    two reads it is before which something is committed."""
+    for second in range(first + 1, 32):
+        disk = SimulatedDisk()
+        with (
+            open_on(disk, segment_bytes=1 << 21) as journal,
+            JournalReader.open(PATH, disk=disk) as reader,
+        ):
+            put(journal, b"x" * 300 * KIB)
+            disk.before = CommitsAt(journal, {first, second})
+            assert [(second, info.state) for info in reader.segments()] == [(second, "active")]
 
 
 def test_damage_is_still_there_at_the_second_look(disk: SimulatedDisk) -> None:

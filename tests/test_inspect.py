@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from journal_inspect import objects
+from journal_inspect.info import foresee
+from journal_inspect.report_data import observe
 
 from journal import CorruptionError, Journal, JournalReader
 from manager import Agent, SubAgentManager
@@ -84,6 +86,38 @@ def test_info_of_a_live_journal_tells_its_writer(tmp_path: Path) -> None:
     assert shown["writer_pid"] == os.getpid()
     assert [segment["state"] for segment in shown["segments"]] == ["active"]
     assert shown["durable_lsn"] >= 1
+
+
+@pytest.mark.parametrize("amid", ["segments", "checkpoints"])
+@pytest.mark.parametrize("verb", ["info", "report"])
+def test_what_is_compacted_amid_a_look_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, amid: str
+) -> None:
+    """P4: a checkpoint newer than the segments that were looked at does not reach behind the log,
+    nor is anything missing behind one that two newer ones replace meanwhile."""
+    look = getattr(JournalReader, amid)
+    with open_journal(tmp_path / "j") as journal:
+        put(journal, 1)
+        compact(journal, {"n": 1})
+
+        def looked(reader: JournalReader) -> object:
+            found = look(reader)
+            monkeypatch.setattr(JournalReader, amid, look)
+            for _ in range(3):
+                put(journal, *["x" * 2000] * 4)
+                compact(journal, {"n": journal.last_lsn})
+            return found
+
+        monkeypatch.setattr(JournalReader, amid, looked)
+        if verb == "info":
+            answer = ask("info", tmp_path / "j")
+            assert (answer.code, answer.err) == (0, "")
+            assert "recovery      replays" in answer.out
+        else:
+            with JournalReader.open(tmp_path / "j") as reader:
+                seen = observe(reader)
+            assert foresee(seen.journal_id, seen.segments, seen.checkpoints).refused is None
+        assert getattr(JournalReader, amid) is look
 
 
 def test_info_tells_what_a_new_segment_proves(path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
 from journal_inspect.damage import outlook_of
 from journal_inspect.exits import CORRUPT, FINE
+from journal_inspect.kept import look_at_files
 from journal_inspect.look import Look
 from journal_inspect.objects import JSON, as_object, put_one, versioned
 from journal_inspect.text import age, command, put_facts, put_lines, say, size, table
@@ -37,8 +38,8 @@ class Recovery:
 
 
 def show_info(reader: JournalReader, look: Look) -> int:
-    segments, named = reader.segments(), _checkpoint_sizes(reader)
-    checkpoints = reader.checkpoints()
+    named = _checkpoint_sizes(reader)
+    segments, checkpoints = look_at_files(reader)
     verified = {it.path for it in checkpoints}
     bad = [path for path in named if path not in verified and Path(path).exists()]
     recovery = foresee(reader.journal_id, segments, checkpoints)
@@ -56,8 +57,6 @@ def show_info(reader: JournalReader, look: Look) -> int:
             "recovery": asdict(recovery),
         }
         put_one(versioned(**facts, **parts))
-    for checkpoint in checkpoints:
-        checkpoint.close()
     for path in bad:
         say(f"{path}: does not verify; what is wrong with it: {command('verify', reader.path)}")
     if recovery.refused or any(segment.state == "damaged" for segment in segments):

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from journal import CorruptionError, JournalReader
+from journal import Checkpoint, CorruptionError, JournalReader, SegmentInfo
 from journal_inspect.text import command
+
+_LOOKS = 5  # while a live writer compacts away what was looked at
 
 
 def told_kept(reader: JournalReader) -> str:
@@ -25,6 +27,21 @@ def first_state_lsn(reader: JournalReader) -> int:
     first_lsn = min(reader.first_lsns, default=1)
     lsns = _checkpoint_lsns(reader)
     return 1 if first_lsn == 1 else min((it for it in lsns if it + 1 >= first_lsn), default=0)
+
+
+def look_at_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoint]]:
+    """The segments, and the checkpoints, newest first and closed, that were there before those were
+    read: one that a live writer publishes later is of a log that they do not show."""
+    for _ in range(_LOOKS):
+        checkpoints = reader.checkpoints()
+        for checkpoint in checkpoints:
+            checkpoint.close()
+        segments = reader.segments()
+        base_lsn = checkpoints[0].lsn if checkpoints else 0
+        first_lsn = min((segment.first_lsn for segment in segments), default=1)
+        if first_lsn <= base_lsn + 1 or not reader.live:
+            break
+    return segments, checkpoints
 
 
 def told_beginning(reader: JournalReader) -> str | None:

@@ -22,6 +22,7 @@ from journal import (
     SegmentInfo,
 )
 from journal_inspect.damage import last_good_lsn, outlook_of
+from journal_inspect.kept import look_at_files
 from journal_inspect.kinds import MANAGERS, kind_of
 from journal_inspect.report_fleet import FleetTimeline
 
@@ -138,7 +139,7 @@ def observe(reader: JournalReader) -> Observed:
         end_ms = max(last_ms, log.fleet.alive_ms, 0 if writer_pid is None else now_ms)
         log.fleet.finish(end_ms, is_live=writer_pid is not None)
     findings = _find(reader)
-    segments, checkpoints = reader.segments(), _closed(reader.checkpoints())
+    segments, checkpoints = look_at_files(reader)
     return Observed(
         path=reader.path,
         observed_at_ms=now_ms,

@@ -175,6 +175,8 @@ class Tail:
             if not (live and self._looked_lately() and _is_quiet(probe, segment)):
                 for _ in probe.frames(segment, None):
                     pass
+            if live and probe.damage:
+                _hear(probe, segment.file.read(frame.HEADER_BYTES, probe.end), segment)
             probe.finish()
         except CorruptionError as error:
             found = error
@@ -226,11 +228,23 @@ def _leap(walk: Walk, segment: Segment, limit_lsn: int) -> Iterator[Walk]:
         yield walk
 
 
+def _hear(walk: Walk, data: bytes, segment: Segment) -> frame.Header | None:
+    """Take the evidence of the header that `data`, what stands at the end, begins with.
+
+    A mark is gone while the header that takes its place is half written: who came upon that hears
+    what the mark said from the header, at a second look.
+    """
+    header = frame.parse(data, 0, segment.header.seed)
+    if header and not header.impossible(walk.next_lsn):
+        walk.evidence = max(walk.evidence, header.durable_lsn)
+        return header
+    return None
+
+
 def _is_quiet(walk: Walk, segment: Segment) -> bool:
     """Whether no more than a mark and zeros is in sight; a mark testifies."""
     data = segment.file.read(_PEEK_BYTES, walk.end)
-    header = frame.parse(data, 0, segment.header.seed)
-    if header and header.kind == frame.MARK and not header.impossible(walk.next_lsn):
-        walk.evidence = max(walk.evidence, header.durable_lsn)
+    header = _hear(walk, data, segment)
+    if header and header.kind == frame.MARK:
         data = data[frame.HEADER_BYTES :]
     return not data.strip(b"\0")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from journal import CorruptionError, Journal, JournalReader
+from journal.frame import HEADER_BYTES
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
 from tests.support import PATH, names, open_on, put, sized, until, write_at
@@ -131,3 +132,30 @@ def test_what_a_mark_told_is_not_taken_back_while_the_next_segment_is_made(
     assert len(names(disk, ".seg")) == 2
     assert "rename" in [operation for operation, _ in steps]
     assert [step for step in steps if step[1] < 2] == []
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_what_a_mark_told_is_not_taken_back_while_it_is_written_over(
+    disk: SimulatedDisk, number: int
+) -> None:
+    """P2: the next frame's header, over two pages of the system's, may be seen half written."""
+    with open_on(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
+        put(journal, 1, 2)
+        until(lambda: reader.last_lsn == 2, "the mark")
+        (name,) = names(disk, ".seg")
+        offset = next(info.offset for info in reader.frames() if info.state == "mark")
+        mark = disk.contents(PATH)[name][offset : offset + HEADER_BYTES]
+        reads = 0
+
+        def before(operation: Operation, path: str) -> None:
+            nonlocal reads
+            if operation == "read" and ".seg" in path:
+                disk.before = None
+                reads += 1
+                half = b"\xff" * 20 * (reads == number)
+                write_at(disk, name, offset, half + mark[len(half) :])
+                disk.before = before
+
+        disk.before = before
+        assert reader.last_lsn == 2
+        disk.before = None

@@ -254,7 +254,9 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
             made = True
         except OSError as error:
             # Linux says ENOTDIR of a symlink, macOS ELOOP.
-            if stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
+            with _naming(path):
+                found = os.lstat(name, dir_fd=parent)
+            if stat.S_ISLNK(found.st_mode):
                 raise UnsafePathError(
                     f"{path}: is a symlink; give the path of the directory itself"
                 ) from error

@@ -100,7 +100,7 @@ _workspace = click.option(
     default=".",
     show_default=True,
     metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
+    type=click.Path(exists=True, file_okay=False, readable=False),
     help="The directory that commands run in.",
 )
 _state_dir = click.option(

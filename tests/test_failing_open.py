@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from journal import FailedError, JournalError, JournalReader
+from journal.posix import PosixDisk
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
 from tests.support import PATH, crash, frozen, logged, names, open_on, put, put_lines
@@ -70,3 +75,25 @@ def test_a_read_error_is_no_corruption_to_a_reader(disk: SimulatedDisk) -> None:
         for look in (lambda: list(reader.entries()), lambda: list(reader.verify())):
             with pytest.raises(OSError, match="EIO"):
                 look()
+
+
+def test_an_error_names_the_whole_path_where_nothing_may_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not pass through the parent is told of which path that is."""
+    path = tmp_path.resolve() / "journal"
+    path.mkdir()
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(name: str, *args: Any, dir_fd: int | None = None) -> Any:
+            if dir_fd is None:
+                return call(name, *args)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+        return called
+
+    monkeypatch.setattr(os, "open", refusing(os.open))
+    monkeypatch.setattr(os, "lstat", refusing(os.lstat))
+    with pytest.raises(PermissionError) as caught:
+        PosixDisk().open_directory(path, write=False)
+    assert caught.value.filename == str(path)

@@ -253,6 +253,15 @@ def test_looking_needs_no_lock(tmp_path: Path) -> None:
     assert "reason: process restarted\n" in out
 
 
+def test_looking_needs_no_right_to_list_the_workspace(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the library, it has but to pass through what is above the state."""
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.R_OK)
+    code = cli_module.run_cli(["list", "--workspace", str(fleet)])
+    assert (code, capsys.readouterr().err) == (0, "")
+
+
 def test_output_in_another_encoding(fleet: Path) -> None:
     """What the locale can't show is escaped, not an error."""
     with SubAgentManager.open(fleet) as manager:

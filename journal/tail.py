@@ -16,7 +16,15 @@ from typing import NoReturn
 from journal import frame
 from journal.checkpoint import checkpoint_lsns
 from journal.errors import CompactedError, CorruptionError
-from journal.segment import FLAG_OS, LSN_MAX, Segment, SegmentName, kept_after, segment_names
+from journal.segment import (
+    FLAG_OS,
+    LSN_MAX,
+    Segment,
+    SegmentName,
+    is_zero,
+    kept_after,
+    segment_names,
+)
 from journal.storage import Directory
 from journal.walk import Batch, Walk, decode, split
 
@@ -247,4 +255,4 @@ def _is_quiet(walk: Walk, segment: Segment) -> bool:
     header = _hear(walk, data, segment)
     if header and header.kind == frame.MARK:
         data = data[frame.HEADER_BYTES :]
-    return not data.strip(b"\0")
+    return is_zero(data)

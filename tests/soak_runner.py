@@ -27,6 +27,7 @@ from manager import read_fleet
 
 ROOT = Path(__file__).resolve().parents[1]
 A_FAMILY = 25  # tasks: a parent and its children
+WITHIN_MS = 100
 NOTHING_YET = "No such file or directory", "not a journal", "no sub-agents", "no agent has the id"
 
 
@@ -141,9 +142,10 @@ def main() -> int:
         result = run(Path(name), options.tasks, options.kills, options.seed, options.task_s)
     times_ms = sorted(1000 * answer_s for answer_s in result.answers_s)
     p50, p99 = (times_ms[int(len(times_ms) * part)] for part in (0.5, 0.99))
+    over = sum(time_ms > WITHIN_MS for time_ms in times_ms)
     print(
         f"seed {options.seed}: {options.tasks} tasks, {result.kills} kills, {len(times_ms)} looks: "
-        f"p50 {p50:.0f} ms, p99 {p99:.0f}, max {times_ms[-1]:.0f}"
+        f"p50 {p50:.0f} ms, p99 {p99:.0f}, max {times_ms[-1]:.0f}; {over} over {WITHIN_MS} ms"
     )
     for fault in result.faults:
         print(fault)

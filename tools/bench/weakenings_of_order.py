@@ -239,6 +239,20 @@ GATE = (
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
+        "mark_is_cut_off_at_a_roll",
+        "journal/writer.py",
+        "        size = self._offset + frame.HEADER_BYTES * self._marked\n",
+        "        size = self._offset\n",
+        ("tests/test_reader_doubt.py",),
+    ),
+    Weakening(
+        "holder_is_whom_the_note_names",
+        "journal/posix.py",
+        "            return holder.lock_holder(self._fd, likely_pid)\n",
+        "            return likely_pid\n",
+        ("tests/test_posix_lock.py",),
+    ),
+    Weakening(
         "no_directory_lock",
         "journal/posix.py",
         "            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",

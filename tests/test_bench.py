@@ -32,6 +32,7 @@ SMALL = {
     "burn": (*QUICK, "--burners", 0, 1, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
     "imports": ("--rounds", 1),
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
+    "legacy": ("--rounds", 1, "--agents", 10),
 }
 BARS = {  # the least that so small a run has
     "append": {"append to the bare loop"},
@@ -42,6 +43,7 @@ BARS = {  # the least that so small a run has
     "burn": {"1 computing, 2 threads: p99 from due to the best"},
     "imports": {"import journal", "import manager", "journal-inspect --help"},
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
+    "legacy": {"subagents import of 10 agents"},
 }
 
 
@@ -233,6 +235,7 @@ FOUND: dict[str, dict[str, Any]] = {
     },
     "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
     "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
+    "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},
 }
 
 

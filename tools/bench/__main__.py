@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 NAMES = (
     *("commits", "append", "fanout", "compact", "recover", "burn", "imports"),
-    *("inspector", "bars", "plot", "crashsim", "mutants"),
+    *("inspector", "legacy", "bars", "plot", "crashsim", "mutants"),
 )
 
 

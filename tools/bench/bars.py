@@ -21,6 +21,7 @@ ALL = "sqlite sqlite-batched lmdb rocksdict zodb coopy"
 RUNS: dict[str, str] = {
     "imports": "imports --rounds 9",
     "inspector": "inspector --mib 256 --rounds 2 --seconds 2",
+    "legacy": "legacy --rounds 3",
     "append": "append --rounds 10 --seconds 6",
     "recover": "recover --rounds 3",
     "compact": "compact --rounds 3 --seconds 2",

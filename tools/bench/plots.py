@@ -239,7 +239,7 @@ DRAWN: dict[str, Callable[[Found], Any]] = {
     "fanout": _fanout,
     "burn": _burn,
     "imports": _imports,
-    "inspector": _imports,
+    **dict.fromkeys(("inspector", "legacy"), _imports),
 }
 
 

@@ -27,7 +27,6 @@ from journal.writer import Writer
 
 T = TypeVar("T")
 
-
 _EXIT_TIMEOUT_S = 10.0
 
 

@@ -347,7 +347,8 @@ class _Window:
     def is_zero_from(self, offset: int) -> bool:
         while offset < self._size:
             data, at = self.at(offset, 1)
-            if not data[at:] or not is_zero(data[at:]):
+            rest = data[at:]
+            if not rest or not is_zero(rest):
                 return False
             offset += len(data) - at
         return True

@@ -168,6 +168,7 @@ class Walk:
 
 
 def is_journal(names: list[str]) -> bool:
+    """Whether a directory of files with these names is a journal."""
     # Of a journal that had just begun, a crash may leave no more than a file that was being made.
     names = [name.removesuffix(TMP) for name in names]
     return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))

@@ -41,7 +41,7 @@ def _mend_streams() -> None:
         stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115 - open to the end
         if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
             # PYTHONUNBUFFERED: a system call for each half of a line.
-            stream = open(stream.fileno(), mode, encoding=stream.encoding, closefd=False)  # noqa: SIM115
+            stream = open(stream.fileno(), mode, encoding=stream.encoding, closefd=False)  # noqa: SIM115 - the same
         if mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)

@@ -88,8 +88,9 @@ class LogBuffer:
 
     @property
     def has_room(self) -> bool:
-        """Whether less is used than half of the bound, and than the log may still grow."""
-        return self._filling.bytes + self._committing_bytes < self._room_bytes
+        """Whether records are taken, and less is used than half the bound and the log may grow."""
+        used, bound = self._filling.bytes + self._committing_bytes, self._room_bytes
+        return used < bound and self._refusal is None
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state. Takes no lock."""
@@ -138,8 +139,7 @@ class LogBuffer:
 
     def _make_ready(self, size: int, urgent: bool) -> Batch:
         """All that must be so before a record of `size` bytes goes in."""
-        if self._refusal is not None:
-            self.check()
+        self.check()
         filling = self._filling
         if not filling.records:
             filling.bytes = 0  # an append that was interrupted may have left some

@@ -11,14 +11,16 @@ Who was overtaken for too long becomes the heir, for whom the next one who lets 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
+from time import perf_counter_ns
 from typing import TypeVar
 
-from journal.metrics import LockStats, Recorder
+from journal.metrics import PENDING_MAX, LockStats, Recorder
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _LOST_WAKE_UP_S = 0.01  # an interrupt may swallow one; then this is how long it takes
@@ -39,31 +41,32 @@ class OwnerLock:
         self._hold_ns = Recorder()
         self._wait_ns = Recorder()
 
-    def run(self, action: Callable[..., T], *arguments: object) -> T:
-        """`action(*arguments)` under the lock. RuntimeError if this thread holds it.
+    def run(self, action: Callable[[A], T], argument: A) -> T:
+        """`action(argument)` under the lock. RuntimeError if this thread holds it.
 
         The interpreter switches threads, and interrupts, at calls and jumps back only. There is
         none from the look at `_holder` to where it is set, nor from where it is cleared to the
         lock's release: it is set as long as the lock is held. Without a global interpreter lock
         it may be late, and then the lock itself is waited for: slower, and right all the same.
         """
-        if self._hold_ns.is_full:
-            self._hold_ns.fold()
-            self._wait_ns.fold()
-        me = threading.get_ident()
-        asked = time.perf_counter_ns()
+        hold_ns, wait_ns = self._hold_ns, self._wait_ns
+        if len(hold_ns.pending) > PENDING_MAX:
+            hold_ns.fold()
+            wait_ns.fold()
+        me = get_ident()
+        asked = perf_counter_ns()
         try:
             while self._holder and self._holder != -me:
                 self._wait_beside(me, asked)
             with self._lock:
                 self._holder = me
                 try:
-                    held = time.perf_counter_ns()
+                    held = perf_counter_ns()
                     try:
-                        return action(*arguments)
+                        return action(argument)
                     finally:
-                        self._hold_ns.add(time.perf_counter_ns() - held)
-                        self._wait_ns.add(held - asked)
+                        hold_ns.add(perf_counter_ns() - held)
+                        wait_ns.add(held - asked)
                 finally:
                     self._holder = self._heir
         finally:
@@ -85,7 +88,7 @@ class OwnerLock:
             self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone
         with suppress(ValueError):  # it was woken
             self._beside.remove(asleep)
-        if not self._heir and time.perf_counter_ns() - asked_ns > _OVERTAKEN_NS:
+        if not self._heir and perf_counter_ns() - asked_ns > _OVERTAKEN_NS:
             self._heir = -me
 
     def _leave(self, me: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,28 +103,24 @@ def _bounds() -> list[int]:
 
 
 _BOUNDS = _bounds()  # a bucket holds the values up to its bound
-_PENDING_MAX = 4096
+PENDING_MAX = 4096
 
 
 class Recorder:
-    """Collects values from any thread; `add` is one append to a deque.
+    """Collects values from any thread; `add` is one append to a list.
 
-    The values wait there until someone who is in no hurry folds them into the buckets.
+    The values are `pending` there until someone who is in no hurry folds them into the buckets,
+    which is worth it when there are more than `PENDING_MAX`.
     """
 
     def __init__(self) -> None:
-        self._pending: deque[int] = deque()
-        self.add = self._pending.append
+        self.pending: list[int] = []
+        self.add = self.pending.append
         # Guards the fields below. Never taken by `add`.
         self._lock = threading.Lock()
         self._counts: Counter[int] = Counter()
         self._max = 0
         self._sum = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so many values wait that they are worth a fold."""
-        return len(self._pending) > _PENDING_MAX
 
     def fold(self) -> None:
         """Call it with no other lock held."""
@@ -148,7 +144,9 @@ class Recorder:
 
     def _fold(self) -> None:
         # Sorted, they are counted a bucket at a time: a search for each would cost twice as much.
-        values = sorted([self._pending.popleft() for _ in range(len(self._pending))])
+        values = self.pending[:]
+        del self.pending[: len(values)]  # what others add meanwhile comes after those
+        values.sort()
         begin = 0
         while begin < len(values):
             bucket = bisect_left(_BOUNDS, values[begin])

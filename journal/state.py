@@ -54,6 +54,9 @@ class StateMachine(Protocol):
 M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")
 
+# decide, urgent, append, apply
+_Change = tuple[Callable[[M], Any], bool, Callable[[Any, bool], int], Callable[[int, Any], None]]
+
 
 class DurableState(Generic[M]):
     """A state machine and its journal, recovered, open for writing. A context manager.
@@ -153,9 +156,10 @@ class DurableState(Generic[M]):
         `apply` may raise nothing. What it raises comes through, with its record in the journal:
         this state is half-way through it, so from now on all changes are FailedError.
         """
-        self._wait_for_room(urgent)
-        append, apply = self._buffer.append, self._machine.apply
-        return self._lock.run(self._change, decide, append, apply, urgent)
+        if not self._buffer.has_room:
+            self._wait_for_room(urgent)
+        how = decide, urgent, self._buffer.append, self._machine.apply
+        return self._lock.run(self._change, how)
 
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
@@ -164,14 +168,14 @@ class DurableState(Generic[M]):
 
         None if the list is empty.
         """
-        self._wait_for_room(urgent)
+        if not self._buffer.has_room:
+            self._wait_for_room(urgent)
 
         def some(machine: M) -> list[Record] | None:
             return list(decide(machine) or ()) or None
 
-        return self._lock.run(
-            self._change, some, self._buffer.append_batch, self._apply_all, urgent
-        )
+        how = some, urgent, self._buffer.append_batch, self._apply_all
+        return self._lock.run(self._change, how)
 
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
@@ -230,13 +234,8 @@ class DurableState(Generic[M]):
                 "more: close it, mend apply unless it was interrupted, and open it again"
             ) from self._broken
 
-    def _change(
-        self,
-        decide: Callable[[M], Any],
-        append: Callable[..., int],
-        apply: Callable[[int, Any], None],
-        urgent: bool,
-    ) -> int | None:
+    def _change(self, how: _Change[M]) -> int | None:
+        decide, urgent, append, apply = how
         if self._broken is not None:
             self._check()
         change = None
@@ -274,7 +273,7 @@ class DurableState(Generic[M]):
 
     def _wait_for_room(self, urgent: bool) -> None:
         self._buffer.check()  # first: in a forked child no lock may be taken
-        if urgent or self._buffer.has_room or _in_event_loop():
+        if urgent or _in_event_loop():
             return
         try:
             self._journal.wait_room(timeout_s=self._room_timeout_s)

@@ -189,7 +189,7 @@ def optional_text(where: str, value: object) -> str | None:
 
 def prompt_text(where: str, value: object, bytes_max: int) -> str:
     prompt = text(where, value)
-    if (size := len(prompt.encode())) > bytes_max:
+    if (size := _utf8_bytes(prompt)) > bytes_max:
         raise ValueError(f"{where} has {size} bytes, over prompt_bytes_max={bytes_max}")
     return prompt
 
@@ -200,12 +200,17 @@ def tail(where: str, value: object, bytes_max: int) -> str:
     Of a long text the end tells how it came out. No less than half the bound is kept of it,
     however small the bound.
     """
-    kept = text(where, value).encode()
-    if len(kept) <= bytes_max:
-        return kept.decode()
+    full = text(where, value)
+    if _utf8_bytes(full) <= bytes_max:
+        return full
+    kept = full.encode()
     notice = f"[{len(kept)} bytes, cut to the last ones]\n"
     kept = kept[-max(bytes_max - len(notice), bytes_max // 2, 1) :]
     return notice + kept.decode(errors="ignore")
+
+
+def _utf8_bytes(value: str) -> int:
+    return len(value) if value.isascii() else len(value.encode())
 
 
 def whole(where: str, value: object, *, low: int = 0) -> int:

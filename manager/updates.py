@@ -26,6 +26,7 @@ class Updates:
         self, state: DurableState[Fleet], limits: Limits, watch: Watch, beats: Heartbeats
     ) -> None:
         self._state = state
+        self._fleet = state.machine
         self._limits = limits
         self._watch = watch
         self._feed = watch.feed
@@ -35,10 +36,9 @@ class Updates:
         """`decide` gives the record, or None if the id in it is taken."""
         while (lsn := self._state.update(decide)) is None:
             record[records.AGENT_ID] = records.new_agent_id()
-        row = advance(None, lsn, record)
+        row = self._told(lsn, None, record)
         if row[STATUS] == "running":
             self._beats.beat(row[AGENT_ID])
-        self._tell(lsn)
         return row
 
     def one(
@@ -50,7 +50,7 @@ class Updates:
         """
         ref = records.text("ref", ref)
         row: Row = ()
-        near = self._state.machine.peek(ref)
+        near = self._fleet.peek(ref)
         if near is not None and (target == "running" or near[STATUS] == "running"):
             # Before the change: cleanup must not find an agent that changed and has no beat.
             self._beats.beat(near[AGENT_ID])
@@ -74,11 +74,8 @@ class Updates:
             return row
         if target in ENDED:
             self._beats.forget(row[AGENT_ID])
-            self._tell(lsn, row[AGENT_ID])
-        else:
-            self._tell(lsn)
-        now = self._state.machine.rows.get(row[AGENT_ID])
-        return now if now is not None and now[LSN] == lsn else advance(row, lsn, record)
+            return self._told(lsn, row, record, row[AGENT_ID])
+        return self._told(lsn, row, record)
 
     def many(self, decide: Callable[[Fleet], Batch], *, urgent: bool = False) -> list[Row]:
         """All that `decide` says, in one batch: each row as it is then, or last was."""
@@ -91,14 +88,19 @@ class Updates:
         last_lsn = self._state.update_batch(batch, urgent=urgent)
         if last_lsn is None:
             return []
-        self._tell(last_lsn, *(record[records.AGENT_ID] for _, record in changes))
+        if self._feed:
+            self._watch.changed(last_lsn, [record[records.AGENT_ID] for _, record in changes])
         first_lsn = last_lsn + 1 - len(changes)
         return [
             row if row and record[0] == "remove" else advance(row, lsn, record)
             for lsn, (row, record) in enumerate(changes, first_lsn)
         ]
 
-    def _tell(self, lsn: int, *ended: str) -> None:
+    def _told(self, lsn: int, before: Row | None, record: Record, *ended: str) -> Row:
+        """Tell who watches; the row as that change left it."""
         # What they watch for is on the feed already; nothing there: nobody watches.
         if self._feed:
             self._watch.changed(lsn, ended)
+        now = self._fleet.rows.get(record[records.AGENT_ID])
+        # Another change may have come since; then it is made once more.
+        return now if now is not None and now[LSN] == lsn else advance(before, lsn, record)

@@ -30,11 +30,11 @@ def held(lock: OwnerLock, pool: ThreadPoolExecutor) -> Iterator[threading.Event]
     """Another thread holds it until the event is set, or the block is left."""
     inside, let_go = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold(_: None) -> None:
         inside.set()
         assert let_go.wait(TIMEOUT_S)
 
-    holding = pool.submit(lock.run, hold)
+    holding = pool.submit(lock.run, hold, None)
     assert inside.wait(TIMEOUT_S)
     try:
         yield let_go
@@ -48,7 +48,7 @@ def test_one_at_a_time() -> None:
     lock = OwnerLock()
     count = 0
 
-    def step() -> None:
+    def step(_: None) -> None:
         nonlocal count
         before = count
         sum(range(20))  # calls, so that threads are switched in here
@@ -59,7 +59,7 @@ def test_one_at_a_time() -> None:
     try:
         with ThreadPoolExecutor(16) as pool:
             for each in [
-                pool.submit(lambda: [lock.run(step) for _ in range(500)]) for _ in range(16)
+                pool.submit(lambda: [lock.run(step, None) for _ in range(500)]) for _ in range(16)
             ]:
                 each.result(TIMEOUT_S)
     finally:
@@ -91,7 +91,7 @@ def test_a_lost_wake_up_is_made_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OwnerLock, "_wake", lambda self: None)
     with ThreadPoolExecutor(2) as pool:
         with held(lock, pool):
-            waiting = pool.submit(lock.run, int)
+            waiting = pool.submit(lock.run, int, 0)
             until(lambda: lock._beside, "one waits beside it")
         assert waiting.result(TIMEOUT_S) == 0
 
@@ -100,8 +100,8 @@ def test_what_an_action_raises_lets_go() -> None:
     """An error comes out, the hold is counted, and the lock is free."""
     lock = OwnerLock()
     with pytest.raises(ZeroDivisionError):
-        lock.run(lambda: 1 // 0)
-    assert lock.run(int) == 0
+        lock.run(lambda _: 1 // 0, None)
+    assert lock.run(int, 0) == 0
     assert lock.stats().hold.count == 2
 
 
@@ -129,8 +129,8 @@ def test_an_interrupt_anywhere_in_a_hold_lets_go() -> None:
     """Struck at each point of a hold and of its end, it is free for the next one."""
     lock = OwnerLock()
     for nth in range(1000):
-        where = struck(partial(lock.run, int), nth)
-        in_other_thread(partial(lock.run, int))
+        where = struck(partial(lock.run, int, 0), nth)
+        in_other_thread(partial(lock.run, int, 0))
         if not where:
             break
     assert nth > 5
@@ -144,15 +144,15 @@ def test_an_interrupt_anywhere_in_a_wait_forgets_nobody(pool: ThreadPoolExecutor
     strikes = 0
     for nth in range(60):
         with held(lock, pool) as let_go:
-            other = pool.submit(lock.run, int)
+            other = pool.submit(lock.run, int, 0)
             until(lambda: lock._beside, "it waits beside it")
             timer = threading.Timer(0.015, let_go.set)
             timer.start()
-            strikes += bool(struck(partial(lock.run, int), nth))
+            strikes += bool(struck(partial(lock.run, int, 0), nth))
             let_go.set()
             other.result(TIMEOUT_S)
             timer.join()
-        in_other_thread(partial(lock.run, int))
+        in_other_thread(partial(lock.run, int, 0))
     assert strikes > 10
     assert len(lock._beside) <= 1
 
@@ -168,7 +168,7 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
     inside, most, over = 0, 0, False
     strike = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
-    def step() -> None:
+    def step(_: None) -> None:
         nonlocal inside, most
         try:
             inside += 1
@@ -180,7 +180,7 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
     def hold_on(caught: SimpleQueue[None]) -> None:
         caught.put(None)
         while not over:
-            lock.run(step)
+            lock.run(step, None)
 
     def work(caught: SimpleQueue[None]) -> None:
         while not over:
@@ -201,7 +201,7 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
     for thread in threads:
         thread.join(TIMEOUT_S)
         assert not thread.is_alive(), "hangs"
-    in_other_thread(partial(lock.run, int))
+    in_other_thread(partial(lock.run, int, 0))
     assert most == 1
 
 
@@ -210,8 +210,8 @@ def test_who_calls_back_in_is_told() -> None:
     hang; the lock is free afterwards."""
     lock = OwnerLock()
     with pytest.raises(RuntimeError, match="not reentrant"):
-        in_other_thread(partial(lock.run, partial(lock.run, int)))
-    assert lock.run(int) == 0
+        in_other_thread(partial(lock.run, partial(lock.run, int), 0))
+    assert lock.run(int, 0) == 0
 
 
 def test_nobody_is_overtaken_for_ever() -> None:
@@ -219,19 +219,19 @@ def test_nobody_is_overtaken_for_ever() -> None:
     lock = OwnerLock()
     over = False
 
-    def hold() -> None:
+    def hold(_: None) -> None:
         end = time.perf_counter() + 0.02
         while time.perf_counter() < end:
             pass
 
     def greedy() -> None:
         while not over:
-            lock.run(hold)
+            lock.run(hold, None)
 
     def take_turns() -> None:
         for _ in range(10):
             time.sleep(0.001)
-            lock.run(int)
+            lock.run(int, 0)
 
     threads = [threading.Thread(target=greedy, daemon=True) for _ in range(3)]
     for thread in threads:

@@ -27,7 +27,6 @@ from journal.errors import (
     RecordError,
     UnsafePathError,
 )
-from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Entry
 from journal.segment import SegmentInfo
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from journal.copies import BackupReport, backup
     from journal.engine import Journal
     from journal.metrics import Histogram, LockStats, Observer, Stats
+    from journal.options import Options
     from journal.outlook import Outlook
     from journal.repairing import RepairReport, repair
     from journal.state import DurableState, StateMachine
@@ -85,6 +85,7 @@ _PLACES = {
     **dict.fromkeys(("BackupReport", "backup"), "copies"),
     **dict.fromkeys(("RepairReport", "repair"), "repairing"),
     **dict.fromkeys(("Finding", "FrameInfo"), "verify"),
+    "Options": "options",
     "Outlook": "outlook",
     "Journal": "engine",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),

@@ -22,12 +22,12 @@ from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple, cast
 
-from journal.options import PAYLOAD_BYTES_MAX
 from journal.record import Span
 from journal.storage import Buffer
 
 RECORDS = 1
 MARK = 2
+PAYLOAD_BYTES_MAX = 1 << 26
 _FIELDS = Struct("<IQQQIIB3s")
 _CRC = Struct("<I")
 HEADER_BYTES = _CRC.size + _FIELDS.size

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
+from journal.frame import PAYLOAD_BYTES_MAX
+
 KIB = 1 << 10
 MIB = 1 << 20
-PAYLOAD_BYTES_MAX = 1 << 26  # of a frame: the format's own bound
 _IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05
 
 

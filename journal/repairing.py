@@ -17,8 +17,8 @@ from journal.batch import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.copies import copy_file
 from journal.errors import CompactedError, CorruptionError, JournalError
-from journal.frame import RECORDS
-from journal.options import PAYLOAD_BYTES_MAX, Options
+from journal.frame import PAYLOAD_BYTES_MAX, RECORDS
+from journal.options import Options
 from journal.outlook import Prospect
 from journal.posix import PosixDisk
 from journal.reader import JournalReader

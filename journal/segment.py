@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple, Self
 
 from journal import frame
 from journal.errors import CorruptionError, FormatVersionError, JournalError
-from journal.options import PAYLOAD_BYTES_MAX
+from journal.frame import PAYLOAD_BYTES_MAX
 from journal.record import Span
 from journal.storage import Directory, File
 

@@ -23,7 +23,7 @@ if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
         path=journal.__file__,
     )
 
-from manager.agent import Agent, AgentResult, Limits, Status
+from manager.agent import Agent, Status
 from manager.errors import (
     AmbiguousNameError,
     BudgetError,
@@ -37,6 +37,7 @@ from manager.errors import (
 from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 
 if TYPE_CHECKING:
+    from manager.given import AgentResult, Limits
     from manager.manager import SubAgentManager
     from manager.watch import Changes
 
@@ -63,7 +64,12 @@ __all__ = [
 ]
 
 # Who only looks at a fleet need not wait for what writes one to be imported.
-_PLACES = {"SubAgentManager": "manager.manager", "Changes": "manager.watch"}
+_PLACES = {
+    "AgentResult": "manager.given",
+    "Changes": "manager.watch",
+    "Limits": "manager.given",
+    "SubAgentManager": "manager.manager",
+}
 
 
 def __getattr__(name: str) -> object:

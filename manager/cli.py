@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from journal import CorruptionError, JournalError, LockedError, Options, __version__
-from manager.agent import STATUSES, Agent, Limits, Status
+from journal import CorruptionError, JournalError, LockedError, __version__
+from manager.agent import STATUSES, Agent, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
 
@@ -235,6 +235,8 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
     One that is there already is left as it is, so the same file may be imported again. One that
     ran is interrupted. A file that is not right in every part is refused as a whole.
     """
+    from journal import Options
+    from manager.given import Limits
     from manager.legacy import read_legacy
     from manager.manager import SubAgentManager
 

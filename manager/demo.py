@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journal import JournalReader
-from manager.agent import Agent, AgentResult, Limits
+from manager.agent import Agent
 from manager.errors import ManagerError
+from manager.given import AgentResult, Limits
 from manager.manager import SubAgentManager
 
 _AGENTS = 64

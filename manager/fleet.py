@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from journal import CowTable, FormatVersionError
 from manager import records
@@ -34,7 +34,6 @@ from manager.agent import (
     TOKENS_USED,
     TRANSITIONS,
     VERBS,
-    Limits,
     Row,
 )
 from manager.errors import (
@@ -48,6 +47,9 @@ from manager.errors import (
 from manager.family import Family
 from manager.records import NAME_BYTES_MAX, Record
 from manager.steps import STEPS
+
+if TYPE_CHECKING:
+    from manager.given import Limits
 
 _NAMED_MAX = 3  # ids that a message lists
 _row: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIELDS)

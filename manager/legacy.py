@@ -42,8 +42,9 @@ import msgpack
 
 from journal import UnsafePathError
 from manager import arguments
-from manager.agent import AGENT_ID, ENDED, FIELDS, LIVE, METADATA, NAME, STATUS, Limits
+from manager.agent import AGENT_ID, ENDED, FIELDS, LIVE, METADATA, NAME, STATUS
 from manager.errors import LegacyError
+from manager.given import Limits
 from manager.records import (
     NAME_BYTES_MAX,
     Record,

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Any
 
 from journal import Checkpoint, DurableState, LockStats, Options, Stats
-from manager import records
+from manager import ids, records
 from manager.agent import (
     AGENT_ID,
     ENDED,
@@ -27,8 +27,6 @@ from manager.agent import (
     SPAWN_DEPTH,
     STATUS,
     Agent,
-    AgentResult,
-    Limits,
     Row,
     Status,
     agent_from_row,
@@ -39,6 +37,7 @@ from manager.checks import check_rows
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
+from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
 from manager.records import Record, text
 from manager.updates import Batch, Updates
@@ -150,6 +149,7 @@ class SubAgentManager:
         `max_running`. Source: `Limits`.
         """
         record = records.spawn(
+            ids.new_agent_id(),
             _now_ms(),
             self._boot_id,
             status="queued" if queued else "running",

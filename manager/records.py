@@ -22,8 +22,6 @@ fleet knows (who `ref` is, how deep its parent) is filled in under the lock.
 from __future__ import annotations
 
 import math
-import os
-import random
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -49,16 +47,8 @@ def boot(boot_id: str, at_ms: int, pid: int) -> Record:
     return ["boot", APPLICATION, boot_id, at_ms, pid]
 
 
-# The system's source would let go of the interpreter, at every spawn.
-_random = random.Random()  # noqa: S311 - ids have to differ, not to be secret
-os.register_at_fork(after_in_child=_random.seed)
-
-
-def new_agent_id() -> str:
-    return f"agent_{_random.getrandbits(48):012x}"
-
-
 def spawn(
+    agent_id: str,
     at_ms: int,
     boot_id: str,
     *,
@@ -78,7 +68,7 @@ def spawn(
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
     return [
         "spawn",
-        new_agent_id(),
+        agent_id,
         at_ms,
         boot_id,
         None,

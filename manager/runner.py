@@ -21,8 +21,9 @@ from types import FrameType
 from typing import Any, Self
 
 from journal import LockedError
-from manager.agent import LIVE, Agent, AgentResult, Limits
+from manager.agent import LIVE, Agent
 from manager.errors import NameInUseError, TasksError
+from manager.given import AgentResult, Limits
 from manager.manager import SubAgentManager
 from manager.process import Command, Guard
 from manager.tasks import AGENT_TYPE, DEPTH_MAX, Task, argv_of, parents_first

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager import records
-from manager.agent import Limits
 from manager.arguments import shown
 from manager.errors import TasksError
+from manager.given import Limits
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # what an agent does may cost its manager a step for each ancestor
@@ -153,6 +153,7 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
 def _check_record(task: Task) -> None:
     """What the manager would refuse is refused now, when nothing has been journaled yet."""
     records.spawn(
+        "",
         0,
         "",
         status="queued",

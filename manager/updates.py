@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from journal import DurableState
-from manager import records
-from manager.agent import AGENT_ID, ENDED, LSN, STATUS, Limits, Row, Status
+from manager import ids, records
+from manager.agent import AGENT_ID, ENDED, LSN, STATUS, Row, Status
 from manager.cleanup import Heartbeats
 from manager.fleet import Fleet
+from manager.given import Limits
 from manager.records import Record
 from manager.steps import advance
 from manager.watch import Watch
@@ -35,7 +36,7 @@ class Updates:
     def spawn(self, record: Record, decide: Callable[[Fleet], Record | None]) -> Row:
         """`decide` gives the record, or None if the id in it is taken."""
         while (lsn := self._state.update(decide)) is None:
-            record[records.AGENT_ID] = records.new_agent_id()
+            record[records.AGENT_ID] = ids.new_agent_id()
         row = self._told(lsn, None, record)
         if row[STATUS] == "running":
             self._beats.beat(row[AGENT_ID])

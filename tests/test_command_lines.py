@@ -15,6 +15,7 @@ LOOKING = {  # a listing is to be there soon
     *("logging", "asyncio", "rich"),
     *("journal.engine", "journal.verify", "journal.outlook", "journal.copies", "journal.repairing"),
     *("manager.manager", "manager.runner"),
+    *("journal.options", "manager.given", "random"),
 }
 
 

@@ -117,7 +117,7 @@ def test_an_id_is_never_given_twice(
 ) -> None:
     """An id that is taken is drawn again."""
     ids = iter(["agent_000000000001"] * 3 + ["agent_000000000002"])
-    monkeypatch.setattr("manager.records.new_agent_id", lambda: next(ids))
+    monkeypatch.setattr("manager.ids.new_agent_id", lambda: next(ids))
     first, second = manager.spawn("one"), manager.spawn("two")
     assert (first.agent_id, second.agent_id) == ("agent_000000000001", "agent_000000000002")
     assert (second.name, second.prompt) == ("agent_000000000002", "two")

@@ -29,10 +29,10 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 # A module imports lower ranks only. The package itself, `journal`, is all its public names.
 JOURNAL_RANKS = {
     **dict.fromkeys(("errors", "log"), 0),
-    **dict.fromkeys(("storage", "holder", "record", "options", "metrics", "gate", "table"), 1),
+    **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "table"), 1),
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock"), 2),
-    **dict.fromkeys(("segment", "checkpoint", "buffer"), 3),
-    **dict.fromkeys(("walk", "misplaced"), 4),
+    **dict.fromkeys(("segment", "checkpoint", "options"), 3),
+    **dict.fromkeys(("walk", "misplaced", "buffer"), 4),
     **dict.fromkeys(("recovery", "writer"), 5),
     **dict.fromkeys(("committer", "verify", "tail", "outlook"), 6),
     **dict.fromkeys(("compactor", "reader"), 7),
@@ -47,9 +47,9 @@ JOURNAL_RANKS = {
 }
 MANAGER_RANKS = {
     **dict.fromkeys(("errors", "arguments"), 0),
-    **dict.fromkeys(("agent", "records", "workspace"), 1),
-    **dict.fromkeys(("steps", "family", "legacy", "checks"), 2),
-    "fleet": 3,
+    **dict.fromkeys(("agent", "records", "ids", "workspace"), 1),
+    **dict.fromkeys(("given", "steps", "family", "checks"), 2),
+    **dict.fromkeys(("fleet", "legacy"), 3),
     **dict.fromkeys(("watch", "cleanup", "view"), 4),
     "updates": 5,
     "manager": 6,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from journal.options import PAYLOAD_BYTES_MAX
+from journal.frame import PAYLOAD_BYTES_MAX
 from journal.record import Record, RecordPacker, unpack
 from journal.state import StateMachine
 from journal.table import CowTable

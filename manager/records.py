@@ -224,6 +224,13 @@ def json_value(where: str, value: object) -> Any:
 
 
 def _json_value(path: list[object], value: object) -> Any:
+    if isinstance(value, dict) and len(path) <= _LEVELS_MAX:  # first: most often it is one
+        return {
+            key if type(key) is str and key.isascii() else _key(path, key): item
+            if type(item) is int and 0 <= item <= _INT_MAX
+            else _item(path, key, item)
+            for key, item in value.items()
+        }
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):  # its place is spelled out only if it could be wrong
@@ -238,13 +245,6 @@ def _json_value(path: list[object], value: object) -> Any:
         return float(value)
     if len(path) > _LEVELS_MAX:
         raise ValueError(f"{path[0]} nests deeper than {_LEVELS_MAX} levels, or holds itself")
-    if isinstance(value, dict):
-        return {
-            key if type(key) is str and key.isascii() else _key(path, key): item
-            if type(item) is int and 0 <= item <= _INT_MAX
-            else _item(path, key, item)
-            for key, item in value.items()
-        }
     if isinstance(value, (list, tuple)):
         return [_item(path, index, item) for index, item in enumerate(value)]
     raise TypeError(f"{_named(path)} is of type {type(value).__name__}, which JSON can't carry")

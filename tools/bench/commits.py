@@ -1,7 +1,8 @@
 """Durable updates a second, beside the bare disk and what could be used instead.
 
 Rounds of all of them alternate, so that what else the machine does meets all; what counts is the
-median of the rounds' ratios. With --delay-ms each call that syncs takes that much longer.
+median of the rounds' ratios. `group` is a group commit and nothing else: on a fast disk no engine
+can pass it whose threads wait. With --delay-ms each call that syncs takes that much longer.
 With --coroutines it is coroutines in one event loop that wait, and how late a timer in that loop
 comes is measured, too: a loop that is held up is late for everybody.
 """
@@ -24,14 +25,14 @@ from bench.figures import Bar, at_least, at_most
 from bench.load import at_full_speed, coroutines_at_full_speed
 from bench.machine import about, slow_disk
 from bench.output import parsed, show
-from bench.peers import PEERS, BareDisk, OurJournal, Peer, opened
+from bench.peers import PEERS, BareDisk, BareGroup, OurJournal, Peer, opened
 
 
 @dataclass(frozen=True)
 class Row:
     """One way of waiting and one peer. Ratios are medians of the rounds: `to_disk` to the bare
-    disk's one thread, `to_best` of the journal to the fastest peer of that round, `to_sqlite` to
-    sqlite with a transaction a record."""
+    disk's one thread; of the journal `to_best` to the fastest peer of that round, `to_sqlite` to
+    sqlite with a transaction a record, `to_group` to a bare group commit."""
 
     delay_ms: float
     waiting: str
@@ -43,6 +44,7 @@ class Row:
     to_disk_max: float
     to_best: float | None
     to_sqlite: float | None
+    to_group: float | None
     lag_p99_ms: float | None
 
 
@@ -77,17 +79,26 @@ def fastest(measured: list[list[float]]) -> list[float]:
 
 
 def rounds_of(
-    peers: dict[str, Peer], disk: Peer, waiting: str, count: int, rounds: int, seconds: float
+    peers: dict[str, Peer],
+    bare: dict[str, Peer],
+    waiting: str,
+    count: int,
+    options: argparse.Namespace,
 ) -> Rates:
-    rates: Rates = {name: [] for name in ("disk", *peers)}
-    for _ in range(rounds):
-        rates["disk"].append((at_full_speed([disk.update], seconds), []))
-        for name, peer in peers.items():
-            if waiting == "threads":
-                rates[name].append((at_full_speed([peer.update] * count, seconds), []))
+    threads = waiting == "threads"
+    measured = {**bare, **peers} if threads else {"disk": bare["disk"], **peers}
+    rates: Rates = {name: [] for name in measured}
+    for _ in range(options.rounds):
+        for name, peer in measured.items():
+            found: tuple[float, list[float]]
+            if name == "disk":
+                found = at_full_speed([peer.update], options.seconds), []
+            elif threads:
+                found = at_full_speed([peer.update] * count, options.seconds), []
             else:
                 calls = [peer.update_async] * count
-                rates[name].append(asyncio.run(coroutines_at_full_speed(calls, seconds)))
+                found = asyncio.run(coroutines_at_full_speed(calls, options.seconds))
+            rates[name].append(found)
     return rates
 
 
@@ -97,14 +108,14 @@ def ratio(speeds: list[float], others: list[float]) -> float:
 
 def rows_of(delay_ms: float, waiting: str, count: int, rates: Rates) -> Iterator[Row]:
     disk = [rate for rate, _ in rates["disk"]]
-    others = [[r for r, _ in rates[name]] for name in rates if name not in ("disk", "journal")]
-    best = fastest(others)
-    sqlite = [rate for rate, _ in rates.get("sqlite", [])]
+    ours = "disk", "group", "journal"
+    best = fastest([[r for r, _ in rates[name]] for name in rates if name not in ours])
+    sqlite, group = ([rate for rate, _ in rates.get(name, [])] for name in ("sqlite", "group"))
     for name, measured in rates.items():
         speeds = [rate for rate, _ in measured]
         to_disk = [speed / bare for speed, bare in zip(speeds, disk, strict=True)]
         late = sorted(each for _, ticks in measured for each in ticks)
-        ours = name == "journal"
+        is_journal = name == "journal"
         yield Row(
             delay_ms=delay_ms,
             waiting=waiting,
@@ -114,8 +125,9 @@ def rows_of(delay_ms: float, waiting: str, count: int, rates: Rates) -> Iterator
             to_disk=statistics.median(to_disk),
             to_disk_min=min(to_disk),
             to_disk_max=max(to_disk),
-            to_best=ratio(speeds, best) if ours and best else None,
-            to_sqlite=ratio(speeds, sqlite) if ours and sqlite else None,
+            to_best=ratio(speeds, best) if is_journal and best else None,
+            to_sqlite=ratio(speeds, sqlite) if is_journal and sqlite else None,
+            to_group=ratio(speeds, group) if is_journal and group else None,
             lag_p99_ms=late[int(len(late) * 0.99)] * 1000 if late else None,
         )
 
@@ -124,16 +136,16 @@ def measure(options: argparse.Namespace, delay_ms: float) -> Iterator[Row]:
     """In this process, whose syncs take `delay_ms` longer already."""
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         directory = Path(name)
-        disk = BareDisk(directory)
+        bare: dict[str, Peer] = {"disk": BareDisk(directory), "group": BareGroup(directory)}
         peers: dict[str, Peer] = {"journal": OurJournal(directory)}
         peers |= opened(options.peers, directory)
         for peer in peers.values():
             peer.update()
         for waiting in ("threads", "coroutines"):
             for count in getattr(options, waiting):
-                rates = rounds_of(peers, disk, waiting, count, options.rounds, options.seconds)
+                rates = rounds_of(peers, bare, waiting, count, options)
                 yield from rows_of(delay_ms, waiting, count, rates)
-        for peer in peers.values():
+        for peer in (*peers.values(), *bare.values()):
             peer.close()
 
 
@@ -161,15 +173,16 @@ def measure_slowed(options: argparse.Namespace, delay_ms: float) -> list[Row]:
 def table(rows: list[Row]) -> Iterator[str]:
     yield (
         f"{'delay':>6} {'waiting':>16} {'peer':>14} {'updates/s':>10} {'to disk':>8} "
-        f"{'rounds':>13} {'to best':>8} {'loop late p99':>14}"
+        f"{'rounds':>13} {'to group':>8} {'to best':>8} {'loop late p99':>14}"
     )
     for row in rows:
-        best = "" if row.to_best is None else f"{row.to_best:.2f} x"
+        group, best = ("" if r is None else f"{r:.2f} x" for r in (row.to_group, row.to_best))
         late = "" if row.lag_p99_ms is None else f"{row.lag_p99_ms:.1f} ms"
         spread = f"{row.to_disk_min:.2f}..{row.to_disk_max:.2f}"
         yield (
             f"{row.delay_ms:4g}ms {row.count:6} {row.waiting:>9} {row.peer:>14} "
-            f"{row.per_s:10.0f} {row.to_disk:6.2f} x {spread:>13} {best:>8} {late:>14}"
+            f"{row.per_s:10.0f} {row.to_disk:6.2f} x {spread:>13} {group:>8} {best:>8} "
+            f"{late:>14}"
         )
 
 

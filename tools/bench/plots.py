@@ -19,7 +19,7 @@ _NAMES = ("p50", "p99", "p99.9", "max")
 # A name has one colour in all panels, whichever of the others are there.
 _COLOURED = (
     *("journal", "sqlite", "sqlite-batched", "lmdb", "rocksdict", "zodb", "coopy"),
-    *("disk", "nothing"),
+    *("disk", "nothing", "group"),
 )
 
 

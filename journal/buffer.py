@@ -22,7 +22,7 @@ from journal.gate import Gate, open_gates
 from journal.options import Options
 from journal.record import CANT_PACK, Record, RecordPacker, refusal
 
-# So long a sync is worth a quarter of its time, if that lets twice as many share the next one.
+# So long a sync is worth a third of its time, if that lets twice as many share the next one.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
 
 _closed = partial(ClosedError, "the journal is closed; open it again")
@@ -47,7 +47,7 @@ class LogBuffer:
         self._committing_bytes = 0  # as long as they are not durable
         # A record that leaves fewer bytes in `_filling` needs nothing to be made ready for it.
         self._unheeded_bytes = 0
-        self._durable_lsn = last_lsn
+        self.durable_lsn = last_lsn
         # Where the log stood at the last commit, and from where on there is no room.
         self._log_bytes, self._hold_bytes = 0, float("inf")
         self._room_bytes: float = options.buffer_bytes / 2
@@ -65,7 +65,7 @@ class LogBuffer:
         # Who holds the end of the log for `_committing`, if not the flusher.
         self._holder: int | None = None
         self._orphan = False  # whether that one was interrupted
-        self._crowd = 0  # waiters of the last batch
+        self.crowd = 0  # waiters of the last batch
         # On a disk that is slow to sync, a commit waits for those whom the last one let go.
         self._gather_to = 0  # so many waiters
         self._gather_until_s = 0.0
@@ -76,10 +76,6 @@ class LogBuffer:
     @property
     def last_lsn(self) -> int:
         return self._filling.last_lsn
-
-    @property
-    def durable_lsn(self) -> int:
-        return self._durable_lsn
 
     @property
     def used_bytes(self) -> int:
@@ -164,15 +160,13 @@ class LogBuffer:
 
     def gate(self, lsn: int) -> Gate | None:
         """The gate that opens when `lsn` is durable; None if it is."""
-        if lsn <= self._durable_lsn:
-            return None
-        if self._refusal is not None and not self.closing:
+        if self._refusal is not None and not self.closing and lsn > self.durable_lsn:
             raise self._refusal()
         with self._lock:
             filling, committing = self._filling, self._committing
-            if lsn <= self._durable_lsn:
+            if lsn <= self.durable_lsn:
                 return None
-            if lsn > filling.last_lsn:
+            if lsn >= filling.first_lsn + len(filling.records):
                 raise ValueError(f"LSN {lsn} was never appended, the last one is {self.last_lsn}")
             if self.failure or self._ended:
                 raise self._stopped()
@@ -181,7 +175,7 @@ class LogBuffer:
             filling.waiters += 1
             if filling.waiters in (1, self._gather_to):
                 self._wake()
-            return self._gate_of(filling)
+            return filling.gate or self._gate_of(filling)
 
     def sync_gate(self) -> Gate:
         """The gate that opens once all appended so far is on stable storage, in "os" mode too."""
@@ -271,11 +265,11 @@ class LogBuffer:
     def take_here(self, lsn: int) -> Batch | None:
         """For a waiter: the batch that holds `lsn`, if nobody is at the log's end and nobody
         else waits. Where several wait, gathering them is worth more than the time saved."""
-        if self._crowd > 1 or self._committing is not None or self._refusal is not None:
+        if self.crowd > 1 or self._committing is not None or self._refusal is not None:
             return None  # a look without the lock, and again with it
         with self._lock:
             filling = self._filling
-            alone = self._committing is None and self._crowd <= 1 and not filling.waiters
+            alone = self._committing is None and self.crowd <= 1 and not filling.waiters
             inside = filling.first_lsn <= lsn <= filling.last_lsn
             if not (alone and inside) or filling.sync or self._refusal is not None:
                 return None
@@ -309,8 +303,8 @@ class LogBuffer:
 
     def _leave(self) -> None:
         if self._committing is not None and self._committing.records:
-            self._crowd = self._committing.waiters
-            self._gather_to = self._crowd + self._filling.waiters
+            self.crowd = self._committing.waiters
+            self._gather_to = self.crowd + self._filling.waiters
             self._gather_until_s = time.monotonic() + self._gather_s
         self._committing = self._holder = None
 
@@ -338,8 +332,8 @@ class LogBuffer:
         """`batch` is durable, the log has `log_bytes`: let those pass who wait for it, or for room.
         May be repeated."""
         with self._lock:
-            self._gather_s = min(sync_s / 4, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
-            self._durable_lsn, self._committing_bytes = batch.last_lsn, 0
+            self._gather_s = min(sync_s / 3, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
+            self.durable_lsn, self._committing_bytes = batch.last_lsn, 0
             room = self._limit_room(log_bytes, self._hold_bytes)
         open_gates(batch.gate, room)
 

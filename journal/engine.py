@@ -122,21 +122,22 @@ class Journal:
         after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
         ClosedError. Source: journal/RELIABILITY.md, P2.
         """
+        buffer = self._buffer
         if lsn is None:
-            lsn = self.last_lsn
-        if lsn <= self._buffer.durable_lsn:
+            lsn = buffer.last_lsn
+        if lsn <= buffer.durable_lsn:
             return
-        began = time.perf_counter_ns()
-        if timeout_s is None and self._core.committer.commit_here(lsn):
-            self._core.committer.wait_ns.add(time.perf_counter_ns() - began)
-            return
-        gate = self._buffer.gate(lsn)
-        if gate is None:
-            return
-        if not gate.wait(timeout_s):
-            raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
-        self._core.committer.wait_ns.add(time.perf_counter_ns() - began)
-        self._check_durable(lsn)
+        committer, began = self._core.committer, time.perf_counter_ns()
+        here = timeout_s is None and buffer.crowd <= 1 and committer.commit_here(lsn)
+        if not here:
+            gate = buffer.gate(lsn)
+            if gate is None:
+                return
+            if not gate.wait(timeout_s):
+                raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
+        committer.wait_ns.add(time.perf_counter_ns() - began)
+        if lsn > buffer.durable_lsn:
+            buffer.check()
 
     async def durable(self, lsn: int | None = None) -> None:
         """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
@@ -148,7 +149,8 @@ class Journal:
         gate = self._buffer.gate(lsn)
         if gate is not None:
             await gate.passed()
-            self._check_durable(lsn)
+            if lsn > self._buffer.durable_lsn:
+                self._buffer.check()
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until there is room. Call it with no lock held.
@@ -314,10 +316,6 @@ class Journal:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else f"epoch={self.epoch}"
         return f"<Journal {self.path} {state} last_lsn={self.last_lsn}>"
-
-    def _check_durable(self, lsn: int) -> None:
-        if lsn > self._buffer.durable_lsn:
-            self._buffer.check()
 
 
 def _ignore(_: object) -> None:

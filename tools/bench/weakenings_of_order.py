@@ -188,7 +188,7 @@ GATE = (
     Weakening(
         "appended_is_durable",
         "journal/buffer.py",
-        "if lsn <= self._durable_lsn:\n                return None\n            if",
+        "if lsn <= self.durable_lsn:\n                return None\n            if",
         "if lsn <= filling.last_lsn:\n                return None\n            if",
         KILLS,
     ),
@@ -230,7 +230,7 @@ GATE = (
     Weakening(
         "second_batch_overtakes",
         "journal/buffer.py",
-        "        if self._crowd > 1 or self._committing is not None or self._refusal is not None:\n"
+        "        if self.crowd > 1 or self._committing is not None or self._refusal is not None:\n"
         "            return None  # a look without the lock, and again with it\n"
         "        with self._lock:\n"
         "            filling = self._filling\n"

@@ -364,4 +364,4 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(tmp_path: Path) -> None
     result = soak_runner.run(tmp_path, tasks=50, kills=3, seed=1, task_s=0.1)
     assert result.faults == []
     assert result.kills == 3
-    assert len(result.answers_s) > 3
+    assert len(result.answers) > 3

@@ -84,7 +84,10 @@ class OwnerLock:
         asleep.acquire()
         self._beside.append(asleep)
         was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
-        if not was_woken and not self._lock.locked():
+        holder = self._holder
+        # The call may switch threads: whoever has taken it since then has set another holder. To
+        # clear that would send all others to the lock itself, and begin a convoy.
+        if not was_woken and not self._lock.locked() and self._holder == holder:
             self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone
         with suppress(ValueError):  # it was woken
             self._beside.remove(asleep)

@@ -7,7 +7,7 @@ import dis
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -212,6 +212,65 @@ def test_who_calls_back_in_is_told() -> None:
     with pytest.raises(RuntimeError, match="not reentrant"):
         in_other_thread(partial(lock.run, partial(lock.run, int), 0))
     assert lock.run(int, 0) == 0
+
+
+class SlowLook:
+    """A lock; `meanwhile` happens while somebody looks whether it is free."""
+
+    def __init__(self, real: threading.Lock, meanwhile: Callable[[], None]) -> None:
+        self._real = real
+        self._meanwhile = meanwhile
+
+    def __enter__(self) -> None:
+        self._real.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._real.release()
+
+    def locked(self) -> bool:
+        is_locked = self._real.locked()
+        self._meanwhile()
+        return is_locked
+
+
+def test_who_looks_whether_it_is_free_clears_no_holder(pool: ThreadPoolExecutor) -> None:
+    """An heir takes the lock just as a waiter finds it free, and left to one who does not come: the
+    heir stays the holder, so that others go on waiting beside the lock. For the lock itself they
+    would wait in a convoy."""
+    lock = OwnerLock()
+    called, go, inside, let_go = (threading.Event() for _ in range(4))
+    looked: SimpleQueue[None] = SimpleQueue()
+    heir = 0
+
+    def hold(_: None) -> None:
+        inside.set()
+        assert let_go.wait(TIMEOUT_S)
+
+    def inherit() -> None:
+        nonlocal heir
+        heir = threading.get_ident()
+        called.set()
+        assert go.wait(TIMEOUT_S)
+        lock.run(hold, None)
+
+    def take() -> None:
+        go.set()
+        assert inside.wait(TIMEOUT_S)
+        looked.put(None)
+
+    inheriting = pool.submit(inherit)
+    assert called.wait(TIMEOUT_S)
+    lock._holder = lock._heir = -heir
+    lock._lock = SlowLook(lock._lock, take)  # type: ignore[assignment]
+    waiting = pool.submit(lock.run, int, 0)
+    try:
+        for _ in range(3):
+            looked.get(timeout=1)
+            assert lock._holder == heir
+    finally:
+        let_go.set()
+    inheriting.result(TIMEOUT_S)
+    assert waiting.result(TIMEOUT_S) == 0
 
 
 def test_nobody_is_overtaken_for_ever() -> None:

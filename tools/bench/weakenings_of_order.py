@@ -267,6 +267,13 @@ GATE = (
         LOCKS,
     ),
     Weakening(
+        "a_look_clears_a_holder",
+        "journal/lock.py",
+        " and self._holder == holder:",
+        ":",
+        LOCKS,
+    ),
+    Weakening(
         "child_keeps_the_journal",
         "journal/buffer.py",
         "        self._refusal, self._unheeded_bytes = _forked, 0\n",

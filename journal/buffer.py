@@ -84,7 +84,12 @@ class LogBuffer:
 
     @property
     def has_room(self) -> bool:
-        """Whether records are taken, and less is used than half the bound and the log may grow."""
+        """Whether less is used than half of the bound, and than the log may still grow."""
+        return self._filling.bytes + self._committing_bytes < self._room_bytes
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is room, and records are taken."""
         used, bound = self._filling.bytes + self._committing_bytes, self._room_bytes
         return used < bound and self._refusal is None
 

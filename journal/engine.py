@@ -86,8 +86,7 @@ class Journal:
 
     @property
     def has_room(self) -> bool:
-        """Whether records are taken, less than half of `buffer_bytes` is used, and no compaction
-        is far behind."""
+        """Whether less than half of `buffer_bytes` is used, and no compaction is far behind."""
         return self._buffer.has_room
 
     def check(self) -> None:

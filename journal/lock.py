@@ -47,7 +47,8 @@ class OwnerLock:
         The interpreter switches threads, and interrupts, at calls and jumps back only. There is
         none from the look at `_holder` to where it is set, nor from where it is cleared to the
         lock's release: it is set as long as the lock is held. Without a global interpreter lock
-        it may be late, and then the lock itself is waited for: slower, and right all the same.
+        (or where a finalizer runs in between, as before 3.12 it may) it is late, and then the lock
+        itself is waited for: slower, and right all the same.
         """
         hold_ns, wait_ns = self._hold_ns, self._wait_ns
         if len(hold_ns.pending) > PENDING_MAX:
@@ -85,10 +86,10 @@ class OwnerLock:
         self._beside.append(asleep)
         was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
         holder = self._holder
-        # The call may switch threads: whoever has taken it since then has set another holder. To
+        # The call may switch threads; whoever has taken it since then has set another holder. To
         # clear that would send all others to the lock itself, and begin a convoy.
         if not was_woken and not self._lock.locked() and self._holder == holder:
-            self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone
+            self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone, or late
         with suppress(ValueError):  # it was woken
             self._beside.remove(asleep)
         if not self._heir and perf_counter_ns() - asked_ns > _OVERTAKEN_NS:

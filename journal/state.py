@@ -156,7 +156,7 @@ class DurableState(Generic[M]):
         `apply` may raise nothing. What it raises comes through, with its record in the journal:
         this state is half-way through it, so from now on all changes are FailedError.
         """
-        if not self._buffer.has_room:
+        if not self._buffer.is_ready:
             self._wait_for_room(urgent)
         how = decide, urgent, self._buffer.append, self._machine.apply
         return self._lock.run(self._change, how)
@@ -168,7 +168,7 @@ class DurableState(Generic[M]):
 
         None if the list is empty.
         """
-        if not self._buffer.has_room:
+        if not self._buffer.is_ready:
             self._wait_for_room(urgent)
 
         def some(machine: M) -> list[Record] | None:
@@ -273,7 +273,7 @@ class DurableState(Generic[M]):
 
     def _wait_for_room(self, urgent: bool) -> None:
         self._buffer.check()  # first: in a forked child no lock may be taken
-        if urgent or _in_event_loop():
+        if urgent or self._buffer.has_room or _in_event_loop():
             return
         try:
             self._journal.wait_room(timeout_s=self._room_timeout_s)

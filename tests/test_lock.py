@@ -265,7 +265,7 @@ def test_who_looks_whether_it_is_free_clears_no_holder(pool: ThreadPoolExecutor)
     waiting = pool.submit(lock.run, int, 0)
     try:
         for _ in range(3):
-            looked.get(timeout=1)
+            looked.get(timeout=TIMEOUT_S)
             assert lock._holder == heir
     finally:
         let_go.set()

@@ -113,6 +113,23 @@ def test_closing_ends_the_wait_for_room(
             small.wait_room()
         with pytest.raises(ClosedError):
             asyncio.run(small.room())
+        assert small.has_room  # who polls it goes on, and is told by the next call
+
+
+def test_room_that_comes_while_it_is_closed_lets_go() -> None:
+    """A compaction that is given up leaves room: who waits for that is told at once that the
+    journal is closed, though on a full disk the flusher does not come to its end."""
+    buffer = LogBuffer(0, Options())
+    buffer.append("never committed")
+    buffer.hold_from(0)
+    gate = buffer.room_gate()
+    assert gate is not None
+    buffer.close()
+    before = gate.opened
+    buffer.hold_from(float("inf"))
+    assert (before, gate.opened) == (False, True)
+    with pytest.raises(ClosedError):
+        buffer.room_gate()
 
 
 def closed_to(journal: Journal) -> bool:

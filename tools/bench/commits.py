@@ -1,8 +1,8 @@
 """Durable updates a second, beside the bare disk and what could be used instead.
 
 Rounds of all of them alternate, so that what else the machine does meets all; what counts is the
-median of the rounds' ratios. `group` is a group commit and nothing else: on a fast disk no engine
-can pass it whose threads wait. With --delay-ms each call that syncs takes that much longer.
+median of the rounds' ratios. `group` is a group commit and nothing else, which is hard to pass
+where many threads wait. With --delay-ms each call that syncs takes that much longer.
 With --coroutines it is coroutines in one event loop that wait, and how late a timer in that loop
 comes is measured, too: a loop that is held up is late for everybody.
 """

@@ -92,8 +92,10 @@ class BareDisk(Peer):
 
 class BareGroup(BareDisk):
     """Group commit, and nothing else: who waits is counted, one thread writes for all that are,
-    and lets them pass one after the other. What no engine can pass whose threads wait: there is
-    no record to pack, no order, no checksum, no bound, no error, and nobody may stop waiting."""
+    and lets them pass one after the other. There is no record to pack, no order, no checksum, no
+    bound, no error, and nobody may stop waiting: where many wait for a fast disk, an engine will
+    hardly pass it. (One that commits for a lone waiter in its thread does, and on a slow disk one
+    that gathers.)"""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

@@ -47,10 +47,10 @@ class Browser:
 
     def heard(self) -> tuple[list[str], list[str]]:
         """What the console said, and what was fetched, since last asked."""
-        said = [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        said = [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # selenium's
         events = [
             json.loads(entry["message"])["message"]
-            for entry in self.driver.get_log("performance")  # type: ignore[no-untyped-call]
+            for entry in self.driver.get_log("performance")  # type: ignore[no-untyped-call]  # selenium's
         ]
         asked = [it["params"] for it in events if it["method"] == "Network.requestWillBeSent"]
         return said, [it["request"]["url"] for it in asked]

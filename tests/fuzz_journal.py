@@ -13,7 +13,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["journal", "manager"]):
-    import manager  # noqa: F401
+    import manager  # noqa: F401 - instrumented as it is imported
     from tests.hostile_forge import Tape, forge
     from tests.hostile_support import (
         knock_at_manager,

@@ -168,7 +168,7 @@ def knock_at_readers(files: Files) -> None:
         if live:
             disk.open_directory(PATH, write=True).lock()
         for door in READERS:
-            refusal(lambda door=door: door(disk))  # type: ignore[misc]
+            refusal(lambda door=door: door(disk))  # type: ignore[misc]  # no type is inferred for a lambda with a default
     assert disk.contents(PATH) == files, "a reader changed something"
 
 

@@ -5,8 +5,9 @@
 Each time a runner is killed with SIGKILL at a random moment; the next one goes on, until that many
 were killed and one came to its end. Beside them another process lists the fleet and shows one of
 its agents, over and over: that is answered always. How soon is printed, and how much of that it
-computed itself: it waits for nobody, so the rest is for a processor. In the end each task has
-completed, below its parent, and its command ran once or, where a kill fell on it, again.
+computed itself: it waits for no writer, so the rest is for a processor or, where no runner lives,
+for the kernel's list of locks. In the end each task has completed, below its parent, and its
+command ran once or, where a kill fell on it, again.
 """
 
 from __future__ import annotations
@@ -65,8 +66,16 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))}
 
 
-def subagents(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "manager", *arguments]
+def begun(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`subagents` in a process of its own; what it says to stderr is kept."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "manager", *arguments],
+        cwd=workspace,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def look(workspace: Path, result: Result, over: threading.Event) -> None:
@@ -76,14 +85,7 @@ def look(workspace: Path, result: Result, over: threading.Event) -> None:
         verb = ("list",) if turn % 2 else ("show", "task 0")
         turn += 1
         began = time.perf_counter()
-        with subprocess.Popen(
-            subagents(*verb),
-            cwd=workspace,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as asked:
+        with begun(workspace, *verb) as asked:
             assert asked.stderr is not None
             messages = asked.stderr.read()
             _, status, used = os.wait4(asked.pid, 0)
@@ -104,14 +106,7 @@ def run(workspace: Path, tasks: int, kills: int, seed: int, task_s: float = 0.02
     looking.start()
     try:
         while True:
-            with subprocess.Popen(
-                subagents("run", "tasks.txt"),
-                cwd=workspace,
-                env=environment(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            ) as runner:
+            with begun(workspace, "run", "tasks.txt") as runner:
                 if result.kills < kills:
                     try:
                         runner.wait(0.3 + chance.random() * 2 * about_s)

@@ -261,7 +261,7 @@ def test_who_looks_whether_it_is_free_clears_no_holder(pool: ThreadPoolExecutor)
     inheriting = pool.submit(inherit)
     assert called.wait(TIMEOUT_S)
     lock._holder = lock._heir = -heir
-    lock._lock = SlowLook(lock._lock, take)  # type: ignore[assignment]
+    lock._lock = SlowLook(lock._lock, take)  # type: ignore[assignment]  # all that OwnerLock asks of one
     waiting = pool.submit(lock.run, int, 0)
     try:
         for _ in range(3):

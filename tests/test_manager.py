@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from manager import (
 )
 from manager.agent import ENDED, LIVE, STATUSES, TRANSITIONS, Status
 from tests.manager_support import ROOMY, agent_that_is
+from tests.support import run
 
 
 @pytest.fixture
@@ -109,6 +111,28 @@ def test_a_result_keeps_what_it_does_not_say(manager: SubAgentManager) -> None:
     assert (failed.result, failed.reason, failed.steps_taken) == ("part", "broken", 7)
 
 
+def test_what_is_returned_is_as_that_change_left_it(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though another thread has changed the agent again before the call is over."""
+    update = manager._state.update
+
+    def overtaken(decide: Any, *, urgent: bool = False) -> int | None:
+        lsn = update(decide, urgent=urgent)
+        monkeypatch.undo()
+        manager.cancel(manager.agents(include_archived=True)[-1].agent_id)
+        return lsn
+
+    monkeypatch.setattr(manager._state, "update", overtaken)
+    spawned = manager.spawn("one")
+    assert (spawned.status, manager.get(spawned.agent_id).status) == ("running", "cancelled")
+    agent = manager.spawn("two")
+    monkeypatch.setattr(manager._state, "update", overtaken)
+    noted = manager.update_checkpoint(agent.agent_id, {"at": 1}, steps_taken=1)
+    assert (noted.status, noted.checkpoint, noted.lsn) == ("running", {"at": 1}, agent.lsn + 1)
+    assert manager.get(agent.agent_id).status == "cancelled"
+
+
 # --- refs ---
 
 
@@ -122,6 +146,20 @@ def test_an_id_is_never_given_twice(
     assert (first.agent_id, second.agent_id) == ("agent_000000000001", "agent_000000000002")
     assert (second.name, second.prompt) == ("agent_000000000002", "two")
     assert manager.get(first.agent_id) == first
+
+
+def test_a_forked_process_gives_other_ids() -> None:
+    """Its source is seeded anew: two that go on from one state would give the same ids."""
+    script = """
+import os
+from manager.ids import new_agent_id
+child = os.fork()
+os.write(1, f"{new_agent_id()}\\n".encode())
+if child:
+    os.waitpid(child, 0)
+"""
+    found = run(script).stdout.split()
+    assert len(set(found)) == 2, found
 
 
 def test_an_agent_without_a_name_is_called_by_its_id(manager: SubAgentManager) -> None:

@@ -81,6 +81,23 @@ def test_values_from_many_threads_all_count() -> None:
     assert histogram.mean == pytest.approx(2499.5)
 
 
+def test_a_value_that_comes_amid_a_fold_counts_in_the_next() -> None:
+    """What is added between taking the values and forgetting them is not among the forgotten."""
+
+    class Busy(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            found = super().__getitem__(index)
+            self.append(7)
+            return found
+
+    recorder = Recorder()
+    recorder.pending = Busy([1, 2, 3])
+    recorder.fold()
+    assert recorder.pending == [7]
+    recorder.pending = [*recorder.pending]
+    assert recorder.histogram().count == 4
+
+
 def test_folded_values_take_no_memory() -> None:
     """P8: a recorder holds buckets, not values, once they are folded."""
     recorder = Recorder()

@@ -78,14 +78,15 @@ def test_a_wait_may_have_a_limit(
     assert logged(journal)[-3:] == ["at the sync", "next", 1]
 
 
-def test_an_lsn_that_was_never_appended_is_a_mistake(journal: Journal) -> None:
+@pytest.mark.parametrize("lsn", [2, 3])
+def test_an_lsn_that_was_never_appended_is_a_mistake(journal: Journal, lsn: int) -> None:
     """An LSN past the last one is a ValueError that names both, for threads and loops."""
     put(journal, 1)
-    message = "LSN 3 was never appended, the last one is 1"
+    message = f"LSN {lsn} was never appended, the last one is 1"
     with pytest.raises(ValueError, match=message):
-        journal.wait_durable(3)
+        journal.wait_durable(lsn, timeout_s=TIMEOUT_S)
     with pytest.raises(ValueError, match=message):
-        asyncio.run(journal.durable(3))
+        asyncio.run(asyncio.wait_for(journal.durable(lsn), TIMEOUT_S))
 
 
 def test_what_is_durable_needs_no_journal(disk: SimulatedDisk) -> None:

@@ -4,7 +4,8 @@ Encoding holds no lock, yet whatever computes holds the interpreter: one `json.d
 thousand items stalls every other thread for its whole time. So items are encoded a few at a
 time with a real pause between, and faster only when the log grows faster than that gets done.
 Where many threads never wait for the disk, even that is too slow: each has as large a share of
-the interpreter as the compactor. Then the log buffer has no room for them until it is done.
+the interpreter as the compactor. Then the log buffer has no room for them until it is done, what
+it covers is removed, and the next one begins earlier: the disk holds what follows from the state.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 _PAUSE_S = 0.0002
 _ITEMS_A_PAUSE = 2
 _ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
-# Of what makes a compaction due: when the log has grown by so much more it hurries, and when by
-# so much more updates wait for it; but no longer than that for its encoding, however large.
-_HURRY, _HOLD, _HOLD_S_MAX = 1 / 8, 1 / 4, 1.0
+# Of what the log may grow by between two compactions: where it grows fast, the next one is due so
+# much earlier at most. After so much more it hurries, and after so much more updates wait for it;
+# but no longer than that for its encoding, however large.
+_LEAD_MAX, _HURRY, _HOLD, _HOLD_S_MAX = 1 / 4, 1 / 8, 1 / 4, 1.0
 _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 _POLL_S = 0.001
 _NEVER = float("inf")
@@ -60,6 +62,7 @@ class Compactor:
         self._verified_lsns: list[int] = []
         self._size_bytes = 0  # of the newest checkpoint
         self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
+        self._lead_bytes = 0.0  # twice what the log grew by from when that one was due to its end
         self.compactions = 0
         self._compactions_then = 0  # as the last one failed
         self.compaction_ns = 0
@@ -139,10 +142,14 @@ class Compactor:
             checkpoint = read_checkpoint(self._directory, lsn)
             self._given_out.add(checkpoint)
             self._verified_lsns = sorted({*self._verified_lsns, lsn})
+            began_bytes = min(since_bytes, self._due_bytes())
             self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
-            self._hold()
             kept = self._options.checkpoints_kept
-            drop_covered(self._directory, self._verified_lsns, kept)
+            try:
+                drop_covered(self._directory, self._verified_lsns, kept)
+            finally:
+                self._lead_bytes = 2 * (self._committer.log_bytes - began_bytes)
+                self._hold()
             self._verified_lsns = self._verified_lsns[-kept:]
             duration_ns = time.perf_counter_ns() - began
             self.compactions += 1
@@ -158,8 +165,7 @@ class Compactor:
             raise ClosedError("the journal is being closed; this compaction is given up")
 
     def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
-        due_bytes = self._due_bytes()
-        hurry_bytes = min(since_bytes, self._since_bytes + due_bytes) + _HURRY * due_bytes
+        hurry_bytes = min(since_bytes, self._due_bytes()) + _HURRY * self._growth_bytes()
         until_s = _NEVER
 
         def pace() -> int:
@@ -168,11 +174,13 @@ class Compactor:
             time.sleep(_PAUSE_S)
             if self._committer.log_bytes <= hurry_bytes:
                 return _ITEMS_A_PAUSE
+            if self._committer.has_room:
+                return _ITEMS_IN_HURRY
             now_s = time.monotonic()
             until_s = min(until_s, now_s + _HOLD_S_MAX)
-            if now_s > until_s:
+            if now_s >= until_s:
                 self._committer.hold_from(_NEVER)
-            return _ITEMS_IN_HURRY if self._committer.has_room else _ITEMS_WHILE_HELD
+            return _ITEMS_WHILE_HELD
 
         write_checkpoint(
             self._directory,
@@ -185,17 +193,21 @@ class Compactor:
             pace=pace,
         )
 
-    def _due_bytes(self) -> float:
-        """How far the log may grow before the next one."""
+    def _growth_bytes(self) -> float:
+        """By how much the log is to grow between two."""
         options = self._options
         return max(options.checkpoint_min_bytes, options.checkpoint_growth * self._size_bytes)
+
+    def _due_bytes(self) -> float:
+        """Where the log stands when the next one is due: earlier, if it grew during the last."""
+        growth_bytes = self._growth_bytes()
+        return self._since_bytes + growth_bytes - min(self._lead_bytes, _LEAD_MAX * growth_bytes)
 
     def _hold(self) -> None:
         """Say from where on updates wait for the next one."""
         if self._freeze is not None:
-            due_bytes = self._due_bytes()
-            begin = max(self._since_bytes + due_bytes, self._committer.log_bytes)
-            slack = max(_HOLD * due_bytes, self._options.flush_bytes)
+            begin = max(self._due_bytes(), self._committer.log_bytes)
+            slack = max(_HOLD * self._growth_bytes(), self._options.flush_bytes)
             self._committer.hold_from(begin + slack)
 
     def _run(self) -> None:
@@ -216,7 +228,7 @@ class Compactor:
         self._committer.due = self._wake
         while not self._is_stopping:
             with self._lock:  # after one that somebody else has taken, it is due later
-                due_bytes = self._since_bytes + self._due_bytes()
+                due_bytes = self._due_bytes()
             self._committer.due_bytes = due_bytes
             if self._committer.log_bytes >= due_bytes:
                 break

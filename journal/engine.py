@@ -156,7 +156,7 @@ class Journal:
 
         There is none while half of `buffer_bytes` is used, nor while a compaction is so far behind
         that the log has grown by a quarter more than what made it due: about a second at most, and
-        as long as its checkpoint takes to be synced and read again.
+        as long as its checkpoint takes to be synced and read again, and what it covers removed.
         Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s

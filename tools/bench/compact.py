@@ -9,10 +9,12 @@ state.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import statistics
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ from journal import CowTable, DurableState, Options
 
 NEVER = 1 << 40
 SEGMENT_BYTES = 4 << 20
-LOOK_EVERY = 1000  # updates of a thread
+CELLS = 16_000  # so that `checkpoint_growth` says when a compaction is due, not the least size
+LOOK_EVERY_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Space:
-    """In bytes; `held` is the most that was seen, `state` a checkpoint's size."""
+    """In bytes; `held` is the most that another process saw there, `state` a checkpoint's size."""
 
     updates: int
     appended: int
@@ -83,7 +86,7 @@ class Space:
 
 
 class Cells:
-    """A state of some thousand values, each of which is replaced again and again."""
+    """A state of so many values, each of which is replaced again and again."""
 
     application = "cells/1"
 
@@ -94,7 +97,7 @@ class Cells:
         self.table[len(self.table)] = item
 
     def apply(self, lsn: int, record: Any) -> None:
-        self.table[lsn % 4000] = record
+        self.table[lsn % CELLS] = record
 
     def freeze(self) -> Iterable[Any]:
         return self.table.freeze()
@@ -125,33 +128,54 @@ def latency(options: argparse.Namespace) -> Latency:
     return Latency.of(off, on)
 
 
+@contextmanager
+def watched(directory: Path) -> Iterator[Any]:
+    """The most bytes that the files in `directory` had at once, as a shared value. Looked at by a
+    process of its own: threads would not get to look when most is held, as updates wait then."""
+    context = multiprocessing.get_context("fork")
+    most, ended = context.Value("q", 0), context.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK_EVERY_S):
+            size = 0
+            for entry in os.scandir(directory):
+                with suppress(FileNotFoundError):
+                    size += entry.stat().st_size
+            most.value = max(most.value, size)
+
+    process = context.Process(target=watch, daemon=True)
+    process.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        process.join()
+
+
 def space(options: argparse.Namespace) -> Space:
     """`options.updates` updates by 64 threads."""
     engine = Options(segment_bytes=SEGMENT_BYTES)
     a_thread = options.updates // 64
-    held: list[int] = []
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
-        DurableState.open(Path(name) / "state", Cells(), options=engine) as state,
+        watched(Path(name)) as held,
+        DurableState.open(name, Cells(), options=engine) as state,
     ):
 
         def run(_: int) -> None:
-            for number in range(a_thread):
+            for _ in range(a_thread):
                 state.update(lambda _: RECORD)
-                if not number % LOOK_EVERY:
-                    held.append(state.stats().disk_bytes)
 
         run_threads(64, run)
         state.wait_durable()
         stats = state.stats()
-        held.append(stats.disk_bytes)
         with closing(state.compact()) as checkpoint:
             size = checkpoint.size_bytes
     return Space(
         updates=64 * a_thread,
         appended=64 * a_thread * len(PACKED),
         written=stats.bytes + stats.checkpoint_bytes,
-        held=max(held),
+        held=held.value,
         state=size,
         growth=engine.checkpoint_growth,
     )

@@ -28,7 +28,7 @@ from journal.errors import (
     UnsafePathError,
 )
 from journal.reader import JournalReader
-from journal.record import Entry
+from journal.record import Entry, PackedRecord, pack
 from journal.segment import SegmentInfo
 from journal.storage import Disk
 
@@ -69,6 +69,7 @@ __all__ = [
     "Observer",
     "Options",
     "Outlook",
+    "PackedRecord",
     "RecordError",
     "RepairReport",
     "SegmentInfo",
@@ -76,6 +77,7 @@ __all__ = [
     "Stats",
     "UnsafePathError",
     "backup",
+    "pack",
     "repair",
 ]
 

@@ -20,7 +20,7 @@ from journal.batch import Batch
 from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
 from journal.gate import Gate, open_gates
 from journal.options import Options
-from journal.record import CANT_PACK, Record, RecordPacker, refusal
+from journal.record import CANT_PACK, PackedRecord, Record, RecordPacker, refusal
 
 # So long a sync is worth a third of its time, if that lets twice as many share the next one.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
@@ -103,7 +103,7 @@ class LogBuffer:
             # What RecordPacker.pack and _make_ready do, without the calls: they would take as
             # long as all else together.
             try:
-                packed = self._pack(record)
+                packed = record[1] if type(record) is PackedRecord else self._pack(record)
             except CANT_PACK as error:
                 raise refusal(record, error) from error
             size = len(packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class Entry:
     path: str | None = None
 
 
+class PackedRecord(tuple[Record, bytes]):
+    """A record and its bytes, made by `pack`; it is taken wherever a record is."""
+
+    __slots__ = ()
+
+
 CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
@@ -41,6 +48,31 @@ def refusal(record: Record, error: Exception) -> RecordError:
         f"a record of type {type(record).__name__} can't be packed: {error}; use nil, "
         "bool, int (64 bits), float, str, bytes, list, dict (their exact types)"
     )
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.pack: Callable[[Record], bytes] = msgpack.Packer(strict_types=True).pack
+
+
+_of_thread = _OfThread()
+
+
+def pack(record: Record) -> PackedRecord:
+    """Pack a record now, in this thread and under no lock; `update` and `append` take what it
+    returns in the record's place, in a time that does not grow with its size.
+
+    Change the record no more. Raises RecordError, for one that is too large only they do.
+    """
+    try:
+        return PackedRecord((record, _of_thread.pack(record)))
+    except CANT_PACK as error:
+        raise refusal(record, error) from error
+
+
+def bare(record: Record) -> Record:
+    """The record itself, of a packed one too."""
+    return record[0] if type(record) is PackedRecord else record
 
 
 class RecordPacker:
@@ -55,7 +87,7 @@ class RecordPacker:
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""
         try:
-            packed = self.pack_unchecked(record)
+            packed = record[1] if type(record) is PackedRecord else self.pack_unchecked(record)
         except CANT_PACK as error:
             raise refusal(record, error) from error
         if len(packed) >= self.surely_fits:

@@ -22,7 +22,7 @@ from journal.errors import BufferFullError, ClosedError, FailedError, FormatVers
 from journal.lock import OwnerLock
 from journal.metrics import LockStats, Stats
 from journal.options import Options
-from journal.record import Record
+from journal.record import PackedRecord, Record, bare
 from journal.storage import Disk, StrPath
 from journal.walk import Batch
 
@@ -151,7 +151,7 @@ class DurableState(Generic[M]):
         FailedError and ClosedError, leave everything as it was. Where there is no room (see
         Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError
         if half of the log buffer is used; not if `urgent`, and never in a thread that runs an
-        event loop: `await room()` there.
+        event loop: `await room()` there. A large record is best packed before: `journal.pack`.
 
         `apply` may raise nothing. What it raises comes through, with its record in the journal:
         this state is half-way through it, so from now on all changes are FailedError.
@@ -244,7 +244,10 @@ class DurableState(Generic[M]):
             change = decide(self._machine)
             if change is None:
                 return None
-            lsn = append(change, urgent)
+            packed = change
+            if type(change) is PackedRecord:
+                change = change[0]
+            lsn = append(packed, urgent)
             applying = True
             apply(lsn, change)
             self._applied_lsn = lsn
@@ -262,7 +265,7 @@ class DurableState(Generic[M]):
 
     def _apply_all(self, last_lsn: int, records: list[Record]) -> None:
         for lsn, record in enumerate(records, last_lsn + 1 - len(records)):
-            self._machine.apply(lsn, record)
+            self._machine.apply(lsn, bare(record))
 
     def _freeze(self) -> tuple[int, Iterable[JSON]]:
         def look(machine: M) -> tuple[int, Iterable[JSON]]:

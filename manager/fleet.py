@@ -33,7 +33,6 @@ from manager.agent import (
     TOKEN_BUDGET,
     TOKENS_USED,
     TRANSITIONS,
-    VERBS,
     Row,
 )
 from manager.errors import (
@@ -137,11 +136,10 @@ class Fleet:
         row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
         return None if row is None else [*row]  # a copy touches each value
 
-    def check_verb(self, row: Row, verb: str, target: str) -> None:
-        """Raise TransitionError unless `verb` may be done to that agent."""
-        if row[STATUS] not in VERBS[verb][0]:
-            allowed = TRANSITIONS[row[STATUS]]
-            raise TransitionError(row[AGENT_ID], row[NAME], row[STATUS], target, verb, allowed)
+    def refuse_verb(self, row: Row, verb: str, target: str) -> None:
+        """Raise TransitionError: `verb` may not be done to that agent."""
+        allowed = TRANSITIONS[row[STATUS]]
+        raise TransitionError(row[AGENT_ID], row[NAME], row[STATUS], target, verb, allowed)
 
     def check_running(self, limits: Limits) -> None:
         """Raise CapacityError unless one more may run."""

@@ -1,7 +1,7 @@
 """SubAgentManager: sub-agents whose every change is journaled, with a lock that is barely held.
 
-A method checks and copies its values, builds the record, and only then takes the lock: to look
-the agent up, check the table and the limits, append and apply. The Agent it returns is built
+A method checks and copies its values, builds and packs the record, and only then takes the lock: to
+look the agent up, check the table and the limits, append and apply. The Agent it returns is built
 when the lock is free again, and who watches is told then. Nothing waits for the disk, but for
 what says so in its name.
 """
@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from journal import Checkpoint, DurableState, LockStats, Options, Stats
+from journal import Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
 from manager import ids, records
 from manager.agent import (
     AGENT_ID,
@@ -40,7 +40,7 @@ from manager.fleet import Fleet
 from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
 from manager.records import Record, text
-from manager.updates import Batch, Updates
+from manager.updates import Batch, Change, Updates
 from manager.watch import Changes, Watch
 from manager.workspace import StrPath, state_path
 
@@ -164,8 +164,12 @@ class SubAgentManager:
             metadata=metadata,
         )
         parent_ref = None if parent_id is None else text("parent_id", parent_id)
+        near = None if parent_ref is None else self._state.machine.peek(parent_ref)
+        if near is not None:
+            record[records.PARENT_ID] = near[AGENT_ID]
+            record[records.SPAWN_DEPTH] = near[SPAWN_DEPTH] + 1
 
-        def decide(fleet: Fleet) -> Record | None:
+        def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:
                 return None
             parent = None if parent_ref is None else fleet.find(parent_ref)
@@ -173,13 +177,12 @@ class SubAgentManager:
             fleet.check_spawn(name, parent, self._limits)
             if not queued:
                 fleet.check_running(self._limits)
-            if parent is not None:
-                record[records.PARENT_ID] = parent[AGENT_ID]
-                record[records.SPAWN_DEPTH] = parent[SPAWN_DEPTH] + 1
+            if parent is None or parent[AGENT_ID] == record[records.PARENT_ID]:
+                return packed
+            record[records.PARENT_ID] = parent[AGENT_ID]
+            record[records.SPAWN_DEPTH] = parent[SPAWN_DEPTH] + 1
             return record
 
-        if parent_ref is not None:
-            self._state.machine.peek(parent_ref)
         return self._agent(self._updates.spawn(record, decide))
 
     def start(self, ref: str) -> Agent:

@@ -1,16 +1,17 @@
 """Updates: the one way a fleet is changed, of an agent or of many. What it does around the lock.
 
-Before it, the row is fetched; under it, what is decided is appended and applied; after it, the
-new row is built once more for who called, and who watches is told.
+Before it, the row is fetched and the record packed; under it, what is decided is appended and
+applied; after it, the new row is built once more for who called, and who watches is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from journal import DurableState
+from journal import DurableState, PackedRecord, pack
 from manager import ids, records
-from manager.agent import AGENT_ID, ENDED, LSN, STATUS, Row, Status
+from manager.agent import AGENT_ID, ENDED, LSN, STATUS, VERBS, Row, Status
 from manager.cleanup import Heartbeats
 from manager.fleet import Fleet
 from manager.given import Limits
@@ -18,6 +19,7 @@ from manager.records import Record
 from manager.steps import advance
 from manager.watch import Watch
 
+Change = Record | PackedRecord
 # What one batch does: each record, and the row that it is about (None: a new agent).
 Batch = list[tuple[Row | None, Record]]
 
@@ -33,9 +35,10 @@ class Updates:
         self._feed = watch.feed
         self._beats = beats
 
-    def spawn(self, record: Record, decide: Callable[[Fleet], Record | None]) -> Row:
-        """`decide` gives the record, or None if the id in it is taken."""
-        while (lsn := self._state.update(decide)) is None:
+    def spawn(self, record: Record, decide: Callable[[PackedRecord, Fleet], Change | None]) -> Row:
+        """`decide` gives the record, packed already if that has not changed since, or None if the
+        id in it is taken."""
+        while (lsn := self._state.update(partial(decide, pack(record)))) is None:
             record[records.AGENT_ID] = ids.new_agent_id()
         row = self._told(lsn, None, record)
         if row[STATUS] == "running":
@@ -51,22 +54,28 @@ class Updates:
         """
         ref = records.text("ref", ref)
         row: Row = ()
+        packed = None
         near = self._fleet.peek(ref)
-        if near is not None and (target == "running" or near[STATUS] == "running"):
+        if near is not None:
+            record[records.AGENT_ID] = near[AGENT_ID]
+            packed = pack(record)
             # Before the change: cleanup must not find an agent that changed and has no beat.
-            self._beats.beat(near[AGENT_ID])
+            if target == "running" or near[STATUS] == "running":
+                self._beats.beat(near[AGENT_ID])
 
-        def decide(fleet: Fleet) -> Record | None:
+        def decide(fleet: Fleet) -> Change | None:
             nonlocal row
-            row = fleet.find(ref)
+            row = fleet.rows.get(ref) or fleet.find(ref)
             status = row[STATUS]
             if verb == "cancel" and status in ENDED:
                 return None
-            if target is not None:
-                fleet.check_verb(row, verb, target)
+            if target is not None and status not in VERBS[verb][0]:
+                fleet.refuse_verb(row, verb, target)
             if target == "running" != status:
                 fleet.check_budget(row)
                 fleet.check_running(self._limits)
+            if packed is not None and record[records.AGENT_ID] == row[AGENT_ID]:
+                return packed
             record[records.AGENT_ID] = row[AGENT_ID]
             return record
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import CowTable, DurableState, FormatVersionError
+from journal.record import bare
 from manager import Agent, AgentResult, Limits, ManagerError, SubAgentManager
 from manager import agent as agent_module
 from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, Row, agent_from_row
@@ -38,7 +39,7 @@ class MemoryState:
     def update(
         self, decide: Callable[[Fleet], Record | None], *, urgent: bool = False
     ) -> int | None:
-        record = self.around(decide, self.machine)
+        record = bare(self.around(decide, self.machine))
         if record is None:
             return None
         lsn = self._append(record)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from journal import CowTable, DurableState, FailedError, Journal, Options
+from journal import CowTable, DurableState, FailedError, Journal, Options, pack
 from journal.testing import SimulatedDisk
 from tests.interrupt_support import TIMEOUT_S, in_other_thread, monitored, struck
 
@@ -117,9 +117,12 @@ class Counter:
         return self.table.freeze()
 
 
+PACKED = pack("a")
 UPDATES: dict[str, Callable[[DurableState[Any]], object]] = {
     "update": lambda state: state.update(lambda _: "a"),
     "update_batch": lambda state: state.update_batch(lambda _: ["a", "b", "a"]),
+    "update, packed": lambda state: state.update(lambda _: PACKED),
+    "update_batch, packed": lambda state: state.update_batch(lambda _: ["b", PACKED, "a"]),
 }
 
 

@@ -7,6 +7,7 @@ import errno
 import itertools
 import threading
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -19,7 +20,9 @@ from journal import (
     ClosedError,
     DurableState,
     FailedError,
+    pack,
 )
+from journal.record import bare
 from journal.testing import SimulatedDisk
 from tests.state_support import len_of_rows, put, setting, state_on
 from tests.support import (
@@ -113,8 +116,9 @@ def test_a_closed_state_refuses(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("given", [bare, pack])
 def test_an_interrupt_between_append_and_apply(
-    disk: SimulatedDisk, batch: bool, monkeypatch: pytest.MonkeyPatch
+    disk: SimulatedDisk, batch: bool, given: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P6: whatever is in the log is in memory: an interrupt after the record got its LSN comes
     through once the record is applied, and the state goes on."""
@@ -128,7 +132,7 @@ def test_an_interrupt_between_append_and_apply(
             raise KeyboardInterrupt
 
         monkeypatch.setattr(state._buffer, name, interrupted)
-        records = [["b", 2], ["c", 3]]
+        records = [given(["b", 2]), given(["c", 3])]
         with pytest.raises(KeyboardInterrupt):
             state.update_batch(lambda m: records) if batch else state.update(lambda m: records[0])
         monkeypatch.undo()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from journal.errors import FailedError, JournalError
 from journal.options import Options
 from journal.reader import JournalReader
-from journal.record import Record
+from journal.record import Record, bare
 from journal.state import DurableState, StateMachine
 from journal.storage import LOCK
 from journal.testing.disk import SimulatedDisk
@@ -57,7 +57,7 @@ class NotingState(DurableState[M]):
         def noting(machine: M) -> Record | None:
             record = decide(machine)
             if record is not None:
-                self.history.add([record])
+                self.history.add([bare(record)])
             return record
 
         return self._noted(super().update, noting, urgent)
@@ -68,7 +68,7 @@ class NotingState(DurableState[M]):
         def noting(machine: M) -> list[Record]:
             records = list(decide(machine) or ())
             if records:
-                self.history.add(records)
+                self.history.add(list(map(bare, records)))
             return records
 
         return self._noted(super().update_batch, noting, urgent)

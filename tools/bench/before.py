@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import StateMachine
+from journal.record import bare
 
 State = dict[str, Any]
 
@@ -36,7 +37,10 @@ class WholeFleet:
         self._lock = threading.Lock()
 
     def update(self, decide: Callable[[Any], Any], *, urgent: bool = False) -> int | None:
-        return self._change(decide, self.machine.apply)
+        def apply(lsn: int, record: Any) -> None:
+            self.machine.apply(lsn, bare(record))
+
+        return self._change(decide, apply)
 
     def update_batch(self, decide: Callable[[Any], Any], *, urgent: bool = False) -> int | None:
         def apply(lsn: int, records: list[Any]) -> None:

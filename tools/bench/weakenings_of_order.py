@@ -143,10 +143,10 @@ ORDER = (
     Weakening(
         "number_before_pack",
         "journal/buffer.py",
-        "            try:\n                packed = self._pack(record)\n",
-        '            self._filling.records.append(b"\\xc0")\n'
-        "            try:\n"
-        "                packed = self._pack(record)\n"
+        "PackedRecord else self._pack(record)\n",
+        "PackedRecord else (\n"
+        '                    self._filling.records.append(b"\\xc0"), self._pack(record)\n'
+        "                )[1]\n"
         "                self._filling.records.pop()\n",
         ("tests/test_options_and_records.py", "tests/test_interrupt.py"),
     ),
@@ -160,13 +160,27 @@ ORDER = (
     Weakening(
         "apply_before_append",
         "journal/state.py",
-        "            lsn = append(change, urgent)\n"
+        "            lsn = append(packed, urgent)\n"
         "            applying = True\n"
         "            apply(lsn, change)\n",
         "            applying = True\n"
         "            apply(self._buffer.last_lsn + 1, change)\n"
-        "            lsn = append(change, urgent)\n",
+        "            lsn = append(packed, urgent)\n",
         ("tests/test_state_stops.py", "tests/test_state.py"),
+    ),
+    Weakening(
+        "packed_is_applied_after_an_interrupt",
+        "journal/state.py",
+        "change = change[0]\n            lsn = append(packed, urgent)\n",
+        "pass\n            lsn = append(packed, urgent)\n            change = bare(change)\n",
+        ("tests/test_state_stops.py", "tests/test_interrupt.py"),
+    ),
+    Weakening(
+        "room_before_the_covered_is_removed",
+        "journal/compactor.py",
+        "            try:\n                drop_covered(",
+        "            self._hold()\n            try:\n                drop_covered(",
+        ("tests/test_compaction_behind.py",),
     ),
 )
 

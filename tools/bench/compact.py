@@ -1,9 +1,10 @@
 """What compaction costs: callers' latency from due with it and without, what is written, and
 what the disk holds.
 
-A fleet under load at a fixed rate, with one compaction after the other and with none, in turns.
-Then a long run at full speed: bytes written beside the bytes appended, and the disk beside the
-state.
+A fleet under load at a fixed rate, with one compaction after the other and with none, in turns, and
+with compactions as fast as its threads can: there a thread holds the lock for less, since it is not
+one that was just woken. Then a long run at full speed: bytes written beside the bytes appended, and
+the disk beside the state.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Any
 
 from bench.figures import Bar, Quantiles, at_most, human
 from bench.fleet_load import Worker, reopened
-from bench.load import at_rate, compacting, run_threads
+from bench.load import at_full_speed, at_rate, compacting, run_threads
 from bench.machine import about
 from bench.output import parsed, show
 from bench.peers import PACKED, RECORD
 from journal import CowTable, DurableState, Options
+from manager import SubAgentManager
 
 NEVER = 1 << 40
 SEGMENT_BYTES = 4 << 20
@@ -44,25 +46,28 @@ class Round:
 
 @dataclass(frozen=True)
 class Latency:
-    """From due, and of the lock's hold, in ns; medians of the rounds. `ratio` is that of the
-    p99.9 from due with compaction to that without, the median of the rounds' ratios; `worst` the
-    longest from due of all rounds with compaction, which a median would hide."""
+    """From due, and of the lock's hold, in ns; medians of the rounds. `hold_at_full_speed` is with
+    compaction. `ratio` is that of the p99.9 from due with compaction to that without, the median of
+    the rounds' ratios; `worst` the longest from due of all rounds with compaction, which a median
+    would hide."""
 
     off: Quantiles
     on: Quantiles
     hold_off: Quantiles
     hold_on: Quantiles
+    hold_at_full_speed: Quantiles
     ratio: float
     worst: float
     compactions: int
 
     @classmethod
-    def of(cls, off: list[Round], on: list[Round]) -> Latency:
+    def of(cls, off: list[Round], on: list[Round], at_full_speed: list[Quantiles]) -> Latency:
         return cls(
             Quantiles.median(each.due for each in off),
             Quantiles.median(each.due for each in on),
             Quantiles.median(each.hold for each in off),
             Quantiles.median(each.hold for each in on),
+            Quantiles.median(at_full_speed),
             statistics.median(b.due.p99_9 / a.due.p99_9 for a, b in zip(off, on, strict=True)),
             max(each.due.max for each in on),
             sum(each.compactions for each in on),
@@ -103,19 +108,31 @@ class Cells:
         return self.table.freeze()
 
 
-def round_of(options: argparse.Namespace, *, compaction: bool) -> Round:
-    # By itself none is due in so short a run: all that there are, are those that we ask for.
+@contextmanager
+def loaded(options: argparse.Namespace) -> Iterator[tuple[SubAgentManager, list[Worker]]]:
+    # By itself none is due in so short a run: all compactions that there are, we ask for.
     engine = Options(checkpoint_min_bytes=NEVER)
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
         reopened(Path(name), options.agents, engine) as manager,
     ):
-        workers = [Worker(manager, waits=False, lists=False) for _ in range(options.threads)]
+        yield manager, [Worker(manager, waits=False, lists=False) for _ in range(options.threads)]
+
+
+def round_of(options: argparse.Namespace, *, compaction: bool) -> Round:
+    with loaded(options) as (manager, workers):
         with compacting(manager) if compaction else nullcontext():
             due = at_rate([worker.call for worker in workers], options.rate, options.seconds)
             hold = manager.lock_stats().hold
         compactions = manager.stats().compactions
     return Round(Quantiles.of(due), Quantiles.of_histogram(hold), compactions)
+
+
+def held_at_full_speed(options: argparse.Namespace) -> Quantiles:
+    with loaded(options) as (manager, workers):
+        with compacting(manager):
+            at_full_speed([worker.call for worker in workers], options.seconds)
+        return Quantiles.of_histogram(manager.lock_stats().hold)
 
 
 def latency(options: argparse.Namespace) -> Latency:
@@ -125,7 +142,7 @@ def latency(options: argparse.Namespace) -> Latency:
         # Whoever is first has the emptier machine, so it is each in turn.
         for compaction in (False, True) if number % 2 else (True, False):
             (on if compaction else off).append(round_of(options, compaction=compaction))
-    return Latency.of(off, on)
+    return Latency.of(off, on, [held_at_full_speed(options) for _ in range(options.rounds)])
 
 
 @contextmanager
@@ -187,6 +204,7 @@ def lines(times: Latency, room: Space) -> Iterator[str]:
         ("from due, compaction on", times.on),
         ("lock hold, compaction off", times.hold_off),
         ("lock hold, compaction on", times.hold_on),
+        ("the same at full speed", times.hold_at_full_speed),
     ):
         shown = (f"{key} {human(value)}" for key, value in asdict(found).items())
         yield f"{name:26}" + ", ".join(shown)
@@ -200,8 +218,9 @@ def lines(times: Latency, room: Space) -> Iterator[str]:
 
 def bars(options: argparse.Namespace, times: Latency, room: Space) -> Iterator[Bar]:
     rate = f"at {options.rate:,g} calls/s"
-    yield at_most(f"lock hold p50, {options.agents:,} agents", times.hold_on.p50 / 1e3, 4, "us")
-    yield at_most(f"lock hold p99, {options.agents:,} agents", times.hold_on.p99 / 1e3, 15, "us")
+    for when, hold in (("at full speed", times.hold_at_full_speed), (rate, times.hold_on)):
+        yield at_most(f"lock hold p50, {options.agents:,} agents, {when}", hold.p50 / 1e3, 4, "us")
+        yield at_most(f"lock hold p99, {options.agents:,} agents, {when}", hold.p99 / 1e3, 15, "us")
     yield at_most(f"from due p99 {rate}", times.on.p99 / 1e6, 1, "ms")
     yield at_most(f"from due max {rate}", times.worst / 1e6, 20, "ms")
     yield at_most("from due p99.9, compaction on to off", times.ratio, 1.5)

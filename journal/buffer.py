@@ -17,13 +17,11 @@ from collections.abc import Callable
 from functools import partial
 
 from journal.batch import Batch
+from journal.crowd import Crowd
 from journal.errors import BufferFullError, ClosedError, FailedError, JournalError, RecordError
 from journal.gate import Gate, open_gates
 from journal.options import Options
 from journal.record import CANT_PACK, PackedRecord, Record, RecordPacker, refusal
-
-# So long a sync is worth a third of its time, if that lets twice as many share the next one.
-_SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
 
 _closed = partial(ClosedError, "the journal is closed; open it again")
 _forked = partial(ClosedError, "the journal belongs to the parent process; open it after the fork")
@@ -65,11 +63,7 @@ class LogBuffer:
         # Who holds the end of the log for `_committing`, if not the flusher.
         self._holder: int | None = None
         self._orphan = False  # whether that one was interrupted
-        self.crowd = 0  # waiters of the last batch
-        # On a disk that is slow to sync, a commit waits for those whom the last one let go.
-        self._gather_to = 0  # so many waiters
-        self._gather_until_s = 0.0
-        self._gather_s = 0.0
+        self.crowd = Crowd()
 
     # --- what owners call ---
 
@@ -178,7 +172,7 @@ class LogBuffer:
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
             filling.waiters += 1
-            if filling.waiters in (1, self._gather_to):
+            if filling.waiters == 1 or self.crowd.is_last(filling.waiters):
                 self._wake()
             return filling.gate or self._gate_of(filling)
 
@@ -270,11 +264,11 @@ class LogBuffer:
     def take_here(self, lsn: int) -> Batch | None:
         """For a waiter: the batch that holds `lsn`, if nobody is at the log's end and nobody
         else waits. Where several wait, gathering them is worth more than the time saved."""
-        if self.crowd > 1 or self._committing is not None or self._refusal is not None:
+        if self.crowd.size > 1 or self._committing is not None or self._refusal is not None:
             return None  # a look without the lock, and again with it
         with self._lock:
             filling = self._filling
-            alone = self._committing is None and self.crowd <= 1 and not filling.waiters
+            alone = self._committing is None and self.crowd.size <= 1 and not filling.waiters
             inside = filling.first_lsn <= lsn <= filling.last_lsn
             if not (alone and inside) or filling.sync or self._refusal is not None:
                 return None
@@ -300,6 +294,7 @@ class LogBuffer:
             self._wake()
 
     def _enter(self, filling: Batch) -> Batch:
+        self.crowd.begins(filling.waiters)
         # In this order: what fills and is being committed at once has not been taken.
         self._unheeded_bytes = 0
         self._committing, self._committing_bytes = filling, filling.bytes
@@ -308,9 +303,7 @@ class LogBuffer:
 
     def _leave(self) -> None:
         if self._committing is not None and self._committing.records:
-            self.crowd = self._committing.waiters
-            self._gather_to = self.crowd + self._filling.waiters
-            self._gather_until_s = time.monotonic() + self._gather_s
+            self.crowd.let_go(self._committing.waiters, self._filling.waiters)
         self._committing = self._holder = None
 
     def _due_s(self, filling: Batch) -> float:
@@ -318,9 +311,7 @@ class LogBuffer:
         if filling.sync or self.closing or filling.bytes >= self._flush_bytes:
             return 0
         if filling.waiters:
-            if filling.waiters >= self._gather_to:
-                return 0
-            return self._gather_until_s - time.monotonic()
+            return self.crowd.due_s(filling.waiters)
         return filling.since + self._options.flush_interval_s - time.monotonic()
 
     def sleep(self, timeout_s: float = -1) -> bool:
@@ -337,7 +328,7 @@ class LogBuffer:
         """`batch` is durable, the log has `log_bytes`: let those pass who wait for it, or for room.
         May be repeated."""
         with self._lock:
-            self._gather_s = min(sync_s / 3, _GATHER_S_MAX) if sync_s > _SLOW_SYNC_S else 0.0
+            self.crowd.synced(sync_s)
             self.durable_lsn, self._committing_bytes = batch.last_lsn, 0
             room = self._limit_room(log_bytes, self._hold_bytes)
         open_gates(batch.gate, room)
@@ -374,7 +365,7 @@ class LogBuffer:
 
     def _gate_of(self, batch: Batch) -> Gate:
         if batch.gate is None:
-            batch.gate = Gate()
+            batch.gate = Gate(goes_at_once=self.crowd.goes_at_once)
         return batch.gate
 
     def _wake(self) -> None:

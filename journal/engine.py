@@ -127,7 +127,7 @@ class Journal:
         if lsn <= buffer.durable_lsn:
             return
         committer, began = self._core.committer, time.perf_counter_ns()
-        here = timeout_s is None and buffer.crowd <= 1 and committer.commit_here(lsn)
+        here = timeout_s is None and buffer.crowd.size <= 1 and committer.commit_here(lsn)
         if not here:
             gate = buffer.gate(lsn)
             if gate is None:

@@ -3,7 +3,8 @@
 Threads that wait without a limit pass through a turnstile, one lock that each takes and gives
 back: one wake-up a thread, one after the other, and nothing in common with the next batch. A
 lock that all would have to take back from a Condition costs a third of the throughput. Those
-with a time limit, and event loops, leave behind nothing when they stop waiting.
+with a time limit, and event loops, leave behind nothing when they stop waiting. A gate may let
+all go at once instead: see Crowd.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ _FUTURES_A_TURN = 64  # resolved before the loop gets to run something else
 
 
 class Gate:
-    __slots__ = ("_lock", "_loops", "_turnstile", "_wakers", "opened")
+    __slots__ = ("_goes_at_once", "_lock", "_loops", "_turnstile", "_wakers", "opened")
 
-    def __init__(self) -> None:
+    def __init__(self, *, goes_at_once: bool = False) -> None:
+        self._goes_at_once = goes_at_once
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
         # Guards the fields below. Nothing is called under it.
@@ -51,7 +53,7 @@ class Gate:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until open, at most `timeout_s` seconds; whether it is open."""
-        if timeout_s is None:
+        if timeout_s is None and not self._goes_at_once:
             # An interrupt can't part taking from giving back in a `with` of a plain lock.
             try:
                 with self._turnstile:
@@ -65,7 +67,8 @@ class Gate:
                 return True
             self._wakers.append(waker)
         try:
-            return waker.acquire(timeout=min(max(timeout_s, 0), threading.TIMEOUT_MAX))
+            limit_s = -1 if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
+            return waker.acquire(timeout=limit_s)
         finally:
             with self._lock:
                 if not self.opened:

@@ -29,7 +29,7 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 # A module imports lower ranks only. The package itself, `journal`, is all its public names.
 JOURNAL_RANKS = {
     **dict.fromkeys(("errors", "log"), 0),
-    **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "table"), 1),
+    **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "crowd", "table"), 1),
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock"), 2),
     **dict.fromkeys(("segment", "checkpoint", "options"), 3),
     **dict.fromkeys(("walk", "misplaced", "buffer"), 4),

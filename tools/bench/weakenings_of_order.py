@@ -244,7 +244,8 @@ GATE = (
     Weakening(
         "second_batch_overtakes",
         "journal/buffer.py",
-        "        if self.crowd > 1 or self._committing is not None or self._refusal is not None:\n"
+        "        if self.crowd.size > 1 or self._committing is not None"
+        " or self._refusal is not None:\n"
         "            return None  # a look without the lock, and again with it\n"
         "        with self._lock:\n"
         "            filling = self._filling\n"

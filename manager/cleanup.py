@@ -85,7 +85,10 @@ def still_due(
         if now[STATUS] == "running":
             if is_silent(row):
                 changes.append((now, records.cancel(agent_id, at_ms, reason)))
-        elif row[STATUS] in ENDED and fleet.family.children(agent_id) == gone.get(agent_id, 0):
-            gone[row[PARENT_ID]] = gone.get(row[PARENT_ID], 0) + 1
+            continue
+        # It may have been removed since, imported again, and live.
+        is_same = now[STATUS] in ENDED and now[ENDED_AT_MS] == row[ENDED_AT_MS]
+        if is_same and fleet.family.children(agent_id) == gone.get(agent_id, 0):
+            gone[now[PARENT_ID]] = gone.get(now[PARENT_ID], 0) + 1
             changes.append((now, records.remove(agent_id)))
     return changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from manager import AgentResult, Limits, SubAgentManager, UnknownAgentError
+from manager import AgentResult, Limits, SubAgentManager, UnknownAgentError, cleanup
 from manager.agent import ENDED, LIVE, STATUSES, Status
 from tests.manager_support import ROOMY, agent_that_is, ids
 
@@ -260,3 +261,33 @@ def test_the_dropped_are_returned_as_they_were(
     """Their last state, with the LSN of their last change."""
     agent = agent_that_is(manager, status)
     assert manager.cleanup(0) == (replace(agent),)
+
+
+@pytest.mark.parametrize("ends_again", [False, True])
+def test_one_that_came_back_meanwhile_stays(
+    tmp_path: Path, clocks: Clocks, ends_again: bool
+) -> None:
+    """P6: removed by another cleanup and imported again, it is another agent of that id: it lives,
+    or has ended only now. A live one that is removed would leave a journal that does not open."""
+    older = tmp_path / "agents.json"
+    agent = {"id": "x1", "session_name": "one", "prompt": "p", "status": "Running"}
+    older.write_text(json.dumps({"schema_version": 1, "agents": [agent]}))
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.import_legacy(older)
+        manager.cancel("x1")
+        clocks.pass_s(100)
+
+        def slices(found: Any) -> Any:
+            patch.undo()
+            assert ids(manager.cleanup(0)) == {"x1"}
+            manager.import_legacy(older)
+            if ends_again:
+                manager.cancel("x1")
+            return cleanup.slices(found)
+
+        patch = pytest.MonkeyPatch()
+        patch.setattr("manager.manager.slices", slices)
+        assert manager.cleanup(50) == ()
+        assert manager.get("x1").status == ("cancelled" if ends_again else "interrupted")
+    with SubAgentManager.open(tmp_path) as manager:
+        assert manager.get("one").agent_id == "x1"

@@ -102,7 +102,7 @@ class LogBuffer:
                 raise refusal(record, error) from error
             size = len(packed)
             if size >= self._surely_fits:
-                self._packer.check(packed)
+                self._packer.check(record, packed)
             filling = self._filling
             if (used := filling.bytes + size) < self._unheeded_bytes:
                 filling.bytes = used

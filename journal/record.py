@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from journal.errors import RecordError
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
 NESTING_MAX = 1000
+_SMALL_BYTES = 1024
 
 
 @dataclass(slots=True)
@@ -35,9 +35,13 @@ class Entry:
 
 
 class PackedRecord(tuple[Record, bytes]):
-    """A record and its bytes, made by `pack`; it is taken wherever a record is."""
+    """A record and its bytes, made by `pack` alone; it is taken wherever a record is."""
 
     __slots__ = ()
+    __iter__ = None  # type: ignore[assignment]  # or a batch that is one would be two records
+
+    def __new__(cls, *_: object) -> PackedRecord:
+        raise TypeError("a PackedRecord is made by journal.pack, which knows what its bytes are")
 
 
 CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
@@ -50,24 +54,22 @@ def refusal(record: Record, error: Exception) -> RecordError:
     )
 
 
-class _OfThread(threading.local):
-    def __init__(self) -> None:
-        self.pack: Callable[[Record], bytes] = msgpack.Packer(strict_types=True).pack
-
-
-_of_thread = _OfThread()
-
-
 def pack(record: Record) -> PackedRecord:
-    """Pack a record now, in this thread and under no lock; `update` and `append` take what it
-    returns in the record's place, in a time that does not grow with its size.
+    """Pack a record now, under no lock: `update` and `append`, which take what it returns in the
+    record's place, hold theirs for a time that hardly grows with its size.
 
-    Change the record no more. Raises RecordError, for one that is too large only they do.
+    Change the record no more. Raises RecordError, but not for one that is too large: they do.
     """
+    if type(record) is PackedRecord:
+        return record
     try:
-        return PackedRecord((record, _of_thread.pack(record)))
+        # One a call: a collector may run as it refuses, and what that runs may pack, too. And its
+        # buffer only grows.
+        packed = msgpack.Packer(strict_types=True, buf_size=_SMALL_BYTES).pack(record)
     except CANT_PACK as error:
         raise refusal(record, error) from error
+    _check_unpacks(packed)
+    return tuple.__new__(PackedRecord, (record, packed))
 
 
 def bare(record: Record) -> Record:
@@ -91,22 +93,24 @@ class RecordPacker:
         except CANT_PACK as error:
             raise refusal(record, error) from error
         if len(packed) >= self.surely_fits:
-            self.check(packed)
+            self.check(record, packed)
         return packed
 
-    def check(self, packed: bytes) -> None:
+    def check(self, record: Record, packed: bytes) -> None:
         """Raise RecordError if it is too large, or can't be read back."""
-        if len(packed) >= NESTING_MAX:
-            self._check_unpacks(packed)
+        if type(record) is not PackedRecord:
+            _check_unpacks(packed)
         if len(packed) > self._bytes_max:
             raise RecordError(
                 f"a record of {len(packed)} bytes is over {self._limit}={self._bytes_max}; "
                 "split it, or raise the option"
             )
 
-    def _check_unpacks(self, packed: bytes) -> None:
-        # The packer nests one level deeper than the unpacker reads; a level costs a byte, so
-        # only a long record can be that deep.
+
+def _check_unpacks(packed: bytes) -> None:
+    # The packer nests one level deeper than the unpacker reads; a level costs a byte, so only a
+    # long record can be that deep.
+    if len(packed) >= NESTING_MAX:
         try:
             feed(packed).skip()
         except Exception as error:

@@ -244,12 +244,9 @@ class DurableState(Generic[M]):
             change = decide(self._machine)
             if change is None:
                 return None
-            packed = change
-            if type(change) is PackedRecord:
-                change = change[0]
-            lsn = append(packed, urgent)
+            lsn = append(change, urgent)
             applying = True
-            apply(lsn, change)
+            apply(lsn, change[0] if type(change) is PackedRecord else change)
             self._applied_lsn = lsn
             return lsn
         except BaseException as error:
@@ -259,7 +256,7 @@ class DurableState(Generic[M]):
             if change is None or lsn == self._applied_lsn:
                 self._broken = None
             elif not applying:  # an interrupt came between
-                apply(lsn, change)
+                apply(lsn, bare(change))
                 self._applied_lsn, self._broken = lsn, None
             raise
 

@@ -134,6 +134,8 @@ class Fleet:
         it costs those who wait for the lock nothing (measured: 2.4 us held, 1.65 then).
         """
         row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
+        if row is None and len(ids := [*self._ended.get(ref, ())]) == 1:
+            row = self.rows.get(ids[0])
         return None if row is None else [*row]  # a copy touches each value
 
     def refuse_verb(self, row: Row, verb: str, target: str) -> None:

@@ -1,16 +1,17 @@
 """SubAgentManager: sub-agents whose every change is journaled, with a lock that is barely held.
 
 A method checks and copies its values, builds and packs the record, and only then takes the lock: to
-look the agent up, check the table and the limits, append and apply. The Agent it returns is built
-when the lock is free again, and who watches is told then. Nothing waits for the disk, but for
-what says so in its name.
+look the agent up, check the table and the limits, append and apply. (Which agents one changes that
+changes many is found out under the lock, so those records are packed there.) The Agent it returns
+is built when the lock is free again, and who watches is told then. Nothing waits for the disk, but
+for what says so in its name.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
@@ -166,8 +167,7 @@ class SubAgentManager:
         parent_ref = None if parent_id is None else text("parent_id", parent_id)
         near = None if parent_ref is None else self._state.machine.peek(parent_ref)
         if near is not None:
-            record[records.PARENT_ID] = near[AGENT_ID]
-            record[records.SPAWN_DEPTH] = near[SPAWN_DEPTH] + 1
+            record[records.PARENT] = _below(near)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:
@@ -177,10 +177,9 @@ class SubAgentManager:
             fleet.check_spawn(name, parent, self._limits)
             if not queued:
                 fleet.check_running(self._limits)
-            if parent is None or parent[AGENT_ID] == record[records.PARENT_ID]:
+            if parent is None or record[records.PARENT] == _below(parent):
                 return packed
-            record[records.PARENT_ID] = parent[AGENT_ID]
-            record[records.SPAWN_DEPTH] = parent[SPAWN_DEPTH] + 1
+            record[records.PARENT] = _below(parent)
             return record
 
         return self._agent(self._updates.spawn(record, decide))
@@ -500,6 +499,10 @@ def _check_import(fleet: Fleet, record: Record) -> bool:
 def _decided(records: list[Any], fleet: Fleet) -> list[Any]:
     """Nobody else uses the fleet yet: there is nothing to look up under the lock."""
     return records
+
+
+def _below(parent: Sequence[Any]) -> list[Any]:
+    return [parent[AGENT_ID], parent[SPAWN_DEPTH] + 1]
 
 
 def _now_ms() -> int:

@@ -34,8 +34,7 @@ APPLICATION = "subagents/1"
 
 # Places that are filled in under the lock.
 AGENT_ID = 1
-PARENT_ID = 4
-SPAWN_DEPTH = 5
+PARENT = slice(4, 6)  # parent_id, spawn_depth
 
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
 _LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this module

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgpack
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
 
-from journal import Journal, PackedRecord, RecordError, pack
+from journal import DurableState, FailedError, Journal, PackedRecord, RecordError, pack
 from journal.testing import Owner, SimulatedDisk
+from journal.testing.machine import CrashMachine
 from manager import AgentResult, SubAgentManager
+from manager.agent import AGENT_ID, FIELDS, SPAWN_DEPTH
 from tests.state_support import state_on
-from tests.support import Table, logged, open_on, reopened
+from tests.support import PATH, Table, logged, open_on, options, reopened
 
 APPENDS: dict[str, Callable[[Journal, Any], int]] = {
     "append": lambda journal, record: journal.append(record),
@@ -100,6 +108,94 @@ def test_a_history_knows_what_was_packed() -> None:
         assert owner.state.machine.content() == {"a": 1, "b": 2}
 
 
+def test_nil_is_a_record_too(disk: SimulatedDisk) -> None:
+    """P6: packed, it is no `None` that says that nothing is to be done."""
+    with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
+        assert state.update(lambda _: None) is None
+        assert state.update(lambda _: pack(None)) == 1
+        state.machine.fails = True
+        with pytest.raises(ZeroDivisionError):
+            state.update(lambda _: pack(None))
+        with pytest.raises(FailedError, match="apply stopped half-way"):
+            state.update(lambda _: ["after"])
+    with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
+        assert state.machine.records == [None, None]
+
+
+class Applied:
+    """All records that it was given; it may fail."""
+
+    application = "applied/1"
+    fails = False
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def load(self, item: Any) -> None:
+        self.records.append(item)
+
+    def apply(self, lsn: int, record: Any) -> None:
+        if self.fails:
+            raise ZeroDivisionError
+        self.records.append(record)
+
+    def freeze(self) -> list[Any]:
+        return self.records.copy()
+
+
+class PacksAsItGoes:
+    """Garbage that packs as it is collected."""
+
+    def __init__(self, packed: list[Any]) -> None:
+        self._packed = packed
+        self._cycle = self
+
+    def __del__(self) -> None:
+        self._packed.append(pack(["inner"])[1])
+
+
+def test_a_collector_may_run_as_a_record_is_refused() -> None:
+    """P1: before 3.12 right inside it; what that packs has no bytes of what was refused."""
+    packed: list[bytes] = []
+    threshold = gc.get_threshold()
+    try:
+        for allocations in range(1, 60):
+            PacksAsItGoes(packed)
+            gc.set_threshold(allocations)
+            with suppress(RecordError):
+                pack(["outer", "record", object()])
+            gc.set_threshold(*threshold)
+            gc.collect()
+    finally:
+        gc.set_threshold(*threshold)
+    assert set(packed) == {msgpack.packb(["inner"])}
+
+
+def test_only_pack_makes_one(disk: SimulatedDisk) -> None:
+    """P1: bytes that are no record would make a journal that does not open."""
+    with pytest.raises(TypeError, match=r"made by journal\.pack"):
+        PackedRecord((1, b"\xc1"))
+    packed = pack(["a", 1])
+    assert pack(packed) is packed
+    with pytest.raises(TypeError, match=r"made by journal\.pack"):
+        copy.copy(packed)
+    with state_on(disk) as state:
+        with pytest.raises(TypeError, match="not iterable"):
+            state.update_batch(lambda _: cast("Any", packed))
+        assert state.journal.last_lsn == 0
+
+
+class Packing(CrashMachine[Table]):
+    """It draws packed records."""
+
+    machine = Table
+    records = st.tuples(st.sampled_from("ab"), st.integers(0, 3)).map(lambda pair: pack([*pair]))
+
+
+TestACrashMachineOfPackedRecords = Packing.TestCase
+TestACrashMachineOfPackedRecords.settings = settings(max_examples=5, deadline=None)
+
+
 class Refusing:
     """A packer that may not be asked."""
 
@@ -124,6 +220,14 @@ def test_the_manager_packs_before_its_lock(tmp_path: Path, monkeypatch: pytest.M
         manager.start("parent")
         manager.update_failed("parent", "why")
         manager.cancel(manager.spawn("p").agent_id)
+        manager.record_usage("parent", input_tokens=1, output_tokens=1)  # it has ended
+        manager.spawn("p", parent_id="parent")
+
+
+def place_of(agent_id: str, depth: int) -> list[Any]:
+    row: list[Any] = [None] * len(FIELDS)
+    row[AGENT_ID], row[SPAWN_DEPTH] = agent_id, depth
+    return row
 
 
 def test_a_record_that_names_another_agent_meanwhile_is_packed_again(
@@ -140,6 +244,9 @@ def test_a_record_that_names_another_agent_meanwhile_is_packed_again(
             assert manager.update_checkpoint("one", "c", steps_taken=1).agent_id == now
             child = manager.spawn("p", parent_id="one")
         assert (child.parent_id, child.spawn_depth) == (now, 1)
+        with monkeypatch.context() as patch:  # the same id, once imported at another depth
+            patch.setattr(manager._state.machine, "peek", lambda ref: place_of(now, 3))
+            assert manager.spawn("p", parent_id=now).spawn_depth == 1
         live = {agent.agent_id: agent for agent in manager.agents()}
         assert live[now].checkpoint == "c"
         assert manager.get(ended).checkpoint is None

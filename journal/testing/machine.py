@@ -28,7 +28,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from journal.errors import FailedError, JournalError
 from journal.options import Options
-from journal.record import Record
+from journal.record import Record, bare
 from journal.state import StateMachine
 from journal.testing.history import expect
 from journal.testing.outcome import drawn
@@ -90,7 +90,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             if record is None:
                 break
             records.append(record)
-            machine.apply(self.owner.last_lsn + len(records), record)
+            machine.apply(self.owner.last_lsn + len(records), bare(record))
         if records:
             self.owner.append_batch(records)
 

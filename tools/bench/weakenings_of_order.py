@@ -160,19 +160,16 @@ ORDER = (
     Weakening(
         "apply_before_append",
         "journal/state.py",
-        "            lsn = append(packed, urgent)\n"
-        "            applying = True\n"
-        "            apply(lsn, change)\n",
-        "            applying = True\n"
-        "            apply(self._buffer.last_lsn + 1, change)\n"
-        "            lsn = append(packed, urgent)\n",
+        "            lsn = append(change, urgent)\n            applying = True\n",
+        "            applying = True\n            apply(self._buffer.last_lsn + 1, bare(change))\n"
+        "            lsn = append(change, urgent)\n            apply = lambda *_: None\n",
         ("tests/test_state_stops.py", "tests/test_state.py"),
     ),
     Weakening(
         "packed_is_applied_after_an_interrupt",
         "journal/state.py",
-        "change = change[0]\n            lsn = append(packed, urgent)\n",
-        "pass\n            lsn = append(packed, urgent)\n            change = bare(change)\n",
+        "apply(lsn, bare(change))",
+        "apply(lsn, change)",
         ("tests/test_state_stops.py", "tests/test_interrupt.py"),
     ),
     Weakening(

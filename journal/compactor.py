@@ -62,7 +62,8 @@ class Compactor:
         self._verified_lsns: list[int] = []
         self._size_bytes = 0  # of the newest checkpoint
         self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
-        self._lead_bytes = 0.0  # twice what the log grew by from when that one was due to its end
+        self._found_due_bytes = _NEVER  # where it stood when it came to where the next one is due
+        self._lead_bytes = 0.0  # twice what it grew by from there to the end of the last one
         self.compactions = 0
         self._compactions_then = 0  # as the last one failed
         self.compaction_ns = 0
@@ -100,9 +101,13 @@ class Compactor:
             raise RuntimeError("compaction was started before")
         self._freeze = freeze
         self._ended = ended
-        self._hold()
-        self._thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many
+            self._thread = self._freeze = None
+            raise
 
     def stop(self) -> None:
         """Give up a compaction under way, and take no other."""
@@ -125,9 +130,16 @@ class Compactor:
 
     def compact(self, freeze: Freeze) -> Checkpoint:
         """One compaction, now; waits for one under way."""
+        try:
+            return self._compact(freeze)
+        finally:
+            self._wake()
+
+    def _compact(self, freeze: Freeze) -> Checkpoint:
         with self._lock:
             self._check()
             began = time.perf_counter_ns()
+            found_due_bytes, self._found_due_bytes = self._found_due_bytes, _NEVER
             since_bytes = self._committer.log_bytes
             lsn, items = freeze()
             try:
@@ -142,20 +154,16 @@ class Compactor:
             checkpoint = read_checkpoint(self._directory, lsn)
             self._given_out.add(checkpoint)
             self._verified_lsns = sorted({*self._verified_lsns, lsn})
-            began_bytes = min(since_bytes, self._due_bytes())
             self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
             kept = self._options.checkpoints_kept
-            try:
-                drop_covered(self._directory, self._verified_lsns, kept)
-            finally:
-                self._lead_bytes = 2 * (self._committer.log_bytes - began_bytes)
-                self._hold()
+            drop_covered(self._directory, self._verified_lsns, kept)
+            self._lead_bytes = 2 * (self._committer.log_bytes - min(found_due_bytes, since_bytes))
+            self._found_due_bytes = _NEVER
             self._verified_lsns = self._verified_lsns[-kept:]
             duration_ns = time.perf_counter_ns() - began
             self.compactions += 1
             self.compaction_ns += duration_ns
             self.checkpoint_bytes += checkpoint.size_bytes
-        self._wake()
         size, count = checkpoint.size_bytes, checkpoint.count
         self._committer.tell(lambda o: o.compacted(lsn, count, size, duration_ns))
         return checkpoint
@@ -204,11 +212,10 @@ class Compactor:
         return self._since_bytes + growth_bytes - min(self._lead_bytes, _LEAD_MAX * growth_bytes)
 
     def _hold(self) -> None:
-        """Say from where on updates wait for the next one."""
-        if self._freeze is not None:
-            begin = max(self._due_bytes(), self._committer.log_bytes)
-            slack = max(_HOLD * self._growth_bytes(), self._options.flush_bytes)
-            self._committer.hold_from(begin + slack)
+        """Say from where on updates wait for the next one. The thread does, who will make it."""
+        begin = max(self._due_bytes(), self._committer.log_bytes)
+        slack = max(_HOLD * self._growth_bytes(), self._options.flush_bytes)
+        self._committer.hold_from(begin + slack)
 
     def _run(self) -> None:
         backoff_s = 0.0
@@ -225,13 +232,19 @@ class Compactor:
             self._ended()
 
     def _wait_until_due(self) -> None:
-        self._committer.due = self._wake
+        self._committer.due = self._find_due
+        since_bytes = _NEVER
         while not self._is_stopping:
             with self._lock:  # after one that somebody else has taken, it is due later
                 due_bytes = self._due_bytes()
+                if since_bytes != self._since_bytes:
+                    since_bytes = self._since_bytes
+                    self._hold()
             self._committer.due_bytes = due_bytes
             if self._committer.log_bytes >= due_bytes:
                 break
+            # Whose compaction by hand is interrupted may not wake it: then the first commit does
+            # that is over what was due before, which comes before updates wait.
             self._alarm.acquire()
         self._committer.due_bytes = _NEVER
 
@@ -244,6 +257,11 @@ class Compactor:
             self._alarm.acquire(timeout=left_s)
         return False
 
+    def _find_due(self) -> None:
+        """The log has come to where the next one is due: called at a commit."""
+        self._found_due_bytes = min(self._found_due_bytes, self._committer.due_bytes)
+        self._wake()
+
     def _wake(self) -> None:
         with suppress(RuntimeError):  # awake already
             self._alarm.release()
@@ -253,7 +271,7 @@ class Compactor:
         assert self._freeze is not None
         try:
             self.compact(self._freeze).close()
-        except Exception as error:
+        except BaseException as error:  # whatever the owner's freeze raises; the thread goes on
             if not isinstance(error, ClosedError):
                 log.warning("a compaction failed, it will be tried again: %s", error)
             # It may fail for long, and the log goes on. (In this order: whose compaction works

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import threading
@@ -138,7 +139,100 @@ def test_a_removal_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
         disk.before = fail
         with pytest.raises(PermissionError):
             compact(journal, "by hand, too")
+        journal.wait_room(timeout_s=TIMEOUT_S)
+
+
+def test_nobody_waits_for_a_thread_that_is_backed_off(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: whoever compacts by hand meanwhile, and fails as he removes what that covers: only the
+    thread that will compact says from where on updates wait."""
+    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", NEVER_S)
+    monkeypatch.setattr(compactor, "_BACKOFF_S_MAX", NEVER_S)
+    attempts: list[int] = []
+
+    def freeze() -> tuple[int, list[Any]]:
+        attempts.append(journal.last_lsn)
+        raise ZeroDivisionError("the owner's own")
+
+    def fail(operation: str, path: str) -> None:
+        if operation == "remove" and path.endswith(".seg"):
+            raise PermissionError(errno.EPERM, "not permitted", path)
+
+    small = {"checkpoint_min_bytes": 4000, "flush_bytes": 1000, "segment_bytes": 4096}
+    with open_on(disk, **small) as journal:
+        put_lines(journal, 5, size=700)
+        compact(journal, "by hand").close()
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        until(lambda: attempts, "the attempt")
+        journal.wait_room(timeout_s=TIMEOUT_S)
+        disk.before = fail
+        with pytest.raises(PermissionError):
+            compact(journal, "by hand, too")
+        put_lines(journal, 20, size=700)
         assert journal.has_room
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit])
+def test_no_error_of_an_owner_ends_the_thread(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """P8: its compactions go on, as after any other error; nobody would make them else."""
+    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", 0.001)
+    attempts: list[int] = []
+
+    def freeze() -> tuple[int, list[Any]]:
+        attempts.append(journal.last_lsn)
+        if len(attempts) == 1:
+            raise error
+        return journal.last_lsn, ["good"]
+
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt")
+        journal.wait_room(timeout_s=TIMEOUT_S)
+
+
+def test_a_thread_that_does_not_start_holds_nobody(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal goes on without compaction; it may be asked for again, and closes."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                journal.start_compaction(frozen(journal, "state"))
+        put_lines(journal, 20, size=700)
+        assert journal.has_room
+        journal.start_compaction(frozen(journal, "state"))
+        until(lambda: journal.stats().compactions == 1, "the compaction")
+
+
+def test_an_interrupt_at_the_end_of_a_compaction_holds_nobody(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: it puts off the next one, and with it when updates wait, even if nobody is told."""
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(frozen(journal, "state"))
+        put_lines(journal, 4, size=700)
+
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal._core.compactor, "_wake", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                compact(journal, "by hand")
+        for _ in range(4):  # past where it was due and where updates were to wait, not past either
+            put_lines(journal, 1, size=700)
+            journal.wait_room(timeout_s=TIMEOUT_S)
+        assert journal.stats().compactions == 1
 
 
 def test_updates_wait_for_a_compaction_that_is_far_behind(disk: SimulatedDisk) -> None:

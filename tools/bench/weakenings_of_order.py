@@ -175,8 +175,8 @@ ORDER = (
     Weakening(
         "room_before_the_covered_is_removed",
         "journal/compactor.py",
-        "            try:\n                drop_covered(",
-        "            self._hold()\n            try:\n                drop_covered(",
+        "            drop_covered(self._directory",
+        "            self._hold()\n            drop_covered(self._directory",
         ("tests/test_compaction_behind.py",),
     ),
 )

@@ -294,7 +294,7 @@ class LogBuffer:
             self._wake()
 
     def _enter(self, filling: Batch) -> Batch:
-        self.crowd.begins(filling.waiters)
+        self.crowd.begins()
         # In this order: what fills and is being committed at once has not been taken.
         self._unheeded_bytes = 0
         self._committing, self._committing_bytes = filling, filling.bytes

@@ -13,12 +13,16 @@ import time
 # So long a sync is worth a third of its time, if that lets twice as many share the next one.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
 # One behind the other is 10 to 60 us each; beside a thread that computes a ms at least.
-_SLOW_RETURN_S, _SLOW_RETURNS_MIN_S = 0.0005, 0.002
+_SLOW_PASS_NS, _SLOW_NS_MIN = 500_000, 2_000_000
 _BATCHES_AT_ONCE = 16  # then it is tried again
 
 
 class Crowd:
-    """Guarded by the log buffer's lock; `size` may be read without."""
+    """Guarded by the log buffer's lock; `size` may be read without.
+
+    Those who are let go say so without it, for it costs too much: how many have `passed`, and when
+    (`passed_ns`) the latest. Another's may be lost, so it is an estimate.
+    """
 
     def __init__(self) -> None:
         self.size = 0  # waiters of the last batch
@@ -26,6 +30,7 @@ class Crowd:
         self._let_go_s = 0.0
         self._gather_s = 0.0
         self._batches_at_once = 0
+        self._let_go_ns = self.passed = self.passed_ns = 0
 
     @property
     def goes_at_once(self) -> bool:
@@ -41,6 +46,7 @@ class Crowd:
         self.size = waiters
         self._all_back = waiters + waiting
         self._let_go_s = time.monotonic()
+        self._let_go_ns, self.passed = time.perf_counter_ns(), 0
 
     def is_last(self, waiting: int) -> bool:
         """Whether the one who came as so many wait is the last that is expected."""
@@ -52,11 +58,11 @@ class Crowd:
             return 0
         return self._let_go_s + self._gather_s - time.monotonic()
 
-    def begins(self, waiting: int) -> None:
-        """The next commit begins, for so many: how fast have they come back?"""
+    def begins(self) -> None:
+        """The next commit begins: how fast have those passed whom the last one has let go?"""
         if self._batches_at_once:
             self._batches_at_once -= 1
         elif self.size > 1:
-            took_s = time.monotonic() - self._let_go_s - self._gather_s
-            if took_s > max(_SLOW_RETURNS_MIN_S, waiting * _SLOW_RETURN_S):
+            took_ns = self.passed_ns - self._let_go_ns
+            if took_ns > max(_SLOW_NS_MIN, self.passed * _SLOW_PASS_NS):
                 self._batches_at_once = _BATCHES_AT_ONCE

@@ -134,7 +134,10 @@ class Journal:
                 return
             if not gate.wait(timeout_s):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
-        committer.wait_ns.add(time.perf_counter_ns() - began)
+        passed_ns = time.perf_counter_ns()
+        buffer.crowd.passed += 1
+        buffer.crowd.passed_ns = passed_ns
+        committer.wait_ns.add(passed_ns - began)
         if lsn > buffer.durable_lsn:
             buffer.check()
 

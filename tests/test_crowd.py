@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from journal import Options, crowd
-from journal.buffer import LogBuffer
+from journal import crowd
 from journal.crowd import Crowd
 from journal.gate import Gate
-from tests.support import TIMEOUT_S, until
+from journal.testing import SimulatedDisk
+from tests.support import TIMEOUT_S, Held, open_on, put, until
 
 
 class Clock:
     def __init__(self) -> None:
-        self.now_s = 100.0
+        self.now_ns = 10**9
+
+    def perf_counter_ns(self) -> int:
+        return self.now_ns
 
     def monotonic(self) -> float:
-        return self.now_s
+        return self.now_ns / 1e9
 
 
 @pytest.fixture
@@ -28,55 +32,56 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def after_a_commit(clock: Clock, let_go: int, came_back: int, took_s: float) -> Crowd:
-    found = Crowd()
+def commit(found: Crowd, clock: Clock, let_go: int, passed: int, took_s: float) -> bool:
+    """The rest of a commit, and the beginning of the next: so many of those let go have passed
+    by then, the last of them after so long. Whether the next ones go at once."""
     found.let_go(let_go, 0)
-    clock.now_s += took_s
-    found.begins(came_back)
-    return found
+    clock.now_ns += int(took_s * 1e9)
+    found.passed += passed
+    found.passed_ns = clock.now_ns if passed else found.passed_ns
+    found.begins()
+    return found.goes_at_once
 
 
 @pytest.mark.parametrize(
-    ("let_go", "came_back", "took_s", "at_once"),
+    ("let_go", "passed", "took_s", "at_once"),
     [
         (64, 64, 0.0016, False),  # 25 us each
         (256, 256, 0.013, False),  # 50
         (64, 1, 0.0001, False),  # the first one back has found nobody at the log's end
+        (64, 0, 1.0, False),  # a commit that nobody of them waits for
         (64, 20, 0.028, True),  # a computing thread takes its turn between any two
         (8, 1, 0.005, True),
-        (1, 0, 0.005, False),  # alone it waits for nobody
+        (1, 1, 0.005, False),  # alone it waits for nobody
     ],
 )
-def test_who_comes_back_slowly_goes_at_once(
-    clock: Clock, let_go: int, came_back: int, took_s: float, at_once: bool
+def test_who_passes_slowly_goes_at_once(
+    clock: Clock, let_go: int, passed: int, took_s: float, at_once: bool
 ) -> None:
     """P7: beside threads that compute, each hand-over of the interpreter may take 5 ms."""
-    assert after_a_commit(clock, let_go, came_back, took_s).goes_at_once == at_once
+    assert commit(Crowd(), clock, let_go, passed, took_s) == at_once
 
 
-def test_the_time_that_is_given_to_come_back_is_not_slow(clock: Clock) -> None:
-    """On a slow disk a commit waits for those whom the last one let go."""
+def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
+    """What counts is how long those who were let go took to pass, not when anybody called next."""
     found = Crowd()
-    found.synced(0.020)
     found.let_go(64, 0)
-    clock.now_s += 0.0065
-    found.begins(10)
+    clock.now_ns += 1_600_000
+    found.passed, found.passed_ns = 64, clock.now_ns
+    clock.now_ns += 50_000_000
+    found.begins()
     assert not found.goes_at_once
 
 
 def test_going_at_once_is_given_up_again(clock: Clock) -> None:
     """Elsewhere it is half as fast, so one behind the other is tried again and again."""
-    found = after_a_commit(clock, 64, 2, 0.010)
-    batches = 0
-    while found.goes_at_once:
-        found.let_go(64, 0)
-        found.begins(64)
+    found = Crowd()
+    assert commit(found, clock, 64, 2, 0.010)
+    batches = 1
+    while commit(found, clock, 64, 64, 0.0016):
         batches += 1
     assert batches == 16
-    found.let_go(64, 0)
-    clock.now_s += 0.010
-    found.begins(2)
-    assert found.goes_at_once
+    assert commit(found, clock, 64, 2, 0.010)
 
 
 def test_a_gate_lets_all_go_at_once() -> None:
@@ -99,18 +104,27 @@ def test_a_gate_lets_all_go_at_once() -> None:
     assert gate.wait()
 
 
-def test_the_log_buffer_asks_how_fast_they_came_back(clock: Clock) -> None:
+def test_who_passes_says_so(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the next batch on: a gate is one or the other for all who wait at it."""
-    buffer = LogBuffer(0, Options())
+    monkeypatch.setattr(crowd, "_SLOW_NS_MIN", -(10**18))
+    monkeypatch.setattr(crowd, "_SLOW_PASS_NS", -(10**18))
+    gates: list[bool] = []
 
-    def commit(took_s: float) -> bool:
-        gates = [buffer.gate(buffer.append(number)) for number in range(3)]
-        clock.now_s += took_s
-        batch = buffer.take()
-        assert batch is not None
-        buffer.committed(batch, 0.0, 0)
-        buffer._leave()
-        assert gates[0] is not None
-        return gates[0]._goes_at_once
+    class Noted(Gate):
+        def __init__(self, *, goes_at_once: bool = False) -> None:
+            gates.append(goes_at_once)
+            super().__init__(goes_at_once=goes_at_once)
 
-    assert [commit(took_s) for took_s in (0.0, 0.0, 0.010, 0.0)] == [False, False, False, True]
+    monkeypatch.setattr("journal.buffer.Gate", Noted)
+    with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            with Held(disk, "sync", ".seg") as held:
+                waiting = [pool.submit(put, journal, "first")]
+                held.wait_reached()
+                waiting += [pool.submit(put, journal, number) for number in range(3)]
+                until(lambda: journal._buffer._filling.waiters == 3, "three gather")
+            for each in waiting:
+                each.result(TIMEOUT_S)
+    assert journal._buffer.crowd.passed > 0
+    assert gates[-1]
+    assert not gates[0]

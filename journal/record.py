@@ -15,7 +15,6 @@ from journal.errors import RecordError
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
 NESTING_MAX = 1000
-_SMALL_BYTES = 1024
 
 
 @dataclass(slots=True)
@@ -54,6 +53,11 @@ def refusal(record: Record, error: Exception) -> RecordError:
     )
 
 
+# Packers that nobody uses. Each is one caller's from when it is taken: as one refuses, a collector
+# may run, and what that runs may pack, too. Their buffers only grow, so those that grew are let go.
+_idle_packs: deque[Callable[[Record], bytes]] = deque()
+
+
 def pack(record: Record) -> PackedRecord:
     """Pack a record now, under no lock: `update` and `append`, which take what it returns in the
     record's place, hold theirs for a time that hardly grows with its size.
@@ -63,12 +67,17 @@ def pack(record: Record) -> PackedRecord:
     if type(record) is PackedRecord:
         return record
     try:
-        # One a call: a collector may run as it refuses, and what that runs may pack, too. And its
-        # buffer only grows.
-        packed = msgpack.Packer(strict_types=True, buf_size=_SMALL_BYTES).pack(record)
+        pack_one = _idle_packs.pop()
+    except IndexError:
+        pack_one = msgpack.Packer(strict_types=True, buf_size=NESTING_MAX).pack
+    try:
+        packed = pack_one(record)
     except CANT_PACK as error:
         raise refusal(record, error) from error
-    _check_unpacks(packed)
+    if len(packed) < NESTING_MAX:
+        _idle_packs.append(pack_one)
+    else:
+        _check_unpacks(packed)
     return tuple.__new__(PackedRecord, (record, packed))
 
 
@@ -98,7 +107,7 @@ class RecordPacker:
 
     def check(self, record: Record, packed: bytes) -> None:
         """Raise RecordError if it is too large, or can't be read back."""
-        if type(record) is not PackedRecord:
+        if type(record) is not PackedRecord and len(packed) >= NESTING_MAX:
             _check_unpacks(packed)
         if len(packed) > self._bytes_max:
             raise RecordError(
@@ -108,13 +117,12 @@ class RecordPacker:
 
 
 def _check_unpacks(packed: bytes) -> None:
-    # The packer nests one level deeper than the unpacker reads; a level costs a byte, so only a
-    # long record can be that deep.
-    if len(packed) >= NESTING_MAX:
-        try:
-            feed(packed).skip()
-        except Exception as error:
-            raise RecordError(f"a record nests too deep to be read back: {error!r}") from error
+    """Raise RecordError if it can't be read back: a packer may nest deeper than an unpacker. A
+    level costs a byte, so a record of less than `NESTING_MAX` can't be that deep."""
+    try:
+        feed(packed).skip()
+    except Exception as error:
+        raise RecordError(f"a record nests too deep to be read back: {error!r}") from error
 
 
 def feed(payload: bytes) -> msgpack.Unpacker:

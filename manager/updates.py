@@ -54,10 +54,10 @@ class Updates:
         """
         ref = records.text("ref", ref)
         row: Row = ()
-        packed = None
+        packed = packed_id = None
         near = self._fleet.peek(ref)
         if near is not None:
-            record[records.AGENT_ID] = near[AGENT_ID]
+            record[records.AGENT_ID] = packed_id = near[AGENT_ID]
             packed = pack(record)
             # Before the change: cleanup must not find an agent that changed and has no beat.
             if target == "running" or near[STATUS] == "running":
@@ -74,7 +74,7 @@ class Updates:
             if target == "running" != status:
                 fleet.check_budget(row)
                 fleet.check_running(self._limits)
-            if packed is not None and record[records.AGENT_ID] == row[AGENT_ID]:
+            if row[AGENT_ID] == packed_id:
                 return packed
             record[records.AGENT_ID] = row[AGENT_ID]
             return record

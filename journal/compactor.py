@@ -275,7 +275,7 @@ class Compactor:
             if not isinstance(error, ClosedError):
                 log.warning("a compaction failed, it will be tried again: %s", error)
             # It may fail for long, and the log goes on. (In this order: whose compaction works
-            # from here on ends the back-off, and holds again.)
+            # from here on ends the back-off.)
             self._compactions_then = self.compactions
             self._committer.hold_from(_NEVER)
             return False

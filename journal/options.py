@@ -23,7 +23,8 @@ class Options:
     not yet committed. `record_bytes_max`, `frame_bytes_max`: of one packed record, of one
     frame's payload. `checkpoint_min_bytes`, `checkpoint_growth`: compaction is due when the
     log has grown by more than the first and by more than the second times the last
-    checkpoint's size. `checkpoints_kept`: how many, with the segments after the oldest.
+    checkpoint's size; where it grows while one is made, by up to a quarter less.
+    `checkpoints_kept`: how many, with the segments after the oldest.
     `application`: stands in every checkpoint; "" refuses none.
     """
 

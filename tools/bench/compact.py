@@ -167,6 +167,8 @@ def watched(directory: Path) -> Iterator[Any]:
     finally:
         ended.set()
         process.join()
+    if process.exitcode or not most.value:
+        raise RuntimeError(f"{directory} was not watched to the end")
 
 
 def space(options: argparse.Namespace) -> Space:

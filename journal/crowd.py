@@ -21,13 +21,12 @@ class Crowd:
     """Guarded by the log buffer's lock; `size` may be read without.
 
     Those who are let go say so without it, for it costs too much: how many have `passed`, and when
-    (`passed_ns`) the latest. Another's may be lost, so it is an estimate.
+    (`passed_ns`) the latest. One may be lost among others, so it is an estimate.
     """
 
     def __init__(self) -> None:
         self.size = 0  # waiters of the last batch
         self._all_back = 0  # so many waiters, and nobody more is expected
-        self._let_go_s = 0.0
         self._gather_s = 0.0
         self._batches_at_once = 0
         self._let_go_ns = self.passed = self.passed_ns = 0
@@ -45,7 +44,6 @@ class Crowd:
         """So many have been, and so many wait already for the next batch."""
         self.size = waiters
         self._all_back = waiters + waiting
-        self._let_go_s = time.monotonic()
         self._let_go_ns, self.passed = time.perf_counter_ns(), 0
 
     def is_last(self, waiting: int) -> bool:
@@ -56,7 +54,7 @@ class Crowd:
         """Seconds until the next commit, as so many wait for it."""
         if waiting >= self._all_back:
             return 0
-        return self._let_go_s + self._gather_s - time.monotonic()
+        return self._gather_s - (time.perf_counter_ns() - self._let_go_ns) / 1e9
 
     def begins(self) -> None:
         """The next commit begins: how fast have those passed whom the last one has let go?"""

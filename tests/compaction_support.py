@@ -30,3 +30,18 @@ def setting(key: str, value: int | None, _: Table) -> list[Any]:
 
 def compact(journal: Journal, *items: Any) -> Checkpoint:
     return journal.compact(frozen(journal, *items))
+
+
+class FailsOnce:
+    """A freeze of all that was appended to `journal`, the first of which raises `error`."""
+
+    def __init__(self, journal: Journal, error: BaseException) -> None:
+        self._journal = journal
+        self._error = error
+        self.attempts = 0
+
+    def __call__(self) -> tuple[int, list[Any]]:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise self._error
+        return self._journal.last_lsn, ["good"]

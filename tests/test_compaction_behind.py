@@ -15,7 +15,7 @@ import pytest
 
 from journal import ClosedError, DurableState, compactor
 from journal.testing import SimulatedDisk
-from tests.compaction_support import compact
+from tests.compaction_support import FailsOnce, compact
 from tests.support import (
     NEVER_S,
     PATH,
@@ -103,6 +103,28 @@ def test_the_next_compaction_begins_earlier_where_the_log_grows_fast(disk: Simul
         until(lambda: journal.stats().compactions == 3, "the third compaction, at its time again")
 
 
+def test_one_that_was_found_due_late_makes_the_next_earlier(disk: SimulatedDisk) -> None:
+    """P8: what a commit adds past that point is on the disk as well as what comes after it."""
+    with open_on(disk, checkpoint_min_bytes=10_000) as journal:
+        journal.start_compaction(frozen(journal, "state"))
+        journal.wait_durable(journal.append_batch(["x" * 1000] * 14))
+        until(lambda: journal.stats().compactions == 1, "the first compaction")
+        put_lines(journal, 8, size=956)
+        until(lambda: journal.stats().compactions == 2, "the second compaction, a quarter early")
+
+
+def test_a_log_that_was_long_at_open_makes_the_next_no_earlier(disk: SimulatedDisk) -> None:
+    """It did not grow while the compaction was made."""
+    with open_on(disk) as journal:
+        put_lines(journal, 30, size=956)
+    with open_on(disk, checkpoint_min_bytes=10_000) as journal:
+        journal.start_compaction(frozen(journal, "state"))
+        until(lambda: journal.stats().compactions == 1, "the first compaction")
+        committer = journal._core.committer
+        until(lambda: 0 < committer.due_bytes < 10**9, "the thread waits for the next")
+        assert committer.due_bytes == 10_000
+
+
 def test_updates_wait_until_what_a_compaction_covers_is_removed(disk: SimulatedDisk) -> None:
     """P8: among callers in a hurry the compactor waits for its turn after each file."""
     small = {"checkpoint_min_bytes": 4000, "flush_bytes": 1000, "segment_bytes": 4096}
@@ -180,15 +202,8 @@ def test_no_error_of_an_owner_ends_the_thread(
 ) -> None:
     """P8: its compactions go on, as after any other error; nobody would make them else."""
     monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", 0.001)
-    attempts: list[int] = []
-
-    def freeze() -> tuple[int, list[Any]]:
-        attempts.append(journal.last_lsn)
-        if len(attempts) == 1:
-            raise error
-        return journal.last_lsn, ["good"]
-
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        freeze = FailsOnce(journal, error())
         journal.start_compaction(freeze)
         put_lines(journal, 8, size=700)
         until(lambda: journal.stats().compactions == 1, "the second attempt")
@@ -321,19 +336,12 @@ def test_a_compaction_that_works_ends_the_back_off(
     """P8: who compacts by hand after a failure leaves nobody waiting for the thread's next try."""
     monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", NEVER_S)
     monkeypatch.setattr(compactor, "_BACKOFF_S_MAX", NEVER_S)
-    attempts: list[int] = []
-
-    def freeze() -> tuple[int, list[Any]]:
-        attempts.append(journal.last_lsn)
-        if len(attempts) == 1:
-            raise ZeroDivisionError("the owner's own")
-        return journal.last_lsn, ["good"]
-
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        freeze = FailsOnce(journal, ZeroDivisionError("the owner's own"))
         journal.start_compaction(freeze)
         put_lines(journal, 6, size=700)
-        until(lambda: attempts, "the attempt that fails")
+        until(lambda: freeze.attempts, "the attempt that fails")
         journal.compact().close()
         put_lines(journal, 8, size=700)
         journal.wait_room(timeout_s=TIMEOUT_S)
-        until(lambda: len(attempts) == 3, "the next compaction")
+        until(lambda: freeze.attempts == 3, "the next compaction")

@@ -12,7 +12,7 @@ import pytest
 
 from journal.buffer import LogBuffer
 from journal.testing import SimulatedDisk
-from tests.compaction_support import checkpoint_lsns, compact
+from tests.compaction_support import FailsOnce, checkpoint_lsns, compact
 from tests.support import (
     TIMEOUT_S,
     Held,
@@ -88,21 +88,14 @@ def test_a_failing_compaction_is_tried_again_with_patience(
 
 def test_a_compaction_that_failed_is_done_in_the_end(disk: SimulatedDisk) -> None:
     """P8: after the back-off the thread compacts, and afterwards whenever it is due again."""
-    attempts: list[int] = []
-
-    def freeze() -> tuple[int, list[Any]]:
-        attempts.append(journal.last_lsn)
-        if len(attempts) == 1:
-            raise ZeroDivisionError("the owner's own")
-        return journal.last_lsn, ["good"]
-
     with open_on(disk, checkpoint_min_bytes=1000) as journal:
+        freeze = FailsOnce(journal, ZeroDivisionError("the owner's own"))
         journal.start_compaction(freeze)
         put_lines(journal, 2, size=700)
         until(lambda: journal.stats().compactions == 1, "the second attempt")
         put_lines(journal, 2, size=700)
         until(lambda: journal.stats().compactions == 2, "the next compaction")
-    assert len(attempts) == 3
+    assert freeze.attempts == 3
 
 
 def test_close_gives_up_a_compaction_under_way(disk: SimulatedDisk) -> None:

@@ -22,11 +22,13 @@ from journal.errors import (
     CorruptionError,
     FailedError,
     FormatVersionError,
+    InterruptedCallError,
     JournalError,
     LockedError,
     RecordError,
     UnsafePathError,
 )
+from journal.mutex import HandlerSafeLock
 from journal.reader import JournalReader
 from journal.record import Entry, PackedRecord, pack
 from journal.segment import SegmentInfo
@@ -60,7 +62,9 @@ __all__ = [
     "Finding",
     "FormatVersionError",
     "FrameInfo",
+    "HandlerSafeLock",
     "Histogram",
+    "InterruptedCallError",
     "Journal",
     "JournalError",
     "JournalReader",

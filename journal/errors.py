@@ -54,6 +54,22 @@ class ClosedError(JournalError):
     """The journal is closed, or was opened by a process of which this one is a fork."""
 
 
+class InterruptedCallError(JournalError, RuntimeError):
+    """A signal handler or a callback called back into the call that it interrupted, in the same
+    thread. Waiting there would wait forever, so nothing was done; the interrupted call goes on.
+
+    Source: journal/HOWTO.md, "Stop on SIGTERM".
+    """
+
+    def __init__(
+        self,
+        message: str = "this thread is inside another call of the journal: a signal handler or a "
+        "callback called back in; nothing was done, and the interrupted call goes on. In a "
+        "handler, raise SystemExit or set a flag, and call the journal after the handler returned",
+    ) -> None:
+        super().__init__(message)
+
+
 class BufferFullError(JournalError):
     """The log buffer is at its bound: nothing was appended, no LSN was taken. Wait for room."""
 

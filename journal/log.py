@@ -1,8 +1,97 @@
-"""The logger of the journal. Who only reads logs nothing, and need not wait for its import."""
+"""The engine's logger. Filters, handlers and record factories are other people's code: they may
+raise anything, take a lock that a waiter holds, or never return.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import NamedTuple
 
 log = logging.getLogger("journal")
 log.addHandler(logging.NullHandler())  # a program that sets up no logging hears nothing
+
+_POSTED_MAX = 1000  # while a handler is stuck, later messages are dropped
+_POLL_S = 0.005
+
+
+class _Message(NamedTuple):
+    level: int
+    text: str
+    arguments: tuple[object, ...]
+    error: BaseException | None
+
+
+def report(level: int, text: str, *arguments: object, error: BaseException | None = None) -> None:
+    """Log in this thread. Whatever logging raises is dropped, except in the main thread what is
+    no Exception: there it may be a signal handler's KeyboardInterrupt or SystemExit.
+
+    `error`: its traceback is logged, too.
+    """
+    try:
+        log.log(level, text, *arguments, exc_info=error)
+    except Exception:  # noqa: S110 - there is nobody to tell
+        pass
+    except BaseException:
+        if threading.current_thread() is threading.main_thread():
+            raise
+
+
+def post(level: int, text: str, *arguments: object, error: BaseException | None = None) -> None:
+    """Log from one of the engine's threads, which nobody's log handler may hold up: a thread of
+    its own reports the message. In the order of the calls; returns at once, and raises nothing.
+    """
+    _reporter.post(_Message(level, text, arguments, error))
+
+
+def settle(timeout_s: float) -> bool:
+    """Wait until all posted messages were reported, at most `timeout_s` seconds. Return whether
+    they were."""
+    until_s = time.monotonic() + timeout_s
+    while _reporter.is_busy and time.monotonic() < until_s:
+        time.sleep(_POLL_S)
+    return not _reporter.is_busy
+
+
+def forget_posted() -> None:
+    """In a forked child, where the reporting thread doesn't live on: begin anew."""
+    global _reporter
+    _reporter = _Reporter()
+
+
+class _Reporter:
+    """Reports messages in a thread that it starts when there are some, and ends after them."""
+
+    def __init__(self) -> None:
+        # Guards the fields below. Taken in the engine's threads only, where no handler runs, and
+        # never held while a message is reported.
+        self._lock = threading.Lock()
+        self._messages: deque[_Message] = deque(maxlen=_POSTED_MAX)
+        self.is_busy = False
+
+    def post(self, message: _Message) -> None:
+        with self._lock:
+            self._messages.append(message)
+            if self.is_busy:
+                return
+            self.is_busy = True
+        try:
+            threading.Thread(target=self._run, name="journal-reporter", daemon=True).start()
+        except BaseException:  # too many threads, or the interpreter is exiting
+            self._run()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._messages:
+                    self.is_busy = False
+                    return
+                message = self._messages.popleft()
+            with suppress(BaseException):
+                report(message.level, message.text, *message.arguments, error=message.error)
+
+
+_reporter = _Reporter()

@@ -10,16 +10,20 @@ there, which spares a lone thread two switches a commit. It takes on only what i
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
 
 from journal.batch import Batch
 from journal.buffer import LogBuffer
-from journal.errors import JournalError
-from journal.log import log
+from journal.errors import FailedError, JournalError
+from journal.log import post, report
 from journal.metrics import Observer, Recorder
 from journal.options import Options
+from journal.storage import is_of_disk
 from journal.writer import NO_SPACE, Writer
 
 _FOLD_EVERY = 1024  # commits
@@ -32,9 +36,11 @@ class Committer:
     def __init__(self, buffer: LogBuffer, writer: Writer, options: Options) -> None:
         self._buffer = buffer
         self._writer = writer
+        self._path = writer.directory_path
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
         self._ended: Callable[[], None] = _nothing
+        self._trace: TracebackType | None = None  # of a failure that nobody foresaw, to be logged
         # Written by who is at the log's end; who reads them may see the last commit in part.
         self.commits = 0
         self.records = 0
@@ -90,14 +96,34 @@ class Committer:
         self._writer.mark()
 
     def tell(self, event: Callable[[Observer], None]) -> None:
+        """Tell the observers, whatever they raise. For the engine's threads, where no signal
+        handler runs: so it is the observer's, whatever it is."""
         for observer in self.observers:
             try:
                 event(observer)
-            except Exception:
-                log.exception("an observer raised")
+            except BaseException as error:
+                post(logging.ERROR, "an observer raised", error=error)
+
+    def tell_and_wait(self, event: Callable[[Observer], None]) -> None:
+        """Tell the observers, for a caller's thread: in a thread of its own, which is waited for.
+        What is raised meanwhile is a signal handler's."""
+        if not self.observers:
+            return
+        thread = threading.Thread(
+            target=self.tell, args=(event,), name="journal-observers", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            report(logging.WARNING, "an observer missed an event: %s", error)
+        else:
+            thread.join()
 
     def commit_here(self, lsn: int) -> bool:
-        """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
+        """Commit `lsn` in the calling thread, if nobody else is at the end of the log and no
+        observer is to be told: what an observer raises can't be told from a signal handler's."""
+        if self.observers or self._buffer.is_committing_here:
+            return False
         try:
             try:
                 batch = self._buffer.take_here(lsn)
@@ -116,15 +142,25 @@ class Committer:
             raise
 
     def _commit_at_once(self, batch: Batch) -> bool:
-        """Whether it is committed; if not, that is the flusher's to do, or to find failed."""
+        """Return whether it is committed; if not, the flusher commits it, or finds it failed.
+
+        What the log does not raise is a signal handler's: it propagates, and the journal goes on.
+        """
         try:
             if self._writer.has_segment_for(batch):
                 self._commit(batch)
                 return True
         except Exception as error:
-            if isinstance(error, JournalError) or getattr(error, "errno", None) not in NO_SPACE:
+            if not self._is_of_the_log(error):
+                raise
+            if getattr(error, "errno", None) not in NO_SPACE:
                 self._fail(error)
         return False
+
+    def _is_of_the_log(self, error: Exception) -> bool:
+        if isinstance(error, JournalError):  # a handler may raise one that another journal raised
+            return isinstance(error, FailedError) and self._writer.failed
+        return is_of_disk(error)
 
     def _run(self) -> None:
         try:
@@ -133,24 +169,33 @@ class Committer:
                     self._commit_patiently(batch)
                 else:
                     self.mark()
-            if self._buffer.failure is None:
+            if self._buffer.standing.failure is None:
                 self._writer.close()
         except BaseException as error:
             self._fail(error)
         finally:
-            self._writer.release()
             self._buffer.closed()
-            self._ended()
+            self._end()
 
     def _fail(self, error: BaseException) -> None:
-        foreseen = isinstance(error, (OSError, JournalError))
-        log.error("the journal stopped: %s", error, exc_info=None if foreseen else error)
+        """Record the failure and release the waiters. All that is other people's code comes later,
+        and in the flusher's thread."""
+        self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
         # Its frames would keep alive whoever called, and with it the journal.
         link: BaseException | None = error
         while link is not None:
             link.__traceback__, link = None, link.__cause__ or link.__context__
         self._buffer.fail(error)
-        self.tell(lambda observer: observer.failed(error))
+
+    def _end(self) -> None:
+        error, trace, self._trace = self._buffer.standing.failure, self._trace, None
+        if error is not None:
+            unforeseen = (type(error), error, trace) if trace else None
+            post(logging.ERROR, "%s: the journal stopped: %s", self._path, error, error=unforeseen)
+            self.tell(lambda observer: observer.failed(error))
+        with suppress(OSError):  # all that was acknowledged is synced
+            self._writer.release()
+        self._ended()
 
     def _commit_patiently(self, batch: Batch) -> None:
         """Try until there is space: the same bytes at the same offset, then a sync."""
@@ -167,7 +212,9 @@ class Committer:
                 time.sleep(delay_s)
             else:
                 if delay_s:
-                    log.warning("there is room again: the journal goes on")
+                    post(
+                        logging.WARNING, "%s: there is room again: the journal goes on", self._path
+                    )
                 return
 
     def _commit(self, batch: Batch) -> None:
@@ -189,7 +236,12 @@ class Committer:
 
     def _stall(self, error: OSError) -> None:
         self.stalls += 1
-        log.warning("no room on disk, the journal waits and tries again: %s", error)
+        post(
+            logging.WARNING,
+            "%s: no room on disk, the journal waits and tries again: %s",
+            self._path,
+            error,
+        )
         self.tell(lambda observer: observer.stalled(error))
 
     def _count(self, batch: Batch, sync_ns: int) -> None:
@@ -204,8 +256,9 @@ class Committer:
         self.commit_records.add(records)
         self.commit_bytes.add(size)
         if not self.commits % _FOLD_EVERY:
+            is_flusher = threading.current_thread() is self._thread
             for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
-                recorder.fold()
+                recorder.fold_if_free() if is_flusher else recorder.fold()
         if self.observers:
             self.tell(lambda observer: observer.committed(records, size, sync_ns))
 

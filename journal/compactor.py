@@ -13,13 +13,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from weakref import WeakSet
 
 from journal.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
 from journal.committer import Committer
 from journal.errors import ClosedError
 from journal.log import log
+from journal.mutex import Alarm, HandlerSafeLock
 from journal.options import Options
 from journal.recovery import drop_covered
 from journal.storage import Directory, Disk
@@ -58,7 +58,8 @@ class Compactor:
         self._epoch = epoch
         self._sync_log = sync_log
         # Held for the whole of a compaction: one at a time. Guards the fields below.
-        self._lock = threading.Lock()
+        self._lock = HandlerSafeLock()
+        self._is_compacting = False
         self._verified_lsns: list[int] = []
         self._size_bytes = 0  # of the newest checkpoint
         self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
@@ -73,10 +74,7 @@ class Compactor:
         self._freeze: Freeze | None = None
         self._thread: threading.Thread | None = None
         self._ended: Callable[[], None] = _nothing
-        # What the thread sleeps on: free when there is something to do. (An interrupt may strike
-        # in an Event or a Condition, and leave its lock taken for ever.)
-        self._alarm = threading.Lock()
-        self._alarm.acquire()
+        self._alarm = Alarm()  # what the thread sleeps on
         self._is_stopping = False
 
     def recovered(
@@ -112,16 +110,21 @@ class Compactor:
     def stop(self) -> None:
         """Give up a compaction under way, and take no other."""
         self._is_stopping = True
-        self._wake()
+        self._alarm.wake()
 
     def join(self, timeout_s: float | None) -> bool:
         """Whether the thread has ended, and any other's compaction, within `timeout_s` seconds."""
         until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
-        while self._lock.locked() and time.monotonic() < until_s:
+        while self._is_compacting and time.monotonic() < until_s:
             time.sleep(_POLL_S)
-        return not self.running and not self._lock.locked()
+        return not self.running and not self._is_compacting
+
+    @property
+    def is_compacting_here(self) -> bool:
+        """Whether this thread is amid a compaction: whoever asks interrupted it."""
+        return self._lock.is_held_here()
 
     def close(self) -> None:
         """Close the files of the checkpoints that were given out."""
@@ -133,40 +136,51 @@ class Compactor:
         try:
             return self._compact(freeze)
         finally:
-            self._wake()
+            self._alarm.wake()
 
     def _compact(self, freeze: Freeze) -> Checkpoint:
-        with self._lock:
-            self._check()
-            began = time.perf_counter_ns()
-            found_due_bytes, self._found_due_bytes = self._found_due_bytes, _NEVER
-            since_bytes = self._committer.log_bytes
-            lsn, items = freeze()
+        with self._lock.checked():
+            self._is_compacting = True
             try:
-                self._sync_log()
-                end_lsn = self._committer.synced_lsn
-                if not 0 <= lsn <= end_lsn:  # no later opening would trust it
-                    raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
-                self._write(lsn, items, since_bytes)
+                checkpoint, duration_ns = self._publish(freeze)
             finally:
-                # Freed here, outside the owner's lock: it may be as large as the state.
-                del items
-            checkpoint = read_checkpoint(self._directory, lsn)
-            self._given_out.add(checkpoint)
-            self._verified_lsns = sorted({*self._verified_lsns, lsn})
-            self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
-            kept = self._options.checkpoints_kept
-            drop_covered(self._directory, self._verified_lsns, kept)
-            self._lead_bytes = 2 * (self._committer.log_bytes - min(found_due_bytes, since_bytes))
-            self._found_due_bytes = _NEVER
-            self._verified_lsns = self._verified_lsns[-kept:]
-            duration_ns = time.perf_counter_ns() - began
-            self.compactions += 1
-            self.compaction_ns += duration_ns
-            self.checkpoint_bytes += checkpoint.size_bytes
-        size, count = checkpoint.size_bytes, checkpoint.count
-        self._committer.tell(lambda o: o.compacted(lsn, count, size, duration_ns))
+                self._is_compacting = False
+        lsn, size, count = checkpoint.lsn, checkpoint.size_bytes, checkpoint.count
+        in_own_thread = threading.current_thread() is self._thread
+        tell = self._committer.tell if in_own_thread else self._committer.tell_and_wait
+        tell(lambda o: o.compacted(lsn, count, size, duration_ns))
         return checkpoint
+
+    def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+        """Return the checkpoint, and how long it took in ns."""
+        self._check()
+        began = time.perf_counter_ns()
+        found_due_bytes, self._found_due_bytes = self._found_due_bytes, _NEVER
+        since_bytes = self._committer.log_bytes
+        lsn, items = freeze()
+        try:
+            self._sync_log()
+            end_lsn = self._committer.synced_lsn
+            if not 0 <= lsn <= end_lsn:  # no later opening would trust it
+                raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
+            self._write(lsn, items, since_bytes)
+        finally:
+            # Freed here, outside the owner's lock: it may be as large as the state.
+            del items
+        checkpoint = read_checkpoint(self._directory, lsn)
+        self._given_out.add(checkpoint)
+        self._verified_lsns = sorted({*self._verified_lsns, lsn})
+        self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
+        kept = self._options.checkpoints_kept
+        drop_covered(self._directory, self._verified_lsns, kept)
+        self._lead_bytes = 2 * (self._committer.log_bytes - min(found_due_bytes, since_bytes))
+        self._found_due_bytes = _NEVER
+        self._verified_lsns = self._verified_lsns[-kept:]
+        duration_ns = time.perf_counter_ns() - began
+        self.compactions += 1
+        self.compaction_ns += duration_ns
+        self.checkpoint_bytes += checkpoint.size_bytes
+        return checkpoint, duration_ns
 
     def _check(self) -> None:
         if self._is_stopping:
@@ -235,7 +249,7 @@ class Compactor:
         self._committer.due = self._find_due
         since_bytes = _NEVER
         while not self._is_stopping:
-            with self._lock:  # after one that somebody else has taken, it is due later
+            with self._lock.checked():  # after one that somebody else has taken, it is due later
                 due_bytes = self._due_bytes()
                 if since_bytes != self._since_bytes:
                     since_bytes = self._since_bytes
@@ -245,7 +259,7 @@ class Compactor:
                 break
             # Whose compaction by hand is interrupted may not wake it: then the first commit does
             # that is over what was due before, which comes before updates wait.
-            self._alarm.acquire()
+            self._alarm.sleep()
         self._committer.due_bytes = _NEVER
 
     def _backed_off(self, delay_s: float) -> bool:
@@ -254,17 +268,13 @@ class Compactor:
         while not self._is_stopping and self.compactions == self._compactions_then:
             if (left_s := until_s - time.monotonic()) <= 0:
                 return True
-            self._alarm.acquire(timeout=left_s)
+            self._alarm.sleep(left_s)
         return False
 
     def _find_due(self) -> None:
         """The log has come to where the next one is due: called at a commit."""
         self._found_due_bytes = min(self._found_due_bytes, self._committer.due_bytes)
-        self._wake()
-
-    def _wake(self) -> None:
-        with suppress(RuntimeError):  # awake already
-            self._alarm.release()
+        self._alarm.wake()
 
     def _try(self) -> bool:
         """Whether it worked; the log goes on in any case."""

@@ -6,9 +6,11 @@ read:   disk -> segment -> frame -> record
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import TypeVar
 
 from journal import process
@@ -16,12 +18,18 @@ from journal.buffer import LogBuffer
 from journal.checkpoint import Checkpoint
 from journal.committer import Committer
 from journal.compactor import Compactor, Freeze
-from journal.errors import ClosedError, FailedError, JournalError, UnsafePathError
-from journal.log import log
+from journal.errors import (
+    ClosedError,
+    FailedError,
+    InterruptedCallError,
+    JournalError,
+    UnsafePathError,
+)
+from journal.log import report
 from journal.options import Options
 from journal.posix import PosixDisk
 from journal.recovery import Recovered, recover
-from journal.storage import Directory, Disk, StrPath
+from journal.storage import Directory, Disk, StrPath, is_of_disk
 from journal.walk import Batch, is_journal
 from journal.writer import Writer
 
@@ -65,6 +73,7 @@ class Core:
         self._running: set[object] = set()  # threads that use the directory
         self._is_owned = True
         self._is_given_back = False
+        self._closer = 0  # the thread that waits for the others to end
 
     def start(self) -> None:
         process.own(self)
@@ -84,23 +93,34 @@ class Core:
         try:
             return self.compactor.compact(freeze)
         except ClosedError:
-            self.buffer.check()  # given up because the log had failed?
+            self.buffer.standing.check()  # given up because the log had failed?
             raise
 
     def sync_log(self) -> None:
-        """All appended so far on stable storage, whatever the durability."""
-        if self.committer.synced_lsn < self.buffer.last_lsn:
-            gate = self.buffer.sync_gate()
-            gate.wait()
-            if self.buffer.failure:
-                self.buffer.check()
+        """Wait until all appended so far is on stable storage, whatever the durability."""
+        last_lsn = self.buffer.last_lsn
+        if self.committer.synced_lsn < last_lsn:
+            self.buffer.sync_gate().wait()
+            if self.committer.synced_lsn < last_lsn:
+                raise self.buffer.standing.error()
 
     def begin_close(self) -> None:
+        """Raises InterruptedCallError where `finish_close` would wait for its own thread."""
+        is_closing_here = self._closer == get_ident()
+        if is_closing_here or self.buffer.is_committing_here or self.compactor.is_compacting_here:
+            raise InterruptedCallError
         self.buffer.close()
         self.compactor.stop()
 
     def finish_close(self, timeout_s: float | None) -> bool:
-        """Whether all is done and the directory given back, within `timeout_s` seconds."""
+        """Return whether all is done and the directory given back, within `timeout_s` seconds."""
+        self._closer = get_ident()
+        try:
+            return self._finish_close(timeout_s)
+        finally:
+            self._closer = 0
+
+    def _finish_close(self, timeout_s: float | None) -> bool:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in (self.committer, self.compactor):
             left = None if until is None else max(0.0, until - time.monotonic())
@@ -144,7 +164,9 @@ class Core:
             finally:
                 self.directory.close(unlock=True)
         except OSError as error:  # the handle is gone all the same, and the lock with it
-            log.warning("%s: not closed well: %s", self.directory.path, error)
+            if not is_of_disk(error):
+                raise
+            report(logging.WARNING, "%s: not closed well: %s", self.directory.path, error)
         self._is_given_back = True
 
     def abandon(self) -> None:
@@ -155,7 +177,8 @@ class Core:
     def finish(self) -> None:
         self.begin_close()
         if not self.finish_close(_EXIT_TIMEOUT_S):
-            log.error(
+            report(
+                logging.ERROR,
                 "%s: %d bytes could not be written before exit, and are lost",
                 self.directory.path,
                 self.buffer.used_bytes,
@@ -197,6 +220,8 @@ def open_core(
         except JournalError:
             raise
         except OSError as error:
+            if not is_of_disk(error):
+                raise
             raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
         process.sign(directory, recovered.epoch)
         core = Core(directory, disk, options, recovered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from journal.checkpoint import Checkpoint
 from journal.compactor import Freeze
 from journal.copies import BackupReport, backup_directory
 from journal.core import Core, open_core
-from journal.errors import FailedError, JournalError
-from journal.log import log
+from journal.errors import FailedError, InterruptedCallError, JournalError
+from journal.gate import Gate
+from journal.log import report
 from journal.metrics import Observer, Stats
 from journal.options import Options
 from journal.reader import read_batches
@@ -91,12 +93,12 @@ class Journal:
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
-        self._buffer.check()
+        self._buffer.standing.check()
 
     def check_process(self) -> None:
         """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
-        if self._buffer.abandoned:
-            self._buffer.check()
+        if self._buffer.standing.abandoned:
+            self._buffer.standing.check()
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
@@ -139,7 +141,7 @@ class Journal:
         buffer.crowd.passed_ns = passed_ns
         committer.wait_ns.add(passed_ns - began)
         if lsn > buffer.durable_lsn:
-            buffer.check()
+            raise buffer.standing.error()
 
     async def durable(self, lsn: int | None = None) -> None:
         """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
@@ -152,7 +154,15 @@ class Journal:
         if gate is not None:
             await gate.passed()
             if lsn > self._buffer.durable_lsn:
-                self._buffer.check()
+                raise self._buffer.standing.error()
+
+    def request_commit(self, lsn: int) -> None:
+        """Have `lsn` committed as soon as if somebody waited for it, and wait for nothing.
+
+        Otherwise a record that nobody waits for is committed after `flush_interval_s`. Does
+        nothing for one that is committed, or where the journal has failed.
+        """
+        self._buffer.request_commit(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until there is room. Call it with no lock held.
@@ -162,16 +172,27 @@ class Journal:
         as long as its checkpoint takes to be synced and read again, and what it covers removed.
         Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
         """
+        if not self._await_room(timeout_s):
+            raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
+
+    def _await_room(self, timeout_s: float | None) -> bool:
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while gate := self._buffer.room_gate():
+        while gate := self._room_gate():
             left = None if until is None else until - time.monotonic()
             if not gate.wait(left):
-                raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
+                return False
+        return True
 
     async def room(self) -> None:
         """`wait_room` for asyncio, from any loop. Raises FailedError, ClosedError."""
-        while gate := self._buffer.room_gate():
+        while gate := self._room_gate():
             await gate.passed()
+
+    def _room_gate(self) -> Gate | None:
+        gate = self._buffer.room_gate()
+        if gate is not None and self._core.compactor.is_compacting_here:
+            raise InterruptedCallError  # it is what makes room
+        return gate
 
     def replay(self, after: int | None = None) -> Iterator[Entry]:
         """Entries after LSN `after` (None: after `checkpoint`) that are durable now, in order.
@@ -179,7 +200,7 @@ class Journal:
         Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
         no lock; may run while others append.
         """
-        self._buffer.check()
+        self._buffer.standing.check()
         if after is None:
             after = self.checkpoint.lsn if self.checkpoint else 0
         if after < 0:
@@ -198,7 +219,7 @@ class Journal:
         except JournalError:
             raise
         except OSError as error:
-            self._buffer.check()  # closed meanwhile
+            self._buffer.standing.check()  # closed meanwhile
             raise FailedError(f"{self.path}: can't be read: {error}") from error
 
     def start_compaction(self, freeze: Freeze) -> None:
@@ -208,7 +229,7 @@ class Journal:
         iterable of its items, which is read later, with no lock held. A second call is a
         RuntimeError.
         """
-        self._buffer.check()
+        self._buffer.standing.check()
         self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
@@ -218,7 +239,7 @@ class Journal:
         compaction under way. What `freeze` or its items raise, and OSError, end this attempt
         only. Raises FailedError and ClosedError too.
         """
-        self._buffer.check()
+        self._buffer.standing.check()
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
@@ -230,7 +251,7 @@ class Journal:
         Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
         is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
         """
-        self._buffer.check()
+        self._buffer.standing.check()
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
@@ -266,7 +287,7 @@ class Journal:
             compactions=core.compactor.compactions,
             compaction_ns=core.compactor.compaction_ns,
             checkpoint_bytes=core.compactor.checkpoint_bytes,
-            stalls=committer.stalls + self._buffer.stalls,
+            stalls=committer.stalls + self._buffer.room.stalls,
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -275,7 +296,7 @@ class Journal:
         Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
         Raises FailedError if the journal had failed and something appended was not synced.
         """
-        if self._is_closed or self._buffer.abandoned:
+        if self._is_closed or self._buffer.standing.abandoned:
             self._is_closed = True
             return
         self._core.begin_close()
@@ -286,8 +307,8 @@ class Journal:
             )
         self._is_closed = True
         # In "os" durability a failed sync may have taken what counted as durable before it.
-        if self._buffer.failure and self.last_lsn > self._core.committer.synced_lsn:
-            self._buffer.check()
+        if self.last_lsn > self._core.committer.synced_lsn:
+            raise self._buffer.standing.error()
 
     def __enter__(self) -> Self:
         return self
@@ -304,11 +325,11 @@ class Journal:
         try:
             self.close()
         except JournalError as failure:
-            log.error("%s: not closed well: %s", self.path, failure)
+            report(logging.ERROR, "%s: not closed well: %s", self.path, failure)
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
-        if core is None or self._is_closed or core.buffer.abandoned:
+        if core is None or self._is_closed or core.buffer.standing.abandoned:
             return
         # Waits for nothing: this may run in any thread, under any lock.
         core.drop()

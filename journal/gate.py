@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import suppress
 from functools import cache
 from itertools import islice
 from types import ModuleType
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from journal.mutex import is_raised_by_call, release
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -27,64 +28,63 @@ _FUTURES_A_TURN = 64  # resolved before the loop gets to run something else
 
 
 class Gate:
-    __slots__ = ("_goes_at_once", "_lock", "_loops", "_turnstile", "_wakers", "opened")
+    __slots__ = ("_goes_at_once", "_loops", "_turnstile", "_wakers", "opened")
 
     def __init__(self, *, goes_at_once: bool = False) -> None:
         self._goes_at_once = goes_at_once
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
-        # Guards the fields below. Nothing is called under it.
-        self._lock = threading.Lock()
+        # No lock guards these: a signal handler on top of its holder may wait for the thread that
+        # opens. A waiter enlists first and then looks whether the gate is open; `open` says that
+        # it is, and then wakes those that are enlisted.
         self.opened = False
         self._wakers: list[threading.Lock] = []
-        # The inner dicts are touched in their loop's thread only, once made.
+        # The inner dicts are touched in their loop's thread only.
         self._loops: dict[AbstractEventLoop, Waiting] = {}
 
     def open(self) -> None:
         """Again, after an interrupt: finishes it."""
-        with self._lock:
-            self.opened = True
+        self.opened = True
         for lock in (self._turnstile, *self._wakers):
-            with suppress(RuntimeError):  # released before
-                lock.release()
-        for loop, waiting in self._loops.items():
-            with suppress(RuntimeError):  # that loop is closed, and with it all who waited there
+            release(lock)
+        for loop, waiting in [*self._loops.items()]:
+            try:
                 loop.call_soon_threadsafe(_resolve, loop, waiting)
+            except RuntimeError:
+                if not loop.is_closed():  # a closed one's waiters are gone with it
+                    raise
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Block until open, at most `timeout_s` seconds; whether it is open."""
+        """Block until open, at most `timeout_s` seconds. Return whether it is open."""
         if timeout_s is None and not self._goes_at_once:
             # An interrupt can't part taking from giving back in a `with` of a plain lock.
             try:
                 with self._turnstile:
                     return True
-            except RuntimeError:  # opened once more while this passed
-                return True
+            except RuntimeError as error:
+                if not is_raised_by_call(error):
+                    raise
+                return True  # the gate was opened once more while this thread passed
         waker = threading.Lock()
         waker.acquire()
-        with self._lock:
+        self._wakers.append(waker)
+        try:
             if self.opened:
                 return True
-            self._wakers.append(waker)
-        try:
             limit_s = -1 if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
             return waker.acquire(timeout=limit_s)
         finally:
-            with self._lock:
-                if not self.opened:
-                    self._wakers.remove(waker)
+            self._wakers.remove(waker)
 
     async def passed(self) -> None:
         """Wait until open, in the running loop."""
         loop = _asyncio().get_running_loop()
         future = loop.create_future()
-        with self._lock:
-            if self.opened:
-                return
-            waiting = self._loops.setdefault(loop, {})
-            waiting[future] = None
+        waiting = self._loops.setdefault(loop, {})
+        waiting[future] = None
         try:
-            await future
+            if not self.opened:
+                await future
         finally:
             waiting.pop(future, None)
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from threading import get_ident
 from time import perf_counter_ns
 from typing import TypeVar
 
+from journal.errors import InterruptedCallError
 from journal.metrics import PENDING_MAX, LockStats, Recorder
+from journal.mutex import is_raised_by_call
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -42,7 +43,8 @@ class OwnerLock:
         self._wait_ns = Recorder()
 
     def run(self, action: Callable[[A], T], argument: A) -> T:
-        """`action(argument)` under the lock. RuntimeError if this thread holds it.
+        """Return `action(argument)`, run under the lock. Raises InterruptedCallError if this thread
+        holds it.
 
         The interpreter switches threads, and interrupts, at calls and jumps back only. There is
         none from the look at `_holder` to where it is set, nor from where it is cleared to the
@@ -74,13 +76,18 @@ class OwnerLock:
             if self._beside or self._heir:
                 self._leave(me)
 
+    def refuse_inside(self) -> None:
+        """Raise InterruptedCallError if this thread holds the lock: a callback called back in, or
+        a signal handler."""
+        if self._holder == get_ident() and self._lock.locked():
+            raise InterruptedCallError
+
     def stats(self) -> LockStats:
         """In ns, since it was made."""
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
 
     def _wait_beside(self, me: int, asked_ns: int) -> None:
-        if self._holder == me and self._lock.locked():
-            raise RuntimeError("the owner's lock is not reentrant: a callback called back in")
+        self.refuse_inside()
         asleep = threading.Lock()
         asleep.acquire()
         self._beside.append(asleep)
@@ -90,8 +97,11 @@ class OwnerLock:
         # clear that would send all others to the lock itself, and begin a convoy.
         if not was_woken and not self._lock.locked() and self._holder == holder:
             self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone, or late
-        with suppress(ValueError):  # it was woken
+        try:
             self._beside.remove(asleep)
+        except ValueError as error:  # it was woken
+            if not is_raised_by_call(error):
+                raise
         if not self._heir and perf_counter_ns() - asked_ns > _OVERTAKEN_NS:
             self._heir = -me
 
@@ -105,5 +115,10 @@ class OwnerLock:
             self._wake()
 
     def _wake(self) -> None:
-        with suppress(IndexError):  # another thread took the last one
-            self._beside.popleft().release()
+        try:
+            asleep = self._beside.popleft()
+        except IndexError as error:  # another thread took the last one
+            if not is_raised_by_call(error):
+                raise
+        else:
+            asleep.release()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from types import TracebackType
 from typing import NamedTuple
 
 log = logging.getLogger("journal")
@@ -18,18 +19,20 @@ _POSTED_MAX = 1000  # while a handler is stuck, later messages are dropped
 _POLL_S = 0.005
 
 
+# An error whose traceback is logged, too; or its type, itself and the traceback that it had.
+Raised = BaseException | tuple[type[BaseException], BaseException, TracebackType] | None
+
+
 class _Message(NamedTuple):
     level: int
     text: str
     arguments: tuple[object, ...]
-    error: BaseException | None
+    error: Raised
 
 
-def report(level: int, text: str, *arguments: object, error: BaseException | None = None) -> None:
+def report(level: int, text: str, *arguments: object, error: Raised = None) -> None:
     """Log in this thread. Whatever logging raises is dropped, except in the main thread what is
     no Exception: there it may be a signal handler's KeyboardInterrupt or SystemExit.
-
-    `error`: its traceback is logged, too.
     """
     try:
         log.log(level, text, *arguments, exc_info=error)
@@ -40,7 +43,7 @@ def report(level: int, text: str, *arguments: object, error: BaseException | Non
             raise
 
 
-def post(level: int, text: str, *arguments: object, error: BaseException | None = None) -> None:
+def post(level: int, text: str, *arguments: object, error: Raised = None) -> None:
     """Log from one of the engine's threads, which nobody's log handler may hold up: a thread of
     its own reports the message. In the order of the calls; returns at once, and raises nothing.
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
+
+from journal.mutex import HandlerSafeLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,9 @@ class Stats:
 
 
 class Observer(Protocol):
-    """Told of what happens, in the thread where it happens (the flusher's, the compactor's, a
-    waiter's), which goes on when this returns: so it may wait for nothing that the log has yet to
-    do, and no update of it may wait for room. One that raises is skipped, and that is logged."""
+    """Told of what happens, in a thread of the engine's, which goes on when this returns: so it may
+    wait for nothing that the log has yet to do, and no update of it may wait for room. One that
+    raises anything, SystemExit too, is skipped, and that is logged."""
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
         """So many records are durable now, in frames of `size_bytes`; `sync_ns` 0: unsynced."""
@@ -117,18 +118,27 @@ class Recorder:
         self.pending: list[int] = []
         self.add = self.pending.append
         # Guards the fields below. Never taken by `add`.
-        self._lock = threading.Lock()
+        self._lock = HandlerSafeLock()
         self._counts: Counter[int] = Counter()
         self._max = 0
         self._sum = 0
 
     def fold(self) -> None:
         """Call it with no other lock held."""
-        with self._lock:
+        with self._lock.checked():
             self._fold()
 
+    def fold_if_free(self) -> None:
+        """For the flusher: somebody who reads the figures may be waiting for it, in a signal
+        handler that struck amid that."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                self._lock.release()
+
     def histogram(self) -> Histogram:
-        with self._lock:
+        with self._lock.checked():
             self._fold()
             count = sum(self._counts.values())
             if not count:

@@ -7,7 +7,8 @@ interrupted frame holds a plain lock and the handler asks for the same one, both
 from __future__ import annotations
 
 from _thread import RLock
-from typing import Self
+from threading import Lock
+from typing import TYPE_CHECKING, Self
 
 from journal.errors import InterruptedCallError
 
@@ -21,13 +22,70 @@ class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be derived 
 
     __slots__ = ()
 
+    if TYPE_CHECKING:  # the base class has it, and threading.Condition relies on that
+
+        def _is_owned(self) -> bool: ...
+
     def checked(self) -> Self:
         """Return the lock itself. Raises InterruptedCallError if this thread holds it."""
-        if self._is_owned():  # type: ignore[attr-defined]  # what threading.Condition asks, too
+        if self._is_owned():
             raise InterruptedCallError
         return self
 
     def is_held_here(self) -> bool:
         """Return whether this thread holds it."""
-        held: bool = self._is_owned()  # type: ignore[attr-defined]
-        return held
+        return self._is_owned()
+
+
+class Alarm:
+    """What one thread sleeps on until others wake it. A wake-up before the sleep counts.
+
+    A lock that is free when there is something to do: an interrupt that strikes in an Event or a
+    Condition may leave its lock taken.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def sleep(self, timeout_s: float = -1) -> bool:
+        """Sleep until woken. Return False if `timeout_s` seconds passed first (-1: no limit)."""
+        return self._lock.acquire(timeout=timeout_s)
+
+    def clear(self) -> None:
+        """Forget wake-ups so far: what they were for is about to be looked at."""
+        self._lock.acquire(blocking=False)
+
+    def wake(self) -> None:
+        """Wake the sleeper, or keep it from falling asleep. Takes no lock, waits for nothing."""
+        try:
+            self._lock.release()
+        except RuntimeError as error:  # it is awake
+            if not is_raised_by_call(error):
+                raise
+
+
+def is_raised_by_call(error: BaseException, module: str = "") -> bool:
+    """Return whether what the frame called that caught `error` raised it: code in C, or the Python
+    package `module`. Otherwise a signal handler did, or another thread into this one."""
+    trace = error.__traceback__
+    if trace is None:
+        return False
+    if trace.tb_next is None:
+        return bool(error.args)  # what another thread raises here has none
+    innermost = trace
+    while (inner := innermost.tb_next) is not None:
+        innermost = inner
+    name: str = innermost.tb_frame.f_globals.get("__name__", "")
+    return module != "" and name.partition(".")[0] == module
+
+
+def release(lock: Lock) -> None:
+    """Release a lock that may be free already."""
+    try:
+        lock.release()
+    except RuntimeError as error:
+        if not is_raised_by_call(error):
+            raise

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import weakref
 from contextlib import suppress
 from typing import Protocol
 
 from journal.errors import UnsafePathError
-from journal.log import log
-from journal.storage import LOCK, Directory, write_all
+from journal.log import report
+from journal.storage import LOCK, Directory, is_of_disk, write_all
 
 
 class Owned(Protocol):
@@ -55,7 +56,9 @@ def _write_note(directory: Directory, text: str) -> None:
     except UnsafePathError:
         raise
     except OSError as error:
-        log.info("%s/%s could not be written: %s", directory.path, LOCK, error)
+        if not is_of_disk(error):
+            raise
+        report(logging.INFO, "%s/%s could not be written: %s", directory.path, LOCK, error)
 
 
 def _abandon_all() -> None:

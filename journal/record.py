@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, NoReturn
 
 import msgpack
+from msgpack import unpackb
 
 from journal.errors import RecordError
+from journal.mutex import is_raised_by_call
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
 NESTING_MAX = 1000
@@ -34,7 +36,8 @@ class Entry:
 
 
 class PackedRecord(tuple[Record, bytes]):
-    """A record and its bytes, made by `pack` alone; it is taken wherever a record is."""
+    """A packed record, made by `pack` alone: what its bytes decode to, and the bytes. It is taken
+    wherever a record is."""
 
     __slots__ = ()
     __iter__ = None  # type: ignore[assignment]  # or a batch that is one would be two records
@@ -46,11 +49,15 @@ class PackedRecord(tuple[Record, bytes]):
 CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
-def refusal(record: Record, error: Exception) -> RecordError:
-    return RecordError(
+def refuse(record: Record, error: Exception) -> NoReturn:
+    """Raise RecordError for what the packer raised, as it is caught. What a signal handler raised
+    meanwhile goes on."""
+    if not is_raised_by_call(error, "msgpack"):
+        raise error
+    raise RecordError(
         f"a record of type {type(record).__name__} can't be packed: {error}; use nil, "
         "bool, int (64 bits), float, str, bytes, list, dict (their exact types)"
-    )
+    ) from error
 
 
 # Packers that nobody uses. Each is one caller's from when it is taken: as one refuses, a collector
@@ -59,10 +66,11 @@ _idle_packs: deque[Callable[[Record], bytes]] = deque()
 
 
 def pack(record: Record) -> PackedRecord:
-    """Pack a record now, under no lock: `update` and `append`, which take what it returns in the
-    record's place, hold theirs for a time that hardly grows with its size.
+    """Pack a record now, under no lock. `update` and `append` take what it returns in the record's
+    place, and then hold their locks for a time that hardly grows with the record's size.
 
-    Change the record no more. Raises RecordError, but not for one that is too large: they do.
+    What the record is changed to later counts for nothing: `apply` sees what its bytes decode to.
+    Raises RecordError; where the record is too large, `update` and `append` do.
     """
     if type(record) is PackedRecord:
         return record
@@ -73,17 +81,24 @@ def pack(record: Record) -> PackedRecord:
     try:
         packed = pack_one(record)
     except CANT_PACK as error:
-        raise refusal(record, error) from error
+        refuse(record, error)
     if len(packed) < NESTING_MAX:
         _idle_packs.append(pack_one)
-    else:
-        _check_unpacks(packed)
-    return tuple.__new__(PackedRecord, (record, packed))
+    return tuple.__new__(PackedRecord, (unpack_one(packed), packed))
 
 
 def bare(record: Record) -> Record:
-    """The record itself, of a packed one too."""
+    """Return the record itself, also of a packed one."""
     return record[0] if type(record) is PackedRecord else record
+
+
+def unpack_one(packed: bytes) -> Record:
+    """Return what replay makes of the bytes of one record. Raises RecordError for one that it
+    can't read back: a packer may nest deeper than an unpacker."""
+    try:
+        return unpackb(packed, strict_map_key=False)
+    except Exception as error:
+        refuse_unreadable(error)
 
 
 class RecordPacker:
@@ -92,26 +107,33 @@ class RecordPacker:
     def __init__(self, **bytes_max: int) -> None:
         """`bytes_max`: bounds by the names of the options that set them; the least holds."""
         self.pack_unchecked: Callable[[Record], bytes] = msgpack.Packer(strict_types=True).pack
-        self._limit, self._bytes_max = min(bytes_max.items(), key=itemgetter(1))
-        self.surely_fits = min(NESTING_MAX, self._bytes_max + 1)  # less than so many bytes
+        self._limit, self.bytes_max = min(bytes_max.items(), key=itemgetter(1))
+        self.surely_fits = min(NESTING_MAX, self.bytes_max + 1)  # less than so many bytes
 
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""
         try:
             packed = record[1] if type(record) is PackedRecord else self.pack_unchecked(record)
         except CANT_PACK as error:
-            raise refusal(record, error) from error
+            refuse(record, error)
         if len(packed) >= self.surely_fits:
             self.check(record, packed)
         return packed
+
+    def pack_and_unpack(self, record: Record) -> tuple[Record, bytes]:
+        """Return what replay makes of the record, and its bytes. Raises RecordError."""
+        packed = self.pack(record)
+        if type(record) is PackedRecord:
+            return record[0], packed
+        return unpack_one(packed), packed
 
     def check(self, record: Record, packed: bytes) -> None:
         """Raise RecordError if it is too large, or can't be read back."""
         if type(record) is not PackedRecord and len(packed) >= NESTING_MAX:
             _check_unpacks(packed)
-        if len(packed) > self._bytes_max:
+        if len(packed) > self.bytes_max:
             raise RecordError(
-                f"a record of {len(packed)} bytes is over {self._limit}={self._bytes_max}; "
+                f"a record of {len(packed)} bytes is over {self._limit}={self.bytes_max}; "
                 "split it, or raise the option"
             )
 
@@ -122,7 +144,15 @@ def _check_unpacks(packed: bytes) -> None:
     try:
         feed(packed).skip()
     except Exception as error:
-        raise RecordError(f"a record nests too deep to be read back: {error!r}") from error
+        refuse_unreadable(error)
+
+
+def refuse_unreadable(error: Exception) -> NoReturn:
+    """Raise RecordError for what unpacking raised. What a signal handler raised meanwhile goes on,
+    and so does a MemoryError, which says nothing of the bytes."""
+    if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack"):
+        raise error
+    raise RecordError(f"a record nests too deep to be read back: {error!r:.200}") from error
 
 
 def feed(payload: bytes) -> msgpack.Unpacker:
@@ -160,7 +190,7 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
     except MemoryError:  # of these bytes it says nothing
         raise
     except Exception as error:
-        raise _no_record(error) from error
+        _refuse_payload(error)
     return records
 
 
@@ -200,7 +230,7 @@ def unpack(payload: bytes, count: int, skip: int = 0) -> list[Record]:
     except MemoryError:
         raise
     except Exception as error:
-        raise _no_record(error) from error
+        _refuse_payload(error)
     finally:
         del unpacker  # with all that it believed: who keeps the error keeps this frame
     found = skip + len(records)
@@ -209,6 +239,9 @@ def unpack(payload: bytes, count: int, skip: int = 0) -> list[Record]:
     return records
 
 
-def _no_record(error: Exception) -> ValueError:
+def _refuse_payload(error: Exception) -> NoReturn:
+    """Raise ValueError for what unpacking raised; a signal handler's exception goes on."""
+    if not is_raised_by_call(error, "msgpack"):
+        raise error
     # Not its repr: that of a UnicodeDecodeError has all the bytes that it was given.
-    return ValueError(f"a record does not unpack: {type(error).__name__}: {error}")
+    raise ValueError(f"a record does not unpack: {type(error).__name__}: {error}") from error

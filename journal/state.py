@@ -1,7 +1,11 @@
 """DurableState: a state machine whose every change is journaled, under one small lock.
 
-Under the lock: decide, append (memory only), apply. No I/O, no copy that grows with the state,
-no waiting. Room is waited for before the lock is taken, durability after it was released.
+Under the lock: decide, pack and decode the record, look for room, apply, append (memory only). No
+I/O, no copy that grows with the state, no waiting. Room is waited for before the lock is taken,
+durability after it was released.
+
+A record is applied before it is appended, so one that `apply` refuses is never in the journal.
+Until it is appended, a reader without the lock sees a change that is not in the log: see `_cover`.
 """
 
 from __future__ import annotations
@@ -10,19 +14,36 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
+
+from msgpack import unpackb
 
 from journal.buffer import LogBuffer
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
-from journal.core import open_core
+from journal.core import Core, open_core
 from journal.engine import Journal
-from journal.errors import BufferFullError, ClosedError, FailedError, FormatVersionError
+from journal.errors import (
+    BufferFullError,
+    ClosedError,
+    FailedError,
+    FormatVersionError,
+    JournalError,
+)
+from journal.gate import Gate
 from journal.lock import OwnerLock
 from journal.metrics import LockStats, Stats
 from journal.options import Options
-from journal.record import PackedRecord, Record, bare
+from journal.record import (
+    CANT_PACK,
+    PackedRecord,
+    Record,
+    RecordPacker,
+    refuse,
+    refuse_unreadable,
+)
 from journal.storage import Disk, StrPath
 from journal.walk import Batch
 
@@ -54,9 +75,6 @@ class StateMachine(Protocol):
 M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")
 
-# decide, urgent, append, apply
-_Change = tuple[Callable[[M], Any], bool, Callable[[Any, bool], int], Callable[[int, Any], None]]
-
 
 class DurableState(Generic[M]):
     """A state machine and its journal, recovered, open for writing. A context manager.
@@ -66,7 +84,12 @@ class DurableState(Generic[M]):
     """
 
     def __init__(
-        self, journal: Journal, buffer: LogBuffer, machine: M, room_timeout_s: float
+        self,
+        journal: _StateJournal,
+        buffer: LogBuffer,
+        machine: M,
+        options: Options,
+        room_timeout_s: float,
     ) -> None:
         self._journal = journal
         self._buffer = buffer  # the journal's own: what every update asks of it, it asks directly
@@ -74,9 +97,13 @@ class DurableState(Generic[M]):
         self._room_timeout_s = room_timeout_s
         # The owner's lock: guards the machine and the two fields below. Taken before the log
         # buffer's, and never while anything is waited for.
-        self._lock = OwnerLock()
-        self._applied_lsn = journal.last_lsn
+        self._lock = journal.owner_lock
+        # The last LSN that was begun to be applied; beyond the log's as long as it is not appended.
+        self._applying_lsn = journal.last_lsn
         self._broken: BaseException | None = None
+        names = ("record_bytes_max", "frame_bytes_max")  # a record has to fit in a frame, too
+        self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
+        self._pack, self._bytes_max = self._packer.pack_unchecked, self._packer.bytes_max
 
     @classmethod
     def open(
@@ -121,9 +148,9 @@ class DurableState(Generic[M]):
             accepts,
             load,
             apply,
-            own=lambda core: (Journal(options, core), core.buffer),
+            own=lambda core: (_StateJournal(options, core), core.buffer),
         )
-        state = cls(journal, buffer, machine, room_timeout_s)
+        state = cls(journal, buffer, machine, options, room_timeout_s)
         # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
         freeze = weakref.WeakMethod(state._freeze)
         journal.start_compaction(lambda: _call(freeze))
@@ -136,7 +163,7 @@ class DurableState(Generic[M]):
 
     @property
     def journal(self) -> Journal:
-        """For what this class has no name for. What is appended there, the machine never sees."""
+        """The journal, for what this class has no name for. It refuses to append: use `update`."""
         return self._journal
 
     @property
@@ -145,7 +172,7 @@ class DurableState(Generic[M]):
         return self._journal.closed
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
-        """Under the lock: `record = decide(machine)`, append it, apply it; its LSN.
+        """Under the lock: `record = decide(machine)`, apply it, append it; return its LSN.
 
         None if `decide` returns None. What `decide` raises, and RecordError, BufferFullError,
         FailedError and ClosedError, leave everything as it was. Where there is no room (see
@@ -153,13 +180,14 @@ class DurableState(Generic[M]):
         if half of the log buffer is used; not if `urgent`, and never in a thread that runs an
         event loop: `await room()` there. A large record is best packed before: `journal.pack`.
 
-        `apply` may raise nothing. What it raises comes through, with its record in the journal:
-        this state is half-way through it, so from now on all changes are FailedError.
+        `apply` gets what the packed record decodes to, never the caller's own object, and may raise
+        nothing. What it raises comes through, and its record is not in the journal. This state may
+        be half-way through that record, so from now on it is FailedError to change or read it;
+        the next open simply works.
         """
         if not self._buffer.is_ready:
             self._wait_for_room(urgent)
-        how = decide, urgent, self._buffer.append, self._machine.apply
-        return self._lock.run(self._change, how)
+        return self._lock.run(self._change, (decide, urgent))
 
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
@@ -170,24 +198,26 @@ class DurableState(Generic[M]):
         """
         if not self._buffer.is_ready:
             self._wait_for_room(urgent)
-
-        def some(machine: M) -> list[Record] | None:
-            return list(decide(machine) or ()) or None
-
-        how = some, urgent, self._buffer.append_batch, self._apply_all
-        return self._lock.run(self._change, how)
+        return self._lock.run(self._change_batch, (decide, urgent))
 
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
         self._journal.check_process()
-        return self._lock.run(look, self._machine)
+        if self._broken is not None:
+            self._check()
+        seen = self._lock.run(look, self._machine)
+        if self._broken is not None:  # it broke while this waited for the lock
+            self._check()
+        return seen
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        """See Journal.wait_durable."""
+        """See Journal.wait_durable. Covers what is seen of the machine, also without the lock."""
+        self._cover(lsn)
         self._journal.wait_durable(lsn, timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
-        """See Journal.durable."""
+        """See Journal.durable. Covers what is seen of the machine, also without the lock."""
+        self._cover(lsn)
         await self._journal.durable(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
@@ -229,58 +259,145 @@ class DurableState(Generic[M]):
     def _check(self) -> None:
         if self._broken is not None:
             raise FailedError(
-                f"apply stopped half-way through a record after LSN {self._applied_lsn}: "
-                f"{self._broken!r:.200}; the record is in the journal, and no change is taken any "
-                "more: close it, mend apply unless it was interrupted, and open it again"
+                f"this state stopped at LSN {self._applying_lsn}, which may be applied in part and "
+                f"is not in the journal: {self._broken!r:.200}; close it, fix apply unless it was "
+                "interrupted or the journal had stopped, and open it again"
             ) from self._broken
 
-    def _change(self, how: _Change[M]) -> int | None:
-        decide, urgent, append, apply = how
+    def _change(self, how: tuple[Callable[[M], Record | None], bool]) -> int | None:
+        decide, urgent = how
         if self._broken is not None:
             self._check()
-        change = None
-        applying = False
+        record = decide(self._machine)
+        if record is None:
+            return None
+        if type(record) is PackedRecord:
+            value, packed = record[0], record[1]
+        else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
+            try:
+                packed = self._pack(record)
+            except CANT_PACK as error:
+                refuse(record, error)
+            try:
+                value = unpackb(packed, strict_map_key=False)
+            except Exception as error:
+                refuse_unreadable(error)
+        if len(packed) > self._bytes_max:
+            self._packer.check(record, packed)
+        lsn = self._buffer.admit(len(packed), urgent)
+        self._applying_lsn, is_applied = lsn, False
         try:
-            change = decide(self._machine)
-            if change is None:
-                return None
-            lsn = append(change, urgent)
-            applying = True
-            apply(lsn, change[0] if type(change) is PackedRecord else change)
-            self._applied_lsn = lsn
-            return lsn
+            self._machine.apply(lsn, value)
+            is_applied = True
+            self._buffer.append_admitted(packed)
         except BaseException as error:
-            # Leave nothing that is logged and not applied; another interrupt may strike here.
-            self._broken = error
-            lsn = self._buffer.last_lsn
-            if change is None or lsn == self._applied_lsn:
-                self._broken = None
-            elif not applying:  # an interrupt came between
-                apply(lsn, bare(change))
-                self._applied_lsn, self._broken = lsn, None
+            self._broken = error  # first of all: another interrupt may strike here
+            if is_applied:
+                self._complete(lsn, partial(self._buffer.append_admitted, packed))
             raise
+        return lsn
 
-    def _apply_all(self, last_lsn: int, records: list[Record]) -> None:
-        for lsn, record in enumerate(records, last_lsn + 1 - len(records)):
-            self._machine.apply(lsn, bare(record))
+    def _change_batch(self, how: tuple[Callable[[M], list[Record]], bool]) -> int | None:
+        decide, urgent = how
+        if self._broken is not None:
+            self._check()
+        records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
+        if not records:
+            return None
+        packed = [each[1] for each in records]
+        lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
+        self._applying_lsn = last_lsn = lsn + len(records) - 1
+        is_applied = False
+        try:
+            for at, (value, _) in enumerate(records, lsn):
+                self._machine.apply(at, value)
+            is_applied = True
+            self._buffer.append_batch_admitted(packed)
+        except BaseException as error:
+            self._broken = error
+            if is_applied:
+                self._complete(lsn, partial(self._buffer.append_batch_admitted, packed))
+            raise
+        return last_lsn
+
+    def _complete(self, lsn: int, append: Callable[[], None]) -> None:
+        """Append what was applied, unless an interrupt came only after that."""
+        if self._buffer.last_lsn < lsn:
+            append()
+        self._broken = None
 
     def _freeze(self) -> tuple[int, Iterable[JSON]]:
         def look(machine: M) -> tuple[int, Iterable[JSON]]:
             self._check()
-            return self._applied_lsn, machine.freeze()
+            return self._buffer.last_lsn, machine.freeze()
 
         return self.read(look)
 
+    def _cover(self, lsn: int | None) -> None:
+        """Let a change be appended that the caller may have seen while it was being applied.
+
+        Such a change is appended before the lock is free again, or never: then this raises.
+        """
+        self._lock.refuse_inside()
+        applying_lsn = self._applying_lsn  # first: it may be appended from here on
+        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:
+            self._journal.check_process()  # in a forked child the lock may be held forever
+            self._lock.run(_nothing, None)
+            if self._broken is not None:
+                self._check()
+
     def _wait_for_room(self, urgent: bool) -> None:
-        self._buffer.check()  # first: in a forked child no lock may be taken
+        self._buffer.standing.check()  # first: in a forked child no lock may be taken
         if urgent or self._buffer.has_room or _in_event_loop():
             return
-        try:
-            self._journal.wait_room(timeout_s=self._room_timeout_s)
-        except TimeoutError as error:
-            # A compaction that takes so long is no reason to refuse.
-            if self._buffer.used_bytes * 2 >= self._buffer.bound:
-                raise BufferFullError(f"{error}; nothing was changed") from None
+        has_room = self._journal._await_room(self._room_timeout_s)
+        # A compaction that takes so long is no reason to refuse.
+        if not has_room and self._buffer.used_bytes * 2 >= self._buffer.room.bound_bytes:
+            raise BufferFullError(
+                f"no room in the log buffer within {self._room_timeout_s} s; nothing was changed"
+            )
+
+
+class _StateJournal(Journal):
+    """The journal of a DurableState, which alone may append to it.
+
+    Under the owner's lock nothing may wait for the compactor's thread, which asks for that lock.
+    """
+
+    def __init__(self, options: Options, core: Core) -> None:
+        super().__init__(options, core)
+        self.owner_lock = OwnerLock()
+
+    def append(self, record: Record, *, urgent: bool = False) -> int:
+        """Refused: raises JournalError."""
+        raise _not_here()
+
+    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
+        """Refused: raises JournalError."""
+        raise _not_here()
+
+    def compact(self, freeze: Freeze | None = None) -> Checkpoint:
+        self.owner_lock.refuse_inside()
+        return super().compact(freeze)
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        self.owner_lock.refuse_inside()
+        super().close(timeout_s=timeout_s)
+
+    def _room_gate(self) -> Gate | None:
+        self.owner_lock.refuse_inside()
+        return super()._room_gate()
+
+
+def _not_here() -> JournalError:
+    return JournalError(
+        "this journal belongs to a DurableState, whose machine would never see the record; "
+        "nothing was appended: use update or update_batch of the state"
+    )
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:

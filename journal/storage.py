@@ -7,7 +7,6 @@ decides what they mean. Names are plain file names, never paths.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Literal, Protocol
 
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
@@ -134,17 +133,28 @@ def write_all(file: File, data: bytes, offset: int) -> None:
         offset += written
 
 
+def is_of_disk(error: Exception) -> bool:
+    """Return whether a disk raised it. An OSError without an errno is a signal handler's, such as
+    the TimeoutError of an alarm."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
 def remove_if_there(directory: Directory, name: str) -> None:
-    """Best effort: what is left of a file that never got its name harms nobody."""
-    with suppress(OSError):
+    """Remove a file if that can be: what is left of one that never got its name harms nobody."""
+    try:
         directory.remove(name)
+    except OSError as error:
+        if not is_of_disk(error):
+            raise
 
 
 def file_size(directory: Directory, name: str) -> int:
     """In bytes; 0 for one that is gone."""
     try:
         file = directory.open(name, "read")
-    except OSError:
+    except OSError as error:
+        if not is_of_disk(error):
+            raise
         return 0
     try:
         return file.size()

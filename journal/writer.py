@@ -56,6 +56,16 @@ class Writer:
     def synced_lsn(self) -> int:
         return self._synced_lsn
 
+    @property
+    def failed(self) -> bool:
+        """Whether a sync failed, after which nothing may be acknowledged."""
+        return self._failure is not None
+
+    @property
+    def directory_path(self) -> str:
+        """The journal's directory, for messages."""
+        return self._directory.path
+
     def has_segment_for(self, batch: Batch) -> bool:
         """Whether `prepare` would only compute: no roll, no segment to make."""
         size = self._offset + frame.HEADER_BYTES + batch.bytes
@@ -136,7 +146,9 @@ class Writer:
             try:
                 self._file.sync()
             except OSError as error:
-                # Noted before anything else: an interrupt must not make us try again.
+                if error.errno is None:  # see `is_of_disk`
+                    raise
+                # Noted before any call: an interrupt must not make us try again.
                 self._failure = error
             else:
                 if not self._file.is_linked():

@@ -1,4 +1,4 @@
-"""Ctrl-C, once or twice, wherever the interpreter takes one.
+"""Ctrl-C, or what a signal handler raises, once or twice, wherever the interpreter takes it.
 
 CPython looks for signals when a call has returned, when a function begins and when a loop turns
 back, and nowhere else. A tracer raises at each of these points inside the engine, one at a time.
@@ -13,9 +13,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 TIMEOUT_S = 10
 # Before 3.12 a tracer that has raised is taken away.
@@ -23,15 +26,22 @@ TWICE = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring st
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt in this thread at the `nth` point where one could be noticed; then,
-    for each gap in `again`, once more that many points later. `struck` tells where."""
+    """Raises `kind` in this thread at the `nth` point where a signal could be noticed; then, for
+    each gap in `again`, once more that many points later. `struck` tells where."""
 
-    def __init__(self, nth: int, *again: int) -> None:
+    def __init__(self, kind: type[BaseException], nth: int, *again: int) -> None:
+        self._kind = kind
+        self.raised: list[BaseException] = []
         self._left = nth
         self._again = [*again]
         self._thread = threading.get_ident()
         self._is_over = False
         self.struck: list[str] = []
+
+    def strike(self) -> None:
+        """What happens there."""
+        self.raised.append(self._kind("struck"))
+        raise self.raised[-1]
 
     def at(self, code: CodeType) -> None:
         """The thread that runs `code` is at a point."""
@@ -42,7 +52,18 @@ class Interrupt:
             self.struck.append(code.co_qualname)
             self._is_over = not self._again
             self._left = self._again.pop(0) if self._again else 0
-            raise KeyboardInterrupt
+            self.strike()
+
+
+class Handler(Interrupt):
+    """Calls `handler` in this thread at the `nth` point, as the interpreter calls a signal's."""
+
+    def __init__(self, handler: Callable[[], object], nth: int) -> None:
+        super().__init__(KeyboardInterrupt, nth)
+        self._handler = handler
+
+    def strike(self) -> None:
+        self._handler()
 
 
 class Tracer:
@@ -50,26 +71,28 @@ class Tracer:
     is kept: its hash takes as long as its text is."""
 
     def __init__(self) -> None:
+        self.kind: type[BaseException] = KeyboardInterrupt
         self.interrupt: Interrupt | None = None
         self._points: dict[int, tuple[CodeType, set[int]]] = {}
+        self._before: TraceFunction | None = None
 
     def is_point(self, code: CodeType, offset: int) -> bool:
         if id(code) not in self._points:
             self._points[id(code)] = code, set(points(code)) if is_ours(code) else set()
         return offset in self._points[id(code)][1]
 
-    @contextmanager
-    def armed(self, interrupt: Interrupt) -> Iterator[None]:
-        before = sys.gettrace()
+    # No context manager of contextlib's: its own code has points.
+
+    def arm(self, interrupt: Interrupt) -> None:
         self.interrupt = interrupt
         if sys.version_info < (3, 12):
+            self._before = sys.gettrace()
             sys.settrace(self._trace)
-        try:
-            yield
-        finally:
-            self.interrupt = None
-            if sys.version_info < (3, 12):
-                sys.settrace(before)
+
+    def disarm(self) -> None:
+        self.interrupt = None
+        if sys.version_info < (3, 12):
+            sys.settrace(self._before)
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         if not is_ours(frame.f_code):
@@ -110,9 +133,10 @@ class Tracer:
 _tracer = Tracer()
 
 
-@pytest.fixture
-def monitored() -> Iterator[None]:
-    """`struck` strikes. On 3.12 it also slows down everything else."""
+@pytest.fixture(params=[KeyboardInterrupt, Exception, RuntimeError, TimeoutError])
+def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
+    """`struck` strikes with each of these. On 3.12 it also slows down everything else."""
+    _tracer.kind = request.param
     with _tracer.monitoring():
         yield
 
@@ -147,21 +171,37 @@ def points(code: CodeType) -> Iterator[int]:
 
 
 def struck(action: Callable[[], Any], nth: int, *again: int) -> list[str]:
-    """Where the interrupts struck `action`. A KeyboardInterrupt came out of it, if any did; or out
-    of a generator that was just being closed, where the interpreter has nobody to raise it to."""
-    interrupt = Interrupt(nth, *again)
+    """Strike `action`, and return where. What was raised came out of it, if any was; or out of a
+    generator that was just being closed, where the interpreter has nobody to raise it to."""
+    interrupt = Interrupt(_tracer.kind, nth, *again)
     came_out: list[object] = []
     before, sys.unraisablehook = sys.unraisablehook, came_out.append
     gc.disable()  # what a collection interrupts is some other test's journal
     try:
-        with _tracer.armed(interrupt):
-            action()
-    except KeyboardInterrupt as error:
+        _tracer.arm(interrupt)
+        action()
+    except _tracer.kind as error:
+        if error not in interrupt.raised:
+            raise
         came_out.append(type(error))
     finally:
+        _tracer.disarm()
         gc.enable()
         sys.unraisablehook = before
-    assert bool(came_out) == bool(interrupt.struck)
+    assert bool(came_out) == bool(interrupt.struck), interrupt.struck
+    return interrupt.struck
+
+
+def handled(action: Callable[[], Any], handler: Callable[[], object], nth: int) -> list[str]:
+    """Run `action`, and `handler` on top of it. Return where."""
+    interrupt = Handler(handler, nth)
+    gc.disable()
+    try:
+        _tracer.arm(interrupt)
+        action()
+    finally:
+        _tracer.disarm()
+        gc.enable()
     return interrupt.struck
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from journal import ClosedError, DurableState, compactor
+from journal.mutex import Alarm
 from journal.testing import SimulatedDisk
 from tests.compaction_support import FailsOnce, compact
 from tests.support import (
@@ -237,11 +238,15 @@ def test_an_interrupt_at_the_end_of_a_compaction_holds_nobody(
         journal.start_compaction(frozen(journal, "state"))
         put_lines(journal, 4, size=700)
 
-        def interrupted() -> None:
-            raise KeyboardInterrupt
+        wake = Alarm.wake
+
+        def interrupted(alarm: Alarm) -> None:
+            if alarm is journal._core.compactor._alarm:
+                raise KeyboardInterrupt
+            wake(alarm)
 
         with monkeypatch.context() as patch:
-            patch.setattr(journal._core.compactor, "_wake", interrupted)
+            patch.setattr(Alarm, "wake", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 compact(journal, "by hand")
         for _ in range(4):  # past where it was due and where updates were to wait, not past either

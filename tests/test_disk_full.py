@@ -13,6 +13,7 @@ import pytest
 from journal import (
     BufferFullError,
 )
+from journal.log import settle
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
 from tests.support import (
@@ -125,10 +126,11 @@ def test_a_full_disk_is_told_once_and_when_it_is_over(
         disk.before = full
         journal.append(2)
         journal.wait_durable(timeout_s=TIMEOUT_S)
+    assert settle(TIMEOUT_S)
     messages = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert len(messages) == 2
-    assert messages[0].startswith("no room on disk, the journal waits and tries again: ")
-    assert messages[1] == "there is room again: the journal goes on"
+    assert messages[0].startswith("/journal: no room on disk, the journal waits and tries again: ")
+    assert messages[1] == "/journal: there is room again: the journal goes on"
     assert (told, journal.stats().stalls) == ([str(errno.ENOSPC)], 1)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from journal import FailedError, Journal
+from journal.log import settle
 from journal.testing import SimulatedDisk, lose
 from journal.testing.disk import Operation
 from journal.writer import Writer
@@ -232,6 +233,7 @@ def test_a_failure_is_logged_and_observed(
         journal.append(2)
         with pytest.raises(FailedError):
             journal.wait_durable()
+    assert settle(TIMEOUT_S)
     messages = [record.getMessage() for record in caplog.records]
     assert sum("the journal stopped" in message for message in messages) == 1
     assert len(told) == 2

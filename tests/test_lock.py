@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from journal import InterruptedCallError
 from journal.lock import OwnerLock
 from tests.interrupt_support import in_other_thread, monitored, struck
 from tests.support import until
@@ -209,7 +210,7 @@ def test_who_calls_back_in_is_told() -> None:
     """A callback, or a signal handler amid one, that asks for the lock again: RuntimeError, no
     hang; the lock is free afterwards."""
     lock = OwnerLock()
-    with pytest.raises(RuntimeError, match="not reentrant"):
+    with pytest.raises(InterruptedCallError, match="called back in"):
         in_other_thread(partial(lock.run, partial(lock.run, int), 0))
     assert lock.run(int, 0) == 0
 

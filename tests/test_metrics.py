@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import Histogram, Journal
+from journal.log import settle
 from journal.metrics import Recorder
 from journal.testing import SimulatedDisk
 from tests.support import PATH, TIMEOUT_S, frozen, names, open_on, put, put_lines, until
@@ -258,6 +259,7 @@ def test_observers_hear_of_each_commit(
         journal.wait_durable(journal.append_batch(["b", "c"]))
     expected = [("committed", 1, 44 + 2, True), ("committed", 2, 44 + 4, True)]
     assert [ear.heard for ear in ears] == [expected, expected]
+    assert settle(TIMEOUT_S)
     assert [record.message for record in caplog.records] == ["an observer raised"] * 2
 
 

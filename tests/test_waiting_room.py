@@ -228,7 +228,7 @@ def test_what_wakes_the_flusher_is_the_first_record_and_that_at_flush_bytes() ->
 
     def woken_by(size: int) -> bool:
         buffer.append(sized(size))
-        return buffer.sleep(0)
+        return buffer.alarm.sleep(0)
 
     for _ in range(2):
         assert [woken_by(size) for size in (100, 100, 100, 600, 100, 100, 1000, 100)] == [

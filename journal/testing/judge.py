@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
 from journal.checkpoint import checkpoint_lsns
+from journal.engine import Journal
 from journal.errors import FailedError
 from journal.options import Options
 from journal.record import Record
@@ -184,7 +185,7 @@ class Judge(Generic[M]):
             steps.append(Step(None, "", disk.snapshot()))
             if shown_lsn is not None and not clean:
                 expect(shown_lsn == lsn, "P1", f"a reader was shown LSN {shown_lsn}, not {lsn}")
-            state.journal.wait_durable(state.journal.append(PROBE))
+            state.journal.wait_durable(Journal.append(state.journal, PROBE))  # past the machine
             medium = disk.snapshot()
         except (OSError, FailedError) as error:
             raise BrokenPromiseError(f"P5: it does not go on: {error!r}") from error

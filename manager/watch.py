@@ -21,12 +21,11 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from journal import DurableState, JournalError
+from journal import DurableState, HandlerSafeLock
 from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Agent, Row, agent_from_row
 from manager.arguments import shown
 from manager.errors import UnknownAgentError
@@ -67,9 +66,11 @@ class Watch:
         self.feed: deque[Row] = deque()
         # Guards the fields up to the next remark. Writers of the fleet never take it, and who
         # has it takes no other.
-        self._lock = threading.Lock()
+        self._lock = HandlerSafeLock()
         self._observer: _Observer | None = None
         self._is_over = False
+        self._is_ending = False  # the journal failed
+        self._has_news = False  # the journal's threads found the lock taken
         self._waiters: dict[str, _Group] = {}
         self._ended: deque[tuple[Row, _Group]] = deque()  # not durable yet, in order of LSNs
         self._readers: dict[weakref.ref[Changes], None] = {}
@@ -85,10 +86,7 @@ class Watch:
         waiters = self._waiters
         if self._ended or (waiters and any(agent_id in waiters for agent_id in ended)):
             # Someone waits for it, so it is to be committed now.
-            with suppress(TimeoutError, JournalError):
-                self._state.wait_durable(lsn, timeout_s=0)
-            if lsn <= self._state.journal.durable_lsn:
-                self.committed()  # the flusher may have told before the change was on the feed
+            self._state.journal.request_commit(lsn)
 
     # --- waiting for an end ---
 
@@ -131,7 +129,7 @@ class Watch:
         if row[STATUS] in ENDED:
             return row
         waiter.agent_id = row[AGENT_ID]
-        with _Sweeping(self), self._lock:
+        with _Sweeping(self), self._lock.checked():
             self._begin()
             waiter.group = self._waiters.setdefault(waiter.agent_id, {})
             waiter.group[waiter] = None
@@ -157,10 +155,13 @@ class Watch:
     def changes(self, boot_id: str, after: int | None) -> Changes:
         """A new reader; see SubAgentManager.changes."""
         last_lsn = self._state.journal.last_lsn
+        if after is not None and after > last_lsn:  # maybe it is being applied
+            self._state.read(lambda _: None)
+            last_lsn = self._state.journal.last_lsn
         if after is not None and not 0 <= after <= last_lsn:
             what = f"after must be an LSN up to the last one, {last_lsn}, not {shown(after)}"
             raise ValueError(what)
-        with _Sweeping(self), self._lock:
+        with _Sweeping(self), self._lock.checked():
             self._begin()
             self._drain()  # what is on the feed was changed before
             reader = Changes(self, boot_id)
@@ -172,14 +173,14 @@ class Watch:
             at_after = [row for row in rows if row[LSN] == after]
             if len(at_after) == 1:  # of several, who asks may have seen but some
                 rows.remove(at_after[0])
-            with _Sweeping(self), self._lock:
+            with _Sweeping(self), self._lock.checked():
                 self._drain()
                 reader._begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)
         return reader
 
     def next_row(self, reader: Changes) -> Row | None:
         """None if there is none yet. Raises StopAsyncIteration after the last one."""
-        with _Sweeping(self), self._lock:
+        with _Sweeping(self), self._lock.checked():
             self._drain()
             if reader._dirty:
                 return reader._dirty.popitem(last=False)[1]
@@ -216,28 +217,29 @@ class Watch:
     # --- what the journal tells ---
 
     def committed(self) -> None:
-        """Wake those whose agent's end is durable now. May be interrupted, and is repeated then."""
-        if self._fleet.feed is None:
+        """Wake those whose agent's end is durable now. For the journal's threads, which wait for
+        nobody: a signal handler on top of whoever holds the lock may wait for them. Whoever holds
+        it then does this afterwards.
+        """
+        if self._fleet.feed is None and not self._is_ending:
             return
-        with _Sweeping(self), self._lock:
-            self._drain()
-            durable_lsn = self._state.journal.durable_lsn
-            due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
-            _wake(due)
-            for _ in due:
-                self._ended.popleft()
-            self._rest()
+        self._has_news = True
+        while (self._leavers or self._has_news) and self._lock.acquire(blocking=False):
+            try:
+                self._catch_up()
+            finally:
+                self._lock.release()
         self._call_readers()
+
+    def failed(self) -> None:
+        """Wake everybody, for the journal's threads: no agent will change any more."""
+        self._is_ending = True
+        self.committed()
 
     def close(self) -> None:
         """No agent will change any more: whoever waits is woken, and finds out why."""
-        with _Sweeping(self), self._lock:
-            self._is_over = True
-            self._drain()
-            _wake([(None, group) for group in self._waiters.values()])
-            _wake([(None, group) for _, group in self._ended])
-            self._waiters.clear()
-            self._ended.clear()
+        with _Sweeping(self), self._lock.checked():
+            self._end()
         self._call_readers()
 
     # --- inside ---
@@ -249,6 +251,31 @@ class Watch:
             self._observer = _Observer(self)
             self._state.journal.observe(self._observer)
         self._fleet.feed = self.feed
+
+    def _take_news(self) -> None:
+        """Do what the journal's threads told. What an interrupt strikes in is done once more."""
+        self._has_news = False
+        try:
+            if self._is_ending:
+                self._end()
+            self._drain()
+            durable_lsn = self._state.journal.durable_lsn
+            due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
+            _wake(due)
+            for _ in due:
+                self._ended.popleft()
+            self._rest()
+        except BaseException:
+            self._has_news = True
+            raise
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._drain()
+        _wake([(None, group) for group in self._waiters.values()])
+        _wake([(None, group) for _, group in self._ended])
+        self._waiters.clear()
+        self._ended.clear()
 
     def _drain(self) -> None:
         """Move what is on the feed now to those who wait for it.
@@ -266,18 +293,24 @@ class Watch:
             self.feed.popleft()
 
     def _call_readers(self) -> None:
-        while self._idle:
-            with suppress(KeyError):  # another thread took it
-                _call(*self._idle.popitem())
+        for loop in [*self._idle]:
+            if (futures := self._idle.pop(loop, None)) is not None:
+                _call(loop, futures)
 
     def _sweep(self) -> None:
-        """Forget those that left. Who finds the lock taken leaves that to who has it."""
-        while self._leavers and not self._lock.locked():
-            with self._lock:
-                while self._leavers:
-                    self._forget(self._leavers[0])
-                    self._leavers.popleft()
-                self._rest()
+        """Forget those that left, and do what the journal's threads found the lock taken for;
+        unless this thread holds it: then it sweeps afterwards."""
+        while (self._leavers or self._has_news) and not self._lock.is_held_here():
+            with self._lock.checked():
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._leavers:
+            self._forget(self._leavers[0])
+            self._leavers.popleft()
+        self._rest()
+        if self._has_news:
+            self._take_news()
 
     def _rest(self) -> None:
         """If nobody watches, the fleet need not feed anybody."""
@@ -375,7 +408,7 @@ class _Observer:
 
     def failed(self, error: BaseException) -> None:
         if watch := self._watch():
-            watch.close()
+            watch.failed()
 
     def stalled(self, error: OSError) -> None:
         pass
@@ -392,15 +425,18 @@ def _wake(groups: Iterable[tuple[Row | None, _Group]]) -> None:
             if waiter.future is not None:
                 loops.setdefault(waiter.future.get_loop(), {})[waiter.future] = None
             else:
-                with suppress(RuntimeError):  # woken before an interrupt
+                if waiter.lock.locked():  # else it was woken before an interrupt
                     waiter.lock.release()
     for loop, futures in loops.items():
         _call(loop, futures)
 
 
 def _call(loop: AbstractEventLoop, futures: Futures) -> None:
-    with suppress(RuntimeError):  # that loop is closed, and with it all who waited there
+    try:
         loop.call_soon_threadsafe(_resolve, loop, futures)
+    except RuntimeError:
+        if not loop.is_closed():  # a closed one's waiters are gone with it
+            raise
 
 
 def _resolve(loop: AbstractEventLoop, futures: Futures) -> None:

@@ -17,7 +17,6 @@ from journal import ClosedError, FailedError
 from journal.testing import SimulatedDisk
 from manager import Agent, AgentResult, SubAgentManager, UnknownAgentError, watch
 from manager.agent import ENDED, Status
-from manager.fleet import Fleet
 from tests.manager_support import (
     DONE,
     agent_that_is,
@@ -53,27 +52,6 @@ def test_it_returns_the_agent_as_it_ended(
         assert [done.result() for done in waits] == [ended, ended]
     assert manager.stats().durable_lsn >= ended.lsn
     assert_nobody_watches(manager)
-
-
-@BOTH
-def test_it_may_be_durable_before_it_is_seen(
-    manager: SubAgentManager, wait: Wait, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The flusher commits between the append of a record and its application: who waits is woken
-    by the writer, whom nobody follows."""
-    agent = manager.spawn("work")
-    apply = Fleet.apply
-
-    def late(fleet: Fleet, lsn: int, record: Any) -> None:
-        manager.wait_durable(lsn, timeout_s=TIMEOUT_S)
-        apply(fleet, lsn, record)
-
-    with ThreadPoolExecutor() as pool:
-        waits = pool.submit(wait, manager, agent.agent_id)
-        until(lambda: waiting(manager) == 1, "one waiter")
-        monkeypatch.setattr(Fleet, "apply", late)
-        ended = manager.update_from_result(agent.agent_id, DONE)
-        assert waits.result(TIMEOUT_S) == ended
 
 
 @BOTH

@@ -16,10 +16,7 @@ import time
 
 from journal.batch import Batch
 from journal.crowd import Crowd
-from journal.errors import (
-    InterruptedCallError,
-    RecordError,
-)
+from journal.errors import InterruptedCallError, RecordError
 from journal.gate import Gate, open_gates
 from journal.mutex import Alarm, HandlerSafeLock
 from journal.options import Options

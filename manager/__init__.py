@@ -37,9 +37,9 @@ from manager.errors import (
 from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 
 if TYPE_CHECKING:
+    from manager.changes import Changes
     from manager.given import AgentResult, Limits
     from manager.manager import SubAgentManager
-    from manager.watch import Changes
 
 __all__ = [
     "Agent",
@@ -66,7 +66,7 @@ __all__ = [
 # Who only looks at a fleet need not wait for what writes one to be imported.
 _PLACES = {
     "AgentResult": "manager.given",
-    "Changes": "manager.watch",
+    "Changes": "manager.changes",
     "Limits": "manager.given",
     "SubAgentManager": "manager.manager",
 }

@@ -34,6 +34,7 @@ from manager.agent import (
     agents_from_rows,
 )
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
+from manager.changes import Changes
 from manager.checks import check_rows
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.errors import NameInUseError
@@ -42,7 +43,7 @@ from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
 from manager.records import Record, text
 from manager.updates import Batch, Change, Updates
-from manager.watch import Changes, Watch
+from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
 _DEFAULT_LIMITS = Limits()

@@ -19,15 +19,15 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock
-from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Agent, Row, agent_from_row
+from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Row
 from manager.arguments import shown
+from manager.changes import A_TURN, Changes
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
     Futures = dict[Future[None], None]
-
-_A_TURN = 128  # futures resolved, or changes read, before the loop gets to run something else
 
 
 class _Waiter:
@@ -341,61 +339,6 @@ class _Sweeping:
         self._watch._sweep()
 
 
-class Changes:
-    """An async iterator of Agents, ordered by LSN; made by `SubAgentManager.changes`.
-
-    Any number of tasks may read it, each gets other agents. To drop it, or to `aclose` it, ends it.
-    """
-
-    def __init__(self, watch: Watch, boot_id: str) -> None:
-        self._watch = watch
-        self._boot_id = boot_id
-        self._turns = 0
-        self._ref: weakref.ref[Changes] | None = None  # what the watch knows it by
-        self._is_closed = False
-        # What is still to be read, by agent; guarded by the watch's lock.
-        self._dirty: OrderedDict[str, Row] = OrderedDict()
-
-    def __aiter__(self) -> Changes:
-        return self
-
-    async def __anext__(self) -> Agent:
-        self._turns += 1
-        if not self._turns % _A_TURN:  # while there is always more, nothing here would wait
-            import asyncio
-
-            await asyncio.sleep(0)
-        while not self._is_closed:
-            row = self._watch.next_row(self)
-            if row is not None:
-                return agent_from_row(row, self._boot_id)
-            await self._watch.wait_readable(self)
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """End it: who waits for the next one gets StopAsyncIteration. Again: nothing."""
-        self._is_closed = True
-        self._watch.close_reader(self)
-
-    def _put(self, row: Row) -> None:
-        """Take in an agent's newest row in place of an older one not yet shown."""
-        agent_id = row[AGENT_ID]
-        if len(row) == 1:
-            self._dirty.pop(agent_id, None)
-        else:
-            self._dirty[agent_id] = row
-            self._dirty.move_to_end(agent_id)
-
-    def _begin_with(self, rows: Iterable[Row]) -> None:
-        """For the watch: what there was already. Of an agent that changed since, its row stays."""
-        newest = {row[AGENT_ID]: row for row in rows}
-        for agent_id, row in self._dirty.items():
-            if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:
-                newest[agent_id] = row
-        ordered = sorted(newest.values(), key=itemgetter(LSN))
-        self._dirty = OrderedDict((row[AGENT_ID], row) for row in ordered)
-
-
 class _Observer:
     """The journal's threads know a watch by this only, or a dropped manager would never go."""
 
@@ -441,7 +384,7 @@ def _call(loop: AbstractEventLoop, futures: Futures) -> None:
 
 def _resolve(loop: AbstractEventLoop, futures: Futures) -> None:
     try:
-        for future in list(islice(futures, _A_TURN)):
+        for future in list(islice(futures, A_TURN)):
             if not future.done():
                 future.set_result(None)
             del futures[future]

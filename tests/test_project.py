@@ -49,7 +49,7 @@ JOURNAL_RANKS = {
 MANAGER_RANKS = {
     **dict.fromkeys(("errors", "arguments"), 0),
     **dict.fromkeys(("agent", "records", "ids", "workspace"), 1),
-    **dict.fromkeys(("given", "steps", "family", "checks"), 2),
+    **dict.fromkeys(("changes", "given", "steps", "family", "checks"), 2),
     **dict.fromkeys(("fleet", "legacy"), 3),
     **dict.fromkeys(("watch", "cleanup", "view"), 4),
     "updates": 5,

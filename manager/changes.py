@@ -1,0 +1,76 @@
+"""Changes: one reader of the changes of all agents, which keeps each agent's newest row."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Protocol
+
+from manager.agent import AGENT_ID, LSN, Agent, Row, agent_from_row
+
+A_TURN = 128  # futures resolved, or changes read, before the loop gets to run something else
+
+
+class Feed(Protocol):
+    """What a reader reads from: the manager's watch."""
+
+    def next_row(self, reader: Changes) -> Row | None: ...
+    async def wait_readable(self, reader: Changes) -> None: ...
+    def close_reader(self, reader: Changes) -> None: ...
+
+
+class Changes:
+    """An async iterator of Agents, ordered by LSN; made by `SubAgentManager.changes`.
+
+    Any number of tasks may read it, each gets other agents. To drop it, or to `aclose` it, ends it.
+    """
+
+    def __init__(self, watch: Feed, boot_id: str) -> None:
+        self._watch = watch
+        self._boot_id = boot_id
+        self._turns = 0
+        self._ref: weakref.ref[Changes] | None = None  # what the watch knows it by
+        self._is_closed = False
+        # What is still to be read, by agent; guarded by the watch's lock.
+        self._dirty: OrderedDict[str, Row] = OrderedDict()
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> Agent:
+        self._turns += 1
+        if not self._turns % A_TURN:  # while there is always more, nothing here would wait
+            import asyncio
+
+            await asyncio.sleep(0)
+        while not self._is_closed:
+            row = self._watch.next_row(self)
+            if row is not None:
+                return agent_from_row(row, self._boot_id)
+            await self._watch.wait_readable(self)
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End it: who waits for the next one gets StopAsyncIteration. Again: nothing."""
+        self._is_closed = True
+        self._watch.close_reader(self)
+
+    def _put(self, row: Row) -> None:
+        """Take in an agent's newest row in place of an older one not yet shown."""
+        agent_id = row[AGENT_ID]
+        if len(row) == 1:
+            self._dirty.pop(agent_id, None)
+        else:
+            self._dirty[agent_id] = row
+            self._dirty.move_to_end(agent_id)
+
+    def _begin_with(self, rows: Iterable[Row]) -> None:
+        """For the watch: what there was already. Of an agent that changed since, its row stays."""
+        newest = {row[AGENT_ID]: row for row in rows}
+        for agent_id, row in self._dirty.items():
+            if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:
+                newest[agent_id] = row
+        ordered = sorted(newest.values(), key=itemgetter(LSN))
+        self._dirty = OrderedDict((row[AGENT_ID], row) for row in ordered)

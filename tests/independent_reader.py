@@ -1,4 +1,5 @@
-"""A reader and an encoder of format version 1 that share no line with the engine.
+"""A reader and an encoder of the format that share no line with the engine: segments of version 1,
+checkpoints of versions 1 and 2.
 
 Written from journal/FORMAT.md alone, with a CRC32C of its own, so that the engine and its page
 can't be wrong together. It reads what was not damaged and is strict about every field: whatever
@@ -7,6 +8,7 @@ the page does not allow is a `FormatError`. It is slow, and meant to be read bes
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import struct
@@ -19,7 +21,8 @@ from typing import Any, NamedTuple
 import msgpack
 
 MAGIC = bytes.fromhex("89 4A 52 4E 4C 0D 0A 1A")
-VERSION = 1
+SEGMENT_VERSION = 1
+CHECKPOINT_VERSION = 2
 OS_FLAG = 1
 RECORDS, MARK = 1, 2
 PAYLOAD_BYTES_MAX = 2**26
@@ -28,6 +31,7 @@ SEGMENT_HEADER = struct.Struct("<8sHHI16sQQ12sI")
 FRAME_HEADER = struct.Struct("<IIQQQIIB3s")
 SEGMENT_NAME = re.compile(r"(\d{20})-(\d{10})\.seg")
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{20})\.json")
+DOLLAR_KEY = re.compile(r"\$+bytes")
 CHECKPOINT_KEYS = ["format", "version", "journal_id", "epoch", "lsn", "created_at", "application"]
 
 
@@ -83,7 +87,7 @@ class SegmentHeader:
         return f"{self.first_lsn:020d}-{self.epoch:010d}.seg"
 
     def encode(self) -> bytes:
-        version, zero = VERSION, bytes(12)
+        version, zero = SEGMENT_VERSION, bytes(12)
         fields = (version, self.flags, self.epoch, self.journal_id, self.first_lsn)
         body = SEGMENT_HEADER.pack(MAGIC, *fields, self.created_at_ns, zero, 0)[:-4]
         return body + struct.pack("<I", crc32c(body))
@@ -126,6 +130,7 @@ class Checkpoint:
     created_at: str
     application: str
     items: tuple[Any, ...]
+    version: int = CHECKPOINT_VERSION
 
 
 # --- segments ---
@@ -137,7 +142,7 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
     magic, version, flags, epoch, journal_id, first_lsn, created_at_ns, zero, crc = fields
     require(magic == MAGIC, f"magic {magic.hex()}")
     require(crc == crc32c(data[:60]), "CRC of the segment header")
-    require(version == VERSION, f"version {version}")
+    require(version == SEGMENT_VERSION, f"version {version}")
     require(flags & ~OS_FLAG == 0, f"flags {flags}")
     require(zero == bytes(12), "bytes 48..59 of the segment header are zero")
     require(epoch >= 1, "epoch 0")
@@ -232,10 +237,15 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     header = json.loads(first[:-1] + "}", parse_constant=no_constant)
     require(list(header) == CHECKPOINT_KEYS, f"keys {list(header)}")
     require(header["format"] == "journal-checkpoint", f"format {header['format']!r}")
-    require(header["version"] == VERSION, f"version {header['version']!r}")
+    version = header["version"]
+    require(type(version) is int and 1 <= version <= CHECKPOINT_VERSION, f"version {version!r}")
     for number, line in enumerate(item_lines, 1):
         require(line.endswith(",") == (number < len(item_lines)), f"the comma after item {number}")
-    items = tuple(json.loads(line.rstrip(","), parse_constant=no_constant) for line in item_lines)
+    rule = None if version == 1 else unescaped
+    items = tuple(
+        json.loads(line.removesuffix(","), parse_constant=no_constant, object_hook=rule)
+        for line in item_lines
+    )
     crc = crc32c(data[: len(data) - len(last.encode()) - 1])
     require(last == f'"count":{len(items)},"crc32c":"{crc:08x}"}}', f"the last line is {last}")
     require(re.fullmatch("[0-9a-f]{32}", header["journal_id"]) is not None, "the journal id")
@@ -243,15 +253,43 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     require(re.fullmatch(stamp, header["created_at"]) is not None, f"{header['created_at']}")
     require(type(header["application"]) is str, "the application")
     require(type(header["epoch"]) is int and type(header["lsn"]) is int, "epoch and LSN")
-    _, _, journal_id, epoch, lsn, created_at, application = header.values()
-    return Checkpoint(bytes.fromhex(journal_id), epoch, lsn, created_at, application, items)
+    _, _, hex_id, epoch, lsn, created_at, application = header.values()
+    journal_id = bytes.fromhex(hex_id)
+    return Checkpoint(journal_id, epoch, lsn, created_at, application, items, version)
+
+
+def unescaped(found: dict[str, Any]) -> Any:
+    """Return the bytes or the map that an object of version 2 stands for."""
+    [key, *others] = found or [""]
+    if others or not DOLLAR_KEY.fullmatch(key):
+        return found
+    value = found[key]
+    if key != "$bytes":
+        return {key.removeprefix("$"): value}
+    require(type(value) is str and value.isascii(), f"$bytes is {value!r}")
+    data = base64.b64decode(value, validate=True)
+    require(base64.b64encode(data).decode() == value, f"{value} is not how bytes are encoded")
+    return data
+
+
+def escaped(value: Any) -> Any:
+    """Return the JSON that stands for a value in version 2."""
+    if isinstance(value, bytes):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, list):
+        return [escaped(inner) for inner in value]
+    if isinstance(value, dict):
+        is_alike = len(value) == 1 and all(map(DOLLAR_KEY.fullmatch, value))
+        return {"$" * is_alike + key: escaped(inner) for key, inner in value.items()}
+    return value
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     journal_id, c = checkpoint.journal_id.hex(), checkpoint
-    values = ("journal-checkpoint", VERSION, journal_id, c.epoch, c.lsn, c.created_at)
+    values = ("journal-checkpoint", c.version, journal_id, c.epoch, c.lsn, c.created_at)
     header = dict(zip(CHECKPOINT_KEYS, (*values, c.application), strict=True))
-    items = ",\n".join(map(compact, c.items)) + "\n" * bool(c.items)
+    encoded = c.items if c.version == 1 else map(escaped, c.items)
+    items = ",\n".join(map(compact, encoded)) + "\n" * bool(c.items)
     text = f'{compact(header)[:-1]},\n"items":[\n{items}],\n'.encode()
     return text + f'"count":{len(c.items)},"crc32c":"{crc32c(text):08x}"}}\n'.encode()
 

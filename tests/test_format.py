@@ -31,7 +31,11 @@ FRAMES = (
     Frame(7, 6, EPOCH_NS + 10**9, (["queued", "a"], {"n": -1, "ok": True})),
     Frame(9, 8, EPOCH_NS + 2 * 10**9),
 )
-ITEMS = ({"id": "a", "state": "queued"}, {"id": "b", "state": "done"})
+ITEMS = (
+    {"id": "a", "state": "queued"},
+    {"id": "b", "state": "done", "key": b"\x00\xff"},
+    {"id": "c", "state": "done", "key": {"$bytes": "AP8="}},
+)
 CHECKPOINT = Checkpoint(ID, 2, 8, "2026-01-01T00:00:03.000Z", "jobs/1", ITEMS)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from journal.checkpoint import Checkpoint
 from journal.errors import (
     BufferFullError,
+    CheckpointItemError,
     ClosedError,
     CompactedError,
     CorruptionError,
@@ -51,6 +52,7 @@ __all__ = [
     "BackupReport",
     "BufferFullError",
     "Checkpoint",
+    "CheckpointItemError",
     "ClosedError",
     "CompactedError",
     "CorruptionError",

@@ -1,6 +1,6 @@
 """Checkpoint: the state as of one LSN. JSON, one item a line, so that it streams and greps.
 
-    {"format":"journal-checkpoint","version":1,…,"lsn":4096,…,
+    {"format":"journal-checkpoint","version":2,…,"lsn":4096,…,
     "items":[
     {…},
     {…}
@@ -19,13 +19,19 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from journal.errors import CorruptionError, FormatVersionError, JournalError
+from journal.errors import (
+    CheckpointItemError,
+    CorruptionError,
+    FormatVersionError,
+    JournalError,
+)
 from journal.frame import checksum
+from journal.items import JSON as JSON  # the modules that freeze take it from here
+from journal.items import decoder, encode_item
 from journal.storage import TMP, Directory, File, remove_if_there, write_all
 
-JSON = Any  # None, bool, int, float, str, list, dict with str keys
 FORMAT = "journal-checkpoint"
-VERSION = 1
+VERSION = 2  # is written; version 1, whose items hold no bytes, is read
 LINE_BYTES_MAX = 1 << 26
 _NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 _FIRST = b'"items":[\n'
@@ -70,6 +76,7 @@ class Checkpoint:
     def __init__(self, file: File, size: int, header: dict[str, Any], count: int) -> None:
         self._file = file
         self._first_item_offset = header["items_offset"]
+        self._version: int = header["version"]
         self.size_bytes: int = size
         self.path: str = file.path
         self.count: int = count
@@ -81,7 +88,7 @@ class Checkpoint:
         self.created_at_ms: int = round(created.timestamp() * 1000)
 
     def items(self) -> Iterator[JSON]:
-        """The items, read one at a time. Raises CorruptionError for one that is no JSON."""
+        """Read the items one at a time. Raises CorruptionError for one that can't be decoded."""
         offset, number = self._first_item_offset, 0
         lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
         while some := _take(lines):
@@ -91,18 +98,20 @@ class Checkpoint:
 
     def _decoded(self, lines: list[bytes], offset: int, number: int) -> Iterator[JSON]:
         """Many lines are one list of JSON, which takes half the time of as many values."""
+        joined = b"".join(lines)
+        decode = decoder(self._version, joined)
         try:
-            items = _decode(f"[{_text(b''.join(lines))}]")
+            items = decode(f"[{_text(joined)}]")
         except (ValueError, RecursionError):
             items = []
         if len(items) == len(lines):
             yield from items
             return
-        for line in lines:  # one of them is no JSON
+        for line in lines:  # one of them can't be decoded
             try:
-                item = _decode(_text(line))
+                item = decode(_text(line))
             except (ValueError, RecursionError) as error:
-                what = f"item {number} of the checkpoint is no JSON: {error}"
+                what = f"item {number} of the checkpoint can't be decoded: {error}"
                 raise CorruptionError(self.path, offset, self.lsn, what) from error
             yield item
             offset += len(line)
@@ -196,6 +205,8 @@ def write_checkpoint(
 ) -> None:
     """Stream `items` into a file and publish it under its name, atomically and durably.
 
+    Raises CheckpointItemError for an item that would not come back as it is.
+
     `pace` is called after some items: it may sleep, or raise to give up, and says after how
     many to call it again. Whatever is raised, no `*.tmp` is left, as far as the disk lets it
     be removed.
@@ -230,12 +241,14 @@ def _write(
     file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], int]
 ) -> None:
     out = _Out(file)
-    out.add(_encode(header)[:-1] + b",\n" + _FIRST)
+    first = json.dumps(header, ensure_ascii=False, separators=(",", ":")).removesuffix("}")
+    out.add(first.encode() + b",\n" + _FIRST)
     count, pause_at = 0, 1
     for item in items:
-        line = _encode(item)
+        line = encode_item(item, count)
         if len(line) > LINE_BYTES_MAX - 2:
-            raise ValueError(f"item {count} of {len(line)} bytes is over {LINE_BYTES_MAX}")
+            what = f"its line of {len(line)} bytes is over {LINE_BYTES_MAX}; split it"
+            raise CheckpointItemError(count, "", what)
         out.add(b",\n" + line if count else line)
         count += 1
         if count == pause_at:
@@ -265,14 +278,6 @@ class _Out:
         self.crc = checksum(data, self.crc)
         write_all(self._file, data, self._offset)
         self._offset += len(data)
-
-
-# `json.dumps` would make one for each value.
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _encode(value: JSON) -> bytes:
-    return _encoder.encode(value).encode()
 
 
 def _last_line(count: int, crc: int) -> bytes:
@@ -308,10 +313,3 @@ def _take(lines: Iterator[bytes]) -> list[bytes]:
 
 def _text(lines: bytes) -> str:
     return lines.decode().removesuffix("\n").removesuffix(",")
-
-
-def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is no JSON")
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode

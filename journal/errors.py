@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_SHOWN_PATH_CHARS = 100  # of each end of a path that is too long for a message
+
 
 class JournalError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -84,6 +86,26 @@ class CompactedError(JournalError):
 
 class RecordError(JournalError, ValueError):
     """A record that msgpack can't carry unchanged, or one over a limit."""
+
+
+class CheckpointItemError(JournalError, ValueError):
+    """An item that a checkpoint can't hold unchanged. None was published, and the log goes on.
+
+    `index` is the item's place among those that were frozen, from 0; `item_path` the place inside
+    it, as an expression like "['rows'][3]" ("": the item itself); `reason` the rule it breaks.
+
+    Source: journal/FORMAT.md, "Items".
+    """
+
+    def __init__(self, index: int, item_path: str, reason: str) -> None:
+        shown = item_path
+        if len(shown) > 2 * _SHOWN_PATH_CHARS:
+            shown = f"{shown[:_SHOWN_PATH_CHARS]} ... {shown[-_SHOWN_PATH_CHARS:]}"
+        where = f"item {index} of the checkpoint"
+        super().__init__(f"{where}: {shown}: {reason}" if shown else f"{where}: {reason}")
+        self.index = index
+        self.item_path = item_path
+        self.reason = reason
 
 
 class UnsafePathError(JournalError, PermissionError):

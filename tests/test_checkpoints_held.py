@@ -40,7 +40,7 @@ def test_a_checkpoint_can_be_read_after_it_was_replaced(disk: SimulatedDisk) -> 
 
 
 def test_an_item_that_rots_is_corruption(disk: SimulatedDisk) -> None:
-    """P4: an item that is no JSON, though the file verified: CorruptionError with its place."""
+    """P4: an item that can't be decoded, in a file that verified: CorruptionError and its place."""
     with open_on(disk) as journal:
         put(journal, 1)
         checkpoint = compact(journal, {"id": "a"}, {"id": "b"})
@@ -93,10 +93,10 @@ def test_a_newer_checkpoint_version_is_refused_by_name(disk: SimulatedDisk) -> N
         compact(journal, 1)
     (name,) = names(disk, ".json")
     body, _, _ = disk.contents(PATH)[name].rpartition(b'"count"')
-    body = body.replace(b'"version":1', b'"version":2')
+    body = body.replace(b'"version":2', b'"version":3')
     data = body + b'"count":1,"crc32c":"%08x"}\n' % checksum(body)
     disk.open_directory(PATH, write=True).open(name, "update").write(data, 0)
-    with pytest.raises(FormatVersionError, match=rf"{name}: checkpoint version 2, newer than 1"):
+    with pytest.raises(FormatVersionError, match=rf"{name}: checkpoint version 3, newer than 2"):
         open_on(disk)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -15,17 +16,29 @@ from hypothesis import strategies as st
 from journal import FailedError, Journal, JournalReader, Options
 from journal.testing import SimulatedDisk
 from tests.golden import journal_v1
-from tests.independent_reader import Checkpoint, Record, decode, decode_files, decode_segment
+from tests.independent_reader import (
+    Checkpoint,
+    Record,
+    decode,
+    decode_checkpoint,
+    decode_files,
+    decode_segment,
+    encode_checkpoint,
+)
 
 FIRST_KEPT_LSN = 9  # of the segment that holds the older checkpoint's LSN
 
 
-@pytest.fixture
-def golden(tmp_path: Path) -> Path:
-    """A copy of the golden journal, with the mode that a checkout does not keep."""
-    copy = copytree(journal_v1.FOLDER, tmp_path / "v1")
+def copied(folder: Path, to: Path) -> Path:
+    """Copy a golden journal, and give it the mode that a checkout does not keep."""
+    copy = copytree(folder, to / folder.name)
     copy.chmod(0o700)
     return copy
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    return copied(journal_v1.FOLDER, tmp_path)
 
 
 def in_log(epoch: int, lsn: int, record: object) -> bool:
@@ -60,7 +73,7 @@ def test_the_independent_reader_reads_all_of_version_1() -> None:
     checkpoints, records = decode(journal_v1.FOLDER)
     assert [c.lsn for c in checkpoints] == [*journal_v1.CHECKPOINTS]
     for checkpoint in checkpoints:
-        assert checkpoint.application == "golden/1"
+        assert (checkpoint.version, checkpoint.application) == (1, "golden/1")
         assert checkpoint.items == tuple(journal_v1.items(checkpoint.lsn))
     assert all(in_log(epoch, lsn, record) for epoch, lsn, record, _ in records)
     assert [record.lsn for record in records] == [*range(FIRST_KEPT_LSN, len(journal_v1.LOG) + 1)]
@@ -77,11 +90,27 @@ def test_the_golden_journal_has_what_the_format_has() -> None:
     assert [any(s.rest) for s in segments] == [False, False, False, True, False]
 
 
-def test_the_engine_writes_the_same_bytes() -> None:
-    """The same inputs, clock and ids give the golden journal's bytes: no byte left to chance, and
-    none that changes without the version."""
+def test_the_engine_writes_the_same_segments() -> None:
+    """The same inputs, clock and ids give the bytes of version 1, but for the number in
+    checkpoints, which are version 2 now."""
     golden = {path.name: path.read_bytes() for path in journal_v1.FOLDER.iterdir()}
+    for name, data in golden.items():
+        if name.endswith(".json"):
+            golden[name] = encode_checkpoint(replace(decode_checkpoint(data), version=2))
     assert journal_v1.write() == golden
+
+
+def test_the_engine_goes_on_after_version_1(golden: Path) -> None:
+    """P6, P7: the next checkpoint stands beside one of version 1, and then in its place."""
+    with Journal.open(golden, options=Options(application="golden/1")) as journal:
+        journal.wait_durable(journal.append(b"new"))
+        journal.compact(lambda: (journal.last_lsn, [b"new"])).close()
+        assert [it.version for it in decode(golden)[0]] == [1, 2]
+        journal.wait_durable(journal.append(b"newer"))
+        journal.compact(lambda: (journal.last_lsn, [b"newer"])).close()
+        assert [it.version for it in decode(golden)[0]] == [2, 2]
+    with JournalReader.open(golden) as reader:
+        assert list(reader.verify()) == []
 
 
 # --- the page and the engine agree about any journal ---

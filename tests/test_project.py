@@ -31,6 +31,7 @@ JOURNAL_RANKS = {
     "errors": 0,
     **dict.fromkeys(("log", "mutex"), 1),
     **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "crowd", "table"), 2),
+    "items": 2,
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock", "room", "standing"), 3),
     **dict.fromkeys(("segment", "checkpoint", "options"), 4),
     **dict.fromkeys(("walk", "misplaced", "buffer"), 5),

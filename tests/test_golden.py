@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from journal import FailedError, Journal, JournalReader, Options
 from journal.testing import SimulatedDisk
-from tests.golden import journal_v1
+from tests.golden import journal_v1, journal_v2
 from tests.independent_reader import (
     Checkpoint,
     Record,
@@ -111,6 +111,39 @@ def test_the_engine_goes_on_after_version_1(golden: Path) -> None:
         assert [it.version for it in decode(golden)[0]] == [2, 2]
     with JournalReader.open(golden) as reader:
         assert list(reader.verify()) == []
+
+
+# --- checkpoints of version 2 ---
+
+
+def test_the_engine_opens_version_2(tmp_path: Path) -> None:
+    """P1, P6: items come back as they were frozen, bytes and keys that look like them too."""
+    golden = copied(journal_v2.FOLDER, tmp_path)
+    with Journal.open(golden, options=Options(application="golden/1")) as journal:
+        checkpoint = journal.checkpoint
+        assert checkpoint is not None
+        assert checkpoint.lsn == journal_v2.CHECKPOINTS[-1]
+        assert repr(list(checkpoint.items())) == repr(journal_v2.items(checkpoint.lsn))
+        records = [entry.record for entry in journal.replay()]
+        assert repr(records) == repr(journal_v2.LOG[checkpoint.lsn :])
+    with JournalReader.open(golden) as reader:
+        assert list(reader.verify()) == []
+
+
+def test_the_independent_reader_reads_version_2() -> None:
+    """The page alone is enough to read items with bytes."""
+    checkpoints, records = decode(journal_v2.FOLDER)
+    assert [c.lsn for c in checkpoints] == [*journal_v2.CHECKPOINTS]
+    for checkpoint in checkpoints:
+        assert (checkpoint.version, checkpoint.application) == (2, "golden/1")
+        assert repr(list(checkpoint.items)) == repr(journal_v2.items(checkpoint.lsn))
+    assert repr([r.record for r in records]) == repr(journal_v2.LOG[records[0].lsn - 1 :])
+
+
+def test_the_engine_writes_version_2() -> None:
+    """The same inputs, clock and ids give the bytes of version 2: no byte is left to chance."""
+    golden = {path.name: path.read_bytes() for path in journal_v2.FOLDER.iterdir()}
+    assert journal_v2.write() == golden
 
 
 # --- the page and the engine agree about any journal ---

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from journal.frame import PAYLOAD_BYTES_MAX
+from journal.items import escaped
 from journal.record import Record, RecordPacker, unpack
 from journal.state import StateMachine
 from journal.table import CowTable
@@ -118,7 +119,12 @@ class History(Generic[M]):
 
 
 def state_of(machine: StateMachine) -> list[str]:
-    return [json.dumps(item, sort_keys=True) for item in machine.freeze()]
+    """Return a line of JSON for each item, as a checkpoint would hold it but for the order of keys.
+
+    Raises CheckpointItemError for an item that a checkpoint refuses.
+    """
+    items = enumerate(machine.freeze())
+    return [json.dumps(escaped(item, index), sort_keys=True) for index, item in items]
 
 
 def _unlike(machine: Any, other: Any) -> str:

@@ -12,6 +12,7 @@ CUTS = ("tests/test_power_cut.py", "tests/test_promises.py", *RULE)
 FILES = ("tests/test_damaged_files.py",)
 DAMAGE = ("tests/test_verify.py", *FILES, "tests/test_damage.py")
 BYTES = ("tests/test_format.py", "tests/test_golden.py", *DAMAGE)
+ITEMS = ("tests/test_checkpoint_items.py", "tests/test_checkpoint_items_refused.py")
 FAILS = ("tests/test_fail_stop.py", "tests/test_waiting.py")
 DISK = ("tests/test_posix.py", "tests/test_lazy_fs.py")
 
@@ -256,6 +257,48 @@ CHECKS = (
         "if checkpoint.journal_id != journal_id:",
         "if False:",
         FILES,
+    ),
+    Weakening(
+        "dollar_keys_not_escaped",
+        "journal/items.py",
+        'return {f"${key}": value}',
+        "return found",
+        ITEMS,
+    ),
+    Weakening(
+        "dollar_keys_not_looked_for",
+        "journal/items.py",
+        'return len(value) != 1 or key[:1] != "$"',
+        "return True",
+        ITEMS,
+    ),
+    Weakening(
+        "item_keys_not_checked",
+        "journal/items.py",
+        "            if type(key) is not str:",
+        "            if False:",
+        ITEMS,
+    ),
+    Weakening(
+        "tuples_in_items_become_lists",
+        "journal/items.py",
+        "    if kind is list:",
+        "    if isinstance(value, (list, tuple)):",
+        ITEMS,
+    ),
+    Weakening(
+        "version_1_read_with_bytes",
+        "journal/items.py",
+        "if version < _BYTES_FROM_VERSION or not (",
+        "if not (",
+        ITEMS,
+    ),
+    Weakening(
+        "base64_of_items_not_checked",
+        "journal/items.py",
+        "if b2a_base64(data, newline=False) != value.encode():",
+        "if False:",
+        ITEMS,
     ),
     Weakening(
         "no_application_check",

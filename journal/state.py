@@ -23,6 +23,7 @@ from msgpack import unpackb
 from journal.buffer import LogBuffer
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
+from journal.contract import check_items, check_machine
 from journal.core import Core, open_core
 from journal.engine import Journal
 from journal.errors import (
@@ -66,9 +67,12 @@ class StateMachine(Protocol):
         """Take in one record. Pure, constant time, can't fail; the same live and in replay."""
 
     def freeze(self) -> Iterable[JSON]:
-        """The state's items as they are now: constant time, under the lock.
+        """Return the items of the state as it is now. Takes constant time, under the lock.
 
-        They are iterated later, outside it, while `apply` goes on: see CowTable.
+        It takes each of its snapshots before it returns, as `return self.table.freeze()` does: the
+        items are read later, outside the lock, while `apply` goes on. So `freeze` is no generator
+        function, and returns no dict, CowTable or view of one, which would change meanwhile.
+        Values are replaced, never changed in place.
         """
 
 
@@ -117,9 +121,11 @@ class DurableState(Generic[M]):
     ) -> Self:
         """Bring `machine`, which is new, to the state at `path`, and go on from there.
 
-        `options.application` is the machine's. Raises what `Journal.open` raises, and
-        FormatVersionError for an item or a record that the machine can't take in.
+        `options.application` is the machine's. Raises what `Journal.open` raises,
+        FormatVersionError for an item or a record that the machine can't take in, and TypeError
+        for a `machine` that lacks a member of StateMachine, or has one of another kind.
         """
+        check_machine(machine)
 
         def load(checkpoint: Checkpoint | None) -> None:
             for item in checkpoint.items() if checkpoint else ():
@@ -331,7 +337,9 @@ class DurableState(Generic[M]):
             self._check()
             return self._buffer.last_lsn, machine.freeze()
 
-        return self.read(look)
+        lsn, items = self.read(look)
+        check_items(self._machine, items)
+        return lsn, items
 
     def _cover(self, lsn: int | None) -> None:
         """Let a change be appended that the caller may have seen while it was being applied.

@@ -51,6 +51,9 @@ class SlowTable:
         self.records[record[0]] = record[1]
 
     def freeze(self) -> Iterator[str]:
+        return self._items()
+
+    def _items(self) -> Iterator[str]:
         yield "first"
         self._may_go.wait(TIMEOUT_S)
 

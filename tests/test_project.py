@@ -41,7 +41,7 @@ JOURNAL_RANKS = {
     "copies": 9,
     "repairing": 10,
     "core": 10,
-    "engine": 11,
+    **dict.fromkeys(("engine", "contract"), 11),
     "state": 12,
     "": 13,
     "exporting": 14,

@@ -1,0 +1,117 @@
+"""Contract: checks what a caller passes as a state machine, and what its `freeze` returns.
+
+The rules are those of StateMachine in state.py. Nothing here calls a method of the machine.
+"""
+
+from __future__ import annotations
+
+import inspect  # costs no time: `dataclasses` has imported it already
+from collections.abc import Iterable, Mapping, MappingView
+from functools import partial, partialmethod
+from types import CodeType, CoroutineType, GeneratorType, MethodType
+from typing import Any
+
+_METHODS = ("load", "apply", "freeze")
+# Calling such a function runs none of its body.
+_RUNS_LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_RIGHT_FORM = (
+    "take every snapshot before you return: `return self.table.freeze()`; for several tables: "
+    "`tables = self.a.freeze(), self.b.freeze(); return itertools.chain(*tables)`"
+)
+_TOO_LATE = "its body would run after the lock is released, and take its snapshots too late"
+
+
+def check_machine(machine: object) -> None:
+    """Raise TypeError unless `machine` has the members that a StateMachine needs."""
+    name = type(machine).__name__
+    if isinstance(machine, type):
+        name = machine.__name__
+        raise TypeError(f"{name} is a class, not a state machine: pass an instance, {name}()")
+    application, *methods = (_member(machine, key) for key in ("application", *_METHODS))
+    if not isinstance(application, str):
+        raise TypeError(
+            f"{name}.application is {application!r:.200}, not a string: name the application and "
+            'the version of its records, such as "jobs/1"'
+        )
+    accepts = getattr(machine, "accepts", ())
+    if not isinstance(accepts, tuple) or not all(isinstance(older, str) for older in accepts):
+        raise TypeError(
+            f"{name}.accepts is {accepts!r:.200}, not a tuple of strings: list the older "
+            'applications that the machine understands, such as ("jobs/1",)'
+        )
+    for key, method in zip(_METHODS, methods, strict=True):
+        _check_method(f"{name}.{key}", method)
+
+
+def check_items(machine: object, items: object) -> None:
+    """Raise TypeError if the `items` that `freeze` returned change while they are read.
+
+    What the generators and iterators of other functions read can't be seen from outside;
+    `journal.testing` reads them late, and compares.
+    """
+    wrong = ""
+    if isinstance(items, GeneratorType):
+        if items.gi_code in _codes_of_freeze(machine):
+            wrong = _TOO_LATE
+    elif isinstance(items, Mapping | MappingView):
+        wrong = "which changes while it is read"
+    elif isinstance(items, str | bytes | bytearray) or not isinstance(items, Iterable):
+        wrong = "not an iterable of items"
+    if wrong:
+        if isinstance(items, CoroutineType):
+            items.close()  # otherwise Python warns that it was never awaited
+        what = "None" if items is None else f"a {type(items).__name__}"
+        name = type(machine).__name__
+        raise TypeError(f"{name}.freeze returned {what}, {wrong}; {_RIGHT_FORM}")
+
+
+def _member(machine: object, name: str) -> Any:
+    try:
+        return getattr(machine, name)
+    except AttributeError as error:
+        raise TypeError(
+            f"{type(machine).__name__} has no `{name}`: a state machine has `application`, "
+            "`load`, `apply` and `freeze`; see StateMachine"
+        ) from error
+
+
+def _check_method(name: str, method: Any) -> None:
+    if not callable(method):
+        raise TypeError(f"{name} is {method!r:.200}, which can't be called: make it a method")
+    code = getattr(_function(method), "__code__", None)
+    if not isinstance(code, CodeType) or not code.co_flags & _RUNS_LATER:
+        return
+    kind = "a generator" if code.co_flags & inspect.CO_GENERATOR else "an async"
+    if name.endswith(".freeze"):
+        raise TypeError(f"{name} is {kind} function: {_TOO_LATE}; {_RIGHT_FORM}")
+    raise TypeError(f"{name} is {kind} function: a call runs none of it; make it a plain method")
+
+
+def _function(call: Any) -> Any:
+    """Return the function that is run by calling `call`: beneath methods and partials."""
+    while True:
+        if isinstance(call, MethodType | staticmethod | classmethod):
+            call = call.__func__
+        elif isinstance(call, partial | partialmethod):
+            call = call.func
+        else:
+            is_function = hasattr(call, "__code__") or not callable(call)
+            return call if is_function else type(call).__call__
+
+
+def _codes_of_freeze(machine: Any) -> set[CodeType]:
+    """Return the code of `freeze`, of each one that it overrides, and of what these wrap.
+
+    A generator function that is wrapped is not refused at open: its wrapper may make a list.
+    """
+    codes: set[CodeType] = set()
+    calls = [machine.freeze, *(vars(kind).get("freeze") for kind in type(machine).__mro__)]
+    seen: set[int] = set()  # `__wrapped__` may lead in a circle
+    while calls:
+        function = _function(calls.pop())
+        code = getattr(function, "__code__", None)
+        if isinstance(code, CodeType) and id(function) not in seen:
+            seen.add(id(function))
+            codes.add(code)
+            calls.append(getattr(function, "__wrapped__", None))
+    return codes

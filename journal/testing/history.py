@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from journal.checkpoint import JSON
+from journal.contract import check_items, check_machine
 from journal.frame import PAYLOAD_BYTES_MAX
 from journal.items import escaped
 from journal.record import Record, RecordPacker, unpack
@@ -30,7 +32,7 @@ class History(Generic[M]):
 
     `machine()` makes a new state machine; a state is what `freeze` gives, item by item. After a
     checkpoint the machines are compared too: by `==` if their class says what that is, else each
-    CowTable that they have.
+    CowTable that they have. Raises TypeError for what DurableState refuses as a machine.
     """
 
     def __init__(self, machine: Callable[[], M]) -> None:
@@ -41,6 +43,7 @@ class History(Generic[M]):
         # States by LSN; they are made when they are asked for, by a machine that follows.
         self._states: list[list[str]] = []
         self._follower = machine()
+        check_machine(self._follower)
 
     @property
     def last_lsn(self) -> int:
@@ -107,7 +110,8 @@ class History(Generic[M]):
         expect(found == expected, "P1", f"replay after LSN {after} gives {tail}")
         state, replayed = state_of(machine), self.state(lsn)
         if state != replayed:
-            raise BrokenPromiseError(f"P6: {_difference(state, replayed)}, at LSN {lsn}")
+            what = _difference("the recovered state", state, "replay gives", replayed)
+            raise BrokenPromiseError(f"P6: {what}, at LSN {lsn}")
         if after:  # what `freeze` leaves out is missing on both sides of that, but not in memory
             unlike = _unlike(machine, self.until(lsn).replayed())
             expect(not unlike, "P6", f"{unlike} differs from what replay gives, at LSN {lsn}")
@@ -118,13 +122,69 @@ class History(Generic[M]):
         expect(lsn in self._ends, "P3", f"it ends at LSN {lsn}, in the midst of a batch")
 
 
+class HeldItems:
+    """The items that `freeze` gives at LSN `lsn`, to be read when further records were applied.
+
+    That is how a compaction reads them. If they change meanwhile, its checkpoint is newer than its
+    LSN, and recovery applies records to a state that has them already.
+    """
+
+    def __init__(self, machine: StateMachine, lsn: int) -> None:
+        self._lsn = lsn
+        # One text of all items: it is made at each update, and that of each item takes far longer.
+        self._before = _text(_frozen(machine))
+        self._items = _frozen(machine)
+
+    def check(self, last_lsn: int) -> None:
+        """Read the items, now that the records up to `last_lsn` have been applied.
+
+        Raises BrokenPromiseError (P6) if they are not what they were.
+        """
+        try:
+            now = _text(self._items)
+        except Exception as error:  # such as a dict that grows while it is iterated
+            what = f"reading them raises {error!r:.200}"
+            raise BrokenPromiseError(self._story(last_lsn, what)) from error
+        if now != self._before:
+            lines, before = _lines(now), _lines(self._before)
+            what = _difference("the snapshot", lines, "before that it gave", before)
+            raise BrokenPromiseError(self._story(last_lsn, what))
+
+    def _story(self, last_lsn: int, what: str) -> str:
+        is_one = last_lsn == self._lsn + 1
+        after = "the record after it" if is_one else f"the records after it, up to LSN {last_lsn}"
+        return (
+            f"P6: the items of `freeze` at LSN {self._lsn} change with {after}: {what}. The cause "
+            "is one of three: `freeze` takes a snapshot, or reads an attribute, only when its "
+            "items are read; or it returns a container that `apply` changes; or `apply` changes a "
+            "value in place instead of replacing it"
+        )
+
+
 def state_of(machine: StateMachine) -> list[str]:
     """Return a line of JSON for each item, as a checkpoint would hold it but for the order of keys.
 
-    Raises CheckpointItemError for an item that a checkpoint refuses.
+    Raises CheckpointItemError for an item that a checkpoint refuses, and TypeError as check_items
+    does.
     """
-    items = enumerate(machine.freeze())
-    return [json.dumps(escaped(item, index), sort_keys=True) for index, item in items]
+    return _lines(_text(_frozen(machine)))
+
+
+def _frozen(machine: StateMachine) -> Iterable[JSON]:
+    items = machine.freeze()
+    check_items(machine, items)
+    return items
+
+
+def _text(items: Iterable[JSON]) -> str:
+    return _encode([escaped(item, index) for index, item in enumerate(items)])
+
+
+def _lines(text: str) -> list[str]:
+    return [_encode(item) for item in json.loads(text)]
+
+
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def _unlike(machine: Any, other: Any) -> str:
@@ -151,9 +211,10 @@ def _by_value(value: object) -> bool:
     return "__eq__" in {name for kind in type(value).__mro__[:-1] for name in vars(kind)}
 
 
-def _difference(found: list[str], expected: list[str]) -> str:
+def _difference(whose: str, found: list[str], source: str, expected: list[str]) -> str:
+    """Say where the items of `whose` state first differ from the `expected` ones of `source`."""
     pairs: list[tuple[Any, Any]] = list(zip(found, expected, strict=False))
     for number, (one, other) in enumerate(pairs):
         if one != other:
-            return f"item {number} of the recovered state is {one}, but replay gives {other}"
-    return f"the recovered state has {len(found)} items, but replay gives {len(expected)}"
+            return f"item {number} of {whose} is {one}, but {source} {other}"
+    return f"{whose} has {len(found)} items, but {source} {len(expected)}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 from journal.errors import FailedError, JournalError
 from journal.options import Options
@@ -16,11 +16,12 @@ from journal.record import Record, bare
 from journal.state import DurableState, StateMachine
 from journal.storage import LOCK
 from journal.testing.disk import SimulatedDisk
-from journal.testing.history import BrokenPromiseError, History, expect
+from journal.testing.history import BrokenPromiseError, HeldItems, History, expect
 from journal.testing.outcome import Change, Outcome, lose
 from journal.walk import is_journal
 
 M = TypeVar("M", bound=StateMachine)
+T = TypeVar("T")
 _NEVER_S = 3600.0
 
 
@@ -49,36 +50,56 @@ class ManualOptions(Options):
 
 
 class NotingState(DurableState[M]):
-    """A DurableState that notes in `history` what is appended to it, as it is appended."""
+    """A DurableState that notes in `history` what is appended to it, as it is appended.
+
+    Each update also reads, after its records have been applied, the items that `freeze` gave
+    before, as a compaction in another thread does. Raises BrokenPromiseError (P6) if they changed.
+    """
 
     history: History[M]
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
-        def noting(machine: M) -> Record | None:
-            record = decide(machine)
-            if record is not None:
-                self.history.add([bare(record)])
-            return record
+        def records(change: Record | None) -> list[Record]:
+            return [] if change is None else [bare(change)]
 
-        return self._noted(super().update, noting, urgent)
+        return self._noted(super().update, decide, records, urgent)
 
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
     ) -> int | None:
-        def noting(machine: M) -> list[Record]:
-            records = list(decide(machine) or ())
-            if records:
-                self.history.add(list(map(bare, records)))
-            return records
+        def some(machine: M) -> list[Record]:
+            return list(decide(machine) or ())
 
-        return self._noted(super().update_batch, noting, urgent)
+        def records(change: list[Record]) -> list[Record]:
+            return list(map(bare, change))
 
-    def _noted(self, update: Callable[..., int | None], noting: Any, urgent: bool) -> int | None:
+        return self._noted(super().update_batch, some, records, urgent)
+
+    def _noted(
+        self,
+        update: Callable[..., int | None],
+        decide: Callable[[M], T],
+        records_of: Callable[[T], list[Record]],
+        urgent: bool,
+    ) -> int | None:
+        held: HeldItems | None = None
+
+        def noting(machine: M) -> T:
+            nonlocal held
+            held = HeldItems(machine, self.journal.last_lsn)
+            change = decide(machine)
+            if records := records_of(change):
+                self.history.add(records)
+            return change
+
         try:
-            return update(noting, urgent=urgent)
+            lsn = update(noting, urgent=urgent)
         except BaseException:
             self.history.cut(self.journal.last_lsn)
             raise
+        if lsn is not None and held is not None:
+            held.check(lsn)
+        return lsn
 
 
 class Owner(Generic[M]):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import weakenings, weakenings_of_order
+from bench import weakenings, weakenings_of_contract, weakenings_of_order
 from bench.weakenings import Weakening
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,9 @@ COPIED = ("journal", "manager", "tools", "tests", ".ci", *FILES)
 # They look at the text of the code, so they notice any change of it, and not what it breaks.
 LOOK_AT_TEXT = ("test_docs.py", "test_mutants.py", "test_project.py", "test_readme.py")
 TIMEOUT_S = 600
-WEAKENINGS: tuple[Weakening, ...] = weakenings.ALL_OF + weakenings_of_order.ALL_OF
+WEAKENINGS: tuple[Weakening, ...] = (
+    weakenings.ALL_OF + weakenings_of_order.ALL_OF + weakenings_of_contract.ALL_OF
+)
 
 
 def copied(to: Path) -> None:

@@ -108,7 +108,8 @@ class Owner(Generic[M]):
     `state` is an ordinary DurableState: whatever is done with it, and by what program, is noted
     in `history`. Each opening is checked (P1, P2, P3, P5, P6): what is recovered is a prefix of
     that, with whole batches, no less than was promised, and it makes the state that replaying it
-    makes. `safe_lsn` is what no power cut can take back, `alive_lsn` what no kill can. `disk`,
+    makes. Each update is checked, too (P6): the items that `freeze` gave before it stay as they
+    were. `safe_lsn` is what no power cut can take back, `alive_lsn` what no kill can. `disk`,
     `path` and `options` are what it was made with.
 
         with Owner(Jobs) as owner:

@@ -10,15 +10,24 @@ it covers is removed, and the next one begins earlier: the disk holds what follo
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from weakref import WeakSet
 
 from journal.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
 from journal.committer import Committer
-from journal.errors import ClosedError
-from journal.log import log
+from journal.errors import (
+    ClosedError,
+    CorruptionError,
+    FailedError,
+    InterruptedCallError,
+    JournalError,
+)
+from journal.log import post
+from journal.metrics import Observer
 from journal.mutex import Alarm, HandlerSafeLock
 from journal.options import Options
 from journal.recovery import drop_covered
@@ -69,6 +78,12 @@ class Compactor:
         self._compactions_then = 0  # as the last one failed
         self.compaction_ns = 0
         self.checkpoint_bytes = 0
+        # Guards the two fields below. Not the lock above, which other compactions hold for long.
+        self._failure_lock = HandlerSafeLock()
+        self.failures = 0
+        self.last_error = ""  # only the text: the error's frames would keep the owner's state alive
+        self._gave_up = False  # whether the last attempt ended with a ClosedError
+        self._backoff_s = 0.0  # of the thread; 0 after a compaction that succeeded
         self._given_out: WeakSet[Checkpoint] = WeakSet()
 
         self._freeze: Freeze | None = None
@@ -134,25 +149,53 @@ class Compactor:
     def compact(self, freeze: Freeze) -> Checkpoint:
         """One compaction, now; waits for one under way."""
         try:
-            return self._compact(freeze)
+            checkpoint, duration_ns = self._compact(freeze)
+        except InterruptedCallError:  # from a signal handler: nothing was attempted
+            raise
+        except BaseException as error:
+            if self._count_failure(error):
+                self._tell_failure(error)
+            raise
         finally:
             self._alarm.wake()
+        self._tell(checkpoint, duration_ns)
+        return checkpoint
 
-    def _compact(self, freeze: Freeze) -> Checkpoint:
+    def _compact(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+        """Return the new checkpoint and how long it took, in ns."""
         with self._lock.checked():
             self._is_compacting = True
             try:
-                checkpoint, duration_ns = self._publish(freeze)
+                return self._publish(freeze)
             finally:
                 self._is_compacting = False
-        lsn, size, count = checkpoint.lsn, checkpoint.size_bytes, checkpoint.count
-        in_own_thread = threading.current_thread() is self._thread
-        tell = self._committer.tell if in_own_thread else self._committer.tell_and_wait
-        tell(lambda o: o.compacted(lsn, count, size, duration_ns))
-        return checkpoint
+
+    def _tell(self, checkpoint: Checkpoint, duration_ns: int) -> None:
+        lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
+        self._tell_all(lambda o: o.compacted(lsn, count, size, duration_ns))
+
+    def _tell_failure(self, error: BaseException) -> None:
+        # An observer that was written before the protocol had this method is not interested.
+        self._tell_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
+
+    def _tell_all(self, event: Callable[[Observer], None]) -> None:
+        is_ours = threading.current_thread() is self._thread
+        (self._committer.tell if is_ours else self._committer.tell_and_wait)(event)
+
+    def _count_failure(self, error: BaseException) -> str:
+        """Count a failed attempt. Return the error as text, or "" if the attempt was given up."""
+        # A journal that closes refuses a compaction before it says that it stops them. Where the
+        # next attempt is refused too, the journal is open, and compaction does not work.
+        gave_up_before, self._gave_up = self._gave_up, isinstance(error, ClosedError)
+        if self._gave_up and (self._is_stopping or not gave_up_before):
+            return ""
+        text = _text_of(error)
+        with self._failure_lock:
+            self.last_error = text
+            self.failures += 1
+        return text
 
     def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
-        """Return the checkpoint, and how long it took in ns."""
         self._check()
         began = time.perf_counter_ns()
         found_due_bytes, self._found_due_bytes = self._found_due_bytes, _NEVER
@@ -180,6 +223,7 @@ class Compactor:
         self.compactions += 1
         self.compaction_ns += duration_ns
         self.checkpoint_bytes += checkpoint.size_bytes
+        self._gave_up = False
         return checkpoint, duration_ns
 
     def _check(self) -> None:
@@ -232,22 +276,59 @@ class Compactor:
         self._committer.hold_from(begin + slack)
 
     def _run(self) -> None:
-        backoff_s = 0.0
         try:
-            while True:
-                if not (backoff_s and self._backed_off(backoff_s)):
-                    self._wait_until_due()
-                if self._is_stopping:
-                    return
-                longer_s = min(max(backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
-                backoff_s = 0.0 if self._try() else longer_s
+            while not self._is_stopping:
+                try:
+                    self._compact_when_due()
+                except BaseException as error:  # the owner's SystemExit ends no thread of ours
+                    with suppress(BaseException):
+                        self._go_on_after(error)
         finally:
-            self._committer.hold_from(_NEVER)
-            self._ended()
+            try:
+                self._committer.hold_from(_NEVER)
+            finally:
+                self._ended()
 
-    def _wait_until_due(self) -> None:
+    def _compact_when_due(self) -> None:
+        is_retry = self._backoff_s > 0 and self._backed_off(self._backoff_s)
+        self._wait_until_due(may_hold=not is_retry)
+        if self._is_stopping:
+            return
+        assert self._freeze is not None
+        checkpoint, duration_ns = self._compact(self._freeze)
+        self._backoff_s = 0.0
+        with suppress(OSError):  # its file was only read
+            checkpoint.close()
+        self._tell(checkpoint, duration_ns)
+
+    def _go_on_after(self, error: BaseException) -> None:
+        """Back off after a failed compaction, or after a defect in waiting for the next one.
+
+        What the log needs to go on comes first. Everything after it is other people's code.
+        """
+        self._backoff_s = min(max(self._backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
+        # In this order: a compaction that succeeds from here on ends the back-off.
+        self._compactions_then = self.compactions
+        self._committer.hold_from(_NEVER)
+        text = self._count_failure(error)
+        if not text:
+            return
+        is_foreseen = isinstance(error, (OSError, JournalError))
+        post(
+            logging.WARNING,
+            "%s: a compaction failed: %s. %s",
+            self._directory.path,
+            text,
+            _advice(error, self._backoff_s),
+            error=None if is_foreseen else error,
+        )
+        self._tell_failure(error)
+
+    def _wait_until_due(self, *, may_hold: bool) -> None:
+        """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
+        compaction; not before a retry, since what fails to compact must not stop the log."""
         self._committer.due = self._find_due
-        since_bytes = _NEVER
+        since_bytes = _NEVER if may_hold else self._since_bytes
         while not self._is_stopping:
             with self._lock.checked():  # after one that somebody else has taken, it is due later
                 due_bytes = self._due_bytes()
@@ -263,7 +344,8 @@ class Compactor:
         self._committer.due_bytes = _NEVER
 
     def _backed_off(self, delay_s: float) -> bool:
-        """Whether so long has passed; not if someone else's worked: the next is due like any."""
+        """Wait `delay_s` before a retry. Return False early if the journal stops, or if another
+        compaction succeeded meanwhile: then the next one is due like any."""
         until_s = time.monotonic() + delay_s
         while not self._is_stopping and self.compactions == self._compactions_then:
             if (left_s := until_s - time.monotonic()) <= 0:
@@ -276,21 +358,30 @@ class Compactor:
         self._found_due_bytes = min(self._found_due_bytes, self._committer.due_bytes)
         self._alarm.wake()
 
-    def _try(self) -> bool:
-        """Whether it worked; the log goes on in any case."""
-        assert self._freeze is not None
-        try:
-            self.compact(self._freeze).close()
-        except BaseException as error:  # whatever the owner's freeze raises; the thread goes on
-            if not isinstance(error, ClosedError):
-                log.warning("a compaction failed, it will be tried again: %s", error)
-            # It may fail for long, and the log goes on. (In this order: whose compaction works
-            # from here on ends the back-off.)
-            self._compactions_then = self.compactions
-            self._committer.hold_from(_NEVER)
-            return False
-        return True
+
+def _text_of(error: BaseException) -> str:
+    """Return the error's type and message. Its `__str__` is other people's code."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".removesuffix(": ")
+    except BaseException:
+        return name
+
+
+def _advice(error: BaseException, delay_s: float) -> str:
+    if isinstance(error, FailedError):  # the log stopped, or the state: no later attempt succeeds
+        return "Close the journal, fix the cause, and reopen it"
+    is_disk = isinstance(error, (OSError, CorruptionError))
+    what = "Check the disk" if is_disk else "Fix `freeze`, or the items that it returns"
+    return (
+        "The log goes on, and grows until a compaction succeeds; "
+        f"the next attempt is in {delay_s:g} s. {what}"
+    )
 
 
 def _nothing() -> None:
+    pass
+
+
+def _ignore(_: BaseException) -> None:
     pass

@@ -237,7 +237,7 @@ class Journal:
 
         `freeze` None: that of `start_compaction`; ValueError if there is none. Waits for a
         compaction under way. What `freeze` or its items raise, and OSError, end this attempt
-        only. Raises FailedError and ClosedError too.
+        only, and count in `stats().compaction_failures`. Raises FailedError and ClosedError too.
         """
         self._buffer.standing.check()
         freeze = freeze or self._core.compactor.freeze
@@ -285,6 +285,8 @@ class Journal:
             segments=len(segment_names(names)),
             disk_bytes=sum(file_size(core.directory, name) for name in names),
             compactions=core.compactor.compactions,
+            compaction_failures=core.compactor.failures,
+            last_compaction_error=core.compactor.last_error,
             compaction_ns=core.compactor.compaction_ns,
             checkpoint_bytes=core.compactor.checkpoint_bytes,
             stalls=committer.stalls + self._buffer.room.stalls,

@@ -63,6 +63,13 @@ FIGURES = (
     Figure("stalls", "counter", "1", "Appends refused, waits for room.", lambda s: s.stalls),
     Figure("compactions", "counter", "1", "Checkpoints written.", lambda s: s.compactions),
     Figure(
+        "compaction_failures",
+        "counter",
+        "1",
+        "Attempts to compact that failed.",
+        lambda s: s.compaction_failures,
+    ),
+    Figure(
         "compaction_time", "counter", "s", "Time in compactions.", lambda s: s.compaction_ns * _NS
     ),
     Figure(

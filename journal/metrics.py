@@ -43,6 +43,11 @@ class Stats:
     Sums: `commits` that wrote `records` in frames of so many `bytes`, and `syncs` of the log;
     `compactions`, which took `compaction_ns` and wrote `checkpoint_bytes`.
 
+    `compaction_failures` counts the attempts to compact that failed, those of the thread and those
+    by hand; an attempt that was given up because the journal closed is none.
+    `last_compaction_error` is the type and the message of the last one's error, "" if none has
+    failed. A compaction that succeeds does not clear it.
+
     Histograms: `commit_records` and `commit_bytes` a commit, `sync_ns` a sync, and `wait_ns`, how
     long a thread blocked in `wait_durable` (who waits in an event loop is not measured).
 
@@ -75,6 +80,8 @@ class Stats:
     compactions: int
     compaction_ns: int
     checkpoint_bytes: int
+    compaction_failures: int
+    last_compaction_error: str
     stalls: int
 
 
@@ -91,6 +98,14 @@ class Observer(Protocol):
 
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
         """A checkpoint as of `lsn`, of `count` items in `size_bytes`, was published."""
+
+    def compaction_failed(self, error: BaseException) -> None:
+        """A compaction failed with `error`. The log goes on, and the thread tries again.
+
+        An observer without this method is not told. Don't keep `error`: its frames keep the
+        owner's state alive.
+        """
+        return
 
     def failed(self, error: BaseException) -> None:
         """The journal stopped for good: what it raises from now on is a FailedError from this."""

@@ -353,11 +353,9 @@ class _Observer:
         if watch := self._watch():
             watch.failed()
 
-    def stalled(self, error: OSError) -> None:
-        pass
-
-    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
-        pass
+    def stalled(self, error: OSError) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+    def compaction_failed(self, error: BaseException) -> None: ...
 
 
 def _wake(groups: Iterable[tuple[Row | None, _Group]]) -> None:

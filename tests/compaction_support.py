@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from journal import (
-    Checkpoint,
-    Journal,
-)
+from journal import Checkpoint, Journal, Options
 from journal.testing import SimulatedDisk
-from tests.support import (
-    Table,
-    frozen,
-    names,
-)
+from tests.support import PATH, Table, frozen, names, options
 
 
 def checkpoint_lsns(disk: SimulatedDisk) -> list[int]:
@@ -30,6 +24,41 @@ def setting(key: str, value: int | None, _: Table) -> list[Any]:
 
 def compact(journal: Journal, *items: Any) -> Checkpoint:
     return journal.compact(frozen(journal, *items))
+
+
+def small() -> Options:
+    """Compaction is due after four kilobytes of log, and updates wait soon after that."""
+    return options(checkpoint_min_bytes=4000, flush_bytes=1000)
+
+
+def open_small(disk: SimulatedDisk) -> Journal:
+    return Journal.open(PATH, options=small(), disk=disk)
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    """Return a freeze that raises `error` each time."""
+
+    def freeze() -> Any:
+        raise error
+
+    return freeze
+
+
+class Ear:
+    """An observer that keeps what it is told about compactions."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.compactions = 0
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
+    def stalled(self, error: OSError) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
+        self.compactions += 1
+
+    def compaction_failed(self, error: BaseException) -> None:
+        self.failures.append(repr(error))
 
 
 class FailsOnce:

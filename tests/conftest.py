@@ -6,6 +6,7 @@ if the paths were left to chance.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -116,6 +117,27 @@ def reader(disk: SimulatedDisk) -> Iterator[JournalReader]:
     open_on(disk).close()
     with JournalReader.open(PATH, disk=disk) as reader:
         yield reader
+
+
+@pytest.fixture
+def engine_log() -> Iterator[list[logging.LogRecord]]:
+    """What the engine logs, in the order it is logged. Call `journal.log.settle` before reading."""
+    records: list[logging.LogRecord] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    handler, log = Keeping(), logging.getLogger("journal")
+    log.addHandler(handler)
+    yield records
+    log.removeHandler(handler)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compactor's thread retries a failed compaction at once."""
+    monkeypatch.setattr("journal.compactor._BACKOFF_S_MIN", 0.001)
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Histogram, Journal
+from journal import Histogram, Journal, Observer
 from journal.log import settle
 from journal.metrics import Recorder
 from journal.testing import SimulatedDisk
+from tests.compaction_support import raising
 from tests.support import PATH, TIMEOUT_S, frozen, names, open_on, put, put_lines, until
 
 
@@ -124,6 +125,7 @@ def test_a_fresh_journal_has_done_nothing(disk: SimulatedDisk) -> None:
     assert (stats.commits, stats.records, stats.bytes, stats.syncs) == (0, 0, 0, 0)
     assert (stats.buffered_bytes, stats.backlog_records, stats.stalls) == (0, 0, 0)
     assert (stats.compactions, stats.compaction_ns) == (0, 0)
+    assert (stats.compaction_failures, stats.last_compaction_error) == (0, "")
     assert (stats.durable_lsn, stats.last_lsn, stats.segments) == (3, 3, 1)
     assert stats.commit_records == stats.wait_ns == Histogram()
 
@@ -237,6 +239,9 @@ class Ear:
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
         self._hear("compacted", lsn, count, size_bytes, duration_ns > 0)
 
+    def compaction_failed(self, error: BaseException) -> None:
+        self._hear("compaction_failed", error)
+
     def failed(self, error: BaseException) -> None:
         self._hear("failed", error)
 
@@ -274,6 +279,54 @@ def test_observers_hear_of_each_compaction(disk: SimulatedDisk, ears: list[Ear])
     size = len(disk.contents(PATH)[name])
     for ear in ears:
         assert ear.heard[-1] == ("compacted", 1, 3, size, True)
+
+
+def test_observers_hear_of_each_compaction_that_fails(disk: SimulatedDisk, ears: list[Ear]) -> None:
+    """Each observer is called once per failed attempt, with what the caller of `compact` catches.
+    An observer that raises hides nothing from the next one."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+        for ear in ears:
+            journal.observe(ear)
+        with pytest.raises(ZeroDivisionError) as caught:
+            journal.compact(raising(ZeroDivisionError()))
+    for ear in ears:
+        assert ear.heard[-1] == ("compaction_failed", caught.value)
+
+
+def test_an_observer_without_the_newest_method_is_not_told(
+    disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An observer written before `compaction_failed` existed works as before, and nothing is
+    logged about it. One that extends the protocol inherits an empty method."""
+
+    class Old:
+        def __init__(self) -> None:
+            self.heard: list[int] = []
+
+        def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+            self.heard.append(records)
+
+        def stalled(self, error: OSError) -> None: ...
+        def compacted(self, *_: Any) -> None: ...
+        def failed(self, error: BaseException) -> None: ...
+
+    class Extending(Observer):
+        def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
+        def stalled(self, error: OSError) -> None: ...
+        def compacted(self, *_: Any) -> None: ...
+        def failed(self, error: BaseException) -> None: ...
+
+    old: Any = Old()
+    with open_on(disk) as journal:
+        journal.observe(old)
+        journal.observe(Extending())
+        with pytest.raises(ZeroDivisionError):
+            journal.compact(raising(ZeroDivisionError()))
+        put(journal, 1)
+        until(lambda: old.heard == [1], "the commit is observed")
+    assert settle(TIMEOUT_S)
+    assert caplog.records == []
 
 
 def test_an_observer_may_look_at_the_journal(disk: SimulatedDisk) -> None:

@@ -133,7 +133,8 @@ def recover(
         checkpoints.close()
         raise
     if walk.damage:
-        log.warning(
+        # After any crash amid a commit, so it asks nothing of anybody.
+        log.info(
             "%s: a torn tail from offset %d on is left behind, the log goes on at LSN %d",
             walk.path,
             walk.damage.offset,

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import ClassVar, Generic, Self, TypeVar
 
 from journal.errors import FailedError, JournalError
+from journal.log import settle
 from journal.options import Options
 from journal.reader import JournalReader
 from journal.record import Record, bare
@@ -23,6 +24,7 @@ from journal.walk import is_journal
 M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")
 _NEVER_S = 3600.0
+_SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,15 +189,17 @@ class Owner(Generic[M]):
     def kill(self) -> None:
         """The process dies; what it wrote is in the page cache."""
         self.promised()
-        self.disk.kill()
-        self._discard()
+        with quiet():
+            self.disk.kill()
+            self._discard()
 
     def power_cut(self, outcome: Outcome = lose) -> None:
         """The machine dies; `outcome` says what became of what was not synced."""
         self.promised()
-        self.disk.power_cut(for_engine(outcome))
-        self.alive_lsn = self.safe_lsn
-        self._discard()
+        with quiet():
+            self.disk.power_cut(for_engine(outcome))
+            self.alive_lsn = self.safe_lsn
+            self._discard()
 
     def reopen(self) -> None:
         """Close what is open, and recover. What that shows, stays. Raises BrokenPromiseError."""
@@ -225,8 +229,9 @@ class Owner(Generic[M]):
 
     def end(self) -> None:
         """End the threads of a process that needs them no more. Nothing is written."""
-        self.disk.kill()
-        self._discard()
+        with quiet():
+            self.disk.kill()
+            self._discard()
 
     def __enter__(self) -> Self:
         return self
@@ -309,11 +314,14 @@ def for_engine(outcome: Outcome) -> Outcome:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without a line in the log for each torn tail and each stop: there are thousands."""
+    """Log nothing: there are thousands of torn tails and stops. Wait for messages that were posted,
+    since the level at which they are reported decides.
+    """
     log = logging.getLogger("journal")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
+        settle(_SETTLE_S)
         log.setLevel(level)

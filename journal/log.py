@@ -4,6 +4,7 @@ raise anything, take a lock that a waiter holds, or never return.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -12,11 +13,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
+# Without a NullHandler: in a program that sets up no logging Python prints warnings on stderr.
 log = logging.getLogger("journal")
-log.addHandler(logging.NullHandler())  # a program that sets up no logging hears nothing
 
 _POSTED_MAX = 1000  # while a handler is stuck, later messages are dropped
+_TRACEBACKS_MAX = 10  # and before that, tracebacks: their frames keep an owner's state alive
 _POLL_S = 0.005
+_EXIT_TIMEOUT_S = 1.0
 
 
 # An error whose traceback is logged, too; or its type, itself and the traceback that it had.
@@ -77,6 +80,8 @@ class _Reporter:
 
     def post(self, message: _Message) -> None:
         with self._lock:
+            if len(self._messages) >= _TRACEBACKS_MAX:
+                message = message._replace(error=None)
             self._messages.append(message)
             if self.is_busy:
                 return
@@ -98,3 +103,5 @@ class _Reporter:
 
 
 _reporter = _Reporter()
+# Registered before any journal's own exit hook, so it runs after that one's messages.
+atexit.register(settle, _EXIT_TIMEOUT_S)

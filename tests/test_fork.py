@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -259,29 +258,6 @@ def test_a_child_may_open_journals_of_its_own(tmp_path: Path) -> None:
     """P10: another journal at once, the parent's once that has closed it, never beside it."""
     process = run(FORK + CHILD_OWN, tmp_path / "j")
     assert process.stdout.splitlines() == ["(['child'], 'LockedError')", "[1, 2]"], process.stderr
-
-
-def test_the_logger_is_quiet_by_default(tmp_path: Path) -> None:
-    """A library says nothing on stderr unless its user sets up logging."""
-    assert any(
-        isinstance(handler, logging.NullHandler)
-        for handler in logging.getLogger("journal").handlers
-    )
-    script = (
-        "import errno\n"
-        "from journal import *\n"
-        "from journal.testing import SimulatedDisk\n"
-        "disk = SimulatedDisk()\n"
-        "journal = Journal.open('/j', disk=disk)\n"
-        "disk.fail('sync', errno.EIO)\n"
-        "journal.append(1)\n"
-        "try: journal.wait_durable()\n"
-        "except FailedError: pass\n"
-        "try: journal.close()\n"
-        "except FailedError: pass\n"
-    )
-    process = run(script)
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 def test_a_killed_simulated_process_can_be_tidied_away(disk: SimulatedDisk) -> None:

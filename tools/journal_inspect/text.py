@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -30,6 +30,23 @@ def say(message: str) -> None:
         sys.stdout.flush()
     with suppress(OSError):
         print(f"journal-inspect: {escaped(message)}", file=sys.stderr)
+
+
+@contextmanager
+def saying_what_is_logged() -> Iterator[None]:
+    """Say what the engine warns of. For verbs that write: `logging` takes a while to import."""
+    import logging
+
+    class Messages(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    messages, log = Messages(logging.WARNING), logging.getLogger("journal")
+    log.addHandler(messages)
+    try:
+        yield
+    finally:
+        log.removeHandler(messages)
 
 
 def escaped(text: str) -> str:

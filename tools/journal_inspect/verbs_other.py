@@ -28,8 +28,10 @@ def backup(path: str, look: Look, dest: str) -> int:
     It holds what a reader is shown now, and opens as a journal of its own.
     """
     from journal_inspect.backup import make_backup
+    from journal_inspect.text import saying_what_is_logged
 
-    return make_backup(path, look, dest)
+    with saying_what_is_logged():
+        return make_backup(path, look, dest)
 
 
 @click.command(short_help="Tell what a repair would take; with --apply, do it.")
@@ -53,8 +55,10 @@ def repair(path: str, look: Look, apply: bool, cut_at: int | None, salvage: bool
     Exits with 3 while the journal is damaged.
     """
     from journal_inspect.repair import show_repair
+    from journal_inspect.text import saying_what_is_logged
 
-    return show_repair(path, look, apply=apply, cut_at=cut_at, salvage=salvage)
+    with saying_what_is_logged():
+        return show_repair(path, look, apply=apply, cut_at=cut_at, salvage=salvage)
 
 
 @click.command()

@@ -165,6 +165,31 @@ def test_room_comes_before_anybody_is_told(
         until(lambda: journal.stats().compaction_failures, "the attempt is counted")
 
 
+def test_a_retry_holds_nobody(disk: SimulatedDisk, impatient: None) -> None:
+    """P8: updates don't wait for an attempt that follows a failed one, however far it is behind."""
+    reached, may_go = threading.Event(), threading.Event()
+
+    def items() -> Iterator[str]:
+        reached.set()
+        assert may_go.wait(TIMEOUT_S)
+        yield "state"
+
+    with open_small(disk) as journal:
+        first = FailsOnce(journal, ZeroDivisionError())
+
+        def freeze() -> Any:
+            first()
+            return journal.last_lsn, items()
+
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        assert reached.wait(TIMEOUT_S)
+        put_lines(journal, 8, size=700)
+        assert journal.has_room
+        may_go.set()
+        until(lambda: journal.stats().compactions, "the second attempt")
+
+
 @pytest.mark.parametrize("broken", ["_hold", "_wait_until_due", "_due_bytes"])
 def test_a_defect_of_the_loop_is_a_failure_too(
     disk: SimulatedDisk,

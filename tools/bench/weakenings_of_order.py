@@ -1,10 +1,11 @@
-"""Weakenings of order: the evidence rule, what comes before what, the gate, the locks."""
+"""Weakenings of order: the evidence rule, what comes before what, compactor, gate, locks."""
 
 from __future__ import annotations
 
 from bench.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
 KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
+VISIBLE = ("tests/test_compaction_visible.py",)
 LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
 
 EVIDENCE = (
@@ -181,6 +182,51 @@ ORDER = (
     ),
 )
 
+COMPACTOR = (
+    Weakening(
+        "failed_compaction_uncounted",
+        "journal/compactor.py",
+        "            self.failures += 1\n",
+        "",
+        VISIBLE,
+    ),
+    Weakening(
+        "failed_compaction_unlogged",
+        "journal/compactor.py",
+        "        post(\n            logging.WARNING,\n",
+        "        (lambda *_, **__: None)(\n            logging.WARNING,\n",
+        VISIBLE,
+    ),
+    Weakening(
+        "failed_compaction_holds_updates",
+        "journal/compactor.py",
+        "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
+        "        text = self._count_failure(error)\n",
+        ("tests/test_compaction_behind.py", "tests/test_compactor_survives.py"),
+    ),
+    Weakening(
+        "foreign_code_before_room",
+        "journal/compactor.py",
+        "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
+        "        text = self._count_failure(error)\n        self._committer.hold_from(_NEVER)\n",
+        ("tests/test_compactor_survives.py",),
+    ),
+    Weakening(
+        "owners_exit_ends_the_compactor",
+        "journal/compactor.py",
+        "                except BaseException as error:  # the owner's SystemExit",
+        "                except Exception as error:  # the owner's SystemExit",
+        ("tests/test_compactor_survives.py",),
+    ),
+    Weakening(
+        "retry_holds_updates",
+        "journal/compactor.py",
+        "        self._wait_until_due(may_hold=not is_retry)\n",
+        "        self._wait_until_due(may_hold=True)\n",
+        ("tests/test_compactor_survives.py",),
+    ),
+)
+
 GATE = (
     Weakening(
         "acknowledged_before_written",
@@ -301,4 +347,4 @@ GATE = (
     ),
 )
 
-ALL_OF = EVIDENCE + ORDER + GATE
+ALL_OF = EVIDENCE + ORDER + COMPACTOR + GATE

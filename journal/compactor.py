@@ -83,7 +83,8 @@ class Compactor:
         self.failures = 0
         self.last_error = ""  # only the text: the error's frames would keep the owner's state alive
         self._gave_up = False  # whether the last attempt ended with a ClosedError
-        self._backoff_s = 0.0  # of the thread; 0 after a compaction that succeeded
+        # Of the thread: 0 after a compaction that succeeded; whether the next one is found due.
+        self._backoff_s, self._is_due = 0.0, False
         self._given_out: WeakSet[Checkpoint] = WeakSet()
 
         self._freeze: Freeze | None = None
@@ -291,12 +292,15 @@ class Compactor:
 
     def _compact_when_due(self) -> None:
         is_retry = self._backoff_s > 0 and self._backed_off(self._backoff_s)
-        self._wait_until_due(may_hold=not is_retry)
+        if not (is_retry and self._is_due):
+            self._is_due = False
+            self._wait_until_due(may_hold=not is_retry)
+            self._is_due = True
         if self._is_stopping:
             return
         assert self._freeze is not None
         checkpoint, duration_ns = self._compact(self._freeze)
-        self._backoff_s = 0.0
+        self._backoff_s, self._is_due = 0.0, False
         with suppress(OSError):  # its file was only read
             checkpoint.close()
         self._tell(checkpoint, duration_ns)
@@ -326,7 +330,7 @@ class Compactor:
 
     def _wait_until_due(self, *, may_hold: bool) -> None:
         """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
-        compaction; not before a retry, since what fails to compact must not stop the log."""
+        compaction; not after a failure, since what fails to compact must not stop the log."""
         self._committer.due = self._find_due
         since_bytes = _NEVER if may_hold else self._since_bytes
         while not self._is_stopping:
@@ -361,8 +365,9 @@ class Compactor:
 
 def _text_of(error: BaseException) -> str:
     """Return the error's type and message. Its `__str__` is other people's code."""
-    name = type(error).__name__
+    name = "an error without a name"
     try:
+        name = type(error).__name__
         return f"{name}: {error}".removesuffix(": ")
     except BaseException:
         return name

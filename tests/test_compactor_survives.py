@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import pytest
 from journal import Journal, compactor
 from journal.log import settle
 from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
 from tests.compaction_support import Ear, FailsOnce, open_small, raising
 from tests.support import TIMEOUT_S, frozen, put_lines, until
 
@@ -163,6 +166,24 @@ def test_room_comes_before_anybody_is_told(
         assert not may_go.is_set()
         may_go.set()
         until(lambda: journal.stats().compaction_failures, "the attempt is counted")
+
+
+def test_what_is_covered_is_removed_by_a_retry(disk: SimulatedDisk, impatient: None) -> None:
+    """P8: an attempt that fails after its checkpoint was published is repeated after the back-off,
+    and not when the log has grown once more."""
+    with open_small(disk) as journal:
+        failures = itertools.count()
+
+        def before(operation: Operation, path: str) -> None:
+            is_compactor = threading.current_thread().name == "journal-compactor"
+            if operation == "names" and is_compactor and next(failures) < 2:
+                raise OSError(errno.EIO, "I/O error", path)
+
+        disk.before = before
+        journal.start_compaction(frozen(journal, "state"))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the third attempt")
+        assert journal.stats().compaction_failures == 2
 
 
 def test_a_retry_holds_nobody(disk: SimulatedDisk, impatient: None) -> None:

@@ -221,8 +221,15 @@ COMPACTOR = (
     Weakening(
         "retry_holds_updates",
         "journal/compactor.py",
-        "        self._wait_until_due(may_hold=not is_retry)\n",
-        "        self._wait_until_due(may_hold=True)\n",
+        "        if not (is_retry and self._is_due):\n",
+        "        is_retry = False\n        if True:\n",
+        ("tests/test_compactor_survives.py",),
+    ),
+    Weakening(
+        "retry_waits_for_the_log_to_grow",
+        "journal/compactor.py",
+        "        if not (is_retry and self._is_due):\n",
+        "        if True:\n",
         ("tests/test_compactor_survives.py",),
     ),
 )

@@ -18,7 +18,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import weakenings, weakenings_of_contract, weakenings_of_order
+from bench import (
+    weakenings,
+    weakenings_of_compaction,
+    weakenings_of_contract,
+    weakenings_of_order,
+)
 from bench.weakenings import Weakening
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +33,10 @@ COPIED = ("journal", "manager", "tools", "tests", ".ci", *FILES)
 LOOK_AT_TEXT = ("test_docs.py", "test_mutants.py", "test_project.py", "test_readme.py")
 TIMEOUT_S = 600
 WEAKENINGS: tuple[Weakening, ...] = (
-    weakenings.ALL_OF + weakenings_of_order.ALL_OF + weakenings_of_contract.ALL_OF
+    weakenings.ALL_OF
+    + weakenings_of_order.ALL_OF
+    + weakenings_of_contract.ALL_OF
+    + weakenings_of_compaction.ALL_OF
 )
 
 

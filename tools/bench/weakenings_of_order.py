@@ -1,11 +1,10 @@
-"""Weakenings of order: the evidence rule, what comes before what, compactor, gate, locks."""
+"""Weakenings of order: the evidence rule, what comes before what, the gate, the locks."""
 
 from __future__ import annotations
 
 from bench.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
 KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
-VISIBLE = ("tests/test_compaction_visible.py",)
 LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
 
 EVIDENCE = (
@@ -182,58 +181,6 @@ ORDER = (
     ),
 )
 
-COMPACTOR = (
-    Weakening(
-        "failed_compaction_uncounted",
-        "journal/compactor.py",
-        "            self.failures += 1\n",
-        "",
-        VISIBLE,
-    ),
-    Weakening(
-        "failed_compaction_unlogged",
-        "journal/compactor.py",
-        "        post(\n            logging.WARNING,\n",
-        "        (lambda *_, **__: None)(\n            logging.WARNING,\n",
-        VISIBLE,
-    ),
-    Weakening(
-        "failed_compaction_holds_updates",
-        "journal/compactor.py",
-        "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
-        "        text = self._count_failure(error)\n",
-        ("tests/test_compaction_behind.py", "tests/test_compactor_survives.py"),
-    ),
-    Weakening(
-        "foreign_code_before_room",
-        "journal/compactor.py",
-        "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
-        "        text = self._count_failure(error)\n        self._committer.hold_from(_NEVER)\n",
-        ("tests/test_compactor_survives.py",),
-    ),
-    Weakening(
-        "owners_exit_ends_the_compactor",
-        "journal/compactor.py",
-        "                except BaseException as error:  # the owner's SystemExit",
-        "                except Exception as error:  # the owner's SystemExit",
-        ("tests/test_compactor_survives.py",),
-    ),
-    Weakening(
-        "retry_holds_updates",
-        "journal/compactor.py",
-        "        if not (is_retry and self._is_due):\n",
-        "        is_retry = False\n        if True:\n",
-        ("tests/test_compactor_survives.py",),
-    ),
-    Weakening(
-        "retry_waits_for_the_log_to_grow",
-        "journal/compactor.py",
-        "        if not (is_retry and self._is_due):\n",
-        "        if True:\n",
-        ("tests/test_compactor_survives.py",),
-    ),
-)
-
 GATE = (
     Weakening(
         "acknowledged_before_written",
@@ -354,4 +301,4 @@ GATE = (
     ),
 )
 
-ALL_OF = EVIDENCE + ORDER + COMPACTOR + GATE
+ALL_OF = EVIDENCE + ORDER + GATE

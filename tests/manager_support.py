@@ -9,6 +9,7 @@ from typing import Any
 from journal import Options
 from manager import Agent, AgentResult, Changes, Limits, SubAgentManager
 from manager.agent import Status
+from manager.watch import Watch
 from tests.support import NEVER_S, TIMEOUT_S, until
 
 MANY = Limits(max_running=10**6, max_admitted=10**6)
@@ -76,9 +77,12 @@ async def some(changes: AsyncIterator[Agent], count: int) -> list[Agent]:
 def ready(changes: Changes) -> list[Agent]:
     """What there is to read without waiting."""
 
+    watch = changes._watch
+    assert isinstance(watch, Watch)
+
     async def read() -> list[Agent]:
         agents = []
-        while changes._watch.feed or changes._dirty:
+        while watch.feed or changes._dirty:
             agents += await some(changes, 1)
         return agents
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from bench.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
 KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
+CONTRACT = ("tests/test_state_contract.py",)
+FOREIGN = ("tests/test_foreign_code.py",)
+HANDLERS = ("tests/test_signal_handlers.py",)
 LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
 
 EVIDENCE = (
@@ -98,10 +101,10 @@ ORDER = (
     Weakening(
         "drop_before_publish",
         "journal/compactor.py",
-        "                self._write(lsn, items, since_bytes)\n",
-        "                kept = self._options.checkpoints_kept\n"
-        "                drop_covered(self._directory, [*self._verified_lsns, lsn], kept)\n"
-        "                self._write(lsn, items, since_bytes)\n",
+        "            self._write(lsn, items, since_bytes)\n",
+        "            kept = self._options.checkpoints_kept\n"
+        "            drop_covered(self._directory, [*self._verified_lsns, lsn], kept)\n"
+        "            self._write(lsn, items, since_bytes)\n",
         RULE,
     ),
     Weakening(
@@ -158,25 +161,55 @@ ORDER = (
         RULE,
     ),
     Weakening(
-        "apply_before_append",
+        "append_before_apply",
         "journal/state.py",
-        "            lsn = append(change, urgent)\n            applying = True\n",
-        "            applying = True\n            apply(self._buffer.last_lsn + 1, bare(change))\n"
-        "            lsn = append(change, urgent)\n            apply = lambda *_: None\n",
-        ("tests/test_state_stops.py", "tests/test_state.py"),
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n"
+        "            self._buffer.append_admitted(packed)\n",
+        "            self._buffer.append_admitted(packed)\n"
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        CONTRACT,
     ),
     Weakening(
-        "packed_is_applied_after_an_interrupt",
+        "apply_gets_the_callers_object",
         "journal/state.py",
-        "apply(lsn, bare(change))",
-        "apply(lsn, change)",
-        ("tests/test_state_stops.py", "tests/test_interrupt.py"),
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        "            self._machine.apply(lsn, bare(record))\n            is_applied = True\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "applied_and_not_appended_after_an_interrupt",
+        "journal/state.py",
+        "        if self._buffer.last_lsn < lsn:\n            append()\n",
+        "",
+        ("tests/test_state_stops.py",),
+    ),
+    Weakening(
+        "state_ahead_of_the_log_goes_on",
+        "journal/state.py",
+        "            self._broken = error  # first of all: another interrupt may strike here\n",
+        "",
+        CONTRACT,
+    ),
+    Weakening(
+        "waits_cover_the_log_only",
+        "journal/state.py",
+        "        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:\n",
+        "        if False:\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "state_lets_others_append",
+        "journal/state.py",
+        "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
+        '        """Refused: raises JournalError."""\n        raise _not_here()\n',
+        "",
+        FOREIGN,
     ),
     Weakening(
         "room_before_the_covered_is_removed",
         "journal/compactor.py",
-        "            drop_covered(self._directory",
-        "            self._hold()\n            drop_covered(self._directory",
+        "        drop_covered(self._directory",
+        "        self._hold()\n        drop_covered(self._directory",
         ("tests/test_compaction_behind.py",),
     ),
 )
@@ -206,29 +239,29 @@ GATE = (
     Weakening(
         "failure_wakes_nobody",
         "journal/buffer.py",
-        "= self._stopped, 0\n            self._wake()\n        self._open_all()\n",
-        "= self._stopped, 0\n            self._wake()\n",
+        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n        self._open_all()\n",
+        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n",
         FAILS,
     ),
     Weakening(
         "failure_is_forgotten",
-        "journal/buffer.py",
-        "            self._refusal, self._unheeded_bytes = self._stopped, 0\n",
-        "",
+        "journal/standing.py",
+        "        self.failure = error\n        self.refusal = self.error\n",
+        "        self.failure = error\n",
         FAILS,
     ),
     Weakening(
         "failure_is_told_to_the_first_record_only",
         "journal/buffer.py",
-        "            self._refusal, self._unheeded_bytes = self._stopped, 0\n",
-        "            self._refusal = self._stopped\n",
+        "            self.standing.fail(error)\n            self._unheeded_bytes = 0\n",
+        "            self.standing.fail(error)\n",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
         "closing_is_told_to_the_first_record_only",
         "journal/buffer.py",
-        "            self._refusal, self._unheeded_bytes = _closed, 0\n",
-        "            self._refusal = _closed\n",
+        "        self.standing.close()\n        self._unheeded_bytes = 0\n",
+        "        self.standing.close()\n",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
@@ -242,12 +275,12 @@ GATE = (
         "second_batch_overtakes",
         "journal/buffer.py",
         "        if self.crowd.size > 1 or self._committing is not None"
-        " or self._refusal is not None:\n"
+        " or self.standing.refusal is not None:\n"
         "            return None  # a look without the lock, and again with it\n"
-        "        with self._lock:\n"
+        "        with self._lock.checked():\n"
         "            filling = self._filling\n"
         "            alone = self._committing is None and",
-        "        with self._lock:\n            filling = self._filling\n            alone =",
+        "        with self._lock.checked():\n            filling = self._filling\n            alone =",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
@@ -288,7 +321,7 @@ GATE = (
     Weakening(
         "child_keeps_the_journal",
         "journal/buffer.py",
-        "        self._refusal, self._unheeded_bytes = _forked, 0\n",
+        "        self.standing.abandon()\n",
         "",
         ("tests/test_fork.py",),
     ),

@@ -14,6 +14,7 @@ DAMAGE = ("tests/test_verify.py", *FILES, "tests/test_damage.py")
 BYTES = ("tests/test_format.py", "tests/test_golden.py", *DAMAGE)
 ITEMS = ("tests/test_checkpoint_items.py", "tests/test_checkpoint_items_refused.py")
 FAILS = ("tests/test_fail_stop.py", "tests/test_waiting.py")
+BLAME = ("tests/test_blame.py",)
 DISK = ("tests/test_posix.py", "tests/test_lazy_fs.py")
 
 
@@ -306,6 +307,34 @@ CHECKS = (
         "if taken and accepts and taken.application not in accepts:",
         "if False:",
         ("tests/test_state.py",),
+    ),
+    Weakening(
+        "search_follows_copies_of_earlier_frames",
+        "journal/segment.py",
+        "if header and header.first_lsn >= lsn:",
+        "if header:",
+        BLAME,
+    ),
+    Weakening(
+        "misnamed_checkpoint_counts_as_damaged",
+        "journal/recovery.py",
+        "if not isinstance(error, MisnamedCheckpointError):",
+        "if error:",
+        BLAME,
+    ),
+    Weakening(
+        "first_segment_knows_whose_journal_it_is",
+        "journal/recovery.py",
+        "if len(checkpoints.good) > 1 and len(ids) == 1:",
+        "if False:",
+        BLAME,
+    ),
+    Weakening(
+        "any_mark_at_a_cut_is_the_segments_own",
+        "journal/walk.py",
+        "if not its_own or (header and header.impossible(self.next_lsn)):",
+        "if not its_own:",
+        BLAME,
     ),
 )
 

@@ -122,9 +122,9 @@ def write_at(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:
     disk.open_directory(PATH, write=True).open(name, "update").write(data, offset)
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
     """Wait for what nothing tells of; fails where it never comes."""
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.001)

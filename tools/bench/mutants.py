@@ -23,6 +23,7 @@ from bench import (
     weakenings_of_compaction,
     weakenings_of_contract,
     weakenings_of_order,
+    weakenings_of_waiting,
 )
 from bench.weakenings import Weakening
 
@@ -37,6 +38,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     + weakenings_of_order.ALL_OF
     + weakenings_of_contract.ALL_OF
     + weakenings_of_compaction.ALL_OF
+    + weakenings_of_waiting.ALL_OF
 )
 
 

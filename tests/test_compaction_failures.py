@@ -11,19 +11,23 @@ import pytest
 
 from journal import (
     FailedError,
+    checkpoint,
 )
 from journal.testing import SimulatedDisk, lose
 from journal.testing.disk import Operation
 from tests.compaction_support import checkpoint_lsns, compact
 from tests.support import (
     PATH,
+    TIMEOUT_S,
     crash,
+    frozen,
     logged,
     names,
     open_on,
     put,
     put_lines,
     reopened,
+    until,
 )
 
 
@@ -126,3 +130,30 @@ def test_a_freeze_that_is_wrong_about_its_lsn_is_refused(disk: SimulatedDisk, ls
             journal.compact(lambda: (lsn, [1]))
         assert names(disk, ".json") == []
     assert reopened(disk) == [1]
+
+
+def test_an_item_that_no_reader_takes_is_refused(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: a line of a checkpoint has a bound (FORMAT.md), so an item over it ends that attempt and
+    an item at it is read back."""
+    monkeypatch.setattr(checkpoint, "LINE_BYTES_MAX", 1000)
+    longest = "x" * (1000 - len('"",\n'))
+    with open_on(disk) as journal:
+        put(journal, 1)
+        with pytest.raises(ValueError, match=r"item 1 .*999 bytes is over 1000"):
+            compact(journal, longest, longest + "x")
+        assert (names(disk, ".json"), names(disk, ".tmp")) == ([], [])
+        assert list(compact(journal, longest, longest).items()) == [longest, longest]
+
+
+def test_a_compactor_thread_that_ends_leaves_room(disk: SimulatedDisk) -> None:
+    """P8: once nobody compacts, no update waits for a compaction, however far the log grows."""
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(frozen(journal, "state"))
+        compactor = journal._core.compactor
+        until(lambda: journal._core.committer.due_bytes == 4000, "the thread waits until it is due")
+        compactor.stop()
+        assert compactor.join(TIMEOUT_S)
+        put_lines(journal, 20, size=700)
+        journal.wait_room(timeout_s=0)

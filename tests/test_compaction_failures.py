@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -17,6 +20,7 @@ from journal.testing import SimulatedDisk, lose
 from journal.testing.disk import Operation
 from tests.compaction_support import checkpoint_lsns, compact
 from tests.support import (
+    FIRST,
     PATH,
     TIMEOUT_S,
     crash,
@@ -130,6 +134,33 @@ def test_a_freeze_that_is_wrong_about_its_lsn_is_refused(disk: SimulatedDisk, ls
             journal.compact(lambda: (lsn, [1]))
         assert names(disk, ".json") == []
     assert reopened(disk) == [1]
+
+
+def test_a_compaction_that_a_failure_ends_says_so(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P2, P9: the log fails while the items are encoded: FailedError, as from any other call, and
+    not that the journal is being closed."""
+    reached, may_go = threading.Event(), threading.Event()
+
+    def items() -> Iterator[str]:
+        yield "first"
+        reached.set()
+        assert may_go.wait(TIMEOUT_S)
+        yield from itertools.repeat("more")
+
+    with suppress(FailedError), open_on(disk) as journal:
+        put(journal, 1)
+        compacting = pool.submit(journal.compact, lambda: (1, items()))
+        assert reached.wait(TIMEOUT_S)
+        disk.fail("sync", errno.EIO, path=FIRST)
+        with pytest.raises(FailedError):
+            put(journal, 2)
+        assert journal._core.committer.join(TIMEOUT_S)
+        may_go.set()
+        with pytest.raises(FailedError, match="EIO"):
+            compacting.result(TIMEOUT_S)
+        assert names(disk, ".tmp") == []
 
 
 def test_an_item_that_no_reader_takes_is_refused(

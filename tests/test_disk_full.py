@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -215,3 +216,30 @@ def test_short_writes_are_finished(disk: SimulatedDisk, write_bytes_max: int) ->
         assert journal.checkpoint is not None
         assert list(journal.checkpoint.items()) == [*range(100)]
         assert logged(journal, 0) == expected
+
+
+class Naps:
+    """Stands for `time`: nobody really sleeps."""
+
+    perf_counter_ns = staticmethod(time.perf_counter_ns)
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+
+    def sleep(self, delay_s: float) -> None:
+        self.slept_s.append(delay_s)
+
+
+def test_however_long_a_disk_was_full_it_is_tried_each_second(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal goes on within a second after there is room; at first it tries more often."""
+    naps = Naps()
+    monkeypatch.setattr("journal.committer.time", naps)
+    with open_on(disk) as journal:
+        put(journal, 1)
+        disk.fail("write", errno.ENOSPC, path=FIRST, times=20)
+        put(journal, 2)
+    assert len(naps.slept_s) > 10  # a mark may have met some of them
+    assert 0 < naps.slept_s[0] < 0.1
+    assert max(naps.slept_s) == 1.0

@@ -7,10 +7,9 @@ import asyncio
 import errno
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -21,11 +20,11 @@ from journal.testing import ManualOptions, SimulatedDisk
 from journal.testing.disk import Operation
 from tests.journal_support import segments
 from tests.support import (
-    FIRST,
     PATH,
     TIMEOUT_S,
     Held,
-    logged,
+    Watched,
+    frozen,
     names,
     on_disk,
     open_on,
@@ -39,33 +38,59 @@ from tests.support import (
 SOON_S = 5.0  # after which a flusher that was not woken sleeps on
 
 
-def full_three_times(disk: SimulatedDisk) -> list[int]:
-    """Refuse the next three writes to a segment. Return where their threads will be noted."""
-    threads: list[int] = []
+@contextmanager
+def asleep(disk: SimulatedDisk, options: Options) -> Iterator[Journal]:
+    """A journal whose flusher sleeps: this thread commits what it waits for without a limit."""
+    with suppress(FailedError), Journal.open(PATH, options=options, disk=disk) as journal:
+        put(journal, "first")
+        watched = Watched(disk)
+        for _ in range(1000):  # the flusher may be at the log's end still
+            journal.wait_durable(journal.append("again"))
+            if threading.current_thread().name in watched.threads:
+                break
+        else:
+            pytest.fail("no waiter commits in its own thread")
+        disk.before = None
+        yield journal
 
-    def before(operation: Operation, path: str) -> None:
-        if operation == "write" and FIRST in path and len(threads) < 3:
-            threads.append(threading.get_ident())
-            raise OSError(errno.ENOSPC, "full", path)
 
-    disk.before = before
-    return threads
+@pytest.fixture
+def alone(disk: SimulatedDisk) -> Iterator[Journal]:
+    with asleep(disk, ManualOptions()) as journal:
+        yield journal
 
 
-def test_a_full_disk_does_not_stop_a_lone_waiter(disk: SimulatedDisk) -> None:
+# Before `alone` a test asks for the pool: so its threads end after the journal, that they wait for.
+
+
+def test_a_full_disk_does_not_stop_a_lone_waiter(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
     """P2: a waiter without a limit commits in its own thread. If the disk is full there, the wait
     goes on until there is room."""
-    with open_on(disk, segment_bytes=1 << 20) as journal:
-        put(journal, 0)
-        deadline, threads = time.monotonic() + TIMEOUT_S, [0]
-        while threads[0] != threading.get_ident():  # the flusher may be at the log's end still
-            assert time.monotonic() < deadline, "it never committed in its own thread"
-            threads = full_three_times(disk)
-            journal.wait_durable(journal.append(journal.last_lsn))
-            assert len(threads) == 3
-        put(journal, journal.last_lsn)
-        found = logged(journal)
-    assert found == [*range(len(found))] == on_disk(disk) == reopened(disk)
+    threads: list[str] = []
+
+    def full(operation: Operation, path: str) -> None:
+        if operation == "write" and len(threads) < 3:
+            threads.append(threading.current_thread().name)
+            raise OSError(errno.ENOSPC, "full", path)
+
+    disk.before = full
+    pool.submit(alone.wait_durable, alone.append("on a full disk")).result(SOON_S)
+    assert [name == "journal-flusher" for name in threads] == [False, True, True]
+    put(alone, "on")
+    alone.close()
+    assert reopened(disk)[-2:] == on_disk(disk)[-2:] == ["on a full disk", "on"]
+
+
+def test_a_failure_that_a_waiter_meets_ends_the_flusher(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P9: so do the compactor's thread and all else that ends with the flusher."""
+    disk.fail("sync", errno.EIO)
+    with pytest.raises(FailedError):
+        pool.submit(alone.wait_durable, alone.append("lost")).result(SOON_S)
+    assert alone._core.committer.join(SOON_S)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +145,78 @@ def test_what_nobody_waits_for_is_committed_after_a_pause(disk: SimulatedDisk) -
             # A mark says which LSN is next.
             until(lambda: segments(disk)[0].frames[-1].first_lsn > journal.last_lsn, "a mark")
     assert reopened(disk) == [*range(5)]
+
+
+def test_a_compaction_wakes_the_flusher_to_sync_the_log(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P5: with durability "os" a commit does not sync, and the log may be idle for hours when the
+    checkpoint needs it on stable storage."""
+    with asleep(disk, ManualOptions(durability="os")) as journal:
+        assert journal.stats().synced_lsn < journal.durable_lsn == journal.last_lsn
+        compacting = pool.submit(journal.compact, frozen(journal, "state"))
+        assert compacting.result(SOON_S).lsn == journal.last_lsn == journal.stats().synced_lsn
+
+
+def test_the_last_that_is_expected_wakes_the_flusher() -> None:
+    """On a slow disk the flusher gives those it let go some time to come back, and no longer than
+    they need."""
+    buffer = LogBuffer(0, ManualOptions())
+
+    def woken_by_a_wait() -> bool:
+        assert buffer.gate(buffer.append("waited for")) is not None
+        return buffer.sleep(0)
+
+    assert [woken_by_a_wait() for _ in range(3)] == [True, False, False]
+    batch = buffer._enter(buffer._filling)
+    buffer.committed(batch, 10.0, 0)
+    buffer.leave_here()
+    assert [woken_by_a_wait() for _ in range(4)] == [True, False, True, False]
+
+
+class Clock:
+    """Stands for `time`, and for a flusher that nobody wakes: its sleeps take their whole time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1e6
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, timeout_s: float = -1) -> bool:
+        self.slept.append(timeout_s)
+        self.now_s += timeout_s
+        return False
+
+
+def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are gathered for `flush_interval_s`, counted from the first one."""
+    clock, buffer = Clock(), LogBuffer(0, Options(flush_interval_s=10))
+    monkeypatch.setattr("journal.buffer.time", clock)
+    monkeypatch.setattr(buffer, "sleep", clock.sleep)
+    for first_lsn in (1, 3):
+        buffer.append("first")
+        clock.now_s += 4
+        buffer.append("second")
+        batch = buffer.take()
+        assert batch is not None
+        assert (batch.first_lsn, batch.last_lsn) == (first_lsn, first_lsn + 1)
+    assert clock.slept == [6, 6]
+
+
+def test_each_wait_for_room_waits() -> None:
+    """P7: room that came and went lets nobody pass later. A gate that stays open would make a
+    waiting thread spin, and stop an event loop."""
+    buffer = LogBuffer(0, Options())
+    for _ in range(2):
+        buffer.hold_from(0)
+        gate = buffer.room_gate()
+        assert gate is not None
+        before = gate.opened
+        buffer.hold_from(1 << 30)
+        assert (before, gate.opened) == (False, True)
+        assert buffer.room_gate() is None
 
 
 # --- how the flusher ends ---

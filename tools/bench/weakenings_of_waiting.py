@@ -1,10 +1,12 @@
-"""Weakenings of waiting: who is woken, released or refused, and who gets room."""
+"""Weakenings of waiting and ending: who is woken, released or refused, and what is left over."""
 
 from __future__ import annotations
 
 from bench.weakenings import Weakening
 
 HAND_OVER = ("tests/test_hand_over.py",)
+LEFTOVERS = ("tests/test_leftovers.py",)
+COMPACTION = ("tests/test_compaction_failures.py",)
 
 WAKE_UPS = (
     Weakening(
@@ -14,6 +16,13 @@ WAKE_UPS = (
         ' or getattr(error, "errno", None) not in NO_SPACE:\n                self._fail(error)\n',
         "if True:\n                self._fail(error)\n",
         HAND_OVER,
+    ),
+    Weakening(
+        "full_disk_is_tried_ever_more_seldom",
+        "journal/committer.py",
+        "min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)",
+        "max(delay_s * 2, _RETRY_S_MIN)",
+        ("tests/test_disk_full.py",),
     ),
     Weakening(
         "leaving_the_logs_end_wakes_nobody",
@@ -30,10 +39,45 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
+        "handing_over_wakes_nobody",
+        "journal/buffer.py",
+        "self._holder if self._orphan else None\n            self._wake()\n",
+        "self._holder if self._orphan else None\n",
+        HAND_OVER,
+    ),
+    Weakening(
         "flusher_sleeps_through_an_unawaited_record",
         "journal/buffer.py",
         "self._deep = not filling.has_work and (timeout_s < 0 or self._hasty)",
         "self._deep = False",
+        HAND_OVER,
+    ),
+    Weakening(
+        "sync_of_the_log_wakes_nobody",
+        "journal/buffer.py",
+        "            self._filling.sync = True\n            self._wake()\n",
+        "            self._filling.sync = True\n",
+        HAND_OVER,
+    ),
+    Weakening(
+        "last_that_is_expected_wakes_nobody",
+        "journal/buffer.py",
+        "if filling.waiters == 1 or self.crowd.is_last(filling.waiters):",
+        "if filling.waiters == 1:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "unawaited_records_are_not_gathered",
+        "journal/buffer.py",
+        "            filling.since = time.monotonic()\n",
+        "",
+        HAND_OVER,
+    ),
+    Weakening(
+        "room_that_went_lets_waiters_pass",
+        "journal/buffer.py",
+        "if self._room is None or self._room.opened:",
+        "if self._room is None:",
         HAND_OVER,
     ),
 )
@@ -58,8 +102,67 @@ ENDS = (
         "journal/compactor.py",
         "        finally:\n            self._committer.hold_from(_NEVER)\n",
         "        finally:\n",
-        ("tests/test_compaction_failures.py",),
+        COMPACTION,
+    ),
+    Weakening(
+        "compaction_that_a_failure_ends_says_closed",
+        "journal/core.py",
+        "            self.buffer.check()  # given up because the log had failed?\n",
+        "",
+        COMPACTION,
     ),
 )
 
-ALL_OF = WAKE_UPS + ENDS
+LEFT_OVER = (
+    Weakening(
+        "flusher_that_never_started_keeps_the_lock",
+        "journal/core.py",
+        "            self._running.discard(self.committer)\n        self._give_back_if_last()",
+        "            pass\n        self._give_back_if_last()",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "compactor_that_never_started_keeps_the_lock",
+        "journal/core.py",
+        "        except BaseException:\n            self._running.discard(thread)\n",
+        "        except BaseException:\n",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "failed_open_keeps_the_lock",
+        "journal/core.py",
+        "        if core:\n            core.drop()\n        else:",
+        "        if not core:",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "close_leaves_the_checkpoint_open",
+        "journal/core.py",
+        "        if self.checkpoint:\n            self.checkpoint.close()\n",
+        "",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "exit_waits_forever",
+        "journal/core.py",
+        "if not self.finish_close(_EXIT_TIMEOUT_S):",
+        "if not self.finish_close(None):",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "gate_keeps_waits_that_timed_out",
+        "journal/gate.py",
+        "                if not self.opened:\n                    self._wakers.remove(waker)",
+        "                pass",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "gate_keeps_waits_that_were_cancelled",
+        "journal/gate.py",
+        "            waiting.pop(future, None)",
+        "            pass",
+        LEFTOVERS,
+    ),
+)
+
+ALL_OF = WAKE_UPS + ENDS + LEFT_OVER

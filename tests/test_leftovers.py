@@ -1,0 +1,99 @@
+"""What ends, is given up or does not start leaves no lock, no open file and no memory behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from journal import Journal, core
+from journal.gate import Gate
+from journal.testing import SimulatedDisk
+from tests.compaction_support import compact
+from tests.support import PATH, open_on, put, reopened, until
+from tests.test_close import drop
+
+
+@contextmanager
+def no_thread_starts() -> Iterator[None]:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def test_a_flusher_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
+    """P5: an open that finds no thread for its flusher fails, and the next one gets the lock."""
+    with no_thread_starts(), pytest.raises(RuntimeError, match="can't start new thread"):
+        open_on(disk)
+    with open_on(disk) as journal:
+        put(journal, 1)
+    assert reopened(disk) == [1]
+
+
+def test_a_compactor_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
+    """P5: a journal whose compactor found no thread releases its lock when it is dropped, too."""
+
+    def make() -> Journal:
+        journal = open_on(disk)
+        with no_thread_starts(), pytest.raises(RuntimeError, match="can't start new thread"):
+            journal.start_compaction(lambda: (0, []))
+        return journal
+
+    drop(make)
+    until(lambda: disk.open_directory(PATH, write=False).lock_holder() is None, "the unlock", 5.0)
+
+
+def test_a_close_closes_what_recovery_started_from(disk: SimulatedDisk) -> None:
+    """A program that opens journals again and again keeps no file of each."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+        compact(journal, "state").close()
+    with open_on(disk) as journal:
+        checkpoint = journal.checkpoint
+        assert checkpoint is not None
+        assert list(checkpoint.items()) == ["state"]
+    with pytest.raises(OSError, match="EBADF"):
+        list(checkpoint.items())
+
+
+def test_a_wait_that_ends_early_leaves_nothing_in_its_gate() -> None:
+    """P8: a caller that polls with a time limit, or cancels its waits, costs no memory while the
+    disk is stuck."""
+    gate = Gate()
+    for _ in range(3):
+        assert gate.wait(0) is False
+
+    async def give_up() -> None:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(gate.passed(), 0.001)
+
+    asyncio.run(give_up())
+    assert gate._wakers == []
+    assert not any(gate._loops.values())
+
+
+def test_an_exit_on_a_full_disk_is_over_in_time(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: a disk that stays full does not hang the interpreter's exit: after some seconds, which
+    are none here, it gives up what it could not write."""
+    monkeypatch.setattr(core, "_EXIT_TIMEOUT_S", 0.01)
+    with open_on(disk) as journal:
+        put(journal, 1)
+        disk.fail("write", errno.ENOSPC, times=None)
+        journal.append(2)
+        ending = pool.submit(journal._core.finish)
+        try:
+            ending.result(5.0)
+        finally:
+            disk.before = None
+    assert reopened(disk) == [1, 2]

@@ -142,6 +142,13 @@ def test_the_figures_of_a_dead_handle_are_refused(tmp_path: Path) -> None:
     assert run(FORK + script, tmp_path / "j").stdout == "'ClosedError'\n"
 
 
+def test_the_figures_of_a_dead_states_lock_are_refused(tmp_path: Path) -> None:
+    """A lock that guards them may be held in the child forever."""
+    script = "state = DurableState.open(path, Machine())\n"
+    script += "print(in_child(lambda: outcome(state.lock_stats)))"
+    assert run(FORK + script, tmp_path / "j").stdout == "'ClosedError'\n"
+
+
 CHILD_RACE = """
 state = DurableState.open(path, Machine(), options=quiet)
 journal = Journal.open(path + "-2", options=quiet)

@@ -16,6 +16,7 @@ import pytest
 from journal import ClosedError, FailedError, Journal, Options
 from journal.buffer import LogBuffer
 from journal.errors import JournalError
+from journal.gate import Gate
 from journal.testing import ManualOptions, SimulatedDisk
 from journal.testing.disk import Operation
 from tests.journal_support import segments
@@ -217,6 +218,26 @@ def test_each_wait_for_room_waits() -> None:
         buffer.hold_from(1 << 30)
         assert (before, gate.opened) == (False, True)
         assert buffer.room_gate() is None
+
+
+def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: others may take the room each time that there is some; the limit is not counted anew."""
+    clock, limits = Clock(), list[float | None]()
+
+    class Taken(Gate):
+        def wait(self, timeout_s: float | None = None) -> bool:
+            limits.append(timeout_s)
+            clock.now_s += 1
+            return len(limits) < 4
+
+    monkeypatch.setattr("journal.engine.time", clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(LogBuffer, "room_gate", lambda _: Taken())
+        with pytest.raises(TimeoutError, match="within 3 s"):
+            journal.wait_room(timeout_s=3)
+    assert limits == [3, 2, 1, 0]
 
 
 # --- how the flusher ends ---

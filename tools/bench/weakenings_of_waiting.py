@@ -80,6 +80,13 @@ WAKE_UPS = (
         "if self._room is None:",
         HAND_OVER,
     ),
+    Weakening(
+        "limit_of_a_wait_for_room_begins_anew",
+        "journal/engine.py",
+        "if not gate.wait(left):",
+        "if not gate.wait(timeout_s):",
+        HAND_OVER,
+    ),
 )
 
 ENDS = (
@@ -127,6 +134,13 @@ LEFT_OVER = (
         "        except BaseException:\n            self._running.discard(thread)\n",
         "        except BaseException:\n",
         LEFTOVERS,
+    ),
+    Weakening(
+        "child_may_ask_for_a_locks_figures",
+        "journal/state.py",
+        "        self._journal.check_process()\n        return self._lock.stats()",
+        "        return self._lock.stats()",
+        ("tests/test_fork.py",),
     ),
     Weakening(
         "failed_open_keeps_the_lock",

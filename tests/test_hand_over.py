@@ -94,8 +94,13 @@ def test_a_failure_that_a_waiter_meets_ends_the_flusher(
     assert alone._core.committer.join(SOON_S)
 
 
+def is_woken(buffer: LogBuffer) -> bool:
+    """Sleep as the flusher does, for no time. Return whether something woke it."""
+    return buffer.sleep(0)
+
+
 @pytest.mark.parametrize(
-    ("meanwhile", "is_woken"),
+    ("meanwhile", "woken"),
     [
         pytest.param(lambda buffer: buffer.gate(buffer.append(2)), True, id="a wait"),
         pytest.param(lambda buffer: buffer.append(2), True, id="an append"),
@@ -104,18 +109,18 @@ def test_a_failure_that_a_waiter_meets_ends_the_flusher(
     ],
 )
 def test_leaving_the_logs_end_wakes_the_flusher(
-    meanwhile: Callable[[LogBuffer], object], is_woken: bool
+    pool: ThreadPoolExecutor, meanwhile: Callable[[LogBuffer], object], woken: bool
 ) -> None:
     """P2: the flusher looks, finds the log's end taken, and sleeps on. The waiter that leaves the
     end wakes it again if there is something to do by then."""
     buffer = LogBuffer(0, ManualOptions())
     here = buffer.take_here(buffer.append(1))
     assert here is not None
-    meanwhile(buffer)
-    buffer.sleep(0)  # the flusher's look
+    pool.submit(meanwhile, buffer).result(TIMEOUT_S)
+    is_woken(buffer)  # the flusher looks, and sleeps on
     buffer.committed(here, 0, 0)
     buffer.leave_here()
-    assert buffer.sleep(0) is is_woken
+    assert is_woken(buffer) is woken
 
 
 def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
@@ -166,7 +171,7 @@ def test_the_last_that_is_expected_wakes_the_flusher() -> None:
 
     def woken_by_a_wait() -> bool:
         assert buffer.gate(buffer.append("waited for")) is not None
-        return buffer.sleep(0)
+        return is_woken(buffer)
 
     assert [woken_by_a_wait() for _ in range(3)] == [True, False, False]
     batch = buffer._enter(buffer._filling)

@@ -8,15 +8,21 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
-from journal import Journal, core
+from journal import Journal, Options, core
+from journal.buffer import LogBuffer
 from journal.gate import Gate
+from journal.lock import OwnerLock
 from journal.testing import SimulatedDisk
 from tests.compaction_support import compact
-from tests.support import PATH, open_on, put, reopened, until
+from tests.interrupt_support import monitored, struck
+from tests.support import PATH, open_on, put, reopened, sized, until
 from tests.test_close import drop
+
+__all__ = ["monitored"]  # a fixture
 
 
 @contextmanager
@@ -97,3 +103,26 @@ def test_an_exit_on_a_full_disk_is_over_in_time(
         finally:
             disk.before = None
     assert reopened(disk) == [1, 2]
+
+
+def test_an_heir_that_is_gone_is_waited_for_once() -> None:
+    """P7: interrupts may end a thread for which the owner's lock is left. Every later hold would
+    wait for it if the lock were left for it again."""
+    lock = OwnerLock()
+    lock._heir = -1  # a thread that does not come
+    for _ in range(3):
+        lock.run(int, 0)
+    assert (lock._holder, lock._heir) == (0, 0)
+
+
+@pytest.mark.usefixtures("monitored")
+def test_an_interrupted_append_leaves_no_room_taken() -> None:
+    """P8: an interrupt may come after a record's bytes were counted, and before it is in: nobody
+    would ever commit them, and whoever waits for room would wait forever."""
+    appended = []
+    for nth in range(30):
+        buffer = LogBuffer(0, Options(buffer_bytes=1000))
+        struck(partial(buffer.append, sized(600)), nth)
+        appended.append(buffer.last_lsn)
+        assert (buffer.room_gate() is None) == (buffer.last_lsn == 0)
+    assert {*appended} == {0, 1}

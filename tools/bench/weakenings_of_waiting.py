@@ -164,6 +164,21 @@ LEFT_OVER = (
         LEFTOVERS,
     ),
     Weakening(
+        "lock_is_left_for_an_heir_that_is_gone",
+        "journal/lock.py",
+        "self._holder = self._heir = 0  # two",
+        "self._holder = 0  # two",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "interrupted_append_takes_room",
+        "journal/buffer.py",
+        "            if not self._filling.records:\n"
+        "                self._filling.bytes = 0  # what was interrupted left some\n",
+        "",
+        LEFTOVERS,
+    ),
+    Weakening(
         "gate_keeps_waits_that_timed_out",
         "journal/gate.py",
         "                if not self.opened:\n                    self._wakers.remove(waker)",

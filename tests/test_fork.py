@@ -136,6 +136,34 @@ def test_the_end_of_a_child_leaves_the_parent_alone(tmp_path: Path) -> None:
     assert "ResourceWarning" not in process.stderr
 
 
+EXIT_AMID_A_COMPACTION = """
+journal = Journal.open(path, options=quiet)
+reached, may_go = threading.Event(), threading.Event()
+def items():
+    yield 1
+    reached.set()
+    may_go.wait(60)
+compacting = threading.Thread(target=lambda: journal.compact(lambda: (0, items())))
+compacting.start()
+reached.wait(60)
+pid = os.fork()
+if pid == 0:
+    sys.exit(0)  # with all hooks
+began = time.monotonic()
+os.waitpid(pid, 0)
+print(time.monotonic() - began < 8)
+may_go.set()
+compacting.join()
+journal.close()
+"""
+
+
+def test_the_exit_of_a_child_waits_for_nothing_of_the_parents(tmp_path: Path) -> None:
+    """A compaction under way as the process forks is over in the child; its exit does not wait."""
+    process = run(FORK + EXIT_AMID_A_COMPACTION, tmp_path / "j")
+    assert (process.stdout, process.returncode) == ("True\n", 0), process.stderr
+
+
 def test_the_figures_of_a_dead_handle_are_refused(tmp_path: Path) -> None:
     """In the child `stats()` is a ClosedError too, no error of a closed descriptor."""
     script = "journal = Journal.open(path)\nprint(in_child(lambda: outcome(journal.stats)))"

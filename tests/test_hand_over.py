@@ -211,6 +211,18 @@ def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.Monkey
     assert clock.slept == [6, 6]
 
 
+def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the log was marked idle the flusher sleeps until somebody wakes it."""
+    clock, options = Clock(), Options()
+    buffer = LogBuffer(0, options)
+    monkeypatch.setattr(buffer, "sleep", clock.sleep)
+    for _ in range(2):
+        idle = buffer.take()
+        assert idle is not None
+        assert not idle.has_work
+    assert clock.slept == [options.idle_s, -1]
+
+
 def test_each_wait_for_room_waits() -> None:
     """P7: room that came and went lets nobody pass later. A gate that stays open would make a
     waiting thread spin, and stop an event loop."""

@@ -53,6 +53,13 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
+        "idle_log_is_looked_at_all_the_time",
+        "journal/buffer.py",
+        "                        timeout_s = -1\n",
+        "                        pass\n",
+        HAND_OVER,
+    ),
+    Weakening(
         "sync_of_the_log_wakes_nobody",
         "journal/buffer.py",
         "            self._filling.sync = True\n            self._wake()\n",
@@ -134,6 +141,13 @@ LEFT_OVER = (
         "        except BaseException:\n            self._running.discard(thread)\n",
         "        except BaseException:\n",
         LEFTOVERS,
+    ),
+    Weakening(
+        "child_finishes_the_parents_journals",
+        "journal/process.py",
+        "        owned.abandon()\n    _owned.clear()\n",
+        "        owned.abandon()\n",
+        ("tests/test_fork.py",),
     ),
     Weakening(
         "child_may_ask_for_a_locks_figures",

@@ -202,9 +202,7 @@ class LogBuffer:
             self._refuse_within_commit()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
-            filling.waiters += 1
-            if filling.waiters == 1 or self.crowd.is_last(filling.waiters):
-                self.alarm.wake()
+            self._add_waiter(filling)
             return filling.gate or self._gate_of(filling)
 
     def request_commit(self, lsn: int) -> None:
@@ -212,9 +210,12 @@ class LogBuffer:
         with self._lock.checked():
             filling = self._filling
             if filling.first_lsn <= lsn <= filling.last_lsn:
-                filling.waiters += 1
-                if filling.waiters == 1 or self.crowd.is_last(filling.waiters):
-                    self.alarm.wake()
+                self._add_waiter(filling)
+
+    def _add_waiter(self, filling: Batch) -> None:
+        filling.waiters += 1
+        if filling.waiters == 1 or self.crowd.is_last(filling.waiters):
+            self.alarm.wake()
 
     def sync_gate(self) -> Gate:
         """The gate that opens once all appended so far is on stable storage, in "os" mode too."""

@@ -76,12 +76,11 @@ class Compactor:
         self._lead_bytes = 0.0  # twice what it grew by from there to the end of the last one
         self.compactions = 0
         self._compactions_then = 0  # as the last one failed
-        self.compaction_ns = 0
-        self.checkpoint_bytes = 0
+        self.compaction_ns = self.checkpoint_bytes = 0
         # Guards the two fields below. Not the lock above, which other compactions hold for long.
         self._failure_lock = HandlerSafeLock()
-        self.failures = 0
-        self.last_error = ""  # only the text: the error's frames would keep the owner's state alive
+        # Only the last error's text: its frames would keep the owner's state alive.
+        self.failures, self.last_error = 0, ""
         self._gave_up = False  # whether the last attempt ended with a ClosedError
         # Of the thread: 0 after a compaction that succeeded; whether the next one is found due.
         self._backoff_s, self._is_due = 0.0, False
@@ -89,7 +88,7 @@ class Compactor:
 
         self._freeze: Freeze | None = None
         self._thread: threading.Thread | None = None
-        self._ended: Callable[[], None] = _nothing
+        self._ended: Callable[[], None] = _ignore
         self._alarm = Alarm()  # what the thread sleeps on
         self._is_stopping = False
 
@@ -384,9 +383,5 @@ def _advice(error: BaseException, delay_s: float) -> str:
     )
 
 
-def _nothing() -> None:
-    pass
-
-
-def _ignore(_: BaseException) -> None:
+def _ignore(*_: object) -> None:
     pass

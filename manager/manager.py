@@ -101,11 +101,8 @@ class SubAgentManager:
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
-        place = (
-            state_path(workspace, state_dir)
-            if disk is None
-            else nullcontext(os.path.join(workspace, state_dir))
-        )
+        path_on_disk = os.path.join(workspace, state_dir)
+        place = state_path(workspace, state_dir) if disk is None else nullcontext(path_on_disk)
         with ExitStack() as undo:
             with place as path:
                 state = DurableState.open(path, Fleet(), options=options, disk=disk)

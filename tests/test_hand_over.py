@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -96,7 +95,7 @@ def test_a_failure_that_a_waiter_meets_ends_the_flusher(
 
 def is_woken(buffer: LogBuffer) -> bool:
     """Sleep as the flusher does, for no time. Return whether something woke it."""
-    return buffer.sleep(0)
+    return buffer.alarm.sleep(0)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.Monkey
     """They are gathered for `flush_interval_s`, counted from the first one."""
     clock, buffer = Clock(), LogBuffer(0, Options(flush_interval_s=10))
     monkeypatch.setattr("journal.buffer.time", clock)
-    monkeypatch.setattr(buffer, "sleep", clock.sleep)
+    monkeypatch.setattr("journal.mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
     for first_lsn in (1, 3):
         buffer.append("first")
         clock.now_s += 4
@@ -215,7 +214,7 @@ def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the log was marked idle the flusher sleeps until somebody wakes it."""
     clock, options = Clock(), Options()
     buffer = LogBuffer(0, options)
-    monkeypatch.setattr(buffer, "sleep", clock.sleep)
+    monkeypatch.setattr("journal.mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
     for _ in range(2):
         idle = buffer.take()
         assert idle is not None
@@ -303,31 +302,3 @@ def test_closing_releases_waiters_for_room_amid_a_compaction(
         finally:
             may_go.set()
         closing.result(TIMEOUT_S)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_wait_after_the_flushers_end_never_hangs(disk: SimulatedDisk) -> None:
-    """P2, P9: whatever ended the flusher, even a log filter that raises SystemExit in it."""
-
-    def exit_the_flusher(_: logging.LogRecord) -> bool:
-        if threading.current_thread().name == "journal-flusher":
-            raise SystemExit
-        return True
-
-    log = logging.getLogger("journal")
-    log.addFilter(exit_the_flusher)
-    try:
-        with suppress(JournalError), open_on(disk) as journal:
-            put(journal, 1)
-            disk.fail("sync", errno.EIO)
-            lsn = journal.append(2)
-            with suppress(FailedError):
-                journal.wait_durable(lsn, timeout_s=SOON_S)
-            for timeout_s in (SOON_S, None):
-                with pytest.raises(JournalError):
-                    journal.wait_durable(lsn, timeout_s=timeout_s)
-            with pytest.raises(JournalError):
-                asyncio.run(asyncio.wait_for(journal.durable(lsn), SOON_S))
-            assert journal.durable_lsn == 1
-    finally:
-        log.removeFilter(exit_the_flusher)

@@ -20,8 +20,10 @@ from pathlib import Path
 
 from bench import (
     weakenings,
+    weakenings_of_checkpoints,
     weakenings_of_compaction,
     weakenings_of_contract,
+    weakenings_of_foreign_code,
     weakenings_of_order,
     weakenings_of_waiting,
 )
@@ -39,6 +41,8 @@ WEAKENINGS: tuple[Weakening, ...] = (
     + weakenings_of_contract.ALL_OF
     + weakenings_of_compaction.ALL_OF
     + weakenings_of_waiting.ALL_OF
+    + weakenings_of_checkpoints.ALL_OF
+    + weakenings_of_foreign_code.ALL_OF
 )
 
 

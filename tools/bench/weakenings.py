@@ -12,7 +12,6 @@ CUTS = ("tests/test_power_cut.py", "tests/test_promises.py", *RULE)
 FILES = ("tests/test_damaged_files.py",)
 DAMAGE = ("tests/test_verify.py", *FILES, "tests/test_damage.py")
 BYTES = ("tests/test_format.py", "tests/test_golden.py", *DAMAGE)
-ITEMS = ("tests/test_checkpoint_items.py", "tests/test_checkpoint_items_refused.py")
 FAILS = ("tests/test_fail_stop.py", "tests/test_waiting.py")
 BLAME = ("tests/test_blame.py",)
 DISK = ("tests/test_posix.py", "tests/test_lazy_fs.py")
@@ -260,48 +259,6 @@ CHECKS = (
         FILES,
     ),
     Weakening(
-        "dollar_keys_not_escaped",
-        "journal/items.py",
-        'return {f"${key}": value}',
-        "return found",
-        ITEMS,
-    ),
-    Weakening(
-        "dollar_keys_not_looked_for",
-        "journal/items.py",
-        'return len(value) != 1 or key[:1] != "$"',
-        "return True",
-        ITEMS,
-    ),
-    Weakening(
-        "item_keys_not_checked",
-        "journal/items.py",
-        "            if type(key) is not str:",
-        "            if False:",
-        ITEMS,
-    ),
-    Weakening(
-        "tuples_in_items_become_lists",
-        "journal/items.py",
-        "    if kind is list:",
-        "    if isinstance(value, (list, tuple)):",
-        ITEMS,
-    ),
-    Weakening(
-        "version_1_read_with_bytes",
-        "journal/items.py",
-        "if version < _BYTES_FROM_VERSION or not (",
-        "if not (",
-        ITEMS,
-    ),
-    Weakening(
-        "base64_of_items_not_checked",
-        "journal/items.py",
-        "if b2a_base64(data, newline=False) != value.encode():",
-        "if False:",
-        ITEMS,
-    ),
-    Weakening(
         "no_application_check",
         "journal/recovery.py",
         "if taken and accepts and taken.application not in accepts:",
@@ -309,24 +266,10 @@ CHECKS = (
         ("tests/test_state.py",),
     ),
     Weakening(
-        "checkpoint_line_of_any_length",
-        "journal/checkpoint.py",
-        "if len(line) > LINE_BYTES_MAX - 2:",
-        "if False:",
-        ("tests/test_compaction_failures.py",),
-    ),
-    Weakening(
         "search_follows_copies_of_earlier_frames",
         "journal/segment.py",
         "if header and header.first_lsn >= lsn:",
         "if header:",
-        BLAME,
-    ),
-    Weakening(
-        "misnamed_checkpoint_counts_as_damaged",
-        "journal/recovery.py",
-        "if not isinstance(error, MisnamedCheckpointError):",
-        "if error:",
         BLAME,
     ),
     Weakening(

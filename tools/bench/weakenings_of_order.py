@@ -5,9 +5,6 @@ from __future__ import annotations
 from bench.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
 KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
-CONTRACT = ("tests/test_state_contract.py",)
-FOREIGN = ("tests/test_foreign_code.py",)
-HANDLERS = ("tests/test_signal_handlers.py",)
 LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
 
 EVIDENCE = (
@@ -161,51 +158,6 @@ ORDER = (
         RULE,
     ),
     Weakening(
-        "append_before_apply",
-        "journal/state.py",
-        "            self._machine.apply(lsn, value)\n            is_applied = True\n"
-        "            self._buffer.append_admitted(packed)\n",
-        "            self._buffer.append_admitted(packed)\n"
-        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
-        CONTRACT,
-    ),
-    Weakening(
-        "apply_gets_the_callers_object",
-        "journal/state.py",
-        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
-        "            self._machine.apply(lsn, bare(record))\n            is_applied = True\n",
-        CONTRACT,
-    ),
-    Weakening(
-        "applied_and_not_appended_after_an_interrupt",
-        "journal/state.py",
-        "        if self._buffer.last_lsn < lsn:\n            append()\n",
-        "",
-        ("tests/test_state_stops.py",),
-    ),
-    Weakening(
-        "state_ahead_of_the_log_goes_on",
-        "journal/state.py",
-        "            self._broken = error  # first of all: another interrupt may strike here\n",
-        "",
-        CONTRACT,
-    ),
-    Weakening(
-        "waits_cover_the_log_only",
-        "journal/state.py",
-        "        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:\n",
-        "        if False:\n",
-        CONTRACT,
-    ),
-    Weakening(
-        "state_lets_others_append",
-        "journal/state.py",
-        "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
-        '        """Refused: raises JournalError."""\n        raise _not_here()\n',
-        "",
-        FOREIGN,
-    ),
-    Weakening(
         "room_before_the_covered_is_removed",
         "journal/compactor.py",
         "        drop_covered(self._directory",
@@ -239,7 +191,8 @@ GATE = (
     Weakening(
         "failure_wakes_nobody",
         "journal/buffer.py",
-        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n        self._open_all()\n",
+        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n"
+        "        self._open_all()\n",
         "            self._unheeded_bytes = 0\n            self.alarm.wake()\n",
         FAILS,
     ),
@@ -280,7 +233,8 @@ GATE = (
         "        with self._lock.checked():\n"
         "            filling = self._filling\n"
         "            alone = self._committing is None and",
-        "        with self._lock.checked():\n            filling = self._filling\n            alone =",
+        "        with self._lock.checked():\n            filling = self._filling\n"
+        "            alone =",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(

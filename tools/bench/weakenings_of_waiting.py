@@ -12,8 +12,7 @@ WAKE_UPS = (
     Weakening(
         "full_disk_stops_a_lone_waiter",
         "journal/committer.py",
-        "if isinstance(error, JournalError)"
-        ' or getattr(error, "errno", None) not in NO_SPACE:\n                self._fail(error)\n',
+        'if getattr(error, "errno", None) not in NO_SPACE:\n                self._fail(error)\n',
         "if True:\n                self._fail(error)\n",
         HAND_OVER,
     ),
@@ -27,21 +26,21 @@ WAKE_UPS = (
     Weakening(
         "leaving_the_logs_end_wakes_nobody",
         "journal/buffer.py",
-        "if self._filling.has_work or self.closing:",
-        "if self.closing:",
+        "if self._filling.has_work or self.standing.closing:",
+        "if self.standing.closing:",
         HAND_OVER,
     ),
     Weakening(
         "leaving_the_logs_end_forgets_a_close",
         "journal/buffer.py",
-        "if self._filling.has_work or self.closing:",
+        "if self._filling.has_work or self.standing.closing:",
         "if self._filling.has_work:",
         HAND_OVER,
     ),
     Weakening(
         "handing_over_wakes_nobody",
         "journal/buffer.py",
-        "self._holder if self._orphan else None\n            self._wake()\n",
+        "self._holder if self._orphan else None\n            self.alarm.wake()\n",
         "self._holder if self._orphan else None\n",
         HAND_OVER,
     ),
@@ -62,7 +61,7 @@ WAKE_UPS = (
     Weakening(
         "sync_of_the_log_wakes_nobody",
         "journal/buffer.py",
-        "            self._filling.sync = True\n            self._wake()\n",
+        "            self._filling.sync = True\n            self.alarm.wake()\n",
         "            self._filling.sync = True\n",
         HAND_OVER,
     ),
@@ -82,9 +81,9 @@ WAKE_UPS = (
     ),
     Weakening(
         "room_that_went_lets_waiters_pass",
-        "journal/buffer.py",
-        "if self._room is None or self._room.opened:",
-        "if self._room is None:",
+        "journal/room.py",
+        "if self._gate is None or self._gate.opened:",
+        "if self._gate is None:",
         HAND_OVER,
     ),
     Weakening(
@@ -100,28 +99,29 @@ ENDS = (
     Weakening(
         "gates_stay_shut_after_the_flushers_end",
         "journal/buffer.py",
-        "            self._ended = True\n        self._open_all()\n",
-        "            self._ended = True\n",
+        "            self.standing.end()\n            self._unheeded_bytes = 0\n"
+        "        self._open_all()\n",
+        "            self.standing.end()\n            self._unheeded_bytes = 0\n",
         HAND_OVER,
     ),
     Weakening(
         "gates_are_given_out_after_the_flushers_end",
         "journal/buffer.py",
-        "if self.failure or self._ended:",
-        "if self.failure:",
+        "if self.standing.failure or self.standing.ended:",
+        "if self.standing.failure:",
         HAND_OVER,
     ),
     Weakening(
         "compactor_thread_that_ended_holds_updates",
         "journal/compactor.py",
-        "        finally:\n            self._committer.hold_from(_NEVER)\n",
-        "        finally:\n",
+        "            try:\n                self._committer.hold_from(_NEVER)\n",
+        "            try:\n                pass\n",
         COMPACTION,
     ),
     Weakening(
         "compaction_that_a_failure_ends_says_closed",
         "journal/core.py",
-        "            self.buffer.check()  # given up because the log had failed?\n",
+        "            self.buffer.standing.check()  # given up because the log had failed?\n",
         "",
         COMPACTION,
     ),
@@ -195,8 +195,8 @@ LEFT_OVER = (
     Weakening(
         "gate_keeps_waits_that_timed_out",
         "journal/gate.py",
-        "                if not self.opened:\n                    self._wakers.remove(waker)",
-        "                pass",
+        "            self._wakers.remove(waker)",
+        "            pass",
         LEFTOVERS,
     ),
     Weakening(

@@ -1,0 +1,188 @@
+"""Weakenings of what holds when other people's code runs inside the engine's calls."""
+
+from __future__ import annotations
+
+from bench.weakenings import Weakening
+
+CONTRACT = ("tests/test_state_contract.py",)
+FOREIGN = ("tests/test_foreign_code.py",)
+HANDLERS = ("tests/test_signal_handlers.py",)
+INTERRUPTS = ("tests/test_interrupt.py", "tests/test_processes_interrupts.py")
+
+STATE = (
+    Weakening(
+        "append_before_apply",
+        "journal/state.py",
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n"
+        "            self._buffer.append_admitted(packed)\n",
+        "            self._buffer.append_admitted(packed)\n"
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "apply_gets_the_callers_object",
+        "journal/state.py",
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        "            self._machine.apply(lsn, bare(record))\n            is_applied = True\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "applied_and_not_appended_after_an_interrupt",
+        "journal/state.py",
+        "        if self._buffer.last_lsn < lsn:\n            append()\n",
+        "",
+        ("tests/test_state_stops.py",),
+    ),
+    Weakening(
+        "state_ahead_of_the_log_goes_on",
+        "journal/state.py",
+        "            self._broken = error  # first of all: another interrupt may strike here\n",
+        "",
+        CONTRACT,
+    ),
+    Weakening(
+        "waits_cover_the_log_only",
+        "journal/state.py",
+        "        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:\n",
+        "        if False:\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "state_lets_others_append",
+        "journal/state.py",
+        "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
+        '        """Refused: raises JournalError."""\n        raise _not_here()\n',
+        "",
+        FOREIGN,
+    ),
+)
+
+FOREIGN_CODE = (
+    Weakening(
+        "wait_that_is_not_durable_returns",
+        "journal/engine.py",
+        "        if lsn > buffer.durable_lsn:\n            raise buffer.standing.error()\n",
+        "        if lsn > buffer.durable_lsn:\n            buffer.standing.check()\n",
+        FOREIGN,
+    ),
+    Weakening(
+        "runtime_error_in_a_wait_says_open",
+        "journal/gate.py",
+        "                if not is_raised_by_call(error):\n                    raise\n"
+        "                return True",
+        "                return True",
+        FOREIGN,
+    ),
+    Weakening(
+        "flusher_logs_by_itself",
+        "journal/log.py",
+        "    _reporter.post(_Message(level, text, arguments, error))",
+        "    report(level, text, *arguments, error=error)",
+        FOREIGN,
+    ),
+    Weakening(
+        "log_lets_errors_through",
+        "journal/log.py",
+        "            with suppress(BaseException):\n                report",
+        "            if True:\n                report",
+        FOREIGN,
+    ),
+    Weakening(
+        "observers_system_exit_ends_the_flusher",
+        "journal/committer.py",
+        "            except BaseException as error:\n"
+        '                post(logging.ERROR, "an observer raised"',
+        "            except Exception as error:\n"
+        '                post(logging.ERROR, "an observer raised"',
+        FOREIGN,
+    ),
+    Weakening(
+        "observers_are_told_by_waiters",
+        "journal/committer.py",
+        "        if self.observers or self._buffer.is_committing_here:",
+        "        if self._buffer.is_committing_here:",
+        FOREIGN,
+    ),
+    Weakening(
+        "flusher_may_end_without_a_failure",
+        "journal/standing.py",
+        "        if self.refusal is None:\n"
+        '            self.fail(RuntimeError("the flusher thread ended"))\n',
+        "",
+        FOREIGN,
+    ),
+    Weakening(
+        "every_exception_is_the_logs",
+        "journal/committer.py",
+        "            if not self._is_of_the_log(error):\n                raise\n",
+        "",
+        INTERRUPTS,
+    ),
+    Weakening(
+        "timeout_of_an_alarm_is_the_disks",
+        "journal/writer.py",
+        "                if error.errno is None:  # see `is_of_disk`\n                    raise\n",
+        "",
+        INTERRUPTS,
+    ),
+    Weakening(
+        "handlers_error_is_the_packers",
+        "journal/record.py",
+        '    if not is_raised_by_call(error, "msgpack"):\n        raise error\n'
+        '    raise RecordError(\n        f"a record of type',
+        '    raise RecordError(\n        f"a record of type',
+        INTERRUPTS,
+    ),
+    Weakening(
+        "lock_is_taken_twice",
+        "journal/mutex.py",
+        "        if self._is_owned():\n            raise InterruptedCallError\n",
+        "",
+        HANDLERS,
+    ),
+    Weakening(
+        "append_on_top_of_an_append",
+        "journal/buffer.py",
+        "        if lock._is_owned():  # `checked`, without the call: that would take 40 ns\n"
+        "            raise InterruptedCallError\n",
+        "",
+        HANDLERS,
+    ),
+    Weakening(
+        "wait_on_top_of_a_commit",
+        "journal/buffer.py",
+        "        if self.is_committing_here:\n            raise InterruptedCallError\n",
+        "        pass\n",
+        HANDLERS,
+    ),
+    Weakening(
+        "close_on_top_of_a_compaction",
+        "journal/core.py",
+        " or self.compactor.is_compacting_here:",
+        ":",
+        HANDLERS,
+    ),
+    Weakening(
+        "close_on_top_of_a_close",
+        "journal/core.py",
+        "is_closing_here = self._closer == get_ident()",
+        "is_closing_here = False",
+        HANDLERS,
+    ),
+    Weakening(
+        "flusher_waits_for_the_figures",
+        "journal/committer.py",
+        "recorder.fold_if_free() if is_flusher else recorder.fold()",
+        "recorder.fold()",
+        HANDLERS,
+    ),
+    Weakening(
+        "flusher_waits_for_the_watch",
+        "manager/watch.py",
+        "self._lock.acquire(blocking=False):\n            try:\n                self._catch_up()",
+        "self._lock.acquire():\n            try:\n                self._catch_up()",
+        HANDLERS,
+    ),
+)
+
+ALL_OF = STATE + FOREIGN_CODE

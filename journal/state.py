@@ -177,6 +177,11 @@ class DurableState(Generic[M]):
         """See Journal.closed."""
         return self._journal.closed
 
+    def check(self) -> None:
+        """Raise what an update would raise whatever it decides: FailedError, ClosedError."""
+        self._check()
+        self._journal.check()
+
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
         """Under the lock: `record = decide(machine)`, apply it, append it; return its LSN.
 

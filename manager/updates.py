@@ -38,8 +38,12 @@ class Updates:
     def spawn(self, record: Record, decide: Callable[[PackedRecord, Fleet], Change | None]) -> Row:
         """`decide` gives the record, packed already if that has not changed since, or None if the
         id in it is taken."""
-        while (lsn := self._state.update(partial(decide, pack(record)))) is None:
-            record[records.AGENT_ID] = ids.new_agent_id()
+        try:
+            while (lsn := self._state.update(partial(decide, pack(record)))) is None:
+                record[records.AGENT_ID] = ids.new_agent_id()
+        except BaseException:
+            self._watch.look_whether_stopped()
+            raise
         row = self._told(lsn, None, record)
         if row[STATUS] == "running":
             self._beats.beat(row[AGENT_ID])
@@ -79,7 +83,11 @@ class Updates:
             record[records.AGENT_ID] = row[AGENT_ID]
             return record
 
-        lsn = self._state.update(decide, urgent=urgent)
+        try:
+            lsn = self._state.update(decide, urgent=urgent)
+        except BaseException:
+            self._watch.look_whether_stopped()
+            raise
         if lsn is None:
             return row
         if target in ENDED:
@@ -95,7 +103,11 @@ class Updates:
             changes[:] = decide(fleet)
             return [record for _, record in changes]
 
-        last_lsn = self._state.update_batch(batch, urgent=urgent)
+        try:
+            last_lsn = self._state.update_batch(batch, urgent=urgent)
+        except BaseException:
+            self._watch.look_whether_stopped()
+            raise
         if last_lsn is None:
             return []
         if self._feed:

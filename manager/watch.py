@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from journal import DurableState, HandlerSafeLock
+from journal import DurableState, HandlerSafeLock, JournalError
 from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Row
 from manager.arguments import shown
 from manager.changes import A_TURN, Changes
@@ -86,6 +86,13 @@ class Watch:
             # Someone waits for it, so it is to be committed now.
             self._state.journal.request_commit(lsn)
 
+    def look_whether_stopped(self) -> None:
+        """For writers, after a change that raised: release those who wait if none can follow."""
+        try:
+            self._state.check()
+        except JournalError:
+            self.close()
+
     # --- waiting for an end ---
 
     def wait_ended(self, ref: str, timeout_s: float | None) -> Row:
@@ -139,7 +146,7 @@ class Watch:
 
     def _outcome(self, waiter: _Waiter) -> Row:
         if waiter.row is None:
-            self._state.journal.check()
+            self._state.check()
         assert waiter.row is not None, "woken without a reason"
         return waiter.row
 
@@ -185,7 +192,7 @@ class Watch:
             is_over = self._is_over
         if is_over:
             if not self._state.journal.closed:
-                self._state.journal.check()
+                self._state.check()
             raise StopAsyncIteration
         return None
 
@@ -244,7 +251,7 @@ class Watch:
 
     def _begin(self) -> None:
         if self._is_over:
-            self._state.journal.check()
+            self._state.check()
         if self._observer is None:
             self._observer = _Observer(self)
             self._state.journal.observe(self._observer)

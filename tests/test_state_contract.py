@@ -217,6 +217,40 @@ def test_a_manager_covers_what_is_being_applied(
         assert manager.stats().durable_lsn == lsn
 
 
+def test_a_fleet_that_stopped_releases_those_who_wait(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception inside the fleet's own `apply`: no agent will end any more. Whoever waits for
+    that, or reads changes, gets FailedError."""
+    manager.spawn("work", name="a")
+    apply = Fleet.apply
+
+    def struck(fleet: Fleet, lsn: int, record: Any) -> None:
+        apply(fleet, lsn, record)
+        raise KeyboardInterrupt
+
+    async def read() -> None:
+        async for _ in manager.changes():
+            pass
+
+    with ThreadPoolExecutor(3) as pool:
+        waits: list[Future[Any]] = [
+            pool.submit(manager.wait_ended, "a"),
+            pool.submit(asyncio.run, manager.ended("a")),
+            pool.submit(asyncio.run, read()),
+        ]
+        until(lambda: len(manager._watch._waiters.get(manager.get("a").agent_id, ())) == 2, "both")
+        until(lambda: manager._watch._idle, "the reader")
+        monkeypatch.setattr(Fleet, "apply", struck)
+        with pytest.raises(KeyboardInterrupt):
+            manager.update_from_result("a", AgentResult("done"))
+        for wait in waits:
+            with pytest.raises(FailedError, match="this state stopped"):
+                wait.result(TIMEOUT_S)
+        with pytest.raises(FailedError):
+            manager.wait_ended("a")
+
+
 def test_the_buffers_lock_is_free_while_a_record_is_applied(disk: SimulatedDisk) -> None:
     """P7: a slow `apply` holds up the state's own calls, and no commit."""
     with state_on(disk, Gated()) as state, ThreadPoolExecutor(2) as pool:

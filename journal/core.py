@@ -76,9 +76,9 @@ class Core:
         self._closer = 0  # the thread that waits for the others to end
 
     def start(self) -> None:
-        process.own(self)
         self._running.add(self.committer)
         self.committer.start(self._flusher_ended)
+        process.own(self)  # only now: at exit nobody can wait for a thread that never started
 
     def start_compaction(self, freeze: Freeze) -> None:
         thread = object()

@@ -10,12 +10,18 @@ from contextlib import suppress
 from typing import Protocol
 
 from journal.errors import UnsafePathError
-from journal.log import report
+from journal.log import forget_posted, report, settle
 from journal.storage import LOCK, Directory, is_of_disk, write_all
+
+_SETTLE_S = 1.0
 
 
 class Owned(Protocol):
     """What belongs to this process alone."""
+
+    @property
+    def directory(self) -> Directory:
+        """For messages: whose end this is."""
 
     def abandon(self) -> None:
         """In a forked child: refuse all use from now on, without taking any lock."""
@@ -62,14 +68,23 @@ def _write_note(directory: Directory, text: str) -> None:
 
 
 def _abandon_all() -> None:
+    forget_posted()
     for owned in list(_owned):
         owned.abandon()
     _owned.clear()
 
 
 def _finish_all() -> None:
+    """Finish every open journal, whatever finishing another one raises."""
     for owned in list(_owned):
-        owned.finish()
+        try:
+            owned.finish()
+        except BaseException as error:
+            # An interrupt, too, gives up one journal only: the others' records are still here.
+            with suppress(BaseException):
+                path = owned.directory.path
+                report(logging.ERROR, "%s: not finished at exit: %r", path, error, error=error)
+    settle(_SETTLE_S)
 
 
 # Registered when `journal` is imported, so that it runs after most other hooks: those may

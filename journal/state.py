@@ -156,10 +156,14 @@ class DurableState(Generic[M]):
             apply,
             own=lambda core: (_StateJournal(options, core), core.buffer),
         )
-        state = cls(journal, buffer, machine, options, room_timeout_s)
-        # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
-        freeze = weakref.WeakMethod(state._freeze)
-        journal.start_compaction(lambda: _call(freeze))
+        try:
+            state = cls(journal, buffer, machine, options, room_timeout_s)
+            # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
+            freeze = weakref.WeakMethod(state._freeze)
+            journal.start_compaction(lambda: _call(freeze))
+        except BaseException:  # no thread left for the compactor, or an interrupt
+            journal.close()
+            raise
         return state
 
     @property

@@ -12,6 +12,30 @@ from tests.support import (
     run,
 )
 
+SEVERAL = """
+import errno, logging, sys, threading, time
+import journal.log
+from journal import Journal, Options
+from journal.core import Core
+
+logging.basicConfig()
+quiet = Options(flush_interval_s=3600)
+journals = [Journal.open(f"{sys.argv[1]}-{n}", options=quiet) for n in range(4)]
+for each in journals:
+    each.append("kept")
+
+"""
+
+
+def kept(path: Path) -> list[list[str]]:
+    """What each of the several journals holds after the exit."""
+    found = []
+    for n in range(4):
+        with Journal.open(f"{path}-{n}") as journal:
+            found.append(logged(journal))
+    return found
+
+
 EXIT = """
 import atexit, sys, threading
 from journal import Journal, Options
@@ -91,3 +115,82 @@ def test_an_exit_on_a_full_disk_ends(tmp_path: Path) -> None:
     process = run(script)
     assert process.returncode == 0
     assert "/j: 100 bytes could not be written before exit, and are lost" in process.stderr
+
+
+RAISING = """
+finish = Core.finish
+finished = []
+
+def raising(core):
+    finish(core)
+    finished.append(core.directory.path)
+    if len(finished) == 1:
+        raise {}("of the first")
+
+Core.finish = raising
+"""
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt", "SystemExit"])
+def test_all_journals_are_finished_at_exit_whatever_one_raises(tmp_path: Path, error: str) -> None:
+    """P1: the journals after the one whose end raised are committed too, and its path is logged."""
+    process = run(SEVERAL + RAISING.format(error), tmp_path / "j")
+    assert process.returncode == 0
+    assert "of the first" in process.stderr
+    assert f"{tmp_path}/j-" in process.stderr
+    assert "atexit" not in process.stderr
+    assert kept(tmp_path / "j") == [["kept"]] * 4
+
+
+NO_THREAD = """
+start = threading.Thread.start
+
+def refusing(thread):
+    if thread.name == "{0}":
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = refusing
+try:
+    {1}
+except RuntimeError as error:
+    kept = error  # and with it every frame of the open that failed
+threading.Thread.start = start
+Journal.open(sys.argv[1], options=quiet).append("reopened")
+"""
+TABLE = "from journal import DurableState; from tests.support import Table; "
+
+
+@pytest.mark.parametrize(
+    ("thread", "opening"),
+    [
+        ("journal-flusher", "Journal.open(sys.argv[1])"),
+        ("journal-flusher", f"{TABLE}DurableState.open(sys.argv[1], Table())"),
+        ("journal-compactor", f"{TABLE}DurableState.open(sys.argv[1], Table())"),
+    ],
+    ids=["journal", "state", "compactor"],
+)
+def test_an_open_without_a_thread_harms_no_other_journal(
+    tmp_path: Path, thread: str, opening: str
+) -> None:
+    """P1: an open that found no thread left gives the lock back, and the exit finishes all others,
+    though the exception, and with it the half-open journal, is kept."""
+    process = run(SEVERAL + NO_THREAD.format(thread, opening), tmp_path / "j")
+    assert process.returncode == 0, process.stderr
+    assert "Error" not in process.stderr
+    assert kept(tmp_path / "j") == [["kept"]] * 4
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == ["reopened"]
+
+
+def test_messages_that_were_posted_are_reported_before_the_exit(tmp_path: Path) -> None:
+    """A message posted by one of the engine's threads isn't lost with that thread; a filter that
+    never returns does not hold up the exit."""
+    script = (
+        'logging.getLogger("journal").addFilter(lambda record: not {})\n'
+        'journal.log.post(logging.ERROR, "posted at the end")\n'
+    )
+    process = run(SEVERAL + script.format("time.sleep(0.2)"), tmp_path / "j")
+    assert "posted at the end" in process.stderr
+    process = run(SEVERAL + script.format("time.sleep(3600)"), tmp_path / "j")
+    assert (process.returncode, process.stderr) == (0, "")

@@ -295,6 +295,25 @@ def test_a_child_may_open_journals_of_its_own(tmp_path: Path) -> None:
     assert process.stdout.splitlines() == ["(['child'], 'LockedError')", "[1, 2]"], process.stderr
 
 
+CHILD_POSTS = """
+import logging, journal.log
+handler = logging.StreamHandler(sys.stdout)
+logging.getLogger("journal").addHandler(handler)
+emit, parent = handler.emit, os.getpid()
+handler.emit = lambda record: time.sleep(3600) if os.getpid() == parent else emit(record)
+journal.log.post(logging.ERROR, "stuck in the parent")
+print(in_child(lambda: journal.log.settle(1) and not journal.log.post(logging.ERROR, "posted")
+    and journal.log.settle(1)), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_child_posts_its_own_messages(tmp_path: Path) -> None:
+    """What a stuck handler of the parent has not reported is the parent's: a child posts anew."""
+    process = run(FORK + CHILD_POSTS, tmp_path / "j")
+    assert process.stdout.splitlines() == ["posted", "True"], process.stderr
+
+
 def test_a_killed_simulated_process_can_be_tidied_away(disk: SimulatedDisk) -> None:
     """After the process's death a handle that is left is only freed: it reaches no disk."""
     journal = open_on(disk)

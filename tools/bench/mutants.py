@@ -26,6 +26,7 @@ from bench import (
     weakenings_of_foreign_code,
     weakenings_of_order,
     weakenings_of_waiting,
+    weakenings_outside,
 )
 from bench.weakenings import Weakening
 
@@ -43,6 +44,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     + weakenings_of_waiting.ALL_OF
     + weakenings_of_checkpoints.ALL_OF
     + weakenings_of_foreign_code.ALL_OF
+    + weakenings_outside.ALL_OF
 )
 
 

@@ -26,6 +26,7 @@ from journal.errors import (
     JournalError,
 )
 from journal.frame import checksum
+from journal.handle import OpenHandle
 from journal.items import JSON as JSON  # the modules that freeze take it from here
 from journal.items import decoder, encode_item
 from journal.storage import TMP, Directory, File, remove_if_there, write_all
@@ -65,7 +66,7 @@ def checkpoint_lsns(names: list[str]) -> list[int]:
     return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
 
 
-class Checkpoint:
+class Checkpoint(OpenHandle):
     """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced.
 
     `path` names the file, of `size_bytes`. It holds the state as of `lsn`, in `count` items;

@@ -16,6 +16,7 @@ from journal.copies import BackupReport, backup_directory
 from journal.core import Core, open_core
 from journal.errors import FailedError, InterruptedCallError, JournalError
 from journal.gate import Gate
+from journal.handle import OpenHandle
 from journal.log import report
 from journal.metrics import Observer, Stats
 from journal.options import Options
@@ -26,7 +27,7 @@ from journal.storage import Disk, StrPath, file_size
 from journal.walk import Batch
 
 
-class Journal:
+class Journal(OpenHandle):
     """An append-only log of msgpack records, open for writing. One writer at a time.
 
     Thread-safe. A context manager: leaving it closes the journal.

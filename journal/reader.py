@@ -21,6 +21,7 @@ from journal.checkpoint import (
     read_checkpoint,
 )
 from journal.errors import FormatVersionError, JournalError
+from journal.handle import OpenHandle
 from journal.posix import PosixDisk
 from journal.record import Entry
 from journal.segment import (
@@ -71,7 +72,7 @@ def readable(directory: Directory, after: int | None) -> Iterator[Batch]:
         yield from tail.advance()
 
 
-class JournalReader:
+class JournalReader(OpenHandle):
     """A read-only view of the journal in the directory `path`, whether a writer lives or not.
 
     A context manager. Each call looks at the directory as it is then.

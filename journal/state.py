@@ -34,6 +34,7 @@ from journal.errors import (
     JournalError,
 )
 from journal.gate import Gate
+from journal.handle import OpenHandle
 from journal.lock import OwnerLock
 from journal.metrics import LockStats, Stats
 from journal.options import Options
@@ -80,7 +81,7 @@ M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")
 
 
-class DurableState(Generic[M]):
+class DurableState(OpenHandle, Generic[M]):
     """A state machine and its journal, recovered, open for writing. A context manager.
 
     Thread-safe: `update`, `update_batch` and `read` run their callbacks under one lock, which

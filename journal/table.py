@@ -130,6 +130,11 @@ class CowTable(MutableMapping[K, V]):
         del self[key]
         return key, value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For copy and pickle: a table of its own. One that shared cells with this one would
+        # change what this one's snapshots show.
+        return type(self), (), None, None, iter(list(self.items()))
+
     def _save(self, cell: _Cell) -> None:
         newest = self._newest() if self._newest else None
         if newest is None:

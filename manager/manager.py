@@ -113,9 +113,10 @@ class SubAgentManager:
             undo.pop_all()
         return manager
 
+    __reduce__ = DurableState.__reduce__  # refuses to be copied or pickled
+
     def _boot(self) -> None:
-        boot = records.boot(self._boot_id, _now_ms(), os.getpid())
-        self._state.update(partial(_decided, boot))
+        self._state.update(partial(_decided, records.boot(self._boot_id, _now_ms(), os.getpid())))
         running = [row[AGENT_ID] for row in self._rows() if row[STATUS] == "running"]
         while running:
             batch = [

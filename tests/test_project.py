@@ -29,7 +29,7 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 # A module imports lower ranks only. The package itself, `journal`, is all its public names.
 JOURNAL_RANKS = {
     "errors": 0,
-    **dict.fromkeys(("log", "mutex"), 1),
+    **dict.fromkeys(("handle", "log", "mutex"), 1),
     **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "crowd", "table"), 2),
     "items": 2,
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock", "room", "standing"), 3),

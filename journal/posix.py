@@ -22,9 +22,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 
-from journal import holder
+from journal import holder, syscalls
 from journal.errors import LockedError, UnsafePathError
 from journal.storage import LOCK, Buffer, Mode, StrPath
 
@@ -42,10 +41,6 @@ _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPN
 _CLOSED = 2**31 - 1
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
-# statx(2)
-_AT_EMPTY_PATH, _STATX_NLINK, _STATX_BYTES = 0x1000, 0x4, 256
 
 
 class PosixDisk:
@@ -129,7 +124,7 @@ class PosixDirectory:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LockedError(self.path, self.lock_holder() or None) from None
-        _statx()
+        syscalls.load()
 
     def lock_holder(self) -> int | None:
         """As the Protocol says; a writer in another pid namespace (container) is not seen."""
@@ -211,7 +206,7 @@ class PosixFile:
 
     def is_linked(self) -> bool:
         if self._count_links is None:
-            self._count_links = _link_counter(self._fd)
+            self._count_links = syscalls.link_counter(self._fd)
         return self._count_links() > 0
 
     def drop_cache(self) -> None:
@@ -315,38 +310,3 @@ def _not_regular(path: str) -> UnsafePathError:
         f"{path}: a symlink, or no regular file; a journal makes none: find out who did, "
         "then move it out of the directory"
     )
-
-
-@cache
-def _statx() -> Callable[..., int] | None:
-    """For writers, who call it as they open: the import takes a tenth of the package's own."""
-    try:
-        import ctypes
-
-        # PyDLL: a call this short is not worth giving up the interpreter's lock.
-        return ctypes.PyDLL(None).statx
-    except (ImportError, OSError, AttributeError):
-        return None
-
-
-def _link_counter(fd: int) -> Callable[[], int]:
-    """How many names an open file has, asking for nothing else.
-
-    fstat asks for the ctime too. Since Linux 6.13 (multigrain timestamps) a ctime that was
-    looked at makes the next write stamp the inode anew, and the next fdatasync commit that:
-    half as long again for each commit. statx(2) can be asked for one field.
-    """
-    statx = _statx()
-    if statx is None:
-        return lambda: os.fstat(fd).st_nlink
-    import ctypes
-
-    answer = bytearray(_STATX_BYTES)
-    out = (ctypes.c_char * len(answer)).from_buffer(answer)
-
-    def count() -> int:
-        if statx(fd, b"", _AT_EMPTY_PATH, _STATX_NLINK, out):
-            return os.fstat(fd).st_nlink
-        return int.from_bytes(answer[16:20], sys.byteorder)
-
-    return count

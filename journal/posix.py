@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from journal import holder, syscalls
-from journal.errors import LockedError, UnsafePathError
+from journal.errors import FailedError, LockedError, UnsafePathError
 from journal.storage import LOCK, Buffer, Mode, StrPath
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO never blocks
@@ -57,8 +57,8 @@ class PosixDisk:
             try:
                 if write:
                     _secure(fd, full_path, made=made)
-                    # Also when it was there: who made it may have crashed before this sync.
-                    _sync_directory(parent)
+                    # Even if it exists: whoever made it may have crashed before this sync.
+                    _sync_parent(parent, parent_path)
             except BaseException:
                 os.close(fd)
                 raise
@@ -303,6 +303,13 @@ def _sync_directory(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
         os.fsync(fd)
+
+
+def _sync_parent(fd: int, path: str) -> None:
+    try:
+        _sync_directory(fd)
+    except OSError as error:
+        raise FailedError(f"{path}: can't be synced: {error}") from error
 
 
 def _not_regular(path: str) -> UnsafePathError:

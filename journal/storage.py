@@ -114,7 +114,8 @@ class Disk(Protocol):
         What is above the last component is resolved once and may hold symlinks; the last
         component may not be one. With `write`: a directory of another owner or writable by
         others is an UnsafePathError; one that others can only read is narrowed to 0700, with a
-        warning logged; the parent is synced, so that the directory's own name is durable.
+        warning logged; the parent is synced, so that the directory's own name is durable, or
+        it is a FailedError.
         """
 
     def now_ns(self) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import UnsafePathError
+from journal.errors import FailedError, UnsafePathError
 from journal.posix import PosixDirectory, PosixDisk
 from journal.storage import Mode
 
@@ -356,7 +356,7 @@ def test_what_is_dropped_is_the_whole_files_cache(
 
 @LINUX
 def test_a_sync_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: the errors of a sync are never swallowed, the parent's at open neither."""
+    """P2: the errors of a sync are never swallowed, nor is the parent's at open."""
     directory = DISK.open_directory(path, write=True)
     file = directory.open("a", "create")
 
@@ -366,8 +366,12 @@ def test_a_sync_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "fsync", fail)
     monkeypatch.setattr(os, "fdatasync", fail)
     opening: Callable[[], object] = lambda: DISK.open_directory(path, write=True)  # noqa: E731
-    for call in (file.sync, directory.sync, opening):
-        with pytest.raises(OSError, match="failed"):
+    for call, error in (
+        (file.sync, OSError),
+        (directory.sync, OSError),
+        (opening, FailedError),
+    ):
+        with pytest.raises(error, match="failed"):
             call()
 
 

@@ -109,4 +109,5 @@ class CheckpointItemError(JournalError, ValueError):
 
 
 class UnsafePathError(JournalError, PermissionError):
-    """A symlink, a special file, a foreign owner, or a directory that others may write."""
+    """A symlink, a special file, a foreign owner, a directory that others may write, or a file
+    system on which no lock keeps a second writer out."""

@@ -36,6 +36,8 @@ _MODES: dict[Mode, int] = {
 }
 # How open(2) refuses what is no regular file: a symlink, a directory, a socket or a device.
 _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
+# How flock(2) refuses where there are no locks, as on some network file systems.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # What a closed handle has for a descriptor: the kernel refuses it with EBADF in every call,
 # where -1 is a ValueError of Python's in some.
 _CLOSED = 2**31 - 1
@@ -124,6 +126,12 @@ class PosixDirectory:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LockedError(self.path, self.lock_holder() or None) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise _without_locks(self.path, f"has no locks ({error.strerror})") from error
+            raise
+        if self._is_lock_ignored():
+            raise _without_locks(self.path, "gives the same lock twice, so it keeps nobody out")
         syscalls.load()
 
     def lock_holder(self) -> int | None:
@@ -142,12 +150,26 @@ class PosixDirectory:
             try:
                 if unlock:
                     fcntl.flock(fd, fcntl.LOCK_UN)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:  # then none was ever taken
+                    raise
             finally:
                 os.close(fd)
 
     def __del__(self) -> None:
         with suppress(OSError):
             self.close(unlock=False)
+
+    def _is_lock_ignored(self) -> bool:
+        """Return whether a second handle gets the lock that this one holds."""
+        fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
 
     def _join(self, name: str) -> str:
         if "/" in name or name in ("", ".", ".."):
@@ -310,6 +332,13 @@ def _sync_parent(fd: int, path: str) -> None:
         _sync_directory(fd)
     except OSError as error:
         raise FailedError(f"{path}: can't be synced: {error}") from error
+
+
+def _without_locks(path: str, what: str) -> UnsafePathError:
+    return UnsafePathError(
+        f"{path}: the file system {what}; without locks two writers would destroy each other's "
+        "records: put the journal on a local file system"
+    )
 
 
 def _not_regular(path: str) -> UnsafePathError:

@@ -89,7 +89,10 @@ class Directory(Protocol):
         """Put every create, rename and removal so far on stable storage."""
 
     def lock(self) -> None:
-        """Take the writer's lock, without waiting. Raises LockedError."""
+        """Take the writer's lock, without waiting.
+
+        Raises LockedError, and UnsafePathError where locks don't exist or keep nobody out.
+        """
 
     def lock_holder(self) -> int | None:
         """The pid of the live writer, 0 if there is one of unknown pid, None if there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from journal import FailedError, Journal
+from journal import FailedError, Journal, LockedError, UnsafePathError
 from tests.support import put
 
 
@@ -57,3 +58,59 @@ def test_a_parent_that_may_not_be_opened_is_no_failed_sync(
         Journal.open(path)
     assert type(caught.value) is PermissionError
     assert caught.value.filename == str(path.parent)
+
+
+# --- locks ---
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(
+    path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: the message has the path and what to do, not only a number."""
+
+    def refusing(fd: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    with pytest.raises(UnsafePathError, match=f"{path}: .*has no locks.*local file") as caught:
+        Journal.open(path)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == code
+    assert os.listdir(path) == []
+
+
+def test_any_other_error_of_the_lock_stays_what_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that says nothing about the file system is a plain OSError."""
+
+    def refusing(fd: int, operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        Journal.open(path)
+    assert caught.value.errno == errno.EIO
+
+
+def test_a_lock_that_a_second_handle_gets_too_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: where flock succeeds and keeps nobody out, two writers would destroy each other's
+    records: nothing is opened there, and no handle is left."""
+    descriptors = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(fcntl, "flock", lambda fd, operation: None)
+    with pytest.raises(UnsafePathError, match=f"{path}: .*locks.*local file system"):
+        Journal.open(path)
+    assert os.listdir(path) == []
+    assert len(os.listdir("/dev/fd")) == descriptors
+
+
+def test_looking_at_the_lock_leaves_it_held(path: Path) -> None:
+    """P10: closing the second handle does not free the lock, and nor does a failed open."""
+    with Journal.open(path):
+        for _ in range(2):
+            with pytest.raises(LockedError):
+                Journal.open(path)
+    Journal.open(path).close()

@@ -44,4 +44,30 @@ PROCESS = (
     ),
 )
 
-ALL_OF = PROCESS
+OPEN = ("tests/test_open_refused.py",)
+
+FILE_SYSTEMS = (
+    Weakening(
+        "ignored_lock_accepted",
+        "journal/posix.py",
+        "        if self._is_lock_ignored():\n",
+        "        if False:\n",
+        OPEN,
+    ),
+    Weakening(
+        "second_handle_left_open",
+        "journal/posix.py",
+        "        finally:\n            os.close(fd)\n        return True\n",
+        "        finally:\n            pass\n        return True\n",
+        OPEN,
+    ),
+    Weakening(
+        "parent_sync_ignored",
+        "journal/posix.py",
+        '        raise FailedError(f"{path}: can\'t be synced: {error}") from error\n',
+        "        pass\n",
+        OPEN,
+    ),
+)
+
+ALL_OF = PROCESS + FILE_SYSTEMS

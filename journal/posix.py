@@ -114,6 +114,20 @@ class PosixDirectory:
         with _naming(self._join(old), self._join(new)):
             os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
+    def rename_new(self, old: str, new: str) -> None:
+        old_path, new_path = self._join(old), self._join(new)
+        try:
+            with _naming(old_path, new_path):
+                syscalls.rename_new(self._fd, old, new)
+        except OSError as error:
+            if error.errno not in syscalls.UNKNOWN:
+                raise
+            raise UnsafePathError(
+                f"{self.path}: the file system can neither rename a file without replacing another "
+                f"nor link one ({error.strerror}), so two writers could destroy each other's "
+                "records: use a local file system"
+            ) from error
+
     def remove(self, name: str) -> None:
         with _naming(self._join(name)):
             os.unlink(name, dir_fd=self._fd)

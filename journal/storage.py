@@ -82,6 +82,13 @@ class Directory(Protocol):
     def rename(self, old: str, new: str) -> None:
         """Atomically replace `new` by `old`."""
 
+    def rename_new(self, old: str, new: str) -> None:
+        """Give the file `old` the name `new`, which no file may have yet.
+
+        A crash before the next `sync` of the directory may leave it either name, or both. Raises
+        FileExistsError, and UnsafePathError on a file system that can't do it.
+        """
+
     def remove(self, name: str) -> None:
         """Take the name away; handles that are open go on. Raises FileNotFoundError."""
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 # statx(2)
 _AT_EMPTY_PATH, _STATX_NLINK, _STATX_BYTES = 0x1000, 0x4, 256
+# renameat2(2), renameatx_np(2)
+_RENAME_NOREPLACE, _RENAME_EXCL = 1, 4
+# How a call is refused that the kernel, a sandbox or the file system doesn't know.
+UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 
 
 def load() -> None:
     """Import ctypes: for writers, as they open. It takes a tenth of the package's own import, and
     among busy threads, at the first use, much longer."""
     _statx()
+    _exclusive_rename()
 
 
 @cache
@@ -26,6 +33,48 @@ def _statx() -> Callable[..., int] | None:
         return ctypes.PyDLL(None).statx
     except (ImportError, OSError, AttributeError):
         return None
+
+
+@cache
+def _exclusive_rename() -> Callable[[int, str, str], int] | None:
+    """Return what renames a file within a directory unless the new name exists, if there is any."""
+    try:
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            call, flag = library.renameatx_np, _RENAME_EXCL
+        else:
+            call, flag = library.renameat2, _RENAME_NOREPLACE
+    except (ImportError, OSError, AttributeError):
+        return None
+
+    def rename(folder: int, old: str, new: str) -> int:
+        result: int = call(folder, os.fsencode(old), folder, os.fsencode(new), flag)
+        return result
+
+    return rename
+
+
+def rename_new(folder: int, old: str, new: str) -> None:
+    """Give the file `old` the name `new`, both in the open directory `folder`.
+
+    Raises FileExistsError, replacing nothing, and an OSError whose errno is in UNKNOWN where the
+    file system has no way to do this.
+    """
+    rename = _exclusive_rename()
+    if rename is not None:
+        if not rename(folder, old, new):
+            return
+        import ctypes
+
+        code = ctypes.get_errno()
+        if code not in UNKNOWN:
+            raise OSError(code, os.strerror(code))
+    # Not every file system knows such a rename: NFS and some FUSE ones know links alone.
+    os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    with suppress(OSError):  # it has the new name, and that is what counts
+        os.unlink(old, dir_fd=folder)
 
 
 def link_counter(fd: int) -> Callable[[], int]:

@@ -1,8 +1,8 @@
 """Writer: the end of the log. Whoever holds it is alone there.
 
-A segment is born whole: made as `*.tmp`, synced, renamed, its name synced; only then is a frame
-written to it, and only after the segment before it is synced. So its existence proves that all
-before its first LSN was durable.
+A segment is born whole: made as `*.tmp`, synced, given a name that no other file has, the name
+synced; only then is a frame written to it, and only after the segment before it is synced. So its
+existence proves that all before its first LSN was durable.
 
 What the disk refuses for want of space raises OSError and may be tried again, as may what an
 interrupt broke off: the same bytes at the same offset. What must not be tried again (a sync
@@ -114,10 +114,16 @@ class Writer:
             self._allocate(file, max(self._options.segment_bytes, SEGMENT_HEADER_BYTES + size))
             write_all(file, header, 0)
             file.sync()
-            self._directory.rename(tmp, str(name))
-        except BaseException:
+            self._directory.rename_new(tmp, str(name))
+        except BaseException as error:
             file.close()
             remove_if_there(self._directory, tmp)
+            if isinstance(error, FileExistsError):  # no opening of ours had this epoch before
+                raise FailedError(
+                    f"{self._directory.path}/{name}: another process made this segment: the lock "
+                    "did not keep it out, so there are two writers. Nothing was replaced; stop one "
+                    "of them, put the journal on a local file system, and reopen it"
+                ) from error
             raise
         try:
             self._directory.sync()

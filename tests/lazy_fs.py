@@ -38,6 +38,7 @@ trio: Any = import_module("trio")
 
 COMMAND = b"user.lazy"
 BLOCK_BYTES = 4096
+RENAME_NOREPLACE = 1  # of renameat2(2)
 
 
 class Subfolder(Inode):
@@ -170,8 +171,10 @@ class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped
         self, parent: int, name: bytes, new_parent: int, new: bytes, flags: int, ctx: Any
     ) -> None:
         inode = self._named(parent, name)
-        if flags or parent != new_parent:
+        if flags not in (0, RENAME_NOREPLACE) or parent != new_parent:
             raise pyfuse3.FUSEError(errno.EINVAL)
+        if flags and os.fsdecode(new) in self._folder(parent).now:
+            raise pyfuse3.FUSEError(errno.EEXIST)
         self._changing()
         self._folder(parent).move(inode, os.fsdecode(name), os.fsdecode(new))
 

@@ -120,6 +120,8 @@ def test_names_are_never_paths(directory: Directory, name: str) -> None:
         lambda: directory.open(name, "create"),
         lambda: directory.rename(name, "b"),
         lambda: directory.rename("a", name),
+        lambda: directory.rename_new(name, "b"),
+        lambda: directory.rename_new("a", name),
         lambda: directory.remove(name),
     ]
     for call in calls:
@@ -173,6 +175,20 @@ def test_rename_replaces(directory: Directory) -> None:
     with pytest.raises(FileNotFoundError):
         directory.rename("b", "c")
     assert content(directory.open("c", "read")) == b"old"
+
+
+def test_rename_new_replaces_nothing(directory: Directory) -> None:
+    """P10: `rename_new` gives a file a name that is free, and otherwise changes nothing."""
+    file = put(directory, "a", b"new")
+    put(directory, "b", b"older")
+    with pytest.raises(FileExistsError) as caught:
+        directory.rename_new("a", "b")
+    assert caught.value.filename2 == f"{directory.path}/b"
+    assert content(directory.open("b", "read")) == b"older"
+    directory.rename_new("a", "c")
+    assert (directory.names(), file.is_linked()) == (["b", "c"], True)
+    with pytest.raises(FileNotFoundError):
+        directory.rename_new("a", "d")
 
 
 def test_remove_removes_a_name(directory: Directory) -> None:

@@ -12,6 +12,7 @@ import errno
 import itertools
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 # What `before` and `fail` know of. A Mutation changes the disk, a Look only looks at it.
 Mutation = Literal[
     "make_directory", "create", "write", "sync", "truncate", "allocate",
-    "rename", "remove", "sync_directory",
+    "rename", "link", "remove", "sync_directory",
 ]  # fmt: skip
 Look = Literal[
     "open_directory", "open", "names", "lock", "lock_holder", "read", "size", "is_linked",
@@ -52,10 +53,14 @@ class SimulatedDisk:
     - `capacity`, in bytes of file content (None: endless); what does not fit is ENOSPC.
     - `write_bytes_max`: the most that one write takes.
     - `clock_ns` and `tick_ns`: what `now_ns` returns next, and what it adds then.
+    - `links_new_names`: a file that gets a name of its own (`rename_new`) is linked there, and its
+      older name removed in a second step, as on a file system without an exclusive rename.
     - `pid`: whose lock it is, where a directory is locked.
 
     `operations` lists the mutations done: the crash points that `crash_after` counts.
     """
+
+    links_new_names: bool = False
 
     def __init__(self, medium: Medium | None = None) -> None:
         self.before: Callable[[Operation, str], None] | None = None
@@ -265,6 +270,27 @@ class SimulatedDirectory(_Handle):
     def rename(self, old: str, new: str) -> None:
         _join(self.path, old)
         self._run("rename", lambda: self._folder.move(self._find(old), old, new), name=new)
+
+    def rename_new(self, old: str, new: str) -> None:
+        _join(self.path, old)
+
+        def act() -> None:
+            inode = self._find(old)
+            if new in self._folder.now:
+                error = _error(errno.EEXIST, f"{self.path}/{old}")
+                error.filename2 = f"{self.path}/{new}"
+                raise error
+            if self._disk.links_new_names:
+                self._folder.link(inode, new)
+            else:
+                self._folder.move(inode, old, new)
+
+        if not self._disk.links_new_names:
+            self._run("rename", act, name=new)
+            return
+        self._run("link", act, name=new)
+        with suppress(OSError):
+            self.remove(old)
 
     def remove(self, name: str) -> None:
         self._run("remove", lambda: self._folder.move(self._find(name), name, None), name=name)

@@ -171,16 +171,20 @@ class Inode:
 
 
 class Move(NamedTuple):
-    """One change of a directory: a create has no old name, a removal no new one."""
+    """One change of a directory: a create and a link have no old name, a removal no new one."""
 
     inode: Inode
     old: str | None
     new: str | None
+    is_link: bool = False
 
     def apply(self, names: dict[str, Inode]) -> None:
-        # By inode, not by the old name: an earlier move of the file may have been undone.
-        for name in [name for name, inode in names.items() if inode is self.inode]:
-            del names[name]
+        if self.old is not None and names.get(self.old) is self.inode:
+            del names[self.old]
+        elif not self.is_link:
+            # By inode, not by the old name: an earlier move of the file may have been undone.
+            for name in [name for name, inode in names.items() if inode is self.inode]:
+                del names[name]
         if self.new is not None:
             names[self.new] = self.inode
 
@@ -225,7 +229,13 @@ class Folder:
         return inode
 
     def move(self, inode: Inode, old: str | None, new: str | None) -> None:
-        move = Move(inode, old, new)
+        self._add(Move(inode, old, new))
+
+    def link(self, inode: Inode, new: str) -> None:
+        """Give a file one more name."""
+        self._add(Move(inode, None, new, is_link=True))
+
+    def _add(self, move: Move) -> None:
         move.apply(self.now)
         self.unsynced.append(move)
 

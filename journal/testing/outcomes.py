@@ -143,8 +143,8 @@ def fingerprint(folder: Folder | None) -> bytes:
     for names in (folder.now, folder.stable):
         for name, inode in names.items():
             add(name, name != LOCK and number(inode))
-    for inode, old, new in folder.unsynced:
-        add(LOCK not in (old, new) and number(inode), old, new)
+    for inode, old, new, is_link in folder.unsynced:
+        add(LOCK not in (old, new) and number(inode), old, new, is_link)
     return digest.digest()
 
 

@@ -70,4 +70,30 @@ FILE_SYSTEMS = (
     ),
 )
 
-ALL_OF = PROCESS + FILE_SYSTEMS
+NAMES = ("tests/test_new_names.py",)
+
+RENAMES = (
+    Weakening(
+        "new_segment_replaces",
+        "journal/writer.py",
+        "self._directory.rename_new(",
+        "self._directory.rename(",
+        NAMES,
+    ),
+    Weakening(
+        "rename_that_replaces",
+        "journal/syscalls.py",
+        "_RENAME_NOREPLACE, _RENAME_EXCL = 1, 4",
+        "_RENAME_NOREPLACE, _RENAME_EXCL = 0, 0",
+        ("tests/test_disk_contract.py",),
+    ),
+    Weakening(
+        "no_link_instead_of_a_rename",
+        "journal/syscalls.py",
+        "        if code not in UNKNOWN:\n",
+        "        if True:\n",
+        NAMES,
+    ),
+)
+
+ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,50 +268,3 @@ def test_recovery_syncs_what_it_is_about_to_trust(disk: SimulatedDisk) -> None:
     first_read = watched.calls.index(next(call for call in watched.calls if call[0] == "read"))
     synced = [call for call in watched.calls[:first_read] if call[0].startswith("sync")]
     assert synced == [("sync_directory", PATH), ("sync", f"{PATH}/{names(disk, '.seg')[-1]}")]
-
-
-# --- deleted underneath ---
-
-
-def delete_segment(path: Path) -> None:
-    (file,) = path.glob("*.seg")
-    file.unlink()
-
-
-def delete_directory(path: Path) -> None:
-    shutil.rmtree(path)
-
-
-def replace_segment(path: Path) -> None:
-    (file,) = path.glob("*.seg")
-    shutil.copy(file, path / "copy")
-    (path / "copy").rename(file)
-
-
-@pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
-@pytest.mark.parametrize("timeout_s", [None, TIMEOUT_S])
-def test_what_is_deleted_underneath_stops_the_journal(
-    tmp_path: Path, harm: Callable[[Path], None], timeout_s: float | None
-) -> None:
-    """P2: once the segment has no name, or the directory is gone, nothing is acknowledged."""
-    path = tmp_path / "j"
-    with suppress(FailedError), Journal.open(path) as journal:
-        put(journal, 1, 2)
-        harm(path)
-        lsn = journal.append(3)
-        with pytest.raises(FailedError, match="deleted underneath"):
-            journal.wait_durable(lsn, timeout_s=timeout_s)
-        with pytest.raises(FailedError):
-            journal.append(4)
-        assert journal.durable_lsn == 2
-
-
-def test_a_directory_that_is_deleted_before_the_first_segment(tmp_path: Path) -> None:
-    """P2: no segment can be made where there is no directory: FailedError."""
-    path = tmp_path / "j"
-    with suppress(FailedError), Journal.open(path) as journal:
-        shutil.rmtree(path)
-        journal.append(1)
-        with pytest.raises(FailedError):
-            journal.wait_durable(timeout_s=TIMEOUT_S)
-    assert not path.exists()

@@ -70,6 +70,30 @@ FILE_SYSTEMS = (
     ),
 )
 
+DELETED = (
+    Weakening(
+        "no_look_when_idle",
+        "journal/writer.py",
+        '        """\n        self._look()\n',
+        '        """\n',
+        ("tests/test_deleted_underneath.py",),
+    ),
+    Weakening(
+        "no_look_at_os_commits",
+        "journal/writer.py",
+        "        if self._is_os and abs(",
+        "        if False and abs(",
+        ("tests/test_deleted_underneath.py",),
+    ),
+    Weakening(
+        "a_look_at_each_os_commit",
+        "journal/writer.py",
+        "_LOOK_NS = 10_000_000 ",
+        "_LOOK_NS = 0 ",
+        ("tests/test_deleted_underneath.py",),
+    ),
+)
+
 NAMES = ("tests/test_new_names.py",)
 
 RENAMES = (
@@ -96,4 +120,4 @@ RENAMES = (
     ),
 )
 
-ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES
+ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES + DELETED

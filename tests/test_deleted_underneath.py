@@ -1,0 +1,151 @@
+"""A segment or a directory that is deleted underneath: nothing more is acknowledged there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from journal import FailedError, Journal
+from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
+from tests.support import FIRST, PATH, TIMEOUT_S, Watched, open_on, options, put, until
+
+
+def delete_segment(path: Path) -> None:
+    (file,) = path.glob("*.seg")
+    file.unlink()
+
+
+def delete_directory(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def replace_segment(path: Path) -> None:
+    (file,) = path.glob("*.seg")
+    shutil.copy(file, path / "copy")
+    (path / "copy").rename(file)
+
+
+@pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
+@pytest.mark.parametrize("timeout_s", [None, TIMEOUT_S])
+def test_what_is_deleted_underneath_stops_the_journal(
+    tmp_path: Path, harm: Callable[[Path], None], timeout_s: float | None
+) -> None:
+    """P2: once the segment has no name, or the directory is gone, nothing is acknowledged."""
+    path = tmp_path / "j"
+    with suppress(FailedError), Journal.open(path) as journal:
+        put(journal, 1, 2)
+        harm(path)
+        lsn = journal.append(3)
+        with pytest.raises(FailedError, match="deleted underneath"):
+            journal.wait_durable(lsn, timeout_s=timeout_s)
+        with pytest.raises(FailedError):
+            journal.append(4)
+        assert journal.durable_lsn == 2
+
+
+@pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
+def test_what_is_deleted_underneath_stops_an_os_journal(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """P2: no sync fails there, and nothing rolls; still it ends soon, busy or not."""
+    limits = options(durability="os", segment_bytes=1 << 20)
+    with suppress(FailedError), Journal.open(tmp_path / "j", options=limits) as journal:
+        put(journal, 1, 2)
+        harm(tmp_path / "j")
+        until(lambda: refused(journal), "a commit looks for the segment's name")
+        with pytest.raises(FailedError, match="deleted underneath"):
+            journal.append(4)
+
+
+def refused(journal: Journal) -> bool:
+    try:
+        put(journal, 3)
+    except FailedError:
+        return True
+    return False
+
+
+LOOK_NS = 10_000_000  # how long an "os" journal may go on without a look
+
+
+@pytest.mark.parametrize(("later_ns", "acknowledged"), [(0, 3), (LOOK_NS, 2), (-LOOK_NS, 2)])
+def test_an_os_commit_looks_for_its_segment_from_time_to_time(
+    disk: SimulatedDisk, later_ns: int, acknowledged: int
+) -> None:
+    """P2: a commit that comes 10 ms after the last look looks again, whichever way the clock was
+    set; one that comes sooner relies on the next."""
+    disk.tick_ns = 0
+    with suppress(FailedError), open_on(disk, durability="os") as journal:
+        put(journal, 1, 2)
+        disk.open_directory(PATH, write=True).remove(FIRST)
+        disk.clock_ns += later_ns
+        assert refused(journal) == (acknowledged == 2)
+        assert journal.durable_lsn == acknowledged
+
+
+def test_the_looks_of_an_os_journal_are_few(disk: SimulatedDisk) -> None:
+    """A look costs a tenth of such a commit; 1,000 commits a second have 100 looks."""
+    disk.tick_ns = 1_000_000
+    with open_on(disk, durability="os", segment_bytes=1 << 20) as journal:
+        put(journal, 0)
+        watched = Watched(disk)
+        put(journal, *range(100))
+        assert watched.of("is_linked") == 10
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_an_idle_mark_looks_for_the_segment(
+    disk: SimulatedDisk, durability: Literal["disk", "os"]
+) -> None:
+    """P2: a segment deleted after the last commit is missed as soon as the log is idle."""
+    disk.tick_ns = 0
+    with open_on(disk, durability=durability) as journal:
+        put(journal, 1)
+        disk.open_directory(PATH, write=True).remove(FIRST)
+        with pytest.raises(FailedError, match="deleted underneath"):
+            journal._core.committer.mark()
+        with suppress(FailedError):  # all of it had been synced, in "disk" durability
+            journal.close()
+
+
+def test_an_idle_os_journal_stops_by_itself(disk: SimulatedDisk) -> None:
+    """P2: with nobody who appends or waits, the flusher ends at the idle mark."""
+    disk.tick_ns = 0
+    hasty = {"flush_interval_s": 0.01, "flush_bytes": 1}
+    with suppress(FailedError), open_on(disk, durability="os", **hasty) as journal:
+        put(journal, 1)
+        directory = disk.open_directory(PATH, write=True)
+
+        def before(operation: Operation, path: str) -> None:
+            if operation == "write":
+                disk.before = None
+                directory.remove(FIRST)
+
+        disk.before = before
+        put(journal, 2)
+        until(lambda: fails(journal), "the idle log looks")
+
+
+def fails(journal: Journal) -> bool:
+    try:
+        journal.check()
+    except FailedError:
+        return True
+    return False
+
+
+def test_a_directory_that_is_deleted_before_the_first_segment(tmp_path: Path) -> None:
+    """P2: no segment can be made where there is no directory: FailedError."""
+    path = tmp_path / "j"
+    with suppress(FailedError), Journal.open(path) as journal:
+        shutil.rmtree(path)
+        journal.append(1)
+        with pytest.raises(FailedError):
+            journal.wait_durable(timeout_s=TIMEOUT_S)
+    assert not path.exists()

@@ -31,7 +31,7 @@ from journal.metrics import Observer
 from journal.mutex import Alarm, HandlerSafeLock
 from journal.options import Options
 from journal.recovery import drop_covered
-from journal.storage import Directory, Disk
+from journal.storage import Directory, Disk, clock_ns
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 
@@ -254,7 +254,7 @@ class Compactor:
             journal_id=self._journal_id,
             epoch=self._epoch,
             lsn=lsn,
-            now_ns=self._disk.now_ns(),
+            now_ns=clock_ns(self._disk),
             application=self._options.application,
             pace=pace,
         )

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
 Mode = Literal["read", "update", "create"]
 LOCK = "LOCK"  # names the writer, for people; no decision ever reads it
+_CLOCK_NS_MAX = 2**64 - 1
 TMP = ".tmp"  # ends the name of a file that is being made; such a file is never read
 
 
@@ -129,10 +130,18 @@ class Disk(Protocol):
         """
 
     def now_ns(self) -> int:
-        """Nanoseconds since the Unix epoch."""
+        """Nanoseconds since the Unix epoch; of a clock that is wrong, any number."""
 
     def new_id(self) -> bytes:
         """16 random bytes."""
+
+
+def clock_ns(disk: Disk) -> int:
+    """Return the disk's time, at most what 8 bytes can say.
+
+    A clock before 1970, or after 2554, stops no journal: times are for people, and decide nothing.
+    """
+    return min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)
 
 
 def write_all(file: File, data: bytes, offset: int) -> None:

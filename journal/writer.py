@@ -20,7 +20,7 @@ from journal.errors import FailedError
 from journal.options import Options
 from journal.segment import FLAG_OS, SegmentHeader, SegmentName, encode_header
 from journal.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
-from journal.storage import TMP, Directory, Disk, File, remove_if_there, write_all
+from journal.storage import TMP, Directory, Disk, File, clock_ns, remove_if_there, write_all
 
 _LOOK_NS = 10_000_000  # how long "os" commits may go on without a look at the segment's name
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
@@ -86,7 +86,7 @@ class Writer:
             self._seal()
         if self._file is None:
             self.begin_segment(size)
-        now_ns = self._prepared_ns = self._disk.now_ns()
+        now_ns = self._prepared_ns = clock_ns(self._disk)
         frames = [
             frame.encode(
                 frame.RECORDS,
@@ -108,7 +108,7 @@ class Writer:
         name = SegmentName(self._written_lsn + 1, self._epoch)
         flags = FLAG_OS if self._options.durability == "os" else 0
         header = encode_header(
-            SegmentHeader(flags, name.epoch, self._journal_id, name.first_lsn, self._disk.now_ns())
+            SegmentHeader(flags, name.epoch, self._journal_id, name.first_lsn, clock_ns(self._disk))
         )
         tmp = str(name) + TMP
         remove_if_there(self._directory, tmp)
@@ -190,7 +190,7 @@ class Writer:
             0,
             lsn=self._written_lsn + 1,
             durable_lsn=self._synced_lsn,
-            now_ns=self._disk.now_ns(),
+            now_ns=clock_ns(self._disk),
             seed=self._seed,
         )
         self._said_lsn = self._synced_lsn

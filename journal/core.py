@@ -199,6 +199,7 @@ def open_core(
 
     `accepts`: the applications whose checkpoint may be there; none: any.
     """
+    process.check_interpreter(path)
     disk, core = disk or PosixDisk(), None
     directory = disk.open_directory(path, write=True)
     try:

@@ -46,7 +46,8 @@ class Journal(OpenHandle):
         """Recover what is at `path`, or begin a journal there; then take its lock until close.
 
         Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError
-        (a read or a sync failed) and OSError (`path` can't be opened). Source:
+        (a read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
+        can't be opened). Source:
         journal/FORMAT.md, "Recovery".
         """
         accepts = (options.application,) if options.application else ()

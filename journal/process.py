@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import os
+import sys
 import weakref
 from contextlib import suppress
+from importlib import import_module
 from typing import Protocol
 
-from journal.errors import UnsafePathError
+from journal.errors import JournalError, UnsafePathError
 from journal.log import forget_posted, report, settle
-from journal.storage import LOCK, Directory, is_of_disk, write_all
+from journal.storage import LOCK, Directory, StrPath, is_of_disk, write_all
 
 _SETTLE_S = 1.0
 
@@ -28,6 +31,31 @@ class Owned(Protocol):
 
     def finish(self) -> None:
         """At exit: commit what is buffered, and close."""
+
+
+def check_interpreter(path: StrPath) -> None:
+    """Raise JournalError in an interpreter that lets no thread of the engine run."""
+    if not _may_start_threads():
+        raise JournalError(
+            f"{os.fspath(path)}: can't be opened in an isolated subinterpreter, where no daemon "
+            "thread may run; open it in the main interpreter"
+        )
+
+
+def _may_start_threads() -> bool:
+    if sys.version_info >= (3, 12):
+        return _thread.daemon_threads_allowed()
+    # 3.11 says so only when a thread is started. So one is, outside the main interpreter.
+    try:
+        interpreters = import_module("_xxsubinterpreters")
+    except ImportError:  # then there are none
+        return True
+    if interpreters.get_current() != interpreters.get_main():
+        try:
+            _thread.start_new_thread(int, ())
+        except RuntimeError:
+            return False
+    return True
 
 
 _owned: weakref.WeakSet[Owned] = weakref.WeakSet()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from journal import FailedError, Journal, LockedError, UnsafePathError
-from tests.support import put
+from tests.support import logged, put, run
 
 
 @pytest.fixture
@@ -114,3 +114,60 @@ def test_looking_at_the_lock_leaves_it_held(path: Path) -> None:
             with pytest.raises(LockedError):
                 Journal.open(path)
     Journal.open(path).close()
+
+
+# --- subinterpreters ---
+
+
+INTERPRETER = """
+import os, sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+def run_in(kind, script):
+    script = f"import sys\\nsys.path[:] = {sys.path!r}\\npath = {sys.argv[1]!r}\\n" + script
+    if sys.version_info >= (3, 13):
+        interpreter = interpreters.create(kind)
+        assert interpreters.exec(interpreter, script) is None
+    else:
+        interpreter = interpreters.create(isolated=kind == "isolated")
+        interpreters.run_string(interpreter, script)
+    interpreters.destroy(interpreter)
+"""
+CALLS = {
+    "Journal": "from journal import Journal; Journal.open(path)",
+    "DurableState": (
+        "from types import SimpleNamespace; from journal import DurableState; "
+        "DurableState.open(path, SimpleNamespace(application='a/1'))"
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_an_isolated_subinterpreter_is_refused(path: Path, call: str) -> None:
+    """No thread of the engine could run there: a JournalError says so before anything is made, and
+    nothing is left for the exit."""
+    script = (
+        f"try:\n    {call}\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    process = run(INTERPRETER + f"run_in('isolated', {script!r})", path)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("JournalError")
+    assert "subinterpreter" in process.stdout
+    assert str(path) in process.stdout
+    assert not path.exists()
+
+
+def test_a_legacy_subinterpreter_is_not_refused(path: Path) -> None:
+    """One that shares the interpreter's lock and may start threads works like the main one."""
+    script = (
+        "from journal import Journal\n"
+        "with Journal.open(path) as journal:\n"
+        "    journal.wait_durable(journal.append('there'))\n"
+    )
+    process = run(INTERPRETER + f"run_in('legacy', {script!r})", path)
+    assert (process.returncode, process.stderr) == (0, "")
+    with Journal.open(path) as journal:
+        assert logged(journal) == ["there"]

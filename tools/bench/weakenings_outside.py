@@ -48,6 +48,13 @@ OPEN = ("tests/test_open_refused.py",)
 
 FILE_SYSTEMS = (
     Weakening(
+        "isolated_interpreter_opens",
+        "journal/process.py",
+        "    if not _may_start_threads():\n",
+        "    if False:\n",
+        OPEN,
+    ),
+    Weakening(
         "ignored_lock_accepted",
         "journal/posix.py",
         "        if self._is_lock_ignored():\n",

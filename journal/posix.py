@@ -176,7 +176,8 @@ class PosixDirectory:
 
     def _is_lock_ignored(self) -> bool:
         """Return whether a second handle gets the lock that this one holds."""
-        fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
+        with _naming(self.path):
+            fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

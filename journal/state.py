@@ -190,7 +190,8 @@ class DurableState(OpenHandle, Generic[M]):
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
         """Under the lock: `record = decide(machine)`, apply it, append it; return its LSN.
 
-        None if `decide` returns None. What `decide` raises, and RecordError, BufferFullError,
+        None if `decide` returns None (`wait_durable(None)` then waits for all that it may have
+        read). What `decide` raises, and RecordError, BufferFullError,
         FailedError and ClosedError, leave everything as it was. Where there is no room (see
         Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError
         if half of the log buffer is used; not if `urgent`, and never in a thread that runs an

@@ -12,13 +12,14 @@ that failed) raises FailedError, now and ever after.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from journal import frame
 from journal.batch import Batch, Commit
 from journal.errors import FailedError
 from journal.options import Options
-from journal.segment import FLAG_OS, SegmentHeader, SegmentName, encode_header
+from journal.segment import FLAG_OS, SegmentHeader, SegmentName, encode_header, segment_names
 from journal.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
 from journal.storage import TMP, Directory, Disk, File, clock_ns, remove_if_there, write_all
 
@@ -110,6 +111,7 @@ class Writer:
         header = encode_header(
             SegmentHeader(flags, name.epoch, self._journal_id, name.first_lsn, clock_ns(self._disk))
         )
+        self._look_for_others()
         tmp = str(name) + TMP
         remove_if_there(self._directory, tmp)
         file = self._directory.open(tmp, "create")
@@ -122,11 +124,7 @@ class Writer:
             file.close()
             remove_if_there(self._directory, tmp)
             if isinstance(error, FileExistsError):  # no opening of ours had this epoch before
-                raise FailedError(
-                    f"{self._directory.path}/{name}: another process made this segment: the lock "
-                    "did not keep it out, so there are two writers. Nothing was replaced; stop one "
-                    "of them, put the journal on a local file system, and reopen it"
-                ) from error
+                raise _two_writers(self._directory.path, name) from error
             raise
         try:
             self._directory.sync()
@@ -175,13 +173,26 @@ class Writer:
             raise FailedError(f"{self._path}: can't be synced: {self._failure}") from self._failure
         self._looked_ns = self._prepared_ns
 
+    def _look_for_others(self) -> None:
+        """Raise FailedError if a later opening has begun a segment: what this one adds is lost.
+
+        The lock forbids it. Where that works within a machine only, two may be open all the same.
+        """
+        names: list[SegmentName] = []
+        with _no_space_ignored():  # it takes two handles, and a new segment only one
+            names = segment_names(self._directory.names())
+        newest = max(names, key=lambda name: name.epoch, default=None)
+        if newest is not None and newest.epoch > self._epoch:
+            raise _two_writers(self._directory.path, newest)
+
     def mark(self) -> None:
         """Say that all so far is durable, unless that stands there already.
 
         It costs no sync, proves nothing that is not so, and the next frame is written over it.
-        Raises FailedError if the segment was deleted.
+        Raises FailedError if the segment was deleted, or there is another writer.
         """
         self._look()
+        self._look_for_others()
         if self._file is None or self._said_lsn == self._synced_lsn:
             return
         mark = frame.encode(
@@ -194,12 +205,9 @@ class Writer:
             seed=self._seed,
         )
         self._said_lsn = self._synced_lsn
-        try:
+        with _no_space_ignored():
             write_all(self._file, mark, self._offset)
             self._marked = True
-        except OSError as error:
-            if error.errno not in NO_SPACE:
-                raise
 
     def close(self) -> None:
         """After a clean end: sync, mark, and give back the space preallocated in vain."""
@@ -235,3 +243,21 @@ class Writer:
         except OSError:
             with suppress(OSError):
                 file.truncate(0)  # leave what there is to the records
+
+
+@contextmanager
+def _no_space_ignored() -> Iterator[None]:
+    """For what a full disk, or want of file handles, may leave undone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+
+
+def _two_writers(path: str, name: SegmentName) -> FailedError:
+    return FailedError(
+        f"{path}/{name}: another process made this segment: the lock did not keep it out, so there "
+        "are two writers. Nothing was replaced; stop one of them, put the journal on a local file "
+        "system, and reopen it"
+    )

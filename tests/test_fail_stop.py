@@ -50,6 +50,7 @@ FATAL: list[tuple[Operation, str, int]] = [
 
 FATAL_AT_A_ROLL: list[tuple[Operation, str, int]] = [
     ("sync", FIRST, errno.EIO),
+    ("names", PATH, errno.EIO),
     ("create", ".tmp", errno.EIO),
     ("create", ".tmp", errno.EACCES),
     ("write", ".seg.tmp", errno.EIO),

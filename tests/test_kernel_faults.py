@@ -36,6 +36,7 @@ FATAL = [
     ("fsync", "EIO"),
     ("fsync", "ENOSPC"),
     ("openat", "EIO"),
+    ("getdents64", "EIO"),
     ("renameat2?", "EIO"),
 ]
 NO_SPACE = [

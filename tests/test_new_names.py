@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +151,26 @@ def test_a_second_writer_stops_before_it_replaces_a_segment(
         put(first, "more")
     with Journal.open(path, options=options(), disk=disk) as journal:
         assert logged(journal) == ["of the first", "more"]
+
+
+@pytest.mark.parametrize("when", ["idle", "roll"])
+def test_a_writer_that_was_overtaken_stops(place: tuple[Disk, str], when: str) -> None:
+    """P10: an opening of a later epoch takes the log over, so what an older writer adds is lost: it
+    stops when the log is idle, and before it begins a segment."""
+    disk, path = place
+    with suppress(FailedError), Journal.open(path, options=options(), disk=disk) as first:
+        put(first, 1)
+        with Journal.open(path, options=options(), disk=disk) as second:
+            put(second, "of the second")
+        if when == "idle":
+            with pytest.raises(FailedError, match=r"two writers"):
+                first._core.committer.mark()
+        else:
+            first.append("x" * 4096)
+            with pytest.raises(FailedError, match=r"two writers"):
+                first.wait_durable(timeout_s=TIMEOUT_S)
+    with Journal.open(path, options=options(), disk=disk) as journal:
+        assert logged(journal) == [1, "of the second"]
 
 
 # --- crashes between the link and the removal ---

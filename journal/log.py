@@ -4,7 +4,6 @@ raise anything, take a lock that a waiter holds, or never return.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -19,9 +18,6 @@ log = logging.getLogger("journal")
 _POSTED_MAX = 1000  # while a handler is stuck, later messages are dropped
 _TRACEBACKS_MAX = 10  # and before that, tracebacks: their frames keep an owner's state alive
 _POLL_S = 0.005
-_EXIT_TIMEOUT_S = 1.0
-
-
 # An error whose traceback is logged, too; or its type, itself and the traceback that it had.
 Raised = BaseException | tuple[type[BaseException], BaseException, TracebackType] | None
 
@@ -103,5 +99,3 @@ class _Reporter:
 
 
 _reporter = _Reporter()
-# Registered before any journal's own exit hook, so it runs after that one's messages.
-atexit.register(settle, _EXIT_TIMEOUT_S)

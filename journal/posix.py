@@ -311,9 +311,12 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
         os.fchmod(fd, 0o700)
     elif mode & _OTHERS and _is_journal(os.listdir(fd)):
         os.fchmod(fd, 0o700)
-        from journal.log import log
+        import logging
 
-        log.warning("%s: mode %04o let others read the journal; narrowed to 0700", path, mode)
+        from journal.log import report
+
+        text = "%s: mode %04o let others read the journal; narrowed to 0700"
+        report(logging.WARNING, text, path, mode)
 
 
 def _is_journal(names: list[str]) -> bool:

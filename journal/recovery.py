@@ -6,6 +6,7 @@ then remove what an unfinished removal left over.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from journal.checkpoint import (
     read_checkpoint,
 )
 from journal.errors import CorruptionError, FormatVersionError
-from journal.log import log
+from journal.log import report
 from journal.segment import (
     EPOCH_MAX,
     Segment,
@@ -119,7 +120,7 @@ def recover(
     checkpoints = find_checkpoints(directory, names, kept)
     try:
         for error in checkpoints.bad:
-            log.warning("checkpoint rejected: %s", error)
+            report(logging.WARNING, "checkpoint rejected: %s", error)
         taken = checkpoints.good[0] if checkpoints.good else None
         if taken and accepts and taken.application not in accepts:
             raise FormatVersionError(
@@ -134,7 +135,8 @@ def recover(
         raise
     if walk.damage:
         # After any crash amid a commit, so it asks nothing of anybody.
-        log.info(
+        report(
+            logging.INFO,
             "%s: a torn tail from offset %d on is left behind, the log goes on at LSN %d",
             walk.path,
             walk.damage.offset,

@@ -101,8 +101,11 @@ class SubAgentManager:
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
-        path_on_disk = os.path.join(workspace, state_dir)
-        place = state_path(workspace, state_dir) if disk is None else nullcontext(path_on_disk)
+        place = (
+            state_path(workspace, state_dir)
+            if disk is None
+            else nullcontext(os.path.join(workspace, state_dir))
+        )
         with ExitStack() as undo:
             with place as path:
                 state = DurableState.open(path, Fleet(), options=options, disk=disk)

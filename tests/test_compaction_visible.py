@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from journal import ClosedError, CowTable, DurableState
+from journal import ClosedError, CowTable, DurableState, Journal
 from journal.log import settle
 from journal.testing import SimulatedDisk
 from tests.compaction_support import Ear, FailsOnce, open_small, raising, small
@@ -205,7 +205,8 @@ def test_a_state_that_stopped_is_told_to_be_reopened(
     with DurableState.open(PATH, Stopping(), options=small(), disk=disk) as state:
         with pytest.raises(ZeroDivisionError):
             state.update(lambda _: "bad")
-        put_lines(state.journal, 8, size=700)
+        for _ in range(8):  # past the machine
+            state.journal.wait_durable(Journal.append(state.journal, "x" * 700))
         until(lambda: state.journal.stats().compaction_failures, "the attempt")
     assert settle(TIMEOUT_S)
     (message,) = [r.getMessage() for r in engine_log if "a compaction failed" in r.getMessage()]

@@ -98,7 +98,7 @@ class Owners:
         journal = self._state.journal
         frozen_lsn = journal.durable_lsn
         with pytest.raises(FailedError):
-            journal.append(["k", 1])
+            self._state.update(lambda _: ["k", 1])
         with suppress(FailedError):
             self._state.close(timeout_s=TIMEOUT_S)
         assert journal.durable_lsn == frozen_lsn >= self.safe_lsn

@@ -279,10 +279,11 @@ def test_the_version_is_written_once() -> None:
 def test_the_changelog_begins_with_the_bytes_on_disk() -> None:
     """The newest version is this one; who upgrades reads first what happens to the files."""
     headings = re.findall(r"^##.*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    headings = [heading for heading in headings if heading != "## [Unreleased]"]
+    versions = [heading for heading in headings if heading.startswith("## ")]
+    newest = next(heading for heading in versions if heading != "## [Unreleased]")
     version = re.escape(importlib.import_module("journal").__version__)
-    assert re.fullmatch(rf"## \[{version}\] - \d{{4}}-\d\d-\d\d", headings[0])
-    assert headings[1] == "### On-disk format"
+    assert re.fullmatch(rf"## \[{version}\] - \d{{4}}-\d\d-\d\d", newest)
+    assert {headings[headings.index(each) + 1] for each in versions} == {"### On-disk format"}
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])

@@ -29,8 +29,7 @@ class LogBuffer:
     """Numbers records, bounds them, and hands them to the flusher in batches."""
 
     def __init__(self, last_lsn: int, options: Options) -> None:
-        names = ("record_bytes_max", "frame_bytes_max")  # a record has to fit in a frame, too
-        self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
+        self._packer = RecordPacker(**options.record_bounds)
         self._pack, self._surely_fits = self._packer.pack_unchecked, self._packer.surely_fits
         self._options = options
         self._flush_bytes = options.flush_bytes

@@ -34,7 +34,7 @@ def report(level: int, text: str, *arguments: object, error: Raised = None) -> N
     no Exception: there it may be a signal handler's KeyboardInterrupt or SystemExit.
     """
     try:
-        log.log(level, text, *arguments, exc_info=error)
+        log.log(level, text, *arguments, exc_info=error, stacklevel=2)
     except Exception:  # noqa: S110 - there is nobody to tell
         pass
     except BaseException:

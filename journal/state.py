@@ -106,8 +106,7 @@ class DurableState(OpenHandle, Generic[M]):
         # The last LSN that was begun to be applied; beyond the log's as long as it is not appended.
         self._applying_lsn = journal.last_lsn
         self._broken: BaseException | None = None
-        names = ("record_bytes_max", "frame_bytes_max")  # a record has to fit in a frame, too
-        self._packer = RecordPacker(**{name: getattr(options, name) for name in names})
+        self._packer = RecordPacker(**options.record_bounds)
         self._pack, self._bytes_max = self._packer.pack_unchecked, self._packer.bytes_max
 
     @classmethod

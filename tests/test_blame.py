@@ -64,7 +64,7 @@ def test_a_copied_frame_header_does_not_hide_evidence(disk: SimulatedDisk, damag
 def test_two_checkpoints_that_agree_know_whose_journal_it_is() -> None:
     """P4: the first segment that is needed is blamed if two checkpoints contradict it, and the
     checkpoint is blamed if it is the only one."""
-    contents, foreign = journal(closed=True), journal(closed=True, journal_id=2)
+    contents, foreign = {**journal(closed=True)}, journal(closed=True, journal_id=2)
     first = SEGMENTS[2]
     damaged = {**contents, first: foreign[first]}
     assert opened(damaged) == ((f"{PATH}/{first}", 16, 10), 0)
@@ -74,7 +74,7 @@ def test_two_checkpoints_that_agree_know_whose_journal_it_is() -> None:
 
 def behind_the_cut(frame: Frame) -> Files:
     """Return a journal's files with `frame` instead of the torn tail of its first segment."""
-    contents, name = journal(closed=True), SEGMENTS[0]
+    contents, name = {**journal(closed=True)}, SEGMENTS[0]
     segment = decode_segment(contents[name])
     end = len(contents[name]) - len(segment.rest)
     return {**contents, name: contents[name][:end] + frame.encode(segment.header.seed)}
@@ -109,7 +109,7 @@ def test_a_misnamed_checkpoint_says_nothing_of_what_is_lost(
 ) -> None:
     """P4: a whole checkpoint under a newer name is a copy: nothing up to that name's LSN is lost.
     A damaged one says by its name how far the log went."""
-    contents = journal(closed=True)
+    contents = {**journal(closed=True)}
     copy = contents[NEWER]
     contents[f"checkpoint-{99:020d}.json"] = copy if is_whole else copy[:-9]
     with JournalReader.open(PATH, disk=image(contents)) as reader:

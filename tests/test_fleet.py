@@ -60,6 +60,9 @@ class MemoryState:
         self.around(apply_all, lsn + 1 - len(batch), batch)
         return lsn
 
+    def check(self) -> None:
+        """It never stops."""
+
     def _append(self, record: Record) -> int:
         packed = msgpack.packb(record, strict_types=True)
         self.log.append(msgpack.unpackb(packed, strict_map_key=False))

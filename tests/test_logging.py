@@ -140,7 +140,9 @@ def test_a_message_is_reported_before_the_exit() -> None:
     """A slow filter gets to see what was posted last; a stuck one does not hold the exit up."""
     script = (
         "import logging, sys, time\n"
+        "from journal import Journal\n"
         "from journal.log import post\n"
+        "assert Journal\n"  # what writes has the exit hook
         "logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"
         "def slow(record):\n"
         "    time.sleep(float(record.getMessage()))\n"

@@ -140,7 +140,9 @@ CALLS = {
     "Journal": "from journal import Journal; Journal.open(path)",
     "DurableState": (
         "from types import SimpleNamespace; from journal import DurableState; "
-        "DurableState.open(path, SimpleNamespace(application='a/1'))"
+        "nothing = lambda *_: (); "
+        "members = dict(application='a/1', load=nothing, apply=nothing, freeze=nothing); "
+        "DurableState.open(path, SimpleNamespace(**members))"
     ),
 }
 

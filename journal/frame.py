@@ -28,6 +28,9 @@ from journal.storage import Buffer
 RECORDS = 1
 MARK = 2
 PAYLOAD_BYTES_MAX = 1 << 26
+# The last LSN that a record may have: the next one, which a mark or a segment says, is a number of
+# 64 bits too.
+LSN_MAX = (1 << 64) - 2
 _FIELDS = Struct("<IQQQIIB3s")
 _CRC = Struct("<I")
 HEADER_BYTES = _CRC.size + _FIELDS.size
@@ -58,6 +61,8 @@ class Header(NamedTuple):
             return f"a frame that says LSN {self.first_lsn} where {lsn} is next"
         if self.durable_lsn >= lsn:
             return f"a frame that says LSN {self.durable_lsn} was durable before it"
+        if lsn + self.record_count - 1 > LSN_MAX:
+            return f"a frame of {self.record_count} records from LSN {lsn} on, past {LSN_MAX}"
         if self.payload_bytes > PAYLOAD_BYTES_MAX:
             return f"a frame of {self.payload_bytes} bytes"
         empty = not self.record_count, not self.payload_bytes

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from journal.errors import CorruptionError
+from journal.frame import LSN_MAX
 from journal.misplaced import misplaced, owner
 from journal.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
-from journal.segment import EPOCH_MAX, LSN_MAX, SegmentName, kept_after, segment_names
+from journal.segment import EPOCH_MAX, SegmentName, kept_after, segment_names
 from journal.storage import Directory
 from journal.walk import Batch
 

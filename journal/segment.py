@@ -37,7 +37,6 @@ _FIELDS = Struct("<8sHHI16sQQ12s")
 _CRC = Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
 _NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
-LSN_MAX = (1 << 64) - 1
 EPOCH_MAX = (1 << 32) - 1
 _WINDOW_BYTES = 1 << 18
 _LEAP_BYTES = 1 << 16

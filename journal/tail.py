@@ -18,7 +18,6 @@ from journal.checkpoint import checkpoint_lsns
 from journal.errors import CompactedError, CorruptionError
 from journal.segment import (
     FLAG_OS,
-    LSN_MAX,
     Segment,
     SegmentName,
     is_zero,
@@ -166,7 +165,7 @@ class Tail:
         for walk in self._ahead:
             if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
                 self._walk = walk
-        ends = after.first_lsn if after else LSN_MAX
+        ends = after.first_lsn if after else frame.LSN_MAX
         for _ in _leap(self._walk, segment, min(self._next_lsn, ends) - 1):
             pass
 
@@ -177,7 +176,7 @@ class Tail:
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
         probe = copy((self._ahead or [self._walk])[-1])
         probe.evidence = max(probe.evidence, evidence)
-        self._ahead.extend(map(copy, _leap(probe, segment, LSN_MAX)))
+        self._ahead.extend(map(copy, _leap(probe, segment, frame.LSN_MAX)))
         found: CorruptionError | None = None
         try:
             if not (live and self._looked_lately() and _is_quiet(probe, segment)):
@@ -207,7 +206,7 @@ class Tail:
     ) -> Iterator[Batch]:
         walk = self._walk
         assert self._next_lsn is not None
-        ends = after.first_lsn - 1 if after else LSN_MAX
+        ends = after.first_lsn - 1 if after else frame.LSN_MAX
         shown_lsn = ends if limit_lsn is None else min(ends, limit_lsn)
         for leap in segment.leap(walk.end, walk.next_lsn, shown_lsn):
             try:

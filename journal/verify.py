@@ -14,7 +14,6 @@ from journal.misplaced import ends, misplaced
 from journal.record import Record, spans_hold
 from journal.segment import (
     HEADER_BYTES,
-    LSN_MAX,
     Remains,
     Segment,
     SegmentInfo,
@@ -289,7 +288,7 @@ def _good_frames(
 ) -> Iterator[tuple[int, int, int]]:
     """The number of frames that the log goes through, their bytes and the highest durable LSN
     that they tell, bit by bit. Raises CorruptionError for one that does not hold its records."""
-    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
+    limit_lsn = after.first_lsn - 1 if after else frame.LSN_MAX
     for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
         if not spans_hold(leap.data, leap.spans):
             break  # a closer look says where

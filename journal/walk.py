@@ -14,7 +14,7 @@ from journal import frame
 from journal.checkpoint import checkpoint_lsns
 from journal.errors import CorruptionError
 from journal.record import Record, Span, unpack, unpack_spans
-from journal.segment import HEADER_BYTES, LSN_MAX, Found, Leap, Segment, SegmentName, segment_names
+from journal.segment import HEADER_BYTES, Found, Leap, Segment, SegmentName, segment_names
 from journal.storage import LOCK, TMP, Directory
 
 
@@ -140,11 +140,15 @@ class Walk:
             self._refuse(f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}")
 
     def finish(self) -> None:
-        """Raise CorruptionError if what was durable is missing at the end of the log."""
+        """Raise CorruptionError if what was durable is missing at the end of the log, or if it
+        leaves no LSN to go on with."""
         if self.evidence >= self.next_lsn:
             self._refuse(
                 f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
             )
+        if self.next_lsn > frame.LSN_MAX:
+            what = f"the log ends at LSN {self.next_lsn - 1}: no journal gets so far, and none "
+            raise CorruptionError(self.path, self.end, self.next_lsn, f"{what}could follow it")
 
     def _look(self, found: Found) -> None:
         """Note damage that a crash may have left; raise for what it can't have."""
@@ -223,7 +227,7 @@ def leap_over(
 ) -> None:
     """Over the whole frames that a segment begins with, many at a time. What needs a closer look,
     or an error that says where, is left to it."""
-    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
+    limit_lsn = after.first_lsn - 1 if after else frame.LSN_MAX
     for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
         if leap.after_lsn > walk.base_lsn + 1:
             try:

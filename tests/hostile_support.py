@@ -132,7 +132,7 @@ def ask_all(path: str, disk: SimulatedDisk | None = None) -> None:
     limit = sys.getrecursionlimit()
     for verb, args in ASKED.items():
         for form in ("text", "json"):
-            with _instead(disk):
+            with instead(disk):
                 result = CliRunner().invoke(cli, [verb, path, *args, "-o", form])
             sys.setrecursionlimit(limit)  # which it raises, in a process of its own
             told = (verb, form, result.exit_code, result.stderr[:500])
@@ -144,7 +144,7 @@ def ask_all(path: str, disk: SimulatedDisk | None = None) -> None:
 
 
 @contextmanager
-def _instead(disk: SimulatedDisk | None) -> Iterator[None]:
+def instead(disk: SimulatedDisk | None) -> Iterator[None]:
     """The disk that who names none gets."""
     with ExitStack() as patches:
         for module in ("reader", "repairing") if disk else ():

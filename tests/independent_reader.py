@@ -26,6 +26,7 @@ CHECKPOINT_VERSION = 2
 OS_FLAG = 1
 RECORDS, MARK = 1, 2
 PAYLOAD_BYTES_MAX = 2**26
+LSN_MAX = 2**64 - 2
 
 SEGMENT_HEADER = struct.Struct("<8sHHI16sQQ12sI")
 FRAME_HEADER = struct.Struct("<IIQQQIIB3s")
@@ -163,6 +164,7 @@ def decode_frame(data: bytes, at: int, seed: int) -> tuple[Frame, int] | None:
     require(zero == bytes(3), "bytes 41..43 of a frame header are zero")
     require(size <= PAYLOAD_BYTES_MAX, f"a payload of {size} bytes")
     require((kind == MARK) == (count == 0) == (size == 0), f"kind {kind}, {count} in {size} bytes")
+    require(first_lsn + count - 1 <= LSN_MAX, f"{count} records from LSN {first_lsn} on")
     require(durable_lsn < first_lsn, f"durable LSN {durable_lsn} in front of LSN {first_lsn}")
     payload = data[start : start + size]
     if len(payload) < size or payload_crc != crc32c(payload):
@@ -214,6 +216,7 @@ def decode_segments(files: Mapping[str, bytes], checkpoint_lsn: int = 0) -> list
         require(before in (due, None), f"{name} ends before {due}, the next begins at {before}")
     if segments:
         require(not any(segments[-1].rest), f"something stands behind LSN {due - 1}")
+    require(due <= LSN_MAX, f"the log ends at LSN {due - 1}, which none can follow")
     require(due > checkpoint_lsn, f"the log ends before {due}, the checkpoint is {checkpoint_lsn}")
     for one, other in pairwise(segments):
         require(one.header.epoch <= other.header.epoch, f"{other.header.name}: an older epoch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -11,14 +12,25 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from click.testing import CliRunner
+from journal_inspect.cli import cli
 
 from journal import CorruptionError, Journal, JournalReader
 from journal.segment import EPOCH_MAX
 from journal.testing import SimulatedDisk, SimulatedFile
 from tests.crash_support import image
 from tests.hostile_forge import Files, frame, seal
-from tests.hostile_support import READERS, dry_run, read_entries, refusal, verify, watchdog
-from tests.independent_reader import MAGIC, MARK, SegmentHeader
+from tests.hostile_support import (
+    READERS,
+    dry_run,
+    instead,
+    read_entries,
+    refusal,
+    unsigned,
+    verify,
+    watchdog,
+)
+from tests.independent_reader import MAGIC, MARK, Checkpoint, SegmentHeader, encode_checkpoint
 from tests.support import PATH, options, read_all, reopened
 
 MIB = 1 << 20
@@ -180,7 +192,7 @@ def test_what_a_segment_header_may_say(at: int, value: Any, answer: str) -> None
             if name == HEADER.name or 0 in (fields[3], fields[5]) or writes:
                 assert type(error).__name__ == answer
             else:
-                assert error is None or "begins here" in str(error)
+                assert error is None or re.search("begins here|none could follow", str(error))
         refusal(lambda files=files: verify(image(files)))  # type: ignore[misc]
 
 
@@ -284,6 +296,50 @@ def test_no_epoch_is_left() -> None:
         directory.open(name, "create")
         assert isinstance(refusal(lambda: open_journal(disk)), CorruptionError)
         directory.remove(name)
+
+
+# Of the only frame after a checkpoint of LSN 2^64 - 4: how many records it has, and why it, or the
+# log that ends with it, is refused.
+LAST_LSNS: dict[str, tuple[int, str | None]] = {
+    "2^64 - 3": (1, None),
+    "2^64 - 2": (2, "none could follow it"),
+    "2^64 - 1": (3, "past 18446744073709551614"),
+    "2^64": (4, "past 18446744073709551614"),
+    "2^64 + 2^32": (2**32 - 1, "past 18446744073709551614"),
+}
+
+
+def ending_late(count: int) -> Files:
+    """A journal whose last frame says that it has so many records, and has no more than five."""
+    first_lsn = 2**64 - 3
+    base = Checkpoint(bytes(16), 1, first_lsn - 1, "2026-01-01T00:00:00.000Z", "", ())
+    header = SegmentHeader(bytes(16), 1, first_lsn, 0)
+    payload = b"\xc0" * min(count, 5)
+    late = frame(header.seed, payload, lsn=first_lsn, durable_lsn=first_lsn - 1, count=count)
+    checkpoint = f"checkpoint-{base.lsn:020d}.json"
+    return {header.name: header.encode() + late, checkpoint: encode_checkpoint(base)}
+
+
+@pytest.mark.parametrize(("count", "why"), LAST_LSNS.values(), ids=LAST_LSNS.keys())
+def test_no_lsn_is_left(count: int, why: str | None) -> None:
+    """P4, P9: a log that ends at the last LSN that 64 bits hold, or past it, is corruption: open,
+    a reader, verify, info and a dry run of repair say so alike, and change nothing."""
+    files = ending_late(count)
+    disk = image(files)
+    told = [refusal(lambda door=door: door(disk)) for door in (open_journal, read_entries)]  # type: ignore[misc]
+    if why is None:
+        assert told == [None, None]
+        return
+    for error in told:
+        assert isinstance(error, CorruptionError)
+        assert why in error.what
+        assert error.lsn >= 2**64 - 3
+    assert verify(disk) == {"corruption"}
+    assert dry_run(disk) == str(told[0])
+    with instead(disk):
+        info = CliRunner().invoke(cli, ["info", PATH])
+    assert info.exit_code == 3
+    assert unsigned(disk.contents(PATH)) == files
 
 
 def test_a_segment_in_front_of_all_is_done_without() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import frame
-from journal.segment import HEADER_BYTES, LSN_MAX, Leap, Segment, segment_names
+from journal.frame import LSN_MAX
+from journal.segment import HEADER_BYTES, Leap, Segment, segment_names
 from journal.testing import SimulatedDisk
 from journal.walk import split
 from tests.support import PATH, end_of, names, open_on, sized, write_at

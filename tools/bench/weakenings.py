@@ -210,6 +210,20 @@ CHECKS = (
         FILES,
     ),
     Weakening(
+        "no_last_lsn_check",
+        "journal/walk.py",
+        "if self.next_lsn > frame.LSN_MAX:",
+        "if False:",
+        ("tests/test_hostile_segments.py",),
+    ),
+    Weakening(
+        "frame_past_the_last_lsn",
+        "journal/frame.py",
+        "if lsn + self.record_count - 1 > LSN_MAX:",
+        "if False:",
+        ("tests/test_hostile_segments.py",),
+    ),
+    Weakening(
         "no_gap_check",
         "journal/walk.py",
         "if self.next_lsn != after.first_lsn:",

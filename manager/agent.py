@@ -54,7 +54,8 @@ class Agent:
     or the cause of an interruption. `result`, `steps_taken`: what its runner told last.
     `checkpoint`, `needs_input`: opaque JSON, what its runner needs to go on. `allowed_tools`:
     None is all, () is none. `parent_id`: the agent_id of who spawned it; `spawn_depth`: 0 without
-    one. `token_budget`, `tokens_used`: in tokens; the second counts its descendants' too.
+    one. `token_budget`, `tokens_used`: in tokens; the second counts its descendants' too,
+    and stops at 2^64 - 1.
     `created_at_ms`, `started_at_ms` (when it last began to run), `updated_at_ms`, `ended_at_ms`:
     Unix milliseconds, None if not yet. `boot_id`: the opening of the manager that spawned it, or
     last started or resumed it; `from_prior_session`: it is not the present one's.

@@ -237,7 +237,8 @@ class Fleet:
         while agent_id is not None:
             row = self.rows[agent_id]
             new = list(row)
-            new[TOKENS_USED] += tokens
+            used = new[TOKENS_USED] + tokens
+            new[TOKENS_USED] = used if used < records.INT_MAX else records.INT_MAX
             new[LSN] = lsn
             self.rows[agent_id] = counted = tuple(new)
             if (feed := self.feed) is not None:

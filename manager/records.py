@@ -36,7 +36,7 @@ APPLICATION = "subagents/1"
 AGENT_ID = 1
 PARENT = slice(4, 6)  # parent_id, spawn_depth
 
-_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
+_INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
 _LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this module
 NAME_BYTES_MAX = 256
 _AGENT_ID = re.compile(r"agent_[0-9a-f]{12}")
@@ -204,12 +204,12 @@ def _utf8_bytes(value: str) -> int:
 
 def whole(where: str, value: object, *, low: int = 0) -> int:
     """`value` as an exact int from `low` to what 64 bits hold. Raises TypeError or ValueError."""
-    if type(value) is int and low <= value <= _INT_MAX:
+    if type(value) is int and low <= value <= INT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{where} must be a whole number, not {shown(value)}")
-    if not low <= value <= _INT_MAX:
-        raise ValueError(f"{where} must be from {low} to {_INT_MAX}, not {shown(value)}")
+    if not low <= value <= INT_MAX:
+        raise ValueError(f"{where} must be from {low} to {INT_MAX}, not {shown(value)}")
     return int(value)
 
 
@@ -226,7 +226,7 @@ def _json_value(path: list[object], value: object) -> Any:
     if isinstance(value, dict) and len(path) <= _LEVELS_MAX:  # first: most often it is one
         return {
             key if type(key) is str and key.isascii() else _key(path, key): item
-            if type(item) is int and 0 <= item <= _INT_MAX
+            if type(item) is int and 0 <= item <= INT_MAX
             else _item(path, key, item)
             for key, item in value.items()
         }
@@ -235,7 +235,7 @@ def _json_value(path: list[object], value: object) -> Any:
     if isinstance(value, str):  # its place is spelled out only if it could be wrong
         return value if type(value) is str and value.isascii() else text(_named(path), value)
     if isinstance(value, int):
-        if not _INT_MIN <= value <= _INT_MAX:
+        if not _INT_MIN <= value <= INT_MAX:
             raise ValueError(f"{_named(path)} is an integer that 64 bits can't hold")
         return int(value)
     if isinstance(value, float):

@@ -21,7 +21,9 @@ from manager.agent import (
     UPDATED_AT_MS,
     Row,
 )
-from manager.records import Record
+from manager.records import INT_MAX, Record
+
+Step = Callable[[Row | None, int, Record], Row | None]
 
 
 def advance(row: Row | None, lsn: int, record: Record) -> Row:
@@ -36,7 +38,7 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
     agent_type, role, model, prompt, allowed_tools, token_budget, metadata = record[8:]
     return (
         agent_id,
-        name or agent_id,
+        agent_id if name is None else name,
         agent_type,
         role,
         model,
@@ -78,7 +80,8 @@ def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
 
 def _usage(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    new[TOKENS_USED] += record[3] + record[4]
+    used = new[TOKENS_USED] + record[3] + record[4]
+    new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     return tuple(new)
 
 
@@ -101,7 +104,8 @@ def _result(row: Row | None, lsn: int, record: Record) -> Row:
     new[STATUS] = status
     new[REASON] = reason
     new[NEEDS_INPUT] = needs_input
-    new[TOKENS_USED] += tokens_in + tokens_out
+    used = new[TOKENS_USED] + tokens_in + tokens_out
+    new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     if result is not None:
         new[RESULT] = result
     if steps is not None:
@@ -137,7 +141,7 @@ def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
     return new
 
 
-STEPS: Mapping[str, Callable[[Row | None, int, Record], Row | None]] = {
+STEPS: Mapping[str, Step] = {
     "spawn": _spawn,
     "start": _run,
     "resume": _run,

@@ -170,6 +170,22 @@ def test_bad_usage_is_named(manager: SubAgentManager, bad: dict[str, int]) -> No
     assert manager.get(agent.agent_id) == agent
 
 
+def test_tokens_stop_at_what_64_bits_hold(tmp_path: Path) -> None:
+    """More than that no checkpoint may say, so a count stops there, for ancestors too."""
+    most = 2**64 - 1
+    with SubAgentManager.open(tmp_path) as manager:
+        root = manager.spawn("root").agent_id
+        child = manager.spawn("child", parent_id=root).agent_id
+        use(manager, root, 1)
+        assert use(manager, child, most).tokens_used == most
+        assert manager.get(root).tokens_used == most
+        result = AgentResult("x", input_tokens=most, output_tokens=most)
+        assert manager.update_from_result(child, result).tokens_used == most
+        manager.compact()
+    with SubAgentManager.open(tmp_path) as manager:
+        assert [manager.get(ref).tokens_used for ref in (root, child)] == [most, most]
+
+
 def test_tokens_survive_checkpoint_and_restart(tmp_path: Path) -> None:
     """P6: what was used, and for whom, is in the records and in a checkpoint."""
     with SubAgentManager.open(tmp_path) as manager:

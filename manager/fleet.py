@@ -10,7 +10,7 @@ Agent; the counters, the index of names, the family and the session are made aga
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from operator import itemgetter
@@ -45,7 +45,8 @@ from manager.errors import (
 )
 from manager.family import Family
 from manager.records import NAME_BYTES_MAX, Record
-from manager.steps import STEPS
+from manager.replay import Replay
+from manager.steps import STEPS, advance
 
 if TYPE_CHECKING:
     from manager.given import Limits
@@ -71,9 +72,12 @@ class Fleet:
         # Names other than ids: of a live agent its id, of finished ones all of their ids.
         self._live: dict[str, str] = {}
         self._ended: dict[str, dict[str, None]] = {}
+        # None once all changes are this process's own: its steps check nothing under the lock.
+        self._replay: Replay | None = Replay(self.rows, self.family, self._live)
+        self._steps = self._replay.steps
 
     def load(self, item: Mapping[str, Any]) -> None:
-        """Take one agent from a checkpoint."""
+        """Take one agent from a checkpoint. Raises FormatVersionError if no manager wrote it."""
         try:
             row = _row(item)
         except (KeyError, TypeError) as error:
@@ -81,6 +85,8 @@ class Fleet:
                 f"a checkpoint item is no agent of {self.application}; "
                 "open it with the version that wrote it"
             ) from error
+        assert self._replay is not None
+        self._replay.check_item(row)
         self._put(None, row)
         if item.get("from_prior_session") is False:
             self.boot_id = row[BOOT_ID]
@@ -90,18 +96,22 @@ class Fleet:
         return map(partial(_item, self.boot_id), self.rows.freeze())
 
     def apply(self, lsn: int, record: Record) -> None:
-        """Carry out one record, live and in replay alike."""
+        """Carry out one record, live and in replay alike.
+
+        In replay, raises FormatVersionError for one that no manager would have written.
+        """
         try:
-            step = STEPS[record[0]]
+            step, old = self._steps[record[0]], self.rows.get(record[1])
         except (LookupError, TypeError):
             if _is_boot(record):
+                if self._replay is not None:
+                    self._replay.begin(lsn)
                 self.boot_id = record[2]
                 return
             raise FormatVersionError(
                 f"LSN {lsn}: not a record of {self.application}; "
                 "open it with the version that wrote it"
             ) from None
-        old = self.rows.get(record[1])
         new = step(old, lsn, record)
         if new is None:
             self._remove(record[1])
@@ -112,6 +122,33 @@ class Fleet:
                 self.boot_id = new[BOOT_ID]
         elif new[TOKENS_USED] != old[TOKENS_USED]:
             self._add_tokens(lsn, new[PARENT_ID], new[TOKENS_USED] - old[TOKENS_USED])
+
+    def presume(self, lsn: int, record: Record) -> None:
+        """Carry out an interruption that the log does not have, and may have later."""
+        old = self.rows[record[1]]
+        self._put(old, advance(old, lsn, record))
+        if self._replay is not None:
+            self._replay.presumed.add(record[1])
+
+    def check_loaded(self, lsn: int) -> None:
+        """Raise FormatVersionError unless the loaded items make a whole fleet, as of `lsn`."""
+        if self._replay is not None:
+            self._replay.check_loaded(lsn)
+
+    def check_replayed(self, agent_ids: Iterable[str] | None = None) -> None:
+        """Raise FormatVersionError if an agent (None: any) reports what no manager lets through."""
+        if self._replay is None:
+            return
+        ids = self.rows if agent_ids is None else agent_ids
+        self._replay.check_progress(row for row in map(self.rows.get, ids) if row is not None)
+
+    def end_replay(self) -> None:
+        """Stop checking records: from now on, this process checks each before it is appended.
+
+        Raises FormatVersionError as `check_replayed` does.
+        """
+        self.check_replayed()
+        self._replay, self._steps = None, STEPS
 
     def find(self, ref: str) -> Row:
         """The row of the agent whose id or unique name `ref` is; a live one's name wins.
@@ -256,4 +293,5 @@ def _item(boot_id: str, row: Row) -> dict[str, Any]:
 def _is_boot(record: Record) -> bool:
     if not isinstance(record, list) or record[:2] != ["boot", records.APPLICATION]:
         return False
-    return len(record) > 2 and isinstance(record[2], str)
+    types = [str, int, int]  # boot_id, at_ms, pid
+    return list(map(type, record[2:])) == types and min(record[3:]) >= 0

@@ -35,13 +35,13 @@ from manager.agent import (
 )
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
-from manager.checks import check_rows
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
 from manager.records import Record, text
+from manager.recovery import recovered
 from manager.updates import Batch, Change, Updates
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
@@ -71,6 +71,7 @@ class SubAgentManager:
     def __init__(
         self, state: DurableState[Fleet], limits: Limits, options: Options = _DEFAULT_OPTIONS
     ) -> None:
+        state.machine.end_replay()  # from now on it changes only as the methods below allow
         self._state = state
         self._limits = limits
         self._options = options
@@ -108,9 +109,8 @@ class SubAgentManager:
         )
         with ExitStack() as undo:
             with place as path:
-                state = DurableState.open(path, Fleet(), options=options, disk=disk)
+                state = recovered(path, options=options, disk=disk)
                 undo.push(state)
-                check_rows(state.machine.rows.values())
             manager = cls(state, limits, options)
             manager._boot()
             undo.pop_all()

@@ -34,7 +34,6 @@ from manager.agent import (
     agent_from_row,
     agents_from_rows,
 )
-from manager.checks import check_rows
 from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.fleet import Fleet
 from manager.workspace import StrPath
@@ -150,7 +149,7 @@ def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
         with suppress(_WriterGoneError):
             for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
                 _apply(fleet, entry)
-                _check(fleet, [entry.record[1]])
+                _check(reader, fleet, [entry.record[1]])
                 yield from _fed(feed, fleet)
                 lsn = entry.lsn
         _end_session(fleet)
@@ -258,22 +257,32 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
         fit = [checkpoint for checkpoint in checkpoints if at is None or checkpoint.lsn <= at]
         for checkpoint in _reached(reader, fit)[-1:] if oldest else fit[:1]:
             lsn = checkpoint.lsn
-            for item in checkpoint.items():
-                fleet.load(item)
-                is_told = "from_prior_session" in item
+            is_told = _load(fleet, checkpoint) and is_told
     finally:
         _close(checkpoints)
-    check_rows(fleet.rows.values())
     if not is_told:
         fleet.boot_id = _guessed_boot(fleet)
     return fleet, lsn
 
 
+def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
+    """Return whether its items say which session they are of."""
+    is_told = True
+    try:
+        for item in checkpoint.items():
+            fleet.load(item)
+            is_told = "from_prior_session" in item
+        fleet.check_loaded(checkpoint.lsn)
+    except FormatVersionError as error:
+        raise FormatVersionError(f"{checkpoint.path}: {error}") from error
+    return is_told
+
+
 def _apply(fleet: Fleet, entry: Entry) -> None:
     try:
         fleet.apply(entry.lsn, entry.record)
-    except FormatVersionError:
-        raise
+    except FormatVersionError as error:
+        raise FormatVersionError(f"{entry.path}: offset {entry.offset}: {error}") from error
     except Exception as error:
         raise FormatVersionError(
             f"{entry.path}: offset {entry.offset}: LSN {entry.lsn} is no record of "
@@ -281,9 +290,11 @@ def _apply(fleet: Fleet, entry: Entry) -> None:
         ) from error
 
 
-def _check(fleet: Fleet, agent_ids: Iterable[str]) -> None:
-    rows = map(fleet.rows.get, agent_ids)
-    check_rows(row for row in rows if row is not None)
+def _check(reader: JournalReader, fleet: Fleet, agent_ids: Iterable[str]) -> None:
+    try:
+        fleet.check_replayed(agent_ids)
+    except FormatVersionError as error:
+        raise FormatVersionError(f"{reader.path}: {error}") from error
 
 
 def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:
@@ -311,7 +322,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
     fleet.feed = deque()
     for entry in _entries(reader, lsn, at):
         _apply(fleet, entry)
-        _check(fleet, [entry.record[1]])
+        _check(reader, fleet, [entry.record[1]])
         for row in fleet.feed:
             agent_id, is_there = row[AGENT_ID], len(row) > 1
             if agent_id not in rows and (not is_there or ref not in (agent_id, row[NAME])):
@@ -355,7 +366,7 @@ def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int]
         lsn = entry.lsn
         _apply(fleet, entry)
         changed.add(entry.record[1])
-    _check(fleet, changed)  # as it is now: nobody sees what was in between
+    _check(reader, fleet, changed)  # as it is now: nobody sees what was in between
     return fleet, lsn
 
 
@@ -381,4 +392,4 @@ def _interrupt_prior(fleet: Fleet) -> None:
     for row in [r for r in rows if r[STATUS] == "running" and r[BOOT_ID] != fleet.boot_id]:
         at_ms, lsn = row[UPDATED_AT_MS], row[LSN]
         record = records.interrupt(row[AGENT_ID], at_ms, "process restarted", None, None)
-        fleet.apply(lsn, record)
+        fleet.presume(lsn, record)

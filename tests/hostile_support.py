@@ -221,6 +221,10 @@ def knock_at_manager(files: Files) -> None:
         with SubAgentManager.open("/w", options=quiet, disk=disk) as manager:
             for agent in manager.agents(include_archived=True):
                 assert manager.get(agent.agent_id) == agent
+            for agent in manager.agents(include_archived=True):
+                manager.record_usage(agent.agent_id, input_tokens=1, output_tokens=2)
+                manager.cancel(agent.agent_id, descendants=True)
+            manager.cleanup(0)  # what ended in a time to come stays
             manager.wait_durable(manager.spawn("more", queued=True).lsn, timeout_s=HANG_S)
             manager.compact()
 

@@ -1,0 +1,30 @@
+"""Recovery: a fleet as its journal has it, whole and a manager's, open for changes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from journal import DurableState, FormatVersionError, Options
+from manager.fleet import Fleet
+
+
+def recovered(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
+    """Open the state in the directory `path`. Raises what opening a journal raises.
+
+    FormatVersionError names the file and the field that no manager writes so.
+    """
+    with ExitStack() as undo:
+        state = DurableState.open(path, Fleet(), options=options, disk=disk)
+        undo.push(state)
+        checkpoint, fleet = state.journal.checkpoint, state.machine
+        try:
+            if checkpoint is not None:
+                where = checkpoint.path
+                fleet.check_loaded(checkpoint.lsn)  # by now done, if a record came after it
+            where = state.journal.path
+            fleet.end_replay()
+        except FormatVersionError as error:
+            raise FormatVersionError(f"{where}: {error}") from error
+        undo.pop_all()
+    return state

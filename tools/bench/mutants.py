@@ -23,6 +23,7 @@ from bench import (
     weakenings_of_checkpoints,
     weakenings_of_compaction,
     weakenings_of_contract,
+    weakenings_of_fleets,
     weakenings_of_foreign_code,
     weakenings_of_order,
     weakenings_of_waiting,
@@ -37,14 +38,15 @@ COPIED = ("journal", "manager", "tools", "tests", ".ci", *FILES)
 LOOK_AT_TEXT = ("test_docs.py", "test_mutants.py", "test_project.py", "test_readme.py")
 TIMEOUT_S = 600
 WEAKENINGS: tuple[Weakening, ...] = (
-    weakenings.ALL_OF
-    + weakenings_of_order.ALL_OF
-    + weakenings_of_contract.ALL_OF
-    + weakenings_of_compaction.ALL_OF
-    + weakenings_of_waiting.ALL_OF
-    + weakenings_of_checkpoints.ALL_OF
-    + weakenings_of_foreign_code.ALL_OF
-    + weakenings_outside.ALL_OF
+    *weakenings.ALL_OF,
+    *weakenings_of_order.ALL_OF,
+    *weakenings_of_contract.ALL_OF,
+    *weakenings_of_compaction.ALL_OF,
+    *weakenings_of_waiting.ALL_OF,
+    *weakenings_of_checkpoints.ALL_OF,
+    *weakenings_of_foreign_code.ALL_OF,
+    *weakenings_of_fleets.ALL_OF,
+    *weakenings_outside.ALL_OF,
 )
 
 

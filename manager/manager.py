@@ -46,8 +46,6 @@ from manager.updates import Batch, Change, Updates
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
-_DEFAULT_LIMITS = Limits()
-_DEFAULT_OPTIONS = Options()
 _INTERRUPT_SLICE = 256  # agents interrupted by one batch when a fleet is opened again
 
 
@@ -69,7 +67,7 @@ class SubAgentManager:
     """
 
     def __init__(
-        self, state: DurableState[Fleet], limits: Limits, options: Options = _DEFAULT_OPTIONS
+        self, state: DurableState[Fleet], limits: Limits, options: Options = Options()
     ) -> None:
         state.machine.end_replay()  # from now on it changes only as the methods below allow
         self._state = state
@@ -86,8 +84,8 @@ class SubAgentManager:
         workspace: StrPath,
         *,
         state_dir: StrPath = ".subagents",
-        limits: Limits = _DEFAULT_LIMITS,
-        options: Options = _DEFAULT_OPTIONS,
+        limits: Limits = Limits(),
+        options: Options = Options(),
         disk: Any = None,
     ) -> SubAgentManager:
         """Recover the fleet kept in `state_dir` below `workspace`, or begin one.

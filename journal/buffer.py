@@ -37,6 +37,7 @@ class LogBuffer:
         # Guards every field below; never held across a write or a sync. Lock order: the
         # owner's lock, then this one.
         self._lock = HandlerSafeLock()
+        self._is_held_here = self._lock._is_owned
         self._filling = Batch(last_lsn + 1)
         self._committing: Batch | None = None
         self._committing_bytes = 0  # as long as they are not durable
@@ -78,10 +79,9 @@ class LogBuffer:
         return used < self.room.limit_bytes and self.standing.refusal is None
 
     def append(self, record: Record, urgent: bool = False) -> int:
-        lock = self._lock
-        if lock._is_owned():  # `checked`, without the call: that would take 40 ns
+        if self._is_held_here():  # `checked`, without its frame: 25 ns instead of 65
             raise InterruptedCallError
-        with lock:
+        with self._lock:
             # What RecordPacker.pack and _make_ready do, without the calls: they would take as
             # long as all else together.
             try:
@@ -98,8 +98,9 @@ class LogBuffer:
                 self._check_room(size, urgent)
                 self._make_ready(size)
             records = filling.records
+            lsn = filling.first_lsn + len(records)
             records.append(packed)
-            return filling.first_lsn + len(records) - 1
+            return lsn
 
     def append_batch(self, records: list[Record], urgent: bool = False) -> int:
         self.standing.check()
@@ -117,7 +118,7 @@ class LogBuffer:
 
         For an owner who alone appends, and does so next: then there is room in any case.
         """
-        if self._lock._is_owned():
+        if self._is_held_here():
             raise InterruptedCallError
         filling = self._filling
         if filling.bytes + size >= self._unheeded_bytes:
@@ -260,6 +261,7 @@ class LogBuffer:
     def abandon(self) -> None:
         """In a forked child: refuse everything, without touching a lock that others have."""
         self._lock = HandlerSafeLock()
+        self._is_held_here = self._lock._is_owned
         self.standing.abandon()
         self._unheeded_bytes = 0
 

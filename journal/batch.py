@@ -48,3 +48,6 @@ class Batch:
     @property
     def has_work(self) -> bool:
         return bool(self.records) or self.sync
+
+
+NEWS = Batch(0)  # what the flusher gets where there is nothing to commit, and something to tell

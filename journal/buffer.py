@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sized
 
-from journal.batch import Batch
+from journal.batch import NEWS, Batch
 from journal.crowd import Crowd
 from journal.errors import InterruptedCallError, RecordError
 from journal.gate import Gate, open_gates
@@ -267,7 +268,7 @@ class LogBuffer:
 
     # --- what a holder of the log's end calls ---
 
-    def take(self) -> Batch | None:
+    def take(self, events: Sized = ()) -> Batch | None:
         """For the flusher: block until there is a batch to commit. One of nothing says that
         the log went idle, None that it is closed and all is committed."""
         with self._lock.checked():
@@ -281,6 +282,8 @@ class LogBuffer:
                 timeout_s = self._idle_s
                 if self.standing.failure is not None:
                     return None
+                if events:
+                    return NEWS
                 if self._orphan:
                     self._orphan, self._holder = False, None
                     return self._committing

@@ -27,8 +27,9 @@ from journal.errors import (
 )
 from journal.frame import checksum
 from journal.handle import OpenHandle
+from journal.items import CODEC, decoder, encode_item
 from journal.items import JSON as JSON  # the modules that freeze take it from here
-from journal.items import decoder, encode_item
+from journal.mutex import is_raised_by_call
 from journal.storage import TMP, Directory, File, remove_if_there, write_all
 
 FORMAT = "journal-checkpoint"
@@ -103,7 +104,9 @@ class Checkpoint(OpenHandle):
         decode = decoder(self._version, joined)
         try:
             items = decode(f"[{_text(joined)}]")
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            if not is_raised_by_call(error, *CODEC):
+                raise
             items = []
         if len(items) == len(lines):
             yield from items
@@ -112,6 +115,8 @@ class Checkpoint(OpenHandle):
             try:
                 item = decode(_text(line))
             except (ValueError, RecursionError) as error:
+                if not is_raised_by_call(error, *CODEC):
+                    raise
                 what = f"item {number} of the checkpoint can't be decoded: {error}"
                 raise CorruptionError(self.path, offset, self.lsn, what) from error
             yield item
@@ -183,6 +188,8 @@ def _read_header(file: File, size: int) -> dict[str, Any]:
         bytes.fromhex(header["journal_id"])
         datetime.fromisoformat(header["created_at"]).timestamp()
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        if not is_raised_by_call(error, *CODEC):
+            raise
         raise BadCheckpointError(f"{file.path}: a bad first line: {error!r}") from error
     if version > VERSION:
         raise FormatVersionError(

@@ -13,14 +13,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from journal.batch import Batch
+from journal.batch import NEWS, Batch
 from journal.buffer import LogBuffer
 from journal.errors import FailedError, JournalError
-from journal.log import post, report
+from journal.log import post
 from journal.metrics import Observer, Recorder
 from journal.options import Options
 from journal.storage import is_of_disk
@@ -28,6 +29,8 @@ from journal.writer import NO_SPACE, Writer
 
 _FOLD_EVERY = 1024  # commits
 _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
+
+_Event = tuple[Callable[[Observer], None], tuple[Observer, ...]]
 
 
 class Committer:
@@ -51,6 +54,7 @@ class Committer:
         self.sync_ns = Recorder()
         self.wait_ns = Recorder()
         self.observers: tuple[Observer, ...] = ()
+        self._events: deque[_Event] = deque()  # for the flusher to tell
         # Called at each commit from `due_bytes` of the log on; both are set by who compacts.
         self.due_bytes: float = float("inf")
         self.due: Callable[[], None] = _nothing
@@ -98,31 +102,22 @@ class Committer:
     def tell(self, event: Callable[[Observer], None]) -> None:
         """Tell the observers, whatever they raise. For the engine's threads, where no signal
         handler runs: so it is the observer's, whatever it is."""
-        for observer in self.observers:
-            try:
-                event(observer)
-            except BaseException as error:
-                post(logging.ERROR, "an observer raised", error=error)
+        _tell(event, self.observers)
 
-    def tell_and_wait(self, event: Callable[[Observer], None]) -> None:
-        """Tell the observers, for a caller's thread: in a thread of its own, which is waited for.
-        What is raised meanwhile is a signal handler's."""
-        if not self.observers:
-            return
-        thread = threading.Thread(
-            target=self.tell, args=(event,), name="journal-observers", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:
-            report(logging.WARNING, "an observer missed an event: %s", error)
-        else:
-            thread.join()
+    def queue(self, event: Callable[[Observer], None]) -> None:
+        """Let the flusher tell the observers, for a caller's thread: there, what an observer raises
+        can't be told from what a signal handler does."""
+        if self.observers:
+            self._events.append((event, self.observers))
+            self._buffer.alarm.wake()
+
+    def _tell_queued(self) -> None:
+        while self._events:
+            _tell(*self._events.popleft())
 
     def commit_here(self, lsn: int) -> bool:
-        """Commit `lsn` in the calling thread, if nobody else is at the end of the log and no
-        observer is to be told: what an observer raises can't be told from a signal handler's."""
-        if self.observers or self._buffer.is_committing_here:
+        """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
+        if self._buffer.is_committing_here:
             return False
         try:
             try:
@@ -164,10 +159,11 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            while (batch := self._buffer.take()) is not None:
+            while (batch := self._buffer.take(self._events)) is not None:
+                self._tell_queued()
                 if batch.has_work:
                     self._commit_patiently(batch)
-                else:
+                elif batch is not NEWS:
                     self.mark()
             if self._buffer.standing.failure is None:
                 self._writer.close()
@@ -181,13 +177,17 @@ class Committer:
         """Record the failure and release the waiters. All that is other people's code comes later,
         and in the flusher's thread."""
         self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
-        # Its frames would keep alive whoever called, and with it the journal.
-        link: BaseException | None = error
-        while link is not None:
-            link.__traceback__, link = None, link.__cause__ or link.__context__
         self._buffer.fail(error)
+        # Its frames would keep alive whoever called, and with it the journal.
+        links: list[BaseException] = [error]
+        for link in links:
+            link.__traceback__ = None
+            cause = link.__cause__ or link.__context__
+            if cause is not None and cause not in links:
+                links.append(cause)
 
     def _end(self) -> None:
+        self._tell_queued()
         error, trace, self._trace = self._buffer.standing.failure, self._trace, None
         if error is not None:
             unforeseen = (type(error), error, trace) if trace else None
@@ -256,11 +256,20 @@ class Committer:
         self.commit_records.add(records)
         self.commit_bytes.add(size)
         if not self.commits % _FOLD_EVERY:
-            is_flusher = threading.current_thread() is self._thread
             for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
-                recorder.fold_if_free() if is_flusher else recorder.fold()
+                recorder.fold_if_free()
         if self.observers:
-            self.tell(lambda observer: observer.committed(records, size, sync_ns))
+            is_flusher = threading.current_thread() is self._thread
+            told = self.tell if is_flusher else self.queue
+            told(lambda observer: observer.committed(records, size, sync_ns))
+
+
+def _tell(event: Callable[[Observer], None], observers: tuple[Observer, ...]) -> None:
+    for observer in observers:
+        try:
+            event(observer)
+        except BaseException as error:
+            post(logging.ERROR, "an observer raised", error=error)
 
 
 def _nothing() -> None:

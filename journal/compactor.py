@@ -118,7 +118,9 @@ class Compactor:
         self._thread = thread
         try:
             thread.start()
-        except RuntimeError:  # there are too many
+        except RuntimeError:
+            if thread.ident is not None:  # it has begun: a signal handler's
+                raise
             self._thread = self._freeze = None
             raise
 
@@ -180,7 +182,7 @@ class Compactor:
 
     def _tell_all(self, event: Callable[[Observer], None]) -> None:
         is_ours = threading.current_thread() is self._thread
-        (self._committer.tell if is_ours else self._committer.tell_and_wait)(event)
+        (self._committer.tell if is_ours else self._committer.queue)(event)
 
     def _count_failure(self, error: BaseException) -> str:
         """Count a failed attempt. Return the error as text, or "" if the attempt was given up."""

@@ -329,6 +329,8 @@ class Journal(OpenHandle):
         try:
             self.close()
         except JournalError as failure:
+            if not self._is_closed:  # a signal handler's, for one: call close again
+                raise
             report(logging.ERROR, "%s: not closed well: %s", self.path, failure)
 
     def __del__(self) -> None:

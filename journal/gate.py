@@ -47,7 +47,8 @@ class Gate:
         self.opened = True
         for lock in (self._turnstile, *self._wakers):
             release(lock)
-        for loop, waiting in [*self._loops.items()]:
+        for loop in [*self._loops]:
+            waiting = self._loops[loop]
             try:
                 loop.call_soon_threadsafe(_resolve, loop, waiting)
             except RuntimeError:

@@ -16,11 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 from journal.errors import CheckpointItemError
+from journal.mutex import is_raised_by_call
 
 JSON = Any  # None, bool, int, float, str, bytes, list, dict with str keys
 # Where Python counts the calls of C and of Python together (3.11), a decoder stops at about 1000
 # levels less the caller's own. An item that was written must never be too deep to be read.
 NESTING_MAX = 500
+CODEC = "journal", "json"  # packages whose code encodes and decodes
 _BYTES_FROM_VERSION = 2
 _DOLLAR_KEY = re.compile(r"\$+bytes")
 _BYTES_KEY = "$bytes"
@@ -43,12 +45,16 @@ def encode_item(item: JSON, index: int) -> bytes:
     try:
         if _needs_no_care(item, NESTING_MAX):
             return _encode(item).encode()
-    except (ValueError, RecursionError):
-        pass  # a float, an int, a string or the stack's depth: found again, with its path
+    except (ValueError, RecursionError) as error:
+        if not is_raised_by_call(error, *CODEC):
+            raise
+        # A float, an int, a string or the stack's depth: found again, with its path
     careful = escaped(item, index)
     try:
         return _encode(careful).encode()
     except (ValueError, RecursionError) as error:
+        if not is_raised_by_call(error, *CODEC):
+            raise
         # The stack is too deep already, or another thread changes the item.
         raise CheckpointItemError(index, "", f"it can't be encoded: {error}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _thread import RLock
 from threading import Lock
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from journal.errors import InterruptedCallError
@@ -67,19 +68,24 @@ class Alarm:
                 raise
 
 
-def is_raised_by_call(error: BaseException, module: str = "") -> bool:
-    """Return whether what the frame called that caught `error` raised it: code in C, or the Python
-    package `module`. Otherwise a signal handler did, or another thread into this one."""
+def is_raised_by_call(error: BaseException, *packages: str) -> bool:
+    """Return whether what the frame called that caught `error` raised it: code in C, or code of
+    these packages alone. Otherwise a signal handler did, or another thread into this one."""
     trace = error.__traceback__
     if trace is None:
         return False
     if trace.tb_next is None:
         return bool(error.args)  # what another thread raises here has none
-    innermost = trace
-    while (inner := innermost.tb_next) is not None:
-        innermost = inner
-    name: str = innermost.tb_frame.f_globals.get("__name__", "")
-    return module != "" and name.partition(".")[0] == module
+    inner: TracebackType | None = trace.tb_next
+    while inner is not None and package_of(inner) in packages:
+        inner = inner.tb_next
+    return inner is None
+
+
+def package_of(trace: TracebackType) -> str:
+    """Return the top-level package whose code runs in the frame."""
+    name: str = trace.tb_frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 def release(lock: Lock) -> None:

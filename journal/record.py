@@ -76,7 +76,9 @@ def pack(record: Record) -> PackedRecord:
         return record
     try:
         pack_one = _idle_packs.pop()
-    except IndexError:
+    except IndexError as error:
+        if not is_raised_by_call(error):
+            raise
         pack_one = msgpack.Packer(strict_types=True, buf_size=NESTING_MAX).pack
     try:
         packed = pack_one(record)

@@ -21,7 +21,16 @@ from journal.errors import FailedError
 from journal.options import Options
 from journal.segment import FLAG_OS, SegmentHeader, SegmentName, encode_header, segment_names
 from journal.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
-from journal.storage import TMP, Directory, Disk, File, clock_ns, remove_if_there, write_all
+from journal.storage import (
+    TMP,
+    Directory,
+    Disk,
+    File,
+    clock_ns,
+    is_of_disk,
+    remove_if_there,
+    write_all,
+)
 
 _LOOK_NS = 10_000_000  # how long "os" commits may go on without a look at the segment's name
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
@@ -157,10 +166,11 @@ class Writer:
             try:
                 self._file.sync()
             except OSError as error:
-                if error.errno is None:  # see `is_of_disk`
-                    raise
                 # Noted before any call: an interrupt must not make us try again.
                 self._failure = error
+                if not is_of_disk(error, self._file):
+                    self._failure = None
+                    raise
         self._look()
         self._synced_lsn = self._written_lsn
 

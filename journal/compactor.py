@@ -119,9 +119,8 @@ class Compactor:
         try:
             thread.start()
         except RuntimeError:
-            if thread.ident is not None:  # it has begun: a signal handler's
-                raise
-            self._thread = self._freeze = None
+            if thread.ident is None:  # there are too many; or else it is a signal handler's
+                self._thread = self._freeze = None
             raise
 
     def stop(self) -> None:
@@ -152,8 +151,6 @@ class Compactor:
         """One compaction, now; waits for one under way."""
         try:
             checkpoint, duration_ns = self._compact(freeze)
-        except InterruptedCallError:  # from a signal handler: nothing was attempted
-            raise
         except BaseException as error:
             if self._count_failure(error):
                 self._tell_failure(error)
@@ -189,7 +186,8 @@ class Compactor:
         # A journal that closes refuses a compaction before it says that it stops them. Where the
         # next attempt is refused too, the journal is open, and compaction does not work.
         gave_up_before, self._gave_up = self._gave_up, isinstance(error, ClosedError)
-        if self._gave_up and (self._is_stopping or not gave_up_before):
+        is_given_up = self._gave_up and (self._is_stopping or not gave_up_before)
+        if is_given_up or isinstance(error, InterruptedCallError):  # then nothing was attempted
             return ""
         text = _text_of(error)
         with self._failure_lock:

@@ -90,6 +90,8 @@ class Core:
             raise
 
     def compact(self, freeze: Freeze) -> Checkpoint:
+        if self.buffer.is_locked_here():  # the compactor's thread may be waiting for that lock
+            raise InterruptedCallError
         try:
             return self.compactor.compact(freeze)
         except ClosedError:

@@ -31,7 +31,10 @@ _OVERTAKEN_NS = 50_000_000
 class OwnerLock:
     """Not reentrant. How long it was held and waited for is counted for every hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_amid: Callable[[], bool] = bool) -> None:
+        """`is_amid`: whether this thread holds a lock that is taken under this one. Then it may not
+        wait here: a holder of this one may wait for that one."""
+        self._is_amid = is_amid
         self._lock = threading.Lock()
         # These only keep others away from the lock, which alone decides. The thread that holds
         # it; or, negative, the one for whom it is left; 0: nobody.
@@ -88,6 +91,8 @@ class OwnerLock:
 
     def _wait_beside(self, me: int, asked_ns: int) -> None:
         self.refuse_inside()
+        if self._is_amid():
+            raise InterruptedCallError
         asleep = threading.Lock()
         asleep.acquire()
         self._beside.append(asleep)

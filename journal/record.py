@@ -35,15 +35,36 @@ class Entry:
     path: str | None = None
 
 
-class PackedRecord(tuple[Record, bytes]):
-    """A packed record, made by `pack` alone: what its bytes decode to, and the bytes. It is taken
-    wherever a record is."""
+class PackedRecord:
+    """A record, packed: its bytes, made by `pack` alone. It is taken wherever a record is."""
 
-    __slots__ = ()
-    __iter__ = None  # type: ignore[assignment]  # or a batch that is one would be two records
+    __slots__ = ("_values", "packed")
 
-    def __new__(cls, *_: object) -> PackedRecord:
+    _values: list[Record]
+    packed: bytes
+
+    def __init__(self, *_: object) -> None:
         raise TypeError("a PackedRecord is made by journal.pack, which knows what its bytes are")
+
+    def take(self) -> tuple[Record, bytes]:
+        """Return what its bytes decode to, which nobody else has, and the bytes."""
+        try:
+            return self._values.pop(), self.packed
+        except IndexError as error:  # it was taken before
+            if not is_raised_by_call(error):
+                raise
+        return unpack_one(self.packed), self.packed
+
+    __reduce_ex__ = __init__  # type: ignore[assignment]  # a copy, or a pickle
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is PackedRecord and self.packed == other.packed
+
+    def __hash__(self) -> int:
+        return hash(self.packed)
+
+    def __repr__(self) -> str:
+        return f"pack({unpack_one(self.packed)!r})"
 
 
 CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
@@ -86,12 +107,14 @@ def pack(record: Record) -> PackedRecord:
         refuse(record, error)
     if len(packed) < NESTING_MAX:
         _idle_packs.append(pack_one)
-    return tuple.__new__(PackedRecord, (unpack_one(packed), packed))
+    made = PackedRecord.__new__(PackedRecord)
+    made.packed, made._values = packed, [unpack_one(packed)]
+    return made
 
 
 def bare(record: Record) -> Record:
     """Return the record itself, also of a packed one."""
-    return record[0] if type(record) is PackedRecord else record
+    return unpack_one(record.packed) if type(record) is PackedRecord else record
 
 
 def unpack_one(packed: bytes) -> Record:
@@ -115,7 +138,7 @@ class RecordPacker:
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""
         try:
-            packed = record[1] if type(record) is PackedRecord else self.pack_unchecked(record)
+            packed = record.packed if type(record) is PackedRecord else self.pack_unchecked(record)
         except CANT_PACK as error:
             refuse(record, error)
         if len(packed) >= self.surely_fits:
@@ -126,7 +149,7 @@ class RecordPacker:
         """Return what replay makes of the record, and its bytes. Raises RecordError."""
         packed = self.pack(record)
         if type(record) is PackedRecord:
-            return record[0], packed
+            return record.take()
         return unpack_one(packed), packed
 
     def check(self, record: Record, packed: bytes) -> None:

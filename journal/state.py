@@ -5,7 +5,8 @@ I/O, no copy that grows with the state, no waiting. Room is waited for before th
 durability after it was released.
 
 A record is applied before it is appended, so one that `apply` refuses is never in the journal.
-Until it is appended, a reader without the lock sees a change that is not in the log: see `_cover`.
+Until it is appended, a reader without the lock sees a change that the log does not have: the waits
+of OwnedJournal cover that.
 """
 
 from __future__ import annotations
@@ -24,20 +25,17 @@ from journal.buffer import LogBuffer
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
 from journal.contract import check_items, check_machine
-from journal.core import Core, open_core
+from journal.core import open_core
 from journal.engine import Journal
 from journal.errors import (
     BufferFullError,
     ClosedError,
-    FailedError,
     FormatVersionError,
-    JournalError,
 )
-from journal.gate import Gate
 from journal.handle import OpenHandle
-from journal.lock import OwnerLock
 from journal.metrics import LockStats, Stats
 from journal.options import Options
+from journal.owned import OwnedJournal
 from journal.record import (
     CANT_PACK,
     PackedRecord,
@@ -90,7 +88,7 @@ class DurableState(OpenHandle, Generic[M]):
 
     def __init__(
         self,
-        journal: _StateJournal,
+        journal: OwnedJournal,
         buffer: LogBuffer,
         machine: M,
         options: Options,
@@ -100,12 +98,7 @@ class DurableState(OpenHandle, Generic[M]):
         self._buffer = buffer  # the journal's own: what every update asks of it, it asks directly
         self._machine = machine
         self._room_timeout_s = room_timeout_s
-        # The owner's lock: guards the machine and the two fields below. Taken before the log
-        # buffer's, and never while anything is waited for.
         self._lock = journal.owner_lock
-        # The last LSN that was begun to be applied; beyond the log's as long as it is not appended.
-        self._applying_lsn = journal.last_lsn
-        self._broken: BaseException | None = None
         self._packer = RecordPacker(**options.record_bounds)
         self._pack, self._bytes_max = self._packer.pack_unchecked, self._packer.bytes_max
 
@@ -154,7 +147,7 @@ class DurableState(OpenHandle, Generic[M]):
             accepts,
             load,
             apply,
-            own=lambda core: (_StateJournal(options, core), core.buffer),
+            own=lambda core: (OwnedJournal(options, core), core.buffer),
         )
         try:
             state = cls(journal, buffer, machine, options, room_timeout_s)
@@ -183,7 +176,7 @@ class DurableState(OpenHandle, Generic[M]):
 
     def check(self) -> None:
         """Raise what an update would raise whatever it decides: FailedError, ClosedError."""
-        self._check()
+        self._journal.check_whole()
         self._journal.check()
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
@@ -219,21 +212,19 @@ class DurableState(OpenHandle, Generic[M]):
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
         self._journal.check_process()
-        if self._broken is not None:
-            self._check()
+        if self._journal.broken is not None:
+            self._journal.check_whole()
         seen = self._lock.run(look, self._machine)
-        if self._broken is not None:  # it broke while this waited for the lock
-            self._check()
+        if self._journal.broken is not None:  # it broke while this waited for the lock
+            self._journal.check_whole()
         return seen
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         """See Journal.wait_durable. Covers what is seen of the machine, also without the lock."""
-        self._cover(lsn)
         self._journal.wait_durable(lsn, timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
         """See Journal.durable. Covers what is seen of the machine, also without the lock."""
-        self._cover(lsn)
         await self._journal.durable(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
@@ -272,23 +263,15 @@ class DurableState(OpenHandle, Generic[M]):
     ) -> None:
         self._journal.__exit__(kind, error, traceback)
 
-    def _check(self) -> None:
-        if self._broken is not None:
-            raise FailedError(
-                f"this state stopped at LSN {self._applying_lsn}, which may be applied in part and "
-                f"is not in the journal: {self._broken!r:.200}; close it, fix apply unless it was "
-                "interrupted or the journal had stopped, and open it again"
-            ) from self._broken
-
     def _change(self, how: tuple[Callable[[M], Record | None], bool]) -> int | None:
         decide, urgent = how
-        if self._broken is not None:
-            self._check()
+        if self._journal.broken is not None:
+            self._journal.check_whole()
         record = decide(self._machine)
         if record is None:
             return None
         if type(record) is PackedRecord:
-            value, packed = record[0], record[1]
+            value, packed = record.take()
         else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
             try:
                 packed = self._pack(record)
@@ -301,28 +284,27 @@ class DurableState(OpenHandle, Generic[M]):
         if len(packed) > self._bytes_max:
             self._packer.check(record, packed)
         lsn = self._buffer.admit(len(packed), urgent)
-        self._applying_lsn, is_applied = lsn, False
+        self._journal.applying_lsn, is_applied = lsn, False
         try:
             self._machine.apply(lsn, value)
             is_applied = True
             self._buffer.append_admitted(packed)
         except BaseException as error:
-            self._broken = error  # first of all: another interrupt may strike here
-            if is_applied:
-                self._complete(lsn, partial(self._buffer.append_admitted, packed))
+            self._journal.broken = error  # first of all: another interrupt may strike here
+            self._settle(lsn, is_applied, partial(self._buffer.append_admitted, packed))
             raise
         return lsn
 
     def _change_batch(self, how: tuple[Callable[[M], list[Record]], bool]) -> int | None:
         decide, urgent = how
-        if self._broken is not None:
-            self._check()
+        if self._journal.broken is not None:
+            self._journal.check_whole()
         records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
         if not records:
             return None
         packed = [each[1] for each in records]
         lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
-        self._applying_lsn = last_lsn = lsn + len(records) - 1
+        self._journal.applying_lsn = last_lsn = lsn + len(records) - 1
         is_applied = False
         try:
             for at, (value, _) in enumerate(records, lsn):
@@ -330,39 +312,30 @@ class DurableState(OpenHandle, Generic[M]):
             is_applied = True
             self._buffer.append_batch_admitted(packed)
         except BaseException as error:
-            self._broken = error
-            if is_applied:
-                self._complete(lsn, partial(self._buffer.append_batch_admitted, packed))
+            self._journal.broken = error
+            self._settle(lsn, is_applied, partial(self._buffer.append_batch_admitted, packed))
             raise
         return last_lsn
 
-    def _complete(self, lsn: int, append: Callable[[], None]) -> None:
-        """Append what was applied, unless an interrupt came only after that."""
-        if self._buffer.last_lsn < lsn:
-            append()
-        self._broken = None
+    def _settle(self, lsn: int, is_applied: bool, append: Callable[[], None]) -> None:
+        """Append what was applied, unless an interrupt came only after that; or else let the log go
+        on without it."""
+        try:
+            if is_applied:
+                if self._buffer.last_lsn < lsn:
+                    append()
+                self._journal.broken = None
+        finally:
+            self._buffer.withdraw()
 
     def _freeze(self) -> tuple[int, Iterable[JSON]]:
         def look(machine: M) -> tuple[int, Iterable[JSON]]:
-            self._check()
+            self._journal.check_whole()
             return self._buffer.last_lsn, machine.freeze()
 
         lsn, items = self.read(look)
         check_items(self._machine, items)
         return lsn, items
-
-    def _cover(self, lsn: int | None) -> None:
-        """Let a change be appended that the caller may have seen while it was being applied.
-
-        Such a change is appended before the lock is free again, or never: then this raises.
-        """
-        self._lock.refuse_inside()
-        applying_lsn = self._applying_lsn  # first: it may be appended from here on
-        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:
-            self._journal.check_process()  # in a forked child the lock may be held forever
-            self._lock.run(_nothing, None)
-            if self._broken is not None:
-                self._check()
 
     def _wait_for_room(self, urgent: bool) -> None:
         self._buffer.standing.check()  # first: in a forked child no lock may be taken
@@ -374,48 +347,6 @@ class DurableState(OpenHandle, Generic[M]):
             raise BufferFullError(
                 f"no room in the log buffer within {self._room_timeout_s} s; nothing was changed"
             )
-
-
-class _StateJournal(Journal):
-    """The journal of a DurableState, which alone may append to it.
-
-    Under the owner's lock nothing may wait for the compactor's thread, which asks for that lock.
-    """
-
-    def __init__(self, options: Options, core: Core) -> None:
-        super().__init__(options, core)
-        self.owner_lock = OwnerLock()
-
-    def append(self, record: Record, *, urgent: bool = False) -> int:
-        """Refused: raises JournalError."""
-        raise _not_here()
-
-    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
-        """Refused: raises JournalError."""
-        raise _not_here()
-
-    def compact(self, freeze: Freeze | None = None) -> Checkpoint:
-        self.owner_lock.refuse_inside()
-        return super().compact(freeze)
-
-    def close(self, *, timeout_s: float | None = None) -> None:
-        self.owner_lock.refuse_inside()
-        super().close(timeout_s=timeout_s)
-
-    def _room_gate(self) -> Gate | None:
-        self.owner_lock.refuse_inside()
-        return super()._room_gate()
-
-
-def _not_here() -> JournalError:
-    return JournalError(
-        "this journal belongs to a DurableState, whose machine would never see the record; "
-        "nothing was appended: use update or update_batch of the state"
-    )
-
-
-def _nothing(_: object) -> None:
-    pass
 
 
 def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:

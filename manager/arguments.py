@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import threading
+import time
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -69,3 +71,10 @@ def path(where: str, value: object) -> str:
     if b"\0" in encoded:
         raise ValueError(f"{where} must be a path, without NUL, not {shown(value)}")
     return name
+
+
+def remaining_s(until: float | None) -> float | None:
+    """Return the seconds until the monotonic time `until`, as a lock takes them; None: no limit."""
+    if until is None:
+        return None
+    return min(max(until - time.monotonic(), 0), threading.TIMEOUT_MAX)

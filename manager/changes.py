@@ -6,9 +6,12 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from manager.agent import AGENT_ID, LSN, Agent, Row, agent_from_row
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 A_TURN = 128  # futures resolved, or changes read, before the loop gets to run something else
 
@@ -19,6 +22,16 @@ class Feed(Protocol):
     def next_row(self, reader: Changes) -> Row | None: ...
     async def wait_readable(self, reader: Changes) -> None: ...
     def close_reader(self, reader: Changes) -> None: ...
+
+
+class Idle:
+    """The readers of one loop that wait for changes; `is_called`: that loop will wake them."""
+
+    __slots__ = ("futures", "is_called")
+
+    def __init__(self) -> None:
+        self.futures: dict[Future[None], None] = {}
+        self.is_called = False
 
 
 class Changes:

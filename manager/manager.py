@@ -424,6 +424,7 @@ class SubAgentManager:
         to end gets ClosedError; `changes` come to their end. Waits as long as the disk takes;
         raises FailedError if the journal had failed and a change was not synced.
         """
+        self._watch.check_free()
         try:
             self._state.close()
         finally:

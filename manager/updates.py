@@ -32,7 +32,6 @@ class Updates:
         self._fleet = state.machine
         self._limits = limits
         self._watch = watch
-        self._feed = watch.feed
         self._beats = beats
 
     def spawn(self, record: Record, decide: Callable[[PackedRecord, Fleet], Change | None]) -> Row:
@@ -110,7 +109,7 @@ class Updates:
             raise
         if last_lsn is None:
             return []
-        if self._feed:
+        if self._fleet.feed is not None:
             self._watch.changed(last_lsn, [record[records.AGENT_ID] for _, record in changes])
         first_lsn = last_lsn + 1 - len(changes)
         return [
@@ -120,8 +119,7 @@ class Updates:
 
     def _told(self, lsn: int, before: Row | None, record: Record, *ended: str) -> Row:
         """Tell who watches; the row as that change left it."""
-        # What they watch for is on the feed already; nothing there: nobody watches.
-        if self._feed:
+        if self._fleet.feed is not None:
             self._watch.changed(lsn, ended)
         now = self._fleet.rows.get(record[records.AGENT_ID])
         # Another change may have come since; then it is made once more.

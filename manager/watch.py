@@ -20,14 +20,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock, JournalError
 from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Row
-from manager.arguments import shown
-from manager.changes import A_TURN, Changes
+from manager.arguments import remaining_s, shown
+from manager.changes import A_TURN, Changes, Idle
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
 
@@ -67,14 +67,14 @@ class Watch:
         self._lock = HandlerSafeLock()
         self._observer: _Observer | None = None
         self._is_over = False
-        self._is_ending = False  # the journal failed
-        self._has_news = False  # the journal's threads found the lock taken
+        self._is_ending = False  # the journal failed, or is closed
+        self._is_late = False  # a thread waits for the lock, to catch up
         self._waiters: dict[str, _Group] = {}
         self._ended: deque[tuple[Row, _Group]] = deque()  # not durable yet, in order of LSNs
         self._readers: dict[weakref.ref[Changes], None] = {}
-        # Touched without the lock, by single operations that are atomic in themselves. Whoever
-        # takes a loop's idle readers out calls that loop; so it is called once.
-        self._idle: dict[AbstractEventLoop, Futures] = {}
+        # Touched without the lock, by single operations that are atomic in themselves. A loop's
+        # idle readers are put in and taken out in its own thread.
+        self._idle: dict[AbstractEventLoop, Idle] = {}
         self._leavers: deque[_Waiter | weakref.ref[Changes]] = deque()
 
     def changed(self, lsn: int, ended: Iterable[str]) -> None:
@@ -91,7 +91,8 @@ class Watch:
         try:
             self._state.check()
         except JournalError:
-            self.close()
+            self._is_ending = True
+            self._catch_up_soon()
 
     # --- waiting for an end ---
 
@@ -101,9 +102,9 @@ class Watch:
         try:
             row = self._enlist(ref, waiter)
             if row[STATUS] in ENDED:
-                self._state.wait_durable(row[LSN], timeout_s=_left_s(until))
+                self._state.wait_durable(row[LSN], timeout_s=remaining_s(until))
                 return row
-            left_s = _left_s(until)
+            left_s = remaining_s(until)
             if not waiter.lock.acquire(timeout=-1 if left_s is None else left_s):
                 raise TimeoutError(
                     f"agent {row[AGENT_ID]} (name {row[NAME]!r}) has not ended, or its end is "
@@ -201,15 +202,15 @@ class Watch:
 
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        futures = self._idle.setdefault(loop, {})
-        futures[future] = None
+        idle = self._idle.setdefault(loop, Idle())
+        idle.futures[future] = None
         try:
             # For what came before the loop was known to be idle, nobody calls it.
             if not (self.feed or reader._dirty or reader._is_closed or self._is_over):
                 await future
         finally:
-            futures.pop(future, None)
-            if not futures and self._idle.get(loop) is futures:
+            idle.futures.pop(future, None)
+            if not idle.futures and self._idle.get(loop) is idle:
                 self._idle.pop(loop, None)
 
     def close_reader(self, reader: Changes) -> None:
@@ -223,17 +224,30 @@ class Watch:
 
     def committed(self) -> None:
         """Wake those whose agent's end is durable now. For the journal's threads, which wait for
-        nobody: a signal handler on top of whoever holds the lock may wait for them. Whoever holds
-        it then does this afterwards.
+        nobody: a signal handler on top of whoever holds the lock may wait for them.
         """
         if self._fleet.feed is None and not self._is_ending:
             return
-        self._has_news = True
-        while (self._leavers or self._has_news) and self._lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 self._catch_up()
             finally:
                 self._lock.release()
+            self._call_readers()
+        else:
+            self._catch_up_soon()
+
+    def _catch_up_soon(self) -> None:
+        """In a thread that no signal handler's exception strikes, as it may a user's."""
+        if not self._is_late:
+            self._is_late = True
+            late = threading.Thread(target=self._catch_up_late, name="subagents-watch", daemon=True)
+            late.start()
+
+    def _catch_up_late(self) -> None:
+        with self._lock.checked():
+            self._is_late = False
+            self._catch_up()
         self._call_readers()
 
     def failed(self) -> None:
@@ -242,10 +256,15 @@ class Watch:
         self.committed()
 
     def close(self) -> None:
-        """No agent will change any more: whoever waits is woken, and finds out why."""
-        with _Sweeping(self), self._lock.checked():
-            self._end()
+        """Wake everybody, who then find out why."""
+        self._is_ending = True
+        with self._lock.checked():
+            self._catch_up()
         self._call_readers()
+
+    def check_free(self) -> None:
+        """Raise InterruptedCallError on top of a call that holds the lock."""
+        self._lock.checked()
 
     # --- inside ---
 
@@ -255,32 +274,27 @@ class Watch:
         if self._observer is None:
             self._observer = _Observer(self)
             self._state.journal.observe(self._observer)
+            self._state.check()  # a failure before that is told to nobody
         self._fleet.feed = self.feed
 
-    def _take_news(self) -> None:
-        """Do what the journal's threads told. What an interrupt strikes in is done once more."""
-        self._has_news = False
-        try:
-            if self._is_ending:
-                self._end()
-            self._drain()
-            durable_lsn = self._state.journal.durable_lsn
-            due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
-            _wake(due)
-            for _ in due:
-                self._ended.popleft()
-            self._rest()
-        except BaseException:
-            self._has_news = True
-            raise
-
-    def _end(self) -> None:
-        self._is_over = True
+    def _catch_up(self) -> None:
+        """Forget those that left; wake those whose agent's end is durable, and at the end all."""
+        while self._leavers:
+            self._forget(self._leavers[0])
+            self._leavers.popleft()
         self._drain()
-        _wake([(None, group) for group in self._waiters.values()])
-        _wake([(None, group) for _, group in self._ended])
-        self._waiters.clear()
-        self._ended.clear()
+        durable_lsn = self._state.journal.durable_lsn
+        due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
+        _wake(due)
+        for _ in due:
+            self._ended.popleft()
+        if self._is_ending:
+            self._is_over = True
+            left = [*self._waiters.values(), *(group for _, group in self._ended)]
+            _wake((None, group) for group in left)
+            self._waiters.clear()
+            self._ended.clear()
+        self._rest()
 
     def _drain(self) -> None:
         """Move what is on the feed now to those who wait for it.
@@ -299,23 +313,25 @@ class Watch:
 
     def _call_readers(self) -> None:
         for loop in [*self._idle]:
-            if (futures := self._idle.pop(loop, None)) is not None:
-                _call(loop, futures)
+            idle = self._idle.get(loop)
+            if idle is not None and not idle.is_called:
+                _call(loop, self._wake_readers, loop)
+                idle.is_called = True  # last: a call that an interrupt strikes in is made again
+
+    def _wake_readers(self, loop: AbstractEventLoop) -> None:
+        """In the loop's thread, where alone its readers fall idle."""
+        idle = self._idle.pop(loop, None)
+        if idle is not None:
+            _resolve(loop, idle.futures)
 
     def _sweep(self) -> None:
-        """Forget those that left, and do what the journal's threads found the lock taken for;
-        unless this thread holds it: then it sweeps afterwards."""
-        while (self._leavers or self._has_news) and not self._lock.is_held_here():
+        """Forget those that left, unless this thread holds the lock: then it sweeps afterwards."""
+        while self._leavers and not self._lock.is_held_here():
             with self._lock.checked():
-                self._catch_up()
-
-    def _catch_up(self) -> None:
-        while self._leavers:
-            self._forget(self._leavers[0])
-            self._leavers.popleft()
-        self._rest()
-        if self._has_news:
-            self._take_news()
+                while self._leavers:
+                    self._forget(self._leavers[0])
+                    self._leavers.popleft()
+                self._rest()
 
     def _rest(self) -> None:
         """If nobody watches, the fleet need not feed anybody."""
@@ -339,8 +355,7 @@ class _Sweeping:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None:
         self._watch._sweep()
@@ -376,12 +391,12 @@ def _wake(groups: Iterable[tuple[Row | None, _Group]]) -> None:
                 if waiter.lock.locked():  # else it was woken before an interrupt
                     waiter.lock.release()
     for loop, futures in loops.items():
-        _call(loop, futures)
+        _call(loop, _resolve, loop, futures)
 
 
-def _call(loop: AbstractEventLoop, futures: Futures) -> None:
+def _call(loop: AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
     try:
-        loop.call_soon_threadsafe(_resolve, loop, futures)
+        loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:
         if not loop.is_closed():  # a closed one's waiters are gone with it
             raise
@@ -396,9 +411,3 @@ def _resolve(loop: AbstractEventLoop, futures: Futures) -> None:
     finally:  # an interrupt must not end the turns: nobody else would wake the rest
         if futures:
             loop.call_soon(_resolve, loop, futures)
-
-
-def _left_s(until: float | None) -> float | None:
-    if until is None:
-        return None
-    return min(max(until - time.monotonic(), 0), threading.TIMEOUT_MAX)

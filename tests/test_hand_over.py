@@ -198,7 +198,8 @@ class Clock:
 def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are gathered for `flush_interval_s`, counted from the first one."""
     clock, buffer = Clock(), LogBuffer(0, Options(flush_interval_s=10))
-    monkeypatch.setattr("journal.buffer.time", clock)
+    for module in ("buffer", "filling"):
+        monkeypatch.setattr(f"journal.{module}.time", clock)
     monkeypatch.setattr("journal.mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
     for first_lsn in (1, 3):
         buffer.append("first")

@@ -22,7 +22,7 @@ from tests.manager_support import (
     some,
     update,
 )
-from tests.support import TIMEOUT_S
+from tests.support import TIMEOUT_S, until
 
 
 async def rest(changes: AsyncIterator[Agent]) -> list[Agent]:
@@ -66,7 +66,7 @@ def test_what_is_not_read_is_bounded_by_the_fleet(manager: SubAgentManager) -> N
         if step % 10 == 9:
             manager.cleanup(0)
             manager.wait_durable()
-    assert len(changes._dirty) == 10
+    until(lambda: len(changes._dirty) == 10, "one row for each agent")
     assert ready(changes) == sorted(manager.agents(), key=lambda agent: agent.lsn)
 
 

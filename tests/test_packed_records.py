@@ -151,7 +151,7 @@ class PacksAsItGoes:
         self._cycle = self
 
     def __del__(self) -> None:
-        self._packed.append(pack(["inner"])[1])
+        self._packed.append(pack(["inner"]).packed)
 
 
 def test_a_collector_may_run_as_a_record_is_refused() -> None:

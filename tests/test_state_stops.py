@@ -59,7 +59,7 @@ def test_apply_raising_is_fail_stop(disk: SimulatedDisk, batch: bool) -> None:
         ]
         for call in calls:
             with pytest.raises(
-                FailedError, match=r"stopped at LSN .*apply's own.*fix apply.*open it again"
+                FailedError, match=r"stopped at LSN .*apply's own.*reopen it.*fix apply"
             ) as failed:
                 call()
             assert isinstance(failed.value.__cause__, ValueError)

@@ -142,7 +142,7 @@ ORDER = (
     ),
     Weakening(
         "number_before_pack",
-        "journal/buffer.py",
+        "journal/filling.py",
         "PackedRecord else self._pack(record)\n",
         "PackedRecord else (\n"
         '                    self._filling.records.append(b"\\xc0"), self._pack(record)\n'

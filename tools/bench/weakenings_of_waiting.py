@@ -74,7 +74,7 @@ WAKE_UPS = (
     ),
     Weakening(
         "unawaited_records_are_not_gathered",
-        "journal/buffer.py",
+        "journal/filling.py",
         "            filling.since = time.monotonic()\n",
         "",
         HAND_OVER,

@@ -14,11 +14,12 @@ from typing import Any
 _METHODS = ("load", "apply", "freeze")
 # Calling such a function runs none of its body.
 _RUNS_LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_RETURN_SNAPSHOT = "return a snapshot: `return self.table.freeze()`"
 _RIGHT_FORM = (
     "take every snapshot before you return: `return self.table.freeze()`; for several tables: "
     "`tables = self.a.freeze(), self.b.freeze(); return itertools.chain(*tables)`"
 )
-_TOO_LATE = "its body would run after the lock is released, and take its snapshots too late"
+_TOO_LATE = "body would run after the lock is released, and take its snapshots too late"
 
 
 def check_machine(machine: object) -> None:
@@ -49,20 +50,20 @@ def check_items(machine: object, items: object) -> None:
     What the generators and iterators of other functions read can't be seen from outside;
     `journal.testing` reads them late, and compares.
     """
-    wrong = ""
+    if isinstance(items, CoroutineType):
+        items.close()  # otherwise Python warns that it was never awaited
+    what = "None" if items is None else f"an object of type {type(items).__name__}"
     if isinstance(items, GeneratorType):
-        if items.gi_code in _codes_of_freeze(machine):
-            wrong = _TOO_LATE
+        if items.gi_code not in _codes_of_freeze(machine):
+            return
+        wrong = f"its own generator, whose {_TOO_LATE}; {_RIGHT_FORM}"
     elif isinstance(items, Mapping | MappingView):
-        wrong = "which changes while it is read"
+        wrong = f"{what}, which changes while it is read; {_RIGHT_FORM}"
     elif isinstance(items, str | bytes | bytearray) or not isinstance(items, Iterable):
-        wrong = "not an iterable of items"
-    if wrong:
-        if isinstance(items, CoroutineType):
-            items.close()  # otherwise Python warns that it was never awaited
-        what = "None" if items is None else f"a {type(items).__name__}"
-        name = type(machine).__name__
-        raise TypeError(f"{name}.freeze returned {what}, {wrong}; {_RIGHT_FORM}")
+        wrong = f"{what}, not an iterable of items; {_RETURN_SNAPSHOT}"
+    else:
+        return
+    raise TypeError(f"{type(machine).__name__}.freeze returned {wrong}")
 
 
 def _member(machine: object, name: str) -> Any:
@@ -83,8 +84,10 @@ def _check_method(name: str, method: Any) -> None:
         return
     kind = "a generator" if code.co_flags & inspect.CO_GENERATOR else "an async"
     if name.endswith(".freeze"):
-        raise TypeError(f"{name} is {kind} function: {_TOO_LATE}; {_RIGHT_FORM}")
-    raise TypeError(f"{name} is {kind} function: a call runs none of it; make it a plain method")
+        raise TypeError(f"{name} is {kind} function: its {_TOO_LATE}; {_RIGHT_FORM}")
+    raise TypeError(
+        f"{name} is {kind} function: calling it does not run it; make it a plain method"
+    )
 
 
 def _function(call: Any) -> Any:

@@ -159,8 +159,8 @@ def test_a_bound_generator_method_is_refused_at_open(disk: SimulatedDisk) -> Non
 
 
 REFUSED: dict[str, tuple[Freeze, str]] = {
-    "its own generator": (traced(generator), "generator"),
-    "its own generator, wrapped twice": (traced(traced(generator)), "generator"),
+    "its own generator": (traced(generator), "its own generator"),
+    "its own generator, wrapped twice": (traced(traced(generator)), "its own generator"),
     "a dict": (lambda m: m.dict, "dict"),
     "a table": (lambda m: m.a, "CowTable"),
     "a read-only dict": (lambda m: MappingProxyType(m.dict), "mappingproxy"),
@@ -188,14 +188,17 @@ def test_items_that_would_change_are_refused(
     freeze: Freeze, returned: str, disk: SimulatedDisk
 ) -> None:
     """A generator of its own, a dict, a table, a view, and what is no iterable of items become no
-    checkpoint; the message names what was returned. The journal goes on."""
+    checkpoint; the message names what was returned, and what to return. The journal goes on."""
     with DurableState.open(PATH, machine_of(freeze=freeze), options=options(), disk=disk) as state:
         state.update(lambda _: ["a", 1])
         with pytest.raises(TypeError) as caught:
             state.compact()
-        assert str(caught.value).startswith(f"Bank.freeze returned {'a ' * (returned != 'None')}")
-        assert f"{returned}, " in str(caught.value)
+        is_type = returned not in ("None", "its own generator")
+        what = f"an object of type {returned}" if is_type else returned
+        assert str(caught.value).startswith(f"Bank.freeze returned {what}, ")
         assert "return self.table.freeze()" in str(caught.value)
+        is_iterable = "not an iterable" not in str(caught.value)
+        assert ("for several tables" in str(caught.value)) is is_iterable
         assert not [name for name in disk.contents(PATH) if ".json" in name]
         state.wait_durable(state.update(lambda _: ["b", 2]))
 
@@ -204,7 +207,7 @@ def test_an_inherited_generator_is_refused(disk: SimulatedDisk) -> None:
     """`return super().freeze()` gives a generator that has not begun, if that one is written so."""
     with (
         DurableState.open(PATH, Inheriting(), disk=disk) as state,
-        pytest.raises(TypeError, match=r"Inheriting\.freeze returned a generator"),
+        pytest.raises(TypeError, match=r"Inheriting\.freeze returned its own generator"),
     ):
         state.compact()
 
@@ -242,8 +245,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"load": None}, r"Bank\.load is None, which can't be called"),
     ({"apply": 5}, r"Bank\.apply is 5, which can't be called"),
     ({"freeze": []}, r"Bank\.freeze is \[\], which can't be called"),
-    ({"apply": coroutine}, r"Bank\.apply is an async function: a call runs none of it"),
-    ({"load": generator}, r"Bank\.load is a generator function: a call runs none of it"),
+    ({"apply": coroutine}, r"Bank\.apply is an async function: calling it does not run it"),
+    ({"load": generator}, r"Bank\.load is a generator function: calling it does not run it"),
 ]
 
 

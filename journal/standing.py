@@ -12,8 +12,8 @@ _forked = partial(ClosedError, "the journal belongs to the parent process; open 
 
 
 class Standing:
-    """Changed under the log buffer's lock, but by `close` and `abandon`; `refusal` is one reference
-    that may be read without: None, or what makes the error for who would append."""
+    """Changed under the log buffer's lock, except by `close` and `abandon`. `refusal` is one
+    reference that may be read without it: None, or what makes the error for an append."""
 
     def __init__(self) -> None:
         self.refusal: Callable[[], JournalError] | None = None
@@ -31,13 +31,13 @@ class Standing:
             return _closed()
         error = FailedError(
             f"the journal stopped: {self.failure}; what was not acknowledged may or may not "
-            "survive: close it, mend the disk, open it again"
+            "survive: close it, fix the cause, and reopen it"
         )
         error.__cause__ = self.failure.__cause__ or self.failure
         return error
 
     def close(self) -> None:
-        """Take no more records; what there is is still committed."""
+        """Take no more records; those already appended are still committed."""
         self.closing = True
         if self.refusal is None:
             self.refusal = _closed
@@ -55,7 +55,7 @@ class Standing:
 
     @property
     def abandoned(self) -> bool:
-        """Whether this is a forked child."""
+        """Return whether this is a forked child."""
         return self.refusal is _forked
 
     def abandon(self) -> None:

@@ -181,7 +181,7 @@ def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
     message = str(caught.value)
     assert f"{PATH}/00000000000000000001-0000000001.seg" in message
     assert "simulated EIO" in message
-    assert "close it, mend the disk, open it again" in message
+    assert "close it, fix the cause, and reopen it" in message
 
 
 def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:

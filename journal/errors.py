@@ -40,8 +40,8 @@ class CorruptionError(JournalError):
 
 
 class FormatVersionError(JournalError):
-    """Written by a newer version of the format, or for another application: also what a state
-    machine's `load` or `apply` raised for at open, which is the `__cause__` then."""
+    """Written by a newer version of the format, or for another application; or a state machine's
+    `load` or `apply` raised at open, and what it raised is the `__cause__`."""
 
 
 class FailedError(JournalError):
@@ -101,8 +101,8 @@ class CheckpointItemError(JournalError, ValueError):
         shown = item_path
         if len(shown) > 2 * _SHOWN_PATH_CHARS:
             shown = f"{shown[:_SHOWN_PATH_CHARS]} ... {shown[-_SHOWN_PATH_CHARS:]}"
-        where = f"item {index} of the checkpoint"
-        super().__init__(f"{where}: {shown}: {reason}" if shown else f"{where}: {reason}")
+        where = f"item {index} of the checkpoint" + (f", at {shown}" if shown else "")
+        super().__init__(f"{where}: {reason}")
         self.index = index
         self.item_path = item_path
         self.reason = reason

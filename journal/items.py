@@ -28,9 +28,8 @@ _DOLLAR_KEY = re.compile(r"\$+bytes")
 _BYTES_KEY = "$bytes"
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _SHOWN_CHARS = 80
-_TYPES = (
-    "a checkpoint holds None, bool, int, float, str, bytes, list and dict, and no subclass of them"
-)
+_TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
+_BASES = (int, float, str, bytes, list, dict)
 
 
 # --- encoding ---
@@ -133,7 +132,7 @@ class _Escaping:
         if kind in _SCALARS:
             return _checked_scalar(value)
         if kind is not list and kind is not dict:
-            raise _RefusedError(f"a value is of type {kind.__name__}; {_TYPES}")
+            raise _RefusedError(_wrong_type(kind))
         if id(value) in self._outer_ids:
             raise _RefusedError("this list or dict contains itself")
         if len(self._outer_ids) == NESTING_MAX:
@@ -172,10 +171,20 @@ def _checked_scalar(value: JSON) -> JSON:
     return value
 
 
+def _wrong_type(kind: type) -> str:
+    """Return what is wrong with a value of that type, and what to do about it."""
+    base = next((base.__name__ for base in _BASES if issubclass(kind, base)), None)
+    if base is None:
+        target = "a list" if issubclass(kind, (tuple, set, frozenset)) else "one of these"
+        return f"a value is of type {kind.__name__}; {_TYPES}: convert it to {target} first"
+    what = f"a value is of type {kind.__name__}, a subclass of {base}"
+    return f"{what}; a checkpoint holds no subclasses: convert it to a plain {base} first"
+
+
 def _check_key(key: object) -> None:
     if type(key) is not str:
         what = f"a map's key is {_shown(key)}, of type {type(key).__name__}"
-        raise _RefusedError(f"{what}; a checkpoint holds str keys only")
+        raise _RefusedError(f"{what}; a checkpoint holds plain str keys only: convert it first")
     _check_text("a map's key", key)
 
 

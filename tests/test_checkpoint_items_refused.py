@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -125,7 +126,9 @@ def test_a_value_of_another_type_is_refused_by_its_path(
     item, path = wrapped(BAD_VALUES[kind](), steps)
     error = refused(*before, item)
     assert (error.index, error.item_path) == (len(before), path)
-    assert str(error).startswith(f"item {len(before)} of the checkpoint: {path}")
+    assert str(error).startswith(
+        f"item {len(before)} of the checkpoint{f', at {path}' if path else ''}: "
+    )
     assert error.reason in str(error)
 
 
@@ -146,11 +149,29 @@ def test_a_refusal_says_which_item_where_and_why() -> None:
     error = refused({}, {"rows": [0, 1, 2, {"key": {1: 10}}]})
     assert isinstance(error, ValueError)
     assert str(error) == (
-        "item 1 of the checkpoint: ['rows'][3]['key']: a map's key is 1, of type int; "
-        "a checkpoint holds str keys only"
+        "item 1 of the checkpoint, at ['rows'][3]['key']: a map's key is 1, of type int; "
+        "a checkpoint holds plain str keys only: convert it first"
     )
     assert (error.index, error.item_path) == (1, "['rows'][3]['key']")
     assert str(refused((1,))).startswith("item 0 of the checkpoint: a value is of type tuple; ")
+
+
+@pytest.mark.parametrize(
+    ("item", "hint"),
+    [
+        (Number.ONE, "of type Number, a subclass of int; .*: convert it to a plain int first"),
+        (Word.ONE, "of type Word, a subclass of str; .*: convert it to a plain str first"),
+        (OrderedDict(a=1), "a subclass of dict; .*: convert it to a plain dict first"),
+        (OwnList([1]), "a subclass of list; .*: convert it to a plain list first"),
+        (Pair(1, 2), "of type Pair; .*: convert it to a list first"),
+        ({1}, "of type set; .*: convert it to a list first"),
+        (bytearray(b"x"), "of type bytearray; .*: convert it to one of these first"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_refusal_says_what_to_convert_to(item: Any, hint: str) -> None:
+    """An instance of a subclass becomes a plain one; a tuple or a set becomes a list."""
+    assert re.search(hint, str(refused(item)))
 
 
 def test_a_refusal_stays_short() -> None:

@@ -10,7 +10,8 @@ class OpenHandle:
 
     def __reduce__(self: object) -> NoReturn:
         # copy.copy, copy.deepcopy and pickle all come here.
-        kind = type(self).__name__
+        names = (kind.__name__ for kind in type(self).__mro__)
+        kind = next(name for name in names if not name.startswith("_"))  # a public one
         raise TypeError(
             f"an open {kind} can't be copied or pickled: it stands for files and threads of this "
             "process; open it again where you need it"

@@ -50,6 +50,15 @@ def test_an_open_handle_is_not_copied(handle: Any, copied: Callable[[Any], objec
         copied(handle)
 
 
+def test_a_refusal_names_a_public_class(tmp_path: Path) -> None:
+    """The journal of a DurableState is of a private class, and is shown as a Journal."""
+    with (
+        DurableState.open(tmp_path / "j", Table()) as state,
+        pytest.raises(TypeError, match=r"^an open Journal can't be copied"),
+    ):
+        copy.copy(state.journal)
+
+
 def test_a_refused_copy_leaves_the_journal_open(tmp_path: Path) -> None:
     """Before, the copy's end closed the original."""
     with Journal.open(tmp_path / "j") as journal:

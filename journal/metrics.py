@@ -86,9 +86,13 @@ class Stats:
 
 
 class Observer(Protocol):
-    """Told of what happens, in a thread of the engine's, which goes on when this returns: so it may
-    wait for nothing that the log has yet to do, and no update of it may wait for room. One that
-    raises anything, SystemExit too, is skipped, and that is logged."""
+    """Callbacks for a journal's events.
+
+    Events come in the flusher's thread or the compactor's thread, a moment after they happened;
+    those of an explicit `compact()` in a thread that it waits for. A callback must not wait for a
+    commit, and its updates must be `urgent`. One that raises anything, SystemExit too, is skipped,
+    and that is logged.
+    """
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
         """So many records are durable now, in frames of `size_bytes`; `sync_ns` 0: unsynced."""
@@ -144,8 +148,7 @@ class Recorder:
             self._fold()
 
     def fold_if_free(self) -> None:
-        """For the flusher: somebody who reads the figures may be waiting for it, in a signal
-        handler that struck amid that."""
+        """Fold unless somebody reads the figures, for whom a committing thread must not wait."""
         if self._lock.acquire(blocking=False):
             try:
                 self._fold()

@@ -24,7 +24,7 @@ class Owned(Protocol):
 
     @property
     def directory(self) -> Directory:
-        """For messages: whose end this is."""
+        """Return the journal's directory, for messages."""
 
     def abandon(self) -> None:
         """In a forked child: refuse all use from now on, without taking any lock."""

@@ -71,16 +71,16 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Whether a sync failed, after which nothing may be acknowledged."""
+        """Return whether a sync failed, after which nothing may be acknowledged."""
         return self._failure is not None
 
     @property
     def directory_path(self) -> str:
-        """The journal's directory, for messages."""
+        """Return the journal's directory, for messages."""
         return self._directory.path
 
     def has_segment_for(self, batch: Batch) -> bool:
-        """Whether `prepare` would only compute: no roll, no segment to make."""
+        """Return whether `prepare` would only compute: no roll, no segment to make."""
         size = self._offset + frame.HEADER_BYTES + batch.bytes
         one = batch.bytes <= self._options.frame_bytes_max
         return self._file is not None and one and size <= self._options.segment_bytes
@@ -257,7 +257,7 @@ class Writer:
 
 @contextmanager
 def _no_space_ignored() -> Iterator[None]:
-    """For what a full disk, or want of file handles, may leave undone."""
+    """Ignore a full disk or a lack of file handles."""
     try:
         yield
     except OSError as error:

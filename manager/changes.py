@@ -37,7 +37,7 @@ class Idle:
 class Changes:
     """An async iterator of Agents, ordered by LSN; made by `SubAgentManager.changes`.
 
-    Any number of tasks may read it, each gets other agents. To drop it, or to `aclose` it, ends it.
+    Several tasks may read it; each change goes to one of them. Dropping it, or `aclose`, ends it.
     """
 
     def __init__(self, watch: Feed, boot_id: str) -> None:
@@ -66,7 +66,7 @@ class Changes:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End it: who waits for the next one gets StopAsyncIteration. Again: nothing."""
+        """End it: a waiting task gets StopAsyncIteration. Does nothing the second time."""
         self._is_closed = True
         self._watch.close_reader(self)
 

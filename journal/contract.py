@@ -53,17 +53,16 @@ def check_items(machine: object, items: object) -> None:
     if isinstance(items, CoroutineType):
         items.close()  # otherwise Python warns that it was never awaited
     what = "None" if items is None else f"an object of type {type(items).__name__}"
+    wrong = ""
     if isinstance(items, GeneratorType):
-        if items.gi_code not in _codes_of_freeze(machine):
-            return
-        wrong = f"its own generator, whose {_TOO_LATE}; {_RIGHT_FORM}"
+        if items.gi_code in _codes_of_freeze(machine):
+            wrong = f"its own generator, whose {_TOO_LATE}; {_RIGHT_FORM}"
     elif isinstance(items, Mapping | MappingView):
         wrong = f"{what}, which changes while it is read; {_RIGHT_FORM}"
     elif isinstance(items, str | bytes | bytearray) or not isinstance(items, Iterable):
         wrong = f"{what}, not an iterable of items; {_RETURN_SNAPSHOT}"
-    else:
-        return
-    raise TypeError(f"{type(machine).__name__}.freeze returned {wrong}")
+    if wrong:
+        raise TypeError(f"{type(machine).__name__}.freeze returned {wrong}")
 
 
 def _member(machine: object, name: str) -> Any:

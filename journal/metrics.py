@@ -86,12 +86,10 @@ class Stats:
 
 
 class Observer(Protocol):
-    """Callbacks for a journal's events.
+    """Told of what happens, in the flusher's or the compactor's thread, a moment after it happened.
 
-    Events come in the flusher's thread or the compactor's thread, a moment after they happened;
-    those of an explicit `compact()` in a thread that it waits for. A callback must not wait for a
-    commit, and its updates must be `urgent`. One that raises anything, SystemExit too, is skipped,
-    and that is logged.
+    A callback must not wait for a commit, and its updates must be `urgent`. One that raises
+    anything, SystemExit too, is skipped, and that is logged.
     """
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:

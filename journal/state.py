@@ -359,7 +359,7 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
 def _refusal(machine: StateMachine, what: str) -> FormatVersionError:
     return FormatVersionError(
         f"{what} of application {machine.application!r}; nothing was changed: open it with the "
-        "version that wrote it, or, if that was this one, mend what raised"
+        "version that wrote it, or, if this program wrote it, fix what changed in `apply` or `load` since"
     )
 
 

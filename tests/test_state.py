@@ -297,7 +297,7 @@ def test_what_the_machine_does_not_understand_is_told(disk: SimulatedDisk, refus
         state.compact()
         put(state, "b", 2)
     before = {**disk.contents(PATH), "LOCK": b""}
-    told = rf"{refused} raised .*of tomorrow.*'table/1'.*or, if that was this one, mend"
+    told = rf"{refused} raised .*of tomorrow.*'table/1'.*or, if this program wrote it, fix"
     with pytest.raises(FormatVersionError, match=told) as caught:
         state_on(disk, Refusing(refused))
     assert PATH in str(caught.value)

@@ -90,7 +90,8 @@ class Core:
             raise
 
     def compact(self, freeze: Freeze) -> Checkpoint:
-        if self.buffer.is_locked_here():  # the compactor's thread may be waiting for that lock
+        # The compactor's thread may be waiting for that lock, or for that commit.
+        if self.buffer.is_locked_here() or self.buffer.is_committing_here:
             raise InterruptedCallError
         try:
             return self.compactor.compact(freeze)

@@ -7,6 +7,7 @@ back, and nowhere else. A tracer raises at each of these points inside the engin
 from __future__ import annotations
 
 import dis
+import errno
 import gc
 import sys
 import threading
@@ -133,7 +134,17 @@ class Tracer:
 _tracer = Tracer()
 
 
-@pytest.fixture(params=[KeyboardInterrupt, Exception, RuntimeError, TimeoutError])
+class NoFilesError(OSError):
+    """A handler's OSError with an errno that a disk may have, too."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.EMFILE, text)
+
+
+KINDS = (KeyboardInterrupt, Exception, RuntimeError, TimeoutError, ValueError, NoFilesError)
+
+
+@pytest.fixture(params=KINDS)
 def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
     """`struck` strikes with each of these. On 3.12 it also slows down everything else."""
     _tracer.kind = request.param

@@ -7,6 +7,8 @@ and the interrupted call and the journal go on.
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -24,7 +26,7 @@ from journal import (
 )
 from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager
-from tests.interrupt_support import handled, in_other_thread, monitored
+from tests.interrupt_support import TIMEOUT_S, handled, in_other_thread, monitored
 from tests.test_interrupt import Counter, put, update
 
 __all__ = ["monitored"]  # a fixture
@@ -210,3 +212,48 @@ def test_the_lock_is_its_threads_own() -> None:
     assert not lock.is_held_here()
     with lock.checked():
         pass
+
+
+BUSY: dict[str, Call] = {
+    "wait_durable": lambda state: update(state, lambda _: "a"),
+    "stats": lambda state: state.stats(),
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
+@pytest.mark.parametrize("action", BUSY.values(), ids=BUSY.keys())
+def test_a_handler_waits_for_nobody_who_waits_for_its_own_thread(
+    action: Call, handler: Call
+) -> None:
+    """On top of a call that holds the buffer's lock: other threads, which update and compact, wait
+    for that lock, and hold what the handler's call asks for."""
+    busy = Options(flush_interval_s=0.001, checkpoint_min_bytes=1, checkpoint_growth=0.0)
+    for nth in range(0, MANY, 3):
+        state = DurableState.open("/j", Counter(), options=busy, disk=SimulatedDisk())
+        is_over = threading.Event()
+
+        def hammer(state: State = state, is_over: threading.Event = is_over) -> None:
+            with suppress(ClosedError):
+                while not is_over.is_set():
+                    state.update(lambda _: "other")
+
+        def call(state: State = state) -> None:
+            time.sleep(0.001)  # the others come to where they wait
+            with suppress(InterruptedCallError, ClosedError, OSError):
+                handler(state)
+
+        def act(state: State = state) -> None:
+            with suppress(ClosedError):
+                action(state)
+
+        other = threading.Thread(target=hammer, daemon=True)
+        other.start()
+        where: list[str] = []
+        in_other_thread(partial(strike, act, call, nth, where))
+        is_over.set()
+        other.join(TIMEOUT_S)
+        assert not other.is_alive(), where
+        in_other_thread(state.close)
+        if not where:
+            break
+    assert nth > 1

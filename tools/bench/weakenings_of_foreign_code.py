@@ -179,7 +179,7 @@ FOREIGN_CODE = (
     Weakening(
         "compact_waits_on_top_of_the_buffers_lock",
         "journal/core.py",
-        "        if self.buffer.is_locked_here():",
+        "        if self.buffer.is_locked_here() or self.buffer.is_committing_here:",
         "        if False:",
         HANDLERS,
     ),

@@ -148,7 +148,6 @@ class LogBuffer(Filling):
                     elif self.standing.closing:
                         if not self._is_admitted:
                             return None
-                        timeout_s = -1  # its append wakes this thread
                     elif filling is self._quiet:
                         timeout_s = -1
                 self._deep = not filling.has_work and (timeout_s < 0 or self._hasty)

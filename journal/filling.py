@@ -69,7 +69,7 @@ class Filling:
             # What RecordPacker.pack and _make_ready do, without the calls: they would take as
             # long as all else together.
             try:
-                packed = record.packed if type(record) is PackedRecord else self._pack(record)
+                packed = record._packed if type(record) is PackedRecord else self._pack(record)
             except CANT_PACK as error:
                 refuse(record, error)
             size = len(packed)

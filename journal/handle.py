@@ -10,9 +10,9 @@ class OpenHandle:
 
     def __reduce__(self: object) -> NoReturn:
         # copy.copy, copy.deepcopy and pickle all come here.
-        names = (kind.__name__ for kind in type(self).__mro__)
-        kind = next(name for name in names if not name.startswith("_"))  # a public one
+        kinds = type(self).__mro__
+        kind = next((kind for kind in kinds if OpenHandle in kind.__bases__), kinds[0])
         raise TypeError(
-            f"an open {kind} can't be copied or pickled: it stands for files and threads of this "
-            "process; open it again where you need it"
+            f"an open {kind.__name__} can't be copied or pickled: it stands for files and threads "
+            "of this process; open it again where you need it"
         )

@@ -17,6 +17,7 @@ from journal.mutex import is_raised_by_call
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
 NESTING_MAX = 1000
+UNPACKING = "journal", "msgpack"  # packages whose code unpacks
 
 
 @dataclass(slots=True)
@@ -38,33 +39,33 @@ class Entry:
 class PackedRecord:
     """A record, packed: its bytes, made by `pack` alone. It is taken wherever a record is."""
 
-    __slots__ = ("_values", "packed")
+    __slots__ = ("_packed", "_values")
 
     _values: list[Record]
-    packed: bytes
+    _packed: bytes
 
     def __init__(self, *_: object) -> None:
         raise TypeError("a PackedRecord is made by journal.pack, which knows what its bytes are")
 
-    def take(self) -> tuple[Record, bytes]:
+    def _take(self) -> tuple[Record, bytes]:
         """Return what its bytes decode to, which nobody else has, and the bytes."""
         try:
-            return self._values.pop(), self.packed
+            return self._values.pop(), self._packed
         except IndexError as error:  # it was taken before
             if not is_raised_by_call(error):
                 raise
-        return unpack_one(self.packed), self.packed
+        return unpack_one(self._packed), self._packed
 
     __reduce_ex__ = __init__  # type: ignore[assignment]  # a copy, or a pickle
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is PackedRecord and self.packed == other.packed
+        return type(other) is PackedRecord and self._packed == other._packed
 
     def __hash__(self) -> int:
-        return hash(self.packed)
+        return hash(self._packed)
 
     def __repr__(self) -> str:
-        return f"pack({unpack_one(self.packed)!r})"
+        return f"pack({unpack_one(self._packed)!r})"
 
 
 CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
@@ -108,13 +109,13 @@ def pack(record: Record) -> PackedRecord:
     if len(packed) < NESTING_MAX:
         _idle_packs.append(pack_one)
     made = PackedRecord.__new__(PackedRecord)
-    made.packed, made._values = packed, [unpack_one(packed)]
+    made._packed, made._values = packed, [unpack_one(packed)]
     return made
 
 
 def bare(record: Record) -> Record:
     """Return the record itself, also of a packed one."""
-    return unpack_one(record.packed) if type(record) is PackedRecord else record
+    return unpack_one(record._packed) if type(record) is PackedRecord else record
 
 
 def unpack_one(packed: bytes) -> Record:
@@ -138,7 +139,7 @@ class RecordPacker:
     def pack(self, record: Record) -> bytes:
         """The record's bytes. Raises RecordError, after which the packer is as before."""
         try:
-            packed = record.packed if type(record) is PackedRecord else self.pack_unchecked(record)
+            packed = record._packed if type(record) is PackedRecord else self.pack_unchecked(record)
         except CANT_PACK as error:
             refuse(record, error)
         if len(packed) >= self.surely_fits:
@@ -149,7 +150,7 @@ class RecordPacker:
         """Return what replay makes of the record, and its bytes. Raises RecordError."""
         packed = self.pack(record)
         if type(record) is PackedRecord:
-            return record.take()
+            return record._take()
         return unpack_one(packed), packed
 
     def check(self, record: Record, packed: bytes) -> None:

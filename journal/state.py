@@ -271,7 +271,7 @@ class DurableState(OpenHandle, Generic[M]):
         if record is None:
             return None
         if type(record) is PackedRecord:
-            value, packed = record.take()
+            value, packed = record._take()
         else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
             try:
                 packed = self._pack(record)
@@ -283,14 +283,16 @@ class DurableState(OpenHandle, Generic[M]):
                 refuse_unreadable(error)
         if len(packed) > self._bytes_max:
             self._packer.check(record, packed)
-        lsn = self._buffer.admit(len(packed), urgent)
-        self._journal.applying_lsn, is_applied = lsn, False
+        lsn, is_applied = 0, False
         try:
+            lsn = self._buffer.admit(len(packed), urgent)
+            self._journal.applying_lsn = lsn
             self._machine.apply(lsn, value)
             is_applied = True
             self._buffer.append_admitted(packed)
         except BaseException as error:
-            self._journal.broken = error  # first of all: another interrupt may strike here
+            if lsn:  # first of all, and without a call: another interrupt may strike here
+                self._journal.broken = error
             self._settle(lsn, is_applied, partial(self._buffer.append_admitted, packed))
             raise
         return lsn
@@ -303,16 +305,17 @@ class DurableState(OpenHandle, Generic[M]):
         if not records:
             return None
         packed = [each[1] for each in records]
-        lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
-        self._journal.applying_lsn = last_lsn = lsn + len(records) - 1
-        is_applied = False
+        lsn, is_applied = 0, False
         try:
+            lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
+            self._journal.applying_lsn = last_lsn = lsn + len(records) - 1
             for at, (value, _) in enumerate(records, lsn):
                 self._machine.apply(at, value)
             is_applied = True
             self._buffer.append_batch_admitted(packed)
         except BaseException as error:
-            self._journal.broken = error
+            if lsn:
+                self._journal.broken = error
             self._settle(lsn, is_applied, partial(self._buffer.append_batch_admitted, packed))
             raise
         return last_lsn
@@ -359,7 +362,8 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
 def _refusal(machine: StateMachine, what: str) -> FormatVersionError:
     return FormatVersionError(
         f"{what} of application {machine.application!r}; nothing was changed: open it with the "
-        "version that wrote it, or, if this program wrote it, fix what changed in `apply` or `load` since"
+        "version that wrote it, or, if this program wrote it, fix what changed in `apply` or "
+        "`load` since"
     )
 
 

@@ -13,7 +13,8 @@ from typing import NamedTuple, NoReturn
 from journal import frame
 from journal.checkpoint import checkpoint_lsns
 from journal.errors import CorruptionError
-from journal.record import Record, Span, unpack, unpack_spans
+from journal.mutex import is_raised_by_call
+from journal.record import UNPACKING, Record, Span, unpack, unpack_spans
 from journal.segment import HEADER_BYTES, Found, Leap, Segment, SegmentName, segment_names
 from journal.storage import LOCK, TMP, Directory
 
@@ -187,6 +188,8 @@ def decode(found: Found, header: frame.Header, segment: Segment, after_lsn: int 
     try:
         records = unpack(found.payload, header.record_count, skip)
     except ValueError as error:
+        if not is_raised_by_call(error, *UNPACKING):
+            raise
         what = f"a frame whose payload is whole, but {error}"
         raise CorruptionError(path, found.offset, header.first_lsn, what) from error
     return Batch(
@@ -232,7 +235,9 @@ def leap_over(
         if leap.after_lsn > walk.base_lsn + 1:
             try:
                 records = unpack_spans(leap.data, leap.spans)
-            except ValueError:
+            except ValueError as error:
+                if not is_raised_by_call(error, *UNPACKING):
+                    raise
                 return
             place = leap.offset, leap.end, segment.file.path, leap.spans
             batch = Batch(leap.first_lsn, segment.header.epoch, 0, records, *place)

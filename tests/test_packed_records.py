@@ -151,7 +151,7 @@ class PacksAsItGoes:
         self._cycle = self
 
     def __del__(self) -> None:
-        self._packed.append(pack(["inner"]).packed)
+        self._packed.append(pack(["inner"])._packed)
 
 
 def test_a_collector_may_run_as_a_record_is_refused() -> None:

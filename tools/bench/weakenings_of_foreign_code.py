@@ -36,9 +36,12 @@ STATE = (
     Weakening(
         "state_ahead_of_the_log_goes_on",
         "journal/state.py",
-        "            self._journal.broken = error  # first of all: another interrupt may strike"
-        " here\n",
-        "",
+        "                self._journal.broken = error\n"
+        "            self._settle(lsn, is_applied, partial("
+        "self._buffer.append_admitted, packed))\n",
+        "                pass\n"
+        "            self._settle(lsn, is_applied, partial("
+        "self._buffer.append_admitted, packed))\n",
         CONTRACT,
     ),
     Weakening(

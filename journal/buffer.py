@@ -94,11 +94,11 @@ class LogBuffer(Filling):
 
     @property
     def is_committing_here(self) -> bool:
-        """Whether this thread is amid a commit: whoever asks interrupted it."""
+        """True inside a commit of this thread: then the caller interrupted it."""
         return self._holder == threading.get_ident() and not self._orphan
 
     def is_locked_here(self) -> bool:
-        """Return whether this thread holds the lock: then whoever asks interrupted it."""
+        """Return whether this thread holds the lock: then the caller interrupted it."""
         return self._is_held_here()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class LogBuffer(Filling):
         self.alarm.wake()
 
     def abandon(self) -> None:
-        """In a forked child: refuse everything, without touching a lock that others have."""
+        """Refuse everything, in a forked child, without touching a lock that others have."""
         self._lock = HandlerSafeLock()
         self._is_held_here = self._lock._is_owned
         self.standing.abandon()
@@ -122,8 +122,11 @@ class LogBuffer(Filling):
     # --- what a holder of the log's end calls ---
 
     def take(self, events: Sized = ()) -> Batch | None:
-        """For the flusher: block until there is a batch to commit. One of nothing says that
-        the log went idle, None that it is closed and all is committed."""
+        """Block until there is a batch to commit, for the flusher.
+
+        Return an empty batch when the log has gone idle, NEWS when there are `events` to tell, and
+        None when it is closed and everything is committed.
+        """
         with self._lock.checked():
             if self._holder is None:
                 self._leave()

@@ -139,7 +139,7 @@ class Compactor:
 
     @property
     def is_compacting_here(self) -> bool:
-        """Whether this thread is amid a compaction: whoever asks interrupted it."""
+        """True inside a compaction of this thread: then the caller interrupted it."""
         return self._lock.is_held_here()
 
     def close(self) -> None:

@@ -53,12 +53,12 @@ class Filling:
 
     @property
     def has_room(self) -> bool:
-        """Whether less is used than half of the bound, and than the log may still grow."""
+        """True while less is used than half of the bound, and than the log may still grow."""
         return self._filling.bytes + self._committing_bytes < self.room.limit_bytes
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is room, and records are taken."""
+        """True while there is room, and records are taken."""
         used = self._filling.bytes + self._committing_bytes
         return used < self.room.limit_bytes and self.standing.refusal is None
 
@@ -175,7 +175,7 @@ class Filling:
         self.room.check(used + size, urgent)
 
     def _make_ready(self, size: int) -> Batch:
-        """All that must be so before a record of `size` bytes, which there is room for, goes in."""
+        """Prepare for a record of `size` bytes, for which there is room."""
         filling = self._filling
         if not filling.records:
             filling.bytes = 0  # an append that was interrupted may have left some

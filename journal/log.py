@@ -15,7 +15,7 @@ from typing import NamedTuple
 # Without a NullHandler: in a program that sets up no logging Python prints warnings on stderr.
 log = logging.getLogger("journal")
 
-_POSTED_MAX = 1000  # while a handler is stuck, later messages are dropped
+_POSTED_MAX = 1000  # while a handler is stuck, older messages are dropped
 _TRACEBACKS_MAX = 10  # and before that, tracebacks: their frames keep an owner's state alive
 _POLL_S = 0.005
 # An error whose traceback is logged, too; or its type, itself and the traceback that it had.
@@ -59,7 +59,7 @@ def settle(timeout_s: float) -> bool:
 
 
 def forget_posted() -> None:
-    """In a forked child, where the reporting thread doesn't live on: begin anew."""
+    """Begin anew, in a forked child, where the reporting thread doesn't live on."""
     global _reporter
     _reporter = _Reporter()
 

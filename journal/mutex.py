@@ -39,7 +39,7 @@ class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be derived 
 
 
 class Alarm:
-    """What one thread sleeps on until others wake it. A wake-up before the sleep counts.
+    """A place where one thread sleeps until others wake it. A wake-up before the sleep counts.
 
     A lock that is free when there is something to do: an interrupt that strikes in an Event or a
     Condition may leave its lock taken.

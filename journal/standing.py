@@ -59,7 +59,7 @@ class Standing:
         return self.refusal is _forked
 
     def abandon(self) -> None:
-        """In a forked child: refuse everything."""
+        """Refuse everything, in a forked child."""
         self.closing = False
         self.failure = None
         self.refusal = _forked

@@ -234,15 +234,16 @@ class Watch:
             finally:
                 self._lock.release()
             self._call_readers()
-        else:
-            self._catch_up_soon()
+        elif not self._is_late:
+            self._is_late = True
+            try:
+                self._catch_up_soon()
+            except RuntimeError:  # no thread is left
+                self._is_late = False
 
     def _catch_up_soon(self) -> None:
-        """In a thread that no signal handler's exception strikes, as it may a user's."""
-        if not self._is_late:
-            self._is_late = True
-            late = threading.Thread(target=self._catch_up_late, name="subagents-watch", daemon=True)
-            late.start()
+        """Catch up in a thread that no signal handler's exception strikes, as it may a user's."""
+        threading.Thread(target=self._catch_up_late, name="subagents-watch", daemon=True).start()
 
     def _catch_up_late(self) -> None:
         with self._lock.checked():
@@ -319,7 +320,7 @@ class Watch:
                 idle.is_called = True  # last: a call that an interrupt strikes in is made again
 
     def _wake_readers(self, loop: AbstractEventLoop) -> None:
-        """In the loop's thread, where alone its readers fall idle."""
+        """Wake a loop's readers, in its own thread, where alone they fall idle."""
         idle = self._idle.pop(loop, None)
         if idle is not None:
             _resolve(loop, idle.futures)

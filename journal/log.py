@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -94,8 +93,7 @@ class _Reporter:
                     self.is_busy = False
                     return
                 message = self._messages.popleft()
-            with suppress(BaseException):
-                report(message.level, message.text, *message.arguments, error=message.error)
+            report(message.level, message.text, *message.arguments, error=message.error)
 
 
 _reporter = _Reporter()

@@ -80,8 +80,9 @@ FOREIGN_CODE = (
     Weakening(
         "log_lets_errors_through",
         "journal/log.py",
-        "            with suppress(BaseException):\n                report",
-        "            if True:\n                report",
+        "    except BaseException:\n"
+        "        if threading.current_thread() is threading.main_thread():",
+        "    except BaseException:\n        if True:",
         FOREIGN,
     ),
     Weakening(

@@ -39,17 +39,21 @@ class LogBuffer(Filling):
 
     def gate(self, lsn: int) -> Gate | None:
         """The gate that opens when `lsn` is durable; None if it is."""
-        if not self.standing.closing and lsn > self.durable_lsn:
-            self.standing.check()
-        with self._lock.checked():
+        standing = self.standing
+        if standing.refusal is not None and not standing.closing and lsn > self.durable_lsn:
+            standing.check()
+        if self._is_held_here():  # `checked`, without its frame
+            raise InterruptedCallError
+        with self._lock:
             filling, committing = self._filling, self._committing
             if lsn <= self.durable_lsn:
                 return None
             if lsn >= filling.first_lsn + len(filling.records):
                 raise ValueError(f"LSN {lsn} was never appended, the last one is {self.last_lsn}")
-            if self.standing.failure or self.standing.ended:
-                raise self.standing.error()
-            self._refuse_within_commit()
+            if standing.failure or standing.ended:
+                raise standing.error()
+            if self._holder is not None:
+                self._refuse_within_commit()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
             self._add_waiter(filling)

@@ -107,8 +107,8 @@ ENDS = (
     Weakening(
         "gates_are_given_out_after_the_flushers_end",
         "journal/buffer.py",
-        "if self.standing.failure or self.standing.ended:",
-        "if self.standing.failure:",
+        "if standing.failure or standing.ended:",
+        "if standing.failure:",
         HAND_OVER,
     ),
     Weakening(

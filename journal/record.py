@@ -82,6 +82,8 @@ def refuse(record: Record, error: Exception) -> NoReturn:
     ) from error
 
 
+_new = object.__new__
+
 # Packers that nobody uses. Each is one caller's from when it is taken: as one refuses, a collector
 # may run, and what that runs may pack, too. Their buffers only grow, so those that grew are let go.
 _idle_packs: deque[Callable[[Record], bytes]] = deque()
@@ -108,8 +110,13 @@ def pack(record: Record) -> PackedRecord:
         refuse(record, error)
     if len(packed) < NESTING_MAX:
         _idle_packs.append(pack_one)
-    made = PackedRecord.__new__(PackedRecord)
-    made._packed, made._values = packed, [unpack_one(packed)]
+    try:
+        value = unpackb(packed, strict_map_key=False)
+    except Exception as error:
+        refuse_unreadable(error)
+    made = _new(PackedRecord)
+    made._packed = packed
+    made._values = [value]
     return made
 
 

@@ -61,6 +61,7 @@ class Writer:
         self._seed = frame.checksum(b"")
         self._offset = 0
         self._failure: OSError | None = None
+        self._doubt: OSError | None = None  # of a sync, the disk's or a signal handler's
         self._is_os = options.durability == "os"
         self._prepared_ns = self._looked_ns = -_LOOK_NS
         self.log_bytes = 0  # frames and headers written since open
@@ -162,17 +163,25 @@ class Writer:
 
     def sync(self) -> None:
         """Put all that is written on stable storage, and see that it can be found again."""
+        self._judge()  # what an interrupt kept us from judging
         if self._failure is None and self._file is not None:
             try:
                 self._file.sync()
             except OSError as error:
                 # Noted before any call: an interrupt must not make us try again.
-                self._failure = error
-                if not is_of_disk(error, self._file):
-                    self._failure = None
+                self._doubt = error
+                self._judge()
+                if self._failure is None:
                     raise
         self._look()
         self._synced_lsn = self._written_lsn
+
+    def _judge(self) -> None:
+        """Tell the disk's errors, which are final, from those of signal handlers."""
+        error = self._doubt
+        if error is not None and is_of_disk(error, self._file):
+            self._failure = error
+        self._doubt = None
 
     def _look(self) -> None:
         """Raise FailedError, now and ever after, if a sync failed or the segment has no name left:

@@ -117,9 +117,8 @@ FOREIGN_CODE = (
     Weakening(
         "errors_of_handlers_are_the_disks",
         "journal/writer.py",
-        "                if not is_of_disk(error, self._file):\n"
-        "                    self._failure = None\n                    raise\n",
-        "",
+        "if error is not None and is_of_disk(error, self._file):",
+        "if error is not None:",
         INTERRUPTS,
     ),
     Weakening(

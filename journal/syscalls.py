@@ -78,11 +78,11 @@ def rename_new(folder: int, old: str, new: str) -> None:
 
 
 def link_counter(fd: int) -> Callable[[], int]:
-    """How many names an open file has, asking for nothing else.
+    """Return how many names an open file has, without reading its ctime.
 
-    fstat asks for the ctime too. Since Linux 6.13 (multigrain timestamps) a ctime that was
-    looked at makes the next write stamp the inode anew, and the next fdatasync commit that:
-    half as long again for each commit. statx(2) can be asked for one field.
+    fstat reads the ctime too. Since Linux 6.13 (multigrain timestamps), once a ctime has been read,
+    the next write stamps the inode again and the next fdatasync has to commit that: each commit
+    takes half as long again. statx(2) can be asked for one field.
     """
     statx = _statx()
     if statx is None:

@@ -17,7 +17,7 @@ A_TURN = 128  # futures resolved, or changes read, before the loop gets to run s
 
 
 class Feed(Protocol):
-    """What a reader reads from: the manager's watch."""
+    """The source of a reader's rows: the manager's watch."""
 
     def next_row(self, reader: Changes) -> Row | None: ...
     async def wait_readable(self, reader: Changes) -> None: ...

@@ -121,7 +121,7 @@ def reader(disk: SimulatedDisk) -> Iterator[JournalReader]:
 
 @pytest.fixture
 def engine_log() -> Iterator[list[logging.LogRecord]]:
-    """What the engine logs, in the order it is logged. Call `journal.log.settle` before reading."""
+    """Return the engine's log records, in order. Call `journal.log.settle` before reading them."""
     records: list[logging.LogRecord] = []
 
     class Keeping(logging.Handler):

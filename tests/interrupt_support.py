@@ -40,12 +40,12 @@ class Interrupt:
         self.struck: list[str] = []
 
     def strike(self) -> None:
-        """What happens there."""
+        """Raise the handler's exception at the point that was chosen."""
         self.raised.append(self._kind("struck"))
         raise self.raised[-1]
 
     def at(self, code: CodeType) -> None:
-        """The thread that runs `code` is at a point."""
+        """Count a point that the thread is at in `code`, and strike if it is the chosen one."""
         if self._is_over or threading.get_ident() != self._thread:
             return
         self._left -= 1

@@ -94,7 +94,7 @@ STEPS = st.lists(
 
 
 def refused(*items: Any) -> CheckpointItemError:
-    """How these are refused. Nothing may be left of the checkpoint, and the log goes on."""
+    """Return the error for `items`. No part of the checkpoint may remain, and the log goes on."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
         put(journal, 1)

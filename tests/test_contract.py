@@ -1,4 +1,4 @@
-"""What DurableState takes as a state machine, and as the items of its `freeze`."""
+"""The state machines that DurableState accepts, and the items that their `freeze` may return."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ for each in journals:
 
 
 def kept(path: Path) -> list[list[str]]:
-    """What each of the several journals holds after the exit."""
+    """Return the records of each of the four journals after the exit."""
     found = []
     for n in range(4):
         with Journal.open(f"{path}-{n}") as journal:

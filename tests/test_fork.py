@@ -309,7 +309,7 @@ os._exit(0)
 
 
 def test_a_child_posts_its_own_messages(tmp_path: Path) -> None:
-    """What a stuck handler of the parent has not reported is the parent's: a child posts anew."""
+    """A child of a process whose log handler is stuck has a reporter of its own."""
     process = run(FORK + CHILD_POSTS, tmp_path / "j")
     assert process.stdout.splitlines() == ["posted", "True"], process.stderr
 

@@ -215,6 +215,27 @@ def test_an_observer_that_raises_is_skipped(disk: SimulatedDisk, error: BaseExce
     assert settle(TIMEOUT_S)
 
 
+def test_no_caller_runs_observers(disk: SimulatedDisk) -> None:
+    """Waiters commit and callers compact in their own threads, and the engine's report it: what a
+    signal handler raises in a caller's thread is never taken for an observer's error."""
+
+    class Noting:
+        def __init__(self) -> None:
+            self.told: list[tuple[str, int]] = []
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_: self.told.append((name, threading.get_ident()))
+
+    observer = Noting()
+    with open_on(disk) as journal:
+        journal.observe(observer)
+        for n in range(20):
+            journal.wait_durable(journal.append(n))  # without a timeout: the waiter commits
+        journal.compact(frozen(journal, "state")).close()
+    assert {name for name, _ in observer.told} == {"committed", "compacted"}
+    assert threading.get_ident() not in {thread for _, thread in observer.told}
+
+
 # --- gates and threads ---
 
 

@@ -1,7 +1,7 @@
 """SubAgentManager: sub-agents whose every change is journaled, with a lock that is barely held.
 
 A method checks and copies its values, builds and packs the record, and only then takes the lock: to
-look the agent up, check the table and the limits, append and apply. (One that changes many agents
+look the agent up, check the table and the limits, apply and append. (One that changes many agents
 finds out under the lock which, and packs there.) The Agent it returns is built when the lock is
 free again, and who watches is told then. Nothing waits for the disk, but for what says so in its
 name.

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-from journal.mutex import HandlerSafeLock
+from journal.mutex import HandlerSafeLock, is_raised_by_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Stats:
     Sums: `commits` that wrote `records` in frames of so many `bytes`, and `syncs` of the log;
     `compactions`, which took `compaction_ns` and wrote `checkpoint_bytes`.
 
-    `compaction_failures` counts the attempts to compact that failed, those of the thread and those
-    by hand; an attempt that was given up because the journal closed is none.
+    `compaction_failures` counts failed compactions, by the thread and by hand. A compaction that
+    was given up because the journal closed does not count.
     `last_compaction_error` is the type and the message of the last one's error, "" if none has
     failed. A compaction that succeeds does not clear it.
 
@@ -147,11 +147,17 @@ class Recorder:
 
     def fold_if_free(self) -> None:
         """Fold unless somebody reads the figures, for whom a committing thread must not wait."""
-        if self._lock.acquire(blocking=False):
-            try:
+        if self._lock.is_held_here():  # this thread reads them, and was interrupted
+            return
+        try:
+            if self._lock.acquire(blocking=False):
                 self._fold()
-            finally:
-                self._lock.release()
+        finally:
+            try:
+                self._lock.release()  # first of all: another interrupt may strike after it
+            except RuntimeError as error:  # somebody else has it
+                if not is_raised_by_call(error):
+                    raise
 
     def histogram(self) -> Histogram:
         with self._lock.checked():

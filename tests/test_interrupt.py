@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from journal import CowTable, DurableState, FailedError, Journal, Options, pack
+from journal.metrics import Recorder
 from journal.testing import SimulatedDisk
-from tests.interrupt_support import TIMEOUT_S, in_other_thread, monitored, struck
+from tests.interrupt_support import TIMEOUT_S, handled, in_other_thread, monitored, struck
 
 __all__ = ["monitored"]  # a fixture
 pytestmark = pytest.mark.usefixtures("monitored")
@@ -170,3 +171,29 @@ def test_close_survives_an_interrupt_anywhere(close: Callable[[Journal], None]) 
         if not where:
             break
     assert nth > 5
+
+
+def test_an_interrupt_leaves_the_figures_free() -> None:
+    """A commit that folds its figures gives their lock back, wherever the interrupt strikes."""
+    for nth in range(MANY):
+        recorder = Recorder()
+        recorder.add(1)
+        where = struck(recorder.fold_if_free, nth)
+        in_other_thread(recorder.histogram)
+        if not where:
+            break
+    assert nth > 3
+
+
+def test_a_commit_leaves_figures_alone_that_it_interrupted() -> None:
+    """From a signal handler, on top of whoever reads the figures: each value counts once."""
+    for nth in range(MANY):
+        recorder = Recorder()
+        for value in range(20):
+            recorder.add(value)
+        where = handled(recorder.histogram, recorder.fold_if_free, nth)
+        histogram = recorder.histogram()
+        assert (histogram.count, histogram.mean, histogram.max) == (20, 9.5, 19), where
+        if not where:
+            break
+    assert nth > 3

@@ -73,7 +73,7 @@ class Core:
         self._running: set[object] = set()  # threads that use the directory
         self._is_owned = True
         self._is_given_back = False
-        self._closer = 0  # the thread that waits for the others to end
+        self._closers: set[int] = set()  # threads that wait for ours to end
 
     def start(self) -> None:
         self._running.add(self.committer)
@@ -108,8 +108,11 @@ class Core:
                 raise self.buffer.standing.error()
 
     def begin_close(self) -> None:
-        """Raises InterruptedCallError where `finish_close` would wait for its own thread."""
-        is_closing_here = self._closer == get_ident()
+        """Take no more records, and stop compaction.
+
+        Raises InterruptedCallError where `finish_close` would wait for its own thread.
+        """
+        is_closing_here = get_ident() in self._closers
         if is_closing_here or self.buffer.is_committing_here or self.compactor.is_compacting_here:
             raise InterruptedCallError
         self.buffer.close()
@@ -117,11 +120,11 @@ class Core:
 
     def finish_close(self, timeout_s: float | None) -> bool:
         """Return whether all is done and the directory given back, within `timeout_s` seconds."""
-        self._closer = get_ident()
+        self._closers.add(get_ident())
         try:
             return self._finish_close(timeout_s)
         finally:
-            self._closer = 0
+            self._closers.discard(get_ident())
 
     def _finish_close(self, timeout_s: float | None) -> bool:
         until = None if timeout_s is None else time.monotonic() + timeout_s

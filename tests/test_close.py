@@ -6,12 +6,20 @@ import errno
 import gc
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journal import ClosedError, DurableState, FailedError, Journal, LockedError
+from journal import (
+    ClosedError,
+    DurableState,
+    FailedError,
+    InterruptedCallError,
+    Journal,
+    LockedError,
+)
 from journal.testing import SimulatedDisk
 from tests.support import (
     PATH,
@@ -220,6 +228,32 @@ def test_closing_in_several_threads_at_once(disk: SimulatedDisk) -> None:
         thread.join(TIMEOUT_S)
     assert journal.closed
     assert reopened(disk) == [*range(10)]
+
+
+def test_a_close_on_top_of_a_close_is_refused(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a signal handler it would wait for a thread that its own thread is waiting for, with
+    the interpreter's lock for that taken. Also if another thread closes meanwhile."""
+    journal = open_on(disk)
+    put(journal, 1)
+    committer = journal._core.committer
+    join = committer.join
+    refused = []
+
+    def interrupted(left_s: float | None) -> bool:
+        monkeypatch.setattr(committer, "join", join)
+        with ThreadPoolExecutor() as pool:
+            pool.submit(journal.close).result(TIMEOUT_S)
+        with pytest.raises(InterruptedCallError) as caught:
+            journal._core.begin_close()
+        refused.append(caught.value)
+        return join(left_s)
+
+    monkeypatch.setattr(committer, "join", interrupted)
+    journal.close()
+    assert refused
+    assert reopened(disk) == [1]
 
 
 def test_close_waits_for_a_compaction_of_another_thread(disk: SimulatedDisk) -> None:

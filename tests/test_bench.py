@@ -25,6 +25,7 @@ from tests.bench_support import found_by, run_bench
 QUICK = ("--rounds", 1, "--seconds", 0.05)
 SMALL = {
     "append": ("--rounds", 1, "--seconds", 0.05),
+    "hold": ("--rounds", 1, "--before", "."),
     "recover": ("--rounds", 1, "--records", 10_000, 20_000, "--agents", 10),
     "commits": (*QUICK, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
     "compact": (*QUICK, "--agents", 10, "--threads", 2, "--updates", 640),
@@ -36,6 +37,7 @@ SMALL = {
 }
 BARS = {  # the least that so small a run has
     "append": {"append to the bare loop"},
+    "hold": {"held for a plain record", "held for a packed record"},
     "recover": {"recovery at 64 a frame to the bare Unpacker", "peak memory, a log 2 x as long"},
     "commits": {"1 thread to the bare disk"},
     "compact": {"lock hold p50", "lock hold p99", "from due p99", "bytes written", "disk held"},

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 NAMES = (
-    *("commits", "append", "fanout", "compact", "recover", "burn", "imports"),
+    *("commits", "append", "hold", "fanout", "compact", "recover", "burn", "imports"),
     *("inspector", "legacy", "bars", "plot", "crashsim", "mutants"),
 )
 

@@ -67,6 +67,12 @@ def pytest_sessionstart() -> None:
         raise pytest.UsageError("; ".join(found) + f"; sys.path is {sys.path}")
 
 
+def pytest_runtest_setup() -> None:
+    """Let the last test's log messages, which another thread logs, not arrive in the next one."""
+    if log := sys.modules.get("journal.log"):
+        log.settle(1)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _packages_of_this_checkout() -> None:
     """Once more when all is imported, which may have changed the path."""

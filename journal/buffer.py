@@ -21,7 +21,7 @@ from journal.options import Options
 
 
 class LogBuffer(Filling):
-    """Records that fill, and whose turn it is to commit them, a batch at a time."""
+    """The batch that fills, the batch being committed, and the thread that commits it."""
 
     def __init__(self, last_lsn: int, options: Options) -> None:
         super().__init__(last_lsn, options)
@@ -98,7 +98,7 @@ class LogBuffer(Filling):
 
     @property
     def is_committing_here(self) -> bool:
-        """True inside a commit of this thread: then the caller interrupted it."""
+        """Return whether this thread is inside a commit, which the caller interrupted."""
         return self._holder == threading.get_ident() and not self._orphan
 
     def is_locked_here(self) -> bool:
@@ -242,8 +242,8 @@ class LogBuffer(Filling):
             self.alarm.wake()
         self._open_all()
 
-    def closed(self) -> None:
-        """The flusher has ended: nothing is committed any more, whatever ended it."""
+    def flusher_ended(self) -> None:
+        """Note that the flusher has ended, for whatever reason, and release all waiters."""
         with self._lock.checked():
             self.standing.end()
             self._unheeded_bytes = 0

@@ -100,13 +100,13 @@ class Committer:
         self._writer.mark()
 
     def tell(self, event: Callable[[Observer], None]) -> None:
-        """Tell the observers, whatever they raise. For the engine's threads, where no signal
-        handler runs: so it is the observer's, whatever it is."""
+        """Call the observers, and log what they raise. Only in the engine's threads: no signal
+        handler runs there, so every exception is an observer's."""
         _tell(event, self.observers)
 
     def queue(self, event: Callable[[Observer], None]) -> None:
-        """Let the flusher tell the observers, for a caller's thread: there, what an observer raises
-        can't be told from what a signal handler does."""
+        """Have the flusher call the observers. For callers' threads, where an observer's exception
+        can't be told from a signal handler's."""
         if self.observers:
             self._events.append((event, self.observers))
             self._buffer.alarm.wake()
@@ -170,7 +170,7 @@ class Committer:
         except BaseException as error:
             self._fail(error)
         finally:
-            self._buffer.closed()
+            self._buffer.flusher_ended()
             self._end()
 
     def _fail(self, error: BaseException) -> None:
@@ -269,7 +269,12 @@ def _tell(event: Callable[[Observer], None], observers: tuple[Observer, ...]) ->
         try:
             event(observer)
         except BaseException as error:
-            post(logging.ERROR, "an observer raised", error=error)
+            post(
+                logging.ERROR,
+                "an observer raised, so it missed an event: fix %s",
+                type(observer).__qualname__,
+                error=error,
+            )
 
 
 def _nothing() -> None:

@@ -139,7 +139,7 @@ class Compactor:
 
     @property
     def is_compacting_here(self) -> bool:
-        """True inside a compaction of this thread: then the caller interrupted it."""
+        """Return whether this thread is inside a compaction, which the caller interrupted."""
         return self._lock.is_held_here()
 
     def close(self) -> None:

@@ -159,10 +159,10 @@ class Journal(OpenHandle):
                 raise self._buffer.standing.error()
 
     def request_commit(self, lsn: int) -> None:
-        """Have `lsn` committed as soon as if somebody waited for it, and wait for nothing.
+        """Have `lsn` committed as soon as if somebody waited for it, and return at once.
 
         Otherwise a record that nobody waits for is committed after `flush_interval_s`. Does
-        nothing for one that is committed, or where the journal has failed.
+        nothing if it is committed already or was never appended, or if the journal has failed.
         """
         self._buffer.request_commit(lsn)
 

@@ -57,16 +57,16 @@ class ClosedError(JournalError):
 
 
 class InterruptedCallError(JournalError, RuntimeError):
-    """A signal handler or a callback called back into the call that it interrupted, in the same
-    thread. Waiting there would wait forever, so nothing was done; the interrupted call goes on.
+    """A signal handler or a callback made a call that would wait for the call around it, in the
+    same thread. It would wait forever, so it did nothing; the outer call goes on.
 
     Source: journal/HOWTO.md, "Stop on SIGTERM".
     """
 
     def __init__(
         self,
-        message: str = "this thread is inside another call of the journal: a signal handler or a "
-        "callback called back in; nothing was done, and the interrupted call goes on. In a "
+        message: str = "this thread is already inside a call of the journal, which a signal "
+        "handler or a callback can't wait for; nothing was done, and the outer call goes on. In a "
         "handler, raise SystemExit or set a flag, and call the journal after the handler returned",
     ) -> None:
         super().__init__(message)

@@ -18,11 +18,18 @@ from journal.room import Room
 from journal.standing import Standing
 
 
+def record_packer(options: Options) -> RecordPacker:
+    """Return a packer whose records are within the options' bound and fit in a frame."""
+    return RecordPacker(
+        record_bytes_max=options.record_bytes_max, frame_bytes_max=options.frame_bytes_max
+    )
+
+
 class Filling:
     """Numbers records, and bounds them."""
 
     def __init__(self, last_lsn: int, options: Options) -> None:
-        self._packer = RecordPacker(**options.record_bounds)
+        self._packer = record_packer(options)
         self._pack, self._surely_fits = self._packer.pack_unchecked, self._packer.surely_fits
         self._options = options
         self._flush_bytes = options.flush_bytes
@@ -48,17 +55,17 @@ class Filling:
 
     @property
     def used_bytes(self) -> int:
-        """Appended and not yet committed."""
+        """Return the bytes appended and not yet committed."""
         return self._filling.bytes + self._committing_bytes
 
     @property
     def has_room(self) -> bool:
-        """True while less is used than half of the bound, and than the log may still grow."""
+        """Return whether less is used than half of the bound, and than the log may grow by."""
         return self._filling.bytes + self._committing_bytes < self.room.limit_bytes
 
     @property
     def is_ready(self) -> bool:
-        """True while there is room, and records are taken."""
+        """Return whether there is room and records are taken."""
         used = self._filling.bytes + self._committing_bytes
         return used < self.room.limit_bytes and self.standing.refusal is None
 

@@ -34,9 +34,9 @@ class Gate:
         self._goes_at_once = goes_at_once
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
-        # No lock guards these: a signal handler on top of its holder may wait for the thread that
-        # opens. A waiter enlists first and then looks whether the gate is open; `open` says that
-        # it is, and then wakes those that are enlisted.
+        # No lock guards these: a signal handler that interrupted the lock's holder might wait for
+        # the thread that opens the gate. A waiter enlists, then checks `opened`; `open` sets it,
+        # then wakes those enlisted.
         self.opened = False
         self._wakers: list[threading.Lock] = []
         # The inner dicts are touched in their loop's thread only.

@@ -32,8 +32,9 @@ class OwnerLock:
     """Not reentrant. How long it was held and waited for is counted for every hold."""
 
     def __init__(self, is_amid: Callable[[], bool] = bool) -> None:
-        """`is_amid`: whether this thread holds a lock that is taken under this one. Then it may not
-        wait here: a holder of this one may wait for that one."""
+        """Make a free lock. `is_amid` returns whether this thread holds a lock that comes after
+        this one; then waiting here could deadlock, and raises InterruptedCallError.
+        """
         self._is_amid = is_amid
         self._lock = threading.Lock()
         # These only keep others away from the lock, which alone decides. The thread that holds

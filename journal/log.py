@@ -29,8 +29,8 @@ class _Message(NamedTuple):
 
 
 def report(level: int, text: str, *arguments: object, error: Raised = None) -> None:
-    """Log in this thread. Whatever logging raises is dropped, except in the main thread what is
-    no Exception: there it may be a signal handler's KeyboardInterrupt or SystemExit.
+    """Log in this thread. Drop what logging raises, except in the main thread KeyboardInterrupt,
+    SystemExit and the like: a signal handler may have raised those.
     """
     try:
         log.log(level, text, *arguments, exc_info=error, stacklevel=2)
@@ -42,8 +42,8 @@ def report(level: int, text: str, *arguments: object, error: Raised = None) -> N
 
 
 def post(level: int, text: str, *arguments: object, error: Raised = None) -> None:
-    """Log from one of the engine's threads, which nobody's log handler may hold up: a thread of
-    its own reports the message. In the order of the calls; returns at once, and raises nothing.
+    """Have a separate thread log the message, for the engine's threads, which no log handler may
+    hold up. Messages keep their order. Returns at once and raises nothing.
     """
     _reporter.post(_Message(level, text, arguments, error))
 

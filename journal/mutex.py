@@ -17,8 +17,8 @@ from journal.errors import InterruptedCallError
 class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be derived from
     """A mutex for `with lock.checked():`. It is never held twice by one thread.
 
-    Taking and releasing it are single steps of C, so an exception that a signal handler raises
-    can't part them: the base class knows its owner at no extra cost (13 ns for the check).
+    Acquiring or releasing it is a single step in C, so a signal handler's exception can't leave it
+    half done. The base class records the owner, so the check takes only 13 ns.
     """
 
     __slots__ = ()
@@ -69,8 +69,8 @@ class Alarm:
 
 
 def is_raised_by_call(error: BaseException, *packages: str) -> bool:
-    """Return whether what the frame called that caught `error` raised it: code in C, or code of
-    these packages alone. Otherwise a signal handler did, or another thread into this one."""
+    """Return whether `error` was raised by the call that the catching frame made: by C code, or by
+    code of `packages` alone. Otherwise a signal handler or another thread raised it."""
     trace = error.__traceback__
     if trace is None:
         return False

@@ -55,12 +55,6 @@ class Options:
         """How long the log must be quiet to be called idle."""
         return min(max(self.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
 
-    @property
-    def record_bounds(self) -> dict[str, int]:
-        """The bounds of a packed record, by their names: it has to fit in a frame, too."""
-        names = ("record_bytes_max", "frame_bytes_max")
-        return {name: getattr(self, name) for name in names}
-
     def __post_init__(self) -> None:
         if self.durability not in ("disk", "os"):
             raise ValueError(f'durability must be "disk" or "os", not {self.durability!r}')

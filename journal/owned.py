@@ -14,7 +14,7 @@ from journal.record import Record
 
 
 class OwnedJournal(Journal):
-    """Only its state appends to it. Its waits cover what is being applied to the machine.
+    """A Journal that only its state appends to. Its waits include the change being applied.
 
     Under the owner's lock nothing may wait: not for a commit, not for the compactor's thread, which
     asks for that lock.
@@ -22,8 +22,9 @@ class OwnedJournal(Journal):
 
     def __init__(self, options: Options, core: Core) -> None:
         super().__init__(options, core)
-        # Guards the machine and the fields below. Taken before the log buffer's lock, and not
-        # waited for by a thread that holds that one: a signal handler's, on top of it.
+        # Guards the machine and the fields below. Lock order: this one, then the log
+        # buffer's. A signal handler that interrupted a holder of the log buffer's lock must not
+        # wait for this one.
         self.owner_lock = OwnerLock(core.buffer.is_locked_here)
         # The LSN being applied, or the last one applied: past the log's last LSN until appended.
         self.applying_lsn = self.last_lsn
@@ -40,11 +41,11 @@ class OwnedJournal(Journal):
             ) from self.broken
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
-        """Refused: raises JournalError."""
+        """Raise JournalError: only the state appends to its journal."""
         raise _not_here()
 
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
-        """Refused: raises JournalError."""
+        """Raise JournalError: only the state appends to its journal."""
         raise _not_here()
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:

@@ -37,7 +37,7 @@ class Entry:
 
 
 class PackedRecord:
-    """A record, packed: its bytes, made by `pack` alone. It is taken wherever a record is."""
+    """A packed record. Only `pack` makes one; `append` and `update` take it in a record's place."""
 
     __slots__ = ("_packed", "_values")
 
@@ -45,7 +45,9 @@ class PackedRecord:
     _packed: bytes
 
     def __init__(self, *_: object) -> None:
-        raise TypeError("a PackedRecord is made by journal.pack, which knows what its bytes are")
+        raise TypeError(
+            "a PackedRecord can't be constructed, copied or pickled; make one with journal.pack"
+        )
 
     def _take(self) -> tuple[Record, bytes]:
         """Return what its bytes decode to, which nobody else has, and the bytes."""
@@ -93,8 +95,8 @@ def pack(record: Record) -> PackedRecord:
     """Pack a record now, under no lock. `update` and `append` take what it returns in the record's
     place, and then hold their locks for a time that hardly grows with the record's size.
 
-    What the record is changed to later counts for nothing: `apply` sees what its bytes decode to.
-    Raises RecordError; where the record is too large, `update` and `append` do.
+    Later changes to the record have no effect: `apply` gets what the bytes decode to. Raises
+    RecordError, but `update` and `append` are what refuse a record that is too large.
     """
     if type(record) is PackedRecord:
         return record

@@ -12,7 +12,9 @@ _forked = partial(ClosedError, "the journal belongs to the parent process; open 
 
 
 class Standing:
-    """Changed under the log buffer's lock, except by `close` and `abandon`. `refusal` is one
+    """The journal as callers see it: open, closing, failed or forked.
+
+    Changed under the log buffer's lock, except by `close` and `abandon`. `refusal` is one
     reference that may be read without it: None, or what makes the error for an append."""
 
     def __init__(self) -> None:

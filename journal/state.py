@@ -32,6 +32,7 @@ from journal.errors import (
     ClosedError,
     FormatVersionError,
 )
+from journal.filling import record_packer
 from journal.handle import OpenHandle
 from journal.metrics import LockStats, Stats
 from journal.mutex import is_raised_by_call
@@ -41,7 +42,6 @@ from journal.record import (
     CANT_PACK,
     PackedRecord,
     Record,
-    RecordPacker,
     refuse,
     refuse_unreadable,
     unpack_one,
@@ -101,7 +101,7 @@ class DurableState(OpenHandle, Generic[M]):
         self._machine = machine
         self._room_timeout_s = room_timeout_s
         self._lock = journal.owner_lock
-        self._packer = RecordPacker(**options.record_bounds)
+        self._packer = record_packer(options)
         self._pack, self._bytes_max = self._packer.pack_unchecked, self._packer.bytes_max
 
     @classmethod
@@ -182,7 +182,7 @@ class DurableState(OpenHandle, Generic[M]):
         self._journal.check()
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
-        """Under the lock: `record = decide(machine)`, apply it, append it; return its LSN.
+        """Call `record = decide(machine)`, apply it and append it, under the lock; return its LSN.
 
         None if `decide` returns None (`wait_durable(None)` then waits for all that it may have
         read). What `decide` raises, and RecordError, BufferFullError,
@@ -192,9 +192,9 @@ class DurableState(OpenHandle, Generic[M]):
         event loop: `await room()` there. A large record is best packed before: `journal.pack`.
 
         `apply` gets what the packed record decodes to, never the caller's own object, and may raise
-        nothing. What it raises comes through, and its record is not in the journal. This state may
-        be half-way through that record, so from now on it is FailedError to change or read it;
-        the next open simply works.
+        nothing. What it raises propagates, and its record is not in the journal. This state may be
+        half-way through that record, so every later change or read raises FailedError; reopening
+        works.
         """
         if not self._buffer.is_ready:
             self._wait_for_room(urgent)
@@ -222,11 +222,11 @@ class DurableState(OpenHandle, Generic[M]):
         return seen
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        """See Journal.wait_durable. Covers what is seen of the machine, also without the lock."""
+        """See Journal.wait_durable. It also waits for a change that is being applied."""
         self._journal.wait_durable(lsn, timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
-        """See Journal.durable. Covers what is seen of the machine, also without the lock."""
+        """See Journal.durable. It also waits for a change that is being applied."""
         await self._journal.durable(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
@@ -301,7 +301,7 @@ class DurableState(OpenHandle, Generic[M]):
         except BaseException as error:
             if lsn:  # first of all, and without a call: another interrupt may strike here
                 self._journal.broken = error
-            self._settle(lsn, is_applied, partial(self._buffer.append_admitted, packed))
+            self._finish_change(lsn, is_applied, partial(self._buffer.append_admitted, packed))
             raise
         return lsn
 
@@ -324,13 +324,14 @@ class DurableState(OpenHandle, Generic[M]):
         except BaseException as error:
             if lsn:
                 self._journal.broken = error
-            self._settle(lsn, is_applied, partial(self._buffer.append_batch_admitted, packed))
+            self._finish_change(
+                lsn, is_applied, partial(self._buffer.append_batch_admitted, packed)
+            )
             raise
         return last_lsn
 
-    def _settle(self, lsn: int, is_applied: bool, append: Callable[[], None]) -> None:
-        """Append what was applied, unless an interrupt came only after that; or else let the log go
-        on without it."""
+    def _finish_change(self, lsn: int, is_applied: bool, append: Callable[[], None]) -> None:
+        """Append what was applied, unless it is appended already. Withdraw what was not applied."""
         try:
             if is_applied:
                 if self._buffer.last_lsn < lsn:
@@ -356,7 +357,8 @@ class DurableState(OpenHandle, Generic[M]):
         # A compaction that takes so long is no reason to refuse.
         if not has_room and self._buffer.used_bytes * 2 >= self._buffer.room.bound_bytes:
             raise BufferFullError(
-                f"no room in the log buffer within {self._room_timeout_s} s; nothing was changed"
+                f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
+                "changed: try again later, or pass urgent=True"
             )
 
 

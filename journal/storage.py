@@ -127,12 +127,12 @@ class Disk(Protocol):
         What is above the last component is resolved once and may hold symlinks; the last
         component may not be one. With `write`: a directory of another owner or writable by
         others is an UnsafePathError; one that others can only read is narrowed to 0700, with a
-        warning logged; the parent is synced, so that the directory's own name is durable, or
-        it is a FailedError.
+        warning logged; the parent is synced, so that the directory's own name is durable; if
+        that fails, it raises FailedError.
         """
 
     def now_ns(self) -> int:
-        """Nanoseconds since the Unix epoch; of a clock that is wrong, any number."""
+        """Return nanoseconds since the Unix epoch. It may be any number if the clock is wrong."""
 
     def new_id(self) -> bytes:
         """16 random bytes."""
@@ -141,7 +141,8 @@ class Disk(Protocol):
 def clock_ns(disk: Disk) -> int:
     """Return the disk's time, at most what 8 bytes can say.
 
-    A clock before 1970, or after 2554, stops no journal: times are for people, and decide nothing.
+    A clock before 1970, or after 2554, stops no journal: no decision of recovery uses
+    times.
     """
     return min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)
 
@@ -158,8 +159,8 @@ def write_all(file: File, data: bytes, offset: int) -> None:
 def is_of_disk(error: Exception, disk: object = None) -> bool:
     """Return whether a disk raised `error`, as it is caught by the code that asked the disk.
 
-    Otherwise a signal handler did, on top of that: its error has no errno, as the TimeoutError of
-    an alarm, or was raised in other people's code. `disk`: the File or Directory that was asked.
+    Otherwise a signal handler raised it: it has no errno, such as an alarm's TimeoutError, or code
+    outside the engine raised it. `disk`: the File or Directory that was asked.
     """
     if not isinstance(error, OSError) or error.errno is None:
         return False

@@ -148,8 +148,9 @@ class Walk:
                 f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
             )
         if self.next_lsn > frame.LSN_MAX:
-            what = f"the log ends at LSN {self.next_lsn - 1}: no journal gets so far, and none "
-            raise CorruptionError(self.path, self.end, self.next_lsn, f"{what}could follow it")
+            last = f"LSN {self.next_lsn - 1}, the last that the format can number"
+            what = f"the log ends at {last}, so nothing can follow it"
+            raise CorruptionError(self.path, self.end, self.next_lsn, what)
 
     def _look(self, found: Found) -> None:
         """Note damage that a crash may have left; raise for what it can't have."""

@@ -32,7 +32,7 @@ from journal.storage import (
     write_all,
 )
 
-_LOOK_NS = 10_000_000  # how long "os" commits may go on without a look at the segment's name
+_CHECK_NS = 10_000_000  # how long "os" commits may go on without a check of the segment's name
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
 
@@ -61,9 +61,9 @@ class Writer:
         self._seed = frame.checksum(b"")
         self._offset = 0
         self._failure: OSError | None = None
-        self._doubt: OSError | None = None  # of a sync, the disk's or a signal handler's
+        self._unjudged: OSError | None = None  # what a sync raised: the disk's, or a handler's
         self._is_os = options.durability == "os"
-        self._prepared_ns = self._looked_ns = -_LOOK_NS
+        self._prepared_ns = self._checked_ns = -_CHECK_NS
         self.log_bytes = 0  # frames and headers written since open
 
     @property
@@ -121,7 +121,7 @@ class Writer:
         header = encode_header(
             SegmentHeader(flags, name.epoch, self._journal_id, name.first_lsn, clock_ns(self._disk))
         )
-        self._look_for_others()
+        self._check_sole_writer()
         tmp = str(name) + TMP
         remove_if_there(self._directory, tmp)
         file = self._directory.open(tmp, "create")
@@ -157,42 +157,43 @@ class Writer:
         self._offset = offset + len(data)
         self._written_lsn = batch.last_lsn
         # "os" commits sync nothing, so without this they would be acknowledged in a directory that
-        # was deleted. Looking at each of them takes a fifth of all their time, at some nothing.
-        if self._is_os and abs(self._prepared_ns - self._looked_ns) >= _LOOK_NS:
-            self._look()
+        # was deleted. A check at each commit would take up to a fifth of its time; one every 10 ms
+        # costs next to nothing.
+        if self._is_os and abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS:
+            self._check_linked()
 
     def sync(self) -> None:
         """Put all that is written on stable storage, and see that it can be found again."""
-        self._judge()  # what an interrupt kept us from judging
+        self._judge_sync()  # what an interrupt kept us from judging
         if self._failure is None and self._file is not None:
             try:
                 self._file.sync()
             except OSError as error:
                 # Noted before any call: an interrupt must not make us try again.
-                self._doubt = error
-                self._judge()
+                self._unjudged = error
+                self._judge_sync()
                 if self._failure is None:
                     raise
-        self._look()
+        self._check_linked()
         self._synced_lsn = self._written_lsn
 
-    def _judge(self) -> None:
-        """Tell the disk's errors, which are final, from those of signal handlers."""
-        error = self._doubt
+    def _judge_sync(self) -> None:
+        """Record a failed sync's error as final if the disk raised it, not a signal handler."""
+        error = self._unjudged
         if error is not None and is_of_disk(error, self._file):
             self._failure = error
-        self._doubt = None
+        self._unjudged = None
 
-    def _look(self) -> None:
+    def _check_linked(self) -> None:
         """Raise FailedError, now and ever after, if a sync failed or the segment has no name left:
         what is written to it can't be found again."""
         if self._failure is None and self._file is not None and not self._file.is_linked():
             self._failure = FileNotFoundError(errno.ENOENT, "was deleted underneath")
         if self._failure is not None:
             raise FailedError(f"{self._path}: can't be synced: {self._failure}") from self._failure
-        self._looked_ns = self._prepared_ns
+        self._checked_ns = self._prepared_ns
 
-    def _look_for_others(self) -> None:
+    def _check_sole_writer(self) -> None:
         """Raise FailedError if a later opening has begun a segment: what this one adds is lost.
 
         The lock forbids it. Where that works within a machine only, two may be open all the same.
@@ -210,8 +211,8 @@ class Writer:
         It costs no sync, proves nothing that is not so, and the next frame is written over it.
         Raises FailedError if the segment was deleted, or there is another writer.
         """
-        self._look()
-        self._look_for_others()
+        self._check_linked()
+        self._check_sole_writer()
         if self._file is None or self._said_lsn == self._synced_lsn:
             return
         mark = frame.encode(
@@ -276,7 +277,8 @@ def _no_space_ignored() -> Iterator[None]:
 
 def _two_writers(path: str, name: SegmentName) -> FailedError:
     return FailedError(
-        f"{path}/{name}: another process made this segment: the lock did not keep it out, so there "
-        "are two writers. Nothing was replaced; stop one of them, put the journal on a local file "
-        "system, and reopen it"
+        f"{path}/{name}: another process made this segment. The lock does not work here, so there "
+        "are two writers. This one has replaced nothing, but what it wrote since the other one "
+        "opened may be lost. Stop one of them, put the journal on a local file system, and reopen "
+        "it"
     )

@@ -80,7 +80,7 @@ class Changes:
             self._dirty.move_to_end(agent_id)
 
     def _begin_with(self, rows: Iterable[Row]) -> None:
-        """For the watch: what there was already. Of an agent that changed since, its row stays."""
+        """Add the rows from before this reader began. Of two rows of an agent keep the newer."""
         newest = {row[AGENT_ID]: row for row in rows}
         for agent_id, row in self._dirty.items():
             if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:

@@ -124,7 +124,7 @@ class Fleet:
             self._add_tokens(lsn, new[PARENT_ID], new[TOKENS_USED] - old[TOKENS_USED])
 
     def presume(self, lsn: int, record: Record) -> None:
-        """Carry out an interruption that the log does not have, and may have later."""
+        """Apply an interruption that is not in the log, though a later record may put it there."""
         old = self.rows[record[1]]
         self._put(old, advance(old, lsn, record))
         if self._replay is not None:

@@ -1,4 +1,4 @@
-"""Recovery: a fleet as its journal has it, whole and a manager's, open for changes."""
+"""Recovery: opens a fleet from its journal, and refuses one that no manager wrote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manager.fleet import Fleet
 def recovered(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
     """Open the state in the directory `path`. Raises what opening a journal raises.
 
-    FormatVersionError names the file and the field that no manager writes so.
+    Raises FormatVersionError, with file and field, for a value that no manager writes.
     """
     with ExitStack() as undo:
         state = DurableState.open(path, Fleet(), options=options, disk=disk)

@@ -61,7 +61,8 @@ class Replay:
         # children give it, and the number of the first of them.
         self._awaited: dict[str, tuple[int, int]] = {}
         self._first_lsn: int | None = None
-        # Agents that a reader interrupted by itself: for the log's next record they still run.
+        # Agents that a reader marked as interrupted without a record. The log's next record may
+        # still treat them as running.
         self.presumed: set[str] = set()
         # What a fleet goes by instead of STEPS: the same, with the rules before.
         changes = {kind: self._changing(STEPS[kind], *rule) for kind, rule in _RULES.items()}
@@ -228,7 +229,7 @@ def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:
 
 
 def _check_spawn(record: Record) -> None:
-    """Check less than `check_row` does, in half of its time: most fields of a new agent are set."""
+    """Check a spawn record. It takes half as long as `check_row`: most fields are fixed."""
     _check_spawn_kinds(tuple(map(type, record)))
     _, agent_id, at_ms, _, _, _, status, name, _, _, _, _, tools, token_budget, metadata = record
     if at_ms < 0:

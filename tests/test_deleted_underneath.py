@@ -90,7 +90,7 @@ def test_an_os_commit_looks_for_its_segment_from_time_to_time(
 
 
 def test_the_looks_of_an_os_journal_are_few(disk: SimulatedDisk) -> None:
-    """A look costs a tenth of such a commit; 1,000 commits a second have 100 looks."""
+    """At 1,000 commits a second, one commit in ten checks the segment's name."""
     disk.tick_ns = 1_000_000
     with open_on(disk, durability="os", segment_bytes=1 << 20) as journal:
         put(journal, 0)

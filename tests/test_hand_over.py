@@ -266,7 +266,7 @@ def test_no_gate_outlives_the_flusher() -> None:
     lsn = buffer.append(sized(600))
     gates = buffer.gate(lsn), buffer.sync_gate(), buffer.room_gate()
     assert [gate and gate.opened for gate in gates] == [False, False, False]
-    buffer.closed()
+    buffer.flusher_ended()
     assert [gate and gate.opened for gate in gates] == [True, True, True]
     with pytest.raises(JournalError):
         buffer.gate(lsn)

@@ -210,7 +210,7 @@ def test_who_calls_back_in_is_told() -> None:
     """A callback, or a signal handler amid one, that asks for the lock again: RuntimeError, no
     hang; the lock is free afterwards."""
     lock = OwnerLock()
-    with pytest.raises(InterruptedCallError, match="called back in"):
+    with pytest.raises(InterruptedCallError, match="already inside a call"):
         in_other_thread(partial(lock.run, partial(lock.run, int), 0))
     assert lock.run(int, 0) == 0
 

@@ -115,7 +115,7 @@ SYNCS = (
     Weakening(
         "failed_sync_tried_again",
         "journal/writer.py",
-        "                self._doubt = error\n",
+        "                self._unjudged = error\n",
         "                raise FailedError(str(error)) from error\n",
         ("tests/test_interrupt.py",),
     ),

@@ -37,10 +37,10 @@ STATE = (
         "state_ahead_of_the_log_goes_on",
         "journal/state.py",
         "                self._journal.broken = error\n"
-        "            self._settle(lsn, is_applied, partial("
+        "            self._finish_change(lsn, is_applied, partial("
         "self._buffer.append_admitted, packed))\n",
         "                pass\n"
-        "            self._settle(lsn, is_applied, partial("
+        "            self._finish_change(lsn, is_applied, partial("
         "self._buffer.append_admitted, packed))\n",
         CONTRACT,
     ),
@@ -55,7 +55,8 @@ STATE = (
         "state_lets_others_append",
         "journal/owned.py",
         "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
-        '        """Refused: raises JournalError."""\n        raise _not_here()\n',
+        '        """Raise JournalError: only the state appends to its journal."""\n'
+        "        raise _not_here()\n",
         "",
         FOREIGN,
     ),
@@ -170,7 +171,7 @@ FOREIGN_CODE = (
         "journal/committer.py",
         "                recorder.fold_if_free()\n",
         "                recorder.fold()\n",
-        HANDLERS,
+        ("tests/test_metrics.py",),
     ),
     Weakening(
         "update_waits_on_top_of_the_buffers_lock",

@@ -81,7 +81,7 @@ DELETED = (
     Weakening(
         "no_look_when_idle",
         "journal/writer.py",
-        '        """\n        self._look()\n',
+        '        """\n        self._check_linked()\n',
         '        """\n',
         ("tests/test_deleted_underneath.py",),
     ),
@@ -95,8 +95,8 @@ DELETED = (
     Weakening(
         "a_look_at_each_os_commit",
         "journal/writer.py",
-        "_LOOK_NS = 10_000_000 ",
-        "_LOOK_NS = 0 ",
+        "_CHECK_NS = 10_000_000 ",
+        "_CHECK_NS = 0 ",
         ("tests/test_deleted_underneath.py",),
     ),
 )

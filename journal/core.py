@@ -73,7 +73,7 @@ class Core:
         self._running: set[object] = set()  # threads that use the directory
         self._is_owned = True
         self._is_given_back = False
-        self._closers: set[int] = set()  # threads that wait for ours to end
+        self._closers: dict[int, None] = {}  # threads that wait for ours to end
 
     def start(self) -> None:
         self._running.add(self.committer)
@@ -120,11 +120,12 @@ class Core:
 
     def finish_close(self, timeout_s: float | None) -> bool:
         """Return whether all is done and the directory given back, within `timeout_s` seconds."""
-        self._closers.add(get_ident())
+        here = get_ident()
+        self._closers[here] = None  # noted and removed without a call: an interrupt comes after one
         try:
             return self._finish_close(timeout_s)
         finally:
-            self._closers.discard(get_ident())
+            del self._closers[here]
 
     def _finish_close(self, timeout_s: float | None) -> bool:
         until = None if timeout_s is None else time.monotonic() + timeout_s

@@ -198,6 +198,7 @@ FOUND: dict[str, dict[str, Any]] = {
         ]
     },
     "append": {"rounds": {"bare": [1, 2], "append": [1, 1]}, "growth": [[0, 1], [1, 2]]},
+    "hold": {"rounds": {"now": []}, "now": {"plain_ns": 2, "packed_ns": 1}},
     "recover": {
         "rows": [
             {"what": what, "records": records, "open_s": records / 9, "peak_mib": 3}

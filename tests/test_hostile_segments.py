@@ -192,7 +192,7 @@ def test_what_a_segment_header_may_say(at: int, value: Any, answer: str) -> None
             if name == HEADER.name or 0 in (fields[3], fields[5]) or writes:
                 assert type(error).__name__ == answer
             else:
-                assert error is None or re.search("begins here|none could follow", str(error))
+                assert error is None or re.search("begins here|nothing can follow", str(error))
         refusal(lambda files=files: verify(image(files)))  # type: ignore[misc]
 
 
@@ -302,7 +302,7 @@ def test_no_epoch_is_left() -> None:
 # log that ends with it, is refused.
 LAST_LSNS: dict[str, tuple[int, str | None]] = {
     "2^64 - 3": (1, None),
-    "2^64 - 2": (2, "none could follow it"),
+    "2^64 - 2": (2, "nothing can follow it"),
     "2^64 - 1": (3, "past 18446744073709551614"),
     "2^64": (4, "past 18446744073709551614"),
     "2^64 + 2^32": (2**32 - 1, "past 18446744073709551614"),

@@ -173,11 +173,11 @@ def test_a_collector_may_run_as_a_record_is_refused() -> None:
 
 def test_only_pack_makes_one(disk: SimulatedDisk) -> None:
     """P1: bytes that are no record would make a journal that does not open."""
-    with pytest.raises(TypeError, match=r"made by journal\.pack"):
+    with pytest.raises(TypeError, match=r"make one with journal\.pack"):
         PackedRecord((1, b"\xc1"))
     packed = pack(["a", 1])
     assert pack(packed) is packed
-    with pytest.raises(TypeError, match=r"made by journal\.pack"):
+    with pytest.raises(TypeError, match=r"make one with journal\.pack"):
         copy.copy(packed)
     with state_on(disk) as state:
         with pytest.raises(TypeError, match="not iterable"):

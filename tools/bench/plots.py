@@ -137,6 +137,17 @@ def _append(found: Found) -> Any:
     return figure
 
 
+def _hold(found: Found) -> Any:
+    """A bar for each version and kind of record."""
+    figure, ((axis,),) = panels(1, 1)
+    for version in found["rounds"]:
+        for kind in ("plain", "packed"):
+            axis.barh(f"{kind}, {version}", found[version][f"{kind}_ns"])
+    axis.invert_yaxis()
+    axis.set(title="lock held, ns")
+    return figure
+
+
 def _recover(found: Found) -> Any:
     kinds = {"log": "records", "fleet": "agents"}
     figure, axes = panels(2, len(kinds))
@@ -234,6 +245,7 @@ def _imports(found: Found) -> Any:
 DRAWN: dict[str, Callable[[Found], Any]] = {
     "commits": _commits,
     "append": _append,
+    "hold": _hold,
     "recover": _recover,
     "compact": _compact,
     "fanout": _fanout,

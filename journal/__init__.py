@@ -21,11 +21,16 @@ from journal.errors import (
     ClosedError,
     CompactedError,
     CorruptionError,
+    CutError,
+    CutReason,
+    DamageReason,
     FailedError,
+    FormatReason,
     FormatVersionError,
     InterruptedCallError,
     JournalError,
     LockedError,
+    NotAJournalError,
     RecordError,
     UnsafePathError,
 )
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     from journal.engine import Journal
     from journal.metrics import Histogram, LockStats, Observer, Stats
     from journal.options import Options
-    from journal.outlook import Outlook
+    from journal.outlook import Outlook, Refusal
     from journal.repairing import RepairReport, repair
     from journal.state import DurableState, StateMachine
     from journal.table import CowTable
@@ -57,11 +62,15 @@ __all__ = [
     "CompactedError",
     "CorruptionError",
     "CowTable",
+    "CutError",
+    "CutReason",
+    "DamageReason",
     "Disk",
     "DurableState",
     "Entry",
     "FailedError",
     "Finding",
+    "FormatReason",
     "FormatVersionError",
     "FrameInfo",
     "HandlerSafeLock",
@@ -72,11 +81,13 @@ __all__ = [
     "JournalReader",
     "LockStats",
     "LockedError",
+    "NotAJournalError",
     "Observer",
     "Options",
     "Outlook",
     "PackedRecord",
     "RecordError",
+    "Refusal",
     "RepairReport",
     "SegmentInfo",
     "StateMachine",
@@ -94,7 +105,7 @@ _PLACES = {
     **dict.fromkeys(("RepairReport", "repair"), "repairing"),
     **dict.fromkeys(("Finding", "FrameInfo"), "verify"),
     "Options": "options",
-    "Outlook": "outlook",
+    **dict.fromkeys(("Outlook", "Refusal"), "outlook"),
     "Journal": "engine",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "state"),

@@ -22,6 +22,8 @@ from typing import Any
 from journal.errors import (
     CheckpointItemError,
     CorruptionError,
+    DamageReason,
+    FormatReason,
     FormatVersionError,
     JournalError,
 )
@@ -53,9 +55,17 @@ _LINES_AT_ONCE = 64
 class BadCheckpointError(JournalError):
     """A checkpoint that does not verify. Recovery takes an older one."""
 
+    reason = DamageReason.CHECKPOINT_DAMAGED
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.what = what
+
 
 class MisnamedCheckpointError(BadCheckpointError):
     """It is whole, and under a name that is not its own."""
+
+    reason = DamageReason.MISNAMED
 
 
 def checkpoint_name(lsn: int) -> str:
@@ -118,7 +128,9 @@ class Checkpoint(OpenHandle):
                 if not is_raised_by_call(error, *CODEC):
                     raise
                 what = f"item {number} of the checkpoint can't be decoded: {error}"
-                raise CorruptionError(self.path, offset, self.lsn, what) from error
+                raise CorruptionError(
+                    self.path, offset, self.lsn, what, reason=DamageReason.ITEM_UNREADABLE
+                ) from error
             yield item
             offset += len(line)
             number += 1
@@ -166,11 +178,11 @@ def _verified(file: File, lsn: int) -> Checkpoint:
     count = lines - 3
     if count < 0 or last_line != _last_line(count, crc):
         what = f"its last line, {last_line!r}, does not match its content"
-        raise BadCheckpointError(f"{file.path}: {what}")
+        raise BadCheckpointError(file.path, what)
     header = _read_header(file, size)
     if header["lsn"] != lsn:
         what = f"says LSN {header['lsn']}, not that of its name"
-        raise MisnamedCheckpointError(f"{file.path}: {what}")
+        raise MisnamedCheckpointError(file.path, what)
     return Checkpoint(file, size, header, count)
 
 
@@ -180,21 +192,23 @@ def _read_header(file: File, size: int) -> dict[str, Any]:
     try:
         header = json.loads(first.decode().removesuffix(",\n") + "}")
         if header["format"] != FORMAT or second != _FIRST:
-            raise BadCheckpointError(f"{file.path}: not a {FORMAT}")
+            raise BadCheckpointError(file.path, f"not a {FORMAT}")
         version = header["version"]
         for key, kind in _HEADER_KINDS.items():
             if type(header[key]) is not kind:
-                raise BadCheckpointError(f"{file.path}: {key} is {header[key]!r}")
+                raise BadCheckpointError(file.path, f"{key} is {header[key]!r}")
         bytes.fromhex(header["journal_id"])
         datetime.fromisoformat(header["created_at"]).timestamp()
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         if not is_raised_by_call(error, *CODEC):
             raise
-        raise BadCheckpointError(f"{file.path}: a bad first line: {error!r}") from error
+        raise BadCheckpointError(file.path, f"a bad first line: {error!r}") from error
     if version > VERSION:
         raise FormatVersionError(
-            f"{file.path}: checkpoint version {version}, newer than {VERSION}; "
-            "open it with a newer journal-engine"
+            f"checkpoint version {version}, newer than {VERSION}; "
+            "open it with a newer journal-engine",
+            path=file.path,
+            reason=FormatReason.NEWER_VERSION,
         )
     header["items_offset"] = len(first) + len(second)
     return dict(header)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from journal import frame, process
 from journal.checkpoint import checkpoint_name
-from journal.errors import CompactedError, CorruptionError, JournalError
+from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
 from journal.posix import PosixDisk
 from journal.reader import JournalReader, read_batches, readable
 from journal.recovery import find_checkpoints
@@ -39,7 +39,7 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
 
     Holds what a reader would be shown: of a live journal all that a durable LSN in the log
     covers. Raises FileExistsError if `dest` is there and not empty, CorruptionError, and
-    JournalError if there is no journal.
+    NotAJournalError if there is no journal.
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # which raises that
@@ -90,7 +90,7 @@ def _blame(directory: Directory) -> None:
     """Raise CorruptionError if the copy is damaged because the source is."""
     for finding in JournalReader(directory).verify():
         if finding.kind == "corruption":
-            raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
+            raise finding.as_error()
 
 
 def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
@@ -114,7 +114,8 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
             last = batch
         last_lsn = last.last_lsn if last else 0
         if last_lsn < checkpoints.base_lsn:
-            raise CompactedError(f"LSN {checkpoints.base_lsn} is no longer kept", last_lsn + 1)
+            lsn = checkpoints.base_lsn
+            raise CompactedError(f"LSN {lsn} is no longer kept", last_lsn + 1, lsn=lsn)
         for name, end in ends.items():
             # Nothing follows the last frame of a copy: a mark testifies for it.
             is_last = last is not None and last.path.endswith(f"/{name}")
@@ -164,12 +165,13 @@ def _mark(last: Batch, seed: int) -> bytes:
 def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:
     with JournalReader.open(path, disk=disk) as reader:
         for finding in reader.verify():
-            raise CorruptionError(finding.path, finding.offset, finding.lsn, finding.message)
+            raise finding.as_error()
         segments, checkpoints = reader.segments(), reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
     lsn = max([0, *(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)])
     if limit_lsn is not None and lsn < limit_lsn:
-        raise CorruptionError(path, 0, lsn + 1, f"the copy ends at LSN {lsn}, not {limit_lsn}")
+        what, reason = f"the copy ends at LSN {lsn}, not {limit_lsn}", DamageReason.COPY_INCOMPLETE
+        raise CorruptionError(path, 0, lsn + 1, what, reason=reason)
     size = sum(s.size_bytes for s in segments) + sum(c.size_bytes for c in checkpoints)
     return BackupReport(path, lsn, len(segments), len(checkpoints), size)

@@ -214,8 +214,9 @@ def open_core(
         names = directory.names()
         if names and not is_journal(names):
             raise UnsafePathError(
-                f"{directory.path}: holds files and no journal, such as {names[0]!r}; "
-                "give an empty or a new directory"
+                f"holds files and no journal, such as {names[0]!r}; "
+                "give an empty or a new directory",
+                path=directory.path,
             )
         try:
             recovered = recover(

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from contextlib import suppress
 
-from journal.errors import CorruptionError, JournalError
+from journal.errors import CorruptionError, DamageReason, JournalError
 from journal.frame import RECORDS
 from journal.segment import Segment, SegmentHeader, SegmentName, read_header
 from journal.storage import Directory
@@ -20,12 +20,12 @@ from journal.storage import Directory
 
 def misplaced(
     directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes] = ()
-) -> dict[SegmentName, str]:
+) -> dict[SegmentName, CorruptionError]:
     """Each such segment, and why. `journal_ids`: what else says whose journal it is."""
     headers = _headers(directory, segments)
     ours = _owner(headers, journal_ids)
     whole = [name for name, header in headers.items() if _is(header, name, ours)]
-    found: dict[SegmentName, str] = {}
+    found: dict[SegmentName, CorruptionError] = {}
     before: SegmentName | None = None  # None: whatever it was, it can't be read
     for name, header in headers.items():
         is_whole = _is(header, name, ours)
@@ -42,7 +42,15 @@ def misplaced(
             elif before and _goes_on(directory, before, name, header):
                 why = f"LSN {name.first_lsn} is in {before}"
         if why:
-            found[name] = f"{_content(header, name, ours)}; no log has it here: {why}"
+            is_copy = header and header.journal_id == ours and header.name != name
+            found[name] = CorruptionError(
+                f"{directory.path}/{name}",
+                0,
+                0,
+                f"{_content(header, name, ours)}; no log has it here: {why}",
+                reason=DamageReason.OUT_OF_PLACE,
+                header_of=str(header.name) if header and is_copy else None,
+            )
         else:
             before = name if is_whole and not is_older else None
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from journal.errors import CorruptionError
+from journal.errors import CorruptionError, DamageReason
 from journal.frame import LSN_MAX
 from journal.misplaced import misplaced, owner
 from journal.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
@@ -21,14 +21,30 @@ _CHECKPOINTS = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an open refuses a journal, in the fields of the CorruptionError that it would raise.
+
+    `reason` is the rule that is broken, `path`, `offset` and `lsn` are where, and `what` says it in
+    words. `header_of`: the name of the segment whose header the file has, if that is not its own.
+    """
+
+    reason: DamageReason
+    path: str
+    offset: int
+    lsn: int
+    what: str
+    header_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """What is to be had of a journal that no writer has open.
 
-    `problem` is why it does not open (None: it does). It goes on from the state at
-    `checkpoint_lsn` (0: from nothing), up to `last_lsn`, with an open or else with a repair;
-    unless that `has_no_start`: neither a checkpoint nor the log's beginning. `aside` names the
-    files that are in the way, and hold nothing of it. `evidence_lsn`: up to there a checkpoint,
-    though it be damaged, says that there was a log.
+    `problem` is why it does not open (None: it does), and `refusal` the same for programs. It goes
+    on from the state at `checkpoint_lsn` (0: from nothing), up to `last_lsn`, with an open or else
+    with a repair; unless that `has_no_start`: neither a checkpoint nor the log's beginning. `aside`
+    names the files that are in the way, and hold nothing of it. `evidence_lsn`: up to there a
+    checkpoint, though it be damaged, says that there was a log.
     """
 
     problem: str | None
@@ -37,6 +53,7 @@ class Outlook:
     has_no_start: bool
     aside: tuple[str, ...]
     evidence_lsn: int
+    refusal: Refusal | None = None
 
 
 class Prospect:
@@ -54,6 +71,10 @@ class Prospect:
         while error and self._set_aside(error):
             error = self._look()
         self.problem = str(first) if first else None
+        self.refusal: Refusal | None = None
+        if first:
+            place = first.path, first.offset, first.lsn
+            self.refusal = Refusal(first.reason, *place, first.what, first.header_of)
         if error:
             self.clear_for(self.last_lsn)
 
@@ -90,6 +111,7 @@ class Prospect:
             has_no_start=self.has_no_start(self.last_lsn),
             aside=tuple(self.aside),
             evidence_lsn=max(self.checkpoints.damaged_lsn, self.checkpoints.base_lsn),
+            refusal=self.refusal,
         )
 
     def _look(self) -> CorruptionError | None:

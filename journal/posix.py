@@ -123,9 +123,10 @@ class PosixDirectory:
             if error.errno not in syscalls.UNKNOWN:
                 raise
             raise UnsafePathError(
-                f"{self.path}: the file system can neither rename a file without replacing another "
-                f"nor link one ({error.strerror}), so two writers could destroy each other's "
-                "records: use a local file system"
+                "the file system can neither rename a file without replacing another nor link one "
+                f"({error.strerror}), so two writers could destroy each other's records: use a "
+                "local file system",
+                path=self.path,
             ) from error
 
     def remove(self, name: str) -> None:
@@ -188,7 +189,7 @@ class PosixDirectory:
 
     def _join(self, name: str) -> str:
         if "/" in name or name in ("", ".", ".."):
-            raise UnsafePathError(f"{self.path}: {name!r} is not a plain file name")
+            raise UnsafePathError(f"{name!r} is not a plain file name", path=self.path)
         return f"{self.path}/{name}"
 
     def _noted_pid(self) -> int | None:
@@ -290,7 +291,7 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
                 found = os.lstat(name, dir_fd=parent)
             if stat.S_ISLNK(found.st_mode):
                 raise UnsafePathError(
-                    f"{path}: is a symlink; give the path of the directory itself"
+                    "is a symlink; give the path of the directory itself", path=path
                 ) from error
             error.filename = path
             raise
@@ -302,11 +303,13 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid != os.geteuid():
         raise UnsafePathError(
-            f"{path}: owned by uid {found.st_uid}, and this process runs as uid {os.geteuid()}; "
-            f"run as its owner, or: chown {os.geteuid()} {path}"
+            f"owned by uid {found.st_uid}, and this process runs as uid {os.geteuid()}; "
+            f"run as its owner, or: chown {os.geteuid()} {path}",
+            path=path,
         )
     if mode & _OTHERS_WRITE:
-        raise UnsafePathError(f"{path}: mode {mode:04o} lets others write; chmod 700 {path}")
+        what = f"mode {mode:04o} lets others write; chmod 700 {path}"
+        raise UnsafePathError(what, path=path)
     if made and mode & 0o777 != 0o700:  # a umask that strips even us
         os.fchmod(fd, 0o700)
     elif mode & _OTHERS and _is_journal(os.listdir(fd)):
@@ -354,13 +357,15 @@ def _sync_parent(fd: int, path: str) -> None:
 
 def _without_locks(path: str, what: str) -> UnsafePathError:
     return UnsafePathError(
-        f"{path}: the file system {what}; without locks two writers would destroy each other's "
-        "records: put the journal on a local file system"
+        f"the file system {what}; without locks two writers would destroy each other's "
+        "records: put the journal on a local file system",
+        path=path,
     )
 
 
 def _not_regular(path: str) -> UnsafePathError:
     return UnsafePathError(
-        f"{path}: a symlink, or no regular file; a journal makes none: find out who did, "
-        "then move it out of the directory"
+        "a symlink, or no regular file; a journal makes none: find out who did, "
+        "then move it out of the directory",
+        path=path,
     )

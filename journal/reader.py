@@ -20,7 +20,7 @@ from journal.checkpoint import (
     read_application,
     read_checkpoint,
 )
-from journal.errors import FormatVersionError, JournalError
+from journal.errors import FormatVersionError, NotAJournalError
 from journal.handle import OpenHandle
 from journal.posix import PosixDisk
 from journal.record import Entry
@@ -84,13 +84,11 @@ class JournalReader(OpenHandle):
 
     @classmethod
     def open(cls, path: StrPath, *, disk: Disk | None = None) -> JournalReader:
-        """Raises FileNotFoundError, UnsafePathError, and JournalError if it is no journal."""
+        """Raises FileNotFoundError, UnsafePathError, and NotAJournalError if it is no journal."""
         directory = (disk or PosixDisk()).open_directory(path, write=False)
         try:
             if not is_journal(directory.names()):
-                raise JournalError(
-                    f"{directory.path}: not a journal: no segment, checkpoint or LOCK in it"
-                )
+                raise NotAJournalError(directory.path)
         except BaseException:
             directory.close(unlock=False)
             raise

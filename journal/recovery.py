@@ -22,7 +22,7 @@ from journal.checkpoint import (
     checkpoint_name,
     read_checkpoint,
 )
-from journal.errors import CorruptionError, FormatVersionError
+from journal.errors import CorruptionError, DamageReason, FormatReason, FormatVersionError
 from journal.log import report
 from journal.segment import (
     EPOCH_MAX,
@@ -58,7 +58,8 @@ class Checkpoints:
         for checkpoint in self.good:
             if checkpoint.journal_id != journal_id:
                 what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-                raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what)
+                reason = DamageReason.FOREIGN
+                raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what, reason=reason)
 
     def forget(self, name: str) -> None:
         self.good = [it for it in self.good if it.path.rpartition("/")[2] != name]
@@ -124,8 +125,10 @@ def recover(
         taken = checkpoints.good[0] if checkpoints.good else None
         if taken and accepts and taken.application not in accepts:
             raise FormatVersionError(
-                f"{taken.path}: written for application {taken.application!r}, "
-                f"not for {' or '.join(map(repr, accepts))}; open it with the program that wrote it"
+                f"written for application {taken.application!r}, not for "
+                f"{' or '.join(map(repr, accepts))}; open it with the program that wrote it",
+                path=taken.path,
+                reason=FormatReason.OTHER_APPLICATION,
             )
         begin(taken)
         walk = walk_log(directory, segments, checkpoints, receive)
@@ -187,7 +190,8 @@ def last_epoch(directory: Directory, segments: list[SegmentName], checkpoints: C
     path, epoch = max(used.items(), key=itemgetter(1), default=("", 0))
     if epoch >= EPOCH_MAX:
         what = f"epoch {epoch}: no journal gets so far, and none could follow it"
-        raise CorruptionError(path, 0, checkpoints.base_lsn + 1, what)
+        reason = DamageReason.NUMBERS_EXHAUSTED
+        raise CorruptionError(path, 0, checkpoints.base_lsn + 1, what, reason=reason)
     return epoch
 
 

@@ -16,10 +16,17 @@ from itertools import count, zip_longest
 from journal.batch import Batch as Filling
 from journal.checkpoint import checkpoint_lsns, checkpoint_name
 from journal.copies import copy_file
-from journal.errors import CompactedError, CorruptionError, JournalError
+from journal.errors import (
+    CompactedError,
+    CorruptionError,
+    CutError,
+    CutReason,
+    DamageReason,
+    JournalError,
+)
 from journal.frame import PAYLOAD_BYTES_MAX, RECORDS
 from journal.options import Options
-from journal.outlook import Prospect
+from journal.outlook import Prospect, Refusal
 from journal.posix import PosixDisk
 from journal.reader import JournalReader
 from journal.record import RecordPacker
@@ -34,11 +41,11 @@ from journal.writer import Writer
 class RepairReport:
     """What a repair of the journal at `path` did (`applied`), or would do.
 
-    `problem` is why the journal does not open (None: it does). Records up to `last_lsn` are
-    kept; `removed` names the files that contradict the cut or are in the way of an opening,
-    `saved_to` the directory that has copies of them. `salvaged` are the LSNs, from and to, of the
-    valid frames behind the end; with `salvage` they are in the journal at `salvaged_to`, numbered
-    anew.
+    `problem` is why the journal does not open (None: it does), and `refusal` the same for
+    programs. Records up to `last_lsn` are kept; `removed` names the files that contradict the cut
+    or are in the way of an opening, `saved_to` the directory that has copies of them. `salvaged`
+    are the LSNs, from and to, of the valid frames behind the end; with `salvage` they are in the
+    journal at `salvaged_to`, numbered anew.
     """
 
     path: str
@@ -49,6 +56,7 @@ class RepairReport:
     saved_to: str | None
     salvaged: tuple[tuple[int, int], ...]
     salvaged_to: str | None
+    refusal: Refusal | None = None
 
 
 def repair(
@@ -64,8 +72,8 @@ def repair(
     Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
     None: the last good one. `salvage`: write the valid frames behind it to a journal beside
     this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
-    ValueError (no such cut), CompactedError (it is older than what is kept), CorruptionError (no
-    checkpoint is left that the log could go on from), JournalError (no journal, or it still
+    CutError (no such cut), CompactedError (it is older than what is kept), CorruptionError (no
+    checkpoint is left that the log could go on from), NotAJournalError, JournalError (it still
     does not open, which says where the copies are).
     """
     disk = disk or PosixDisk()
@@ -87,7 +95,8 @@ class _Repair:
         self._prospect = Prospect(directory)
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
-        problem, last_lsn = self._prospect.problem, self._prospect.last_lsn
+        problem, refusal = self._prospect.problem, self._prospect.refusal
+        last_lsn = self._prospect.last_lsn
         if cut_at is not None:
             last_lsn = self._check_cut(cut_at, last_lsn)
             self._prospect.clear_for(cut_at)
@@ -111,6 +120,7 @@ class _Repair:
             saved_to=saved_to,
             salvaged=tuple((batch.first_lsn, batch.last_lsn) for batch in salvaged),
             salvaged_to=salvaged_to,
+            refusal=refusal,
         )
 
     def _check_opens(self, saved_to: str | None) -> None:
@@ -130,15 +140,20 @@ class _Repair:
         else:
             end = self._end_beside(cut_at)
         if end != cut_at:
-            raise ValueError(
-                f"cut_at={cut_at} is no end of a batch in what is good, up to LSN {good_lsn}; "
-                f"an end beside it: {end}"
+            raise CutError(
+                cut_at,
+                good_lsn,
+                reason=CutReason.NO_BATCH_END,
+                at_most=end if end < cut_at else None,
+                at_least=end if end > cut_at else None,
             )
         if not prospect.has_no_start(cut_at) and prospect.reached_by(cut_at) < cut_at:
-            raise ValueError(
-                f"cut_at={cut_at} lies behind damage that only a later checkpoint covers; keep "
-                f"LSN {prospect.checkpoints.base_lsn} at least, or {prospect.reached_by(cut_at)} "
-                "at most"
+            raise CutError(
+                cut_at,
+                good_lsn,
+                reason=CutReason.AFTER_DAMAGE,
+                at_most=prospect.reached_by(cut_at),
+                at_least=prospect.checkpoints.base_lsn,
             )
         return cut_at
 
@@ -151,7 +166,7 @@ class _Repair:
         if not begun:
             first_lsn = segments[0].first_lsn
             what = f"cut_at={lsn} is older than what is kept, LSN {first_lsn} and what follows it"
-            raise CompactedError(f"{self._directory.path}: {what}", first_lsn)
+            raise CompactedError(f"{self._directory.path}: {what}", first_lsn, lsn=lsn)
         end = begun[-1].first_lsn - 1
         with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
             walk = Walk(self._directory, end, 0)
@@ -166,9 +181,9 @@ class _Repair:
             path = self._directory.path
             what = f"no checkpoint up to LSN {last_lsn} verifies, and the log before it is gone"
             if not self._prospect.has_no_start(self._prospect.last_lsn):  # it is the cut's fault
-                raise CompactedError(f"{path}: {what}", self._prospect.segments[0].first_lsn)
-            what += f": restore a backup, or see what is left: journal-inspect log {path}"
-            raise CorruptionError(path, 0, 0, what)
+                first_lsn = self._prospect.segments[0].first_lsn
+                raise CompactedError(f"{path}: {what}", first_lsn, lsn=last_lsn)
+            raise CorruptionError(path, 0, 0, what, reason=DamageReason.NO_START)
         lsns = [lsn for lsn in checkpoint_lsns(self._prospect.names) if lsn > last_lsn]
         segments = [name for name in self._prospect.segments if name.first_lsn > last_lsn]
         return [*self._prospect.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]

@@ -25,7 +25,13 @@ from struct import Struct
 from typing import Literal, NamedTuple, Self
 
 from journal import frame
-from journal.errors import CorruptionError, FormatVersionError, JournalError
+from journal.errors import (
+    CorruptionError,
+    DamageReason,
+    FormatReason,
+    FormatVersionError,
+    JournalError,
+)
 from journal.frame import PAYLOAD_BYTES_MAX
 from journal.record import Span
 from journal.storage import Directory, File
@@ -136,7 +142,7 @@ def read_header(file: File, lsn: int) -> SegmentHeader:
     data = file.read(HEADER_BYTES, 0)
 
     def corrupt(what: str) -> CorruptionError:
-        return CorruptionError(file.path, 0, lsn, what)
+        return CorruptionError(file.path, 0, lsn, what, reason=DamageReason.HEADER_DAMAGED)
 
     if len(data) < HEADER_BYTES or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:
         raise corrupt("the segment's header is damaged")
@@ -145,15 +151,28 @@ def read_header(file: File, lsn: int) -> SegmentHeader:
         raise corrupt("not a segment")
     if version > VERSION:
         raise FormatVersionError(
-            f"{file.path}: format version {version}, newer than {VERSION}; "
-            "open it with a newer journal-engine"
+            f"format version {version}, newer than {VERSION}; open it with a newer journal-engine",
+            path=file.path,
+            reason=FormatReason.NEWER_VERSION,
         )
     header = SegmentHeader._make((*fields, _CRC.unpack_from(data, 60)[0]))
     if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
         raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
     if 0 in header.name:
-        raise corrupt(f"the header of {header.name}")
+        raise _misnamed(file, lsn, header)
     return header
+
+
+def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
+    name = str(header.name)
+    return CorruptionError(
+        file.path,
+        0,
+        lsn,
+        f"the header of {name}",
+        reason=DamageReason.MISNAMED,
+        header_of=name,
+    )
 
 
 class Segment:
@@ -178,8 +197,7 @@ class Segment:
     def _read_header(self) -> SegmentHeader:
         header = read_header(self.file, self.name.first_lsn)
         if header.name != self.name:
-            what = f"the header of {header.name}"
-            raise CorruptionError(self.file.path, 0, self.name.first_lsn, what)
+            raise _misnamed(self.file, self.name.first_lsn, header)
         return header
 
     def scan(self, offset: int = HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:

@@ -128,17 +128,17 @@ class DurableState(OpenHandle, Generic[M]):
                     machine.load(item)
                 except Exception as error:
                     assert checkpoint is not None
-                    what = f"{checkpoint.path}: load raised {error!r:.200} for an item"
-                    raise _refusal(machine, what) from error
+                    what = f"load raised {error!r:.200} for an item"
+                    raise _refusal(machine, checkpoint.path, what) from error
 
         def apply(batch: Batch) -> None:
             for lsn, record in enumerate(batch.records, batch.first_lsn):
                 try:
                     machine.apply(lsn, record)
                 except Exception as error:
-                    where = f"{batch.path}: offset {batch.offset_of(lsn)}, LSN {lsn}"
+                    where = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
                     what = f"{where}: apply raised {error!r:.200} for a record"
-                    raise _refusal(machine, what) from error
+                    raise _refusal(machine, batch.path, what) from error
 
         options = replace(options, application=machine.application)
         accepts = (machine.application, *getattr(machine, "accepts", ()))
@@ -369,11 +369,12 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
     return method()
 
 
-def _refusal(machine: StateMachine, what: str) -> FormatVersionError:
+def _refusal(machine: StateMachine, path: str, what: str) -> FormatVersionError:
     return FormatVersionError(
         f"{what} of application {machine.application!r}; nothing was changed: open it with the "
         "version that wrote it, or, if this program wrote it, fix what changed in `apply` or "
-        "`load` since"
+        "`load` since",
+        path=path,
     )
 
 

@@ -59,6 +59,7 @@ def _raise_compacted(lsn: int, segments: list[SegmentName]) -> NoReturn:
         f"LSN {lsn} is no longer kept, the first that is: {first_lsn}; "
         "start from a checkpoint and read what follows it",
         first_lsn,
+        lsn=lsn,
     )
 
 

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from journal import frame
-from journal.checkpoint import checkpoint_lsns, checkpoint_name, read_checkpoint
-from journal.errors import CorruptionError, JournalError
+from journal.checkpoint import BadCheckpointError, checkpoint_lsns, checkpoint_name, read_checkpoint
+from journal.errors import (
+    CorruptionError,
+    DamageReason,
+    FormatVersionError,
+    JournalError,
+    UnsafePathError,
+)
 from journal.misplaced import ends, misplaced
 from journal.record import Record, spans_hold
 from journal.segment import (
@@ -33,7 +39,8 @@ class Finding:
     `size_bytes` counts what can't be used; `lsn` is the first that is lost (0: none, or none can
     be named). `kind`: "torn_tail" is what a crash left unfinished, "corruption" damage to what was
     durable, "bad_checkpoint" one that does not verify, "stray" a file that is not
-    the journal's, or was never finished. `message` says it to people.
+    the journal's, or was never finished. `message` says it to people, `reason` to programs.
+    `header_of`: the name of the segment whose header the file has, if that is not its own name.
     """
 
     kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
@@ -42,6 +49,13 @@ class Finding:
     lsn: int
     size_bytes: int
     message: str
+    reason: DamageReason
+    header_of: str | None = None
+
+    def as_error(self) -> CorruptionError:
+        """Return it as the error that an open would raise for it."""
+        place, other = (self.path, self.offset, self.lsn), self.header_of
+        return CorruptionError(*place, self.message, reason=self.reason, header_of=other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +114,8 @@ def verify(
         first = next(iter(kept_after(segments, base_lsn)), None)
         if first and first.first_lsn > base_lsn + 1:
             what = f"the log begins here, what follows LSN {base_lsn} is missing"
-            yield Finding("corruption", f"{directory.path}/{first}", 0, base_lsn + 1, 0, what)
+            path, reason = f"{directory.path}/{first}", DamageReason.BEGINNING_MISSING
+            yield Finding("corruption", path, 0, base_lsn + 1, 0, what, reason)
             break
     if not segments:  # the last one is never removed
         try:
@@ -111,8 +126,10 @@ def verify(
         unfinished = name.endswith(TMP)
         known = name == LOCK or segment_names([name]) or checkpoint_lsns([name])
         if not known and not (unfinished and live):
-            message = "left unfinished by a crash" if unfinished else "not the journal's"
-            yield Finding("stray", f"{directory.path}/{name}", 0, 0, 0, message)
+            message, reason = "not the journal's", DamageReason.UNKNOWN_FILE
+            if unfinished:
+                message, reason = "left unfinished by a crash", DamageReason.UNFINISHED
+            yield Finding("stray", f"{directory.path}/{name}", 0, 0, 0, message, reason)
 
 
 def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
@@ -125,7 +142,7 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
             continue
         try:
             if name in wrong:
-                raise CorruptionError(f"{directory.path}/{name}", 0, 0, wrong[name])
+                raise wrong[name]
             with Remains(directory, name) as segment:
                 if not segment.is_whole:
                     yield FrameInfo(segment.file.path, name.epoch, 0, HEADER_BYTES, "garbage")
@@ -204,7 +221,7 @@ def survey(
         while True:
             try:
                 if name in wrong:
-                    raise CorruptionError(f"{directory.path}/{name}", 0, 0, wrong[name])
+                    raise wrong[name]
                 with Segment(directory, name) as segment:
                     walk = Walk(directory, name.first_lsn - 1, 0 if after else evidence)
                     walk.journal_id, walk.epoch, walk.next_lsn = journal_id, epoch, name.first_lsn
@@ -260,10 +277,10 @@ def _survey_segment(
         state = "active"
     elif torn_offset is not None:
         state = "torn"
-        message = f"{_what_tore(walk, segment, torn_offset, after)}; the log goes on at "
-        message += f"LSN {walk.next_lsn}"
+        what, reason = _what_tore(walk, segment, torn_offset, after)
+        message = f"{what}; the log goes on at LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
-        findings = [Finding("torn_tail", path, torn_offset, walk.next_lsn, size, message)]
+        findings = [Finding("torn_tail", path, torn_offset, walk.next_lsn, size, message, reason)]
     (first_lsn, epoch), last_lsn = segment.name, walk.next_lsn - 1
     # What was known before is no proof of this segment's, where it says that more is lost.
     proven_lsn = walk.evidence if walk.evidence > known_lsn else min(known_lsn, last_lsn)
@@ -273,14 +290,17 @@ def _survey_segment(
     return SegmentInfo(path, epoch, first_lsn, last_lsn, size, frames, durable_lsn, state), findings
 
 
-def _what_tore(walk: Walk, segment: Segment, offset: int, after: SegmentName | None) -> str:
+def _what_tore(
+    walk: Walk, segment: Segment, offset: int, after: SegmentName | None
+) -> tuple[str, DamageReason]:
     if not after:
-        return "left unfinished by a crash"
+        return "left unfinished by a crash", DamageReason.UNFINISHED
     headers = (found.header for found in segment.scan(offset, walk.next_lsn))
     durable_lsn = max((header.durable_lsn for header in headers if header), default=0)
     if durable_lsn >= walk.next_lsn:
-        return f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
-    return "left unfinished by a crash, or cut off by a repair"
+        what = f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
+        return what, DamageReason.CUT_OFF
+    return "left unfinished by a crash, or cut off by a repair", DamageReason.UNFINISHED
 
 
 def _good_frames(
@@ -302,7 +322,8 @@ def _good_frames(
 
 
 def _corruption(error: CorruptionError, size: int) -> Finding:
-    return Finding("corruption", error.path, error.offset, error.lsn, size, error.what)
+    place = error.path, error.offset, error.lsn
+    return Finding("corruption", *place, size, error.what, error.reason, error.header_of)
 
 
 def _check(
@@ -314,19 +335,25 @@ def _check(
         checkpoint = read_checkpoint(directory, lsn)
     except FileNotFoundError:
         return None  # compacted meanwhile
-    except JournalError as error:
+    except (BadCheckpointError, FormatVersionError, UnsafePathError) as error:
+        reason = DamageReason.UNSAFE_FILE
+        if isinstance(error, FormatVersionError):
+            reason = DamageReason.NEWER_VERSION
+        elif isinstance(error, BadCheckpointError):
+            reason = error.reason
         size = file_size(directory, checkpoint_name(lsn))
-        return Finding("bad_checkpoint", path, 0, lsn, size, str(error).removeprefix(f"{path}: "))
+        return Finding("bad_checkpoint", path, 0, lsn, size, error.what, reason)
     try:
         if journal_id not in (None, checkpoint.journal_id):
             what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            return Finding("corruption", path, 0, 0, checkpoint.size_bytes, what)
+            reason = DamageReason.FOREIGN
+            return Finding("corruption", path, 0, 0, checkpoint.size_bytes, what, reason)
         for _ in checkpoint.items():
             pass
         progress(checkpoint.size_bytes)
     except CorruptionError as error:
-        size = checkpoint.size_bytes
-        return Finding("bad_checkpoint", error.path, error.offset, lsn, size, error.what)
+        place, size = (error.path, error.offset, lsn), checkpoint.size_bytes
+        return Finding("bad_checkpoint", *place, size, error.what, error.reason)
     finally:
         checkpoint.close()
     return None

@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 
 from journal import frame
 from journal.checkpoint import checkpoint_lsns
-from journal.errors import CorruptionError
+from journal.errors import CorruptionError, DamageReason
 from journal.mutex import is_raised_by_call
 from journal.record import UNPACKING, Record, Span, unpack, unpack_spans
 from journal.segment import HEADER_BYTES, Found, Leap, Segment, SegmentName, segment_names
@@ -102,15 +102,18 @@ class Walk:
         header, self.path, self.end = segment.header, segment.file.path, HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
             what = f"a segment of another journal, {header.journal_id.hex()}"
-            raise CorruptionError(self.path, 16, header.first_lsn, what)
+            reason = DamageReason.FOREIGN
+            raise CorruptionError(self.path, 16, header.first_lsn, what, reason=reason)
         if header.epoch < self.epoch:
             what = f"epoch {header.epoch} behind epoch {self.epoch}"
-            raise CorruptionError(self.path, 12, header.first_lsn, what)
+            reason = DamageReason.EPOCH_ORDER
+            raise CorruptionError(self.path, 12, header.first_lsn, what, reason=reason)
         if self.epoch == 0:
             self.next_lsn = header.first_lsn
             if header.first_lsn > self.base_lsn + 1:
                 what = f"the log begins here, what follows LSN {self.base_lsn} is missing"
-                raise CorruptionError(self.path, 0, self.base_lsn + 1, what)
+                reason = DamageReason.BEGINNING_MISSING
+                raise CorruptionError(self.path, 0, self.base_lsn + 1, what, reason=reason)
         self.journal_id, self.epoch = header.journal_id, header.epoch
 
     def frames(self, segment: Segment, after: SegmentName | None) -> Frames:
@@ -138,39 +141,42 @@ class Walk:
     def leave(self, after: SegmentName) -> None:
         """Raise CorruptionError unless `after` goes on where this segment ends."""
         if self.next_lsn != after.first_lsn:
-            self._refuse(f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}")
+            what = f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}"
+            self._refuse(what, DamageReason.GAP)
 
     def finish(self) -> None:
         """Raise CorruptionError if what was durable is missing at the end of the log, or if it
         leaves no LSN to go on with."""
         if self.evidence >= self.next_lsn:
-            self._refuse(
-                f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
-            )
+            what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
+            self._refuse(what, DamageReason.END_MISSING)
         if self.next_lsn > frame.LSN_MAX:
             last = f"LSN {self.next_lsn - 1}, the last that the format can number"
             what = f"the log ends at {last}, so nothing can follow it"
-            raise CorruptionError(self.path, self.end, self.next_lsn, what)
+            reason = DamageReason.NUMBERS_EXHAUSTED
+            raise CorruptionError(self.path, self.end, self.next_lsn, what, reason=reason)
 
     def _look(self, found: Found) -> None:
         """Note damage that a crash may have left; raise for what it can't have."""
         what = "a frame's payload is damaged" if found.header else "no frame stands here"
+        reason = DamageReason.FRAME_DAMAGED
         if self.marked:
             # A mark is written over by the next frame: this is what is torn of that one.
             what = "something stands behind a mark"
         elif found.header:
             impossible = found.header.impossible(self.next_lsn)
             if impossible:
-                raise CorruptionError(self.path, found.offset, self.next_lsn, impossible)
+                what, reason = impossible, DamageReason.FRAME_IMPOSSIBLE
+                raise CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
             if found.payload is not None:
                 return
-        self.damage = CorruptionError(self.path, found.offset, self.next_lsn, what)
+        self.damage = CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refuse(self, what: str, reason: DamageReason) -> NoReturn:
         if self.damage:
             what = f"{self.damage.what}; {what}"
         offset = self.damage.offset if self.damage else self.end
-        raise CorruptionError(self.path, offset, self.next_lsn, what)
+        raise CorruptionError(self.path, offset, self.next_lsn, what, reason=reason)
 
 
 def is_journal(names: list[str]) -> bool:
@@ -192,7 +198,8 @@ def decode(found: Found, header: frame.Header, segment: Segment, after_lsn: int 
         if not is_raised_by_call(error, *UNPACKING):
             raise
         what = f"a frame whose payload is whole, but {error}"
-        raise CorruptionError(path, found.offset, header.first_lsn, what) from error
+        reason = DamageReason.RECORD_UNREADABLE
+        raise CorruptionError(path, found.offset, header.first_lsn, what, reason=reason) from error
     return Batch(
         header.first_lsn + skip,
         segment.header.epoch,

@@ -14,6 +14,7 @@ from journal import (
     Checkpoint,
     CompactedError,
     CorruptionError,
+    DamageReason,
     Entry,
     FormatVersionError,
     JournalReader,
@@ -204,7 +205,7 @@ def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> 
             first_lsn = _first_lsn(reader)
             if at is not None and at < first_lsn:
                 message = f"the fleet as of LSN {at} is no longer kept; the first is of {first_lsn}"
-                raise CompactedError(message, first_lsn) from error
+                raise CompactedError(message, first_lsn, lsn=at) from error
     raise _begins_too_late(reader)
 
 
@@ -215,7 +216,7 @@ def _begins_too_late(reader: JournalReader) -> CorruptionError:
     lsn = max((checkpoint.lsn for checkpoint in checkpoints), default=0)
     path = next((segment.path for segment in reader.segments()), reader.path)
     what = f"the log begins here, what follows LSN {lsn} is missing"
-    return CorruptionError(path, 0, lsn + 1, what)
+    return CorruptionError(path, 0, lsn + 1, what, reason=DamageReason.BEGINNING_MISSING)
 
 
 def _first_lsn(reader: JournalReader) -> int:
@@ -240,7 +241,8 @@ def _refuse_foreign(reader: JournalReader, checkpoints: list[Checkpoint]) -> Non
     for checkpoint in checkpoints:
         if journal_id not in (None, checkpoint.journal_id):
             what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what)
+            reason = DamageReason.FOREIGN
+            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what, reason=reason)
 
 
 def _close(checkpoints: list[Checkpoint]) -> None:
@@ -274,7 +276,7 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
             is_told = "from_prior_session" in item
         fleet.check_loaded(checkpoint.lsn)
     except FormatVersionError as error:
-        raise FormatVersionError(f"{checkpoint.path}: {error}") from error
+        raise FormatVersionError(str(error), path=checkpoint.path) from error
     return is_told
 
 
@@ -282,11 +284,12 @@ def _apply(fleet: Fleet, entry: Entry) -> None:
     try:
         fleet.apply(entry.lsn, entry.record)
     except FormatVersionError as error:
-        raise FormatVersionError(f"{entry.path}: offset {entry.offset}: {error}") from error
+        raise FormatVersionError(f"offset {entry.offset}: {error}", path=entry.path) from error
     except Exception as error:
         raise FormatVersionError(
-            f"{entry.path}: offset {entry.offset}: LSN {entry.lsn} is no record of "
-            f"{fleet.application}; open it with the version that wrote it"
+            f"offset {entry.offset}: LSN {entry.lsn} is no record of {fleet.application}; open it "
+            "with the version that wrote it",
+            path=entry.path,
         ) from error
 
 
@@ -294,7 +297,7 @@ def _check(reader: JournalReader, fleet: Fleet, agent_ids: Iterable[str]) -> Non
     try:
         fleet.check_replayed(agent_ids)
     except FormatVersionError as error:
-        raise FormatVersionError(f"{reader.path}: {error}") from error
+        raise FormatVersionError(str(error), path=reader.path) from error
 
 
 def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:

@@ -90,6 +90,8 @@ def _is_field(member: Any) -> bool:
 
 
 def _field(member: Any) -> str:
+    if "Enum" in str(member.parent.bases):
+        return f"{member.name} = {member.value}  # {_doc(member).strip()}"
     line = f"{member.name}: {member.annotation}" if member.annotation else str(member.name)
     is_default = member.value and "instance-attribute" in member.labels and member.annotation
     is_default = is_default and "class-attribute" in member.labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from journal import CorruptionError, Finding
+from journal import CorruptionError, DamageReason, Finding
 from journal.misplaced import misplaced
 from journal.segment import SegmentName, segment_names
 from journal.testing import SimulatedDisk
@@ -34,7 +34,8 @@ def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn:
     found = [finding for finding in findings(disk) if finding.kind == "corruption"]
     what = f"a copy of {first}; no log has it here: LSN {lsn} is in {first}"
     size = len(disk.contents(PATH)[name])
-    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, size, what)]
+    reason = DamageReason.OUT_OF_PLACE
+    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, size, what, reason, first)]
     assert [info.state for info in infos(disk)] == ["sealed", "damaged", "sealed"]
     disk.open_directory(PATH, write=True).remove(name)
     copy_to(disk, first, f"{8:020d}-{2:010d}.seg")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from journal import (
     CorruptionError,
+    DamageReason,
     Finding,
     JournalReader,
 )
@@ -91,7 +92,8 @@ def test_a_torn_tail_is_found(disk: SimulatedDisk, marked: bool) -> None:
     (name,) = names(disk, ".seg")
     end = end_of(disk, name)
     write_at(disk, name, end + 2, b"torn")
-    torn = [Finding("torn_tail", f"{PATH}/{name}", end, 3, 6, findings(disk)[0].message)]
+    message, reason = findings(disk)[0].message, DamageReason.UNFINISHED
+    torn = [Finding("torn_tail", f"{PATH}/{name}", end, 3, 6, message, reason)]
     assert findings(disk) == torn
     assert "the log goes on at LSN 3" in torn[0].message
     assert [info.state for info in infos(disk)] == ["torn"]

@@ -396,7 +396,7 @@ class SimulatedFile(_Handle):
 
 def _join(path: str, name: str) -> str:
     if "/" in name or name in ("", ".", ".."):
-        raise UnsafePathError(f"{path}: {name!r} is not a plain file name")
+        raise UnsafePathError(f"{name!r} is not a plain file name", path=path)
     return f"{path}/{name}"
 
 

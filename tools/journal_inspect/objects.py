@@ -24,6 +24,8 @@ JSON = Any
 
 SCHEMA_VERSION = 1
 _CHECKPOINT_FIELDS = ("lsn", "epoch", "count", "created_at_ms", "application", "path")
+# Fields for programs that call the engine, which no schema has.
+_LEFT_OUT = {"Finding": ("reason", "header_of"), "RepairReport": ("refusal",)}
 _ATOMS = frozenset((str, int, bool, type(None)))
 _TIMESTAMP_EXT = -1  # msgpack's number for a Timestamp
 
@@ -31,6 +33,8 @@ _TIMESTAMP_EXT = -1  # msgpack's number for a Timestamp
 def as_object(value: Any, **more: JSON) -> dict[str, JSON]:
     """An Entry, SegmentInfo, Checkpoint, Finding or Agent, and `more`."""
     names = [f.name for f in fields(value)] if is_dataclass(value) else _CHECKPOINT_FIELDS
+    left_out = _LEFT_OUT.get(type(value).__name__, ())
+    names = [name for name in names if name not in left_out]
     return versioned(**{name: plain(getattr(value, name)) for name in names}, **more)
 
 

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import click
 
-from journal import CompactedError, JournalError, JournalReader, Outlook, RepairReport, repair
+from journal import (
+    CompactedError,
+    CutError,
+    CutReason,
+    JournalError,
+    JournalReader,
+    Outlook,
+    RepairReport,
+    repair,
+)
 from journal_inspect import damage
 from journal_inspect.damage import Behind, Loss, look_behind
 from journal_inspect.entries import is_managers
@@ -35,10 +44,12 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
                 f"an open needs what is up to LSN {first_lsn}: "
                 f"{command('repair', path, '--cut-at', first_lsn)}"
             ) from error
+    except CutError as error:
+        raise click.UsageError(_told_cut(error)) from error
     except JournalError:
         raise
     except ValueError as error:
-        raise click.UsageError(str(error).replace("cut_at=", "--cut-at ")) from error
+        raise click.UsageError(str(error)) from error
     with JournalReader.open(path) as reader:
         outlook = damage.outlook_of(reader) if report.problem else None
         behind = look_behind(reader, report.last_lsn, outlook)
@@ -67,6 +78,20 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         say(f"{report.path}: {copies}")
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE
+
+
+def _told_cut(error: CutError) -> str:
+    """What is wrong with a cut, and which ones beside it are possible."""
+    if error.reason is CutReason.AFTER_DAMAGE:
+        return (
+            f"--cut-at {error.cut_at} lies behind damage that only a later checkpoint covers; keep "
+            f"LSN {error.at_least} at least, or {error.at_most} at most"
+        )
+    beside = error.at_most if error.at_least is None else error.at_least
+    return (
+        f"--cut-at {error.cut_at} is no end of a batch in what is good, up to LSN "
+        f"{error.good_lsn}; an end beside it: {beside}"
+    )
 
 
 def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
@@ -112,9 +137,10 @@ def _put(report: RepairReport, behind: Behind, is_cut: bool, outlook: Outlook | 
 
 
 def _problem(report: RepairReport) -> str:
-    if report.problem is None:
+    it = report.refusal
+    if it is None:
         return "none: it opens as it is"
-    return report.problem.partition("; nothing was changed;")[0]  # what else it says is for others
+    return f"{it.path}: offset {it.offset}, LSN {it.lsn}: {it.what}"
 
 
 def _row(agent_id: str | None, loss: Loss) -> tuple[object, ...]:

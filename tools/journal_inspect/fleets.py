@@ -100,7 +100,7 @@ def _of_a_manager(path: str) -> Iterator[None]:
     except FormatVersionError as error:
         raise _refused(path, str(error)) from error
     except CompactedError as error:
-        what = str(error).partition(";")[0]
+        what = f"the fleet as of LSN {error.lsn} is no longer kept"
         raise NothingFoundError(f"{path}: {what}; {told_states(path)}") from error
     except (JournalError, ManagerError):
         raise

@@ -53,7 +53,8 @@ def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     try:
         code = _show(reader, look, wanted)
     except CompactedError as error:  # the whole log, or from where to go on
-        what, first = str(error).partition(";")[0], error.first_lsn
+        first = error.first_lsn
+        what = f"LSN {error.lsn} is no longer kept, the first that is: {first}"
         there = command("log", reader.path, "--from-lsn", first)
         say(f"{reader.path}: {what}; {told_kept(reader)}: {there}")
         code = NEGATIVE
@@ -222,9 +223,10 @@ class _Log:
             return None
         left_s = self._deadline_s - time.monotonic()
         if left_s <= 0:
-            what = "nothing matched" if self._wanted.until_match else "it goes on"
-            if not self._reader.live:
-                what = what.replace("it goes on", "nothing more came") + ", and no writer lives"
+            live = self._reader.live
+            going_on = "it goes on" if live else "nothing more came"
+            what = "nothing matched" if self._wanted.until_match else going_on
+            what += "" if live else ", and no writer lives"
             raise TimedOutError(
                 f"{self._reader.path}: {self._wanted.timeout_s:g} s are over, {what}; "
                 "wait longer with --timeout-s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -12,13 +11,11 @@ from shlex import join
 
 from journal import Finding
 
-_HEADER_OF = re.compile(r"(?:the header|a copy) of ([0-9]{20}-[0-9]{10}\.seg)")
-
 
 def misnamed(findings: Iterable[Finding]) -> dict[Path, Path]:
     """Each such file, and the name that its header says; that is whole, or nothing is said."""
-    found = ((Path(it.path), _HEADER_OF.match(it.message)) for it in findings)
-    return {file: file.with_name(match[1]) for file, match in found if match}
+    found = ((Path(it.path), it.header_of) for it in findings)
+    return {file: file.with_name(name) for file, name in found if name}
 
 
 def give_back(names: dict[Path, Path]) -> str:

@@ -138,15 +138,19 @@ def test_the_ranks_are_those_that_are_held() -> None:
         assert told == ranks
 
 
-def test_paths_and_benchmarks_that_are_named_are_there() -> None:
-    """A file of the project that a page names by its path exists, and so does each benchmark."""
-    from bench.__main__ import NAMES
+def test_paths_and_programs_that_are_named_are_there() -> None:
+    """A file of the project that a page names by its path exists, and so does each benchmark and
+    proof. All of those are named in the page for who changes the project."""
+    import bench.__main__
+    import proof.__main__
 
+    names = {"bench": bench.__main__.NAMES, "proof": proof.__main__.NAMES}
     for page in PAGES:
         for word in re.findall(CODE_SPAN, page.read_text()):
             if re.fullmatch(r"(journal|manager|tools|tests)/[a-z0-9_/]+\.py", word):
                 assert (ROOT / word).exists(), (page, word)
-            if found := re.match(r"python tools/bench (\w+)", word):
-                assert found[1] in NAMES, (page, word)
-    named = re.findall(r"python tools/bench (\w+)", (ROOT / IN_CHECKOUT).read_text())
-    assert {*named} == {*NAMES}
+            if found := re.match(r"python tools/(bench|proof) (\w+)", word):
+                assert found[2] in names[found[1]], (page, word)
+    for folder, there in names.items():
+        named = re.findall(rf"python tools/{folder} (\w+)", (ROOT / IN_CHECKOUT).read_text())
+        assert {*named} == {*there}

@@ -264,6 +264,6 @@ def test_the_same_figures_make_the_same_plot(bench: str, tmp_path: Path) -> None
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     """Results of something else are named, and nothing is drawn."""
     results = tmp_path / "results.json"
-    results.write_text('{"bench": "crashsim"}')
+    results.write_text('{"bench": "bars"}')
     with pytest.raises(SystemExit):
         plot.main([str(results), "-o", str(tmp_path / "drawn")])

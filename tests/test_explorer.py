@@ -1,4 +1,4 @@
-"""The crash explorer: a slice of what `python tools/bench crashsim` explores at length, and the
+"""The crash explorer: a slice of what `python tools/proof crashsim` explores at length, and the
 proof that it would notice."""
 
 from __future__ import annotations

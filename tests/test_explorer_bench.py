@@ -1,4 +1,4 @@
-"""`python tools/bench crashsim`: the long exploration, from the command line."""
+"""`python tools/proof crashsim`: the long exploration, from the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import crashsim
+from proof import crashsim
 
 from journal import frame
 from journal.testing import Bounds, explore
@@ -20,7 +20,7 @@ SMALL = ("--steps", "8", "--outcomes-max", "16", "--sequels", "0")
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", str(ROOT / "tools" / "bench"), "crashsim", *SMALL, *arguments],
+        [sys.executable, "-P", str(ROOT / "tools" / "proof"), "crashsim", *SMALL, *arguments],
         capture_output=True,
         text=True,
         timeout=300,

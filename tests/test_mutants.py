@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from bench.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
-from bench.weakenings import Weakening
+from proof.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
+from proof.weakenings import Weakening
 
 
 @pytest.mark.parametrize("weakening", WEAKENINGS, ids=lambda weakening: weakening.name)

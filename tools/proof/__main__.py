@@ -9,7 +9,7 @@ from pathlib import Path
 # The checkout comes first, or an installed copy would be examined.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-NAMES = ("model",)
+NAMES = ("model", "crashsim", "mutants")
 
 
 def main(arguments: list[str]) -> int:

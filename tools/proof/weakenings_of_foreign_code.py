@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 CONTRACT = ("tests/test_state_contract.py",)
 FOREIGN = ("tests/test_foreign_code.py",)

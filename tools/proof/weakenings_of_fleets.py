@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 FLEETS = ("tests/test_hostile_fleets.py",)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 HAND_OVER = ("tests/test_hand_over.py",)
 LEFTOVERS = ("tests/test_leftovers.py",)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import (
+from proof import (
     weakenings,
     weakenings_of_checkpoints,
     weakenings_of_compaction,
@@ -29,7 +29,7 @@ from bench import (
     weakenings_of_waiting,
     weakenings_outside,
 )
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
@@ -103,7 +103,7 @@ def noticed_by(checkout: Path, weakening: Weakening) -> str | None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python tools/bench mutants",
+        prog="python tools/proof mutants",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )

@@ -180,7 +180,7 @@ class Totals:
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python tools/bench crashsim",
+        prog="python tools/proof crashsim",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 EXIT = ("tests/test_exit.py",)
 

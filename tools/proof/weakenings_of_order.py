@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
+from proof.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
 KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
 LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 CONTRACT = ("tests/test_contract.py",)
 KIT = ("tests/test_testing_contract.py",)

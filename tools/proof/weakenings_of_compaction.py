@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import Weakening
+from proof.weakenings import Weakening
 
 VISIBLE = ("tests/test_compaction_visible.py",)
 SURVIVES = ("tests/test_compactor_survives.py",)

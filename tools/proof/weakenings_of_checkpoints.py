@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.weakenings import BLAME, Weakening
+from proof.weakenings import BLAME, Weakening
 
 ITEMS = ("tests/test_checkpoint_items.py", "tests/test_checkpoint_items_refused.py")
 

@@ -5,8 +5,8 @@
         journal.wait_durable(lsn)  # on stable storage
 
 `Journal` keeps records, `DurableState` any state machine, `JournalReader` looks from outside.
-The bytes and the recovery rule are in FORMAT.md beside this file, the promises in
-RELIABILITY.md.
+The bytes and the recovery rule are in journal/docs/FORMAT.md, the promises in
+journal/docs/RELIABILITY.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from journal.checkpoint import Checkpoint
+from journal._disk.disk import Disk
+from journal._format.checkpoint import Checkpoint
+from journal._format.record import Entry, PackedRecord, pack
+from journal._format.segment import SegmentInfo
+from journal._mutex import HandlerSafeLock
+from journal._offline.reader import JournalReader
 from journal.errors import (
     BufferFullError,
     CheckpointItemError,
@@ -34,22 +39,17 @@ from journal.errors import (
     RecordError,
     UnsafePathError,
 )
-from journal.mutex import HandlerSafeLock
-from journal.reader import JournalReader
-from journal.record import Entry, PackedRecord, pack
-from journal.segment import SegmentInfo
-from journal.storage import Disk
 
 if TYPE_CHECKING:
-    from journal.copies import BackupReport, backup
-    from journal.engine import Journal
+    from journal._engine.journal import Journal
+    from journal._offline.backup import BackupReport, backup
+    from journal._offline.outlook import Outlook, Refusal
+    from journal._offline.repair import RepairReport, repair
+    from journal._offline.verify import Finding, FrameInfo
+    from journal._state.cow_table import CowTable
+    from journal._state.durable_state import DurableState, StateMachine
     from journal.metrics import Histogram, LockStats, Observer, Stats
     from journal.options import Options
-    from journal.outlook import Outlook, Refusal
-    from journal.repairing import RepairReport, repair
-    from journal.state import DurableState, StateMachine
-    from journal.table import CowTable
-    from journal.verify import Finding, FrameInfo
 
 __version__ = "0.1.0"
 
@@ -98,18 +98,18 @@ __all__ = [
     "repair",
 ]
 
-# What writes takes as long to import as all that reads, and what looks at every file half as long:
-# who only reads need not wait for either. No module may have a name that is public here.
+# What writes takes as long to import as all that reads, and what looks at every file half as long.
+# A program that only reads waits for neither.
 _PLACES = {
-    **dict.fromkeys(("BackupReport", "backup"), "copies"),
-    **dict.fromkeys(("RepairReport", "repair"), "repairing"),
-    **dict.fromkeys(("Finding", "FrameInfo"), "verify"),
+    **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
+    **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
+    **dict.fromkeys(("Finding", "FrameInfo"), "_offline.verify"),
     "Options": "options",
-    **dict.fromkeys(("Outlook", "Refusal"), "outlook"),
-    "Journal": "engine",
+    **dict.fromkeys(("Outlook", "Refusal"), "_offline.outlook"),
+    "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
-    **dict.fromkeys(("DurableState", "StateMachine"), "state"),
-    "CowTable": "table",
+    **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),
+    "CowTable": "_state.cow_table",
 }
 
 

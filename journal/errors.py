@@ -197,7 +197,7 @@ class InterruptedCallError(JournalError, RuntimeError):
     """A signal handler or a callback made a call that would wait for the call around it, in the
     same thread. It would wait forever, so it did nothing; the outer call goes on.
 
-    Source: journal/HOWTO.md, "Stop on SIGTERM".
+    Source: journal/docs/HOWTO.md, "Stop on SIGTERM".
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class CheckpointItemError(JournalError, ValueError):
     `index` is the item's place among those that were frozen, from 0; `item_path` the place inside
     it, as an expression like "['rows'][3]" ("": the item itself); `reason` the rule it breaks.
 
-    Source: journal/FORMAT.md, "Items".
+    Source: journal/docs/FORMAT.md, "Items".
     """
 
     def __init__(self, index: int, item_path: str, reason: str) -> None:

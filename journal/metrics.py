@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-from journal.mutex import HandlerSafeLock, is_raised_by_call
+from journal._mutex import HandlerSafeLock, is_raised_by_call
 
 
 @dataclass(frozen=True, slots=True)

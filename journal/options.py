@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
-from journal.frame import PAYLOAD_BYTES_MAX
+from journal._format.frame import PAYLOAD_BYTES_MAX
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -359,7 +359,7 @@ class SubAgentManager:
         """Block until all changes up to `lsn`, an Agent's or None for all, survive a crash.
 
         Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError. Source:
-        journal/RELIABILITY.md, P2.
+        journal/docs/RELIABILITY.md, P2.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
         self._state.wait_durable(optional_lsn("lsn", lsn), timeout_s=timeout_s)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
+from journal._disk.disk import Buffer, Mode, StrPath
 from journal.errors import LockedError, UnsafePathError
-from journal.storage import Buffer, Mode, StrPath
 from journal.testing.medium import Content, Folder, Inode, Medium
 from journal.testing.outcome import Outcome, lose
 

@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from journal.checkpoint import JSON
-from journal.contract import check_items, check_machine
-from journal.frame import PAYLOAD_BYTES_MAX
-from journal.items import escaped
-from journal.record import Record, RecordPacker, unpack
-from journal.state import StateMachine
-from journal.table import CowTable
+from journal._format.checkpoint import JSON
+from journal._format.frame import PAYLOAD_BYTES_MAX
+from journal._format.items import escaped
+from journal._format.record import Record, RecordPacker, unpack
+from journal._state.contract import check_items, check_machine
+from journal._state.cow_table import CowTable
+from journal._state.durable_state import StateMachine
 
 M = TypeVar("M", bound=StateMachine)
 
 
 class BrokenPromiseError(AssertionError):
-    """A crash after which something did not hold that journal/RELIABILITY.md promises."""
+    """A crash after which something did not hold that journal/docs/RELIABILITY.md promises."""
 
 
 def expect(truth: object, promise: str, what: str) -> None:

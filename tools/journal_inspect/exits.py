@@ -95,7 +95,7 @@ def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
 
 def _told_damage(error: CorruptionError) -> str:
     from journal import DamageReason
-    from journal_inspect.text import command
+    from journal_inspect.rendering.text import command
 
     step = ""
     if error.reason is DamageReason.NO_START:
@@ -108,7 +108,7 @@ def _told_damage(error: CorruptionError) -> str:
 
 
 def _where_it_may_be(path: str) -> str:
-    from journal_inspect.text import command
+    from journal_inspect.rendering.text import command
 
     below = os.path.join(path, ".subagents")
     if os.path.isdir(below):

@@ -33,7 +33,7 @@ from proof.weakenings import Weakening
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
-COPIED = ("journal", "manager", "tools", "tests", ".ci", *FILES)
+COPIED = ("journal", "manager", "tools", "tests", ".ci", ".github", *FILES)
 # They look at the text of the code, so they notice any change of it, and not what it breaks.
 LOOK_AT_TEXT = ("test_docs.py", "test_mutants.py", "test_project.py", "test_readme.py")
 TIMEOUT_S = 600
@@ -69,7 +69,7 @@ def weakened(source: str, weakening: Weakening) -> str:
 def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
     """The test that fails first; None if all pass."""
     there = [test for test in tests if (checkout / test).exists()]
-    ignored = [f"--ignore=tests/{name}" for name in LOOK_AT_TEXT]
+    ignored = [f"--ignore=tests/project/{name}" for name in LOOK_AT_TEXT]
     quiet = ["-x", "-q", "-p", "no:cacheprovider", "-rfE"]
     command = [sys.executable, "-m", "pytest", *quiet, *ignored, *there]
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}

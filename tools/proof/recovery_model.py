@@ -1,5 +1,5 @@
-"""A model of the journal: the recovery rule of journal/FORMAT.md, and every step of the programs
-whose crashes it has to survive. `proof.model` searches it.
+"""A model of the journal: the recovery rule of journal/docs/FORMAT.md, and every step of the
+programs whose crashes it has to survive. `proof.model` searches it.
 
 Modelled:
 
@@ -156,7 +156,7 @@ Step = tuple[str, State]
 
 
 class BrokenPromiseError(Exception):
-    """A promise of journal/RELIABILITY.md does not hold."""
+    """A promise of journal/docs/RELIABILITY.md does not hold."""
 
 
 class RefusedError(Exception):
@@ -199,7 +199,7 @@ class Log:
 
 def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
     """Return the records that an open yields, or raise RefusedError. This is the rule, from step 3
-    of "Recovery" in journal/FORMAT.md on; `opening` has the steps around it."""
+    of "Recovery" in journal/docs/FORMAT.md on; `opening` has the steps around it."""
     # Step 3. A checkpoint that does not verify is evidence by its name.
     found = disk.checkpoints
     verified = [checkpoint for checkpoint in found if checkpoint.verifies]

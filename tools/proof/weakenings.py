@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-RULE = ("tests/test_rule_states.py",)
-CUTS = ("tests/test_power_cut.py", "tests/test_promises.py", *RULE)
-FILES = ("tests/test_damaged_files.py",)
-DAMAGE = ("tests/test_verify.py", *FILES, "tests/test_damage.py")
-BYTES = ("tests/test_format.py", "tests/test_golden.py", *DAMAGE)
-FAILS = ("tests/test_fail_stop.py", "tests/test_deleted_underneath.py", "tests/test_waiting.py")
-BLAME = ("tests/test_blame.py",)
-DISK = ("tests/test_posix.py", "tests/test_lazy_fs.py")
+RULE = ("tests/crash/test_rule_states.py",)
+CUTS = ("tests/crash/test_power_cut.py", "tests/crash/test_promises.py", *RULE)
+FILES = ("tests/crash/test_damaged_files.py",)
+DAMAGE = ("tests/engine/test_verify.py", *FILES, "tests/crash/test_damage.py")
+BYTES = ("tests/engine/test_format.py", "tests/crash/test_golden.py", *DAMAGE)
+FAILS = (
+    "tests/engine/test_fail_stop.py",
+    "tests/kernel/test_deleted_underneath.py",
+    "tests/engine/test_waiting.py",
+)
+BLAME = ("tests/crash/test_blame.py",)
+DISK = ("tests/kernel/test_posix.py", "tests/kernel/test_lazy_fs.py")
 
 
 class Weakening(NamedTuple):
@@ -30,122 +34,122 @@ class Weakening(NamedTuple):
 SYNCS = (
     Weakening(
         "commit_without_sync",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "if self._sync_each or batch.sync:",
         "if batch.sync:",
         CUTS,
     ),
     Weakening(
         "sync_that_does_nothing",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "                self._file.sync()\n            except",
         "                pass\n            except",
         CUTS,
     ),
     Weakening(
         "segment_born_unsynced",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "            file.sync()\n            self._directory.rename",
         "            self._directory.rename",
         CUTS,
     ),
     Weakening(
         "segment_name_unsynced",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "        try:\n            self._directory.sync()\n",
         "        try:\n            pass\n",
         CUTS,
     ),
     Weakening(
         "roll_without_sync",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "        self._trim()\n        self.sync()\n",
         "        self._trim()\n",
         RULE,
     ),
     Weakening(
         "close_without_sync",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "        self.sync()\n        self.mark()\n",
         "        self.mark()\n",
         CUTS,
     ),
     Weakening(
         "checkpoint_unsynced",
-        "journal/checkpoint.py",
+        "journal/_format/checkpoint.py",
         "            file.sync()\n        finally",
         "            pass\n        finally",
         RULE,
     ),
     Weakening(
         "checkpoint_name_unsynced",
-        "journal/checkpoint.py",
+        "journal/_format/checkpoint.py",
         "        raise\n    directory.sync()\n",
         "        raise\n",
         RULE,
     ),
     Weakening(
         "os_checkpoint_without_log_sync",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "            self._sync_log()\n            end_lsn = self._committer.synced_lsn\n",
         "            end_lsn = lsn\n",
         RULE,
     ),
     Weakening(
         "no_sync_before_trust",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "            last.sync()\n",
         "            pass\n",
         RULE,
     ),
     Weakening(
         "no_names_sync_before_trust",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "    directory.sync()\n    if segments:",
         "    if segments:",
         RULE,
     ),
     Weakening(
         "no_page_drop",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "            last.drop_cache()\n",
         "",
         RULE,
     ),
     Weakening(
         "failed_sync_tried_again",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "                self._unjudged = error\n",
         "                raise FailedError(str(error)) from error\n",
-        ("tests/test_interrupt.py",),
+        ("tests/kernel/test_interrupt.py",),
     ),
     Weakening(
         "deleted_segment_acknowledged",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         " and not self._file.is_linked():",
         " and False:",
         FAILS,
     ),
     Weakening(
         "os_promise_after_failed_sync",
-        "journal/engine.py",
+        "journal/_engine/journal.py",
         "if self.last_lsn > self._core.committer.synced_lsn:",
         "if False:",
         FAILS,
     ),
     Weakening(
         "no_fdatasync",
-        "journal/posix.py",
+        "journal/_disk/posix.py",
         "            os.fdatasync(self._fd)",
         "            pass",
         DISK,
     ),
     Weakening(
-        "no_directory_fsync", "journal/posix.py", "        os.fsync(fd)", "        pass", DISK
+        "no_directory_fsync", "journal/_disk/posix.py", "        os.fsync(fd)", "        pass", DISK
     ),
     Weakening(
         "no_cache_drop",
-        "journal/posix.py",
+        "journal/_disk/posix.py",
         "os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)",
         "pass",
         DISK,
@@ -155,147 +159,147 @@ SYNCS = (
         "manager/workspace.py",
         "    os.fsync(parent)\n",
         "",
-        ("tests/test_manager_paths.py",),
+        ("tests/manager/test_manager_paths.py",),
     ),
 )
 
 CHECKS = (
     Weakening(
         "no_frame_header_crc",
-        "journal/frame.py",
+        "journal/_format/frame.py",
         " or _CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):",
         ":",
         BYTES,
     ),
     Weakening(
         "frame_crc_without_seed",
-        "journal/frame.py",
+        "journal/_format/frame.py",
         "_CRC.pack(checksum(fields, seed))",
         "_CRC.pack(checksum(fields))",
         BYTES,
     ),
     Weakening(
         "no_payload_crc",
-        "journal/segment.py",
+        "journal/_format/segment.py",
         "if frame.checksum(payload) == header.payload_crc:",
         "if True:",
         BYTES,
     ),
     Weakening(
         "no_segment_header_crc",
-        "journal/segment.py",
+        "journal/_format/segment.py",
         " or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:",
         ":",
         BYTES,
     ),
     Weakening(
         "no_segment_name_check",
-        "journal/segment.py",
+        "journal/_format/segment.py",
         "if header.name != self.name:",
         "if False:",
         BYTES,
     ),
     Weakening(
         "no_lsn_check",
-        "journal/frame.py",
+        "journal/_format/frame.py",
         "if self.first_lsn != lsn:",
         "if False:",
         FILES,
     ),
     Weakening(
         "no_durable_lsn_check",
-        "journal/frame.py",
+        "journal/_format/frame.py",
         "if self.durable_lsn >= lsn:",
         "if False:",
         FILES,
     ),
     Weakening(
         "no_last_lsn_check",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if self.next_lsn > frame.LSN_MAX:",
         "if False:",
-        ("tests/test_hostile_segments.py",),
+        ("tests/crash/test_hostile_segments.py",),
     ),
     Weakening(
         "frame_past_the_last_lsn",
-        "journal/frame.py",
+        "journal/_format/frame.py",
         "if lsn + self.record_count - 1 > LSN_MAX:",
         "if False:",
-        ("tests/test_hostile_segments.py",),
+        ("tests/crash/test_hostile_segments.py",),
     ),
     Weakening(
         "no_gap_check",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if self.next_lsn != after.first_lsn:",
         "if False:",
         DAMAGE,
     ),
     Weakening(
         "no_journal_id_check",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if self.journal_id not in (None, header.journal_id):",
         "if False:",
         DAMAGE,
     ),
     Weakening(
         "no_epoch_check",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if header.epoch < self.epoch:",
         "if False:",
         FILES,
     ),
     Weakening(
         "no_beginning_check",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if header.first_lsn > self.base_lsn + 1:",
         "if False:",
         DAMAGE,
     ),
     Weakening(
         "no_checkpoint_crc",
-        "journal/checkpoint.py",
+        "journal/_format/checkpoint.py",
         "or last_line != _last_line(count, crc):",
         "or False:",
         DAMAGE,
     ),
     Weakening(
         "no_checkpoint_lsn_check",
-        "journal/checkpoint.py",
+        "journal/_format/checkpoint.py",
         'if header["lsn"] != lsn:',
         "if False:",
-        ("tests/test_checkpoints_held.py",),
+        ("tests/engine/test_checkpoints_held.py",),
     ),
     Weakening(
         "no_checkpoint_id_check",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "if checkpoint.journal_id != journal_id:",
         "if False:",
         FILES,
     ),
     Weakening(
         "no_application_check",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "if taken and accepts and taken.application not in accepts:",
         "if False:",
-        ("tests/test_state.py",),
+        ("tests/engine/test_state.py",),
     ),
     Weakening(
         "search_follows_copies_of_earlier_frames",
-        "journal/segment.py",
+        "journal/_format/segment.py",
         "if header and header.first_lsn >= lsn:",
         "if header:",
         BLAME,
     ),
     Weakening(
         "first_segment_knows_whose_journal_it_is",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "if len(checkpoints.good) > 1 and len(ids) == 1:",
         "if False:",
         BLAME,
     ),
     Weakening(
         "any_mark_at_a_cut_is_the_segments_own",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if not its_own or (header and header.impossible(self.next_lsn)):",
         "if not its_own:",
         BLAME,

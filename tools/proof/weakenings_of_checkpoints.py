@@ -4,61 +4,61 @@ from __future__ import annotations
 
 from proof.weakenings import BLAME, Weakening
 
-ITEMS = ("tests/test_checkpoint_items.py", "tests/test_checkpoint_items_refused.py")
+ITEMS = ("tests/engine/test_checkpoint_items.py", "tests/engine/test_checkpoint_items_refused.py")
 
 ALL_OF = (
     Weakening(
         "dollar_keys_not_escaped",
-        "journal/items.py",
+        "journal/_format/items.py",
         'return {f"${key}": value}',
         "return found",
         ITEMS,
     ),
     Weakening(
         "dollar_keys_not_looked_for",
-        "journal/items.py",
+        "journal/_format/items.py",
         'return len(value) != 1 or key[:1] != "$"',
         "return True",
         ITEMS,
     ),
     Weakening(
         "item_keys_not_checked",
-        "journal/items.py",
+        "journal/_format/items.py",
         "            if type(key) is not str:",
         "            if False:",
         ITEMS,
     ),
     Weakening(
         "tuples_in_items_become_lists",
-        "journal/items.py",
+        "journal/_format/items.py",
         "    if kind is list:",
         "    if isinstance(value, (list, tuple)):",
         ITEMS,
     ),
     Weakening(
         "version_1_read_with_bytes",
-        "journal/items.py",
+        "journal/_format/items.py",
         "if version < _BYTES_FROM_VERSION or not (",
         "if not (",
         ITEMS,
     ),
     Weakening(
         "base64_of_items_not_checked",
-        "journal/items.py",
+        "journal/_format/items.py",
         "if b2a_base64(data, newline=False) != value.encode():",
         "if False:",
         ITEMS,
     ),
     Weakening(
         "checkpoint_line_of_any_length",
-        "journal/checkpoint.py",
+        "journal/_format/checkpoint.py",
         "if len(line) > LINE_BYTES_MAX - 2:",
         "if False:",
-        ("tests/test_compaction_failures.py",),
+        ("tests/engine/test_compaction_failures.py",),
     ),
     Weakening(
         "misnamed_checkpoint_counts_as_damaged",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "if not isinstance(error, MisnamedCheckpointError):",
         "if error:",
         BLAME,

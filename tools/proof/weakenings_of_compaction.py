@@ -4,55 +4,55 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-VISIBLE = ("tests/test_compaction_visible.py",)
-SURVIVES = ("tests/test_compactor_survives.py",)
+VISIBLE = ("tests/engine/test_compaction_visible.py",)
+SURVIVES = ("tests/engine/test_compactor_survives.py",)
 
 ALL_OF = (
     Weakening(
         "failed_compaction_uncounted",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "            self.failures += 1\n",
         "",
         VISIBLE,
     ),
     Weakening(
         "failed_compaction_unlogged",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "        post(\n            logging.WARNING,\n",
         "        (lambda *_, **__: None)(\n            logging.WARNING,\n",
         VISIBLE,
     ),
     Weakening(
         "failed_compaction_holds_updates",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
         "        text = self._count_failure(error)\n",
-        ("tests/test_compaction_behind.py", *SURVIVES),
+        ("tests/engine/test_compaction_behind.py", *SURVIVES),
     ),
     Weakening(
         "foreign_code_before_room",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
         "        text = self._count_failure(error)\n        self._committer.hold_from(_NEVER)\n",
         SURVIVES,
     ),
     Weakening(
         "owners_exit_ends_the_compactor",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "                except BaseException as error:  # the owner's SystemExit",
         "                except Exception as error:  # the owner's SystemExit",
         SURVIVES,
     ),
     Weakening(
         "retry_holds_updates",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "        if not (is_retry and self._is_due):\n",
         "        is_retry = False\n        if True:\n",
         SURVIVES,
     ),
     Weakening(
         "retry_waits_for_the_log_to_grow",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "        if not (is_retry and self._is_due):\n",
         "        if True:\n",
         SURVIVES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-FLEETS = ("tests/test_hostile_fleets.py",)
+FLEETS = ("tests/crash/test_hostile_fleets.py",)
 
 ALL_OF = (
     Weakening(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-CONTRACT = ("tests/test_state_contract.py",)
-FOREIGN = ("tests/test_foreign_code.py",)
-HANDLERS = ("tests/test_signal_handlers.py",)
-INTERRUPTS = ("tests/test_interrupt.py", "tests/test_processes_interrupts.py")
+CONTRACT = ("tests/engine/test_state_contract.py",)
+FOREIGN = ("tests/engine/test_foreign_code.py",)
+HANDLERS = ("tests/kernel/test_signal_handlers.py",)
+INTERRUPTS = ("tests/kernel/test_interrupt.py", "tests/kernel/test_processes_interrupts.py")
 
 STATE = (
     Weakening(
         "append_before_apply",
-        "journal/state.py",
+        "journal/_state/durable_state.py",
         "            self._machine.apply(lsn, value)\n            is_applied = True\n"
         "            self._buffer.append_admitted(packed)\n",
         "            self._buffer.append_admitted(packed)\n"
@@ -21,21 +21,21 @@ STATE = (
     ),
     Weakening(
         "apply_gets_the_callers_object",
-        "journal/state.py",
+        "journal/_state/durable_state.py",
         "            self._machine.apply(lsn, value)\n            is_applied = True\n",
         "            self._machine.apply(lsn, bare(record))\n            is_applied = True\n",
         CONTRACT,
     ),
     Weakening(
         "applied_and_not_appended_after_an_interrupt",
-        "journal/state.py",
+        "journal/_state/durable_state.py",
         "                if self._buffer.last_lsn < lsn:\n                    append()\n",
         "",
-        ("tests/test_state_stops.py",),
+        ("tests/engine/test_state_stops.py",),
     ),
     Weakening(
         "state_ahead_of_the_log_goes_on",
-        "journal/state.py",
+        "journal/_state/durable_state.py",
         "                self._journal.broken = error\n"
         "            self._finish_change(lsn, is_applied, partial("
         "self._buffer.append_admitted, packed))\n",
@@ -46,14 +46,14 @@ STATE = (
     ),
     Weakening(
         "waits_cover_the_log_only",
-        "journal/owned.py",
+        "journal/_state/owned_journal.py",
         "        if (applying_lsn if lsn is None else lsn) > self.last_lsn:\n",
         "        if False:\n",
         CONTRACT,
     ),
     Weakening(
         "state_lets_others_append",
-        "journal/owned.py",
+        "journal/_state/owned_journal.py",
         "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
         '        """Raise JournalError: only the state appends to its journal."""\n'
         "        raise _not_here()\n",
@@ -65,7 +65,7 @@ STATE = (
 FOREIGN_CODE = (
     Weakening(
         "runtime_error_in_a_wait_says_open",
-        "journal/gate.py",
+        "journal/_commit/gate.py",
         "                if not is_raised_by_call(error):\n                    raise\n"
         "                return True",
         "                return True",
@@ -73,14 +73,14 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "flusher_logs_by_itself",
-        "journal/log.py",
+        "journal/_log.py",
         "    _reporter.post(_Message(level, text, arguments, error))",
         "    report(level, text, *arguments, error=error)",
         FOREIGN,
     ),
     Weakening(
         "log_lets_errors_through",
-        "journal/log.py",
+        "journal/_log.py",
         "    except BaseException:\n"
         "        if threading.current_thread() is threading.main_thread():",
         "    except BaseException:\n        if True:",
@@ -88,21 +88,21 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "observers_system_exit_ends_the_flusher",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "            event(observer)\n        except BaseException as error:\n",
         "            event(observer)\n        except Exception as error:\n",
         FOREIGN,
     ),
     Weakening(
         "observers_are_told_by_waiters",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "told = self.tell if is_flusher else self.queue",
         "told = self.tell",
         FOREIGN,
     ),
     Weakening(
         "flusher_may_end_without_a_failure",
-        "journal/standing.py",
+        "journal/_commit/standing.py",
         "        if self.refusal is None:\n"
         '            self.fail(RuntimeError("the flusher thread ended"))\n',
         "",
@@ -110,21 +110,21 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "every_exception_is_the_logs",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "            if not self._is_of_the_log(error):\n                raise\n",
         "",
         INTERRUPTS,
     ),
     Weakening(
         "errors_of_handlers_are_the_disks",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "if error is not None and is_of_disk(error, self._file):",
         "if error is not None:",
         INTERRUPTS,
     ),
     Weakening(
         "handlers_error_is_the_packers",
-        "journal/record.py",
+        "journal/_format/record.py",
         '    if not is_raised_by_call(error, "msgpack"):\n        raise error\n'
         '    raise RecordError(\n        f"a record of type',
         '    raise RecordError(\n        f"a record of type',
@@ -132,14 +132,14 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "lock_is_taken_twice",
-        "journal/mutex.py",
+        "journal/_mutex.py",
         "        if self._is_owned():\n            raise InterruptedCallError\n",
         "",
         HANDLERS,
     ),
     Weakening(
         "append_on_top_of_an_append",
-        "journal/filling.py",
+        "journal/_commit/filling.py",
         "        if self._is_held_here():  # `checked`, without its frame: 25 ns instead of 65\n"
         "            raise InterruptedCallError\n",
         "",
@@ -147,49 +147,49 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "wait_on_top_of_a_commit",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "        if self.is_committing_here:\n            raise InterruptedCallError\n",
         "        pass\n",
         HANDLERS,
     ),
     Weakening(
         "close_on_top_of_a_compaction",
-        "journal/core.py",
+        "journal/_engine/core.py",
         " or self.compactor.is_compacting_here:",
         ":",
         HANDLERS,
     ),
     Weakening(
         "close_on_top_of_a_close",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "is_closing_here = get_ident() in self._closers",
         "is_closing_here = False",
-        ("tests/test_close.py",),
+        ("tests/engine/test_close.py",),
     ),
     Weakening(
         "commits_wait_for_the_figures",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "                recorder.fold_if_free()\n",
         "                recorder.fold()\n",
-        ("tests/test_metrics.py",),
+        ("tests/engine/test_metrics.py",),
     ),
     Weakening(
         "update_waits_on_top_of_the_buffers_lock",
-        "journal/lock.py",
+        "journal/_state/owner_lock.py",
         "        if self._is_amid():\n            raise InterruptedCallError\n",
         "",
         HANDLERS,
     ),
     Weakening(
         "compact_waits_on_top_of_the_buffers_lock",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "        if self.buffer.is_locked_here() or self.buffer.is_committing_here:",
         "        if False:",
         HANDLERS,
     ),
     Weakening(
         "close_overtakes_what_is_being_applied",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "                        if not self._is_admitted:\n"
         "                            return None\n",
         "                        return None\n",

@@ -4,90 +4,99 @@ from __future__ import annotations
 
 from proof.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
 
-KILLS = ("tests/test_journal.py", "tests/test_waiting.py", "tests/test_close.py", *CUTS)
-LOCKS = ("tests/test_lock.py", "tests/test_posix_lock.py", "tests/test_manager_races.py")
+KILLS = (
+    "tests/engine/test_journal.py",
+    "tests/engine/test_waiting.py",
+    "tests/engine/test_close.py",
+    *CUTS,
+)
+LOCKS = (
+    "tests/engine/test_lock.py",
+    "tests/kernel/test_posix_lock.py",
+    "tests/manager/test_manager_races.py",
+)
 
 EVIDENCE = (
     Weakening(
         "no_evidence_rule",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if self.evidence >= self.next_lsn:",
         "if False:",
         DAMAGE,
     ),
     Weakening(
         "no_evidence_after_damage",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if header:  # a valid one testifies, before the damage and after it",
         "if header and not self.damage:",
         DAMAGE,
     ),
     Weakening(
         "refuse_every_bad_frame",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "if self.evidence >= self.next_lsn:",
         "if self.damage or self.evidence >= self.next_lsn:",
         CUTS,
     ),
     Weakening(
         "checkpoint_names_do_not_testify",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "Checkpoints([], [], max(lsns, default=0))",
         "Checkpoints([], [], 0)",
         DAMAGE,
     ),
     Weakening(
         "no_marks",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "if self._file is None or self._said_lsn == self._synced_lsn:",
         "if True:",
-        ("tests/test_promises.py", *RULE),
+        ("tests/crash/test_promises.py", *RULE),
     ),
     Weakening(
         "backup_without_mark",
-        "journal/copies.py",
+        "journal/_offline/backup.py",
         "            if last is not None:",
         "            if False:",
-        ("tests/test_backup.py",),
+        ("tests/crash/test_backup.py",),
     ),
     Weakening(
         "mark_unsynced_in_front",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "            self._marked = True\n",
         "            self._marked = True\n            self._offset += len(mark)\n",
         RULE,
     ),
     Weakening(
         "frames_say_nothing_durable",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
         "                durable_lsn=0,\n                now_ns=now_ns,",
         DAMAGE,
     ),
     Weakening(
         "frames_say_too_much",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
         "                durable_lsn=self._written_lsn,\n                now_ns=now_ns,",
         RULE,
     ),
     Weakening(
         "behind_a_mark_is_no_damage",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "        if self.marked:\n",
         "        if False:\n",
         FILES,
     ),
     Weakening(
         "torn_tail_cut_off",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "if walk.end and not walk.damage:",
         "if walk.end:",
         CUTS,
     ),
     Weakening(
         "epoch_used_again",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "epoch=epoch + 1,",
         "epoch=max(1, epoch),",
         CUTS,
@@ -97,7 +106,7 @@ EVIDENCE = (
 ORDER = (
     Weakening(
         "drop_before_publish",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "            self._write(lsn, items, since_bytes)\n",
         "            kept = self._options.checkpoints_kept\n"
         "            drop_covered(self._directory, [*self._verified_lsns, lsn], kept)\n"
@@ -106,21 +115,21 @@ ORDER = (
     ),
     Weakening(
         "one_checkpoint_counts_as_two",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "    if len(verified_lsns) < kept:\n        return []\n",
         "    if not verified_lsns:\n        return []\n    kept = min(kept, len(verified_lsns))\n",
         RULE,
     ),
     Weakening(
         "leftover_strictly_below",
-        "journal/segment.py",
+        "journal/_format/segment.py",
         "after.first_lsn - 1 > lsn]",
         "after.first_lsn > lsn]",
         RULE,
     ),
     Weakening(
         "dense_from_second_newest",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "walk = Walk(directory, checkpoints.base_lsn, checkpoints.evidence)",
         "walk = Walk(directory, min([c.lsn for c in checkpoints.good], default=0),"
         " checkpoints.evidence)",
@@ -128,69 +137,69 @@ ORDER = (
     ),
     Weakening(
         "stray_name_drops_segments",
-        "journal/recovery.py",
+        "journal/_recovery/recovery.py",
         "        with Segment(directory, kept_segments[0]):\n            pass\n",
         "        pass\n",
-        ("tests/test_compaction.py", *DAMAGE),
+        ("tests/engine/test_compaction.py", *DAMAGE),
     ),
     Weakening(
         "checkpointed_records_applied_again",
-        "journal/walk.py",
+        "journal/_recovery/walk.py",
         "skip = max(0, lsn + 1 - self.first_lsn)",
         "skip = 0",
-        ("tests/test_state.py", *RULE),
+        ("tests/engine/test_state.py", *RULE),
     ),
     Weakening(
         "number_before_pack",
-        "journal/filling.py",
+        "journal/_commit/filling.py",
         "PackedRecord else self._pack(record)\n",
         "PackedRecord else (\n"
         '                    self._filling.records.append(b"\\xc0"), self._pack(record)\n'
         "                )[1]\n"
         "                self._filling.records.pop()\n",
-        ("tests/test_options_and_records.py", "tests/test_interrupt.py"),
+        ("tests/engine/test_options_and_records.py", "tests/kernel/test_interrupt.py"),
     ),
     Weakening(
         "split_batch",
-        "journal/frame.py",
+        "journal/_format/frame.py",
         "inside = {i for begin, end in groups for i in range(begin + 1, end)}",
         "inside: set[int] = set()",
         RULE,
     ),
     Weakening(
         "room_before_the_covered_is_removed",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "        drop_covered(self._directory",
         "        self._hold()\n        drop_covered(self._directory",
-        ("tests/test_compaction_behind.py",),
+        ("tests/engine/test_compaction_behind.py",),
     ),
 )
 
 GATE = (
     Weakening(
         "acknowledged_before_written",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "self._writer.write(batch)\n",
         "self._buffer.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
         KILLS,
     ),
     Weakening(
         "gate_always_open",
-        "journal/gate.py",
+        "journal/_commit/gate.py",
         "                with self._turnstile:\n                    return True\n",
         "                return True\n",
         KILLS,
     ),
     Weakening(
         "appended_is_durable",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "if lsn <= self.durable_lsn:\n                return None\n            if",
         "if lsn <= filling.last_lsn:\n                return None\n            if",
         KILLS,
     ),
     Weakening(
         "failure_wakes_nobody",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "            self._unheeded_bytes = 0\n            self.alarm.wake()\n"
         "        self._open_all()\n",
         "            self._unheeded_bytes = 0\n            self.alarm.wake()\n",
@@ -198,35 +207,35 @@ GATE = (
     ),
     Weakening(
         "failure_is_forgotten",
-        "journal/standing.py",
+        "journal/_commit/standing.py",
         "        self.failure = error\n        self.refusal = self.error\n",
         "        self.failure = error\n",
         FAILS,
     ),
     Weakening(
         "failure_is_told_to_the_first_record_only",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "            self.standing.fail(error)\n            self._unheeded_bytes = 0\n",
         "            self.standing.fail(error)\n",
-        ("tests/test_waiting_room.py",),
+        ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "closing_is_told_to_the_first_record_only",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "        self.standing.close()\n        self._unheeded_bytes = 0\n",
         "        self.standing.close()\n",
-        ("tests/test_waiting_room.py",),
+        ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "flusher_sleeps_through_a_new_batch",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "        self._unheeded_bytes = 0\n        self._committing, self._comm",
         "        self._committing, self._comm",
-        ("tests/test_waiting_room.py",),
+        ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "second_batch_overtakes",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "        if self.crowd.size > 1 or self._committing is not None"
         " or self.standing.refusal is not None:\n"
         "            return None  # a look without the lock, and again with it\n"
@@ -235,56 +244,56 @@ GATE = (
         "            alone = self._committing is None and",
         "        with self._lock.checked():\n            filling = self._filling\n"
         "            alone =",
-        ("tests/test_waiting_room.py",),
+        ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "mark_is_cut_off_at_a_roll",
-        "journal/writer.py",
+        "journal/_commit/writer.py",
         "        size = self._offset + frame.HEADER_BYTES * self._marked\n",
         "        size = self._offset\n",
-        ("tests/test_reader_doubt.py",),
+        ("tests/engine/test_reader_doubt.py",),
     ),
     Weakening(
         "holder_is_whom_the_note_names",
-        "journal/posix.py",
+        "journal/_disk/posix.py",
         "            return holder.lock_holder(self._fd, likely_pid)\n",
         "            return likely_pid\n",
-        ("tests/test_posix_lock.py",),
+        ("tests/kernel/test_posix_lock.py",),
     ),
     Weakening(
         "no_directory_lock",
-        "journal/posix.py",
+        "journal/_disk/posix.py",
         "            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "            pass\n",
         LOCKS,
     ),
     Weakening(
         "no_owners_lock",
-        "journal/lock.py",
+        "journal/_state/owner_lock.py",
         "            with self._lock:\n",
         "            if True:\n",
         LOCKS,
     ),
     Weakening(
         "a_look_clears_a_holder",
-        "journal/lock.py",
+        "journal/_state/owner_lock.py",
         " and self._holder == holder:",
         ":",
         LOCKS,
     ),
     Weakening(
         "child_keeps_the_journal",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "        self.standing.abandon()\n",
         "",
-        ("tests/test_fork.py",),
+        ("tests/kernel/test_fork.py",),
     ),
     Weakening(
         "nothing_committed_at_exit",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "    def finish(self) -> None:\n        self.begin_close()\n",
         "    def finish(self) -> None:\n        return\n        self.begin_close()\n",
-        ("tests/test_exit.py",),
+        ("tests/kernel/test_exit.py",),
     ),
 )
 

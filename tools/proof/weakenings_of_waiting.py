@@ -4,91 +4,91 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-HAND_OVER = ("tests/test_hand_over.py",)
-LEFTOVERS = ("tests/test_leftovers.py",)
-COMPACTION = ("tests/test_compaction_failures.py",)
+HAND_OVER = ("tests/engine/test_hand_over.py",)
+LEFTOVERS = ("tests/engine/test_leftovers.py",)
+COMPACTION = ("tests/engine/test_compaction_failures.py",)
 
 WAKE_UPS = (
     Weakening(
         "full_disk_stops_a_lone_waiter",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         'if getattr(error, "errno", None) not in NO_SPACE:\n                self._fail(error)\n',
         "if True:\n                self._fail(error)\n",
         HAND_OVER,
     ),
     Weakening(
         "full_disk_is_tried_ever_more_seldom",
-        "journal/committer.py",
+        "journal/_commit/committer.py",
         "min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)",
         "max(delay_s * 2, _RETRY_S_MIN)",
-        ("tests/test_disk_full.py",),
+        ("tests/engine/test_disk_full.py",),
     ),
     Weakening(
         "leaving_the_logs_end_wakes_nobody",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "if self._filling.has_work or self.standing.closing:",
         "if self.standing.closing:",
         HAND_OVER,
     ),
     Weakening(
         "leaving_the_logs_end_forgets_a_close",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "if self._filling.has_work or self.standing.closing:",
         "if self._filling.has_work:",
         HAND_OVER,
     ),
     Weakening(
         "handing_over_wakes_nobody",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "self._holder if self._orphan else None\n            self.alarm.wake()\n",
         "self._holder if self._orphan else None\n",
         HAND_OVER,
     ),
     Weakening(
         "flusher_sleeps_through_an_unawaited_record",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "self._deep = not filling.has_work and (timeout_s < 0 or self._hasty)",
         "self._deep = False",
         HAND_OVER,
     ),
     Weakening(
         "idle_log_is_looked_at_all_the_time",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "                        timeout_s = -1\n",
         "                        pass\n",
         HAND_OVER,
     ),
     Weakening(
         "sync_of_the_log_wakes_nobody",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "            self._filling.sync = True\n            self.alarm.wake()\n",
         "            self._filling.sync = True\n",
         HAND_OVER,
     ),
     Weakening(
         "last_that_is_expected_wakes_nobody",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "if filling.waiters == 1 or self.crowd.is_last(filling.waiters):",
         "if filling.waiters == 1:",
         HAND_OVER,
     ),
     Weakening(
         "unawaited_records_are_not_gathered",
-        "journal/filling.py",
+        "journal/_commit/filling.py",
         "            filling.since = time.monotonic()\n",
         "",
         HAND_OVER,
     ),
     Weakening(
         "room_that_went_lets_waiters_pass",
-        "journal/room.py",
+        "journal/_commit/room.py",
         "if self._gate is None or self._gate.opened:",
         "if self._gate is None:",
         HAND_OVER,
     ),
     Weakening(
         "limit_of_a_wait_for_room_begins_anew",
-        "journal/engine.py",
+        "journal/_engine/journal.py",
         "if not gate.wait(left):",
         "if not gate.wait(timeout_s):",
         HAND_OVER,
@@ -98,7 +98,7 @@ WAKE_UPS = (
 ENDS = (
     Weakening(
         "gates_stay_shut_after_the_flushers_end",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "            self.standing.end()\n            self._unheeded_bytes = 0\n"
         "        self._open_all()\n",
         "            self.standing.end()\n            self._unheeded_bytes = 0\n",
@@ -106,21 +106,21 @@ ENDS = (
     ),
     Weakening(
         "gates_are_given_out_after_the_flushers_end",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "if standing.failure or standing.ended:",
         "if standing.failure:",
         HAND_OVER,
     ),
     Weakening(
         "compactor_thread_that_ended_holds_updates",
-        "journal/compactor.py",
+        "journal/_engine/compactor.py",
         "            try:\n                self._committer.hold_from(_NEVER)\n",
         "            try:\n                pass\n",
         COMPACTION,
     ),
     Weakening(
         "compaction_that_a_failure_ends_says_closed",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "            self.buffer.standing.check()  # given up because the log had failed?\n",
         "",
         COMPACTION,
@@ -130,63 +130,63 @@ ENDS = (
 LEFT_OVER = (
     Weakening(
         "flusher_that_never_started_keeps_the_lock",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "            self._running.discard(self.committer)\n        self._give_back_if_last()",
         "            pass\n        self._give_back_if_last()",
         LEFTOVERS,
     ),
     Weakening(
         "compactor_that_never_started_keeps_the_lock",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "        except BaseException:\n            self._running.discard(thread)\n",
         "        except BaseException:\n",
         LEFTOVERS,
     ),
     Weakening(
         "child_finishes_the_parents_journals",
-        "journal/process.py",
+        "journal/_disk/process.py",
         "        owned.abandon()\n    _owned.clear()\n",
         "        owned.abandon()\n",
-        ("tests/test_fork.py",),
+        ("tests/kernel/test_fork.py",),
     ),
     Weakening(
         "child_may_ask_for_a_locks_figures",
-        "journal/state.py",
+        "journal/_state/durable_state.py",
         "        self._journal.check_process()\n        return self._lock.stats()",
         "        return self._lock.stats()",
-        ("tests/test_fork.py",),
+        ("tests/kernel/test_fork.py",),
     ),
     Weakening(
         "failed_open_keeps_the_lock",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "        if core:\n            core.drop()\n        else:",
         "        if not core:",
         LEFTOVERS,
     ),
     Weakening(
         "close_leaves_the_checkpoint_open",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "        if self.checkpoint:\n            self.checkpoint.close()\n",
         "",
         LEFTOVERS,
     ),
     Weakening(
         "exit_waits_forever",
-        "journal/core.py",
+        "journal/_engine/core.py",
         "if not self.finish_close(_EXIT_TIMEOUT_S):",
         "if not self.finish_close(None):",
         LEFTOVERS,
     ),
     Weakening(
         "lock_is_left_for_an_heir_that_is_gone",
-        "journal/lock.py",
+        "journal/_state/owner_lock.py",
         "self._holder = self._heir = 0  # two",
         "self._holder = 0  # two",
         LEFTOVERS,
     ),
     Weakening(
         "interrupted_append_takes_room",
-        "journal/buffer.py",
+        "journal/_commit/buffer.py",
         "            if not self._filling.records:\n"
         "                self._filling.bytes = 0  # what was interrupted left some\n",
         "",
@@ -194,14 +194,14 @@ LEFT_OVER = (
     ),
     Weakening(
         "gate_keeps_waits_that_timed_out",
-        "journal/gate.py",
+        "journal/_commit/gate.py",
         "            self._wakers.remove(waker)",
         "            pass",
         LEFTOVERS,
     ),
     Weakening(
         "gate_keeps_waits_that_were_cancelled",
-        "journal/gate.py",
+        "journal/_commit/gate.py",
         "            waiting.pop(future, None)",
         "            pass",
         LEFTOVERS,

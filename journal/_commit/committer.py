@@ -1,0 +1,281 @@
+"""Committer: group commit, and the flusher thread that does it.
+
+One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
+batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
+
+One thread at a time is at the end of the log. That is the flusher, or a waiter who finds nobody
+there, which spares a lone thread two switches a commit. It takes on only what is idempotent
+(the same bytes at the same offset, then a sync): if an interrupt strikes, the flusher repeats it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from journal._commit.batch import NEWS, Batch
+from journal._commit.buffer import LogBuffer
+from journal._commit.writer import NO_SPACE, Writer
+from journal._disk.disk import is_of_disk
+from journal._log import post
+from journal.errors import FailedError, JournalError
+from journal.metrics import Observer, Recorder
+from journal.options import Options
+
+_FOLD_EVERY = 1024  # commits
+_RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
+
+_Event = tuple[Callable[[Observer], None], tuple[Observer, ...]]
+
+
+class Committer:
+    """The flusher thread ends when the buffer is closed and empty, or at the first failure."""
+
+    def __init__(self, buffer: LogBuffer, writer: Writer, options: Options) -> None:
+        self._buffer = buffer
+        self._writer = writer
+        self._path = writer.directory_path
+        self._sync_each = options.durability == "disk"
+        self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
+        self._ended: Callable[[], None] = _nothing
+        self._trace: TracebackType | None = None  # of a failure that nobody foresaw, to be logged
+        # Written by who is at the log's end; who reads them may see the last commit in part.
+        self.commits = 0
+        self.records = 0
+        self.syncs = 0
+        self.stalls = 0
+        self.commit_records = Recorder()
+        self.commit_bytes = Recorder()
+        self.sync_ns = Recorder()
+        self.wait_ns = Recorder()
+        self.observers: tuple[Observer, ...] = ()
+        self._events: deque[_Event] = deque()  # for the flusher to tell
+        # Called at each commit from `due_bytes` of the log on; both are set by who compacts.
+        self.due_bytes: float = float("inf")
+        self.due: Callable[[], None] = _nothing
+
+    def start(self, ended: Callable[[], None]) -> None:
+        """`ended` is called in the flusher thread, as the last thing that it does."""
+        self._ended = ended
+        self._thread.start()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._thread.ident is not None
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Whether the flusher has ended, within `timeout_s` seconds."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def log_bytes(self) -> int:
+        """Written since open."""
+        return self._writer.log_bytes
+
+    @property
+    def synced_lsn(self) -> int:
+        """What survives a power cut; in "disk" durability all that was acknowledged does."""
+        return self._writer.synced_lsn
+
+    @property
+    def has_room(self) -> bool:
+        return self._buffer.has_room
+
+    def hold_from(self, log_bytes: float) -> None:
+        """Leave the buffer no more room than the log needs to grow to so many bytes."""
+        self._buffer.hold_from(log_bytes)
+
+    def abandon(self) -> None:
+        """In a forked child, where the thread does not live on."""
+        self._writer.release()
+
+    def mark(self) -> None:
+        """The log went idle. For who is at its end: the flusher, or a test that is alone."""
+        self._writer.mark()
+
+    def tell(self, event: Callable[[Observer], None]) -> None:
+        """Call the observers, and log what they raise. Only in the engine's threads: no signal
+        handler runs there, so every exception is an observer's."""
+        _tell(event, self.observers)
+
+    def queue(self, event: Callable[[Observer], None]) -> None:
+        """Have the flusher call the observers. For callers' threads, where an observer's exception
+        can't be told from a signal handler's."""
+        if self.observers:
+            self._events.append((event, self.observers))
+            self._buffer.alarm.wake()
+
+    def _tell_queued(self) -> None:
+        while self._events:
+            _tell(*self._events.popleft())
+
+    def commit_here(self, lsn: int) -> bool:
+        """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
+        if self._buffer.is_committing_here:
+            return False
+        try:
+            try:
+                batch = self._buffer.take_here(lsn)
+                if batch is None:
+                    return False
+                if self._commit_at_once(batch):
+                    self._buffer.leave_here()
+                    return True
+                self._buffer.hand_over()
+                return False
+            except BaseException:
+                self._buffer.hand_over()
+                raise
+        except BaseException:  # a second interrupt, in handing over after the first
+            self._buffer.hand_over()
+            raise
+
+    def _commit_at_once(self, batch: Batch) -> bool:
+        """Return whether it is committed; if not, the flusher commits it, or finds it failed.
+
+        What the log does not raise is a signal handler's: it propagates, and the journal goes on.
+        """
+        try:
+            if self._writer.has_segment_for(batch):
+                self._commit(batch)
+                return True
+        except Exception as error:
+            if not self._is_of_the_log(error):
+                raise
+            if getattr(error, "errno", None) not in NO_SPACE:
+                self._fail(error)
+        return False
+
+    def _is_of_the_log(self, error: Exception) -> bool:
+        if isinstance(error, JournalError):  # a handler may raise one that another journal raised
+            return isinstance(error, FailedError) and self._writer.failed
+        return is_of_disk(error)
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._buffer.take(self._events)) is not None:
+                self._tell_queued()
+                if batch.has_work:
+                    self._commit_patiently(batch)
+                elif batch is not NEWS:
+                    self.mark()
+            if self._buffer.standing.failure is None:
+                self._writer.close()
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._buffer.flusher_ended()
+            self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        """Record the failure and release the waiters. All that is other people's code comes later,
+        and in the flusher's thread."""
+        self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
+        self._buffer.fail(error)
+        # Its frames would keep alive whoever called, and with it the journal.
+        links: list[BaseException] = [error]
+        for link in links:
+            link.__traceback__ = None
+            cause = link.__cause__ or link.__context__
+            if cause is not None and cause not in links:
+                links.append(cause)
+
+    def _end(self) -> None:
+        self._tell_queued()
+        error, trace, self._trace = self._buffer.standing.failure, self._trace, None
+        if error is not None:
+            unforeseen = (type(error), error, trace) if trace else None
+            post(logging.ERROR, "%s: the journal stopped: %s", self._path, error, error=unforeseen)
+            self.tell(lambda observer: observer.failed(error))
+        with suppress(OSError):  # all that was acknowledged is synced
+            self._writer.release()
+        self._ended()
+
+    def _commit_patiently(self, batch: Batch) -> None:
+        """Try until there is space: the same bytes at the same offset, then a sync."""
+        delay_s = 0.0
+        while True:
+            try:
+                self._commit(batch)
+            except OSError as error:
+                if error.errno not in NO_SPACE or isinstance(error, JournalError):
+                    raise
+                if not delay_s:
+                    self._stall(error)
+                delay_s = min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)
+                time.sleep(delay_s)
+            else:
+                if delay_s:
+                    post(
+                        logging.WARNING, "%s: there is room again: the journal goes on", self._path
+                    )
+                return
+
+    def _commit(self, batch: Batch) -> None:
+        """May be repeated as long as the batch is not left."""
+        sync_ns = 0
+        if batch.last_lsn > self._buffer.durable_lsn or batch.sync:
+            if batch.records:
+                if batch.commit is None:
+                    self._writer.prepare(batch)
+                self._writer.write(batch)
+            if self._sync_each or batch.sync:
+                began = time.perf_counter_ns()
+                self._writer.sync()
+                sync_ns = time.perf_counter_ns() - began
+        self._buffer.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
+        self._count(batch, sync_ns)
+        if self._writer.log_bytes >= self.due_bytes:
+            self.due()
+
+    def _stall(self, error: OSError) -> None:
+        self.stalls += 1
+        post(
+            logging.WARNING,
+            "%s: no room on disk, the journal waits and tries again: %s",
+            self._path,
+            error,
+        )
+        self.tell(lambda observer: observer.stalled(error))
+
+    def _count(self, batch: Batch, sync_ns: int) -> None:
+        if sync_ns:
+            self.syncs += 1
+            self.sync_ns.add(sync_ns)
+        if batch.commit is None:
+            return
+        records, size = len(batch.records), len(batch.commit.data)
+        self.commits += 1
+        self.records += records
+        self.commit_records.add(records)
+        self.commit_bytes.add(size)
+        if not self.commits % _FOLD_EVERY:
+            for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
+                recorder.fold_if_free()
+        if self.observers:
+            is_flusher = threading.current_thread() is self._thread
+            told = self.tell if is_flusher else self.queue
+            told(lambda observer: observer.committed(records, size, sync_ns))
+
+
+def _tell(event: Callable[[Observer], None], observers: tuple[Observer, ...]) -> None:
+    for observer in observers:
+        try:
+            event(observer)
+        except BaseException as error:
+            post(
+                logging.ERROR,
+                "an observer raised, so it missed an event: fix %s",
+                type(observer).__qualname__,
+                error=error,
+            )
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,387 @@
+"""Compactor: snapshot -> checkpoint -> drop what it covers; and its thread.
+
+Encoding holds no lock, yet whatever computes holds the interpreter: one `json.dumps` of ten
+thousand items stalls every other thread for its whole time. So items are encoded a few at a
+time with a real pause between, and faster only when the log grows faster than that gets done.
+Where many threads never wait for the disk, even that is too slow: each has as large a share of
+the interpreter as the compactor. Then the log buffer has no room for them until it is done, what
+it covers is removed, and the next one begins earlier: the disk holds what follows from the state.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from weakref import WeakSet
+
+from journal._commit.committer import Committer
+from journal._disk.disk import Directory, Disk, clock_ns
+from journal._format.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
+from journal._log import post
+from journal._mutex import Alarm, HandlerSafeLock
+from journal._recovery.recovery import drop_covered
+from journal.errors import (
+    ClosedError,
+    CorruptionError,
+    FailedError,
+    InterruptedCallError,
+    JournalError,
+)
+from journal.metrics import Observer
+from journal.options import Options
+
+Freeze = Callable[[], tuple[int, Iterable[JSON]]]
+
+_PAUSE_S = 0.0002
+_ITEMS_A_PAUSE = 2
+_ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
+# Of what the log may grow by between two compactions: where it grows fast, the next one is due so
+# much earlier at most. After so much more it hurries, and after so much more updates wait for it;
+# but no longer than that for its encoding, however large.
+_LEAD_MAX, _HURRY, _HOLD, _HOLD_S_MAX = 1 / 4, 1 / 8, 1 / 4, 1.0
+_BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
+_POLL_S = 0.001
+_NEVER = float("inf")
+
+
+class Compactor:
+    def __init__(
+        self,
+        directory: Directory,
+        disk: Disk,
+        options: Options,
+        committer: Committer,
+        *,
+        journal_id: str,
+        epoch: int,
+        sync_log: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._options = options
+        self._committer = committer
+        self._journal_id = journal_id
+        self._epoch = epoch
+        self._sync_log = sync_log
+        # Held for the whole of a compaction: one at a time. Guards the fields below.
+        self._lock = HandlerSafeLock()
+        self._is_compacting = False
+        self._verified_lsns: list[int] = []
+        self._size_bytes = 0  # of the newest checkpoint
+        self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
+        self._found_due_bytes = _NEVER  # where it stood when it came to where the next one is due
+        self._lead_bytes = 0.0  # twice what it grew by from there to the end of the last one
+        self.compactions = 0
+        self._compactions_then = 0  # as the last one failed
+        self.compaction_ns = self.checkpoint_bytes = 0
+        # Guards the two fields below. Not the lock above, which other compactions hold for long.
+        self._failure_lock = HandlerSafeLock()
+        # Only the last error's text: its frames would keep the owner's state alive.
+        self.failures, self.last_error = 0, ""
+        self._gave_up = False  # whether the last attempt ended with a ClosedError
+        # Of the thread: 0 after a compaction that succeeded; whether the next one is found due.
+        self._backoff_s, self._is_due = 0.0, False
+        self._given_out: WeakSet[Checkpoint] = WeakSet()
+
+        self._freeze: Freeze | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: Callable[[], None] = _ignore
+        self._alarm = Alarm()  # what the thread sleeps on
+        self._is_stopping = False
+
+    def recovered(
+        self, verified_lsns: list[int], newest: Checkpoint | None, log_bytes: int
+    ) -> None:
+        """What was there at open: checkpoints that verified, and the log since the newest."""
+        self._verified_lsns = verified_lsns
+        self._size_bytes = newest.size_bytes if newest else 0
+        self._since_bytes = -log_bytes
+
+    @property
+    def freeze(self) -> Freeze | None:
+        return self._freeze
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, freeze: Freeze, ended: Callable[[], None]) -> None:
+        """Compact whenever it is due, until `stop`; `ended` is the thread's last call."""
+        if self._thread is not None:
+            raise RuntimeError("compaction was started before")
+        self._freeze = freeze
+        self._ended = ended
+        thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            if thread.ident is None:  # there are too many; or else it is a signal handler's
+                self._thread = self._freeze = None
+            raise
+
+    def stop(self) -> None:
+        """Give up a compaction under way, and take no other."""
+        self._is_stopping = True
+        self._alarm.wake()
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Whether the thread has ended, and any other's compaction, within `timeout_s` seconds."""
+        until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        while self._is_compacting and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
+        return not self.running and not self._is_compacting
+
+    @property
+    def is_compacting_here(self) -> bool:
+        """Return whether this thread is inside a compaction, which the caller interrupted."""
+        return self._lock.is_held_here()
+
+    def close(self) -> None:
+        """Close the files of the checkpoints that were given out."""
+        for checkpoint in list(self._given_out):
+            checkpoint.close()
+
+    def compact(self, freeze: Freeze) -> Checkpoint:
+        """One compaction, now; waits for one under way."""
+        try:
+            checkpoint, duration_ns = self._compact(freeze)
+        except BaseException as error:
+            if self._count_failure(error):
+                self._tell_failure(error)
+            raise
+        finally:
+            self._alarm.wake()
+        self._tell(checkpoint, duration_ns)
+        return checkpoint
+
+    def _compact(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+        """Return the new checkpoint and how long it took, in ns."""
+        with self._lock.checked():
+            self._is_compacting = True
+            try:
+                return self._publish(freeze)
+            finally:
+                self._is_compacting = False
+
+    def _tell(self, checkpoint: Checkpoint, duration_ns: int) -> None:
+        lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
+        self._tell_all(lambda o: o.compacted(lsn, count, size, duration_ns))
+
+    def _tell_failure(self, error: BaseException) -> None:
+        # An observer that was written before the protocol had this method is not interested.
+        self._tell_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
+
+    def _tell_all(self, event: Callable[[Observer], None]) -> None:
+        is_ours = threading.current_thread() is self._thread
+        (self._committer.tell if is_ours else self._committer.queue)(event)
+
+    def _count_failure(self, error: BaseException) -> str:
+        """Count a failed attempt. Return the error as text, or "" if the attempt was given up."""
+        # A journal that closes refuses a compaction before it says that it stops them. Where the
+        # next attempt is refused too, the journal is open, and compaction does not work.
+        gave_up_before, self._gave_up = self._gave_up, isinstance(error, ClosedError)
+        is_given_up = self._gave_up and (self._is_stopping or not gave_up_before)
+        if is_given_up or isinstance(error, InterruptedCallError):  # then nothing was attempted
+            return ""
+        text = _text_of(error)
+        with self._failure_lock:
+            self.last_error = text
+            self.failures += 1
+        return text
+
+    def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+        self._check()
+        began = time.perf_counter_ns()
+        found_due_bytes, self._found_due_bytes = self._found_due_bytes, _NEVER
+        since_bytes = self._committer.log_bytes
+        lsn, items = freeze()
+        try:
+            self._sync_log()
+            end_lsn = self._committer.synced_lsn
+            if not 0 <= lsn <= end_lsn:  # no later opening would trust it
+                raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
+            self._write(lsn, items, since_bytes)
+        finally:
+            # Freed here, outside the owner's lock: it may be as large as the state.
+            del items
+        checkpoint = read_checkpoint(self._directory, lsn)
+        self._given_out.add(checkpoint)
+        self._verified_lsns = sorted({*self._verified_lsns, lsn})
+        self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
+        kept = self._options.checkpoints_kept
+        drop_covered(self._directory, self._verified_lsns, kept)
+        self._lead_bytes = 2 * (self._committer.log_bytes - min(found_due_bytes, since_bytes))
+        self._found_due_bytes = _NEVER
+        self._verified_lsns = self._verified_lsns[-kept:]
+        duration_ns = time.perf_counter_ns() - began
+        self.compactions += 1
+        self.compaction_ns += duration_ns
+        self.checkpoint_bytes += checkpoint.size_bytes
+        self._gave_up = False
+        return checkpoint, duration_ns
+
+    def _check(self) -> None:
+        if self._is_stopping:
+            raise ClosedError("the journal is being closed; this compaction is given up")
+
+    def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
+        hurry_bytes = min(since_bytes, self._due_bytes()) + _HURRY * self._growth_bytes()
+        until_s = _NEVER
+
+        def pace() -> int:
+            nonlocal until_s
+            self._check()
+            time.sleep(_PAUSE_S)
+            if self._committer.log_bytes <= hurry_bytes:
+                return _ITEMS_A_PAUSE
+            if self._committer.has_room:
+                return _ITEMS_IN_HURRY
+            now_s = time.monotonic()
+            until_s = min(until_s, now_s + _HOLD_S_MAX)
+            if now_s >= until_s:
+                self._committer.hold_from(_NEVER)
+            return _ITEMS_WHILE_HELD
+
+        write_checkpoint(
+            self._directory,
+            items,
+            journal_id=self._journal_id,
+            epoch=self._epoch,
+            lsn=lsn,
+            now_ns=clock_ns(self._disk),
+            application=self._options.application,
+            pace=pace,
+        )
+
+    def _growth_bytes(self) -> float:
+        """By how much the log is to grow between two."""
+        options = self._options
+        return max(options.checkpoint_min_bytes, options.checkpoint_growth * self._size_bytes)
+
+    def _due_bytes(self) -> float:
+        """Where the log stands when the next one is due: earlier, if it grew during the last."""
+        growth_bytes = self._growth_bytes()
+        return self._since_bytes + growth_bytes - min(self._lead_bytes, _LEAD_MAX * growth_bytes)
+
+    def _hold(self) -> None:
+        """Say from where on updates wait for the next one. The thread does, who will make it."""
+        begin = max(self._due_bytes(), self._committer.log_bytes)
+        slack = max(_HOLD * self._growth_bytes(), self._options.flush_bytes)
+        self._committer.hold_from(begin + slack)
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping:
+                try:
+                    self._compact_when_due()
+                except BaseException as error:  # the owner's SystemExit ends no thread of ours
+                    with suppress(BaseException):
+                        self._go_on_after(error)
+        finally:
+            try:
+                self._committer.hold_from(_NEVER)
+            finally:
+                self._ended()
+
+    def _compact_when_due(self) -> None:
+        is_retry = self._backoff_s > 0 and self._backed_off(self._backoff_s)
+        if not (is_retry and self._is_due):
+            self._is_due = False
+            self._wait_until_due(may_hold=not is_retry)
+            self._is_due = True
+        if self._is_stopping:
+            return
+        assert self._freeze is not None
+        checkpoint, duration_ns = self._compact(self._freeze)
+        self._backoff_s, self._is_due = 0.0, False
+        with suppress(OSError):  # its file was only read
+            checkpoint.close()
+        self._tell(checkpoint, duration_ns)
+
+    def _go_on_after(self, error: BaseException) -> None:
+        """Back off after a failed compaction, or after a defect in waiting for the next one.
+
+        What the log needs to go on comes first. Everything after it is other people's code.
+        """
+        self._backoff_s = min(max(self._backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
+        # In this order: a compaction that succeeds from here on ends the back-off.
+        self._compactions_then = self.compactions
+        self._committer.hold_from(_NEVER)
+        text = self._count_failure(error)
+        if not text:
+            return
+        is_foreseen = isinstance(error, (OSError, JournalError))
+        post(
+            logging.WARNING,
+            "%s: a compaction failed: %s. %s",
+            self._directory.path,
+            text,
+            _advice(error, self._backoff_s),
+            error=None if is_foreseen else error,
+        )
+        self._tell_failure(error)
+
+    def _wait_until_due(self, *, may_hold: bool) -> None:
+        """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
+        compaction; not after a failure, since what fails to compact must not stop the log."""
+        self._committer.due = self._find_due
+        since_bytes = _NEVER if may_hold else self._since_bytes
+        while not self._is_stopping:
+            with self._lock.checked():  # after one that somebody else has taken, it is due later
+                due_bytes = self._due_bytes()
+                if since_bytes != self._since_bytes:
+                    since_bytes = self._since_bytes
+                    self._hold()
+            self._committer.due_bytes = due_bytes
+            if self._committer.log_bytes >= due_bytes:
+                break
+            # Whose compaction by hand is interrupted may not wake it: then the first commit does
+            # that is over what was due before, which comes before updates wait.
+            self._alarm.sleep()
+        self._committer.due_bytes = _NEVER
+
+    def _backed_off(self, delay_s: float) -> bool:
+        """Wait `delay_s` before a retry. Return False early if the journal stops, or if another
+        compaction succeeded meanwhile: then the next one is due like any."""
+        until_s = time.monotonic() + delay_s
+        while not self._is_stopping and self.compactions == self._compactions_then:
+            if (left_s := until_s - time.monotonic()) <= 0:
+                return True
+            self._alarm.sleep(left_s)
+        return False
+
+    def _find_due(self) -> None:
+        """The log has come to where the next one is due: called at a commit."""
+        self._found_due_bytes = min(self._found_due_bytes, self._committer.due_bytes)
+        self._alarm.wake()
+
+
+def _text_of(error: BaseException) -> str:
+    """Return the error's type and message. Its `__str__` is other people's code."""
+    name = "an error without a name"
+    try:
+        name = type(error).__name__
+        return f"{name}: {error}".removesuffix(": ")
+    except BaseException:
+        return name
+
+
+def _advice(error: BaseException, delay_s: float) -> str:
+    if isinstance(error, FailedError):  # the log stopped, or the state: no later attempt succeeds
+        return "Close the journal, fix the cause, and reopen it"
+    is_disk = isinstance(error, (OSError, CorruptionError))
+    what = "Check the disk" if is_disk else "Fix `freeze`, or the items that it returns"
+    return (
+        "The log goes on, and grows until a compaction succeeds; "
+        f"the next attempt is in {delay_s:g} s. {what}"
+    )
+
+
+def _ignore(*_: object) -> None:
+    pass

@@ -1,0 +1,244 @@
+"""Core: what an open journal is made of, wired, from recovery to the last thread's end.
+
+write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
+read:   disk -> segment -> frame -> record
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from threading import get_ident
+from typing import TypeVar
+
+from journal._commit.buffer import LogBuffer
+from journal._commit.committer import Committer
+from journal._commit.writer import Writer
+from journal._disk import process
+from journal._disk.disk import Directory, Disk, StrPath, is_of_disk
+from journal._disk.posix import PosixDisk
+from journal._engine.compactor import Compactor, Freeze
+from journal._format.checkpoint import Checkpoint
+from journal._log import report
+from journal._recovery.recovery import Recovered, recover
+from journal._recovery.walk import Batch, is_journal
+from journal.errors import (
+    ClosedError,
+    FailedError,
+    InterruptedCallError,
+    JournalError,
+    UnsafePathError,
+)
+from journal.options import Options
+
+T = TypeVar("T")
+
+_EXIT_TIMEOUT_S = 10.0
+
+
+class Core:
+    """All that is open. Knows no Journal, so one that is dropped can be collected."""
+
+    def __init__(
+        self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
+    ) -> None:
+        self.directory = directory
+        self.disk = disk
+        self.journal_id = recovered.journal_id or disk.new_id().hex()
+        self.epoch = recovered.epoch
+        self.checkpoint = recovered.checkpoint
+        self.buffer = LogBuffer(recovered.last_lsn, options)
+        writer = Writer(
+            directory,
+            disk,
+            options,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            last_lsn=recovered.last_lsn,
+        )
+        self.committer = Committer(self.buffer, writer, options)
+        self.compactor = Compactor(
+            directory,
+            disk,
+            options,
+            self.committer,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            sync_log=self.sync_log,
+        )
+        self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
+        # Changed by single atomic operations only.
+        self._running: set[object] = set()  # threads that use the directory
+        self._is_owned = True
+        self._is_given_back = False
+        self._closers: dict[int, None] = {}  # threads that wait for ours to end
+
+    def start(self) -> None:
+        self._running.add(self.committer)
+        self.committer.start(self._flusher_ended)
+        process.own(self)  # only now: at exit nobody can wait for a thread that never started
+
+    def start_compaction(self, freeze: Freeze) -> None:
+        thread = object()
+        self._running.add(thread)
+        try:
+            self.compactor.start(freeze, partial(self._leave, thread))
+        except BaseException:
+            self._running.discard(thread)
+            raise
+
+    def compact(self, freeze: Freeze) -> Checkpoint:
+        # The compactor's thread may be waiting for that lock, or for that commit.
+        if self.buffer.is_locked_here() or self.buffer.is_committing_here:
+            raise InterruptedCallError
+        try:
+            return self.compactor.compact(freeze)
+        except ClosedError:
+            self.buffer.standing.check()  # given up because the log had failed?
+            raise
+
+    def sync_log(self) -> None:
+        """Wait until all appended so far is on stable storage, whatever the durability."""
+        last_lsn = self.buffer.last_lsn
+        if self.committer.synced_lsn < last_lsn:
+            self.buffer.sync_gate().wait()
+            if self.committer.synced_lsn < last_lsn:
+                raise self.buffer.standing.error()
+
+    def begin_close(self) -> None:
+        """Take no more records, and stop compaction.
+
+        Raises InterruptedCallError where `finish_close` would wait for its own thread.
+        """
+        is_closing_here = get_ident() in self._closers
+        if is_closing_here or self.buffer.is_committing_here or self.compactor.is_compacting_here:
+            raise InterruptedCallError
+        self.buffer.close()
+        self.compactor.stop()
+
+    def finish_close(self, timeout_s: float | None) -> bool:
+        """Return whether all is done and the directory given back, within `timeout_s` seconds."""
+        here = get_ident()
+        self._closers[here] = None  # noted and removed without a call: an interrupt comes after one
+        try:
+            return self._finish_close(timeout_s)
+        finally:
+            del self._closers[here]
+
+    def _finish_close(self, timeout_s: float | None) -> bool:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in (self.committer, self.compactor):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not thread.join(left):
+                return False
+        self._give_back()
+        if self.checkpoint:
+            self.checkpoint.close()
+        self.compactor.close()
+        process.disown(self)
+        return True
+
+    def drop(self) -> None:
+        """The owner is collected: close without waiting, and without taking a lock."""
+        self._is_owned = False
+        self.buffer.close_soon()
+        if not self.committer.has_begun:  # an interrupt came before
+            self._running.discard(self.committer)
+        self._give_back_if_last()
+
+    def _flusher_ended(self) -> None:
+        self.compactor.stop()  # after a failure too: there is no log left that it could sync
+        self._leave(self.committer)
+
+    def _leave(self, thread: object) -> None:
+        self._running.discard(thread)
+        self._give_back_if_last()
+
+    def _give_back_if_last(self) -> None:
+        """Nobody closes what was dropped, so the last one out does."""
+        if not self._is_owned and not self._running:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The directory, and its lock. Again: nothing."""
+        if self._is_given_back:
+            return
+        try:
+            try:
+                process.unsign(self.directory)
+            finally:
+                self.directory.close(unlock=True)
+        except OSError as error:  # the handle is gone all the same, and the lock with it
+            if not is_of_disk(error):
+                raise
+            report(logging.WARNING, "%s: not closed well: %s", self.directory.path, error)
+        self._is_given_back = True
+
+    def abandon(self) -> None:
+        self.buffer.abandon()
+        self.committer.abandon()
+        self.directory.close(unlock=False)
+
+    def finish(self) -> None:
+        self.begin_close()
+        if not self.finish_close(_EXIT_TIMEOUT_S):
+            report(
+                logging.ERROR,
+                "%s: %d bytes could not be written before exit, and are lost",
+                self.directory.path,
+                self.buffer.used_bytes,
+            )
+
+
+def open_core(
+    path: StrPath,
+    options: Options,
+    disk: Disk | None,
+    accepts: tuple[str, ...],
+    begin: Callable[[Checkpoint | None], None],
+    receive: Callable[[Batch], None],
+    own: Callable[[Core], T],
+) -> T:
+    """Recover, handing over the checkpoint and each batch after it, start the flusher, and find
+    an owner who will close it.
+
+    `accepts`: the applications whose checkpoint may be there; none: any.
+    """
+    process.check_interpreter(path)
+    disk, core = disk or PosixDisk(), None
+    directory = disk.open_directory(path, write=True)
+    try:
+        directory.lock()
+        names = directory.names()
+        if names and not is_journal(names):
+            raise UnsafePathError(
+                f"holds files and no journal, such as {names[0]!r}; "
+                "give an empty or a new directory",
+                path=directory.path,
+            )
+        try:
+            recovered = recover(
+                directory,
+                kept=options.checkpoints_kept,
+                accepts=accepts,
+                begin=begin,
+                receive=receive,
+            )
+        except JournalError:
+            raise
+        except OSError as error:
+            if not is_of_disk(error):
+                raise
+            raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
+        process.sign(directory, recovered.epoch)
+        core = Core(directory, disk, options, recovered)
+        core.start()
+        return own(core)
+    except BaseException:
+        if core:
+            core.drop()
+        else:
+            directory.close(unlock=True)
+        raise

@@ -1,0 +1,371 @@
+"""Segment: one log file. Its header, its name, and what stands in it.
+
+    offset  size  field (little-endian)
+    0       8     magic 89 4A 52 4E 4C 0D 0A 1A
+    8       2     version
+    10      2     flags: bit 0, written with durability "os"
+    12      4     epoch
+    16      16    journal id
+    32      8     first LSN
+    40      8     created, Unix ns
+    48      12    zero
+    60      4     CRC32C of bytes 0..59: the segment's seed
+
+Source: journal/docs/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import zip_longest
+from struct import Struct
+from typing import Literal, NamedTuple, Self
+
+from journal._disk.disk import Directory, File
+from journal._format import frame
+from journal._format.frame import PAYLOAD_BYTES_MAX
+from journal._format.record import Span
+from journal.errors import (
+    CorruptionError,
+    DamageReason,
+    FormatReason,
+    FormatVersionError,
+    JournalError,
+)
+
+MAGIC = b"\x89JRNL\r\n\x1a"
+VERSION = 1
+FLAG_OS = 1
+_FIELDS = Struct("<8sHHI16sQQ12s")
+_CRC = Struct("<I")
+HEADER_BYTES = _FIELDS.size + _CRC.size
+_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
+EPOCH_MAX = (1 << 32) - 1
+_WINDOW_BYTES = 1 << 18
+_LEAP_BYTES = 1 << 16
+_FRAME_BYTES_MAX = frame.HEADER_BYTES + PAYLOAD_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What the segment at `path`, of `epoch`, holds: LSNs `first_lsn` to `last_lsn` (0: no record)
+    in so many `frames`, marks not counted. `size_bytes` is the file's, with what is preallocated;
+    `durable_lsn` the highest that its frames and marks tell.
+
+    `state`: "active", the last one of a live journal; "sealed", a whole one; "torn", one that has
+    a torn tail; "damaged".
+    """
+
+    path: str
+    epoch: int
+    first_lsn: int
+    last_lsn: int
+    size_bytes: int
+    frames: int
+    durable_lsn: int
+    state: Literal["active", "sealed", "torn", "damaged"]
+
+
+class SegmentName(NamedTuple):
+    """Sorts in the order of the log."""
+
+    first_lsn: int
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.first_lsn:020d}-{self.epoch:010d}.seg"
+
+
+class SegmentHeader(NamedTuple):
+    flags: int
+    epoch: int
+    journal_id: bytes
+    first_lsn: int
+    created_at_ns: int
+    seed: int = 0
+
+    @property
+    def name(self) -> SegmentName:
+        """That of the file which was made with it."""
+        return SegmentName(self.first_lsn, self.epoch)
+
+
+class Found(NamedTuple):
+    """What stands at `offset`, up to `end`.
+
+    A frame or mark; with no payload one whose header is good and whose payload is damaged;
+    with no header, bytes that are no frame.
+    """
+
+    offset: int
+    end: int
+    header: frame.Header | None = None
+    payload: bytes | None = None
+
+
+class Leap(NamedTuple):
+    """Frames that are whole, from `first_lsn` to in front of `after_lsn`: `data` begins with them.
+    `spans`: where in it each payload begins and ends, and its count of records."""
+
+    offset: int
+    end: int
+    first_lsn: int
+    after_lsn: int
+    evidence: int
+    data: bytes
+    spans: list[Span]
+
+
+def segment_names(names: list[str]) -> list[SegmentName]:
+    """The segments among `names`, in the order of the log."""
+    found = (_NAME.fullmatch(name) for name in names)
+    return sorted(SegmentName(int(m[1]), int(m[2])) for m in found if m)
+
+
+def kept_after(segments: list[SegmentName], lsn: int) -> list[SegmentName]:
+    """Without those that end at or below `lsn`; the last one always stays."""
+    pairs = zip_longest(segments, segments[1:])
+    return [name for name, after in pairs if after is None or after.first_lsn - 1 > lsn]
+
+
+def encode_header(header: SegmentHeader) -> bytes:
+    """`header` with the seed that its other fields give."""
+    fields = _FIELDS.pack(MAGIC, VERSION, *header[:-1], bytes(12))
+    return fields + _CRC.pack(frame.checksum(fields))
+
+
+def read_header(file: File, lsn: int) -> SegmentHeader:
+    """Raises CorruptionError, with `lsn` as lost, or FormatVersionError."""
+    data = file.read(HEADER_BYTES, 0)
+
+    def corrupt(what: str) -> CorruptionError:
+        return CorruptionError(file.path, 0, lsn, what, reason=DamageReason.HEADER_DAMAGED)
+
+    if len(data) < HEADER_BYTES or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:
+        raise corrupt("the segment's header is damaged")
+    magic, version, *fields, zero = _FIELDS.unpack_from(data)
+    if magic != MAGIC:
+        raise corrupt("not a segment")
+    if version > VERSION:
+        raise FormatVersionError(
+            f"format version {version}, newer than {VERSION}; open it with a newer journal-engine",
+            path=file.path,
+            reason=FormatReason.NEWER_VERSION,
+        )
+    header = SegmentHeader._make((*fields, _CRC.unpack_from(data, 60)[0]))
+    if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
+        raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
+    if 0 in header.name:
+        raise _misnamed(file, lsn, header)
+    return header
+
+
+def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
+    name = str(header.name)
+    return CorruptionError(
+        file.path,
+        0,
+        lsn,
+        f"the header of {name}",
+        reason=DamageReason.MISNAMED,
+        header_of=name,
+    )
+
+
+class Segment:
+    """An open segment; `size` is the file's when it was opened."""
+
+    def __init__(self, directory: Directory, name: SegmentName) -> None:
+        self.name = name
+        self.file = directory.open(str(name), "read")
+        try:
+            self.size = self.file.size()
+            self.header = self._read_header()
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def _read_header(self) -> SegmentHeader:
+        header = read_header(self.file, self.name.first_lsn)
+        if header.name != self.name:
+            raise _misnamed(self.file, self.name.first_lsn, header)
+        return header
+
+    def scan(self, offset: int = HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
+        """What stands from `offset` on, where `lsn` is the next one; zeros to the end are nothing.
+
+        Behind bytes that are no frame, and behind a damaged payload where its header leads
+        nowhere, the next valid header with an LSN not below the first one lost is looked for, at
+        every byte. Memory is bounded by one frame, and time by the size of the file: when more
+        than twice that was read of damaged payloads, which takes headers made to that end, all
+        that follows is where their headers say.
+        """
+        window = _Window(self.file, self.size)
+        patience_bytes = 2 * self.size
+        lsn = self.name.first_lsn if lsn is None else lsn
+        whole, marked = True, False
+        while offset < self.size:
+            found = self._at(window, offset)
+            if found.header is None:
+                if window.is_zero_from(offset):
+                    return
+                end = self._next_header(window, offset + 1, lsn)
+                found = Found(offset, end)
+            elif found.payload is None:
+                patience_bytes -= found.end - offset
+                if patience_bytes > 0 and not self._header_at(window, found.end):
+                    end = self._next_header(window, offset + frame.HEADER_BYTES, lsn)
+                    found = found._replace(end=end)
+            whole = whole and found.payload is not None and not marked
+            if whole and found.header is not None:
+                lsn += found.header.record_count
+                marked = found.header.kind == frame.MARK
+            yield found
+            offset = found.end
+
+    def leap(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[Leap]:
+        """Over whole frames from `offset` on, up to one that is not, or goes past the limit."""
+        wanted = _LEAP_BYTES
+        while True:
+            data = self.file.read(wanted, offset)
+            spans: list[Span] = []
+            size, after_lsn, evidence = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
+            if size:
+                yield Leap(offset, offset + size, lsn, after_lsn, evidence, data, spans)
+                offset, lsn, wanted = offset + size, after_lsn, _LEAP_BYTES
+                continue
+            if len(data) < wanted:  # the file's end
+                return
+            header = frame.parse(data, 0, self.header.seed)
+            if not header or lsn + header.record_count - 1 > limit_lsn:
+                return
+            frame_bytes = frame.HEADER_BYTES + header.payload_bytes
+            if not wanted < frame_bytes <= min(self.size - offset, _FRAME_BYTES_MAX):
+                return
+            wanted = frame_bytes
+
+    def content_end(self) -> int:
+        """Behind the last byte that is not zero."""
+        end = self.size
+        while end > HEADER_BYTES:
+            start = max(HEADER_BYTES, end - _WINDOW_BYTES)
+            data = self.file.read(end - start, start)
+            if not is_zero(data):
+                return start + len(data.rstrip(b"\0"))
+            end = start
+        return end
+
+    def _at(self, window: _Window, offset: int) -> Found:
+        header = self._header_at(window, offset)
+        if header is None:
+            return Found(offset, self.size)
+        start = offset + frame.HEADER_BYTES
+        # No header can make us allocate more than there is, or than a frame may hold.
+        length = min(header.payload_bytes, self.size - start, PAYLOAD_BYTES_MAX)
+        if length == header.payload_bytes:
+            data, at = window.at(start, length)
+            payload = data[at : at + length]
+            if frame.checksum(payload) == header.payload_crc:
+                return Found(offset, start + length, header, payload)
+        return Found(offset, start + length, header)
+
+    def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
+        data, at = window.at(offset, frame.HEADER_BYTES)
+        return frame.parse(data, at, self.header.seed)
+
+    def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
+        while offset + frame.HEADER_BYTES <= self.size:
+            data, at = window.at(offset, frame.HEADER_BYTES)
+            if len(data) - at < frame.HEADER_BYTES:
+                break  # the file was cut while it was read
+            for sign in re.compile(frame.KIND_PATTERN).finditer(data, at + frame.KIND_OFFSET):
+                start = sign.start() - frame.KIND_OFFSET
+                header = frame.parse(data, start, self.header.seed)
+                if header and header.first_lsn >= lsn:
+                    return offset + start - at
+            offset += len(data) - at - frame.HEADER_BYTES + 1
+        return self.size
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether there is nothing else in it. A comparison takes a fortieth of what a strip does, and
+    that is most of a look at what is preallocated."""
+    return data == bytes(len(data))
+
+
+def find_journal_id(directory: Directory) -> str | None:
+    """That of the newest segment whose header is whole; None without one."""
+    for name in reversed(segment_names(directory.names())):
+        with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
+            return segment.header.journal_id.hex()
+    return None
+
+
+class Remains(Segment):
+    """One whose header may be damaged: its frames still verify under the seed, if that is whole or
+    all that it is made of. For salvage only: that it is of this journal is then its name's word.
+    """
+
+    is_whole = True
+
+    def _read_header(self) -> SegmentHeader:
+        try:
+            return super()._read_header()
+        except CorruptionError:
+            data = self.file.read(HEADER_BYTES + frame.HEADER_BYTES, 0)
+            seeds = _seeds(data)
+            if len(seeds) < 2:  # no header, or a whole one that says something else
+                raise
+            first, seed = next(
+                ((it, seed) for seed in seeds if (it := frame.parse(data, HEADER_BYTES, seed))),
+                (None, seeds[0]),
+            )
+            if first and first.first_lsn != self.name.first_lsn:
+                raise
+            self.is_whole = False
+            return SegmentHeader(0, self.name.epoch, b"", self.name.first_lsn, 0, seed)
+
+
+def _seeds(data: bytes) -> list[int]:
+    """Of what begins with a header: the one that stands there, and the one that it gives."""
+    if len(data) < HEADER_BYTES:
+        return []
+    stored: int = _CRC.unpack_from(data, _FIELDS.size)[0]
+    return list(dict.fromkeys((stored, frame.checksum(data[: _FIELDS.size]))))
+
+
+class _Window:
+    """The file in pieces: one read for many small frames."""
+
+    def __init__(self, file: File, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._start = 0
+        self._data = b""
+
+    def at(self, offset: int, length: int) -> tuple[bytes, int]:
+        """Bytes that hold `length` from `offset` on (fewer at the file's end), and where."""
+        at = offset - self._start
+        if at < 0 or at + length > len(self._data):
+            wanted = min(max(length, _WINDOW_BYTES), self._size - offset)
+            self._start, self._data = offset, self._file.read(wanted, offset)
+            at = 0
+        return self._data, at
+
+    def is_zero_from(self, offset: int) -> bool:
+        while offset < self._size:
+            data, at = self.at(offset, 1)
+            rest = data[at:]
+            if not rest or not is_zero(rest):
+                return False
+            offset += len(data) - at
+        return True

@@ -1,0 +1,309 @@
+"""What passes between waiters that commit in their own thread, the flusher, and all who wait:
+nobody is forgotten, whoever is at the end of the log, and however the flusher ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from journal import ClosedError, FailedError, Journal, Options
+from journal._commit.buffer import LogBuffer
+from journal._commit.gate import Gate
+from journal.errors import JournalError
+from journal.testing import ManualOptions, SimulatedDisk
+from journal.testing.disk import Operation
+from tests.engine.journal_support import segments
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    Held,
+    Watched,
+    frozen,
+    names,
+    on_disk,
+    open_on,
+    put,
+    put_lines,
+    reopened,
+    sized,
+    until,
+)
+
+SOON_S = 5.0  # after which a flusher that was not woken sleeps on
+
+
+@contextmanager
+def asleep(disk: SimulatedDisk, options: Options) -> Iterator[Journal]:
+    """A journal whose flusher sleeps: this thread commits what it waits for without a limit."""
+    with suppress(FailedError), Journal.open(PATH, options=options, disk=disk) as journal:
+        put(journal, "first")
+        watched = Watched(disk)
+        for _ in range(1000):  # the flusher may be at the log's end still
+            journal.wait_durable(journal.append("again"))
+            if threading.current_thread().name in watched.threads:
+                break
+        else:
+            pytest.fail("no waiter commits in its own thread")
+        disk.before = None
+        yield journal
+
+
+@pytest.fixture
+def alone(disk: SimulatedDisk) -> Iterator[Journal]:
+    with asleep(disk, ManualOptions()) as journal:
+        yield journal
+
+
+# Before `alone` a test asks for the pool: so its threads end after the journal, that they wait for.
+
+
+def test_a_full_disk_does_not_stop_a_lone_waiter(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P2: a waiter without a limit commits in its own thread. If the disk is full there, the wait
+    goes on until there is room."""
+    threads: list[str] = []
+
+    def full(operation: Operation, path: str) -> None:
+        if operation == "write" and len(threads) < 3:
+            threads.append(threading.current_thread().name)
+            raise OSError(errno.ENOSPC, "full", path)
+
+    disk.before = full
+    pool.submit(alone.wait_durable, alone.append("on a full disk")).result(SOON_S)
+    assert [name == "journal-flusher" for name in threads] == [False, True, True]
+    put(alone, "on")
+    alone.close()
+    assert reopened(disk)[-2:] == on_disk(disk)[-2:] == ["on a full disk", "on"]
+
+
+def test_a_failure_that_a_waiter_meets_ends_the_flusher(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P9: so do the compactor's thread and all else that ends with the flusher."""
+    disk.fail("sync", errno.EIO)
+    with pytest.raises(FailedError):
+        pool.submit(alone.wait_durable, alone.append("lost")).result(SOON_S)
+    assert alone._core.committer.join(SOON_S)
+
+
+def is_woken(buffer: LogBuffer) -> bool:
+    """Sleep as the flusher does, for no time. Return whether something woke it."""
+    return buffer.alarm.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "woken"),
+    [
+        pytest.param(lambda buffer: buffer.gate(buffer.append(2)), True, id="a wait"),
+        pytest.param(lambda buffer: buffer.append(2), True, id="an append"),
+        pytest.param(lambda buffer: buffer.close(), True, id="a close"),
+        pytest.param(lambda buffer: None, False, id="nothing"),
+    ],
+)
+def test_leaving_the_logs_end_wakes_the_flusher(
+    pool: ThreadPoolExecutor, meanwhile: Callable[[LogBuffer], object], woken: bool
+) -> None:
+    """P2: the flusher looks, finds the log's end taken, and sleeps on. The waiter that leaves the
+    end wakes it again if there is something to do by then."""
+    buffer = LogBuffer(0, ManualOptions())
+    here = buffer.take_here(buffer.append(1))
+    assert here is not None
+    pool.submit(meanwhile, buffer).result(TIMEOUT_S)
+    is_woken(buffer)  # the flusher looks, and sleeps on
+    buffer.committed(here, 0, 0)
+    buffer.leave_here()
+    assert is_woken(buffer) is woken
+
+
+def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P2: the flusher commits what came while a waiter committed in its own thread, right after."""
+    with Journal.open(PATH, options=ManualOptions(), disk=disk) as journal:
+        put(journal, 1)
+        for _ in range(5):
+            with Held(disk, "sync", ".seg") as held:
+                first = pool.submit(journal.wait_durable, journal.append("first"))
+                held.wait_reached()
+                lsn = journal.append("second")
+                with pytest.raises(TimeoutError):  # time for the flusher to look, and to sleep on
+                    journal.wait_durable(lsn, timeout_s=0.02)
+                held.let_all()
+                first.result(SOON_S)
+                until(lambda: journal.durable_lsn == journal.last_lsn, "the second commit", SOON_S)
+
+
+def test_what_nobody_waits_for_is_committed_after_a_pause(disk: SimulatedDisk) -> None:
+    """P8: `flush_interval_s` bounds how long a record stays in memory, though the flusher sleeps
+    when it comes, as it does once the log was marked idle."""
+    with open_on(disk, flush_interval_s=0.01) as journal:
+        for number in range(5):
+            journal.append(number)
+            until(lambda: journal.durable_lsn == journal.last_lsn, "the commit", SOON_S)
+            # A mark says which LSN is next.
+            until(lambda: segments(disk)[0].frames[-1].first_lsn > journal.last_lsn, "a mark")
+    assert reopened(disk) == [*range(5)]
+
+
+def test_a_compaction_wakes_the_flusher_to_sync_the_log(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P5: with durability "os" a commit does not sync, and the log may be idle for hours when the
+    checkpoint needs it on stable storage."""
+    with asleep(disk, ManualOptions(durability="os")) as journal:
+        assert journal.stats().synced_lsn < journal.durable_lsn == journal.last_lsn
+        compacting = pool.submit(journal.compact, frozen(journal, "state"))
+        assert compacting.result(SOON_S).lsn == journal.last_lsn == journal.stats().synced_lsn
+
+
+def test_the_last_that_is_expected_wakes_the_flusher() -> None:
+    """On a slow disk the flusher gives those it let go some time to come back, and no longer than
+    they need."""
+    buffer = LogBuffer(0, ManualOptions())
+
+    def woken_by_a_wait() -> bool:
+        assert buffer.gate(buffer.append("waited for")) is not None
+        return is_woken(buffer)
+
+    assert [woken_by_a_wait() for _ in range(3)] == [True, False, False]
+    batch = buffer._enter(buffer._filling)
+    buffer.committed(batch, 10.0, 0)
+    buffer.leave_here()
+    assert [woken_by_a_wait() for _ in range(4)] == [True, False, True, False]
+
+
+class Clock:
+    """Stands for `time`, and for a flusher that nobody wakes: its sleeps take their whole time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1e6
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, timeout_s: float = -1) -> bool:
+        self.slept.append(timeout_s)
+        self.now_s += timeout_s
+        return False
+
+
+def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are gathered for `flush_interval_s`, counted from the first one."""
+    clock, buffer = Clock(), LogBuffer(0, Options(flush_interval_s=10))
+    for module in ("buffer", "filling"):
+        monkeypatch.setattr(f"journal._commit.{module}.time", clock)
+    monkeypatch.setattr(
+        "journal._mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s)
+    )
+    for first_lsn in (1, 3):
+        buffer.append("first")
+        clock.now_s += 4
+        buffer.append("second")
+        batch = buffer.take()
+        assert batch is not None
+        assert (batch.first_lsn, batch.last_lsn) == (first_lsn, first_lsn + 1)
+    assert clock.slept == [6, 6]
+
+
+def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the log was marked idle the flusher sleeps until somebody wakes it."""
+    clock, options = Clock(), Options()
+    buffer = LogBuffer(0, options)
+    monkeypatch.setattr(
+        "journal._mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s)
+    )
+    for _ in range(2):
+        idle = buffer.take()
+        assert idle is not None
+        assert not idle.has_work
+    assert clock.slept == [options.idle_s, -1]
+
+
+def test_each_wait_for_room_waits() -> None:
+    """P7: room that came and went lets nobody pass later. A gate that stays open would make a
+    waiting thread spin, and stop an event loop."""
+    buffer = LogBuffer(0, Options())
+    for _ in range(2):
+        buffer.hold_from(0)
+        gate = buffer.room_gate()
+        assert gate is not None
+        before = gate.opened
+        buffer.hold_from(1 << 30)
+        assert (before, gate.opened) == (False, True)
+        assert buffer.room_gate() is None
+
+
+def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: others may take the room each time that there is some; the limit is not counted anew."""
+    clock, limits = Clock(), list[float | None]()
+
+    class Taken(Gate):
+        def wait(self, timeout_s: float | None = None) -> bool:
+            limits.append(timeout_s)
+            clock.now_s += 1
+            return len(limits) < 4
+
+    monkeypatch.setattr("journal._engine.journal.time", clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(LogBuffer, "room_gate", lambda _: Taken())
+        with pytest.raises(TimeoutError, match="within 3 s"):
+            journal.wait_room(timeout_s=3)
+    assert limits == [3, 2, 1, 0]
+
+
+# --- how the flusher ends ---
+
+
+def test_no_gate_outlives_the_flusher() -> None:
+    """P2, P9: gates that were given out open as the flusher ends; whoever asks later is refused."""
+    buffer = LogBuffer(0, Options(buffer_bytes=1000))
+    lsn = buffer.append(sized(600))
+    gates = buffer.gate(lsn), buffer.sync_gate(), buffer.room_gate()
+    assert [gate and gate.opened for gate in gates] == [False, False, False]
+    buffer.flusher_ended()
+    assert [gate and gate.opened for gate in gates] == [True, True, True]
+    with pytest.raises(JournalError):
+        buffer.gate(lsn)
+
+
+def test_closing_releases_waiters_for_room_amid_a_compaction(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P9: a compaction that left no room may take long to be given up: waiters for room are told at
+    once that the journal is closed."""
+    may_go = threading.Event()
+
+    def items() -> Iterator[str]:
+        yield "first"
+        may_go.wait(TIMEOUT_S)
+
+    async def close_amid_a_wait() -> Future[None]:
+        waiting = asyncio.create_task(journal.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        closing = pool.submit(journal.close)
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(waiting, SOON_S)
+        return closing
+
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(lambda: (journal.last_lsn, items()))
+        put_lines(journal, 7, size=700)
+        until(lambda: names(disk, ".tmp"), "the compaction")
+        assert not journal.has_room
+        try:
+            closing = asyncio.run(close_amid_a_wait())
+            assert not journal.closed
+        finally:
+            may_go.set()
+        closing.result(TIMEOUT_S)

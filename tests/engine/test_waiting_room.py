@@ -1,0 +1,267 @@
+"""Waiting for room in the log buffer, and the gate itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+from msgpack import packb
+
+from journal import BufferFullError, ClosedError, FailedError, Journal, Options
+from journal._commit.buffer import LogBuffer
+from journal._commit.gate import Gate
+from journal.testing import SimulatedDisk
+from tests.engine.waiting_support import busy
+from tests.support import (
+    NEVER_S,
+    PATH,
+    TIMEOUT_S,
+    logged,
+    open_on,
+    put,
+    reopened,
+    sized,
+    until,
+)
+
+# --- room ---
+
+
+def test_the_bound_is_to_the_byte(disk: SimulatedDisk) -> None:
+    """P8: `buffer_bytes` may be used to the last byte, by an urgent record a quarter more; at the
+    bound BufferFullError takes no LSN, changes nothing, and says what to do."""
+    with open_on(disk, buffer_bytes=1000) as journal:
+        assert journal.append(sized(1000)) == 1
+        full = r"1001 bytes would wait to be written, over buffer_bytes=1000; nothing was appended"
+        with pytest.raises(BufferFullError, match=full + r": wait_room\(\) first"):
+            journal.append(None)
+        with pytest.raises(BufferFullError, match=full):
+            journal.append_batch([None])
+        assert journal.append_batch([sized(200), sized(47)], urgent=True) == 3
+        assert journal.append(sized(3), urgent=True) == 4
+        with pytest.raises(BufferFullError):
+            journal.append(None, urgent=True)
+        with pytest.raises(BufferFullError):
+            journal.append_batch([None], urgent=True)
+        stats = journal.stats()
+        assert (journal.last_lsn, stats.stalls, stats.buffered_bytes) == (4, 4, 1250)
+        journal.wait_durable()
+        assert journal.append(None) == 5
+        journal.wait_durable()
+        expected = [sized(1000), sized(200), sized(47), sized(3), None]
+        assert logged(journal) == expected
+    assert reopened(disk) == expected
+
+
+def test_a_full_buffer_empties_by_itself(disk: SimulatedDisk) -> None:
+    """P8: who waits for room starts a commit, though nobody waits for a record."""
+    with open_on(disk, buffer_bytes=1000) as journal:
+        for _ in range(20):
+            journal.append(b"x" * 300)
+            journal.append(b"x" * 300)
+            journal.wait_room(timeout_s=TIMEOUT_S)
+            assert journal.stats().buffered_bytes < 500
+        asyncio.run(journal.room())
+        assert journal.last_lsn == 40
+
+
+def test_room_is_less_than_half(
+    disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
+) -> None:
+    """`wait_room` and `room` return at once below half of the bound, and not at it."""
+    journal.close()
+    with open_on(disk, buffer_bytes=1000) as small:
+        with busy(disk, small, pool) as held:
+            used = small.stats().buffered_bytes
+            small.append(sized(499 - used))
+            small.wait_room(timeout_s=0)
+            asyncio.run(small.room())
+            small.append(None)
+            with pytest.raises(TimeoutError, match=r"no room in the log buffer within 0.01 s"):
+                small.wait_room(timeout_s=0.01)
+            with pytest.raises(TimeoutError):
+                asyncio.run(asyncio.wait_for(small.room(), 0.01))
+            waiters = [pool.submit(small.wait_room) for _ in range(3)]
+            waiters += [pool.submit(small.wait_room, timeout_s=TIMEOUT_S) for _ in range(3)]
+            waiters += [pool.submit(asyncio.run, small.room()) for _ in range(3)]
+            held.let_all()
+            for waiter in waiters:
+                waiter.result(TIMEOUT_S)
+        small.wait_room(timeout_s=0)
+
+
+def test_closing_ends_the_wait_for_room(
+    disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
+) -> None:
+    """Who waits for room while the journal is closed gets room or ClosedError, and never hangs."""
+    journal.close()
+    with open_on(disk, buffer_bytes=100) as small:
+        with busy(disk, small, pool):
+            small.append(b"x" * 60)
+            waiters = [pool.submit(small.wait_room) for _ in range(3)]
+            waiters.append(pool.submit(asyncio.run, small.room()))
+            closing = pool.submit(small.close)
+            until(lambda: closed_to(small), "the close")
+        closing.result(TIMEOUT_S)
+        for waiter in waiters:
+            with suppress(ClosedError):
+                waiter.result(TIMEOUT_S)
+        with pytest.raises(ClosedError):
+            small.wait_room()
+        with pytest.raises(ClosedError):
+            asyncio.run(small.room())
+        assert small.has_room  # who polls it goes on, and is told by the next call
+
+
+def test_room_that_comes_while_it_is_closed_lets_go() -> None:
+    """A compaction that is given up leaves room: who waits for that is told at once that the
+    journal is closed, though on a full disk the flusher does not come to its end."""
+    buffer = LogBuffer(0, Options())
+    buffer.append("never committed")
+    buffer.hold_from(0)
+    gate = buffer.room_gate()
+    assert gate is not None
+    buffer.close()
+    before = gate.opened
+    buffer.hold_from(float("inf"))
+    assert (before, gate.opened) == (False, True)
+    with pytest.raises(ClosedError):
+        buffer.room_gate()
+
+
+def closed_to(journal: Journal) -> bool:
+    try:
+        journal.check()
+    except ClosedError:
+        return True
+    return False
+
+
+# --- the gate itself ---
+
+
+def test_a_gate_opens_once_for_all(pool: ThreadPoolExecutor) -> None:
+    """One gate wakes every kind of waiter it has, and who comes later does not wait."""
+    gate = Gate()
+    assert gate.wait(0.001) is False
+    assert gate.wait(0) is gate.wait(-1) is False
+    waiters = [pool.submit(gate.wait) for _ in range(5)]
+    waiters += [pool.submit(gate.wait, TIMEOUT_S) for _ in range(5)]
+    loops = [pool.submit(asyncio.run, gate.passed()) for _ in range(3)]
+    gate.open()
+    gate.open()
+    assert all(waiter.result(TIMEOUT_S) for waiter in waiters)
+    for loop in loops:
+        loop.result(TIMEOUT_S)
+    assert gate.wait() is gate.wait(0) is gate.wait(NEVER_S) is True
+    asyncio.run(gate.passed())
+
+
+def test_gates_have_nothing_in_common(pool: ThreadPoolExecutor) -> None:
+    """Opening one batch's gate wakes nobody of another's."""
+    gates = [Gate() for _ in range(3)]
+    waiters = [pool.submit(gate.wait) for gate in gates]
+    for gate, waiter in zip(gates, waiters, strict=True):
+        assert not waiter.done()
+        gate.open()
+        assert waiter.result(TIMEOUT_S)
+
+
+def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
+    """FailedError names the file, what the system said, and what to do next."""
+    with suppress(FailedError), open_on(disk) as journal:
+        put(journal, 1)
+        disk.fail("sync", errno.EIO)
+        lsn = journal.append(2)
+        with pytest.raises(FailedError) as caught:
+            journal.wait_durable(lsn)
+    message = str(caught.value)
+    assert f"{PATH}/00000000000000000001-0000000001.seg" in message
+    assert "simulated EIO" in message
+    assert "close it, fix the cause, and reopen it" in message
+
+
+def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
+    """After a slow sync the next commit is due once as many wait as then did, or a quarter of that
+    time has passed; after a quick one, at once: so as many as can share a slow sync."""
+
+    def waiting(sync_s: float, again: int) -> float:
+        buffer = LogBuffer(0, Options())
+        for lsn in range(1, 4):
+            assert buffer.gate(buffer.append(lsn)) is not None
+        batch = buffer.take()
+        assert batch is not None
+        buffer.committed(batch, sync_s, 0)
+        buffer._leave()
+        for lsn in range(4, 4 + again):
+            assert buffer.gate(buffer.append(lsn)) is not None
+        return buffer._due_s(buffer._filling)
+
+    assert waiting(0.0001, 1) <= 0
+    assert 0 < waiting(0.02, 1) <= 0.005
+    assert 0 < waiting(10.0, 2) <= 0.005
+    assert waiting(10.0, 3) == 0
+
+
+# --- the few records that something must be made ready for ---
+
+
+@pytest.mark.parametrize("records", range(4))
+@pytest.mark.parametrize("ends", ["close", "close_soon", "fail", "abandon"])
+def test_nothing_is_taken_after_the_end(records: int, ends: str) -> None:
+    """P9: however many records a batch holds; what came late would be in no commit."""
+    buffer = LogBuffer(0, Options())
+    for number in range(records):
+        buffer.append(number)
+    buffer.fail(OSError("broken")) if ends == "fail" else getattr(buffer, ends)()
+    with pytest.raises(FailedError if ends == "fail" else ClosedError):
+        buffer.append("late")
+    assert buffer.last_lsn == records
+
+
+def test_what_wakes_the_flusher_is_the_first_record_and_that_at_flush_bytes() -> None:
+    """In each batch, however many there were before; no other wakes it."""
+    buffer = LogBuffer(0, Options(flush_bytes=1000, flush_interval_s=NEVER_S))
+
+    def woken_by(size: int) -> bool:
+        buffer.append(sized(size))
+        return buffer.alarm.sleep(0)
+
+    for _ in range(2):
+        assert [woken_by(size) for size in (100, 100, 100, 600, 100, 100, 1000, 100)] == [
+            *(True, False, False, False),
+            *(True, False, False, False),
+        ]
+        buffer._enter(buffer._filling)
+        buffer._leave()
+
+
+def test_the_bound_holds_in_a_batch_of_any_length() -> None:
+    """What is being committed counts, too."""
+    buffer = LogBuffer(0, Options(buffer_bytes=1000, flush_bytes=10_000))
+    for _ in range(4):
+        buffer.append(sized(100))
+    buffer._enter(buffer._filling)
+    for _ in range(6):
+        buffer.append(sized(100))
+    with pytest.raises(BufferFullError):
+        buffer.append(sized(100))
+    assert (buffer.last_lsn, buffer.used_bytes) == (10, 1000)
+
+
+def test_one_holder_at_a_time_has_the_end_of_the_log() -> None:
+    """P2: whoever came second would write where the first one does."""
+    buffer = LogBuffer(0, Options())
+    here = buffer.take_here(buffer.append(1))
+    assert here is not None
+    assert buffer.take_here(buffer.append(2)) is None
+    buffer.leave_here()
+    assert buffer.gate(2) is not None
+    assert buffer.take_here(2) is None  # somebody waits for the flusher
+    by_flusher = buffer.take()
+    assert by_flusher is not None
+    assert by_flusher.records == [packb(2)]
+    assert buffer.take_here(buffer.append(3)) is None

@@ -14,9 +14,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+# `typing.get_type_hints` looks up the types of public fields here. No public name.
+from typing import ClassVar as ClassVar
+from typing import Literal as Literal
+
 from journal._disk.disk import Disk
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, PackedRecord, pack
+from journal._format.record import Record as Record  # as Literal above
 from journal._format.segment import SegmentInfo
 from journal._mutex import HandlerSafeLock
 from journal._offline.reader import JournalReader

@@ -11,9 +11,11 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from journal._public import public
 from journal.errors import InterruptedCallError
 
 
+@public
 class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be derived from
     """A mutex for `with lock.checked():`. It is never held twice by one thread.
 

@@ -1,6 +1,6 @@
 """Every exception of the engine, and the reasons that they carry, for programs to decide by.
 
-A leaf: imports nothing of the package, so anything may import it. What an error says to people is
+It imports next to nothing, so anything may import it. What an error says to people is
 made here from its fields, and no other part of the program takes it apart again.
 """
 
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from journal._public import public
+
 _SHOWN_PATH_CHARS = 100  # of each end of a path that is too long for a message
 
 
+@public
 class DamageReason(StrEnum):
     """The rule that a file, or the log as a whole, breaks."""
 
@@ -78,6 +81,7 @@ class DamageReason(StrEnum):
     """The file is none of a journal's."""
 
 
+@public
 class FormatReason(StrEnum):
     """The cause of a FormatVersionError."""
 
@@ -91,6 +95,7 @@ class FormatReason(StrEnum):
     """The state machine's `load` or `apply` refused an item or a record: see the `__cause__`."""
 
 
+@public
 class CutReason(StrEnum):
     """The rule that a cut would break."""
 
@@ -101,10 +106,12 @@ class CutReason(StrEnum):
     """The log is damaged before the LSN, and only a later checkpoint covers the damage."""
 
 
+@public
 class JournalError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
+@public
 class NotAJournalError(JournalError):
     """The directory `path` holds no journal: neither a segment, nor a checkpoint, nor a LOCK."""
 
@@ -113,6 +120,7 @@ class NotAJournalError(JournalError):
         self.path = path
 
 
+@public
 class LockedError(JournalError, BlockingIOError):
     """Another live writer holds the lock of `path`, a directory; `pid`: its process, if known."""
 
@@ -123,6 +131,7 @@ class LockedError(JournalError, BlockingIOError):
         self.pid = pid
 
 
+@public
 class CorruptionError(JournalError):
     """What was durable is damaged. Nothing on disk has been changed.
 
@@ -160,6 +169,7 @@ class CorruptionError(JournalError):
         self.header_of = header_of
 
 
+@public
 class FormatVersionError(JournalError):
     """Written by a newer version of the format, or for another application; or a state machine's
     `load` or `apply` raised at open, and what it raised is the `__cause__`.
@@ -181,6 +191,7 @@ class FormatVersionError(JournalError):
         self.reason = reason
 
 
+@public
 class FailedError(JournalError):
     """A write or a sync failed, and the journal stopped (fail-stop): `__cause__` is the OSError. Or
     an `apply` raised, and its state stopped: then that is the cause.
@@ -189,10 +200,12 @@ class FailedError(JournalError):
     """
 
 
+@public
 class ClosedError(JournalError):
     """The journal is closed, or was opened by a process of which this one is a fork."""
 
 
+@public
 class InterruptedCallError(JournalError, RuntimeError):
     """A signal handler or a callback made a call that would wait for the call around it, in the
     same thread. It would wait forever, so it did nothing; the outer call goes on.
@@ -209,10 +222,12 @@ class InterruptedCallError(JournalError, RuntimeError):
         super().__init__(message)
 
 
+@public
 class BufferFullError(JournalError):
     """The log buffer is at its bound: nothing was appended, no LSN was taken. Wait for room."""
 
 
+@public
 class CompactedError(JournalError):
     """What was asked for is older than what is kept; `first_lsn` is the oldest LSN that is, and
     `lsn` the one that was asked for (None: no particular one)."""
@@ -223,6 +238,7 @@ class CompactedError(JournalError):
         self.lsn = lsn
 
 
+@public
 class CutError(JournalError, ValueError):
     """A repair can't cut the log after the LSN `cut_at`; `reason` is the rule that this breaks.
 
@@ -258,10 +274,12 @@ class CutError(JournalError, ValueError):
         self.at_least = at_least
 
 
+@public
 class RecordError(JournalError, ValueError):
     """A record that msgpack can't carry unchanged, or one over a limit."""
 
 
+@public
 class CheckpointItemError(JournalError, ValueError):
     """An item that a checkpoint can't hold unchanged. None was published, and the log goes on.
 
@@ -282,6 +300,7 @@ class CheckpointItemError(JournalError, ValueError):
         self.reason = reason
 
 
+@public
 class UnsafePathError(JournalError, PermissionError):
     """A symlink, a special file, a foreign owner, a directory that others may write, or a file
     system on which no lock keeps a second writer out.

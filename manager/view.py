@@ -20,6 +20,7 @@ from journal import (
     JournalReader,
 )
 from manager import arguments, records
+from manager._public import public
 from manager.agent import (
     AGENT_ID,
     BOOT_ID,
@@ -44,6 +45,7 @@ _ATTEMPTS = 5
 _POLL_S = 0.02
 
 
+@public
 class FleetView:
     """The agents of a state directory as of one LSN, which is `lsn`: later changes, and what the
     log did not yet tell to be durable, do not show in it."""
@@ -66,6 +68,7 @@ class FleetView:
         return agent_from_row(row, self._fleet.boot_id)
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class AgentChange:
     """What the record `lsn`, committed at `written_at_ns` (Unix nanoseconds), made of an agent:
@@ -84,6 +87,7 @@ class AgentChange:
     after: Agent | None
 
 
+@public
 def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
     """The fleet kept in the state directory `path`: a live writer's, or what the next open finds.
 
@@ -105,6 +109,7 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
         return FleetView(*_patiently(reader, at, lambda: _replayed(reader, at)))
 
 
+@public
 def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[AgentChange]:
     """Each change of the agent that is or was `ref`, as far back as they are kept, up to `at`.
 
@@ -117,6 +122,7 @@ def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[Agen
         return _patiently(reader, at, lambda: _history(reader, ref, at))
 
 
+@public
 def follow_fleet(path: StrPath) -> Iterator[Agent]:
     """The agents as `read_fleet` finds them, oldest first, then each again when it changes.
 

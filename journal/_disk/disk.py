@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from journal._mutex import package_of
+from journal._public import public
 
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
 Mode = Literal["read", "update", "create"]
@@ -118,6 +119,7 @@ class Directory(Protocol):
         """
 
 
+@public
 class Disk(Protocol):
     """Where journals live, with the clock and the source of ids that they need."""
 

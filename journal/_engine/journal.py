@@ -21,12 +21,14 @@ from journal._handle import OpenHandle
 from journal._log import report
 from journal._offline.backup import BackupReport, backup_directory
 from journal._offline.reader import read_batches
+from journal._public import public
 from journal._recovery.walk import Batch
 from journal.errors import FailedError, InterruptedCallError, JournalError
 from journal.metrics import Observer, Stats
 from journal.options import Options
 
 
+@public
 class Journal(OpenHandle):
     """An append-only log of msgpack records, open for writing. One writer at a time.
 

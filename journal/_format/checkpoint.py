@@ -26,6 +26,7 @@ from journal._format.items import CODEC, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze take it from here
 from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
+from journal._public import public
 from journal.errors import (
     CheckpointItemError,
     CorruptionError,
@@ -78,6 +79,7 @@ def checkpoint_lsns(names: list[str]) -> list[int]:
     return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
 
 
+@public
 class Checkpoint(OpenHandle):
     """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced.
 

@@ -13,6 +13,7 @@ import msgpack
 from msgpack import unpackb
 
 from journal._mutex import is_raised_by_call
+from journal._public import public
 from journal.errors import RecordError
 
 Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
@@ -20,6 +21,7 @@ NESTING_MAX = 1000
 UNPACKING = "journal", "msgpack"  # packages whose code unpacks
 
 
+@public
 @dataclass(slots=True)
 class Entry:
     """A `record` with its place in the log: (`epoch`, `lsn`) names it for ever.
@@ -36,6 +38,7 @@ class Entry:
     path: str | None = None
 
 
+@public
 class PackedRecord:
     """A packed record. Only `pack` makes one; `append` and `update` take it in a record's place."""
 
@@ -91,6 +94,7 @@ _new = object.__new__
 _idle_packs: deque[Callable[[Record], bytes]] = deque()
 
 
+@public
 def pack(record: Record) -> PackedRecord:
     """Pack a record now, under no lock. `update` and `append` take what it returns in the record's
     place, and then hold their locks for a time that hardly grows with the record's size.

@@ -28,6 +28,7 @@ from journal._disk.disk import Directory, File
 from journal._format import frame
 from journal._format.frame import PAYLOAD_BYTES_MAX
 from journal._format.record import Span
+from journal._public import public
 from journal.errors import (
     CorruptionError,
     DamageReason,
@@ -49,6 +50,7 @@ _LEAP_BYTES = 1 << 16
 _FRAME_BYTES_MAX = frame.HEADER_BYTES + PAYLOAD_BYTES_MAX
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
     """What the segment at `path`, of `epoch`, holds: LSNs `first_lsn` to `last_lsn` (0: no record)

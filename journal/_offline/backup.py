@@ -12,6 +12,7 @@ from journal._format import frame
 from journal._format.checkpoint import checkpoint_name
 from journal._format.segment import kept_after, read_header, segment_names
 from journal._offline.reader import JournalReader, read_batches, readable
+from journal._public import public
 from journal._recovery.recovery import find_checkpoints
 from journal._recovery.walk import Batch
 from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
@@ -21,6 +22,7 @@ _COPY_BYTES = 1 << 20
 _ATTEMPTS = 5
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class BackupReport:
     """A copy at `path` that holds every record up to `lsn`.
@@ -35,6 +37,7 @@ class BackupReport:
     size_bytes: int
 
 
+@public
 def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupReport:
     """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
 

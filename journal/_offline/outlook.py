@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from journal._disk.disk import Directory
 from journal._format.frame import LSN_MAX
 from journal._format.segment import EPOCH_MAX, SegmentName, kept_after, segment_names
+from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
 from journal._recovery.walk import Batch
@@ -20,6 +21,7 @@ from journal.errors import CorruptionError, DamageReason
 _CHECKPOINTS = 2
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why an open refuses a journal, in the fields of the CorruptionError that it would raise.
@@ -36,6 +38,7 @@ class Refusal:
     header_of: str | None
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What is to be had of a journal that no writer has open.

@@ -32,6 +32,7 @@ from journal._format.segment import (
 )
 from journal._handle import OpenHandle
 from journal._offline.tail import Tail, find, open_segment, shown
+from journal._public import public
 from journal._recovery.walk import Batch, Walk, decode, is_journal
 from journal.errors import FormatVersionError, NotAJournalError
 
@@ -72,6 +73,7 @@ def readable(directory: Directory, after: int | None) -> Iterator[Batch]:
         yield from tail.advance()
 
 
+@public
 class JournalReader(OpenHandle):
     """A read-only view of the journal in the directory `path`, whether a writer lives or not.
 

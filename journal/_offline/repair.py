@@ -24,6 +24,7 @@ from journal._format.segment import Remains, Segment, segment_names
 from journal._offline.backup import copy_file
 from journal._offline.outlook import Prospect, Refusal
 from journal._offline.reader import JournalReader
+from journal._public import public
 from journal._recovery.recovery import sync_before_trust
 from journal._recovery.walk import Batch, Walk, decode
 from journal.errors import (
@@ -37,6 +38,7 @@ from journal.errors import (
 from journal.options import Options
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class RepairReport:
     """What a repair of the journal at `path` did (`applied`), or would do.
@@ -59,6 +61,7 @@ class RepairReport:
     refusal: Refusal | None = None
 
 
+@public
 def repair(
     path: StrPath,
     *,

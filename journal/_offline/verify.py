@@ -26,6 +26,7 @@ from journal._format.segment import (
     kept_after,
     segment_names,
 )
+from journal._public import public
 from journal._recovery.misplaced import ends, misplaced
 from journal._recovery.walk import Walk, decode
 from journal.errors import (
@@ -39,6 +40,7 @@ from journal.errors import (
 Progress = Callable[[int], object]  # called with the bytes read since the last call
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that `verify` has to say of the file `path`, from byte `offset` on.
@@ -65,6 +67,7 @@ class Finding:
         return CorruptionError(*place, self.message, reason=self.reason, header_of=other)
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
     """What stands in the segment `path`, of `epoch`, at byte `offset`, `size_bytes` long.

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Generic, TypeVar, overload
 
+from journal._public import public
+
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
@@ -55,6 +57,7 @@ class Snapshot(Generic[V]):
             self.images.setdefault(cell[2], cell[1])
 
 
+@public
 class CowTable(MutableMapping[K, V]):
     """A dict with a constant-time `freeze()`. Values are replaced, never mutated.
 

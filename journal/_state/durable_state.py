@@ -38,6 +38,7 @@ from journal._format.record import (
 )
 from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
+from journal._public import public
 from journal._recovery.walk import Batch
 from journal._state.contract import check_items, check_machine
 from journal._state.owned_journal import OwnedJournal
@@ -50,6 +51,7 @@ from journal.metrics import LockStats, Stats
 from journal.options import Options
 
 
+@public
 class StateMachine(Protocol):
     """State that follows from its records alone.
 
@@ -81,6 +83,7 @@ M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")
 
 
+@public
 class DurableState(OpenHandle, Generic[M]):
     """A state machine and its journal, recovered, open for writing. A context manager.
 

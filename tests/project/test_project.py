@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import io
+import pickle
 import re
 import tokenize
 import tomllib
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import get_type_hints
 
 import pytest
 
@@ -30,6 +32,7 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 # A module imports from lower floors, or from its own room; "" is the package itself, which is all
 # its public names. Words that are not rooms are modules beside the package's `__init__`.
 JOURNAL_FLOORS = (
+    ("_public",),
     ("errors",),
     ("_handle", "_log", "_mutex"),
     ("metrics",),
@@ -46,6 +49,7 @@ JOURNAL_FLOORS = (
     ("testing", "prometheus", "otel"),
 )
 MANAGER_FLOORS = (
+    ("_public",),
     ("errors", "arguments"),
     ("agent", "records", "ids", "workspace"),
     ("changes", "given", "steps", "family", "checks"),
@@ -318,6 +322,19 @@ def test_public_names_are_sorted_and_documented(package: str) -> None:
             if is_shown and not method.startswith("_") and not inspect.getdoc(inner):
                 mute.append(f"{name}.{method}")
     assert mute == []
+
+
+@pytest.mark.parametrize("package", ["journal", "manager"])
+def test_public_names_show_no_private_room(package: str) -> None:
+    """Tracebacks, `repr` and pickles name the package; public fields' types can be looked up."""
+    module = importlib.import_module(package)
+    values = {name: getattr(module, name) for name in module.__all__}
+    defined = [v for v in values.values() if inspect.isclass(v) or inspect.isfunction(v)]
+    assert len(defined) >= len(values) - 1  # but for Status, a Literal
+    for value in defined:
+        assert value.__module__ == package, value
+        assert pickle.loads(pickle.dumps(value)) is value
+        assert get_type_hints(value) is not None
 
 
 def documented(value: type | object) -> bool:

@@ -48,9 +48,9 @@ from journal.errors import (
 if TYPE_CHECKING:
     from journal._engine.journal import Journal
     from journal._offline.backup import BackupReport, backup
+    from journal._offline.findings import Finding, FrameInfo
     from journal._offline.outlook import Outlook, Refusal
     from journal._offline.repair import RepairReport, repair
-    from journal._offline.verify import Finding, FrameInfo
     from journal._state.cow_table import CowTable
     from journal._state.durable_state import DurableState, StateMachine
     from journal.metrics import Histogram, LockStats, Observer, Stats
@@ -108,7 +108,7 @@ __all__ = [
 _PLACES = {
     **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
     **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
-    **dict.fromkeys(("Finding", "FrameInfo"), "_offline.verify"),
+    **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "Options": "options",
     **dict.fromkeys(("Outlook", "Refusal"), "_offline.outlook"),
     "Journal": "_engine.journal",

@@ -37,8 +37,8 @@ from journal._recovery.walk import Batch, Walk, decode, is_journal
 from journal.errors import FormatVersionError, NotAJournalError
 
 if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
+    from journal._offline.findings import Finding, FrameInfo
     from journal._offline.outlook import Outlook
-    from journal._offline.verify import Finding, FrameInfo
 
 _POLL_S = 0.02
 

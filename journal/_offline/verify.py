@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal
 
 from journal._disk.disk import LOCK, TMP, Directory, file_size
@@ -15,7 +14,7 @@ from journal._format.checkpoint import (
     checkpoint_name,
     read_checkpoint,
 )
-from journal._format.record import Record, spans_hold
+from journal._format.record import spans_hold
 from journal._format.segment import (
     HEADER_BYTES,
     Remains,
@@ -26,7 +25,7 @@ from journal._format.segment import (
     kept_after,
     segment_names,
 )
-from journal._public import public
+from journal._offline.findings import Finding, FrameInfo
 from journal._recovery.misplaced import ends, misplaced
 from journal._recovery.walk import Walk, decode
 from journal.errors import (
@@ -38,66 +37,6 @@ from journal.errors import (
 )
 
 Progress = Callable[[int], object]  # called with the bytes read since the last call
-
-
-@public
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that `verify` has to say of the file `path`, from byte `offset` on.
-
-    `size_bytes` counts what can't be used; `lsn` is the first that is lost (0: none, or none can
-    be named). `kind`: "torn_tail" is what a crash left unfinished, "corruption" damage to what was
-    durable, "bad_checkpoint" one that does not verify, "stray" a file that is not
-    the journal's, or was never finished. `message` says it to people, `reason` to programs.
-    `header_of`: the name of the segment whose header the file has, if that is not its own name.
-    """
-
-    kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
-    path: str
-    offset: int
-    lsn: int
-    size_bytes: int
-    message: str
-    reason: DamageReason
-    header_of: str | None = None
-
-    def as_error(self) -> CorruptionError:
-        """Return it as the error that an open would raise for it."""
-        place, other = (self.path, self.offset, self.lsn), self.header_of
-        return CorruptionError(*place, self.message, reason=self.reason, header_of=other)
-
-
-@public
-@dataclass(frozen=True, slots=True)
-class FrameInfo:
-    """What stands in the segment `path`, of `epoch`, at byte `offset`, `size_bytes` long.
-
-    `state`: "log", a frame that the log goes through; "mark", which tells what was durable;
-    "cut", a whole frame or mark behind the place where the next segment goes on; "dead", a whole
-    frame that can't be reached, behind damage; "damaged", a whole header whose payload is not;
-    "garbage", bytes that are no frame, of which no more than that is told.
-
-    As its header says: `first_lsn`, `count` of records, `durable_lsn`, `written_at_ns` (Unix
-    nanoseconds), `payload_crc`, `header_crc`. `records` is None unless they are whole.
-    """
-
-    path: str
-    epoch: int
-    offset: int
-    size_bytes: int
-    state: Literal["log", "mark", "cut", "dead", "damaged", "garbage"]
-    first_lsn: int = 0
-    count: int = 0
-    durable_lsn: int = 0
-    written_at_ns: int = 0
-    header_crc: int = 0
-    payload_crc: int = 0
-    records: list[Record] | None = None
-
-    @property
-    def last_lsn(self) -> int:
-        """Of its last record; of a mark that of the last one before it."""
-        return self.first_lsn + self.count - 1
 
 
 def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[Finding]:

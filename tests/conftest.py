@@ -143,7 +143,7 @@ def engine_log() -> Iterator[list[logging.LogRecord]]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compactor's thread retries a failed compaction at once."""
-    monkeypatch.setattr("journal._engine.compactor._BACKOFF_S_MIN", 0.001)
+    monkeypatch.setattr("journal._engine.compaction_schedule._BACKOFF_S_MIN", 0.001)
 
 
 @pytest.fixture

@@ -55,9 +55,8 @@ class Committer:
         self.wait_ns = Recorder()
         self.observers: tuple[Observer, ...] = ()
         self._events: deque[_Event] = deque()  # for the flusher to tell
-        # Called at each commit from `due_bytes` of the log on; both are set by who compacts.
-        self.due_bytes: float = float("inf")
-        self.due: Callable[[], None] = _nothing
+        self.due_bytes = float("inf")
+        self._notify_due: Callable[[], None] = _nothing
 
     def start(self, ended: Callable[[], None]) -> None:
         """`ended` is called in the flusher thread, as the last thing that it does."""
@@ -90,6 +89,10 @@ class Committer:
     def hold_from(self, log_bytes: float) -> None:
         """Leave the buffer no more room than the log needs to grow to so many bytes."""
         self._buffer.hold_from(log_bytes)
+
+    def notify_when_due(self, due_bytes: float, notify: Callable[[], None]) -> None:
+        """Call `notify` at each commit that finds the log at `due_bytes` or more."""
+        self._notify_due, self.due_bytes = notify, due_bytes
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not live on."""
@@ -232,7 +235,7 @@ class Committer:
         self._buffer.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
         self._count(batch, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
-            self.due()
+            self._notify_due()
 
     def _stall(self, error: OSError) -> None:
         self.stalls += 1

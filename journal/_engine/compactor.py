@@ -1,11 +1,9 @@
 """Compactor: snapshot -> checkpoint -> drop what it covers; and its thread.
 
 Encoding holds no lock, yet whatever computes holds the interpreter: one `json.dumps` of ten
-thousand items stalls every other thread for its whole time. So items are encoded a few at a
-time with a real pause between, and faster only when the log grows faster than that gets done.
-Where many threads never wait for the disk, even that is too slow: each has as large a share of
-the interpreter as the compactor. Then the log buffer has no room for them until it is done, what
-it covers is removed, and the next one begins earlier: the disk holds what follows from the state.
+thousand items stalls every other thread for its whole time. So items are encoded a few at a time
+with a real pause between. How many, when a compaction is due and when updates wait for it:
+CompactionSchedule decides.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from weakref import WeakSet
 
 from journal._commit.committer import Committer
 from journal._disk.disk import Directory, Disk, clock_ns
+from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule
 from journal._format.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
@@ -36,15 +35,7 @@ from journal.options import Options
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 
 _PAUSE_S = 0.0002
-_ITEMS_A_PAUSE = 2
-_ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
-# Of what the log may grow by between two compactions: where it grows fast, the next one is due so
-# much earlier at most. After so much more it hurries, and after so much more updates wait for it;
-# but no longer than that for its encoding, however large.
-_LEAD_MAX, _HURRY, _HOLD, _HOLD_S_MAX = 1 / 4, 1 / 8, 1 / 4, 1.0
-_BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 _POLL_S = 0.001
-_NEVER = float("inf")
 
 
 class Compactor:
@@ -54,36 +45,33 @@ class Compactor:
         disk: Disk,
         options: Options,
         committer: Committer,
+        schedule: CompactionSchedule,
         *,
         journal_id: str,
         epoch: int,
+        verified_lsns: list[int],
         sync_log: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._disk = disk
         self._options = options
         self._committer = committer
+        self._schedule = schedule
         self._journal_id = journal_id
         self._epoch = epoch
         self._sync_log = sync_log
         # Held for the whole of a compaction: one at a time. Guards the fields below.
         self._lock = HandlerSafeLock()
         self._is_compacting = False
-        self._verified_lsns: list[int] = []
-        self._size_bytes = 0  # of the newest checkpoint
-        self._since_bytes = 0.0  # where the log stood when that one's snapshot was taken
-        self._found_due_bytes = _NEVER  # where it stood when it came to where the next one is due
-        self._lead_bytes = 0.0  # twice what it grew by from there to the end of the last one
+        self._verified_lsns = verified_lsns
         self.compactions = 0
-        self._compactions_then = 0  # as the last one failed
         self.compaction_ns = self.checkpoint_bytes = 0
         # Guards the two fields below. Not the lock above, which other compactions hold for long.
         self._failure_lock = HandlerSafeLock()
         # Only the last error's text: its frames would keep the owner's state alive.
         self.failures, self.last_error = 0, ""
         self._gave_up = False  # whether the last attempt ended with a ClosedError
-        # Of the thread: 0 after a compaction that succeeded; whether the next one is found due.
-        self._backoff_s, self._is_due = 0.0, False
+        self._is_due = False  # whether the thread has found the next one due
         self._given_out: WeakSet[Checkpoint] = WeakSet()
 
         self._freeze: Freeze | None = None
@@ -91,14 +79,6 @@ class Compactor:
         self._ended: Callable[[], None] = _ignore
         self._alarm = Alarm()  # what the thread sleeps on
         self._is_stopping = False
-
-    def recovered(
-        self, verified_lsns: list[int], newest: Checkpoint | None, log_bytes: int
-    ) -> None:
-        """What was there at open: checkpoints that verified, and the log since the newest."""
-        self._verified_lsns = verified_lsns
-        self._size_bytes = newest.size_bytes if newest else 0
-        self._since_bytes = -log_bytes
 
     @property
     def freeze(self) -> Freeze | None:
@@ -198,26 +178,24 @@ class Compactor:
     def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
         self._check()
         began = time.perf_counter_ns()
-        found_due_bytes, self._found_due_bytes = self._found_due_bytes, _NEVER
-        since_bytes = self._committer.log_bytes
+        attempt = self._schedule.begin(self._committer.log_bytes)
         lsn, items = freeze()
         try:
             self._sync_log()
             end_lsn = self._committer.synced_lsn
             if not 0 <= lsn <= end_lsn:  # no later opening would trust it
                 raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
-            self._write(lsn, items, since_bytes)
+            self._write(lsn, items, attempt)
         finally:
             # Freed here, outside the owner's lock: it may be as large as the state.
             del items
         checkpoint = read_checkpoint(self._directory, lsn)
         self._given_out.add(checkpoint)
         self._verified_lsns = sorted({*self._verified_lsns, lsn})
-        self._size_bytes, self._since_bytes = checkpoint.size_bytes, since_bytes
+        self._schedule.published(attempt, checkpoint.size_bytes)
         kept = self._options.checkpoints_kept
         drop_covered(self._directory, self._verified_lsns, kept)
-        self._lead_bytes = 2 * (self._committer.log_bytes - min(found_due_bytes, since_bytes))
-        self._found_due_bytes = _NEVER
+        self._schedule.finished(attempt, self._committer.log_bytes)
         self._verified_lsns = self._verified_lsns[-kept:]
         duration_ns = time.perf_counter_ns() - began
         self.compactions += 1
@@ -230,23 +208,18 @@ class Compactor:
         if self._is_stopping:
             raise ClosedError("the journal is being closed; this compaction is given up")
 
-    def _write(self, lsn: int, items: Iterable[JSON], since_bytes: int) -> None:
-        hurry_bytes = min(since_bytes, self._due_bytes()) + _HURRY * self._growth_bytes()
-        until_s = _NEVER
+    def _write(self, lsn: int, items: Iterable[JSON], attempt: Attempt) -> None:
+        committer = self._committer
 
         def pace() -> int:
-            nonlocal until_s
             self._check()
             time.sleep(_PAUSE_S)
-            if self._committer.log_bytes <= hurry_bytes:
-                return _ITEMS_A_PAUSE
-            if self._committer.has_room:
-                return _ITEMS_IN_HURRY
-            now_s = time.monotonic()
-            until_s = min(until_s, now_s + _HOLD_S_MAX)
-            if now_s >= until_s:
-                self._committer.hold_from(_NEVER)
-            return _ITEMS_WHILE_HELD
+            items, gives_room = attempt.pace(
+                committer.log_bytes, has_room=committer.has_room, now_s=time.monotonic()
+            )
+            if gives_room:
+                committer.hold_from(NEVER)
+            return items
 
         write_checkpoint(
             self._directory,
@@ -259,22 +232,6 @@ class Compactor:
             pace=pace,
         )
 
-    def _growth_bytes(self) -> float:
-        """By how much the log is to grow between two."""
-        options = self._options
-        return max(options.checkpoint_min_bytes, options.checkpoint_growth * self._size_bytes)
-
-    def _due_bytes(self) -> float:
-        """Where the log stands when the next one is due: earlier, if it grew during the last."""
-        growth_bytes = self._growth_bytes()
-        return self._since_bytes + growth_bytes - min(self._lead_bytes, _LEAD_MAX * growth_bytes)
-
-    def _hold(self) -> None:
-        """Say from where on updates wait for the next one. The thread does, who will make it."""
-        begin = max(self._due_bytes(), self._committer.log_bytes)
-        slack = max(_HOLD * self._growth_bytes(), self._options.flush_bytes)
-        self._committer.hold_from(begin + slack)
-
     def _run(self) -> None:
         try:
             while not self._is_stopping:
@@ -285,12 +242,12 @@ class Compactor:
                         self._go_on_after(error)
         finally:
             try:
-                self._committer.hold_from(_NEVER)
+                self._committer.hold_from(NEVER)
             finally:
                 self._ended()
 
     def _compact_when_due(self) -> None:
-        is_retry = self._backoff_s > 0 and self._backed_off(self._backoff_s)
+        is_retry = self._schedule.is_retry and self._backed_off(self._schedule.backoff_s)
         if not (is_retry and self._is_due):
             self._is_due = False
             self._wait_until_due(may_hold=not is_retry)
@@ -299,7 +256,8 @@ class Compactor:
             return
         assert self._freeze is not None
         checkpoint, duration_ns = self._compact(self._freeze)
-        self._backoff_s, self._is_due = 0.0, False
+        self._schedule.succeeded()
+        self._is_due = False
         with suppress(OSError):  # its file was only read
             checkpoint.close()
         self._tell(checkpoint, duration_ns)
@@ -309,10 +267,8 @@ class Compactor:
 
         What the log needs to go on comes first. Everything after it is other people's code.
         """
-        self._backoff_s = min(max(self._backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
-        # In this order: a compaction that succeeds from here on ends the back-off.
-        self._compactions_then = self.compactions
-        self._committer.hold_from(_NEVER)
+        self._schedule.failed()
+        self._committer.hold_from(NEVER)
         text = self._count_failure(error)
         if not text:
             return
@@ -322,7 +278,7 @@ class Compactor:
             "%s: a compaction failed: %s. %s",
             self._directory.path,
             text,
-            _advice(error, self._backoff_s),
+            _advice(error, self._schedule.backoff_s),
             error=None if is_foreseen else error,
         )
         self._tell_failure(error)
@@ -330,35 +286,36 @@ class Compactor:
     def _wait_until_due(self, *, may_hold: bool) -> None:
         """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
         compaction; not after a failure, since what fails to compact must not stop the log."""
-        self._committer.due = self._find_due
-        since_bytes = _NEVER if may_hold else self._since_bytes
+        schedule, committer = self._schedule, self._committer
+        held_since_bytes = NEVER if may_hold else schedule.snapshot_bytes
         while not self._is_stopping:
-            with self._lock.checked():  # after one that somebody else has taken, it is due later
-                due_bytes = self._due_bytes()
-                if since_bytes != self._since_bytes:
-                    since_bytes = self._since_bytes
-                    self._hold()
-            self._committer.due_bytes = due_bytes
-            if self._committer.log_bytes >= due_bytes:
+            with self._lock.checked():  # after another thread's compaction, it is due later
+                due_bytes = schedule.due_bytes
+                if held_since_bytes != schedule.snapshot_bytes:
+                    held_since_bytes = schedule.snapshot_bytes
+                    # Only here: no other thread is sure to make the compaction that ends the wait.
+                    committer.hold_from(schedule.hold_bytes(committer.log_bytes))
+            committer.notify_when_due(due_bytes, self._find_due)
+            if committer.log_bytes >= due_bytes:
                 break
-            # Whose compaction by hand is interrupted may not wake it: then the first commit does
-            # that is over what was due before, which comes before updates wait.
+            # An interrupted `compact()` may fail to wake this thread. The next commit past the
+            # old due point wakes it, before updates have to wait.
             self._alarm.sleep()
-        self._committer.due_bytes = _NEVER
+        committer.notify_when_due(NEVER, self._find_due)
 
     def _backed_off(self, delay_s: float) -> bool:
         """Wait `delay_s` before a retry. Return False early if the journal stops, or if another
         compaction succeeded meanwhile: then the next one is due like any."""
         until_s = time.monotonic() + delay_s
-        while not self._is_stopping and self.compactions == self._compactions_then:
+        while not self._is_stopping and self._schedule.is_retry:
             if (left_s := until_s - time.monotonic()) <= 0:
                 return True
             self._alarm.sleep(left_s)
         return False
 
     def _find_due(self) -> None:
-        """The log has come to where the next one is due: called at a commit."""
-        self._found_due_bytes = min(self._found_due_bytes, self._committer.due_bytes)
+        """Note that the log has reached the due point, and wake the thread. Called at a commit."""
+        self._schedule.passed_due(self._committer.due_bytes)
         self._alarm.wake()
 
 

@@ -19,6 +19,7 @@ from journal._commit.writer import Writer
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, is_of_disk
 from journal._disk.posix import PosixDisk
+from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Freeze
 from journal._format.checkpoint import Checkpoint
 from journal._log import report
@@ -59,16 +60,22 @@ class Core:
             last_lsn=recovered.last_lsn,
         )
         self.committer = Committer(self.buffer, writer, options)
+        newest = recovered.checkpoint
         self.compactor = Compactor(
             directory,
             disk,
             options,
             self.committer,
+            CompactionSchedule(
+                options,
+                checkpoint_bytes=newest.size_bytes if newest else 0,
+                log_bytes=recovered.log_bytes,
+            ),
             journal_id=self.journal_id,
             epoch=self.epoch,
+            verified_lsns=recovered.verified_lsns,
             sync_log=self.sync_log,
         )
-        self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
         # Changed by single atomic operations only.
         self._running: set[object] = set()  # threads that use the directory
         self._is_owned = True

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from journal import ClosedError, DurableState
-from journal._engine import compactor
+from journal._engine import compaction_schedule
 from journal._mutex import Alarm
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import FailsOnce, compact
@@ -174,8 +174,8 @@ def test_nobody_waits_for_a_thread_that_is_backed_off(
 ) -> None:
     """P8: whoever compacts by hand meanwhile, and fails as he removes what that covers: only the
     thread that will compact says from where on updates wait."""
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", NEVER_S)
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MAX", NEVER_S)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", NEVER_S)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", NEVER_S)
     attempts: list[int] = []
 
     def freeze() -> tuple[int, list[Any]]:
@@ -206,7 +206,7 @@ def test_no_error_of_an_owner_ends_the_thread(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """P8: its compactions go on, as after any other error; nobody would make them else."""
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", 0.001)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", 0.001)
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         freeze = FailsOnce(journal, error())
         journal.start_compaction(freeze)
@@ -317,7 +317,7 @@ def test_no_compaction_holds_anybody_for_long(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A state may be so large that its checkpoint takes minutes."""
-    monkeypatch.setattr(compactor, "_HOLD_S_MAX", 0.0)
+    monkeypatch.setattr(compaction_schedule, "_HOLD_S_MAX", 0.0)
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         journal.start_compaction(lambda: (journal.last_lsn, itertools.count()))
         put_lines(journal, 8, size=700)
@@ -343,8 +343,8 @@ def test_a_compaction_that_works_ends_the_back_off(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P8: who compacts by hand after a failure leaves nobody waiting for the thread's next try."""
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", NEVER_S)
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MAX", NEVER_S)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", NEVER_S)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", NEVER_S)
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         freeze = FailsOnce(journal, ZeroDivisionError("the owner's own"))
         journal.start_compaction(freeze)

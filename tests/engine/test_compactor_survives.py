@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from journal import Journal
-from journal._engine import compactor
+from journal._engine import compaction_schedule
+from journal._engine.compaction_schedule import CompactionSchedule
+from journal._engine.compactor import Compactor
 from journal._log import settle
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
@@ -144,8 +146,8 @@ def test_room_comes_before_anybody_is_told(
 ) -> None:
     """P8: what fails to compact must not stop the log. An error's `__str__` and an observer may
     take as long as they like; updates have room by then."""
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MIN", 3600.0)
-    monkeypatch.setattr(compactor, "_BACKOFF_S_MAX", 3600.0)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", 3600.0)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", 3600.0)
     may_fail, may_go = threading.Event(), threading.Event()
 
     class Slow(Exception):  # noqa: N818
@@ -213,25 +215,35 @@ def test_a_retry_holds_nobody(disk: SimulatedDisk, impatient: None) -> None:
         until(lambda: journal.stats().compactions, "the second attempt")
 
 
-@pytest.mark.parametrize("broken", ["_hold", "_wait_until_due", "_due_bytes"])
+@pytest.mark.parametrize(
+    ("owner", "broken"),
+    [
+        (CompactionSchedule, "hold_bytes"),
+        (CompactionSchedule, "due_bytes"),
+        (Compactor, "_wait_until_due"),
+    ],
+)
 def test_a_defect_of_the_loop_is_a_failure_too(
     disk: SimulatedDisk,
     impatient: None,
     monkeypatch: pytest.MonkeyPatch,
     engine_log: list[logging.LogRecord],
+    owner: type,
     broken: str,
 ) -> None:
     """P8: what nobody foresaw is reported, backed off from, and tried again; the log goes on."""
-    calls, whole = [0], getattr(compactor.Compactor, broken)
+    calls, whole = [0], getattr(owner, broken)
+    is_property = isinstance(whole, property)
 
     def breaks(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             raise MemoryError("unforeseen")
-        return whole(self, *args, **kwargs)
+        bound = whole.__get__(self)
+        return bound if is_property else bound(*args, **kwargs)
 
     with open_small(disk) as journal:
-        monkeypatch.setattr(compactor.Compactor, broken, breaks)
+        monkeypatch.setattr(owner, broken, property(breaks) if is_property else breaks)
         journal.start_compaction(frozen(journal, "state"))
         until(lambda: journal.stats().compaction_failures == 1, "the failure")
         put_lines(journal, 8, size=700)
@@ -250,7 +262,7 @@ def test_a_loop_that_keeps_breaking_does_not_spin(
         raise MemoryError("unforeseen")
 
     with open_small(disk) as journal:
-        monkeypatch.setattr(compactor.Compactor, "_wait_until_due", breaks)
+        monkeypatch.setattr(Compactor, "_wait_until_due", breaks)
         journal.start_compaction(frozen(journal, "state"))
         until(lambda: journal.stats().compaction_failures == 1, "the first failure")
         put_lines(journal, 8, size=700)

@@ -25,15 +25,15 @@ ALL_OF = (
     Weakening(
         "failed_compaction_holds_updates",
         "journal/_engine/compactor.py",
-        "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
+        "        self._committer.hold_from(NEVER)\n        text = self._count_failure(error)\n",
         "        text = self._count_failure(error)\n",
         ("tests/engine/test_compaction_behind.py", *SURVIVES),
     ),
     Weakening(
         "foreign_code_before_room",
         "journal/_engine/compactor.py",
-        "        self._committer.hold_from(_NEVER)\n        text = self._count_failure(error)\n",
-        "        text = self._count_failure(error)\n        self._committer.hold_from(_NEVER)\n",
+        "        self._committer.hold_from(NEVER)\n        text = self._count_failure(error)\n",
+        "        text = self._count_failure(error)\n        self._committer.hold_from(NEVER)\n",
         SURVIVES,
     ),
     Weakening(

@@ -114,7 +114,7 @@ ENDS = (
     Weakening(
         "compactor_thread_that_ended_holds_updates",
         "journal/_engine/compactor.py",
-        "            try:\n                self._committer.hold_from(_NEVER)\n",
+        "            try:\n                self._committer.hold_from(NEVER)\n",
         "            try:\n                pass\n",
         COMPACTION,
     ),

@@ -94,6 +94,14 @@ class Committer:
         """Call `notify` at each commit that finds the log at `due_bytes` or more."""
         self._notify_due, self.due_bytes = notify, due_bytes
 
+    def sync_log(self) -> None:
+        """Wait until all appended so far is on stable storage, whatever the durability."""
+        last_lsn = self._buffer.last_lsn
+        if self.synced_lsn < last_lsn:
+            self._buffer.sync_gate().wait()
+            if self.synced_lsn < last_lsn:
+                raise self._buffer.standing.error()
+
     def abandon(self) -> None:
         """In a forked child, where the thread does not live on."""
         self._writer.release()

@@ -50,7 +50,6 @@ class Compactor:
         journal_id: str,
         epoch: int,
         verified_lsns: list[int],
-        sync_log: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._disk = disk
@@ -59,7 +58,6 @@ class Compactor:
         self._schedule = schedule
         self._journal_id = journal_id
         self._epoch = epoch
-        self._sync_log = sync_log
         # Held for the whole of a compaction: one at a time. Guards the fields below.
         self._lock = HandlerSafeLock()
         self._is_compacting = False
@@ -181,7 +179,7 @@ class Compactor:
         attempt = self._schedule.begin(self._committer.log_bytes)
         lsn, items = freeze()
         try:
-            self._sync_log()
+            self._committer.sync_log()
             end_lsn = self._committer.synced_lsn
             if not 0 <= lsn <= end_lsn:  # no later opening would trust it
                 raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")

@@ -74,7 +74,6 @@ class Core:
             journal_id=self.journal_id,
             epoch=self.epoch,
             verified_lsns=recovered.verified_lsns,
-            sync_log=self.sync_log,
         )
         # Changed by single atomic operations only.
         self._running: set[object] = set()  # threads that use the directory
@@ -105,14 +104,6 @@ class Core:
         except ClosedError:
             self.buffer.standing.check()  # given up because the log had failed?
             raise
-
-    def sync_log(self) -> None:
-        """Wait until all appended so far is on stable storage, whatever the durability."""
-        last_lsn = self.buffer.last_lsn
-        if self.committer.synced_lsn < last_lsn:
-            self.buffer.sync_gate().wait()
-            if self.committer.synced_lsn < last_lsn:
-                raise self.buffer.standing.error()
 
     def begin_close(self) -> None:
         """Take no more records, and stop compaction.

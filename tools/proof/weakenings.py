@@ -91,7 +91,8 @@ SYNCS = (
     Weakening(
         "os_checkpoint_without_log_sync",
         "journal/_engine/compactor.py",
-        "            self._sync_log()\n            end_lsn = self._committer.synced_lsn\n",
+        "            self._committer.sync_log()\n"
+        "            end_lsn = self._committer.synced_lsn\n",
         "            end_lsn = lsn\n",
         RULE,
     ),

@@ -13,15 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from weakref import WeakSet
+from functools import partial
 
 from journal._commit.committer import Committer
-from journal._disk.disk import Directory, Disk, clock_ns
+from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule
-from journal._format.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
+from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
-from journal._recovery.recovery import drop_covered
 from journal.errors import (
     ClosedError,
     CorruptionError,
@@ -30,7 +29,6 @@ from journal.errors import (
     JournalError,
 )
 from journal.metrics import Observer
-from journal.options import Options
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 
@@ -41,27 +39,16 @@ _POLL_S = 0.001
 class Compactor:
     def __init__(
         self,
-        directory: Directory,
-        disk: Disk,
-        options: Options,
         committer: Committer,
+        checkpoints: CheckpointStore,
         schedule: CompactionSchedule,
-        *,
-        journal_id: str,
-        epoch: int,
-        verified_lsns: list[int],
     ) -> None:
-        self._directory = directory
-        self._disk = disk
-        self._options = options
         self._committer = committer
+        self._checkpoints = checkpoints
         self._schedule = schedule
-        self._journal_id = journal_id
-        self._epoch = epoch
         # Held for the whole of a compaction: one at a time. Guards the fields below.
         self._lock = HandlerSafeLock()
         self._is_compacting = False
-        self._verified_lsns = verified_lsns
         self.compactions = 0
         self.compaction_ns = self.checkpoint_bytes = 0
         # Guards the two fields below. Not the lock above, which other compactions hold for long.
@@ -70,7 +57,6 @@ class Compactor:
         self.failures, self.last_error = 0, ""
         self._gave_up = False  # whether the last attempt ended with a ClosedError
         self._is_due = False  # whether the thread has found the next one due
-        self._given_out: WeakSet[Checkpoint] = WeakSet()
 
         self._freeze: Freeze | None = None
         self._thread: threading.Thread | None = None
@@ -122,8 +108,7 @@ class Compactor:
 
     def close(self) -> None:
         """Close the files of the checkpoints that were given out."""
-        for checkpoint in list(self._given_out):
-            checkpoint.close()
+        self._checkpoints.close()
 
     def compact(self, freeze: Freeze) -> Checkpoint:
         """One compaction, now; waits for one under way."""
@@ -183,18 +168,14 @@ class Compactor:
             end_lsn = self._committer.synced_lsn
             if not 0 <= lsn <= end_lsn:  # no later opening would trust it
                 raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
-            self._write(lsn, items, attempt)
+            self._checkpoints.write(lsn, items, partial(self._pace, attempt))
         finally:
             # Freed here, outside the owner's lock: it may be as large as the state.
             del items
-        checkpoint = read_checkpoint(self._directory, lsn)
-        self._given_out.add(checkpoint)
-        self._verified_lsns = sorted({*self._verified_lsns, lsn})
+        checkpoint = self._checkpoints.verify(lsn)
         self._schedule.published(attempt, checkpoint.size_bytes)
-        kept = self._options.checkpoints_kept
-        drop_covered(self._directory, self._verified_lsns, kept)
+        self._checkpoints.drop_covered()
         self._schedule.finished(attempt, self._committer.log_bytes)
-        self._verified_lsns = self._verified_lsns[-kept:]
         duration_ns = time.perf_counter_ns() - began
         self.compactions += 1
         self.compaction_ns += duration_ns
@@ -206,29 +187,15 @@ class Compactor:
         if self._is_stopping:
             raise ClosedError("the journal is being closed; this compaction is given up")
 
-    def _write(self, lsn: int, items: Iterable[JSON], attempt: Attempt) -> None:
-        committer = self._committer
-
-        def pace() -> int:
-            self._check()
-            time.sleep(_PAUSE_S)
-            items, gives_room = attempt.pace(
-                committer.log_bytes, has_room=committer.has_room, now_s=time.monotonic()
-            )
-            if gives_room:
-                committer.hold_from(NEVER)
-            return items
-
-        write_checkpoint(
-            self._directory,
-            items,
-            journal_id=self._journal_id,
-            epoch=self._epoch,
-            lsn=lsn,
-            now_ns=clock_ns(self._disk),
-            application=self._options.application,
-            pace=pace,
-        )
+    def _pace(self, attempt: Attempt) -> int:
+        """Pause the encoding. Return how many items to encode until the next pause."""
+        self._check()
+        time.sleep(_PAUSE_S)
+        log_bytes, has_room = self._committer.log_bytes, self._committer.has_room
+        pace = attempt.pace(log_bytes, has_room=has_room, now_s=time.monotonic())
+        if pace.gives_room:
+            self._committer.hold_from(NEVER)
+        return pace.items
 
     def _run(self) -> None:
         try:
@@ -274,7 +241,7 @@ class Compactor:
         post(
             logging.WARNING,
             "%s: a compaction failed: %s. %s",
-            self._directory.path,
+            self._checkpoints.path,
             text,
             _advice(error, self._schedule.backoff_s),
             error=None if is_foreseen else error,

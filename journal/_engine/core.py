@@ -19,6 +19,7 @@ from journal._commit.writer import Writer
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, is_of_disk
 from journal._disk.posix import PosixDisk
+from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Freeze
 from journal._format.checkpoint import Checkpoint
@@ -62,18 +63,20 @@ class Core:
         self.committer = Committer(self.buffer, writer, options)
         newest = recovered.checkpoint
         self.compactor = Compactor(
-            directory,
-            disk,
-            options,
             self.committer,
+            CheckpointStore(
+                directory,
+                disk,
+                options,
+                journal_id=self.journal_id,
+                epoch=self.epoch,
+                verified_lsns=recovered.verified_lsns,
+            ),
             CompactionSchedule(
                 options,
                 checkpoint_bytes=newest.size_bytes if newest else 0,
                 log_bytes=recovered.log_bytes,
             ),
-            journal_id=self.journal_id,
-            epoch=self.epoch,
-            verified_lsns=recovered.verified_lsns,
         )
         # Changed by single atomic operations only.
         self._running: set[object] = set()  # threads that use the directory

@@ -251,7 +251,7 @@ def one_checkpoint_counts_as_two(patch: pytest.MonkeyPatch) -> None:
     real = recovery.drop_covered
     drop: Any = lambda directory, lsns, kept: real(directory, lsns, 1)  # noqa: E731
     patch.setattr(recovery, "drop_covered", drop)
-    patch.setattr("journal._engine.compactor.drop_covered", drop)
+    patch.setattr("journal._engine.checkpoint_store.drop_covered", drop)
 
 
 def acknowledged_too_early(patch: pytest.MonkeyPatch) -> None:

@@ -107,10 +107,10 @@ ORDER = (
     Weakening(
         "drop_before_publish",
         "journal/_engine/compactor.py",
-        "            self._write(lsn, items, attempt)\n",
-        "            kept = self._options.checkpoints_kept\n"
-        "            drop_covered(self._directory, [*self._verified_lsns, lsn], kept)\n"
-        "            self._write(lsn, items, attempt)\n",
+        "            self._checkpoints.write(lsn, items",
+        "            self._checkpoints._verified_lsns.append(lsn)\n"
+        "            self._checkpoints.drop_covered()\n"
+        "            self._checkpoints.write(lsn, items",
         RULE,
     ),
     Weakening(
@@ -169,10 +169,10 @@ ORDER = (
     Weakening(
         "room_before_the_covered_is_removed",
         "journal/_engine/compactor.py",
-        "        drop_covered(self._directory",
+        "        self._checkpoints.drop_covered()\n",
         "        log_bytes = self._committer.log_bytes\n"
         "        self._committer.hold_from(self._schedule.hold_bytes(log_bytes))\n"
-        "        drop_covered(self._directory",
+        "        self._checkpoints.drop_covered()\n",
         ("tests/engine/test_compaction_behind.py",),
     ),
 )

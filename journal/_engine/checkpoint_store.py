@@ -12,8 +12,8 @@ from journal.options import Options
 
 
 class CheckpointStore:
-    """Guarded by the compactor's lock: one compaction at a time uses it, in this order: `write`,
-    `verify`, `drop_covered`. Only `close` may be called at any time."""
+    """The checkpoints of one journal. A compaction calls `write`, `verify` and `drop_covered`, in
+    this order, under the compactor's lock; `close` may be called at any time."""
 
     def __init__(
         self,

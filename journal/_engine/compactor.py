@@ -18,16 +18,11 @@ from functools import partial
 from journal._commit.committer import Committer
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule
+from journal._engine.compaction_stats import CompactionStats
 from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
-from journal.errors import (
-    ClosedError,
-    CorruptionError,
-    FailedError,
-    InterruptedCallError,
-    JournalError,
-)
+from journal.errors import ClosedError, CorruptionError, FailedError, JournalError
 from journal.metrics import Observer
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
@@ -37,31 +32,24 @@ _POLL_S = 0.001
 
 
 class Compactor:
+    """The one place where compactions are made: in a thread of its own when they are due, and by
+    hand in any other thread."""
+
     def __init__(
-        self,
-        committer: Committer,
-        checkpoints: CheckpointStore,
-        schedule: CompactionSchedule,
+        self, committer: Committer, checkpoints: CheckpointStore, schedule: CompactionSchedule
     ) -> None:
         self._committer = committer
         self._checkpoints = checkpoints
         self._schedule = schedule
-        # Held for the whole of a compaction: one at a time. Guards the fields below.
+        self.stats = CompactionStats()
+        # Held for the whole of a compaction: one at a time.
         self._lock = HandlerSafeLock()
         self._is_compacting = False
-        self.compactions = 0
-        self.compaction_ns = self.checkpoint_bytes = 0
-        # Guards the two fields below. Not the lock above, which other compactions hold for long.
-        self._failure_lock = HandlerSafeLock()
-        # Only the last error's text: its frames would keep the owner's state alive.
-        self.failures, self.last_error = 0, ""
-        self._gave_up = False  # whether the last attempt ended with a ClosedError
-        self._is_due = False  # whether the thread has found the next one due
-
         self._freeze: Freeze | None = None
         self._thread: threading.Thread | None = None
         self._ended: Callable[[], None] = _ignore
         self._alarm = Alarm()  # what the thread sleeps on
+        self._is_due = False  # whether the thread has found the next one due
         self._is_stopping = False
 
     @property
@@ -115,7 +103,7 @@ class Compactor:
         try:
             checkpoint, duration_ns = self._compact(freeze)
         except BaseException as error:
-            if self._count_failure(error):
+            if self.stats.failed(error, is_stopping=self._is_stopping):
                 self._tell_failure(error)
             raise
         finally:
@@ -144,20 +132,6 @@ class Compactor:
         is_ours = threading.current_thread() is self._thread
         (self._committer.tell if is_ours else self._committer.queue)(event)
 
-    def _count_failure(self, error: BaseException) -> str:
-        """Count a failed attempt. Return the error as text, or "" if the attempt was given up."""
-        # A journal that closes refuses a compaction before it says that it stops them. Where the
-        # next attempt is refused too, the journal is open, and compaction does not work.
-        gave_up_before, self._gave_up = self._gave_up, isinstance(error, ClosedError)
-        is_given_up = self._gave_up and (self._is_stopping or not gave_up_before)
-        if is_given_up or isinstance(error, InterruptedCallError):  # then nothing was attempted
-            return ""
-        text = _text_of(error)
-        with self._failure_lock:
-            self.last_error = text
-            self.failures += 1
-        return text
-
     def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
         self._check()
         began = time.perf_counter_ns()
@@ -177,10 +151,7 @@ class Compactor:
         self._checkpoints.drop_covered()
         self._schedule.finished(attempt, self._committer.log_bytes)
         duration_ns = time.perf_counter_ns() - began
-        self.compactions += 1
-        self.compaction_ns += duration_ns
-        self.checkpoint_bytes += checkpoint.size_bytes
-        self._gave_up = False
+        self.stats.succeeded(checkpoint.size_bytes, duration_ns)
         return checkpoint, duration_ns
 
     def _check(self) -> None:
@@ -234,7 +205,7 @@ class Compactor:
         """
         self._schedule.failed()
         self._committer.hold_from(NEVER)
-        text = self._count_failure(error)
+        text = self.stats.failed(error, is_stopping=self._is_stopping)
         if not text:
             return
         is_foreseen = isinstance(error, (OSError, JournalError))
@@ -282,16 +253,6 @@ class Compactor:
         """Note that the log has reached the due point, and wake the thread. Called at a commit."""
         self._schedule.passed_due(self._committer.due_bytes)
         self._alarm.wake()
-
-
-def _text_of(error: BaseException) -> str:
-    """Return the error's type and message. Its `__str__` is other people's code."""
-    name = "an error without a name"
-    try:
-        name = type(error).__name__
-        return f"{name}: {error}".removesuffix(": ")
-    except BaseException:
-        return name
 
 
 def _advice(error: BaseException, delay_s: float) -> str:

@@ -270,6 +270,7 @@ class Journal(OpenHandle):
         """
         self.check_process()
         core, committer = self._core, self._core.committer
+        compaction = core.compactor.stats
         names = [] if self._is_closed else core.directory.names()
         durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # in this order
         return Stats(
@@ -288,11 +289,11 @@ class Journal(OpenHandle):
             last_lsn=last_lsn,
             segments=len(segment_names(names)),
             disk_bytes=sum(file_size(core.directory, name) for name in names),
-            compactions=core.compactor.compactions,
-            compaction_failures=core.compactor.failures,
-            last_compaction_error=core.compactor.last_error,
-            compaction_ns=core.compactor.compaction_ns,
-            checkpoint_bytes=core.compactor.checkpoint_bytes,
+            compactions=compaction.compactions,
+            compaction_failures=compaction.failures,
+            last_compaction_error=compaction.last_error,
+            compaction_ns=compaction.compaction_ns,
+            checkpoint_bytes=compaction.checkpoint_bytes,
             stalls=committer.stalls + self._buffer.room.stalls,
         )
 

@@ -131,14 +131,14 @@ LEFT_OVER = (
     Weakening(
         "flusher_that_never_started_keeps_the_lock",
         "journal/_engine/core.py",
-        "            self._running.discard(self.committer)\n        self._give_back_if_last()",
-        "            pass\n        self._give_back_if_last()",
+        "            self._use.leave(self.committer)\n        self._use.release_if_unused()",
+        "            pass\n        self._use.release_if_unused()",
         LEFTOVERS,
     ),
     Weakening(
         "compactor_that_never_started_keeps_the_lock",
         "journal/_engine/core.py",
-        "        except BaseException:\n            self._running.discard(thread)\n",
+        "        except BaseException:\n            self._use.leave(thread)\n",
         "        except BaseException:\n",
         LEFTOVERS,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
-from journal._format.frame import PAYLOAD_BYTES_MAX
+from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._public import public
 
 KIB = 1 << 10

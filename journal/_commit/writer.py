@@ -27,14 +27,8 @@ from journal._disk.disk import (
     write_all,
 )
 from journal._format import frame
-from journal._format.segment import (
-    FLAG_OS,
-    SegmentHeader,
-    SegmentName,
-    encode_header,
-    segment_names,
-)
-from journal._format.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
+from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK, RECORDS, SEGMENT_HEADER_BYTES
+from journal._format.segment import SegmentHeader, SegmentName, encode_header, segment_names
 from journal.errors import FailedError
 from journal.options import Options
 
@@ -88,7 +82,7 @@ class Writer:
 
     def has_segment_for(self, batch: Batch) -> bool:
         """Return whether `prepare` would only compute: no roll, no segment to make."""
-        size = self._offset + frame.HEADER_BYTES + batch.bytes
+        size = self._offset + FRAME_HEADER_BYTES + batch.bytes
         one = batch.bytes <= self._options.frame_bytes_max
         return self._file is not None and one and size <= self._options.segment_bytes
 
@@ -97,7 +91,7 @@ class Writer:
         payloads = [(0, len(batch.records), b"".join(batch.records))]
         if batch.bytes > self._options.frame_bytes_max:
             payloads = list(frame.split(batch.records, batch.groups, self._options.frame_bytes_max))
-        size = batch.bytes + frame.HEADER_BYTES * len(payloads)
+        size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
         begun = self._offset > SEGMENT_HEADER_BYTES
         if self._file and begun and self._offset + size > self._options.segment_bytes:
             self._seal()
@@ -106,7 +100,7 @@ class Writer:
         now_ns = self._prepared_ns = clock_ns(self._disk)
         frames = [
             frame.encode(
-                frame.RECORDS,
+                RECORDS,
                 payload,
                 count,
                 lsn=batch.first_lsn + index,
@@ -222,7 +216,7 @@ class Writer:
         if self._file is None or self._said_lsn == self._synced_lsn:
             return
         mark = frame.encode(
-            frame.MARK,
+            MARK,
             b"",
             0,
             lsn=self._written_lsn + 1,
@@ -258,7 +252,7 @@ class Writer:
     def _trim(self) -> None:
         assert self._file is not None
         # A mark stays: who was shown what it tells must not find that gone until a next segment is.
-        size = self._offset + frame.HEADER_BYTES * self._marked
+        size = self._offset + FRAME_HEADER_BYTES * self._marked
         with suppress(OSError):  # saves space, proves nothing
             if self._file.size() > size:
                 self._file.truncate(size)

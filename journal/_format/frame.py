@@ -23,21 +23,19 @@ from struct import Struct
 from typing import NamedTuple, cast
 
 from journal._disk.disk import Buffer
+from journal._format.layout import (
+    CRC,
+    FRAME_FIELDS,
+    FRAME_HEADER_BYTES,
+    LSN_MAX,
+    MARK,
+    PAYLOAD_BYTES_MAX,
+    RECORDS,
+    WRITTEN_AT,
+    WRITTEN_AT_OFFSET,
+)
 from journal._format.record import Span
 
-RECORDS = 1
-MARK = 2
-PAYLOAD_BYTES_MAX = 1 << 26
-# The last LSN that a record may have: the next one, which a mark or a segment says, is a number of
-# 64 bits too.
-LSN_MAX = (1 << 64) - 2
-_FIELDS = Struct("<IQQQIIB3s")
-_CRC = Struct("<I")
-HEADER_BYTES = _CRC.size + _FIELDS.size
-# What every header has at its byte 40: the cheapest sign of one in a heap of bytes.
-KIND_OFFSET = 40
-KIND_PATTERN = rb"[\x01\x02]\x00\x00\x00"
-_WRITTEN_AT, _WRITTEN_AT_OFFSET = Struct("<Q"), 24
 _WHOLE = Struct("<IIQQ8xIII")  # all that `leap` looks at; the last is the kind and the zeros
 
 
@@ -100,10 +98,10 @@ def encode(
     kind: int, payload: bytes, count: int, *, lsn: int, durable_lsn: int, now_ns: int, seed: int
 ) -> bytes:
     """Header and payload."""
-    fields = _FIELDS.pack(
+    fields = FRAME_FIELDS.pack(
         checksum(payload), lsn, durable_lsn, now_ns, len(payload), count, kind, b"\0\0\0"
     )
-    return b"".join((_CRC.pack(checksum(fields, seed)), fields, payload))
+    return b"".join((CRC.pack(checksum(fields, seed)), fields, payload))
 
 
 def split(
@@ -127,15 +125,16 @@ def split(
 
 def parse(data: bytes, at: int, seed: int) -> Header | None:
     """The header at `at`, or None if its CRC fails or `data` ends before it does."""
-    end = at + HEADER_BYTES
-    if len(data) < end or _CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):
+    end = at + FRAME_HEADER_BYTES
+    if len(data) < end or CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):
         return None
-    return Header._make(_FIELDS.unpack_from(data, at + 4))
+    return Header._make(FRAME_FIELDS.unpack_from(data, at + 4))
 
 
 def written_at_ns(data: bytes, payload_at: int) -> int:
     """What the header in front of that payload says."""
-    at_ns: int = _WRITTEN_AT.unpack_from(data, payload_at - HEADER_BYTES + _WRITTEN_AT_OFFSET)[0]
+    at = payload_at - FRAME_HEADER_BYTES + WRITTEN_AT_OFFSET
+    at_ns: int = WRITTEN_AT.unpack_from(data, at)[0]
     return at_ns
 
 
@@ -156,7 +155,7 @@ def leap(
     """
     crc, unpack, view = _crc32c(), _WHOLE.unpack_from, memoryview(data)
     at, evidence, size = 0, 0, len(data)
-    while (start := at + HEADER_BYTES) <= size:
+    while (start := at + FRAME_HEADER_BYTES) <= size:
         own, of_payload, first, durable, length, count, kind = unpack(data, at)
         end = start + length
         if (

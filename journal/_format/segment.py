@@ -21,12 +21,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
-from struct import Struct
 from typing import Literal, NamedTuple, Self
 
 from journal._disk.disk import Directory, File
 from journal._format import frame
-from journal._format.frame import PAYLOAD_BYTES_MAX
+from journal._format.layout import (
+    CRC,
+    FLAG_OS,
+    FRAME_BYTES_MAX,
+    FRAME_HEADER_BYTES,
+    KIND_OFFSET,
+    KIND_PATTERN,
+    MARK,
+    PAYLOAD_BYTES_MAX,
+    SEGMENT_CRC_OFFSET,
+    SEGMENT_FIELDS,
+    SEGMENT_HEADER_BYTES,
+    SEGMENT_MAGIC,
+    SEGMENT_VERSION,
+)
 from journal._format.record import Span
 from journal._public import public
 from journal.errors import (
@@ -37,17 +50,9 @@ from journal.errors import (
     JournalError,
 )
 
-MAGIC = b"\x89JRNL\r\n\x1a"
-VERSION = 1
-FLAG_OS = 1
-_FIELDS = Struct("<8sHHI16sQQ12s")
-_CRC = Struct("<I")
-HEADER_BYTES = _FIELDS.size + _CRC.size
 _NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
-EPOCH_MAX = (1 << 32) - 1
 _WINDOW_BYTES = 1 << 18
 _LEAP_BYTES = 1 << 16
-_FRAME_BYTES_MAX = frame.HEADER_BYTES + PAYLOAD_BYTES_MAX
 
 
 @public
@@ -135,29 +140,33 @@ def kept_after(segments: list[SegmentName], lsn: int) -> list[SegmentName]:
 
 def encode_header(header: SegmentHeader) -> bytes:
     """`header` with the seed that its other fields give."""
-    fields = _FIELDS.pack(MAGIC, VERSION, *header[:-1], bytes(12))
-    return fields + _CRC.pack(frame.checksum(fields))
+    fields = SEGMENT_FIELDS.pack(SEGMENT_MAGIC, SEGMENT_VERSION, *header[:-1], bytes(12))
+    return fields + CRC.pack(frame.checksum(fields))
 
 
 def read_header(file: File, lsn: int) -> SegmentHeader:
     """Raises CorruptionError, with `lsn` as lost, or FormatVersionError."""
-    data = file.read(HEADER_BYTES, 0)
+    data = file.read(SEGMENT_HEADER_BYTES, 0)
 
     def corrupt(what: str) -> CorruptionError:
         return CorruptionError(file.path, 0, lsn, what, reason=DamageReason.HEADER_DAMAGED)
 
-    if len(data) < HEADER_BYTES or frame.checksum(data[:-4]) != _CRC.unpack_from(data, 60)[0]:
+    if (
+        len(data) < SEGMENT_HEADER_BYTES
+        or frame.checksum(data[:-4]) != CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
+    ):
         raise corrupt("the segment's header is damaged")
-    magic, version, *fields, zero = _FIELDS.unpack_from(data)
-    if magic != MAGIC:
+    magic, version, *fields, zero = SEGMENT_FIELDS.unpack_from(data)
+    if magic != SEGMENT_MAGIC:
         raise corrupt("not a segment")
-    if version > VERSION:
+    if version > SEGMENT_VERSION:
         raise FormatVersionError(
-            f"format version {version}, newer than {VERSION}; open it with a newer journal-engine",
+            f"format version {version}, newer than {SEGMENT_VERSION}; "
+            "open it with a newer journal-engine",
             path=file.path,
             reason=FormatReason.NEWER_VERSION,
         )
-    header = SegmentHeader._make((*fields, _CRC.unpack_from(data, 60)[0]))
+    header = SegmentHeader._make((*fields, CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]))
     if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
         raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
     if 0 in header.name:
@@ -202,7 +211,7 @@ class Segment:
             raise _misnamed(self.file, self.name.first_lsn, header)
         return header
 
-    def scan(self, offset: int = HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
+    def scan(self, offset: int = SEGMENT_HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
         """What stands from `offset` on, where `lsn` is the next one; zeros to the end are nothing.
 
         Behind bytes that are no frame, and behind a damaged payload where its header leads
@@ -225,12 +234,12 @@ class Segment:
             elif found.payload is None:
                 patience_bytes -= found.end - offset
                 if patience_bytes > 0 and not self._header_at(window, found.end):
-                    end = self._next_header(window, offset + frame.HEADER_BYTES, lsn)
+                    end = self._next_header(window, offset + FRAME_HEADER_BYTES, lsn)
                     found = found._replace(end=end)
             whole = whole and found.payload is not None and not marked
             if whole and found.header is not None:
                 lsn += found.header.record_count
-                marked = found.header.kind == frame.MARK
+                marked = found.header.kind == MARK
             yield found
             offset = found.end
 
@@ -250,16 +259,16 @@ class Segment:
             header = frame.parse(data, 0, self.header.seed)
             if not header or lsn + header.record_count - 1 > limit_lsn:
                 return
-            frame_bytes = frame.HEADER_BYTES + header.payload_bytes
-            if not wanted < frame_bytes <= min(self.size - offset, _FRAME_BYTES_MAX):
+            frame_bytes = FRAME_HEADER_BYTES + header.payload_bytes
+            if not wanted < frame_bytes <= min(self.size - offset, FRAME_BYTES_MAX):
                 return
             wanted = frame_bytes
 
     def content_end(self) -> int:
         """Behind the last byte that is not zero."""
         end = self.size
-        while end > HEADER_BYTES:
-            start = max(HEADER_BYTES, end - _WINDOW_BYTES)
+        while end > SEGMENT_HEADER_BYTES:
+            start = max(SEGMENT_HEADER_BYTES, end - _WINDOW_BYTES)
             data = self.file.read(end - start, start)
             if not is_zero(data):
                 return start + len(data.rstrip(b"\0"))
@@ -270,7 +279,7 @@ class Segment:
         header = self._header_at(window, offset)
         if header is None:
             return Found(offset, self.size)
-        start = offset + frame.HEADER_BYTES
+        start = offset + FRAME_HEADER_BYTES
         # No header can make us allocate more than there is, or than a frame may hold.
         length = min(header.payload_bytes, self.size - start, PAYLOAD_BYTES_MAX)
         if length == header.payload_bytes:
@@ -281,20 +290,20 @@ class Segment:
         return Found(offset, start + length, header)
 
     def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
-        data, at = window.at(offset, frame.HEADER_BYTES)
+        data, at = window.at(offset, FRAME_HEADER_BYTES)
         return frame.parse(data, at, self.header.seed)
 
     def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
-        while offset + frame.HEADER_BYTES <= self.size:
-            data, at = window.at(offset, frame.HEADER_BYTES)
-            if len(data) - at < frame.HEADER_BYTES:
+        while offset + FRAME_HEADER_BYTES <= self.size:
+            data, at = window.at(offset, FRAME_HEADER_BYTES)
+            if len(data) - at < FRAME_HEADER_BYTES:
                 break  # the file was cut while it was read
-            for sign in re.compile(frame.KIND_PATTERN).finditer(data, at + frame.KIND_OFFSET):
-                start = sign.start() - frame.KIND_OFFSET
+            for sign in re.compile(KIND_PATTERN).finditer(data, at + KIND_OFFSET):
+                start = sign.start() - KIND_OFFSET
                 header = frame.parse(data, start, self.header.seed)
                 if header and header.first_lsn >= lsn:
                     return offset + start - at
-            offset += len(data) - at - frame.HEADER_BYTES + 1
+            offset += len(data) - at - FRAME_HEADER_BYTES + 1
         return self.size
 
 
@@ -323,12 +332,16 @@ class Remains(Segment):
         try:
             return super()._read_header()
         except CorruptionError:
-            data = self.file.read(HEADER_BYTES + frame.HEADER_BYTES, 0)
+            data = self.file.read(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, 0)
             seeds = _seeds(data)
             if len(seeds) < 2:  # no header, or a whole one that says something else
                 raise
             first, seed = next(
-                ((it, seed) for seed in seeds if (it := frame.parse(data, HEADER_BYTES, seed))),
+                (
+                    (it, seed)
+                    for seed in seeds
+                    if (it := frame.parse(data, SEGMENT_HEADER_BYTES, seed))
+                ),
                 (None, seeds[0]),
             )
             if first and first.first_lsn != self.name.first_lsn:
@@ -339,10 +352,10 @@ class Remains(Segment):
 
 def _seeds(data: bytes) -> list[int]:
     """Of what begins with a header: the one that stands there, and the one that it gives."""
-    if len(data) < HEADER_BYTES:
+    if len(data) < SEGMENT_HEADER_BYTES:
         return []
-    stored: int = _CRC.unpack_from(data, _FIELDS.size)[0]
-    return list(dict.fromkeys((stored, frame.checksum(data[: _FIELDS.size]))))
+    stored: int = CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
+    return list(dict.fromkeys((stored, frame.checksum(data[:SEGMENT_CRC_OFFSET]))))
 
 
 class _Window:

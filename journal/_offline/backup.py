@@ -10,6 +10,7 @@ from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
 from journal._disk.posix import PosixDisk
 from journal._format import frame
 from journal._format.checkpoint import checkpoint_name
+from journal._format.layout import MARK
 from journal._format.segment import kept_after, read_header, segment_names
 from journal._offline.reader import JournalReader, read_batches, readable
 from journal._public import public
@@ -163,7 +164,7 @@ def copy_file(
 
 def _mark(last: Batch, seed: int) -> bytes:
     lsn, now_ns = last.last_lsn, last.written_at_ns
-    return frame.encode(frame.MARK, b"", 0, lsn=lsn + 1, durable_lsn=lsn, now_ns=now_ns, seed=seed)
+    return frame.encode(MARK, b"", 0, lsn=lsn + 1, durable_lsn=lsn, now_ns=now_ns, seed=seed)
 
 
 def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import Directory
-from journal._format.frame import LSN_MAX
-from journal._format.segment import EPOCH_MAX, SegmentName, kept_after, segment_names
+from journal._format.layout import EPOCH_MAX, LSN_MAX
+from journal._format.segment import SegmentName, kept_after, segment_names
 from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log

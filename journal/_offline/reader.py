@@ -22,9 +22,9 @@ from journal._format.checkpoint import (
     read_application,
     read_checkpoint,
 )
+from journal._format.layout import SEGMENT_VERSION
 from journal._format.record import Entry
 from journal._format.segment import (
-    VERSION,
     SegmentInfo,
     SegmentName,
     find_journal_id,
@@ -119,7 +119,7 @@ class JournalReader(OpenHandle):
     @property
     def format_version(self) -> int:
         """Of the bytes on disk. What a newer one wrote is a FormatVersionError when it is read."""
-        return VERSION
+        return SEGMENT_VERSION
 
     @property
     def journal_id(self) -> str | None:

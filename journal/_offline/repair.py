@@ -18,7 +18,7 @@ from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
-from journal._format.frame import PAYLOAD_BYTES_MAX, RECORDS
+from journal._format.layout import PAYLOAD_BYTES_MAX, RECORDS
 from journal._format.record import RecordPacker
 from journal._format.segment import Remains, Segment, segment_names
 from journal._offline.backup import copy_file

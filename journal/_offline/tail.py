@@ -16,8 +16,8 @@ from typing import NoReturn
 from journal._disk.disk import Directory
 from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns
+from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, LSN_MAX, MARK
 from journal._format.segment import (
-    FLAG_OS,
     Segment,
     SegmentName,
     is_zero,
@@ -166,7 +166,7 @@ class Tail:
         for walk in self._ahead:
             if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
                 self._walk = walk
-        ends = after.first_lsn if after else frame.LSN_MAX
+        ends = after.first_lsn if after else LSN_MAX
         for _ in _leap(self._walk, segment, min(self._next_lsn, ends) - 1):
             pass
 
@@ -177,14 +177,14 @@ class Tail:
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
         probe = copy((self._ahead or [self._walk])[-1])
         probe.evidence = max(probe.evidence, evidence)
-        self._ahead.extend(map(copy, _leap(probe, segment, frame.LSN_MAX)))
+        self._ahead.extend(map(copy, _leap(probe, segment, LSN_MAX)))
         found: CorruptionError | None = None
         try:
             if not (live and self._looked_lately() and _is_quiet(probe, segment)):
                 for _ in probe.frames(segment, None):
                     pass
             if live and probe.damage:
-                _hear(probe, segment.file.read(frame.HEADER_BYTES, probe.end), segment)
+                _hear(probe, segment.file.read(FRAME_HEADER_BYTES, probe.end), segment)
             probe.finish()
         except CorruptionError as error:
             found = error
@@ -207,7 +207,7 @@ class Tail:
     ) -> Iterator[Batch]:
         walk = self._walk
         assert self._next_lsn is not None
-        ends = after.first_lsn - 1 if after else frame.LSN_MAX
+        ends = after.first_lsn - 1 if after else LSN_MAX
         shown_lsn = ends if limit_lsn is None else min(ends, limit_lsn)
         for leap in segment.leap(walk.end, walk.next_lsn, shown_lsn):
             try:
@@ -253,6 +253,6 @@ def _is_quiet(walk: Walk, segment: Segment) -> bool:
     """Whether no more than a mark and zeros is in sight; a mark testifies."""
     data = segment.file.read(_PEEK_BYTES, walk.end)
     header = _hear(walk, data, segment)
-    if header and header.kind == frame.MARK:
-        data = data[frame.HEADER_BYTES :]
+    if header and header.kind == MARK:
+        data = data[FRAME_HEADER_BYTES:]
     return is_zero(data)

@@ -7,16 +7,15 @@ from contextlib import suppress
 from typing import Literal
 
 from journal._disk.disk import LOCK, TMP, Directory, file_size
-from journal._format import frame
 from journal._format.checkpoint import (
     BadCheckpointError,
     checkpoint_lsns,
     checkpoint_name,
     read_checkpoint,
 )
+from journal._format.layout import LSN_MAX, MARK, SEGMENT_HEADER_BYTES
 from journal._format.record import spans_hold
 from journal._format.segment import (
-    HEADER_BYTES,
     Remains,
     Segment,
     SegmentInfo,
@@ -92,7 +91,9 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
                 raise wrong[name]
             with Remains(directory, name) as segment:
                 if not segment.is_whole:
-                    yield FrameInfo(segment.file.path, name.epoch, 0, HEADER_BYTES, "garbage")
+                    yield FrameInfo(
+                        segment.file.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage"
+                    )
                 for info in _frames(segment, after):
                     if live and not after and info.state in ("damaged", "garbage"):
                         break  # not finished
@@ -101,7 +102,7 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
         except FileNotFoundError:
             continue  # compacted meanwhile
         except CorruptionError as error:
-            yield FrameInfo(error.path, name.epoch, 0, HEADER_BYTES, "garbage")
+            yield FrameInfo(error.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage")
 
 
 def _frames(segment: Remains, after: SegmentName | None) -> Iterator[FrameInfo]:
@@ -111,7 +112,7 @@ def _frames(segment: Remains, after: SegmentName | None) -> Iterator[FrameInfo]:
         if header is None:
             yield FrameInfo(path, segment.name.epoch, found.offset, size, "garbage")
             continue
-        is_mark, records = header.kind == frame.MARK, None
+        is_mark, records = header.kind == MARK, None
         if found.payload is not None and not is_mark:
             with suppress(CorruptionError):
                 records = decode(found, header, segment).records
@@ -255,7 +256,7 @@ def _good_frames(
 ) -> Iterator[tuple[int, int, int]]:
     """The number of frames that the log goes through, their bytes and the highest durable LSN
     that they tell, bit by bit. Raises CorruptionError for one that does not hold its records."""
-    limit_lsn = after.first_lsn - 1 if after else frame.LSN_MAX
+    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
     for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
         if not spans_hold(leap.data, leap.spans):
             break  # a closer look says where

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 
 from journal._disk.disk import Directory
-from journal._format.frame import RECORDS
+from journal._format.layout import RECORDS
 from journal._format.segment import Segment, SegmentHeader, SegmentName, read_header
 from journal.errors import CorruptionError, DamageReason, JournalError
 

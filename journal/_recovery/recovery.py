@@ -14,7 +14,6 @@ from itertools import zip_longest
 from operator import itemgetter
 
 from journal._disk.disk import TMP, Directory, remove_if_there
-from journal._format import frame
 from journal._format.checkpoint import (
     BadCheckpointError,
     Checkpoint,
@@ -23,8 +22,8 @@ from journal._format.checkpoint import (
     checkpoint_name,
     read_checkpoint,
 )
+from journal._format.layout import EPOCH_MAX, FRAME_HEADER_BYTES
 from journal._format.segment import (
-    EPOCH_MAX,
     Segment,
     SegmentName,
     kept_after,
@@ -215,7 +214,7 @@ def _clean(
     """After the decision to open: what an unfinished removal or a crash left over."""
     drop_covered(directory, verified, kept)  # first: it may still find damage
     if walk.end and not walk.damage:
-        _trim(directory, segments[-1], walk.end + walk.marked * frame.HEADER_BYTES)
+        _trim(directory, segments[-1], walk.end + walk.marked * FRAME_HEADER_BYTES)
     for name in directory.names():
         if name.endswith(TMP):
             remove_if_there(directory, name)

@@ -15,8 +15,9 @@ from typing import NamedTuple, NoReturn
 from journal._disk.disk import LOCK, TMP, Directory
 from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns
+from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, MARK, SEGMENT_HEADER_BYTES
 from journal._format.record import UNPACKING, Record, Span, unpack, unpack_spans
-from journal._format.segment import HEADER_BYTES, Found, Leap, Segment, SegmentName, segment_names
+from journal._format.segment import Found, Leap, Segment, SegmentName, segment_names
 from journal._mutex import is_raised_by_call
 from journal.errors import CorruptionError, DamageReason
 
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
         for start, _, count in reversed(self.spans):
             next_lsn -= count
             if next_lsn <= lsn:
-                return self.offset + start - frame.HEADER_BYTES
+                return self.offset + start - FRAME_HEADER_BYTES
         return self.offset
 
     def after(self, lsn: int) -> Batch:
@@ -101,7 +102,7 @@ class Walk:
         self.evidence = max(self.evidence, leap.evidence)
 
     def enter(self, segment: Segment) -> None:
-        header, self.path, self.end = segment.header, segment.file.path, HEADER_BYTES
+        header, self.path, self.end = segment.header, segment.file.path, SEGMENT_HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
             what = f"a segment of another journal, {header.journal_id.hex()}"
             reason = DamageReason.FOREIGN
@@ -123,7 +124,7 @@ class Walk:
         self.marked, self.damage, self.dead_offset = False, None, None
         for found in segment.scan(self.end, self.next_lsn):
             header = found.header
-            is_mark = header is not None and header.kind == frame.MARK
+            is_mark = header is not None and header.kind == MARK
             if after and self.next_lsn == after.first_lsn:  # the next segment is the cut
                 its_own = is_mark and not self.marked
                 if not its_own or (header and header.impossible(self.next_lsn)):
@@ -152,7 +153,7 @@ class Walk:
         if self.evidence >= self.next_lsn:
             what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
             self._refuse(what, DamageReason.END_MISSING)
-        if self.next_lsn > frame.LSN_MAX:
+        if self.next_lsn > LSN_MAX:
             last = f"LSN {self.next_lsn - 1}, the last that the format can number"
             what = f"the log ends at {last}, so nothing can follow it"
             reason = DamageReason.NUMBERS_EXHAUSTED
@@ -226,7 +227,7 @@ def split(leap: Leap, segment: Segment) -> Iterator[Batch]:
                 segment.header.epoch,
                 frame.written_at_ns(leap.data, start),
                 records[begin : begin + count] if count < len(records) else records,
-                leap.offset + start - frame.HEADER_BYTES,
+                leap.offset + start - FRAME_HEADER_BYTES,
                 leap.offset + end,
                 segment.file.path,
             )
@@ -240,7 +241,7 @@ def leap_over(
 ) -> None:
     """Over the whole frames that a segment begins with, many at a time. What needs a closer look,
     or an error that says where, is left to it."""
-    limit_lsn = after.first_lsn - 1 if after else frame.LSN_MAX
+    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
     for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
         if leap.after_lsn > walk.base_lsn + 1:
             try:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from journal._format.checkpoint import JSON
-from journal._format.frame import PAYLOAD_BYTES_MAX
 from journal._format.items import escaped
+from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._format.record import Record, RecordPacker, unpack
 from journal._state.contract import check_items, check_machine
 from journal._state.cow_table import CowTable

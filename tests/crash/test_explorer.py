@@ -16,7 +16,7 @@ from journal import DurableState, FailedError, RecordError
 from journal._commit.committer import Committer
 from journal._commit.writer import Writer
 from journal._format import frame
-from journal._format.frame import HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES
 from journal._recovery import recovery
 from journal._recovery.walk import Walk
 from journal.testing import (
@@ -222,7 +222,7 @@ def a_mark_in_front(patch: pytest.MonkeyPatch) -> None:
     def mark(writer: Writer) -> None:
         real(writer)
         if writer._marked:
-            writer._offset, writer._marked = writer._offset + HEADER_BYTES, False
+            writer._offset, writer._marked = writer._offset + FRAME_HEADER_BYTES, False
 
     patch.setattr(Writer, "mark", mark)
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from journal_inspect.commands.cli import cli
 
 from journal import CorruptionError, Journal, JournalReader
-from journal._format.segment import EPOCH_MAX
+from journal._format.layout import EPOCH_MAX
 from journal.testing import SimulatedDisk, SimulatedFile
 from tests.crash.crash_support import image
 from tests.crash.hostile_forge import Files, frame, seal

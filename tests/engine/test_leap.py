@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal._format import frame
-from journal._format.frame import LSN_MAX
-from journal._format.segment import HEADER_BYTES, Leap, Segment, segment_names
+from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, MARK, SEGMENT_HEADER_BYTES
+from journal._format.segment import Leap, Segment, segment_names
 from journal._recovery.walk import split
 from journal.testing import SimulatedDisk
 from tests.support import PATH, end_of, names, open_on, sized, write_at
@@ -32,7 +31,7 @@ def log_of(sizes: list[int]) -> SimulatedDisk:
 def leaps(disk: SimulatedDisk, limit_lsn: int = LSN_MAX) -> list[Leap]:
     directory = disk.open_directory(PATH, write=False)
     with Segment(directory, segment_names(directory.names())[0]) as segment:
-        return list(segment.leap(HEADER_BYTES, 1, limit_lsn))
+        return list(segment.leap(SEGMENT_HEADER_BYTES, 1, limit_lsn))
 
 
 def whole(disk: SimulatedDisk, limit_lsn: int) -> list[tuple[int, int, int]]:
@@ -41,7 +40,7 @@ def whole(disk: SimulatedDisk, limit_lsn: int) -> list[tuple[int, int, int]]:
     found = []
     with Segment(directory, segment_names(directory.names())[0]) as segment:
         for it in segment.scan():
-            if it.payload is None or it.header is None or it.header.kind == frame.MARK:
+            if it.payload is None or it.header is None or it.header.kind == MARK:
                 break
             if it.header.first_lsn > limit_lsn:
                 break
@@ -57,14 +56,14 @@ def test_leaps_go_over_all_that_is_whole_and_no_further(
     at one by one; damage, the mark and the limit end it."""
     disk = log_of(sizes)
     (name,) = names(disk, ".seg")
-    if HEADER_BYTES <= broken < end_of(disk, name):
+    if SEGMENT_HEADER_BYTES <= broken < end_of(disk, name):
         byte = disk.contents(PATH)[name][broken]
         write_at(disk, name, broken, bytes([byte ^ 0x10]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("journal._format.segment._LEAP_BYTES", A_LEAP_BYTES)
         found = leaps(disk, limit_lsn)
     spans = [
-        (leap.offset + start - frame.HEADER_BYTES, leap.offset + end)
+        (leap.offset + start - FRAME_HEADER_BYTES, leap.offset + end)
         for leap in found
         for start, end, _ in leap.spans
     ]
@@ -76,7 +75,7 @@ def test_leaps_go_over_all_that_is_whole_and_no_further(
         assert len(leap.data) <= A_LEAP_BYTES or len(leap.spans) == 1
 
 
-@pytest.mark.parametrize("size", [HEADER_BYTES, 700])
+@pytest.mark.parametrize("size", [SEGMENT_HEADER_BYTES, 700])
 def test_what_is_cut_while_it_is_read_ends_it(size: int) -> None:
     """A live writer trims what it had allocated: a file may be shorter than when it was opened."""
     disk = log_of([1000, 3])
@@ -85,7 +84,7 @@ def test_what_is_cut_while_it_is_read_ends_it(size: int) -> None:
     with pytest.MonkeyPatch.context() as patch, Segment(directory, name) as segment:
         patch.setattr("journal._format.segment._LEAP_BYTES", A_LEAP_BYTES)
         directory.open(str(name), "update").truncate(size)
-        assert list(segment.leap(HEADER_BYTES, 1, LSN_MAX)) == []
+        assert list(segment.leap(SEGMENT_HEADER_BYTES, 1, LSN_MAX)) == []
 
 
 def test_a_frame_that_claims_more_than_there_is_ends_it() -> None:
@@ -116,7 +115,7 @@ def test_a_large_frame_that_goes_past_the_limit_is_not_read() -> None:
 
         patch.setattr("journal._format.segment._LEAP_BYTES", A_LEAP_BYTES)
         patch.setattr(segment.file, "read", counted)
-        assert [leap.after_lsn for leap in segment.leap(HEADER_BYTES, 1, 1)] == [2]
+        assert [leap.after_lsn for leap in segment.leap(SEGMENT_HEADER_BYTES, 1, 1)] == [2]
         assert max(asked) == A_LEAP_BYTES
 
 
@@ -128,7 +127,7 @@ def test_the_records_of_a_large_frame_are_listed_once() -> None:
     with Segment(directory, segment_names(directory.names())[0]) as segment:
         payload = b"\xc0" * count
         leap = Leap(
-            HEADER_BYTES, 0, 1, 1 + count, 0, bytes(44) + payload, [(44, 44 + count, count)]
+            SEGMENT_HEADER_BYTES, 0, 1, 1 + count, 0, bytes(44) + payload, [(44, 44 + count, count)]
         )
         tracemalloc.start()
         try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from journal import CorruptionError, Journal, JournalReader
-from journal._format.frame import HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
 from tests.support import PATH, names, open_on, put, sized, until, write_at
@@ -144,7 +144,7 @@ def test_what_a_mark_told_is_not_taken_back_while_it_is_written_over(
         until(lambda: reader.last_lsn == 2, "the mark")
         (name,) = names(disk, ".seg")
         offset = next(info.offset for info in reader.frames() if info.state == "mark")
-        mark = disk.contents(PATH)[name][offset : offset + HEADER_BYTES]
+        mark = disk.contents(PATH)[name][offset : offset + FRAME_HEADER_BYTES]
         reads = 0
 
         def before(operation: Operation, path: str) -> None:

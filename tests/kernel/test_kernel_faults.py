@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from journal._format.frame import HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES
 from tests.kernel.kernel_child import COMMITS, Thread, open_table
 from tests.kernel.kernel_support import BEGIN_LSN, Durability, Fault, Told, Tracer, sweep
 from tests.kernel.lazy_fs_writer import batch_after
@@ -163,7 +163,7 @@ def test_no_space_is_waited_out(tracer: Tracer, begin: Path, call: str, error: s
 def check_repeated(told: Told) -> None:
     """A frame is written again as it was. A mark is not: nothing depends on it."""
     written, _, _ = told.failing.partition(") = ")
-    if ".seg>" not in written or f", {HEADER_BYTES}, " in written:
+    if ".seg>" not in written or f", {FRAME_HEADER_BYTES}, " in written:
         return
     after = told.calls[told.calls.index(told.failing) + 1 :]
     again = next(call for call in after if call.startswith("pwrite64"))

@@ -21,8 +21,7 @@ from typing import Literal, Self
 import pytest
 
 from journal import ClosedError, DurableState, FailedError, Journal, JournalReader
-from journal._format import frame
-from journal._format.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from tests.kernel.kernel_disk import BLOCK_BYTES, KIB, SmallDisk, ThinDisk
 from tests.kernel.lazy_fs_writer import batch_after, open_checked
 from tests.support import TIMEOUT_S, Table, logged, options, put, sized
@@ -192,7 +191,7 @@ def test_a_disk_that_loses_what_it_took(tmp_path: Path) -> None:
     with ThinDisk(tmp_path) as disk:
         journal = Journal.open(path, options=options(segment_bytes=256 * KIB))
         # Up to the end of a block, so that none of the next one's blocks is there.
-        put(journal, sized(BLOCK_BYTES - SEGMENT_HEADER_BYTES - frame.HEADER_BYTES))
+        put(journal, sized(BLOCK_BYTES - SEGMENT_HEADER_BYTES - FRAME_HEADER_BYTES))
         disk.run_out()
         journal.append("x" * 20_000)
         with pytest.raises(FailedError) as caught:

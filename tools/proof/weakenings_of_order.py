@@ -251,7 +251,7 @@ GATE = (
     Weakening(
         "mark_is_cut_off_at_a_roll",
         "journal/_commit/writer.py",
-        "        size = self._offset + frame.HEADER_BYTES * self._marked\n",
+        "        size = self._offset + FRAME_HEADER_BYTES * self._marked\n",
         "        size = self._offset\n",
         ("tests/engine/test_reader_doubt.py",),
     ),

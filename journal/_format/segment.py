@@ -321,43 +321,6 @@ def find_journal_id(directory: Directory) -> str | None:
     return None
 
 
-class Remains(Segment):
-    """One whose header may be damaged: its frames still verify under the seed, if that is whole or
-    all that it is made of. For salvage only: that it is of this journal is then its name's word.
-    """
-
-    is_whole = True
-
-    def _read_header(self) -> SegmentHeader:
-        try:
-            return super()._read_header()
-        except CorruptionError:
-            data = self.file.read(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, 0)
-            seeds = _seeds(data)
-            if len(seeds) < 2:  # no header, or a whole one that says something else
-                raise
-            first, seed = next(
-                (
-                    (it, seed)
-                    for seed in seeds
-                    if (it := frame.parse(data, SEGMENT_HEADER_BYTES, seed))
-                ),
-                (None, seeds[0]),
-            )
-            if first and first.first_lsn != self.name.first_lsn:
-                raise
-            self.is_whole = False
-            return SegmentHeader(0, self.name.epoch, b"", self.name.first_lsn, 0, seed)
-
-
-def _seeds(data: bytes) -> list[int]:
-    """Of what begins with a header: the one that stands there, and the one that it gives."""
-    if len(data) < SEGMENT_HEADER_BYTES:
-        return []
-    stored: int = CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
-    return list(dict.fromkeys((stored, frame.checksum(data[:SEGMENT_CRC_OFFSET]))))
-
-
 class _Window:
     """The file in pieces: one read for many small frames."""
 

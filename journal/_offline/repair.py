@@ -20,10 +20,11 @@ from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
 from journal._format.layout import PAYLOAD_BYTES_MAX, RECORDS
 from journal._format.record import RecordPacker
-from journal._format.segment import Remains, Segment, segment_names
+from journal._format.segment import Segment, segment_names
 from journal._offline.backup import copy_file
 from journal._offline.outlook import Prospect, Refusal
 from journal._offline.reader import JournalReader
+from journal._offline.salvage import Remains
 from journal._public import public
 from journal._recovery.recovery import sync_before_trust
 from journal._recovery.walk import Batch, Walk, decode

@@ -16,7 +16,6 @@ from journal._format.checkpoint import (
 from journal._format.layout import LSN_MAX, MARK, SEGMENT_HEADER_BYTES
 from journal._format.record import spans_hold
 from journal._format.segment import (
-    Remains,
     Segment,
     SegmentInfo,
     SegmentName,
@@ -25,6 +24,7 @@ from journal._format.segment import (
     segment_names,
 )
 from journal._offline.findings import Finding, FrameInfo
+from journal._offline.salvage import Remains
 from journal._recovery.misplaced import ends, misplaced
 from journal._recovery.walk import Walk, decode
 from journal.errors import (

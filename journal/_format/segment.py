@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import zip_longest
 from typing import Literal, NamedTuple, Self
 
@@ -34,6 +35,7 @@ from journal._format.layout import (
     KIND_PATTERN,
     MARK,
     PAYLOAD_BYTES_MAX,
+    RECORDS,
     SEGMENT_CRC_OFFSET,
     SEGMENT_FIELDS,
     SEGMENT_HEADER_BYTES,
@@ -100,17 +102,41 @@ class SegmentHeader(NamedTuple):
         return SegmentName(self.first_lsn, self.epoch)
 
 
-class Found(NamedTuple):
-    """What stands at `offset`, up to `end`.
+class FrameState(Enum):
+    """What stands at an offset of a segment."""
 
-    A frame or mark; with no payload one whose header is good and whose payload is damaged;
-    with no header, bytes that are no frame.
+    RECORDS = auto()
+    """A whole frame of records."""
+
+    MARK = auto()
+    """A whole mark."""
+
+    UNKNOWN_KIND = auto()
+    """A whole frame of a kind that the format does not have. No crash leaves that."""
+
+    DAMAGED_PAYLOAD = auto()
+    """A valid header, but not the payload that it describes: a crash cut the write short."""
+
+    GARBAGE = auto()
+    """No valid header: a crash cut the write short in the header, or only later bytes of the write
+    reached the disk."""
+
+
+_STATES = {RECORDS: FrameState.RECORDS, MARK: FrameState.MARK}
+_NO_HEADER = frame.Header(0, 0, 0, 0, 0, 0, 0)
+
+
+class ScannedFrame(NamedTuple):
+    """What stands from `offset` to `end` of a segment.
+
+    `header` is all zeros for GARBAGE; `payload` is empty unless the frame is whole.
     """
 
     offset: int
     end: int
-    header: frame.Header | None = None
-    payload: bytes | None = None
+    state: FrameState
+    header: frame.Header = _NO_HEADER
+    payload: bytes = b""
 
 
 class Leap(NamedTuple):
@@ -211,8 +237,10 @@ class Segment:
             raise _misnamed(self.file, self.name.first_lsn, header)
         return header
 
-    def scan(self, offset: int = SEGMENT_HEADER_BYTES, lsn: int | None = None) -> Iterator[Found]:
-        """What stands from `offset` on, where `lsn` is the next one; zeros to the end are nothing.
+    def scan(
+        self, offset: int = SEGMENT_HEADER_BYTES, lsn: int | None = None
+    ) -> Iterator[ScannedFrame]:
+        """Yield what stands from `offset` on, where `lsn` is next. Zeros to the end are nothing.
 
         Behind bytes that are no frame, and behind a damaged payload where its header leads
         nowhere, the next valid header with an LSN not below the first one lost is looked for, at
@@ -223,23 +251,21 @@ class Segment:
         window = _Window(self.file, self.size)
         patience_bytes = 2 * self.size
         lsn = self.name.first_lsn if lsn is None else lsn
-        whole, marked = True, False
+        in_log = True  # until the first damage, or the mark: up to there `lsn` counts on
         while offset < self.size:
             found = self._at(window, offset)
-            if found.header is None:
+            if found.state is FrameState.GARBAGE:
                 if window.is_zero_from(offset):
-                    return
-                end = self._next_header(window, offset + 1, lsn)
-                found = Found(offset, end)
-            elif found.payload is None:
+                    return  # allocated ahead of the log
+                found = found._replace(end=self._next_header(window, offset + 1, lsn))
+            elif found.state is FrameState.DAMAGED_PAYLOAD:
                 patience_bytes -= found.end - offset
                 if patience_bytes > 0 and not self._header_at(window, found.end):
                     end = self._next_header(window, offset + FRAME_HEADER_BYTES, lsn)
                     found = found._replace(end=end)
-            whole = whole and found.payload is not None and not marked
-            if whole and found.header is not None:
+            elif in_log:
                 lsn += found.header.record_count
-                marked = found.header.kind == MARK
+            in_log = in_log and found.state in (FrameState.RECORDS, FrameState.UNKNOWN_KIND)
             yield found
             offset = found.end
 
@@ -275,10 +301,10 @@ class Segment:
             end = start
         return end
 
-    def _at(self, window: _Window, offset: int) -> Found:
+    def _at(self, window: _Window, offset: int) -> ScannedFrame:
         header = self._header_at(window, offset)
         if header is None:
-            return Found(offset, self.size)
+            return ScannedFrame(offset, self.size, FrameState.GARBAGE)
         start = offset + FRAME_HEADER_BYTES
         # No header can make us allocate more than there is, or than a frame may hold.
         length = min(header.payload_bytes, self.size - start, PAYLOAD_BYTES_MAX)
@@ -286,8 +312,9 @@ class Segment:
             data, at = window.at(start, length)
             payload = data[at : at + length]
             if frame.checksum(payload) == header.payload_crc:
-                return Found(offset, start + length, header, payload)
-        return Found(offset, start + length, header)
+                state = _STATES.get(header.kind, FrameState.UNKNOWN_KIND)
+                return ScannedFrame(offset, start + length, state, header, payload)
+        return ScannedFrame(offset, start + length, FrameState.DAMAGED_PAYLOAD, header)
 
     def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
         data, at = window.at(offset, FRAME_HEADER_BYTES)

@@ -56,9 +56,9 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
         name, after = find(segments, next_lsn)
         with open_segment(directory, name, next_lsn) as segment:
             walk = Walk(directory, name.first_lsn - 1, limit_lsn)
-            for found, header in walk.segment(segment, after):
+            for found in walk.segment(segment, after):
                 if walk.next_lsn > next_lsn:
-                    yield decode(found, header, segment).after(next_lsn - 1)
+                    yield decode(found, segment).after(next_lsn - 1)
                     next_lsn = walk.next_lsn
                 if next_lsn > limit_lsn:
                     return

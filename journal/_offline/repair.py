@@ -18,9 +18,9 @@ from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
 from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
-from journal._format.layout import PAYLOAD_BYTES_MAX, RECORDS
+from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._format.record import RecordPacker
-from journal._format.segment import Segment, segment_names
+from journal._format.segment import FrameState, Segment, segment_names
 from journal._offline.backup import copy_file
 from journal._offline.outlook import Prospect, Refusal
 from journal._offline.reader import JournalReader
@@ -200,13 +200,13 @@ class _Repair:
             with suppress(CorruptionError), Remains(self._directory, name) as segment:
                 for found in segment.scan():
                     header = found.header
-                    if header is None or found.payload is None or header.kind != RECORDS:
+                    if found.state is not FrameState.RECORDS:
                         continue
                     if segment.is_whole and header.first_lsn == next_lsn <= limit_lsn:
                         next_lsn += header.record_count
                         continue
                     with suppress(CorruptionError):
-                        yield decode(found, header, segment)
+                        yield decode(found, segment)
 
     def _save(self, names: list[str]) -> str:
         target = self._new_directory(".cut")

@@ -221,9 +221,9 @@ class Tail:
             walk.pass_over(leap)
         if limit_lsn is not None and walk.next_lsn > limit_lsn:
             return
-        for found, header in walk.frames(segment, after):
+        for found in walk.frames(segment, after):
             if walk.next_lsn > self._next_lsn:
-                yield decode(found, header, segment, self._next_lsn - 1)
+                yield decode(found, segment, self._next_lsn - 1)
                 self._next_lsn = walk.next_lsn
             if limit_lsn is not None and walk.next_lsn > limit_lsn:
                 return

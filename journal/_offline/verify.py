@@ -16,6 +16,7 @@ from journal._format.checkpoint import (
 from journal._format.layout import LSN_MAX, MARK, SEGMENT_HEADER_BYTES
 from journal._format.record import spans_hold
 from journal._format.segment import (
+    FrameState,
     Segment,
     SegmentInfo,
     SegmentName,
@@ -109,13 +110,13 @@ def _frames(segment: Remains, after: SegmentName | None) -> Iterator[FrameInfo]:
     path, next_lsn = segment.file.path, segment.name.first_lsn
     for found in segment.scan():
         size, header = found.end - found.offset, found.header
-        if header is None:
+        if found.state is FrameState.GARBAGE:
             yield FrameInfo(path, segment.name.epoch, found.offset, size, "garbage")
             continue
         is_mark, records = header.kind == MARK, None
-        if found.payload is not None and not is_mark:
+        if found.state is not FrameState.DAMAGED_PAYLOAD and not is_mark:
             with suppress(CorruptionError):
-                records = decode(found, header, segment).records
+                records = decode(found, segment).records
         state: Literal["log", "mark", "cut", "dead", "damaged"] = "dead"
         if not is_mark and records is None:
             state = "damaged"
@@ -243,8 +244,8 @@ def _what_tore(
 ) -> tuple[str, DamageReason]:
     if not after:
         return "left unfinished by a crash", DamageReason.UNFINISHED
-    headers = (found.header for found in segment.scan(offset, walk.next_lsn))
-    durable_lsn = max((header.durable_lsn for header in headers if header), default=0)
+    frames = segment.scan(offset, walk.next_lsn)
+    durable_lsn = max((found.header.durable_lsn for found in frames), default=0)
     if durable_lsn >= walk.next_lsn:
         what = f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
         return what, DamageReason.CUT_OFF
@@ -262,10 +263,10 @@ def _good_frames(
             break  # a closer look says where
         walk.pass_over(leap)
         yield len(leap.spans), leap.end - leap.offset, leap.evidence
-    for found, header in walk.frames(segment, after):
-        assert found.payload is not None
+    for found in walk.frames(segment, after):
+        header = found.header
         if not spans_hold(found.payload, [(0, len(found.payload), header.record_count)]):
-            decode(found, header, segment)  # says what is wrong
+            decode(found, segment)  # says what is wrong
         yield 1, found.end - found.offset, header.durable_lsn
 
 

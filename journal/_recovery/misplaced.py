@@ -13,8 +13,7 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 
 from journal._disk.disk import Directory
-from journal._format.layout import RECORDS
-from journal._format.segment import Segment, SegmentHeader, SegmentName, read_header
+from journal._format.segment import FrameState, Segment, SegmentHeader, SegmentName, read_header
 from journal.errors import CorruptionError, DamageReason, JournalError
 
 
@@ -120,10 +119,8 @@ def _goes_on(
     begins_there, durable_lsn = False, 0
     with suppress(CorruptionError, FileNotFoundError), Segment(directory, before) as segment:
         for found in segment.scan():
-            if found.header is None:
-                continue
             durable_lsn = max(durable_lsn, found.header.durable_lsn)
-            if found.payload is None or found.header.kind != RECORDS:
+            if found.state is not FrameState.RECORDS:
                 continue
             first_lsn = found.header.first_lsn
             if first_lsn < name.first_lsn < first_lsn + found.header.record_count:

@@ -175,9 +175,9 @@ def walk_log(
             walk.enter(segment)
             checkpoints.check(segment.header.journal_id.hex())  # before anything is applied to it
             leap_over(walk, segment, after, receive)
-            for found, header in walk.rest(segment, after):
-                if header.first_lsn + header.record_count > walk.base_lsn + 1:
-                    receive(decode(found, header, segment).after(walk.base_lsn))
+            for found in walk.rest(segment, after):
+                if walk.next_lsn > walk.base_lsn + 1:
+                    receive(decode(found, segment).after(walk.base_lsn))
     walk.finish()
     return walk
 

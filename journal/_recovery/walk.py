@@ -15,9 +15,16 @@ from typing import NamedTuple, NoReturn
 from journal._disk.disk import LOCK, TMP, Directory
 from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns
-from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, MARK, SEGMENT_HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, SEGMENT_HEADER_BYTES
 from journal._format.record import UNPACKING, Record, Span, unpack, unpack_spans
-from journal._format.segment import Found, Leap, Segment, SegmentName, segment_names
+from journal._format.segment import (
+    FrameState,
+    Leap,
+    ScannedFrame,
+    Segment,
+    SegmentName,
+    segment_names,
+)
 from journal._mutex import is_raised_by_call
 from journal.errors import CorruptionError, DamageReason
 
@@ -56,7 +63,7 @@ class Batch(NamedTuple):
         return self._replace(first_lsn=self.first_lsn + skip, records=self.records[skip:])
 
 
-Frames = Iterator[tuple[Found, frame.Header]]
+Frames = Iterator[ScannedFrame]
 
 
 class Walk:
@@ -120,26 +127,30 @@ class Walk:
         self.journal_id, self.epoch = header.journal_id, header.epoch
 
     def frames(self, segment: Segment, after: SegmentName | None) -> Frames:
-        """The frames from `end` on, in the segment that was entered last."""
+        """Yield the frames from `end` on, in the segment that was entered last, up to where its log
+        ends. Gather the evidence of everything after that."""
         self.marked, self.damage, self.dead_offset = False, None, None
         for found in segment.scan(self.end, self.next_lsn):
-            header = found.header
-            is_mark = header is not None and header.kind == MARK
-            if after and self.next_lsn == after.first_lsn:  # the next segment is the cut
-                its_own = is_mark and not self.marked
-                if not its_own or (header and header.impossible(self.next_lsn)):
-                    self.dead_offset = found.offset
-                    return
+            if after and self.next_lsn == after.first_lsn and not self._is_own_mark(found):
+                # An opening after a crash, or a repair, cut the log here: its own segment begins at
+                # this LSN. What stands here was never acknowledged, and proves nothing.
+                self.dead_offset = found.offset
+                return
             if not self.damage:
-                self._look(found)
-            if header:  # a valid one testifies, before the damage and after it
-                self.evidence = max(self.evidence, header.durable_lsn)
-            if header and not self.damage:
-                self.marked = is_mark
-                if not is_mark:
-                    self.next_lsn += header.record_count
-                    self.end = found.end
-                    yield found, header
+                self.damage = self._damage(found)
+            # A commit may reach the disk in any order, so a crash leaves valid headers after the
+            # damage as well as before it. If one of them states that a lost LSN was durable, then
+            # this was no crash.
+            self.evidence = max(self.evidence, found.header.durable_lsn)
+            if self.damage:
+                continue
+            if found.state is FrameState.MARK:
+                # The log fell idle, or was closed; a crash or the close came before another commit.
+                self.marked = True
+            else:
+                self.next_lsn += found.header.record_count
+                self.end = found.end
+                yield found
 
     def leave(self, after: SegmentName) -> None:
         """Raise CorruptionError unless `after` goes on where this segment ends."""
@@ -159,21 +170,34 @@ class Walk:
             reason = DamageReason.NUMBERS_EXHAUSTED
             raise CorruptionError(self.path, self.end, self.next_lsn, what, reason=reason)
 
-    def _look(self, found: Found) -> None:
-        """Note damage that a crash may have left; raise for what it can't have."""
-        what = "a frame's payload is damaged" if found.header else "no frame stands here"
-        reason = DamageReason.FRAME_DAMAGED
+    def _is_own_mark(self, found: ScannedFrame) -> bool:
+        """Return whether `found` is the mark that the segment itself ends with."""
+        is_first = found.state is FrameState.MARK and not self.marked
+        return is_first and not found.header.impossible(self.next_lsn)
+
+    def _damage(self, found: ScannedFrame) -> CorruptionError | None:
+        """Return the damage that a crash may have left here, None if there is none.
+
+        Raises CorruptionError for what no crash leaves.
+        """
         if self.marked:
-            # A mark is written over by the next frame: this is what is torn of that one.
+            # The next frame is written over the mark. A crash cut that write short: the page of
+            # the mark is still the old one, while a later page of the frame reached the disk.
             what = "something stands behind a mark"
-        elif found.header:
-            impossible = found.header.impossible(self.next_lsn)
-            if impossible:
-                what, reason = impossible, DamageReason.FRAME_IMPOSSIBLE
-                raise CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
-            if found.payload is not None:
-                return
-        self.damage = CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
+        elif found.state is FrameState.GARBAGE:
+            # A crash cut the write of a frame short before its header was on the disk.
+            what = "no frame stands here"
+        elif impossible := found.header.impossible(self.next_lsn):
+            # No crash does this: the header's CRC proves that it was written like that.
+            place = self.path, found.offset, self.next_lsn
+            raise CorruptionError(*place, impossible, reason=DamageReason.FRAME_IMPOSSIBLE)
+        elif found.state is FrameState.DAMAGED_PAYLOAD:
+            # A crash cut the write of a frame short after its header was on the disk.
+            what = "a frame's payload is damaged"
+        else:
+            return None
+        place = self.path, found.offset, self.next_lsn
+        return CorruptionError(*place, what, reason=DamageReason.FRAME_DAMAGED)
 
     def _refuse(self, what: str, reason: DamageReason) -> NoReturn:
         if self.damage:
@@ -189,11 +213,10 @@ def is_journal(names: list[str]) -> bool:
     return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
 
 
-def decode(found: Found, header: frame.Header, segment: Segment, after_lsn: int = 0) -> Batch:
+def decode(found: ScannedFrame, segment: Segment, after_lsn: int = 0) -> Batch:
     """The frame's records after `after_lsn`. Raises CorruptionError if they are not what its
     header says."""
-    assert found.payload is not None
-    path = segment.file.path
+    header, path = found.header, segment.file.path
     skip = max(0, after_lsn + 1 - header.first_lsn)
     try:
         records = unpack(found.payload, header.record_count, skip)

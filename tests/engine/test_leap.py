@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, MARK, SEGMENT_HEADER_BYTES
-from journal._format.segment import Leap, Segment, segment_names
+from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, SEGMENT_HEADER_BYTES
+from journal._format.segment import FrameState, Leap, Segment, segment_names
 from journal._recovery.walk import split
 from journal.testing import SimulatedDisk
 from tests.support import PATH, end_of, names, open_on, sized, write_at
@@ -40,7 +40,7 @@ def whole(disk: SimulatedDisk, limit_lsn: int) -> list[tuple[int, int, int]]:
     found = []
     with Segment(directory, segment_names(directory.names())[0]) as segment:
         for it in segment.scan():
-            if it.payload is None or it.header is None or it.header.kind == MARK:
+            if it.state is not FrameState.RECORDS:
                 break
             if it.header.first_lsn > limit_lsn:
                 break

@@ -301,8 +301,8 @@ CHECKS = (
     Weakening(
         "any_mark_at_a_cut_is_the_segments_own",
         "journal/_recovery/walk.py",
-        "if not its_own or (header and header.impossible(self.next_lsn)):",
-        "if not its_own:",
+        "return is_first and not found.header.impossible(self.next_lsn)",
+        "return is_first",
         BLAME,
     ),
 )

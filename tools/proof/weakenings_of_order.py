@@ -27,8 +27,9 @@ EVIDENCE = (
     Weakening(
         "no_evidence_after_damage",
         "journal/_recovery/walk.py",
-        "if header:  # a valid one testifies, before the damage and after it",
-        "if header and not self.damage:",
+        "            self.evidence = max(self.evidence, found.header.durable_lsn)\n",
+        "            if not self.damage:\n"
+        "                self.evidence = max(self.evidence, found.header.durable_lsn)\n",
         DAMAGE,
     ),
     Weakening(

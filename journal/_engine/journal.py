@@ -214,8 +214,9 @@ class Journal(OpenHandle):
     def _replay(self, after: int, limit: int) -> Iterator[Entry]:
         batches = read_batches(self._core.directory, after, limit)
         while batch := self._next(batches):
-            for lsn, record in enumerate(batch.records, batch.first_lsn):
-                yield Entry(lsn, batch.epoch, batch.written_at_ns, record)
+            for _, at_ns, first_lsn, records in batch.frames():
+                for lsn, record in enumerate(records, first_lsn):
+                    yield Entry(lsn, batch.epoch, at_ns, record)
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         try:

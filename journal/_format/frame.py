@@ -31,8 +31,6 @@ from journal._format.layout import (
     MARK,
     PAYLOAD_BYTES_MAX,
     RECORDS,
-    WRITTEN_AT,
-    WRITTEN_AT_OFFSET,
 )
 from journal._format.record import Span
 
@@ -129,13 +127,6 @@ def parse(data: bytes, at: int, seed: int) -> Header | None:
     if len(data) < end or CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):
         return None
     return Header._make(FRAME_FIELDS.unpack_from(data, at + 4))
-
-
-def written_at_ns(data: bytes, payload_at: int) -> int:
-    """What the header in front of that payload says."""
-    at = payload_at - FRAME_HEADER_BYTES + WRITTEN_AT_OFFSET
-    at_ns: int = WRITTEN_AT.unpack_from(data, at)[0]
-    return at_ns
 
 
 def leap(

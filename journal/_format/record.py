@@ -202,14 +202,14 @@ def feed(payload: bytes) -> msgpack.Unpacker:
     return unpacker
 
 
-# From and to, in bytes, of a payload in what was read, and its count of records.
+# Where a payload begins and ends in the bytes that were read, and its count of records.
 Span = tuple[int, int, int]
 
 
 def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
-    """The records of payloads that stand in `data`: from, to and count of each.
+    """Return the records of the payloads at `spans` of `data`.
 
-    Raises ValueError if one of them holds anything else; `unpack` says of each by itself what.
+    Raises ValueError, with what is wrong, if a payload does not hold just its count of records.
     """
     unpacker = feed(data)
     pass_over, unpack, tell = unpacker.read_bytes, unpacker.unpack, unpacker.tell
@@ -218,24 +218,41 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
     try:
         for start, end, count in spans:
             pass_over(start - at)
-            if count > 1:
+            total += count
+            if count != 1:
                 records += islice(unpacker, count)
             else:
                 records.append(unpack())
-            at = end
-            total += count
             if tell() != end or len(records) != total:
-                raise ValueError(f"{len(records)} of {total} up to {tell()}, not to {end}")
-    except MemoryError:  # of these bytes it says nothing
+                break
+            at = end
+        else:
+            return records
+        found, size = len(records) - total + count, tell() - start
+    except msgpack.OutOfData:
+        found, size = 0, 0
+    except MemoryError:  # it says nothing about these bytes
         raise
     except Exception as error:
         _refuse_payload(error)
-    return records
+    finally:
+        # A kept traceback would keep what the unpacker allocated for the lengths that it read.
+        del unpacker, pass_over, unpack, tell
+    raise ValueError(f"{found} of {count} records in the first {size} bytes")
 
 
-def spans_hold(data: bytes, spans: list[Span]) -> bool:
-    """Whether each payload holds its count of records, and nothing else. None of them is kept,
-    which takes half the time of `unpack_spans`, and no memory."""
+def check_spans(data: bytes, spans: list[Span]) -> list[Record]:
+    """Raise what `unpack_spans` raises, and return no records.
+
+    It keeps none of them, so it takes half the time of `unpack_spans`, and no memory.
+    """
+    if not _spans_hold(data, spans):
+        return unpack_spans(data, spans)  # it raises, and says what is wrong
+    return []
+
+
+def _spans_hold(data: bytes, spans: list[Span]) -> bool:
+    """Return whether each payload holds just its count of records."""
     unpacker = feed(data)
     pass_over, unpack, tell, at = unpacker.read_bytes, unpacker.unpack, unpacker.tell, 0
     try:
@@ -249,33 +266,11 @@ def spans_hold(data: bytes, spans: list[Span]) -> bool:
             at = end
     except MemoryError:
         raise
-    except Exception:  # whatever somebody's bytes raise
+    except Exception as error:
+        if not is_raised_by_call(error, "msgpack"):
+            raise
         return False
     return True
-
-
-def unpack(payload: bytes, count: int, skip: int = 0) -> list[Record]:
-    """The `count` records that `payload` holds end to end, without the first `skip`, which are
-    not made: that takes a sixth of the time.
-
-    Raises ValueError, with what is wrong, if it holds anything else.
-    """
-    unpacker = feed(payload)
-    try:
-        for _ in range(skip):
-            unpacker.skip()
-        records = list(islice(unpacker, count - skip))
-        end = unpacker.tell()
-    except MemoryError:
-        raise
-    except Exception as error:
-        _refuse_payload(error)
-    finally:
-        del unpacker  # with all that it believed: who keeps the error keeps this frame
-    found = skip + len(records)
-    if found != count or end != len(payload):
-        raise ValueError(f"{found} of {count} records in the first {end} bytes")
-    return records
 
 
 def _refuse_payload(error: Exception) -> NoReturn:

@@ -34,7 +34,6 @@ from journal._format.layout import (
     KIND_OFFSET,
     KIND_PATTERN,
     MARK,
-    PAYLOAD_BYTES_MAX,
     RECORDS,
     SEGMENT_CRC_OFFSET,
     SEGMENT_FIELDS,
@@ -54,7 +53,7 @@ from journal.errors import (
 
 _NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 _WINDOW_BYTES = 1 << 18
-_LEAP_BYTES = 1 << 16
+_RUN_BYTES = 1 << 16
 
 
 @public
@@ -129,25 +128,34 @@ _NO_HEADER = frame.Header(0, 0, 0, 0, 0, 0, 0)
 class ScannedFrame(NamedTuple):
     """What stands from `offset` to `end` of a segment.
 
-    `header` is all zeros for GARBAGE; `payload` is empty unless the frame is whole.
+    `header` is all zeros for GARBAGE; `data`, the bytes of the frame, is empty unless it is whole.
     """
 
     offset: int
     end: int
     state: FrameState
     header: frame.Header = _NO_HEADER
-    payload: bytes = b""
+    data: bytes = b""
+
+    def run(self) -> FrameRun:
+        """Return the run that this frame, which is whole, is by itself."""
+        first_lsn, count = self.header.first_lsn, self.header.record_count
+        place = self.offset, self.end, first_lsn, first_lsn + count, self.header.durable_lsn
+        return FrameRun(*place, self.data, [(FRAME_HEADER_BYTES, len(self.data), count)])
 
 
-class Leap(NamedTuple):
-    """Frames that are whole, from `first_lsn` to in front of `after_lsn`: `data` begins with them.
-    `spans`: where in it each payload begins and ends, and its count of records."""
+class FrameRun(NamedTuple):
+    """Whole frames of records that follow one another, from `offset` to `end` of a segment.
+
+    They hold the LSNs from `first_lsn` to before `next_lsn`; `durable_lsn` is the highest that
+    their headers state. `data` begins with the first frame, and has the payloads at `spans`.
+    """
 
     offset: int
     end: int
     first_lsn: int
-    after_lsn: int
-    evidence: int
+    next_lsn: int
+    durable_lsn: int
     data: bytes
     spans: list[Span]
 
@@ -269,16 +277,20 @@ class Segment:
             yield found
             offset = found.end
 
-    def leap(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[Leap]:
-        """Over whole frames from `offset` on, up to one that is not, or goes past the limit."""
-        wanted = _LEAP_BYTES
-        while True:
+    def runs(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[FrameRun]:
+        """Yield the whole frames of records from `offset` on, where `lsn` is next, up to anything
+        else and to the last frame that ends at or below `limit_lsn`.
+
+        A run is of the frames in `_RUN_BYTES`, or of one frame that is larger.
+        """
+        wanted = _RUN_BYTES
+        while lsn <= limit_lsn:
             data = self.file.read(wanted, offset)
             spans: list[Span] = []
-            size, after_lsn, evidence = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
+            size, next_lsn, durable_lsn = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
             if size:
-                yield Leap(offset, offset + size, lsn, after_lsn, evidence, data, spans)
-                offset, lsn, wanted = offset + size, after_lsn, _LEAP_BYTES
+                yield FrameRun(offset, offset + size, lsn, next_lsn, durable_lsn, data, spans)
+                offset, lsn, wanted = offset + size, next_lsn, _RUN_BYTES
                 continue
             if len(data) < wanted:  # the file's end
                 return
@@ -305,16 +317,16 @@ class Segment:
         header = self._header_at(window, offset)
         if header is None:
             return ScannedFrame(offset, self.size, FrameState.GARBAGE)
-        start = offset + FRAME_HEADER_BYTES
+        frame_bytes = FRAME_HEADER_BYTES + header.payload_bytes
         # No header can make us allocate more than there is, or than a frame may hold.
-        length = min(header.payload_bytes, self.size - start, PAYLOAD_BYTES_MAX)
-        if length == header.payload_bytes:
-            data, at = window.at(start, length)
-            payload = data[at : at + length]
-            if frame.checksum(payload) == header.payload_crc:
+        size = min(frame_bytes, self.size - offset, FRAME_BYTES_MAX)
+        if size == frame_bytes:
+            data, at = window.at(offset, size)
+            data = data[at : at + size]
+            if frame.checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:
                 state = _STATES.get(header.kind, FrameState.UNKNOWN_KIND)
-                return ScannedFrame(offset, start + length, state, header, payload)
-        return ScannedFrame(offset, start + length, FrameState.DAMAGED_PAYLOAD, header)
+                return ScannedFrame(offset, offset + size, state, header, data)
+        return ScannedFrame(offset, offset + size, FrameState.DAMAGED_PAYLOAD, header)
 
     def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
         data, at = window.at(offset, FRAME_HEADER_BYTES)

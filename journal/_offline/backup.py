@@ -115,7 +115,7 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
             else read_batches(directory, after_lsn, limit_lsn)
         )
         for batch in batches:
-            ends[batch.path.rpartition("/")[2]] = batch.end
+            ends[batch.path.rpartition("/")[2]] = batch.run.end
             last = batch
         last_lsn = last.last_lsn if last else 0
         if last_lsn < checkpoints.base_lsn:

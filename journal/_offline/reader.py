@@ -33,7 +33,7 @@ from journal._format.segment import (
 from journal._handle import OpenHandle
 from journal._offline.tail import Tail, find, open_segment, shown
 from journal._public import public
-from journal._recovery.walk import Batch, Walk, decode, is_journal
+from journal._recovery.walk import Batch, Walk, is_journal
 from journal.errors import FormatVersionError, NotAJournalError
 
 if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
@@ -55,14 +55,17 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
             segments = segment_names(directory.names())
         name, after = find(segments, next_lsn)
         with open_segment(directory, name, next_lsn) as segment:
-            walk = Walk(directory, name.first_lsn - 1, limit_lsn)
-            for found in walk.segment(segment, after):
-                if walk.next_lsn > next_lsn:
-                    yield decode(found, segment).after(next_lsn - 1)
-                    next_lsn = walk.next_lsn
-                if next_lsn > limit_lsn:
-                    return
-            if not after:
+            walk = Walk.at(segment, limit_lsn)
+            walk.enter(segment)
+            batches = walk.batches(segment, after, after_lsn=next_lsn - 1, limit_lsn=limit_lsn)
+            for batch in batches:
+                yield batch
+                next_lsn = batch.last_lsn + 1
+            if next_lsn > limit_lsn:
+                return
+            if after:
+                walk.leave(after)
+            else:
                 walk.finish()
 
 
@@ -173,10 +176,10 @@ class JournalReader(OpenHandle):
             tail.go_to_last(last)
         while True:
             for batch in tail.advance():
-                for lsn, record in enumerate(batch.records, batch.first_lsn):
-                    yield Entry(
-                        lsn, batch.epoch, batch.written_at_ns, record, batch.offset, batch.path
-                    )
+                epoch, path = batch.epoch, batch.path
+                for offset, at_ns, first_lsn, records in batch.frames():
+                    for lsn, record in enumerate(records, first_lsn):
+                        yield Entry(lsn, epoch, at_ns, record, offset, path)
             if tail.at_end:
                 if not follow:
                     return

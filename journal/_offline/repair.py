@@ -173,9 +173,12 @@ class _Repair:
             raise CompactedError(f"{self._directory.path}: {what}", first_lsn, lsn=lsn)
         end = begun[-1].first_lsn - 1
         with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
-            walk = Walk(self._directory, end, 0)
-            frames = walk.segment(segment, None)
-            while end < lsn and next(frames, None):
+            walk = Walk.at(segment)
+            walk.enter(segment)
+            for _ in walk.pass_over(segment, lsn - 1):
+                pass
+            end = walk.next_lsn - 1
+            if end < lsn and next(walk.frames(segment, None), None):  # the frame of `lsn`
                 end = walk.next_lsn - 1
         return end
 

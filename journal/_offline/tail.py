@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
-from copy import copy
 from operator import attrgetter
 from typing import NoReturn
 
 from journal._disk.disk import Directory
-from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns
-from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, LSN_MAX, MARK
+from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK
 from journal._format.segment import (
     Segment,
     SegmentName,
@@ -24,7 +22,7 @@ from journal._format.segment import (
     kept_after,
     segment_names,
 )
-from journal._recovery.walk import Batch, Walk, decode, split
+from journal._recovery.walk import Batch, Walk
 from journal.errors import CompactedError, CorruptionError
 
 _PEEK_BYTES = 1 << 14
@@ -74,7 +72,7 @@ class Tail:
         self._checkpoint_lsns: list[int] = []
         self._live = False
         self._name: SegmentName | None = None
-        self._walk = Walk(directory, 0, 0)
+        self._walk = Walk(directory.path, 0, 0)
         # Further on in the same segment, where all up to there is known to be whole.
         self._ahead: list[Walk] = []
         self._looked_at_s = 0.0
@@ -122,11 +120,15 @@ class Tail:
         name, after = find(segments, self._next_lsn)
         with open_segment(self._directory, name, self._next_lsn) as segment:
             self._enter(segment)
-            self._skip(segment, after)
+            self._skip(segment)
             limit_lsn, error = None, None
             if not after:
                 limit_lsn, error = self._probe(segment, self._live, evidence)
-            yield from self._read(segment, after, limit_lsn)
+            after_lsn = self._next_lsn - 1
+            batches = self._walk.batches(segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn)
+            for batch in batches:
+                yield batch
+                self._next_lsn = batch.last_lsn + 1
             if after:
                 self._walk.leave(after)
                 self._next_lsn = max(self._next_lsn, after.first_lsn)
@@ -146,28 +148,25 @@ class Tail:
         """The last segment is never removed: if none is there at a second look, it is lost."""
         doubt = (self._directory.path, 0, 1)
         if self._doubt == doubt:
-            Walk(self._directory, 0, evidence).finish()
+            Walk(self._directory.path, 0, evidence).finish()
         self._doubt = doubt
 
     def _enter(self, segment: Segment) -> None:
         if segment.name != self._name:
-            before, goes_on = self._walk, self._name is not None and self._name < segment.name
-            self._name, first_lsn = segment.name, segment.name.first_lsn
-            self._walk = Walk(self._directory, first_lsn - 1, first_lsn - 1)
-            self._walk.journal_id = before.journal_id
-            if goes_on:
-                self._walk.epoch, self._walk.next_lsn = before.epoch, first_lsn
+            goes_on = self._name is not None and self._name < segment.name
+            known = self._walk.journal_id, self._walk.epoch if goes_on else 0
+            self._name = segment.name
+            self._walk = Walk.at(segment, segment.name.first_lsn - 1, *known)
             self._ahead, self._looked_at_s = [], 0.0
             self._walk.enter(segment)
 
-    def _skip(self, segment: Segment, after: SegmentName | None) -> None:
-        """Go over what is wanted of nobody."""
+    def _skip(self, segment: Segment) -> None:
+        """Go over the frames that were read, or are not wanted."""
         assert self._next_lsn is not None
         for walk in self._ahead:
             if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
                 self._walk = walk
-        ends = after.first_lsn if after else LSN_MAX
-        for _ in _leap(self._walk, segment, min(self._next_lsn, ends) - 1):
+        for _ in self._walk.pass_over(segment, self._next_lsn - 1):
             pass
 
     def _probe(
@@ -175,16 +174,15 @@ class Tail:
     ) -> tuple[int, CorruptionError | None]:
         """Up to which LSN the last segment may be shown, and what is wrong with what follows."""
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
-        probe = copy((self._ahead or [self._walk])[-1])
-        probe.evidence = max(probe.evidence, evidence)
-        self._ahead.extend(map(copy, _leap(probe, segment, LSN_MAX)))
+        probe = (self._ahead or [self._walk])[-1].branch(evidence)
+        self._ahead.extend(walk.branch() for walk in probe.pass_over(segment))
         found: CorruptionError | None = None
         try:
             if not (live and self._looked_lately() and _is_quiet(probe, segment)):
                 for _ in probe.frames(segment, None):
                     pass
             if live and probe.damage:
-                _hear(probe, segment.file.read(FRAME_HEADER_BYTES, probe.end), segment)
+                probe.read_evidence(segment, segment.file.read(FRAME_HEADER_BYTES, probe.end))
             probe.finish()
         except CorruptionError as error:
             found = error
@@ -202,57 +200,11 @@ class Tail:
             self._looked_at_s = now_s
         return not is_due
 
-    def _read(
-        self, segment: Segment, after: SegmentName | None, limit_lsn: int | None
-    ) -> Iterator[Batch]:
-        walk = self._walk
-        assert self._next_lsn is not None
-        ends = after.first_lsn - 1 if after else LSN_MAX
-        shown_lsn = ends if limit_lsn is None else min(ends, limit_lsn)
-        for leap in segment.leap(walk.end, walk.next_lsn, shown_lsn):
-            try:
-                batches = split(leap, segment)
-            except ValueError:  # it needs a closer look
-                break
-            for batch in batches:
-                if batch.last_lsn >= self._next_lsn:
-                    yield batch.after(self._next_lsn - 1)
-                    self._next_lsn = batch.last_lsn + 1
-            walk.pass_over(leap)
-        if limit_lsn is not None and walk.next_lsn > limit_lsn:
-            return
-        for found in walk.frames(segment, after):
-            if walk.next_lsn > self._next_lsn:
-                yield decode(found, segment, self._next_lsn - 1)
-                self._next_lsn = walk.next_lsn
-            if limit_lsn is not None and walk.next_lsn > limit_lsn:
-                return
-
-
-def _leap(walk: Walk, segment: Segment, limit_lsn: int) -> Iterator[Walk]:
-    """Lead `walk` over whole frames up to `limit_lsn`, as frames() would, many at a time."""
-    for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
-        walk.pass_over(leap)
-        yield walk
-
-
-def _hear(walk: Walk, data: bytes, segment: Segment) -> frame.Header | None:
-    """Take the evidence of the header that `data`, what stands at the end, begins with.
-
-    A mark is gone while the header that takes its place is half written: who came upon that hears
-    what the mark said from the header, at a second look.
-    """
-    header = frame.parse(data, 0, segment.header.seed)
-    if header and not header.impossible(walk.next_lsn):
-        walk.evidence = max(walk.evidence, header.durable_lsn)
-        return header
-    return None
-
 
 def _is_quiet(walk: Walk, segment: Segment) -> bool:
     """Whether no more than a mark and zeros is in sight; a mark testifies."""
     data = segment.file.read(_PEEK_BYTES, walk.end)
-    header = _hear(walk, data, segment)
+    header = walk.read_evidence(segment, data)
     if header and header.kind == MARK:
         data = data[FRAME_HEADER_BYTES:]
     return is_zero(data)

@@ -13,8 +13,8 @@ from journal._format.checkpoint import (
     checkpoint_name,
     read_checkpoint,
 )
-from journal._format.layout import LSN_MAX, MARK, SEGMENT_HEADER_BYTES
-from journal._format.record import spans_hold
+from journal._format.layout import MARK, SEGMENT_HEADER_BYTES
+from journal._format.record import check_spans
 from journal._format.segment import (
     FrameState,
     Segment,
@@ -66,7 +66,7 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
             break
     if not segments:  # the last one is never removed
         try:
-            Walk(directory, verified[-1], max(lsns, default=0)).finish()
+            Walk(directory.path, verified[-1], max(lsns, default=0)).finish()
         except CorruptionError as error:
             yield _corruption(error, 0)
     for name in names:
@@ -172,8 +172,8 @@ def survey(
                 if name in wrong:
                     raise wrong[name]
                 with Segment(directory, name) as segment:
-                    walk = Walk(directory, name.first_lsn - 1, 0 if after else evidence)
-                    walk.journal_id, walk.epoch, walk.next_lsn = journal_id, epoch, name.first_lsn
+                    known_lsn = 0 if after else evidence
+                    walk = Walk.at(segment, known_lsn, journal_id, epoch)
                     info, findings = _survey_segment(
                         walk, segment, after, live, covered_lsn, progress
                     )
@@ -204,9 +204,10 @@ def _survey_segment(
     error: CorruptionError | None = None
     try:
         walk.enter(segment)
-        for frame_count, size, durable in _good_frames(walk, segment, after):
-            progress(size)
-            frames, durable_lsn = frames + frame_count, max(durable_lsn, durable)
+        for batch in walk.batches(segment, after, read=check_spans):
+            run = batch.run
+            progress(run.end - run.offset)
+            frames, durable_lsn = frames + len(run.spans), max(durable_lsn, run.durable_lsn)
         # What is left over from a removal may lack segments behind it, and its torn tail may be
         # one that they cut off.
         leftover = after and after.first_lsn - 1 <= covered_lsn
@@ -250,24 +251,6 @@ def _what_tore(
         what = f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
         return what, DamageReason.CUT_OFF
     return "left unfinished by a crash, or cut off by a repair", DamageReason.UNFINISHED
-
-
-def _good_frames(
-    walk: Walk, segment: Segment, after: SegmentName | None
-) -> Iterator[tuple[int, int, int]]:
-    """The number of frames that the log goes through, their bytes and the highest durable LSN
-    that they tell, bit by bit. Raises CorruptionError for one that does not hold its records."""
-    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
-    for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
-        if not spans_hold(leap.data, leap.spans):
-            break  # a closer look says where
-        walk.pass_over(leap)
-        yield len(leap.spans), leap.end - leap.offset, leap.evidence
-    for found in walk.frames(segment, after):
-        header = found.header
-        if not spans_hold(found.payload, [(0, len(found.payload), header.record_count)]):
-            decode(found, segment)  # says what is wrong
-        yield 1, found.end - found.offset, header.durable_lsn
 
 
 def _corruption(error: CorruptionError, size: int) -> Finding:

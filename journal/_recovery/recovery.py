@@ -30,7 +30,7 @@ from journal._format.segment import (
     segment_names,
 )
 from journal._log import report
-from journal._recovery.walk import Batch, Walk, decode, leap_over
+from journal._recovery.walk import Batch, Walk
 from journal.errors import CorruptionError, DamageReason, FormatReason, FormatVersionError
 
 
@@ -51,6 +51,14 @@ class Checkpoints:
     @property
     def verified_lsns(self) -> list[int]:
         return sorted(checkpoint.lsn for checkpoint in self.good)
+
+    @property
+    def agreed_id(self) -> bytes | None:
+        """The journal's id, if two checkpoints agree on it: they know better than one segment."""
+        ids = {checkpoint.journal_id for checkpoint in self.good}
+        if len(self.good) > 1 and len(ids) == 1:
+            return bytes.fromhex(ids.pop())
+        return None
 
     def check(self, journal_id: str) -> None:
         """Raise CorruptionError if one is of another journal."""
@@ -165,19 +173,18 @@ def walk_log(
     receive: Callable[[Batch], None],
 ) -> Walk:
     """Lead a walk over all that matters. Raises CorruptionError if the log can't be trusted."""
-    walk = Walk(directory, checkpoints.base_lsn, checkpoints.evidence)
-    ids = {checkpoint.journal_id for checkpoint in checkpoints.good}
-    if len(checkpoints.good) > 1 and len(ids) == 1:  # two that agree know better than one segment
-        walk.journal_id = bytes.fromhex(ids.pop())
+    agreed = checkpoints.agreed_id
+    walk = Walk(directory.path, checkpoints.base_lsn, checkpoints.evidence, agreed)
     kept = kept_after(segments, walk.base_lsn)
     for name, after in zip_longest(kept, kept[1:]):
         with Segment(directory, name) as segment:
             walk.enter(segment)
             checkpoints.check(segment.header.journal_id.hex())  # before anything is applied to it
-            leap_over(walk, segment, after, receive)
-            for found in walk.rest(segment, after):
-                if walk.next_lsn > walk.base_lsn + 1:
-                    receive(decode(found, segment).after(walk.base_lsn))
+            for batch in walk.batches(segment, after, after_lsn=walk.base_lsn):
+                receive(batch)
+                del batch  # before the next is read: each may be one large frame
+        if after:
+            walk.leave(after)
     walk.finish()
     return walk
 

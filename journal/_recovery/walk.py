@@ -2,24 +2,31 @@
 
 Source: journal/docs/FORMAT.md, "Recovery".
 
-This is the rule itself: a walk is led over segments in the order of the log, yields the frames
-that recovery keeps, gathers evidence, and in the end says where the log ends or why it can't be
-trusted. It changes nothing.
+This is the rule itself, and the one way to read the log: a walk is led over segments in the order
+of the log, yields the records that recovery keeps, gathers evidence, and in the end says where the
+log ends or why it can't be trusted. It changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterator
+from copy import copy
+from typing import NamedTuple, NoReturn, Self
 
-from journal._disk.disk import LOCK, TMP, Directory
+from journal._disk.disk import LOCK, TMP
 from journal._format import frame
 from journal._format.checkpoint import checkpoint_lsns
-from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, SEGMENT_HEADER_BYTES
-from journal._format.record import UNPACKING, Record, Span, unpack, unpack_spans
+from journal._format.layout import (
+    FRAME_HEADER_BYTES,
+    LSN_MAX,
+    SEGMENT_HEADER_BYTES,
+    WRITTEN_AT,
+    WRITTEN_AT_OFFSET,
+)
+from journal._format.record import UNPACKING, Record, Span, unpack_spans
 from journal._format.segment import (
+    FrameRun,
     FrameState,
-    Leap,
     ScannedFrame,
     Segment,
     SegmentName,
@@ -28,42 +35,68 @@ from journal._format.segment import (
 from journal._mutex import is_raised_by_call
 from journal.errors import CorruptionError, DamageReason
 
+_WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # from where a payload begins
+
+# Makes the records of payloads, or checks them and returns none: `unpack_spans`, `check_spans`.
+Reading = Callable[[bytes, list[Span]], list[Record]]
+
 
 class Batch(NamedTuple):
-    """A good frame's records; `first_lsn` is the first one's. Or those of many frames, `spans`
-    of the bytes from `offset` on; then `written_at_ns` is 0."""
+    """The records of a run of whole frames in the segment `path`, of `epoch`."""
 
-    first_lsn: int
-    epoch: int
-    written_at_ns: int
-    records: list[Record]
-    offset: int
-    end: int
     path: str
-    spans: Sequence[Span] = ()
+    epoch: int
+    run: FrameRun
+    records: list[Record]
+
+    @property
+    def first_lsn(self) -> int:
+        """The LSN of the first record."""
+        return self.run.first_lsn
 
     @property
     def last_lsn(self) -> int:
-        return self.first_lsn + len(self.records) - 1
+        """The LSN of the last record."""
+        return self.run.next_lsn - 1
+
+    @property
+    def written_at_ns(self) -> int:
+        """When the last frame was written."""
+        return self._written_at_ns(self.run.spans[-1][0])
+
+    def frames(self) -> Iterator[tuple[int, int, int, list[Record]]]:
+        """Part the batch. Yield the offset of each frame, when it was written (Unix nanoseconds),
+        its first LSN, and its records."""
+        lsn, records, begin = self.run.first_lsn, self.records, 0
+        for start, _, count in self.run.spans:
+            its_own = records[begin : begin + count] if count < len(records) else records
+            yield self._offset(start), self._written_at_ns(start), lsn, its_own
+            lsn, begin = lsn + count, begin + count
 
     def offset_of(self, lsn: int) -> int:
-        """Of the frame that holds `lsn`."""
-        next_lsn = self.last_lsn + 1
-        for start, _, count in reversed(self.spans):
+        """Return the offset of the frame that holds `lsn`."""
+        next_lsn = self.run.next_lsn
+        for start, _, count in reversed(self.run.spans):
             next_lsn -= count
             if next_lsn <= lsn:
-                return self.offset + start - FRAME_HEADER_BYTES
-        return self.offset
+                return self._offset(start)
+        return self.run.offset
 
     def after(self, lsn: int) -> Batch:
-        """Without the records up to `lsn`."""
-        skip = max(0, lsn + 1 - self.first_lsn)
+        """Return the batch without the records up to `lsn`, which is in its first frame if any."""
+        skip = max(0, lsn + 1 - self.run.first_lsn)
         if not skip:
             return self
-        return self._replace(first_lsn=self.first_lsn + skip, records=self.records[skip:])
+        (start, end, count), *rest = self.run.spans
+        run = self.run._replace(first_lsn=lsn + 1, spans=[(start, end, count - skip), *rest])
+        return self._replace(run=run, records=self.records[skip:])
 
+    def _offset(self, payload_start: int) -> int:
+        return self.run.offset + payload_start - FRAME_HEADER_BYTES
 
-Frames = Iterator[ScannedFrame]
+    def _written_at_ns(self, payload_start: int) -> int:
+        at_ns: int = WRITTEN_AT.unpack_from(self.run.data, payload_start + _WRITTEN_AT)[0]
+        return at_ns
 
 
 class Walk:
@@ -75,41 +108,59 @@ class Walk:
     `dead_offset` is where another segment than the last goes on behind its cut.
     """
 
-    def __init__(self, directory: Directory, base_lsn: int, evidence: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        base_lsn: int,
+        evidence: int,
+        journal_id: bytes | None = None,
+        epoch: int = 0,
+        next_lsn: int = 1,
+    ) -> None:
+        """`path`: of the directory. `journal_id` (None: any) and `epoch` are what the log had up
+        to `next_lsn`."""
         self.base_lsn = base_lsn
         self.evidence = evidence
-        self.next_lsn = 1
-        self.epoch = 0
-        self.journal_id: bytes | None = None
+        self.next_lsn = next_lsn
+        self.epoch = epoch
+        self.journal_id = journal_id
         self.damage: CorruptionError | None = None
-        self.path = directory.path
+        self.path = path
         self.end = 0
         self.marked = False
         self.dead_offset: int | None = None
-        self.log_bytes = 0
+        self._bytes_before = 0
 
-    def segment(self, segment: Segment, after: SegmentName | None) -> Frames:
-        """The frames of `segment` that the log keeps; `after` is the segment behind it.
+    @classmethod
+    def at(
+        cls,
+        segment: Segment,
+        evidence: int = 0,
+        journal_id: bytes | None = None,
+        epoch: int = 0,
+    ) -> Self:
+        """Return a walk that begins with `segment`, whatever the log before it holds.
 
-        Raises CorruptionError for what no crash can leave: a gap, an impossible header.
+        `journal_id` (None: any) and `epoch` are those of the segment before it.
         """
-        self.enter(segment)
-        yield from self.rest(segment, after)
+        first_lsn = segment.name.first_lsn
+        return cls(segment.file.path, first_lsn - 1, evidence, journal_id, epoch, first_lsn)
 
-    def rest(self, segment: Segment, after: SegmentName | None) -> Frames:
-        """Those from `end` on, of the segment that was entered last."""
-        yield from self.frames(segment, after)
-        self.log_bytes += self.end
-        if after:
-            self.leave(after)
+    def branch(self, evidence: int = 0) -> Walk:
+        """Return a copy that goes on by itself, with this `evidence`, too."""
+        branch = copy(self)
+        branch.evidence = max(self.evidence, evidence)
+        return branch
 
-    def pass_over(self, leap: Leap) -> None:
-        """Go on behind frames of which there is nothing to say."""
-        self.end, self.next_lsn = leap.end, leap.after_lsn
-        self.evidence = max(self.evidence, leap.evidence)
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log that the walk went over."""
+        return self._bytes_before + self.end
 
     def enter(self, segment: Segment) -> None:
-        header, self.path, self.end = segment.header, segment.file.path, SEGMENT_HEADER_BYTES
+        """Go on with `segment`. Raises CorruptionError if it does not belong there."""
+        header, self.path = segment.header, segment.file.path
+        self._bytes_before, self.end = self.log_bytes, SEGMENT_HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
             what = f"a segment of another journal, {header.journal_id.hex()}"
             reason = DamageReason.FOREIGN
@@ -126,7 +177,67 @@ class Walk:
                 raise CorruptionError(self.path, 0, self.base_lsn + 1, what, reason=reason)
         self.journal_id, self.epoch = header.journal_id, header.epoch
 
-    def frames(self, segment: Segment, after: SegmentName | None) -> Frames:
+    def batches(
+        self,
+        segment: Segment,
+        after: SegmentName | None,
+        *,
+        after_lsn: int = 0,
+        limit_lsn: int | None = None,
+        read: Reading = unpack_spans,
+    ) -> Iterator[Batch]:
+        """Yield the records after `after_lsn` in the segment that was entered last, from `end` on.
+
+        `after` is the segment after it, where its log ends. Stops after the frame of `limit_lsn`;
+        with None it goes on to the end of the log, and looks at everything that stands after that.
+        Raises CorruptionError for what no crash leaves.
+        """
+        cut_lsn = after.first_lsn - 1 if after else LSN_MAX
+        cut_lsn = cut_lsn if limit_lsn is None else min(cut_lsn, limit_lsn)
+        for _ in self.pass_over(segment, min(after_lsn, cut_lsn)):
+            pass
+        for run in segment.runs(self.end, self.next_lsn, cut_lsn):
+            try:
+                records = read(run.data, run.spans)
+            except ValueError as error:
+                if not is_raised_by_call(error, *UNPACKING):
+                    raise
+                break  # what follows finds the frame that is to blame
+            self._go_over(run)
+            yield _batch(segment, run, records).after(after_lsn)
+            del records  # before the next run is read: each may be one large frame
+        if limit_lsn is not None and self.next_lsn > limit_lsn:
+            return
+        for found in self.frames(segment, after):
+            if self.next_lsn > after_lsn + 1:
+                yield decode(found, segment, read).after(after_lsn)
+            if limit_lsn is not None and self.next_lsn > limit_lsn:
+                return
+
+    def pass_over(self, segment: Segment, limit_lsn: int = LSN_MAX) -> Iterator[Walk]:
+        """Go over the whole frames up to `limit_lsn`, and yield after each run of them. Their
+        records are not looked at."""
+        for run in segment.runs(self.end, self.next_lsn, limit_lsn):
+            self._go_over(run)
+            yield self
+
+    def _go_over(self, run: FrameRun) -> None:
+        self.end, self.next_lsn = run.end, run.next_lsn
+        self.evidence = max(self.evidence, run.durable_lsn)
+
+    def read_evidence(self, segment: Segment, data: bytes) -> frame.Header | None:
+        """Take the evidence of the header that `data`, the bytes at `end`, begins with.
+
+        Returns that header, or None if there is none. While a frame replaces a mark, neither may be
+        whole: the frame's header then states as much as the mark did.
+        """
+        header = frame.parse(data, 0, segment.header.seed)
+        if header is None or header.impossible(self.next_lsn):
+            return None
+        self.evidence = max(self.evidence, header.durable_lsn)
+        return header
+
+    def frames(self, segment: Segment, after: SegmentName | None) -> Iterator[ScannedFrame]:
         """Yield the frames from `end` on, in the segment that was entered last, up to where its log
         ends. Gather the evidence of everything after that."""
         self.marked, self.damage, self.dead_offset = False, None, None
@@ -213,68 +324,20 @@ def is_journal(names: list[str]) -> bool:
     return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
 
 
-def decode(found: ScannedFrame, segment: Segment, after_lsn: int = 0) -> Batch:
-    """The frame's records after `after_lsn`. Raises CorruptionError if they are not what its
-    header says."""
-    header, path = found.header, segment.file.path
-    skip = max(0, after_lsn + 1 - header.first_lsn)
+def decode(found: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> Batch:
+    """Return the batch that a whole frame is. Raises CorruptionError if its records are not what
+    its header says."""
+    run = found.run()
     try:
-        records = unpack(found.payload, header.record_count, skip)
+        records = read(run.data, run.spans)
     except ValueError as error:
         if not is_raised_by_call(error, *UNPACKING):
             raise
         what = f"a frame whose payload is whole, but {error}"
-        reason = DamageReason.RECORD_UNREADABLE
-        raise CorruptionError(path, found.offset, header.first_lsn, what, reason=reason) from error
-    return Batch(
-        header.first_lsn + skip,
-        segment.header.epoch,
-        header.written_at_ns,
-        records,
-        found.offset,
-        found.end,
-        path,
-    )
+        place, reason = (segment.file.path, run.offset), DamageReason.RECORD_UNREADABLE
+        raise CorruptionError(*place, run.first_lsn, what, reason=reason) from error
+    return _batch(segment, run, records)
 
 
-def split(leap: Leap, segment: Segment) -> Iterator[Batch]:
-    """The batches of a leap, of a frame each. Raises ValueError at once if one holds anything
-    else than its header says."""
-    records = unpack_spans(leap.data, leap.spans)
-
-    def batches() -> Iterator[Batch]:
-        begin = 0
-        for start, end, count in leap.spans:
-            yield Batch(
-                leap.first_lsn + begin,
-                segment.header.epoch,
-                frame.written_at_ns(leap.data, start),
-                records[begin : begin + count] if count < len(records) else records,
-                leap.offset + start - FRAME_HEADER_BYTES,
-                leap.offset + end,
-                segment.file.path,
-            )
-            begin += count
-
-    return batches()
-
-
-def leap_over(
-    walk: Walk, segment: Segment, after: SegmentName | None, receive: Callable[[Batch], None]
-) -> None:
-    """Over the whole frames that a segment begins with, many at a time. What needs a closer look,
-    or an error that says where, is left to it."""
-    limit_lsn = after.first_lsn - 1 if after else LSN_MAX
-    for leap in segment.leap(walk.end, walk.next_lsn, limit_lsn):
-        if leap.after_lsn > walk.base_lsn + 1:
-            try:
-                records = unpack_spans(leap.data, leap.spans)
-            except ValueError as error:
-                if not is_raised_by_call(error, *UNPACKING):
-                    raise
-                return
-            place = leap.offset, leap.end, segment.file.path, leap.spans
-            batch = Batch(leap.first_lsn, segment.header.epoch, 0, records, *place)
-            receive(batch.after(walk.base_lsn))
-            del records, batch  # one leap's are held at a time: it may be one large frame
-        walk.pass_over(leap)
+def _batch(segment: Segment, run: FrameRun, records: list[Record]) -> Batch:
+    return Batch(segment.file.path, segment.header.epoch, run, records)

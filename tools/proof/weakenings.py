@@ -182,7 +182,7 @@ CHECKS = (
     Weakening(
         "no_payload_crc",
         "journal/_format/segment.py",
-        "if frame.checksum(payload) == header.payload_crc:",
+        "if frame.checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:",
         "if True:",
         BYTES,
     ),
@@ -294,7 +294,7 @@ CHECKS = (
     Weakening(
         "first_segment_knows_whose_journal_it_is",
         "journal/_recovery/recovery.py",
-        "if len(checkpoints.good) > 1 and len(ids) == 1:",
+        "if len(self.good) > 1 and len(ids) == 1:",
         "if False:",
         BLAME,
     ),

@@ -131,9 +131,8 @@ ORDER = (
     Weakening(
         "dense_from_second_newest",
         "journal/_recovery/recovery.py",
-        "walk = Walk(directory, checkpoints.base_lsn, checkpoints.evidence)",
-        "walk = Walk(directory, min([c.lsn for c in checkpoints.good], default=0),"
-        " checkpoints.evidence)",
+        "walk = Walk(directory.path, checkpoints.base_lsn, ",
+        "walk = Walk(directory.path, min([c.lsn for c in checkpoints.good], default=0), ",
         RULE,
     ),
     Weakening(
@@ -146,7 +145,7 @@ ORDER = (
     Weakening(
         "checkpointed_records_applied_again",
         "journal/_recovery/walk.py",
-        "skip = max(0, lsn + 1 - self.first_lsn)",
+        "skip = max(0, lsn + 1 - self.run.first_lsn)",
         "skip = 0",
         ("tests/engine/test_state.py", *RULE),
     ),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import TypeVar
+from types import TracebackType
+from typing import Self
 
 from journal._commit.buffer import LogBuffer
 from journal._commit.committer import Committer
@@ -25,8 +25,8 @@ from journal._engine.compactor import Compactor, Freeze
 from journal._engine.directory_use import DirectoryUse
 from journal._format.checkpoint import Checkpoint
 from journal._log import report
-from journal._recovery.recovery import Recovered, recover
-from journal._recovery.walk import Batch, is_journal
+from journal._recovery.recovery import Recovered, Recovery
+from journal._recovery.walk import is_journal
 from journal.errors import (
     ClosedError,
     FailedError,
@@ -35,8 +35,6 @@ from journal.errors import (
     UnsafePathError,
 )
 from journal.options import Options
-
-T = TypeVar("T")
 
 _EXIT_TIMEOUT_S = 10.0
 
@@ -167,24 +165,29 @@ class Core:
             )
 
 
-def open_core(
-    path: StrPath,
-    options: Options,
-    disk: Disk | None,
-    accepts: tuple[str, ...],
-    begin: Callable[[Checkpoint | None], None],
-    receive: Callable[[Batch], None],
-    own: Callable[[Core], T],
-) -> T:
-    """Recover, handing over the checkpoint and each batch after it, start the flusher, and find
-    an owner who will close it.
+class Opening:
+    """An opening for writing: a directory, then its lock and recovery, then a Core.
 
-    `accepts`: the applications whose checkpoint may be there; none: any.
+    A context manager. Leaving it with an exception undoes all of it: no thread and no lock is left.
+    Without one, the core is the caller's to close.
     """
-    process.check_interpreter(path)
-    disk, core = disk or PosixDisk(), None
-    directory = disk.open_directory(path, write=True)
-    try:
+
+    def __init__(self, path: StrPath, options: Options, disk: Disk | None) -> None:
+        self._path = path
+        self._options = options
+        self._disk = disk or PosixDisk()
+        self._directory: Directory | None = None
+        self._recovery: Recovery | None = None
+        self._is_recovering = False
+        self._core: Core | None = None
+
+    def recover(self, accepts: tuple[str, ...]) -> Recovery:
+        """Open and lock the directory, and return its recovery, whose batches are all to be read.
+
+        `accepts`: the applications whose checkpoint may be there (none: any).
+        """
+        process.check_interpreter(self._path)
+        directory = self._directory = self._disk.open_directory(self._path, write=True)
         directory.lock()
         names = directory.names()
         if names and not is_journal(names):
@@ -193,27 +196,43 @@ def open_core(
                 "give an empty or a new directory",
                 path=directory.path,
             )
-        try:
-            recovered = recover(
-                directory,
-                kept=options.checkpoints_kept,
-                accepts=accepts,
-                begin=begin,
-                receive=receive,
-            )
-        except JournalError:
-            raise
-        except OSError as error:
-            if not is_of_disk(error):
-                raise
-            raise FailedError(f"{directory.path}: can't be recovered: {error}") from error
+        self._is_recovering = True
+        kept = self._options.checkpoints_kept
+        self._recovery = Recovery(directory, kept=kept, accepts=accepts)
+        return self._recovery
+
+    def start(self) -> Core:
+        """Finish the recovery, start the flusher, and return the Core that it belongs to."""
+        directory, recovery = self._directory, self._recovery
+        assert directory is not None
+        assert recovery is not None
+        recovered = recovery.finish()
+        self._is_recovering = False
         process.sign(directory, recovered.epoch)
-        core = Core(directory, disk, options, recovered)
-        core.start()
-        return own(core)
-    except BaseException:
-        if core:
-            core.drop()
-        else:
-            directory.close(unlock=True)
-        raise
+        self._core = Core(directory, self._disk, self._options, recovered)
+        self._core.start()
+        return self._core
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or self._directory is None:
+            return
+        if self._core:
+            self._core.drop()
+            return
+        try:
+            if self._recovery:
+                self._recovery.close()
+        finally:
+            self._directory.close(unlock=True)
+        # A disk that can't be read says nothing of what it holds: that is no corruption.
+        of_disk = isinstance(error, OSError) and is_of_disk(error)
+        if self._is_recovering and of_disk and not isinstance(error, JournalError):
+            raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error

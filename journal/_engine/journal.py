@@ -6,16 +6,15 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from types import TracebackType
 from typing import Self
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Disk, StrPath, file_size
 from journal._engine.compactor import Freeze
-from journal._engine.core import Core, open_core
+from journal._engine.core import Core, Opening
 from journal._format.checkpoint import Checkpoint
-from journal._format.record import Entry, Record
+from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
 from journal._handle import OpenHandle
 from journal._log import report
@@ -53,7 +52,10 @@ class Journal(OpenHandle):
         journal/docs/FORMAT.md, "Recovery".
         """
         accepts = (options.application,) if options.application else ()
-        return open_core(path, options, disk, accepts, _ignore, _ignore, partial(cls, options))
+        with Opening(path, options, disk) as opening:
+            for _ in opening.recover(accepts).batches(check_spans):
+                pass  # nobody takes in the records, but each has to be whole
+            return cls(options, opening.start())
 
     @property
     def path(self) -> str:
@@ -349,7 +351,3 @@ class Journal(OpenHandle):
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else f"epoch={self.epoch}"
         return f"<Journal {self.path} {state} last_lsn={self.last_lsn}>"
-
-
-def _ignore(_: object) -> None:
-    pass

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from journal._disk.disk import Directory
 from journal._format.layout import EPOCH_MAX, LSN_MAX
+from journal._format.record import check_spans
 from journal._format.segment import SegmentName, kept_after, segment_names
 from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
-from journal._recovery.walk import Batch
 from journal.errors import CorruptionError, DamageReason
 
 _CHECKPOINTS = 2
@@ -91,14 +91,10 @@ class Prospect:
         good = [it for it in self.checkpoints.good if it.lsn <= end_lsn]
         checkpoints = Checkpoints(good, [], 0)
         reached_lsn = checkpoints.base_lsn
-
-        def receive(batch: Batch) -> None:
-            nonlocal reached_lsn
-            reached_lsn = batch.last_lsn
-
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         with suppress(CorruptionError):
-            walk_log(self._directory, segments, checkpoints, receive)
+            for batch in walk_log(self._directory, segments, checkpoints, check_spans):
+                reached_lsn = batch.last_lsn
         return reached_lsn
 
     def has_no_start(self, last_lsn: int) -> bool:
@@ -119,12 +115,10 @@ class Prospect:
 
     def _look(self) -> CorruptionError | None:
         self.last_lsn = self.checkpoints.base_lsn
-
-        def receive(batch: Batch) -> None:
-            self.last_lsn = batch.last_lsn
-
+        batches = walk_log(self._directory, self.segments, self.checkpoints, check_spans)
         try:
-            walk_log(self._directory, self.segments, self.checkpoints, receive)
+            for batch in batches:
+                self.last_lsn = batch.last_lsn
             last_epoch(self._directory, self.segments, self.checkpoints)
             covered(self._directory, self.names, self.checkpoints.verified_lsns, _CHECKPOINTS)
         except CorruptionError as error:

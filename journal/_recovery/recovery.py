@@ -7,7 +7,7 @@ then remove what an unfinished removal left over.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -23,6 +23,7 @@ from journal._format.checkpoint import (
     read_checkpoint,
 )
 from journal._format.layout import EPOCH_MAX, FRAME_HEADER_BYTES
+from journal._format.record import unpack_spans
 from journal._format.segment import (
     Segment,
     SegmentName,
@@ -30,7 +31,7 @@ from journal._format.segment import (
     segment_names,
 )
 from journal._log import report
-from journal._recovery.walk import Batch, Walk
+from journal._recovery.walk import Batch, Reading, Walk
 from journal.errors import CorruptionError, DamageReason, FormatReason, FormatVersionError
 
 
@@ -109,27 +110,36 @@ class Recovered:
     log_bytes: int  # since the checkpoint
 
 
-def recover(
-    directory: Directory,
-    *,
-    kept: int,
-    accepts: tuple[str, ...] = (),
-    begin: Callable[[Checkpoint | None], None],
-    receive: Callable[[Batch], None],
-) -> Recovered:
-    """Decide what the journal holds, handing over the checkpoint, then each batch after it.
+class Recovery:
+    """What an opening writer does, in steps: `checkpoint`, all of `batches()`, then `finish()`.
 
-    The directory's lock is held. Nothing on disk has changed when this raises, and a crash at
-    any step is recovered by the next call.
+    The directory's lock is held. If a step raises, nothing on disk has changed: `close` it. A crash
+    at any step is recovered by the next opening.
     """
-    names = directory.names()
-    segments = segment_names(names)
-    sync_before_trust(directory, segments)
-    checkpoints = find_checkpoints(directory, names, kept)
-    try:
-        for error in checkpoints.bad:
-            report(logging.WARNING, "checkpoint rejected: %s", error)
-        taken = checkpoints.good[0] if checkpoints.good else None
+
+    def __init__(self, directory: Directory, *, kept: int, accepts: tuple[str, ...] = ()) -> None:
+        """Look for the `kept` newest checkpoints.
+
+        `accepts`: the applications whose checkpoint may be there (none: any). Raises
+        FormatVersionError for another one.
+        """
+        self._directory = directory
+        self._kept = kept
+        names = directory.names()
+        self._segments = segment_names(names)
+        sync_before_trust(directory, self._segments)
+        self._checkpoints = find_checkpoints(directory, names, kept)
+        self._walk: Walk | None = None  # when it is over
+        try:
+            for error in self._checkpoints.bad:
+                report(logging.WARNING, "checkpoint rejected: %s", error)
+            self._check_application(accepts)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_application(self, accepts: tuple[str, ...]) -> None:
+        taken = self.checkpoint
         if taken and accepts and taken.application not in accepts:
             raise FormatVersionError(
                 f"written for application {taken.application!r}, not for "
@@ -137,42 +147,59 @@ def recover(
                 path=taken.path,
                 reason=FormatReason.OTHER_APPLICATION,
             )
-        begin(taken)
-        walk = walk_log(directory, segments, checkpoints, receive)
-        epoch = last_epoch(directory, segments, checkpoints)
-    except BaseException:
-        checkpoints.close()
-        raise
-    if walk.damage:
-        # After any crash amid a commit, so it asks nothing of anybody.
-        report(
-            logging.INFO,
-            "%s: a torn tail from offset %d on is left behind, the log goes on at LSN %d",
-            walk.path,
-            walk.damage.offset,
-            walk.next_lsn,
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest that verifies; the log goes on from its state."""
+        return self._checkpoints.good[0] if self._checkpoints.good else None
+
+    def batches(self, read: Reading = unpack_spans) -> Iterator[Batch]:
+        """Yield the records after the checkpoint. Raises CorruptionError if the log can't be
+        trusted."""
+        self._walk = yield from walk_log(self._directory, self._segments, self._checkpoints, read)
+
+    def finish(self) -> Recovered:
+        """Return what the journal holds, once `batches()` is over, and remove what a crash or an
+        unfinished removal left over."""
+        walk, taken = self._walk, self.checkpoint
+        if walk is None:
+            raise RuntimeError("a recovery is finished after all of its batches were read")
+        epoch = last_epoch(self._directory, self._segments, self._checkpoints)
+        if walk.damage:
+            # After any crash amid a commit, so it asks nothing of anybody.
+            report(
+                logging.INFO,
+                "%s: a torn tail from offset %d on is left behind, the log goes on at LSN %d",
+                walk.path,
+                walk.damage.offset,
+                walk.next_lsn,
+            )
+        journal_id = walk.journal_id.hex() if walk.journal_id else None
+        recovered = Recovered(
+            epoch=epoch + 1,
+            journal_id=journal_id or (taken.journal_id if taken else None),
+            checkpoint=taken,
+            verified_lsns=self._checkpoints.verified_lsns,
+            last_lsn=walk.next_lsn - 1,
+            log_bytes=walk.log_bytes,
         )
-    journal_id = walk.journal_id.hex() if walk.journal_id else None
-    recovered = Recovered(
-        epoch=epoch + 1,
-        journal_id=journal_id or (taken.journal_id if taken else None),
-        checkpoint=taken,
-        verified_lsns=checkpoints.verified_lsns,
-        last_lsn=walk.next_lsn - 1,
-        log_bytes=walk.log_bytes,
-    )
-    checkpoints.close(keep=taken)
-    _clean(directory, walk, segments, recovered.verified_lsns, kept)
-    return recovered
+        self._checkpoints.close(keep=taken)
+        _clean(self._directory, walk, self._segments, recovered.verified_lsns, self._kept)
+        return recovered
+
+    def close(self) -> None:
+        """Close the checkpoints."""
+        self._checkpoints.close()
 
 
 def walk_log(
     directory: Directory,
     segments: list[SegmentName],
     checkpoints: Checkpoints,
-    receive: Callable[[Batch], None],
-) -> Walk:
-    """Lead a walk over all that matters. Raises CorruptionError if the log can't be trusted."""
+    read: Reading = unpack_spans,
+) -> Generator[Batch, None, Walk]:
+    """Lead a walk over all that matters: yield each batch after the checkpoint, and return the
+    walk. Raises CorruptionError if the log can't be trusted."""
     agreed = checkpoints.agreed_id
     walk = Walk(directory.path, checkpoints.base_lsn, checkpoints.evidence, agreed)
     kept = kept_after(segments, walk.base_lsn)
@@ -180,9 +207,7 @@ def walk_log(
         with Segment(directory, name) as segment:
             walk.enter(segment)
             checkpoints.check(segment.header.journal_id.hex())  # before anything is applied to it
-            for batch in walk.batches(segment, after, after_lsn=walk.base_lsn):
-                receive(batch)
-                del batch  # before the next is read: each may be one large frame
+            yield from walk.batches(segment, after, after_lsn=walk.base_lsn, read=read)
         if after:
             walk.leave(after)
     walk.finish()

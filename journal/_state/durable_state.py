@@ -25,7 +25,7 @@ from journal._commit.buffer import LogBuffer
 from journal._commit.filling import record_packer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.compactor import Freeze
-from journal._engine.core import open_core
+from journal._engine.core import Opening
 from journal._engine.journal import Journal
 from journal._format.checkpoint import JSON, Checkpoint
 from journal._format.record import (
@@ -124,36 +124,8 @@ class DurableState(OpenHandle, Generic[M]):
         for a `machine` that lacks a member of StateMachine, or has one of another kind.
         """
         check_machine(machine)
-
-        def load(checkpoint: Checkpoint | None) -> None:
-            for item in checkpoint.items() if checkpoint else ():
-                try:
-                    machine.load(item)
-                except Exception as error:
-                    assert checkpoint is not None
-                    what = f"load raised {error!r:.200} for an item"
-                    raise _refusal(machine, checkpoint.path, what) from error
-
-        def apply(batch: Batch) -> None:
-            for lsn, record in enumerate(batch.records, batch.first_lsn):
-                try:
-                    machine.apply(lsn, record)
-                except Exception as error:
-                    where = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
-                    what = f"{where}: apply raised {error!r:.200} for a record"
-                    raise _refusal(machine, batch.path, what) from error
-
         options = replace(options, application=machine.application)
-        accepts = (machine.application, *getattr(machine, "accepts", ()))
-        journal, buffer = open_core(
-            path,
-            options,
-            disk,
-            accepts,
-            load,
-            apply,
-            own=lambda core: (OwnedJournal(options, core), core.buffer),
-        )
+        journal, buffer = _recovered(path, machine, options, disk)
         try:
             state = cls(journal, buffer, machine, options, room_timeout_s)
             # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
@@ -363,6 +335,41 @@ class DurableState(OpenHandle, Generic[M]):
                 f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
                 "changed: try again later, or pass urgent=True"
             )
+
+
+def _recovered(
+    path: StrPath, machine: StateMachine, options: Options, disk: Disk | None
+) -> tuple[OwnedJournal, LogBuffer]:
+    """Return the journal, open, and its log buffer, once `machine` has taken in what it holds."""
+    accepts = (machine.application, *getattr(machine, "accepts", ()))
+    with Opening(path, options, disk) as opening:
+        recovery = opening.recover(accepts)
+        if recovery.checkpoint:
+            _load(machine, recovery.checkpoint)
+        for batch in recovery.batches():
+            _apply(machine, batch)
+            del batch  # before the next is read: each may be one large frame
+        core = opening.start()
+        return OwnedJournal(options, core), core.buffer
+
+
+def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
+    for item in checkpoint.items():
+        try:
+            machine.load(item)
+        except Exception as error:
+            what = f"load raised {error!r:.200} for an item"
+            raise _refusal(machine, checkpoint.path, what) from error
+
+
+def _apply(machine: StateMachine, batch: Batch) -> None:
+    for lsn, record in enumerate(batch.records, batch.first_lsn):
+        try:
+            machine.apply(lsn, record)
+        except Exception as error:
+            where = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
+            what = f"{where}: apply raised {error!r:.200} for a record"
+            raise _refusal(machine, batch.path, what) from error
 
 
 def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
@@ -11,8 +11,7 @@ from journal._disk.disk import LOCK, TMP
 from journal._engine.journal import Journal
 from journal._format.checkpoint import checkpoint_lsns
 from journal._format.record import Record
-from journal._recovery.recovery import recover
-from journal._recovery.walk import Batch
+from journal._recovery.recovery import Recovery
 from journal._state.durable_state import StateMachine
 from journal.errors import FailedError
 from journal.options import Options
@@ -215,17 +214,13 @@ def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Re
     Raises BrokenPromiseError.
     """
     last: Record = None
-
-    def receive(batch: Batch) -> None:
-        nonlocal last
-        last = batch.records[-1]
-
     directory = disk.open_directory(path, write=True)
     try:
         directory.lock()
-        found = recover(
-            directory, kept=options.checkpoints_kept, begin=lambda checkpoint: None, receive=receive
-        )
+        with closing(Recovery(directory, kept=options.checkpoints_kept)) as recovery:
+            for batch in recovery.batches():
+                last = batch.records[-1]
+            found = recovery.finish()
     except Exception as error:
         raise BrokenPromiseError(f"P5: it does not open again: {error!r}") from error
     finally:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from typing import NamedTuple
 
-from journal import Checkpoint, CorruptionError, DurableState, FailedError, JournalReader
-from journal._recovery.recovery import recover
-from journal._recovery.walk import Batch
+from journal import CorruptionError, DurableState, FailedError, JournalReader
+from journal._recovery.recovery import Recovery
 from journal.testing import SimulatedDisk
 from tests.crash.crash_support import (
     PATH,
@@ -200,18 +199,15 @@ def recovered(
     """`opened`, without the threads of an open journal, for there are ten thousand flips.
     `leftovers` are what it may remove."""
     disk, machine = image(contents), Ledger()
-
-    def begin(checkpoint: Checkpoint | None) -> None:
-        for item in checkpoint.items() if checkpoint else ():
-            machine.load(item)
-
-    def receive(batch: Batch) -> None:
-        for lsn, each in enumerate(batch.records, batch.first_lsn):
-            machine.apply(lsn, each)
-
     directory = disk.open_directory(PATH, write=True)
     try:
-        found = recover(directory, kept=2, begin=begin, receive=receive)
+        with closing(Recovery(directory, kept=2)) as recovery:
+            for item in recovery.checkpoint.items() if recovery.checkpoint else ():
+                machine.load(item)
+            for batch in recovery.batches():
+                for lsn, each in enumerate(batch.records, batch.first_lsn):
+                    machine.apply(lsn, each)
+            found = recovery.finish()
     except CorruptionError as error:
         assert disk.contents(PATH) == contents, "a refusal changes nothing"
         return (error.path, error.offset, error.lsn), 0

@@ -159,8 +159,8 @@ LEFT_OVER = (
     Weakening(
         "failed_open_keeps_the_lock",
         "journal/_engine/core.py",
-        "        if core:\n            core.drop()\n        else:",
-        "        if not core:",
+        "        if self._core:\n            self._core.drop()\n",
+        "        if self._core:\n",
         LEFTOVERS,
     ),
     Weakening(

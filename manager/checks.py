@@ -36,7 +36,7 @@ from manager.agent import (
     Agent,
     Row,
 )
-from manager.records import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
+from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
 _KINDS: dict[object, tuple[type, ...]] = {
     "str": (str,),

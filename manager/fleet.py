@@ -44,9 +44,10 @@ from manager.errors import (
     UnknownAgentError,
 )
 from manager.family import Family
-from manager.records import NAME_BYTES_MAX, Record
+from manager.records import Record
 from manager.replay import Replay
 from manager.steps import STEPS, advance
+from manager.values import INT_MAX, NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from manager.given import Limits
@@ -275,7 +276,7 @@ class Fleet:
             row = self.rows[agent_id]
             new = list(row)
             used = new[TOKENS_USED] + tokens
-            new[TOKENS_USED] = used if used < records.INT_MAX else records.INT_MAX
+            new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
             new[LSN] = lsn
             self.rows[agent_id] = counted = tuple(new)
             if (feed := self.feed) is not None:

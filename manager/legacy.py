@@ -45,9 +45,9 @@ from manager import arguments
 from manager.agent import AGENT_ID, ENDED, FIELDS, LIVE, METADATA, NAME, STATUS
 from manager.errors import LegacyError
 from manager.given import Limits
-from manager.records import (
+from manager.records import Record
+from manager.values import (
     NAME_BYTES_MAX,
-    Record,
     checked_name,
     json_value,
     optional_text,

@@ -41,9 +41,10 @@ from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
-from manager.records import Record, text
+from manager.records import Record
 from manager.recovery import recovered
 from manager.updates import Batch, Change, Updates
+from manager.values import tail, text
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
@@ -241,7 +242,7 @@ class SubAgentManager:
 
         Raises TransitionError unless it runs.
         """
-        reason = records.tail("error", error, self._limits.result_bytes_max)
+        reason = tail("error", error, self._limits.result_bytes_max)
         record = records.result(_now_ms(), "failed", reason=reason)
         return self._one("update_failed", ref, "failed", record, urgent=True)
 
@@ -252,7 +253,7 @@ class SubAgentManager:
 
         `needs_input`: what it waits for. Raises TransitionError unless it runs.
         """
-        reason = records.tail("reason", reason, self._limits.result_bytes_max)
+        reason = tail("reason", reason, self._limits.result_bytes_max)
         record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
         return self._one("interrupt", ref, "interrupted", record, urgent=True)
 
@@ -466,8 +467,7 @@ class SubAgentManager:
     def _one(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
-        row = self._updates.one(verb, ref, target, record, urgent=urgent)
-        return agent_from_row(row, self._boot_id)
+        return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
 
     def _rows(self) -> Iterable[Row]:
         """All rows of this moment. As long as it is held, each change costs a little more."""
@@ -477,7 +477,7 @@ class SubAgentManager:
         return agent_from_row(row, self._boot_id)
 
     def _tail(self, where: str, value: str | None) -> str | None:
-        return None if value is None else records.tail(where, value, self._limits.result_bytes_max)
+        return None if value is None else tail(where, value, self._limits.result_bytes_max)
 
 
 def _imports(fleet: Fleet, *, records: list[Record]) -> Batch:

@@ -21,7 +21,8 @@ from manager.agent import (
     UPDATED_AT_MS,
     Row,
 )
-from manager.records import INT_MAX, Record
+from manager.records import Record
+from manager.values import INT_MAX
 
 Step = Callable[[Row | None, int, Record], Row | None]
 

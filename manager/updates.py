@@ -17,6 +17,7 @@ from manager.fleet import Fleet
 from manager.given import Limits
 from manager.records import Record
 from manager.steps import advance
+from manager.values import text
 from manager.watch import Watch
 
 Change = Record | PackedRecord
@@ -55,7 +56,7 @@ class Updates:
 
         `target`: the status that this gives it, None to leave it whatever it is.
         """
-        ref = records.text("ref", ref)
+        ref = text("ref", ref)
         row: Row = ()
         packed = packed_id = None
         near = self._fleet.peek(ref)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager import AgentResult, Limits, SubAgentManager
-from manager.records import json_value, tail, text
+from manager.values import json_value, tail, text
 from tests.manager_support import ROOMY
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

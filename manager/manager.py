@@ -25,7 +25,6 @@ from manager.agent import (
     ENDED,
     JSON,
     LIVE,
-    NAME,
     SPAWN_DEPTH,
     STATUS,
     Agent,
@@ -41,7 +40,7 @@ from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
-from manager.records import Record
+from manager.records import Import, Record
 from manager.recovery import recovered
 from manager.updates import Batch, Change, Updates
 from manager.values import tail, text
@@ -410,11 +409,11 @@ class SubAgentManager:
             limits=self._limits,
             record_bytes_max=self._options.record_bytes_max,
         )
-        for record in chain.from_iterable(batches):
-            _check_import(self._state.machine, record)
+        for agent in chain.from_iterable(batches):
+            _new_here(self._state.machine, agent)  # refuses an id that is a name here
         imported: list[Row] = []
         for some in batches:
-            imported += self._updates.many(partial(_imports, records=some))
+            imported += self._updates.many(partial(_imports, agents=some))
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
@@ -480,21 +479,21 @@ class SubAgentManager:
         return None if value is None else tail(where, value, self._limits.result_bytes_max)
 
 
-def _imports(fleet: Fleet, *, records: list[Record]) -> Batch:
-    return [(None, record) for record in records if _check_import(fleet, record)]
+def _imports(fleet: Fleet, *, agents: list[Import]) -> Batch:
+    found = (_new_here(fleet, agent) for agent in agents)
+    return [(None, [*agent]) for agent in found if agent is not None]
 
 
-def _check_import(fleet: Fleet, record: Record) -> bool:
-    """Whether it is to be imported; if it has a name that is taken, its id becomes its name."""
-    agent_id, name, status = (record[1 + field] for field in (AGENT_ID, NAME, STATUS))
-    if agent_id in fleet.rows:
-        return False
-    if (holder := fleet.holder(agent_id)) is not None:
-        raise NameInUseError(agent_id, holder, fleet.rows[holder][STATUS])
-    is_taken = name in fleet.rows or (status in LIVE and fleet.holder(name) is not None)
-    if is_taken:
-        call_by_id(record)
-    return True
+def _new_here(fleet: Fleet, agent: Import) -> Import | None:
+    """Return the agent to import, called by its id if its name is taken; None if it is here."""
+    if agent.agent_id in fleet.rows:
+        return None
+    if (holder := fleet.holder(agent.agent_id)) is not None:
+        raise NameInUseError(agent.agent_id, holder, fleet.rows[holder][STATUS])
+    is_live = agent.status in LIVE
+    if agent.name in fleet.rows or (is_live and fleet.holder(agent.name) is not None):
+        return call_by_id(agent)
+    return agent
 
 
 def _decided(records: list[Any], fleet: Fleet) -> list[Any]:

@@ -1,8 +1,12 @@
-"""Steps: what each kind of record makes of an agent's row. Pure functions of the two."""
+"""Steps: what each kind of record makes of an agent's row. Pure functions of the two.
+
+A step takes a record apart by position, in the order of its class in `manager.records`: to make an
+instance of that first would take 0.1 us of an update's 0.8.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from manager.agent import (
@@ -16,9 +20,11 @@ from manager.agent import (
     RESULT,
     STARTED_AT_MS,
     STATUS,
+    STATUSES,
     STEPS_TAKEN,
     TOKENS_USED,
     UPDATED_AT_MS,
+    VERBS,
     Row,
 )
 from manager.records import Record
@@ -69,19 +75,20 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     new[STATUS] = "running"
     new[REASON] = new[NEEDS_INPUT] = None
-    new[STARTED_AT_MS], new[BOOT_ID] = record[2:]
+    _, _, new[STARTED_AT_MS], new[BOOT_ID] = record
     return tuple(new)
 
 
 def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    new[CHECKPOINT], new[STEPS_TAKEN] = record[3:]
+    _, _, _, new[CHECKPOINT], new[STEPS_TAKEN] = record
     return tuple(new)
 
 
 def _usage(row: Row | None, lsn: int, record: Record) -> Row:
+    _, _, _, tokens_in, tokens_out = record
     new = _changed(row, lsn, record)
-    used = new[TOKENS_USED] + record[3] + record[4]
+    used = new[TOKENS_USED] + tokens_in + tokens_out
     new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     return tuple(new)
 
@@ -122,7 +129,7 @@ def _cancel(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     new[STATUS] = "cancelled"
     new[NEEDS_INPUT] = None
-    new[ENDED_AT_MS], new[REASON] = record[2:]
+    _, _, new[ENDED_AT_MS], new[REASON] = record
     return tuple(new)
 
 
@@ -142,15 +149,18 @@ def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
     return new
 
 
-STEPS: Mapping[str, Step] = {
-    "spawn": _spawn,
-    "start": _run,
-    "resume": _run,
-    "checkpoint": _checkpoint,
-    "usage": _usage,
-    "interrupt": _interrupt,
-    "result": _result,
-    "cancel": _cancel,
-    "remove": _gone,
-    "import": _import,
+# Each kind's step, and the statuses of agents that allow it (none: it adds an agent).
+_TABLE: Mapping[str, tuple[Step, Container[str]]] = {
+    "spawn": (_spawn, ()),
+    "start": (_run, VERBS["start"][0]),
+    "resume": (_run, VERBS["resume"][0]),
+    "checkpoint": (_checkpoint, VERBS["update_checkpoint"][0]),
+    "usage": (_usage, frozenset(STATUSES)),
+    "interrupt": (_interrupt, VERBS["interrupt"][0]),
+    "result": (_result, VERBS["update_from_result"][0]),
+    "cancel": (_cancel, VERBS["cancel"][0]),
+    "remove": (_gone, ENDED),
+    "import": (_import, ()),
 }
+STEPS: Mapping[str, Step] = {kind: step for kind, (step, _) in _TABLE.items()}
+SOURCES: Mapping[str, Container[str]] = {kind: allowed for kind, (_, allowed) in _TABLE.items()}

@@ -52,7 +52,7 @@ ALL_OF = (
     Weakening(
         "parents_removed_in_replay",
         "manager/replay.py",
-        "if new is None and self._family.children(old[AGENT_ID]):",
+        "if self._family.children(agent_id):",
         "if False:",
         FLEETS,
     ),

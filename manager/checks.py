@@ -12,28 +12,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, get_args, get_type_hints
 
-from manager.agent import (
-    AGENT_ID,
-    ALLOWED_TOOLS,
-    CHECKPOINT,
-    CREATED_AT_MS,
-    ENDED,
-    ENDED_AT_MS,
-    FIELDS,
-    LSN,
-    METADATA,
-    NAME,
-    NEEDS_INPUT,
-    SPAWN_DEPTH,
-    STARTED_AT_MS,
-    STATUS,
-    STATUSES,
-    STEPS_TAKEN,
-    TOKEN_BUDGET,
-    TOKENS_USED,
-    UPDATED_AT_MS,
-    Row,
-)
+from manager.agent import ENDED, FIELDS, STATUSES, Row, get
 from manager.records import Import, Record
 from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
@@ -65,20 +44,23 @@ _texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
 def check_row(row: Row) -> None:
     """Raise TypeError or ValueError that names a field to which no manager gives such a value."""
     _check_types(tuple(map(type, row)))
+    (
+        agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
+        tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
+    ) = row  # fmt: skip
     # A negative number makes the whole negative, and one over 64 bits makes it as long.
-    together = row[STEPS_TAKEN] | row[SPAWN_DEPTH] | row[TOKENS_USED] | row[LSN]
-    together |= row[CREATED_AT_MS] | row[UPDATED_AT_MS]
-    together |= (row[STARTED_AT_MS] or 0) | (row[ENDED_AT_MS] or 0)
-    if together >> 64 or row[TOKEN_BUDGET] is not None:
+    together = steps_taken | depth | tokens_used | lsn | created | updated
+    together |= (started or 0) | (ended or 0)
+    if together >> 64 or budget is not None:
         for at in _NUMBERS:
             if row[at] is not None:
-                check_whole(FIELDS[at], row[at], low=int(at == TOKEN_BUDGET))
-    check_names(row[AGENT_ID], row[NAME])
-    if row[STATUS] not in _STATUSES:
+                check_whole(FIELDS[at], row[at], low=int(FIELDS[at] == "token_budget"))
+    check_names(agent_id, name)
+    if status not in _STATUSES:
         raise ValueError("status is not one that an agent has")
-    if (row[ENDED_AT_MS] is None) is (row[STATUS] in ENDED):
+    if (ended is None) is (status in ENDED):
         raise ValueError("ended_at_ms does not fit the status")
-    check_given(row[ALLOWED_TOOLS], row[METADATA])
+    check_given(tools, metadata)
 
 
 def check_names(agent_id: str, name: str) -> None:
@@ -100,9 +82,9 @@ def check_given(allowed_tools: list[Any] | None, metadata: dict[Any, Any]) -> No
 
 def check_progress(row: Row) -> None:
     """Raise TypeError or ValueError for what no manager gives the fields that runs report."""
-    check_whole(FIELDS[STEPS_TAKEN], row[STEPS_TAKEN])
-    check_whole(FIELDS[UPDATED_AT_MS], row[UPDATED_AT_MS])
-    checkpoint, needs_input = row[CHECKPOINT], row[NEEDS_INPUT]
+    check_whole("steps_taken", get.steps_taken(row))
+    check_whole("updated_at_ms", get.updated_at_ms(row))
+    checkpoint, needs_input = get.checkpoint(row), get.needs_input(row)
     if checkpoint is not None and not _is_plain(checkpoint):
         json_value("checkpoint", checkpoint)
     if needs_input is not None and not _is_plain(needs_input):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from itertools import chain
@@ -21,17 +21,15 @@ from journal import Checkpoint, DurableState, LockStats, Options, PackedRecord, 
 from manager import ids, records
 from manager._public import public
 from manager.agent import (
-    AGENT_ID,
     ENDED,
     JSON,
     LIVE,
-    SPAWN_DEPTH,
-    STATUS,
     Agent,
     Row,
     Status,
     agent_from_row,
     agents_from_rows,
+    get,
 )
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
@@ -118,7 +116,7 @@ class SubAgentManager:
 
     def _boot(self) -> None:
         self._state.update(partial(_decided, records.boot(self._boot_id, _now_ms(), os.getpid())))
-        running = [row[AGENT_ID] for row in self._rows() if row[STATUS] == "running"]
+        running = [get.agent_id(row) for row in self._rows() if get.status(row) == "running"]
         while running:
             batch = [
                 records.interrupt(agent_id, _now_ms(), "process restarted", None, None)
@@ -271,12 +269,12 @@ class SubAgentManager:
         def decide(fleet: Fleet) -> Batch:
             nonlocal row
             row = fleet.find(ref)
-            line = [] if row[STATUS] in ENDED else [row]
-            line += [fleet.rows[agent_id] for agent_id in fleet.family.living(row[AGENT_ID])]
-            return [(each, records.cancel(each[AGENT_ID], at_ms)) for each in line]
+            line = [] if get.status(row) in ENDED else [row]
+            line += [fleet.rows[agent_id] for agent_id in fleet.family.living(get.agent_id(row))]
+            return [(each, records.cancel(get.agent_id(each), at_ms)) for each in line]
 
         cancelled = self._updates.many(decide, urgent=True)
-        return self._agent(row if row[STATUS] in ENDED else cancelled[0])
+        return self._agent(row if get.status(row) in ENDED else cancelled[0])
 
     def touch(self, ref: str) -> None:
         """Say that a running agent is alive, if nothing else changed: any update says so too.
@@ -285,8 +283,8 @@ class SubAgentManager:
         """
         ref = text("ref", ref)
         row = self._state.read(lambda fleet: fleet.find(ref))
-        if row[STATUS] == "running":
-            self._beats.beat(row[AGENT_ID])
+        if get.status(row) == "running":
+            self._beats.beat(get.agent_id(row))
 
     def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
         """Drop agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
@@ -489,7 +487,7 @@ def _new_here(fleet: Fleet, agent: Import) -> Import | None:
     if agent.agent_id in fleet.rows:
         return None
     if (holder := fleet.holder(agent.agent_id)) is not None:
-        raise NameInUseError(agent.agent_id, holder, fleet.rows[holder][STATUS])
+        raise NameInUseError(agent.agent_id, holder, get.status(fleet.rows[holder]))
     is_live = agent.status in LIVE
     if agent.name in fleet.rows or (is_live and fleet.holder(agent.name) is not None):
         return call_by_id(agent)
@@ -501,8 +499,8 @@ def _decided(records: list[Any], fleet: Fleet) -> list[Any]:
     return records
 
 
-def _below(parent: Sequence[Any]) -> list[Any]:
-    return [parent[AGENT_ID], parent[SPAWN_DEPTH] + 1]
+def _below(parent: Row) -> list[Any]:
+    return [get.agent_id(parent), get.spawn_depth(parent) + 1]
 
 
 def _now_ms() -> int:

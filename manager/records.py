@@ -7,8 +7,8 @@ that changes agents has a step besides, in `manager.steps`, and that is all of i
 
 A record is a list that nobody else holds, not an instance of its class: msgpack packs no subclass,
 and made by its field names one takes 0.6 us instead of 0.03, for each change of an agent. So the
-functions below and the steps keep to the order by themselves; `tests/manager/test_manager_records.py` holds
-them to it.
+functions below and the steps keep to the order by themselves; `test_manager_records.py` holds them
+to it.
 
 Values from outside are copied into a record, and checked to be what msgpack and JSON both carry
 unchanged, so that replay gives what was live. What only the fleet knows (who `ref` is, how deep its

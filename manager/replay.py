@@ -12,17 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping
 
 from journal import FormatVersionError
-from manager.agent import (
-    AGENT_ID,
-    LIVE,
-    LSN,
-    NAME,
-    PARENT_ID,
-    SPAWN_DEPTH,
-    STATUS,
-    VERBS,
-    Row,
-)
+from manager.agent import LIVE, VERBS, Row, get
 from manager.checks import (
     allowed_types,
     check_given,
@@ -72,13 +62,13 @@ class Replay:
             check_row(row)
             check_texts(row)
             check_progress(row)
-            if row[AGENT_ID] in self._rows:
+            if get.agent_id(row) in self._rows:
                 raise ValueError("agent_id is taken")
-            if row[NAME] in self._live:
+            if get.name(row) in self._live:
                 self._check_name(row)
             self._check_line(row)
-            if row[LSN] > self._newest[0]:
-                self._newest = row[LSN], self._loaded
+            if (lsn := get.lsn(row)) > self._newest[0]:
+                self._newest = lsn, self._loaded
         except (TypeError, ValueError) as error:
             raise FormatVersionError(f"item {self._loaded}: {error!s:.200}; {_HINT}") from error
 
@@ -109,14 +99,14 @@ class Replay:
         if self._first_lsn is None:
             return  # all are as they were loaded
         for row in rows:
-            if row[LSN] < self._first_lsn:
+            if get.lsn(row) < self._first_lsn:
                 continue
             try:
                 check_progress(row)
             except (TypeError, ValueError) as error:
                 raise FormatVersionError(
-                    f"agent {str(row[AGENT_ID])[:80]!r} as of LSN {row[LSN]}: {error!s:.200}; "
-                    f"{_HINT}"
+                    f"agent {get.agent_id(row)[:80]!r} as of LSN {get.lsn(row)}: "
+                    f"{error!s:.200}; {_HINT}"
                 ) from error
 
     def _checked(self, kind: str) -> Step:
@@ -135,13 +125,14 @@ class Replay:
                         raise ValueError("agent_id is taken")
                 elif old is None:
                     raise ValueError("agent_id names no agent")
-                elif old[STATUS] not in sources:
+                elif get.status(old) not in sources:
                     self._check_presumed(sources, old)
                 if check is not None:
                     check(record)
                 new = step(old, lsn, record)
                 if new is None:
-                    self._check_childless(record[1])
+                    if self._family.children(record[1]):
+                        raise ValueError("the agent has children, so it can't be removed")
                 elif old is None:
                     self._check_new(new)
                 return new
@@ -151,27 +142,23 @@ class Replay:
         return checked
 
     def _check_presumed(self, sources: Container[str], old: Row) -> None:
-        if old[AGENT_ID] not in self.presumed or "running" not in sources:
-            raise ValueError(f"the agent is {old[STATUS]}, which does not allow it")
-        self.presumed.discard(old[AGENT_ID])
-
-    def _check_childless(self, agent_id: str) -> None:
-        if self._family.children(agent_id):
-            raise ValueError("the agent has children, so it can't be removed")
+        if get.agent_id(old) not in self.presumed or "running" not in sources:
+            raise ValueError(f"the agent is {get.status(old)}, which does not allow it")
+        self.presumed.discard(get.agent_id(old))
 
     def _check_new(self, new: Row) -> None:
-        if new[NAME] in self._live:
+        if get.name(new) in self._live:
             self._check_name(new)
-        depth, parent_id = 0, new[PARENT_ID]
+        depth, parent_id = 0, get.parent_id(new)
         if parent_id is not None:
             parent = self._rows.get(parent_id)
             if parent is None:
                 raise ValueError("parent_id names no agent")
-            depth = parent[SPAWN_DEPTH] + 1
+            depth = get.spawn_depth(parent) + 1
         _check_depth(new, depth, "parents")
 
     def _check_name(self, row: Row) -> None:
-        if row[STATUS] in LIVE and row[NAME] != row[AGENT_ID]:
+        if get.status(row) in LIVE and get.name(row) != get.agent_id(row):
             raise ValueError("name is taken by another live agent")
 
     def _check_line(self, row: Row) -> None:
@@ -180,22 +167,22 @@ class Replay:
         A parent that has not come yet is awaited at that depth. In a cycle the depths would have
         to grow forever, so the last of its agents to come breaks the rule.
         """
-        parent_id, depth = row[PARENT_ID], row[SPAWN_DEPTH]
+        parent_id, depth = get.parent_id(row), get.spawn_depth(row)
         if parent_id is None:
             _check_depth(row, 0, "parents")
         elif (parent := self._rows.get(parent_id)) is not None:
-            _check_depth(row, parent[SPAWN_DEPTH] + 1, "parents")
+            _check_depth(row, get.spawn_depth(parent) + 1, "parents")
         else:
             due, _ = self._awaited.setdefault(parent_id, (depth - 1, self._loaded))
             _check_depth(row, due + 1, "siblings")
         if self._awaited:
-            due, _ = self._awaited.pop(row[AGENT_ID], (depth, 0))
+            due, _ = self._awaited.pop(get.agent_id(row), (depth, 0))
             _check_depth(row, due, "children")
 
 
 def _check_depth(row: Row, due: int, whose: str) -> None:
-    if row[SPAWN_DEPTH] != due:
-        raise ValueError(f"spawn_depth is {row[SPAWN_DEPTH]}, but its {whose} make it {due}")
+    if get.spawn_depth(row) != due:
+        raise ValueError(f"spawn_depth is {get.spawn_depth(row)}, but its {whose} make it {due}")
 
 
 def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:

@@ -31,7 +31,7 @@ ALL_OF = (
     Weakening(
         "no_depth_check",
         "manager/replay.py",
-        "    if row[SPAWN_DEPTH] != due:\n",
+        "    if get.spawn_depth(row) != due:\n",
         "    if False:\n",
         FLEETS,
     ),
@@ -45,22 +45,22 @@ ALL_OF = (
     Weakening(
         "no_status_check_in_replay",
         "manager/replay.py",
-        '        if old[AGENT_ID] not in self.presumed or "running" not in sources:',
+        '        if get.agent_id(old) not in self.presumed or "running" not in sources:',
         "        if False:",
         FLEETS,
     ),
     Weakening(
         "parents_removed_in_replay",
         "manager/replay.py",
-        "if self._family.children(agent_id):",
+        "if self._family.children(record[1]):",
         "if False:",
         FLEETS,
     ),
     Weakening(
         "no_range_check_of_items",
         "manager/checks.py",
-        "if together >> 64 or row[TOKEN_BUDGET] is not None:",
-        "if row[TOKEN_BUDGET] is not None:",
+        "if together >> 64 or budget is not None:",
+        "if budget is not None:",
         FLEETS,
     ),
     Weakening(

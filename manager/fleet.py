@@ -158,17 +158,17 @@ class Fleet:
             agent_id = self._find_ended(ref)
         return self.rows[agent_id]
 
-    def peek(self, ref: str) -> Row | None:
-        """What `find` will look at, without the lock: maybe of a moment ago, maybe nothing.
+    def prefetch(self, ref: str) -> Row | None:
+        """Return the row that `find` will probably find, read into the processor's cache.
 
-        In a large fleet a row lies far from the processor. Fetched before the lock is taken,
-        it costs those who wait for the lock nothing (measured: 2.4 us held, 1.65 then).
+        Called before the lock is taken: the row may change until then, or be missing. Of 60,000
+        agents, an update of any of them holds the lock for 2.1 us after it, and for 2.6 otherwise.
         """
         row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
         if row is None and len(ids := [*self._ended.get(ref, ())]) == 1:
             row = self.rows.get(ids[0])
         if row is not None:
-            list(row)  # touches each value
+            list(row)  # reads each value
         return row
 
     def refuse_verb(self, row: Row, verb: str, target: str) -> None:

@@ -163,9 +163,9 @@ class SubAgentManager:
             metadata=metadata,
         )
         parent_ref = None if parent_id is None else text("parent_id", parent_id)
-        near = None if parent_ref is None else self._state.machine.peek(parent_ref)
-        if near is not None:
-            record[records.PARENT] = _below(near)
+        prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
+        if prefetched is not None:
+            record[records.PARENT] = _below(prefetched)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:

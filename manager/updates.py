@@ -59,13 +59,13 @@ class Updates:
         ref = text("ref", ref)
         row: Row = ()
         packed = packed_id = None
-        near = self._fleet.peek(ref)
-        if near is not None:
-            record[records.AGENT_ID] = packed_id = get.agent_id(near)
+        prefetched = self._fleet.prefetch(ref)
+        if prefetched is not None:
+            record[records.AGENT_ID] = packed_id = get.agent_id(prefetched)
             packed = pack(record)
             # Before the change: cleanup must not find an agent that changed and has no beat.
-            if target == "running" or get.status(near) == "running":
-                self._beats.beat(get.agent_id(near))
+            if target == "running" or get.status(prefetched) == "running":
+                self._beats.beat(get.agent_id(prefetched))
 
         def decide(fleet: Fleet) -> Change | None:
             nonlocal row
@@ -78,7 +78,7 @@ class Updates:
             if target == "running" != status:
                 fleet.check_budget(row)
                 fleet.check_running(self._limits)
-            if row is near or get.agent_id(row) == packed_id:
+            if row is prefetched or get.agent_id(row) == packed_id:
                 return packed
             record[records.AGENT_ID] = get.agent_id(row)
             return record

@@ -59,7 +59,7 @@ class Fleet:
         self.family = Family(self.rows)
         # The latest session, if it is known: a checkpoint knows it by the agents that are of it.
         self.boot_id = ""
-        # Where each new row goes while somebody watches; of a removed agent, only its id does.
+        # Where each new row goes while somebody watches, and None otherwise.
         self.feed: deque[Row] | None = None
         # Names other than ids: of a live agent its id, of finished ones all of their ids.
         self._live: dict[str, str] = {}
@@ -116,6 +116,22 @@ class Fleet:
             tokens = new[_TOKENS_USED] - old[_TOKENS_USED]
             if tokens:
                 self._add_tokens(lsn, parent_id, tokens)
+
+    def feed_to(self, feed: deque[Row]) -> None:
+        """Append each new row to `feed` from now on, and of a removed agent only its id."""
+        self.feed = feed
+
+    def stop_feeding(self) -> None:
+        """Append no more rows to the feed."""
+        self.feed = None
+
+    def begin_session(self, boot_id: str) -> None:
+        """Take `boot_id` for the latest session, which no record and no item tells."""
+        self.boot_id = boot_id
+
+    def end_session(self) -> None:
+        """Take every agent for one of a prior session: the latest one's writer is gone."""
+        self.boot_id = ""
 
     def presume(self, lsn: int, record: Record) -> None:
         """Apply an interruption that is not in the log, though a later record may put it there."""

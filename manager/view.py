@@ -143,7 +143,8 @@ def _opened(path: StrPath) -> JournalReader:
 
 def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
     """The agents as they change after `lsn`, which `fleet` is at, until it is compacted away."""
-    feed = fleet.feed = deque()
+    feed: deque[Row] = deque()
+    fleet.feed_to(feed)
     while True:
         with suppress(_WriterGoneError):
             for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
@@ -261,7 +262,7 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
     finally:
         _close(checkpoints)
     if not is_told:
-        fleet.boot_id = _guessed_boot(fleet)
+        fleet.begin_session(_guessed_boot(fleet))
     return fleet, lsn
 
 
@@ -320,11 +321,12 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
             agent = agent_from_row(row, fleet.boot_id)
             at_ns = get.updated_at_ms(row) * 1_000_000
             found[agent_id] = [AgentChange(get.lsn(row), at_ns, "", agent_id, None, agent)]
-    fleet.feed = deque()
+    feed: deque[Row] = deque()
+    fleet.feed_to(feed)
     for entry in _entries(reader, lsn, at):
         _apply(fleet, entry)
         _check(reader, fleet, [entry.record[1]])
-        for row in fleet.feed:
+        for row in feed:
             agent_id, is_there = get.agent_id(row), len(row) > 1
             if agent_id not in rows and (not is_there or ref not in (agent_id, get.name(row))):
                 continue
@@ -340,7 +342,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
                 agent_from_row(row, fleet.boot_id) if is_there else None,
             )
             found.setdefault(agent_id, []).append(change)
-        fleet.feed.clear()
+        feed.clear()
     return found[_chosen(fleet, ref, list(found))]
 
 
@@ -383,7 +385,7 @@ def _begun(row: Row) -> tuple[bool, int]:
 
 def _end_session(fleet: Fleet) -> None:
     """Its writer is gone: all belongs to a prior session."""
-    fleet.boot_id = ""
+    fleet.end_session()
     _interrupt_prior(fleet)
 
 

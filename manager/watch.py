@@ -276,7 +276,7 @@ class Watch:
             self._observer = _Observer(self)
             self._state.journal.observe(self._observer)
             self._state.check()  # a failure before that is told to nobody
-        self._fleet.feed = self.feed
+        self._fleet.feed_to(self.feed)
 
     def _catch_up(self) -> None:
         """Forget those that left; wake those whose agent's end is durable, and at the end all."""
@@ -337,7 +337,7 @@ class Watch:
     def _rest(self) -> None:
         """If nobody watches, the fleet need not feed anybody."""
         if not (self._waiters or self._ended or self._readers):
-            self._fleet.feed = None
+            self._fleet.stop_feeding()
             self.feed.clear()
 
     def _forget(self, leaver: _Waiter | weakref.ref[Changes]) -> None:

@@ -322,7 +322,8 @@ def calls_under_lock(fleet_size: int, feed: deque[Row] | None) -> dict[str, Call
     manager.interrupt("interrupted", "later")
     manager.cancel("twice")
     manager.cancel(manager.spawn("p", name="twice").agent_id)
-    state.machine.feed = feed
+    if feed is not None:
+        state.machine.feed_to(feed)
     looks: dict[str, Change] = {
         "get": lambda m, ref: m.get(ref),
         "agents": lambda m, ref: m.agents(),

@@ -184,7 +184,7 @@ class Fleet:
         if row is None and len(ids := [*self._ended.get(ref, ())]) == 1:
             row = self.rows.get(ids[0])
         if row is not None:
-            list(row)  # reads each value
+            _ = [*row]  # reads each value
         return row
 
     def refuse_verb(self, row: Row, verb: str, target: str) -> None:

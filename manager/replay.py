@@ -155,7 +155,7 @@ class Replay:
             if parent is None:
                 raise ValueError("parent_id names no agent")
             depth = get.spawn_depth(parent) + 1
-        _check_depth(new, depth, "parents")
+        _check_depth(get.spawn_depth(new), depth, "parents")
 
     def _check_name(self, row: Row) -> None:
         if get.status(row) in LIVE and get.name(row) != get.agent_id(row):
@@ -169,20 +169,20 @@ class Replay:
         """
         parent_id, depth = get.parent_id(row), get.spawn_depth(row)
         if parent_id is None:
-            _check_depth(row, 0, "parents")
+            _check_depth(depth, 0, "parents")
         elif (parent := self._rows.get(parent_id)) is not None:
-            _check_depth(row, get.spawn_depth(parent) + 1, "parents")
+            _check_depth(depth, get.spawn_depth(parent) + 1, "parents")
         else:
             due, _ = self._awaited.setdefault(parent_id, (depth - 1, self._loaded))
-            _check_depth(row, due + 1, "siblings")
+            _check_depth(depth, due + 1, "siblings")
         if self._awaited:
             due, _ = self._awaited.pop(get.agent_id(row), (depth, 0))
-            _check_depth(row, due, "children")
+            _check_depth(depth, due, "children")
 
 
-def _check_depth(row: Row, due: int, whose: str) -> None:
-    if get.spawn_depth(row) != due:
-        raise ValueError(f"spawn_depth is {get.spawn_depth(row)}, but its {whose} make it {due}")
+def _check_depth(depth: int, due: int, whose: str) -> None:
+    if depth != due:
+        raise ValueError(f"spawn_depth is {depth}, but its {whose} make it {due}")
 
 
 def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:

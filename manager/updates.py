@@ -61,11 +61,12 @@ class Updates:
         packed = packed_id = None
         prefetched = self._fleet.prefetch(ref)
         if prefetched is not None:
-            record[records.AGENT_ID] = packed_id = get.agent_id(prefetched)
+            packed_id = get.agent_id(prefetched)
+            record[records.AGENT_ID] = packed_id
             packed = pack(record)
             # Before the change: cleanup must not find an agent that changed and has no beat.
             if target == "running" or get.status(prefetched) == "running":
-                self._beats.beat(get.agent_id(prefetched))
+                self._beats.beat(packed_id)
 
         def decide(fleet: Fleet) -> Change | None:
             nonlocal row

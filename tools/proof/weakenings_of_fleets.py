@@ -31,14 +31,14 @@ ALL_OF = (
     Weakening(
         "no_depth_check",
         "manager/replay.py",
-        "    if get.spawn_depth(row) != due:\n",
+        "    if depth != due:\n",
         "    if False:\n",
         FLEETS,
     ),
     Weakening(
         "no_depth_check_of_awaited_parents",
         "manager/replay.py",
-        '_check_depth(row, due, "children")',
+        '_check_depth(depth, due, "children")',
         "pass",
         FLEETS,
     ),

@@ -69,8 +69,8 @@ __all__ = [
     "read_history",
 ]
 
-# Who only looks at a fleet need not wait for what writes one to be imported, and who looks at a log
-# not for either.
+# Imported when first asked for: reading a fleet does not load what writes one, and reading a log
+# loads neither.
 _PLACES = {
     "RECORD_FIELDS": "manager.records",
     "AgentChange": "manager.view",

@@ -47,7 +47,7 @@ JSON = Any  # null, bool, int, float, str, list or dict with str keys
 
 
 @public
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Agent:
     """One sub-agent as it was when its change `lsn` was journaled. A copy: change it at will.
 
@@ -133,17 +133,10 @@ class get:  # noqa: N801 - it reads like a verb
 _ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
-class _Draft:
-    """An Agent whose fields can still be set."""
-
-    __slots__ = Agent.__slots__
-
-
 def agent_from_row(row: Row, boot_id: str) -> Agent:
-    """The Agent that `row` is, seen from the session `boot_id`; shares nothing that can change."""
-    # The constructor of a frozen dataclass sets field by field through a call, which takes ten
-    # times as long as this, and a listing is as long as the fleet.
-    agent: Any = _Draft()
+    """Return the Agent that `row` is, seen from the session `boot_id`. It shares nothing that can
+    change."""
+    agent = Agent.__new__(Agent)
     (
         agent.agent_id,
         agent.name,
@@ -175,9 +168,7 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
     agent.allowed_tools = None if allowed_tools is None else tuple(allowed_tools)
     agent.metadata = _copied(metadata) if metadata else {}
     agent.from_prior_session = agent.boot_id != boot_id
-    agent.__class__ = Agent
-    built: Agent = agent
-    return built
+    return agent
 
 
 def agents_from_rows(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -100,9 +100,11 @@ class SubAgentManager:
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
-        place: AbstractContextManager[str] = nullcontext(os.path.join(workspace, state_dir))
-        if disk is None:
-            place = state_path(workspace, state_dir)
+        place = (
+            state_path(workspace, state_dir)
+            if disk is None
+            else nullcontext(os.path.join(workspace, state_dir))
+        )
         with ExitStack() as undo:
             with place as path:
                 state = recovered(path, options=options, disk=disk)

@@ -66,19 +66,20 @@ def test_every_kind_stands_in_the_table_once() -> None:
 
 def tables_of_kinds() -> Iterator[str]:
     """Yield the modules that list most kinds, in one display."""
-    for path in (*ROOT.glob("manager/*.py"), *ROOT.glob("tools/journal_inspect/*.py")):
+    for path in (*ROOT.glob("manager/**/*.py"), *ROOT.glob("tools/journal_inspect/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict | ast.Set | ast.List | ast.Tuple):
                 keys = node.keys if isinstance(node, ast.Dict) else node.elts
                 named = {key.value for key in keys if isinstance(key, ast.Constant)}
                 if len(named & KINDS.keys()) > len(KINDS) / 2:
-                    yield path.stem
+                    yield str(path.relative_to(ROOT))
 
 
 def test_no_other_module_lists_the_kinds() -> None:
     """A new kind is two entries, in the table and among the steps. What a report draws of a kind
-    is in `report_fleet`; one that is not there is a sign of life of its agent."""
-    assert sorted(tables_of_kinds()) == ["records", "report_fleet", "steps"]
+    is in `report/fleet.py`; one that is not there is a sign of life of its agent."""
+    tables = ["manager/records.py", "manager/steps.py", "tools/journal_inspect/report/fleet.py"]
+    assert sorted(tables_of_kinds()) == tables
     assert FleetTimeline()._steps.keys() <= KINDS.keys()
 
 

@@ -6,9 +6,8 @@ whoever wrote it means something else, or is newer than this.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
-
-from manager import RECORD_FIELDS
 
 MANAGERS = "subagents/"  # begins the application of their journals, whatever the version
 AGENT_ID = r"agent_[0-9a-f]{12}"
@@ -28,23 +27,36 @@ def kind_of(record: Any) -> str:
     return f"({_TYPES.get(name, name)})"
 
 
+@cache
+def field_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the fields of a manager's record of this kind; () if there is no such
+    kind. Imports the manager, which most journals need not wait for.
+    """
+    from manager import RECORD_FIELDS
+
+    return RECORD_FIELDS.get(kind, ())
+
+
 def fields_of(record: Any) -> dict[str, Any] | None:
     """The fields of a manager's record by their names; None if it is none that is known."""
-    if not isinstance(record, list) or not record or not isinstance(record[0], str):
+    if not _may_be_a_managers(record):
         return None
-    names = RECORD_FIELDS.get(record[0])
-    if names is None or len(record) != len(names) + 1 or not isinstance(record[1], str):
+    names = field_names(record[0])
+    if len(record) != len(names) + 1:
         return None
     return dict(zip(names, record[1:], strict=True))
 
 
 def agent_of(record: Any) -> str | None:
     """The id of the agent that a manager's record is about; None if it is about none."""
-    if not isinstance(record, list) or len(record) < 2 or not isinstance(record[0], str):
+    if not _may_be_a_managers(record) or field_names(record[0])[:1] != ("agent_id",):
         return None
-    names = RECORD_FIELDS.get(record[0], ())
-    is_about_one = names[:1] == ("agent_id",) and isinstance(record[1], str)
-    return record[1] if is_about_one else None
+    agent_id: str = record[1]
+    return agent_id
+
+
+def _may_be_a_managers(record: Any) -> bool:
+    return isinstance(record, list) and len(record) > 1 and {str} == {*map(type, record[:2])}
 
 
 def name_of(record: Any) -> str | None:

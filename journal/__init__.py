@@ -42,6 +42,7 @@ from journal.errors import (
     LockedError,
     NotAJournalError,
     RecordError,
+    Refusal,
     UnsafePathError,
 )
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from journal._engine.journal import Journal
     from journal._offline.backup import BackupReport, backup
     from journal._offline.findings import Finding, FrameInfo
-    from journal._offline.outlook import Outlook, Refusal
+    from journal._offline.outlook import Outlook, foresee
     from journal._offline.repair import RepairReport, repair
     from journal._state.cow_table import CowTable
     from journal._state.durable_state import DurableState, StateMachine
@@ -99,6 +100,7 @@ __all__ = [
     "Stats",
     "UnsafePathError",
     "backup",
+    "foresee",
     "pack",
     "repair",
 ]
@@ -110,7 +112,7 @@ _PLACES = {
     **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "Options": "options",
-    **dict.fromkeys(("Outlook", "Refusal"), "_offline.outlook"),
+    **dict.fromkeys(("Outlook", "foresee"), "_offline.outlook"),
     "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),

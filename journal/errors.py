@@ -6,6 +6,7 @@ made here from its fields, and no other part of the program takes it apart again
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from journal._public import public
@@ -49,6 +50,9 @@ class DamageReason(StrEnum):
 
     RECORD_UNREADABLE = "record_unreadable"
     """A frame verifies, but does not unpack to the records that its header counts."""
+
+    SEGMENT_DAMAGED = "segment_damaged"
+    """A segment is damaged: `verify` finds how. Only `foresee` says this, as it reads no file."""
 
     CHECKPOINT_DAMAGED = "checkpoint_damaged"
     """A checkpoint does not verify."""
@@ -104,6 +108,23 @@ class CutReason(StrEnum):
 
     AFTER_DAMAGE = "after_damage"
     """The log is damaged before the LSN, and only a later checkpoint covers the damage."""
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an open refuses a journal, in the fields of the CorruptionError that it would raise.
+
+    `reason` is the rule that is broken, `path`, `offset` and `lsn` are where, and `what` says it in
+    words. `header_of`: the name of the segment whose header the file has, if that is not its own.
+    """
+
+    reason: DamageReason
+    path: str
+    offset: int
+    lsn: int
+    what: str
+    header_of: str | None
 
 
 @public
@@ -167,6 +188,12 @@ class CorruptionError(JournalError):
         self.what = what
         self.reason = reason
         self.header_of = header_of
+
+    @property
+    def refusal(self) -> Refusal:
+        """The error's fields."""
+        place = self.path, self.offset, self.lsn
+        return Refusal(self.reason, *place, self.what, self.header_of)
 
 
 @public

@@ -192,7 +192,7 @@ def _read(reader: JournalReader) -> tuple[Fleet, int]:
         else:
             _interrupt_prior(fleet)  # the writer has begun, and not yet come to them
         return fleet, lsn
-    raise _begins_too_late(reader)
+    raise _overtaken(reader)
 
 
 def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> T:
@@ -201,66 +201,29 @@ def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> 
         try:
             return read()
         except (CompactedError, FileNotFoundError) as error:
-            first_lsn = _first_lsn(reader)
+            first_lsn = reader.first_state_lsn
             if at is not None and at < first_lsn:
                 message = f"the fleet as of LSN {at} is no longer kept; the first is of {first_lsn}"
                 raise CompactedError(message, first_lsn, lsn=at) from error
-    raise _begins_too_late(reader)
+    raise _overtaken(reader)
 
 
-def _begins_too_late(reader: JournalReader) -> CorruptionError:
-    """No checkpoint reaches the segments that are there."""
-    checkpoints = reader.checkpoints()
-    _close(checkpoints)
-    lsn = max((checkpoint.lsn for checkpoint in checkpoints), default=0)
-    path = next((segment.path for segment in reader.segments()), reader.path)
-    what = f"the log begins here, what follows LSN {lsn} is missing"
-    return CorruptionError(path, 0, lsn + 1, what, reason=DamageReason.BEGINNING_MISSING)
-
-
-def _first_lsn(reader: JournalReader) -> int:
-    """The first LSN of which the fleet can be told."""
-    checkpoints = reader.checkpoints()
-    _close(checkpoints)
-    return min((checkpoint.lsn for checkpoint in _reached(reader, checkpoints)), default=0)
-
-
-def _reached(reader: JournalReader, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Those that the log goes on from; none if it can do without."""
-    first_lsn = min(reader.first_lsns, default=1)
-    return [it for it in checkpoints if it.lsn + 1 >= first_lsn > 1]
-
-
-def _refuse_foreign(reader: JournalReader, checkpoints: list[Checkpoint]) -> None:
-    """Raise CorruptionError for a checkpoint of another journal, as an open would."""
-    ids = {checkpoint.journal_id for checkpoint in checkpoints}
-    if len(ids) == 1 < len(checkpoints):
-        return  # two that agree know better than the newest segment
-    journal_id = reader.journal_id
-    for checkpoint in checkpoints:
-        if journal_id not in (None, checkpoint.journal_id):
-            what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            reason = DamageReason.FOREIGN
-            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what, reason=reason)
-
-
-def _close(checkpoints: list[Checkpoint]) -> None:
-    for checkpoint in checkpoints:
-        checkpoint.close()
+def _overtaken(reader: JournalReader) -> CorruptionError:
+    """Return what keeps all that the fleet begins with away from a reader."""
+    try:
+        reader.check_beginning()
+    except CorruptionError as error:
+        return error
+    what = f"{_ATTEMPTS} times in a row, compaction removed what was about to be read"
+    return CorruptionError(reader.path, 0, 0, what, reason=DamageReason.BEGINNING_MISSING)
 
 
 def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Fleet, int]:
     """A fleet to go on from up to `at`: of the newest checkpoint, or as far back as is kept."""
     fleet, lsn, is_told = Fleet(), 0, True
-    checkpoints = reader.checkpoints()
-    try:
-        _refuse_foreign(reader, checkpoints)
-        fit = [checkpoint for checkpoint in checkpoints if at is None or checkpoint.lsn <= at]
-        for checkpoint in _reached(reader, fit)[-1:] if oldest else fit[:1]:
-            lsn = checkpoint.lsn
-            is_told = _load(fleet, checkpoint) and is_told
-    finally:
-        _close(checkpoints)
+    if base := reader.base(at, oldest=oldest):
+        with closing(base):
+            lsn, is_told = base.lsn, _load(fleet, base)
     if not is_told:
         fleet.begin_session(_guessed_boot(fleet))
     return fleet, lsn

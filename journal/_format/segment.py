@@ -17,12 +17,12 @@ Source: journal/docs/FORMAT.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import zip_longest
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, TypeVar
 
 from journal._disk.disk import Directory, File
 from journal._format import frame
@@ -85,6 +85,9 @@ class SegmentName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.first_lsn:020d}-{self.epoch:010d}.seg"
+
+
+S = TypeVar("S", SegmentName, SegmentInfo)
 
 
 class SegmentHeader(NamedTuple):
@@ -166,7 +169,7 @@ def segment_names(names: list[str]) -> list[SegmentName]:
     return sorted(SegmentName(int(m[1]), int(m[2])) for m in found if m)
 
 
-def kept_after(segments: list[SegmentName], lsn: int) -> list[SegmentName]:
+def kept_after(segments: Sequence[S], lsn: int) -> list[S]:
     """Without those that end at or below `lsn`; the last one always stays."""
     pairs = zip_longest(segments, segments[1:])
     return [name for name, after in pairs if after is None or after.first_lsn - 1 > lsn]

@@ -6,36 +6,22 @@ front of the first damage that matters, after whatever is only in the way was se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import Directory
+from journal._format.checkpoint import Checkpoint
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
-from journal._format.segment import SegmentName, kept_after, segment_names
+from journal._format.segment import SegmentInfo, SegmentName, kept_after, segment_names
 from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
-from journal._recovery.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
-from journal.errors import CorruptionError, DamageReason
+from journal._recovery.plan import Plan, foreign_to
+from journal._recovery.recovery import Checkpoints, covered, decide, find_checkpoints, walk_log
+from journal.errors import CorruptionError, DamageReason, Refusal
 
 _CHECKPOINTS = 2
-
-
-@public
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an open refuses a journal, in the fields of the CorruptionError that it would raise.
-
-    `reason` is the rule that is broken, `path`, `offset` and `lsn` are where, and `what` says it in
-    words. `header_of`: the name of the segment whose header the file has, if that is not its own.
-    """
-
-    reason: DamageReason
-    path: str
-    offset: int
-    lsn: int
-    what: str
-    header_of: str | None
 
 
 @public
@@ -59,6 +45,46 @@ class Outlook:
     refusal: Refusal | None = None
 
 
+@public
+def foresee(
+    segments: Sequence[SegmentInfo],
+    checkpoints: Sequence[Checkpoint],
+    journal_id: str | None = None,
+) -> Outlook:
+    """Return the outlook from what was already looked at, beside a live writer too: `segments`,
+    oldest first, and the `checkpoints` that verify, newest first.
+
+    `journal_id`: whose checkpoints an open takes (None: it is not known). It reads nothing, so it
+    names no files that are in the way.
+    """
+    paths = [*(it.path for it in segments), *(it.path for it in checkpoints), ""]
+    path = paths[0].rpartition("/")[0]
+    plan = Plan(path, segments, checkpoints)
+    # Nothing whole need be in the last one: then its first LSN says where those before ended.
+    last_lsn = max((it.last_lsn or it.first_lsn - 1 for it in segments), default=0)
+    error = (
+        next((_damage(it) for it in plan.segments if it.state == "damaged"), None)
+        or plan.missing()
+        or plan.cut_short(last_lsn)
+        or foreign_to(journal_id, checkpoints)
+    )
+    return Outlook(
+        problem=str(error) if error else None,
+        checkpoint_lsn=plan.base_lsn,
+        last_lsn=last_lsn,
+        has_no_start=not checkpoints and bool(segments) and segments[0].first_lsn > 1,
+        aside=(),
+        evidence_lsn=plan.base_lsn,
+        refusal=error.refusal if error else None,
+    )
+
+
+def _damage(segment: SegmentInfo) -> CorruptionError:
+    lsn = 1 + (segment.last_lsn or segment.first_lsn - 1)
+    reason = DamageReason.SEGMENT_DAMAGED
+    return CorruptionError(segment.path, 0, lsn, "the segment is damaged", reason=reason)
+
+
 class Prospect:
     """How an outlook is found: as recovery does it, once more after each file set aside."""
 
@@ -74,10 +100,7 @@ class Prospect:
         while error and self._set_aside(error):
             error = self._look()
         self.problem = str(first) if first else None
-        self.refusal: Refusal | None = None
-        if first:
-            place = first.path, first.offset, first.lsn
-            self.refusal = Refusal(first.reason, *place, first.what, first.header_of)
+        self.refusal = first.refusal if first else None
         if error:
             self.clear_for(self.last_lsn)
 
@@ -115,12 +138,10 @@ class Prospect:
 
     def _look(self) -> CorruptionError | None:
         self.last_lsn = self.checkpoints.base_lsn
-        batches = walk_log(self._directory, self.segments, self.checkpoints, check_spans)
+        place = self._directory, self.names, self.checkpoints
         try:
-            for batch in batches:
+            for batch in decide(*place, _CHECKPOINTS, check_spans):
                 self.last_lsn = batch.last_lsn
-            last_epoch(self._directory, self.segments, self.checkpoints)
-            covered(self._directory, self.names, self.checkpoints.verified_lsns, _CHECKPOINTS)
         except CorruptionError as error:
             return error
         return None

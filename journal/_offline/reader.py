@@ -9,7 +9,7 @@ bad when it is read again after the evidence against it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,9 @@ from journal._format.segment import (
 from journal._handle import OpenHandle
 from journal._offline.tail import Tail, find, open_segment, shown
 from journal._public import public
+from journal._recovery.plan import Plan, foreign_to
 from journal._recovery.walk import Batch, Walk, is_journal
-from journal.errors import FormatVersionError, NotAJournalError
+from journal.errors import CorruptionError, FormatVersionError, NotAJournalError
 
 if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
     from journal._offline.findings import Finding, FrameInfo
@@ -151,6 +152,50 @@ class JournalReader(OpenHandle):
         the newest segment; if nothing in that is whole, the LSN that it goes on from."""
         return Tail(self._directory, None).last_lsn()
 
+    @property
+    def first_state_lsn(self) -> int:
+        """The first LSN as of which a state can be rebuilt: 1, or that of the oldest checkpoint
+        that the log goes on from; 0 if there is none."""
+        plan = self._plan()
+        _close(plan.checkpoints)
+        return plan.first_state_lsn
+
+    def base(self, at: int | None = None, *, oldest: bool = False) -> Checkpoint | None:
+        """Return the checkpoint from which to rebuild the state as of LSN `at` (None: the end), to
+        be closed by the caller; None: from nothing. The entries after it are the rest of the state.
+
+        `oldest`: not the newest checkpoint up to `at`, but the first one that the log goes on
+        from, or None where it has its beginning. Raises CorruptionError for a checkpoint of
+        another journal, as an open does.
+        """
+        plan, base = self._plan(), None
+        try:
+            if foreign := foreign_to(plan.agreed_id or self.journal_id, plan.checkpoints):
+                raise foreign
+            base = plan.base(at, oldest=oldest)
+            return base
+        finally:
+            _close([it for it in plan.checkpoints if it is not base])
+
+    def check_beginning(self) -> None:
+        """Raise CorruptionError if the log begins after what the newest checkpoint holds, as an
+        open does. Reads no segment."""
+        # Compaction may have been between what is looked at: then it is not missing any more.
+        if self._missing() and (missing := self._missing()):
+            raise missing
+
+    def _missing(self) -> CorruptionError | None:
+        plan = self._plan()
+        _close(plan.checkpoints)
+        return plan.missing()
+
+    def _plan(self) -> Plan[SegmentName]:
+        """What an open would take, its checkpoints open. The names are listed first: so nothing is
+        missing between them and a checkpoint that a live writer publishes meanwhile."""
+        names = self._directory.names()
+        segments = shown(segment_names(names), checkpoint_lsns(names))
+        return Plan(self.path, segments, self.checkpoints())
+
     def entries(
         self,
         after: int | None = None,
@@ -228,6 +273,11 @@ class JournalReader(OpenHandle):
         from journal._offline.verify import verify
 
         return verify(self._directory, from_lsn, progress or _ignore)
+
+
+def _close(checkpoints: Sequence[Checkpoint]) -> None:
+    for checkpoint in checkpoints:
+        checkpoint.close()
 
 
 def _sleep() -> None:

@@ -22,7 +22,7 @@ from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._format.record import RecordPacker
 from journal._format.segment import FrameState, Segment, segment_names
 from journal._offline.backup import copy_file
-from journal._offline.outlook import Prospect, Refusal
+from journal._offline.outlook import Prospect
 from journal._offline.reader import JournalReader
 from journal._offline.salvage import Remains
 from journal._public import public
@@ -35,6 +35,7 @@ from journal.errors import (
     CutReason,
     DamageReason,
     JournalError,
+    Refusal,
 )
 from journal.options import Options
 

@@ -72,7 +72,7 @@ class Tail:
         self._checkpoint_lsns: list[int] = []
         self._live = False
         self._name: SegmentName | None = None
-        self._walk = Walk(directory.path, 0, 0)
+        self._walk = Walk(directory.path, 0)
         # Further on in the same segment, where all up to there is known to be whole.
         self._ahead: list[Walk] = []
         self._looked_at_s = 0.0
@@ -149,7 +149,7 @@ class Tail:
         """The last segment is never removed: if none is there at a second look, it is lost."""
         doubt = (self._directory.path, 0, 1)
         if self._doubt == doubt:
-            Walk(self._directory.path, 0, evidence).finish()
+            Walk(self._directory.path, evidence).finish()
         self._doubt = doubt
 
     def _enter(self, segment: Segment) -> None:

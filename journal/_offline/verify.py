@@ -27,6 +27,7 @@ from journal._format.segment import (
 from journal._offline.findings import Finding, FrameInfo
 from journal._offline.salvage import Remains
 from journal._recovery.misplaced import ends, misplaced
+from journal._recovery.plan import foreign_to, missing_before
 from journal._recovery.walk import Walk, decode
 from journal.errors import (
     CorruptionError,
@@ -58,15 +59,13 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
     # Under a live writer the older one may have gone meanwhile, and what it needs.
     older = [] if live else [lsn for lsn in lsns[-2:-1] if lsn in verified]
     for base_lsn in (*older, verified[-1]):
-        first = next(iter(kept_after(segments, base_lsn)), None)
-        if first and first.first_lsn > base_lsn + 1:
-            what = f"the log begins here, what follows LSN {base_lsn} is missing"
-            path, reason = f"{directory.path}/{first}", DamageReason.BEGINNING_MISSING
-            yield Finding("corruption", path, 0, base_lsn + 1, 0, what, reason)
+        needed = kept_after(segments, base_lsn)
+        if missing := missing_before(directory.path, needed, base_lsn):
+            yield _corruption(missing, 0)
             break
     if not segments:  # the last one is never removed
         try:
-            Walk(directory.path, verified[-1], max(lsns, default=0)).finish()
+            Walk(directory.path, max(lsns, default=0)).finish()
         except CorruptionError as error:
             yield _corruption(error, 0)
     for name in names:
@@ -276,10 +275,9 @@ def _check(
         size = file_size(directory, checkpoint_name(lsn))
         return Finding("bad_checkpoint", path, 0, lsn, size, error.what, reason)
     try:
-        if journal_id not in (None, checkpoint.journal_id):
-            what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            reason = DamageReason.FOREIGN
-            return Finding("corruption", path, 0, 0, checkpoint.size_bytes, what, reason)
+        if foreign := foreign_to(journal_id, [checkpoint]):
+            place, size = (path, 0, 0), checkpoint.size_bytes  # no record is lost
+            return Finding("corruption", *place, size, foreign.what, foreign.reason)
         for _ in checkpoint.items():
             pass
         progress(checkpoint.size_bytes)

@@ -31,6 +31,7 @@ from journal._format.segment import (
     segment_names,
 )
 from journal._log import report
+from journal._recovery.plan import Plan
 from journal._recovery.walk import Batch, Reading, Walk
 from journal.errors import CorruptionError, DamageReason, FormatReason, FormatVersionError
 
@@ -52,22 +53,6 @@ class Checkpoints:
     @property
     def verified_lsns(self) -> list[int]:
         return sorted(checkpoint.lsn for checkpoint in self.good)
-
-    @property
-    def agreed_id(self) -> bytes | None:
-        """The journal's id, if two checkpoints agree on it: they know better than one segment."""
-        ids = {checkpoint.journal_id for checkpoint in self.good}
-        if len(self.good) > 1 and len(ids) == 1:
-            return bytes.fromhex(ids.pop())
-        return None
-
-    def check(self, journal_id: str) -> None:
-        """Raise CorruptionError if one is of another journal."""
-        for checkpoint in self.good:
-            if checkpoint.journal_id != journal_id:
-                what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-                reason = DamageReason.FOREIGN
-                raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what, reason=reason)
 
     def forget(self, name: str) -> None:
         self.good = [it for it in self.good if it.path.rpartition("/")[2] != name]
@@ -125,11 +110,10 @@ class Recovery:
         """
         self._directory = directory
         self._kept = kept
-        names = directory.names()
-        self._segments = segment_names(names)
-        sync_before_trust(directory, self._segments)
-        self._checkpoints = find_checkpoints(directory, names, kept)
-        self._walk: Walk | None = None  # when it is over
+        self._names = directory.names()
+        sync_before_trust(directory, segment_names(self._names))
+        self._checkpoints = find_checkpoints(directory, self._names, kept)
+        self._decided: tuple[Walk, int] | None = None
         try:
             for error in self._checkpoints.bad:
                 report(logging.WARNING, "checkpoint rejected: %s", error)
@@ -156,15 +140,16 @@ class Recovery:
     def batches(self, read: Reading = unpack_spans) -> Iterator[Batch]:
         """Yield the records after the checkpoint. Raises CorruptionError if the log can't be
         trusted."""
-        self._walk = yield from walk_log(self._directory, self._segments, self._checkpoints, read)
+        self._decided = yield from decide(
+            self._directory, self._names, self._checkpoints, self._kept, read
+        )
 
     def finish(self) -> Recovered:
         """Return what the journal holds, once `batches()` is over, and remove what a crash or an
         unfinished removal left over."""
-        walk, taken = self._walk, self.checkpoint
-        if walk is None:
+        if self._decided is None:
             raise RuntimeError("a recovery is finished after all of its batches were read")
-        epoch = last_epoch(self._directory, self._segments, self._checkpoints)
+        (walk, epoch), taken = self._decided, self.checkpoint
         if walk.damage:
             # After any crash amid a commit, so it asks nothing of anybody.
             report(
@@ -184,12 +169,32 @@ class Recovery:
             log_bytes=walk.log_bytes,
         )
         self._checkpoints.close(keep=taken)
-        _clean(self._directory, walk, self._segments, recovered.verified_lsns, self._kept)
+        segments = segment_names(self._names)
+        _clean(self._directory, walk, segments, recovered.verified_lsns, self._kept)
         return recovered
 
     def close(self) -> None:
         """Close the checkpoints."""
         self._checkpoints.close()
+
+
+def decide(
+    directory: Directory,
+    names: list[str],
+    checkpoints: Checkpoints,
+    kept: int,
+    read: Reading = unpack_spans,
+) -> Generator[Batch, None, tuple[Walk, int]]:
+    """Decide whether a journal opens: yield each batch after the checkpoint, and return the walk
+    and the highest epoch in use. Raises CorruptionError if an open has to refuse.
+
+    `names`: the files that there are. `kept`: how many checkpoints an open keeps.
+    """
+    segments = segment_names(names)
+    walk = yield from walk_log(directory, segments, checkpoints, read)
+    epoch = last_epoch(directory, segments, checkpoints)
+    covered(directory, names, checkpoints.verified_lsns, kept)
+    return walk, epoch
 
 
 def walk_log(
@@ -200,14 +205,14 @@ def walk_log(
 ) -> Generator[Batch, None, Walk]:
     """Lead a walk over all that matters: yield each batch after the checkpoint, and return the
     walk. Raises CorruptionError if the log can't be trusted."""
-    agreed = checkpoints.agreed_id
-    walk = Walk(directory.path, checkpoints.base_lsn, checkpoints.evidence, agreed)
-    kept = kept_after(segments, walk.base_lsn)
-    for name, after in zip_longest(kept, kept[1:]):
+    plan = Plan(directory.path, segments, checkpoints.good)
+    agreed = bytes.fromhex(plan.agreed_id) if plan.agreed_id else None
+    walk = Walk(directory.path, checkpoints.evidence, agreed)
+    for name, after in zip_longest(plan.segments, plan.segments[1:]):
         with Segment(directory, name) as segment:
             walk.enter(segment)
-            checkpoints.check(segment.header.journal_id.hex())  # before anything is applied to it
-            yield from walk.batches(segment, after, after_lsn=walk.base_lsn, read=read)
+            plan.check(segment.header.journal_id.hex())  # before anything is applied to it
+            yield from walk.batches(segment, after, after_lsn=plan.base_lsn, read=read)
         if after:
             walk.leave(after)
     walk.finish()

@@ -100,7 +100,7 @@ class Batch(NamedTuple):
 
 
 class Walk:
-    """A walk over the segments that matter, oldest first, after the checkpoint at `base_lsn`.
+    """A walk over the segments that matter, oldest first.
 
     `next_lsn` is the first LSN not yet seen, `evidence` the highest that anything proves to
     have been durable. `damage` is where the last segment stops being a log. `end` is where its
@@ -111,7 +111,6 @@ class Walk:
     def __init__(
         self,
         path: str,
-        base_lsn: int,
         evidence: int,
         journal_id: bytes | None = None,
         epoch: int = 0,
@@ -119,7 +118,6 @@ class Walk:
     ) -> None:
         """`path`: of the directory. `journal_id` (None: any) and `epoch` are what the log had up
         to `next_lsn`."""
-        self.base_lsn = base_lsn
         self.evidence = evidence
         self.next_lsn = next_lsn
         self.epoch = epoch
@@ -144,7 +142,7 @@ class Walk:
         `journal_id` (None: any) and `epoch` are those of the segment before it.
         """
         first_lsn = segment.name.first_lsn
-        return cls(segment.file.path, first_lsn - 1, evidence, journal_id, epoch, first_lsn)
+        return cls(segment.file.path, evidence, journal_id, epoch, first_lsn)
 
     def branch(self, evidence: int = 0) -> Walk:
         """Return a copy that goes on by itself, with this `evidence`, too."""
@@ -171,10 +169,6 @@ class Walk:
             raise CorruptionError(self.path, 12, header.first_lsn, what, reason=reason)
         if self.epoch == 0:
             self.next_lsn = header.first_lsn
-            if header.first_lsn > self.base_lsn + 1:
-                what = f"the log begins here, what follows LSN {self.base_lsn} is missing"
-                reason = DamageReason.BEGINNING_MISSING
-                raise CorruptionError(self.path, 0, self.base_lsn + 1, what, reason=reason)
         self.journal_id, self.epoch = header.journal_id, header.epoch
 
     def batches(
@@ -300,15 +294,15 @@ class Walk:
             what = "no frame stands here"
         elif impossible := found.header.impossible(self.next_lsn):
             # No crash does this: the header's CRC proves that it was written like that.
-            place = self.path, found.offset, self.next_lsn
-            raise CorruptionError(*place, impossible, reason=DamageReason.FRAME_IMPOSSIBLE)
+            what, reason = impossible, DamageReason.FRAME_IMPOSSIBLE
+            raise CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
         elif found.state is FrameState.DAMAGED_PAYLOAD:
             # A crash cut the write of a frame short after its header was on the disk.
             what = "a frame's payload is damaged"
         else:
             return None
-        place = self.path, found.offset, self.next_lsn
-        return CorruptionError(*place, what, reason=DamageReason.FRAME_DAMAGED)
+        reason = DamageReason.FRAME_DAMAGED
+        return CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
 
     def _refuse(self, what: str, reason: DamageReason) -> NoReturn:
         if self.damage:
@@ -334,8 +328,8 @@ def decode(found: ScannedFrame, segment: Segment, read: Reading = unpack_spans) 
         if not is_raised_by_call(error, *UNPACKING):
             raise
         what = f"a frame whose payload is whole, but {error}"
-        place, reason = (segment.file.path, run.offset), DamageReason.RECORD_UNREADABLE
-        raise CorruptionError(*place, run.first_lsn, what, reason=reason) from error
+        path, reason = segment.file.path, DamageReason.RECORD_UNREADABLE
+        raise CorruptionError(path, run.offset, run.first_lsn, what, reason=reason) from error
     return _batch(segment, run, records)
 
 

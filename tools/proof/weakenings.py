@@ -251,9 +251,9 @@ CHECKS = (
     ),
     Weakening(
         "no_beginning_check",
-        "journal/_recovery/walk.py",
-        "if header.first_lsn > self.base_lsn + 1:",
-        "if False:",
+        "journal/_recovery/plan.py",
+        "if not segments or segments[0].first_lsn <= base_lsn + 1:",
+        "if True:",
         DAMAGE,
     ),
     Weakening(
@@ -272,8 +272,8 @@ CHECKS = (
     ),
     Weakening(
         "no_checkpoint_id_check",
-        "journal/_recovery/recovery.py",
-        "if checkpoint.journal_id != journal_id:",
+        "journal/_recovery/plan.py",
+        "if journal_id not in (None, checkpoint.journal_id):",
         "if False:",
         FILES,
     ),
@@ -293,9 +293,9 @@ CHECKS = (
     ),
     Weakening(
         "first_segment_knows_whose_journal_it_is",
-        "journal/_recovery/recovery.py",
-        "if len(self.good) > 1 and len(ids) == 1:",
-        "if False:",
+        "journal/_recovery/plan.py",
+        "return ids.pop() if len(ids) == 1 < len(self.checkpoints) else None",
+        "return None",
         BLAME,
     ),
     Weakening(

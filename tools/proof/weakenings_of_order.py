@@ -130,9 +130,9 @@ ORDER = (
     ),
     Weakening(
         "dense_from_second_newest",
-        "journal/_recovery/recovery.py",
-        "walk = Walk(directory.path, checkpoints.base_lsn, ",
-        "walk = Walk(directory.path, min([c.lsn for c in checkpoints.good], default=0), ",
+        "journal/_recovery/plan.py",
+        "self.base_lsn = checkpoints[0].lsn if checkpoints else 0",
+        "self.base_lsn = min([c.lsn for c in checkpoints], default=0)",
         RULE,
     ),
     Weakening(

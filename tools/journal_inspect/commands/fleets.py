@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from journal import CompactedError, FormatVersionError, JournalError, JournalReader
 from journal_inspect.diagnosis.ends import find_end, is_large
-from journal_inspect.diagnosis.kept import first_state_lsn
 from journal_inspect.diagnosis.moments import Time, lsn_at
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
@@ -83,7 +82,7 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
 def told_states(path: str) -> str:
     """As of which LSNs there is a fleet, and what to type for the first of them."""
     with JournalReader.open(path) as reader:
-        first_lsn, last_lsn = first_state_lsn(reader), reader.last_lsn
+        first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
         if not last_lsn:
             return "it holds no entry"
         if not is_managers(reader):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
+import journal
+from journal import Checkpoint, DamageReason, JournalReader, Outlook, SegmentInfo
 from journal_inspect.diagnosis.damage import outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
 from journal_inspect.exits import CORRUPT, FINE
@@ -84,20 +84,21 @@ def foresee(
     journal_id: str | None, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
 ) -> Recovery:
     """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
-    taken = checkpoints[0] if checkpoints else None
-    base_lsn = taken.lsn if taken else 0
-    needed = [a for a, b in pairwise(segments) if b.first_lsn - 1 > base_lsn] + segments[-1:]
-    last_lsn = _last_lsn(segments)
-    refused = None
-    if damaged := [segment for segment in needed if segment.state == "damaged"]:
-        refused = f"{damaged[0].path} is damaged"
-    elif needed and needed[0].first_lsn > base_lsn + 1:
-        refused = f"what follows LSN {base_lsn} is missing"
-    elif taken and last_lsn < base_lsn:
-        refused = f"the log ends before the checkpoint at LSN {base_lsn}"
-    elif foreign := [it for it in checkpoints if journal_id not in (None, it.journal_id)]:
-        refused = f"{foreign[0].path} is a checkpoint of another journal"
-    return Recovery(taken.lsn if taken else None, max(0, last_lsn - base_lsn), refused)
+    outlook = journal.foresee(segments, checkpoints, journal_id)
+    records = max(0, outlook.last_lsn - outlook.checkpoint_lsn)
+    return Recovery(checkpoints[0].lsn if checkpoints else None, records, _told_refusal(outlook))
+
+
+def _told_refusal(outlook: Outlook) -> str | None:
+    it, base_lsn = outlook.refusal, outlook.checkpoint_lsn
+    if it is None:
+        return None
+    words = {
+        DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
+        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {base_lsn}",
+        DamageReason.FOREIGN: f"{it.path} is a checkpoint of another journal",
+    }
+    return words.get(it.reason, f"{it.path} is damaged")
 
 
 def _facts(

@@ -20,7 +20,7 @@ from journal import (
 )
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import Behind, Loss, look_behind
-from journal_inspect.diagnosis.kept import first_state_lsn, told_kept
+from journal_inspect.diagnosis.kept import told_kept
 from journal_inspect.diagnosis.misnamed import give_back, misnamed, told_copies
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.rendering.entries import is_managers
@@ -38,7 +38,7 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         report = repair(path, cut_at=cut_at, salvage=salvage)
     except CompactedError as error:  # older than any batch that is kept
         with JournalReader.open(path) as reader:
-            first_lsn = first_state_lsn(reader)
+            first_lsn = reader.first_state_lsn
             raise NothingFoundError(
                 f"{path}: --cut-at {cut_at} is older than what is kept; {told_kept(reader)}, and "
                 f"an open needs what is up to LSN {first_lsn}: "

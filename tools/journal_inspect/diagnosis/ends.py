@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from journal import JournalReader
+from journal import DamageReason, JournalReader, foresee
 from journal_inspect.rendering.text import command
 
 _LOOKED_AT_BYTES = 1 << 26  # what is looked through in a tenth of a second or two
@@ -36,10 +35,7 @@ def find_end(reader: JournalReader) -> End | None:
     checkpoints = reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
-    base_lsn = checkpoints[0].lsn if checkpoints else 0
-    segments = reader.segments()
-    for segment, after in zip_longest(segments, segments[1:]):
-        is_needed = after is None or after.first_lsn - 1 > base_lsn
-        if is_needed and segment.state == "damaged":
-            return End(segment.last_lsn or segment.first_lsn - 1, segment.path)
+    refusal = foresee(reader.segments(), checkpoints).refusal
+    if refusal and refusal.reason is DamageReason.SEGMENT_DAMAGED:
+        return End(refusal.lsn - 1, refusal.path)
     return None

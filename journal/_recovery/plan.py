@@ -1,0 +1,103 @@
+"""Plan: what an open takes and reads, and why it would refuse before it reads a record.
+
+This half of the rule needs no more than the names of segments and the checkpoints that verify.
+Recovery follows a plan; the other half of the rule is the walk over the segments. Readers, which
+rebuild a state from outside, ask where it begins. Source: journal/docs/FORMAT.md, "Recovery".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from journal._format.checkpoint import Checkpoint
+from journal._format.segment import SegmentInfo, SegmentName, kept_after
+from journal.errors import CorruptionError, DamageReason
+
+S = TypeVar("S", SegmentName, SegmentInfo)
+
+
+class Plan(Generic[S]):
+    """The checkpoint that an open takes, the newest of `checkpoints`, at `base_lsn` (0: there is
+    none), and the `segments` that it goes on with, oldest first.
+
+    A plan is made of the segments in the directory `path`, in the order of the log, and of the
+    checkpoints that verify, newest first.
+    """
+
+    def __init__(self, path: str, segments: Sequence[S], checkpoints: Sequence[Checkpoint]) -> None:
+        self.checkpoints = checkpoints
+        self.base_lsn = checkpoints[0].lsn if checkpoints else 0
+        self.segments: list[S] = kept_after(segments, self.base_lsn)
+        self._path = path
+        self._begins_at_lsn = segments[0].first_lsn if segments else 1
+
+    @property
+    def agreed_id(self) -> str | None:
+        """The journal's id, if two checkpoints agree on it: they know better than one segment."""
+        ids = {checkpoint.journal_id for checkpoint in self.checkpoints}
+        return ids.pop() if len(ids) == 1 < len(self.checkpoints) else None
+
+    def check(self, journal_id: str) -> None:
+        """Raise CorruptionError if the log begins too late, or a checkpoint is of another journal
+        than the segments, `journal_id`."""
+        if missing := self.missing():
+            raise missing
+        if foreign := foreign_to(journal_id, self.checkpoints):
+            raise foreign
+
+    def missing(self) -> CorruptionError | None:
+        """Return the error of a log that begins after what the newest checkpoint holds, if it
+        does."""
+        return missing_before(self._path, self.segments, self.base_lsn)
+
+    def cut_short(self, last_lsn: int) -> CorruptionError | None:
+        """Return the error of a log that ends at `last_lsn`, if the newest checkpoint is later."""
+        if last_lsn >= self.base_lsn:
+            return None
+        what = f"the log ends before LSN {last_lsn + 1}, but {self.base_lsn} was durable"
+        reason = DamageReason.END_MISSING
+        return CorruptionError(self._path, 0, last_lsn + 1, what, reason=reason)
+
+    def base(self, at: int | None = None, *, oldest: bool = False) -> Checkpoint | None:
+        """Return the checkpoint from which to rebuild the state as of `at` (None: the end).
+
+        None: from nothing. `oldest`: the first one that the log goes on from, if it has lost its
+        beginning, so that as much as can be of the log follows.
+        """
+        found = self._starts()[::-1] if oldest else self.checkpoints
+        return next((it for it in found if at is None or it.lsn <= at), None)
+
+    @property
+    def first_state_lsn(self) -> int:
+        """The first LSN as of which a state can be rebuilt; 0 if there is none."""
+        if self._begins_at_lsn == 1:
+            return 1
+        return min((it.lsn for it in self._starts()), default=0)
+
+    def _starts(self) -> list[Checkpoint]:
+        """The checkpoints that the log goes on from; none if it can do without."""
+        begins_at = self._begins_at_lsn
+        return [it for it in self.checkpoints if it.lsn + 1 >= begins_at > 1]
+
+
+def missing_before(path: str, segments: Sequence[S], base_lsn: int) -> CorruptionError | None:
+    """Return the error of a log whose `segments`, those in the directory `path` that are needed
+    after the checkpoint at `base_lsn`, begin too late; None if they do not."""
+    if not segments or segments[0].first_lsn <= base_lsn + 1:
+        return None
+    first = SegmentName(segments[0].first_lsn, segments[0].epoch)
+    what = f"the log begins here, what follows LSN {base_lsn} is missing"
+    reason = DamageReason.BEGINNING_MISSING
+    return CorruptionError(f"{path}/{first}", 0, base_lsn + 1, what, reason=reason)
+
+
+def foreign_to(journal_id: str | None, checkpoints: Sequence[Checkpoint]) -> CorruptionError | None:
+    """Return the error of the first of `checkpoints` that is of another journal than `journal_id`
+    (None: it is not known whose they have to be); None if all are of that one."""
+    for checkpoint in checkpoints:
+        if journal_id not in (None, checkpoint.journal_id):
+            what = f"a checkpoint of another journal, {checkpoint.journal_id}"
+            place = checkpoint.path, 0, checkpoint.lsn
+            return CorruptionError(*place, what, reason=DamageReason.FOREIGN)
+    return None

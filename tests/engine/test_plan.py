@@ -1,0 +1,113 @@
+"""What an open takes and reads, and whether it would refuse: asked without opening."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from journal import (
+    Checkpoint,
+    CorruptionError,
+    DamageReason,
+    Journal,
+    JournalReader,
+    Refusal,
+    foresee,
+)
+from tests.inspect.inspect_support import checkpoints, make, segments
+from tests.inspect.test_inspect_damage import REFUSED, foreign, history, segment
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Segments that begin at 7, 16, 22, 31 and 37, and checkpoints at 8 and 20."""
+    return history(tmp_path_factory.mktemp("whole") / "j")
+
+
+@pytest.fixture
+def path(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "j"))
+
+
+def refusal_of(path: Path) -> Refusal | None:
+    """Why an open does refuse."""
+    try:
+        Journal.open(path).close()
+    except CorruptionError as error:
+        return error.refusal
+    return None
+
+
+def base_lsn(reader: JournalReader, at: int | None = None, *, oldest: bool = False) -> int:
+    base = reader.base(at, oldest=oldest)
+    if base is None:
+        return 0
+    base.close()
+    return base.lsn
+
+
+def closed(found: list[Checkpoint]) -> list[Checkpoint]:
+    for checkpoint in found:
+        checkpoint.close()
+    return found
+
+
+@pytest.mark.parametrize("what", ["nothing", *REFUSED])
+def test_who_foresees_and_who_looks_say_what_an_open_does(path: Path, what: str) -> None:
+    """P4: an outlook has the refusal of the open, field for field; `foresee`, which knows no more
+    than what segments and checkpoints say, refuses where it does."""
+    if what != "nothing":
+        REFUSED[what][0](path)
+    with JournalReader.open(path) as reader:
+        seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
+        outlook = reader.outlook()
+    refusal = refusal_of(path)
+    assert (refusal is None) == (what == "nothing")
+    assert outlook.refusal == refusal
+    foreseen = foresee(*seen)
+    assert (foreseen.refusal is None) == (refusal is None)
+    assert (foreseen.problem is None) == (refusal is None)
+    assert foreseen.checkpoint_lsn == max([it.lsn for it in seen[1]], default=0)
+
+
+def test_a_state_begins_with_a_checkpoint_that_the_log_goes_on_from(path: Path) -> None:
+    """The newest up to a moment, or the oldest, so that as much as can be follows it."""
+    with JournalReader.open(path) as reader:
+        assert reader.first_state_lsn == 8
+        assert [base_lsn(reader, at) for at in (None, 45, 20, 19, 8, 7)] == [20, 20, 20, 8, 8, 0]
+        assert [base_lsn(reader, at, oldest=True) for at in (None, 19, 7)] == [8, 8, 0]
+        segment(path, 7).unlink()
+        assert (reader.first_state_lsn, base_lsn(reader, oldest=True)) == (20, 20)
+
+
+def test_a_state_begins_with_nothing_where_the_log_has_its_beginning(tmp_path: Path) -> None:
+    """And its first state is that of the first record."""
+    with JournalReader.open(make(tmp_path / "j")) as reader:
+        assert (reader.first_state_lsn, base_lsn(reader, oldest=True)) == (1, 0)
+        reader.check_beginning()
+
+
+def test_a_log_that_begins_too_late_is_refused_as_an_open_does(path: Path) -> None:
+    """P4: in the same fields, and without a look at a segment."""
+    with JournalReader.open(path) as reader:
+        reader.check_beginning()
+        for file in checkpoints(path):
+            file.unlink()
+        segments(path)[0].unlink()
+        with pytest.raises(CorruptionError) as caught:
+            reader.check_beginning()
+        assert reader.first_state_lsn == 0
+    assert caught.value.refusal == refusal_of(path)
+    assert caught.value.reason is DamageReason.BEGINNING_MISSING
+    assert (caught.value.path, caught.value.lsn) == (str(segment(path, 16)), 1)
+
+
+def test_no_state_begins_with_another_journals_checkpoint(path: Path) -> None:
+    """P4: and the error is that of an open."""
+    foreign(path, lambda other: checkpoints(other)[1])
+    with JournalReader.open(path) as reader, pytest.raises(CorruptionError) as caught:
+        reader.base()
+    assert caught.value.reason is DamageReason.FOREIGN
+    assert caught.value.refusal == refusal_of(path)

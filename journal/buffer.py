@@ -12,12 +12,12 @@ import time
 from collections.abc import Sized
 
 from journal.batch import NEWS, Batch
-from journal.crowd import Crowd
 from journal.errors import InterruptedCallError
 from journal.filling import Filling
 from journal.gate import Gate, open_gates
 from journal.mutex import HandlerSafeLock
 from journal.options import Options
+from journal.wake_policy import WakePolicy
 
 
 class LogBuffer(Filling):
@@ -33,7 +33,7 @@ class LogBuffer(Filling):
         # Who holds the end of the log for `_committing`, if not the flusher.
         self._holder: int | None = None
         self._orphan = False  # whether that one was interrupted
-        self.crowd = Crowd()
+        self.crowd = WakePolicy()
 
     # --- what owners call ---
 

@@ -4,7 +4,7 @@ Threads that wait without a limit pass through a turnstile, one lock that each t
 back: one wake-up a thread, one after the other, and nothing in common with the next batch. A
 lock that all would have to take back from a Condition costs a third of the throughput. Those
 with a time limit, and event loops, leave behind nothing when they stop waiting. A gate may let
-all go at once instead: see Crowd.
+all go at once instead: see WakePolicy.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from journal import crowd
-from journal.crowd import Crowd
+from journal import wake_policy
 from journal.gate import Gate
 from journal.testing import SimulatedDisk
+from journal.wake_policy import WakePolicy
 from tests.support import TIMEOUT_S, Held, open_on, put, until
 
 
@@ -25,11 +25,11 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(crowd, "time", clock)
+    monkeypatch.setattr(wake_policy, "time", clock)
     return clock
 
 
-def commit(found: Crowd, clock: Clock, let_go: int, passed: int, took_s: float) -> bool:
+def commit(found: WakePolicy, clock: Clock, let_go: int, passed: int, took_s: float) -> bool:
     """The rest of a commit, and the beginning of the next: so many of those let go have passed
     by then, the last of them after so long. Whether the next ones go at once."""
     found.let_go(let_go, 0)
@@ -56,12 +56,12 @@ def test_who_passes_slowly_goes_at_once(
     clock: Clock, let_go: int, passed: int, took_s: float, at_once: bool
 ) -> None:
     """P7: beside threads that compute, each hand-over of the interpreter may take 5 ms."""
-    assert commit(Crowd(), clock, let_go, passed, took_s) == at_once
+    assert commit(WakePolicy(), clock, let_go, passed, took_s) == at_once
 
 
 def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
     """What counts is how long those who were let go took to pass, not when anybody called next."""
-    found = Crowd()
+    found = WakePolicy()
     found.let_go(64, 0)
     clock.now_ns += 1_600_000
     found.passed, found.passed_ns = 64, clock.now_ns
@@ -72,7 +72,7 @@ def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
 
 def test_going_at_once_is_given_up_again(clock: Clock) -> None:
     """Elsewhere it is half as fast, so one behind the other is tried again and again."""
-    found = Crowd()
+    found = WakePolicy()
     assert commit(found, clock, 64, 2, 0.010)
     batches = 1
     while commit(found, clock, 64, 64, 0.0016):
@@ -103,8 +103,8 @@ def test_a_gate_lets_all_go_at_once() -> None:
 
 def test_who_passes_says_so(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the next batch on: a gate is one or the other for all who wait at it."""
-    monkeypatch.setattr(crowd, "_SLOW_NS_MIN", -(10**18))
-    monkeypatch.setattr(crowd, "_SLOW_PASS_NS", -(10**18))
+    monkeypatch.setattr(wake_policy, "_SLOW_NS_MIN", -(10**18))
+    monkeypatch.setattr(wake_policy, "_SLOW_PASS_NS", -(10**18))
     gates: list[bool] = []
 
     class Noted(Gate):

@@ -30,7 +30,7 @@ TESTS = sorted(ROOT.glob("tests/**/test_*.py"))
 JOURNAL_RANKS = {
     "errors": 0,
     **dict.fromkeys(("handle", "log", "mutex", "syscalls"), 1),
-    **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "crowd", "table"), 2),
+    **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "wake_policy", "table"), 2),
     "items": 2,
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock", "room", "standing"), 3),
     **dict.fromkeys(("segment", "checkpoint", "options"), 4),

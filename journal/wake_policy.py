@@ -1,4 +1,4 @@
-"""Crowd: who waits for one commit after the other, and what that says of the next.
+"""WakePolicy: who waits for one commit after the other, and what that says of the next.
 
 On a disk that is slow to sync a commit waits for those whom the last one let go, so that they share
 it. And beside threads that compute, each time that a thread takes the interpreter's lock may cost
@@ -17,7 +17,7 @@ _SLOW_PASS_NS, _SLOW_NS_MIN = 500_000, 2_000_000
 _BATCHES_AT_ONCE = 16  # then it is tried again
 
 
-class Crowd:
+class WakePolicy:
     """Guarded by the log buffer's lock; `size` may be read without.
 
     Those who are let go say so without it, for it costs too much: how many have `passed`, and when

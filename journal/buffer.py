@@ -33,7 +33,7 @@ class LogBuffer(Filling):
         # Who holds the end of the log for `_committing`, if not the flusher.
         self._holder: int | None = None
         self._orphan = False  # whether that one was interrupted
-        self.crowd = WakePolicy()
+        self.wake_policy = WakePolicy()
 
     # --- what owners call ---
 
@@ -68,7 +68,7 @@ class LogBuffer(Filling):
 
     def _add_waiter(self, filling: Batch) -> None:
         filling.waiters += 1
-        if filling.waiters == 1 or self.crowd.is_last(filling.waiters):
+        if filling.waiters == 1 or self.wake_policy.is_last_expected(filling.waiters):
             self.alarm.wake()
 
     def sync_gate(self) -> Gate:
@@ -169,11 +169,12 @@ class LogBuffer(Filling):
     def take_here(self, lsn: int) -> Batch | None:
         """For a waiter: the batch that holds `lsn`, if nobody is at the log's end and nobody
         else waits. Where several wait, gathering them is worth more than the time saved."""
-        if self.crowd.size > 1 or self._committing is not None or self.standing.refusal is not None:
+        policy, refusal = self.wake_policy, self.standing.refusal
+        if policy.last_waiters > 1 or self._committing is not None or refusal is not None:
             return None  # a look without the lock, and again with it
         with self._lock.checked():
             filling = self._filling
-            alone = self._committing is None and self.crowd.size <= 1 and not filling.waiters
+            alone = self._committing is None and policy.last_waiters <= 1 and not filling.waiters
             inside = filling.first_lsn <= lsn <= filling.last_lsn
             if not (alone and inside) or filling.sync or self.standing.refusal is not None:
                 return None
@@ -199,7 +200,7 @@ class LogBuffer(Filling):
             self.alarm.wake()
 
     def _enter(self, filling: Batch) -> Batch:
-        self.crowd.begins()
+        self.wake_policy.note_begin()
         # In this order: what fills and is being committed at once has not been taken.
         self._unheeded_bytes = 0
         self._committing, self._committing_bytes = filling, filling.bytes
@@ -208,7 +209,7 @@ class LogBuffer(Filling):
 
     def _leave(self) -> None:
         if self._committing is not None and self._committing.records:
-            self.crowd.let_go(self._committing.waiters, self._filling.waiters)
+            self.wake_policy.note_release(self._committing.waiters, self._filling.waiters)
         self._committing = self._holder = None
 
     def _due_s(self, filling: Batch) -> float:
@@ -216,7 +217,7 @@ class LogBuffer(Filling):
         if filling.sync or self.standing.closing or filling.bytes >= self._flush_bytes:
             return 0
         if filling.waiters:
-            return self.crowd.due_s(filling.waiters)
+            return self.wake_policy.due_s(filling.waiters)
         return filling.since + self._options.flush_interval_s - time.monotonic()
 
     def hold_from(self, log_bytes: float) -> None:
@@ -229,7 +230,7 @@ class LogBuffer(Filling):
         """`batch` is durable, the log has `log_bytes`: let those pass who wait for it, or for room.
         May be repeated."""
         with self._lock.checked():
-            self.crowd.synced(sync_s)
+            self.wake_policy.note_sync(sync_s)
             self.durable_lsn, self._committing_bytes = batch.last_lsn, 0
             room = self.room.grew(log_bytes, self.used_bytes)
         open_gates(batch.gate, room)
@@ -258,7 +259,7 @@ class LogBuffer(Filling):
 
     def _gate_of(self, batch: Batch) -> Gate:
         if batch.gate is None:
-            batch.gate = Gate(goes_at_once=self.crowd.goes_at_once)
+            batch.gate = Gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
         return batch.gate
 
     def _refuse_within_commit(self) -> None:

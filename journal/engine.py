@@ -131,16 +131,15 @@ class Journal(OpenHandle):
         if lsn <= buffer.durable_lsn:
             return
         committer, began = self._core.committer, time.perf_counter_ns()
-        here = timeout_s is None and buffer.crowd.size <= 1 and committer.commit_here(lsn)
-        if not here:
+        alone = timeout_s is None and buffer.wake_policy.last_waiters <= 1
+        if not (alone and committer.commit_here(lsn)):
             gate = buffer.gate(lsn)
             if gate is None:
                 return
             if not gate.wait(timeout_s):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
         passed_ns = time.perf_counter_ns()
-        buffer.crowd.passed += 1
-        buffer.crowd.passed_ns = passed_ns
+        buffer.wake_policy.note_passed(passed_ns)
         committer.wait_ns.add(passed_ns - began)
         if lsn > buffer.durable_lsn:
             raise buffer.standing.error()

@@ -227,8 +227,8 @@ GATE = (
     Weakening(
         "second_batch_overtakes",
         "journal/buffer.py",
-        "        if self.crowd.size > 1 or self._committing is not None"
-        " or self.standing.refusal is not None:\n"
+        "        if policy.last_waiters > 1 or self._committing is not None"
+        " or refusal is not None:\n"
         "            return None  # a look without the lock, and again with it\n"
         "        with self._lock.checked():\n"
         "            filling = self._filling\n"

@@ -68,7 +68,7 @@ WAKE_UPS = (
     Weakening(
         "last_that_is_expected_wakes_nobody",
         "journal/buffer.py",
-        "if filling.waiters == 1 or self.crowd.is_last(filling.waiters):",
+        "if filling.waiters == 1 or self.wake_policy.is_last_expected(filling.waiters):",
         "if filling.waiters == 1:",
         HAND_OVER,
     ),

@@ -3,9 +3,9 @@
 One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
 batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
 
-One thread at a time is at the end of the log. That is the flusher, or a waiter who finds nobody
-there, which spares a lone thread two switches a commit. It takes on only what is idempotent
-(the same bytes at the same offset, then a sync): if an interrupt strikes, the flusher repeats it.
+That is done by the flusher, or by a lone waiter in its own thread, which spares it two switches of
+threads a commit. A waiter takes on only what is idempotent (the same bytes at the same offset, then
+a sync): if an interrupt strikes, the flusher repeats it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from types import TracebackType
 
 from journal.batch import NEWS, Batch
 from journal.buffer import LogBuffer
+from journal.commit_turn import CommitTurn
 from journal.errors import FailedError, JournalError
 from journal.log import post
 from journal.metrics import Observer, Recorder
+from journal.mutex import Alarm
 from journal.options import Options
+from journal.standing import Standing
 from journal.storage import is_of_disk
 from journal.writer import NO_SPACE, Writer
 
@@ -36,9 +39,21 @@ _Event = tuple[Callable[[Observer], None], tuple[Observer, ...]]
 class Committer:
     """The flusher thread ends when the buffer is closed and empty, or at the first failure."""
 
-    def __init__(self, buffer: LogBuffer, writer: Writer, options: Options) -> None:
+    def __init__(
+        self,
+        buffer: LogBuffer,
+        turn: CommitTurn,
+        writer: Writer,
+        options: Options,
+        *,
+        alarm: Alarm,
+        standing: Standing,
+    ) -> None:
         self._buffer = buffer
+        self._turn = turn
         self._writer = writer
+        self._alarm = alarm
+        self._standing = standing
         self._path = writer.directory_path
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
@@ -109,48 +124,40 @@ class Committer:
         can't be told from a signal handler's."""
         if self.observers:
             self._events.append((event, self.observers))
-            self._buffer.alarm.wake()
+            self._alarm.wake()
 
     def _tell_queued(self) -> None:
         while self._events:
             _tell(*self._events.popleft())
 
-    def commit_here(self, lsn: int) -> bool:
-        """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
-        if self._buffer.is_committing_here:
+    def commit_alone(self, lsn: int) -> bool:
+        """Commit `lsn` in the calling thread, if nobody else waits or commits. Return whether it is
+        committed; if not, the flusher commits it, or finds the journal failed.
+
+        An interrupt (a signal handler's exception) may strike between any two steps, and another
+        one in leaving the turn after the first. So leaving it is all that must happen here, and may
+        be repeated: what is not done then, the flusher does once more.
+        """
+        if not self._turn.is_free:  # also on top of a commit in this thread, whose turn it stays
             return False
+        is_done = False
         try:
             try:
-                batch = self._buffer.take_here(lsn)
-                if batch is None:
-                    return False
-                if self._commit_at_once(batch):
-                    self._buffer.leave_here()
-                    return True
-                self._buffer.hand_over()
-                return False
-            except BaseException:
-                self._buffer.hand_over()
-                raise
-        except BaseException:  # a second interrupt, in handing over after the first
-            self._buffer.hand_over()
+                batch = self._turn.take_alone(lsn)
+                if batch is not None and self._writer.has_segment_for(batch):
+                    self._commit(batch)
+                    is_done = True
+            except Exception as error:
+                if not self._is_of_the_log(error):
+                    raise  # a signal handler's: it propagates, and the journal goes on
+                if getattr(error, "errno", None) not in NO_SPACE:
+                    self._fail(error)
+            finally:
+                self._turn.leave(is_done=is_done)
+        except BaseException:
+            self._turn.leave(is_done=False)
             raise
-
-    def _commit_at_once(self, batch: Batch) -> bool:
-        """Return whether it is committed; if not, the flusher commits it, or finds it failed.
-
-        What the log does not raise is a signal handler's: it propagates, and the journal goes on.
-        """
-        try:
-            if self._writer.has_segment_for(batch):
-                self._commit(batch)
-                return True
-        except Exception as error:
-            if not self._is_of_the_log(error):
-                raise
-            if getattr(error, "errno", None) not in NO_SPACE:
-                self._fail(error)
-        return False
+        return is_done
 
     def _is_of_the_log(self, error: Exception) -> bool:
         if isinstance(error, JournalError):  # a handler may raise one that another journal raised
@@ -159,25 +166,25 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            while (batch := self._buffer.take(self._events)) is not None:
+            while (batch := self._turn.take(self._events)) is not None:
                 self._tell_queued()
                 if batch.has_work:
                     self._commit_patiently(batch)
                 elif batch is not NEWS:
                     self.mark()
-            if self._buffer.standing.failure is None:
+            if self._standing.failure is None:
                 self._writer.close()
         except BaseException as error:
             self._fail(error)
         finally:
-            self._buffer.flusher_ended()
+            self._turn.flusher_ended()
             self._end()
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure and release the waiters. All that is other people's code comes later,
         and in the flusher's thread."""
         self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
-        self._buffer.fail(error)
+        self._turn.fail(error)
         # Its frames would keep alive whoever called, and with it the journal.
         links: list[BaseException] = [error]
         for link in links:
@@ -188,7 +195,7 @@ class Committer:
 
     def _end(self) -> None:
         self._tell_queued()
-        error, trace, self._trace = self._buffer.standing.failure, self._trace, None
+        error, trace, self._trace = self._standing.failure, self._trace, None
         if error is not None:
             unforeseen = (type(error), error, trace) if trace else None
             post(logging.ERROR, "%s: the journal stopped: %s", self._path, error, error=unforeseen)
@@ -220,7 +227,7 @@ class Committer:
     def _commit(self, batch: Batch) -> None:
         """May be repeated as long as the batch is not left."""
         sync_ns = 0
-        if batch.last_lsn > self._buffer.durable_lsn or batch.sync:
+        if batch.last_lsn > self._turn.durable_lsn or batch.sync:
             if batch.records:
                 if batch.commit is None:
                     self._writer.prepare(batch)
@@ -229,7 +236,7 @@ class Committer:
                 began = time.perf_counter_ns()
                 self._writer.sync()
                 sync_ns = time.perf_counter_ns() - began
-        self._buffer.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
+        self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
         self._count(batch, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self.due()

@@ -16,6 +16,7 @@ from typing import TypeVar
 from journal import process
 from journal.buffer import LogBuffer
 from journal.checkpoint import Checkpoint
+from journal.commit_turn import CommitTurn
 from journal.committer import Committer
 from journal.compactor import Compactor, Freeze
 from journal.errors import (
@@ -26,9 +27,12 @@ from journal.errors import (
     UnsafePathError,
 )
 from journal.log import report
+from journal.mutex import Alarm, HandlerSafeLock
 from journal.options import Options
 from journal.posix import PosixDisk
 from journal.recovery import Recovered, recover
+from journal.room import Room
+from journal.standing import Standing
 from journal.storage import Directory, Disk, StrPath, is_of_disk
 from journal.walk import Batch, is_journal
 from journal.writer import Writer
@@ -49,7 +53,19 @@ class Core:
         self.journal_id = recovered.journal_id or disk.new_id().hex()
         self.epoch = recovered.epoch
         self.checkpoint = recovered.checkpoint
-        self.buffer = LogBuffer(recovered.last_lsn, options)
+        lock, alarm = HandlerSafeLock(), Alarm()
+        self.standing, room = Standing(), Room(options.buffer_bytes)
+        self.buffer = LogBuffer(
+            recovered.last_lsn,
+            options,
+            lock=lock,
+            alarm=alarm,
+            standing=self.standing,
+            room=room,
+        )
+        self.turn = CommitTurn(
+            self.buffer, options, lock=lock, alarm=alarm, standing=self.standing, room=room
+        )
         writer = Writer(
             directory,
             disk,
@@ -58,7 +74,9 @@ class Core:
             epoch=self.epoch,
             last_lsn=recovered.last_lsn,
         )
-        self.committer = Committer(self.buffer, writer, options)
+        self.committer = Committer(
+            self.buffer, self.turn, writer, options, alarm=alarm, standing=self.standing
+        )
         self.compactor = Compactor(
             directory,
             disk,
@@ -91,21 +109,21 @@ class Core:
 
     def compact(self, freeze: Freeze) -> Checkpoint:
         # The compactor's thread may be waiting for that lock, or for that commit.
-        if self.buffer.is_locked_here() or self.buffer.is_committing_here:
+        if self.buffer.is_locked_here() or self.turn.is_committing_here:
             raise InterruptedCallError
         try:
             return self.compactor.compact(freeze)
         except ClosedError:
-            self.buffer.standing.check()  # given up because the log had failed?
+            self.standing.check()  # given up because the log had failed?
             raise
 
     def sync_log(self) -> None:
         """Wait until all appended so far is on stable storage, whatever the durability."""
         last_lsn = self.buffer.last_lsn
         if self.committer.synced_lsn < last_lsn:
-            self.buffer.sync_gate().wait()
+            self.turn.sync_gate().wait()
             if self.committer.synced_lsn < last_lsn:
-                raise self.buffer.standing.error()
+                raise self.standing.error()
 
     def begin_close(self) -> None:
         """Take no more records, and stop compaction.
@@ -113,7 +131,7 @@ class Core:
         Raises InterruptedCallError where `finish_close` would wait for its own thread.
         """
         is_closing_here = get_ident() in self._closers
-        if is_closing_here or self.buffer.is_committing_here or self.compactor.is_compacting_here:
+        if is_closing_here or self.turn.is_committing_here or self.compactor.is_compacting_here:
             raise InterruptedCallError
         self.buffer.close()
         self.compactor.stop()
@@ -177,7 +195,9 @@ class Core:
         self._is_given_back = True
 
     def abandon(self) -> None:
-        self.buffer.abandon()
+        lock = HandlerSafeLock()
+        self.buffer.abandon(lock)
+        self.turn.abandon(lock)
         self.committer.abandon()
         self.directory.close(unlock=False)
 

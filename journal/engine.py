@@ -36,6 +36,9 @@ class Journal(OpenHandle):
     def __init__(self, options: Options, core: Core) -> None:
         self._core = core
         self._buffer = core.buffer
+        self._turn = core.turn
+        self._wake_policy = core.turn.wake_policy
+        self._standing = core.standing
         self._options = options
         self._is_closed = False
 
@@ -76,7 +79,7 @@ class Journal(OpenHandle):
     @property
     def durable_lsn(self) -> int:
         """All records up to it survive what `Options.durability` says."""
-        return self._buffer.durable_lsn
+        return self._turn.durable_lsn
 
     @property
     def closed(self) -> bool:
@@ -95,12 +98,12 @@ class Journal(OpenHandle):
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
-        self._buffer.standing.check()
+        self._standing.check()
 
     def check_process(self) -> None:
         """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
-        if self._buffer.standing.abandoned:
-            self._buffer.standing.check()
+        if self._standing.abandoned:
+            self._standing.check()
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
@@ -125,24 +128,24 @@ class Journal(OpenHandle):
         after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
         ClosedError. Source: journal/RELIABILITY.md, P2.
         """
-        buffer = self._buffer
+        turn, committer = self._turn, self._core.committer
         if lsn is None:
-            lsn = buffer.last_lsn
-        if lsn <= buffer.durable_lsn:
+            lsn = self.last_lsn
+        if lsn <= turn.durable_lsn:
             return
-        committer, began = self._core.committer, time.perf_counter_ns()
-        alone = timeout_s is None and buffer.wake_policy.last_waiters <= 1
-        if not (alone and committer.commit_here(lsn)):
-            gate = buffer.gate(lsn)
+        began_ns = time.perf_counter_ns()
+        alone = timeout_s is None and self._wake_policy.last_waiters <= 1
+        if not (alone and committer.commit_alone(lsn)):
+            gate = turn.gate(lsn)
             if gate is None:
                 return
             if not gate.wait(timeout_s):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
         passed_ns = time.perf_counter_ns()
-        buffer.wake_policy.note_passed(passed_ns)
-        committer.wait_ns.add(passed_ns - began)
-        if lsn > buffer.durable_lsn:
-            raise buffer.standing.error()
+        self._wake_policy.note_passed(passed_ns)
+        committer.wait_ns.add(passed_ns - began_ns)
+        if lsn > turn.durable_lsn:
+            raise self._standing.error()
 
     async def durable(self, lsn: int | None = None) -> None:
         """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
@@ -151,11 +154,11 @@ class Journal(OpenHandle):
         """
         if lsn is None:
             lsn = self.last_lsn
-        gate = self._buffer.gate(lsn)
+        gate = self._turn.gate(lsn)
         if gate is not None:
             await gate.passed()
-            if lsn > self._buffer.durable_lsn:
-                raise self._buffer.standing.error()
+            if lsn > self._turn.durable_lsn:
+                raise self._standing.error()
 
     def request_commit(self, lsn: int) -> None:
         """Have `lsn` committed as soon as if somebody waited for it, and return at once.
@@ -163,7 +166,7 @@ class Journal(OpenHandle):
         Otherwise a record that nobody waits for is committed after `flush_interval_s`. Does
         nothing if it is committed already or was never appended, or if the journal has failed.
         """
-        self._buffer.request_commit(lsn)
+        self._turn.request_commit(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until there is room. Call it with no lock held.
@@ -190,7 +193,7 @@ class Journal(OpenHandle):
             await gate.passed()
 
     def _room_gate(self) -> Gate | None:
-        gate = self._buffer.room_gate()
+        gate = self._turn.room_gate()
         if gate is not None and self._core.compactor.is_compacting_here:
             raise InterruptedCallError  # it is what makes room
         return gate
@@ -201,7 +204,7 @@ class Journal(OpenHandle):
         Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
         no lock; may run while others append.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         if after is None:
             after = self.checkpoint.lsn if self.checkpoint else 0
         if after < 0:
@@ -220,7 +223,7 @@ class Journal(OpenHandle):
         except JournalError:
             raise
         except OSError as error:
-            self._buffer.standing.check()  # closed meanwhile
+            self._standing.check()  # closed meanwhile
             raise FailedError(f"{self.path}: can't be read: {error}") from error
 
     def start_compaction(self, freeze: Freeze) -> None:
@@ -230,7 +233,7 @@ class Journal(OpenHandle):
         iterable of its items, which is read later, with no lock held. A second call is a
         RuntimeError.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
@@ -240,7 +243,7 @@ class Journal(OpenHandle):
         compaction under way. What `freeze` or its items raise, and OSError, end this attempt
         only, and count in `stats().compaction_failures`. Raises FailedError and ClosedError too.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
@@ -252,7 +255,7 @@ class Journal(OpenHandle):
         Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
         is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
@@ -290,7 +293,7 @@ class Journal(OpenHandle):
             last_compaction_error=core.compactor.last_error,
             compaction_ns=core.compactor.compaction_ns,
             checkpoint_bytes=core.compactor.checkpoint_bytes,
-            stalls=committer.stalls + self._buffer.room.stalls,
+            stalls=committer.stalls + self._buffer.stalls,
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -299,7 +302,7 @@ class Journal(OpenHandle):
         Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
         Raises FailedError if the journal had failed and something appended was not synced.
         """
-        if self._is_closed or self._buffer.standing.abandoned:
+        if self._is_closed or self._standing.abandoned:
             self._is_closed = True
             return
         self._core.begin_close()
@@ -311,7 +314,7 @@ class Journal(OpenHandle):
         self._is_closed = True
         # In "os" durability a failed sync may have taken what counted as durable before it.
         if self.last_lsn > self._core.committer.synced_lsn:
-            raise self._buffer.standing.error()
+            raise self._standing.error()
 
     def __enter__(self) -> Self:
         return self
@@ -334,7 +337,7 @@ class Journal(OpenHandle):
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
-        if core is None or self._is_closed or core.buffer.standing.abandoned:
+        if core is None or self._is_closed or core.standing.abandoned:
             return
         # Waits for nothing: this may run in any thread, under any lock.
         core.drop()

@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgpack import unpackb
 
-from journal.buffer import LogBuffer
+from journal.buffer import LogBuffer, record_packer
 from journal.checkpoint import JSON, Checkpoint
 from journal.compactor import Freeze
 from journal.contract import check_items, check_machine
@@ -32,7 +32,6 @@ from journal.errors import (
     ClosedError,
     FormatVersionError,
 )
-from journal.filling import record_packer
 from journal.handle import OpenHandle
 from journal.metrics import LockStats, Stats
 from journal.mutex import is_raised_by_call
@@ -350,12 +349,12 @@ class DurableState(OpenHandle, Generic[M]):
         return lsn, items
 
     def _wait_for_room(self, urgent: bool) -> None:
-        self._buffer.standing.check()  # first: in a forked child no lock may be taken
+        self._journal.check()  # first: in a forked child no lock may be taken
         if urgent or self._buffer.has_room or _in_event_loop():
             return
         has_room = self._journal._await_room(self._room_timeout_s)
         # A compaction that takes so long is no reason to refuse.
-        if not has_room and self._buffer.used_bytes * 2 >= self._buffer.room.bound_bytes:
+        if not has_room and self._buffer.is_half_full:
             raise BufferFullError(
                 f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
                 "changed: try again later, or pass urgent=True"

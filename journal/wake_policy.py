@@ -26,7 +26,7 @@ class WakePolicy:
 
     def __init__(self) -> None:
         self.last_waiters = 0  # of the last batch that was released
-        self._expected = 0  # waiters, after which nobody else is expected
+        self.expected_waiters = 0  # of the next batch, after whom nobody else is expected
         self._gather_s = 0.0
         self._batches_at_once = 0  # still to be woken all at once
         # How many waiters have passed since the last release, and when the latest did. A waiter may
@@ -38,13 +38,9 @@ class WakePolicy:
         """Return whether the waiters of a batch are to be woken at the same time, not in turn."""
         return self._batches_at_once > 0
 
-    def is_last_expected(self, waiting: int) -> bool:
-        """Return whether nobody else is expected once `waiting` threads wait."""
-        return waiting == self._expected
-
     def due_s(self, waiting: int) -> float:
         """Return the seconds until the next commit, if `waiting` threads wait for it."""
-        if waiting >= self._expected:
+        if waiting >= self.expected_waiters:
             return 0
         return self._gather_s - (time.perf_counter_ns() - self._released_ns) / 1e9
 
@@ -55,7 +51,7 @@ class WakePolicy:
     def note_release(self, waiters: int, waiting: int) -> None:
         """Note that a commit released `waiters` while `waiting` others wait for the next one."""
         self.last_waiters = waiters
-        self._expected = waiters + waiting
+        self.expected_waiters = waiters + waiting
         self._released_ns, self._passed = time.perf_counter_ns(), 0
 
     def note_passed(self, now_ns: int) -> None:

@@ -115,17 +115,17 @@ def test_each_waiter_notes_that_it_passed(
             gates.append(wakes_all_at_once)
             super().__init__(wakes_all_at_once=wakes_all_at_once)
 
-    monkeypatch.setattr("journal.buffer.Gate", Noted)
+    monkeypatch.setattr("journal.commit_turn.Gate", Noted)
     with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
         for _ in range(2):
             with Held(disk, "sync", ".seg") as held:
                 waiting = [pool.submit(put, journal, "first")]
                 held.wait_reached()
                 waiting += [pool.submit(put, journal, number) for number in range(3)]
-                until(lambda: journal._buffer._filling.waiters == 3, "three gather")
+                until(lambda: journal._buffer.filling.waiters == 3, "three gather")
             for each in waiting:
                 each.result(TIMEOUT_S)
-    policy = journal._buffer.wake_policy
+    policy = journal._wake_policy
     assert policy._passed_ns > policy._released_ns
     assert policy._passed > 0
     assert gates[-1]

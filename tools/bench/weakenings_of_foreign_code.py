@@ -111,8 +111,8 @@ FOREIGN_CODE = (
     Weakening(
         "every_exception_is_the_logs",
         "journal/committer.py",
-        "            if not self._is_of_the_log(error):\n                raise\n",
-        "",
+        "                if not self._is_of_the_log(error):\n                    raise  #",
+        "                #",
         INTERRUPTS,
     ),
     Weakening(
@@ -139,17 +139,23 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "append_on_top_of_an_append",
-        "journal/filling.py",
-        "        if self._is_held_here():  # `checked`, without its frame: 25 ns instead of 65\n"
-        "            raise InterruptedCallError\n",
-        "",
+        "journal/buffer.py",
+        "        if self._is_held_here():\n            raise InterruptedCallError\n        with",
+        "        with",
         HANDLERS,
     ),
     Weakening(
         "wait_on_top_of_a_commit",
-        "journal/buffer.py",
+        "journal/commit_turn.py",
         "        if self.is_committing_here:\n            raise InterruptedCallError\n",
         "        pass\n",
+        HANDLERS,
+    ),
+    Weakening(
+        "wait_on_top_of_a_commit_leaves_its_turn",
+        "journal/committer.py",
+        "if not self._turn.is_free:",
+        "if False:",
         HANDLERS,
     ),
     Weakening(
@@ -183,14 +189,14 @@ FOREIGN_CODE = (
     Weakening(
         "compact_waits_on_top_of_the_buffers_lock",
         "journal/core.py",
-        "        if self.buffer.is_locked_here() or self.buffer.is_committing_here:",
+        "        if self.buffer.is_locked_here() or self.turn.is_committing_here:",
         "        if False:",
         HANDLERS,
     ),
     Weakening(
         "close_overtakes_what_is_being_applied",
-        "journal/buffer.py",
-        "                        if not self._is_admitted:\n"
+        "journal/commit_turn.py",
+        "                        if not self._buffer.is_admitted:\n"
         "                            return None\n",
         "                        return None\n",
         CONTRACT,

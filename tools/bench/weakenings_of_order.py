@@ -142,12 +142,12 @@ ORDER = (
     ),
     Weakening(
         "number_before_pack",
-        "journal/filling.py",
+        "journal/buffer.py",
         "PackedRecord else self._pack(record)\n",
         "PackedRecord else (\n"
-        '                    self._filling.records.append(b"\\xc0"), self._pack(record)\n'
+        '                    self.filling.records.append(b"\\xc0"), self._pack(record)\n'
         "                )[1]\n"
-        "                self._filling.records.pop()\n",
+        "                self.filling.records.pop()\n",
         ("tests/test_options_and_records.py", "tests/test_interrupt.py"),
     ),
     Weakening(
@@ -171,7 +171,7 @@ GATE = (
         "acknowledged_before_written",
         "journal/committer.py",
         "self._writer.write(batch)\n",
-        "self._buffer.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
+        "self._turn.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
         KILLS,
     ),
     Weakening(
@@ -183,17 +183,16 @@ GATE = (
     ),
     Weakening(
         "appended_is_durable",
-        "journal/buffer.py",
+        "journal/commit_turn.py",
         "if lsn <= self.durable_lsn:\n                return None\n            if",
         "if lsn <= filling.last_lsn:\n                return None\n            if",
         KILLS,
     ),
     Weakening(
         "failure_wakes_nobody",
-        "journal/buffer.py",
-        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n"
-        "        self._open_all()\n",
-        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n",
+        "journal/commit_turn.py",
+        "            self._alarm.wake()\n        self._open_all()\n",
+        "            self._alarm.wake()\n",
         FAILS,
     ),
     Weakening(
@@ -205,36 +204,30 @@ GATE = (
     ),
     Weakening(
         "failure_is_told_to_the_first_record_only",
-        "journal/buffer.py",
-        "            self.standing.fail(error)\n            self._unheeded_bytes = 0\n",
-        "            self.standing.fail(error)\n",
+        "journal/commit_turn.py",
+        "            self._standing.fail(error)\n            self._buffer.end_fast_path()\n",
+        "            self._standing.fail(error)\n",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
         "closing_is_told_to_the_first_record_only",
         "journal/buffer.py",
-        "        self.standing.close()\n        self._unheeded_bytes = 0\n",
-        "        self.standing.close()\n",
+        "        self._standing.close()\n        self.end_fast_path()\n",
+        "        self._standing.close()\n",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
         "flusher_sleeps_through_a_new_batch",
         "journal/buffer.py",
-        "        self._unheeded_bytes = 0\n        self._committing, self._comm",
-        "        self._committing, self._comm",
+        "        self._fast_path_limit_bytes = 0\n        self.filling = Batch(",
+        "        self.filling = Batch(",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
         "second_batch_overtakes",
-        "journal/buffer.py",
-        "        if policy.last_waiters > 1 or self._committing is not None"
-        " or refusal is not None:\n"
-        "            return None  # a look without the lock, and again with it\n"
-        "        with self._lock.checked():\n"
-        "            filling = self._filling\n"
-        "            alone = self._committing is None and",
-        "        with self._lock.checked():\n            filling = self._filling\n"
-        "            alone =",
+        "journal/commit_turn.py",
+        "return alone and self._committing is None and",
+        "return alone and",
         ("tests/test_waiting_room.py",),
     ),
     Weakening(
@@ -275,7 +268,7 @@ GATE = (
     Weakening(
         "child_keeps_the_journal",
         "journal/buffer.py",
-        "        self.standing.abandon()\n",
+        "        self._standing.abandon()\n",
         "",
         ("tests/test_fork.py",),
     ),

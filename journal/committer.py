@@ -13,27 +13,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
 from journal.batch import NEWS, Batch
 from journal.buffer import LogBuffer
+from journal.commit_figures import CommitFigures
 from journal.commit_turn import CommitTurn
 from journal.errors import FailedError, JournalError
 from journal.log import post
-from journal.metrics import Observer, Recorder
+from journal.metrics import Observer
 from journal.mutex import Alarm
+from journal.observers import Event, Observers
 from journal.options import Options
 from journal.standing import Standing
 from journal.storage import is_of_disk
 from journal.writer import NO_SPACE, Writer
 
-_FOLD_EVERY = 1024  # commits
 _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
-
-_Event = tuple[Callable[[Observer], None], tuple[Observer, ...]]
 
 
 class Committer:
@@ -52,24 +50,13 @@ class Committer:
         self._buffer = buffer
         self._turn = turn
         self._writer = writer
-        self._alarm = alarm
         self._standing = standing
-        self._path = writer.directory_path
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
         self._ended: Callable[[], None] = _nothing
         self._trace: TracebackType | None = None  # of a failure that nobody foresaw, to be logged
-        # Written by who is at the log's end; who reads them may see the last commit in part.
-        self.commits = 0
-        self.records = 0
-        self.syncs = 0
-        self.stalls = 0
-        self.commit_records = Recorder()
-        self.commit_bytes = Recorder()
-        self.sync_ns = Recorder()
-        self.wait_ns = Recorder()
-        self.observers: tuple[Observer, ...] = ()
-        self._events: deque[_Event] = deque()  # for the flusher to tell
+        self.figures = CommitFigures()
+        self._observers = Observers(alarm)
         # Called at each commit from `due_bytes` of the log on; both are set by who compacts.
         self.due_bytes: float = float("inf")
         self.due: Callable[[], None] = _nothing
@@ -114,21 +101,17 @@ class Committer:
         """The log went idle. For who is at its end: the flusher, or a test that is alone."""
         self._writer.mark()
 
-    def tell(self, event: Callable[[Observer], None]) -> None:
-        """Call the observers, and log what they raise. Only in the engine's threads: no signal
-        handler runs there, so every exception is an observer's."""
-        _tell(event, self.observers)
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of all events from now on."""
+        self._observers.add(observer)
 
-    def queue(self, event: Callable[[Observer], None]) -> None:
-        """Have the flusher call the observers. For callers' threads, where an observer's exception
-        can't be told from a signal handler's."""
-        if self.observers:
-            self._events.append((event, self.observers))
-            self._alarm.wake()
+    def tell(self, event: Event) -> None:
+        """Call the observers, in one of the engine's threads."""
+        self._observers.tell(event)
 
-    def _tell_queued(self) -> None:
-        while self._events:
-            _tell(*self._events.popleft())
+    def queue(self, event: Event) -> None:
+        """Have the flusher call the observers, for a caller's thread."""
+        self._observers.queue(event)
 
     def commit_alone(self, lsn: int) -> bool:
         """Commit `lsn` in the calling thread, if nobody else waits or commits. Return whether it is
@@ -166,8 +149,8 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            while (batch := self._turn.take(self._events)) is not None:
-                self._tell_queued()
+            while (batch := self._turn.take(self._observers.queued)) is not None:
+                self._observers.tell_queued()
                 if batch.has_work:
                     self._commit_patiently(batch)
                 elif batch is not NEWS:
@@ -194,11 +177,12 @@ class Committer:
                 links.append(cause)
 
     def _end(self) -> None:
-        self._tell_queued()
+        self._observers.tell_queued()
         error, trace, self._trace = self._standing.failure, self._trace, None
         if error is not None:
             unforeseen = (type(error), error, trace) if trace else None
-            post(logging.ERROR, "%s: the journal stopped: %s", self._path, error, error=unforeseen)
+            path = self._writer.directory_path
+            post(logging.ERROR, "%s: the journal stopped: %s", path, error, error=unforeseen)
             self.tell(lambda observer: observer.failed(error))
         with suppress(OSError):  # all that was acknowledged is synced
             self._writer.release()
@@ -219,9 +203,8 @@ class Committer:
                 time.sleep(delay_s)
             else:
                 if delay_s:
-                    post(
-                        logging.WARNING, "%s: there is room again: the journal goes on", self._path
-                    )
+                    path = self._writer.directory_path
+                    post(logging.WARNING, "%s: there is room again: the journal goes on", path)
                 return
 
     def _commit(self, batch: Batch) -> None:
@@ -242,46 +225,25 @@ class Committer:
             self.due()
 
     def _stall(self, error: OSError) -> None:
-        self.stalls += 1
+        self.figures.add_stall()
         post(
             logging.WARNING,
             "%s: no room on disk, the journal waits and tries again: %s",
-            self._path,
+            self._writer.directory_path,
             error,
         )
         self.tell(lambda observer: observer.stalled(error))
 
     def _count(self, batch: Batch, sync_ns: int) -> None:
-        if sync_ns:
-            self.syncs += 1
-            self.sync_ns.add(sync_ns)
         if batch.commit is None:
+            self.figures.add(0, 0, sync_ns)
             return
         records, size = len(batch.records), len(batch.commit.data)
-        self.commits += 1
-        self.records += records
-        self.commit_records.add(records)
-        self.commit_bytes.add(size)
-        if not self.commits % _FOLD_EVERY:
-            for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
-                recorder.fold_if_free()
-        if self.observers:
+        self.figures.add(records, size, sync_ns)
+        if self._observers:
             is_flusher = threading.current_thread() is self._thread
             told = self.tell if is_flusher else self.queue
             told(lambda observer: observer.committed(records, size, sync_ns))
-
-
-def _tell(event: Callable[[Observer], None], observers: tuple[Observer, ...]) -> None:
-    for observer in observers:
-        try:
-            event(observer)
-        except BaseException as error:
-            post(
-                logging.ERROR,
-                "an observer raised, so it missed an event: fix %s",
-                type(observer).__qualname__,
-                error=error,
-            )
 
 
 def _nothing() -> None:

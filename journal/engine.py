@@ -35,6 +35,7 @@ class Journal(OpenHandle):
 
     def __init__(self, options: Options, core: Core) -> None:
         self._core = core
+        self._committer = core.committer
         self._buffer = core.buffer
         self._turn = core.turn
         self._wake_policy = core.turn.wake_policy
@@ -128,7 +129,7 @@ class Journal(OpenHandle):
         after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
         ClosedError. Source: journal/RELIABILITY.md, P2.
         """
-        turn, committer = self._turn, self._core.committer
+        turn, committer = self._turn, self._committer
         if lsn is None:
             lsn = self.last_lsn
         if lsn <= turn.durable_lsn:
@@ -143,7 +144,7 @@ class Journal(OpenHandle):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
         passed_ns = time.perf_counter_ns()
         self._wake_policy.note_passed(passed_ns)
-        committer.wait_ns.add(passed_ns - began_ns)
+        committer.figures.wait_ns.add(passed_ns - began_ns)
         if lsn > turn.durable_lsn:
             raise self._standing.error()
 
@@ -260,7 +261,7 @@ class Journal(OpenHandle):
 
     def observe(self, observer: Observer) -> None:
         """Tell `observer` of each commit, compaction, stall and failure from now on."""
-        self._core.committer.observers += (observer,)
+        self._committer.observe(observer)
 
     def stats(self) -> Stats:
         """Figures since open, of a failed or closed journal too.
@@ -269,18 +270,18 @@ class Journal(OpenHandle):
         fails, ClosedError in a forked child.
         """
         self.check_process()
-        core, committer = self._core, self._core.committer
+        core, committer, figures = self._core, self._committer, self._committer.figures
         names = [] if self._is_closed else core.directory.names()
         durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # in this order
         return Stats(
-            commits=committer.commits,
-            records=committer.records,
+            commits=figures.commits,
+            records=figures.records,
             bytes=committer.log_bytes,
-            syncs=committer.syncs,
-            commit_records=committer.commit_records.histogram(),
-            commit_bytes=committer.commit_bytes.histogram(),
-            sync_ns=committer.sync_ns.histogram(),
-            wait_ns=committer.wait_ns.histogram(),
+            syncs=figures.syncs,
+            commit_records=figures.commit_records.histogram(),
+            commit_bytes=figures.commit_bytes.histogram(),
+            sync_ns=figures.sync_ns.histogram(),
+            wait_ns=figures.wait_ns.histogram(),
             buffered_bytes=self._buffer.used_bytes,
             backlog_records=last_lsn - durable_lsn,
             durable_lsn=durable_lsn,
@@ -293,7 +294,7 @@ class Journal(OpenHandle):
             last_compaction_error=core.compactor.last_error,
             compaction_ns=core.compactor.compaction_ns,
             checkpoint_bytes=core.compactor.checkpoint_bytes,
-            stalls=committer.stalls + self._buffer.stalls,
+            stalls=figures.stalls + self._buffer.stalls,
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -313,7 +314,7 @@ class Journal(OpenHandle):
             )
         self._is_closed = True
         # In "os" durability a failed sync may have taken what counted as durable before it.
-        if self.last_lsn > self._core.committer.synced_lsn:
+        if self.last_lsn > self._committer.synced_lsn:
             raise self._standing.error()
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import Histogram, Journal, Observer, committer
+from journal import Histogram, Journal, Observer, commit_figures
 from journal.log import settle
 from journal.metrics import Recorder
 from journal.testing import SimulatedDisk
@@ -35,9 +35,9 @@ def test_no_commit_waits_for_a_reader_of_figures(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: a signal handler on top of `stats()` may wait for a commit of another thread."""
-    monkeypatch.setattr(committer, "_FOLD_EVERY", 1)
+    monkeypatch.setattr(commit_figures, "_FOLD_EVERY", 1)
     with open_on(disk) as journal:
-        with journal._core.committer.sync_ns._lock, ThreadPoolExecutor() as pool:
+        with journal._core.committer.figures.sync_ns._lock, ThreadPoolExecutor() as pool:
             pool.submit(put, journal, 1, 2).result(TIMEOUT_S)
         assert journal.stats().sync_ns.count == 2
 

@@ -33,6 +33,7 @@ JOURNAL_RANKS = {
     **dict.fromkeys(("storage", "holder", "record", "metrics", "gate", "wake_policy", "table"), 2),
     "items": 2,
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock", "room", "standing"), 3),
+    **dict.fromkeys(("commit_figures", "observers"), 3),
     **dict.fromkeys(("segment", "checkpoint", "options"), 4),
     **dict.fromkeys(("walk", "misplaced", "buffer"), 5),
     **dict.fromkeys(("recovery", "writer", "commit_turn"), 6),

@@ -129,7 +129,7 @@ SYNCS = (
     Weakening(
         "os_promise_after_failed_sync",
         "journal/engine.py",
-        "if self.last_lsn > self._core.committer.synced_lsn:",
+        "if self.last_lsn > self._committer.synced_lsn:",
         "if False:",
         FAILS,
     ),

@@ -88,7 +88,7 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "observers_system_exit_ends_the_flusher",
-        "journal/committer.py",
+        "journal/observers.py",
         "            event(observer)\n        except BaseException as error:\n",
         "            event(observer)\n        except Exception as error:\n",
         FOREIGN,
@@ -174,7 +174,7 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "commits_wait_for_the_figures",
-        "journal/committer.py",
+        "journal/commit_figures.py",
         "                recorder.fold_if_free()\n",
         "                recorder.fold()\n",
         ("tests/test_metrics.py",),

@@ -26,6 +26,7 @@ from journal.errors import (
     JournalError,
     UnsafePathError,
 )
+from journal.lease import DirectoryLease
 from journal.log import report
 from journal.mutex import Alarm, HandlerSafeLock
 from journal.options import Options
@@ -87,24 +88,22 @@ class Core:
             sync_log=self.sync_log,
         )
         self.compactor.recovered(recovered.verified_lsns, recovered.checkpoint, recovered.log_bytes)
-        # Changed by single atomic operations only.
-        self._running: set[object] = set()  # threads that use the directory
-        self._is_owned = True
-        self._is_given_back = False
-        self._closers: dict[int, None] = {}  # threads that wait for ours to end
+        self._lease = DirectoryLease(directory)
+        # Threads that wait for ours to end. Changed by single atomic operations only.
+        self._closers: dict[int, None] = {}
 
     def start(self) -> None:
-        self._running.add(self.committer)
+        self._lease.add(self.committer)
         self.committer.start(self._flusher_ended)
         process.own(self)  # only now: at exit nobody can wait for a thread that never started
 
     def start_compaction(self, freeze: Freeze) -> None:
         thread = object()
-        self._running.add(thread)
+        self._lease.add(thread)
         try:
-            self.compactor.start(freeze, partial(self._leave, thread))
+            self.compactor.start(freeze, partial(self._lease.leave, thread))
         except BaseException:
-            self._running.discard(thread)
+            self._lease.withdraw(thread)
             raise
 
     def compact(self, freeze: Freeze) -> Checkpoint:
@@ -151,7 +150,7 @@ class Core:
             left = None if until is None else max(0.0, until - time.monotonic())
             if not thread.join(left):
                 return False
-        self._give_back()
+        self._lease.release()
         if self.checkpoint:
             self.checkpoint.close()
         self.compactor.close()
@@ -160,39 +159,15 @@ class Core:
 
     def drop(self) -> None:
         """The owner is collected: close without waiting, and without taking a lock."""
-        self._is_owned = False
+        self._lease.disown()
         self.buffer.close_soon()
         if not self.committer.has_begun:  # an interrupt came before
-            self._running.discard(self.committer)
-        self._give_back_if_last()
+            self._lease.withdraw(self.committer)
+        self._lease.release_if_unused()
 
     def _flusher_ended(self) -> None:
         self.compactor.stop()  # after a failure too: there is no log left that it could sync
-        self._leave(self.committer)
-
-    def _leave(self, thread: object) -> None:
-        self._running.discard(thread)
-        self._give_back_if_last()
-
-    def _give_back_if_last(self) -> None:
-        """Nobody closes what was dropped, so the last one out does."""
-        if not self._is_owned and not self._running:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        """The directory, and its lock. Again: nothing."""
-        if self._is_given_back:
-            return
-        try:
-            try:
-                process.unsign(self.directory)
-            finally:
-                self.directory.close(unlock=True)
-        except OSError as error:  # the handle is gone all the same, and the lock with it
-            if not is_of_disk(error):
-                raise
-            report(logging.WARNING, "%s: not closed well: %s", self.directory.path, error)
-        self._is_given_back = True
+        self._lease.leave(self.committer)
 
     def abandon(self) -> None:
         lock = HandlerSafeLock()

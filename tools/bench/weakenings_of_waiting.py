@@ -131,14 +131,14 @@ LEFT_OVER = (
     Weakening(
         "flusher_that_never_started_keeps_the_lock",
         "journal/core.py",
-        "            self._running.discard(self.committer)\n        self._give_back_if_last()",
-        "            pass\n        self._give_back_if_last()",
+        "            self._lease.withdraw(self.committer)\n",
+        "            pass\n",
         LEFTOVERS,
     ),
     Weakening(
         "compactor_that_never_started_keeps_the_lock",
         "journal/core.py",
-        "        except BaseException:\n            self._running.discard(thread)\n",
+        "        except BaseException:\n            self._lease.withdraw(thread)\n",
         "        except BaseException:\n",
         LEFTOVERS,
     ),

@@ -24,8 +24,8 @@ PROCESS = (
     Weakening(
         "owned_before_its_thread_runs",
         "journal/core.py",
-        "        self._running.add(self.committer)\n",
-        "        self._running.add(self.committer)\n        process.own(self)\n",
+        "        self._lease.add(self.committer)\n",
+        "        self._lease.add(self.committer)\n        process.own(self)\n",
         EXIT,
     ),
     Weakening(

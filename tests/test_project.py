@@ -34,7 +34,7 @@ JOURNAL_RANKS = {
     "items": 2,
     **dict.fromkeys(("posix", "process", "frame", "batch", "lock", "room", "standing"), 3),
     **dict.fromkeys(("commit_figures", "observers"), 3),
-    **dict.fromkeys(("segment", "checkpoint", "options", "lease"), 4),
+    **dict.fromkeys(("segment", "checkpoint", "options", "lease", "open_segment"), 4),
     **dict.fromkeys(("walk", "misplaced", "buffer"), 5),
     **dict.fromkeys(("recovery", "writer", "commit_turn"), 6),
     **dict.fromkeys(("committer", "verify", "tail", "outlook"), 7),

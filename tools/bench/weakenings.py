@@ -38,7 +38,7 @@ SYNCS = (
     Weakening(
         "sync_that_does_nothing",
         "journal/writer.py",
-        "                self._file.sync()\n            except",
+        "                self._segment.file.sync()\n            except",
         "                pass\n            except",
         CUTS,
     ),
@@ -59,8 +59,8 @@ SYNCS = (
     Weakening(
         "roll_without_sync",
         "journal/writer.py",
-        "        self._trim()\n        self.sync()\n",
-        "        self._trim()\n",
+        "        segment.trim()\n        self.sync()\n",
+        "        segment.trim()\n",
         RULE,
     ),
     Weakening(
@@ -122,7 +122,7 @@ SYNCS = (
     Weakening(
         "deleted_segment_acknowledged",
         "journal/writer.py",
-        " and not self._file.is_linked():",
+        " and not segment.file.is_linked():",
         " and False:",
         FAILS,
     ),

@@ -118,7 +118,7 @@ FOREIGN_CODE = (
     Weakening(
         "errors_of_handlers_are_the_disks",
         "journal/writer.py",
-        "if error is not None and is_of_disk(error, self._file):",
+        "if error is not None and is_of_disk(error, self._segment and self._segment.file):",
         "if error is not None:",
         INTERRUPTS,
     ),

@@ -39,7 +39,7 @@ EVIDENCE = (
     Weakening(
         "no_marks",
         "journal/writer.py",
-        "if self._file is None or self._said_lsn == self._synced_lsn:",
+        "if segment is None or segment.said_lsn == self._synced_lsn:",
         "if True:",
         ("tests/test_promises.py", *RULE),
     ),
@@ -52,23 +52,23 @@ EVIDENCE = (
     ),
     Weakening(
         "mark_unsynced_in_front",
-        "journal/writer.py",
-        "            self._marked = True\n",
-        "            self._marked = True\n            self._offset += len(mark)\n",
+        "journal/open_segment.py",
+        "        self._is_marked = True\n",
+        "        self._is_marked = True\n        self.offset += len(mark)\n",
         RULE,
     ),
     Weakening(
         "frames_say_nothing_durable",
         "journal/writer.py",
-        "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
-        "                durable_lsn=0,\n                now_ns=now_ns,",
+        "            durable_lsn=self._synced_lsn,\n",
+        "            durable_lsn=0,\n",
         DAMAGE,
     ),
     Weakening(
         "frames_say_too_much",
         "journal/writer.py",
-        "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
-        "                durable_lsn=self._written_lsn,\n                now_ns=now_ns,",
+        "            durable_lsn=self._synced_lsn,\n",
+        "            durable_lsn=self._written_lsn,\n",
         RULE,
     ),
     Weakening(
@@ -232,9 +232,9 @@ GATE = (
     ),
     Weakening(
         "mark_is_cut_off_at_a_roll",
-        "journal/writer.py",
-        "        size = self._offset + frame.HEADER_BYTES * self._marked\n",
-        "        size = self._offset\n",
+        "journal/open_segment.py",
+        "        size = self.offset + frame.HEADER_BYTES * self._is_marked\n",
+        "        size = self.offset\n",
         ("tests/test_reader_doubt.py",),
     ),
     Weakening(

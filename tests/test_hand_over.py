@@ -94,6 +94,57 @@ def test_a_failure_that_a_waiter_meets_ends_the_flusher(
     assert alone._core.committer.join(SOON_S)
 
 
+class Stuck:
+    """An observer that keeps the flusher's thread."""
+
+    def __init__(self) -> None:
+        self.reached, self.may_go = threading.Event(), threading.Event()
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+        self.reached.set()
+        self.may_go.wait(TIMEOUT_S)
+
+    def stalled(self, error: OSError) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+    def compaction_failed(self, error: BaseException) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+def test_a_failure_releases_all_waiters_at_once(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P9: also where a waiter meets it, while an observer holds up the flusher."""
+    stuck, may_fail = Stuck(), threading.Event()
+    alone.observe(stuck)
+    alone.wait_durable(alone.append("told of"))
+    assert stuck.reached.wait(TIMEOUT_S)
+
+    def fail(operation: Operation, path: str) -> None:
+        if operation == "sync":
+            assert may_fail.wait(TIMEOUT_S)
+            raise OSError(errno.EIO, "simulated EIO", path)
+
+    disk.before = fail
+    try:
+        lsn = alone.append("lost")
+        first = pool.submit(alone.wait_durable, lsn)
+        until(lambda: alone._turn._committing is not None, "the commit")
+        second = pool.submit(alone.wait_durable, lsn)
+        until(lambda: _gate_at_work(alone) is not None, "the second waiter")
+        may_fail.set()
+        for waiter in (first, second):
+            with pytest.raises(FailedError):
+                waiter.result(SOON_S)
+    finally:
+        may_fail.set()
+        stuck.may_go.set()
+
+
+def _gate_at_work(journal: Journal) -> Gate | None:
+    batch = journal._turn._committing
+    return batch.gate if batch else None
+
+
 @pytest.mark.parametrize(
     ("meanwhile", "woken"),
     [

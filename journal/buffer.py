@@ -208,8 +208,9 @@ class LogBuffer:
 
     def begin_batch(self) -> None:
         """Let the next records be another batch's. The caller has noted the one that ends here."""
+        filling = self.filling
         self._fast_path_limit_bytes = 0
-        self.filling = Batch(self.filling.last_lsn + 1)
+        self.filling = Batch(filling.first_lsn + len(filling.records))
 
     def end_fast_path(self) -> None:
         """Have the next append look whether somebody is to be woken, and whether it is refused."""

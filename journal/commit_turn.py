@@ -182,7 +182,7 @@ class CommitTurn:
         or commits. Where several wait, gathering them is worth more than the time saved."""
         with self._lock.checked():
             filling = self._buffer.filling
-            inside = filling.first_lsn <= lsn <= filling.last_lsn
+            inside = 0 <= lsn - filling.first_lsn < len(filling.records)
             if not (inside and self.is_free) or filling.waiters or filling.sync:
                 return None
             self._waiter_id = get_ident()

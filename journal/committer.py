@@ -240,7 +240,7 @@ class Committer:
             return
         records, size = len(batch.records), len(batch.commit.data)
         self.figures.add(records, size, sync_ns)
-        if self._observers:
+        if self._observers.all:
             is_flusher = threading.current_thread() is self._thread
             told = self.tell if is_flusher else self.queue
             told(lambda observer: observer.committed(records, size, sync_ns))

@@ -136,14 +136,16 @@ class Journal(OpenHandle):
             return
         began_ns = time.perf_counter_ns()
         alone = timeout_s is None and self._wake_policy.last_waiters <= 1
-        if not (alone and committer.commit_alone(lsn)):
+        if alone and committer.commit_alone(lsn):
+            passed_ns = time.perf_counter_ns()
+        else:
             gate = turn.gate(lsn)
             if gate is None:
                 return
             if not gate.wait(timeout_s):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
-        passed_ns = time.perf_counter_ns()
-        self._wake_policy.note_passed(passed_ns)
+            passed_ns = time.perf_counter_ns()
+            self._wake_policy.note_passed(passed_ns)
         committer.figures.wait_ns.add(passed_ns - began_ns)
         if lsn > turn.durable_lsn:
             raise self._standing.error()

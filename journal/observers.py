@@ -22,25 +22,22 @@ class Observers:
 
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm  # what the flusher sleeps on
-        self._all: tuple[Observer, ...] = ()
+        self.all: tuple[Observer, ...] = ()
         # Changed by single atomic operations only.
         self.queued: deque[tuple[Event, tuple[Observer, ...]]] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
     def add(self, observer: Observer) -> None:
         """Tell `observer` of all events from now on."""
-        self._all += (observer,)
+        self.all += (observer,)
 
     def tell(self, event: Event) -> None:
         """Call the observers, in one of the engine's threads."""
-        _tell(event, self._all)
+        _tell(event, self.all)
 
     def queue(self, event: Event) -> None:
         """Have the flusher call the observers, for a caller's thread."""
-        if self._all:
-            self.queued.append((event, self._all))
+        if self.all:
+            self.queued.append((event, self.all))
             self._alarm.wake()
 
     def tell_queued(self) -> None:

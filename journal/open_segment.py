@@ -29,19 +29,20 @@ class OpenSegment:
         now_ns: int,
     ) -> bytes:
         """Return the frames for `payloads`: index of the first record, count and bytes of each."""
-        frames = [
-            frame.encode(
+        self.said_lsn = durable_lsn
+        frames: list[bytes] = []
+        for index, count, payload in payloads:
+            lsn = first_lsn + index
+            each = frame.encode(
                 frame.RECORDS,
                 payload,
                 count,
-                lsn=first_lsn + index,
+                lsn=lsn,
                 durable_lsn=durable_lsn,
                 now_ns=now_ns,
                 seed=self.seed,
             )
-            for index, count, payload in payloads
-        ]
-        self.said_lsn = durable_lsn
+            frames.append(each)
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def write(self, data: bytes, offset: int) -> None:

@@ -147,8 +147,8 @@ class Writer:
         # "os" commits sync nothing, so without this they would be acknowledged in a directory that
         # was deleted. A check at each commit would take up to a fifth of its time; one every 10 ms
         # costs next to nothing.
-        is_late = abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS
-        if is_late and self._options.durability == "os":
+        is_os = self._options.durability == "os"
+        if is_os and abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS:
             self._check_linked()
 
     def sync(self) -> None:

@@ -34,7 +34,6 @@ from journal.errors import (
 )
 from journal.handle import OpenHandle
 from journal.metrics import LockStats, Stats
-from journal.mutex import is_raised_by_call
 from journal.options import Options
 from journal.owned import OwnedJournal
 from journal.record import (
@@ -43,7 +42,6 @@ from journal.record import (
     Record,
     refuse,
     refuse_unreadable,
-    unpack_one,
 )
 from journal.storage import Disk, StrPath
 from journal.walk import Batch
@@ -272,13 +270,7 @@ class DurableState(OpenHandle, Generic[M]):
         if record is None:
             return None
         if type(record) is PackedRecord:
-            packed = record._packed  # what its `_take` does, without the call
-            try:
-                value = record._values.pop()
-            except IndexError as error:
-                if not is_raised_by_call(error):
-                    raise
-                value = unpack_one(packed)
+            value, packed = record._take()
         else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
             try:
                 packed = self._pack(record)

@@ -79,7 +79,7 @@ class LogBuffer:
     @property
     def is_ready(self) -> bool:
         """Return whether there is room and records are taken."""
-        room = self._room  # `has_room`, without the calls, for every update
+        room = self._room  # `has_room` without its calls, for every update: 100 ns against 265
         used_bytes = self.filling.bytes + room.committing_bytes
         return used_bytes < room.limit_bytes and self._standing.refusal is None
 
@@ -101,7 +101,7 @@ class LogBuffer:
 
     def append(self, record: Record, urgent: bool = False) -> int:
         """Return the LSN of a record that is the last one now. See Journal.append."""
-        # RecordPacker.pack, `_make_ready` and the lock's `checked` are repeated here by hand: 490
+        # RecordPacker.pack, `_make_ready` and the lock's `checked` are repeated here by hand: 486
         # ns for a small record, against 1,180 ns with the calls.
         if self._is_held_here():
             raise InterruptedCallError

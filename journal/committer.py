@@ -35,7 +35,10 @@ _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
 
 
 class Committer:
-    """The flusher thread ends when the buffer is closed and empty, or at the first failure."""
+    """Commits batches: in the flusher's thread, or in a waiter's.
+
+    The flusher ends when the journal is closed and all is committed, or at the first failure.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class Committer:
         self.due: Callable[[], None] = _nothing
 
     def start(self, ended: Callable[[], None]) -> None:
-        """`ended` is called in the flusher thread, as the last thing that it does."""
+        """Start the flusher. It calls `ended` as the last thing that it does."""
         self._ended = ended
         self._thread.start()
 
@@ -71,18 +74,19 @@ class Committer:
         return self._thread.ident is not None
 
     def join(self, timeout_s: float | None) -> bool:
-        """Whether the flusher has ended, within `timeout_s` seconds."""
+        """Return whether the flusher has ended within `timeout_s` seconds."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     @property
     def log_bytes(self) -> int:
-        """Written since open."""
+        """Return how many bytes were written to the log since open."""
         return self._writer.log_bytes
 
     @property
     def synced_lsn(self) -> int:
-        """What survives a power cut; in "disk" durability all that was acknowledged does."""
+        """Return the LSN up to which all survives a power cut. In "disk" durability that is all
+        that was acknowledged."""
         return self._writer.synced_lsn
 
     @property
@@ -94,11 +98,12 @@ class Committer:
         self._buffer.hold_from(log_bytes)
 
     def abandon(self) -> None:
-        """In a forked child, where the thread does not live on."""
+        """Close the files, in a forked child, where the flusher does not live on."""
         self._writer.release()
 
     def mark(self) -> None:
-        """The log went idle. For who is at its end: the flusher, or a test that is alone."""
+        """Write down that all so far is durable. Called by the flusher when the log goes idle, and
+        by a test that is alone."""
         self._writer.mark()
 
     def observe(self, observer: Observer) -> None:
@@ -168,7 +173,7 @@ class Committer:
         and in the flusher's thread."""
         self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
         self._turn.fail(error)
-        # Its frames would keep alive whoever called, and with it the journal.
+        # Drop tracebacks: their frames would keep the caller, and so the journal, alive.
         links: list[BaseException] = [error]
         for link in links:
             link.__traceback__ = None
@@ -208,7 +213,7 @@ class Committer:
                 return
 
     def _commit(self, batch: Batch) -> None:
-        """May be repeated as long as the batch is not left."""
+        """Write the batch, sync it, and release its waiters. May be repeated in the same turn."""
         sync_ns = 0
         if batch.last_lsn > self._turn.durable_lsn or batch.sync:
             if batch.records:

@@ -125,8 +125,8 @@ class CommitTurn:
     # --- the turn ---
 
     def take(self, events: Sized = ()) -> Batch | None:
-        """Block until there is a batch to commit, and take the turn. For the flusher, whose last
-        batch is committed.
+        """Block until there is a batch to commit, and take the turn. Called by the flusher only,
+        when it has committed the last one.
 
         Return an empty batch when the log has gone idle, NEWS when there are `events` to tell, and
         None when it is closed and everything is committed, or has failed.

@@ -11,13 +11,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
+from msgpack import packb
 
 from journal import ClosedError, FailedError, Journal, Options
+from journal.buffer import LogBuffer
 from journal.commit_turn import CommitTurn
 from journal.errors import JournalError
 from journal.gate import Gate
+from journal.room import Room
 from journal.testing import ManualOptions, SimulatedDisk
 from journal.testing.disk import Operation
+from journal.wake_policy import WakePolicy
 from tests.journal_support import segments
 from tests.support import (
     PATH,
@@ -167,6 +171,53 @@ def test_leaving_the_logs_end_wakes_the_flusher(
     log.turn.committed(batch, 0, 0)
     log.turn.leave(is_done=True)
     assert log.is_woken() is woken
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(WakePolicy, "note_begin"), (Room, "begin_commit"), (LogBuffer, "begin_batch")],
+    ids=lambda where: where[1],
+)
+def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """P2: an interrupt may strike while a waiter takes the turn. The batch goes on filling until
+    somebody has taken it out of the log buffer."""
+    log = log_of(ManualOptions())
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.take_alone(1)
+    log.turn.leave(is_done=False)
+    assert log.is_woken()
+    log.buffer.append(2)
+    batch = log.turn.take()
+    assert batch is not None
+    assert batch.records == [packb(1), packb(2)]
+    log.buffer.append(3)
+    assert (batch.last_lsn, log.buffer.used_bytes) == (2, 3)
+
+
+def test_leaving_the_turn_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: if an interrupt strikes as a waiter leaves the turn, it leaves once more, and the flusher
+    repeats the commit."""
+    log = log_of(ManualOptions())
+    batch = log.take_alone(1)
+    assert batch is not None
+    log.turn.committed(batch, 0, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(WakePolicy, "note_release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.turn.leave(is_done=True)
+    for _ in range(2):
+        log.turn.leave(is_done=False)
+    assert log.is_woken()
+    assert log.take_alone(2) is None
+    assert log.turn.take() is batch
 
 
 def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(

@@ -14,6 +14,7 @@ from msgpack import packb
 from journal import BufferFullError, ClosedError, FailedError, Journal, Options
 from journal.gate import Gate
 from journal.mutex import HandlerSafeLock
+from journal.room import Room
 from journal.testing import SimulatedDisk
 from tests.support import (
     NEVER_S,
@@ -139,6 +140,34 @@ def closed_to(journal: Journal) -> bool:
     except ClosedError:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("filling", "committing", "hold_from", "log", "is_free"),
+    [
+        (499, 0, None, 0, True),  # less than half of the bound
+        (500, 0, None, 0, False),
+        (100, 400, None, 0, False),  # what is being committed counts
+        (99, 0, 5000, 4900, True),  # less than the log may grow by
+        (100, 0, 5000, 4900, False),
+        (0, 0, 5000, 5000, False),
+        (0, 0, 5000, 6000, False),
+        (499, 0, 9000, 4900, True),  # it may grow by more than there is room for
+        (500, 0, 9000, 4900, False),
+    ],
+)
+def test_room_is_a_rule_of_five_numbers(
+    filling: int, committing: int, hold_from: float | None, log: int, is_free: bool
+) -> None:
+    """P8: there is room below half of the bound, and below what the log may grow by before updates
+    wait for a compaction."""
+    room = Room(1000)
+    gate = room.gate()
+    room.end_commit(log, filling)
+    room.begin_commit(committing)
+    opened = room.hold_from(float("inf") if hold_from is None else hold_from, filling)
+    assert opened is (gate if is_free else None)
+    assert (filling + committing < room.limit_bytes) is is_free
 
 
 # --- the gate itself ---

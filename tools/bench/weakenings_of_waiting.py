@@ -45,6 +45,13 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
+        "batch_that_an_interrupt_left_untaken_is_taken",
+        "journal/commit_turn.py",
+        "elif self._committing is None or self._committing is self._buffer.filling:",
+        "elif self._committing is None:",
+        HAND_OVER,
+    ),
+    Weakening(
         "flusher_sleeps_through_an_unawaited_record",
         "journal/commit_turn.py",
         "self._buffer.wake_at_first_record(not filling.has_work and oversleeps)",

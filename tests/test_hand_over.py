@@ -16,7 +16,6 @@ from msgpack import packb
 from journal import ClosedError, FailedError, Journal, Options
 from journal.buffer import LogBuffer
 from journal.commit_turn import CommitTurn
-from journal.errors import JournalError
 from journal.gate import Gate
 from journal.room import Room
 from journal.testing import ManualOptions, SimulatedDisk
@@ -359,14 +358,17 @@ def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
 # --- how the flusher ends ---
 
 
-def test_no_gate_outlives_the_flusher() -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_no_gate_outlives_the_flusher(closed: bool) -> None:
     """P2, P9: gates that were given out open as the flusher ends; whoever asks later is refused."""
     log = log_of(Options(buffer_bytes=1000))
     gates = log.append_and_wait(sized(600)), log.turn.sync_gate(), log.turn.room_gate()
     assert [gate and gate.opened for gate in gates] == [False, False, False]
+    if closed:
+        log.buffer.close()
     log.turn.flusher_ended()
     assert [gate and gate.opened for gate in gates] == [True, True, True]
-    with pytest.raises(JournalError):
+    with pytest.raises(ClosedError if closed else FailedError):
         log.turn.gate(log.buffer.last_lsn)
 
 

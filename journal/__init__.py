@@ -5,8 +5,8 @@
         journal.wait_durable(lsn)  # on stable storage
 
 `Journal` keeps records, `DurableState` any state machine, `JournalReader` looks from outside.
-The bytes and the recovery rule are in FORMAT.md beside this file, the promises in
-RELIABILITY.md.
+The bytes and the recovery rule are in journal/docs/FORMAT.md, the promises in
+journal/docs/RELIABILITY.md.
 """
 
 from __future__ import annotations
@@ -14,37 +14,47 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from journal.checkpoint import Checkpoint
+# `typing.get_type_hints` looks up the types of public fields here. No public name.
+from typing import ClassVar as ClassVar
+from typing import Literal as Literal
+
+from journal._disk.disk import Disk
+from journal._format.checkpoint import Checkpoint
+from journal._format.record import Entry, PackedRecord, pack
+from journal._format.record import Record as Record  # as Literal above
+from journal._format.segment import SegmentInfo
+from journal._mutex import HandlerSafeLock
+from journal._offline.reader import JournalReader
 from journal.errors import (
     BufferFullError,
     CheckpointItemError,
     ClosedError,
     CompactedError,
     CorruptionError,
+    CutError,
+    CutReason,
+    DamageReason,
     FailedError,
+    FormatReason,
     FormatVersionError,
     InterruptedCallError,
     JournalError,
     LockedError,
+    NotAJournalError,
     RecordError,
     UnsafePathError,
 )
-from journal.mutex import HandlerSafeLock
-from journal.reader import JournalReader
-from journal.record import Entry, PackedRecord, pack
-from journal.segment import SegmentInfo
-from journal.storage import Disk
 
 if TYPE_CHECKING:
-    from journal.copies import BackupReport, backup
-    from journal.engine import Journal
+    from journal._engine.journal import Journal
+    from journal._offline.backup import BackupReport, backup
+    from journal._offline.findings import Finding, FrameInfo
+    from journal._offline.outlook import Outlook, Refusal
+    from journal._offline.repair import RepairReport, repair
+    from journal._state.cow_table import CowTable
+    from journal._state.durable_state import DurableState, StateMachine
     from journal.metrics import Histogram, LockStats, Observer, Stats
     from journal.options import Options
-    from journal.outlook import Outlook
-    from journal.repairing import RepairReport, repair
-    from journal.state import DurableState, StateMachine
-    from journal.table import CowTable
-    from journal.verify import Finding, FrameInfo
 
 __version__ = "0.1.0"
 
@@ -57,11 +67,15 @@ __all__ = [
     "CompactedError",
     "CorruptionError",
     "CowTable",
+    "CutError",
+    "CutReason",
+    "DamageReason",
     "Disk",
     "DurableState",
     "Entry",
     "FailedError",
     "Finding",
+    "FormatReason",
     "FormatVersionError",
     "FrameInfo",
     "HandlerSafeLock",
@@ -72,11 +86,13 @@ __all__ = [
     "JournalReader",
     "LockStats",
     "LockedError",
+    "NotAJournalError",
     "Observer",
     "Options",
     "Outlook",
     "PackedRecord",
     "RecordError",
+    "Refusal",
     "RepairReport",
     "SegmentInfo",
     "StateMachine",
@@ -87,18 +103,18 @@ __all__ = [
     "repair",
 ]
 
-# What writes takes as long to import as all that reads, and what looks at every file half as long:
-# who only reads need not wait for either. No module may have a name that is public here.
+# What writes takes as long to import as all that reads, and what looks at every file half as long.
+# A program that only reads waits for neither.
 _PLACES = {
-    **dict.fromkeys(("BackupReport", "backup"), "copies"),
-    **dict.fromkeys(("RepairReport", "repair"), "repairing"),
-    **dict.fromkeys(("Finding", "FrameInfo"), "verify"),
+    **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
+    **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
+    **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "Options": "options",
-    "Outlook": "outlook",
-    "Journal": "engine",
+    **dict.fromkeys(("Outlook", "Refusal"), "_offline.outlook"),
+    "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
-    **dict.fromkeys(("DurableState", "StateMachine"), "state"),
-    "CowTable": "table",
+    **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),
+    "CowTable": "_state.cow_table",
 }
 
 

@@ -7,9 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-from journal.mutex import HandlerSafeLock, is_raised_by_call
+from journal._mutex import HandlerSafeLock, is_raised_by_call
+from journal._public import public
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """`count` values, and of them `p50`, `p99`, `p99_9` (at most 5 % over), `max`, `mean` (exact).
@@ -25,6 +27,7 @@ class Histogram:
     mean: float = 0.0
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class LockStats:
     """How long an owner's lock was held (`hold`) and waited for (`wait`), in ns.
@@ -36,6 +39,7 @@ class LockStats:
     wait: Histogram
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Stats:
     """A journal's figures since it was opened.
@@ -85,6 +89,7 @@ class Stats:
     stalls: int
 
 
+@public
 class Observer(Protocol):
     """Told of what happens, in the flusher's or the compactor's thread, a moment after it happened.
 

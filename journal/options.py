@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
-from journal.frame import PAYLOAD_BYTES_MAX
+from journal._format.layout import PAYLOAD_BYTES_MAX
+from journal._public import public
 
 KIB = 1 << 10
 MIB = 1 << 20
 _IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a journal is kept. A bad value is a ValueError that names it.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
-from journal.exporting import (
+from journal._exporting import (
     DISTRIBUTIONS,
     FIGURES,
     QUANTILES,

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from journal.exporting import DISTRIBUTIONS, FIGURES, QUANTILES, Source, Watched
+from journal._exporting import DISTRIBUTIONS, FIGURES, QUANTILES, Source, Watched
 
 _UNITS = {"s": "_seconds", "By": "", "1": ""}
 

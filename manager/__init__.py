@@ -9,6 +9,9 @@ with SubAgentManager.open(".") as manager:
 from __future__ import annotations
 
 import importlib
+
+# `typing.get_type_hints` looks up the types of public fields here. No public name.
+from dataclasses import KW_ONLY as KW_ONLY
 from typing import TYPE_CHECKING
 
 import journal
@@ -23,6 +26,7 @@ if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
         path=journal.__file__,
     )
 
+from manager.agent import JSON as JSON  # as KW_ONLY above
 from manager.agent import Agent, Status
 from manager.errors import (
     AmbiguousNameError,

@@ -29,7 +29,7 @@ def _main() -> int:
             print(f"subagents: the command line {what}", file=sys.stderr)
             return 1
     gc.disable()  # nothing that is made by an import is garbage
-    from manager.cli import run_cli
+    from manager._cli.cli import run_cli
 
     gc.enable()
     return run_cli(sys.argv[1:])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
+from manager._public import public
 from manager.arguments import shown
 
 Status = Literal[
@@ -45,6 +46,7 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
 JSON = Any  # null, bool, int, float, str, list or dict with str keys
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Agent:
     """One sub-agent as it was when its change `lsn` was journaled. A copy: change it at will.

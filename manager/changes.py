@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
+from manager._public import public
 from manager.agent import AGENT_ID, LSN, Agent, Row, agent_from_row
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Idle:
         self.is_called = False
 
 
+@public
 class Changes:
     """An async iterator of Agents, ordered by LSN; made by `SubAgentManager.changes`.
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from manager._public import public
 
+
+@public
 class ManagerError(Exception):
     """Base of every error that this package raises on purpose. Nothing has changed when one is."""
 
 
+@public
 class UnknownAgentError(ManagerError, LookupError):
     """No agent has this id or name."""
 
 
+@public
 class AmbiguousNameError(ManagerError, LookupError):
     """Several finished agents had this name, and no live one has it: use an id."""
 
 
+@public
 class TransitionError(ManagerError):
     """An agent's status does not allow this: `agent_id`, called `name`, is `from_status`, and was
     to become `to_status`; `allowed` are the statuses that it may go to."""
@@ -41,6 +47,7 @@ class TransitionError(ManagerError):
         )
 
 
+@public
 class CapacityError(ManagerError):
     """A limit is reached: `limit` is its name, `value` what it is, `counts` agents by status."""
 
@@ -52,6 +59,7 @@ class CapacityError(ManagerError):
         super().__init__(f"{limit}={value} is reached: {what}; agents: {there_are or 'none'}")
 
 
+@public
 class NameInUseError(ManagerError):
     """A queued, running or interrupted agent has this `name`; `agent_id` is its id, `status` its
     status."""
@@ -65,6 +73,7 @@ class NameInUseError(ManagerError):
         )
 
 
+@public
 class BudgetError(ManagerError):
     """A token budget is spent, the agent's own or an ancestor's: that of `agent_id`, called `name`,
     with `tokens_used` of a `token_budget`, in tokens."""
@@ -81,6 +90,7 @@ class BudgetError(ManagerError):
         )
 
 
+@public
 class LegacyError(ManagerError, ValueError):
     """A file to be imported is not what it should be; `path` is its own. Says where, and why."""
 

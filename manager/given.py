@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, fields
 
+from manager._public import public
 from manager.agent import JSON, VERBS, Status
 from manager.arguments import shown
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class AgentResult:
     """How a run came out: what `update_from_result` takes.
@@ -36,6 +38,7 @@ class AgentResult:
             )
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a manager admits. A bad value is a ValueError that names it.

@@ -116,11 +116,11 @@ def _data(path: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if os.path.islink(path):
-            raise UnsafePathError(f"{path}: a symlink; give the file that it leads to") from error
+            raise UnsafePathError("a symlink; give the file that it leads to", path=path) from error
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise UnsafePathError(f"{path}: not a regular file")
+        raise UnsafePathError("not a regular file", path=path)
     with open(handle, "rb") as file:
         data = file.read(_FILE_BYTES_MAX + 1)
     if len(data) > _FILE_BYTES_MAX:

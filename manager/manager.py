@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from journal import Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
 from manager import ids, records
+from manager._public import public
 from manager.agent import (
     AGENT_ID,
     ENDED,
@@ -49,6 +50,7 @@ from manager.workspace import StrPath, state_path
 _INTERRUPT_SLICE = 256  # agents interrupted by one batch when a fleet is opened again
 
 
+@public
 class SubAgentManager:
     """The sub-agents of one workspace; made by `open`.
 
@@ -100,11 +102,9 @@ class SubAgentManager:
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
-        place = (
-            state_path(workspace, state_dir)
-            if disk is None
-            else nullcontext(os.path.join(workspace, state_dir))
-        )
+        place: AbstractContextManager[str] = nullcontext(os.path.join(workspace, state_dir))
+        if disk is None:
+            place = state_path(workspace, state_dir)
         with ExitStack() as undo:
             with place as path:
                 state = recovered(path, options=options, disk=disk)
@@ -359,7 +359,7 @@ class SubAgentManager:
         """Block until all changes up to `lsn`, an Agent's or None for all, survive a crash.
 
         Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError. Source:
-        journal/RELIABILITY.md, P2.
+        journal/docs/RELIABILITY.md, P2.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
         self._state.wait_durable(optional_lsn("lsn", lsn), timeout_s=timeout_s)

@@ -14,11 +14,13 @@ from journal import (
     Checkpoint,
     CompactedError,
     CorruptionError,
+    DamageReason,
     Entry,
     FormatVersionError,
     JournalReader,
 )
 from manager import arguments, records
+from manager._public import public
 from manager.agent import (
     AGENT_ID,
     BOOT_ID,
@@ -43,6 +45,7 @@ _ATTEMPTS = 5
 _POLL_S = 0.02
 
 
+@public
 class FleetView:
     """The agents of a state directory as of one LSN, which is `lsn`: later changes, and what the
     log did not yet tell to be durable, do not show in it."""
@@ -65,6 +68,7 @@ class FleetView:
         return agent_from_row(row, self._fleet.boot_id)
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class AgentChange:
     """What the record `lsn`, committed at `written_at_ns` (Unix nanoseconds), made of an agent:
@@ -83,6 +87,7 @@ class AgentChange:
     after: Agent | None
 
 
+@public
 def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
     """The fleet kept in the state directory `path`: a live writer's, or what the next open finds.
 
@@ -104,6 +109,7 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
         return FleetView(*_patiently(reader, at, lambda: _replayed(reader, at)))
 
 
+@public
 def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[AgentChange]:
     """Each change of the agent that is or was `ref`, as far back as they are kept, up to `at`.
 
@@ -116,6 +122,7 @@ def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[Agen
         return _patiently(reader, at, lambda: _history(reader, ref, at))
 
 
+@public
 def follow_fleet(path: StrPath) -> Iterator[Agent]:
     """The agents as `read_fleet` finds them, oldest first, then each again when it changes.
 
@@ -204,7 +211,7 @@ def _patiently(reader: JournalReader, at: int | None, read: Callable[[], T]) -> 
             first_lsn = _first_lsn(reader)
             if at is not None and at < first_lsn:
                 message = f"the fleet as of LSN {at} is no longer kept; the first is of {first_lsn}"
-                raise CompactedError(message, first_lsn) from error
+                raise CompactedError(message, first_lsn, lsn=at) from error
     raise _begins_too_late(reader)
 
 
@@ -215,7 +222,7 @@ def _begins_too_late(reader: JournalReader) -> CorruptionError:
     lsn = max((checkpoint.lsn for checkpoint in checkpoints), default=0)
     path = next((segment.path for segment in reader.segments()), reader.path)
     what = f"the log begins here, what follows LSN {lsn} is missing"
-    return CorruptionError(path, 0, lsn + 1, what)
+    return CorruptionError(path, 0, lsn + 1, what, reason=DamageReason.BEGINNING_MISSING)
 
 
 def _first_lsn(reader: JournalReader) -> int:
@@ -240,7 +247,8 @@ def _refuse_foreign(reader: JournalReader, checkpoints: list[Checkpoint]) -> Non
     for checkpoint in checkpoints:
         if journal_id not in (None, checkpoint.journal_id):
             what = f"a checkpoint of another journal, {checkpoint.journal_id}"
-            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what)
+            reason = DamageReason.FOREIGN
+            raise CorruptionError(checkpoint.path, 0, checkpoint.lsn, what, reason=reason)
 
 
 def _close(checkpoints: list[Checkpoint]) -> None:
@@ -274,7 +282,7 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
             is_told = "from_prior_session" in item
         fleet.check_loaded(checkpoint.lsn)
     except FormatVersionError as error:
-        raise FormatVersionError(f"{checkpoint.path}: {error}") from error
+        raise FormatVersionError(str(error), path=checkpoint.path) from error
     return is_told
 
 
@@ -282,11 +290,12 @@ def _apply(fleet: Fleet, entry: Entry) -> None:
     try:
         fleet.apply(entry.lsn, entry.record)
     except FormatVersionError as error:
-        raise FormatVersionError(f"{entry.path}: offset {entry.offset}: {error}") from error
+        raise FormatVersionError(f"offset {entry.offset}: {error}", path=entry.path) from error
     except Exception as error:
         raise FormatVersionError(
-            f"{entry.path}: offset {entry.offset}: LSN {entry.lsn} is no record of "
-            f"{fleet.application}; open it with the version that wrote it"
+            f"offset {entry.offset}: LSN {entry.lsn} is no record of {fleet.application}; open it "
+            "with the version that wrote it",
+            path=entry.path,
         ) from error
 
 
@@ -294,7 +303,7 @@ def _check(reader: JournalReader, fleet: Fleet, agent_ids: Iterable[str]) -> Non
     try:
         fleet.check_replayed(agent_ids)
     except FormatVersionError as error:
-        raise FormatVersionError(f"{reader.path}: {error}") from error
+        raise FormatVersionError(str(error), path=reader.path) from error
 
 
 def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:

@@ -45,7 +45,7 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
         yield path
         held = os.stat(names[-1], dir_fd=handle, follow_symlinks=False)
         if not os.path.samestat(held, os.stat(path)):
-            raise UnsafePathError(f"{path}: a component was replaced while it was opened")
+            raise UnsafePathError("a component was replaced while it was opened", path=path)
     finally:
         os.close(handle)
 
@@ -58,7 +58,7 @@ def _entered(parent: int, name: str, path: str) -> int:
         handle = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):  # Linux and macOS, of a symlink
-            raise UnsafePathError(f"{path}: a symlink, or no directory; move it away") from error
+            raise UnsafePathError("a symlink, or no directory; move it away", path=path) from error
         raise
     # A power cut may take a name that isn't synced, and the journal below with it; also when it
     # was there, for who made it may have crashed before this sync.

@@ -69,7 +69,7 @@ def pytest_sessionstart() -> None:
 
 def pytest_runtest_setup() -> None:
     """Let the last test's log messages, which another thread logs, not arrive in the next one."""
-    if log := sys.modules.get("journal.log"):
+    if log := sys.modules.get("journal._log"):
         log.settle(1)
 
 
@@ -127,7 +127,7 @@ def reader(disk: SimulatedDisk) -> Iterator[JournalReader]:
 
 @pytest.fixture
 def engine_log() -> Iterator[list[logging.LogRecord]]:
-    """Return the engine's log records, in order. Call `journal.log.settle` before reading them."""
+    """Return the engine's log records, in order. Call `journal._log.settle` before reading them."""
     records: list[logging.LogRecord] = []
 
     class Keeping(logging.Handler):
@@ -143,7 +143,7 @@ def engine_log() -> Iterator[list[logging.LogRecord]]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compactor's thread retries a failed compaction at once."""
-    monkeypatch.setattr("journal.compactor._BACKOFF_S_MIN", 0.001)
+    monkeypatch.setattr("journal._engine.compaction_schedule._BACKOFF_S_MIN", 0.001)
 
 
 @pytest.fixture

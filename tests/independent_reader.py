@@ -1,7 +1,7 @@
 """A reader and an encoder of the format that share no line with the engine: segments of version 1,
 checkpoints of versions 1 and 2.
 
-Written from journal/FORMAT.md alone, with a CRC32C of its own, so that the engine and its page
+Written from journal/docs/FORMAT.md alone, with a CRC32C of its own, so that the engine and its page
 can't be wrong together. It reads what was not damaged and is strict about every field: whatever
 the page does not allow is a `FormatError`. It is slow, and meant to be read beside the page.
 """

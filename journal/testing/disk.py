@@ -16,8 +16,8 @@ from contextlib import suppress
 from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
+from journal._disk.disk import Buffer, Mode, StrPath
 from journal.errors import LockedError, UnsafePathError
-from journal.storage import Buffer, Mode, StrPath
 from journal.testing.medium import Content, Folder, Inode, Medium
 from journal.testing.outcome import Outcome, lose
 
@@ -396,7 +396,7 @@ class SimulatedFile(_Handle):
 
 def _join(path: str, name: str) -> str:
     if "/" in name or name in ("", ".", ".."):
-        raise UnsafePathError(f"{path}: {name!r} is not a plain file name")
+        raise UnsafePathError(f"{name!r} is not a plain file name", path=path)
     return f"{path}/{name}"
 
 

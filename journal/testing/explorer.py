@@ -26,8 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from journal._state.durable_state import StateMachine
 from journal.options import Options
-from journal.state import StateMachine
 from journal.testing.disk import Mutation, SimulatedDisk
 from journal.testing.history import BrokenPromiseError, History
 from journal.testing.judge import Judge, Step

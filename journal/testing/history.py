@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from journal.checkpoint import JSON
-from journal.contract import check_items, check_machine
-from journal.frame import PAYLOAD_BYTES_MAX
-from journal.items import escaped
-from journal.record import Record, RecordPacker, unpack
-from journal.state import StateMachine
-from journal.table import CowTable
+from journal._format.checkpoint import JSON
+from journal._format.items import escaped
+from journal._format.layout import PAYLOAD_BYTES_MAX
+from journal._format.record import Record, RecordPacker, unpack_spans
+from journal._state.contract import check_items, check_machine
+from journal._state.cow_table import CowTable
+from journal._state.durable_state import StateMachine
 
 M = TypeVar("M", bound=StateMachine)
 
 
 class BrokenPromiseError(AssertionError):
-    """A crash after which something did not hold that journal/RELIABILITY.md promises."""
+    """A crash after which something did not hold that journal/docs/RELIABILITY.md promises."""
 
 
 def expect(truth: object, promise: str, what: str) -> None:
@@ -58,7 +58,8 @@ class History(Generic[M]):
     def records(self, after: int = 0, to: int | None = None) -> list[Record]:
         """Those after LSN `after` up to `to` (None: all)."""
         packed = self._packed[after:to]
-        return unpack(b"".join(packed), len(packed))
+        data = b"".join(packed)
+        return unpack_spans(data, [(0, len(data), len(packed))])
 
     def add(self, records: list[Record]) -> None:
         """They are about to be appended, as one batch."""

@@ -1,27 +1,26 @@
-"""Opens what a crash left, and holds it against the promises of journal/RELIABILITY.md."""
+"""Opens what a crash left, and holds it against the promises of journal/docs/RELIABILITY.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
-from journal.checkpoint import checkpoint_lsns
-from journal.engine import Journal
+from journal._disk.disk import LOCK, TMP
+from journal._engine.journal import Journal
+from journal._format.checkpoint import checkpoint_lsns
+from journal._format.record import Record
+from journal._recovery.recovery import Recovery
+from journal._state.durable_state import StateMachine
 from journal.errors import FailedError
 from journal.options import Options
-from journal.record import Record
-from journal.recovery import recover
-from journal.state import StateMachine
-from journal.storage import LOCK, TMP
 from journal.testing.disk import Mutation, SimulatedDisk
 from journal.testing.history import BrokenPromiseError, History, expect
 from journal.testing.medium import Folder, Inode, Medium
 from journal.testing.outcome import lose
 from journal.testing.outcomes import Bounds, Image, content_fates, fingerprint, outcomes
 from journal.testing.owner import open_checked, read_checked
-from journal.walk import Batch
 
 M = TypeVar("M", bound=StateMachine)
 
@@ -215,17 +214,13 @@ def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Re
     Raises BrokenPromiseError.
     """
     last: Record = None
-
-    def receive(batch: Batch) -> None:
-        nonlocal last
-        last = batch.records[-1]
-
     directory = disk.open_directory(path, write=True)
     try:
         directory.lock()
-        found = recover(
-            directory, kept=options.checkpoints_kept, begin=lambda checkpoint: None, receive=receive
-        )
+        with closing(Recovery(directory, kept=options.checkpoints_kept)) as recovery:
+            for batch in recovery.batches():
+                last = batch.records[-1]
+            found = recovery.finish()
     except Exception as error:
         raise BrokenPromiseError(f"P5: it does not open again: {error!r}") from error
     finally:

@@ -26,10 +26,10 @@ from typing import Any, Generic, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from journal._format.record import Record, bare
+from journal._state.durable_state import StateMachine
 from journal.errors import FailedError, JournalError
 from journal.options import Options
-from journal.record import Record, bare
-from journal.state import StateMachine
 from journal.testing.history import expect
 from journal.testing.outcome import drawn
 from journal.testing.owner import ManualOptions, Owner, quiet

@@ -9,7 +9,7 @@ from itertools import accumulate, combinations, product
 from math import inf, prod
 from typing import NamedTuple
 
-from journal.storage import LOCK, TMP
+from journal._disk.disk import LOCK, TMP
 from journal.testing.medium import Content, Folder, Inode, Medium
 from journal.testing.outcome import TEARS, fates
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Generic, Self, TypeVar
 
+from journal._disk.disk import LOCK
+from journal._format.record import Record, bare
+from journal._log import settle
+from journal._offline.reader import JournalReader
+from journal._recovery.walk import is_journal
+from journal._state.durable_state import DurableState, StateMachine
 from journal.errors import FailedError, JournalError
-from journal.log import settle
 from journal.options import Options
-from journal.reader import JournalReader
-from journal.record import Record, bare
-from journal.state import DurableState, StateMachine
-from journal.storage import LOCK
 from journal.testing.disk import SimulatedDisk
 from journal.testing.history import BrokenPromiseError, HeldItems, History, expect
 from journal.testing.outcome import Change, Outcome, lose
-from journal.walk import is_journal
 
 M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")

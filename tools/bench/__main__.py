@@ -1,4 +1,4 @@
-"""Benchmarks, and the long searches: `python tools/bench NAME [options]`.
+"""Benchmarks: `python tools/bench NAME [options]`.
 
 Each compares in one run, side by side.
 """
@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 NAMES = (
     *("commits", "append", "hold", "fanout", "compact", "recover", "burn", "imports"),
-    *("inspector", "legacy", "bars", "plot", "crashsim", "mutants"),
+    *("inspector", "legacy", "bars", "plot"),
 )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import StateMachine
-from journal.record import bare
+from journal._format.record import bare
 
 State = dict[str, Any]
 

@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 
 from journal_inspect.exits import CANT_OPEN, STOPPED_BY_SIGNAL, explain
-from journal_inspect.text import say
+from journal_inspect.rendering.text import say
 
 _NEEDED = ("click", "rich")
 
@@ -28,7 +28,7 @@ def main() -> int:
             )
             return CANT_OPEN
         gc.disable()  # nothing that is made by an import is garbage
-        from journal_inspect.cli import cli, let_go_of_stdout
+        from journal_inspect.commands.cli import cli, let_go_of_stdout
 
         gc.enable()
         stdout = sys.stdout

@@ -12,6 +12,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from journal import CorruptionError
 
 FINE = 0
 NEGATIVE = 1
@@ -64,20 +68,47 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 
 def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
-    from journal import CompactedError, CorruptionError, JournalError, LockedError
+    from journal import (
+        CompactedError,
+        CorruptionError,
+        JournalError,
+        LockedError,
+        NotAJournalError,
+    )
 
     codes = {CorruptionError: CORRUPT, LockedError: LOCKED, CompactedError: NEGATIVE}
     if not isinstance(error, JournalError):
         return None
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), CANT_OPEN)
-    path, is_none, _ = str(error).partition(": not a journal: ")
-    step = _where_it_may_be(path) if is_none else ""
-    told = str(error).replace("read with JournalReader", "use journal-inspect log and verify")
-    return code, f"{told}{step}"
+    if isinstance(error, LockedError):
+        holder = f"process {error.pid}" if error.pid else "another process"
+        told = f"{error.path}: locked by {holder}; stop it first, "
+        told += "or use journal-inspect log and verify"
+    elif isinstance(error, CorruptionError):
+        told = _told_damage(error)
+    elif isinstance(error, NotAJournalError):
+        told = f"{error}{_where_it_may_be(error.path)}"
+    else:
+        told = str(error)
+    return code, told
+
+
+def _told_damage(error: CorruptionError) -> str:
+    from journal import DamageReason
+    from journal_inspect.rendering.text import command
+
+    step = ""
+    if error.reason is DamageReason.NO_START:
+        left = command("log", error.directory)
+        step = f": restore a backup, or see what is left: {left}"
+    return (
+        f"{error.path}: offset {error.offset}, LSN {error.lsn}: {error.what}{step}; nothing was "
+        f"changed; look closer with: {command('verify', error.directory)}"
+    )
 
 
 def _where_it_may_be(path: str) -> str:
-    from journal_inspect.text import command
+    from journal_inspect.rendering.text import command
 
     below = os.path.join(path, ".subagents")
     if os.path.isdir(below):

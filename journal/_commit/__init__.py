@@ -1,0 +1,1 @@
+"""From an append to a durable record: the log buffer, commits, waiters."""

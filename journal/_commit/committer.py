@@ -1,0 +1,266 @@
+"""Committer: group commit, and the flusher thread that does it.
+
+One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
+batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
+
+That is done by the flusher, or by a lone waiter in its own thread, which spares it two switches of
+threads a commit. A waiter takes on only what is idempotent (the same bytes at the same offset, then
+a sync): if an interrupt strikes, the flusher repeats it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from journal._commit.batch import NEWS, Batch
+from journal._commit.buffer import LogBuffer
+from journal._commit.commit_figures import CommitFigures
+from journal._commit.commit_turn import CommitTurn
+from journal._commit.observers import Event, Observers
+from journal._commit.standing import Standing
+from journal._commit.writer import NO_SPACE, Writer
+from journal._disk.disk import is_of_disk
+from journal._log import post
+from journal._mutex import Alarm
+from journal.errors import FailedError, JournalError
+from journal.metrics import Observer
+from journal.options import Options
+
+_RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
+
+
+class Committer:
+    """Commits batches: in the flusher's thread, or in a waiter's.
+
+    The flusher ends when the journal is closed and all is committed, or at the first failure.
+    """
+
+    def __init__(
+        self,
+        buffer: LogBuffer,
+        turn: CommitTurn,
+        writer: Writer,
+        options: Options,
+        *,
+        alarm: Alarm,
+        standing: Standing,
+    ) -> None:
+        self._buffer = buffer
+        self._turn = turn
+        self._writer = writer
+        self._standing = standing
+        self._sync_each = options.durability == "disk"
+        self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
+        self._ended: Callable[[], None] = _nothing
+        self._trace: TracebackType | None = None  # of a failure that nobody foresaw, to be logged
+        self.figures = CommitFigures()
+        self._observers = Observers(alarm)
+        self.due_bytes = float("inf")
+        self._notify_due: Callable[[], None] = _nothing
+
+    def start(self, ended: Callable[[], None]) -> None:
+        """Start the flusher. It calls `ended` as the last thing that it does."""
+        self._ended = ended
+        self._thread.start()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._thread.ident is not None
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Return whether the flusher has ended within `timeout_s` seconds."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def log_bytes(self) -> int:
+        """Return how many bytes were written to the log since open."""
+        return self._writer.log_bytes
+
+    @property
+    def synced_lsn(self) -> int:
+        """Return the LSN up to which all survives a power cut. In "disk" durability that is all
+        that was acknowledged."""
+        return self._writer.synced_lsn
+
+    @property
+    def has_room(self) -> bool:
+        return self._buffer.has_room
+
+    def hold_from(self, log_bytes: float) -> None:
+        """Leave the buffer no more room than the log needs to grow to so many bytes."""
+        self._buffer.hold_from(log_bytes)
+
+    def notify_when_due(self, due_bytes: float, notify: Callable[[], None]) -> None:
+        """Call `notify` at each commit that finds the log at `due_bytes` or more."""
+        self._notify_due, self.due_bytes = notify, due_bytes
+
+    def sync_log(self) -> None:
+        """Wait until all appended so far is on stable storage, whatever the durability."""
+        last_lsn = self._buffer.last_lsn
+        if self.synced_lsn < last_lsn:
+            self._turn.sync_gate().wait()
+            if self.synced_lsn < last_lsn:
+                raise self._standing.error()
+
+    def abandon(self) -> None:
+        """Close the files, in a forked child, where the flusher does not live on."""
+        self._writer.release()
+
+    def mark(self) -> None:
+        """Write down that all so far is durable. Called by the flusher when the log goes idle, and
+        by a test that is alone."""
+        self._writer.mark()
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of all events from now on."""
+        self._observers.add(observer)
+
+    def tell(self, event: Event) -> None:
+        """Call the observers, in one of the engine's threads."""
+        self._observers.tell(event)
+
+    def queue(self, event: Event) -> None:
+        """Have the flusher call the observers, for a caller's thread."""
+        self._observers.queue(event)
+
+    def commit_alone(self, lsn: int) -> bool:
+        """Commit `lsn` in the calling thread, if nobody else waits or commits. Return whether it is
+        committed; if not, the flusher commits it, or finds the journal failed.
+
+        An interrupt (a signal handler's exception) may strike between any two steps, and another
+        one in leaving the turn after the first. So leaving it is all that must happen here, and may
+        be repeated: what is not done then, the flusher does once more.
+        """
+        if not self._turn.is_free:  # also on top of a commit in this thread, whose turn it stays
+            return False
+        is_done = False
+        try:
+            try:
+                batch = self._turn.take_alone(lsn)
+                if batch is not None and self._writer.has_segment_for(batch):
+                    self._commit(batch)
+                    is_done = True
+            except Exception as error:
+                if not self._is_of_the_log(error):
+                    raise  # a signal handler's: it propagates, and the journal goes on
+                if getattr(error, "errno", None) not in NO_SPACE:
+                    self._fail(error)
+            finally:
+                self._turn.leave(is_done=is_done)
+        except BaseException:
+            self._turn.leave(is_done=False)
+            raise
+        return is_done
+
+    def _is_of_the_log(self, error: Exception) -> bool:
+        if isinstance(error, JournalError):  # a handler may raise one that another journal raised
+            return isinstance(error, FailedError) and self._writer.failed
+        return is_of_disk(error)
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._turn.take(self._observers.queued)) is not None:
+                self._observers.tell_queued()
+                if batch.has_work:
+                    self._commit_patiently(batch)
+                elif batch is not NEWS:
+                    self.mark()
+            if self._standing.failure is None:
+                self._writer.close()
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._turn.flusher_ended()
+            self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        """Record the failure and release the waiters. All that is other people's code comes later,
+        and in the flusher's thread."""
+        self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
+        self._turn.fail(error)
+        # Drop tracebacks: their frames would keep the caller, and so the journal, alive.
+        links: list[BaseException] = [error]
+        for link in links:
+            link.__traceback__ = None
+            cause = link.__cause__ or link.__context__
+            if cause is not None and cause not in links:
+                links.append(cause)
+
+    def _end(self) -> None:
+        self._observers.tell_queued()
+        error, trace, self._trace = self._standing.failure, self._trace, None
+        if error is not None:
+            unforeseen = (type(error), error, trace) if trace else None
+            path = self._writer.directory_path
+            post(logging.ERROR, "%s: the journal stopped: %s", path, error, error=unforeseen)
+            self.tell(lambda observer: observer.failed(error))
+        with suppress(OSError):  # all that was acknowledged is synced
+            self._writer.release()
+        self._ended()
+
+    def _commit_patiently(self, batch: Batch) -> None:
+        """Try until there is space: the same bytes at the same offset, then a sync."""
+        delay_s = 0.0
+        while True:
+            try:
+                self._commit(batch)
+            except OSError as error:
+                if error.errno not in NO_SPACE or isinstance(error, JournalError):
+                    raise
+                if not delay_s:
+                    self._stall(error)
+                delay_s = min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)
+                time.sleep(delay_s)
+            else:
+                if delay_s:
+                    path = self._writer.directory_path
+                    post(logging.WARNING, "%s: there is room again: the journal goes on", path)
+                return
+
+    def _commit(self, batch: Batch) -> None:
+        """Write the batch, sync it, and release its waiters. May be repeated in the same turn."""
+        sync_ns = 0
+        if batch.last_lsn > self._turn.durable_lsn or batch.sync:
+            if batch.records:
+                if batch.commit is None:
+                    self._writer.prepare(batch)
+                self._writer.write(batch)
+            if self._sync_each or batch.sync:
+                began = time.perf_counter_ns()
+                self._writer.sync()
+                sync_ns = time.perf_counter_ns() - began
+        self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
+        self._count(batch, sync_ns)
+        if self._writer.log_bytes >= self.due_bytes:
+            self._notify_due()
+
+    def _stall(self, error: OSError) -> None:
+        self.figures.add_stall()
+        post(
+            logging.WARNING,
+            "%s: no room on disk, the journal waits and tries again: %s",
+            self._writer.directory_path,
+            error,
+        )
+        self.tell(lambda observer: observer.stalled(error))
+
+    def _count(self, batch: Batch, sync_ns: int) -> None:
+        if batch.commit is None:
+            self.figures.add(0, 0, sync_ns)
+            return
+        records, size = len(batch.records), len(batch.commit.data)
+        self.figures.add(records, size, sync_ns)
+        if self._observers.all:
+            is_flusher = threading.current_thread() is self._thread
+            told = self.tell if is_flusher else self.queue
+            told(lambda observer: observer.committed(records, size, sync_ns))
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,258 @@
+"""Writer: the end of the log. Whoever holds it is alone there.
+
+A segment is born whole: made as `*.tmp`, synced, given a name that no other file has, the name
+synced; only then is a frame written to it, and only after the segment before it is synced. So its
+existence proves that all before its first LSN was durable.
+
+What the disk refuses for want of space raises OSError and may be tried again, as may what an
+interrupt broke off: the same bytes at the same offset. What must not be tried again (a sync
+that failed) raises FailedError, now and ever after.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from journal._commit.batch import Batch, Commit
+from journal._commit.open_segment import OpenSegment
+from journal._disk.disk import (
+    TMP,
+    Directory,
+    Disk,
+    File,
+    clock_ns,
+    is_of_disk,
+    remove_if_there,
+    write_all,
+)
+from journal._format import frame
+from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from journal._format.segment import SegmentHeader, SegmentName, encode_header, segment_names
+from journal.errors import FailedError
+from journal.options import Options
+
+_CHECK_NS = 10_000_000  # how long "os" commits may go on without a check of the segment's name
+NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
+
+
+class Writer:
+    def __init__(
+        self,
+        directory: Directory,
+        disk: Disk,
+        options: Options,
+        *,
+        journal_id: str,
+        epoch: int,
+        last_lsn: int,
+    ) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._options = options
+        self._journal_id = bytes.fromhex(journal_id)
+        self._epoch = epoch
+        self._written_lsn = last_lsn
+        self._synced_lsn = last_lsn
+        self._segment: OpenSegment | None = None
+        self._failure: OSError | None = None
+        self._unjudged: OSError | None = None  # what a sync raised: the disk's, or a handler's
+        self._prepared_ns = self._checked_ns = -_CHECK_NS
+        self.log_bytes = 0  # frames and headers written since open
+
+    @property
+    def synced_lsn(self) -> int:
+        return self._synced_lsn
+
+    @property
+    def failed(self) -> bool:
+        """Return whether a sync failed, after which nothing may be acknowledged."""
+        return self._failure is not None
+
+    @property
+    def directory_path(self) -> str:
+        """Return the journal's directory, for messages."""
+        return self._directory.path
+
+    def has_segment_for(self, batch: Batch) -> bool:
+        """Return whether `prepare` would only compute: no roll, no segment to make."""
+        segment = self._segment
+        if segment is None or batch.bytes > self._options.frame_bytes_max:
+            return False
+        return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
+
+    def prepare(self, batch: Batch) -> None:
+        """Give the batch its frames, all in one segment, and their place there."""
+        payloads = [(0, len(batch.records), b"".join(batch.records))]
+        if batch.bytes > self._options.frame_bytes_max:
+            payloads = list(frame.split(batch.records, batch.groups, self._options.frame_bytes_max))
+        size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
+        segment = self._segment
+        begun = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
+        if segment and begun and segment.offset + size > self._options.segment_bytes:
+            self._seal(segment)
+            segment = None
+        if segment is None:
+            segment = self.begin_segment(size)
+        self._prepared_ns = clock_ns(self._disk)
+        data = segment.encode(
+            payloads,
+            first_lsn=batch.first_lsn,
+            durable_lsn=self._synced_lsn,
+            now_ns=self._prepared_ns,
+        )
+        batch.commit = Commit(data, segment.offset, self.log_bytes + len(data))
+
+    def begin_segment(self, size: int = 0) -> OpenSegment:
+        """Make the segment for what comes next, with room for `size` bytes of frames."""
+        name = SegmentName(self._written_lsn + 1, self._epoch)
+        flags = FLAG_OS if self._options.durability == "os" else 0
+        header = encode_header(
+            SegmentHeader(flags, name.epoch, self._journal_id, name.first_lsn, clock_ns(self._disk))
+        )
+        self._check_sole_writer()
+        tmp = str(name) + TMP
+        remove_if_there(self._directory, tmp)
+        file = self._directory.open(tmp, "create")
+        try:
+            self._allocate(file, max(self._options.segment_bytes, SEGMENT_HEADER_BYTES + size))
+            write_all(file, header, 0)
+            file.sync()
+            self._directory.rename_new(tmp, str(name))
+        except BaseException as error:
+            file.close()
+            remove_if_there(self._directory, tmp)
+            if isinstance(error, FileExistsError):  # no opening of ours had this epoch before
+                raise _two_writers(self._directory.path, name) from error
+            raise
+        try:
+            self._directory.sync()
+        except OSError as error:
+            file.close()
+            raise FailedError(f"{self._directory.path}: can't be synced: {error}") from error
+        path = f"{self._directory.path}/{name}"
+        # The segment's name says that all before it is durable.
+        self._segment = segment = OpenSegment(file, path, header, said_lsn=self._written_lsn)
+        self.log_bytes += len(header)
+        return segment
+
+    def write(self, batch: Batch) -> None:
+        """Write the batch where `prepare` has put it. May be repeated."""
+        assert self._segment is not None
+        assert batch.commit is not None
+        data, offset, self.log_bytes = batch.commit
+        self._segment.write(data, offset)
+        self._written_lsn = batch.last_lsn
+        # "os" commits sync nothing, so without this they would be acknowledged in a directory that
+        # was deleted. A check at each commit would take up to a fifth of its time; one every 10 ms
+        # costs next to nothing.
+        is_os = self._options.durability == "os"
+        if is_os and abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS:
+            self._check_linked()
+
+    def sync(self) -> None:
+        """Put all that is written on stable storage, and see that it can be found again."""
+        self._judge_sync()  # what an interrupt kept us from judging
+        if self._failure is None and self._segment is not None:
+            try:
+                self._segment.file.sync()
+            except OSError as error:
+                # Noted before any call: an interrupt must not make us try again.
+                self._unjudged = error
+                self._judge_sync()
+                if self._failure is None:
+                    raise
+        self._check_linked()
+        self._synced_lsn = self._written_lsn
+
+    def _judge_sync(self) -> None:
+        """Record a failed sync's error as final if the disk raised it, not a signal handler."""
+        error = self._unjudged
+        if error is not None and is_of_disk(error, self._segment and self._segment.file):
+            self._failure = error
+        self._unjudged = None
+
+    def _check_linked(self) -> None:
+        """Raise FailedError, now and ever after, if a sync failed or the segment has no name left:
+        what is written to it can't be found again."""
+        segment = self._segment
+        if self._failure is None and segment is not None and not segment.file.is_linked():
+            self._failure = FileNotFoundError(errno.ENOENT, "was deleted underneath")
+        if self._failure is not None:
+            path = segment.path if segment else self._directory.path
+            raise FailedError(f"{path}: can't be synced: {self._failure}") from self._failure
+        self._checked_ns = self._prepared_ns
+
+    def _check_sole_writer(self) -> None:
+        """Raise FailedError if a later opening has begun a segment: what this one adds is lost.
+
+        The lock forbids it. Where that works within a machine only, two may be open all the same.
+        """
+        names: list[SegmentName] = []
+        with _no_space_ignored():  # it takes two handles, and a new segment only one
+            names = segment_names(self._directory.names())
+        newest = max(names, key=lambda name: name.epoch, default=None)
+        if newest is not None and newest.epoch > self._epoch:
+            raise _two_writers(self._directory.path, newest)
+
+    def mark(self) -> None:
+        """Say that all so far is durable, unless that stands there already.
+
+        It costs no sync, proves nothing that is not so, and the next frame is written over it.
+        Raises FailedError if the segment was deleted, or there is another writer.
+        """
+        self._check_linked()
+        self._check_sole_writer()
+        segment = self._segment
+        if segment is None or segment.said_lsn == self._synced_lsn:
+            return
+        with _no_space_ignored():
+            segment.mark(self._written_lsn + 1, self._synced_lsn, clock_ns(self._disk))
+
+    def close(self) -> None:
+        """After a clean end: sync, mark, and give back the space preallocated in vain."""
+        segment = self._segment
+        if segment is None:
+            return
+        self.sync()
+        self.mark()
+        segment.trim()
+        self.release()
+
+    def release(self) -> None:
+        """Close the handle, and nothing else."""
+        if self._segment is not None:
+            self._segment.file.close()
+            self._segment = None
+
+    def _seal(self, segment: OpenSegment) -> None:
+        segment.trim()
+        self.sync()
+        self.release()
+
+    def _allocate(self, file: File, size: int) -> None:
+        try:
+            file.allocate(size)
+        except OSError:
+            with suppress(OSError):
+                file.truncate(0)  # leave what there is to the records
+
+
+@contextmanager
+def _no_space_ignored() -> Iterator[None]:
+    """Ignore a full disk or a lack of file handles."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+
+
+def _two_writers(path: str, name: SegmentName) -> FailedError:
+    return FailedError(
+        f"{path}/{name}: another process made this segment. The lock does not work here, so there "
+        "are two writers. This one has replaced nothing, but what it wrote since the other one "
+        "opened may be lost. Stop one of them, put the journal on a local file system, and reopen "
+        "it"
+    )

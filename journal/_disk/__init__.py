@@ -1,0 +1,1 @@
+"""The disk: its interface, the real one, and the directory's lock."""

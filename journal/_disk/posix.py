@@ -1,0 +1,372 @@
+"""The real disk: file descriptors, each opened relative to a directory's handle.
+
+Nothing here buffers, retries or decides: `journal._commit.writer` and
+`journal._recovery.recovery` do. What is done here is what a path could do to us: follow a symlink,
+block on a FIFO, be somebody else's, or be swapped for another between two calls.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform not in ("linux", "darwin"):
+    raise ImportError(
+        f"journal runs on Linux and macOS, not on {sys.platform}: it needs flock, directory "
+        "handles and a sync that reaches the disk"
+    )
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from journal._disk import lock_holder as holder
+from journal._disk import syscalls
+from journal._disk.disk import LOCK, Buffer, Mode, StrPath
+from journal.errors import FailedError, LockedError, UnsafePathError
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO never blocks
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MODES: dict[Mode, int] = {
+    "read": os.O_RDONLY,
+    "update": os.O_RDWR,
+    "create": os.O_RDWR | os.O_CREAT | os.O_EXCL,
+}
+# How open(2) refuses what is no regular file: a symlink, a directory, a socket or a device.
+_NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
+# How flock(2) refuses where there are no locks, as on some network file systems.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# What a closed handle has for a descriptor: the kernel refuses it with EBADF in every call,
+# where -1 is a ValueError of Python's in some.
+_CLOSED = 2**31 - 1
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class PosixDisk:
+    """Local file systems, with the system's clock and its source of random bytes."""
+
+    def open_directory(self, path: StrPath, *, write: bool) -> PosixDirectory:
+        parent_path, name = _split(os.fspath(path))
+        full_path = os.path.join(parent_path, name)
+        # A reader may be allowed to pass through the parent and not to list it.
+        flags = _DIRECTORY if write else os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+        parent = os.open(parent_path, flags)
+        try:
+            fd, made = _open_last(parent, name or ".", full_path, make=write)
+            try:
+                if write:
+                    _secure(fd, full_path, made=made)
+                    # Even if it exists: whoever made it may have crashed before this sync.
+                    _sync_parent(parent, parent_path)
+            except BaseException:
+                os.close(fd)
+                raise
+        finally:
+            os.close(parent)
+        return PosixDirectory(fd, full_path)
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def new_id(self) -> bytes:
+        return os.urandom(16)
+
+
+class PosixDirectory:
+    """A directory's handle, and the flock on it: it goes with the handle, not with a file."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+
+    def open(self, name: str, mode: Mode) -> PosixFile:
+        path = self._join(name)
+        try:
+            with _naming(path):
+                fd = os.open(name, _MODES[mode] | _FLAGS, 0o600, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno in _NOT_REGULAR:
+                raise _not_regular(path) from error
+            raise
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise _not_regular(path)
+            if mode == "create" and found.st_mode & 0o600 != 0o600:  # a umask that strips even us
+                os.fchmod(fd, 0o600)
+        except BaseException:
+            os.close(fd)
+            raise
+        return PosixFile(fd, path)
+
+    def names(self) -> list[str]:
+        # On a handle of its own: listing moves the handle's position, which threads would share.
+        fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        with _naming(self._join(old), self._join(new)):
+            os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def rename_new(self, old: str, new: str) -> None:
+        old_path, new_path = self._join(old), self._join(new)
+        try:
+            with _naming(old_path, new_path):
+                syscalls.rename_new(self._fd, old, new)
+        except OSError as error:
+            if error.errno not in syscalls.UNKNOWN:
+                raise
+            raise UnsafePathError(
+                "the file system can neither rename a file without replacing another nor link one "
+                f"({error.strerror}), so two writers could destroy each other's records: use a "
+                "local file system",
+                path=self.path,
+            ) from error
+
+    def remove(self, name: str) -> None:
+        with _naming(self._join(name)):
+            os.unlink(name, dir_fd=self._fd)
+
+    def sync(self) -> None:
+        _sync_directory(self._fd)
+
+    def lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(self.path, self.lock_holder() or None) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise _without_locks(self.path, f"has no locks ({error.strerror})") from error
+            raise
+        if self._is_lock_ignored():
+            raise _without_locks(self.path, "gives the same lock twice, so it keeps nobody out")
+        syscalls.load()
+
+    def lock_holder(self) -> int | None:
+        """As the Protocol says; a writer in another pid namespace (container) is not seen."""
+        likely_pid = None
+        with suppress(OSError, UnsafePathError):
+            likely_pid = self._noted_pid()
+        try:
+            return holder.lock_holder(self._fd, likely_pid)
+        except FileNotFoundError:  # no /proc/locks: macOS
+            return self._noted_pid()
+
+    def close(self, *, unlock: bool) -> None:
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            try:
+                if unlock:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:  # then none was ever taken
+                    raise
+            finally:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close(unlock=False)
+
+    def _is_lock_ignored(self) -> bool:
+        """Return whether a second handle gets the lock that this one holds."""
+        with _naming(self.path):
+            fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def _join(self, name: str) -> str:
+        if "/" in name or name in ("", ".", ".."):
+            raise UnsafePathError(f"{name!r} is not a plain file name", path=self.path)
+        return f"{self.path}/{name}"
+
+    def _noted_pid(self) -> int | None:
+        """The first number in LOCK, if it is the pid of a live process."""
+        try:
+            file = self.open(LOCK, "read")
+        except FileNotFoundError:
+            return None
+        words = file.read(64, 0).split()
+        file.close()
+        pid = next((int(word) for word in words if word.isdigit()), 0)
+        return pid if holder.is_alive(pid) else None
+
+
+class PosixFile:
+    """A file descriptor of a regular file."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+        self._count_links: Callable[[], int] | None = None
+
+    def read(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        if len(data) == size or not data:
+            return data
+        parts = [data]
+        left = size - len(data)
+        while left and (data := os.pread(self._fd, left, offset + size - left)):
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def write(self, data: Buffer, offset: int) -> int:
+        return os.pwrite(self._fd, data, offset)
+
+    def sync(self) -> None:
+        if sys.platform == "darwin":
+            fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
+        else:
+            os.fdatasync(self._fd)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def allocate(self, size: int) -> None:
+        if sys.platform == "linux":
+            os.posix_fallocate(self._fd, 0, size)
+
+    def is_linked(self) -> bool:
+        if self._count_links is None:
+            self._count_links = syscalls.link_counter(self._fd)
+        return self._count_links() > 0
+
+    def drop_cache(self) -> None:
+        if sys.platform == "linux":
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The real path of what is above the last component, and the component."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, "a journal's path can't be empty", path)
+    above, name = os.path.split(path.rstrip("/"))
+    if name in ("", ".", ".."):  # no name to refuse a symlink by: it is what it leads to
+        return os.path.split(os.path.realpath(path))
+    return os.path.realpath(above), name
+
+
+def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, bool]:
+    """A handle on the directory `name` in `parent`, and whether it had to be made."""
+    made = False
+    while True:
+        try:
+            return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent), made
+        except FileNotFoundError as error:
+            if not make or made:
+                error.filename = path
+                raise
+            with suppress(FileExistsError), _naming(path):
+                os.mkdir(name, 0o700, dir_fd=parent)
+            made = True
+        except OSError as error:
+            # Linux says ENOTDIR of a symlink, macOS ELOOP.
+            with _naming(path):
+                found = os.lstat(name, dir_fd=parent)
+            if stat.S_ISLNK(found.st_mode):
+                raise UnsafePathError(
+                    "is a symlink; give the path of the directory itself", path=path
+                ) from error
+            error.filename = path
+            raise
+
+
+def _secure(fd: int, path: str, *, made: bool) -> None:
+    """Refuse a directory in which others could change a journal; close one they could read."""
+    found = os.fstat(fd)
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        raise UnsafePathError(
+            f"owned by uid {found.st_uid}, and this process runs as uid {os.geteuid()}; "
+            f"run as its owner, or: chown {os.geteuid()} {path}",
+            path=path,
+        )
+    if mode & _OTHERS_WRITE:
+        what = f"mode {mode:04o} lets others write; chmod 700 {path}"
+        raise UnsafePathError(what, path=path)
+    if made and mode & 0o777 != 0o700:  # a umask that strips even us
+        os.fchmod(fd, 0o700)
+    elif mode & _OTHERS and _is_journal(os.listdir(fd)):
+        os.fchmod(fd, 0o700)
+        import logging
+
+        from journal._log import report
+
+        text = "%s: mode %04o let others read the journal; narrowed to 0700"
+        report(logging.WARNING, text, path, mode)
+
+
+def _is_journal(names: list[str]) -> bool:
+    """Whether a directory is ours to narrow: `open` refuses what isn't, as somebody's home."""
+    return not names or any(
+        name == LOCK or name.endswith(".seg") or name.startswith("checkpoint-") for name in names
+    )
+
+
+@contextmanager
+def _naming(path: str, new_path: str | None = None) -> Iterator[None]:
+    """Have an error name the whole path: calls relative to a handle know only the last name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        if new_path is not None:
+            error.filename2 = new_path
+        raise
+
+
+def _sync_directory(fd: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def _sync_parent(fd: int, path: str) -> None:
+    try:
+        _sync_directory(fd)
+    except OSError as error:
+        raise FailedError(f"{path}: can't be synced: {error}") from error
+
+
+def _without_locks(path: str, what: str) -> UnsafePathError:
+    return UnsafePathError(
+        f"the file system {what}; without locks two writers would destroy each other's "
+        "records: put the journal on a local file system",
+        path=path,
+    )
+
+
+def _not_regular(path: str) -> UnsafePathError:
+    return UnsafePathError(
+        "a symlink, or no regular file; a journal makes none: find out who did, "
+        "then move it out of the directory",
+        path=path,
+    )

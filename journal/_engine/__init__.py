@@ -1,0 +1,1 @@
+"""An open journal, and the compaction of its log."""

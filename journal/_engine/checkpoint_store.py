@@ -1,0 +1,67 @@
+"""CheckpointStore: the checkpoints of an open journal, written, verified, and what they cover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from weakref import WeakSet
+
+from journal._disk.disk import Directory, Disk, clock_ns
+from journal._format.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
+from journal._recovery.recovery import drop_covered
+from journal.options import Options
+
+
+class CheckpointStore:
+    """The checkpoints of one journal. A compaction calls `write`, `verify` and `drop_covered`, in
+    this order, under the compactor's lock; `close` may be called at any time."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        disk: Disk,
+        options: Options,
+        *,
+        journal_id: str,
+        epoch: int,
+        verified_lsns: list[int],
+    ) -> None:
+        """`verified_lsns`: the LSNs of the checkpoints that verified at open, ascending."""
+        self.path = directory.path
+        self._directory = directory
+        self._disk = disk
+        self._options = options
+        self._journal_id = journal_id
+        self._epoch = epoch
+        self._verified_lsns = verified_lsns
+        self._given_out: WeakSet[Checkpoint] = WeakSet()
+
+    def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[], int]) -> None:
+        """Write the state as of `lsn`, atomically and durably. `pace`: see write_checkpoint."""
+        write_checkpoint(
+            self._directory,
+            items,
+            journal_id=self._journal_id,
+            epoch=self._epoch,
+            lsn=lsn,
+            now_ns=clock_ns(self._disk),
+            application=self._options.application,
+            pace=pace,
+        )
+
+    def verify(self, lsn: int) -> Checkpoint:
+        """Read the checkpoint back, so that it counts among those that cover the log."""
+        checkpoint = read_checkpoint(self._directory, lsn)
+        self._given_out.add(checkpoint)
+        self._verified_lsns = sorted({*self._verified_lsns, lsn})
+        return checkpoint
+
+    def drop_covered(self) -> None:
+        """Remove the segments and checkpoints that none of the newest checkpoints needs."""
+        kept = self._options.checkpoints_kept
+        drop_covered(self._directory, self._verified_lsns, kept)
+        self._verified_lsns = self._verified_lsns[-kept:]
+
+    def close(self) -> None:
+        """Close the files of the checkpoints that were given out."""
+        for checkpoint in list(self._given_out):
+            checkpoint.close()

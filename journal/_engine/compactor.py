@@ -1,0 +1,270 @@
+"""Compactor: snapshot -> checkpoint -> drop what it covers; and its thread.
+
+Encoding holds no lock, yet whatever computes holds the interpreter: one `json.dumps` of ten
+thousand items stalls every other thread for its whole time. So items are encoded a few at a time
+with a real pause between. How many, when a compaction is due and when updates wait for it:
+CompactionSchedule decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from journal._commit.committer import Committer
+from journal._engine.checkpoint_store import CheckpointStore
+from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule
+from journal._engine.compaction_stats import CompactionStats
+from journal._format.checkpoint import JSON, Checkpoint
+from journal._log import post
+from journal._mutex import Alarm, HandlerSafeLock
+from journal.errors import ClosedError, CorruptionError, FailedError, JournalError
+from journal.metrics import Observer
+
+Freeze = Callable[[], tuple[int, Iterable[JSON]]]
+
+_PAUSE_S = 0.0002
+_POLL_S = 0.001
+
+
+class Compactor:
+    """The one place where compactions are made: in a thread of its own when they are due, and by
+    hand in any other thread."""
+
+    def __init__(
+        self, committer: Committer, checkpoints: CheckpointStore, schedule: CompactionSchedule
+    ) -> None:
+        self._committer = committer
+        self._checkpoints = checkpoints
+        self._schedule = schedule
+        self.stats = CompactionStats()
+        # Held for the whole of a compaction: one at a time.
+        self._lock = HandlerSafeLock()
+        self._is_compacting = False
+        self._freeze: Freeze | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: Callable[[], None] = _ignore
+        self._alarm = Alarm()  # what the thread sleeps on
+        self._is_due = False  # whether the thread has found the next one due
+        self._is_stopping = False
+
+    @property
+    def freeze(self) -> Freeze | None:
+        return self._freeze
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, freeze: Freeze, ended: Callable[[], None]) -> None:
+        """Compact whenever it is due, until `stop`; `ended` is the thread's last call."""
+        if self._thread is not None:
+            raise RuntimeError("compaction was started before")
+        self._freeze = freeze
+        self._ended = ended
+        thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            if thread.ident is None:  # there are too many; or else it is a signal handler's
+                self._thread = self._freeze = None
+            raise
+
+    def stop(self) -> None:
+        """Give up a compaction under way, and take no other."""
+        self._is_stopping = True
+        self._alarm.wake()
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Whether the thread has ended, and any other's compaction, within `timeout_s` seconds."""
+        until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        while self._is_compacting and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
+        return not self.running and not self._is_compacting
+
+    @property
+    def is_compacting_here(self) -> bool:
+        """Return whether this thread is inside a compaction, which the caller interrupted."""
+        return self._lock.is_held_here()
+
+    def close(self) -> None:
+        """Close the files of the checkpoints that were given out."""
+        self._checkpoints.close()
+
+    def compact(self, freeze: Freeze) -> Checkpoint:
+        """One compaction, now; waits for one under way."""
+        try:
+            checkpoint, duration_ns = self._compact(freeze)
+        except BaseException as error:
+            if self.stats.failed(error, is_stopping=self._is_stopping):
+                self._tell_failure(error)
+            raise
+        finally:
+            self._alarm.wake()
+        self._tell(checkpoint, duration_ns)
+        return checkpoint
+
+    def _compact(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+        """Return the new checkpoint and how long it took, in ns."""
+        with self._lock.checked():
+            self._is_compacting = True
+            try:
+                return self._publish(freeze)
+            finally:
+                self._is_compacting = False
+
+    def _tell(self, checkpoint: Checkpoint, duration_ns: int) -> None:
+        lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
+        self._tell_all(lambda o: o.compacted(lsn, count, size, duration_ns))
+
+    def _tell_failure(self, error: BaseException) -> None:
+        # An observer that was written before the protocol had this method is not interested.
+        self._tell_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
+
+    def _tell_all(self, event: Callable[[Observer], None]) -> None:
+        is_ours = threading.current_thread() is self._thread
+        (self._committer.tell if is_ours else self._committer.queue)(event)
+
+    def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+        self._check()
+        began = time.perf_counter_ns()
+        attempt = self._schedule.begin(self._committer.log_bytes)
+        lsn, items = freeze()
+        try:
+            self._committer.sync_log()
+            end_lsn = self._committer.synced_lsn
+            if not 0 <= lsn <= end_lsn:  # no later opening would trust it
+                raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
+            self._checkpoints.write(lsn, items, partial(self._pace, attempt))
+        finally:
+            # Freed here, outside the owner's lock: it may be as large as the state.
+            del items
+        checkpoint = self._checkpoints.verify(lsn)
+        self._schedule.published(attempt, checkpoint.size_bytes)
+        self._checkpoints.drop_covered()
+        self._schedule.finished(attempt, self._committer.log_bytes)
+        duration_ns = time.perf_counter_ns() - began
+        self.stats.succeeded(checkpoint.size_bytes, duration_ns)
+        return checkpoint, duration_ns
+
+    def _check(self) -> None:
+        if self._is_stopping:
+            raise ClosedError("the journal is being closed; this compaction is given up")
+
+    def _pace(self, attempt: Attempt) -> int:
+        """Pause the encoding. Return how many items to encode until the next pause."""
+        self._check()
+        time.sleep(_PAUSE_S)
+        log_bytes, has_room = self._committer.log_bytes, self._committer.has_room
+        pace = attempt.pace(log_bytes, has_room=has_room, now_s=time.monotonic())
+        if pace.gives_room:
+            self._committer.hold_from(NEVER)
+        return pace.items
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping:
+                try:
+                    self._compact_when_due()
+                except BaseException as error:  # the owner's SystemExit ends no thread of ours
+                    with suppress(BaseException):
+                        self._go_on_after(error)
+        finally:
+            try:
+                self._committer.hold_from(NEVER)
+            finally:
+                self._ended()
+
+    def _compact_when_due(self) -> None:
+        is_retry = self._schedule.is_retry and self._backed_off(self._schedule.backoff_s)
+        if not (is_retry and self._is_due):
+            self._is_due = False
+            self._wait_until_due(may_hold=not is_retry)
+            self._is_due = True
+        if self._is_stopping:
+            return
+        assert self._freeze is not None
+        checkpoint, duration_ns = self._compact(self._freeze)
+        self._schedule.succeeded()
+        self._is_due = False
+        with suppress(OSError):  # its file was only read
+            checkpoint.close()
+        self._tell(checkpoint, duration_ns)
+
+    def _go_on_after(self, error: BaseException) -> None:
+        """Back off after a failed compaction, or after a defect in waiting for the next one.
+
+        What the log needs to go on comes first. Everything after it is other people's code.
+        """
+        self._schedule.failed()
+        self._committer.hold_from(NEVER)
+        text = self.stats.failed(error, is_stopping=self._is_stopping)
+        if not text:
+            return
+        is_foreseen = isinstance(error, (OSError, JournalError))
+        post(
+            logging.WARNING,
+            "%s: a compaction failed: %s. %s",
+            self._checkpoints.path,
+            text,
+            _advice(error, self._schedule.backoff_s),
+            error=None if is_foreseen else error,
+        )
+        self._tell_failure(error)
+
+    def _wait_until_due(self, *, may_hold: bool) -> None:
+        """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
+        compaction; not after a failure, since what fails to compact must not stop the log."""
+        schedule, committer = self._schedule, self._committer
+        held_since_bytes = NEVER if may_hold else schedule.snapshot_bytes
+        while not self._is_stopping:
+            with self._lock.checked():  # after another thread's compaction, it is due later
+                due_bytes = schedule.due_bytes
+                if held_since_bytes != schedule.snapshot_bytes:
+                    held_since_bytes = schedule.snapshot_bytes
+                    # Only here: no other thread is sure to make the compaction that ends the wait.
+                    committer.hold_from(schedule.hold_bytes(committer.log_bytes))
+            committer.notify_when_due(due_bytes, self._find_due)
+            if committer.log_bytes >= due_bytes:
+                break
+            # An interrupted `compact()` may fail to wake this thread. The next commit past the
+            # old due point wakes it, before updates have to wait.
+            self._alarm.sleep()
+        committer.notify_when_due(NEVER, self._find_due)
+
+    def _backed_off(self, delay_s: float) -> bool:
+        """Wait `delay_s` before a retry. Return False early if the journal stops, or if another
+        compaction succeeded meanwhile: then the next one is due like any."""
+        until_s = time.monotonic() + delay_s
+        while not self._is_stopping and self._schedule.is_retry:
+            if (left_s := until_s - time.monotonic()) <= 0:
+                return True
+            self._alarm.sleep(left_s)
+        return False
+
+    def _find_due(self) -> None:
+        """Note that the log has reached the due point, and wake the thread. Called at a commit."""
+        self._schedule.passed_due(self._committer.due_bytes)
+        self._alarm.wake()
+
+
+def _advice(error: BaseException, delay_s: float) -> str:
+    if isinstance(error, FailedError):  # the log stopped, or the state: no later attempt succeeds
+        return "Close the journal, fix the cause, and reopen it"
+    is_disk = isinstance(error, (OSError, CorruptionError))
+    what = "Check the disk" if is_disk else "Fix `freeze`, or the items that it returns"
+    return (
+        "The log goes on, and grows until a compaction succeeds; "
+        f"the next attempt is in {delay_s:g} s. {what}"
+    )
+
+
+def _ignore(*_: object) -> None:
+    pass

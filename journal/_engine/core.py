@@ -1,0 +1,258 @@
+"""Core: what an open journal is made of, wired, from recovery to the last thread's end.
+
+write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
+read:   disk -> segment -> frame -> record
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from threading import get_ident
+from types import TracebackType
+from typing import Self
+
+from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn
+from journal._commit.committer import Committer
+from journal._commit.room import Room
+from journal._commit.standing import Standing
+from journal._commit.writer import Writer
+from journal._disk import process
+from journal._disk.disk import Directory, Disk, StrPath, is_of_disk
+from journal._disk.posix import PosixDisk
+from journal._engine.checkpoint_store import CheckpointStore
+from journal._engine.compaction_schedule import CompactionSchedule
+from journal._engine.compactor import Compactor, Freeze
+from journal._engine.directory_use import DirectoryUse
+from journal._format.checkpoint import Checkpoint
+from journal._log import report
+from journal._mutex import Alarm, HandlerSafeLock
+from journal._recovery.recovery import Recovered, Recovery
+from journal._recovery.walk import is_journal
+from journal.errors import (
+    ClosedError,
+    FailedError,
+    InterruptedCallError,
+    JournalError,
+    UnsafePathError,
+)
+from journal.options import Options
+
+_EXIT_TIMEOUT_S = 10.0
+
+
+class Core:
+    """All that is open. Knows no Journal, so one that is dropped can be collected."""
+
+    def __init__(
+        self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
+    ) -> None:
+        self.directory = directory
+        self.disk = disk
+        self.journal_id = recovered.journal_id or disk.new_id().hex()
+        self.epoch = recovered.epoch
+        self.checkpoint = recovered.checkpoint
+        lock, alarm = HandlerSafeLock(), Alarm()
+        self.standing, room = Standing(), Room(options.buffer_bytes)
+        self.buffer = LogBuffer(
+            recovered.last_lsn,
+            options,
+            lock=lock,
+            alarm=alarm,
+            standing=self.standing,
+            room=room,
+        )
+        self.turn = CommitTurn(
+            self.buffer, options, lock=lock, alarm=alarm, standing=self.standing, room=room
+        )
+        writer = Writer(
+            directory,
+            disk,
+            options,
+            journal_id=self.journal_id,
+            epoch=self.epoch,
+            last_lsn=recovered.last_lsn,
+        )
+        self.committer = Committer(
+            self.buffer, self.turn, writer, options, alarm=alarm, standing=self.standing
+        )
+        self.compactor = Compactor(
+            self.committer,
+            CheckpointStore(
+                directory,
+                disk,
+                options,
+                journal_id=self.journal_id,
+                epoch=self.epoch,
+                verified_lsns=recovered.verified_lsns,
+            ),
+            CompactionSchedule(
+                options,
+                checkpoint_bytes=self.checkpoint.size_bytes if self.checkpoint else 0,
+                log_bytes=recovered.log_bytes,
+            ),
+        )
+        self._use = DirectoryUse(directory)
+        # Threads that wait for ours to end. Changed by single atomic operations only.
+        self._closers: dict[int, None] = {}
+
+    def start(self) -> None:
+        self._use.enter(self.committer)
+        self.committer.start(self._flusher_ended)
+        process.own(self)  # only now: at exit nobody can wait for a thread that never started
+
+    def start_compaction(self, freeze: Freeze) -> None:
+        thread = object()
+        self._use.enter(thread)
+        try:
+            self.compactor.start(freeze, partial(self._use.leave, thread))
+        except BaseException:
+            self._use.leave(thread)
+            raise
+
+    def compact(self, freeze: Freeze) -> Checkpoint:
+        # The compactor's thread may be waiting for that lock, or for that commit.
+        if self.buffer.is_locked_here() or self.turn.is_committing_here:
+            raise InterruptedCallError
+        try:
+            return self.compactor.compact(freeze)
+        except ClosedError:
+            self.standing.check()  # given up because the log had failed?
+            raise
+
+    def begin_close(self) -> None:
+        """Take no more records, and stop compaction.
+
+        Raises InterruptedCallError where `finish_close` would wait for its own thread.
+        """
+        is_closing_here = get_ident() in self._closers
+        if is_closing_here or self.turn.is_committing_here or self.compactor.is_compacting_here:
+            raise InterruptedCallError
+        self.buffer.close()
+        self.compactor.stop()
+
+    def finish_close(self, timeout_s: float | None) -> bool:
+        """Return whether all is done and the directory given back, within `timeout_s` seconds."""
+        here = get_ident()
+        self._closers[here] = None  # noted and removed without a call: an interrupt comes after one
+        try:
+            return self._finish_close(timeout_s)
+        finally:
+            del self._closers[here]
+
+    def _finish_close(self, timeout_s: float | None) -> bool:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in (self.committer, self.compactor):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not thread.join(left):
+                return False
+        self._use.release()
+        if self.checkpoint:
+            self.checkpoint.close()
+        self.compactor.close()
+        process.disown(self)
+        return True
+
+    def drop(self) -> None:
+        """The owner is collected: close without waiting, and without taking a lock."""
+        self._use.drop_owner()
+        self.buffer.close_soon()
+        if not self.committer.has_begun:  # an interrupt came before
+            self._use.leave(self.committer)
+        self._use.release_if_unused()
+
+    def _flusher_ended(self) -> None:
+        self.compactor.stop()  # after a failure too: there is no log left that it could sync
+        self._use.leave(self.committer)
+
+    def abandon(self) -> None:
+        lock = HandlerSafeLock()
+        self.buffer.abandon(lock)
+        self.turn.abandon(lock)
+        self.committer.abandon()
+        self.directory.close(unlock=False)
+
+    def finish(self) -> None:
+        self.begin_close()
+        if not self.finish_close(_EXIT_TIMEOUT_S):
+            report(
+                logging.ERROR,
+                "%s: %d bytes could not be written before exit, and are lost",
+                self.directory.path,
+                self.buffer.used_bytes,
+            )
+
+
+class Opening:
+    """An opening for writing: a directory, then its lock and recovery, then a Core.
+
+    A context manager. Leaving it with an exception undoes all of it: no thread and no lock is left.
+    Without one, the core is the caller's to close.
+    """
+
+    def __init__(self, path: StrPath, options: Options, disk: Disk | None) -> None:
+        self._path = path
+        self._options = options
+        self._disk = disk or PosixDisk()
+        self._directory: Directory | None = None
+        self._recovery: Recovery | None = None
+        self._is_recovering = False
+        self._core: Core | None = None
+
+    def recover(self, accepts: tuple[str, ...]) -> Recovery:
+        """Open and lock the directory, and return its recovery, whose batches are all to be read.
+
+        `accepts`: the applications whose checkpoint may be there (none: any).
+        """
+        process.check_interpreter(self._path)
+        directory = self._directory = self._disk.open_directory(self._path, write=True)
+        directory.lock()
+        names = directory.names()
+        if names and not is_journal(names):
+            raise UnsafePathError(
+                f"holds files and no journal, such as {names[0]!r}; "
+                "give an empty or a new directory",
+                path=directory.path,
+            )
+        self._is_recovering = True
+        kept = self._options.checkpoints_kept
+        self._recovery = Recovery(directory, kept=kept, accepts=accepts)
+        return self._recovery
+
+    def start(self) -> Core:
+        """Finish the recovery, start the flusher, and return the Core that it belongs to."""
+        directory, recovery = self._directory, self._recovery
+        assert directory is not None
+        assert recovery is not None
+        recovered = recovery.finish()
+        self._is_recovering = False
+        process.sign(directory, recovered.epoch)
+        self._core = Core(directory, self._disk, self._options, recovered)
+        self._core.start()
+        return self._core
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or self._directory is None:
+            return
+        if self._core:
+            self._core.drop()
+            return
+        try:
+            if self._recovery:
+                self._recovery.close()
+        finally:
+            self._directory.close(unlock=True)
+        # A disk that can't be read says nothing of what it holds: that is no corruption.
+        of_disk = isinstance(error, OSError) and is_of_disk(error)
+        if self._is_recovering and of_disk and not isinstance(error, JournalError):
+            raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error

@@ -1,0 +1,358 @@
+"""Engine: `Journal`, records in and out."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from journal._commit.gate import Gate
+from journal._disk.disk import Disk, StrPath, file_size
+from journal._engine.compactor import Freeze
+from journal._engine.core import Core, Opening
+from journal._format.checkpoint import Checkpoint
+from journal._format.record import Entry, Record, check_spans
+from journal._format.segment import segment_names
+from journal._handle import OpenHandle
+from journal._log import report
+from journal._offline.backup import BackupReport, backup_directory
+from journal._offline.reader import read_batches
+from journal._public import public
+from journal._recovery.walk import Batch
+from journal.errors import FailedError, InterruptedCallError, JournalError
+from journal.metrics import Observer, Stats
+from journal.options import Options
+
+
+@public
+class Journal(OpenHandle):
+    """An append-only log of msgpack records, open for writing. One writer at a time.
+
+    Thread-safe. A context manager: leaving it closes the journal.
+    """
+
+    def __init__(self, options: Options, core: Core) -> None:
+        self._core = core
+        self._committer = core.committer
+        self._buffer = core.buffer
+        self._turn = core.turn
+        self._wake_policy = core.turn.wake_policy
+        self._standing = core.standing
+        self._options = options
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls, path: StrPath, *, options: Options = Options(), disk: Disk | None = None
+    ) -> Journal:
+        """Recover what is at `path`, or begin a journal there; then take its lock until close.
+
+        Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError
+        (a read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
+        can't be opened). Source:
+        journal/docs/FORMAT.md, "Recovery".
+        """
+        accepts = (options.application,) if options.application else ()
+        with Opening(path, options, disk) as opening:
+            for _ in opening.recover(accepts).batches(check_spans):
+                pass  # nobody takes in the records, but each has to be whole
+            return cls(options, opening.start())
+
+    @property
+    def path(self) -> str:
+        """The directory's absolute path, as it was when it was opened."""
+        return self._core.directory.path
+
+    @property
+    def journal_id(self) -> str:
+        """32 hex digits, the same in every file of the journal."""
+        return self._core.journal_id
+
+    @property
+    def epoch(self) -> int:
+        """Which opening for writing this is: 1 + the highest that any file tells of."""
+        return self._core.epoch
+
+    @property
+    def last_lsn(self) -> int:
+        """LSN of the last record appended; 0 if there never was one."""
+        return self._buffer.last_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        """All records up to it survive what `Options.durability` says."""
+        return self._turn.durable_lsn
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has done all that it has to do. A failed journal is closed by it too."""
+        return self._is_closed
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What recovery started from."""
+        return self._core.checkpoint
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than half of `buffer_bytes` is used, and no compaction is far behind."""
+        return self._buffer.has_room
+
+    def check(self) -> None:
+        """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
+        self._standing.check()
+
+    def check_process(self) -> None:
+        """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
+        if self._standing.abandoned:
+            self._standing.check()
+
+    def append(self, record: Record, *, urgent: bool = False) -> int:
+        """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
+
+        `urgent` may use a quarter more than `buffer_bytes`. Raises RecordError,
+        BufferFullError, FailedError, ClosedError; then nothing was appended.
+        """
+        return self._buffer.append(record, urgent)
+
+    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
+        """Append all of `records`, of which a crash leaves all or none; the last one's LSN.
+
+        Raises what `append` raises, RecordError also for a batch over `frame_bytes_max`, and
+        ValueError for an empty one. Source: journal/docs/RELIABILITY.md, P3.
+        """
+        return self._buffer.append_batch(records, urgent)
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Block until `lsn` (None: all appended so far) is durable.
+
+        Returns at once for one that is, on a closed or failed journal too. Raises TimeoutError
+        after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
+        ClosedError. Source: journal/docs/RELIABILITY.md, P2.
+        """
+        turn, committer = self._turn, self._committer
+        if lsn is None:
+            lsn = self.last_lsn
+        if lsn <= turn.durable_lsn:
+            return
+        began_ns = time.perf_counter_ns()
+        alone = timeout_s is None and self._wake_policy.last_waiters <= 1
+        if alone and committer.commit_alone(lsn):
+            passed_ns = time.perf_counter_ns()
+        else:
+            gate = turn.gate(lsn)
+            if gate is None:
+                return
+            if not gate.wait(timeout_s):
+                raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
+            passed_ns = time.perf_counter_ns()
+            self._wake_policy.note_passed(passed_ns)
+        committer.figures.wait_ns.add(passed_ns - began_ns)
+        if lsn > turn.durable_lsn:
+            raise self._standing.error()
+
+    async def durable(self, lsn: int | None = None) -> None:
+        """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
+
+        Has no limit of time: `asyncio.timeout` sets one. Raises what `wait_durable` raises.
+        """
+        if lsn is None:
+            lsn = self.last_lsn
+        gate = self._turn.gate(lsn)
+        if gate is not None:
+            await gate.passed()
+            if lsn > self._turn.durable_lsn:
+                raise self._standing.error()
+
+    def request_commit(self, lsn: int) -> None:
+        """Have `lsn` committed as soon as if somebody waited for it, and return at once.
+
+        Otherwise a record that nobody waits for is committed after `flush_interval_s`. Does
+        nothing if it is committed already or was never appended, or if the journal has failed.
+        """
+        self._turn.request_commit(lsn)
+
+    def wait_room(self, *, timeout_s: float | None = None) -> None:
+        """Block until there is room. Call it with no lock held.
+
+        There is none while half of `buffer_bytes` is used, nor while a compaction is so far behind
+        that the log has grown by a quarter more than what made it due: about a second at most, and
+        as long as its checkpoint takes to be synced and read again, and what it covers removed.
+        Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
+        """
+        if not self._await_room(timeout_s):
+            raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
+
+    def _await_room(self, timeout_s: float | None) -> bool:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while gate := self._room_gate():
+            left = None if until is None else until - time.monotonic()
+            if not gate.wait(left):
+                return False
+        return True
+
+    async def room(self) -> None:
+        """`wait_room` for asyncio, from any loop. Raises FailedError, ClosedError."""
+        while gate := self._room_gate():
+            await gate.passed()
+
+    def _room_gate(self) -> Gate | None:
+        gate = self._turn.room_gate()
+        if gate is not None and self._core.compactor.is_compacting_here:
+            raise InterruptedCallError  # it is what makes room
+        return gate
+
+    def replay(self, after: int | None = None) -> Iterator[Entry]:
+        """Entries after LSN `after` (None: after `checkpoint`) that are durable now, in order.
+
+        Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
+        no lock; may run while others append.
+        """
+        self._standing.check()
+        if after is None:
+            after = self.checkpoint.lsn if self.checkpoint else 0
+        if after < 0:
+            raise ValueError(f"after must be an LSN, or 0, not {after}")
+        return self._replay(after, self.durable_lsn)
+
+    def _replay(self, after: int, limit: int) -> Iterator[Entry]:
+        batches = read_batches(self._core.directory, after, limit)
+        while batch := self._next(batches):
+            for _, at_ns, first_lsn, records in batch.frames():
+                for lsn, record in enumerate(records, first_lsn):
+                    yield Entry(lsn, batch.epoch, at_ns, record)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        try:
+            return next(batches, None)
+        except JournalError:
+            raise
+        except OSError as error:
+            self._standing.check()  # closed meanwhile
+            raise FailedError(f"{self.path}: can't be read: {error}") from error
+
+    def start_compaction(self, freeze: Freeze) -> None:
+        """Start a thread that compacts whenever the log has outgrown the last checkpoint.
+
+        `freeze()` takes the owner's lock, and returns the LSN that the state is at and an
+        iterable of its items, which is read later, with no lock held. A second call is a
+        RuntimeError.
+        """
+        self._standing.check()
+        self._core.start_compaction(freeze)
+
+    def compact(self, freeze: Freeze | None = None) -> Checkpoint:
+        """Publish a checkpoint now, in this thread, and drop what no kept one needs.
+
+        `freeze` None: that of `start_compaction`; ValueError if there is none. Waits for a
+        compaction under way. What `freeze` or its items raise, and OSError, end this attempt
+        only, and count in `stats().compaction_failures`. Raises FailedError and ClosedError too.
+        """
+        self._standing.check()
+        freeze = freeze or self._core.compactor.freeze
+        if freeze is None:
+            raise ValueError("compact() needs a freeze function, or start_compaction first")
+        return self._core.compact(freeze)
+
+    def backup(self, dest: StrPath) -> BackupReport:
+        """Copy all that is durable into a new directory `dest`, while others append.
+
+        Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
+        is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
+        """
+        self._standing.check()
+        return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of each commit, compaction, stall and failure from now on."""
+        self._committer.observe(observer)
+
+    def stats(self) -> Stats:
+        """Figures since open, of a failed or closed journal too.
+
+        Reads the directory's names; holds no lock that a writer needs. Raises OSError where that
+        fails, ClosedError in a forked child.
+        """
+        self.check_process()
+        core, committer, figures = self._core, self._committer, self._committer.figures
+        compaction = core.compactor.stats
+        names = [] if self._is_closed else core.directory.names()
+        durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # in this order
+        return Stats(
+            commits=figures.commits,
+            records=figures.records,
+            bytes=committer.log_bytes,
+            syncs=figures.syncs,
+            commit_records=figures.commit_records.histogram(),
+            commit_bytes=figures.commit_bytes.histogram(),
+            sync_ns=figures.sync_ns.histogram(),
+            wait_ns=figures.wait_ns.histogram(),
+            buffered_bytes=self._buffer.used_bytes,
+            backlog_records=last_lsn - durable_lsn,
+            durable_lsn=durable_lsn,
+            synced_lsn=committer.synced_lsn,
+            last_lsn=last_lsn,
+            segments=len(segment_names(names)),
+            disk_bytes=sum(file_size(core.directory, name) for name in names),
+            compactions=compaction.compactions,
+            compaction_failures=compaction.failures,
+            last_compaction_error=compaction.last_error,
+            compaction_ns=compaction.compaction_ns,
+            checkpoint_bytes=compaction.checkpoint_bytes,
+            stalls=figures.stalls + self._buffer.stalls,
+        )
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Commit all that was appended, and let go of the directory. Again: nothing.
+
+        Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
+        Raises FailedError if the journal had failed and something appended was not synced.
+        """
+        if self._is_closed or self._standing.abandoned:
+            self._is_closed = True
+            return
+        self._core.begin_close()
+        if not self._core.finish_close(timeout_s):
+            raise TimeoutError(
+                f"{self.path}: not closed within {timeout_s} s, {self._buffer.used_bytes} bytes "
+                "are still to be written; call close() again"
+            )
+        self._is_closed = True
+        # In "os" durability a failed sync may have taken what counted as durable before it.
+        if self.last_lsn > self._committer.synced_lsn:
+            raise self._standing.error()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except JournalError as failure:
+            if not self._is_closed:  # a signal handler's, for one: call close again
+                raise
+            report(logging.ERROR, "%s: not closed well: %s", self.path, failure)
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)
+        if core is None or self._is_closed or core.standing.abandoned:
+            return
+        # Waits for nothing: this may run in any thread, under any lock.
+        core.drop()
+        message = f"journal {self.path} was never closed"
+        warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else f"epoch={self.epoch}"
+        return f"<Journal {self.path} {state} last_lsn={self.last_lsn}>"

@@ -1,0 +1,340 @@
+"""Checkpoint: the state as of one LSN. JSON, one item a line, so that it streams and greps.
+
+    {"format":"journal-checkpoint","version":2,…,"lsn":4096,…,
+    "items":[
+    {…},
+    {…}
+    ],
+    "count":2,"crc32c":"89abcdef"}
+
+The CRC covers every byte up to and with the LF before the last line.
+Source: journal/docs/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from journal._disk.disk import TMP, Directory, File, remove_if_there, write_all
+from journal._format.frame import checksum
+from journal._format.items import CODEC, decoder, encode_item
+from journal._format.items import JSON as JSON  # the modules that freeze take it from here
+from journal._handle import OpenHandle
+from journal._mutex import is_raised_by_call
+from journal._public import public
+from journal.errors import (
+    CheckpointItemError,
+    CorruptionError,
+    DamageReason,
+    FormatReason,
+    FormatVersionError,
+    JournalError,
+)
+
+FORMAT = "journal-checkpoint"
+VERSION = 2  # is written; version 1, whose items hold no bytes, is read
+LINE_BYTES_MAX = 1 << 26
+_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
+_FIRST = b'"items":[\n'
+_HEADER_KINDS = {
+    "version": int,
+    "epoch": int,
+    "lsn": int,
+    "journal_id": str,
+    "created_at": str,
+    "application": str,
+}
+_CHUNK_BYTES = 1 << 16
+_LAST_LINE_BYTES_MAX = 64
+_LINES_AT_ONCE = 64
+
+
+class BadCheckpointError(JournalError):
+    """A checkpoint that does not verify. Recovery takes an older one."""
+
+    reason = DamageReason.CHECKPOINT_DAMAGED
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.what = what
+
+
+class MisnamedCheckpointError(BadCheckpointError):
+    """It is whole, and under a name that is not its own."""
+
+    reason = DamageReason.MISNAMED
+
+
+def checkpoint_name(lsn: int) -> str:
+    return f"checkpoint-{lsn:020d}.json"
+
+
+def checkpoint_lsns(names: list[str]) -> list[int]:
+    """The LSNs of the checkpoints among `names`, ascending."""
+    return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
+
+
+@public
+class Checkpoint(OpenHandle):
+    """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced.
+
+    `path` names the file, of `size_bytes`. It holds the state as of `lsn`, in `count` items;
+    `epoch` is that of its writer, `journal_id` 32 hex digits, `application` what its Options said
+    ("": nothing), `created_at_ms` Unix milliseconds.
+    """
+
+    def __init__(self, file: File, size: int, header: dict[str, Any], count: int) -> None:
+        self._file = file
+        self._first_item_offset = header["items_offset"]
+        self._version: int = header["version"]
+        self.size_bytes: int = size
+        self.path: str = file.path
+        self.count: int = count
+        self.lsn: int = header["lsn"]
+        self.epoch: int = header["epoch"]
+        self.application: str = header["application"]
+        self.journal_id: str = header["journal_id"]
+        created = datetime.fromisoformat(header["created_at"])
+        self.created_at_ms: int = round(created.timestamp() * 1000)
+
+    def items(self) -> Iterator[JSON]:
+        """Read the items one at a time. Raises CorruptionError for one that can't be decoded."""
+        offset, number = self._first_item_offset, 0
+        lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
+        while some := _take(lines):
+            yield from self._decoded(some, offset, number)
+            offset += sum(map(len, some))
+            number += len(some)
+
+    def _decoded(self, lines: list[bytes], offset: int, number: int) -> Iterator[JSON]:
+        """Many lines are one list of JSON, which takes half the time of as many values."""
+        joined = b"".join(lines)
+        decode = decoder(self._version, joined)
+        try:
+            items = decode(f"[{_text(joined)}]")
+        except (ValueError, RecursionError) as error:
+            if not is_raised_by_call(error, *CODEC):
+                raise
+            items = []
+        if len(items) == len(lines):
+            yield from items
+            return
+        for line in lines:  # one of them can't be decoded
+            try:
+                item = decode(_text(line))
+            except (ValueError, RecursionError) as error:
+                if not is_raised_by_call(error, *CODEC):
+                    raise
+                what = f"item {number} of the checkpoint can't be decoded: {error}"
+                raise CorruptionError(
+                    self.path, offset, self.lsn, what, reason=DamageReason.ITEM_UNREADABLE
+                ) from error
+            yield item
+            offset += len(line)
+            number += 1
+
+    def close(self) -> None:
+        """Close its file: `items()` raises OSError from now on. Again: nothing."""
+        self._file.close()
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint lsn={self.lsn} epoch={self.epoch} count={self.count}>"
+
+
+def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
+    """Open and verify the checkpoint whose name says `lsn`.
+
+    Raises BadCheckpointError, with what does not verify, and FormatVersionError.
+    """
+    file = directory.open(checkpoint_name(lsn), "read")
+    try:
+        return _verified(file, lsn)
+    except BaseException:
+        file.close()
+        raise
+
+
+def read_application(directory: Directory, lsn: int) -> str:
+    """Of the checkpoint whose name says `lsn`, as its first line says; nothing else is read."""
+    file = directory.open(checkpoint_name(lsn), "read")
+    try:
+        return str(_read_header(file, file.size())["application"])
+    finally:
+        file.close()
+
+
+def _verified(file: File, lsn: int) -> Checkpoint:
+    size = file.size()
+    tail = file.read(_LAST_LINE_BYTES_MAX, max(0, size - _LAST_LINE_BYTES_MAX))
+    last_line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
+    body_bytes = size - len(last_line)
+    crc = lines = 0
+    for offset in range(0, body_bytes, _CHUNK_BYTES):
+        chunk = file.read(min(_CHUNK_BYTES, body_bytes - offset), offset)
+        crc = checksum(chunk, crc)
+        lines += chunk.count(b"\n")
+    count = lines - 3
+    if count < 0 or last_line != _last_line(count, crc):
+        what = f"its last line, {last_line!r}, does not match its content"
+        raise BadCheckpointError(file.path, what)
+    header = _read_header(file, size)
+    if header["lsn"] != lsn:
+        what = f"says LSN {header['lsn']}, not that of its name"
+        raise MisnamedCheckpointError(file.path, what)
+    return Checkpoint(file, size, header, count)
+
+
+def _read_header(file: File, size: int) -> dict[str, Any]:
+    lines = _lines(file, 0, size)
+    first, second = next(lines, b""), next(lines, b"")
+    try:
+        header = json.loads(first.decode().removesuffix(",\n") + "}")
+        if header["format"] != FORMAT or second != _FIRST:
+            raise BadCheckpointError(file.path, f"not a {FORMAT}")
+        version = header["version"]
+        for key, kind in _HEADER_KINDS.items():
+            if type(header[key]) is not kind:
+                raise BadCheckpointError(file.path, f"{key} is {header[key]!r}")
+        bytes.fromhex(header["journal_id"])
+        datetime.fromisoformat(header["created_at"]).timestamp()
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        if not is_raised_by_call(error, *CODEC):
+            raise
+        raise BadCheckpointError(file.path, f"a bad first line: {error!r}") from error
+    if version > VERSION:
+        raise FormatVersionError(
+            f"checkpoint version {version}, newer than {VERSION}; "
+            "open it with a newer journal-engine",
+            path=file.path,
+            reason=FormatReason.NEWER_VERSION,
+        )
+    header["items_offset"] = len(first) + len(second)
+    return dict(header)
+
+
+def write_checkpoint(
+    directory: Directory,
+    items: Iterable[JSON],
+    *,
+    journal_id: str,
+    epoch: int,
+    lsn: int,
+    now_ns: int,
+    application: str,
+    pace: Callable[[], int],
+) -> None:
+    """Stream `items` into a file and publish it under its name, atomically and durably.
+
+    Raises CheckpointItemError for an item that would not come back as it is.
+
+    `pace` is called after some items: it may sleep, or raise to give up, and says after how
+    many to call it again. Whatever is raised, no `*.tmp` is left, as far as the disk lets it
+    be removed.
+    """
+    name = checkpoint_name(lsn)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "journal_id": journal_id,
+        "epoch": epoch,
+        "lsn": lsn,
+        "created_at": f"{datetime.fromtimestamp(now_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%S}"
+        f".{now_ns // 1_000_000 % 1000:03d}Z",
+        "application": application,
+    }
+    remove_if_there(directory, name + TMP)
+    file = directory.open(name + TMP, "create")
+    try:
+        try:
+            _write(file, header, items, pace)
+            file.sync()
+        finally:
+            file.close()
+        directory.rename(name + TMP, name)
+    except BaseException:
+        remove_if_there(directory, name + TMP)
+        raise
+    directory.sync()
+
+
+def _write(
+    file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], int]
+) -> None:
+    out = _Out(file)
+    first = json.dumps(header, ensure_ascii=False, separators=(",", ":")).removesuffix("}")
+    out.add(first.encode() + b",\n" + _FIRST)
+    count, pause_at = 0, 1
+    for item in items:
+        line = encode_item(item, count)
+        if len(line) > LINE_BYTES_MAX - 2:
+            what = f"its line of {len(line)} bytes is over {LINE_BYTES_MAX}; split it"
+            raise CheckpointItemError(count, "", what)
+        out.add(b",\n" + line if count else line)
+        count += 1
+        if count == pause_at:
+            pause_at += pace()
+    out.add(b"\n],\n" if count else b"],\n")
+    out.add(_last_line(count, checksum(bytes(out.pending), out.crc)))
+    out.flush()
+
+
+class _Out:
+    """Writes in pieces, with the CRC of what went before."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._offset = 0
+        self.crc = 0
+        self.pending = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.pending += data
+        if len(self.pending) >= _CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        data = bytes(self.pending)
+        self.pending.clear()
+        self.crc = checksum(data, self.crc)
+        write_all(self._file, data, self._offset)
+        self._offset += len(data)
+
+
+def _last_line(count: int, crc: int) -> bytes:
+    return f'"count":{count},"crc32c":"{crc:08x}"}}\n'.encode()
+
+
+def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
+    """Lines from `offset` on, with their LF, none longer than a line may be."""
+    pieces: list[bytes] = []
+    while offset < size and len(pieces) * _CHUNK_BYTES <= LINE_BYTES_MAX:
+        chunk = file.read(min(_CHUNK_BYTES, size - offset), offset)
+        if not chunk:
+            return
+        offset += len(chunk)
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield b"".join((*pieces, end, b"\n"))
+            pieces = []
+        pieces.append(rest)
+
+
+def _take(lines: Iterator[bytes]) -> list[bytes]:
+    """The next lines, as many as are worth decoding at once."""
+    some: list[bytes] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line)
+        if len(some) == _LINES_AT_ONCE or size >= _CHUNK_BYTES:
+            break
+    return some
+
+
+def _text(lines: bytes) -> str:
+    return lines.decode().removesuffix("\n").removesuffix(",")

@@ -1,0 +1,168 @@
+"""Frame: the unit of group commit. Bytes in, bytes out; no I/O.
+
+    offset  size  field (little-endian)
+    0       4     CRC32C of bytes 4..43, started from the segment's seed
+    4       4     CRC32C of the payload
+    8       8     first LSN (of a mark: the next LSN)
+    16      8     durable LSN when this frame was written
+    24      8     written, Unix ns
+    32      4     payload bytes, at most 2^26
+    36      4     count of records
+    40      1     kind: 1 records, 2 mark
+    41      3     zero
+
+Source: journal/docs/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from struct import Struct
+from typing import NamedTuple, cast
+
+from journal._disk.disk import Buffer
+from journal._format.layout import (
+    CRC,
+    FRAME_FIELDS,
+    FRAME_HEADER_BYTES,
+    LSN_MAX,
+    MARK,
+    PAYLOAD_BYTES_MAX,
+    RECORDS,
+)
+from journal._format.record import Span
+
+_WHOLE = Struct("<IIQQ8xIII")  # all that `leap` looks at; the last is the kind and the zeros
+
+
+class Header(NamedTuple):
+    """A frame's header, its own CRC checked."""
+
+    payload_crc: int
+    first_lsn: int
+    durable_lsn: int
+    written_at_ns: int
+    payload_bytes: int
+    record_count: int
+    kind: int
+    zero: bytes = b"\0\0\0"
+
+    def impossible(self, lsn: int) -> str | None:
+        """What no writer can have said where `lsn` is the next one; None if it is possible."""
+        if self.zero != b"\0\0\0" or self.kind not in (RECORDS, MARK):
+            return f"a frame of kind {self.kind} with flags {self.zero.hex()}"
+        if self.first_lsn != lsn:
+            return f"a frame that says LSN {self.first_lsn} where {lsn} is next"
+        if self.durable_lsn >= lsn:
+            return f"a frame that says LSN {self.durable_lsn} was durable before it"
+        if lsn + self.record_count - 1 > LSN_MAX:
+            return f"a frame of {self.record_count} records from LSN {lsn} on, past {LSN_MAX}"
+        if self.payload_bytes > PAYLOAD_BYTES_MAX:
+            return f"a frame of {self.payload_bytes} bytes"
+        empty = not self.record_count, not self.payload_bytes
+        if any(empty) if self.kind == RECORDS else not all(empty):
+            holds = f"{self.record_count} records in {self.payload_bytes} bytes"
+            return f"a frame of kind {self.kind} with {holds}"
+        return None
+
+
+@cache
+def _crc32c() -> Callable[[Buffer, int], int]:
+    # At first use, which for a writer is as it opens: among busy threads an import takes seconds,
+    # and readers of help texts need none. Its package looks up its own version as it is imported,
+    # which takes as long as the whole engine; what computes stands beside that.
+    import importlib.util
+    from importlib.machinery import PathFinder
+
+    package = importlib.util.find_spec("crc32c")
+    places = package and package.submodule_search_locations
+    spec = PathFinder.find_spec("_crc32c", places) if places else None
+    if spec is None or spec.loader is None:
+        import crc32c as module  # a statement, for those who freeze programs look for them
+    else:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return cast("Callable[[Buffer, int], int]", module.crc32c)
+
+
+def checksum(data: Buffer, start: int = 0) -> int:
+    """CRC32C (Castagnoli) of `data`, continued from `start`."""
+    return _crc32c()(data, start)
+
+
+def encode(
+    kind: int, payload: bytes, count: int, *, lsn: int, durable_lsn: int, now_ns: int, seed: int
+) -> bytes:
+    """Header and payload."""
+    fields = FRAME_FIELDS.pack(
+        checksum(payload), lsn, durable_lsn, now_ns, len(payload), count, kind, b"\0\0\0"
+    )
+    return b"".join((CRC.pack(checksum(fields, seed)), fields, payload))
+
+
+def split(
+    records: list[bytes], groups: list[tuple[int, int]], payload_bytes_max: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """Index of the first record, count and payload of each frame for `records`.
+
+    `groups` are the indices, from and to, of records that a crash must not part.
+    """
+    inside = {i for begin, end in groups for i in range(begin + 1, end)}
+    cuts = [i for i in range(len(records) + 1) if i not in inside]
+    begin, size = 0, 0
+    for unit, after in pairwise(cuts):
+        unit_size = sum(map(len, records[unit:after]))
+        if size and size + unit_size > payload_bytes_max:
+            yield begin, unit - begin, b"".join(records[begin:unit])
+            begin, size = unit, 0
+        size += unit_size
+    yield begin, len(records) - begin, b"".join(records[begin:])
+
+
+def parse(data: bytes, at: int, seed: int) -> Header | None:
+    """The header at `at`, or None if its CRC fails or `data` ends before it does."""
+    end = at + FRAME_HEADER_BYTES
+    if len(data) < end or CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):
+        return None
+    return Header._make(FRAME_FIELDS.unpack_from(data, at + 4))
+
+
+def leap(
+    data: bytes,
+    seed: int,
+    lsn: int,
+    limit_lsn: int,
+    spans: list[Span] | None = None,
+) -> tuple[int, int, int]:
+    """Over the frames at the beginning of `data` that are whole, where `lsn` is next.
+
+    Where they end, the next LSN there, and the highest durable LSN that they tell; `spans` gets
+    where each payload begins and ends, and its count of records. Stops before a frame that goes
+    past `limit_lsn`, and before anything else than a good frame of records: a mark, damage, what
+    is impossible. What `parse`, `impossible` and `checksum` find out of each frame by itself, for
+    a log of frames so small that their number is what takes time.
+    """
+    crc, unpack, view = _crc32c(), _WHOLE.unpack_from, memoryview(data)
+    at, evidence, size = 0, 0, len(data)
+    while (start := at + FRAME_HEADER_BYTES) <= size:
+        own, of_payload, first, durable, length, count, kind = unpack(data, at)
+        end = start + length
+        if (
+            first != lsn
+            or durable >= lsn
+            or not (count and length)
+            or lsn + count - 1 > limit_lsn
+            or kind != RECORDS
+            or end > size
+            or crc(data[at + 4 : start], seed) != own
+            or crc(view[start:end], 0) != of_payload
+        ):
+            break
+        if spans is not None:
+            spans.append((start, end, count))
+        at, lsn = end, lsn + count
+        if durable > evidence:
+            evidence = durable
+    return at, lsn, evidence

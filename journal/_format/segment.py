@@ -1,0 +1,388 @@
+"""Segment: one log file. Its header, its name, and what stands in it.
+
+    offset  size  field (little-endian)
+    0       8     magic 89 4A 52 4E 4C 0D 0A 1A
+    8       2     version
+    10      2     flags: bit 0, written with durability "os"
+    12      4     epoch
+    16      16    journal id
+    32      8     first LSN
+    40      8     created, Unix ns
+    48      12    zero
+    60      4     CRC32C of bytes 0..59: the segment's seed
+
+Source: journal/docs/FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import zip_longest
+from typing import Literal, NamedTuple, Self
+
+from journal._disk.disk import Directory, File
+from journal._format import frame
+from journal._format.layout import (
+    CRC,
+    FLAG_OS,
+    FRAME_BYTES_MAX,
+    FRAME_HEADER_BYTES,
+    KIND_OFFSET,
+    KIND_PATTERN,
+    MARK,
+    RECORDS,
+    SEGMENT_CRC_OFFSET,
+    SEGMENT_FIELDS,
+    SEGMENT_HEADER_BYTES,
+    SEGMENT_MAGIC,
+    SEGMENT_VERSION,
+)
+from journal._format.record import Span
+from journal._public import public
+from journal.errors import (
+    CorruptionError,
+    DamageReason,
+    FormatReason,
+    FormatVersionError,
+    JournalError,
+)
+
+_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
+_WINDOW_BYTES = 1 << 18
+_RUN_BYTES = 1 << 16
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What the segment at `path`, of `epoch`, holds: LSNs `first_lsn` to `last_lsn` (0: no record)
+    in so many `frames`, marks not counted. `size_bytes` is the file's, with what is preallocated;
+    `durable_lsn` the highest that its frames and marks tell.
+
+    `state`: "active", the last one of a live journal; "sealed", a whole one; "torn", one that has
+    a torn tail; "damaged".
+    """
+
+    path: str
+    epoch: int
+    first_lsn: int
+    last_lsn: int
+    size_bytes: int
+    frames: int
+    durable_lsn: int
+    state: Literal["active", "sealed", "torn", "damaged"]
+
+
+class SegmentName(NamedTuple):
+    """Sorts in the order of the log."""
+
+    first_lsn: int
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.first_lsn:020d}-{self.epoch:010d}.seg"
+
+
+class SegmentHeader(NamedTuple):
+    flags: int
+    epoch: int
+    journal_id: bytes
+    first_lsn: int
+    created_at_ns: int
+    seed: int = 0
+
+    @property
+    def name(self) -> SegmentName:
+        """That of the file which was made with it."""
+        return SegmentName(self.first_lsn, self.epoch)
+
+
+class FrameState(Enum):
+    """What stands at an offset of a segment."""
+
+    RECORDS = auto()
+    """A whole frame of records."""
+
+    MARK = auto()
+    """A whole mark."""
+
+    UNKNOWN_KIND = auto()
+    """A whole frame of a kind that the format does not have. No crash leaves that."""
+
+    DAMAGED_PAYLOAD = auto()
+    """A valid header, but not the payload that it describes: a crash cut the write short."""
+
+    GARBAGE = auto()
+    """No valid header: a crash cut the write short in the header, or only later bytes of the write
+    reached the disk."""
+
+
+_STATES = {RECORDS: FrameState.RECORDS, MARK: FrameState.MARK}
+_NO_HEADER = frame.Header(0, 0, 0, 0, 0, 0, 0)
+
+
+class ScannedFrame(NamedTuple):
+    """What stands from `offset` to `end` of a segment.
+
+    `header` is all zeros for GARBAGE; `data`, the bytes of the frame, is empty unless it is whole.
+    """
+
+    offset: int
+    end: int
+    state: FrameState
+    header: frame.Header = _NO_HEADER
+    data: bytes = b""
+
+    def run(self) -> FrameRun:
+        """Return the run that this frame, which is whole, is by itself."""
+        first_lsn, count = self.header.first_lsn, self.header.record_count
+        place = self.offset, self.end, first_lsn, first_lsn + count, self.header.durable_lsn
+        return FrameRun(*place, self.data, [(FRAME_HEADER_BYTES, len(self.data), count)])
+
+
+class FrameRun(NamedTuple):
+    """Whole frames of records that follow one another, from `offset` to `end` of a segment.
+
+    They hold the LSNs from `first_lsn` to before `next_lsn`; `durable_lsn` is the highest that
+    their headers state. `data` begins with the first frame, and has the payloads at `spans`.
+    """
+
+    offset: int
+    end: int
+    first_lsn: int
+    next_lsn: int
+    durable_lsn: int
+    data: bytes
+    spans: list[Span]
+
+
+def segment_names(names: list[str]) -> list[SegmentName]:
+    """The segments among `names`, in the order of the log."""
+    found = (_NAME.fullmatch(name) for name in names)
+    return sorted(SegmentName(int(m[1]), int(m[2])) for m in found if m)
+
+
+def kept_after(segments: list[SegmentName], lsn: int) -> list[SegmentName]:
+    """Without those that end at or below `lsn`; the last one always stays."""
+    pairs = zip_longest(segments, segments[1:])
+    return [name for name, after in pairs if after is None or after.first_lsn - 1 > lsn]
+
+
+def encode_header(header: SegmentHeader) -> bytes:
+    """`header` with the seed that its other fields give."""
+    fields = SEGMENT_FIELDS.pack(SEGMENT_MAGIC, SEGMENT_VERSION, *header[:-1], bytes(12))
+    return fields + CRC.pack(frame.checksum(fields))
+
+
+def read_header(file: File, lsn: int) -> SegmentHeader:
+    """Raises CorruptionError, with `lsn` as lost, or FormatVersionError."""
+    data = file.read(SEGMENT_HEADER_BYTES, 0)
+
+    def corrupt(what: str) -> CorruptionError:
+        return CorruptionError(file.path, 0, lsn, what, reason=DamageReason.HEADER_DAMAGED)
+
+    if (
+        len(data) < SEGMENT_HEADER_BYTES
+        or frame.checksum(data[:-4]) != CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
+    ):
+        raise corrupt("the segment's header is damaged")
+    magic, version, *fields, zero = SEGMENT_FIELDS.unpack_from(data)
+    if magic != SEGMENT_MAGIC:
+        raise corrupt("not a segment")
+    if version > SEGMENT_VERSION:
+        raise FormatVersionError(
+            f"format version {version}, newer than {SEGMENT_VERSION}; "
+            "open it with a newer journal-engine",
+            path=file.path,
+            reason=FormatReason.NEWER_VERSION,
+        )
+    header = SegmentHeader._make((*fields, CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]))
+    if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
+        raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
+    if 0 in header.name:
+        raise _misnamed(file, lsn, header)
+    return header
+
+
+def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
+    name = str(header.name)
+    return CorruptionError(
+        file.path,
+        0,
+        lsn,
+        f"the header of {name}",
+        reason=DamageReason.MISNAMED,
+        header_of=name,
+    )
+
+
+class Segment:
+    """An open segment; `size` is the file's when it was opened."""
+
+    def __init__(self, directory: Directory, name: SegmentName) -> None:
+        self.name = name
+        self.file = directory.open(str(name), "read")
+        try:
+            self.size = self.file.size()
+            self.header = self._read_header()
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def _read_header(self) -> SegmentHeader:
+        header = read_header(self.file, self.name.first_lsn)
+        if header.name != self.name:
+            raise _misnamed(self.file, self.name.first_lsn, header)
+        return header
+
+    def scan(
+        self, offset: int = SEGMENT_HEADER_BYTES, lsn: int | None = None
+    ) -> Iterator[ScannedFrame]:
+        """Yield what stands from `offset` on, where `lsn` is next. Zeros to the end are nothing.
+
+        Behind bytes that are no frame, and behind a damaged payload where its header leads
+        nowhere, the next valid header with an LSN not below the first one lost is looked for, at
+        every byte. Memory is bounded by one frame, and time by the size of the file: when more
+        than twice that was read of damaged payloads, which takes headers made to that end, all
+        that follows is where their headers say.
+        """
+        window = _Window(self.file, self.size)
+        patience_bytes = 2 * self.size
+        lsn = self.name.first_lsn if lsn is None else lsn
+        in_log = True  # until the first damage, or the mark: up to there `lsn` counts on
+        while offset < self.size:
+            found = self._at(window, offset)
+            if found.state is FrameState.GARBAGE:
+                if window.is_zero_from(offset):
+                    return  # allocated ahead of the log
+                found = found._replace(end=self._next_header(window, offset + 1, lsn))
+            elif found.state is FrameState.DAMAGED_PAYLOAD:
+                patience_bytes -= found.end - offset
+                if patience_bytes > 0 and not self._header_at(window, found.end):
+                    end = self._next_header(window, offset + FRAME_HEADER_BYTES, lsn)
+                    found = found._replace(end=end)
+            elif in_log:
+                lsn += found.header.record_count
+            in_log = in_log and found.state in (FrameState.RECORDS, FrameState.UNKNOWN_KIND)
+            yield found
+            offset = found.end
+
+    def runs(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[FrameRun]:
+        """Yield the whole frames of records from `offset` on, where `lsn` is next, up to anything
+        else and to the last frame that ends at or below `limit_lsn`.
+
+        A run is of the frames in `_RUN_BYTES`, or of one frame that is larger.
+        """
+        wanted = _RUN_BYTES
+        while lsn <= limit_lsn:
+            data = self.file.read(wanted, offset)
+            spans: list[Span] = []
+            size, next_lsn, durable_lsn = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
+            if size:
+                yield FrameRun(offset, offset + size, lsn, next_lsn, durable_lsn, data, spans)
+                offset, lsn, wanted = offset + size, next_lsn, _RUN_BYTES
+                continue
+            if len(data) < wanted:  # the file's end
+                return
+            header = frame.parse(data, 0, self.header.seed)
+            if not header or lsn + header.record_count - 1 > limit_lsn:
+                return
+            frame_bytes = FRAME_HEADER_BYTES + header.payload_bytes
+            if not wanted < frame_bytes <= min(self.size - offset, FRAME_BYTES_MAX):
+                return
+            wanted = frame_bytes
+
+    def content_end(self) -> int:
+        """Behind the last byte that is not zero."""
+        end = self.size
+        while end > SEGMENT_HEADER_BYTES:
+            start = max(SEGMENT_HEADER_BYTES, end - _WINDOW_BYTES)
+            data = self.file.read(end - start, start)
+            if not is_zero(data):
+                return start + len(data.rstrip(b"\0"))
+            end = start
+        return end
+
+    def _at(self, window: _Window, offset: int) -> ScannedFrame:
+        header = self._header_at(window, offset)
+        if header is None:
+            return ScannedFrame(offset, self.size, FrameState.GARBAGE)
+        frame_bytes = FRAME_HEADER_BYTES + header.payload_bytes
+        # No header can make us allocate more than there is, or than a frame may hold.
+        size = min(frame_bytes, self.size - offset, FRAME_BYTES_MAX)
+        if size == frame_bytes:
+            data, at = window.at(offset, size)
+            data = data[at : at + size]
+            if frame.checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:
+                state = _STATES.get(header.kind, FrameState.UNKNOWN_KIND)
+                return ScannedFrame(offset, offset + size, state, header, data)
+        return ScannedFrame(offset, offset + size, FrameState.DAMAGED_PAYLOAD, header)
+
+    def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
+        data, at = window.at(offset, FRAME_HEADER_BYTES)
+        return frame.parse(data, at, self.header.seed)
+
+    def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
+        while offset + FRAME_HEADER_BYTES <= self.size:
+            data, at = window.at(offset, FRAME_HEADER_BYTES)
+            if len(data) - at < FRAME_HEADER_BYTES:
+                break  # the file was cut while it was read
+            for sign in re.compile(KIND_PATTERN).finditer(data, at + KIND_OFFSET):
+                start = sign.start() - KIND_OFFSET
+                header = frame.parse(data, start, self.header.seed)
+                if header and header.first_lsn >= lsn:
+                    return offset + start - at
+            offset += len(data) - at - FRAME_HEADER_BYTES + 1
+        return self.size
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether there is nothing else in it. A comparison takes a fortieth of what a strip does, and
+    that is most of a look at what is preallocated."""
+    return data == bytes(len(data))
+
+
+def find_journal_id(directory: Directory) -> str | None:
+    """That of the newest segment whose header is whole; None without one."""
+    for name in reversed(segment_names(directory.names())):
+        with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
+            return segment.header.journal_id.hex()
+    return None
+
+
+class _Window:
+    """The file in pieces: one read for many small frames."""
+
+    def __init__(self, file: File, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._start = 0
+        self._data = b""
+
+    def at(self, offset: int, length: int) -> tuple[bytes, int]:
+        """Bytes that hold `length` from `offset` on (fewer at the file's end), and where."""
+        at = offset - self._start
+        if at < 0 or at + length > len(self._data):
+            wanted = min(max(length, _WINDOW_BYTES), self._size - offset)
+            self._start, self._data = offset, self._file.read(wanted, offset)
+            at = 0
+        return self._data, at
+
+    def is_zero_from(self, offset: int) -> bool:
+        while offset < self._size:
+            data, at = self.at(offset, 1)
+            rest = data[at:]
+            if not rest or not is_zero(rest):
+                return False
+            offset += len(data) - at
+        return True

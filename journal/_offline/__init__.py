@@ -1,0 +1,1 @@
+"""Reading, checking, copying and repairing a directory from outside."""

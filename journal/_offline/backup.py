@@ -1,0 +1,182 @@
+"""Copies: a consistent backup of a journal, live or not; verified before it is called one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from journal._disk import process
+from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
+from journal._disk.posix import PosixDisk
+from journal._format import frame
+from journal._format.checkpoint import checkpoint_name
+from journal._format.layout import MARK
+from journal._format.segment import kept_after, read_header, segment_names
+from journal._offline.reader import JournalReader, read_batches, readable
+from journal._public import public
+from journal._recovery.recovery import find_checkpoints
+from journal._recovery.walk import Batch
+from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
+
+_CHECKPOINTS = 2
+_COPY_BYTES = 1 << 20
+_ATTEMPTS = 5
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A copy at `path` that holds every record up to `lsn`.
+
+    It has so many `segments` and `checkpoints`, `size_bytes` in all.
+    """
+
+    path: str
+    lsn: int
+    segments: int
+    checkpoints: int
+    size_bytes: int
+
+
+@public
+def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupReport:
+    """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
+
+    Holds what a reader would be shown: of a live journal all that a durable LSN in the log
+    covers. Raises FileExistsError if `dest` is there and not empty, CorruptionError, and
+    NotAJournalError if there is no journal.
+    """
+    disk = disk or PosixDisk()
+    JournalReader.open(path, disk=disk).close()  # which raises that
+    directory = disk.open_directory(path, write=False)
+    try:
+        return backup_directory(directory, disk, dest, None)
+    finally:
+        directory.close(unlock=False)
+
+
+def backup_directory(
+    directory: Directory, disk: Disk, dest: StrPath, limit_lsn: int | None
+) -> BackupReport:
+    """`backup` up to `limit_lsn` (None: as far as a reader is shown)."""
+    target = disk.open_directory(dest, write=True)
+    try:
+        if target.names():
+            raise FileExistsError(f"{target.path}: not empty; give a new directory")
+        try:
+            _copy_or_begin_anew(directory, target, limit_lsn)
+            return _verified(target.path, disk, limit_lsn)
+        except (JournalError, OSError) as error:
+            with suppress(OSError):  # what is no whole copy must not look like one
+                _empty(target)
+            if isinstance(error, CorruptionError):
+                _blame(directory)
+            raise
+    finally:
+        target.close(unlock=False)
+
+
+def _copy_or_begin_anew(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+    for _ in range(_ATTEMPTS):
+        try:
+            _copy_all(directory, target, limit_lsn)
+            return
+        except (FileNotFoundError, CompactedError):  # compaction took it away
+            _empty(target)
+    raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
+
+
+def _empty(target: Directory) -> None:
+    for name in target.names():
+        target.remove(name)
+
+
+def _blame(directory: Directory) -> None:
+    """Raise CorruptionError if the copy is damaged because the source is."""
+    for finding in JournalReader(directory).verify():
+        if finding.kind == "corruption":
+            raise finding.as_error()
+
+
+def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+    names = directory.names()
+    checkpoints = find_checkpoints(directory, names, _CHECKPOINTS)
+    if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
+        limit_lsn = max(limit_lsn, checkpoints.base_lsn)
+    try:
+        floor_lsn = checkpoints.good[-1].lsn if len(checkpoints.good) == _CHECKPOINTS else 0
+        kept = kept_after(segment_names(names), floor_lsn)
+        after_lsn = kept[0].first_lsn - 1 if kept else floor_lsn
+        ends: dict[str, int] = {}
+        last: Batch | None = None
+        batches = (
+            readable(directory, after_lsn)
+            if limit_lsn is None
+            else read_batches(directory, after_lsn, limit_lsn)
+        )
+        for batch in batches:
+            ends[batch.path.rpartition("/")[2]] = batch.run.end
+            last = batch
+        last_lsn = last.last_lsn if last else 0
+        if last_lsn < checkpoints.base_lsn:
+            lsn = checkpoints.base_lsn
+            raise CompactedError(f"LSN {lsn} is no longer kept", last_lsn + 1, lsn=lsn)
+        for name, end in ends.items():
+            # Nothing follows the last frame of a copy: a mark testifies for it.
+            is_last = last is not None and last.path.endswith(f"/{name}")
+            copy_file(directory, target, name, end, last if is_last else None)
+        for checkpoint in reversed(checkpoints.good):
+            copy_file(directory, target, checkpoint_name(checkpoint.lsn), None)
+        process.unsign(target)  # a LOCK: what makes an empty journal one
+        target.sync()
+    finally:
+        checkpoints.close()
+
+
+def copy_file(
+    source: Directory,
+    target: Directory,
+    name: str,
+    size: int | None,
+    last: Batch | None = None,
+) -> None:
+    """The first `size` bytes of a file (None: all), under its name once they are synced.
+
+    `last`: behind this frame, the last one of a segment, goes a mark of the same time: so two
+    copies are equal.
+    """
+    file = source.open(name, "read")
+    try:
+        copy = target.open(name + TMP, "create")
+        try:
+            size = file.size() if size is None else size
+            for offset in range(0, size, _COPY_BYTES):
+                write_all(copy, file.read(min(_COPY_BYTES, size - offset), offset), offset)
+            if last is not None:
+                write_all(copy, _mark(last, read_header(file, last.first_lsn).seed), size)
+            copy.sync()
+        finally:
+            copy.close()
+    finally:
+        file.close()
+    target.rename(name + TMP, name)
+
+
+def _mark(last: Batch, seed: int) -> bytes:
+    lsn, now_ns = last.last_lsn, last.written_at_ns
+    return frame.encode(MARK, b"", 0, lsn=lsn + 1, durable_lsn=lsn, now_ns=now_ns, seed=seed)
+
+
+def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:
+    with JournalReader.open(path, disk=disk) as reader:
+        for finding in reader.verify():
+            raise finding.as_error()
+        segments, checkpoints = reader.segments(), reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    lsn = max([0, *(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)])
+    if limit_lsn is not None and lsn < limit_lsn:
+        what, reason = f"the copy ends at LSN {lsn}, not {limit_lsn}", DamageReason.COPY_INCOMPLETE
+        raise CorruptionError(path, 0, lsn + 1, what, reason=reason)
+    size = sum(s.size_bytes for s in segments) + sum(c.size_bytes for c in checkpoints)
+    return BackupReport(path, lsn, len(segments), len(checkpoints), size)

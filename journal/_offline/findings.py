@@ -1,0 +1,70 @@
+"""What `verify` has to say of a file, and what stands in a segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from journal._format.record import Record
+from journal._public import public
+from journal.errors import CorruptionError, DamageReason
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `verify` has to say of the file `path`, from byte `offset` on.
+
+    `size_bytes` counts what can't be used; `lsn` is the first that is lost (0: none, or none can
+    be named). `kind`: "torn_tail" is what a crash left unfinished, "corruption" damage to what was
+    durable, "bad_checkpoint" one that does not verify, "stray" a file that is not
+    the journal's, or was never finished. `message` says it to people, `reason` to programs.
+    `header_of`: the name of the segment whose header the file has, if that is not its own name.
+    """
+
+    kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
+    path: str
+    offset: int
+    lsn: int
+    size_bytes: int
+    message: str
+    reason: DamageReason
+    header_of: str | None = None
+
+    def as_error(self) -> CorruptionError:
+        """Return it as the error that an open would raise for it."""
+        place, other = (self.path, self.offset, self.lsn), self.header_of
+        return CorruptionError(*place, self.message, reason=self.reason, header_of=other)
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """What stands in the segment `path`, of `epoch`, at byte `offset`, `size_bytes` long.
+
+    `state`: "log", a frame that the log goes through; "mark", which tells what was durable;
+    "cut", a whole frame or mark behind the place where the next segment goes on; "dead", a whole
+    frame that can't be reached, behind damage; "damaged", a whole header whose payload is not;
+    "garbage", bytes that are no frame, of which no more than that is told.
+
+    As its header says: `first_lsn`, `count` of records, `durable_lsn`, `written_at_ns` (Unix
+    nanoseconds), `payload_crc`, `header_crc`. `records` is None unless they are whole.
+    """
+
+    path: str
+    epoch: int
+    offset: int
+    size_bytes: int
+    state: Literal["log", "mark", "cut", "dead", "damaged", "garbage"]
+    first_lsn: int = 0
+    count: int = 0
+    durable_lsn: int = 0
+    written_at_ns: int = 0
+    header_crc: int = 0
+    payload_crc: int = 0
+    records: list[Record] | None = None
+
+    @property
+    def last_lsn(self) -> int:
+        """Of its last record; of a mark that of the last one before it."""
+        return self.first_lsn + self.count - 1

@@ -1,0 +1,165 @@
+"""Outlook: whether a journal would open, and what there is to be had of it. Changes nothing.
+
+The end of the log is where an opening finds it. If it refuses, the end is where a repair cuts: in
+front of the first damage that matters, after whatever is only in the way was set aside.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from journal._disk.disk import Directory
+from journal._format.layout import EPOCH_MAX, LSN_MAX
+from journal._format.record import check_spans
+from journal._format.segment import SegmentName, kept_after, segment_names
+from journal._public import public
+from journal._recovery.misplaced import misplaced, owner
+from journal._recovery.recovery import Checkpoints, covered, find_checkpoints, last_epoch, walk_log
+from journal.errors import CorruptionError, DamageReason
+
+_CHECKPOINTS = 2
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an open refuses a journal, in the fields of the CorruptionError that it would raise.
+
+    `reason` is the rule that is broken, `path`, `offset` and `lsn` are where, and `what` says it in
+    words. `header_of`: the name of the segment whose header the file has, if that is not its own.
+    """
+
+    reason: DamageReason
+    path: str
+    offset: int
+    lsn: int
+    what: str
+    header_of: str | None
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is to be had of a journal that no writer has open.
+
+    `problem` is why it does not open (None: it does), and `refusal` the same for programs. It goes
+    on from the state at `checkpoint_lsn` (0: from nothing), up to `last_lsn`, with an open or else
+    with a repair; unless that `has_no_start`: neither a checkpoint nor the log's beginning. `aside`
+    names the files that are in the way, and hold nothing of it. `evidence_lsn`: up to there a
+    checkpoint, though it be damaged, says that there was a log.
+    """
+
+    problem: str | None
+    checkpoint_lsn: int
+    last_lsn: int
+    has_no_start: bool
+    aside: tuple[str, ...]
+    evidence_lsn: int
+    refusal: Refusal | None = None
+
+
+class Prospect:
+    """How an outlook is found: as recovery does it, once more after each file set aside."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.names = directory.names()
+        self.segments = segment_names(self.names)
+        self.checkpoints = find_checkpoints(directory, self.names, len(self.names))
+        self.checkpoints.close()
+        self.aside: list[str] = []
+        self.last_lsn = 0
+        error = first = self._look()
+        while error and self._set_aside(error):
+            error = self._look()
+        self.problem = str(first) if first else None
+        self.refusal: Refusal | None = None
+        if first:
+            place = first.path, first.offset, first.lsn
+            self.refusal = Refusal(first.reason, *place, first.what, first.header_of)
+        if error:
+            self.clear_for(self.last_lsn)
+
+    def clear_for(self, end_lsn: int) -> None:
+        """Set aside what would be in the way once it is cut behind `end_lsn`."""
+        while (error := self._look_at_cut(end_lsn)) and self._set_aside(error, end_lsn):
+            pass
+
+    def reached_by(self, end_lsn: int) -> int:
+        """How far the log goes, of what a cut behind `end_lsn` leaves."""
+        good = [it for it in self.checkpoints.good if it.lsn <= end_lsn]
+        checkpoints = Checkpoints(good, [], 0)
+        reached_lsn = checkpoints.base_lsn
+        segments = [name for name in self.segments if name.first_lsn <= end_lsn]
+        with suppress(CorruptionError):
+            for batch in walk_log(self._directory, segments, checkpoints, check_spans):
+                reached_lsn = batch.last_lsn
+        return reached_lsn
+
+    def has_no_start(self, last_lsn: int) -> bool:
+        """Whether there is nothing from which a log up to `last_lsn` could go on."""
+        is_checkpoint = any(lsn <= last_lsn for lsn in self.checkpoints.verified_lsns)
+        return not is_checkpoint and bool(self.segments) and self.segments[0].first_lsn > 1
+
+    def outlook(self) -> Outlook:
+        return Outlook(
+            problem=self.problem,
+            checkpoint_lsn=self.checkpoints.base_lsn,
+            last_lsn=self.last_lsn,
+            has_no_start=self.has_no_start(self.last_lsn),
+            aside=tuple(self.aside),
+            evidence_lsn=max(self.checkpoints.damaged_lsn, self.checkpoints.base_lsn),
+            refusal=self.refusal,
+        )
+
+    def _look(self) -> CorruptionError | None:
+        self.last_lsn = self.checkpoints.base_lsn
+        batches = walk_log(self._directory, self.segments, self.checkpoints, check_spans)
+        try:
+            for batch in batches:
+                self.last_lsn = batch.last_lsn
+            last_epoch(self._directory, self.segments, self.checkpoints)
+            covered(self._directory, self.names, self.checkpoints.verified_lsns, _CHECKPOINTS)
+        except CorruptionError as error:
+            return error
+        return None
+
+    def _look_at_cut(self, end_lsn: int) -> CorruptionError | None:
+        verified = [lsn for lsn in self.checkpoints.verified_lsns if lsn <= end_lsn]
+        segments = [name for name in self.segments if name.first_lsn <= end_lsn]
+        names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
+        try:
+            covered(self._directory, names, verified, _CHECKPOINTS)
+        except CorruptionError as error:
+            return error
+        except FileNotFoundError:  # the cut will be whole
+            return None
+        return None
+
+    def _set_aside(self, error: CorruptionError, end_lsn: int = LSN_MAX) -> bool:
+        """Whether there are segments that no log could hold, or checkpoints of another journal;
+        or it is a segment of what a checkpoint up to `end_lsn` covers."""
+        good = self.checkpoints.good
+        ids = [bytes.fromhex(checkpoint.journal_id) for checkpoint in good]
+        names = list(map(str, misplaced(self._directory, self.segments, ids)))
+        ours = owner(self._directory, self.segments, ids)
+        names += [_name_of(it.path) for it, its in zip(good, ids, strict=True) if its != ours]
+        if not names:
+            name = _name_of(error.path)
+            lsns = self.checkpoints.verified_lsns
+            base_lsn = max((lsn for lsn in lsns if lsn <= end_lsn), default=0)
+            needed = kept_after(self.segments, base_lsn)
+            if name not in self.names or name in map(str, needed):
+                return False
+            names = [name]
+        for name in names:
+            self.aside.append(name)
+            self.names.remove(name)
+            self.checkpoints.forget(name)
+        self.segments = segment_names(self.names)
+        return True
+
+
+def _name_of(path: str) -> str:
+    return path.rpartition("/")[2]

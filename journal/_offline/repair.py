@@ -1,0 +1,287 @@
+"""Repair: cut, salvage. The only writer beside the engine.
+
+A cut changes no file. It is what recovery itself would do: a segment of the next epoch, whose
+first LSN is the first one lost. What stands behind it (later segments, later checkpoints) would
+contradict it, so that is removed, after it was copied to a directory of its own; and so is what is
+only in the way of an opening, which costs no record. Then it is looked at again: it has to open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, zip_longest
+
+from journal._commit.batch import Batch as Filling
+from journal._commit.writer import Writer
+from journal._disk.disk import Directory, Disk, StrPath
+from journal._disk.posix import PosixDisk
+from journal._format.checkpoint import checkpoint_lsns, checkpoint_name
+from journal._format.layout import PAYLOAD_BYTES_MAX
+from journal._format.record import RecordPacker
+from journal._format.segment import FrameState, Segment, segment_names
+from journal._offline.backup import copy_file
+from journal._offline.outlook import Prospect, Refusal
+from journal._offline.reader import JournalReader
+from journal._offline.salvage import Remains
+from journal._public import public
+from journal._recovery.recovery import sync_before_trust
+from journal._recovery.walk import Batch, Walk, decode
+from journal.errors import (
+    CompactedError,
+    CorruptionError,
+    CutError,
+    CutReason,
+    DamageReason,
+    JournalError,
+)
+from journal.options import Options
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What a repair of the journal at `path` did (`applied`), or would do.
+
+    `problem` is why the journal does not open (None: it does), and `refusal` the same for
+    programs. Records up to `last_lsn` are kept; `removed` names the files that contradict the cut
+    or are in the way of an opening, `saved_to` the directory that has copies of them. `salvaged`
+    are the LSNs, from and to, of the valid frames behind the end; with `salvage` they are in the
+    journal at `salvaged_to`, numbered anew.
+    """
+
+    path: str
+    applied: bool
+    problem: str | None
+    last_lsn: int
+    removed: tuple[str, ...]
+    saved_to: str | None
+    salvaged: tuple[tuple[int, int], ...]
+    salvaged_to: str | None
+    refusal: Refusal | None = None
+
+
+@public
+def repair(
+    path: StrPath,
+    *,
+    apply: bool = False,
+    cut_at: int | None = None,
+    salvage: bool = False,
+    disk: Disk | None = None,
+) -> RepairReport:
+    """Make a damaged journal open again, at the price of what follows the damage.
+
+    Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
+    None: the last good one. `salvage`: write the valid frames behind it to a journal beside
+    this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
+    CutError (no such cut), CompactedError (it is older than what is kept), CorruptionError (no
+    checkpoint is left that the log could go on from), NotAJournalError, JournalError (it still
+    does not open, which says where the copies are).
+    """
+    disk = disk or PosixDisk()
+    JournalReader.open(path, disk=disk).close()  # what is no journal is not made one
+    directory = disk.open_directory(path, write=apply)  # only to look narrows no mode
+    try:
+        directory.lock()
+        if apply:  # a cut says that all before it is durable, so it has to be
+            sync_before_trust(directory, segment_names(directory.names()))
+        return _Repair(directory, disk).run(apply, cut_at, salvage)
+    finally:
+        directory.close(unlock=True)
+
+
+class _Repair:
+    def __init__(self, directory: Directory, disk: Disk) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._prospect = Prospect(directory)
+
+    def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
+        problem, refusal = self._prospect.problem, self._prospect.refusal
+        last_lsn = self._prospect.last_lsn
+        if cut_at is not None:
+            last_lsn = self._check_cut(cut_at, last_lsn)
+            self._prospect.clear_for(cut_at)
+        cut = problem is not None or cut_at is not None
+        removed = self._contradicting(last_lsn) if cut else []
+        salvaged = list(self._behind(last_lsn))
+        saved_to = salvaged_to = None
+        if apply and salvage and salvaged:
+            salvaged_to = self._salvage(salvaged)
+        if apply and removed:
+            saved_to = self._save(removed)
+        if apply and cut:
+            self._cut(last_lsn, removed)
+            self._check_opens(saved_to)
+        return RepairReport(
+            path=self._directory.path,
+            applied=apply,
+            problem=problem,
+            last_lsn=last_lsn,
+            removed=tuple(removed),
+            saved_to=saved_to,
+            salvaged=tuple((batch.first_lsn, batch.last_lsn) for batch in salvaged),
+            salvaged_to=salvaged_to,
+            refusal=refusal,
+        )
+
+    def _check_opens(self, saved_to: str | None) -> None:
+        if problem := Prospect(self._directory).problem:
+            copies = f"; what was cut away is in {saved_to}" if saved_to else ""
+            raise JournalError(
+                f"{self._directory.path}: it was cut, and still does not open: {problem}{copies}; "
+                "restore a backup, or see what is left with journal-inspect log"
+            )
+
+    def _check_cut(self, cut_at: int, good_lsn: int) -> int:
+        prospect = self._prospect
+        if cut_at > good_lsn:
+            end = good_lsn
+        elif cut_at in (good_lsn, *prospect.checkpoints.verified_lsns):
+            end = cut_at
+        else:
+            end = self._end_beside(cut_at)
+        if end != cut_at:
+            raise CutError(
+                cut_at,
+                good_lsn,
+                reason=CutReason.NO_BATCH_END,
+                at_most=end if end < cut_at else None,
+                at_least=end if end > cut_at else None,
+            )
+        if not prospect.has_no_start(cut_at) and prospect.reached_by(cut_at) < cut_at:
+            raise CutError(
+                cut_at,
+                good_lsn,
+                reason=CutReason.AFTER_DAMAGE,
+                at_most=prospect.reached_by(cut_at),
+                at_least=prospect.checkpoints.base_lsn,
+            )
+        return cut_at
+
+    def _end_beside(self, lsn: int) -> int:
+        """The end of a batch that is `lsn`, or follows it."""
+        segments = self._prospect.segments
+        begun = [name for name in segments if name.first_lsn <= lsn + 1]
+        if not segments or lsn < 0:
+            return 0
+        if not begun:
+            first_lsn = segments[0].first_lsn
+            what = f"cut_at={lsn} is older than what is kept, LSN {first_lsn} and what follows it"
+            raise CompactedError(f"{self._directory.path}: {what}", first_lsn, lsn=lsn)
+        end = begun[-1].first_lsn - 1
+        with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
+            walk = Walk.at(segment)
+            walk.enter(segment)
+            for _ in walk.pass_over(segment, lsn - 1):
+                pass
+            end = walk.next_lsn - 1
+            if end < lsn and next(walk.frames(segment, None), None):  # the frame of `lsn`
+                end = walk.next_lsn - 1
+        return end
+
+    def _contradicting(self, last_lsn: int) -> list[str]:
+        """Files that say that the log goes on behind `last_lsn`, and those set aside."""
+        if self._prospect.has_no_start(last_lsn):
+            path = self._directory.path
+            what = f"no checkpoint up to LSN {last_lsn} verifies, and the log before it is gone"
+            if not self._prospect.has_no_start(self._prospect.last_lsn):  # it is the cut's fault
+                first_lsn = self._prospect.segments[0].first_lsn
+                raise CompactedError(f"{path}: {what}", first_lsn, lsn=last_lsn)
+            raise CorruptionError(path, 0, 0, what, reason=DamageReason.NO_START)
+        lsns = [lsn for lsn in checkpoint_lsns(self._prospect.names) if lsn > last_lsn]
+        segments = [name for name in self._prospect.segments if name.first_lsn > last_lsn]
+        return [*self._prospect.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
+
+    def _behind(self, last_lsn: int) -> Iterator[Batch]:
+        """The valid frames that are no part of the log up to `last_lsn`."""
+        for name, after in zip_longest(self._prospect.segments, self._prospect.segments[1:]):
+            next_lsn = name.first_lsn
+            limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
+            with suppress(CorruptionError), Remains(self._directory, name) as segment:
+                for found in segment.scan():
+                    header = found.header
+                    if found.state is not FrameState.RECORDS:
+                        continue
+                    if segment.is_whole and header.first_lsn == next_lsn <= limit_lsn:
+                        next_lsn += header.record_count
+                        continue
+                    with suppress(CorruptionError):
+                        yield decode(found, segment)
+
+    def _save(self, names: list[str]) -> str:
+        target = self._new_directory(".cut")
+        try:
+            for name in names:
+                copy_file(self._directory, target, name, None)
+            target.sync()
+        finally:
+            target.close(unlock=False)
+        return target.path
+
+    def _salvage(self, batches: list[Batch]) -> str:
+        target = self._new_directory(".salvaged")
+        options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
+        packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
+        journal_id = self._disk.new_id().hex()
+        writer = Writer(target, self._disk, options, journal_id=journal_id, epoch=1, last_lsn=0)
+        try:
+            next_lsn = 1
+            for batch in batches:
+                filling = Filling(next_lsn)
+                filling.records = [packer.pack(record) for record in batch.records]
+                filling.bytes = sum(map(len, filling.records))
+                writer.prepare(filling)
+                writer.write(filling)
+                next_lsn += len(batch.records)
+            writer.close()
+        finally:
+            writer.release()
+            target.close(unlock=False)
+        return target.path
+
+    def _cut(self, last_lsn: int, removed: list[str]) -> None:
+        journal_id = self._journal_id()
+        for name in removed:
+            self._directory.remove(name)
+        self._directory.sync()
+        epoch = 1 + max(
+            [
+                0,
+                *(n.epoch for n in self._prospect.segments),
+                *(c.epoch for c in self._prospect.checkpoints.good),
+            ]
+        )
+        options = Options(segment_bytes=4096)
+        writer = Writer(
+            self._directory,
+            self._disk,
+            options,
+            journal_id=journal_id,
+            epoch=epoch,
+            last_lsn=last_lsn,
+        )
+        try:
+            writer.begin_segment()
+            writer.close()
+        finally:
+            writer.release()
+
+    def _journal_id(self) -> str:
+        for checkpoint in self._prospect.checkpoints.good:
+            return checkpoint.journal_id
+        for name in self._prospect.segments:
+            with suppress(CorruptionError), Segment(self._directory, name) as segment:
+                return segment.header.journal_id.hex()
+        return self._disk.new_id().hex()
+
+    def _new_directory(self, suffix: str) -> Directory:
+        for number in count(1):
+            path = f"{self._directory.path}{suffix}-{number}"
+            directory = self._disk.open_directory(path, write=True)
+            if not directory.names():
+                return directory
+            directory.close(unlock=False)
+        raise AssertionError("count() has no end")

@@ -1,0 +1,48 @@
+"""Salvage: a segment whose header is damaged, while its frames still verify.
+
+No log goes through such a segment. Only a listing of its frames and a rescue of them read it.
+"""
+
+from __future__ import annotations
+
+from journal._format import frame
+from journal._format.layout import CRC, FRAME_HEADER_BYTES, SEGMENT_CRC_OFFSET, SEGMENT_HEADER_BYTES
+from journal._format.segment import Segment, SegmentHeader
+from journal.errors import CorruptionError
+
+
+class Remains(Segment):
+    """One whose header may be damaged: its frames still verify under the seed, if that is whole or
+    all that it is made of. For salvage only: that it is of this journal is then its name's word.
+    """
+
+    is_whole = True
+
+    def _read_header(self) -> SegmentHeader:
+        try:
+            return super()._read_header()
+        except CorruptionError:
+            data = self.file.read(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, 0)
+            seeds = _seeds(data)
+            if len(seeds) < 2:  # no header, or a whole one that says something else
+                raise
+            first, seed = next(
+                (
+                    (it, seed)
+                    for seed in seeds
+                    if (it := frame.parse(data, SEGMENT_HEADER_BYTES, seed))
+                ),
+                (None, seeds[0]),
+            )
+            if first and first.first_lsn != self.name.first_lsn:
+                raise
+            self.is_whole = False
+            return SegmentHeader(0, self.name.epoch, b"", self.name.first_lsn, 0, seed)
+
+
+def _seeds(data: bytes) -> list[int]:
+    """Of what begins with a header: the one that stands there, and the one that it gives."""
+    if len(data) < SEGMENT_HEADER_BYTES:
+        return []
+    stored: int = CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
+    return list(dict.fromkeys((stored, frame.checksum(data[:SEGMENT_CRC_OFFSET]))))

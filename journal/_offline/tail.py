@@ -1,0 +1,210 @@
+"""Tail: where a reader stands in the log, and what is to be had from there.
+
+Of a live log the end moves: bytes that don't parse there are not finished rather than damaged,
+and damage is only what is still bad when it is read again after the evidence against it.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import NoReturn
+
+from journal._disk.disk import Directory
+from journal._format.checkpoint import checkpoint_lsns
+from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK
+from journal._format.segment import (
+    Segment,
+    SegmentName,
+    is_zero,
+    kept_after,
+    segment_names,
+)
+from journal._recovery.walk import Batch, Walk
+from journal.errors import CompactedError, CorruptionError
+
+_PEEK_BYTES = 1 << 14
+_LOOK_S = 1.0  # between two looks at all that was allocated ahead of a live log
+
+
+def find(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentName | None]:
+    """The segment that holds `lsn`, or will, and the one behind it."""
+    begun = bisect_right(segments, lsn, key=attrgetter("first_lsn"))
+    if not begun:
+        _raise_compacted(lsn, segments)
+    behind = segments[begun : begun + 1]
+    return segments[begun - 1], behind[0] if behind else None
+
+
+def shown(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
+    """The segments that are kept; others are leftovers of an unfinished removal."""
+    # Two checkpoints are kept, with what follows the older one.
+    return kept_after(segments, checkpoints[-2] if len(checkpoints) > 1 else 0)
+
+
+def open_segment(directory: Directory, name: SegmentName, lsn: int) -> Segment:
+    try:
+        return Segment(directory, name)
+    except FileNotFoundError:
+        _raise_compacted(lsn, segment_names(directory.names()))
+
+
+def _raise_compacted(lsn: int, segments: list[SegmentName]) -> NoReturn:
+    first_lsn = segments[0].first_lsn if segments else 0
+    raise CompactedError(
+        f"LSN {lsn} is no longer kept, the first that is: {first_lsn}; "
+        "start from a checkpoint and read what follows it",
+        first_lsn,
+        lsn=lsn,
+    )
+
+
+class Tail:
+    """Where a reader stands in the log: an LSN, and in a segment the place of its frame."""
+
+    def __init__(self, directory: Directory, after: int | None) -> None:
+        self._directory = directory
+        self._next_lsn = None if after is None else after + 1
+        # As they were listed when nothing more was known behind where it stands.
+        self._segments: list[SegmentName] = []
+        self._checkpoint_lsns: list[int] = []
+        self._live = False
+        self._name: SegmentName | None = None
+        self._walk = Walk(directory.path, 0, 0)
+        # Further on in the same segment, where all up to there is known to be whole.
+        self._ahead: list[Walk] = []
+        self._looked_at_s = 0.0
+        # What must be read again before it is called damage.
+        self._doubt: tuple[str, int, int] | None = None
+        self.at_end = False  # nothing more is to be had now
+
+    def last_lsn(self) -> int:
+        """That of the last entry that is to be had, told from the newest segment alone."""
+        live = self._directory.lock_holder() is not None
+        names = self._directory.names()
+        segments = segment_names(names)
+        if not segments:
+            return 0
+        name = segments[-1]
+        try:
+            with open_segment(self._directory, name, name.first_lsn) as segment:
+                self._enter(segment)
+                evidence = max(checkpoint_lsns(names), default=0)
+                return self._probe(segment, live, evidence)[0]
+        except CorruptionError:  # advance() raises it, after what is good before it
+            return name.first_lsn - 1
+
+    def go_to_last(self, count: int) -> None:
+        """Stand in front of the last `count` entries, or as far back as it may go."""
+        names = self._directory.names()
+        kept = shown(segment_names(names), checkpoint_lsns(names))
+        if kept:
+            begin = kept[0].first_lsn if self._next_lsn is None else self._next_lsn
+            self._next_lsn = max(begin, self.last_lsn() + 1 - count)
+
+    def advance(self) -> Iterator[Batch]:
+        """What is to be had from where it stands to the end of this segment."""
+        if not self._segments or self._stands_in_the_last():
+            self._list()
+        segments, evidence = self._segments, max(self._checkpoint_lsns, default=0)
+        if self._next_lsn is None and segments:
+            self._next_lsn = shown(segments, self._checkpoint_lsns)[0].first_lsn
+        if not segments and evidence:
+            self._miss_the_log(evidence)
+            return
+        if self._next_lsn is None or not segments:
+            self.at_end = True
+            return
+        name, after = find(segments, self._next_lsn)
+        with open_segment(self._directory, name, self._next_lsn) as segment:
+            self._enter(segment)
+            self._skip(segment)
+            limit_lsn, error = None, None
+            if not after:
+                limit_lsn, error = self._probe(segment, self._live, evidence)
+            after_lsn = self._next_lsn - 1
+            batches = self._walk.batches(segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn)
+            for batch in batches:
+                yield batch
+                self._next_lsn = batch.last_lsn + 1
+            if after:
+                self._walk.leave(after)
+                self._next_lsn = max(self._next_lsn, after.first_lsn)
+            if error:
+                raise error
+            self.at_end = not after and self._doubt is None
+
+    def _stands_in_the_last(self) -> bool:
+        return self._next_lsn is None or self._next_lsn >= self._segments[-1].first_lsn
+
+    def _list(self) -> None:
+        self._live = self._directory.lock_holder() is not None  # asked before anything is read
+        names = self._directory.names()
+        self._segments, self._checkpoint_lsns = segment_names(names), checkpoint_lsns(names)
+
+    def _miss_the_log(self, evidence: int) -> None:
+        """The last segment is never removed: if none is there at a second look, it is lost."""
+        doubt = (self._directory.path, 0, 1)
+        if self._doubt == doubt:
+            Walk(self._directory.path, 0, evidence).finish()
+        self._doubt = doubt
+
+    def _enter(self, segment: Segment) -> None:
+        if segment.name != self._name:
+            goes_on = self._name is not None and self._name < segment.name
+            known = self._walk.journal_id, self._walk.epoch if goes_on else 0
+            self._name = segment.name
+            self._walk = Walk.at(segment, segment.name.first_lsn - 1, *known)
+            self._ahead, self._looked_at_s = [], 0.0
+            self._walk.enter(segment)
+
+    def _skip(self, segment: Segment) -> None:
+        """Go over the frames that were read, or are not wanted."""
+        assert self._next_lsn is not None
+        for walk in self._ahead:
+            if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
+                self._walk = walk
+        for _ in self._walk.pass_over(segment, self._next_lsn - 1):
+            pass
+
+    def _probe(
+        self, segment: Segment, live: bool, evidence: int
+    ) -> tuple[int, CorruptionError | None]:
+        """Up to which LSN the last segment may be shown, and what is wrong with what follows."""
+        self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
+        probe = (self._ahead or [self._walk])[-1].branch(evidence)
+        self._ahead.extend(walk.branch() for walk in probe.pass_over(segment))
+        found: CorruptionError | None = None
+        try:
+            if not (live and self._looked_lately() and _is_quiet(probe, segment)):
+                for _ in probe.frames(segment, None):
+                    pass
+            if live and probe.damage:
+                probe.read_evidence(segment, segment.file.read(FRAME_HEADER_BYTES, probe.end))
+            probe.finish()
+        except CorruptionError as error:
+            found = error
+        limit_lsn = probe.next_lsn - 1
+        if live and not segment.header.flags & FLAG_OS:
+            limit_lsn = min(limit_lsn, probe.evidence)
+        doubt, self._doubt = self._doubt, None
+        if found and doubt != (place := (found.path, found.offset, found.lsn)):
+            self._doubt, found = place, None
+        return limit_lsn, found
+
+    def _looked_lately(self) -> bool:
+        now_s, then_s = time.monotonic(), self._looked_at_s
+        if is_due := now_s >= then_s + _LOOK_S:
+            self._looked_at_s = now_s
+        return not is_due
+
+
+def _is_quiet(walk: Walk, segment: Segment) -> bool:
+    """Whether no more than a mark and zeros is in sight; a mark testifies."""
+    data = segment.file.read(_PEEK_BYTES, walk.end)
+    header = walk.read_evidence(segment, data)
+    if header and header.kind == MARK:
+        data = data[FRAME_HEADER_BYTES:]
+    return is_zero(data)

@@ -1,0 +1,343 @@
+"""Walk: which frames of the log count, and where it ends.
+
+Source: journal/docs/FORMAT.md, "Recovery".
+
+This is the rule itself, and the one way to read the log: a walk is led over segments in the order
+of the log, yields the records that recovery keeps, gathers evidence, and in the end says where the
+log ends or why it can't be trusted. It changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from typing import NamedTuple, NoReturn, Self
+
+from journal._disk.disk import LOCK, TMP
+from journal._format import frame
+from journal._format.checkpoint import checkpoint_lsns
+from journal._format.layout import (
+    FRAME_HEADER_BYTES,
+    LSN_MAX,
+    SEGMENT_HEADER_BYTES,
+    WRITTEN_AT,
+    WRITTEN_AT_OFFSET,
+)
+from journal._format.record import UNPACKING, Record, Span, unpack_spans
+from journal._format.segment import (
+    FrameRun,
+    FrameState,
+    ScannedFrame,
+    Segment,
+    SegmentName,
+    segment_names,
+)
+from journal._mutex import is_raised_by_call
+from journal.errors import CorruptionError, DamageReason
+
+_WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # from where a payload begins
+
+# Makes the records of payloads, or checks them and returns none: `unpack_spans`, `check_spans`.
+Reading = Callable[[bytes, list[Span]], list[Record]]
+
+
+class Batch(NamedTuple):
+    """The records of a run of whole frames in the segment `path`, of `epoch`."""
+
+    path: str
+    epoch: int
+    run: FrameRun
+    records: list[Record]
+
+    @property
+    def first_lsn(self) -> int:
+        """The LSN of the first record."""
+        return self.run.first_lsn
+
+    @property
+    def last_lsn(self) -> int:
+        """The LSN of the last record."""
+        return self.run.next_lsn - 1
+
+    @property
+    def written_at_ns(self) -> int:
+        """When the last frame was written."""
+        return self._written_at_ns(self.run.spans[-1][0])
+
+    def frames(self) -> Iterator[tuple[int, int, int, list[Record]]]:
+        """Part the batch. Yield the offset of each frame, when it was written (Unix nanoseconds),
+        its first LSN, and its records."""
+        lsn, records, begin = self.run.first_lsn, self.records, 0
+        for start, _, count in self.run.spans:
+            its_own = records[begin : begin + count] if count < len(records) else records
+            yield self._offset(start), self._written_at_ns(start), lsn, its_own
+            lsn, begin = lsn + count, begin + count
+
+    def offset_of(self, lsn: int) -> int:
+        """Return the offset of the frame that holds `lsn`."""
+        next_lsn = self.run.next_lsn
+        for start, _, count in reversed(self.run.spans):
+            next_lsn -= count
+            if next_lsn <= lsn:
+                return self._offset(start)
+        return self.run.offset
+
+    def after(self, lsn: int) -> Batch:
+        """Return the batch without the records up to `lsn`, which is in its first frame if any."""
+        skip = max(0, lsn + 1 - self.run.first_lsn)
+        if not skip:
+            return self
+        (start, end, count), *rest = self.run.spans
+        run = self.run._replace(first_lsn=lsn + 1, spans=[(start, end, count - skip), *rest])
+        return self._replace(run=run, records=self.records[skip:])
+
+    def _offset(self, payload_start: int) -> int:
+        return self.run.offset + payload_start - FRAME_HEADER_BYTES
+
+    def _written_at_ns(self, payload_start: int) -> int:
+        at_ns: int = WRITTEN_AT.unpack_from(self.run.data, payload_start + _WRITTEN_AT)[0]
+        return at_ns
+
+
+class Walk:
+    """Led over the segments that matter, oldest first, after the checkpoint at `base_lsn`.
+
+    `next_lsn` is the first LSN not yet seen, `evidence` the highest that anything proves to
+    have been durable. `damage` is where the last segment stops being a log. `end` is where its
+    good frames end, `marked` whether a mark stands there (the next frame is written over it).
+    `dead_offset` is where another segment than the last goes on behind its cut.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        base_lsn: int,
+        evidence: int,
+        journal_id: bytes | None = None,
+        epoch: int = 0,
+        next_lsn: int = 1,
+    ) -> None:
+        """`path`: of the directory. `journal_id` (None: any) and `epoch` are what the log had up
+        to `next_lsn`."""
+        self.base_lsn = base_lsn
+        self.evidence = evidence
+        self.next_lsn = next_lsn
+        self.epoch = epoch
+        self.journal_id = journal_id
+        self.damage: CorruptionError | None = None
+        self.path = path
+        self.end = 0
+        self.marked = False
+        self.dead_offset: int | None = None
+        self._bytes_before = 0
+
+    @classmethod
+    def at(
+        cls,
+        segment: Segment,
+        evidence: int = 0,
+        journal_id: bytes | None = None,
+        epoch: int = 0,
+    ) -> Self:
+        """Return a walk that begins with `segment`, whatever the log before it holds.
+
+        `journal_id` (None: any) and `epoch` are those of the segment before it.
+        """
+        first_lsn = segment.name.first_lsn
+        return cls(segment.file.path, first_lsn - 1, evidence, journal_id, epoch, first_lsn)
+
+    def branch(self, evidence: int = 0) -> Walk:
+        """Return a copy that goes on by itself, with this `evidence`, too."""
+        branch = copy(self)
+        branch.evidence = max(self.evidence, evidence)
+        return branch
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log that the walk went over."""
+        return self._bytes_before + self.end
+
+    def enter(self, segment: Segment) -> None:
+        """Go on with `segment`. Raises CorruptionError if it does not belong there."""
+        header, self.path = segment.header, segment.file.path
+        self._bytes_before, self.end = self.log_bytes, SEGMENT_HEADER_BYTES
+        if self.journal_id not in (None, header.journal_id):
+            what = f"a segment of another journal, {header.journal_id.hex()}"
+            reason = DamageReason.FOREIGN
+            raise CorruptionError(self.path, 16, header.first_lsn, what, reason=reason)
+        if header.epoch < self.epoch:
+            what = f"epoch {header.epoch} behind epoch {self.epoch}"
+            reason = DamageReason.EPOCH_ORDER
+            raise CorruptionError(self.path, 12, header.first_lsn, what, reason=reason)
+        if self.epoch == 0:
+            self.next_lsn = header.first_lsn
+            if header.first_lsn > self.base_lsn + 1:
+                what = f"the log begins here, what follows LSN {self.base_lsn} is missing"
+                reason = DamageReason.BEGINNING_MISSING
+                raise CorruptionError(self.path, 0, self.base_lsn + 1, what, reason=reason)
+        self.journal_id, self.epoch = header.journal_id, header.epoch
+
+    def batches(
+        self,
+        segment: Segment,
+        after: SegmentName | None,
+        *,
+        after_lsn: int = 0,
+        limit_lsn: int | None = None,
+        read: Reading = unpack_spans,
+    ) -> Iterator[Batch]:
+        """Yield the records after `after_lsn` in the segment that was entered last, from `end` on.
+
+        `after` is the segment after it, where its log ends. Stops after the frame of `limit_lsn`;
+        with None it goes on to the end of the log, and looks at everything that stands after that.
+        Raises CorruptionError for what no crash leaves.
+        """
+        cut_lsn = after.first_lsn - 1 if after else LSN_MAX
+        cut_lsn = cut_lsn if limit_lsn is None else min(cut_lsn, limit_lsn)
+        for _ in self.pass_over(segment, min(after_lsn, cut_lsn)):
+            pass
+        for run in segment.runs(self.end, self.next_lsn, cut_lsn):
+            try:
+                records = read(run.data, run.spans)
+            except ValueError as error:
+                if not is_raised_by_call(error, *UNPACKING):
+                    raise
+                break  # what follows finds the frame that is to blame
+            self._go_over(run)
+            yield _batch(segment, run, records).after(after_lsn)
+            del records  # before the next run is read: each may be one large frame
+        if limit_lsn is not None and self.next_lsn > limit_lsn:
+            return
+        for found in self.frames(segment, after):
+            if self.next_lsn > after_lsn + 1:
+                yield decode(found, segment, read).after(after_lsn)
+            if limit_lsn is not None and self.next_lsn > limit_lsn:
+                return
+
+    def pass_over(self, segment: Segment, limit_lsn: int = LSN_MAX) -> Iterator[Walk]:
+        """Go over the whole frames up to `limit_lsn`, and yield after each run of them. Their
+        records are not looked at."""
+        for run in segment.runs(self.end, self.next_lsn, limit_lsn):
+            self._go_over(run)
+            yield self
+
+    def _go_over(self, run: FrameRun) -> None:
+        self.end, self.next_lsn = run.end, run.next_lsn
+        self.evidence = max(self.evidence, run.durable_lsn)
+
+    def read_evidence(self, segment: Segment, data: bytes) -> frame.Header | None:
+        """Take the evidence of the header that `data`, the bytes at `end`, begins with.
+
+        Returns that header, or None if there is none. While a frame replaces a mark, neither may be
+        whole: the frame's header then states as much as the mark did.
+        """
+        header = frame.parse(data, 0, segment.header.seed)
+        if header is None or header.impossible(self.next_lsn):
+            return None
+        self.evidence = max(self.evidence, header.durable_lsn)
+        return header
+
+    def frames(self, segment: Segment, after: SegmentName | None) -> Iterator[ScannedFrame]:
+        """Yield the frames from `end` on, in the segment that was entered last, up to where its log
+        ends. Gather the evidence of everything after that."""
+        self.marked, self.damage, self.dead_offset = False, None, None
+        for found in segment.scan(self.end, self.next_lsn):
+            if after and self.next_lsn == after.first_lsn and not self._is_own_mark(found):
+                # An opening after a crash, or a repair, cut the log here: its own segment begins at
+                # this LSN. What stands here was never acknowledged, and proves nothing.
+                self.dead_offset = found.offset
+                return
+            if not self.damage:
+                self.damage = self._damage(found)
+            # A commit may reach the disk in any order, so a crash leaves valid headers after the
+            # damage as well as before it. If one of them states that a lost LSN was durable, then
+            # this was no crash.
+            self.evidence = max(self.evidence, found.header.durable_lsn)
+            if self.damage:
+                continue
+            if found.state is FrameState.MARK:
+                # The log fell idle, or was closed; a crash or the close came before another commit.
+                self.marked = True
+            else:
+                self.next_lsn += found.header.record_count
+                self.end = found.end
+                yield found
+
+    def leave(self, after: SegmentName) -> None:
+        """Raise CorruptionError unless `after` goes on where this segment ends."""
+        if self.next_lsn != after.first_lsn:
+            what = f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}"
+            self._refuse(what, DamageReason.GAP)
+
+    def finish(self) -> None:
+        """Raise CorruptionError if what was durable is missing at the end of the log, or if it
+        leaves no LSN to go on with."""
+        if self.evidence >= self.next_lsn:
+            what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
+            self._refuse(what, DamageReason.END_MISSING)
+        if self.next_lsn > LSN_MAX:
+            last = f"LSN {self.next_lsn - 1}, the last that the format can number"
+            what = f"the log ends at {last}, so nothing can follow it"
+            reason = DamageReason.NUMBERS_EXHAUSTED
+            raise CorruptionError(self.path, self.end, self.next_lsn, what, reason=reason)
+
+    def _is_own_mark(self, found: ScannedFrame) -> bool:
+        """Return whether `found` is the mark that the segment itself ends with."""
+        is_first = found.state is FrameState.MARK and not self.marked
+        return is_first and not found.header.impossible(self.next_lsn)
+
+    def _damage(self, found: ScannedFrame) -> CorruptionError | None:
+        """Return the damage that a crash may have left here, None if there is none.
+
+        Raises CorruptionError for what no crash leaves.
+        """
+        if self.marked:
+            # The next frame is written over the mark. A crash cut that write short: the page of
+            # the mark is still the old one, while a later page of the frame reached the disk.
+            what = "something stands behind a mark"
+        elif found.state is FrameState.GARBAGE:
+            # A crash cut the write of a frame short before its header was on the disk.
+            what = "no frame stands here"
+        elif impossible := found.header.impossible(self.next_lsn):
+            # No crash does this: the header's CRC proves that it was written like that.
+            place = self.path, found.offset, self.next_lsn
+            raise CorruptionError(*place, impossible, reason=DamageReason.FRAME_IMPOSSIBLE)
+        elif found.state is FrameState.DAMAGED_PAYLOAD:
+            # A crash cut the write of a frame short after its header was on the disk.
+            what = "a frame's payload is damaged"
+        else:
+            return None
+        place = self.path, found.offset, self.next_lsn
+        return CorruptionError(*place, what, reason=DamageReason.FRAME_DAMAGED)
+
+    def _refuse(self, what: str, reason: DamageReason) -> NoReturn:
+        if self.damage:
+            what = f"{self.damage.what}; {what}"
+        offset = self.damage.offset if self.damage else self.end
+        raise CorruptionError(self.path, offset, self.next_lsn, what, reason=reason)
+
+
+def is_journal(names: list[str]) -> bool:
+    """Whether a directory of files with these names is a journal."""
+    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
+    names = [name.removesuffix(TMP) for name in names]
+    return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
+
+
+def decode(found: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> Batch:
+    """Return the batch that a whole frame is. Raises CorruptionError if its records are not what
+    its header says."""
+    run = found.run()
+    try:
+        records = read(run.data, run.spans)
+    except ValueError as error:
+        if not is_raised_by_call(error, *UNPACKING):
+            raise
+        what = f"a frame whose payload is whole, but {error}"
+        place, reason = (segment.file.path, run.offset), DamageReason.RECORD_UNREADABLE
+        raise CorruptionError(*place, run.first_lsn, what, reason=reason) from error
+    return _batch(segment, run, records)
+
+
+def _batch(segment: Segment, run: FrameRun, records: list[Record]) -> Batch:
+    return Batch(segment.file.path, segment.header.epoch, run, records)

@@ -1,0 +1,149 @@
+"""CowTable: a mapping whose snapshot takes constant time, whatever its size.
+
+Values stand in cells, cells in a dense list. A snapshot is the list's length at that moment
+and the *before-images* of the places that were written since. A writer saves a place's value
+there before it changes the place, so a reader who looks at the place first and at the
+before-images second sees what stood there at the snapshot. Writers save into the newest
+snapshot only; an older one goes on to read in its successors.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Generic, TypeVar, overload
+
+from journal._public import public
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+_Cell = list[Any]  # [key, value, place]
+_MISSING: Any = object()
+
+
+class Snapshot(Generic[V]):
+    """The values of a CowTable as they were at one moment; iterate it in any thread, at leisure."""
+
+    __slots__ = ("__weakref__", "_cells", "_count", "images", "newer")
+
+    def __init__(self, cells: list[_Cell]) -> None:
+        self._cells = cells
+        self._count = len(cells)
+        self.images: dict[int, V] = {}
+        self.newer: Snapshot[V] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[V]:
+        for place in range(self._count):
+            try:
+                value = self._cells[place][1]
+            except IndexError:  # the table has shrunk; then the place has an image
+                value = _MISSING
+            snapshot: Snapshot[V] | None = self
+            while snapshot is not None:
+                if place in snapshot.images:
+                    value = snapshot.images[place]
+                    break
+                snapshot = snapshot.newer
+            yield value
+
+    def save(self, cell: _Cell) -> None:
+        """Called before the cell's place changes; what was saved first stays."""
+        if cell[2] < self._count:
+            self.images.setdefault(cell[2], cell[1])
+
+
+@public
+class CowTable(MutableMapping[K, V]):
+    """A dict with a constant-time `freeze()`. Values are replaced, never mutated.
+
+    One thread at a time may write or freeze (the owner's lock sees to that); any thread may
+    look up a key at any time. Iteration shows the keys of the moment it began, in the order
+    of insertion until the first removal: a removed key's place goes to the last one.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[K, _Cell] = {}
+        self._cells: list[_Cell] = []
+        # Weak, so that a snapshot that is read to its end, or dropped, costs writers nothing.
+        self._newest: weakref.ref[Snapshot[V]] | None = None
+
+    def freeze(self) -> Snapshot[V]:
+        """The values as they are now. Constant time; does not copy."""
+        snapshot: Snapshot[V] = Snapshot(self._cells)
+        older = self._newest() if self._newest else None
+        if older is not None:
+            older.newer = snapshot
+        self._newest = weakref.ref(snapshot)
+        return snapshot
+
+    def __getitem__(self, key: K) -> V:
+        value: V = self._by_key[key][1]
+        return value
+
+    @overload
+    def get(self, key: K, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | T, /) -> V | T: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
+        """The key's value, or `default`. One step: another thread may write meanwhile."""
+        cell = self._by_key.get(key)
+        return default if cell is None else cell[1]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter([cell[0] for cell in self._cells.copy()])
+
+    def __setitem__(self, key: K, value: V) -> None:
+        cell = self._by_key.get(key)
+        if cell is None:
+            cell = [key, value, len(self._cells)]
+            self._cells.append(cell)
+            self._by_key[key] = cell
+            return
+        if self._newest is not None:
+            self._save(cell)
+        cell[1] = value
+
+    def __delitem__(self, key: K) -> None:
+        cell = self._by_key[key]
+        last = self._cells[-1]
+        if self._newest is not None:
+            self._save(cell)
+            self._save(last)
+        del self._by_key[key]
+        self._cells[cell[2]] = last
+        last[2] = cell[2]
+        self._cells.pop()
+
+    def popitem(self) -> tuple[K, V]:
+        """The last key and its value, removed: one step, so `clear` takes one a key."""
+        if not self._cells:
+            raise KeyError("the table is empty")
+        key, value, _ = self._cells[-1]
+        del self[key]
+        return key, value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For copy and pickle: a table of its own. One that shared cells with this one would
+        # change what this one's snapshots show.
+        return type(self), (), None, None, iter(list(self.items()))
+
+    def _save(self, cell: _Cell) -> None:
+        newest = self._newest() if self._newest else None
+        if newest is None:
+            self._newest = None
+        else:
+            newest.save(cell)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)!r})"

@@ -1,0 +1,385 @@
+"""DurableState: a state machine whose every change is journaled, under one small lock.
+
+Under the lock: decide, pack and decode the record, look for room, apply, append (memory only). No
+I/O, no copy that grows with the state, no waiting. Room is waited for before the lock is taken,
+durability after it was released.
+
+A record is applied before it is appended, so one that `apply` refuses is never in the journal.
+Until it is appended, a reader without the lock sees a change that the log does not have: the waits
+of OwnedJournal cover that.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from msgpack import unpackb
+
+from journal._commit.buffer import LogBuffer, record_packer
+from journal._disk.disk import Disk, StrPath
+from journal._engine.compactor import Freeze
+from journal._engine.core import Opening
+from journal._engine.journal import Journal
+from journal._format.checkpoint import JSON, Checkpoint
+from journal._format.record import (
+    CANT_PACK,
+    PackedRecord,
+    Record,
+    refuse,
+    refuse_unreadable,
+)
+from journal._handle import OpenHandle
+from journal._public import public
+from journal._recovery.walk import Batch
+from journal._state.contract import check_items, check_machine
+from journal._state.owned_journal import OwnedJournal
+from journal.errors import (
+    BufferFullError,
+    ClosedError,
+    FormatVersionError,
+)
+from journal.metrics import LockStats, Stats
+from journal.options import Options
+
+
+@public
+class StateMachine(Protocol):
+    """State that follows from its records alone.
+
+    `application` ("jobs/1") stands in every checkpoint; a journal with another one does not
+    open. A machine may have `accepts`, a tuple of older applications that it understands.
+    """
+
+    @property
+    def application(self) -> str:
+        """Whose state it is, and of which shape: a name and a number."""
+
+    def load(self, item: Any) -> None:
+        """Take in one item of a checkpoint."""
+
+    def apply(self, lsn: int, record: Any) -> None:
+        """Take in one record. Pure, constant time, can't fail; the same live and in replay."""
+
+    def freeze(self) -> Iterable[JSON]:
+        """Return the items of the state as it is now. Takes constant time, under the lock.
+
+        It takes each of its snapshots before it returns, as `return self.table.freeze()` does: the
+        items are read later, outside the lock, while `apply` goes on. So `freeze` is no generator
+        function, and returns no dict, CowTable or view of one, which would change meanwhile.
+        Values are replaced, never changed in place.
+        """
+
+
+M = TypeVar("M", bound=StateMachine)
+T = TypeVar("T")
+
+
+@public
+class DurableState(OpenHandle, Generic[M]):
+    """A state machine and its journal, recovered, open for writing. A context manager.
+
+    Thread-safe: `update`, `update_batch` and `read` run their callbacks under one lock, which
+    `lock_stats` measures. Callbacks must be of constant time and must not call back in.
+    """
+
+    def __init__(
+        self,
+        journal: OwnedJournal,
+        buffer: LogBuffer,
+        machine: M,
+        options: Options,
+        room_timeout_s: float,
+    ) -> None:
+        self._journal = journal
+        self._buffer = buffer  # the journal's own: what every update asks of it, it asks directly
+        self._machine = machine
+        self._room_timeout_s = room_timeout_s
+        self._lock = journal.owner_lock
+        self._packer = record_packer(options)
+        self._pack, self._bytes_max = self._packer.pack_unchecked, self._packer.bytes_max
+
+    @classmethod
+    def open(
+        cls,
+        path: StrPath,
+        machine: M,
+        *,
+        options: Options = Options(),
+        room_timeout_s: float = 30.0,
+        disk: Disk | None = None,
+    ) -> Self:
+        """Bring `machine`, which is new, to the state at `path`, and go on from there.
+
+        `options.application` is the machine's. Raises what `Journal.open` raises,
+        FormatVersionError for an item or a record that the machine can't take in, and TypeError
+        for a `machine` that lacks a member of StateMachine, or has one of another kind.
+        """
+        check_machine(machine)
+        options = replace(options, application=machine.application)
+        journal, buffer = _recovered(path, machine, options, disk)
+        try:
+            state = cls(journal, buffer, machine, options, room_timeout_s)
+            # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
+            freeze = weakref.WeakMethod(state._freeze)
+            journal.start_compaction(lambda: _call(freeze))
+        except BaseException:  # no thread left for the compactor, or an interrupt
+            journal.close()
+            raise
+        return state
+
+    @property
+    def machine(self) -> M:
+        """For reads that need no lock."""
+        return self._machine
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, for what this class has no name for. It refuses to append: use `update`."""
+        return self._journal
+
+    @property
+    def closed(self) -> bool:
+        """See Journal.closed."""
+        return self._journal.closed
+
+    def check(self) -> None:
+        """Raise what an update would raise whatever it decides: FailedError, ClosedError."""
+        self._journal.check_whole()
+        self._journal.check()
+
+    def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
+        """Call `record = decide(machine)`, apply it and append it, under the lock; return its LSN.
+
+        None if `decide` returns None (`wait_durable(None)` then waits for all that it may have
+        read). What `decide` raises, and RecordError, BufferFullError,
+        FailedError and ClosedError, leave everything as it was. Where there is no room (see
+        Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError
+        if half of the log buffer is used; not if `urgent`, and never in a thread that runs an
+        event loop: `await room()` there. A large record is best packed before: `journal.pack`.
+
+        `apply` gets what the packed record decodes to, never the caller's own object, and may raise
+        nothing. What it raises propagates, and its record is not in the journal. This state may be
+        half-way through that record, so every later change or read raises FailedError; reopening
+        works.
+        """
+        if not self._buffer.is_ready:
+            self._wait_for_room(urgent)
+        return self._lock.run(self._change, (decide, urgent))
+
+    def update_batch(
+        self, decide: Callable[[M], list[Record]], *, urgent: bool = False
+    ) -> int | None:
+        """`update` with a list of records, all of which a crash leaves or none; the last LSN.
+
+        None if the list is empty.
+        """
+        if not self._buffer.is_ready:
+            self._wait_for_room(urgent)
+        return self._lock.run(self._change_batch, (decide, urgent))
+
+    def read(self, look: Callable[[M], T]) -> T:
+        """`look(machine)` under the lock; for looks of constant time."""
+        self._journal.check_process()
+        if self._journal.broken is not None:
+            self._journal.check_whole()
+        seen = self._lock.run(look, self._machine)
+        if self._journal.broken is not None:  # it broke while this waited for the lock
+            self._journal.check_whole()
+        return seen
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """See Journal.wait_durable. It also waits for a change that is being applied."""
+        self._journal.wait_durable(lsn, timeout_s=timeout_s)
+
+    async def durable(self, lsn: int | None = None) -> None:
+        """See Journal.durable. It also waits for a change that is being applied."""
+        await self._journal.durable(lsn)
+
+    def wait_room(self, *, timeout_s: float | None = None) -> None:
+        """See Journal.wait_room."""
+        self._journal.wait_room(timeout_s=timeout_s)
+
+    async def room(self) -> None:
+        """See Journal.room."""
+        await self._journal.room()
+
+    def compact(self) -> Checkpoint:
+        """See Journal.compact."""
+        return self._journal.compact()
+
+    def stats(self) -> Stats:
+        """See Journal.stats."""
+        return self._journal.stats()
+
+    def lock_stats(self) -> LockStats:
+        """How long the lock was held and waited for, in ns, since open; every hold counts."""
+        self._journal.check_process()
+        return self._lock.stats()
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """See Journal.close."""
+        self._journal.close(timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._journal.__exit__(kind, error, traceback)
+
+    def _change(self, how: tuple[Callable[[M], Record | None], bool]) -> int | None:
+        decide, urgent = how
+        if self._journal.broken is not None:
+            self._journal.check_whole()
+        record = decide(self._machine)
+        if record is None:
+            return None
+        if type(record) is PackedRecord:
+            value, packed = record._take()
+        else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
+            try:
+                packed = self._pack(record)
+            except CANT_PACK as error:
+                refuse(record, error)
+            try:
+                value = unpackb(packed, strict_map_key=False)
+            except Exception as error:
+                refuse_unreadable(error)
+        if len(packed) > self._bytes_max:
+            self._packer.check(record, packed)
+        lsn, is_applied = 0, False
+        try:
+            lsn = self._buffer.admit(len(packed), urgent)
+            self._journal.applying_lsn = lsn
+            self._machine.apply(lsn, value)
+            is_applied = True
+            self._buffer.append_admitted(packed)
+        except BaseException as error:
+            if lsn:  # first of all, and without a call: another interrupt may strike here
+                self._journal.broken = error
+            self._finish_change(lsn, is_applied, partial(self._buffer.append_admitted, packed))
+            raise
+        return lsn
+
+    def _change_batch(self, how: tuple[Callable[[M], list[Record]], bool]) -> int | None:
+        decide, urgent = how
+        if self._journal.broken is not None:
+            self._journal.check_whole()
+        records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
+        if not records:
+            return None
+        packed = [each[1] for each in records]
+        lsn, is_applied = 0, False
+        try:
+            lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
+            self._journal.applying_lsn = last_lsn = lsn + len(records) - 1
+            for at, (value, _) in enumerate(records, lsn):
+                self._machine.apply(at, value)
+            is_applied = True
+            self._buffer.append_batch_admitted(packed)
+        except BaseException as error:
+            if lsn:
+                self._journal.broken = error
+            self._finish_change(
+                lsn, is_applied, partial(self._buffer.append_batch_admitted, packed)
+            )
+            raise
+        return last_lsn
+
+    def _finish_change(self, lsn: int, is_applied: bool, append: Callable[[], None]) -> None:
+        """Append what was applied, unless it is appended already. Withdraw what was not applied."""
+        try:
+            if is_applied:
+                if self._buffer.last_lsn < lsn:
+                    append()
+                self._journal.broken = None
+        finally:
+            self._buffer.withdraw()
+
+    def _freeze(self) -> tuple[int, Iterable[JSON]]:
+        def look(machine: M) -> tuple[int, Iterable[JSON]]:
+            self._journal.check_whole()
+            return self._buffer.last_lsn, machine.freeze()
+
+        lsn, items = self.read(look)
+        check_items(self._machine, items)
+        return lsn, items
+
+    def _wait_for_room(self, urgent: bool) -> None:
+        self._journal.check()  # first: in a forked child no lock may be taken
+        if urgent or self._buffer.has_room or _in_event_loop():
+            return
+        has_room = self._journal._await_room(self._room_timeout_s)
+        # A compaction that takes so long is no reason to refuse.
+        if not has_room and self._buffer.is_half_full:
+            raise BufferFullError(
+                f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
+                "changed: try again later, or pass urgent=True"
+            )
+
+
+def _recovered(
+    path: StrPath, machine: StateMachine, options: Options, disk: Disk | None
+) -> tuple[OwnedJournal, LogBuffer]:
+    """Return the journal, open, and its log buffer, once `machine` has taken in what it holds."""
+    accepts = (machine.application, *getattr(machine, "accepts", ()))
+    with Opening(path, options, disk) as opening:
+        recovery = opening.recover(accepts)
+        if recovery.checkpoint:
+            _load(machine, recovery.checkpoint)
+        for batch in recovery.batches():
+            _apply(machine, batch)
+            del batch  # before the next is read: each may be one large frame
+        core = opening.start()
+        return OwnedJournal(options, core), core.buffer
+
+
+def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
+    for item in checkpoint.items():
+        try:
+            machine.load(item)
+        except Exception as error:
+            what = f"load raised {error!r:.200} for an item"
+            raise _refusal(machine, checkpoint.path, what) from error
+
+
+def _apply(machine: StateMachine, batch: Batch) -> None:
+    for lsn, record in enumerate(batch.records, batch.first_lsn):
+        try:
+            machine.apply(lsn, record)
+        except Exception as error:
+            where = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
+            what = f"{where}: apply raised {error!r:.200} for a record"
+            raise _refusal(machine, batch.path, what) from error
+
+
+def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
+    method = freeze()
+    if method is None:
+        raise ClosedError("the state was dropped without being closed")
+    return method()
+
+
+def _refusal(machine: StateMachine, path: str, what: str) -> FormatVersionError:
+    return FormatVersionError(
+        f"{what} of application {machine.application!r}; nothing was changed: open it with the "
+        "version that wrote it, or, if this program wrote it, fix what changed in `apply` or "
+        "`load` since",
+        path=path,
+    )
+
+
+def _in_event_loop() -> bool:
+    # Who runs a loop has imported asyncio; importing it here would cost those who don't.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -1,0 +1,95 @@
+"""OwnedJournal: the journal of a DurableState, as seen from outside that state's lock."""
+
+from __future__ import annotations
+
+from journal._commit.gate import Gate
+from journal._engine.compactor import Freeze
+from journal._engine.core import Core
+from journal._engine.journal import Journal
+from journal._format.checkpoint import Checkpoint
+from journal._format.record import Record
+from journal._state.owner_lock import OwnerLock
+from journal.errors import FailedError, JournalError
+from journal.options import Options
+
+
+class OwnedJournal(Journal):
+    """A Journal that only its state appends to. Its waits include the change being applied.
+
+    Under the owner's lock nothing may wait: not for a commit, not for the compactor's thread, which
+    asks for that lock.
+    """
+
+    def __init__(self, options: Options, core: Core) -> None:
+        super().__init__(options, core)
+        # Guards the machine and the fields below. Lock order: this one, then the log
+        # buffer's. A signal handler that interrupted a holder of the log buffer's lock must not
+        # wait for this one.
+        self.owner_lock = OwnerLock(core.buffer.is_locked_here)
+        # The LSN being applied, or the last one applied: past the log's last LSN until appended.
+        self.applying_lsn = self.last_lsn
+        # Why the machine is half-way through a record, or ahead of the log; None if it is not.
+        self.broken: BaseException | None = None
+
+    def check_whole(self) -> None:
+        """Raise FailedError if the machine is not what the log says."""
+        if self.broken is not None:
+            raise FailedError(
+                f"this state stopped at LSN {self.applying_lsn}, which may be applied in part and "
+                f"may not be in the journal: {self.broken!r:.200}; close it and reopen it; if "
+                "apply raised, fix apply"
+            ) from self.broken
+
+    def append(self, record: Record, *, urgent: bool = False) -> int:
+        """Raise JournalError: only the state appends to its journal."""
+        raise _not_here()
+
+    def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
+        """Raise JournalError: only the state appends to its journal."""
+        raise _not_here()
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        self._cover(lsn)
+        super().wait_durable(lsn, timeout_s=timeout_s)
+
+    async def durable(self, lsn: int | None = None) -> None:
+        self._cover(lsn)
+        await super().durable(lsn)
+
+    def compact(self, freeze: Freeze | None = None) -> Checkpoint:
+        self.owner_lock.refuse_inside()
+        return super().compact(freeze)
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        self.owner_lock.refuse_inside()
+        if self.broken is not None:  # its change is not under way, even if two interrupts say so
+            self._buffer.withdraw()
+        super().close(timeout_s=timeout_s)
+
+    def _room_gate(self) -> Gate | None:
+        self.owner_lock.refuse_inside()
+        return super()._room_gate()
+
+    def _cover(self, lsn: int | None) -> None:
+        """Let a change be appended that the caller may have seen while it was being applied.
+
+        Such a change is appended before the lock is free again, or never: then this raises.
+        """
+        self.owner_lock.refuse_inside()
+        applying_lsn = self.applying_lsn  # first: it may be appended from here on
+        if (applying_lsn if lsn is None else lsn) > self.last_lsn:
+            self.check_process()  # in a forked child the lock may be held forever
+            self.owner_lock.run(_nothing, None)
+            if self.broken is not None:
+                self.check_whole()
+
+
+def _not_here() -> JournalError:
+    return JournalError(
+        "this journal belongs to a DurableState, whose machine would never see the record; "
+        "nothing was appended: use update or update_batch of the state"
+    )
+
+
+def _nothing(_: object) -> None:
+    pass

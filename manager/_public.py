@@ -1,0 +1,15 @@
+"""The mark of public classes and functions."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def public(definition: T) -> T:
+    """Make the package the module of a public class or function: tracebacks, `repr` and pickles
+    then show the name that users import, and no private room.
+    """
+    definition.__module__ = definition.__module__.partition(".")[0]
+    return definition

@@ -1,0 +1,1 @@
+"""Running commands as sub-agents."""

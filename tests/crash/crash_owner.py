@@ -1,0 +1,97 @@
+"""A journal's owner who is crashed at every step, and knows what must survive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+from journal import FailedError, JournalReader, Options, testing
+from tests.crash.crash_support import (
+    PATH,
+    Durability,
+    Ledger,
+    Record,
+    every_choice,
+    manual_options,
+    outcome_of,
+)
+
+ONE_RECORD = 120  # bytes of a segment that the second commit would overflow
+
+
+class Owner(testing.Owner[Ledger]):
+    """The owner of a ledger, who thinks of records himself."""
+
+    def __init__(self, durability: Durability = "disk", options: Options | None = None) -> None:
+        super().__init__(Ledger, options=options or manual_options(durability))
+
+    def append(self, size: int = 1) -> int:
+        begin = self.last_lsn + 1
+        batch: list[Record] = [["abc"[lsn % 3], lsn, ""] for lsn in range(begin, begin + size)]
+        return self.append_batch(batch) if size > 1 else super().append(batch[0])
+
+    def commit(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.append()
+            self.wait()
+
+    def crash(self, choose: Callable[[int], int] | None, *, whole: bool = False) -> None:
+        """The power goes, with an outcome that is chosen; None: the process alone dies."""
+        if choose:
+            self.power_cut(outcome_of(choose, whole=whole))
+        else:
+            self.kill()
+
+    def alarms(self) -> set[str]:
+        """What `verify` calls damage, of a journal that is not open."""
+        if not self.disk.contents(PATH):
+            return set()
+        with JournalReader.open(PATH, disk=self.disk) as reader:
+            return {str(finding.kind) for finding in reader.verify()} - {"torn_tail", "stray"}
+
+
+def rolling(durability: Durability = "disk") -> Owner:
+    """Each commit makes a segment."""
+    return Owner(options=manual_options(durability, segment_bytes=ONE_RECORD))
+
+
+Step = Callable[[Owner], None]
+
+
+def crashes(
+    make: Callable[[], Owner], prepare: Step, step: Step, *, whole: bool = False
+) -> Iterator[Owner]:
+    """The owner after each crash within `step`, before it is reopened."""
+    for after in count():
+        crashed = False
+        for choose in every_choice():
+            owner = make()
+            prepare(owner)
+            owner.disk.crash_after(after)
+            try:
+                step(owner)
+            except (OSError, FailedError):
+                assert owner.disk.crashed
+            crashed = owner.disk.crashed
+            owner.crash(choose, whole=whole)
+            yield owner
+        if not crashed:
+            return
+
+
+def survives(make: Callable[[], Owner], prepare: Step, step: Step, *, whole: bool = False) -> int:
+    """Each crash within `step` is recovered, and the journal then goes on. How many there were."""
+    states = 0
+    for owner in crashes(make, prepare, step, whole=whole):
+        states += 1
+        assert owner.alarms() <= {"bad_checkpoint"}, "P4: a crash is no damage"
+        owner.reopen()
+        owner.commit()
+        owner.crash(lambda width: 1)  # all that is not synced is lost
+        owner.reopen()
+        owner.end()
+    return states
+
+
+def nothing(owner: Owner) -> None:
+    pass

@@ -1,0 +1,213 @@
+"""Every kind of damage, enumerated: to the bytes of a file, to whole files, to the directory.
+
+`every` thins out the places of an enumeration; 1 tries all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations, islice, product
+from typing import NamedTuple
+
+from tests.crash.crash_support import Durability
+from tests.crash.damaged_journal import (
+    SMALL,
+    Files,
+    Size,
+    flip,
+    history,
+    is_segment,
+    lsn_of,
+    places,
+)
+from tests.independent_reader import FRAME_HEADER
+
+GARBAGE = 0xA5
+SECTORS = {False: (8, 64), True: (512, 4096)}  # of a small journal those are small
+
+
+class Journal(NamedTuple):
+    """An undamaged one, and what damage is made of: its own past, and another journal."""
+
+    files: Files
+    past: tuple[Files, ...]
+    foreign: Files
+    size: Size
+
+
+class Damaged(NamedTuple):
+    what: str
+    files: Files
+
+
+Kind = Callable[[Journal, str, int], Iterator[Damaged]]
+
+
+def journal_that_is(
+    *, closed: bool, durability: Durability = "disk", size: Size = SMALL
+) -> Journal:
+    *past, files = history(closed=closed, durability=durability, size=size)
+    foreign = history(closed=closed, durability=durability, size=size, journal_id=2)[-1]
+    return Journal(files, tuple(past), foreign, size)
+
+
+def sectors(journal: Journal, name: str, every: int) -> Iterator[tuple[int, int]]:
+    """From and to: aligned ones of two sizes, and from each to the end."""
+    end = len(journal.files[name])
+    small, large = SECTORS[journal.size != SMALL]
+    starts = range(0, end, small)[::every]
+    yield from ((start, min(end, start + small)) for start in starts)
+    aligned = range(0, end, large)[:: 1 + every // 64]
+    yield from ((start, min(end, start + large)) for start in aligned)
+    yield from ((start, end) for start in starts)
+
+
+def replace(journal: Journal, name: str, start: int, end: int, new: bytes) -> Files:
+    """With `new` in the place of bytes `start` to `end`."""
+    data = journal.files[name]
+    return {**journal.files, name: data[:start] + new + data[end:]}
+
+
+# --- to bytes ---
+
+
+def flipped(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    for offset, bit, files in flip(journal.files, name):
+        if (8 * offset + bit) % every == 0:
+            yield Damaged(f"bit {bit} of byte {offset}", files)
+
+
+def truncated(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    end = len(journal.files[name])
+    ends = {place.end for place in places(journal.files[name])} if is_segment(name) else set()
+    for size in sorted({*range(0, end, every), *ends} - {end}):
+        yield Damaged(f"cut at {size}", replace(journal, name, size, end, b""))
+
+
+def extended(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    end = len(journal.files[name])
+    for size in (1, FRAME_HEADER.size, 4096):
+        for fill in (0, GARBAGE):
+            files = replace(journal, name, end, end, bytes([fill]) * size)
+            yield Damaged(f"{size} bytes {fill} behind the end", files)
+
+
+def zeroed(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    for start, end in sectors(journal, name, every):
+        files = replace(journal, name, start, end, bytes(end - start))
+        yield Damaged(f"zeros from {start} to {end}", files)
+
+
+def garbled(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    for start, end in sectors(journal, name, every):
+        files = replace(journal, name, start, end, bytes([GARBAGE]) * (end - start))
+        yield Damaged(f"garbage from {start} to {end}", files)
+
+
+def stale(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    """Writes that were lost: of these bytes an older content."""
+    for old in {each[name] for each in journal.past if name in each}:
+        for start, end in sectors(journal, name, every):
+            new = old[start:end].ljust(end - start, b"\0")
+            files = replace(journal, name, start, end, new)
+            yield Damaged(f"from {start} to {end} what stood there once", files)
+
+
+def deleted(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    end = len(journal.files[name])
+    for size in (1, 3, FRAME_HEADER.size, 100):
+        for start in range(0, end - size + 1, every):
+            files = replace(journal, name, start, start + size, b"")
+            yield Damaged(f"without {size} bytes from {start} on", files)
+
+
+def inserted(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    for size, fill in ((1, 0), (1, GARBAGE), (FRAME_HEADER.size, 0), (512, GARBAGE)):
+        for start in range(0, len(journal.files[name]) + 1, every):
+            files = replace(journal, name, start, start, bytes([fill]) * size)
+            yield Damaged(f"{size} bytes {fill} inserted at {start}", files)
+
+
+def spliced(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    """Each frame and mark, of this segment and of the others: over each one, in front of each, and
+    behind the end; and its header alone over each one."""
+    if is_segment(name):
+        pieces = (
+            (source, place.start, journal.files[source][place.start : place.end])
+            for source in filter(is_segment, journal.files)
+            for place in places(journal.files[source])
+        )
+        where = product(pieces, [*_targets(journal.files[name])])
+        for (source, start, piece), (what, begin, end) in islice(where, 0, None, every):
+            new = piece[: FRAME_HEADER.size] if what == "header over" else piece
+            until = begin + len(new) if end is None else end
+            files = replace(journal, name, begin, until, new)
+            yield Damaged(f"{source} {start} {what} {begin}", files)
+
+
+def _targets(data: bytes) -> Iterator[tuple[str, int, int | None]]:
+    """From and to (None: as far as what comes there)."""
+    for place in places(data):
+        yield "for", place.start, place.end
+        yield "over", place.start, None
+        yield "header over", place.start, None
+        yield "in front of", place.start, place.start
+    yield "behind", places(data)[-1].end, None
+
+
+# --- to files ---
+
+
+def removed(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    yield Damaged("removed", {n: data for n, data in journal.files.items() if n != name})
+
+
+def foreign(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    yield Damaged("that of another journal", {**journal.files, name: journal.foreign[name]})
+
+
+def older(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    for old in {each[name] for each in journal.past if name in each}:
+        yield Damaged(f"an older copy of {len(old)} bytes", {**journal.files, name: old})
+
+
+def exchanged(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    """Swapped with another, or another in its place."""
+    for other in set(journal.files) - {name}:
+        here, there = journal.files[name], journal.files[other]
+        yield Damaged(f"a copy of {other}", {**journal.files, name: there})
+        yield Damaged(f"swapped with {other}", {**journal.files, name: there, other: here})
+
+
+def duplicated(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
+    """A copy under each name that another file of its kind might have."""
+    last_lsn = max(map(lsn_of, journal.files)) + 3
+    lsns = range(1, last_lsn, 1)
+    names = (
+        [f"{lsn:020d}-{epoch:010d}.seg" for lsn in lsns for epoch in range(1, 7)]
+        if is_segment(name)
+        else [f"checkpoint-{lsn:020d}.json" for lsn in lsns]
+    )
+    for copy in [*names[::every], f"{name}.bak", f"{name} (copy)"]:
+        if copy not in journal.files:
+            files = {**journal.files, copy: journal.files[name]}
+            yield Damaged(f"copied to {copy}", files)
+
+
+BYTES: tuple[Kind, ...] = (
+    flipped, truncated, extended, zeroed, garbled, stale, deleted, inserted, spliced
+)  # fmt: skip
+FILES: tuple[Kind, ...] = (removed, foreign, older, exchanged, duplicated)
+
+
+def several_removed(journal: Journal) -> Iterator[Damaged]:
+    """Each set of two files or more, but for all."""
+    for count in range(2, len(journal.files)):
+        for names in combinations(sorted(journal.files), count):
+            left = {name: data for name, data in journal.files.items() if name not in names}
+            yield Damaged(f"without {names}", left)
+
+
+def older_directory(journal: Journal) -> Iterator[Damaged]:
+    for number, files in enumerate(journal.past):
+        yield Damaged(f"as after step {number}", files)

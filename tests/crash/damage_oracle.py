@@ -1,0 +1,276 @@
+"""What must come of a damaged journal: told from its bytes by an independent reader, and from the
+undamaged journal, which knows what was durable and who could testify to it.
+
+The rule is the format's, and simpler: the truth is known here. A witness counts wherever damage
+has moved it to; the engine has to find it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from tests.crash.crash_support import PATH
+from tests.crash.damaged_journal import Files, Opened, Place, is_segment, lsn_of, places
+from tests.independent_reader import (
+    FRAME_HEADER,
+    MARK,
+    SEGMENT_HEADER,
+    Checkpoint,
+    FormatError,
+    SegmentHeader,
+    crc32c,
+    decode_checkpoint,
+    decode_frame,
+    decode_segment,
+    decode_segment_header,
+)
+
+
+class End(NamedTuple):
+    """Where a segment stops being a log, and why, if not because it ends."""
+
+    lsn: int  # the next one
+    offset: int
+    damaged: bool = False
+    impossible: bool = False
+
+
+class Evidence(NamedTuple):
+    """What the undamaged journal knows: its id, and each header's durable LSN."""
+
+    journal_id: bytes
+    headers: dict[str, tuple[tuple[bytes, int], ...]]
+
+    @classmethod
+    def of(cls, undamaged: Files) -> Evidence:
+        headers = {
+            name: tuple((header_at(data, place), place.durable_lsn) for place in places(data))
+            for name, data in undamaged.items()
+            if is_segment(name)
+        }
+        first = next(name for name in undamaged if is_segment(name))
+        return cls(decode_segment_header(undamaged[first]).journal_id, headers)
+
+    def left_in(self, contents: Files, name: str) -> int:
+        """The highest durable LSN that a whole header states, wherever in the segment it is."""
+        found = self.headers.get(name, ())
+        return max((lsn for header, lsn in found if header in contents[name]), default=0)
+
+
+def header_at(data: bytes, place: Place) -> bytes:
+    return data[place.start : place.start + FRAME_HEADER.size]
+
+
+# --- the parts ---
+
+
+@lru_cache(4096)
+def checkpoint(name: str, data: bytes) -> Checkpoint | None:
+    """What it holds, if it verifies and is the one of its name."""
+    try:
+        found = decode_checkpoint(data)
+    except (FormatError, ValueError):
+        return None
+    return found if found.lsn == lsn_of(name) else None
+
+
+def checkpoints(contents: Files) -> list[tuple[str, Checkpoint]]:
+    """The two newest that verify, newest first: more are not needed, nor looked at."""
+    names = [name for name in contents if name.startswith("checkpoint-")]
+    found = ((name, checkpoint(name, contents[name])) for name in sorted(names, reverse=True))
+    return [(name, each) for name, each in found if each][:2]
+
+
+def base_lsn(contents: Files) -> int:
+    return next((each.lsn for _, each in checkpoints(contents)), 0)
+
+
+@lru_cache(4096)
+def segment_header(name: str, data: bytes) -> SegmentHeader | None:
+    try:
+        header = decode_segment_header(data)
+    except FormatError:
+        return None
+    return header if header.name == name else None
+
+
+@lru_cache(4096)
+def end_of(data: bytes, seed: int, lsn: int, before: int | None) -> End:
+    """Go from frame to frame, from LSN `lsn` on, as far as they are good; to LSN `before`."""
+    at = SEGMENT_HEADER.size
+    while any(data[at:]) and lsn != before:
+        head = data[at : at + FRAME_HEADER.size]
+        if len(head) < FRAME_HEADER.size or crc32c(head[4:], seed) != FRAME_HEADER.unpack(head)[0]:
+            return End(lsn, at, damaged=True)
+        try:
+            decoded = decode_frame(data, at, seed)
+        except FormatError:
+            return End(lsn, at, impossible=True)
+        _, _, first_lsn, durable_lsn, _, _, count, kind, _ = FRAME_HEADER.unpack(head)
+        if first_lsn != lsn or durable_lsn >= lsn:
+            return End(lsn, at, impossible=True)
+        if decoded is None:
+            return End(lsn, at, damaged=True)
+        if kind == MARK:
+            behind = at + FRAME_HEADER.size
+            return End(lsn, behind, damaged=True) if any(data[behind:]) else End(lsn, at)
+        lsn, at = lsn + count, decoded[1]
+    return End(lsn, at)
+
+
+def pairs(contents: Files) -> list[tuple[str, int | None]]:
+    """Each segment, and the LSN at which it ends: where the next one begins."""
+    names = sorted(filter(is_segment, contents))
+    befores = [*map(lsn_of, names[1:]), None]
+    return list(zip(names, befores, strict=True)) if names else []
+
+
+def needed_after(contents: Files, lsn: int) -> list[tuple[str, int | None]]:
+    """The segments that do not end at or below `lsn`."""
+    return [(n, before) for n, before in pairs(contents) if before is None or before - 1 > lsn]
+
+
+# --- the whole ---
+
+
+def verdict(contents: Files, evidence: Evidence) -> Opened:
+    """Where and at which LSN open refuses, or up to which LSN it yields."""
+    good, base = checkpoints(contents), base_lsn(contents)
+    testified = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
+    needed = needed_after(contents, base)
+    if not needed:
+        return ((PATH, 0, 1), 0) if testified else (None, 0)
+    epoch, end, last = 0, End(0, 0), needed[-1][0]
+    for name, before in needed:
+        first_lsn, path = lsn_of(name), f"{PATH}/{name}"
+        header = segment_header(name, contents[name])
+        if header is None:
+            return (path, 0, first_lsn), 0
+        if header.journal_id != evidence.journal_id:
+            return (path, 16, first_lsn), 0
+        if header.epoch < epoch:
+            return (path, 12, first_lsn), 0
+        if not epoch and first_lsn > base + 1:
+            return (path, 0, base + 1), 0
+        for foreign, each in good:
+            if each.journal_id != evidence.journal_id:
+                return (f"{PATH}/{foreign}", 0, each.lsn), 0
+        epoch, end = header.epoch, end_of(contents[name], header.seed, first_lsn, before)
+        if end.impossible or (before is not None and end.lsn != before):
+            return (path, end.offset, end.lsn), 0
+    if max(testified, evidence.left_in(contents, last)) >= end.lsn:
+        return (f"{PATH}/{last}", end.offset, end.lsn), 0
+    if stray := stray_segment(contents):
+        return (f"{PATH}/{stray}", 0, lsn_of(stray)), 0
+    return None, end.lsn - 1
+
+
+def stray_segment(contents: Files) -> str | None:
+    """The one from which on all would be kept, where others are to go, if it isn't what its name
+    says: names alone make no segment go."""
+    good = checkpoints(contents)
+    if not any(map(is_segment, leftovers(contents))):
+        return None
+    first, _ = needed_after(contents, good[1][1].lsn)[0]
+    return None if segment_header(first, contents[first]) else first
+
+
+def misplaced(contents: Files, undamaged: Files) -> set[str]:
+    """Segments in the way of a log that goes on without them: under a name that is not theirs,
+    where the undamaged journal knows that another one, or none, holds what the name says."""
+    journal_id = Evidence.of(undamaged).journal_id
+    as_named = set[str]()
+    for name in filter(is_segment, contents):
+        header = segment_header(name, contents[name])
+        if header and header.journal_id == journal_id:
+            as_named.add(name)
+    found, before = set[str](), ""
+    for name in sorted(filter(is_segment, contents)):
+        after = min((each for each in as_named if each > name), default="")
+        is_older = bool(before) and epoch_of(name) < epoch_of(before)
+        if name in as_named and not is_older:
+            before = name
+        elif (
+            (after and (is_older or epoch_of(name) > epoch_of(after)))
+            or (after and lsn_of(name) == lsn_of(after))
+            or (before and is_held(contents, undamaged, before, name))
+        ):
+            found.add(name)
+        else:
+            before = ""  # that it isn't the log's next segment, damaged, is not known
+    return found
+
+
+def epoch_of(name: str) -> int:
+    return int(name[21:31])
+
+
+def is_held(contents: Files, undamaged: Files, before: str, name: str) -> bool:
+    """Whether `before` still has the record that `name` claims to begin with, and it is known that
+    none of a later epoch took its place."""
+    lsn = lsn_of(name)
+    holders = [
+        place.first_lsn
+        for place in places(undamaged[before])
+        if place.first_lsn <= lsn <= place.last_lsn
+        and undamaged[before][place.start : place.end] in contents[before]
+    ]
+    if epoch_of(name) <= epoch_of(before) or any(first_lsn < lsn for first_lsn in holders):
+        return bool(holders)
+    try:
+        decode_segment_header(contents[name])
+    except FormatError:
+        return False
+    return bool(holders) and Evidence.of(undamaged).left_in(contents, before) >= lsn
+
+
+def leftovers(contents: Files) -> set[str]:
+    """What an opening may remove, as an unfinished removal's: two checkpoints do without it."""
+    good = checkpoints(contents)
+    if len(good) < 2:
+        return set()
+    oldest = good[1][1].lsn
+    covered = {name for name, before in pairs(contents) if before and before - 1 <= oldest}
+    names = [name for name in contents if name.startswith("checkpoint-")]
+    return covered | {name for name in names if lsn_of(name) < oldest}
+
+
+def has_seed(name: str, data: bytes, undamaged: bytes) -> bool:
+    """Whether the segment's header tells its seed: it is whole, or the CRC is what it was; or all
+    that the CRC is made of is, and the first frame's header, which bears it out."""
+    crc, frames = SEGMENT_HEADER.size - 4, SEGMENT_HEADER.size
+    spans = (0, crc), (frames, frames + FRAME_HEADER.size)
+    return (
+        segment_header(name, data) is not None
+        or data[crc:frames] == undamaged[crc:frames]
+        or all(data[slice(*span)] == undamaged[slice(*span)] for span in spans)
+    )
+
+
+def whole_frames(contents: Files, undamaged: Files) -> Iterator[Place]:
+    """The frames that are still where they were, or elsewhere in their segment, to the byte."""
+    for name in sorted(filter(is_segment, contents)):
+        data = undamaged.get(name, b"")
+        for place in places(data) if data and has_seed(name, contents[name], data) else ():
+            is_frame = place.last_lsn >= place.first_lsn
+            if is_frame and data[place.start : place.end] in contents[name]:
+                yield place
+
+
+def meaning(contents: Files) -> dict[str, object]:
+    """All that a journal says: what its checkpoints hold, and the records of its log."""
+    found: dict[str, object] = {}
+    for name, before in pairs(contents):
+        try:
+            segment = decode_segment(contents[name], before=before)
+        except FormatError:
+            found[name] = None
+        else:
+            frames = [(frame.first_lsn, frame.records) for frame in segment.frames]
+            found[name] = segment.header, [each for each in frames if each[1]]
+    for name in contents:
+        if name.startswith("checkpoint-"):
+            found[name] = checkpoint(name, contents[name])
+    return found

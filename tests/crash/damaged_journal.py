@@ -1,0 +1,238 @@
+"""The small journal that the damage tests damage: two checkpoints, four segments, a torn tail."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import closing, suppress
+from functools import cache
+from typing import NamedTuple
+
+from journal import CorruptionError, DurableState, FailedError, JournalReader
+from journal._recovery.recovery import Recovery
+from journal.testing import SimulatedDisk
+from tests.crash.crash_support import (
+    PATH,
+    Durability,
+    Ledger,
+    Record,
+    append,
+    commit,
+    files,
+    manual_options,
+    open_ledger,
+    replayed,
+)
+from tests.independent_reader import (
+    SEGMENT_HEADER,
+    decode_frame,
+    decode_segment_header,
+)
+
+SEGMENTS = [
+    "00000000000000000004-0000000002.seg",  # with a torn tail
+    "00000000000000000007-0000000003.seg",
+    "00000000000000000010-0000000003.seg",  # in the same epoch: a roll
+    "00000000000000000012-0000000004.seg",
+]
+OLDER, NEWER = "checkpoint-00000000000000000004.json", "checkpoint-00000000000000000010.json"
+NAMES = [*SEGMENTS, OLDER, NEWER]
+Files = dict[str, bytes]
+
+
+class Size(NamedTuple):
+    """Of the journal: what a segment may hold, and what fills a record."""
+
+    segment_bytes: int
+    filler: int
+    rolls: int  # the filler of the record that needs a segment of its own
+
+
+SMALL = Size(220, 0, 20)  # every bit of it can be tried
+LARGE = Size(8192, 900, 6000)  # of sectors and pages
+
+
+def record(lsn: int, size: Size = SMALL) -> Record:
+    return ["abc"[lsn % 3], lsn, "rolls" * (size.rolls // 5) if lsn == 10 else "x" * size.filler]
+
+
+def records(size: Size = SMALL) -> list[Record]:
+    return [record(lsn, size) for lsn in range(1, 14)]
+
+
+RECORDS = records()
+
+
+def open_small(
+    disk: SimulatedDisk, durability: Durability = "disk", size: Size = SMALL
+) -> DurableState[Ledger]:
+    options = manual_options(durability, segment_bytes=size.segment_bytes, frame_bytes_max=2**16)
+    return open_ledger(disk, options)
+
+
+@cache
+def history(
+    *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
+) -> tuple[Files, ...]:
+    """Its files as they stood after each step. Made once; in the end it was `closed` well, or
+    killed right after the last commit."""
+    disk, found = SimulatedDisk(), list[Files]()
+    for _ in range(journal_id - 1):
+        disk.new_id()
+
+    def reopen() -> DurableState[Ledger]:
+        found.append(files(disk))
+        return open_small(disk, durability, size)
+
+    def put(*lsns: int) -> None:
+        commit(state, *(record(lsn, size) for lsn in lsns))
+        found.append(files(disk))
+
+    with reopen() as state:
+        put(1)
+        put(2, 3)
+    state = reopen()
+    put(4)
+    state.compact().close()
+    put(5, 6)
+    tear(disk, state, ["b", 0, "torn" + "x" * size.filler])
+    with reopen() as state:
+        put(7)
+        put(8, 9)
+        put(10)  # in a segment of its own
+        state.compact().close()
+        put(11)
+    state = reopen()
+    put(12)
+    put(13)
+    if closed:
+        state.close()
+        found.append(files(disk))
+    disk.kill()
+    with suppress(FailedError):
+        state.close()
+    return tuple(found)
+
+
+def journal(
+    *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
+) -> Files:
+    """Its files in the end."""
+    return history(closed=closed, journal_id=journal_id, durability=durability, size=size)[-1]
+
+
+def tear(disk: SimulatedDisk, state: DurableState[Ledger], torn: Record) -> None:
+    """Half of a commit is on the disk when the power goes."""
+    append(state, torn)
+    disk.crash_after(1)
+    with suppress(FailedError):
+        state.close()
+    disk.power_cut(lambda change: half(change.data) if b"torn" in change.data else change.data)
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+class Place(NamedTuple):
+    """A frame or (with no record: `last_lsn` is below `first_lsn`) a mark."""
+
+    start: int
+    end: int
+    first_lsn: int
+    last_lsn: int
+    durable_lsn: int
+
+
+def is_segment(name: str) -> bool:
+    return name.endswith(".seg")
+
+
+def lsn_of(name: str) -> int:
+    """First LSN of a segment, LSN of a checkpoint."""
+    return int(name.removeprefix("checkpoint-")[:20])
+
+
+@cache
+def places(data: bytes) -> tuple[Place, ...]:
+    seed, at = decode_segment_header(data).seed, SEGMENT_HEADER.size
+    found = []
+    while decoded := decode_frame(data, at, seed):
+        frame, end = decoded
+        last_lsn = frame.first_lsn + len(frame.records) - 1
+        found.append(Place(at, end, frame.first_lsn, last_lsn, frame.durable_lsn))
+        at = end
+    return tuple(found)
+
+
+def marks(data: bytes) -> list[Place]:
+    return [place for place in places(data) if place.last_lsn < place.first_lsn]
+
+
+# --- how it opens ---
+
+
+def image(contents: Files, path: str = PATH) -> SimulatedDisk:
+    """A disk on which a directory holds just these files, all of it durable."""
+    return SimulatedDisk.holding(path, contents)
+
+
+Opened = tuple[tuple[str, int, int] | None, int]
+
+
+def opened(contents: Files) -> Opened:
+    """How it is refused, if it is; the last LSN. P1, P4, P6 on the way."""
+    disk = image(contents)
+    try:
+        state = open_small(disk)
+    except CorruptionError as error:
+        assert disk.contents(PATH) == contents, "a refusal changes nothing"
+        return (error.path, error.offset, error.lsn), 0
+    assert state.machine.summary == replayed(RECORDS[: state.journal.last_lsn])
+    state.close()
+    keeps_what_it_read(contents, files(disk))
+    return None, state.journal.last_lsn
+
+
+def recovered(
+    contents: Files, *, log: list[Record] = RECORDS, leftovers: Collection[str] = ()
+) -> Opened:
+    """`opened`, without the threads of an open journal, for there are ten thousand flips.
+    `leftovers` are what it may remove."""
+    disk, machine = image(contents), Ledger()
+    directory = disk.open_directory(PATH, write=True)
+    try:
+        with closing(Recovery(directory, kept=2)) as recovery:
+            for item in recovery.checkpoint.items() if recovery.checkpoint else ():
+                machine.load(item)
+            for batch in recovery.batches():
+                for lsn, each in enumerate(batch.records, batch.first_lsn):
+                    machine.apply(lsn, each)
+            found = recovery.finish()
+    except CorruptionError as error:
+        assert disk.contents(PATH) == contents, "a refusal changes nothing"
+        return (error.path, error.offset, error.lsn), 0
+    assert machine.summary == replayed(log[: found.last_lsn])
+    keeps_what_it_read(contents, {**contents, **files(disk)})
+    assert not set(contents) - set(disk.contents(PATH)) - set(leftovers)
+    return None, found.last_lsn
+
+
+def keeps_what_it_read(before: Files, after: Files) -> None:
+    """Nothing is cut or rewritten, torn tails neither; only zeros are trimmed."""
+    kept = {name: data.rstrip(b"\0") for name, data in before.items()}
+    assert {name: data.rstrip(b"\0") for name, data in after.items()} == kept
+
+
+def findings(contents: Files) -> set[tuple[str, tuple[str, int]]]:
+    """File, kind and offset of all that `verify` finds."""
+    with JournalReader.open(PATH, disk=image(contents)) as reader:
+        return {(f.path.rpartition("/")[2], (f.kind, f.offset)) for f in reader.verify()}
+
+
+def flip(contents: Files, name: str) -> Iterator[tuple[int, int, Files]]:
+    """Each bit of a file: its byte, its place there, and all files with that bit flipped."""
+    for offset in range(len(contents[name])):
+        for bit in range(8):
+            data = bytearray(contents[name])
+            data[offset] ^= 1 << bit
+            yield offset, bit, {**contents, name: bytes(data)}

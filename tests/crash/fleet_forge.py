@@ -1,0 +1,110 @@
+"""Journals of a fleet that no manager wrote: any checkpoint items, any records, right checksums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from manager.agent import FIELDS
+from tests.crash.hostile_forge import Files, sum_up
+from tests.independent_reader import Frame, SegmentHeader
+
+BASE_LSN = 5  # of the checkpoint, where there is one
+JOURNAL_ID = bytes(16)
+
+
+def agent_id(letter: str) -> str:
+    """Return the id that `letter` stands for: one as a manager gives it."""
+    return f"agent_{ord(letter):012x}" if len(letter) == 1 else letter
+
+
+def item(letter: str, parent: str | None = None, depth: int = 0, **changes: Any) -> dict[str, Any]:
+    """Return the item of a running agent, with `changes`."""
+    fields: dict[str, Any] = dict.fromkeys(FIELDS)
+    fields |= {
+        "agent_id": agent_id(letter),
+        "name": agent_id(letter),
+        "agent_type": "general",
+        "prompt": "work",
+        "status": "running",
+        "steps_taken": 0,
+        "parent_id": None if parent is None else agent_id(parent),
+        "spawn_depth": depth,
+        "tokens_used": 0,
+        "metadata": {},
+        "created_at_ms": 1,
+        "started_at_ms": 1,
+        "updated_at_ms": 1,
+        "boot_id": "boot_1",
+        "lsn": 2,
+    }
+    return fields | changes | {"from_prior_session": False}
+
+
+def spawn(letter: str, parent: str | None = None, depth: int = 0, **changes: Any) -> list[Any]:
+    """Return the record that spawns a running agent, with `changes`."""
+    fields = {
+        "agent_id": agent_id(letter),
+        "at_ms": 1,
+        "boot_id": "boot_1",
+        "parent_id": None if parent is None else agent_id(parent),
+        "spawn_depth": depth,
+        "status": "running",
+        "name": None,
+        "agent_type": "general",
+        "role": None,
+        "model": None,
+        "prompt": "work",
+        "allowed_tools": None,
+        "token_budget": None,
+        "metadata": {},
+    }
+    assert changes.keys() <= fields.keys()
+    return ["spawn", *(fields | changes).values()]
+
+
+def imported(letter: str, parent: str | None = None, depth: int = 0, **changes: Any) -> list[Any]:
+    """Return the record that imports a running agent, with `changes`."""
+    return ["import", *[item(letter, parent, depth, **changes)[field] for field in FIELDS[:-1]]]
+
+
+def forged(items: Sequence[Any] | None, records: Sequence[Any]) -> Files:
+    """Return a journal of a checkpoint (None: without one) and the records after it."""
+    after_lsn = 0 if items is None else BASE_LSN
+    header = SegmentHeader(JOURNAL_ID, 1, after_lsn + 1, 0)
+    data = header.encode()
+    for lsn, record in enumerate(records, after_lsn + 1):
+        data += Frame(lsn, lsn - 1, 0, (record,)).encode(header.seed)
+    files = {header.name: data}
+    if items is not None:
+        files[f"checkpoint-{BASE_LSN:020d}.json"] = _checkpoint(items)
+    return files
+
+
+def write(workspace: Path, files: Files) -> Path:
+    """Write the journal as the state of a workspace; return the state's directory."""
+    state = workspace / ".subagents"
+    state.mkdir(mode=0o700)
+    for name, data in files.items():
+        (state / name).write_bytes(data)
+        (state / name).chmod(0o600)
+    return state
+
+
+def _checkpoint(items: Sequence[Any]) -> bytes:
+    head = {
+        "format": "journal-checkpoint",
+        "version": 1,
+        "journal_id": JOURNAL_ID.hex(),
+        "epoch": 1,
+        "lsn": BASE_LSN,
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "application": "subagents/1",
+    }
+    # With escapes, which carry half a surrogate pair, and with what JSON reads as infinity.
+    lines = ",\n".join(json.dumps(each).replace("Infinity", "1e999") for each in items)
+    top = json.dumps(head, separators=(",", ":"))[:-1]
+    body = f'{top},\n"items":[\n{lines}\n],\n'.encode()
+    return sum_up(body, count=len(items))

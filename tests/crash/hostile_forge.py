@@ -1,0 +1,408 @@
+"""Journals that nobody wrote: real files, changed in ways that still pass their CRCs.
+
+`forge` starts from the files of a real journal and changes some, as `Choices` decides: Hypothesis
+draws them, a fuzzer's bytes are them, a seeded generator rolls them. What a checksum covers is
+mostly summed up again, so that the code behind the checksums is reached.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from itertools import pairwise
+from struct import Struct
+from typing import Any, Protocol, TypeVar
+
+import msgpack
+from crc32c import crc32c
+
+from journal import Options
+from journal.testing import SimulatedDisk
+from manager import AgentResult, SubAgentManager
+from tests.crash.crash_support import by_hand
+from tests.crash.damaged_journal import journal
+from tests.golden import journal_v1
+from tests.independent_reader import FRAME_HEADER, MARK, RECORDS, SEGMENT_HEADER
+
+Files = dict[str, bytes]
+T = TypeVar("T")
+_CRC = Struct("<I")
+
+
+class Choices(Protocol):
+    """Where a forger's decisions come from."""
+
+    def below(self, bound: int) -> int:
+        """A whole number from 0, less than `bound`."""
+
+    def data(self, size_max: int) -> bytes:
+        """Up to `size_max` bytes."""
+
+
+class Tape:
+    """Choices read from bytes; when they are used up, each is the first, and data is empty."""
+
+    def __init__(self, tape: bytes) -> None:
+        self._tape = tape
+        self._at = 0
+
+    def below(self, bound: int) -> int:
+        return int.from_bytes(self._take((bound - 1).bit_length() + 7 >> 3), "little") % bound
+
+    def data(self, size_max: int) -> bytes:
+        return self._take(self.below(size_max + 1))
+
+    def _take(self, size: int) -> bytes:
+        taken = self._tape[self._at : self._at + size]
+        self._at += size
+        return taken
+
+
+class Dice:
+    """Choices by a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def below(self, bound: int) -> int:
+        return self._random.randrange(bound)
+
+    def data(self, size_max: int) -> bytes:
+        return self._random.randbytes(min(self.below(size_max + 1), self.below(size_max + 1)))
+
+
+def pick(choices: Choices, options: list[T] | tuple[T, ...]) -> T:
+    return options[choices.below(len(options))]
+
+
+# --- what to begin with ---
+
+
+@cache
+def agents() -> Files:
+    """A manager's journal with a checkpoint, and every kind of record after it but "import"."""
+    disk = SimulatedDisk()
+    options = Options(segment_bytes=4096, flush_interval_s=3600, checkpoint_min_bytes=1 << 30)
+    with SubAgentManager.open("/", options=options, disk=disk) as manager:
+        lead = manager.spawn("lead", name="lead", metadata={"k": [1, None]})
+        manager.spawn("child", parent_id="lead", allowed_tools=("read",), token_budget=7)
+        later = manager.spawn("later", queued=True)
+        manager.compact()
+        manager.start(later.agent_id)
+        manager.record_usage(lead.agent_id, input_tokens=2, output_tokens=3)
+        manager.update_checkpoint("lead", {"at": 3}, steps_taken=3)
+        manager.interrupt("lead", "asked", needs_input="?")
+        manager.resume("lead")
+        done = manager.spawn("done", name="done")
+        manager.update_from_result(done.agent_id, AgentResult("42", input_tokens=5))
+        manager.cancel(manager.spawn("no", queued=True).agent_id)
+        manager.cleanup(0)
+    return {n: data for n, data in disk.contents("/.subagents").items() if n != "LOCK"}
+
+
+@cache
+def sources() -> tuple[Files, ...]:
+    """Of every kind: closed and killed, of every type of record, of agents, and of nothing."""
+    golden = {path.name: path.read_bytes() for path in sorted(journal_v1.FOLDER.iterdir())}
+    with by_hand():
+        return journal(closed=True), journal(closed=False), golden, agents(), {}
+
+
+# --- segments ---
+
+_HEADER_BITS = {1: 16, 2: 16, 3: 32, 5: 64, 6: 64}  # version, flags, epoch, first LSN, created
+_EDGES = (0, 1, 2, 3, 127, 255, 2**16 - 1, 2**26 - 1, 2**26, 2**26 + 1, 2**31, 2**32 - 1)
+_LONG_EDGES = (*_EDGES, 2**32, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1)
+
+
+def seal(header: list[Any]) -> bytes:
+    """A segment header of these eight fields, with the CRC that they give."""
+    body = SEGMENT_HEADER.pack(*header, 0)[:-4]
+    return body + _CRC.pack(crc32c(body))
+
+
+def frame(
+    seed: int,
+    payload: bytes = b"",
+    *,
+    lsn: int = 1,
+    durable_lsn: int = 0,
+    size: int | None = None,
+    count: int = 1,
+    kind: int = RECORDS,
+    zero: bytes = bytes(3),
+    payload_crc: int | None = None,
+) -> bytes:
+    """A frame whose header says what it likes, with the header CRC that this gives."""
+    payload_crc = crc32c(payload) if payload_crc is None else payload_crc
+    size = len(payload) if size is None else size
+    fields = (payload_crc, lsn, durable_lsn, 0, size, count, kind, zero)
+    body = FRAME_HEADER.pack(0, *fields)[4:]
+    return _CRC.pack(crc32c(body, seed)) + body + payload
+
+
+def header_of(data: bytes) -> list[Any]:
+    return list(SEGMENT_HEADER.unpack(data[: SEGMENT_HEADER.size])[:-1])
+
+
+def frames_of(data: bytes) -> list[tuple[int, list[Any], bytes]]:
+    """Offset, header fields and payload of what stands one behind the other as frames do."""
+    found = []
+    seed, at = crc32c(data[:60]), SEGMENT_HEADER.size
+    while at + FRAME_HEADER.size <= len(data):
+        crc, *fields = FRAME_HEADER.unpack_from(data, at)
+        start = at + FRAME_HEADER.size
+        if crc != crc32c(data[at + 4 : start], seed):
+            break
+        payload = data[start : start + fields[4]]
+        found.append((at, fields, payload))
+        at = start + len(payload)
+    return found
+
+
+def _edge(choices: Choices, now: int, bits: int) -> int:
+    """A number of so many bits: near `now`, or one at which something may go wrong."""
+    near = (now - 1, now + 1, now * 2, now)
+    edges: tuple[int, ...] = _LONG_EDGES if bits == 64 else _EDGES
+    return pick(choices, near + edges) % (1 << bits)
+
+
+def _forge_header(choices: Choices, data: bytes) -> bytes:
+    """Another segment header; the frames are sealed anew with its seed."""
+    fields = header_of(data)
+    at = choices.below(len(fields))
+    if at in _HEADER_BITS:
+        fields[at] = _edge(choices, fields[at], _HEADER_BITS[at])
+    else:
+        fields[at] = bytes(len(fields[at]) - 1) + b"\2"  # magic, journal id, zeros
+    return reseal(data, fields)
+
+
+def reseal(data: bytes, header: list[Any]) -> bytes:
+    """`data` under another header, its frames as valid as before."""
+    head = seal(header)
+    seed, out, end = crc32c(head[:60]), [head], SEGMENT_HEADER.size
+    for at, fields, payload in frames_of(data):
+        body = FRAME_HEADER.pack(0, *fields)[4:]
+        out.append(_CRC.pack(crc32c(body, seed)) + body + payload)
+        end = at + FRAME_HEADER.size + len(payload)
+    return b"".join(out) + data[end:]
+
+
+def _forge_frame(choices: Choices, data: bytes) -> bytes:
+    """One frame says something else, holds something else, or both."""
+    found = frames_of(data)
+    if not found:
+        return data + frame(crc32c(data[:60]), choices.data(50), lsn=1 + choices.below(9))
+    at, fields, payload = pick(choices, found)
+    end = at + FRAME_HEADER.size + len(payload)
+    which = choices.below(10)
+    if which < 5:
+        _, lsn, durable_lsn, _, size, count, kind, zero = fields
+        named = {"lsn": lsn, "durable_lsn": durable_lsn, "size": size, "count": count, "kind": kind}
+        key = pick(choices, list(named))
+        bits = {"lsn": 64, "durable_lsn": 64, "kind": 8}.get(key, 32)
+        named[key] = _edge(choices, named[key], bits)
+        forged = frame(crc32c(data[:60]), payload, **named, zero=zero)
+    else:
+        payload, count = _other_records(choices, payload) if which < 8 else records(choices)
+        forged = frame(
+            crc32c(data[:60]), payload, lsn=fields[1], durable_lsn=fields[2], count=count
+        )
+    keeps_place = which % 2
+    return data[:at] + forged + (data[end:] if keeps_place else b"")
+
+
+_ODD_RECORDS = (
+    b"\xc1",  # never used
+    b"\xdd\xff\xff\xff\xff",  # an array of 2^32 - 1
+    b"\xdf\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xc9\xff\xff\xff\xff\x05",
+    b"\x91" * 1100,
+    b"\x81\xc0" * 1100,
+    b"\x81\x90\xc0",  # a list for a key
+    b"\x82\x01\x02\x01\x03",  # a key twice
+    b"\xa2\xff\xfe",
+    b"\xa3\xed\xa0\x80",  # half a surrogate pair
+    b"\xcb\x7f\xf8\0\0\0\0\0\0",
+    b"\xca\x7f\x80\0\0",
+    b"\xd4\xff\0",
+    b"\xd7\xff" + b"\xff" * 8,
+    b"\xc7\x0c\xff" + b"\xff" * 12,
+    b"\xc7\0\x05",
+    b"\xc7\x01\x80x",
+    b"\xaf\x1b]0;owned\x07\x1b[2J\n",
+    b"\x96\xa5start\xa1x\x01\xa1b\xc0\xc0",
+    b"\x92\xa4boot\xabsubagents/1",
+)
+
+
+def _nested(depth: int) -> Any:
+    inner: Any = 1
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+_ODD_OBJECTS: tuple[Any, ...] = (
+    *(None, True, -1, 0, 2**63, 2**64 - 1, 1.5, float("nan"), float("inf")),
+    *("", "\x1b[31m", "agent_000000000001", "running", "x" * 3000, b"\xff", b""),
+    *([], {}, [[]], {"a": {1: b"b"}}, msgpack.ExtType(5, b"x"), msgpack.Timestamp(1, 1)),
+    _nested(900),
+)
+
+
+def _other_records(choices: Choices, payload: bytes) -> tuple[bytes, int]:
+    """The records of a payload, with something else for one value, or one more, or one gone."""
+    unpacker = msgpack.Unpacker(strict_map_key=False)
+    unpacker.feed(payload)
+    found: list[Any] = []
+    with suppress(Exception):  # one of them may be forged already
+        found.extend(unpacker)
+    place: Any = found
+    while place and choices.below(4):
+        inner = [it for it in place if isinstance(it, list) and it]
+        if not inner:
+            break
+        place = pick(choices, inner)
+    at, odd = choices.below(len(place) + 1), pick(choices, _ODD_OBJECTS)
+    place[at : at + choices.below(3)] = [odd] * choices.below(3)
+    return b"".join(map(msgpack.packb, found)), len(found)
+
+
+def records(choices: Choices) -> tuple[bytes, int]:
+    """A payload, and how many records it is said to hold."""
+    parts = [
+        pick(choices, _ODD_RECORDS) if choices.below(2) else choices.data(30)
+        for _ in range(1 + choices.below(3))
+    ]
+    return b"".join(parts), pick(choices, (len(parts), 1, 0, 2**32 - 1, choices.below(40)))
+
+
+# --- checkpoints ---
+
+_ODD_VALUES = (
+    *(b"0", b"-1", b"1e999", b"-1e999", b"NaN", b"1.5", b"true", b"null", b"[]", b"{}", b'""'),
+    *(b"9" * 25, b"9" * 5000, b"4294967295", b"18446744073709551615", b'"\\ud800"', b'"\\u0000"'),
+    *(b'"\xff"', b"\xed\xa0\x80", b'"\x1b[31m"', b'{"a":1,"a":2}', b"[" * 1200, b'"x', b"1,"),
+    b"[" * 400 + b"]" * 400,
+)
+
+
+def sum_up(body: bytes, *, count: int | None = None) -> bytes:
+    """A checkpoint of this body: the last line is what verifies, unless `count` says else."""
+    count = body.count(b"\n") - 3 if count is None else count
+    return body + b'"count":%d,"crc32c":"%08x"}\n' % (count, crc32c(body))
+
+
+def _forge_checkpoint(choices: Choices, data: bytes) -> bytes:
+    lines = data.split(b"\n")[:-2]
+    which = choices.below(7)
+    if which < 2 and lines:
+        lines[0] = _forge_value(choices, lines[0])
+    elif which < 4 and len(lines) > 3:
+        at = 2 + choices.below(len(lines) - 3)
+        lines[at] = _forge_value(choices, lines[at])
+    elif which == 4 and lines:
+        del lines[choices.below(len(lines))]
+    elif which == 5 and lines:
+        lines.insert(choices.below(len(lines)), pick(choices, [*_ODD_VALUES, choices.data(40)]))
+    elif lines:
+        lines = lines[choices.below(len(lines)) :]
+    body = b"".join(line + b"\n" for line in lines)
+    return sum_up(body, count=None if choices.below(4) else choices.below(9) - 4)
+
+
+def _forge_value(choices: Choices, line: bytes) -> bytes:
+    """A line of JSON with another value, or with a key gone."""
+    spans = [m.span(1) for m in re.finditer(rb'[:\[,]("[^"]*"|[^][{},:"]+|\[\]|\{\})', line)]
+    begin, end = pick(choices, spans) if spans else (0, len(line))
+    return line[:begin] + pick(choices, [*_ODD_VALUES, choices.data(20)]) + line[end:]
+
+
+# --- names, and whole files ---
+
+_DIGITS = str.maketrans("0123456789", "".join(chr(0x660 + n) for n in range(10)))
+_ODD_NAMES = (
+    "99999999999999999999-9999999999.seg",
+    "00000000000000000000-0000000000.seg",
+    "18446744073709551615-4294967295.seg",
+    "00000000000000000001-4294967295.seg",
+    "00000000000000000009-0000000001.seg\n",
+    "00000000000000000008-0000000001.seg".translate(_DIGITS),
+    "checkpoint-00000000000000000003.json".translate(_DIGITS),
+    "checkpoint-00000000000000000000.json",
+    "checkpoint-99999999999999999999.json",
+    "checkpoint-00000000000000000001.json.tmp",
+    "\x1b[31m.seg",
+    "\udcff\udcfe.json",
+    "LOCK",
+)
+
+
+def _rename(choices: Choices, files: Files, name: str) -> Files:
+    data = files[name]
+    kept = {n: d for n, d in files.items() if n != name or choices.below(2)}
+    if choices.below(2) and name.endswith(".seg") and len(data) >= SEGMENT_HEADER.size:
+        fields = header_of(data)
+        return kept | {f"{fields[5]:020d}-{fields[3]:010d}.seg": data}  # as its header says
+    return kept | {pick(choices, _ODD_NAMES): data}
+
+
+def _overwrite(choices: Choices, data: bytes) -> bytes:
+    at, new = choices.below(len(data) + 1), choices.data(60)
+    return data[:at] + new + (data[at + len(new) :] if choices.below(3) else b"")
+
+
+def _splice(choices: Choices, data: bytes, other: bytes) -> bytes:
+    """A piece of another file, or of this one, from one frame to another if there are any."""
+    edges = [at for at, _, _ in frames_of(other)] if len(other) > 64 else []
+    begin, end = pick(choices, list(pairwise([*edges, len(other)])) or [(0, len(other))])
+    places = [at for at, _, _ in frames_of(data)] if len(data) > 64 else []
+    at = pick(choices, [*places, len(data)])
+    return data[:at] + other[begin:end] + data[at + (end - begin) * choices.below(2) :]
+
+
+def _grow(choices: Choices, data: bytes) -> bytes:
+    seed = crc32c(data[:60])
+    tails: list[Callable[[], bytes]] = [
+        lambda: bytes(choices.below(500)),
+        lambda: bytes(choices.below(500)) + b"\1",
+        lambda: frame(seed, lsn=choices.below(99), count=0, kind=MARK) * (1 + choices.below(3)),
+        lambda: b"\1\0\0\0" * choices.below(100),
+        lambda: b"\xff" + frame(seed, b"\xc0", lsn=1 + choices.below(99)),
+        lambda: choices.data(100),
+    ]
+    return data + pick(choices, tails)()
+
+
+def forge(choices: Choices) -> Files:
+    """The files of a journal, changed one to four times."""
+    files = dict(pick(choices, sources()))
+    for _ in range(1 + choices.below(4)):
+        if not files:
+            files = {pick(choices, _ODD_NAMES): choices.data(200)}
+        name = pick(choices, sorted(files))
+        data = files[name]
+        which = choices.below(10)
+        if which < 4 and name.endswith(".json"):
+            files[name] = _forge_checkpoint(choices, data)
+        elif which < 3 and len(data) > SEGMENT_HEADER.size:
+            files[name] = _forge_frame(choices, data)
+        elif which < 4 and len(data) > SEGMENT_HEADER.size:
+            files[name] = _forge_header(choices, data)
+        elif which == 4:
+            files[name] = _splice(choices, data, files[pick(choices, sorted(files))])
+        elif which == 5:
+            files[name] = _grow(choices, data)
+        elif which == 6:
+            files = _rename(choices, files, name)
+        elif which == 7:
+            files.pop(name)
+        else:
+            files[name] = _overwrite(choices, data)
+    return files

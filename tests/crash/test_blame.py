@@ -1,0 +1,118 @@
+"""Which file is blamed, and which bytes testify, where files or records hold copies of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from msgpack import packb
+
+from journal import CorruptionError, Journal, JournalReader
+from journal.testing import ManualOptions, SimulatedDisk
+from tests.crash.crash_support import by_hand
+from tests.crash.damaged_journal import (
+    NEWER,
+    OLDER,
+    SEGMENTS,
+    Files,
+    findings,
+    image,
+    journal,
+    opened,
+    places,
+)
+from tests.independent_reader import FRAME_HEADER, Frame, decode_segment
+from tests.support import FIRST, PATH, crash, put, reopened, write_at
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _by_hand() -> Iterator[None]:
+    with by_hand():
+        yield
+
+
+def ending_with(header: bytes, size: int) -> bytes:
+    """Return a record that packs to `size` bytes, of which the last ones are `header`."""
+    record = bytes(size - 2 - len(header)) + header
+    assert packb(record) == packb(bytes(size - 2))[: -len(header)] + header
+    return record
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_copied_frame_header_does_not_hide_evidence(disk: SimulatedDisk, damaged: bool) -> None:
+    """P4: records may hold copies of earlier frame headers. A search that followed those would
+    jump over the header that testifies, and take a damaged record for a torn tail."""
+    journal = Journal.open(PATH, options=ManualOptions(), disk=disk)
+    size = 200
+    put(journal, bytes(size - 2))
+    copy = places(disk.contents(PATH)[FIRST])[0]
+    header = disk.contents(PATH)[FIRST][copy.start : copy.start + FRAME_HEADER.size]
+    # Followed, the copy in record 2 leads behind the header of record 3, to the one in there.
+    put(journal, ending_with(header, size), ending_with(header, size))
+    crash(journal, disk)
+    second, third = places(disk.contents(PATH)[FIRST])[1:]
+    assert second.end + size == third.end - FRAME_HEADER.size == third.start + size
+    if not damaged:
+        assert len(reopened(disk)) == 3
+        return
+    write_at(disk, FIRST, second.start, b"damaged")
+    with pytest.raises(CorruptionError) as caught:
+        reopened(disk)
+    assert (caught.value.offset, caught.value.lsn) == (second.start, 2)
+
+
+def test_two_checkpoints_that_agree_know_whose_journal_it_is() -> None:
+    """P4: the first segment that is needed is blamed if two checkpoints contradict it, and the
+    checkpoint is blamed if it is the only one."""
+    contents, foreign = {**journal(closed=True)}, journal(closed=True, journal_id=2)
+    first = SEGMENTS[2]
+    damaged = {**contents, first: foreign[first]}
+    assert opened(damaged) == ((f"{PATH}/{first}", 16, 10), 0)
+    del damaged[OLDER]
+    assert opened(damaged) == ((f"{PATH}/{NEWER}", 0, 10), 0)
+
+
+def behind_the_cut(frame: Frame) -> Files:
+    """Return a journal's files with `frame` instead of the torn tail of its first segment."""
+    contents, name = {**journal(closed=True)}, SEGMENTS[0]
+    segment = decode_segment(contents[name])
+    end = len(contents[name]) - len(segment.rest)
+    return {**contents, name: contents[name][:end] + frame.encode(segment.header.seed)}
+
+
+@pytest.mark.parametrize(
+    ("frame", "is_dead"),
+    [
+        pytest.param(Frame(7, 6, 0), False, id="the segment's own mark"),
+        pytest.param(Frame(8, 6, 0), True, id="a mark of another LSN"),
+        pytest.param(Frame(7, 7, 0), True, id="a mark that says too much"),
+        pytest.param(Frame(9, 6, 0, (["a", 0, "torn"],)), True, id="a frame of another LSN"),
+    ],
+)
+def test_what_stands_behind_a_cut_is_dead(frame: Frame, is_dead: bool) -> None:
+    """P5: the next segment's first LSN ends this one. What no log has there is not corruption:
+    the journal opens without the checkpoint, and `verify` reports a torn tail."""
+    contents = behind_the_cut(frame)
+    offset = len(contents[SEGMENTS[0]]) - len(frame.encode(0))
+    found = {each for name, each in findings(contents) if name == SEGMENTS[0]}
+    assert found == ({("torn_tail", offset)} if is_dead else set())
+    del contents[NEWER]
+    assert opened(contents) == (None, 13)
+
+
+@pytest.mark.parametrize(
+    ("is_whole", "evidence_lsn"),
+    [pytest.param(True, 10, id="misnamed"), pytest.param(False, 99, id="damaged")],
+)
+def test_a_misnamed_checkpoint_says_nothing_of_what_is_lost(
+    is_whole: bool, evidence_lsn: int
+) -> None:
+    """P4: a whole checkpoint under a newer name is a copy: nothing up to that name's LSN is lost.
+    A damaged one says by its name how far the log went."""
+    contents = {**journal(closed=True)}
+    copy = contents[NEWER]
+    contents[f"checkpoint-{99:020d}.json"] = copy if is_whole else copy[:-9]
+    with JournalReader.open(PATH, disk=image(contents)) as reader:
+        outlook = reader.outlook()
+    assert (outlook.evidence_lsn, outlook.last_lsn) == (evidence_lsn, 13)
+    assert outlook.problem is not None

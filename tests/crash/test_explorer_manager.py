@@ -1,0 +1,67 @@
+"""The manager's fleet, through every crash that could strike in a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from journal.testing import Bounds, ManualOptions, Owner, explore, lose
+from manager import Agent, AgentResult, Limits, SubAgentManager
+from manager.fleet import Fleet
+from tests.crash.crash_support import Durability
+
+LIMITS = Limits(max_running=3)
+
+
+def session(owner: Owner[Fleet]) -> SubAgentManager:
+    """What `SubAgentManager.open` makes of a state."""
+    manager = SubAgentManager(owner.state, LIMITS)
+    manager._boot()
+    return manager
+
+
+def work(owner: Owner[Fleet]) -> None:
+    """Agents of each fate over three sessions; some of it in batches, some of it compacted."""
+    manager = session(owner)
+    lead = manager.spawn("lead", name="lead", token_budget=100)
+    child = manager.spawn("child", parent_id="lead")
+    waiting = manager.spawn("waiting", parent_id="lead", queued=True)
+    manager.wait_durable(child.lsn)
+    manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3)
+    manager.update_checkpoint(child.agent_id, {"at": 1}, steps_taken=1)
+    manager.compact()
+    manager.start(waiting.agent_id)
+    manager.update_from_result(child.agent_id, AgentResult("done", steps_taken=2))
+    manager.wait_durable()
+    owner.kill()
+    owner.reopen()
+
+    manager = session(owner)
+    assert {agent.status for agent in agents(manager)} == {"completed", "interrupted"}
+    manager.resume("lead")
+    manager.wait_durable()
+    manager.update_failed(manager.spawn("sister").agent_id, "no way")
+    manager.cancel("lead", descendants=True)
+    manager.cleanup(0)
+    manager.compact()
+    manager.spawn("last")
+    owner.power_cut(lose)
+    owner.reopen()
+
+    manager = session(owner)
+    assert not agents(manager)
+    assert lead.agent_id not in owner.state.machine.rows
+    manager.wait_durable(manager.spawn("again", name="lead").lsn)
+    manager.close()
+
+
+def agents(manager: SubAgentManager) -> list[Agent]:
+    return list(manager.agents(include_archived=True))
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_no_crash_harms_a_fleet(durability: Durability) -> None:
+    """P1 to P6: whatever crash strikes, the fleet is what its records up to some change make; no
+    acknowledged change is missing, no batch (a boot's interrupts, a cleanup) is there in part."""
+    options = ManualOptions(durability=durability, segment_bytes=1000)
+    report = explore(Fleet, work, options=options, bounds=Bounds(outcomes_max=64, rot=10))
+    assert report.states > 2000

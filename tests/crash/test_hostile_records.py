@@ -1,0 +1,270 @@
+"""Records that nobody packed: what is refused, what it costs, and what is taken (P9)."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+from struct import pack
+from typing import Any
+
+import msgpack
+import pytest
+
+from journal import CorruptionError, DurableState, Journal
+from journal.testing import SimulatedDisk
+from tests.crash.crash_support import image
+from tests.crash.hostile_forge import Files, frame
+from tests.crash.hostile_support import Anything, dry_run, read_entries, refusal, verify, watchdog
+from tests.independent_reader import SegmentHeader
+from tests.support import PATH, options, run
+
+MIB = 1 << 20
+SOME = MIB // 4
+HEADER = SegmentHeader(bytes(16), 1, 1, 0)
+
+
+def holding(payload: bytes, count: int = 1) -> Files:
+    """A journal with one frame of this payload, its CRCs as they should be."""
+    return {HEADER.name: HEADER.encode() + frame(HEADER.seed, payload, count=count)}
+
+
+def open_state(disk: SimulatedDisk) -> Anything:
+    machine = Anything()
+    DurableState.open(PATH, machine, options=options(), disk=disk).close()
+    return machine
+
+
+def open_journal(disk: SimulatedDisk) -> None:
+    with Journal.open(PATH, options=options(), disk=disk) as journal:
+        for _ in journal.replay():
+            pass
+
+
+DOORS: list[Callable[[SimulatedDisk], object]] = [
+    open_journal,
+    open_state,
+    read_entries,
+    verify,
+    dry_run,
+]
+
+
+def peak_of(door: Callable[[SimulatedDisk], object], files: Files) -> int:
+    """The most bytes that a door had allocated at once; refused or not."""
+    disk = image(files)
+    tracemalloc.start()
+    try:
+        with watchdog():
+            refusal(lambda: door(disk))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# --- refused ---
+
+REFUSED = {
+    "a byte that msgpack never uses": b"\xc1",
+    "a string cut short": b"\xa5ab",
+    "no UTF-8": b"\xa2\xff\xfe",
+    "half a surrogate pair": b"\xa3\xed\xa0\x80",
+    "UTF-8 spelled too long": b"\xa2\xc0\x80",
+    "a list for a key": b"\x81\x90\xc0",
+    "a map for a key": b"\x81\x80\xc0",
+    "a timestamp of one byte": b"\xd4\xff\0",
+    "a timestamp of no bytes": b"\xc7\0\xff",
+    "a timestamp of too many nanoseconds": b"\xd7\xff" + b"\xff" * 8,
+    "a timestamp of 96 bits, the same": b"\xc7\x0c\xff" + b"\xff" * 12,
+    "a timestamp for a key, cut short": b"\x81\xd7\xff" + b"\0" * 7,
+    "an extension of a number that msgpack keeps": b"\xd4\x80x",
+    "an extension cut short": b"\xc8\xff\xff\x05x",
+}
+
+
+@pytest.mark.parametrize("payload", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_record_is_corruption(payload: bytes) -> None:
+    """P4, P9: a payload whose CRC is right and that does not unpack was written like that: each
+    door says so, and that it changed nothing."""
+    files = holding(payload)
+    for door in (open_journal, open_state, read_entries):
+        disk = image(files)
+        error = refusal(lambda door=door, disk=disk: door(disk))  # type: ignore[misc]
+        assert isinstance(error, CorruptionError)
+        assert (error.offset, error.lsn) == (64, 1)
+        assert disk.contents(PATH) == files
+    assert verify(image(files)) == {"corruption"}
+    assert "does not unpack" in str(dry_run(image(files))) or "0 of 1" in str(dry_run(image(files)))
+
+
+def test_a_message_is_a_message() -> None:
+    """P9: however long what can't be read is, what is said of it can be."""
+    for payload in (b"\xdb\0\1\0\0" + b"\xff" * 65536, b"\x81\xa1x\xdb\0\1\0\0" + b"\xff" * 65536):
+        for door in DOORS:
+            disk = image(holding(payload))
+            refusal(lambda door=door, disk=disk: door(disk))  # type: ignore[misc]
+
+
+# --- taken ---
+
+TAKEN: dict[str, tuple[bytes, str]] = {
+    "NaN": (b"\xcb\x7f\xf8\0\0\0\0\0\0", "nan"),
+    "infinity in 32 bits": (b"\xca\x7f\x80\0\0", "inf"),
+    "a key twice: the last counts": (b"\x82\x01\x02\x01\x03", "{1: 3}"),
+    "keys that are equal: 1, 1.0, true": (
+        b"\x83\x01\xa1a\xcb\x3f\xf0\0\0\0\0\0\0\xa1b\xc3\xa1c",
+        "{1: 'c'}",
+    ),
+    "a NUL in a string": (b"\xa3a\0b", "'a\\x00b'"),
+    "an extension of nothing": (b"\xc7\0\x05", "ExtType(code=5, data=b'')"),
+    "a timestamp long ago": (
+        b"\xc7\x0c\xff\0\0\0\0" + pack(">q", -(2**63)),
+        f"Timestamp(seconds={-(2**63)}, nanoseconds=0)",
+    ),
+    "an integer spelled too long": (b"\xcf\0\0\0\0\0\0\0\1", "1"),
+    "2^64 - 1": (b"\xcf" + b"\xff" * 8, str(2**64 - 1)),
+}
+
+
+@pytest.mark.parametrize(("payload", "shown"), TAKEN.values(), ids=TAKEN.keys())
+def test_what_is_odd_and_a_record_is_taken(payload: bytes, shown: str) -> None:
+    """P9: what this engine would not have packed, and msgpack has, is read as msgpack has it, and
+    no door makes anything else of it."""
+    files = holding(payload)
+    assert [repr(each) for each in open_state(image(files)).records] == [shown]
+    assert [entry[2] for entry in read_entries(image(files))] == [shown]
+    assert verify(image(files)) <= {"torn_tail"}
+    assert dry_run(image(files)) is None
+
+
+def test_no_record_is_code() -> None:
+    """P9: extension types, timestamps and strings that other formats would run are data."""
+    pickled = b"cos\nsystem\n(S'true'\ntR."
+    payload = b"".join(
+        (
+            b"\xc7" + bytes([len(pickled)]) + b"\x05" + pickled,
+            msgpack.packb(pickled),
+            msgpack.packb({"__reduce__": ["os.system", "true"], "py/object": "os.system"}),
+        )
+    )
+    machine = open_state(image(holding(payload, 3)))
+    assert machine.records == [
+        msgpack.ExtType(5, pickled),
+        pickled,
+        {"__reduce__": ["os.system", "true"], "py/object": "os.system"},
+    ]
+
+
+# --- what it costs ---
+
+CLAIMS = {
+    **{
+        f"{kind} of 4 GiB": head + b"\xff\xff\xff\xff" + b"x" * 100
+        for kind, head in {
+            "a string": b"\xdb",
+            "bytes": b"\xc6",
+            "an extension": b"\xc9",
+            "a list": b"\xdd",
+            "a map": b"\xdf",
+        }.items()
+    },
+    "a list as long as its payload": b"\xdd" + pack(">I", 65536) + b"\xc0" * 65000,
+    "a million lists, one in the other": b"\x91" * MIB,
+    "a million maps, one in the other": b"\x81\xc0" * MIB,
+    "a million maps, each the other's key": b"\x81" * MIB,
+    "a million records": b"\xc0" * MIB,
+}
+
+
+@pytest.mark.parametrize("payload", CLAIMS.values(), ids=CLAIMS.keys())
+def test_no_claim_of_a_record_takes_memory(payload: bytes) -> None:
+    """P9: what a length or a depth claims is not believed before it is there: no more memory than
+    a few times the payload is taken, through any door."""
+    for door in DOORS:
+        for count in (1, 2**32 - 1):
+            assert peak_of(door, holding(payload, count)) < 4 * MIB + 20 * len(payload)
+
+
+NESTED_CLAIMS = [
+    (b"\xdd" + pack(">I", size)) * min(1000, size // 5) + b"\xc0" * max(0, size - 5000)
+    for size in (4096, 65536, 4 * MIB)
+]
+
+
+@pytest.mark.skipif(msgpack.version < (1, 2, 4), reason="msgpack believes these before 1.2.4")
+@pytest.mark.parametrize("payload", NESTED_CLAIMS, ids=len)
+def test_a_thousand_lists_that_each_claim_to_be_all_there_is(payload: bytes) -> None:
+    """P9: each list is as long as the payload, so each claim alone may be true; all of them would
+    take a thousand times eight bytes for each byte of it."""
+    for door in DOORS:
+        assert peak_of(door, holding(payload)) < 100 * MIB + 20 * len(payload)
+
+
+@pytest.mark.parametrize("payload", [b"\x90" * SOME, b"\x80" * SOME, b"\xc0" * SOME])
+def test_the_smallest_objects_take_what_python_takes_for_them(payload: bytes) -> None:
+    """P9: the most that a byte of a frame can cost is an empty object of Python, and a door holds
+    those of one frame at a time."""
+    disk = image(
+        {
+            HEADER.name: HEADER.encode()
+            + b"".join(
+                frame(HEADER.seed, payload, lsn=1 + n * SOME, durable_lsn=n * SOME, count=SOME)
+                for n in range(3)
+            )
+        }
+    )
+    tracemalloc.start()
+    try:
+        with Journal.open(PATH, options=options(), disk=disk) as journal:
+            assert journal.last_lsn == 3 * SOME
+        assert tracemalloc.get_traced_memory()[1] < 100 * len(payload)
+    finally:
+        tracemalloc.stop()
+
+
+OPEN_WITHIN = """
+import crc32c, resource, sys
+from journal import Journal, JournalError, JournalReader
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(sys.argv[2]),) * 2)
+try:
+    with JournalReader.open(sys.argv[1]) as reader:
+        print(sum(1 for _ in reader.entries()))
+except JournalError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc6\xff\xff\xff\xff" + b"x" * (16 * MIB),
+        b"\xdd\x01\0\0\0" + b"\x91" * (16 * MIB),
+        pytest.param(
+            NESTED_CLAIMS[-1] + b"\xc0" * (12 * MIB),
+            marks=pytest.mark.skipif(msgpack.version < (1, 2, 4), reason="believed before 1.2.4"),
+        ),
+    ],
+    ids=["bytes", "depth", "claims"],
+)
+def test_sixteen_mib_are_read_in_a_process_that_may_have_a_few_times_as_much(
+    tmp_path: Any, payload: bytes
+) -> None:
+    """P9: as the kernel counts it, what is not memory of Python's too."""
+    tmp_path.chmod(0o700)
+    for name, data in holding(payload).items():
+        (tmp_path / name).write_bytes(data)
+    answer = run(OPEN_WITHIN, tmp_path, 512 * MIB)
+    assert (answer.stdout.strip(), answer.stderr) == ("CorruptionError", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
+def test_too_little_memory_is_no_damage(tmp_path: Any) -> None:
+    """P4: a sound journal that needs more memory than there is is not called corrupt: a repair
+    would cut away what is good."""
+    tmp_path.chmod(0o700)
+    for name, data in holding(b"\x90" * MIB, MIB).items():
+        (tmp_path / name).write_bytes(data)
+    assert run(OPEN_WITHIN, tmp_path, 2**40).stdout.strip() == str(MIB)
+    assert "CorruptionError" not in run(OPEN_WITHIN, tmp_path, 32 * MIB).stdout

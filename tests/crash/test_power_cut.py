@@ -1,0 +1,291 @@
+"""A power cut on the simulated disk: every outcome that can happen is reached, no other one."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal._disk.disk import Directory, File
+from journal.testing import Change, Outcome, SimulatedDisk, drawn, keep, lose, seeded
+from tests.support import scripted
+
+PATH = "/journal"
+SUBSETS = list(itertools.product([True, False], repeat=3))
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk()
+
+
+@pytest.fixture
+def directory(disk: SimulatedDisk) -> Directory:
+    return disk.open_directory(PATH, write=True)
+
+
+def put(directory: Directory, name: str, data: bytes, *, synced: bool = True) -> File:
+    file = directory.open(name, "create")
+    file.write(data, 0)
+    if synced:
+        file.sync()
+        directory.sync()
+    return file
+
+
+def answers(*kept: bool) -> Outcome:
+    """Keeps or loses one change after the other, in the order they are asked about."""
+    left = iter(kept)
+    return lambda change: change.data if next(left) else None
+
+
+# --- what a power cut makes of content ---
+
+
+def test_what_is_synced_stays(disk: SimulatedDisk, directory: Directory) -> None:
+    """A synced write of a synced name is there after the worst outcome."""
+    put(directory, "a", b"0123")
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"a": b"0123"}
+
+
+def test_a_file_is_synced_apart_from_its_name(disk: SimulatedDisk, directory: Directory) -> None:
+    """A synced file whose directory was not may have no name; the other way round, no content."""
+    put(directory, "a", b"0123", synced=False).sync()
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {}
+    directory = disk.open_directory(PATH, write=True)
+    put(directory, "a", b"0123", synced=False)
+    directory.sync()
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"a": b""}
+
+
+@pytest.mark.parametrize(
+    ("found", "after"),
+    [
+        (b"abcd", b"01abcd6789"),
+        (None, b"0123456789"),
+        (b"", b"0123456789"),
+        (b"abc", b"01abc56789"),
+        (b"\0\0\0\0", b"01\0\0\0\x006789"),
+        (b"wxyz", b"01wxyz6789"),
+        (b"a3c5", b"01a3c56789"),  # torn in the midst: any mix of old and new
+    ],
+)
+def test_an_unsynced_write_may_leave_anything_in_its_range(
+    disk: SimulatedDisk, directory: Directory, found: bytes | None, after: bytes
+) -> None:
+    """Kept, lost, torn, zeros, garbage: the outcome says; outside its range nothing changes."""
+    put(directory, "a", b"0123456789").write(b"abcd", 2)
+
+    def outcome(change: Change) -> bytes | None:
+        assert change == Change("write", f"{PATH}/a", 2, b"abcd")
+        return found
+
+    disk.power_cut(outcome)
+    assert disk.contents(PATH) == {"a": after}
+
+
+def test_an_outcome_keeps_to_the_range(disk: SimulatedDisk, directory: Directory) -> None:
+    """An outcome that would harm bytes outside the write is a fault of the test."""
+    put(directory, "a", b"0123").write(b"-", 1)
+    with pytest.raises(AssertionError, match="outside"):
+        disk.power_cut(lambda _: b"--")
+
+
+@pytest.mark.parametrize(
+    ("draws", "after"),
+    [
+        ([0], b"abcd"),
+        ([1], b"0123"),
+        ([2, 0], b"abc3"),
+        ([2, 3], b"0123"),
+        ([3], b"\0\0\0\0"),
+        ([4, 7], random.Random(7).randbytes(4)),
+    ],
+)
+def test_drawn_outcomes_reach_each_kind(
+    disk: SimulatedDisk, directory: Directory, draws: list[int], after: bytes
+) -> None:
+    """Each kind of outcome is drawn by some draw, and 0 keeps."""
+    put(directory, "a", b"0123").write(b"abcd", 0)
+    disk.power_cut(scripted(draws, damage=True))
+    assert disk.contents(PATH) == {"a": after}
+
+
+@pytest.mark.parametrize("damage", [True, False])
+def test_seeds_reach_each_kind_again_and_again(damage: bool) -> None:
+    """A seed always gives the same outcome, and seeds give every kind; damage only if wanted."""
+
+    def outcome(seed: int) -> bytes:
+        disk = SimulatedDisk()
+        put(disk.open_directory(PATH, write=True), "a", b"0123").write(b"abcd", 0)
+        disk.power_cut(seeded(seed, damage=damage))
+        return disk.contents(PATH)["a"]
+
+    found = [outcome(seed) for seed in range(200)]
+    assert found == [outcome(seed) for seed in range(200)]
+    plain = {b"abcd", b"0123", b"abc3", b"ab23", b"a123"}
+    assert plain <= set(found)
+    assert (b"\0\0\0\0" in found, set(found) > plain) == (damage, damage)
+
+
+@pytest.mark.parametrize("kept", SUBSETS)
+def test_writes_are_decided_one_by_one(
+    disk: SimulatedDisk, directory: Directory, kept: tuple[bool, ...]
+) -> None:
+    """A later write may be on disk without an earlier one: the hole between reads as zeros."""
+    file = put(directory, "a", b"-")
+    for index in range(3):
+        file.write(b"%d" % index, index + 1)
+    disk.power_cut(answers(*kept))
+    expected = b"-" + b"".join(b"%d" % i if kept[i] else b"\0" for i in range(3))
+    assert disk.contents(PATH) == {"a": expected.rstrip(b"\0")}
+
+
+@pytest.mark.parametrize(
+    ("kept_cut", "kept_growth", "after"),
+    [
+        (True, True, b"01\0\0\0\0"),
+        (True, False, b"01"),
+        (False, True, b"0123\0\0"),
+        (False, False, b"0123"),
+    ],
+)
+def test_sizes_are_decided_too(
+    disk: SimulatedDisk, directory: Directory, kept_cut: bool, kept_growth: bool, after: bytes
+) -> None:
+    """An unsynced truncate or allocation may be undone, each on its own."""
+    file = put(directory, "a", b"0123")
+    file.truncate(2)
+    file.allocate(6)
+    disk.power_cut(answers(kept_cut, kept_growth))
+    assert disk.contents(PATH) == {"a": after}
+
+
+def test_a_synced_change_is_not_asked_about(disk: SimulatedDisk, directory: Directory) -> None:
+    """What a sync made durable is never decided again, nor what an earlier power cut decided."""
+    file = put(directory, "a", b"0123")
+    file.truncate(2)
+    file.sync()
+    file.write(b"-", 0)
+    directory.open("b", "create")
+    disk.power_cut(lose)
+    disk.power_cut(lambda change: pytest.fail(f"asked about {change}"))
+    assert disk.contents(PATH) == {"a": b"01"}
+
+
+# --- what a power cut makes of names ---
+
+
+@pytest.mark.parametrize("kept", SUBSETS)
+def test_names_are_decided_one_by_one(
+    disk: SimulatedDisk, directory: Directory, kept: tuple[bool, ...]
+) -> None:
+    """Any subset of a create, a removal and a rename may be on disk."""
+    put(directory, "b", b"")
+    put(directory, "c", b"")
+    directory.open("a", "create")
+    directory.remove("b")
+    directory.rename("c", "d")
+    disk.power_cut(answers(*kept))
+    created, removed, renamed = kept
+    expected = ["a"] * created + ["b"] * (not removed) + ["d" if renamed else "c"]
+    assert sorted(disk.contents(PATH)) == expected
+
+
+@pytest.mark.parametrize(("kept", "after"), [(False, {"a": b"0123"}), (True, {})])
+def test_an_undone_removal_brings_the_file_back(
+    disk: SimulatedDisk, directory: Directory, kept: bool, after: dict[str, bytes]
+) -> None:
+    """A removed file lives as long as its removal isn't synced, with the content that was."""
+    put(directory, "a", b"0123")
+    directory.remove("a")
+    disk.power_cut(answers(kept))
+    assert disk.contents(PATH) == after
+
+
+def test_a_rename_is_atomic(disk: SimulatedDisk, directory: Directory) -> None:
+    """The old name, and with it what the new one held; or the new name; nothing else."""
+    put(directory, "new", b"old content")
+    put(directory, "tmp", b"new content")
+    directory.rename("tmp", "new")
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"new": b"old content", "tmp": b"new content"}
+    disk.open_directory(PATH, write=True).rename("tmp", "new")
+    disk.power_cut(keep)
+    assert disk.contents(PATH) == {"new": b"new content"}
+
+
+def test_a_rename_may_be_kept_without_its_content(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """P10: renaming what was not synced first loses the old content and the new."""
+    put(directory, "new", b"old content")
+    put(directory, "tmp", b"new content", synced=False)
+    directory.rename("tmp", "new")
+    disk.power_cut(lambda change: None if change.operation == "write" else change.data)
+    assert disk.contents(PATH) == {"new": b""}
+
+
+def test_a_rename_may_be_kept_without_the_create(disk: SimulatedDisk, directory: Directory) -> None:
+    """The entry of a rename leads to the file itself, not to its older name."""
+    put(directory, "tmp", b"0123", synced=False).sync()
+    directory.rename("tmp", "new")
+    disk.power_cut(lambda change: change.data if change.operation == "rename" else None)
+    assert disk.contents(PATH) == {"new": b"0123"}
+
+
+def test_a_name_given_to_another_file_proves_the_rename(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """Undone, a rename would leave its file nameless if a later create of the old name is kept."""
+    put(directory, "a", b"0123")
+    directory.rename("a", "b")
+    directory.open("a", "create")
+    disk.power_cut(answers(False, True))
+    assert disk.contents(PATH) == {"a": b"", "b": b"0123"}
+
+
+def test_a_file_has_one_name(disk: SimulatedDisk, directory: Directory) -> None:
+    """A rename that is kept takes the file from wherever an undone one had left it."""
+    put(directory, "a", b"0123")
+    directory.rename("a", "b")
+    directory.rename("b", "c")
+    disk.power_cut(answers(False, True))
+    assert disk.contents(PATH) == {"c": b"0123"}
+
+
+NAMES = st.sampled_from("abcde")
+
+
+@given(steps=st.lists(st.tuples(NAMES, NAMES), max_size=12), data=st.data())
+def test_no_outcome_of_renames_loses_or_doubles_a_file(
+    steps: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    """A durable file that was only ever renamed has exactly one name after any outcome."""
+    disk = SimulatedDisk()
+    directory = disk.open_directory(PATH, write=True)
+    for name in "abc":
+        put(directory, name, name.encode())
+    for old, new in steps:
+        names = directory.names()
+        if old in names and new not in names:
+            directory.rename(old, new)
+        elif old not in names:
+            directory.open(old, "create")
+    disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
+    assert sorted(filter(None, disk.contents(PATH).values())) == [b"a", b"b", b"c"]
+
+
+def test_directories_are_decided_apart(disk: SimulatedDisk, directory: Directory) -> None:
+    """One disk holds several journals; a sync of one says nothing of another."""
+    other = disk.open_directory("/other", write=True)
+    put(directory, "a", b"1")
+    put(other, "b", b"2", synced=False)
+    disk.power_cut(lose)
+    assert (disk.contents(PATH), disk.contents("/other")) == ({"a": b"1"}, {})

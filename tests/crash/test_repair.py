@@ -1,0 +1,276 @@
+"""Repair: what needs none, and cutting."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from journal import (
+    CorruptionError,
+    FailedError,
+    Journal,
+    JournalError,
+    JournalReader,
+    LockedError,
+    RepairReport,
+    repair,
+)
+from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
+from tests.crash.repair_support import damage, fixed, goes_on, offset_of
+from tests.support import (
+    PATH,
+    frozen,
+    names,
+    open_on,
+    put,
+    put_lines,
+    reopened,
+    write_at,
+)
+
+# --- what needs no repair ---
+
+
+def test_a_sound_journal_needs_none(disk: SimulatedDisk) -> None:
+    """No problem, nothing removed, nothing to salvage; also with `apply` not a byte changes."""
+    with open_on(disk) as journal:
+        put_lines(journal, 12, size=700)
+        journal.compact(frozen(journal, 1))
+    before = disk.contents(PATH)
+    report = fixed(disk, salvage=True)
+    assert report == RepairReport(PATH, True, None, 12, (), None, (), None)
+    assert disk.contents(PATH) == before
+
+
+def test_what_is_no_journal_is_not_repaired(tmp_path: Path) -> None:
+    """A missing directory is not made, another one not touched, whatever is asked."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "holiday.jpg").touch()
+    for apply, cut_at in ((False, None), (True, None), (True, 0)):
+        with pytest.raises(FileNotFoundError):
+            repair(tmp_path / "missing", apply=apply, cut_at=cut_at)
+        with pytest.raises(JournalError, match="not a journal"):
+            repair(tmp_path / "other", apply=apply, cut_at=cut_at)
+    assert os.listdir(tmp_path) == ["other"]
+    assert os.listdir(tmp_path / "other") == ["holiday.jpg"]
+
+
+def test_who_only_looks_narrows_no_mode(tmp_path: Path) -> None:
+    """P9: a directory that others may read stays so, until a repair is applied."""
+    Journal.open(tmp_path / "j").close()
+    (tmp_path / "j").chmod(0o750)
+    for apply, mode in ((False, 0o750), (True, 0o700)):
+        assert repair(tmp_path / "j", apply=apply).problem is None
+        assert (tmp_path / "j").stat().st_mode & 0o777 == mode
+
+
+def test_a_live_journal_is_not_repaired(tmp_path: Path) -> None:
+    """P10: repair is a writer: LockedError beside another one, for a dry run too."""
+    with Journal.open(tmp_path / "j") as journal:
+        put(journal, 1)
+        for apply in (False, True):
+            with pytest.raises(LockedError, match="stop it first"):
+                repair(tmp_path / "j", apply=apply)
+        put(journal, 2)
+    assert repair(tmp_path / "j").problem is None
+    Journal.open(tmp_path / "j").close()
+
+
+# --- cutting ---
+
+
+@pytest.mark.parametrize("lsn", [1, 2, 5, 9, 11])
+def test_damage_is_cut_off(disk: SimulatedDisk, lsn: int) -> None:
+    """P4: repaired, the journal holds all in front of the damage and goes on there; what was behind
+    it is in the report, removed files are kept aside, and no kept file has changed."""
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put_lines(journal, 6, size=900)
+    damage(disk, lsn)
+    with pytest.raises(CorruptionError) as refused:
+        open_on(disk)
+    before = disk.contents(PATH)
+    report = fixed(disk)
+    assert report.problem == str(refused.value)
+    assert (report.path, report.last_lsn) == (PATH, lsn - 1)
+    assert report.salvaged == tuple((n, n) for n in range(lsn + 1, 13))
+    gone = [name for name in names(disk, ".seg") if name in before and int(name[:20]) >= lsn]
+    assert gone == []
+    assert set(report.removed) == {
+        name for name in before if name.endswith(".seg") and int(name[:20]) >= lsn
+    }
+    after = disk.contents(PATH)
+    assert all(after[name] == before[name] for name in before if name not in report.removed)
+    if report.removed:
+        assert report.saved_to == f"{PATH}.cut-1"
+        saved = disk.contents(report.saved_to)
+        assert saved == {name: before[name] for name in report.removed}
+    else:
+        assert report.saved_to is None
+    goes_on(disk, [[n, "x" * 900] for n in range(1, lsn)])
+
+
+def test_a_cut_uses_an_epoch(disk: SimulatedDisk) -> None:
+    """P10: the cut is a segment of the next epoch, so a record cut off and its successor differ."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+    damage(disk, 2)
+    fixed(disk)
+    assert names(disk, ".seg")[-1] == f"{2:020d}-{2:010d}.seg"
+    with open_on(disk) as journal:
+        assert journal.epoch == 3
+        put(journal, "another 2")
+        assert [(e.epoch, e.lsn) for e in journal.replay()] == [(1, 1), (3, 2)]
+
+
+def test_damage_below_the_checkpoint_costs_what_follows_it_there(disk: SimulatedDisk) -> None:
+    """P4, P6: where the newest checkpoint covers the damage, the journal goes on from that."""
+    with open_on(disk) as journal:
+        put_lines(journal, 3, size=700)
+        journal.compact(frozen(journal, "as of 3"))
+        put_lines(journal, 2, size=700)
+    damage(disk, 2)
+    with pytest.raises(CorruptionError):
+        open_on(disk)
+    report = fixed(disk, salvage=True)
+    assert report.last_lsn >= 3
+    with open_on(disk) as journal:
+        assert journal.checkpoint is not None
+        assert list(journal.checkpoint.items()) == ["as of 3"]
+        kept = [entry.lsn for entry in journal.replay()]
+    lost = {4, 5} - {*kept}
+    assert lost <= {lsn for first, last in report.salvaged for lsn in range(first, last + 1)}
+    goes_on(disk, [[n, "x" * 700] for n in kept], f"{PATH}/{names(disk, '.seg')[0]}")
+
+
+def test_a_rotten_newest_checkpoint_that_was_needed(disk: SimulatedDisk) -> None:
+    """P4: the log is cut where it ends, though a checkpoint's name says that there was more."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2)
+        journal.compact(frozen(journal, "as of 2"))
+        put(journal, 3, 4)
+        journal.compact(frozen(journal, "as of 4"))
+    (name,) = names(disk, ".seg")
+    old, new = names(disk, ".json")
+    file = disk.open_directory(PATH, write=True).open(name, "update")
+    file.truncate(offset_of(disk, 4)[1])
+    write_at(disk, new, 5, b"?")
+    with pytest.raises(CorruptionError):
+        open_on(disk)
+    report = fixed(disk)
+    assert (report.last_lsn, report.removed) == (3, (new,))
+    with open_on(disk) as journal:
+        assert journal.checkpoint is not None
+        assert journal.checkpoint.path.endswith(old)
+    goes_on(disk, [3])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("at", [30, 60])
+def test_a_damaged_segment_header(disk: SimulatedDisk, which: int, at: int) -> None:
+    """P4: the log can't go through it: the cut is in front of it, the file is kept aside. Its
+    frames are whole under its seed, which stands in the header, or comes of the rest of it."""
+    for _ in range(3):
+        with open_on(disk) as journal:
+            put(journal, *range(4))
+    name = names(disk, ".seg")[which]
+    write_at(disk, name, at, b"\xff")
+    before = disk.contents(PATH)
+    report = fixed(disk, salvage=True)
+    assert report.last_lsn == which * 4
+    assert name in report.removed
+    assert report.saved_to is not None
+    assert disk.contents(report.saved_to)[name] == before[name]
+    behind = range(which * 4 + 1, 13)
+    assert report.salvaged == tuple((n, n) for n in behind)
+    goes_on(disk, [*range(4)] * which)
+
+
+def test_a_foreign_segment(disk: SimulatedDisk) -> None:
+    """P1, P4: a segment of another journal, or a misnamed one, is cut off; ours keeps its id."""
+    other = SimulatedDisk()
+    other.new_id()
+    for each in (disk, other):
+        for _ in range(2):
+            with open_on(each) as journal:
+                put(journal, 1, 2)
+    with JournalReader.open(PATH, disk=disk) as reader:
+        journal_id = reader.journal_id
+    _, second = names(other, ".seg")
+    write_at(disk, second, 0, other.contents(PATH)[second])
+    report = fixed(disk)
+    assert (report.last_lsn, report.removed) == (2, (second,))
+    goes_on(disk, [1, 2])
+    with open_on(disk) as journal:
+        assert journal.journal_id == (journal_id if second not in names(disk, ".seg") else None)
+
+
+def test_a_missing_segment(disk: SimulatedDisk) -> None:
+    """P4: a gap is cut in front of; the segments behind it are kept aside, and can be salvaged."""
+    for _ in range(3):
+        with open_on(disk) as journal:
+            put(journal, *range(4))
+    first, second, third = names(disk, ".seg")
+    disk.open_directory(PATH, write=True).remove(second)
+    report = fixed(disk, salvage=True)
+    assert (report.last_lsn, report.removed) == (4, (third,))
+    assert report.salvaged == tuple((n, n) for n in range(9, 13))
+    goes_on(disk, [*range(4)])
+    assert first in names(disk, ".seg")
+
+
+def test_no_segment_left(disk: SimulatedDisk) -> None:
+    """P4: with a checkpoint and no log the journal goes on from the checkpoint."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2)
+        journal.compact(frozen(journal, "as of 2"))
+        journal_id = journal.journal_id
+    disk.open_directory(PATH, write=True).remove(names(disk, ".seg")[0])
+    with pytest.raises(CorruptionError):
+        open_on(disk)
+    assert fixed(disk).last_lsn == 2
+    goes_on(disk, [])
+    with open_on(disk) as journal:
+        assert journal.journal_id == journal_id
+
+
+def test_a_repair_that_is_cut_short_can_be_repeated(disk: SimulatedDisk) -> None:
+    """P5: whatever call to the disk fails amid a repair, another one brings it to its end, and the
+    removed files are kept aside."""
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put_lines(journal, 6, size=900)
+    damage(disk, 5)
+    before = disk.contents(PATH)
+    for failing in itertools.count():
+        copy = SimulatedDisk()
+        directory = copy.open_directory(PATH, write=True)
+        for name, data in before.items():
+            directory.open(name, "create").write(data, 0)
+        counter = itertools.count()
+
+        def fail(
+            operation: Operation,
+            path: str,
+            counter: itertools.count[int] = counter,
+            failing: int = failing,
+        ) -> None:
+            if next(counter) == failing:
+                raise OSError(5, f"fault at call {failing}", path)
+
+        copy.before = fail
+        try:
+            repair(PATH, apply=True, disk=copy)
+            done = True
+        except (OSError, FailedError):
+            done = False
+        copy.before = None
+        if done and next(counter) <= failing:
+            break
+        repair(PATH, apply=True, disk=copy)
+        assert reopened(copy) == [[n, "x" * 900] for n in range(1, 5)], failing
+    assert failing > 30

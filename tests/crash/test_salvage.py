@@ -1,0 +1,216 @@
+"""Salvaging what stands behind the end."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import (
+    Journal,
+    JournalError,
+    JournalReader,
+    repair,
+)
+from journal.testing import SimulatedDisk
+from tests.crash.repair_support import damage, fixed
+from tests.support import (
+    PATH,
+    crash,
+    end_of,
+    frozen,
+    logged,
+    names,
+    open_on,
+    options,
+    put,
+    put_lines,
+    read_all,
+    reopened,
+    until,
+    write_at,
+)
+
+
+def test_what_is_behind_the_damage_is_salvaged(disk: SimulatedDisk) -> None:
+    """`salvage` writes the valid frames behind the cut to a journal of their own, in their order,
+    numbered anew; without `apply` it tells which."""
+    with open_on(disk) as journal:
+        put(journal, "a")
+        journal.wait_durable(journal.append_batch(["b", "c"]))
+        put(journal, "d", {"e": [1, b"2", None]})
+        put_lines(journal, 6, size=900)
+    damage(disk, 1)
+    report = fixed(disk, salvage=True)
+    assert report.salvaged_to == f"{PATH}.salvaged-1"
+    assert report.salvaged[:3] == ((2, 3), (4, 4), (5, 5))
+    with Journal.open(report.salvaged_to, options=options(), disk=disk) as journal:
+        found = logged(journal)
+        assert found[:4] == ["b", "c", "d", {"e": [1, b"2", None]}]
+        assert [record[0] for record in found[4:]] == [*range(6, 12)]
+    with JournalReader.open(report.salvaged_to, disk=disk) as reader:
+        offsets = {entry.record: entry.offset for entry in itertools.islice(reader.entries(), 2)}
+        assert len(set(offsets.values())) == 1
+        assert list(reader.verify()) == []
+
+
+def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:
+    """Whole frames in a torn tail stay on disk for this; the journal itself needs no repair, and
+    `repair` leaves it as it is."""
+    journal = open_on(disk)
+    put(journal, "kept")
+    until(lambda: read_all(disk) == ["kept"], "the mark")
+    (name,) = names(disk, ".seg")
+    whole = disk.contents(PATH)[name]
+    journal.append("torn")
+    journal.append_batch(["whole", "too"])
+    journal.wait_durable()
+    put(journal, "more")
+    crash(journal, disk)
+    later = disk.contents(PATH)[name]
+    # Of the frames behind the first one, the power cut left all but a piece of the first.
+    mark = end_of_first = len(whole.rstrip(b"\0"))
+    assert end_of_first == mark
+    broken = bytearray(later)
+    frame_2 = 64 + 44 + 5
+    broken[frame_2 + 44] ^= 0xFF
+    write_at(disk, name, 0, bytes(broken))
+    # Nothing says that it was durable: the durable LSN of the frame behind it is older.
+    report = repair(PATH, salvage=True, disk=disk)
+    if report.problem is None:
+        before = disk.contents(PATH)
+        report = fixed(disk, salvage=True)
+        assert disk.contents(PATH) == before
+        assert report.last_lsn == 1
+    assert report.salvaged[-1] == (5, 5)
+
+
+def test_a_torn_tail_behind_the_next_epoch_is_salvaged(disk: SimulatedDisk) -> None:
+    """P1: what an epoch cut off stays dead; its frames are shown under the LSNs they had, and the
+    journal's own records of those LSNs are not among them."""
+    journal = open_on(disk)
+    put(journal, "one")
+    (name,) = names(disk, ".seg")
+    end = end_of(disk, name)
+    put(journal, "lost")
+    dead = disk.contents(PATH)[name]
+    crash(journal, disk)
+    write_at(disk, name, end, bytes(len(dead) - end))
+    with open_on(disk) as journal:
+        put(journal, "two", "three")
+    write_at(disk, name, 0, dead)
+    report = fixed(disk, salvage=True)
+    assert (report.problem, report.last_lsn, report.salvaged) == (None, 3, ((2, 2),))
+    assert report.salvaged_to is not None
+    with Journal.open(report.salvaged_to, disk=disk) as journal:
+        assert logged(journal) == ["lost"]
+    assert reopened(disk) == ["one", "two", "three"]
+
+
+def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
+    """What an earlier repair kept aside is never written over."""
+    with open_on(disk) as journal:
+        put_lines(journal, 30, size=900)
+    for number, cut_at in enumerate((24, 16, 8), 1):
+        report = fixed(disk, cut_at=cut_at, salvage=True)
+        assert report.saved_to == f"{PATH}.cut-{number}"
+        assert report.salvaged_to == f"{PATH}.salvaged-{number}"
+    assert reopened(disk) == [[n, "x" * 900] for n in range(1, 9)]
+
+
+def test_what_a_damaged_header_does_not_vouch_for_stays_out(disk: SimulatedDisk) -> None:
+    """P4: without a seed, with frames of other LSNs, or under another file's whole header nothing
+    is salvaged or called readable; the log, and what opens, never depend on such a file."""
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put(journal, 1, 2)
+    first, last = names(disk, ".seg")
+    ours = disk.contents(PATH)
+    for data in (
+        b"\xff" * 64 + ours[last][64:],  # no seed
+        ours[last][:30]
+        + b"\xff"
+        + ours[last][31:64]
+        + ours[first][64:],  # the frames are another file's
+        b"\xff" * 60 + ours[first][60:],  # a copy: its frames begin at LSN 1
+        ours[first],
+        ours[last][:63],
+    ):
+        disk.open_directory(PATH, write=True).remove(last)
+        disk.open_directory(PATH, write=True).open(last, "create").write(data, 0)
+        report = repair(PATH, disk=disk)
+        assert (report.problem is None, report.last_lsn, report.salvaged) == (False, 2, ())
+        with JournalReader.open(PATH, disk=disk) as reader:
+            assert {it.state for it in reader.frames(2)} == {"garbage"}
+            assert [it.record for it in itertools.islice(reader.entries(), 2)] == [1, 2]
+
+
+def copy_segment(disk: SimulatedDisk, source: str, name: str) -> None:
+    file = disk.open_directory(PATH, write=True).open(name, "create")
+    file.write(disk.contents(PATH)[source], 0)
+
+
+@pytest.mark.parametrize("lsns", [(7,), (6,), (6, 7), (8, 11), (2,), (2, 3), (2, 7, 12)])
+def test_a_copy_in_the_middle_of_a_segment_is_set_aside(
+    disk: SimulatedDisk, lsns: tuple[int, ...]
+) -> None:
+    """P4: a segment under a wrong name, in the range of another one, costs no record: it goes, and
+    the journal opens with all that it had."""
+    for _ in range(3):
+        with open_on(disk) as journal:
+            put(journal, 1)
+            journal.wait_durable(journal.append_batch([2, 3, 4]))
+    data = disk.contents(PATH)[names(disk, ".seg")[0]]
+    bogus = [f"{lsn:020d}-{1 + (lsn - 1) // 4:010d}.seg" for lsn in lsns]
+    for name in bogus:
+        disk.open_directory(PATH, write=True).open(name, "create").write(data, 0)
+    report = fixed(disk)
+    assert report.problem
+    assert (report.last_lsn, set(report.removed)) == (12, set(bogus))
+    assert repair(PATH, disk=disk).problem is None
+    assert reopened(disk) == [1, 2, 3, 4] * 3
+
+
+@given(data=st.data())
+def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
+    """P1, P4: after bytes anywhere in the segments are changed, repair yields a prefix of what was
+    appended, that goes on; or says that there is nothing to go on from."""
+    disk = SimulatedDisk()
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put_lines(journal, 4, size=300)
+            journal.compact(frozen(journal, journal.last_lsn))
+            put_lines(journal, 8, size=700)
+    log = [[n, "x" * (300 if (n - 1) % 12 < 4 else 700)] for n in range(1, 25)]
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(names(disk, ".seg") + names(disk, ".json")))
+        size = len(disk.contents(PATH)[name])
+        offset = data.draw(st.integers(0, size - 1))
+        write_at(disk, name, offset, data.draw(st.binary(min_size=1, max_size=60)))
+    try:
+        report = fixed(disk, salvage=True)
+    except JournalError:
+        assert len(names(disk, ".json")) > 0
+        return
+    with open_on(disk) as journal:
+        base_lsn = journal.checkpoint.lsn if journal.checkpoint else 0
+        assert journal.last_lsn == report.last_lsn
+        assert logged(journal, None) == log[base_lsn : report.last_lsn]
+        put(journal, "on")
+    with open_on(disk) as journal:
+        assert logged(journal, None)[-1] == "on"
+
+
+def test_a_repair_says_done_only_if_it_opens(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: what was cut is looked at again; while something is still wrong it is not `done`."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+    damage(disk, 2)
+    monkeypatch.setattr(sys.modules["journal._offline.repair"]._Repair, "_cut", lambda *_: None)
+    with pytest.raises(JournalError, match=r"was cut, and still does not open: .*LSN 2"):
+        repair(PATH, apply=True, disk=disk)

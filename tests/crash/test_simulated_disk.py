@@ -1,0 +1,347 @@
+"""The simulated disk dies, fails and fills up where a test says so, and nowhere else."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from journal._disk.disk import Directory, File
+from journal.testing import SimulatedDisk, keep, lose
+
+PATH = "/journal"
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk()
+
+
+@pytest.fixture
+def directory(disk: SimulatedDisk) -> Directory:
+    return disk.open_directory(PATH, write=True)
+
+
+def put(directory: Directory, name: str, data: bytes, *, synced: bool = True) -> File:
+    file = directory.open(name, "create")
+    file.write(data, 0)
+    if synced:
+        file.sync()
+        directory.sync()
+    return file
+
+
+def error_of(call: Callable[[], object]) -> int | None:
+    try:
+        call()
+    except OSError as error:
+        return error.errno
+    return None
+
+
+# --- the death of the process ---
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_handles_of_a_dead_process_are_dead(
+    disk: SimulatedDisk, directory: Directory, cut: bool
+) -> None:
+    """After `kill` and `power_cut` old handles do nothing but raise, and hold no lock."""
+    directory.lock()
+    file = put(directory, "a", b"0123")
+    if cut:
+        disk.power_cut(keep)
+    else:
+        disk.kill()
+    uses: list[Callable[[], object]] = [
+        directory.names,
+        directory.sync,
+        directory.lock,
+        directory.lock_holder,
+        lambda: directory.open("b", "create"),
+        lambda: directory.rename("a", "b"),
+        lambda: directory.remove("a"),
+        lambda: file.read(1, 0),
+        lambda: file.write(b"-", 0),
+        lambda: file.truncate(0),
+        lambda: file.allocate(9),
+        file.sync,
+        file.size,
+        file.is_linked,
+    ]
+    assert [error_of(use) for use in uses] == [errno.EIO] * len(uses)
+    again = disk.open_directory(PATH, write=True)
+    assert again.lock_holder() is None
+    again.lock()
+    file.close()
+    directory.close(unlock=True)
+    assert again.lock_holder() == disk.pid
+    assert disk.contents(PATH) == {"a": b"0123"}
+
+
+def test_a_kill_keeps_the_cache(disk: SimulatedDisk, directory: Directory) -> None:
+    """What the dead process wrote is read by the next one, and not yet on disk."""
+    put(directory, "a", b"0123", synced=False)
+    disk.kill()
+    assert disk.contents(PATH) == {"a": b"0123"}
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {}
+
+
+def test_a_later_process_can_sync_what_an_earlier_wrote(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """Recovery's own sync makes durable what it reads."""
+    put(directory, "a", b"0123", synced=False)
+    disk.kill()
+    directory = disk.open_directory(PATH, write=True)
+    directory.open("a", "read").sync()
+    directory.sync()
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"a": b"0123"}
+
+
+# --- faults ---
+
+
+def test_a_failed_sync_loses_what_it_should_have_written(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """P2: the cache goes on giving the new bytes, and a later sync succeeds without them."""
+    file = put(directory, "a", b"0123")
+    file.write(b"abcdef", 0)
+    disk.fail("sync", errno.EIO)
+    assert error_of(file.sync) == errno.EIO
+    file.write(b"z", 3)
+    file.sync()
+    assert file.read(9, 0) == b"abczef"
+    file.drop_cache()
+    assert file.read(9, 0) == b"012z\0\0"
+    disk.power_cut(keep)
+    assert disk.contents(PATH) == {"a": b"012z"}
+
+
+def test_dropping_the_cache_keeps_what_is_unsynced(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """Only clean pages are dropped: what is still to be written is read as before."""
+    file = put(directory, "a", b"0123")
+    file.write(b"ab", 3)
+    file.drop_cache()
+    assert file.read(9, 0) == b"012ab"
+    disk.power_cut(keep)
+    assert disk.contents(PATH) == {"a": b"012ab"}
+
+
+def test_a_failed_sync_of_a_directory_is_covered_by_the_next(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """Names that a failed sync left undecided are durable after one that succeeds."""
+    put(directory, "a", b"", synced=False)
+    disk.fail("sync_directory", errno.EIO)
+    assert error_of(directory.sync) == errno.EIO
+    put(directory, "b", b"", synced=False)
+    directory.sync()
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"a": b"", "b": b""}
+
+
+def test_faults_come_when_told(disk: SimulatedDisk, directory: Directory) -> None:
+    """`fail` counts the calls of one operation on some paths, and leaves others alone."""
+    file, other = put(directory, "a.seg", b""), put(directory, "b.tmp", b"")
+    disk.fail("write", errno.ENOSPC, path=".seg", after=2, times=2)
+    results = [error_of(lambda: file.write(b"-", 0)) for _ in range(6)]
+    assert results == [None, None, errno.ENOSPC, errno.ENOSPC, None, None]
+    disk.fail("write", errno.EROFS, path=".seg", times=None)
+    assert {error_of(lambda: file.write(b"-", 0)) for _ in range(9)} == {errno.EROFS}
+    assert error_of(lambda: other.write(b"-", 0)) is None
+    assert error_of(lambda: directory.open("a.seg", "read")) is None
+
+
+def test_what_a_fault_stops_does_not_happen(disk: SimulatedDisk, directory: Directory) -> None:
+    """An operation that `before` refuses leaves everything as it was."""
+    file = put(directory, "a", b"0123")
+
+    def refuse(operation: str, path: str) -> None:
+        raise OSError(errno.EIO, "refused", path)
+
+    done = list(disk.operations)
+    disk.before = refuse
+    calls: list[Callable[[], object]] = [
+        lambda: file.write(b"-", 0),
+        lambda: file.truncate(0),
+        lambda: file.allocate(9),
+        lambda: directory.open("b", "create"),
+        lambda: directory.rename("a", "b"),
+        lambda: directory.remove("a"),
+        lambda: disk.open_directory("/other", write=True),
+    ]
+    assert [error_of(call) for call in calls] == [errno.EIO] * len(calls)
+    disk.before = None
+    assert (disk.contents(PATH), disk.operations) == ({"a": b"0123"}, done)
+    assert error_of(lambda: disk.open_directory("/other", write=False)) == errno.ENOENT
+
+
+def test_the_dead_meet_no_faults(disk: SimulatedDisk, directory: Directory) -> None:
+    """A call after a crash or a kill is EIO, and `before` is not asked: none is tried again."""
+    file = put(directory, "a", b"")
+    disk.before = lambda operation, path: pytest.fail("the dead were heard")
+    disk.crash_after(0)
+    assert error_of(lambda: file.write(b"-", 0)) == errno.EIO
+    disk.kill()
+    assert error_of(lambda: file.write(b"-", 0)) == errno.EIO
+
+
+def test_a_sync_that_fails_after_the_kill_loses_nothing(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """A thread of a dead process that still waits for its sync can't harm what the next one has."""
+    file = put(directory, "a", b"0123")
+    file.write(b"-", 0)
+
+    def fail(operation: str, path: str) -> None:
+        disk.before = None
+        disk.kill()
+        raise OSError(errno.ENOSPC, "too late", path)
+
+    disk.before = fail
+    assert error_of(file.sync) == errno.EIO
+    disk.power_cut(keep)
+    assert disk.contents(PATH) == {"a": b"-123"}
+
+
+def test_before_may_wait_and_hold_nobody_up(disk: SimulatedDisk, directory: Directory) -> None:
+    """A sync that a test holds back is a slow disk: other calls go on meanwhile."""
+    file = put(directory, "a", b"0123")
+    started, go_on = threading.Event(), threading.Event()
+
+    def wait(operation: str, path: str) -> None:
+        if operation == "sync":
+            started.set()
+            assert go_on.wait(30)
+
+    disk.before = wait
+    results: list[int | None] = []
+    syncing = threading.Thread(target=lambda: results.append(error_of(file.sync)))
+    syncing.start()
+    assert started.wait(30)
+    file.write(b"-", 0)
+    assert file.read(4, 0) == b"-123"
+    disk.kill()  # and whoever still waits then is dead
+    disk.before = None
+    go_on.set()
+    syncing.join(30)
+    assert results == [errno.EIO]
+    disk.power_cut(lose)
+    assert disk.contents(PATH) == {"a": b"0123"}
+
+
+def test_short_writes(disk: SimulatedDisk, directory: Directory) -> None:
+    """`write_bytes_max` bounds each write, which says how much it took."""
+    file = put(directory, "a", b"")
+    disk.write_bytes_max = 3
+    assert (file.write(b"abcdef", 0), file.write(b"xy", 3)) == (3, 2)
+    assert file.read(9, 0) == b"abcxy"
+
+
+def test_a_full_disk_takes_what_fits(disk: SimulatedDisk, directory: Directory) -> None:
+    """Past `capacity`: a short write, then ENOSPC; allocated space is written, room helps."""
+    disk.capacity = 10
+    file, other = put(directory, "a", b"0123"), put(directory, "b", b"")
+    other.allocate(4)
+    assert file.write(b"abcd", 4) == 2
+    assert error_of(lambda: file.write(b"cd", 6)) == errno.ENOSPC
+    assert file.write(b"full", 1) == 4
+    assert other.write(b"4567", 0) == 4
+    assert error_of(lambda: other.write(b"8", 4)) == errno.ENOSPC
+    assert error_of(lambda: other.allocate(5)) == errno.ENOSPC
+    disk.capacity = 12
+    assert error_of(lambda: other.allocate(99)) == errno.ENOSPC
+    assert other.read(9, 0) == b"4567\0\0"
+    other.truncate(4)
+    assert file.write(b"cd", 6) == 2
+    directory.remove("b")
+    assert file.write(b"efghi", 8) == 4
+
+
+def test_capacity_may_shrink(disk: SimulatedDisk, directory: Directory) -> None:
+    """A disk that others filled takes nothing more, and still what has its space already."""
+    file = put(directory, "a", b"0123")
+    disk.capacity = 2
+    assert file.write(b"abcd", 2) == 2
+    assert error_of(lambda: file.write(b"-", 4)) == errno.ENOSPC
+
+
+def test_a_power_cut_frees_what_it_undoes(disk: SimulatedDisk, directory: Directory) -> None:
+    """Space that was allocated and not synced is free again when the allocation is lost."""
+    file = put(directory, "a", b"")
+    put(directory, "b", b"")
+    disk.capacity = 4
+    file.allocate(4)
+    disk.power_cut(lose)
+    assert disk.open_directory(PATH, write=True).open("b", "update").write(b"0123", 0) == 4
+
+
+# --- crash points ---
+
+
+def test_a_crash_point_is_a_number_of_mutations(disk: SimulatedDisk, directory: Directory) -> None:
+    """After n more mutations every call fails and changes nothing, until the process ends."""
+
+    def work() -> None:
+        file = put(directory, "a", b"0123", synced=False)
+        assert file.size() == 4
+        file.sync()
+        directory.sync()
+
+    done = len(disk.operations)
+    disk.crash_after(3)
+    with pytest.raises(OSError, match="EIO"):
+        work()
+    assert [operation for operation, _ in disk.operations[done:]] == ["create", "write", "sync"]
+    uses: list[Callable[[], object]] = [
+        directory.names,
+        lambda: directory.open("a", "read"),
+        lambda: directory.remove("a"),
+        lambda: disk.open_directory(PATH, write=False),
+    ]
+    assert [error_of(use) for use in uses] == [errno.EIO] * len(uses)
+    assert disk.contents(PATH) == {"a": b"0123"}
+    disk.power_cut(lambda change: change.data if change.operation == "create" else None)
+    assert disk.contents(PATH) == {"a": b"0123"}
+    disk.open_directory(PATH, write=True).remove("a")
+
+
+def test_a_crash_does_not_fail_a_sync_it_stops(disk: SimulatedDisk, directory: Directory) -> None:
+    """What a crash keeps from being synced is still undecided: the outcome may keep it."""
+    file = put(directory, "a", b"")
+    file.write(b"0123", 0)
+    disk.crash_after(0)
+    assert error_of(file.sync) == errno.EIO
+    disk.power_cut(keep)
+    assert disk.contents(PATH) == {"a": b"0123"}
+
+
+def test_looks_are_no_crash_points(disk: SimulatedDisk, directory: Directory) -> None:
+    """What has been synced can be acknowledged before the crash comes: reads don't set it off."""
+    file = put(directory, "a", b"0123")
+    disk.crash_after(0)
+    assert file.is_linked()
+    assert file.read(4, 0) == b"0123"
+    assert error_of(lambda: file.write(b"-", 0)) == errno.EIO
+    assert error_of(file.is_linked) == errno.EIO
+    assert error_of(lambda: disk.open_directory("/new", write=True)) == errno.EIO
+
+
+# --- clock and ids ---
+
+
+def test_clock_and_ids_can_be_had_again() -> None:
+    """Two disks tell the same times and ids, so that the same calls give the same bytes."""
+    one, two = SimulatedDisk(), SimulatedDisk()
+    assert [one.now_ns() for _ in range(3)] == [two.now_ns() for _ in range(3)]
+    assert [one.new_id() for _ in range(3)] == [two.new_id() for _ in range(3)]
+    one.clock_ns, one.tick_ns = 10**18, 5
+    assert [one.now_ns(), one.now_ns()] == [10**18, 10**18 + 5]

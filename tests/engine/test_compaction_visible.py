@@ -1,0 +1,215 @@
+"""A compaction that fails is visible: in figures, to observers, and in the log."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from journal import ClosedError, CowTable, DurableState, Journal
+from journal._log import settle
+from journal.testing import SimulatedDisk
+from tests.engine.compaction_support import Ear, FailsOnce, open_small, raising, small
+from tests.support import PATH, TIMEOUT_S, frozen, open_on, put, put_lines, until
+
+# --- what is counted ---
+
+
+def test_a_failed_compaction_is_counted(disk: SimulatedDisk) -> None:
+    """Attempts of the thread and attempts by hand count alike. The text of the last error stays
+    after a compaction that succeeds."""
+    with open_small(disk) as journal:
+        put(journal, 1)
+        with pytest.raises(ZeroDivisionError):
+            journal.compact(raising(ZeroDivisionError("by hand")))
+        stats = journal.stats()
+        assert stats.compaction_failures == 1
+        assert stats.last_compaction_error == "ZeroDivisionError: by hand"
+        journal.start_compaction(FailsOnce(journal, KeyError("gone")))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt of the thread")
+        stats = journal.stats()
+    assert stats.compaction_failures == 2
+    assert stats.last_compaction_error == "KeyError: 'gone'"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (SystemExit(), "SystemExit"),
+        (ValueError("a\nb"), "ValueError: a\nb"),
+        (OSError(errno.EIO, "I/O error", "/x"), "OSError: [Errno 5] I/O error: '/x'"),
+    ],
+    ids=["no_text", "two_lines", "with_path"],
+)
+def test_the_last_error_is_never_an_empty_text(
+    disk: SimulatedDisk, error: BaseException, text: str
+) -> None:
+    """The error's type stands first, so an error without a message is not taken for none."""
+    with open_on(disk) as journal:
+        with pytest.raises(type(error)):
+            journal.compact(raising(error))
+        assert journal.stats().last_compaction_error == text
+
+
+def test_an_error_that_has_no_text_is_counted(disk: SimulatedDisk, impatient: None) -> None:
+    """`__str__` of an owner's error is the owner's code too, and may raise anything."""
+
+    class Mute(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise SystemExit
+
+    with open_small(disk) as journal:
+        journal.start_compaction(FailsOnce(journal, Mute()))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt")
+        assert journal.stats().last_compaction_error == "Mute"
+
+
+def test_a_failure_keeps_nothing_alive(disk: SimulatedDisk) -> None:
+    """Stats keep the text of an error: the error's frames would keep the owner's state alive."""
+
+    class State:
+        def freeze(self) -> tuple[int, Iterable[Any]]:
+            raise ZeroDivisionError("the owner's own")
+
+    state = State()
+    gone = weakref.ref(state)
+    ear = Ear()
+    with open_on(disk) as journal:
+        journal.observe(ear)
+        with pytest.raises(ZeroDivisionError):
+            journal.compact(state.freeze)
+        del state
+        gc.collect()
+        assert gone() is None
+    assert ear.failures == ['ZeroDivisionError("the owner\'s own")']
+
+
+def test_a_compaction_that_close_gives_up_is_no_failure(
+    disk: SimulatedDisk, engine_log: list[logging.LogRecord]
+) -> None:
+    """An ordinary close amid a compaction, by hand or in the thread, says and counts nothing."""
+    reached, ear = threading.Event(), Ear()
+
+    def items() -> Iterator[int]:
+        reached.set()
+        while True:
+            yield 1
+
+    journal = open_small(disk)
+    journal.observe(ear)
+    journal.start_compaction(lambda: (journal.last_lsn, items()))
+    put_lines(journal, 8, size=700)
+    assert reached.wait(TIMEOUT_S)
+    journal.close(timeout_s=TIMEOUT_S)
+    assert settle(TIMEOUT_S)
+    stats = journal.stats()
+    assert (stats.compaction_failures, stats.last_compaction_error) == (0, "")
+    assert (ear.failures, engine_log) == ([], [])
+
+
+def test_a_freeze_that_is_closed_for_good_is_a_failure(
+    disk: SimulatedDisk, impatient: None
+) -> None:
+    """A ClosedError may mean that the journal is about to close. Where the next attempt raises it
+    too, the journal is open, and something that `freeze` needs is closed."""
+    with open_small(disk) as journal:
+        journal.start_compaction(raising(ClosedError("the state was dropped")))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compaction_failures, "the second attempt")
+        assert journal.stats().last_compaction_error == "ClosedError: the state was dropped"
+
+
+def test_a_compaction_that_succeeds_tells_of_no_failure(disk: SimulatedDisk) -> None:
+    """The counters part what worked from what did not."""
+    ear = Ear()
+    with open_on(disk) as journal:
+        journal.observe(ear)
+        put(journal, 1)
+        journal.compact(frozen(journal, 1)).close()
+        stats = journal.stats()
+    assert (stats.compactions, stats.compaction_failures) == (1, 0)
+    assert (ear.compactions, ear.failures) == (1, [])
+
+
+# --- what is logged ---
+
+
+def test_a_warning_says_what_where_and_what_to_do(
+    disk: SimulatedDisk, impatient: None, engine_log: list[logging.LogRecord]
+) -> None:
+    """The owner's own error comes with its traceback; the message names the journal."""
+    with open_small(disk) as journal:
+        journal.start_compaction(FailsOnce(journal, LookupError("no such user")))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt")
+    assert settle(TIMEOUT_S)
+    (record,) = engine_log
+    assert (record.levelname, record.threadName) == ("WARNING", "journal-reporter")
+    message = record.getMessage()
+    assert message.startswith(f"{PATH}: a compaction failed: LookupError: no such user. ")
+    assert "the next attempt is in 0.001 s" in message
+    assert "Fix `freeze`" in message
+    assert record.exc_info
+    assert isinstance(record.exc_info[1], LookupError)
+
+
+def test_a_disk_that_fails_is_named_without_a_traceback(
+    disk: SimulatedDisk, impatient: None, engine_log: list[logging.LogRecord]
+) -> None:
+    """The error has the file's path; the engine's frames would say nothing more."""
+    ear = Ear()
+    with open_small(disk) as journal:
+        journal.observe(ear)
+        disk.fail("write", errno.ENOSPC, path=".json.tmp")
+        journal.start_compaction(frozen(journal, "state"))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt")
+        assert journal.stats().compaction_failures == 1
+    assert settle(TIMEOUT_S)
+    (record,) = engine_log
+    assert "ENOSPC" in record.getMessage()
+    assert ".json.tmp" in record.getMessage()
+    assert "Check the disk" in record.getMessage()
+    assert not record.exc_info
+    assert len(ear.failures) == 1
+
+
+def test_a_state_that_stopped_is_told_to_be_reopened(
+    disk: SimulatedDisk, engine_log: list[logging.LogRecord]
+) -> None:
+    """A state whose `apply` raised can't be frozen until it is opened again, so no time until the
+    next attempt is promised."""
+
+    class Stopping:
+        application = "stopping/1"
+
+        def __init__(self) -> None:
+            self.table: CowTable[int, Any] = CowTable()
+
+        def load(self, item: Any) -> None: ...
+        def apply(self, lsn: int, record: Any) -> None:
+            if record == "bad":
+                raise ZeroDivisionError("the machine's own")
+
+        def freeze(self) -> Iterable[Any]:
+            return []
+
+    with DurableState.open(PATH, Stopping(), options=small(), disk=disk) as state:
+        with pytest.raises(ZeroDivisionError):
+            state.update(lambda _: "bad")
+        for _ in range(8):  # past the machine
+            state.journal.wait_durable(Journal.append(state.journal, "x" * 700))
+        until(lambda: state.journal.stats().compaction_failures, "the attempt")
+    assert settle(TIMEOUT_S)
+    (message,) = [r.getMessage() for r in engine_log if "a compaction failed" in r.getMessage()]
+    assert "FailedError" in message
+    assert message.endswith("Close the journal, fix the cause, and reopen it")
+    assert "next attempt" not in message

@@ -1,0 +1,271 @@
+"""Nobody else's code ends the compactor's thread: not the owner's, an observer's or a handler's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from journal import Journal
+from journal._engine import compaction_schedule
+from journal._engine.compaction_schedule import CompactionSchedule
+from journal._engine.compactor import Compactor
+from journal._log import settle
+from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
+from tests.engine.compaction_support import Ear, FailsOnce, open_small, raising
+from tests.support import TIMEOUT_S, frozen, put_lines, until
+
+ENDING = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, MemoryError)
+
+
+def failing_midway(journal: Journal, error: BaseException) -> Callable[[], Any]:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise error
+
+    return lambda: (journal.last_lsn, items())
+
+
+@pytest.mark.parametrize("midway", [False, True], ids=["freeze", "items"])
+@pytest.mark.parametrize("error", ENDING)
+def test_whatever_an_owner_raises_the_thread_goes_on(
+    disk: SimulatedDisk, impatient: None, error: type[BaseException], midway: bool
+) -> None:
+    """P8: the thread ends only when the journal stops; the attempt is reported like any other."""
+    ear, freezes = Ear(), [0]
+    with open_small(disk) as journal:
+        journal.observe(ear)
+        failing = failing_midway(journal, error()) if midway else raising(error())
+
+        def freeze() -> Any:
+            freezes[0] += 1
+            return failing() if freezes[0] == 1 else (journal.last_lsn, ["good"])
+
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt")
+        assert journal.stats().compaction_failures == 1
+        journal.wait_room(timeout_s=TIMEOUT_S)
+    assert len(ear.failures) == 1
+
+
+@pytest.mark.parametrize("error", ENDING)
+def test_whatever_an_observer_raises_the_thread_goes_on(
+    disk: SimulatedDisk, impatient: None, error: type[BaseException]
+) -> None:
+    """P8: an observer of failures that raises is skipped."""
+
+    class Raising(Ear):
+        def compaction_failed(self, _: BaseException) -> None:
+            super().compaction_failed(_)
+            raise error
+
+    ear = Raising()
+    with open_small(disk) as journal:
+        journal.observe(ear)
+        journal.start_compaction(FailsOnce(journal, ZeroDivisionError()))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the second attempt")
+        assert journal.stats().compaction_failures == 1
+    assert ear.failures == ["ZeroDivisionError()"]
+
+
+class Raising(logging.Filter):
+    """A filter that reads a ContextVar, as request ids are added; or that raises something else."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self._error = error
+        self._request_id: ContextVar[str] = ContextVar("request_id")
+        self.calls = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.calls += 1
+        if self._error is LookupError:
+            self._request_id.get()
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [LookupError, *ENDING])
+def test_a_log_filter_that_raises_ends_no_thread(
+    disk: SimulatedDisk, impatient: None, error: type[BaseException]
+) -> None:
+    """P8: logging is other people's code; the next compaction is made all the same."""
+    log, raising_filter = logging.getLogger("journal"), Raising(error)
+    log.addFilter(raising_filter)
+    try:
+        with open_small(disk) as journal:
+            journal.start_compaction(FailsOnce(journal, ZeroDivisionError("the owner's own")))
+            put_lines(journal, 8, size=700)
+            until(lambda: journal.stats().compactions == 1, "the second attempt")
+            assert journal._core.compactor.running
+        assert settle(TIMEOUT_S)
+    finally:
+        log.removeFilter(raising_filter)
+    assert raising_filter.calls == 1
+
+
+def test_a_log_handler_that_never_returns_holds_up_nothing(
+    disk: SimulatedDisk, impatient: None
+) -> None:
+    """P8: neither the next compaction nor an update that waits for room, nor close."""
+    reached, may_go = threading.Event(), threading.Event()
+
+    class Stuck(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            reached.set()
+            may_go.wait(TIMEOUT_S)
+
+    log, handler = logging.getLogger("journal"), Stuck()
+    log.addHandler(handler)
+    try:
+        with open_small(disk) as journal:
+            journal.start_compaction(FailsOnce(journal, ZeroDivisionError("the owner's own")))
+            put_lines(journal, 8, size=700)
+            assert reached.wait(TIMEOUT_S)
+            until(lambda: journal.stats().compactions == 1, "the second attempt")
+            journal.wait_room(timeout_s=TIMEOUT_S)
+            journal.close(timeout_s=TIMEOUT_S)
+        assert not may_go.is_set()
+    finally:
+        may_go.set()
+        log.removeHandler(handler)
+    assert settle(TIMEOUT_S)
+
+
+def test_room_comes_before_anybody_is_told(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: what fails to compact must not stop the log. An error's `__str__` and an observer may
+    take as long as they like; updates have room by then."""
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", 3600.0)
+    monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", 3600.0)
+    may_fail, may_go = threading.Event(), threading.Event()
+
+    class Slow(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            may_go.wait(2 * TIMEOUT_S)  # longer than anybody waits for room below
+            return "slow"
+
+    def freeze() -> Any:
+        may_fail.wait(TIMEOUT_S)
+        raise Slow
+
+    with open_small(disk) as journal:
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        with pytest.raises(TimeoutError, match="no room"):
+            journal.wait_room(timeout_s=0.01)
+        may_fail.set()
+        try:
+            journal.wait_room(timeout_s=TIMEOUT_S)
+        finally:
+            may_go.set()
+        until(lambda: journal.stats().compaction_failures, "the attempt is counted")
+
+
+def test_what_is_covered_is_removed_by_a_retry(disk: SimulatedDisk, impatient: None) -> None:
+    """P8: an attempt that fails after its checkpoint was published is repeated after the back-off,
+    and not when the log has grown once more."""
+    with open_small(disk) as journal:
+        failures = itertools.count()
+
+        def before(operation: Operation, path: str) -> None:
+            is_compactor = threading.current_thread().name == "journal-compactor"
+            if operation == "names" and is_compactor and next(failures) < 2:
+                raise OSError(errno.EIO, "I/O error", path)
+
+        disk.before = before
+        journal.start_compaction(frozen(journal, "state"))
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the third attempt")
+        assert journal.stats().compaction_failures == 2
+
+
+def test_a_retry_holds_nobody(disk: SimulatedDisk, impatient: None) -> None:
+    """P8: updates don't wait for an attempt that follows a failed one, however far it is behind."""
+    reached, may_go = threading.Event(), threading.Event()
+
+    def items() -> Iterator[str]:
+        reached.set()
+        assert may_go.wait(TIMEOUT_S)
+        yield "state"
+
+    with open_small(disk) as journal:
+        first = FailsOnce(journal, ZeroDivisionError())
+
+        def freeze() -> Any:
+            first()
+            return journal.last_lsn, items()
+
+        journal.start_compaction(freeze)
+        put_lines(journal, 8, size=700)
+        assert reached.wait(TIMEOUT_S)
+        put_lines(journal, 8, size=700)
+        assert journal.has_room
+        may_go.set()
+        until(lambda: journal.stats().compactions, "the second attempt")
+
+
+@pytest.mark.parametrize(
+    ("owner", "broken"),
+    [
+        (CompactionSchedule, "hold_bytes"),
+        (CompactionSchedule, "due_bytes"),
+        (Compactor, "_wait_until_due"),
+    ],
+)
+def test_a_defect_of_the_loop_is_a_failure_too(
+    disk: SimulatedDisk,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    engine_log: list[logging.LogRecord],
+    owner: type,
+    broken: str,
+) -> None:
+    """P8: what nobody foresaw is reported, backed off from, and tried again; the log goes on."""
+    calls, whole = [0], getattr(owner, broken)
+    is_property = isinstance(whole, property)
+
+    def breaks(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise MemoryError("unforeseen")
+        bound = whole.__get__(self)
+        return bound if is_property else bound(*args, **kwargs)
+
+    with open_small(disk) as journal:
+        monkeypatch.setattr(owner, broken, property(breaks) if is_property else breaks)
+        journal.start_compaction(frozen(journal, "state"))
+        until(lambda: journal.stats().compaction_failures == 1, "the failure")
+        put_lines(journal, 8, size=700)
+        until(lambda: journal.stats().compactions == 1, "the compaction")
+        assert journal.stats().last_compaction_error == "MemoryError: unforeseen"
+    assert settle(TIMEOUT_S)
+    assert [record.levelname for record in engine_log] == ["WARNING"]
+
+
+def test_a_loop_that_keeps_breaking_does_not_spin(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread backs off as after a failed compaction, and close does not wait for that."""
+
+    def breaks(*_: Any, **__: Any) -> None:
+        raise MemoryError("unforeseen")
+
+    with open_small(disk) as journal:
+        monkeypatch.setattr(Compactor, "_wait_until_due", breaks)
+        journal.start_compaction(frozen(journal, "state"))
+        until(lambda: journal.stats().compaction_failures == 1, "the first failure")
+        put_lines(journal, 8, size=700)
+        journal.wait_room(timeout_s=TIMEOUT_S)
+        assert journal.stats().compaction_failures == 1
+        journal.close(timeout_s=TIMEOUT_S)

@@ -1,0 +1,132 @@
+"""How the waiters of a commit are woken: in turn, or all at once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from journal._commit import wake_policy
+from journal._commit.gate import Gate
+from journal._commit.wake_policy import WakePolicy
+from journal.testing import SimulatedDisk
+from tests.support import TIMEOUT_S, Held, open_on, put, until
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 10**9
+
+    def perf_counter_ns(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(wake_policy, "time", clock)
+    return clock
+
+
+def commit(policy: WakePolicy, clock: Clock, waiters: int, passed: int, took_s: float) -> bool:
+    """End a commit of `waiters`, and begin the next one after `took_s`, when `passed` of them have
+    passed. Return whether the next waiters are woken all at once."""
+    policy.note_release(waiters, 0)
+    clock.now_ns += int(took_s * 1e9)
+    for _ in range(passed):
+        policy.note_passed(clock.now_ns)
+    policy.note_begin()
+    return policy.wakes_all_at_once
+
+
+@pytest.mark.parametrize(
+    ("waiters", "passed", "took_s", "at_once"),
+    [
+        (64, 64, 0.0016, False),  # 25 us each
+        (256, 256, 0.013, False),  # 50
+        (64, 1, 0.0001, False),  # the first one back has found nobody at the log's end
+        (64, 0, 1.0, False),  # a commit that nobody of them waits for
+        (64, 20, 0.028, True),  # a computing thread takes its turn between any two
+        (8, 1, 0.005, True),
+        (1, 1, 0.005, False),  # alone it waits for nobody
+    ],
+)
+def test_slow_waiters_are_woken_all_at_once(
+    clock: Clock, waiters: int, passed: int, took_s: float, at_once: bool
+) -> None:
+    """P7: beside threads that compute, each hand-over of the interpreter may take 5 ms."""
+    assert commit(WakePolicy(), clock, waiters, passed, took_s) == at_once
+
+
+def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
+    """What counts is how long the released waiters took to pass, not when the next call came."""
+    policy = WakePolicy()
+    policy.note_release(64, 0)
+    clock.now_ns += 1_600_000
+    for _ in range(64):
+        policy.note_passed(clock.now_ns)
+    clock.now_ns += 50_000_000
+    policy.note_begin()
+    assert not policy.wakes_all_at_once
+
+
+def test_waking_all_at_once_is_given_up_again(clock: Clock) -> None:
+    """Elsewhere it is half as fast, so waking in turn is tried again and again."""
+    policy = WakePolicy()
+    assert commit(policy, clock, 64, 2, 0.010)
+    batches = 1
+    while commit(policy, clock, 64, 64, 0.0016):
+        batches += 1
+    assert batches == 16
+    assert commit(policy, clock, 64, 2, 0.010)
+
+
+def test_a_gate_wakes_all_at_once() -> None:
+    """P2: none waits for another to have passed, and nobody passes before it opens."""
+    gate, passed = Gate(wakes_all_at_once=True), []
+
+    def wait() -> None:
+        passed.append(gate.wait())
+
+    threads = [threading.Thread(target=wait) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(gate._wakers) == len(threads), "all waiting")
+    assert not gate.wait(0.01)
+    assert passed == []
+    gate.open()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert passed == [True] * len(threads)
+    assert gate.wait()
+
+
+def test_each_waiter_notes_that_it_passed(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the next batch on: a gate is one or the other for all who wait at it."""
+    monkeypatch.setattr(wake_policy, "_SLOW_NS_MIN", -(10**18))
+    monkeypatch.setattr(wake_policy, "_SLOW_PASS_NS", -(10**18))
+    gates: list[bool] = []
+
+    class Noted(Gate):
+        def __init__(self, *, wakes_all_at_once: bool = False) -> None:
+            gates.append(wakes_all_at_once)
+            super().__init__(wakes_all_at_once=wakes_all_at_once)
+
+    monkeypatch.setattr("journal._commit.commit_turn.Gate", Noted)
+    with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            with Held(disk, "sync", ".seg") as held:
+                waiting = [pool.submit(put, journal, "first")]
+                held.wait_reached()
+                waiting += [pool.submit(put, journal, number) for number in range(3)]
+                until(lambda: journal._buffer.filling.waiters == 3, "three gather")
+            for each in waiting:
+                each.result(TIMEOUT_S)
+    policy = journal._wake_policy
+    assert policy._passed_ns > policy._released_ns
+    assert policy._passed > 0
+    assert gates[-1]
+    assert not gates[0]

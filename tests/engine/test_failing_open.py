@@ -1,0 +1,99 @@
+"""Failures while opening: a read or a write that fails is no corruption, and changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import FailedError, JournalError, JournalReader
+from journal._disk.posix import PosixDisk
+from journal.testing import SimulatedDisk
+from journal.testing.disk import Operation
+from tests.support import PATH, crash, frozen, logged, names, open_on, put, put_lines
+
+
+def refused(disk: SimulatedDisk) -> JournalError | OSError | None:
+    """What opening raises, and closing again."""
+    try:
+        with open_on(disk) as journal:
+            assert journal.last_lsn == 15
+    except (JournalError, OSError) as error:
+        return error
+    return None
+
+
+OPENING: list[Operation] = [
+    "open_directory", "lock", "names", "open", "read", "size", "sync", "sync_directory",
+    "lock_holder", "create", "write", "truncate", "remove", "drop_cache",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("operation", OPENING)
+@pytest.mark.parametrize("after", range(4))
+def test_a_failing_open_changes_nothing(
+    disk: SimulatedDisk, operation: Operation, after: int, code: int
+) -> None:
+    """P4, P5: a read that fails is no corruption: FailedError (OSError where the directory itself
+    can't be opened), nothing changed, the lock free; the next open recovers all."""
+    journal = open_on(disk)
+    put_lines(journal, 12, size=700)
+    journal.compact(frozen(journal, "state"))
+    put_lines(journal, 3, size=700)
+    crash(journal, disk)
+    before = disk.contents(PATH)
+    disk.fail(operation, code, after=after, times=None)
+    refusal = refused(disk)
+    disk.before = None
+    if isinstance(refusal, FailedError):
+        assert isinstance(refusal.__cause__, OSError)
+        assert refusal.__cause__.errno == code
+    elif refusal is not None:
+        assert not isinstance(refusal, JournalError)
+        assert operation in ("open_directory", "lock", "names")
+        assert refusal.errno == code
+    after_it = disk.contents(PATH)
+    for name in names(disk, ".seg"):
+        assert after_it[name].rstrip(b"\0") == before[name].rstrip(b"\0")
+    assert names(disk, ".json") == [name for name in before if name.endswith(".json")]
+    with open_on(disk) as journal:
+        assert len(logged(journal, 0)) == 15
+        put(journal, "on")
+
+
+def test_a_read_error_is_no_corruption_to_a_reader(disk: SimulatedDisk) -> None:
+    """P4: what can't be read is not called damaged, by entries() or by verify()."""
+    with open_on(disk) as journal:
+        put_lines(journal, 12, size=700)
+    with JournalReader.open(PATH, disk=disk) as reader:
+        disk.fail("read", errno.EIO, after=1, times=None)
+        for look in (lambda: list(reader.entries()), lambda: list(reader.verify())):
+            with pytest.raises(OSError, match="EIO"):
+                look()
+
+
+def test_an_error_names_the_whole_path_where_nothing_may_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not pass through the parent is told of which path that is."""
+    path = tmp_path.resolve() / "journal"
+    path.mkdir()
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(name: str, *args: Any, dir_fd: int | None = None) -> Any:
+            if dir_fd is None:
+                return call(name, *args)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+        return called
+
+    monkeypatch.setattr(os, "open", refusing(os.open))
+    monkeypatch.setattr(os, "lstat", refusing(os.lstat))
+    with pytest.raises(PermissionError) as caught:
+        PosixDisk().open_directory(path, write=False)
+    assert caught.value.filename == str(path)

@@ -1,0 +1,179 @@
+"""The bytes on disk: the page that describes them, and a reader that knows nothing but the page."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal._format import frame
+from tests.independent_reader import (
+    Checkpoint,
+    FormatError,
+    Frame,
+    SegmentHeader,
+    crc32c,
+    decode_checkpoint,
+    decode_files,
+    decode_segment,
+    encode_checkpoint,
+)
+
+PAGE = (Path(__file__).resolve().parents[2] / "journal" / "docs" / "FORMAT.md").read_text()
+EPOCH_NS = 1_767_225_600 * 10**9  # 2026-01-01
+ID = bytes(range(16))
+HEADER = SegmentHeader(ID, 2, 7, EPOCH_NS)
+FRAMES = (
+    Frame(7, 6, EPOCH_NS + 10**9, (["queued", "a"], {"n": -1, "ok": True})),
+    Frame(9, 8, EPOCH_NS + 2 * 10**9),
+)
+ITEMS = (
+    {"id": "a", "state": "queued"},
+    {"id": "b", "state": "done", "key": b"\x00\xff"},
+    {"id": "c", "state": "done", "key": {"$bytes": "AP8="}},
+)
+CHECKPOINT = Checkpoint(ID, 2, 8, "2026-01-01T00:00:03.000Z", "jobs/1", ITEMS)
+
+
+def segment_of_the_page() -> bytes:
+    (block,) = re.findall(r"```hex\n(.*?)```", PAGE, re.DOTALL)
+    lines = re.findall(r"^([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+)", block, re.MULTILINE)
+    data = b""
+    for offset, digits in lines:
+        assert int(offset, 16) == len(data)
+        data += bytes.fromhex(digits)
+    return data
+
+
+def checkpoint_of_the_page() -> bytes:
+    (block,) = re.findall(r'^    \{"format".*?\n    "count".*?\n', PAGE, re.DOTALL | re.MULTILINE)
+    return re.sub("^    ", "", block, flags=re.MULTILINE).encode()
+
+
+def test_the_pages_segment_is_what_it_says() -> None:
+    """The worked example decodes to the records that the page names, and nothing is left over."""
+    segment = decode_segment(segment_of_the_page())
+    assert (segment.header, segment.frames, segment.rest) == (HEADER, FRAMES, b"")
+    assert f"`{HEADER.name}`" in PAGE
+
+
+def test_the_pages_segment_can_be_made() -> None:
+    """Who encodes by the page gets the bytes of the page."""
+    frames = b"".join(frame.encode(HEADER.seed) for frame in FRAMES)
+    assert HEADER.encode() + frames == segment_of_the_page()
+
+
+def test_the_pages_checkpoint_is_what_it_says() -> None:
+    """The example of a checkpoint decodes, and encodes to itself."""
+    assert decode_checkpoint(checkpoint_of_the_page()) == CHECKPOINT
+    assert encode_checkpoint(CHECKPOINT) == checkpoint_of_the_page()
+
+
+def test_the_crc_is_castagnolis() -> None:
+    """The check value of CRC32C, and that a CRC goes on from where another ended."""
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(b"6789", crc32c(b"12345")) == 0xE3069283
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_the_engine_computes_it_whatever_the_librarys_layout(
+    monkeypatch: pytest.MonkeyPatch, is_found: bool
+) -> None:
+    """Where what computes does not stand beside the crc32c package, the package itself is used."""
+    if not is_found:
+        found = PathFinder.find_spec
+
+        def some(name: str, *where: Any) -> Any:
+            return None if name == "_crc32c" else found(name, *where)
+
+        monkeypatch.setattr(PathFinder, "find_spec", some)
+    frame._crc32c.cache_clear()
+    try:
+        assert frame.checksum(b"123456789") == 0xE3069283
+        assert frame.checksum(b"6789", frame.checksum(b"12345")) == 0xE3069283
+    finally:
+        frame._crc32c.cache_clear()
+
+
+def test_who_freezes_a_program_sees_that_it_needs_the_library() -> None:
+    """By an import statement, which is what such tools look for."""
+    tree = ast.parse(Path(frame.__file__).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    assert "crc32c" in [alias.name for node in imports for alias in node.names]
+
+
+def test_every_bit_of_the_pages_segment_counts() -> None:
+    """P4: no single bit of a segment can flip and leave it reading the same."""
+    data = segment_of_the_page()
+    for bit in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            segment = decode_segment(bytes(flipped))
+        except FormatError:
+            continue
+        assert segment.frames == FRAMES[: len(segment.frames)] != FRAMES, bit
+        assert segment.rest, bit
+
+
+def test_every_byte_of_the_pages_checkpoint_counts() -> None:
+    """P4: no single byte of a checkpoint can change and leave it readable."""
+    data = checkpoint_of_the_page()
+    for at in range(len(data)):
+        with pytest.raises((FormatError, ValueError)):
+            decode_checkpoint(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+IMPOSSIBLE = {
+    "an LSN again": Frame(7, 6, EPOCH_NS, ("x",)),
+    "an LSN left out": Frame(9, 6, EPOCH_NS, ("x",)),
+    "durable before it was written": Frame(8, 8, EPOCH_NS, ("x",)),
+}
+
+
+@pytest.mark.parametrize("frame", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_the_reader_is_strict(frame: Frame) -> None:
+    """A frame whose CRCs hold and that says something impossible is refused, not skipped."""
+    first = Frame(7, 6, EPOCH_NS, ("x",))
+    data = HEADER.encode() + first.encode(HEADER.seed) + frame.encode(HEADER.seed)
+    with pytest.raises(FormatError):
+        decode_segment(data)
+
+
+def test_the_seed_keeps_foreign_frames_out() -> None:
+    """P1: a frame of another epoch does not validate, though nothing in it says whose it is."""
+    other = SegmentHeader(ID, 3, 7, EPOCH_NS)
+    segment = decode_segment(HEADER.encode() + FRAMES[0].encode(other.seed))
+    assert segment.frames == ()
+
+
+def test_the_reader_wants_all_records_of_a_journal() -> None:
+    """P1: a segment that is missing, cut or of another journal does not go unnoticed."""
+    first = SegmentHeader(ID, 1, 1, EPOCH_NS)
+    frames = [Frame(lsn, lsn - 1, EPOCH_NS, (lsn,)) for lsn in range(1, 7)]
+    whole = {
+        first.name: first.encode() + b"".join(f.encode(first.seed) for f in frames),
+        HEADER.name: segment_of_the_page(),
+    }
+    checkpoints, records = decode_files(whole)
+    assert checkpoints == []
+    assert [(r.epoch, r.lsn, r.record) for r in records] == [
+        *((1, lsn, lsn) for lsn in range(1, 7)),
+        (2, 7, ["queued", "a"]),
+        (2, 8, {"n": -1, "ok": True}),
+    ]
+    foreign = SegmentHeader(bytes(16), 1, 1, EPOCH_NS)
+    for broken in (
+        {HEADER.name: whole[HEADER.name]},
+        whole | {first.name: whole[first.name][:-1]},
+        whole | {HEADER.name: whole[HEADER.name][:-1]},
+        whole | {first.name: foreign.encode() + b"".join(f.encode(foreign.seed) for f in frames)},
+        whole | {first.name: whole[HEADER.name]},
+        whole | {"stray": b""},
+    ):
+        with pytest.raises(FormatError):
+            decode_files(broken)

@@ -1,0 +1,70 @@
+"""A gate's waiters in event loops: few a turn, whatever batches they are of, and none forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from journal._commit.gate import _FUTURES_A_TURN, Gate, _Pump
+
+
+def test_a_turn_lets_few_go_whatever_batches_they_are_of() -> None:
+    """Five batches let go at once share the turns of their loop, which runs others between."""
+    passed: list[Gate] = []
+
+    async def wait(gate: Gate) -> None:
+        await gate.passed()
+        passed.append(gate)
+
+    async def most_in_a_turn() -> int:
+        gates = [Gate() for _ in range(5)]
+        tasks = [asyncio.create_task(wait(gate)) for gate in gates for _ in range(100)]
+        await asyncio.sleep(0)
+        for gate in gates:
+            gate.open()
+        most = 0
+        while len(passed) < len(tasks):
+            before = len(passed)
+            await asyncio.sleep(0)
+            most = max(most, len(passed) - before)
+        return most
+
+    assert asyncio.run(most_in_a_turn()) <= _FUTURES_A_TURN
+    assert len(passed) == 500
+
+
+class Struck:
+    """A future amid whose look an interrupt comes, once."""
+
+    looks = 0
+
+    def done(self) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            raise KeyboardInterrupt
+        return True
+
+
+class Loop:
+    def __init__(self) -> None:
+        self.soon: list[tuple[Callable[..., object], Any]] = []
+
+    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        self.soon.append((callback, arguments))
+
+
+def test_an_interrupted_turn_is_followed_by_another() -> None:
+    """Else all who wait in that loop from then on would wait for ever."""
+    pump, loop, waiting = _Pump(), Loop(), {Struck(): None}
+    with pytest.raises(KeyboardInterrupt):
+        pump.add(loop, waiting)  # type: ignore[arg-type]
+    turns = 0
+    while loop.soon:
+        turn, arguments = loop.soon.pop()
+        turn(*arguments)
+        turns += 1
+    assert not waiting
+    assert turns <= 2

@@ -1,0 +1,401 @@
+"""What passes between waiters that commit in their own thread, the flusher, and all who wait:
+nobody is forgotten, whoever is at the end of the log, and however the flusher ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import pytest
+from msgpack import packb
+
+from journal import ClosedError, FailedError, Journal, Options
+from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn
+from journal._commit.gate import Gate
+from journal._commit.room import Room
+from journal._commit.wake_policy import WakePolicy
+from journal._mutex import Alarm
+from journal.testing import ManualOptions, SimulatedDisk
+from journal.testing.disk import Operation
+from tests.engine.journal_support import segments
+from tests.engine.waiting_support import Log, log_of
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    Held,
+    Watched,
+    frozen,
+    names,
+    on_disk,
+    open_on,
+    put,
+    put_lines,
+    reopened,
+    sized,
+    until,
+)
+
+SOON_S = 5.0  # after which a flusher that was not woken sleeps on
+
+
+@contextmanager
+def asleep(disk: SimulatedDisk, options: Options) -> Iterator[Journal]:
+    """A journal whose flusher sleeps: this thread commits what it waits for without a limit."""
+    with suppress(FailedError), Journal.open(PATH, options=options, disk=disk) as journal:
+        put(journal, "first")
+        watched = Watched(disk)
+        for _ in range(1000):  # the flusher may be at the log's end still
+            journal.wait_durable(journal.append("again"))
+            if threading.current_thread().name in watched.threads:
+                break
+        else:
+            pytest.fail("no waiter commits in its own thread")
+        disk.before = None
+        yield journal
+
+
+@pytest.fixture
+def alone(disk: SimulatedDisk) -> Iterator[Journal]:
+    with asleep(disk, ManualOptions()) as journal:
+        yield journal
+
+
+# Before `alone` a test asks for the pool: so its threads end after the journal, that they wait for.
+
+
+def test_a_full_disk_does_not_stop_a_lone_waiter(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P2: a waiter without a limit commits in its own thread. If the disk is full there, the wait
+    goes on until there is room."""
+    threads: list[str] = []
+
+    def full(operation: Operation, path: str) -> None:
+        if operation == "write" and len(threads) < 3:
+            threads.append(threading.current_thread().name)
+            raise OSError(errno.ENOSPC, "full", path)
+
+    disk.before = full
+    pool.submit(alone.wait_durable, alone.append("on a full disk")).result(SOON_S)
+    assert [name == "journal-flusher" for name in threads] == [False, True, True]
+    put(alone, "on")
+    alone.close()
+    assert reopened(disk)[-2:] == on_disk(disk)[-2:] == ["on a full disk", "on"]
+
+
+def test_a_failure_that_a_waiter_meets_ends_the_flusher(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P9: so do the compactor's thread and all else that ends with the flusher."""
+    disk.fail("sync", errno.EIO)
+    with pytest.raises(FailedError):
+        pool.submit(alone.wait_durable, alone.append("lost")).result(SOON_S)
+    assert alone._core.committer.join(SOON_S)
+
+
+class Stuck:
+    """An observer that keeps the flusher's thread."""
+
+    def __init__(self) -> None:
+        self.reached, self.may_go = threading.Event(), threading.Event()
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+        self.reached.set()
+        self.may_go.wait(TIMEOUT_S)
+
+    def stalled(self, error: OSError) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+    def compaction_failed(self, error: BaseException) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+def test_a_failure_releases_all_waiters_at_once(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P9: also where a waiter meets it, while an observer holds up the flusher."""
+    stuck, may_fail = Stuck(), threading.Event()
+    alone.observe(stuck)
+    alone.wait_durable(alone.append("told of"))
+    assert stuck.reached.wait(TIMEOUT_S)
+
+    def fail(operation: Operation, path: str) -> None:
+        if operation == "sync":
+            assert may_fail.wait(TIMEOUT_S)
+            raise OSError(errno.EIO, "simulated EIO", path)
+
+    disk.before = fail
+    try:
+        lsn = alone.append("lost")
+        first = pool.submit(alone.wait_durable, lsn)
+        until(lambda: alone._turn._committing is not None, "the commit")
+        second = pool.submit(alone.wait_durable, lsn)
+        until(lambda: getattr(alone._turn._committing, "gate", None), "the second waiter")
+        may_fail.set()
+        for waiter in (first, second):
+            with pytest.raises(FailedError):
+                waiter.result(SOON_S)
+    finally:
+        may_fail.set()
+        stuck.may_go.set()
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "woken"),
+    [
+        pytest.param(lambda log: log.append_and_wait(2), True, id="a wait"),
+        pytest.param(lambda log: log.buffer.append(2), True, id="an append"),
+        pytest.param(lambda log: log.buffer.close(), True, id="a close"),
+        pytest.param(lambda log: None, False, id="nothing"),
+    ],
+)
+def test_leaving_the_logs_end_wakes_the_flusher(
+    pool: ThreadPoolExecutor, meanwhile: Callable[[Log], object], woken: bool
+) -> None:
+    """P2: the flusher looks, finds the log's end taken, and sleeps on. The waiter that leaves the
+    end wakes it again if there is something to do by then."""
+    log = log_of(ManualOptions())
+    batch = log.take_alone(1)
+    assert batch is not None
+    pool.submit(meanwhile, log).result(TIMEOUT_S)
+    log.is_woken()  # the flusher looks, and sleeps on
+    log.turn.committed(batch, 0, 0)
+    log.turn.leave(is_done=True)
+    assert log.is_woken() is woken
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(WakePolicy, "note_begin"), (Room, "begin_commit"), (LogBuffer, "begin_batch")],
+    ids=lambda where: where[1],
+)
+def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """P2: an interrupt may strike while a waiter takes the turn. The batch goes on filling until
+    somebody has taken it out of the log buffer."""
+    log = log_of(ManualOptions())
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.take_alone(1)
+    log.turn.leave(is_done=False)
+    assert log.is_woken()
+    log.buffer.append(2)
+    batch = log.turn.take()
+    assert batch is not None
+    assert batch.records == [packb(1), packb(2)]
+    log.buffer.append(3)
+    assert (batch.last_lsn, log.buffer.used_bytes) == (2, 3)
+
+
+def test_leaving_the_turn_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: if an interrupt strikes as a waiter leaves the turn, it leaves once more, and the flusher
+    repeats the commit."""
+    log = log_of(ManualOptions())
+    batch = log.take_alone(1)
+    assert batch is not None
+    log.turn.committed(batch, 0, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(WakePolicy, "note_release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.turn.leave(is_done=True)
+    for _ in range(2):
+        log.turn.leave(is_done=False)
+    assert log.is_woken()
+    assert log.take_alone(2) is None
+    assert log.turn.take() is batch
+
+
+def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P2: the flusher commits what came while a waiter committed in its own thread, right after."""
+    with Journal.open(PATH, options=ManualOptions(), disk=disk) as journal:
+        put(journal, 1)
+        for _ in range(5):
+            with Held(disk, "sync", ".seg") as held:
+                first = pool.submit(journal.wait_durable, journal.append("first"))
+                held.wait_reached()
+                lsn = journal.append("second")
+                with pytest.raises(TimeoutError):  # time for the flusher to look, and to sleep on
+                    journal.wait_durable(lsn, timeout_s=0.02)
+                held.let_all()
+                first.result(SOON_S)
+                until(lambda: journal.durable_lsn == journal.last_lsn, "the second commit", SOON_S)
+
+
+def test_what_nobody_waits_for_is_committed_after_a_pause(disk: SimulatedDisk) -> None:
+    """P8: `flush_interval_s` bounds how long a record stays in memory, though the flusher sleeps
+    when it comes, as it does once the log was marked idle."""
+    with open_on(disk, flush_interval_s=0.01) as journal:
+        for number in range(5):
+            journal.append(number)
+            until(lambda: journal.durable_lsn == journal.last_lsn, "the commit", SOON_S)
+            # A mark says which LSN is next.
+            until(lambda: segments(disk)[0].frames[-1].first_lsn > journal.last_lsn, "a mark")
+    assert reopened(disk) == [*range(5)]
+
+
+def test_a_compaction_wakes_the_flusher_to_sync_the_log(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P5: with durability "os" a commit does not sync, and the log may be idle for hours when the
+    checkpoint needs it on stable storage."""
+    with asleep(disk, ManualOptions(durability="os")) as journal:
+        assert journal.stats().synced_lsn < journal.durable_lsn == journal.last_lsn
+        compacting = pool.submit(journal.compact, frozen(journal, "state"))
+        assert compacting.result(SOON_S).lsn == journal.last_lsn == journal.stats().synced_lsn
+
+
+def test_the_last_that_is_expected_wakes_the_flusher() -> None:
+    """On a slow disk the flusher gives those it let go some time to come back, and no longer than
+    they need."""
+    log = log_of(ManualOptions())
+
+    def woken_by_a_wait() -> bool:
+        log.append_and_wait("waited for")
+        return log.is_woken()
+
+    assert [woken_by_a_wait() for _ in range(3)] == [True, False, False]
+    batch = log.turn.take()
+    assert batch is not None
+    log.turn.committed(batch, 10.0, 0)
+    log.turn._end()
+    assert [woken_by_a_wait() for _ in range(4)] == [True, False, True, False]
+
+
+class Clock:
+    """Stands for `time`, and for a flusher that nobody wakes: its sleeps take their whole time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1e6
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, timeout_s: float = -1) -> bool:
+        self.slept.append(timeout_s)
+        self.now_s += timeout_s
+        return False
+
+
+def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are gathered for `flush_interval_s`, counted from the first one."""
+    clock, log = Clock(), log_of(Options(flush_interval_s=10))
+    for module in ("buffer", "commit_turn"):
+        monkeypatch.setattr(f"journal._commit.{module}.time", clock)
+    monkeypatch.setattr(Alarm, "sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
+    for first_lsn in (1, 3):
+        log.buffer.append("first")
+        clock.now_s += 4
+        log.buffer.append("second")
+        batch = log.turn.take()
+        assert batch is not None
+        assert (batch.first_lsn, batch.last_lsn) == (first_lsn, first_lsn + 1)
+    assert clock.slept == [6, 6]
+
+
+def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the log was marked idle the flusher sleeps until somebody wakes it."""
+    clock, options = Clock(), Options()
+    log = log_of(options)
+    monkeypatch.setattr(Alarm, "sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
+    for _ in range(2):
+        idle = log.turn.take()
+        assert idle is not None
+        assert not idle.has_work
+    assert clock.slept == [options.idle_s, -1]
+
+
+def test_each_wait_for_room_waits() -> None:
+    """P7: room that came and went lets nobody pass later. A gate that stays open would make a
+    waiting thread spin, and stop an event loop."""
+    log = log_of(Options())
+    for _ in range(2):
+        log.buffer.hold_from(0)
+        gate = log.turn.room_gate()
+        assert gate is not None
+        before = gate.opened
+        log.buffer.hold_from(1 << 30)
+        assert (before, gate.opened) == (False, True)
+        assert log.turn.room_gate() is None
+
+
+def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: others may take the room each time that there is some; the limit is not counted anew."""
+    clock, limits = Clock(), list[float | None]()
+
+    class Taken(Gate):
+        def wait(self, timeout_s: float | None = None) -> bool:
+            limits.append(timeout_s)
+            clock.now_s += 1
+            return len(limits) < 4
+
+    monkeypatch.setattr("journal._engine.journal.time", clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(CommitTurn, "room_gate", lambda _: Taken())
+        with pytest.raises(TimeoutError, match="within 3 s"):
+            journal.wait_room(timeout_s=3)
+    assert limits == [3, 2, 1, 0]
+
+
+# --- how the flusher ends ---
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_no_gate_outlives_the_flusher(closed: bool) -> None:
+    """P2, P9: gates that were given out open as the flusher ends; whoever asks later is refused."""
+    log = log_of(Options(buffer_bytes=1000))
+    gates = log.append_and_wait(sized(600)), log.turn.sync_gate(), log.turn.room_gate()
+    assert [gate and gate.opened for gate in gates] == [False, False, False]
+    if closed:
+        log.buffer.close()
+    log.turn.flusher_ended()
+    assert [gate and gate.opened for gate in gates] == [True, True, True]
+    with pytest.raises(ClosedError if closed else FailedError):
+        log.turn.gate(log.buffer.last_lsn)
+
+
+def test_closing_releases_waiters_for_room_amid_a_compaction(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor
+) -> None:
+    """P9: a compaction that left no room may take long to be given up: waiters for room are told at
+    once that the journal is closed."""
+    may_go = threading.Event()
+
+    def items() -> Iterator[str]:
+        yield "first"
+        may_go.wait(TIMEOUT_S)
+
+    async def close_amid_a_wait() -> Future[None]:
+        waiting = asyncio.create_task(journal.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        closing = pool.submit(journal.close)
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(waiting, SOON_S)
+        return closing
+
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(lambda: (journal.last_lsn, items()))
+        put_lines(journal, 7, size=700)
+        until(lambda: names(disk, ".tmp"), "the compaction")
+        assert not journal.has_room
+        try:
+            closing = asyncio.run(close_amid_a_wait())
+            assert not journal.closed
+        finally:
+            may_go.set()
+        closing.result(TIMEOUT_S)

@@ -1,0 +1,129 @@
+"""What ends, is given up or does not start leaves no lock, no open file and no memory behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from journal import Journal, Options
+from journal._commit.gate import Gate
+from journal._engine import core
+from journal._state.owner_lock import OwnerLock
+from journal.testing import SimulatedDisk
+from tests.engine.compaction_support import compact
+from tests.engine.test_close import drop
+from tests.engine.waiting_support import log_of
+from tests.kernel.interrupt_support import monitored, struck
+from tests.support import PATH, open_on, put, reopened, sized, until
+
+__all__ = ["monitored"]  # a fixture
+
+
+@contextmanager
+def no_thread_starts() -> Iterator[None]:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def test_a_flusher_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
+    """P5: an open that finds no thread for its flusher fails, and the next one gets the lock."""
+    with no_thread_starts(), pytest.raises(RuntimeError, match="can't start new thread"):
+        open_on(disk)
+    with open_on(disk) as journal:
+        put(journal, 1)
+    assert reopened(disk) == [1]
+
+
+def test_a_compactor_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
+    """P5: a journal whose compactor found no thread releases its lock when it is dropped, too."""
+
+    def make() -> Journal:
+        journal = open_on(disk)
+        with no_thread_starts(), pytest.raises(RuntimeError, match="can't start new thread"):
+            journal.start_compaction(lambda: (0, []))
+        return journal
+
+    drop(make)
+    until(lambda: disk.open_directory(PATH, write=False).lock_holder() is None, "the unlock", 5.0)
+
+
+def test_a_close_closes_what_recovery_started_from(disk: SimulatedDisk) -> None:
+    """A program that opens journals again and again keeps no file of each."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+        compact(journal, "state").close()
+    with open_on(disk) as journal:
+        checkpoint = journal.checkpoint
+        assert checkpoint is not None
+        assert list(checkpoint.items()) == ["state"]
+    with pytest.raises(OSError, match="EBADF"):
+        list(checkpoint.items())
+
+
+def test_a_wait_that_ends_early_leaves_nothing_in_its_gate() -> None:
+    """P8: a caller that polls with a time limit, or cancels its waits, costs no memory while the
+    disk is stuck."""
+    gate = Gate()
+    for _ in range(3):
+        assert gate.wait(0) is False
+
+    async def give_up() -> None:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(gate.passed(), 0.001)
+
+    asyncio.run(give_up())
+    assert gate._wakers == []
+    assert not any(gate._loops.values())
+
+
+def test_an_exit_on_a_full_disk_is_over_in_time(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: a disk that stays full does not hang the interpreter's exit: after some seconds, which
+    are none here, it gives up what it could not write."""
+    monkeypatch.setattr(core, "_EXIT_TIMEOUT_S", 0.01)
+    with open_on(disk) as journal:
+        put(journal, 1)
+        disk.fail("write", errno.ENOSPC, times=None)
+        journal.append(2)
+        ending = pool.submit(journal._core.finish)
+        try:
+            ending.result(5.0)
+        finally:
+            disk.before = None
+    assert reopened(disk) == [1, 2]
+
+
+def test_an_heir_that_is_gone_is_waited_for_once() -> None:
+    """P7: interrupts may end a thread for which the owner's lock is left. Every later hold would
+    wait for it if the lock were left for it again."""
+    lock = OwnerLock()
+    lock._heir = -1  # a thread that does not come
+    for _ in range(3):
+        lock.run(int, 0)
+    assert (lock._holder, lock._heir) == (0, 0)
+
+
+@pytest.mark.usefixtures("monitored")
+def test_an_interrupted_append_leaves_no_room_taken() -> None:
+    """P8: an interrupt may come after a record's bytes were counted, and before it is in: nobody
+    would ever commit them, and whoever waits for room would wait forever."""
+    appended = []
+    for nth in range(30):
+        log = log_of(Options(buffer_bytes=1000))
+        struck(partial(log.buffer.append, sized(600)), nth)
+        appended.append(log.buffer.last_lsn)
+        assert (log.turn.room_gate() is None) == (log.buffer.last_lsn == 0)
+    assert {*appended} == {0, 1}

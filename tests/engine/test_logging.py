@@ -1,0 +1,197 @@
+"""The logger `journal`: what a program sees of it that sets up nothing, and what it can change."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from journal import Journal
+from journal._log import post, settle
+from journal.testing import Owner
+from journal.testing.owner import quiet
+from manager import SubAgentManager
+from manager._cli.cli import run_cli
+from tests.inspect.inspect_support import ask_child
+from tests.manager.test_legacy import BARE, write
+from tests.support import TIMEOUT_S, Table, run
+
+FAILING = """
+import logging, sys, time
+from journal import Journal, Options
+from journal._log import settle
+from journal.testing import SimulatedDisk
+{set_up}
+def freeze():
+    raise LookupError("no such user")
+options = Options(checkpoint_min_bytes=1, flush_interval_s=0.001)
+with Journal.open("/j", options=options, disk=SimulatedDisk()) as journal:
+    journal.start_compaction(freeze)
+    journal.append("x" * 5000)
+    deadline = time.monotonic() + 30
+    while not journal.stats().compaction_failures and time.monotonic() < deadline:
+        time.sleep(0.001)
+settle(30)
+"""
+
+
+def test_a_program_that_sets_up_nothing_sees_warnings() -> None:
+    """On stderr, as Python does for every logger that has no handler."""
+    process = run(FAILING.format(set_up=""))
+    lines = process.stderr.splitlines()
+    assert lines[0].startswith("/j: a compaction failed: LookupError: no such user. The log goes")
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == "LookupError: no such user"
+    assert process.stderr.count("a compaction failed") == 1
+    assert (process.returncode, process.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("set_up", "times"),
+    [
+        ("logging.basicConfig(stream=sys.stdout)", 1),
+        ("logging.getLogger('journal').addHandler(logging.StreamHandler(sys.stdout))", 1),
+        ("logging.getLogger('journal').addHandler(logging.NullHandler())", 0),
+        ("logging.getLogger('journal').setLevel(logging.ERROR)", 0),
+    ],
+    ids=["root_handler", "own_handler", "null_handler", "level"],
+)
+def test_a_program_that_sets_up_logging_decides(set_up: str, times: int) -> None:
+    """A message goes where the program says, once, and nowhere else."""
+    process = run(FAILING.format(set_up=set_up))
+    assert process.stdout.count("a compaction failed") == times
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+class Stuck(logging.Handler):
+    """Does not return until it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reached, self._may_go = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reached.set()
+        assert self._may_go.wait(TIMEOUT_S)
+
+    def stick(self) -> None:
+        post(logging.WARNING, "stuck")
+        assert self._reached.wait(TIMEOUT_S)
+
+    def go_on(self) -> None:
+        self._may_go.set()
+
+
+@pytest.fixture
+def stuck(engine_log: list[logging.LogRecord]) -> Iterator[Stuck]:
+    log, handler = logging.getLogger("journal"), Stuck()
+    log.addHandler(handler)
+    yield handler
+    handler.go_on()
+    log.removeHandler(handler)
+    assert settle(TIMEOUT_S)
+
+
+def test_a_quiet_test_hears_nothing_afterwards(
+    stuck: Stuck, engine_log: list[logging.LogRecord]
+) -> None:
+    """What other threads posted inside `quiet` is reported before its end: to nobody."""
+    stuck.stick()
+    with quiet():
+        post(logging.WARNING, "posted")
+        timer = threading.Timer(0.05, stuck.go_on)
+        timer.start()
+    assert settle(TIMEOUT_S)
+    timer.join(TIMEOUT_S)
+    assert [record.getMessage() for record in engine_log] == ["stuck"]
+
+
+@pytest.mark.parametrize("crash", ["power_cut", "kill", "end"])
+def test_a_simulated_crash_logs_nothing(engine_log: list[logging.LogRecord], crash: str) -> None:
+    """What a dead process would have said as its disk went away, nobody needs to know."""
+    owner = Owner(Table)
+    owner.append(["a", 1])
+    owner.wait()
+    owner.append(["b", 2])
+    getattr(owner, crash)()
+    assert settle(TIMEOUT_S)
+    assert engine_log == []
+
+
+def test_messages_that_wait_keep_few_tracebacks(
+    stuck: Stuck, engine_log: list[logging.LogRecord]
+) -> None:
+    """P8: the frames of an error hold the owner's state. While a handler is stuck, only the first
+    ten messages keep theirs; the text of the others is kept."""
+    stuck.stick()
+    for number in range(20):
+        post(logging.WARNING, "%d", number, error=ValueError(number))
+    stuck.go_on()
+    assert settle(TIMEOUT_S)
+    with_traceback = [bool(record.exc_info) for record in engine_log[1:]]
+    assert with_traceback == [True] * 10 + [False] * 10
+
+
+def test_a_message_is_reported_before_the_exit() -> None:
+    """A slow filter gets to see what was posted last; a stuck one does not hold the exit up."""
+    script = (
+        "import logging, sys, time\n"
+        "from journal import Journal\n"
+        "from journal._log import post\n"
+        "assert Journal\n"  # what writes has the exit hook
+        "logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"
+        "def slow(record):\n"
+        "    time.sleep(float(record.getMessage()))\n"
+        "    return True\n"
+        "logging.getLogger('journal').addFilter(slow)\n"
+        "post(logging.WARNING, '0.2')\n"
+        "post(logging.WARNING, '3600')\n"
+    )
+    process = run(script)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "0.2\n", "")
+
+
+# --- command lines ---
+
+
+def test_subagents_says_what_is_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, and in its own form."""
+    with SubAgentManager.open(tmp_path) as manager:
+        path = Path(manager.path)
+    path.chmod(0o755)
+    file = write(tmp_path, BARE)
+    assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"journal: {path}: mode 0755 let others read the journal; narrowed to 0700",
+        f"subagents: 1 sub-agents imported from {file}",
+    ]
+
+
+def test_a_repair_says_what_is_logged(tmp_path: Path) -> None:
+    """Each line on stderr is the command's own: a mode that is narrowed is told once."""
+    path = tmp_path / "j"
+    Journal.open(path).close()
+    path.chmod(0o755)
+    answer = ask_child("repair", path, "--apply")
+    assert answer.code == 0
+    said = [line for line in answer.err.splitlines() if "mode 0755" in line]
+    assert len(said) == 1
+    assert all(line.startswith("journal-inspect: ") for line in answer.err.splitlines())
+
+
+def test_a_backup_says_what_is_logged(tmp_path: Path) -> None:
+    """An empty directory that others may read is narrowed before a copy goes there."""
+    path, dest = tmp_path / "j", tmp_path / "copy"
+    Journal.open(path).close()
+    dest.mkdir()
+    dest.chmod(0o755)
+    answer = ask_child("backup", path, dest)
+    assert answer.code == 0
+    assert os.stat(dest).st_mode & 0o777 == 0o700
+    said = [line for line in answer.err.splitlines() if "mode 0755" in line]
+    assert len(said) == 1
+    assert all(line.startswith("journal-inspect: ") for line in answer.err.splitlines())

@@ -1,0 +1,55 @@
+"""Segments that no log could hold where their names put them, and what verify says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from journal import CorruptionError, DamageReason, Finding
+from journal._format.segment import SegmentName, segment_names
+from journal._recovery.misplaced import misplaced
+from journal.testing import SimulatedDisk
+from tests.engine.reader_support import findings, infos
+from tests.support import PATH, names, open_on, put
+
+
+def copy_to(disk: SimulatedDisk, old: str, new: str) -> None:
+    data = disk.contents(PATH)[old]
+    disk.open_directory(PATH, write=True).open(new, "create").write(data, 0)
+
+
+@pytest.mark.parametrize("lsn", [3, 5])
+def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn: int) -> None:
+    """P4: in the range of another segment, between two frames or amid one, it is corruption, and
+    no record is lost. Where nothing proves it wrong, it is a segment that is damaged, and is."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2, 3)
+        journal.wait_durable(journal.append_batch([4, 5]))
+    with open_on(disk) as journal:
+        put(journal, 6)
+    first, _ = names(disk, ".seg")
+    name = f"{lsn:020d}-{1:010d}.seg"
+    copy_to(disk, first, name)
+    with pytest.raises(CorruptionError):
+        open_on(disk)
+    found = [finding for finding in findings(disk) if finding.kind == "corruption"]
+    what = f"a copy of {first}; no log has it here: LSN {lsn} is in {first}"
+    size = len(disk.contents(PATH)[name])
+    reason = DamageReason.OUT_OF_PLACE
+    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, size, what, reason, first)]
+    assert [info.state for info in infos(disk)] == ["sealed", "damaged", "sealed"]
+    disk.open_directory(PATH, write=True).remove(name)
+    copy_to(disk, first, f"{8:020d}-{2:010d}.seg")
+    assert {finding.lsn for finding in findings(disk) if finding.kind == "corruption"} == {7, 8}
+
+
+def test_what_was_compacted_meanwhile_is_not_misplaced(disk: SimulatedDisk) -> None:
+    """A live writer may remove a segment after its name was read; an empty one lies in no range."""
+    for _ in range(2):
+        with open_on(disk) as journal:
+            put(journal, 1)
+    directory = disk.open_directory(PATH, write=False)
+    gone = SegmentName(2, 1)
+    segments = sorted([*segment_names(directory.names()), gone])
+    assert misplaced(directory, segments) == {}
+    copy_to(disk, names(disk, ".seg")[0], str(gone))
+    assert list(misplaced(directory, segments)) == [gone]

@@ -1,0 +1,255 @@
+"""Records that are packed before the lock is taken: they are records like any other."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import msgpack
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from journal import DurableState, FailedError, Journal, PackedRecord, RecordError, pack
+from journal.testing import Owner, SimulatedDisk
+from journal.testing.machine import CrashMachine
+from manager import AgentResult, SubAgentManager
+from manager.agent import AGENT_ID, FIELDS, SPAWN_DEPTH
+from tests.engine.state_support import state_on
+from tests.support import PATH, Table, logged, open_on, options, reopened
+
+APPENDS: dict[str, Callable[[Journal, Any], int]] = {
+    "append": lambda journal, record: journal.append(record),
+    "append_batch": lambda journal, record: journal.append_batch([record]),
+}
+
+
+def test_a_packed_record_is_appended_like_any_other(disk: SimulatedDisk) -> None:
+    """P1: by each of the four, alone and among others; the machine is given the record itself."""
+    with open_on(disk) as journal:
+        assert journal.append(pack(["a", 1])) == 1
+        assert journal.append_batch([pack(["b", 2]), ["c", 3], pack(["d", [4]])]) == 4
+        journal.wait_durable()
+        assert logged(journal) == [["a", 1], ["b", 2], ["c", 3], ["d", [4]]]
+    disk = SimulatedDisk()
+    with state_on(disk) as state:
+        state.update(lambda _: pack(["a", 1]))
+        state.update_batch(lambda _: [pack(["b", 2]), ["c", 3]])
+        live = state.machine.content()
+    with state_on(disk) as state:
+        assert state.machine.content() == live == {"a": 1, "b": 2, "c": 3}
+
+
+def test_it_is_taken_as_it_was_when_packed(disk: SimulatedDisk) -> None:
+    """P1: whoever changes it afterwards changes only what the machine is given."""
+    record = ["a", 1]
+    packed = pack(record)
+    record[1] = 2
+    with open_on(disk) as journal:
+        journal.append(packed)
+    assert reopened(disk) == [["a", 1]]
+
+
+@pytest.mark.parametrize(
+    "record", [(1, 2), {1}, 2**64, "\ud800", object], ids=["tuple", "set", "int", "str", "type"]
+)
+def test_pack_refuses_what_append_refuses(disk: SimulatedDisk, record: Any) -> None:
+    """P1: in the same words."""
+    with open_on(disk) as journal, pytest.raises(RecordError) as by_append:
+        journal.append(record)
+    with pytest.raises(RecordError) as by_pack:
+        pack(record)
+    assert str(by_pack.value) == str(by_append.value)
+
+
+@pytest.mark.parametrize("append", APPENDS.values(), ids=APPENDS.keys())
+def test_the_journal_refuses_one_that_is_too_large(
+    disk: SimulatedDisk, append: Callable[[Journal, Any], int]
+) -> None:
+    """P8: how large a record may be is the journal's to say, when it comes."""
+    large = pack("x" * 100)
+    with open_on(disk, record_bytes_max=100) as journal:
+        with pytest.raises(RecordError, match="102 bytes is over record_bytes_max=100"):
+            append(journal, large)
+        assert journal.last_lsn == 0
+    with open_on(disk) as journal:
+        assert append(journal, large) == 1
+
+
+def test_each_thread_packs_by_itself() -> None:
+    """P1: it takes no lock, and no thread gets the bytes of another."""
+
+    def packed(number: int) -> list[PackedRecord]:
+        return [pack([number, index, "x" * (index % 50)]) for index in range(2000)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(packed, range(8)))
+    disk = SimulatedDisk()
+    with open_on(disk) as journal:
+        for some in found:
+            journal.append_batch(some)
+    expected = [[n, index, "x" * (index % 50)] for n in range(8) for index in range(2000)]
+    assert reopened(disk) == expected
+
+
+def test_a_history_knows_what_was_packed() -> None:
+    """What the crash tests compare with is the record."""
+    with Owner(Table) as owner:
+        owner.state.update(lambda _: pack(["a", 1]))
+        owner.state.update_batch(lambda _: [pack(["b", 2])])
+        owner.wait()
+        owner.power_cut()
+        owner.reopen()
+        assert owner.state.machine.content() == {"a": 1, "b": 2}
+
+
+def test_nil_is_a_record_too(disk: SimulatedDisk) -> None:
+    """P6: packed, it is no `None` that says that nothing is to be done."""
+    with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
+        assert state.update(lambda _: None) is None
+        assert state.update(lambda _: pack(None)) == 1
+        state.machine.fails = True
+        with pytest.raises(ZeroDivisionError):
+            state.update(lambda _: pack(None))
+        with pytest.raises(FailedError, match="this state stopped at LSN 2"):
+            state.update(lambda _: ["after"])
+    with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
+        assert state.machine.records == [None]
+
+
+class Applied:
+    """All records that it was given; it may fail."""
+
+    application = "applied/1"
+    fails = False
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def load(self, item: Any) -> None:
+        self.records.append(item)
+
+    def apply(self, lsn: int, record: Any) -> None:
+        if self.fails:
+            raise ZeroDivisionError
+        self.records.append(record)
+
+    def freeze(self) -> list[Any]:
+        return self.records.copy()
+
+
+class PacksAsItGoes:
+    """Garbage that packs as it is collected."""
+
+    def __init__(self, packed: list[Any]) -> None:
+        self._packed = packed
+        self._cycle = self
+
+    def __del__(self) -> None:
+        self._packed.append(pack(["inner"])._packed)
+
+
+def test_a_collector_may_run_as_a_record_is_refused() -> None:
+    """P1: before 3.12 right inside it; what that packs has no bytes of what was refused."""
+    packed: list[bytes] = []
+    threshold = gc.get_threshold()
+    try:
+        for allocations in range(1, 60):
+            PacksAsItGoes(packed)
+            gc.set_threshold(allocations)
+            with suppress(RecordError):
+                pack(["outer", "record", object()])
+            gc.set_threshold(*threshold)
+            gc.collect()
+    finally:
+        gc.set_threshold(*threshold)
+    assert set(packed) == {msgpack.packb(["inner"])}
+
+
+def test_only_pack_makes_one(disk: SimulatedDisk) -> None:
+    """P1: bytes that are no record would make a journal that does not open."""
+    with pytest.raises(TypeError, match=r"make one with journal\.pack"):
+        PackedRecord((1, b"\xc1"))
+    packed = pack(["a", 1])
+    assert pack(packed) is packed
+    with pytest.raises(TypeError, match=r"make one with journal\.pack"):
+        copy.copy(packed)
+    with state_on(disk) as state:
+        with pytest.raises(TypeError, match="not iterable"):
+            state.update_batch(lambda _: cast("Any", packed))
+        assert state.journal.last_lsn == 0
+
+
+class Packing(CrashMachine[Table]):
+    """It draws packed records."""
+
+    machine = Table
+    records = st.tuples(st.sampled_from("ab"), st.integers(0, 3)).map(lambda pair: pack([*pair]))
+
+
+TestACrashMachineOfPackedRecords = Packing.TestCase
+TestACrashMachineOfPackedRecords.settings = settings(max_examples=5, deadline=None)
+
+
+class Refusing:
+    """A packer that may not be asked."""
+
+    def __call__(self, record: Any) -> bytes:
+        raise AssertionError(f"packed under the lock: {record}")
+
+
+def test_the_manager_packs_before_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P7: so a prompt, a checkpoint or a result of a megabyte is held no longer than one of a
+    byte."""
+    with SubAgentManager.open(tmp_path) as manager:
+        monkeypatch.setattr(manager._state._buffer, "_pack", Refusing())
+        parent = manager.spawn("p", name="parent", queued=True)
+        for ref in (parent.agent_id, "parent"):
+            child = manager.spawn("p", parent_id=ref).agent_id
+            assert manager.get(child).parent_id == parent.agent_id
+            manager.update_checkpoint(child, ["x"], steps_taken=1)
+            manager.interrupt(child, "why")
+            manager.resume(child)
+            manager.record_usage(child, input_tokens=1, output_tokens=1)
+            manager.update_from_result(child, AgentResult("done"))
+        manager.start("parent")
+        manager.update_failed("parent", "why")
+        manager.cancel(manager.spawn("p").agent_id)
+        manager.record_usage("parent", input_tokens=1, output_tokens=1)  # it has ended
+        manager.spawn("p", parent_id="parent")
+
+
+def place_of(agent_id: str, depth: int) -> list[Any]:
+    row: list[Any] = [None] * len(FIELDS)
+    row[AGENT_ID], row[SPAWN_DEPTH] = agent_id, depth
+    return row
+
+
+def test_a_record_that_names_another_agent_meanwhile_is_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6: the name may be another's by the time that the lock is taken."""
+    with SubAgentManager.open(tmp_path) as manager:
+        ended = manager.spawn("p", name="one").agent_id
+        stale = manager._state.machine.peek(ended)
+        manager.cancel(ended)
+        now = manager.spawn("p", name="one").agent_id
+        with monkeypatch.context() as patch:
+            patch.setattr(manager._state.machine, "peek", lambda ref: stale)
+            assert manager.update_checkpoint("one", "c", steps_taken=1).agent_id == now
+            child = manager.spawn("p", parent_id="one")
+        assert (child.parent_id, child.spawn_depth) == (now, 1)
+        with monkeypatch.context() as patch:  # the same id, once imported at another depth
+            patch.setattr(manager._state.machine, "peek", lambda ref: place_of(now, 3))
+            assert manager.spawn("p", parent_id=now).spawn_depth == 1
+        live = {agent.agent_id: agent for agent in manager.agents()}
+        assert live[now].checkpoint == "c"
+        assert manager.get(ended).checkpoint is None
+    with SubAgentManager.open(tmp_path) as manager:
+        assert manager.get(now).checkpoint == "c"
+        assert manager.get(child.agent_id).parent_id == now

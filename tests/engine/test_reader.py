@@ -1,0 +1,274 @@
+"""JournalReader: opening, and what it shows of the dead and of the living."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from journal import (
+    CompactedError,
+    Entry,
+    Journal,
+    JournalError,
+    JournalReader,
+    UnsafePathError,
+)
+from journal.testing import SimulatedDisk
+from journal.testing.disk import Look
+from tests.engine.reader_support import findings, infos
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    Held,
+    Watched,
+    child,
+    crash,
+    end_of,
+    frozen,
+    line_of,
+    names,
+    open_on,
+    put,
+    put_lines,
+    read_all,
+    reopened,
+    until,
+    write_at,
+)
+
+# --- opening ---
+
+
+def records(reader: JournalReader, after: int | None = None) -> list[Any]:
+    return [entry.record for entry in reader.entries(after)]
+
+
+def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+    """Missing: FileNotFoundError; another directory: JournalError that says what is missing; a
+    symlink: UnsafePathError. Nothing is made or changed."""
+    with pytest.raises(FileNotFoundError):
+        JournalReader.open(tmp_path / "missing")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(JournalError, match="not a journal: no segment, checkpoint or LOCK in it"):
+        JournalReader.open(tmp_path / "other")
+    with Journal.open(tmp_path / "j") as journal:
+        put(journal, 1)
+    (tmp_path / "link").symlink_to(tmp_path / "j")
+    with pytest.raises(UnsafePathError, match="symlink"):
+        JournalReader.open(tmp_path / "link")
+    assert sorted(os.listdir(tmp_path)) == ["j", "link", "other"]
+    assert os.listdir(tmp_path / "other") == []
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_reader_only_looks(disk: SimulatedDisk, live: bool) -> None:
+    """It takes no lock and changes nothing, whatever it is asked."""
+    journal = open_on(disk)
+    put_lines(journal, 12, size=700)
+    journal.compact(frozen(journal, 1))
+    if not live:
+        journal.close()
+    before, done = disk.contents(PATH), list(disk.operations)
+    watched = Watched(disk)
+    with JournalReader.open(PATH, disk=disk) as reader:
+        assert reader.live == live
+        assert reader.writer_pid == (disk.pid if live else None)
+        assert len(records(reader)) >= 11
+        for checkpoint in reader.checkpoints():
+            assert list(checkpoint.items()) == [1]
+            checkpoint.close()
+        reader.segments()
+        assert list(reader.verify()) == []
+    assert {operation for operation, _ in watched.calls} <= {*get_args(Look)} - {"lock"}
+    assert (disk.contents(PATH), disk.operations) == (before, done)
+    journal.close()
+
+
+def test_an_empty_journal_reads_as_empty(disk: SimulatedDisk, reader: JournalReader) -> None:
+    """A journal that nobody has written to is one all the same."""
+    assert (records(reader), reader.checkpoints(), reader.segments()) == ([], [], [])
+    assert (list(reader.verify()), reader.live) == ([], False)
+    assert (reader.journal_id, reader.last_lsn, reader.first_lsns) == (None, 0, [])
+
+
+def test_a_checkpoint_of_nothing_makes_no_log_missing(disk: SimulatedDisk) -> None:
+    """P4: compacted before the first append, a journal is as empty as before."""
+    with open_on(disk) as journal:
+        assert journal.compact(frozen(journal)).lsn == 0
+    with JournalReader.open(PATH, disk=disk) as reader:
+        assert (records(reader), list(reader.verify()), reader.last_lsn) == ([], [], 0)
+
+
+def test_an_entry_has_its_place_in_the_files(disk: SimulatedDisk) -> None:
+    """A reader's entries name the file, and the offset of the frame that the record is in."""
+    with open_on(disk) as journal:
+        put(journal, "a")
+        journal.wait_durable(journal.append_batch(["b", "c"]))
+        journal_id = journal.journal_id
+    with JournalReader.open(PATH, disk=disk) as reader:
+        one, two, three = reader.entries()
+        assert reader.journal_id == journal_id
+        assert (reader.last_lsn, reader.first_lsns, reader.format_version) == (3, [1], 1)
+    assert isinstance(one, Entry)
+    assert (one.lsn, one.epoch, one.record, one.offset) == (1, 1, "a", 64)
+    assert (two.offset, three.offset) == (64 + 44 + 2, 64 + 44 + 2)
+    assert one.path == f"{PATH}/{names(disk, '.seg')[0]}"
+
+
+def test_entries_after_an_lsn(disk: SimulatedDisk) -> None:
+    """None: all that are kept; otherwise those after that LSN, none past the end."""
+    with open_on(disk) as journal:
+        put_lines(journal, 12, size=700)
+    with open_on(disk) as journal:
+        put_lines(journal, 3, size=700)
+    with JournalReader.open(PATH, disk=disk) as reader:
+        for after in range(20):
+            assert [entry.lsn for entry in reader.entries(after)] == [*range(after + 1, 16)]
+        assert [entry.epoch for entry in reader.entries()] == [1] * 12 + [2] * 3
+        with pytest.raises(ValueError, match="after must be an LSN, or 0, not -1"):
+            list(reader.entries(-1))
+
+
+# --- of the living ---
+
+
+def log_bytes(disk: SimulatedDisk) -> bytes:
+    return b"".join(disk.contents(PATH)[name] for name in names(disk, ".seg"))
+
+
+def test_of_a_live_journal_what_has_a_witness_is_shown(disk: SimulatedDisk) -> None:
+    """P2: records that a durable LSN in the log covers: it may trail by a commit, which the idle
+    mark makes good; what is not durable is never shown."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2)
+        assert read_all(disk)[:1] == [1]
+        until(lambda: read_all(disk) == [1, 2], "the idle mark")
+        with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:
+            waiter = pool.submit(put, journal, 3)
+            held.wait_reached()
+            assert read_all(disk) == [1, 2]
+            assert findings(disk) == []
+            held.let_all()
+            waiter.result(TIMEOUT_S)
+        until(lambda: read_all(disk) == [1, 2, 3], "the idle mark")
+
+
+def test_the_first_record_of_a_live_journal_is_not_shown_before_it_is_durable(
+    disk: SimulatedDisk,
+) -> None:
+    """P2: a whole frame that nothing testifies of."""
+    with open_on(disk) as journal:
+        with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:
+            waiter = pool.submit(put, journal, "first")
+            while b"first" not in log_bytes(disk):
+                held.wait_reached()
+                held.let_one()
+            assert read_all(disk) == []
+            held.let_all()
+            waiter.result(TIMEOUT_S)
+        until(lambda: read_all(disk) == ["first"], "the idle mark")
+
+
+def test_of_a_live_journal_in_os_mode_every_whole_frame_is_shown(disk: SimulatedDisk) -> None:
+    """With durability "os" a written frame has survived the process: it is shown at once."""
+    with open_on(disk, durability="os") as journal:
+        for n in range(1, 8):
+            put(journal, n)
+            assert read_all(disk) == [*range(1, n + 1)]
+            assert findings(disk) == []
+
+
+def test_of_a_dead_journal_what_recovery_would_keep_is_shown(disk: SimulatedDisk) -> None:
+    """P1: also frames that nobody was told are durable; and recovery keeps just these."""
+    journal = open_on(disk)
+    put(journal, 1)
+    with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:
+        waiter = pool.submit(put, journal, 2)
+        held.wait_reached()
+        disk.kill()
+        held.let_all()
+        assert waiter.exception(TIMEOUT_S) is not None
+    crash(journal, disk)
+    assert read_all(disk) == [1, 2] == reopened(disk)
+
+
+def test_the_space_ahead_of_a_live_log_is_no_torn_tail(disk: SimulatedDisk) -> None:
+    """Zeros, a half-written frame and a half-written mark are the writer's business, while it
+    lives; afterwards they are a torn tail."""
+    journal = open_on(disk)
+    put(journal, 1)
+    (name,) = names(disk, ".seg")
+    end = end_of(disk, name)
+    for torn in (b"", b"\1" * 20, b"\1" * 60):
+        write_at(disk, name, end, torn)
+        assert read_all(disk) in ([], [1])
+        assert findings(disk) == []
+        assert [info.state for info in infos(disk)] == ["active"]
+    crash(journal, disk)
+    assert read_all(disk) == [1]
+    (finding,) = findings(disk)
+    assert (finding.kind, finding.offset, finding.size_bytes) == ("torn_tail", end, 60)
+
+
+def test_a_live_journal_is_never_called_damaged(disk: SimulatedDisk) -> None:
+    """P4: verify, entries and segments, again and again beside a writer that appends, rolls and
+    compacts: no finding, no gap, nothing that was not appended."""
+    stop = threading.Event()
+
+    def write(journal: Journal) -> None:
+        for n in itertools.count():
+            if stop.is_set():
+                return
+            journal.append([n, "x" * (n % 300)])
+            if n % 3 == 0:
+                journal.wait_durable(timeout_s=TIMEOUT_S)
+            if n % 100 == 99:
+                journal.compact(frozen(journal))
+
+    pool = ThreadPoolExecutor(1)
+    with open_on(disk, flush_interval_s=0.002, segment_bytes=8192) as journal, pool:
+        writing = pool.submit(write, journal)
+        until(lambda: journal.durable_lsn > 10, "the first records")
+        with JournalReader.open(PATH, disk=disk) as reader:
+            for _ in range(40):
+                assert list(reader.verify()) == []
+                try:
+                    shown = list(reader.entries())
+                except CompactedError:  # while it read
+                    continue
+                assert [e.lsn for e in shown] == [e.record[0] + 1 for e in shown]
+                assert {info.state for info in reader.segments()} <= {"active", "sealed"}
+        stop.set()
+        writing.result(TIMEOUT_S)
+    assert findings(disk) == []
+
+
+def test_a_writer_of_another_process_is_seen(tmp_path: Path) -> None:
+    """`live` is told from the system's locks, with the pid, and never by taking the lock."""
+    script = (
+        "import sys\n"
+        "from journal import Journal\n"
+        "journal = Journal.open(sys.argv[1])\n"
+        "journal.wait_durable(journal.append(1))\n"
+        "print('open', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "journal.close()\n"
+        "print('closed', flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    with child(script, tmp_path / "j") as writer:
+        assert line_of(writer) == "open"
+        with JournalReader.open(tmp_path / "j") as reader:
+            assert (reader.writer_pid, reader.live) == (writer.pid, True)
+            assert writer.stdin is not None
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+            assert line_of(writer) == "closed"
+            assert (reader.writer_pid, reader.live) == (None, False)
+            assert records(reader) == [1]

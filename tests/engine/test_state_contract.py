@@ -1,0 +1,320 @@
+"""DurableState: what `apply` sees, in which order a change is made, and what waits for it cover."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from journal import ClosedError, DurableState, FailedError, RecordError, pack
+from journal._format.record import bare
+from journal.testing import SimulatedDisk
+from manager import AgentResult, SubAgentManager
+from manager.fleet import Fleet
+from tests.engine.state_support import len_of_rows, put, setting, state_on
+from tests.support import TIMEOUT_S, Held, Table, on_disk, until
+
+given = pytest.mark.parametrize("given", [bare, pack], ids=["plain", "packed"])
+
+
+class Kept(Table):
+    """Keeps each record itself, as a naive machine does."""
+
+    def apply(self, lsn: int, record: Any) -> None:
+        super().apply(lsn, [str(lsn), record])
+
+
+# --- what apply sees ---
+
+
+@given
+@pytest.mark.parametrize("batch", [True, False])
+def test_apply_sees_the_same_value_live_and_in_replay(
+    disk: SimulatedDisk, given: Callable[[Any], Any], batch: bool
+) -> None:
+    """P6: what the packed record decodes to, never the caller's own object, who goes on to change
+    it. A bytearray or memoryview comes back as bytes."""
+    record: dict[Any, Any] = {
+        "list": [1, {"a": b"x"}],
+        "array": bytearray(b"abc"),
+        "view": memoryview(b"def"),
+        1: 2,
+    }
+    expected = {"list": [1, {"a": b"x"}], "array": b"abc", "view": b"def", 1: 2}
+    with state_on(disk, Kept()) as state:
+        change = given(record)
+        state.update_batch(lambda _: [change, change]) if batch else state.update(lambda _: change)
+        record["list"].append("changed by its owner")
+        record["array"][0] = 0
+        live = dict(state.machine.content())
+    with state_on(disk, Kept()) as state:
+        replayed = dict(state.machine.content())
+    assert live == replayed == dict.fromkeys("12" if batch else "1", expected)
+    for value in (*live.values(), *replayed.values()):
+        assert [type(part) for part in value.values()] == [list, bytes, bytes, int]
+
+
+@pytest.mark.parametrize("record", [("a", 1), {1, 2}, object(), [1 << 64], float, ["\ud800"]])
+def test_what_cannot_be_packed_changes_nothing(disk: SimulatedDisk, record: Any) -> None:
+    """RecordError comes before `apply`."""
+    with state_on(disk) as state:
+        with pytest.raises(RecordError):
+            state.update(lambda _: record)
+        with pytest.raises(RecordError):
+            state.update_batch(lambda _: [["a", 1], record])
+        assert state.machine.applied == []
+        put(state, "a", 1)
+
+
+def test_what_is_too_large_changes_nothing(disk: SimulatedDisk) -> None:
+    """The bounds of a record, packed or not, and of a batch are looked at before `apply`."""
+    with state_on(disk, record_bytes_max=100, frame_bytes_max=150) as state:
+        large, half = ["a", "x" * 100], ["a", "x" * 80]
+        changes: list[Callable[[], object]] = [
+            lambda: state.update(lambda _: large),
+            lambda: state.update(lambda _: pack(large)),
+            lambda: state.update_batch(lambda _: [large]),
+            lambda: state.update_batch(lambda _: [half, pack(half)]),
+        ]
+        for change in changes:
+            with pytest.raises(RecordError, match="is over"):
+                change()
+        assert state.machine.applied == []
+
+
+# --- between apply and append ---
+
+
+class Gated(Table):
+    """Its `apply` shows the change, and then waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown, self.may_return = threading.Event(), threading.Event()
+
+    def apply(self, lsn: int, record: Any) -> None:
+        super().apply(lsn, record)
+        if record[1] == "slow":
+            self.shown.set()
+            assert self.may_return.wait(TIMEOUT_S)
+
+
+Wait = Callable[[DurableState[Any]], object]
+WAITS: dict[str, Wait] = {
+    "wait_durable(lsn)": lambda state: state.wait_durable(2),
+    "wait_durable(lsn) with a limit": lambda state: state.wait_durable(2, timeout_s=TIMEOUT_S),
+    "wait_durable()": lambda state: state.wait_durable(),
+    "durable(lsn)": lambda state: asyncio.run(state.durable(2)),
+    "durable()": lambda state: asyncio.run(state.durable()),
+}
+each_wait = pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+
+
+def change_slowly(pool: ThreadPoolExecutor, state: DurableState[Gated]) -> Future[int | None]:
+    """Begin a change, which is applied and not appended yet."""
+    change = pool.submit(state.update, partial(setting, "b", "slow"))
+    assert state.machine.shown.wait(TIMEOUT_S)
+    assert state.machine.content() == {"a": 1, "b": "slow"}
+    assert state.journal.last_lsn == 1
+    return change
+
+
+@each_wait
+def test_a_wait_covers_what_is_being_applied(disk: SimulatedDisk, wait: Wait) -> None:
+    """P2: a reader without the lock sees a change before it is in the log, and waits for it: that
+    is not over before the change is durable, and its LSN is not called unknown."""
+    with state_on(disk, Gated()) as state, ThreadPoolExecutor(2) as pool:
+        put(state, "a", 1)
+        change = change_slowly(pool, state)
+        waiting = pool.submit(wait, state)
+        with suppress(TimeoutError):
+            waiting.result(0.02)
+        assert not waiting.done()
+        with Held(disk, "sync", ".seg") as held:
+            state.machine.may_return.set()
+            assert change.result(TIMEOUT_S) == 2
+            held.wait_reached()
+            assert not waiting.done()
+            held.let_all()
+        waiting.result(TIMEOUT_S)
+        assert state.journal.durable_lsn == 2
+
+
+def test_a_close_waits_for_what_is_being_applied(disk: SimulatedDisk) -> None:
+    """An ordinary close among threads that update: none of them is told that the state failed. What
+    was being applied is appended and committed, and what comes later is ClosedError."""
+    state = state_on(disk, Gated())
+    with ThreadPoolExecutor(3) as pool:
+        state.update(partial(setting, "a", 1))
+        change = change_slowly(pool, state)
+        waiting = pool.submit(state.wait_durable, 2)
+        with pytest.raises(TimeoutError):
+            state.close(timeout_s=0.02)
+        with pytest.raises(ClosedError):
+            state.update(partial(setting, "c", 1), urgent=True)
+        closing = pool.submit(state.close)
+        state.machine.may_return.set()
+        assert change.result(TIMEOUT_S) == 2
+        closing.result(TIMEOUT_S)
+        waiting.result(TIMEOUT_S)
+        assert state.read(len_of_rows) == 2
+    assert on_disk(disk) == [["a", 1], ["b", "slow"]]
+
+
+@each_wait
+def test_a_change_that_is_never_appended_stops_its_state(disk: SimulatedDisk, wait: Wait) -> None:
+    """P6: the journal fails between apply and append. Nobody is told that it is durable, and the
+    machine, which is ahead of the log, is neither read nor changed nor frozen."""
+    state = state_on(disk, Gated())
+    with ThreadPoolExecutor(2) as pool:
+        state.update(partial(setting, "a", 1))
+        change = change_slowly(pool, state)
+        waiting = pool.submit(wait, state)
+        disk.fail("sync", errno.EIO, path=".seg")
+        with pytest.raises(FailedError):
+            state.journal.wait_durable(1)
+        state.machine.may_return.set()
+        with pytest.raises(FailedError):
+            change.result(TIMEOUT_S)
+        with pytest.raises(FailedError):
+            waiting.result(TIMEOUT_S)
+        for look in (lambda: state.read(len_of_rows), state._freeze):
+            with pytest.raises(FailedError, match="stopped at LSN 2"):
+                look()
+        for update in (state.update, state.update_batch):
+            with pytest.raises(FailedError):
+                update(lambda _: ["c", 1])
+    with suppress(FailedError):
+        state.close()
+    with state_on(disk, Gated()) as state:
+        assert "b" not in state.machine.content()
+
+
+def test_a_manager_covers_what_is_being_applied(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: `wait_ended`, `wait_durable` and `changes` of what only `apply` has shown so far."""
+    agent = manager.spawn("work", name="a")
+    manager.wait_durable()
+    shown, may_return = threading.Event(), threading.Event()
+    apply = Fleet.apply
+
+    def slow(fleet: Fleet, lsn: int, record: Any) -> None:
+        apply(fleet, lsn, record)
+        shown.set()
+        assert may_return.wait(TIMEOUT_S)
+
+    lsn = agent.lsn + 1
+    with ThreadPoolExecutor(5) as pool:
+        monkeypatch.setattr(Fleet, "apply", slow)
+        change = pool.submit(manager.update_from_result, "a", AgentResult("done"))
+        assert shown.wait(TIMEOUT_S)
+        waits: list[Future[Any]] = [
+            pool.submit(manager.wait_durable, lsn),
+            pool.submit(manager.wait_durable),
+            pool.submit(manager.changes, lsn),
+            pool.submit(manager.wait_ended, "a"),
+        ]
+        with suppress(TimeoutError):
+            waits[0].result(0.02)
+        assert not any(wait.done() for wait in waits)
+        may_return.set()
+        assert change.result(TIMEOUT_S).lsn == lsn
+        for wait in waits:
+            wait.result(TIMEOUT_S)
+        assert manager.stats().durable_lsn == lsn
+
+
+def test_a_fleet_that_stopped_releases_those_who_wait(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception inside the fleet's own `apply`: no agent will end any more. Whoever waits for
+    that, or reads changes, gets FailedError."""
+    manager.spawn("work", name="a")
+    apply = Fleet.apply
+
+    def struck(fleet: Fleet, lsn: int, record: Any) -> None:
+        apply(fleet, lsn, record)
+        raise KeyboardInterrupt
+
+    async def read() -> None:
+        async for _ in manager.changes():
+            pass
+
+    with ThreadPoolExecutor(3) as pool:
+        waits: list[Future[Any]] = [
+            pool.submit(manager.wait_ended, "a"),
+            pool.submit(asyncio.run, manager.ended("a")),
+            pool.submit(asyncio.run, read()),
+        ]
+        until(lambda: len(manager._watch._waiters.get(manager.get("a").agent_id, ())) == 2, "both")
+        until(lambda: manager._watch._idle, "the reader")
+        monkeypatch.setattr(Fleet, "apply", struck)
+        with pytest.raises(KeyboardInterrupt):
+            manager.update_from_result("a", AgentResult("done"))
+        for wait in waits:
+            with pytest.raises(FailedError, match="this state stopped"):
+                wait.result(TIMEOUT_S)
+        with pytest.raises(FailedError):
+            manager.wait_ended("a")
+
+
+def test_the_buffers_lock_is_free_while_a_record_is_applied(disk: SimulatedDisk) -> None:
+    """P7: a slow `apply` holds up the state's own calls, and no commit."""
+    with state_on(disk, Gated()) as state, ThreadPoolExecutor(2) as pool:
+        state.update(partial(setting, "a", 1))
+        change = change_slowly(pool, state)
+        state.journal.wait_durable(1, timeout_s=TIMEOUT_S)
+        state.machine.may_return.set()
+        change.result(TIMEOUT_S)
+
+
+@given
+@pytest.mark.parametrize("batch", [True, False])
+def test_what_apply_refuses_is_not_in_the_journal(
+    disk: SimulatedDisk, given: Callable[[Any], Any], batch: bool
+) -> None:
+    """A typo, such as a pair of brackets forgotten, costs an open, and no repair."""
+
+    class Strict(Table):
+        def apply(self, lsn: int, record: Any) -> None:
+            key, value = record
+            super().apply(lsn, [key, value])
+
+    good, bad = given(["a", 1]), given("queued")
+    with state_on(disk, Strict()) as state:
+        put(state, "x", 0)
+        with pytest.raises(ValueError, match="too many values to unpack"):
+            state.update_batch(lambda _: [good, bad]) if batch else state.update(lambda _: bad)
+    assert on_disk(disk) == [["x", 0]]
+    with state_on(disk, Strict()) as state:
+        assert put(state, "a", 1) == 2
+
+
+def test_a_record_is_applied_once_however_full_the_buffer(disk: SimulatedDisk) -> None:
+    """BufferFullError comes before `apply`: nothing was changed, and what is urgent goes in."""
+    with state_on(disk, buffer_bytes=1000, room_timeout_s=0.01) as state:
+        disk.fail("write", errno.ENOSPC, times=None)
+        kept = 0
+        with suppress(FailedError):
+            while kept < 50:
+                before = [*state.machine.applied]
+                try:
+                    state.update(lambda _, n=kept: [f"key {n}", "x" * 100], urgent=True)  # type: ignore[misc]
+                except Exception:
+                    assert state.machine.applied == before
+                    break
+                kept += 1
+        assert 8 <= kept < 50
+        disk.before = None
+        state.wait_durable(timeout_s=TIMEOUT_S)
+        until(lambda: state.journal.has_room, "room")
+    with state_on(disk) as state:
+        assert len_of_rows(state.machine) == kept

@@ -1,0 +1,200 @@
+"""DurableState: room, the lock's figures, snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from journal import (
+    BufferFullError,
+    DurableState,
+    FailedError,
+)
+from journal.testing import SimulatedDisk
+from tests.engine.state_support import len_of_rows, put, setting, state_on
+from tests.support import (
+    TIMEOUT_S,
+    Held,
+    Table,
+    names,
+    sized,
+    until,
+)
+
+# --- room ---
+
+
+def fill(disk: SimulatedDisk, state: DurableState[Any]) -> None:
+    """Over half of a buffer of 1,000 bytes, on a disk that is full."""
+    disk.fail("write", errno.ENOSPC, times=None)
+    state.update(lambda m: ["a", sized(600)])
+
+
+def test_update_waits_for_room_before_its_lock(disk: SimulatedDisk) -> None:
+    """P7, P8: over half of the bound an update waits, and nobody else does: the lock is free; with
+    room it goes on."""
+    with state_on(disk, buffer_bytes=1000) as state, ThreadPoolExecutor(2) as pool:
+        fill(disk, state)
+        waiting = pool.submit(state.update, partial(setting, "b", 1))
+        another = pool.submit(state.update_batch, lambda m: [["b", 2]])
+        assert state.read(len_of_rows) == 1
+        assert state.update(partial(setting, "c", 3), urgent=True) == 2
+        assert not waiting.done()
+        assert not another.done()
+        disk.before = None
+        assert {waiting.result(TIMEOUT_S), another.result(TIMEOUT_S)} == {3, 4}
+
+
+def test_waiting_for_room_has_a_limit(disk: SimulatedDisk) -> None:
+    """After `room_timeout_s` BufferFullError, and nothing has changed; who is urgent goes on."""
+    with state_on(disk, buffer_bytes=1000, room_timeout_s=0.02) as state:
+        fill(disk, state)
+        for _ in range(2):
+            with pytest.raises(BufferFullError, match=r"within 0.02 s; nothing was changed"):
+                state.update(partial(setting, "b", 1))
+        with pytest.raises(BufferFullError):
+            state.update_batch(lambda m: [["b", 1]])
+        assert state.update(partial(setting, "c", 3), urgent=True) == 2
+        assert state.machine.content().keys() == {"a", "c"}
+        disk.before = None
+        state.wait_room(timeout_s=TIMEOUT_S)
+        assert put(state, "b", 1) == 3
+
+
+def test_update_never_waits_in_an_event_loop(disk: SimulatedDisk) -> None:
+    """P7: in a thread that runs a loop it appends as long as there is space, then BufferFullError
+    at once; `await room()` waits without holding up the loop."""
+
+    async def main(state: DurableState[Any]) -> None:
+        fill(disk, state)
+        assert state.update(lambda m: ["b", sized(300)]) == 2
+        with pytest.raises(BufferFullError, match="nothing was appended"):
+            state.update(lambda m: ["b", sized(300)])
+        room = asyncio.create_task(state.room())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not room.done()
+        disk.before = None
+        await asyncio.wait_for(room, TIMEOUT_S)
+        lsn = state.update(partial(setting, "c", 3))
+        await asyncio.wait_for(state.durable(lsn), TIMEOUT_S)
+
+    with state_on(disk, buffer_bytes=1000) as state:
+        asyncio.run(main(state))
+        assert state.journal.durable_lsn == 3
+        assert state.machine.content().keys() == {"a", "b", "c"}
+
+
+def test_a_failure_ends_the_wait_for_room(disk: SimulatedDisk) -> None:
+    """P2: an update that waits for room on a disk that breaks: FailedError, and nothing changed."""
+    with suppress(FailedError), state_on(disk, buffer_bytes=1000) as state:
+        fill(disk, state)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(state.update, partial(setting, "b", 1))
+            disk.fail("write", errno.EIO, times=None)
+            with pytest.raises(FailedError):
+                waiting.result(TIMEOUT_S)
+        assert state.machine.content().keys() == {"a"}
+    disk.before = None
+
+
+# --- the lock's figures ---
+
+
+def test_every_hold_counts(disk: SimulatedDisk) -> None:
+    """P7: updates, batches, looks, snapshots, those that raise: each is one hold and one wait."""
+    with state_on(disk) as state:
+        expected = 0
+        for n in range(10):
+            state.update(partial(setting, "a", n))
+            state.update(lambda m: None)
+            state.update_batch(lambda m: [["b", 1], ["c", 2]])
+            state.update_batch(lambda m: [])
+            state.read(len_of_rows)
+            with suppress(ZeroDivisionError):
+                state.update(lambda m: 1 // 0)
+            with suppress(ZeroDivisionError):
+                state.read(lambda m: 1 // 0)
+            state.compact()
+            expected += 8
+            stats = state.lock_stats()
+            assert (stats.hold.count, stats.wait.count) == (expected, expected)
+        assert 0 < stats.hold.p50 <= stats.hold.p99 <= stats.hold.max
+
+
+def test_waits_are_waits_and_holds_are_holds(disk: SimulatedDisk) -> None:
+    """P7: what one thread holds the lock, another waits for it; both figures are in nanoseconds."""
+    with state_on(disk) as state, ThreadPoolExecutor(1) as pool:
+        holding, let_go = threading.Event(), threading.Event()
+
+        def hold(_: Table) -> None:
+            holding.set()
+            assert let_go.wait(TIMEOUT_S)
+
+        held = pool.submit(state.read, hold)
+        assert holding.wait(TIMEOUT_S)
+        timer = threading.Timer(0.05, let_go.set)
+        timer.start()
+        state.update(partial(setting, "a", 1))
+        held.result(TIMEOUT_S)
+        timer.join()
+        stats = state.lock_stats()
+        assert stats.hold.max >= 40_000_000
+        assert stats.wait.max >= 10_000_000
+
+
+def test_the_figures_take_no_more_memory_the_longer_it_runs(disk: SimulatedDisk) -> None:
+    """P8: a state that is only ever read keeps its figures within bounds."""
+    with state_on(disk) as state:
+        for _ in range(10_000):
+            state.read(len_of_rows)
+        tracemalloc.start()
+        for _ in range(30_000):
+            state.read(len_of_rows)
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert grown < 1_000_000
+        assert state.lock_stats().hold.count == 40_000
+
+
+# --- snapshots ---
+
+
+def test_freeze_is_consistent_with_its_lsn(disk: SimulatedDisk) -> None:
+    """P6: a checkpoint holds the state as of its LSN, though updates go on while it is written."""
+    with state_on(disk) as state, ThreadPoolExecutor(1) as pool:
+        for n in range(20):
+            put(state, f"key {n}", 0)
+        with Held(disk, "create", ".json.tmp") as held:
+            compacting = pool.submit(state.compact)
+            held.wait_reached()
+            for n in range(20):
+                state.update(partial(setting, f"key {n}", None if n % 2 else 1))
+            put(state, "new", 1)
+        checkpoint = compacting.result(TIMEOUT_S)
+        assert checkpoint.lsn == 20
+        assert dict(checkpoint.items()) == {f"key {n}": 0 for n in range(20)}
+        live = state.machine.content()
+    with state_on(disk) as state:
+        assert state.machine.content() == live
+
+
+def test_the_state_is_compacted_by_itself(disk: SimulatedDisk) -> None:
+    """P8: opening a state starts its compaction; the thread keeps no dropped state alive."""
+    with state_on(disk, checkpoint_min_bytes=2000, segment_bytes=4096) as state:
+        for n in range(60):
+            put(state, f"key {n % 5}", "x" * 200)
+        until(lambda: state.stats().compactions >= 2, "the compactions")
+        until(lambda: len(names(disk, ".json")) == 2, "two checkpoints")
+        until(lambda: len(names(disk, ".seg")) < 5, "what they cover is gone")
+        live = state.machine.content()
+    with state_on(disk) as state:
+        assert state.machine.content() == live

@@ -1,0 +1,304 @@
+"""Waiting for room in the log buffer, and the gate itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+from msgpack import packb
+
+from journal import BufferFullError, ClosedError, FailedError, Journal, Options
+from journal._commit.gate import Gate
+from journal._commit.room import Room
+from journal._mutex import HandlerSafeLock
+from journal.testing import SimulatedDisk
+from tests.engine.waiting_support import Log, busy, log_of
+from tests.support import (
+    NEVER_S,
+    PATH,
+    TIMEOUT_S,
+    logged,
+    open_on,
+    put,
+    reopened,
+    sized,
+    until,
+)
+
+# --- room ---
+
+
+def test_the_bound_is_to_the_byte(disk: SimulatedDisk) -> None:
+    """P8: `buffer_bytes` may be used to the last byte, by an urgent record a quarter more; at the
+    bound BufferFullError takes no LSN, changes nothing, and says what to do."""
+    with open_on(disk, buffer_bytes=1000) as journal:
+        assert journal.append(sized(1000)) == 1
+        full = r"1001 bytes would wait to be written, over buffer_bytes=1000; nothing was appended"
+        with pytest.raises(BufferFullError, match=full + r": wait_room\(\) first"):
+            journal.append(None)
+        with pytest.raises(BufferFullError, match=full):
+            journal.append_batch([None])
+        assert journal.append_batch([sized(200), sized(47)], urgent=True) == 3
+        assert journal.append(sized(3), urgent=True) == 4
+        with pytest.raises(BufferFullError):
+            journal.append(None, urgent=True)
+        with pytest.raises(BufferFullError):
+            journal.append_batch([None], urgent=True)
+        stats = journal.stats()
+        assert (journal.last_lsn, stats.stalls, stats.buffered_bytes) == (4, 4, 1250)
+        journal.wait_durable()
+        assert journal.append(None) == 5
+        journal.wait_durable()
+        expected = [sized(1000), sized(200), sized(47), sized(3), None]
+        assert logged(journal) == expected
+    assert reopened(disk) == expected
+
+
+def test_a_full_buffer_empties_by_itself(disk: SimulatedDisk) -> None:
+    """P8: who waits for room starts a commit, though nobody waits for a record."""
+    with open_on(disk, buffer_bytes=1000) as journal:
+        for _ in range(20):
+            journal.append(b"x" * 300)
+            journal.append(b"x" * 300)
+            journal.wait_room(timeout_s=TIMEOUT_S)
+            assert journal.stats().buffered_bytes < 500
+        asyncio.run(journal.room())
+        assert journal.last_lsn == 40
+
+
+def test_room_is_less_than_half(
+    disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
+) -> None:
+    """`wait_room` and `room` return at once below half of the bound, and not at it."""
+    journal.close()
+    with open_on(disk, buffer_bytes=1000) as small:
+        with busy(disk, small, pool) as held:
+            used = small.stats().buffered_bytes
+            small.append(sized(499 - used))
+            small.wait_room(timeout_s=0)
+            asyncio.run(small.room())
+            small.append(None)
+            with pytest.raises(TimeoutError, match=r"no room in the log buffer within 0.01 s"):
+                small.wait_room(timeout_s=0.01)
+            with pytest.raises(TimeoutError):
+                asyncio.run(asyncio.wait_for(small.room(), 0.01))
+            waiters = [pool.submit(small.wait_room) for _ in range(3)]
+            waiters += [pool.submit(small.wait_room, timeout_s=TIMEOUT_S) for _ in range(3)]
+            waiters += [pool.submit(asyncio.run, small.room()) for _ in range(3)]
+            held.let_all()
+            for waiter in waiters:
+                waiter.result(TIMEOUT_S)
+        small.wait_room(timeout_s=0)
+
+
+def test_closing_ends_the_wait_for_room(
+    disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
+) -> None:
+    """Who waits for room while the journal is closed gets room or ClosedError, and never hangs."""
+    journal.close()
+    with open_on(disk, buffer_bytes=100) as small:
+        with busy(disk, small, pool):
+            small.append(b"x" * 60)
+            waiters = [pool.submit(small.wait_room) for _ in range(3)]
+            waiters.append(pool.submit(asyncio.run, small.room()))
+            closing = pool.submit(small.close)
+            until(lambda: closed_to(small), "the close")
+        closing.result(TIMEOUT_S)
+        for waiter in waiters:
+            with suppress(ClosedError):
+                waiter.result(TIMEOUT_S)
+        with pytest.raises(ClosedError):
+            small.wait_room()
+        with pytest.raises(ClosedError):
+            asyncio.run(small.room())
+        assert small.has_room  # who polls it goes on, and is told by the next call
+
+
+def test_room_that_comes_while_it_is_closed_lets_go() -> None:
+    """A compaction that is given up leaves room: who waits for that is told at once that the
+    journal is closed, though on a full disk the flusher does not come to its end."""
+    log = log_of(Options())
+    log.buffer.append("never committed")
+    log.buffer.hold_from(0)
+    gate = log.turn.room_gate()
+    assert gate is not None
+    log.buffer.close()
+    before = gate.opened
+    log.buffer.hold_from(float("inf"))
+    assert (before, gate.opened) == (False, True)
+    with pytest.raises(ClosedError):
+        log.turn.room_gate()
+
+
+def closed_to(journal: Journal) -> bool:
+    try:
+        journal.check()
+    except ClosedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("filling", "committing", "hold_from", "log", "is_free"),
+    [
+        (499, 0, None, 0, True),  # less than half of the bound
+        (500, 0, None, 0, False),
+        (100, 400, None, 0, False),  # what is being committed counts
+        (99, 0, 5000, 4900, True),  # less than the log may grow by
+        (100, 0, 5000, 4900, False),
+        (0, 0, 5000, 5000, False),
+        (0, 0, 5000, 6000, False),
+        (499, 0, 9000, 4900, True),  # it may grow by more than there is room for
+        (500, 0, 9000, 4900, False),
+    ],
+)
+def test_room_is_a_rule_of_five_numbers(
+    filling: int, committing: int, hold_from: float | None, log: int, is_free: bool
+) -> None:
+    """P8: there is room below half of the bound, and below what the log may grow by before updates
+    wait for a compaction."""
+    room = Room(1000)
+    gate = room.gate()
+    room.end_commit(log, filling)
+    room.begin_commit(committing)
+    opened = room.hold_from(float("inf") if hold_from is None else hold_from, filling)
+    assert opened is (gate if is_free else None)
+    assert (filling + committing < room.limit_bytes) is is_free
+
+
+# --- the gate itself ---
+
+
+def test_a_gate_opens_once_for_all(pool: ThreadPoolExecutor) -> None:
+    """One gate wakes every kind of waiter it has, and who comes later does not wait."""
+    gate = Gate()
+    assert gate.wait(0.001) is False
+    assert gate.wait(0) is gate.wait(-1) is False
+    waiters = [pool.submit(gate.wait) for _ in range(5)]
+    waiters += [pool.submit(gate.wait, TIMEOUT_S) for _ in range(5)]
+    loops = [pool.submit(asyncio.run, gate.passed()) for _ in range(3)]
+    gate.open()
+    gate.open()
+    assert all(waiter.result(TIMEOUT_S) for waiter in waiters)
+    for loop in loops:
+        loop.result(TIMEOUT_S)
+    assert gate.wait() is gate.wait(0) is gate.wait(NEVER_S) is True
+    asyncio.run(gate.passed())
+
+
+def test_gates_have_nothing_in_common(pool: ThreadPoolExecutor) -> None:
+    """Opening one batch's gate wakes nobody of another's."""
+    gates = [Gate() for _ in range(3)]
+    waiters = [pool.submit(gate.wait) for gate in gates]
+    for gate, waiter in zip(gates, waiters, strict=True):
+        assert not waiter.done()
+        gate.open()
+        assert waiter.result(TIMEOUT_S)
+
+
+def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
+    """FailedError names the file, what the system said, and what to do next."""
+    with suppress(FailedError), open_on(disk) as journal:
+        put(journal, 1)
+        disk.fail("sync", errno.EIO)
+        lsn = journal.append(2)
+        with pytest.raises(FailedError) as caught:
+            journal.wait_durable(lsn)
+    message = str(caught.value)
+    assert f"{PATH}/00000000000000000001-0000000001.seg" in message
+    assert "simulated EIO" in message
+    assert "close it, fix the cause, and reopen it" in message
+
+
+def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
+    """After a slow sync the next commit is due once as many wait as then did, or a quarter of that
+    time has passed; after a quick one, at once: so as many as can share a slow sync."""
+
+    def waiting(sync_s: float, again: int) -> float:
+        log = log_of(Options())
+        for lsn in range(1, 4):
+            log.append_and_wait(lsn)
+        batch = log.turn.take()
+        assert batch is not None
+        log.turn.committed(batch, sync_s, 0)
+        log.turn._end()
+        for lsn in range(4, 4 + again):
+            log.append_and_wait(lsn)
+        return log.turn._due_s(log.buffer.filling)
+
+    assert waiting(0.0001, 1) <= 0
+    assert 0 < waiting(0.02, 1) <= 0.005
+    assert 0 < waiting(10.0, 2) <= 0.005
+    assert waiting(10.0, 3) == 0
+
+
+# --- the few records that something must be made ready for ---
+
+
+ENDS: dict[str, Callable[[Log], None]] = {
+    "close": lambda log: log.buffer.close(),
+    "close_soon": lambda log: log.buffer.close_soon(),
+    "fail": lambda log: log.turn.fail(OSError("broken")),
+    "abandon": lambda log: log.buffer.abandon(HandlerSafeLock()),
+}
+
+
+@pytest.mark.parametrize("records", range(4))
+@pytest.mark.parametrize("ends", ENDS)
+def test_nothing_is_taken_after_the_end(records: int, ends: str) -> None:
+    """P9: however many records a batch holds; what came late would be in no commit."""
+    log = log_of(Options())
+    for number in range(records):
+        log.buffer.append(number)
+    ENDS[ends](log)
+    with pytest.raises(FailedError if ends == "fail" else ClosedError):
+        log.buffer.append("late")
+    assert log.buffer.last_lsn == records
+
+
+def test_what_wakes_the_flusher_is_the_first_record_and_that_at_flush_bytes() -> None:
+    """In each batch, however many there were before; no other wakes it."""
+    log = log_of(Options(flush_bytes=1000, flush_interval_s=NEVER_S))
+
+    def woken_by(size: int) -> bool:
+        log.buffer.append(sized(size))
+        return log.is_woken()
+
+    for _ in range(2):
+        assert [woken_by(size) for size in (100, 100, 100, 600, 100, 100, 1000, 100)] == [
+            *(True, False, False, False),
+            *(True, False, False, False),
+        ]
+        log.turn._begin(log.buffer.filling)
+        log.turn._end()
+
+
+def test_the_bound_holds_in_a_batch_of_any_length() -> None:
+    """What is being committed counts, too."""
+    log = log_of(Options(buffer_bytes=1000, flush_bytes=10_000))
+    for _ in range(4):
+        log.buffer.append(sized(100))
+    log.turn._begin(log.buffer.filling)
+    for _ in range(6):
+        log.buffer.append(sized(100))
+    with pytest.raises(BufferFullError):
+        log.buffer.append(sized(100))
+    assert (log.buffer.last_lsn, log.buffer.used_bytes) == (10, 1000)
+
+
+def test_one_thread_at_a_time_has_the_turn() -> None:
+    """P2: whoever came second would write where the first one does."""
+    log = log_of(Options())
+    assert log.take_alone(1) is not None
+    assert log.take_alone(2) is None
+    log.turn.leave(is_done=True)
+    assert log.turn.gate(2) is not None
+    assert log.turn.take_alone(2) is None  # somebody waits for the flusher
+    by_flusher = log.turn.take()
+    assert by_flusher is not None
+    assert by_flusher.records == [packb(2)]
+    assert log.take_alone(3) is None

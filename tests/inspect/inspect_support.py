@@ -1,0 +1,252 @@
+"""What the tests of journal-inspect share: journals on the real disk, damage, ways to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from click.testing import CliRunner
+from journal_inspect.commands.cli import cli
+
+from journal import Journal, JournalReader, Options
+from manager import AgentResult, SubAgentManager
+from tests.support import until
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
+TIMEOUT_S = 30.0
+FRAME_BYTES = 44  # of a frame's header
+# The verbs that read, with what some of them want behind the path: of a fleet with a `lead`.
+VERBS = ("info", "verify", "log", "stats", "checkpoint", "agents", "show", "history", "diff")
+ARGS: dict[str, tuple[str, ...]] = {"show": ("lead",), "history": ("lead",), "diff": ("1", "3")}
+DIFFER = ("diff",)  # which find something, so that they exit with 1
+COMMAND = [sys.executable, "-P", "-m", "journal_inspect"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out, parse_constant=_refuse)
+
+    @property
+    def jsonl(self) -> list[Any]:
+        return [json.loads(line, parse_constant=_refuse) for line in self.lines]
+
+
+def _refuse(constant: str) -> Any:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def ask(*args: object) -> Answer:
+    """In this process; what no handler takes comes through."""
+    result = CliRunner().invoke(cli, list(map(str, args)), catch_exceptions=False)
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def ask_verb(verb: str, path: object, *options: object) -> Answer:
+    """With the arguments that the verb wants."""
+    return ask(verb, path, *ARGS.get(verb, ()), *options)
+
+
+def environment(**changed: str) -> dict[str, str]:
+    """Ours, but for what changes how output is buffered or coloured: nobody has that."""
+    ours = {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "NO_COLOR", "TERM"}
+    return {name: value for name, value in os.environ.items() if name not in ours} | changed
+
+
+def ask_child(*args: object, **popen: Any) -> Answer:
+    """In a process of its own, as a user does."""
+    default: dict[str, Any] = {"capture_output": True, "env": environment()}
+    popen = {"text": True, "timeout": TIMEOUT_S} | default | popen
+    done = subprocess.run([*COMMAND, *map(str, args)], check=False, **popen)
+    return Answer(done.returncode, done.stdout or "", done.stderr or "")
+
+
+class Child:
+    """A process that goes on; its lines as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+
+    def line(self) -> str:
+        return self._lines.get(timeout=TIMEOUT_S)
+
+    def has_line(self) -> bool:
+        return not self._lines.empty()
+
+    def end(self, signal: int | None = None) -> Answer:
+        """What it left unread, and its exit code, after `signal` or by itself."""
+        if signal is not None:
+            self.process.send_signal(signal)
+        code = self.process.wait(TIMEOUT_S)
+        self._reader.join(TIMEOUT_S)
+        assert self.process.stderr
+        rest = [self._lines.get_nowait() for _ in range(self._lines.qsize())]
+        return Answer(code, "\n".join(rest), self.process.stderr.read())
+
+
+@contextmanager
+def running(*args: object) -> Iterator[Child]:
+    """journal-inspect in a process of its own; killed at the end, if it still runs."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [*COMMAND, *map(str, args)]
+    with subprocess.Popen(command, env=environment(), **pipes) as process:
+        child = Child(process)
+        try:
+            yield child
+        finally:
+            process.kill()
+            child.end()
+
+
+def open_journal(path: Path) -> Journal:
+    """Small segments; nothing is compacted but when a test asks for it."""
+    options = Options(segment_bytes=4096, checkpoint_min_bytes=1 << 30, application="test/1")
+    return Journal.open(path, options=options)
+
+
+def put(journal: Journal, *records: Any) -> int:
+    """Each in a commit of its own; the last LSN."""
+    for record in records:
+        journal.wait_durable(journal.append(record), timeout_s=TIMEOUT_S)
+    return journal.last_lsn
+
+
+def compact(journal: Journal, *items: Any) -> None:
+    journal.compact(lambda: (journal.last_lsn, list(items)))
+
+
+def make(path: Path, records: Iterable[Any] = (["a"], ["b"], ["c"])) -> Path:
+    """A journal with these records that was closed."""
+    with open_journal(path) as journal:
+        put(journal, *records)
+    return path
+
+
+def golden(path: Path) -> Path:
+    """A journal with segments of four epochs, a torn tail, two checkpoints and every type."""
+    shutil.copytree(GOLDEN, path)
+    path.chmod(0o700)
+    return path
+
+
+def segments(path: Path) -> list[Path]:
+    return sorted(path.glob("*.seg"))
+
+
+def checkpoints(path: Path) -> list[Path]:
+    return sorted(path.glob("checkpoint-*.json"))
+
+
+def flip(file: Path, offset: int) -> None:
+    """Damage one byte."""
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 0xFF
+    file.write_bytes(data)
+
+
+def tear(path: Path) -> None:
+    """What a crash leaves of a commit that was under way: bytes behind the mark of the last."""
+    with segments(path)[-1].open("ab") as file:
+        file.write(b"\x01" * 50)
+
+
+def contents(path: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Everything that a write would change."""
+    return {
+        file.name: (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_mode)
+        for file in sorted(path.iterdir())
+    }
+
+
+def fleet(workspace: Path) -> SubAgentManager:
+    """Agents of every status, before and after a checkpoint."""
+    manager = SubAgentManager.open(workspace)
+    parent = manager.spawn("lead", name="lead", metadata={"k": [1, None]})
+    manager.spawn("child", parent_id="lead", allowed_tools=("read",), token_budget=7)
+    manager.spawn("later", queued=True)
+    manager.compact()
+    done = manager.spawn("done", name="done")
+    manager.update_from_result(done.agent_id, AgentResult("42", input_tokens=5, output_tokens=6))
+    manager.update_failed(manager.spawn("bad").agent_id, "it broke")
+    manager.cancel(manager.spawn("no", queued=True).agent_id)
+    last = manager.update_checkpoint(parent.agent_id, {"at": 3}, steps_taken=3)
+    manager.wait_durable()
+    with JournalReader.open(manager.path) as reader:
+        # A reader knows of it from the mark that follows.
+        until(lambda: reader.last_lsn == last.lsn, "what is durable is shown")
+    return manager
+
+
+class Damaged(NamedTuple):
+    """A fleet's journal of which the frame that holds `lsn` up to `last_lsn` is damaged."""
+
+    path: Path
+    lsn: int
+    last_lsn: int
+    records: list[Any]
+
+    @property
+    def end(self) -> int:
+        return len(self.records)
+
+
+def damage_a_fleet(workspace: Path) -> Damaged:
+    """Of agents that each were spawned and ended in a commit; the damage is in the third of five
+    segments, behind the checkpoint."""
+    with SubAgentManager.open(workspace, options=Options(segment_bytes=4096)) as manager:
+        for number in range(60):
+            agent = manager.spawn("x" * 100, name=f"n{number}")
+            manager.wait_durable(manager.update_from_result(agent.agent_id, AgentResult("ok")).lsn)
+            if number == 9:
+                manager.compact()
+        path = Path(manager.path)
+    with JournalReader.open(path) as reader:
+        entries = list(reader.entries(0))
+    third = segments(path)[2]
+    inside = [entry for entry in entries if entry.path == str(third)]
+    offset = inside[8].offset
+    assert offset
+    lsns = [entry.lsn for entry in inside if entry.offset == offset]
+    flip(third, offset + FRAME_BYTES + 20)
+    return Damaged(path, lsns[0], lsns[-1], [entry.record for entry in entries])
+
+
+def child_main(*before: str) -> Answer:
+    """The console script in a process of its own, after these statements; `m` is its module."""
+    code = ["import sys, journal_inspect.__main__ as m", *before, "sys.exit(m.main())"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "\n".join(code), "info", "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+        env=environment(),
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)

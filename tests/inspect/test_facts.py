@@ -1,0 +1,317 @@
+"""Facts are fields: no command goes by the engine's words.
+
+In a copy of the engine every message is scrambled: of each string literal, f-strings too, in which
+there is a space, each letter is another one, and each colon, semicolon, comma and equals sign. A
+`raise` that is given a message of a single word fails the test, so that none is missed. All
+commands that read or repair run with both engines, on directories that are damaged in every way
+that the other tests know. They have to decide the same: exit codes, JSON but for its sentences, the
+files that a repair touches, and what is advised; and each sentence in JSON has to be another one.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any
+
+import pytest
+
+import journal
+from journal import Options
+from manager import SubAgentManager
+from tests.inspect.inspect_support import (
+    TIMEOUT_S,
+    checkpoints,
+    damage_a_fleet,
+    fleet,
+    flip,
+    golden,
+    make,
+    open_journal,
+    tear,
+)
+from tests.inspect.test_inspect_damage import (
+    REFUSED,
+    copy_as,
+    foreign,
+    history,
+    segment,
+    swap,
+)
+
+ROOT = Path(journal.__file__).resolve().parents[1]
+DRIVER = Path(__file__).with_name("decisions.py")
+READ = [
+    ["info", "{}", "-o", "json"],
+    ["verify", "{}", "-o", "json"],
+    ["verify", "{}"],
+    ["verify", "{}", "--from-lsn", "30"],
+    ["log", "{}", "-o", "json"],
+    ["log", "{}", "--from-lsn", "1"],
+    ["log", "{}", "-n", "3", "-o", "json"],
+    ["log", "{}", "-r", "-n", "30"],
+    ["log", "{}", "--frames", "-o", "json"],
+    ["stats", "{}", "-o", "json"],
+    ["checkpoint", "{}"],
+    ["agents", "{}", "-o", "json"],
+    ["agents", "{}", "--at", "2"],
+    ["agents", "{}", "--at", "99999"],
+    ["history", "{}", "n3"],
+    ["repair", "{}"],
+    ["repair", "{}", "-o", "json"],
+    ["repair", "{}", "--cut-at", "1"],
+    ["repair", "{}", "--cut-at", "14"],
+    ["repair", "{}", "--cut-at", "18"],
+    ["subagents", "list", "--workspace", "/", "--state-dir", "{}"],
+]
+WRITE = [
+    ["repair", "{}", "--apply", "-o", "json"],
+    ["repair", "{}", "--apply", "--salvage"],
+    ["repair", "{}", "--cut-at", "12", "--apply", "-o", "json"],
+    ["repair", "{}", "--cut-at", "99999", "--apply"],
+    ["backup", "{}", "{}-copy"],
+    ["checkpoint", "{}", "--write", "{}.json"],
+    ["report", "{}", "-o", "{}.html"],
+]
+
+
+# --- an engine with other words ---
+
+
+_LETTERS = ascii_lowercase + ascii_uppercase
+_OTHERS = str.maketrans(_LETTERS + ":;,=", _LETTERS[1:] + _LETTERS[0] + "!|/~")
+
+
+def scrambled(text: str) -> str:
+    """Return `text` with another letter for each letter, and other punctuation."""
+    return text.translate(_OTHERS)
+
+
+class Scrambler(ast.NodeTransformer):
+    """Scrambles the messages of a module, and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, str) and " " in node.value:
+            self.count += 1
+            return ast.Constant(scrambled(node.value))
+        return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        parts = [it for it in node.values if isinstance(it, ast.Constant)]
+        if any(" " in str(it.value) for it in parts):
+            self.count += 1
+            for part in parts:
+                part.value = scrambled(str(part.value))
+        return node  # what is formatted, and how, stays
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Constant):
+            return node  # a docstring
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        for it in ast.walk(node):
+            if isinstance(it, ast.Constant) and isinstance(it.value, str) and " " not in it.value:
+                assert not it.value.isalpha(), f"{it.value!r} may be a message of one word"
+        return self.generic_visit(node)
+
+
+def scramble(target: Path) -> int:
+    """Write the engine with other words to `target`. Return how many messages it has."""
+    count = 0
+    for source in sorted((ROOT / "journal").rglob("*.py")):
+        copy = target / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        scrambler = Scrambler()
+        tree = scrambler.visit(ast.parse(source.read_text()))
+        copy.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+        count += scrambler.count
+    return count
+
+
+# --- what is decided about ---
+
+
+def a_fleet(path: Path) -> None:
+    with fleet(path.parent) as manager:
+        found = manager.path
+    shutil.copytree(found, path)
+
+
+def a_damaged_fleet(path: Path) -> None:
+    shutil.copytree(damage_a_fleet(path.parent).path, path)
+
+
+def a_fleet_that_begins_too_late(path: Path) -> None:
+    workspace = path.parent
+    with SubAgentManager.open(workspace, options=Options(segment_bytes=4096)) as manager:
+        for number in range(60):
+            manager.wait_durable(manager.spawn("x" * 200, name=f"n{number}", queued=True).lsn)
+            if number in (20, 40):
+                manager.compact()
+        found = Path(manager.path)
+    for file in checkpoints(found):
+        file.unlink()
+    shutil.copytree(found, path)
+
+
+def newer(file: Path, old: bytes, new: bytes) -> None:
+    """Make a file one of a newer version, with checksums to match."""
+    from journal._format import frame
+
+    data = file.read_bytes()
+    if file.suffix == ".seg":
+        fields = data[:8] + b"\x63\x00" + data[10:60]
+        file.write_bytes(fields + frame.checksum(fields).to_bytes(4, "little") + data[64:])
+        return
+    body, last = data.replace(old, new, 1).rstrip(b"\n").rsplit(b"\n", 1)
+    body += b"\n"
+    crc = f'"crc32c":"{frame.checksum(body):08x}"}}\n'.encode()
+    file.write_bytes(body + last.partition(b'"crc32c"')[0] + crc)
+
+
+def rotate(path: Path, *lsns: int) -> Path:
+    """Give each of these segments the name of the next one."""
+    found = [segment(path, lsn) for lsn in lsns]
+    data = [file.read_bytes() for file in found]
+    for file, other in zip(found, [*data[1:], data[0]], strict=True):
+        file.write_bytes(other)
+    return path
+
+
+def no_start(path: Path) -> None:
+    for file in checkpoints(path):
+        file.unlink()
+
+
+def not_finished(path: Path) -> None:
+    (path / "checkpoint-00000000000000000030.json.tmp").write_bytes(b"{")
+    (path / "notes.txt").write_bytes(b"whose")
+
+
+def of_history(harm: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Harm a copy of one history: each commit of a new one would have to be synced."""
+
+    def put(path: Path) -> None:
+        made = path.parents[1] / "history"
+        shutil.copytree(made if made.exists() else history(made), path)
+        harm(path)
+
+    return put
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_bytes(b"whose")
+
+
+def a_workspace(path: Path) -> None:
+    path.mkdir()
+    make(path / ".subagents")
+
+
+CASES: dict[str, Callable[[Path], Any]] = {
+    "healthy": of_history(lambda p: p),
+    "a fleet": a_fleet,
+    "a damaged fleet": a_damaged_fleet,
+    "a fleet that begins too late": a_fleet_that_begins_too_late,
+    "of four epochs, torn": golden,
+    "torn": lambda p: tear(make(p)),
+    "empty": lambda p: make(p, ()),
+    "no journal": a_directory,
+    "no journal, but one below": a_workspace,
+    "missing": lambda p: None,
+    **{what: of_history(harm) for what, (harm, _) in REFUSED.items()},
+    "a ring of three": of_history(lambda p: rotate(p, 22, 31, 37)),
+    "a wrong name": of_history(lambda p: segment(p, 31).rename(p / f"{99:020d}-{3:010d}.seg")),
+    "a copy under another's name": of_history(
+        lambda p: shutil.copy(segment(p, 22), segment(p, 31))),
+    "another copy, with a bit changed": of_history(
+        lambda p: flip(Path(shutil.copy(segment(p, 22), segment(p, 31))), 300)),
+    "misplaced, and swapped": of_history(
+        lambda p: [copy_as(segment(p, 7), 24, 3), rotate(p, 31, 37)]),
+    "a foreign segment at the end": of_history(
+        lambda p: foreign(p, lambda other: segment(other, 37))),
+    "checkpoints that are swapped": of_history(lambda p: swap(*checkpoints(p))),
+    "a checkpoint that does not verify": of_history(
+        lambda p: os.truncate(checkpoints(p)[1], 100)),
+    "no checkpoint": of_history(no_start),
+    "a newer segment": of_history(lambda p: newer(segment(p, 22), b"", b"")),
+    "a newer last segment": of_history(lambda p: newer(segment(p, 37), b"", b"")),
+    "a newer checkpoint": of_history(
+        lambda p: newer(checkpoints(p)[1], b'"version":2', b'"version":9')),
+    "strays": of_history(not_finished),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found, above = {}, tmp_path_factory.mktemp("cases")
+    for number, (name, put) in enumerate(CASES.items()):
+        path = above / str(number) / "j"
+        path.parent.mkdir()
+        put(path)
+        lines = {"reads": len(READ), "lines": READ + WRITE}
+        found[name] = {"path": str(path), "live": False, **lines}
+    return found
+
+
+def run(cases: dict[str, Any], tmp_path: Path, engine: Path) -> dict[str, Any]:
+    """What is decided with the engine that stands there."""
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    paths = [str(it) for it in (engine, ROOT, ROOT / "tools")]
+    names = [DRIVER, tmp_path / "cases.json", tmp_path / "work", tmp_path / "out.json"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-P", *map(str, names)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10 * TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["engine"] == str(engine / "journal" / "__init__.py")
+    return dict(out["found"])
+
+
+def compare(cases: dict[str, Any], tmp_path: Path) -> None:
+    assert scramble(tmp_path / "other") > 200
+    plain, other = run(cases, tmp_path, ROOT), run(cases, tmp_path, tmp_path / "other")
+    differ = [
+        f"{name}: {' '.join(line)}: {key}:\n  {str(before[key])[:400]}\n  {str(after[key])[:400]}"
+        for name, case in cases.items()
+        for line, before, after in zip(case["lines"], plain[name][0], other[name][0], strict=True)
+        for key in before
+        if before[key] != after.get(key)
+    ]
+    assert not differ, "\n".join([f"{len(differ)} decisions changed", *differ[:20]])
+    for name in cases:  # each sentence of the engine really was another one
+        words = zip(plain[name][1], other[name][1], strict=True)
+        assert all(before != after for before, after in words if before), name
+
+
+def test_no_decision_depends_on_the_words_of_the_engine(
+    cases: dict[str, Any], tmp_path: Path
+) -> None:
+    """All commands, on directories without a writer."""
+    compare(cases, tmp_path)
+
+
+def test_nor_beside_a_live_writer(tmp_path: Path) -> None:
+    """A writer in this process holds the lock."""
+    path = make(tmp_path / "j")
+    with open_journal(path):
+        lines = [*READ, *([*line] for line in WRITE if line[0] == "repair")]
+        compare({"live": {"path": str(path), "lines": lines, "live": True}}, tmp_path)

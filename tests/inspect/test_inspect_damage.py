@@ -1,0 +1,355 @@
+"""journal-inspect on journals that were damaged in every way that comes to mind: info, verify and
+repair tell the same, a repair does what it told, and nothing good is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import CorruptionError, Journal, JournalReader
+from manager import SubAgentManager
+from tests.inspect.inspect_support import (
+    FRAME_BYTES,
+    ask,
+    checkpoints,
+    compact,
+    contents,
+    flip,
+    make,
+    open_journal,
+    put,
+    segments,
+)
+
+LAST_LSN, CHECKPOINT_LSN = 45, 20
+
+
+def history(path: Path) -> Path:
+    """Three epochs of 15 records, the last three of each in one batch; the segments begin at 7, 16,
+    22, 31 and 37, the checkpoints are at 8 and 20."""
+    for epoch in range(3):
+        with open_journal(path) as journal:
+            for lsn in range(15 * epoch + 1, 15 * epoch + 13):
+                put(journal, [lsn, "x" * 600])
+                if lsn in (8, CHECKPOINT_LSN):
+                    compact(journal, f"as of {lsn}")
+            journal.wait_durable(journal.append_batch([[15 * epoch + n] for n in (13, 14, 15)]))
+    assert [first_lsn(file) for file in segments(path)] == [7, 16, 22, 31, 37]
+    return path
+
+
+def first_lsn(file: Path) -> int:
+    return int(file.name[:20])
+
+
+def segment(path: Path, lsn: int) -> Path:
+    (found,) = (file for file in segments(path) if first_lsn(file) == lsn)
+    return found
+
+
+def spoil(path: Path, lsn: int, at: int = FRAME_BYTES) -> None:
+    """Of the frame that holds `lsn`, one byte."""
+    with JournalReader.open(path) as reader:
+        (entry,) = islice(reader.entries(lsn - 1), 1)
+    assert entry.path is not None
+    assert entry.offset is not None
+    flip(Path(entry.path), entry.offset + at)
+
+
+def swap(one: Path, other: Path) -> None:
+    ours, theirs = one.read_bytes(), other.read_bytes()
+    one.write_bytes(theirs)
+    other.write_bytes(ours)
+
+
+def copy_as(file: Path, lsn: int, epoch: int) -> Path:
+    return Path(shutil.copy(file, file.with_name(f"{lsn:020d}-{epoch:010d}.seg")))
+
+
+def zero(file: Path, start: int, end: int) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[:start] + bytes(end - start) + data[end:])
+
+
+def foreign(path: Path, take: Callable[[Path], Path]) -> None:
+    """A file of another journal, under its own name."""
+    shutil.copy(take(history(path.with_name("other"))), path)
+
+
+def begun_at(path: Path, lsn: int) -> Path:
+    """A segment of epoch 2 that begins there, of a journal that has none of these records."""
+    other = path.with_name("begun")
+    make(other, range(lsn - 1))
+    with open_journal(other) as journal:
+        put(journal, lsn)
+    (*_, last) = segments(other)
+    return last
+
+
+def copy_and_spoil(path: Path) -> None:
+    copy_as(segment(path, 7), 8, 1)
+    spoil(path, 32)
+
+
+def spoil_twice(path: Path) -> None:
+    for lsn in (34, 26):
+        spoil(path, lsn)
+
+
+def flip_two_headers(path: Path) -> None:
+    for lsn in (7, 31):
+        flip(segment(path, lsn), 30)
+
+
+def foreign_and_flip(path: Path) -> None:
+    foreign(path, lambda other: checkpoints(other)[1])
+    flip(segment(path, 16), 30)
+
+
+# Each with the last LSN that is to be had.
+REFUSED: dict[str, tuple[Callable[[Path], Any], int]] = {
+    "a segment in the middle is gone": (lambda p: segment(p, 22).unlink(), 21),
+    "the segment of the checkpoint is gone": (lambda p: segment(p, 16).unlink(), 20),
+    "all segments are gone": (lambda p: list(map(Path.unlink, segments(p))), 20),
+    "two are swapped": (lambda p: swap(segment(p, 22), segment(p, 31)), 21),
+    "two are swapped below the checkpoint": (lambda p: swap(segment(p, 7), segment(p, 16)), 20),
+    "another journal's segment": (lambda p: foreign(p, lambda other: segment(other, 22)), 21),
+    "another journal's checkpoint": (lambda p: foreign(p, lambda o: checkpoints(o)[1]), 45),
+    "another journal's, in a range": (
+        lambda p: foreign(p, lambda other: begun_at(other, 24)), 45),
+    "a copy in another's range": (lambda p: copy_as(segment(p, 22), 24, 2), 45),
+    "a copy with a later epoch": (lambda p: copy_as(segment(p, 7), 24, 3), 45),
+    "a copy in a batch": (lambda p: copy_as(segment(p, 37), 44, 3), 45),
+    "copies everywhere": (
+        lambda p: [copy_as(segment(p, 22), lsn, 2) for lsn in (9, 17, 18, 23, 24, 30)], 45),
+    "a copy and damage": (copy_and_spoil, 31),
+    "a page of zeros": (lambda p: zero(segment(p, 22), 64, 4096), 21),
+    "a file of zeros": (lambda p: zero(segment(p, 22), 0, 4096), 21),
+    "an empty file": (lambda p: os.truncate(segment(p, 22), 0), 21),
+    "a bit of a segment's header": (lambda p: flip(segment(p, 22), 30), 21),
+    "a bit of the last one's header": (lambda p: flip(segment(p, 37), 30), 36),
+    "a bit of the header that is needed first": (lambda p: flip(segment(p, 16), 30), 20),
+    "a bit of a record": (lambda p: spoil(p, 30), 27),
+    "a bit of a frame's header": (lambda p: spoil(p, 30, 10), 27),
+    "a bit of the last commit": (lambda p: spoil(p, 45), 42),
+    "a bit in front of the checkpoint": (lambda p: spoil(p, 19), 20),
+    "two places": (spoil_twice, 25),
+    "one that is needed, one that is covered": (flip_two_headers, 30),
+    "another journal's checkpoint, and a header": (foreign_and_flip, 15),
+    "a checkpoint's copy behind the end": (
+        lambda p: shutil.copy(checkpoints(p)[1], p / f"checkpoint-{99:020d}.json"), 45),
+}  # fmt: skip
+
+
+def opened(path: Path) -> tuple[int, list[int]]:
+    """The last LSN, and those that are replayed."""
+    with Journal.open(path) as journal:
+        return journal.last_lsn, [entry.lsn for entry in journal.replay()]
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_damaged_journal_from_verify_to_open(tmp_path: Path, what: str) -> None:
+    """P1, P4: verify, info and a repair that is not applied name the same last LSN and the same
+    loss, and change nothing; applied, it does what it told; each byte is where it was or in the
+    copies; then it opens up to that LSN, and verify knows of no loss any more."""
+    harm, last_lsn = REFUSED[what]
+    path = history(tmp_path / "j")
+    harm(path)
+    before = contents(path)
+    with pytest.raises(CorruptionError):
+        Journal.open(path)
+    info, verify = ask("info", path), ask("verify", path, "-o", "json")
+    assert f"repair        would keep all up to LSN {last_lsn}" in info.lines
+    dry = ask("repair", path, "-o", "json")
+    assert (info.code, verify.code, dry.code) == (3, 3, 3)
+    lost = [(it["first_lost_lsn"], it["last_lost_lsn"]) for it in (verify.json, dry.json)]
+    assert lost[0] == lost[1]
+    assert verify.json["last_good_lsn"] == dry.json["last_lsn"] == last_lsn
+    assert contents(path) == before
+    done = ask("repair", path, "--apply", "-o", "json")
+    assert done.code == 0
+    same = ("last_lsn", "removed", "salvaged", "readable", "lost_by_agent")
+    assert {key: done.json[key] for key in same} == {key: dry.json[key] for key in same}
+    kept = {file.name: file.read_bytes() for file in path.iterdir()}
+    saved = Path(done.json["saved_to"] or tmp_path / "none")
+    copies = {file.name: file.read_bytes() for file in saved.glob("*")}
+    assert {**kept, **copies}.items() >= {
+        name: data for name, (data, *_) in before.items() if name != "LOCK"
+    }.items()
+    assert opened(path)[0] == last_lsn
+    verify = ask("verify", path, "-o", "json")
+    assert (verify.json["last_good_lsn"], verify.json["first_lost_lsn"]) == (last_lsn, None)
+    assert ask("repair", path).code == 0
+
+
+def test_a_file_that_is_only_in_the_way_costs_no_record(tmp_path: Path) -> None:
+    """P4: verify says so and what next; repair sets it aside, and names it apart from a cut."""
+    path = history(tmp_path / "j")
+    copy = copy_as(segment(path, 22), 24, 2)
+    verify = ask("verify", path)
+    assert verify.lines[1:] == [f"last good LSN {LAST_LSN}; 1 corruption"]
+    assert "LSN 24 is in 00000000000000000022-0000000002.seg" in verify.lines[0]
+    assert "no record is lost" in verify.err
+    assert f"journal-inspect repair {path}\n" in verify.err
+    lines = ask("repair", path).lines
+    facts = {line.split("  ")[0]: line.rpartition("  ")[2].strip() for line in lines}
+    assert (facts["lost"], facts["set aside"]) == ("none", copy.name)
+    assert facts["cut away"] == "no file"
+
+
+def test_damage_in_front_of_the_checkpoint(tmp_path: Path) -> None:
+    """P4: what a checkpoint holds is kept, though the log behind it isn't whole; verify says both,
+    and how far the log can be read; so it does once it was repaired."""
+    path = history(tmp_path / "j")
+    spoil(path, 19)
+    past = "of the past     the log is not whole from LSN 19 on; "
+    past += "the checkpoint at LSN 20 holds what came of it"
+    verify = ask("verify", path)
+    assert verify.lines[-2:] == [past, "last good LSN 20; 1 corruption"]
+    assert "lost            LSN 21 to 45 (25 records)" in verify.lines
+    assert f"journal-inspect log {path} --to-lsn 18" in verify.err
+    assert ask("log", path, "--to-lsn", 18).code == 0
+    assert "kept         up to LSN 20, as its checkpoint holds it" in ask("repair", path).lines
+    assert ask("repair", path, "--apply").code == 0
+    verify = ask("verify", path)
+    assert verify.code == 3
+    assert verify.lines[-2:] == [past, "last good LSN 20; 1 corruption"]
+    assert not [line for line in verify.lines if line.startswith("lost")]
+    assert "it opens as it is: the checkpoint at LSN 20 holds" in verify.err
+
+
+def test_the_fleet_as_its_checkpoint_holds_it(tmp_path: Path) -> None:
+    """P6: where the log in front of the newest checkpoint is damaged, verify names the state that
+    is whole all the same, and it can be shown."""
+    with SubAgentManager.open(tmp_path) as manager:
+        for number in range(4):
+            manager.wait_durable(manager.spawn("x", name=f"n{number}").lsn)
+        checkpoint_lsn = manager.stats().last_lsn
+        manager.compact()
+        manager.wait_durable(manager.spawn("x", name="behind").lsn)
+        path = Path(manager.path)
+    spoil(path, checkpoint_lsn - 1)
+    verify = ask("verify", path)
+    assert f"last good LSN {checkpoint_lsn}; 1 corruption" in verify.lines
+    assert f"journal-inspect agents {path} --at {checkpoint_lsn}. " in verify.err
+    agents = ask("agents", path, "--at", checkpoint_lsn, "-o", "json")
+    assert agents.code == 0
+    assert len(agents.json) == 4
+
+
+@pytest.mark.parametrize("lsn", [7, 16])
+def test_what_a_checkpoint_covers_is_no_loss(tmp_path: Path, lsn: int) -> None:
+    """P4: with the first segment gone or spoilt it opens as it is; verify finds it, and sends
+    nobody to a repair, which has nothing to do. Two checkpoints later all is well."""
+    path = history(tmp_path / "j")
+    if lsn == 7:
+        segment(path, 7).unlink()
+    else:
+        spoil(path, 9)
+    verify = ask("verify", path)
+    assert verify.code == 3
+    assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
+    assert "it opens as it is" in verify.err
+    assert "repair" not in verify.err
+    for apply in ([], ["--apply"]):
+        repair = ask("repair", path, *apply)
+        assert repair.code == 0
+        assert "it opens as it is" in repair.err
+    with open_journal(path) as journal:
+        for number in range(2):
+            put(journal, number)
+            compact(journal, number)
+    assert ask("verify", path).code == 0
+
+
+def test_a_tail_that_a_repair_cut_off_is_not_a_crashes(tmp_path: Path) -> None:
+    """P4: whoever reads it later is told so; without a witness it may be either."""
+    path = history(tmp_path / "j")
+    spoil(path, 32)
+    assert ask("repair", path, "--apply").code == 0
+    verify = ask("verify", path)
+    assert verify.code == 1
+    what = "cut off by a repair, though up to LSN 35 all was durable; the log goes on at LSN 32"
+    assert verify.lines[0].endswith(what)
+    assert "or a repair cut it off" in verify.err
+
+
+def test_info_tells_what_was_durable_though_it_is_lost(tmp_path: Path) -> None:
+    """P4: the mark behind the last commit says that it was; so does a checkpoint."""
+    path = make(tmp_path / "j", ["a", "b", "c"])
+    spoil(path, 3)
+    assert "LSNs          1 to 2, durable up to 3" in ask("info", path).lines
+    path = history(tmp_path / "other")
+    for file in segments(path):
+        file.unlink()
+    assert "LSNs          none, durable up to 20" in ask("info", path).lines
+
+
+def test_a_rotten_checkpoint_tells_of_a_lost_end(tmp_path: Path) -> None:
+    """P4: its name says that there was a log up to there."""
+    path = make(tmp_path / "j", ["a"])
+    with open_journal(path) as journal:
+        compact(journal, 1)
+        put(journal, "b", "c")
+        compact(journal, 2)
+    _, newest = checkpoints(path)
+    flip(newest, 5)
+    os.truncate(segments(path)[-1], 64)
+    assert "lost            LSN 2 to 3 (2 records)" in ask("verify", path).lines
+    assert ask("repair", path, "-o", "json").json["last_lost_lsn"] == 3
+
+
+def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
+    """P4: no repair is promised that would be refused."""
+    path = history(tmp_path / "j")
+    for file in checkpoints(path):
+        flip(file, 5)
+    assert (
+        "repair        can't: what the log should go on from is missing" in ask("info", path).lines
+    )
+    assert "it is text, one item a line" in ask("verify", path).err
+    assert ask("repair", path).code == 3
+
+
+def test_what_can_t_be_used_has_its_size(tmp_path: Path) -> None:
+    """P4: a segment whose header is damaged and a checkpoint that does not verify are on the disk
+    all the same: info counts them and names the checkpoint, verify says how much can't be used."""
+    path = history(tmp_path / "j")
+    spoilt, checkpoint = segment(path, 22), checkpoints(path)[1]
+    flip(spoilt, 30)
+    flip(checkpoint, 5)
+    info = ask("info", path, "-o", "json")
+    files = [*segments(path), *checkpoints(path)]
+    assert info.json["disk_bytes"] == sum(file.stat().st_size for file in files)
+    sizes = {it["path"]: it["size_bytes"] for it in info.json["segments"]}
+    assert sizes == {str(file): file.stat().st_size for file in segments(path)}
+    assert f"{checkpoint}: does not verify" in info.err
+    findings = ask("verify", path, "-o", "json").json["findings"]
+    assert [(it["path"], it["size_bytes"]) for it in findings] == [
+        (str(file), file.stat().st_size) for file in (spoilt, checkpoint)
+    ]
+
+
+@pytest.mark.parametrize("lsn", [31, 37])
+def test_what_is_behind_a_damaged_header_is_readable(tmp_path: Path, lsn: int) -> None:
+    """P4: an open refuses, but the frames verify under the seed: verify counts them, and a repair
+    has them in what it salvages."""
+    path = history(tmp_path / "j")
+    flip(segment(path, lsn), 30)
+    verify = ask("verify", path)
+    lost = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
+    assert verify.lines[1:3] == [f"lost            {lost}", f"of it readable  {lost}"]
+    assert f"journal-inspect repair {path} --salvage\n" in verify.err
+    assert "not readable" not in verify.out + ask("repair", path).out
+    with pytest.raises(CorruptionError):
+        open_journal(path)
+    repair = ask("repair", path, "--salvage", "--apply")
+    assert f"lost         {lost}, of them 0 unreadable" in repair.lines
+    with JournalReader.open(f"{path}.salvaged-1") as reader:
+        assert [entry.record[0] for entry in reader.entries()] == [*range(lsn, LAST_LSN + 1)]

@@ -1,0 +1,91 @@
+"""journal-inspect: who asks for what is not kept is told what is, and what to type for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal import CompactedError, JournalReader
+from manager import SubAgentManager, read_fleet
+from tests.inspect.inspect_support import ask, checkpoints, damage_a_fleet, golden, make, segments
+
+
+def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
+    """Before the oldest checkpoint, before the first record, behind the last one: each says what
+    there is."""
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("x", name="lead")
+    for _ in range(2):
+        with SubAgentManager.open(tmp_path) as manager:
+            manager.spawn("y")
+            manager.compact()
+            path = Path(manager.path)
+    oldest = int(checkpoints(path)[0].stem[-20:])
+    assert int(segments(path)[0].name[:20]) > 1
+    assert ask("agents", path, "--at", oldest).code == 0
+    with JournalReader.open(path) as reader:
+        last = reader.last_lsn
+    kept = f"what can be told is LSN {oldest} to {last}: "
+    kept += f"journal-inspect agents {path} --at {oldest}"
+    for verb in (["agents"], ["show", "lead"], ["history", "lead"], ["checkpoint"]):
+        name, *args = verb
+        more = ["--write", "-"] if name == "checkpoint" else []
+        answer = ask(name, path, *args, *more, "--at", oldest - 1)
+        assert (answer.code, answer.out) == (1, "")
+        assert f"{path}: the fleet as of LSN {oldest - 1} is no longer kept; {kept}" in answer.err
+        answer = ask(name, path, *args, *more, "--at", 99)
+        assert (answer.code, answer.out) == (1, "")
+        assert f"{path}: the log ends at LSN {last}, before 99; {kept}; the last: " in answer.err
+    answer = ask("diff", path, last, oldest - 1)
+    assert (answer.code, answer.out) == (1, "")
+    assert kept in answer.err
+    answer = ask("agents", path, "--at", "2001-01-01", "--utc")
+    assert (answer.code, answer.out) == (1, "")
+    assert "nothing is kept that was written by 2001-01-01; the first, of LSN" in answer.err
+    assert kept in answer.err
+    answer = ask("show", path, "nobody", "--at", last)
+    assert f"all of them: journal-inspect agents {path} --at {last}; " in answer.err
+    answer = ask("show", path, "nobody", "--at", "-0s")
+    assert f"all of them: journal-inspect agents {path} --at -0s; " in answer.err
+    first = ask("history", path, "lead", "-o", "json").json[0]
+    assert (first["kind"], first["fields"]["name"]) == (None, {"from": None, "to": "lead"})
+    assert "is no longer kept" in ask("history", path, "lead").err
+    with pytest.raises(CompactedError) as caught:
+        read_fleet(path, at=1)
+    assert caught.value.first_lsn == oldest
+
+
+def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
+    """And from where on there can be one, as the command to type."""
+    path = golden(tmp_path / "j")
+    answer = ask("repair", path, "--cut-at", 3)
+    assert (answer.code, answer.out) == (1, "")
+    assert "--cut-at 3 is older than what is kept; it holds LSN 9 to 60" in answer.err
+    assert answer.err.endswith(f"journal-inspect repair {path} --cut-at 12\n")
+    assert ask("repair", path, "--cut-at", 12).code == 0
+
+
+def test_what_can_be_told_of_a_fleet_ends_before_the_damage(tmp_path: Path) -> None:
+    """P4: the states behind it are none that can be asked for."""
+    damaged = damage_a_fleet(tmp_path)
+    told = f"what can be told is LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
+    assert told in ask("agents", damaged.path, "--at", "2001-01-01").err
+
+
+def test_a_moment_of_what_is_no_fleet(tmp_path: Path) -> None:
+    """Whoever asks for one that is not kept is not sent on to ask for another."""
+    path = golden(tmp_path / "j")
+    for at in (3, 99, "2001-01-01"):
+        for verb in (["agents"], ["show", "lead"], ["history", "lead"]):
+            answer = ask(verb[0], path, *verb[1:], "--at", at)
+            assert (answer.code, answer.out) == (4, ""), (verb, at)
+            assert f"{path}: no journal of a manager" in answer.err
+
+
+def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) -> None:
+    """There is nothing wrong with it."""
+    path = make(tmp_path / "j")
+    answer = ask("checkpoint", path)
+    assert (answer.code, answer.out) == (1, "")
+    assert f"it has no checkpoint yet; its entries: journal-inspect log {path}" in answer.err

@@ -1,0 +1,329 @@
+"""journal-inspect log: which entries, in which order, as what, and for how long."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from journal import Entry, JournalReader
+from tests.golden.journal_v1 import LOG
+from tests.inspect.inspect_support import (
+    ask,
+    checkpoints,
+    compact,
+    flip,
+    golden,
+    make,
+    open_journal,
+    put,
+    running,
+    segments,
+)
+from tests.support import until
+
+FIRST_LSN, LAST_LSN = 9, len(LOG)  # what is kept of the golden journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal with segments of four epochs, a torn tail, two checkpoints and every type."""
+    return golden(tmp_path / "golden")
+
+
+def lsns(*args: object) -> list[int]:
+    return [entry["lsn"] for entry in ask("log", *args, "-o", "jsonl").jsonl]
+
+
+def test_log_shows_every_type_as_json(path: Path) -> None:
+    """Each entry by its field names; bytes, ext types and odd maps as the API page has them."""
+    entries = ask("log", path, "-o", "jsonl").jsonl
+    assert [entry["lsn"] for entry in entries] == list(range(FIRST_LSN, LAST_LSN + 1))
+    for entry, (epoch, record) in zip(entries, LOG[FIRST_LSN - 1 :], strict=True):
+        assert list(entry) == ["schema_version", *Entry.__dataclass_fields__]
+        assert entry["schema_version"] == 1
+        assert entry["epoch"] == epoch
+        assert from_json(entry["record"]) == record
+    assert ask("log", path, "-o", "json").json == entries
+
+
+def from_json(value: Any) -> Any:
+    """The record that was shown so."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"ext": -1, "base64": data}:
+            return msgpack.Timestamp.from_bytes(base64.b64decode(data))
+        case {"ext": int(code), "base64": data}:
+            return msgpack.ExtType(code, base64.b64decode(data))
+        case {"base64": data}:
+            return base64.b64decode(data)
+        case {"float": text}:
+            return float(text)
+        case {"map": pairs}:
+            return {from_json(key): from_json(item) for key, item in pairs}
+    return {key: from_json(item) for key, item in value.items()}
+
+
+def test_log_as_text_has_a_line_for_each_entry(path: Path) -> None:
+    """LSN, epoch, an ISO 8601 time with its zone, and the record as JSON."""
+    lines = ask("log", path).lines
+    assert len(lines) == LAST_LSN - FIRST_LSN + 1
+    lsn, epoch, time, record = lines[-1].split(maxsplit=3)
+    assert (lsn, epoch, json.loads(record)) == ("60", "4", LOG[-1][1])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", time)
+    assert {line.index(" 2026-01-01T") for line in lines} == {lines[-1].index(f" {time}")}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_log_shows_the_range_that_was_asked_for(path: Path, reverse: bool) -> None:
+    """-n, -r, --from-lsn and --to-lsn are one rule: the range, its end, turned round."""
+    everything = list(range(FIRST_LSN, LAST_LSN + 1))
+    for first, last, count in product(
+        (None, FIRST_LSN, 45, 58, 60, 61), (None, 8, 9, 53, 60, 99), (None, 0, 1, 7, 1000)
+    ):
+        if first and last and first > last:
+            continue
+        wanted = [lsn for lsn in everything if (first or 1) <= lsn <= (last or LAST_LSN)]
+        wanted = wanted if count is None else wanted[max(0, len(wanted) - count) :]
+        args = [*(["-r"] * reverse), *(["-n", count] * (count is not None))]
+        args += [*(["--from-lsn", first] * (first is not None))]
+        args += [*(["--to-lsn", last] * (last is not None))]
+        answer = ask("log", path, *args, "-o", "jsonl")
+        assert [entry["lsn"] for entry in answer.jsonl] == (wanted[::-1] if reverse else wanted)
+        assert answer.code == (0 if wanted else 1), args
+        assert bool(answer.err) == (not wanted)
+
+
+@pytest.mark.parametrize("reverse", [[], ["-r"]])
+def test_log_says_what_is_no_longer_kept(path: Path, reverse: list[str]) -> None:
+    """Who asks for what compaction dropped is told the first LSN that is kept."""
+    answer = ask("log", path, "--from-lsn", 3, *reverse)
+    assert (answer.code, answer.out) == (1, "")
+    assert "LSN 3 is no longer kept, the first that is: 9; it holds LSN 9 to 60: " in answer.err
+    assert answer.err.endswith(f"journal-inspect log {path} --from-lsn 9\n")
+    for verb, *args in (["log", "--frames"], ["log"], ["stats"]):
+        answer = ask(
+            verb, path, *args, *(reverse if args == [] and verb == "log" else []), "--from-lsn", 61
+        )
+        assert (answer.code, answer.out) == (1, "")
+        assert "there; it holds LSN 9 to 60; what is in it: journal-inspect info" in answer.err
+
+
+def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
+    """P4: the first segment is gone and no checkpoint covers it: an open refuses, so whoever asks
+    for whatever entries is told, with 3; what there is is shown. So does `stats`."""
+    path = make(tmp_path / "j", [[number, "x" * 400] for number in range(30)])
+    segments(path)[0].unlink()
+    first = int(segments(path)[0].name[:20])
+    assert first > 1
+    for args, shown in [
+        ([], list(range(first, 31))),
+        (["-n", 2], [29, 30]),
+        (["-r", "-n", 2], [30, 29]),
+        (["--from-lsn", 29], [29, 30]),
+        (["--from-lsn", 1], []),
+        (["--to-lsn", 1], []),
+        (["-f", "-n", 1, "--until-match", "29"], [30]),
+    ]:
+        answer = ask("log", path, *args, "-o", "jsonl")
+        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, 3), args
+        assert f"damaged: the log begins at LSN {first}" in answer.err
+        assert f"journal-inspect verify {path}" in answer.err
+    stats = ask("stats", path, "-o", "json")
+    assert (stats.code, stats.json["first_lsn"]) == (3, first)
+    assert f"damaged: the log begins at LSN {first}" in stats.err
+
+
+def test_who_follows_a_damaged_journal_is_told(path: Path) -> None:
+    """P4: that what is shown lies behind damage; it ends with 3, as all else does."""
+    checkpoints(path)[-1].unlink()
+    with JournalReader.open(path) as reader:
+        offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
+    assert offset
+    follow = ("log", path, "-f", "-n", 1, "--until-match", ".")
+    assert (ask(*follow).code, ask(*follow).err) == (0, "")
+    flip(segments(path)[0], offset + 44)
+    answer = ask(*follow)
+    assert (answer.code, len(answer.lines)) == (3, 1)
+    assert "the log is damaged behind LSN 39" in answer.err
+
+
+def test_a_checkpoint_covers_what_is_gone(path: Path) -> None:
+    """The newest that verifies is enough, as it is to an open; none that is damaged is."""
+    assert ask("log", path).code == 0
+    newest, first = checkpoints(path)[-1], int(segments(path)[0].name[:20])
+    checkpoints(path)[0].unlink()
+    assert ask("log", path).code == 0
+    flip(newest, 300)
+    answer = ask("log", path, "-n", 1)
+    assert (answer.code, len(answer.lines)) == (3, 1)
+    assert f"the log begins at LSN {first}, and no checkpoint" in answer.err
+
+
+def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
+    """P4: forward up to the damage, backward down to it; both say so."""
+    with JournalReader.open(path) as reader:
+        offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
+    assert offset
+    flip(segments(path)[0], offset + 44)  # its payload
+    forward = ask("log", path, "-o", "json")
+    assert [entry["lsn"] for entry in forward.json] == list(range(9, 40))
+    backward = ask("log", path, "-r", "-o", "jsonl")
+    assert [e["lsn"] for e in backward.jsonl] == [*range(60, 44, -1), *range(39, 8, -1)]
+    some = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
+    assert ([e["lsn"] for e in some.jsonl], some.code) == ([*range(60, 44, -1), 39, 38], 3)
+    for answer in (forward, backward):
+        assert answer.code == 3
+        assert "LSN 40" in answer.err
+        assert f"journal-inspect verify {path}" in answer.err
+
+
+def test_the_last_entries_are_those_before_the_damage(path: Path) -> None:
+    """P4: with -n those that an open would keep; who asks for what is behind the damage is told."""
+    checkpoints(path)[-1].unlink()
+    with JournalReader.open(path) as reader:
+        offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
+    assert offset
+    assert lsns(path, "-n", 5) == [56, 57, 58, 59, 60]
+    flip(segments(path)[0], offset + 44)  # its payload
+    for args, shown, code in [
+        (["-n", 5], [35, 36, 37, 38, 39], 3),
+        (["-n", 2, "--to-lsn", 50], [38, 39], 3),
+        (["-n", 2, "--to-lsn", 30], [29, 30], 0),
+        (["-n", 1, "-k", "no such"], [], 3),
+        (["-n", 2, "--from-lsn", 39], [39], 3),
+        (["-r", "-n", 2], [60, 59], 3),
+        (["--from-lsn", 59], [59, 60], 3),
+        (["--from-lsn", 59, "-n", 1], [60], 3),
+    ]:
+        answer = ask("log", path, *args, "-o", "jsonl")
+        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, code), args
+        assert ("damaged behind LSN 39" in answer.err) == (code == 3), args
+
+
+def test_the_end_of_a_large_journal_is_there_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before the last entries is not looked at where that takes long; that is said."""
+    monkeypatch.setattr("journal_inspect.diagnosis.ends._LOOKED_AT_BYTES", 1)
+    flip(segments(path)[0], 100)
+    answer = ask("log", path, "-n", 2, "-o", "jsonl")
+    assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == ([59, 60], 0)
+    assert "not looked at" in answer.err
+
+
+def test_log_prints_what_it_has_before_it_reads_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It streams: what was read before an interrupt has been printed, in a whole array."""
+
+    def entries(reader: JournalReader, after: int | None, **_: Any) -> Iterator[Entry]:
+        yield from (Entry(lsn, 1, 0, "x") for lsn in (1, 2, 3))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JournalReader, "entries", entries)
+    for form in ("text", "jsonl"):
+        answer = ask("log", path, "-o", form)
+        assert (answer.code, len(answer.lines), answer.err) == (130, 3, "")
+    assert [entry["lsn"] for entry in ask("log", path, "-o", "json").json] == [1, 2, 3]
+
+
+def test_log_follows_a_live_writer(tmp_path: Path) -> None:
+    """-f shows each entry as it becomes durable, across segments and a restart of the writer."""
+    path = tmp_path / "j"
+    record = "x" * 500  # eight fill a segment
+    journal = open_journal(path)
+    put(journal, *[record] * 20)
+    with running("log", path, "-f", "-o", "jsonl") as child:
+        assert [json.loads(child.line())["lsn"] for _ in range(10)] == list(range(11, 21))
+        for lsn in range(21, 41):
+            if lsn == 30:
+                journal.close()
+                journal = open_journal(path)
+            put(journal, record)
+            assert json.loads(child.line())["lsn"] == lsn
+        answer = child.end(signal.SIGINT)
+    journal.close()
+    assert (answer.code, answer.out, answer.err) == (130, "", "")
+
+
+def test_log_follows_from_and_to_where_it_is_told(tmp_path: Path) -> None:
+    """With -f, -n and --from-lsn say where to begin, and --to-lsn where to end."""
+    path = make(tmp_path / "j", range(15))
+    for args, first in (([], 6), (["-n", 2], 14), (["--from-lsn", 3], 3)):
+        assert lsns(path, "-f", "--to-lsn", 15, *args) == list(range(first, 16))
+    answer = ask("log", path, "-f", "--to-lsn", 15, "-n", 0)
+    assert (answer.code, answer.out) == (1, "")
+    with running("log", path, "-f", "-n", 0, "-o", "jsonl") as child, open_journal(path) as journal:
+        until(lambda: put(journal, "new") and child.has_line(), "an entry appended meanwhile")
+        assert json.loads(child.line())["lsn"] > 15
+
+
+def test_the_reader_knows_where_the_log_ends(path: Path, tmp_path: Path) -> None:
+    """Its first LSNs come from names, its last from the newest segment: damage before that is
+    no matter, damage in that ends the log where `entries` ends."""
+    with JournalReader.open(path) as reader:
+        assert reader.first_lsns == [9, 45, 54, 58, 59]
+        assert (reader.last_lsn, reader.format_version) == (60, 1)
+        assert reader.journal_id == f"{1:032x}"
+        flip(segments(path)[0], 0)
+        assert reader.last_lsn == 60
+        flip(segments(path)[-1], 64 + 44 + 20)  # the payload of the first of two frames
+        assert reader.last_lsn == 58
+        flip(segments(path)[-1], 0)  # and its header
+        assert (reader.last_lsn, reader.journal_id) == (58, f"{1:032x}")
+    with JournalReader.open(make(tmp_path / "empty", [])) as reader:
+        assert (reader.first_lsns, reader.last_lsn, reader.journal_id) == ([], 0, None)
+
+
+def test_leftovers_of_a_removal_are_not_shown(tmp_path: Path) -> None:
+    """Segments that no kept checkpoint needs, which a crash left, are no part of the log."""
+    path, aside = tmp_path / "j", tmp_path / "aside"
+    with open_journal(path) as journal:
+        put(journal, *["x" * 500] * 30)
+        shutil.copytree(path, aside)
+        for _ in range(2):
+            put(journal, "x")
+            compact(journal, 1)
+    assert lsns(path)[0] > 8
+    kept = lsns(path)
+    for file in segments(aside):
+        if not (path / file.name).exists():
+            shutil.copy(file, path)
+    assert lsns(path) == kept
+    assert lsns(path, "-r") == kept[::-1]
+    assert lsns(path, "-n", 100) == kept
+
+
+@pytest.mark.parametrize(("asked", "code"), [([], 0), (["--from-lsn", 1], 1)])
+def test_compaction_may_overtake_who_reads_backward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[object], code: int
+) -> None:
+    """The log's beginning comes nearer while -r reads: that ends it, unless that was asked for."""
+    shown: list[str] = []
+
+    def put_lines(lines: Iterator[str]) -> int:
+        shown.append(next(lines))
+        for number in (1, 2):
+            put(journal, number)
+            compact(journal, number)
+        shown.extend(lines)
+        return len(shown)
+
+    monkeypatch.setattr("journal_inspect.commands.log.put_lines", put_lines)
+    with open_journal(tmp_path / "j") as journal:
+        put(journal, *["x" * 500] * 30)
+        assert ask("log", tmp_path / "j", "-r", *asked).code == code
+    assert 1 <= len(shown) < 20

@@ -1,0 +1,118 @@
+"""journal-inspect stopped, piped, closed: quiet, with the exit code that shells know."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manager import SubAgentManager
+from tests.inspect.inspect_support import (
+    COMMAND,
+    TIMEOUT_S,
+    ask_child,
+    child_main,
+    environment,
+    make,
+    running,
+    tear,
+)
+
+IN_SHELL: dict[str, Any] = {
+    "shell": True,
+    "capture_output": True,
+    "text": True,
+    "timeout": TIMEOUT_S,
+    "env": environment(),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_130_and_143_stopped(tmp_path: Path, number: int) -> None:
+    """A follower is stopped by a signal, quietly; 128 and the signal's number."""
+    with running("log", make(tmp_path / "j"), "-f") as child:
+        for _ in range(3):
+            child.line()
+        answer = child.end(number)
+    assert (answer.code, answer.out, answer.err) == (128 + number, "", "")
+
+
+def test_130_before_there_is_a_command_line() -> None:
+    """An interrupt as early as can be is as quiet."""
+    answer = child_main("def stop(name): raise KeyboardInterrupt", "m.find_spec = stop")
+    assert (answer.code, answer.out, answer.err) == (130, "", "")
+
+
+def long(path: Path) -> Path:
+    """A journal of which no verb's output fits in a pipe."""
+    with SubAgentManager.open(path) as manager:
+        for number in range(300):
+            manager.spawn("x" * 1000, queued=True, metadata={"number": number})
+        manager.compact()
+        for _ in range(300):
+            manager.spawn("y" * 1000, queued=True)
+        return Path(manager.path)
+
+
+@contextmanager
+def closed() -> Iterator[int]:
+    """A pipe that nobody reads from any more."""
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    try:
+        yield ours
+    finally:
+        os.close(ours)
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    """`| head -1` gets its line, and nobody a message; 141, as of a program that SIGPIPE ends."""
+    path = long(tmp_path)
+    for verb in ("log", "checkpoint", "agents"):
+        for form in ("text", "json", "jsonl"):
+            with subprocess.Popen(
+                [*COMMAND, verb, path, "-o", form],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(),
+            ) as process:
+                assert process.stdout
+                assert process.stderr
+                assert process.stdout.readline()
+                process.stdout.close()
+                assert (process.stderr.read(), process.wait(TIMEOUT_S)) == (b"", 141), (verb, form)
+    with closed() as pipe:
+        answer = ask_child("info", path, capture_output=False, stdout=pipe, stderr=subprocess.PIPE)
+    assert (answer.code, answer.err) == (141, "")  # though all of it fits in a buffer
+    command = f"{shlex.join([*COMMAND, 'log', str(path)])} | head -1"
+    done = subprocess.run(command, **IN_SHELL)
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+
+
+def test_messages_come_behind_the_data(tmp_path: Path) -> None:
+    """Where both go to one file, a message stands behind what it is about."""
+    path = make(tmp_path / "j")
+    tear(path)
+    answer = ask_child(
+        "verify", path, capture_output=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert [line.split()[0] for line in answer.lines] == ["torn_tail", "last", "journal-inspect:"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_were_closed_before(tmp_path: Path, closed: str) -> None:
+    """The answer is the exit code, whoever listens; no message lands among the data."""
+    path = make(tmp_path / "j")
+    tear(path)
+    command = f"{shlex.join([*COMMAND, 'verify', str(path)])} {closed}"
+    done = subprocess.run(command, **IN_SHELL)
+    assert done.returncode == 1
+    assert "journal-inspect: " not in done.stdout
+    assert "Traceback" not in done.stderr

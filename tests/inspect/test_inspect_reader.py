@@ -1,0 +1,116 @@
+"""What journal-inspect leans on in the reader: to follow, and to read the end, costs little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import CorruptionError, Entry, Journal, JournalReader, Options
+from tests.inspect.inspect_support import flip, make, open_journal, put, segments
+
+SEGMENT_BYTES = 16 << 20
+POLLS = 50
+
+
+def drain(entries: Iterable[Entry], seen: list[Any]) -> None:
+    """Each record into `seen`, as it comes."""
+    for entry in entries:
+        seen.append(entry.record)
+
+
+class EnoughError(Exception):
+    """So many looks were all that was wanted."""
+
+
+def read_bytes() -> int:
+    """By this process, from anything, since it began."""
+    facts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(facts["rchar"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system counts no reads")
+def test_a_follower_does_not_read_all_that_was_allocated_again_and_again(tmp_path: Path) -> None:
+    """P8: what a look costs follows what is new, not the segment's size; all of it is looked at
+    now and then."""
+    polls = 0
+
+    def wait() -> None:
+        nonlocal polls
+        polls += 1
+        if polls > POLLS:
+            raise EnoughError
+
+    with Journal.open(tmp_path / "j", options=Options(segment_bytes=SEGMENT_BYTES)) as journal:
+        put(journal, *range(10))
+        assert segments(tmp_path / "j")[0].stat().st_size >= SEGMENT_BYTES
+        with JournalReader.open(tmp_path / "j") as reader:
+            before = read_bytes()
+            with pytest.raises(EnoughError):
+                drain(reader.entries(follow=True, wait=wait), [])
+    assert read_bytes() - before < SEGMENT_BYTES * POLLS / 4
+
+
+def test_waiting_comes_after_all_that_there_is(tmp_path: Path) -> None:
+    """`wait` is called when every entry was yielded, and what it lets come is yielded next."""
+    seen: list[Any] = []
+
+    def wait() -> None:
+        seen.append("wait")
+        if seen.count("wait") == 1:
+            with open_journal(tmp_path / "j") as journal:
+                put(journal, "new")
+        elif "new" in seen:
+            raise EnoughError
+
+    path = make(tmp_path / "j", ["a", "b"])
+    with JournalReader.open(path) as reader, pytest.raises(EnoughError):
+        drain(reader.entries(follow=True, wait=wait), seen)
+    assert seen[:3] == ["a", "b", "wait"]
+    assert seen.count("new") == 1
+
+
+def test_the_last_entries_are_read_without_those_before(tmp_path: Path) -> None:
+    """Damage in an older segment is no matter for the last ones; in the newest one it is told,
+    after what is good before it; a record that was skipped may be anything."""
+    path = make(tmp_path / "j", [[lsn, "x" * 500] for lsn in range(1, 31)])
+    flip(segments(path)[0], 70)
+    with JournalReader.open(path) as reader:
+        assert [entry.lsn for entry in reader.entries(last=3)] == [28, 29, 30]
+        (last,) = reader.entries(last=1)
+        assert last.offset
+        flip(segments(path)[-1], last.offset + 50)
+        found: list[Any] = []
+        with pytest.raises(CorruptionError) as caught:
+            drain(reader.entries(last=2), found)
+        assert ([record[0] for record in found], caught.value.lsn) == ([28, 29], 30)
+
+
+def test_who_reads_imports_nothing_that_writes(tmp_path: Path) -> None:
+    """`log` and `verify` are there soon: no engine, no manager, no table is imported for them."""
+    path = make(tmp_path / "j")
+    code = "import sys; from journal_inspect.__main__ import main\n"
+    code += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    for verb in ("log", "verify"):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, verb, path],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        imported = set(done.stderr.split())
+        assert "journal._offline.reader" in imported
+        assert imported.isdisjoint(
+            {
+                "journal._engine.journal",
+                "journal._state.durable_state",
+                "journal._engine.compactor",
+                "manager",
+                "rich",
+                "asyncio",
+            }
+        )

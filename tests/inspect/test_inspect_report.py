@@ -1,0 +1,299 @@
+"""journal-inspect's report: what it tells of a journal, and what it lets nobody do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journal_inspect.commands.report import write_report
+from journal_inspect.exits import RefusedError
+from journal_inspect.report import fleet as report_fleet
+
+from journal import Journal
+from manager import SubAgentManager
+from tests.inspect.inspect_support import (
+    contents,
+    damage_a_fleet,
+    flip,
+    golden,
+    make,
+    open_journal,
+    put,
+    segments,
+    tear,
+)
+from tests.inspect.report_support import (
+    BOOT,
+    HOSTILE,
+    STORY,
+    agent_id,
+    big_fleet,
+    report,
+    result,
+    spawn,
+    write,
+)
+
+pytest.importorskip("jinja2", reason="the page is made with jinja2")
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """A closed journal with an agent of every outcome."""
+    return write(tmp_path / "j", *STORY)
+
+
+def test_a_journal_that_is_not_the_managers(tmp_path: Path) -> None:
+    """It gets kinds of records over time, and no fleet."""
+    page = report(golden(tmp_path / "golden"))
+    assert page.code == 0
+    assert page.data["agents"] == []
+    assert "Fleet" not in page.words
+    assert "Kinds of records" in page.words
+    assert "epoch 2" in page.words
+    assert "golden/1" in page.words
+    assert "torn_tail" in page.words
+    assert "Takes the checkpoint at LSN 55, then replays 5 records." in page.words
+    assert "Leaves a torn tail" not in page.words, "that one was left behind long ago"
+
+
+def test_a_torn_tail(tmp_path: Path) -> None:
+    """What a crash left is told, and that the next open leaves it behind."""
+    path = make(tmp_path / "j")
+    tear(path)
+    page = report(path)
+    assert "Torn tail" in page.words
+    assert "Leaves a torn tail of 50 B behind." in page.words
+
+
+def test_an_empty_journal(tmp_path: Path) -> None:
+    """Nothing in it is no error."""
+    page = report(make(tmp_path / "j", []))
+    assert page.code == 0
+    assert "None yet." in page.words
+
+
+def test_damage_that_an_open_refuses(tmp_path: Path) -> None:
+    """P4: exit 3, the place, what to do; the agents are told as far as the log can be read."""
+    path = write(tmp_path / "j", *STORY)
+    (segment,) = segments(path)
+    flip(segment, segment.read_bytes().index(agent_id(6).encode()))
+    page = report(path)
+    assert page.code == 3
+    assert "Damaged" in page.words
+    assert f"{segment}: offset " in page.words
+    assert "Refuses, and changes nothing" in page.words
+    assert f"journal-inspect repair {path}" in page.words
+    assert [it["agent_id"][-1] for it in page.agents] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_fleet_before_the_damage_is_as_of_an_lsn(tmp_path: Path, story: Path) -> None:
+    """P4: nobody takes it for the fleet as it was in the end."""
+    damaged = damage_a_fleet(tmp_path)
+    said = f"As of LSN {damaged.lsn - 1}: nothing of what is behind the damage is in it."
+    assert said in report(damaged.path).words
+    assert "As of LSN" not in report(story).words
+
+
+def test_damage_behind_a_checkpoint(tmp_path: Path) -> None:
+    """Where the log goes on from a newer checkpoint, so does the report."""
+    with SubAgentManager.open(tmp_path) as manager:
+        path = Path(manager.path)
+        manager.spawn("one")
+        manager.wait_durable()
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("two")
+        manager.compact()
+        manager.spawn("three")
+        manager.wait_durable()
+    assert len(segments(path)) == 2
+    flip(segments(path)[0], segments(path)[0].read_bytes().index(b"one"))
+    page = report(path)
+    assert {it["prompt"] for it in page.agents} == {"one", "two", "three"}
+    assert page.code == 3
+
+
+def test_a_live_journal(tmp_path: Path) -> None:
+    """With a writer alive nobody is shown as interrupted that runs, and nothing is recovered."""
+    with SubAgentManager.open(tmp_path) as manager:
+        agent = manager.spawn("work")
+        manager.compact()
+        page = report(manager.path)
+    assert [it["status"] for it in page.agents] == ["running"]
+    assert page.agents[0]["agent_id"] == agent.agent_id
+    assert f"Process {os.getpid()} has it open" in page.words
+    assert "Interrupts 1 agent, which runs now." in page.words
+
+
+def test_nothing_is_changed(tmp_path: Path, story: Path) -> None:
+    """No file of a journal is written, made or touched, whole or damaged."""
+    damaged = make(tmp_path / "damaged")
+    flip(segments(damaged)[0], 70)
+    for path in (story, golden(tmp_path / "golden"), damaged):
+        before = contents(path)
+        report(path)
+        assert contents(path) == before
+
+
+def test_no_lock_is_taken(tmp_path: Path) -> None:
+    """A report is made while a writer has the journal, and opens nothing against it."""
+    with open_journal(tmp_path / "j") as journal:
+        put(journal, ["a"])
+        report(tmp_path / "j")
+        put(journal, ["b"])
+    with Journal.open(tmp_path / "j") as journal:
+        assert journal.last_lsn == 2
+
+
+# --- where it goes ---
+
+
+def test_the_file_is_its_owners(tmp_path: Path, story: Path) -> None:
+    """The file can be read by whom the journal can be read by: its owner."""
+    out = tmp_path / "out.html"
+    assert write_report(str(story), str(out)) == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert out.read_bytes().startswith(b"<!doctype html>")
+
+
+@pytest.mark.parametrize("name", ["r.html", "LOCK", "../j/new", "../link"])
+def test_nothing_is_written_into_the_journal(tmp_path: Path, story: Path, name: str) -> None:
+    """P4: a report whose file would lie in the journal is refused, on whatever way it got there."""
+    (tmp_path / "link").symlink_to(story / "LOCK")
+    before = contents(story)
+    with pytest.raises(RefusedError, match="lies in the journal"):
+        write_report(str(story), str(story / name))
+    assert contents(story) == before
+
+
+def test_without_the_library_it_says_what_to_get(
+    story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a missing package tells how to get it."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match=r"needs jinja2.*journal-engine\[cli\]"):
+        report(story)
+
+
+# --- what payloads can do ---
+
+
+def hostile(path: Path) -> Path:
+    records: list[Any] = [BOOT]
+    for number, text in enumerate(HOSTILE, 1):
+        records += [
+            spawn(number, number, name=text, role=text, prompt=text * 50),
+            result(number, number + 5, "failed", reason=f"{text}\n{text}" * 40, result=text),
+        ]
+    return write(path, *records)
+
+
+def test_payloads_are_text(tmp_path: Path) -> None:
+    """P9: whatever agents, records, checkpoints and paths are called, the page has the elements
+    that it has for harmless ones, and nothing of them outside of text."""
+    names = {"harmless": ["harmless"] * len(HOSTILE), "\"><img src=x onerror='1'>": HOSTILE}
+    shapes = []
+    for name, texts in names.items():
+        records: list[Any] = [BOOT]
+        for number, text in enumerate(texts, 1):
+            records += [spawn(number, number, name=text, role=text, prompt=text * 50)]
+            records += [result(number, number + 5, "failed", reason=text * 40, result=text)]
+        page = report(write(tmp_path / name, *records))
+        shapes.append(Counter((tag, tuple(sorted(found))) for tag, found in page.tags))
+        assert not [a for _, found in page.tags for a in found if a.startswith("on")]
+        assert {a["name"] for a in page.agents} <= {report_page_safe(text) for text in texts}
+    harmless, evil = shapes
+    ticks = {("line", ("x1", "x2", "y2")), ("text", ("dx", "x", "y"))}
+    for shape in (harmless, evil):
+        for moving in [key for key in shape if key in ticks or key[0] in ("title", "rect")]:
+            del shape[moving]
+    assert harmless == evil
+    other = report(write(tmp_path / "<b>plain<b>", *([text, 1] for text in HOSTILE)))
+    assert not {"b", "img"} & {tag for tag, found in other.tags if not found}
+
+
+def report_page_safe(text: str) -> str:
+    from journal_inspect.rendering.text import escaped
+
+    return escaped(text)
+
+
+def test_nothing_of_a_payload_is_obeyed_by_a_screen(tmp_path: Path) -> None:
+    """P9: no control character and none that turns a line's direction reaches the page."""
+    page = report(hostile(tmp_path / "j"))
+    assert not [c for c in page.text if not c.isprintable() and c != "\n"]
+    assert "\\u202egpj.exe" in page.words
+    assert "\\u0000" in page.words
+
+
+def test_long_texts_are_cut(tmp_path: Path) -> None:
+    """A megabyte of prompt and reason takes as little room as its beginning and its end."""
+    text = "begin" + '<&"' * 350_000 + "end"
+    page = report(
+        write(tmp_path / "j", BOOT, spawn(1, 0, prompt=text), result(1, 1, "failed", reason=text))
+    )
+    agent = page.agent(1)
+    for name in ("prompt", "reason"):
+        assert agent[name].startswith("begin")
+        assert agent[name].endswith("end")
+        assert "characters left out" in agent[name]
+    assert len(page.text) < 100_000
+
+
+def test_the_policy_lets_run_what_is_shipped_and_no_more(story: Path) -> None:
+    """P9: the page's policy names its script and its style by their hashes; all else, and every
+    fetch, is forbidden; nothing in the page points elsewhere."""
+    page = report(story)
+    (policy,) = (
+        found["content"]
+        for _, found in page.tags
+        if found.get("http-equiv") == "Content-Security-Policy"
+    )
+    rules = dict(rule.split(" ", 1) for rule in str(policy).split("; "))
+    for name, kind in (("script", "script-src"), ("style", "style-src")):
+        digest = hashlib.sha256(page.inside[name].encode()).digest()
+        assert rules[kind] == f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["require-trusted-types-for"] == "'script'"
+    links = [v for _, found in page.tags for a, v in found.items() if a in ("href", "src", "style")]
+    assert links
+    assert all(str(link).startswith("#") for link in links)
+    for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert sink not in page.inside["script"]
+
+
+def test_fields_are_redacted(story: Path) -> None:
+    """What is not to be told is nowhere in the page."""
+    page = report(story, redact=["reason", "name", "prompt"])
+    assert {it["reason"] for it in page.agents} == {"[redacted]"}
+    for secret in ("it broke", "which one?", "lead", "broken", "look"):
+        assert secret not in json.dumps(page.data)
+        assert secret not in page.words.replace("Look again", "")
+
+
+# --- how much ---
+
+
+@pytest.mark.parametrize("count", [1000, 5000])
+def test_a_large_fleet_is_a_small_file(tmp_path: Path, count: int) -> None:
+    """With thousands of agents the page takes well under a kilobyte for each."""
+    page = report(big_fleet(tmp_path / "j", count))
+    assert len(page.agents) == count
+    assert len(page.text) < 100_000 + 700 * count
+
+
+def test_of_very_many_agents_the_last_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a bound, those that changed last are drawn, and how many are not is told."""
+    monkeypatch.setattr(report_fleet, "DRAWN_MAX", 3)
+    page = report(write(tmp_path / "j", *STORY))
+    assert {it["agent_id"][-1] for it in page.agents} == {"2", "5", "6"}
+    assert "5 agents more" in page.words

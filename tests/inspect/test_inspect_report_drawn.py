@@ -1,0 +1,195 @@
+"""journal-inspect's report in a real browser: what is drawn, and who can see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.inspect.inspect_support import damage_a_fleet, golden
+from tests.inspect.report_support import (
+    STORY,
+    Page,
+    made,
+    write,
+)
+
+pytest.importorskip("jinja2", reason="the page is made with jinja2")
+pytest.importorskip("selenium", reason="the browser is driven with selenium")
+
+
+from tests.inspect.browser_support import SCHEMES, Browser, browsing, contrast, rgb
+
+STATUSES = (
+    *("completed", "failed", "cancelled", "interrupted", "budget_exhausted", "queued"),
+    "running",
+)
+TEXT_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
+DRAWN_CONTRAST = 3.0  # WCAG 2.2, 1.4.11
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """The report of a fleet with an agent of every outcome."""
+    return made(write(tmp_path / "j", *STORY))
+
+
+def test_every_agent_has_its_bars(browser: Browser, page: Path) -> None:
+    """A row an agent, in the page's order; each span is a rectangle that is seen, where its time
+    is: its length is that of its time, one of no time is seen too."""
+    browser.open(page)
+    agents = Page(page.read_text()).agents
+    rows = browser.all("#agents > li")
+    assert len(rows) == len(agents) == 8
+    (axis,) = browser.boxes("#axis svg")
+    data = Page(page.read_text()).data
+    for number, agent in enumerate(agents):
+        boxes = browser.boxes(f"#a{number} rect")
+        assert len(boxes) == len(agent["spans"])
+        assert rows[number].text.split() == [agent["status"], agent["name"]]
+        spans = data["agents"][number][-1]
+        for box, (_, begin, end) in zip(boxes, spans, strict=True):
+            scale = (axis["right"] - axis["left"]) / data["span"]
+            assert box["left"] == pytest.approx(axis["left"] + begin * scale, abs=1.5)
+            assert box["right"] == pytest.approx(axis["left"] + end * scale, abs=4)
+            assert box["right"] - box["left"] >= 1
+
+
+def test_running_is_drawn_higher_than_waiting(browser: Browser, page: Path) -> None:
+    """Running and waiting differ in form, not in colour alone."""
+    browser.open(page)
+    runs, waits = browser.boxes("#agents rect.r"), browser.boxes("#agents rect.w")
+    low = min(box["bottom"] - box["top"] for box in runs)
+    assert runs
+    assert waits
+    assert all(box["bottom"] - box["top"] < low / 2 for box in waits)
+
+
+def test_outcomes_are_told_without_colour(browser: Browser, page: Path) -> None:
+    """Each outcome has its word in the row, a sign, and a pattern in the bars that ran."""
+    browser.open(page)
+    script = """return [...document.querySelectorAll("#agents > li")].map(row => {
+        const ran = row.querySelector("rect.r");
+        return [row.querySelector("b").textContent,
+                getComputedStyle(row.querySelector("b"), "::before").content,
+                ran ? getComputedStyle(ran).fill.replace(/rgb.*/, "plain") : null];
+    })"""
+    looks = {status: (sign, fill) for status, sign, fill in browser.ask(script)}
+    assert looks.keys() == set(STATUSES) - {"running"}
+    assert len({sign for sign, _ in looks.values()}) == len(looks)
+    fills = [fill for _, fill in looks.values() if fill]
+    assert len(set(fills)) == len(fills) == len(looks) - 1, "a queued one never ran"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_outcomes_are_painted(browser: Browser, page: Path, scheme: str) -> None:
+    """On the screen, too, in both schemes: the picture has each outcome's colour."""
+    browser.open(page, scheme)
+    script = """return Object.fromEntries([...document.querySelectorAll("#agents > li > b")]
+        .map(word => [word.textContent, getComputedStyle(word).color]))"""
+    wanted = {status: rgb(colour) for status, colour in browser.ask(script).items()}
+    found = browser.colours(browser.one("#scroller").screenshot_as_base64)
+    assert len(wanted) == 6
+    for status, colour in wanted.items():
+        assert found.get(colour, 0) > 50, status
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_colours_are_told_apart_from_what_is_behind(
+    browser: Browser, page: Path, scheme: str
+) -> None:
+    """WCAG 1.4.3 and 1.4.11: all text and all bars have contrast enough, in both schemes."""
+    browser.open(page, scheme)
+    script = """
+        const shown = it => it.getClientRects().length && it.textContent.trim();
+        const behind = it => {
+          for (; it; it = it.parentElement) {
+            const colour = getComputedStyle(it).backgroundColor;
+            if (!/, 0\\)$/.test(colour)) return colour;
+          }
+          throw new Error("nothing behind");
+        };
+        const texts = [...document.querySelectorAll("body *")].filter(it => shown(it) &&
+          [...it.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+        return texts.map(it => [it.tagName, it.textContent.slice(0, 40),
+          it.closest("svg") ? getComputedStyle(it).fill : getComputedStyle(it).color, behind(it)]);
+    """
+    told = browser.ask(script)
+    assert len(told) > 60
+    for tag, text, colour, behind in told:
+        assert contrast(rgb(colour), rgb(behind)) >= TEXT_CONTRAST, (tag, text, colour, behind)
+    behind = rgb(browser.ask("return getComputedStyle(document.body).backgroundColor"))
+    assert (contrast(behind, (0, 0, 0)) < 3) == (scheme == "dark"), "it follows the scheme"
+    script = """return [...document.querySelectorAll("#agents rect, .chart rect, .share rect")]
+        .map(bar => getComputedStyle(bar).stroke === "none" ? getComputedStyle(bar).fill
+                                                            : getComputedStyle(bar).stroke)"""
+    for colour in set(browser.ask(script)):
+        assert contrast(rgb(colour), behind) >= DRAWN_CONTRAST, colour
+
+
+def test_a_narrow_window_shows_what_matters(browser: Browser, page: Path, tmp_path: Path) -> None:
+    """On a small screen labels do not run into one another, and nothing sticks out sideways."""
+    size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.command("Emulation.setDeviceMetricsOverride", width=420, **size)
+    try:
+        browser.open(page)
+        boxes = [box for box in browser.boxes("#axis text") if box["right"] > box["left"]]
+        assert boxes
+        assert all(a["right"] < b["left"] for a, b in pairwise(boxes))
+        assert browser.ask("return document.documentElement.scrollWidth") <= 420
+        # Of a status the sign, and not the letters that there would be room for.
+        size_of = "return getComputedStyle(document.querySelector('#agents b')).fontSize"
+        assert browser.ask(size_of) == "0px"
+        # What an error was is seen without scrolling aside.
+        (tmp_path / "other").mkdir()
+        damaged = made(damage_a_fleet(tmp_path / "other").path)
+        for file, table in ((page, ".errors"), (damaged, ".words")):
+            browser.open(file)
+            script = f"const it = document.querySelector('{table}'); return it.scrollWidth - "
+            assert browser.ask(f"{script} it.clientWidth") <= 0
+    finally:
+        browser.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_time_stands_on_one_line(browser: Browser, page: Path) -> None:
+    """In the details of an agent, in a window of whatever width."""
+    script = """return [...document.querySelectorAll("#details dd")]
+        .filter(it => /^[0-9]{4}-/.test(it.textContent)).map(it => it.clientHeight)"""
+    size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
+    try:
+        for width in (420, 800, 1100, 1300, 1500):
+            browser.command("Emulation.setDeviceMetricsOverride", width=width, **size)
+            browser.open(page)
+            heights = browser.ask(script)
+            assert heights
+            assert max(heights) < 30, width
+    finally:
+        browser.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_commits_are_drawn(browser: Browser, tmp_path: Path) -> None:
+    """Commits and batch sizes stand on the axis's floor, the highest as high as the chart; of a
+    journal that is not a manager's so do the kinds of its records."""
+    browser.open(made(golden(tmp_path / "golden")))
+    assert not browser.all("#agents")
+    assert len(browser.boxes("figure .chart")) == 2
+    charts = browser.all(".chart")
+    assert len(charts) == 2 + 12
+    for number, box in enumerate(browser.boxes(".chart")):
+        browser.ask("document.querySelectorAll('.chart')[arguments[0]].id = 'now'", number)
+        bars = browser.boxes("#now rect")
+        browser.ask("document.getElementById('now').id = ''")
+        assert bars
+        assert {round(bar["bottom"]) for bar in bars} <= {
+            round(box["bottom"]) - n for n in (0, 1, 2)
+        }
+        assert min(bar["top"] for bar in bars) == pytest.approx(box["top"], abs=2)
+    assert browser.heard()[0] == []

@@ -1,0 +1,299 @@
+"""journal-inspect's report: each agent as the manager has it, when it ran, and how commits came."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from journal_inspect.report import data as report_data
+from journal_inspect.report import fleet as report_fleet
+from journal_inspect.report.data import STEPS_MAX, STEPS_MS, Commits
+from journal_inspect.report.fleet import FleetTimeline
+
+from journal import JournalReader, Options
+from manager import AgentResult, SubAgentManager, read_fleet
+from tests.inspect.report_support import (
+    BOOT,
+    HOUR_AGO_MS,
+    STORY,
+    act,
+    agent_id,
+    at,
+    report,
+    spawn,
+    write,
+    write_many,
+)
+from tests.manager_support import ROOMY
+from tests.support import until
+
+pytest.importorskip("jinja2", reason="the page is made with jinja2")
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """A closed journal with an agent of every outcome."""
+    return write(tmp_path / "j", *STORY)
+
+
+def assert_told_as_the_manager_tells(path: Path | str) -> None:
+    shown = {agent["agent_id"]: agent for agent in report(path).agents}
+    agents = read_fleet(path).agents(include_archived=True)
+    assert agents
+    assert shown.keys() == {agent.agent_id for agent in agents}
+    for agent in agents:
+        told = {name: shown[agent.agent_id][name] for name in report_fleet.TOLD}
+        assert told == {name: getattr(agent, name) for name in report_fleet.TOLD}
+
+
+def some_work(manager: SubAgentManager, seed: int) -> None:
+    """Whatever can be done to agents, in any order."""
+    rnd = random.Random(seed)
+    for step in range(150):
+        parents = [agent.agent_id for agent in manager.agents() if agent.spawn_depth < 2]
+        manager.spawn(
+            f"task {step}",
+            queued=rnd.random() < 0.5,
+            parent_id=rnd.choice([None, *parents]),
+            role=rnd.choice([None, "worker"]),
+        )
+        queued = manager.agents(status="queued")
+        running = manager.agents(status="running")
+        interrupted = manager.agents(status="interrupted")
+        if queued and rnd.random() < 0.6:
+            manager.start(rnd.choice(queued).agent_id)
+        if interrupted and rnd.random() < 0.4:
+            manager.resume(rnd.choice(interrupted).agent_id)
+        if running:
+            ref = rnd.choice(running).agent_id
+            match rnd.randrange(6):
+                case 0:
+                    manager.update_checkpoint(ref, {"at": step}, steps_taken=step)
+                case 1:
+                    manager.record_usage(ref, input_tokens=step, output_tokens=2)
+                case 2:
+                    manager.interrupt(ref, "wait", needs_input="?")
+                case 3:
+                    manager.update_failed(ref, f"broke at {step}")
+                case 4:
+                    done = AgentResult("out", status="completed", input_tokens=3, steps_taken=9)
+                    manager.update_from_result(ref, done)
+                case 5:
+                    manager.cancel(ref, descendants=True)
+        if step in (50, 100):
+            manager.compact()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agents_are_told_as_the_manager_tells_them(tmp_path: Path, seed: int) -> None:
+    """P6: every field of every agent is as `read_fleet` has it, from a checkpoint and records,
+    with a live writer and without."""
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        some_work(manager, seed)
+        manager.cleanup(0)
+        manager.wait_durable()
+    assert_told_as_the_manager_tells(manager.path)
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        some_work(manager, seed + 100)
+        manager.compact()
+        assert_told_as_the_manager_tells(manager.path)
+
+
+def test_every_kind_of_record_is_taken(tmp_path: Path) -> None:
+    """What `manager` documents as its records, an import and a removal too, gives its agents."""
+    values = [agent_id(99), "old", "general", None, None, "p", "failed", "why", None, 2, None, None]
+    times = [at(5), at(6), at(9), at(9)]
+    imported: list[Any] = ["import", *values, None, None, 0, None, 7, {}, *times, "first"]
+    records = (
+        *STORY,
+        act("checkpoint", 1, 1700, {"at": 3}, 4),
+        act("usage", 1, 1800, 10, 20),
+        ["remove", agent_id(2)],
+        imported,
+    )
+    path = write(tmp_path / "j", *records)
+    assert_told_as_the_manager_tells(path)
+    page = report(path)
+    assert page.agent(99)["spans"] == [("e", 5, 6), ("r", 6, 9)]
+    assert page.agent(1)["tokens_used"] == 11 + 11 + 30
+    assert "1 agent removed" in page.words
+
+
+def test_running_and_waiting_are_told_apart(story: Path) -> None:
+    """Each agent's time is split at its transitions, from its spawn to its end."""
+    page = report(story)
+    assert page.agent(2)["spans"] == [("w", 100, 400), ("r", 400, 1000)]
+    assert page.agent(3)["spans"] == [("r", 200, 700)]
+    assert page.agent(5)["spans"] == [("r", 400, 800), ("w", 800, 1600), ("r", 1600, 2000)]
+    assert page.agent(6)["spans"] == [("r", 500, 900)]
+    assert page.agent(8)["spans"] == [("r", 700, 700)]
+    kind, begin, end = page.agent(4)["spans"][0]
+    assert (kind, begin) == ("w", 300)
+    assert end > 3000, "who has not ended waits up to the last commit"
+
+
+def test_children_stand_under_their_parents(story: Path) -> None:
+    """Families stand together, the oldest first, a child one step in."""
+    page = report(story)
+    assert [(it["agent_id"][-1], it["depth"]) for it in page.agents] == [
+        *(("1", 0), ("2", 1), ("3", 1), ("4", 0), ("5", 1), ("6", 0), ("7", 0), ("8", 0))
+    ]
+
+
+def test_who_is_its_own_ancestor_is_shown(tmp_path: Path) -> None:
+    """P9: bytes that no manager writes, such as a circle of parents, cost nobody their bar."""
+    records: list[Any] = [BOOT, spawn(1, 0, parent=2), spawn(2, 1, parent=1), spawn(3, 2, parent=3)]
+    page = report(write(tmp_path / "j", *records, act("usage", 1, 3, 5, 5)))
+    assert sorted(it["agent_id"] for it in page.agents) == [agent_id(n) for n in (1, 2, 3)]
+
+
+def test_who_ran_when_the_process_ended(tmp_path: Path) -> None:
+    """The next open interrupts them, which the page says; without a process nobody ran."""
+    again = ["boot", "subagents/1", "second", at(7200), 2]
+    page = report(write(tmp_path / "j", BOOT, spawn(1, 0)))
+    agent = page.agent(1)
+    assert (agent["status"], agent["reason"]) == ("interrupted", "process restarted")
+    assert "Interrupts 1 agent, which ran when the process ended." in page.words
+    with JournalReader.open(tmp_path / "j") as reader:
+        last_ms = [entry.written_at_ns // 1_000_000 for entry in reader.entries()][-1]
+    write(tmp_path / "j", again, act("interrupt", 1, 7201, "process restarted", None, None))
+    ran, waits = report(tmp_path / "j").agent(1)["spans"]
+    last_commit = pytest.approx((last_ms - at(0)) / 1000)
+    assert ran == ("r", 0, last_commit), "until the last commit of its process"
+    assert waits == ("w", last_commit, 7201)
+
+
+def test_what_the_log_no_longer_tells_is_marked(tmp_path: Path) -> None:
+    """Of an agent whose first records are compacted away, the time before its last start is not
+    given out as running or waiting; what follows is told."""
+    with SubAgentManager.open(tmp_path, options=Options(segment_bytes=4096)) as manager:
+        agent = manager.spawn("old", queued=True)
+        until(lambda: time.time_ns() // 1_000_000 > agent.created_at_ms + 1, "some time")
+        manager.start(agent.agent_id)
+        for number in range(3):
+            manager.spawn(f"later {number}" * 1000)
+            manager.compact()
+        paused = manager.interrupt(agent.agent_id, "x")
+    page = report(manager.path)
+    with JournalReader.open(manager.path) as reader:
+        assert min(reader.first_lsns) > agent.lsn, "its first records are gone"
+    told = next(it for it in page.agents if it["agent_id"] == agent.agent_id)
+    times = (paused.created_at_ms, paused.started_at_ms, paused.updated_at_ms)
+    created, started, updated = ((ms or 0) / 1000 - HOUR_AGO_MS / 1000 for ms in times)
+    earlier, ran, *waits = told["spans"]
+    assert earlier == ("e", pytest.approx(created), pytest.approx(started))
+    assert ran == ("r", pytest.approx(started), pytest.approx(updated))
+    assert [kind for kind, *_ in waits] in ([], ["w"]), "it waited no time, or some"
+
+
+def test_memory_follows_agents(tmp_path: Path) -> None:
+    """P8: an agent that is interrupted for ever takes no more room than others; of what it did,
+    the beginning becomes one span."""
+    timeline = FleetTimeline()
+    timeline.apply(spawn(1, 0))
+    for step in range(1, 5000):
+        timeline.apply(act("interrupt", 1, 2 * step, "x" * 10_000, None, None))
+        timeline.apply(act("resume", 1, 2 * step + 1, "first"))
+    life = timeline.lives[agent_id(1)]
+    assert len(life.spans) == report_fleet.SPANS_MAX
+    assert life.spans[0][:2] == ("e", at(0))
+    assert all(a[2] == b[1] for a, b in pairwise(life.spans))
+    assert timeline.unknown == 0
+    timeline.apply(["remove", agent_id(1)])
+    assert not timeline.lives
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.sampled_from([agent_id(1), agent_id(2), "running", "failed"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+ALL_KINDS = (
+    *STORY,
+    act("checkpoint", 1, 5, {}, 4),
+    act("usage", 1, 5, 10, 20),
+    ["remove", agent_id(2)],
+    ["import", *[None] * 22],
+)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> Any:
+    """A record of a manager with something else in some of its places, or anything at all."""
+    record = list(draw(st.sampled_from(ALL_KINDS)))
+    for place in draw(st.lists(st.integers(0, len(record) - 1), max_size=3)):
+        record[place] = draw(JUNK)
+    return draw(st.sampled_from([record, record[: draw(st.integers(0, 6))]]) | JUNK)
+
+
+@given(st.lists(spoiled(), max_size=20))
+def test_no_record_stops_it(records: list[Any]) -> None:
+    """P9: whatever stands in records that look like a manager's, none stops a report."""
+    timeline = FleetTimeline()
+    for record in records:
+        timeline.apply(record)
+    timeline.finish(at(10), is_live=False)
+    lives = list(timeline.by_family())
+    assert len(lives) == len(timeline.lives)
+    json.dumps([life.agent for life in lives], allow_nan=False)
+    assert all(begin <= end for life in lives for _, begin, end in life.spans)
+
+
+def test_records_of_a_newer_version_are_counted(tmp_path: Path) -> None:
+    """An unknown kind is told of, more fields than are known are no matter."""
+    page = report(write(tmp_path / "j", BOOT, [*spawn(1, 0), "more"], ["renamed", agent_id(1)]))
+    assert page.agent(1)["prompt"] == "look"
+    assert "1 record of no kind that this version knows" in page.words
+
+
+# --- commits ---
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**44), st.integers(1, 9)), min_size=1))
+def test_commits_are_counted_in_few_steps(commits: list[tuple[int, int]]) -> None:
+    """P8: however long and in whatever order, no more steps than the bound, and none is lost."""
+    counted = Commits()
+    for at_ms, records in commits:
+        counted.add(at_ms, {"a": records})
+    steps = counted.steps()
+    assert len(steps) <= STEPS_MAX
+    assert sum(step.commits for _, step in steps) == len(commits)
+    assert sum(step.records for _, step in steps) == sum(records for _, records in commits)
+    assert max(step.largest for _, step in steps) == max(records for _, records in commits)
+    for begin_ms, step in steps:
+        inside = [n for at_ms, n in commits if begin_ms <= at_ms < begin_ms + counted.step_ms]
+        assert (step.commits, step.records) == (len(inside), sum(inside))
+
+
+def test_steps_divide_one_another() -> None:
+    """Of each step of time the one before is a whole part, or counts would be split."""
+    assert all(not b % a for a, b in pairwise(STEPS_MS))
+
+
+def test_kinds_are_bounded() -> None:
+    """P8: a record's kind may be any text; the first ones are told apart, the rest together."""
+    counted = Commits()
+    for number in range(1000):
+        counted.add(number, {f"kind {number}": 1})
+    assert len(counted.total.kinds) == report_data.KINDS_MAX + 1
+    assert counted.total.kinds[report_data.OTHER] == 1000 - report_data.KINDS_MAX
+
+
+def test_commits_and_batches_are_told(tmp_path: Path) -> None:
+    """How many commits, how many records in one: what was written."""
+    page = report(write_many(tmp_path / "j", *([n] for n in range(250))))
+    assert "3 commits" in page.words
+    assert "250 records, 83.3 in a commit, at most 100" in page.words

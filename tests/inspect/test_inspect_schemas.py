@@ -1,0 +1,161 @@
+"""journal-inspect -o json and jsonl: what is printed is what the shipped schemas say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journal_inspect.commands.schema import read_schema
+from journal_inspect.commands.verbs_other import SCHEMAS
+
+from journal import JournalReader, Options
+from manager import AgentResult, SubAgentManager
+from tests.inspect.inspect_support import (
+    Answer,
+    ask,
+    compact,
+    fleet,
+    flip,
+    golden,
+    make,
+    open_journal,
+    put,
+    segments,
+    tear,
+)
+
+jsonschema = pytest.importorskip("jsonschema")
+SCHEMA_FILES = Path(__file__).resolve().parents[2] / "tools" / "journal_inspect" / "schemas"
+
+
+def schema_of(verb: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(read_schema(verb))
+    return schema
+
+
+def check(verb: str, *args: object) -> None:
+    """What it prints in both forms is valid: the value, and each of the lines."""
+    schema = schema_of(verb)
+    answer = ask(verb, *args, "-o", "json")
+    jsonschema.Draft202012Validator(schema).validate(answer.json)
+    line = {**schema["$defs"]["line"], "$defs": schema["$defs"]}
+    validator = jsonschema.Draft202012Validator(line)
+    for value in ask(verb, *args, "-o", "jsonl").jsonl:
+        validator.validate(value)
+
+
+def fleets(workspace: Path) -> Iterator[Path]:
+    """Of a manager: as it lives, and when it is gone."""
+    with fleet(workspace) as manager:
+        yield Path(manager.path)
+    yield Path(manager.path)
+
+
+def test_each_verb_has_a_schema_that_is_shipped_and_sound() -> None:
+    """One a verb, no other; each is a schema, tells what it is about, and leaves no key open."""
+    assert {file.stem for file in SCHEMA_FILES.iterdir()} == set(SCHEMAS)
+    for verb in SCHEMAS:
+        schema = schema_of(verb)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["title"] == f"journal-inspect {verb}"
+        assert schema["description"].endswith(".")
+        assert ask("schema", verb).out == read_schema(verb)
+        assert all(it["additionalProperties"] is not True for it in objects(schema))
+        assert json.dumps(schema, indent=2) + "\n" == read_schema(verb)
+
+
+def objects(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield schema
+        for value in schema.values():
+            yield from objects(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from objects(value)
+
+
+def test_what_a_fleet_gives_is_valid(tmp_path: Path) -> None:
+    """All verbs, of a live fleet and of a dead one, whole and with fields left out."""
+    for path in fleets(tmp_path):
+        for redact in ([], ["--redact", "prompt", "--redact", "status", "--redact", "metadata"]):
+            check("info", path)
+            check("verify", path)
+            check("log", path, *redact)
+            check("log", path, "--frames", "--payload", "full", *redact)
+            check("stats", path, *redact)
+            check("checkpoint", path, *redact)
+            check("agents", path, *redact)
+            check("agents", path, "--at", 5, *redact)
+            check("show", path, "lead", *redact)
+            check("history", path, "lead", *redact)
+            check("diff", path, 0, 11, *redact)
+            check("diff", path, 11, 4, *redact)
+
+
+def test_what_any_journal_gives_is_valid(tmp_path: Path) -> None:
+    """Every msgpack type, a torn tail, checkpoints of another program, an empty journal."""
+    path = golden(tmp_path / "golden")
+    for place in (path, make(tmp_path / "empty", [])):
+        check("info", place)
+        check("verify", place)
+        check("log", place)
+        check("log", place, "--frames")
+    check("stats", path)
+    check("checkpoint", path)
+    check("log", path, "--payload", "none")
+    check("log", path, "--decoder", "json:dumps")
+    with open_journal(tmp_path / "j") as journal:
+        put(journal, 1)
+        compact(journal, None, 1, "x", [1])
+    check("checkpoint", tmp_path / "j")
+
+
+def test_what_a_damaged_journal_gives_is_valid(tmp_path: Path) -> None:
+    """Findings of each kind, frames of each state, and what a repair tells and does."""
+    with SubAgentManager.open(tmp_path, options=Options(segment_bytes=4096)) as manager:
+        for number in range(40):
+            agent = manager.spawn("x" * 100, name=f"n{number}")
+            manager.wait_durable(manager.update_from_result(agent.agent_id, AgentResult("ok")).lsn)
+        path = Path(manager.path)
+    (path / "stray").touch()
+    tear(path)
+    with JournalReader.open(path) as reader:
+        entry = next(entry for entry in reader.entries() if entry.lsn == 30)
+    assert entry.path
+    assert entry.offset
+    flip(Path(entry.path), entry.offset + 50)
+    for verb in ("info", "verify", "log", "stats", "repair"):
+        check(verb, path)
+    check("log", path, "--frames")
+    validate("repair", ask("repair", path, "--apply", "--salvage", "-o", "json"))
+    flip(segments(path)[0], 64)
+    check("verify", path)
+    check("log", path, "--frames")
+    check("repair", make(tmp_path / "j"), "--cut-at", 2)
+
+
+def validate(verb: str, answer: Answer) -> None:
+    assert answer.code == 0
+    jsonschema.Draft202012Validator(schema_of(verb)).validate(answer.json)
+
+
+def test_what_a_backup_tells_is_valid(tmp_path: Path) -> None:
+    """In both forms, which are one."""
+    path = make(tmp_path / "j")
+    for form in ("json", "jsonl"):
+        validate("backup", ask("backup", path, tmp_path / form, "-o", form))
+
+
+def test_a_schema_refuses_what_it_should(tmp_path: Path) -> None:
+    """A key too many, one too few, a value of another kind: a check that can't fail is none."""
+    entry = ask("log", make(tmp_path / "j"), "-o", "json").json[0]
+    validator = jsonschema.Draft202012Validator(schema_of("log"))
+    assert validator.is_valid([entry])
+    for bad in ({**entry, "more": 1}, {k: v for k, v in entry.items() if k != "lsn"}):
+        assert not validator.is_valid([bad])
+    assert not validator.is_valid([{**entry, "lsn": "1"}])
+    assert not validator.is_valid([{**entry, "schema_version": 2}])

@@ -1,0 +1,171 @@
+"""journal-inspect's messages: true, of use, and with nothing in them that was to be left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.inspect.inspect_support import (
+    ask,
+    checkpoints,
+    damage_a_fleet,
+    fleet,
+    golden,
+    make,
+    segments,
+)
+
+
+def test_messages_quote_no_record(tmp_path: Path) -> None:
+    """What --redact leaves out stands in no error either, nor an exception of Python."""
+    secret = {"password": "hunter2"}
+    for number, record in enumerate((["spawn", "hunter2"], ["no such", secret], secret)):
+        path = make(tmp_path / f"j{number}", [["boot", "subagents/1", "b", 1, 1], record])
+        for verb in ("agents", "show", "history"):
+            answer = ask(verb, path, *["hunter"] * (verb != "agents"), "--redact", "password")
+            assert answer.code == 4
+            assert "hunter2" not in answer.err
+            assert "Error(" not in answer.err
+            assert f"what is in it: journal-inspect log {path}" in answer.err
+
+
+def test_a_decoders_error_is_not_quoted(tmp_path: Path) -> None:
+    """It may quote what was to be left out."""
+    path = make(tmp_path / "j", ["hunter2"])
+    answer = ask("log", path, "--decoder", "builtins:int", "--redact", "x")
+    assert "shown undecoded; the first time: ValueError\n" in answer.err
+
+
+def test_a_moment_may_be_how_long_ago(tmp_path: Path) -> None:
+    """`diff PATH -1h now` needs no `--`; no range is named that there is none of."""
+    with fleet(tmp_path) as manager:
+        path = manager.path
+    assert "nothing is kept that was written by -1h" in ask("diff", path, "-1h", "now").err
+    assert ask("diff", path, 2, "-0s", "-o", "json").code == 1
+    assert ask("diff", path, "--", 2, "now").code == 1
+    same = ask("diff", path, 3, 3)
+    assert (same.code, "--from-lsn" in same.err) == (0, False)
+    assert "--from-lsn 3 --to-lsn 4" in ask("diff", path, 2, 4).err
+
+
+def test_an_applied_repair_does_not_say_that_nothing_was_changed(tmp_path: Path) -> None:
+    """As JSON too."""
+    damaged = damage_a_fleet(tmp_path)
+    answer = ask("repair", damaged.path, "--apply", "-o", "json")
+    assert answer.json["applied"]
+    assert answer.json["problem"]
+    assert "nothing was changed" not in answer.out
+
+
+def test_what_verify_says_to_type_next_works(tmp_path: Path) -> None:
+    """Where neither a checkpoint nor the log's beginning is left, no repair is offered, nor a log
+    up to LSN 0."""
+    path = golden(tmp_path / "j")
+    for file in checkpoints(path):
+        file.unlink()
+    answer = ask("verify", path)
+    assert answer.code == 3
+    assert ask("repair", path).code == 3
+    assert "journal-inspect repair" not in answer.err
+    assert "all is whole" not in answer.err
+    assert f"see what is left: journal-inspect log {path}\n" in answer.err
+    assert ask("log", path).out
+
+
+def test_what_an_unreadable_last_segment_held_is_not_known(tmp_path: Path) -> None:
+    """P4: what is lost is not said to end where the last that is known of does."""
+    path = make(tmp_path / "j", ["x" * 900] * 6)
+    with segments(path)[-1].open("r+b") as file:
+        file.write(b"\xff" * 64)
+    assert ask("verify", path).code == 3
+    for verb in ("verify", "repair"):
+        [line] = [it for it in ask(verb, path).lines if it.startswith("lost")]
+        assert "what followed LSN 4" in line
+
+
+def test_report_says_where_it_wrote_and_why_it_exits_with_3(tmp_path: Path) -> None:
+    """On stderr; what it writes over, and where it can't write."""
+    damaged, out = damage_a_fleet(tmp_path), tmp_path / "r.html"
+    answer = ask("report", damaged.path, "-o", out)
+    assert answer.code == 3
+    assert f"{out}: written; " in answer.err
+    assert f"damaged; look closer with: journal-inspect verify {damaged.path}\n" in answer.err
+    path = make(tmp_path / "j")
+    answer = ask("report", path, "-o", out)
+    assert (answer.code, answer.err.count("\n")) == (0, 1)
+    assert f"{out}: written over what was there; " in answer.err
+    for wrong, words in ((tmp_path / "none" / "r.html", "no directory"), (tmp_path, "name a file")):
+        answer = ask("report", path, "-o", wrong)
+        assert answer.code == 4
+        assert words in answer.err
+
+
+def test_what_is_no_journal_leads_to_one(tmp_path: Path) -> None:
+    """A workspace's journal is named; of others it is said what a journal's path is."""
+    (tmp_path / "ws").mkdir()
+    fleet(tmp_path / "ws").close()
+    (tmp_path / "empty").mkdir()
+    assert f"journal-inspect info {tmp_path}/ws/.subagents\n" in ask("info", tmp_path / "ws").err
+    assert "give the path of a journal's directory" in ask("info", tmp_path / "empty").err
+
+
+def test_a_cut_is_called_as_it_was_typed(tmp_path: Path) -> None:
+    """By the option, not by the function's argument."""
+    answer = ask("repair", make(tmp_path / "j"), "--cut-at", 99)
+    assert answer.code == 2
+    assert "--cut-at 99 is no end of a batch" in answer.err
+
+
+def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None:
+    """`backup` says what is wrong with what."""
+    file = tmp_path / "file"
+    file.touch()
+    answer = ask("backup", file, tmp_path / "copy")
+    assert (answer.code, answer.out) == (4, "")
+    assert f"{file}: Not a directory; a journal is a directory" in answer.err
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_a_new_agent_was_before_is_nothing(tmp_path: Path) -> None:
+    """Left out is what it is, not that there was nothing."""
+    with fleet(tmp_path) as manager:
+        path = manager.path
+    shown = ask("diff", path, 1, 2, "--redact", "prompt")
+    assert 'prompt: "[redacted]",' in shown.out
+    found = ask("diff", path, 1, 2, "--redact", "prompt", "-o", "json").json["agents"][0]
+    assert found["fields"]["prompt"] == {"from": None, "to": "[redacted]"}
+
+
+def test_a_file_in_no_directory_is_not_told_of_the_journal(tmp_path: Path) -> None:
+    """`checkpoint --write` says what is wrong with what."""
+    with fleet(tmp_path) as manager:
+        path = manager.path
+    answer = ask("checkpoint", path, "--write", tmp_path / "none" / "state")
+    assert (answer.code, answer.out) == (4, "")
+    assert "there is no directory to write it in; make that first" in answer.err
+
+
+def test_a_decoder_that_breaks_is_its_authors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no defect of ours."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_decoder.py").write_text("1 / 0")
+    answer = ask("log", make(tmp_path / "j"), "--decoder", "broken_decoder:f")
+    assert (answer.code, answer.out) == (2, "")
+    assert "broken_decoder can't be imported: ZeroDivisionError" in answer.err
+
+
+def test_a_journal_of_nothing_but_a_lock_is_empty(tmp_path: Path) -> None:
+    """It is one, and sound; but whoever looks for records is told that there are no files."""
+    path = make(tmp_path / "j")
+    empty = "; the journal is empty: no segment, no checkpoint"
+    for verb in ("verify", "info"):
+        assert "is empty" not in ask(verb, path).out
+    segments(path)[0].unlink()
+    verify, info = ask("verify", path), ask("info", path)
+    assert (verify.code, verify.lines) == (0, [f"last good LSN 0; no findings{empty}"])
+    assert info.code == 0
+    assert f"LSNs          none, durable up to 0{empty}" in info.lines
+    assert "is empty" not in ask("verify", path, "-o", "json").out

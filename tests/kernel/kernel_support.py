@@ -1,0 +1,268 @@
+"""What the tests of the kernel's faults share: owners of a journal whose system calls fail.
+
+`Tracer` runs owners (`kernel_child`) under strace, which lets one call of one thread fail as
+the kernel would, or kills the process in its stead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import pytest
+
+from journal import JournalReader
+from tests.kernel.kernel_child import Thread
+from tests.kernel.lazy_fs_writer import batch_after, open_checked
+from tests.support import TIMEOUT_S
+
+BEGIN_LSN = 72  # of the journal that an owner opens
+HUNG_S = 60.0  # an owner that runs this long hangs
+CHANGES = "pwrite64|fdatasync|fsync|renameat2?"
+Durability = Literal["disk", "os"]
+Waits = Literal["here", "together"]
+
+
+class Fault(NamedTuple):
+    """The `number`th time that a thread makes a system call, it fails with this error.
+
+    KILL: the process is killed before the call is done. `times`: so often in a row.
+    `call` is a regular expression; of several calls that it matches, each has its own count.
+    """
+
+    call: str
+    error: str
+    number: int = 1
+    times: int = 1
+
+    def expression(self) -> str:
+        what = "signal=SIGKILL" if self.error == "KILL" else f"error={self.error}"
+        last = self.number + self.times - 1
+        return f"inject=/^({self.call})$:{what}:when={self.number}..{last}"
+
+
+@dataclass
+class Told:
+    """What an owner said, and what strace saw its thread do."""
+
+    fault: Fault | None
+    lines: list[list[Any]] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    exit_code: int | None = None
+
+    def of(self, *words: str) -> list[list[Any]]:
+        return [line[1:] for line in self.lines if line[0] in words]
+
+    @property
+    def appended_lsn(self) -> int:
+        """No record beyond it exists."""
+        words = [line[0] for line in self.lines]
+        end = words.index("failed") if "failed" in words else None
+        told = [line[1] for line in self.lines[:end] if line[0] in ("opened", "appending")]
+        return max(told, default=BEGIN_LSN)
+
+    @property
+    def durable_lsn(self) -> int:
+        """All up to it was acknowledged."""
+        return max((line[0] for line in self.of("durable")), default=BEGIN_LSN)
+
+    @property
+    def failing(self) -> str:
+        """The last call that failed; if there was none, an empty text."""
+        if self.fault and self.fault.error == "KILL":
+            return self.calls[-2] if self.exit_code == -9 else ""
+        return next((call for call in reversed(self.calls) if "(INJECTED)" in call), "")
+
+    @property
+    def changes_after(self) -> list[str]:
+        """What the thread did to the disk after the call that failed."""
+        after = self.calls[self.calls.index(self.failing) + 1 :]
+        return [call for call in after if re.match(CHANGES, call) and "(INJECTED)" not in call]
+
+    @property
+    def synced(self) -> int:
+        """How many syncs of a segment with frames the thread has made."""
+        return sum(
+            call.startswith("fdatasync") and ".seg>" in call and "(INJECTED)" not in call
+            for call in self.calls
+        )
+
+    def __str__(self) -> str:
+        lines = [str(line)[:120] for line in self.lines]
+        return "\n".join([str(self.fault), f"at {self.failing}", *lines, f"exit {self.exit_code}"])
+
+
+class Tracer:
+    """A server of owners. A context manager; skips the test where nothing can be traced."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], Counter[str]] = {}
+
+    def __enter__(self) -> Tracer:
+        if sys.platform != "linux" or not shutil.which("strace"):
+            pytest.skip("no strace here")
+        self._server = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tests.kernel.kernel_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while self._read() != ["serving"]:  # it warms up
+            pass
+        try:
+            strace = _attach(self._server.pid, Fault("read", "EIO", 1000), Path(os.devnull))
+        except ChildProcessError as error:
+            self.__exit__(None, None, None)
+            pytest.skip(str(error))
+        strace.terminate()
+        strace.communicate(timeout=TIMEOUT_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.kill()
+        self._server.communicate()
+
+    def run(
+        self,
+        path: Path,
+        fault: Fault | None,
+        thread: Thread,
+        *,
+        durability: Durability,
+        waits: Waits,
+    ) -> Told:
+        """An owner's life at `path`, in which `thread` meets `fault`. None may hang."""
+        order = {"path": str(path), "durability": durability, "waits": waits, "thread": thread}
+        self._write(json.dumps(order))
+        (pid,) = self._await("began")
+        watchdog = threading.Timer(HUNG_S, os.kill, (pid, signal.SIGKILL))
+        watchdog.start()
+        told, log = Told(fault), path.with_name("strace.txt")
+        try:
+            while (line := self._read())[0] != "ended":
+                told.lines.append(line)
+                if line[0] == "ready":
+                    strace = _attach(line[1], fault, log)
+                    self._write("go")
+            told.exit_code = line[1]
+            assert watchdog.is_alive(), f"hung: {told}"
+        finally:
+            watchdog.cancel()
+        assert told.of("ready"), str(told)
+        strace.communicate(timeout=TIMEOUT_S)
+        told.calls = log.read_text().splitlines()
+        return told
+
+    def count(self, call: str, life: tuple[str, ...], live: Callable[[], Told]) -> int:
+        """How often a call is made in a life without faults."""
+        if life not in self._names:
+            self._names[life] = Counter(line.partition("(")[0] for line in live().calls)
+        names = self._names[life]
+        return max((n for name, n in names.items() if re.fullmatch(call, name)), default=0)
+
+    def _write(self, line: str) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.write(line + "\n")
+        self._server.stdin.flush()
+
+    def _read(self) -> list[Any]:
+        assert self._server.stdout is not None
+        line = self._server.stdout.readline()
+        try:
+            words = json.loads(line)
+        except ValueError:
+            self._server.kill()
+            raise AssertionError(line + self._server.communicate()[0]) from None
+        assert isinstance(words, list)
+        assert words[0] != "unforeseen", words
+        return words
+
+    def _await(self, word: str) -> list[Any]:
+        line = self._read()
+        assert line[0] == word, line
+        return line[1:]
+
+
+def _attach(thread_id: int, fault: Fault | None, log: Path) -> subprocess.Popen[str]:
+    """strace on one thread, from now on; without a fault it only looks."""
+    if fault:
+        traced = ["-e", f"trace=/^({fault.call}|{CHANGES})$", "-e", fault.expression()]
+    else:
+        traced = ["-e", "trace=%desc,%file"]
+    strace = subprocess.Popen(
+        ["strace", "-y", "-o", log, *traced, "-p", str(thread_id)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert strace.stderr is not None
+    line = strace.stderr.readline()
+    if "attached" not in line:
+        raise ChildProcessError(f"can't trace: {line}{strace.communicate()[1]}")
+    return strace
+
+
+def sweep(
+    tracer: Tracer,
+    begin: Path,
+    fault: Fault,
+    thread: Thread,
+    *,
+    step: int,
+    durability: Durability = "disk",
+    waits: Waits = "together",
+) -> Iterator[Told]:
+    """The owner of a copy of the journal `begin` meets the fault at the first call, and from there
+    at about every `step`th, up to the last; P1, P2, P3, P5, P6: it is then as was promised."""
+    path = begin.with_name("swept")
+
+    def live(fault: Fault | None) -> Told:
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(begin, path)
+        told = tracer.run(path, fault, thread, durability=durability, waits=waits)
+        check_promises(path, told, durability)
+        return told
+
+    number, faults = 1, 0
+    calls = tracer.count(fault.call, (thread, durability, waits), lambda: live(None))
+    while number <= calls:
+        told = live(fault._replace(number=number))
+        if told.failing:  # how often the log falls idle is a matter of time
+            assert told.exit_code == (-9 if fault.error == "KILL" else 0), str(told)
+            faults += 1
+            yield told
+        number += random.randint(1, 2 * step - 1)
+    assert faults, f"{thread} never calls {fault.call}"
+    print(f"{faults} faults: {fault.error} at {fault.call} in {thread}")
+
+
+def check_promises(path: Path, told: Told, durability: Durability) -> None:
+    """The journal opens, holds all that was acknowledged and nothing else, and goes on."""
+    with open_checked(path, durability) as state:
+        lsn = state.journal.last_lsn
+        assert told.durable_lsn <= lsn <= told.appended_lsn, f"P1, P2: {lsn}; {told}"
+        last_lsn = state.update_batch(lambda _: batch_after(lsn))
+        state.wait_durable(timeout_s=TIMEOUT_S)
+    with open_checked(path, durability) as state:
+        assert state.journal.last_lsn == last_lsn
+    with JournalReader.open(path) as reader:
+        found = list(reader.verify())
+        assert {finding.kind for finding in found} <= {"torn_tail"}, f"P4: {found}; {told}"

@@ -1,0 +1,83 @@
+"""A mount of `lazy_fs` for the length of a test, and what may keep a machine from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from tests.support import TIMEOUT_S
+
+
+def obstacle() -> str:
+    """What keeps this machine from mounting; nothing: an empty text."""
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return str(error)
+    return "" if shutil.which("fusermount3") else "no fusermount3"
+
+
+class Mount:
+    """The file system, served by a process of its own for the length of a `with`."""
+
+    def __init__(self, path: Path, *, limit_s: float) -> None:
+        self.path = path
+        self._limit_s = limit_s
+
+    def command(self, *words: object) -> None:
+        os.setxattr(self.path, "user.lazy", " ".join(map(str, words)).encode())
+
+    def __enter__(self) -> Mount:
+        self.path.mkdir()
+        self._server = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tests.kernel.lazy_fs", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        # Once it is dead, no call on the mount blocks.
+        self._watchdog = threading.Timer(self._limit_s, self._server.kill)
+        self._watchdog.start()
+        assert self._server.stdout
+        line = self._server.stdout.readline()
+        if line != "mounted\n":
+            said = line + self._end()
+            if "not permitted" in said:
+                pytest.skip(f"cannot mount: {line}")
+            pytest.fail(said)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error:
+            with suppress(OSError):  # for who looks into it
+                shutil.copytree(self.path, self.path.with_name(f"{self.path.name}-left"))
+        said = self._end()
+        assert (self._server.returncode, said) == (0, "")
+
+    def _end(self) -> str:
+        """Unmount, whatever has happened; what the server said."""
+        try:
+            said = self._server.communicate(timeout=TIMEOUT_S)[0]
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            said = self._server.communicate()[0]
+        self._watchdog.cancel()
+        self._watchdog.join()
+        if self._server.returncode:
+            unmount = ["fusermount3", "-u", "-z", str(self.path)]
+            said += subprocess.run(unmount, capture_output=True, text=True).stderr
+        return said

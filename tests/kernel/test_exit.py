@@ -1,0 +1,196 @@
+"""What becomes of an open journal when the interpreter exits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal import Journal
+from tests.support import (
+    logged,
+    run,
+)
+
+SEVERAL = """
+import errno, logging, sys, threading, time
+import journal._log
+from journal import Journal, Options
+from journal._engine.core import Core
+
+logging.basicConfig()
+quiet = Options(flush_interval_s=3600)
+journals = [Journal.open(f"{sys.argv[1]}-{n}", options=quiet) for n in range(4)]
+for each in journals:
+    each.append("kept")
+
+"""
+
+
+def kept(path: Path) -> list[list[str]]:
+    """Return the records of each of the four journals after the exit."""
+    found = []
+    for n in range(4):
+        with Journal.open(f"{path}-{n}") as journal:
+            found.append(logged(journal))
+    return found
+
+
+EXIT = """
+import atexit, sys, threading
+from journal import Journal, Options
+
+journal = Journal.open(sys.argv[1], options=Options(flush_interval_s=3600))
+
+def main():
+    for n in range(10):
+        journal.append(n)
+
+{}
+"""
+
+
+EXITS = {
+    "the end": "main()",
+    "sys.exit": "main(); sys.exit(3)",
+    "an exception": "main(); raise RuntimeError",
+    "a thread": "threading.Thread(target=main).start()",
+    "a daemon": "t = threading.Thread(target=main, daemon=True); t.start(); t.join()",
+    "a later hook": "atexit.register(main)",
+    "compaction": "journal.start_compaction(lambda: (0, [])); main()",
+    "forgotten": "main(); del journal",
+    "with": "with journal: main(); sys.exit(3)",
+    "a close in time": "main(); journal.close()",
+    "interrupted": "main(); import signal; signal.raise_signal(signal.SIGINT)",
+}
+
+
+@pytest.mark.parametrize("how", EXITS.values(), ids=EXITS.keys())
+def test_what_is_buffered_is_committed_at_exit(tmp_path: Path, how: str) -> None:
+    """However the interpreter ends in good order, what was appended is committed, and marked."""
+    process = run(EXIT.format(how), tmp_path / "j")
+    assert "atexit" not in process.stderr
+    assert "lost" not in process.stderr
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == [*range(10)]
+        assert journal.epoch == 2
+
+
+def test_an_exit_with_threads_that_append_on(tmp_path: Path) -> None:
+    """P1: a daemon thread that appends until the very end gets ClosedError, and no record twice."""
+    script = EXIT.format(
+        "def on():\n"
+        "    n = 0\n"
+        "    while True:\n"
+        "        journal.append(n)\n"
+        "        n += 1\n"
+        "        started.set()\n"
+        "started = threading.Event()\n"
+        "threading.excepthook = lambda args: print(args.exc_type.__name__)\n"
+        "threading.Thread(target=on, daemon=True).start()\n"
+        "started.wait()"
+    )
+    process = run(script, tmp_path / "j")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout in ("", "ClosedError\n")
+    with Journal.open(tmp_path / "j") as journal:
+        log = logged(journal)
+    assert log == [*range(len(log))]
+    assert log
+
+
+@pytest.mark.slow
+def test_an_exit_on_a_full_disk_ends(tmp_path: Path) -> None:
+    """A disk that stays full does not hang the exit: after some seconds it says what is lost."""
+    script = (
+        "import errno, logging\n"
+        "from journal import Journal\n"
+        "from journal.testing import SimulatedDisk\n"
+        "logging.basicConfig()\n"
+        "disk = SimulatedDisk()\n"
+        "journal = Journal.open('/j', disk=disk)\n"
+        "disk.fail('write', errno.ENOSPC, times=None)\n"
+        "journal.append('x' * 98)\n"
+    )
+    process = run(script)
+    assert process.returncode == 0
+    assert "/j: 100 bytes could not be written before exit, and are lost" in process.stderr
+
+
+RAISING = """
+finish = Core.finish
+finished = []
+
+def raising(core):
+    finish(core)
+    finished.append(core.directory.path)
+    if len(finished) == 1:
+        raise {}("of the first")
+
+Core.finish = raising
+"""
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt", "SystemExit"])
+def test_all_journals_are_finished_at_exit_whatever_one_raises(tmp_path: Path, error: str) -> None:
+    """P1: the journals after the one whose end raised are committed too, and its path is logged."""
+    process = run(SEVERAL + RAISING.format(error), tmp_path / "j")
+    assert process.returncode == 0
+    assert "of the first" in process.stderr
+    assert f"{tmp_path}/j-" in process.stderr
+    assert "atexit" not in process.stderr
+    assert kept(tmp_path / "j") == [["kept"]] * 4
+
+
+NO_THREAD = """
+start = threading.Thread.start
+
+def refusing(thread):
+    if thread.name == "{0}":
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = refusing
+try:
+    {1}
+except RuntimeError as error:
+    kept = error  # and with it every frame of the open that failed
+threading.Thread.start = start
+Journal.open(sys.argv[1], options=quiet).append("reopened")
+"""
+TABLE = "from journal import DurableState; from tests.support import Table; "
+
+
+@pytest.mark.parametrize(
+    ("thread", "opening"),
+    [
+        ("journal-flusher", "Journal.open(sys.argv[1])"),
+        ("journal-flusher", f"{TABLE}DurableState.open(sys.argv[1], Table())"),
+        ("journal-compactor", f"{TABLE}DurableState.open(sys.argv[1], Table())"),
+    ],
+    ids=["journal", "state", "compactor"],
+)
+def test_an_open_without_a_thread_harms_no_other_journal(
+    tmp_path: Path, thread: str, opening: str
+) -> None:
+    """P1: an open that found no thread left gives the lock back, and the exit finishes all others,
+    though the exception, and with it the half-open journal, is kept."""
+    process = run(SEVERAL + NO_THREAD.format(thread, opening), tmp_path / "j")
+    assert process.returncode == 0, process.stderr
+    assert "Error" not in process.stderr
+    assert kept(tmp_path / "j") == [["kept"]] * 4
+    with Journal.open(tmp_path / "j") as journal:
+        assert logged(journal) == ["reopened"]
+
+
+def test_messages_that_were_posted_are_reported_before_the_exit(tmp_path: Path) -> None:
+    """A message posted by one of the engine's threads isn't lost with that thread; a filter that
+    never returns does not hold up the exit."""
+    script = (
+        'logging.getLogger("journal").addFilter(lambda record: not {})\n'
+        'journal._log.post(logging.ERROR, "posted at the end")\n'
+    )
+    process = run(SEVERAL + script.format("time.sleep(0.2)"), tmp_path / "j")
+    assert "posted at the end" in process.stderr
+    process = run(SEVERAL + script.format("time.sleep(3600)"), tmp_path / "j")
+    assert (process.returncode, process.stderr) == (0, "")

@@ -1,0 +1,199 @@
+"""Ctrl-C: a KeyboardInterrupt wherever the interpreter takes one, and what must hold after it."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from journal import CowTable, DurableState, FailedError, Journal, Options, pack
+from journal.metrics import Recorder
+from journal.testing import SimulatedDisk
+from tests.kernel.interrupt_support import TIMEOUT_S, handled, in_other_thread, monitored, struck
+
+__all__ = ["monitored"]  # a fixture
+pytestmark = pytest.mark.usefixtures("monitored")
+
+POINTS = 170  # more than an append and a wait have
+OPTIONS = Options(flush_interval_s=0.001, segment_bytes=4096)
+MANY = 10_000  # more points than anything has
+
+
+def test_there_are_points_to_strike() -> None:
+    """The tracer sees the engine: an append alone has several points."""
+    with Journal.open("/j", disk=SimulatedDisk()) as journal:
+        strikes = sum(bool(struck(lambda: journal.append(1), nth)) for nth in range(5))
+    assert strikes > 2
+
+
+@pytest.mark.parametrize("size", [1, 3], ids=["append", "append_batch"])
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another waiter"])
+def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool, size: int) -> None:
+    """P1, P2, P3: no LSN is skipped, nothing is lost or doubled, nobody is left waiting."""
+    disk = SimulatedDisk()
+    journal = Journal.open("/j", options=OPTIONS, disk=disk)
+    expected: list[Any] = []
+    strikes = 0
+    for nth in range(POINTS):  # who commits, and so how many points there are, differs
+        before = journal.last_lsn
+        records = [["interrupted", nth, part] for part in range(size)]
+
+        def action(records: list[Any] = records) -> None:
+            journal.wait_durable(
+                journal.append_batch(records) if size > 1 else journal.append(records[0])
+            )
+
+        if not alone:
+            lsn = journal.append(["other", nth])
+            other = threading.Thread(target=journal.wait_durable, args=(lsn,), daemon=True)
+            other.start()
+            expected.append(["other", nth])
+            before = lsn
+        strikes += bool(struck(action, nth))
+        if journal.last_lsn > before:
+            assert journal.last_lsn == before + size
+            expected.extend(records)
+        in_other_thread(partial(put, journal, ["after", nth]))
+        expected.append(["after", nth])
+        if not alone:
+            other.join(TIMEOUT_S)
+            assert not other.is_alive(), "the other waiter hangs"
+    assert strikes > 20
+    assert [entry.record for entry in journal.replay()] == expected
+    in_other_thread(journal.close)
+    disk.kill()
+    with Journal.open("/j", disk=disk) as reopened:
+        assert [entry.record for entry in reopened.replay()] == expected
+
+
+def test_a_sync_that_failed_is_never_tried_again() -> None:
+    """P2: not either where an interrupt strikes the waiter in whose thread it failed. Then the
+    kernel may count the lost pages as written, and a second sync acknowledges what is not there."""
+    strikes = 0
+    for nth in range(POINTS):
+        disk = SimulatedDisk()
+        journal = Journal.open("/j", options=OPTIONS, disk=disk)
+        in_other_thread(partial(put, journal, "safe"))
+        disk.fail("sync", errno.EIO, path=".seg")
+        where: list[str] = []
+        with suppress(FailedError):
+            where = struck(partial(put, journal, "lost"), nth)
+        with pytest.raises(FailedError):
+            in_other_thread(partial(put, journal, "after"))
+        with suppress(FailedError):
+            in_other_thread(journal.close)
+        strikes += bool(where)
+    assert strikes > 20
+
+
+def put(journal: Journal, record: Any) -> None:
+    journal.wait_durable(journal.append(record))
+
+
+def update(state: DurableState[Any], decide: Callable[[Any], Any]) -> None:
+    state.wait_durable(state.update(decide))
+
+
+class Counter:
+    """A machine for which applying twice, or not at all, shows."""
+
+    application = "counter/1"
+
+    def __init__(self) -> None:
+        self.table: CowTable[str, dict[str, Any]] = CowTable()
+
+    def load(self, item: Any) -> None:
+        self.table[item["id"]] = item
+
+    def apply(self, lsn: int, record: Any) -> None:
+        seen = self.table[record]["seen"] if record in self.table else 0
+        self.table[record] = {"id": record, "seen": seen + 1, "lsn": lsn}
+
+    def freeze(self) -> Any:
+        return self.table.freeze()
+
+
+PACKED = pack("a")
+UPDATES: dict[str, Callable[[DurableState[Any]], object]] = {
+    "update": lambda state: state.update(lambda _: "a"),
+    "update_batch": lambda state: state.update_batch(lambda _: ["a", "b", "a"]),
+    "update, packed": lambda state: state.update(lambda _: PACKED),
+    "update_batch, packed": lambda state: state.update_batch(lambda _: ["b", PACKED, "a"]),
+}
+
+
+def agrees_after(change: Callable[[DurableState[Any]], object], *strikes: int) -> list[str]:
+    """P6: a state whose change was struck is what replay gives, or refuses to go on."""
+    disk = SimulatedDisk()
+    state = DurableState.open("/j", Counter(), options=OPTIONS, disk=disk)
+    state.update(lambda _: "a")
+    where = struck(partial(change, state), *strikes)
+    live = None
+    with suppress(FailedError):
+        in_other_thread(partial(update, state, lambda _: "b"))
+        live = dict(state.machine.table)
+    in_other_thread(state.close)
+    with DurableState.open("/j", Counter(), disk=disk) as replayed:
+        assert live in (None, dict(replayed.machine.table)), (strikes, where)
+    return where
+
+
+@pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
+def test_update_survives_an_interrupt_anywhere(
+    change: Callable[[DurableState[Any]], object],
+) -> None:
+    """P6: the live state is what replay gives, or the state refuses to go on."""
+    ends = next(nth for nth in range(MANY) if not agrees_after(change, nth))
+    assert ends > 10
+
+
+def leave(journal: Journal) -> None:
+    with journal:
+        pass
+
+
+@pytest.mark.parametrize("close", [Journal.close, leave], ids=["close", "with"])
+def test_close_survives_an_interrupt_anywhere(close: Callable[[Journal], None]) -> None:
+    """P2, P5: an interrupted close is called again, ends, frees the lock, and has lost nothing."""
+    for nth in range(MANY):
+        disk = SimulatedDisk()
+        journal = Journal.open("/j", options=OPTIONS, disk=disk)
+        journal.append(nth)
+        where = struck(partial(close, journal), nth)
+        in_other_thread(journal.close)
+        with Journal.open("/j", disk=disk) as reopened:
+            assert [entry.record for entry in reopened.replay()] == [nth], where
+        if not where:
+            break
+    assert nth > 5
+
+
+def test_an_interrupt_leaves_the_figures_free() -> None:
+    """A commit that folds its figures gives their lock back, wherever the interrupt strikes."""
+    for nth in range(MANY):
+        recorder = Recorder()
+        recorder.add(1)
+        where = struck(recorder.fold_if_free, nth)
+        in_other_thread(recorder.histogram)
+        if not where:
+            break
+    assert nth > 3
+
+
+def test_a_commit_leaves_figures_alone_that_it_interrupted() -> None:
+    """From a signal handler, on top of whoever reads the figures: each value counts once."""
+    for nth in range(MANY):
+        recorder = Recorder()
+        for value in range(20):
+            recorder.add(value)
+        where = handled(recorder.histogram, recorder.fold_if_free, nth)
+        histogram = recorder.histogram()
+        assert (histogram.count, histogram.mean, histogram.max) == (20, 9.5, 19), where
+        if not where:
+            break
+    assert nth > 3

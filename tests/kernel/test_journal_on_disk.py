@@ -1,0 +1,332 @@
+"""Journal: what stands on disk afterwards, and replaying it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import (
+    CompactedError,
+    Entry,
+    Journal,
+    Options,
+)
+from journal.testing import SimulatedDisk, lose
+from tests.engine.journal_support import segments
+from tests.support import (
+    PATH,
+    Held,
+    Watched,
+    crash,
+    end_of,
+    frozen,
+    logged,
+    names,
+    on_disk,
+    open_on,
+    put,
+    put_lines,
+    read_all,
+    reopened,
+    until,
+    write_at,
+)
+
+# --- segments ---
+
+
+def sizes(disk: SimulatedDisk) -> list[int]:
+    return [len(disk.contents(PATH)[name]) for name in names(disk, ".seg")]
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_a_segment_is_born_whole(disk: SimulatedDisk, durability: Literal["disk", "os"]) -> None:
+    """P5: made aside, synced, renamed, its name synced; and only then is a frame written; and
+    only after the segment before it was synced."""
+    with open_on(disk, durability=durability) as journal:
+        put_lines(journal, 4, size=900)
+        first, second = "00000000000000000001-0000000001.seg", "00000000000000000005-0000000001.seg"
+        assert names(disk, ".seg") == [first]
+        done = len(disk.operations)
+        put_lines(journal, 1, size=900)
+        assert names(disk, ".seg") == [first, second]
+    steps = [(operation, path.removeprefix(f"{PATH}/")) for operation, path in disk.operations]
+    of_first = [operation for operation, path in steps[:done] if path.startswith(first)]
+    assert of_first[:5] == ["create", "allocate", "write", "sync", "rename"]
+    birth = [step for step in steps[done:] if step[0] not in ("truncate", "remove")]
+    assert birth[:8] == [
+        ("sync", f"{first}.tmp"),  # the name it was made by
+        ("create", f"{second}.tmp"),
+        ("allocate", f"{second}.tmp"),
+        ("write", f"{second}.tmp"),
+        ("sync", f"{second}.tmp"),
+        ("rename", second),
+        ("sync_directory", PATH),
+        ("write", f"{second}.tmp"),
+    ]
+
+
+def test_segments_roll_at_their_size(disk: SimulatedDisk) -> None:
+    """P8: a segment holds no more than `segment_bytes`, and what was preallocated and not used is
+    given back; each begins where the last one ends."""
+    with open_on(disk, segment_bytes=5000) as journal:
+        put_lines(journal, 60, size=300)
+        assert max(sizes(disk)) <= 5000
+    assert len(names(disk, ".seg")) >= 4
+    assert max(sizes(disk)) <= 5000
+    assert not any(segment.rest for segment in segments(disk))
+    firsts = [segment.header.first_lsn for segment in segments(disk)]
+    counts = [sum(len(f.records) for f in segment.frames) for segment in segments(disk)]
+    assert [b - a for a, b in pairwise(firsts)] == counts[:-1]
+    assert [record[0] for record in reopened(disk)] == [*range(1, 61)]
+
+
+def test_a_commit_larger_than_a_segment_gets_one_of_its_own(disk: SimulatedDisk) -> None:
+    """P2: a commit is never parted by a roll, so that its one sync covers all of it."""
+    with open_on(disk, frame_bytes_max=5000) as journal:
+        put(journal, 1)
+        for _ in range(4):
+            journal.append(b"x" * 3000)
+        journal.wait_durable()
+        put(journal, 2)
+    assert [len(segment.frames) for segment in segments(disk)] == [1, 4, 2]
+    assert [len(record) for record in reopened(disk)[1:-1]] == [3000] * 4
+
+
+def test_a_segment_is_preallocated(disk: SimulatedDisk) -> None:
+    """While it is written a segment has its full size already: a commit changes no size."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+        assert sizes(disk) == [4096]
+        put(journal, 2)
+        assert sizes(disk) == [4096]
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_close_marks_and_trims(disk: SimulatedDisk, idle: bool) -> None:
+    """P4: a clean close says that all was durable, once, and leaves no zeros behind it."""
+    with open_on(disk) as journal:
+        put(journal, 1)
+        if idle:
+            until(lambda: len(segments(disk)[0].frames) == 2, "the idle mark")
+        writes = sum(operation == "write" for operation, _ in disk.operations)
+    (segment,) = segments(disk)
+    assert segment.rest == b""
+    assert (segment.frames[1].first_lsn, segment.frames[1].durable_lsn) == (2, 1)
+    assert not segment.frames[1].records
+    assert sum(operation == "write" for operation, _ in disk.operations) == writes + (not idle)
+
+
+def test_the_idle_mark_is_written_over(disk: SimulatedDisk) -> None:
+    """P4: a mark says what is durable now, costs no sync, and the next frame takes its place."""
+    with open_on(disk) as journal:
+        for lsn in range(1, 4):
+            put(journal, lsn)
+            watched = Watched(disk)
+            until(lambda n=lsn: len(segments(disk)[0].frames) == n + 1, "the mark")  # type: ignore[misc]
+            assert watched.of("sync") == 0
+            *frames, mark = segments(disk)[0].frames
+            assert [frame.records for frame in frames] == [(n,) for n in range(1, lsn + 1)]
+            assert (mark.first_lsn, mark.durable_lsn, mark.records) == (lsn + 1, lsn, ())
+    assert on_disk(disk) == [1, 2, 3]
+
+
+def test_no_mark_says_what_is_not_so(disk: SimulatedDisk) -> None:
+    """P4: with durability "os" frames and idle marks carry what was synced, nothing newer."""
+    with open_on(disk, durability="os") as journal:
+        put(journal, 1)
+        put(journal, 2)
+        assert journal.durable_lsn == 2
+        crash(journal, disk)
+    assert [frame.durable_lsn for frame in segments(disk)[0].frames] == [0, 0]
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_the_next_opening_trims_a_zero_tail(
+    disk: SimulatedDisk, durability: Literal["disk", "os"]
+) -> None:
+    """P8: what a killed process had preallocated is given back; no other byte changes."""
+    journal = open_on(disk, durability=durability)
+    put(journal, 1, 2)
+    crash(journal, disk)
+    (name,) = names(disk, ".seg")
+    before = disk.contents(PATH)[name]
+    assert len(before) == 4096
+    assert reopened(disk) == [1, 2]
+    assert disk.contents(PATH)[name] == before.rstrip(b"\0")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_torn_tail_is_left_as_it_is(disk: SimulatedDisk, marked: bool) -> None:
+    """Nothing is cut or rewritten: the torn bytes and the zeros behind them stay, and the next
+    epoch's segment, which begins at the first LSN lost, is the cut."""
+    journal = open_on(disk)
+    put(journal, 1, 2)
+    if marked:
+        until(lambda: len(segments(disk)[0].frames) == 3, "the mark")
+    crash(journal, disk)
+    (name,) = names(disk, ".seg")
+    write_at(disk, name, end_of(disk, name) + 3, b"torn")
+    before = disk.contents(PATH)[name]
+    with open_on(disk) as journal:
+        assert logged(journal) == [1, 2]
+        assert names(disk, ".seg") == [name]
+        put(journal, 3)
+    assert disk.contents(PATH)[name] == before
+    assert names(disk, ".seg") == [name, "00000000000000000003-0000000002.seg"]
+    assert reopened(disk) == [1, 2, 3]
+
+
+# --- durability "os" ---
+
+
+def test_os_durability_syncs_no_commit(disk: SimulatedDisk) -> None:
+    """Commits write and do not sync; a roll, a checkpoint and a close do."""
+    with open_on(disk, durability="os") as journal:
+        put(journal, 0)
+        watched = Watched(disk)
+        put(journal, *range(1, 20))
+        assert (watched.of("sync"), watched.of("write")) == (0, 19)
+        frames = segments(disk)[0].frames
+        assert {frame.durable_lsn for frame in frames} == {0}
+        journal.compact(frozen(journal))
+        assert watched.of("sync") == 2  # the log's and the checkpoint's
+        put(journal, 20)
+        assert segments(disk)[0].frames[-1].durable_lsn == 20
+        put_lines(journal, 1, size=4000)
+        assert segments(disk)[1].frames[0].durable_lsn == 21
+        del watched.calls[:]
+    assert watched.of("sync") == 1
+    disk.power_cut(lose)
+    assert len(reopened(disk)) == 22
+
+
+def test_os_durability_survives_the_process(disk: SimulatedDisk) -> None:
+    """P2: what a wait returned for survives a kill; after a power cut what was synced is there."""
+    journal = open_on(disk, durability="os")
+    put(journal, 1, 2)
+    journal.compact(frozen(journal, "as of 2"))
+    put(journal, 3, 4)
+    crash(journal, disk)
+    journal = open_on(disk, durability="os")
+    assert logged(journal, 0) == [1, 2, 3, 4]
+    put(journal, 5)
+    crash(journal, disk)
+    disk.power_cut(lose)  # recovery had synced 3 and 4; 5 was not
+    assert reopened(disk) == [1, 2, 3, 4]
+
+
+# --- replaying ---
+
+
+def test_replay_shows_what_is_asked_for(disk: SimulatedDisk) -> None:
+    """After LSN `after`, from all segments and epochs; None: after `checkpoint`."""
+    with open_on(disk) as journal:
+        put_lines(journal, 12, size=700)
+        journal.compact(frozen(journal))
+    with open_on(disk) as journal:
+        put_lines(journal, 6, size=700)
+        assert [entry.lsn for entry in journal.replay()] == [*range(13, 19)]
+        for after in range(25):
+            lsns = [entry.lsn for entry in journal.replay(after)]
+            assert lsns == [*range(after + 1, 19)]
+        with pytest.raises(ValueError, match="after must be an LSN, or 0, not -1"):
+            journal.replay(-1)
+
+
+def test_an_entry_knows_its_place(disk: SimulatedDisk) -> None:
+    """LSN, epoch, record and the time it was written; offset and path are a reader's."""
+    with open_on(disk) as journal:
+        began_ns = disk.clock_ns
+        put(journal, "a")
+        journal.wait_durable(journal.append_batch(["b", "c"]))
+        one, two, three = journal.replay()
+        assert (one.lsn, one.epoch, one.record, one.offset, one.path) == (1, 1, "a", None, None)
+        assert began_ns <= one.written_at_ns < two.written_at_ns == three.written_at_ns
+        assert three == Entry(3, 1, three.written_at_ns, "c")
+
+
+def test_replay_shows_what_is_durable_at_the_call(disk: SimulatedDisk) -> None:
+    """P2: neither what is appended and not yet durable, nor what comes during the replay."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2)
+        journal.append(3)
+        entries = journal.replay()
+        put(journal, 4)
+        assert [entry.record for entry in entries] == [1, 2]
+        with Held(disk, "sync", ".seg") as held:
+            journal.append(5)
+            with pytest.raises(TimeoutError):
+                journal.wait_durable(timeout_s=0.001)
+            held.wait_reached()
+            assert logged(journal) == [1, 2, 3, 4]
+
+
+def test_what_compaction_dropped_is_told(disk: SimulatedDisk) -> None:
+    """Older than what is kept: CompactedError with the first LSN that is, from where it works."""
+    with open_on(disk) as journal:
+        for _ in range(3):
+            put_lines(journal, 10, size=700)
+            journal.compact(frozen(journal))
+        with pytest.raises(CompactedError, match="LSN 1 is no longer kept") as caught:
+            list(journal.replay(0))
+        first_lsn = caught.value.first_lsn
+        assert 1 < first_lsn <= 21
+        assert [e.lsn for e in journal.replay(first_lsn - 1)] == [*range(first_lsn, 31)]
+        with pytest.raises(CompactedError):
+            list(journal.replay(first_lsn - 2))
+        assert read_all(disk)[0][0] >= first_lsn
+
+
+def test_a_replay_that_compaction_overtakes_is_told(disk: SimulatedDisk) -> None:
+    """P1: a replay whose next segment is dropped raises CompactedError; it leaves nothing out."""
+    with open_on(disk) as journal:
+        put_lines(journal, 30, size=700)
+        entries = journal.replay(0)
+        seen = [next(entries).lsn]
+        for _ in range(2):
+            put(journal, "more")
+            journal.compact(frozen(journal))
+        with pytest.raises(CompactedError):
+            seen += [entry.lsn for entry in entries]
+        assert seen == [*range(1, len(seen) + 1)]
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+@given(lives=st.lists(st.lists(st.booleans(), max_size=6), max_size=4))
+def test_a_kill_leaves_all_that_was_acknowledged(
+    durability: Literal["disk", "os"], lives: list[list[bool]]
+) -> None:
+    """P1, P2: killed and reopened again and again, a journal holds a prefix of what was appended,
+    with all that was waited for; the same by the page."""
+    disk = SimulatedDisk()
+    log: list[int] = []
+    for waits in lives:
+        journal = open_on(disk, durability=durability)
+        assert logged(journal) == log
+        for wait in waits:
+            log.append(len(log))
+            journal.append(log[-1])
+            if wait:
+                journal.wait_durable()
+        durable_lsn = journal.durable_lsn
+        crash(journal, disk)
+        found = on_disk(disk)
+        assert durable_lsn <= len(found)
+        assert found == log[: len(found)]
+        log = found
+
+
+def test_a_with_closes(tmp_path: Path) -> None:
+    """The `with` gives the journal itself, and leaving it closes; options take effect."""
+    with Journal.open(tmp_path / "j", options=Options(durability="os")) as journal:
+        assert isinstance(journal, Journal)
+        assert journal.append(1) == 1
+        assert "epoch=1 last_lsn=1" in repr(journal)
+    assert journal.closed
+    assert "closed" in repr(journal)

@@ -1,0 +1,198 @@
+"""A disk that is really full: a small ext4 with a file that fills it, and that goes away again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import BufferFullError, Journal, JournalReader
+from tests.kernel.kernel_disk import KIB, MIB, SmallDisk
+from tests.support import TIMEOUT_S, frozen, logged, options, put, until
+
+# What is appended is committed at once.
+EAGER = options(segment_bytes=MIB, buffer_bytes=200 * KIB, flush_bytes=1)
+RECORD = "x" * 20_000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with SmallDisk(tmp_path) as disk:
+        # Leaving a journal's `with` on a full disk waits for room, of a failed test too.
+        timer = threading.Timer(2 * TIMEOUT_S, disk.empty)
+        timer.start()
+        yield disk
+        timer.cancel()
+        timer.join()
+
+
+@pytest.fixture
+def short_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What writes took only a part: (asked for, written)."""
+    short: list[tuple[int, int]] = []
+    pwrite = os.pwrite
+
+    def watched(fd: int, data: Any, offset: int) -> int:
+        written = pwrite(fd, data, offset)
+        if written < len(data):
+            short.append((len(data), written))
+        return written
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    return short
+
+
+def fill_up(journal: Journal) -> None:
+    """Append until the disk has no room for what was appended."""
+    while not journal.stats().stalls:
+        journal.append([journal.last_lsn + 1, RECORD])
+        until(lambda: not backlog(journal) or journal.stats().stalls, "durable, or full")
+    assert backlog(journal)
+
+
+def backlog(journal: Journal) -> int:
+    return journal.last_lsn - journal.durable_lsn
+
+
+def numbers(path: Path) -> list[int]:
+    """Of the records that another opening recovers: those in front of them must be there."""
+    with Journal.open(path) as journal:
+        return [record[0] for record in logged(journal)]
+
+
+@pytest.mark.parametrize("left", [4 * KIB, 64 * KIB, 3 * MIB])
+def test_a_full_disk_stops_nothing(
+    disk: SmallDisk, short_writes: list[tuple[int, int]], left: int
+) -> None:
+    """P2, P8: where a new segment finds no room, or a frame in one that could not be preallocated,
+    waiters wait or time out, appends are refused at the bound of the buffer and there only; and
+    when there is room again, all of it is written and everybody goes on."""
+    path = disk.path / "j"
+    with Journal.open(path, options=EAGER) as journal, ThreadPoolExecutor(3) as pool:
+        disk.fill(left)
+        fill_up(journal)
+        durable_lsn = journal.durable_lsn
+        with suppress(BufferFullError):
+            while True:
+                journal.append([journal.last_lsn + 1, RECORD])
+        last_lsn = journal.last_lsn
+        assert backlog(journal) == EAGER.buffer_bytes // (len(RECORD) + 6)
+        with pytest.raises(TimeoutError):
+            journal.wait_durable(timeout_s=0.05)
+        with pytest.raises(TimeoutError):
+            journal.wait_room(timeout_s=0.05)
+        waiters = [
+            pool.submit(journal.wait_durable, timeout_s=TIMEOUT_S),
+            pool.submit(asyncio.run, journal.durable()),
+            pool.submit(journal.wait_room, timeout_s=TIMEOUT_S),
+        ]
+        assert (journal.durable_lsn, journal.last_lsn) == (durable_lsn, last_lsn)
+        disk.empty()
+        for waiter in waiters:
+            waiter.result(TIMEOUT_S)
+        put(journal, [last_lsn + 1, "on"])
+    assert numbers(path) == [*range(1, last_lsn + 2)]
+    assert left != 64 * KIB or short_writes, "a frame found room for a part of itself"
+
+
+def test_preallocation_on_a_full_disk(disk: SmallDisk) -> None:
+    """Where there is no room for a whole segment, there is for what is written; and later ones are
+    preallocated again."""
+    path = disk.path / "j"
+    with Journal.open(path, options=options(segment_bytes=256 * KIB)) as journal:
+        disk.fill(left=100 * KIB)
+        put(journal, [1, "a"], [2, "b"])
+        (segment,) = path.glob("*.seg")
+        assert segment.stat().st_size < 4 * KIB
+        assert journal.stats().stalls == 0
+        disk.empty()
+        put(journal, [3, "x" * 200 * KIB], [4, "x" * 100 * KIB])
+        assert [file.stat().st_size for file in sorted(path.glob("*.seg"))][1] == 256 * KIB
+    assert numbers(path) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("torn", [True, False])
+def test_opening_and_reading_on_a_full_disk(disk: SmallDisk, torn: bool) -> None:
+    """P5: neither needs room; the first commit waits for it."""
+    path, live = disk.path / "j", disk.path / "live"
+    with Journal.open(live, options=EAGER) as journal:
+        put(journal, [1, "a"])
+        journal.compact(frozen(journal, "state"))
+        put(journal, [2, "b"])
+        shutil.copytree(live, path)  # as a kill leaves it
+    (segment,) = path.glob("*.seg")
+    data = segment.read_bytes().rstrip(b"\0") + bytes(3)  # a mark ends in zeros, too
+    segment.write_bytes(data + b"torn" * torn)
+    (path / "LOCK").unlink()
+    disk.fill()
+    with JournalReader.open(path) as reader:
+        assert [entry.lsn for entry in reader.entries(0)] == [1, 2]
+    with Journal.open(path, options=EAGER) as journal:
+        assert [record[0] for record in logged(journal, 0)] == [1, 2]
+        journal.append([3, "c"])
+        with pytest.raises(TimeoutError):
+            journal.wait_durable(timeout_s=0.05)
+        disk.empty()
+        journal.wait_durable(timeout_s=TIMEOUT_S)
+    assert numbers(path) == [1, 2, 3]
+
+
+def test_compaction_on_a_full_disk(disk: SmallDisk) -> None:
+    """An attempt that finds no room raises OSError, leaves nothing behind and stops nothing."""
+    path = disk.path / "j"
+    with Journal.open(path, options=EAGER) as journal:
+        put(journal, [1, "a"])
+        disk.fill()
+        before = sorted(file.name for file in path.iterdir())
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            journal.compact(frozen(journal, *[RECORD] * 20))
+        assert sorted(file.name for file in path.iterdir()) == before
+        put(journal, [2, "b"])  # in the segment that is there
+        disk.empty()
+        assert journal.compact(frozen(journal, "state")).lsn == 2
+    assert numbers(path) == [1, 2]
+
+
+def fill_under(journal: Journal, disk: SmallDisk) -> None:
+    before = journal.stats().stalls
+    disk.fill(left=random.randrange(12 * KIB))
+    until(lambda: journal.stats().stalls > before, "full")
+
+
+def test_full_and_empty_by_turns(disk: SmallDisk) -> None:
+    """P1, P2: threads that append and wait get through however often the disk fills up."""
+    path = disk.path / "j"
+    stopping = threading.Event()
+
+    def work(journal: Journal, thread: int) -> int:
+        for n in count():
+            journal.wait_durable(journal.append([n, thread, "x" * 200]), timeout_s=TIMEOUT_S)
+            if stopping.is_set():
+                return n
+        raise AssertionError
+
+    with Journal.open(path, options=options(segment_bytes=16 * KIB)) as journal:
+        with ThreadPoolExecutor(3) as pool:
+            works = [pool.submit(work, journal, thread) for thread in range(3)]
+            try:
+                for _ in range(5):
+                    fill_under(journal, disk)
+                    disk.empty()
+                    journal.wait_durable(timeout_s=TIMEOUT_S)
+            finally:
+                stopping.set()
+        log = logged(journal)
+    for thread, done in enumerate(works):
+        assert [n for n, who, _ in log if who == thread] == [*range(done.result() + 1)]
+    assert numbers(path) == [n for n, _, _ in log]

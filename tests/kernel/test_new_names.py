@@ -1,0 +1,206 @@
+"""A new segment never takes the name of another file: what a second writer made stays."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from journal import FailedError, Journal
+from journal._disk import syscalls
+from journal._disk.disk import Disk
+from journal._disk.posix import PosixDirectory, PosixDisk
+from journal.testing import Bounds, ManualOptions, Owner, SimulatedDirectory, SimulatedDisk, explore
+from journal.testing.ledger import Ledger
+from tests.crash.test_explorer import commits, compactions, lives
+from tests.support import FIRST, PATH, TIMEOUT_S, logged, open_on, options, put
+
+# --- the real disk ---
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> PosixDirectory:
+    return PosixDisk().open_directory(tmp_path.resolve() / "j", write=True)
+
+
+def put_file(directory: PosixDirectory, name: str, data: bytes) -> None:
+    directory.open(name, "create").write(data, 0)
+
+
+def refusing(code: int) -> Callable[..., int]:
+    """A system call that fails with this error."""
+
+    def call(*_: object) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    return call
+
+
+UNKNOWN = [errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP]
+
+
+@pytest.mark.parametrize("code", [None, *UNKNOWN])
+def test_a_link_gives_the_name_where_no_rename_can(
+    directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    """P10: without an exclusive rename, in the C library (None), the kernel or the file system, the
+    name is a link: it replaces nothing either."""
+    monkeypatch.setattr(syscalls, "_exclusive_rename", lambda: code and refusing(code))
+    put_file(directory, "a", b"new")
+    put_file(directory, "b", b"older")
+    with pytest.raises(FileExistsError) as caught:
+        directory.rename_new("a", "b")
+    assert (caught.value.filename, caught.value.filename2) == (
+        f"{directory.path}/a",
+        f"{directory.path}/b",
+    )
+    directory.rename_new("a", "c")
+    assert directory.names() == ["b", "c"]
+    assert directory.open("b", "read").read(9, 0) == b"older"
+    assert directory.open("c", "read").read(9, 0) == b"new"
+
+
+def test_a_link_counts_though_its_older_name_stays(
+    directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is given: an older one that can't be removed is a stray `*.tmp`."""
+
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(syscalls, "_exclusive_rename", lambda: None)
+    monkeypatch.setattr(os, "unlink", unlink)
+    put_file(directory, "a.tmp", b"new")
+    directory.rename_new("a.tmp", "a")
+    assert directory.names() == ["a", "a.tmp"]
+
+
+@pytest.mark.parametrize("code", UNKNOWN)
+def test_a_file_system_with_neither_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """P10: where a name can't be given without replacing another, nothing is written."""
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(syscalls, "_exclusive_rename", lambda: refusing(errno.EINVAL))
+    monkeypatch.setattr(os, "link", link)
+    journal = Journal.open(tmp_path / "j")
+    journal.append(1)
+    with pytest.raises(FailedError, match="use a local file system") as caught:
+        journal.wait_durable(timeout_s=TIMEOUT_S)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == code
+    with pytest.raises(FailedError):
+        journal.close()
+    assert os.listdir(tmp_path / "j") == ["LOCK"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_any_other_error_of_a_rename_is_raised(
+    directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A rename that failed is not tried again by a link."""
+    monkeypatch.setattr(syscalls, "_exclusive_rename", lambda: refusing(code))
+    put_file(directory, "a", b"new")
+    with pytest.raises(OSError, match=r"a.*b") as caught:
+        directory.rename_new("a", "b")
+    assert caught.value.errno == code
+    assert directory.names() == ["a"]
+
+
+# --- two writers ---
+
+
+@pytest.fixture(params=["posix", "simulated", "links"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Disk, str]:
+    """A disk whose locks keep nobody out, and a path on it."""
+    monkeypatch.setattr(PosixDirectory, "lock", lambda directory: None)
+    monkeypatch.setattr(SimulatedDirectory, "lock", lambda directory: None)
+    if request.param == "posix":
+        return PosixDisk(), str(tmp_path.resolve() / "j")
+    disk = SimulatedDisk()
+    disk.links_new_names = request.param == "links"
+    return disk, PATH
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_a_second_writer_stops_before_it_replaces_a_segment(
+    place: tuple[Disk, str], durability: Literal["disk", "os"]
+) -> None:
+    """P2, P10: where no lock works, the first writer's acknowledged records stay; the second writer
+    stops, and says why."""
+    disk, path = place
+    with Journal.open(path, options=options(durability=durability), disk=disk) as first:
+        second = Journal.open(path, options=options(durability=durability), disk=disk)
+        put(first, "of the first")
+        second.append("of the second")
+        with pytest.raises(FailedError, match=f"{path}/{FIRST}: .*two writers"):
+            second.wait_durable(timeout_s=TIMEOUT_S)
+        with pytest.raises(FailedError):
+            second.close()
+        put(first, "more")
+    with Journal.open(path, options=options(), disk=disk) as journal:
+        assert logged(journal) == ["of the first", "more"]
+
+
+@pytest.mark.parametrize("when", ["idle", "roll"])
+def test_a_writer_that_was_overtaken_stops(place: tuple[Disk, str], when: str) -> None:
+    """P10: an opening of a later epoch takes the log over, so what an older writer adds is lost: it
+    stops when the log is idle, and before it begins a segment."""
+    disk, path = place
+    with suppress(FailedError), Journal.open(path, options=options(), disk=disk) as first:
+        put(first, 1)
+        with Journal.open(path, options=options(), disk=disk) as second:
+            put(second, "of the second")
+        if when == "idle":
+            with pytest.raises(FailedError, match=r"two writers"):
+                first._core.committer.mark()
+        else:
+            first.append("x" * 4096)
+            with pytest.raises(FailedError, match=r"two writers"):
+                first.wait_durable(timeout_s=TIMEOUT_S)
+    with Journal.open(path, options=options(), disk=disk) as journal:
+        assert logged(journal) == [1, "of the second"]
+
+
+# --- crashes between the link and the removal ---
+
+
+def test_a_second_name_is_only_removed(disk: SimulatedDisk) -> None:
+    """P5: a crash may leave a segment under both names: open removes the `*.tmp`, and the segment
+    is what it was."""
+    with open_on(disk) as journal:
+        put(journal, 1, 2)
+    directory = disk.open_directory(PATH, write=True)
+    directory._folder.link(directory._find(FIRST), f"{FIRST}.tmp")
+    directory.sync()
+    with open_on(disk) as journal:
+        assert logged(journal) == [1, 2]
+        put(journal, 3)
+    assert not [name for name in disk.contents(PATH) if name.endswith(".tmp")]
+    with open_on(disk) as journal:
+        assert logged(journal) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+@pytest.mark.parametrize("work", [commits, compactions, lives])
+def test_every_crash_is_recovered_where_names_are_links(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[Owner[Ledger]], None], durability: Any
+) -> None:
+    """P1 to P6: also at each moment between a link and the removal of the older name."""
+    monkeypatch.setattr(SimulatedDisk, "links_new_names", True)
+    bounds = Bounds(outcomes_max=16, recovery_outcomes_max=8)
+    limits = ManualOptions(durability=durability, segment_bytes=400, frame_bytes_max=1000)
+    report = explore(Ledger, work, options=limits, bounds=bounds)
+    assert report.states > 50

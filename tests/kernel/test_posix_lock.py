@@ -1,0 +1,292 @@
+"""The real disk's lock, between processes: who has it, who is told, and what a fork shares."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal._disk.lock_holder import listed_inode
+from journal._disk.posix import PosixDirectory, PosixDisk
+from journal.errors import LockedError, UnsafePathError
+
+DISK = PosixDisk()
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="told from /proc")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path.resolve() / "journal"
+
+
+@pytest.fixture
+def directory(path: Path) -> PosixDirectory:
+    return DISK.open_directory(path, write=True)
+
+
+@contextmanager
+def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs `script`; it ends at the end of its standard input."""
+    prelude = "import os, sys\nfrom journal._disk.posix import PosixDisk\n"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", prelude + script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(timeout=30)
+            finally:
+                process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+LOCK = """
+directory = PosixDisk().open_directory(sys.argv[1], write=True)
+directory.lock()
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@LINUX
+def test_another_process_is_named(directory: PosixDirectory, path: Path) -> None:
+    """P10: who is locked out learns which process to stop; when that dies, it is free."""
+    with child(LOCK, path) as holder:
+        assert line_of(holder) == "locked"
+        assert directory.lock_holder() == holder.pid
+        with pytest.raises(LockedError, match=f"process {holder.pid}") as caught:
+            directory.lock()
+        assert caught.value.pid == holder.pid
+        holder.kill()
+        holder.wait(timeout=30)
+        assert directory.lock_holder() is None
+        directory.lock()
+        assert directory.lock_holder() == os.getpid()
+
+
+@LINUX
+def test_the_holder_is_found_among_many(directory: PosixDirectory, path: Path) -> None:
+    """/proc/locks comes a page at a time."""
+    with ExitStack() as files, child(LOCK, path) as holder:
+        assert line_of(holder) == "locked"
+        for number in range(200):
+            file = files.enter_context(open(path.parent / f"{number}", "wb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(Path("/proc/locks").read_bytes()) > 2 * 4096
+        assert directory.lock_holder() == holder.pid
+        holder.kill()
+        holder.wait(timeout=30)
+        assert directory.lock_holder() is None
+
+
+class Pages(io.RawIOBase):
+    """/proc/locks as the kernel gives it: a lock goes with those that wait for it, so a page that
+    has no place for all of the next is left as it is."""
+
+    def __init__(self, *pages: str) -> None:
+        self._pages = [page.encode() for page in pages]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        page = self._pages.pop(0) if self._pages else b""
+        buffer[: len(page)] = page
+        return len(page)
+
+
+@LINUX
+def test_the_holder_is_found_behind_a_crowd(
+    directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short the first page is."""
+    inode = listed_inode(directory._fd).decode()
+    crowd = "".join(f"1: -> FLOCK  ADVISORY  WRITE {pid} fe:00:1 0 EOF\n" for pid in range(60))
+    ours = f"2: FLOCK  ADVISORY  WRITE {os.getpid()} {inode} 0 EOF\n"
+    pages = ("1: FLOCK  ADVISORY  WRITE 1 fe:00:2 0 EOF\n", crowd + ours)
+
+    def opened(path: str, *how: Any, **more: Any) -> Any:
+        return Pages(*pages) if path == "/proc/locks" else open(path, *how, **more)
+
+    monkeypatch.setattr("journal._disk.lock_holder.open", opened, raising=False)
+    assert directory.lock_holder() == os.getpid()
+
+
+@LINUX
+@pytest.mark.parametrize("noted", ["holder", "other", "dead", "link", "many"])
+def test_what_is_noted_only_says_where_to_look_first(
+    directory: PosixDirectory, path: Path, noted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: LOCK is text for people: the kernel says who has the lock, whatever is written there;
+    the list of all locks, which takes milliseconds, is read where the noted process has not."""
+    note, asked = path / "LOCK", []
+
+    def opened(path: str, *how: Any, **more: Any) -> Any:
+        asked.append(path)
+        return open(path, *how, **more)
+
+    with child(LOCK, path) as holder, child("sys.stdin.read()") as other:
+        assert line_of(holder) == "locked"
+        if noted == "link":
+            note.symlink_to(path.parent / "outside")
+        elif noted == "many":  # of a process with many files not all are looked at
+            monkeypatch.setattr("journal._disk.lock_holder._DESCRIPTORS", 3)
+            note.write_text(f"pid {holder.pid}\n")
+        else:
+            pids = {"holder": holder.pid, "other": other.pid, "dead": 2**22}
+            note.write_text(f"pid {pids[noted]}\n")
+        monkeypatch.setattr("journal._disk.lock_holder.open", opened, raising=False)
+        assert directory.lock_holder() == holder.pid
+        assert ("/proc/locks" in asked) == (noted != "holder")
+        holder.kill()
+        holder.wait(timeout=30)
+        assert directory.lock_holder() is None
+
+
+@LINUX
+def test_who_waits_for_the_lock_does_not_hold_it(directory: PosixDirectory, path: Path) -> None:
+    """/proc/locks also lists who waits: the holder is the one that is named."""
+    directory.lock()
+    wait = "import fcntl\nprint(1, flush=True)\n" + (
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
+    )
+    with child(wait, path) as waiter:
+        assert line_of(waiter) == "1"
+        waiting = f"-> FLOCK  ADVISORY  WRITE {waiter.pid} "
+        deadline = time.monotonic() + 30
+        while waiting not in Path("/proc/locks").read_text():
+            assert time.monotonic() < deadline, "the child never waited"
+        assert directory.lock_holder() == os.getpid()
+        directory.close(unlock=True)
+
+
+FORK = """
+directory = PosixDisk().open_directory(sys.argv[1], write=True)
+directory.lock()
+if os.fork() == 0:
+    directory.close(unlock=sys.argv[2] == "unlock")
+    os._exit(0)
+os.wait()
+print(PosixDisk().open_directory(sys.argv[1], write=False).lock_holder() == os.getpid())
+"""
+
+
+@LINUX
+@pytest.mark.parametrize(("how", "held"), [("keep", "True"), ("unlock", "False")])
+def test_a_forked_child_only_closes(path: Path, how: str, held: str) -> None:
+    """P10: `unlock=False` leaves the parent its lock, which a release in the child would free."""
+    with child(FORK, path, how) as parent:
+        assert line_of(parent) == held
+
+
+ORPHAN = """
+directory = PosixDisk().open_directory(sys.argv[1], write=True)
+directory.lock()
+if os.fork() == 0:
+    os.close(1)
+    sys.stdin.read()
+    os._exit(0)
+os._exit(0)
+"""
+
+
+@LINUX
+def test_a_lock_that_outlives_its_process_has_no_pid(directory: PosixDirectory, path: Path) -> None:
+    """A fork may hold the lock of a parent that died: 0, and no dead process is named."""
+    with child(ORPHAN, path) as parent:
+        parent.wait(timeout=30)
+        with pytest.raises(LockedError, match="another process") as caught:
+            directory.lock()
+        assert caught.value.pid is None
+        if f":{path.stat().st_ino} " not in Path("/proc/locks").read_text():
+            pytest.skip("in a pid namespace the kernel hides the locks of the dead")
+        assert directory.lock_holder() == 0
+
+
+@LINUX
+def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) -> None:
+    """Neither a lock of another kind nor one on a file in the directory means a live writer."""
+    with (path / "LOCK").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert directory.lock_holder() is None
+        directory.lock()
+
+
+@pytest.fixture
+def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, which has no /proc/locks."""
+
+    def missing(path: str, *_: Any, **__: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr("journal._disk.lock_holder.open", missing, raising=False)
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_without_proc_the_noted_process_must_live(directory: PosixDirectory, path: Path) -> None:
+    """Where the system doesn't list locks, the pid in LOCK counts while its process lives."""
+    assert directory.lock_holder() is None
+    with child("sys.stdin.read()") as process:
+        (path / "LOCK").write_text(f"pid {process.pid}\nepoch 3\n")
+        assert directory.lock_holder() == process.pid
+    assert directory.lock_holder() is None
+
+
+@pytest.mark.usefixtures("no_proc")
+@pytest.mark.parametrize(
+    "noted", [b"", b"\0" * 64, b"pid 0\n", b"9" * 64, b"pid -1", b"\xff\xb2 x"]
+)
+def test_without_proc_a_note_may_be_nonsense(
+    directory: PosixDirectory, path: Path, noted: bytes
+) -> None:
+    """P9: LOCK is text for people; what is no pid in it is nobody."""
+    (path / "LOCK").write_bytes(noted)
+    assert directory.lock_holder() is None
+
+
+@LINUX
+def test_a_kernel_that_lists_no_locks_may_say_little_else(
+    directory: PosixDirectory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gVisor has no /proc/locks, and tells of a descriptor no more than its flags."""
+
+    def opened(path: str, *how: Any, **more: Any) -> Any:
+        if path == "/proc/locks":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return io.BytesIO(b"flags:\t02100000\n") if "/fdinfo/" in path else open(path, *how, **more)
+
+    monkeypatch.setattr("journal._disk.lock_holder.open", opened, raising=False)
+    assert directory.lock_holder() is None
+    (path / "LOCK").write_text(f"pid {os.getpid()}\nepoch 3\n")
+    assert directory.lock_holder() == os.getpid()
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_without_proc_a_note_may_not_be_a_link(directory: PosixDirectory, path: Path) -> None:
+    """P9: LOCK is not read through a symlink."""
+    (path.parent / "outside").write_text(f"pid {os.getpid()}")
+    (path / "LOCK").symlink_to(path.parent / "outside")
+    with pytest.raises(UnsafePathError, match="LOCK"):
+        directory.lock_holder()

@@ -1,0 +1,266 @@
+"""Signal handlers that call the journal, on top of a call of the same thread.
+
+Wherever a handler strikes, its call is done or refused with InterruptedCallError; it never hangs,
+and the interrupted call and the journal go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from journal import (
+    ClosedError,
+    DurableState,
+    HandlerSafeLock,
+    InterruptedCallError,
+    Journal,
+    Options,
+)
+from journal.testing import SimulatedDisk
+from manager import AgentResult, SubAgentManager
+from tests.kernel.interrupt_support import TIMEOUT_S, handled, in_other_thread, monitored
+from tests.kernel.test_interrupt import Counter, put, update
+
+__all__ = ["monitored"]  # a fixture
+pytestmark = [
+    pytest.mark.usefixtures("monitored"),
+    pytest.mark.parametrize("monitored", [KeyboardInterrupt], indirect=True, ids=[""]),
+]
+OPTIONS = Options(flush_interval_s=0.001, segment_bytes=4096)
+MANY = 10_000  # more points than anything has
+State = DurableState[Any]
+Call = Callable[[State], object]
+
+
+def wait_in_loop(state: State) -> None:
+    asyncio.run(state.durable(state.update(lambda _: "a")))
+
+
+ACTIONS: dict[str, Call] = {
+    "update": lambda state: state.update(lambda _: "a"),
+    "update_batch": lambda state: state.update_batch(lambda _: ["a", "b"]),
+    "wait_durable": lambda state: update(state, lambda _: "a"),
+    "wait_durable with a limit": lambda state: state.wait_durable(
+        state.update(lambda _: "a"), timeout_s=10
+    ),
+    "durable": wait_in_loop,
+    "read": lambda state: state.read(lambda machine: len(machine.table)),
+    "wait_room": lambda state: state.wait_room(),
+    "compact": lambda state: state.compact().close(),
+    "stats": lambda state: (state.stats(), state.lock_stats()),
+    "close": lambda state: state.close(),
+}
+HANDLERS: dict[str, Call] = {
+    "update": lambda state: state.update(lambda _: "h"),
+    "wait_durable": lambda state: state.wait_durable(),
+    "update and wait": lambda state: state.wait_durable(state.update(lambda _: "h")),
+    "wait_room": lambda state: state.wait_room(),
+    "compact": lambda state: state.compact().close(),
+    "stats": lambda state: (state.stats(), state.lock_stats()),
+    "close": lambda state: state.close(),
+}
+
+# At some point the handler's call would wait for the call that it interrupted.
+REFUSED = [
+    (ACTIONS["update"], HANDLERS["update"]),
+    (ACTIONS["wait_durable"], HANDLERS["wait_durable"]),
+    (ACTIONS["wait_durable"], HANDLERS["close"]),
+    (ACTIONS["compact"], HANDLERS["compact"]),
+    (ACTIONS["compact"], HANDLERS["close"]),
+    (ACTIONS["close"], HANDLERS["close"]),
+]
+
+
+def strike(
+    action: Callable[[], object], handler: Callable[[], object], nth: int, where: list[str]
+) -> None:
+    where += handled(action, handler, nth)
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS.keys())
+def test_a_call_from_a_handler_is_done_or_refused(action: Call, handler: Call) -> None:
+    """P2, P6: at every point; then the state goes on, unless the handler has closed it, and replay
+    gives what was live."""
+    refused = 0
+    for nth in range(MANY):
+        disk = SimulatedDisk()
+        state = DurableState.open("/j", Counter(), options=OPTIONS, disk=disk)
+        update(state, lambda _: "first")
+        outcome: list[BaseException | None] = []
+
+        def call(state: State = state, outcome: list[BaseException | None] = outcome) -> None:
+            try:
+                handler(state)
+                outcome.append(None)
+            except (InterruptedCallError, ClosedError, OSError) as error:
+                outcome.append(error)
+
+        def act(state: State = state) -> None:
+            with suppress(ClosedError):
+                action(state)
+
+        where: list[str] = []
+        in_other_thread(partial(strike, act, call, nth, where))
+        assert len(outcome) == len(where)
+        refused += isinstance(next(iter(outcome), None), InterruptedCallError)
+        with suppress(ClosedError):
+            in_other_thread(partial(update, state, lambda _: "after"))
+        live = dict(state.machine.table)
+        in_other_thread(state.close)
+        with DurableState.open("/j", Counter(), disk=disk) as replayed:
+            assert dict(replayed.machine.table) == live, where
+        if not where:
+            break
+    else:
+        pytest.fail("there is no end of points")
+    assert nth > 1
+    assert refused or (action, handler) not in REFUSED
+
+
+@pytest.mark.parametrize("size", [1, 3], ids=["append", "append_batch"])
+def test_appends_of_a_handler_are_whole(size: int) -> None:
+    """P1, P3: an append on top of an append and a wait of its thread is done or refused; records
+    are in the order of their LSNs, and a batch is whole."""
+    done = refused = 0
+    for nth in range(MANY):
+        disk = SimulatedDisk()
+        journal = Journal.open("/j", options=OPTIONS, disk=disk)
+        numbers: list[int] = []
+
+        def call(journal: Journal = journal, numbers: list[int] = numbers) -> None:
+            nonlocal refused
+            try:
+                if size == 1:
+                    numbers.append(journal.append(["h", 0]))
+                else:
+                    numbers.append(journal.append_batch([["h", part] for part in range(size)]))
+            except InterruptedCallError:
+                refused += 1
+
+        action = partial(put, journal, "interrupted")
+        where: list[str] = []
+        in_other_thread(partial(strike, action, call, nth, where))
+        done += len(numbers)
+        in_other_thread(journal.close)
+        with Journal.open("/j", disk=disk) as reopened:
+            kept = {entry.lsn: entry.record for entry in reopened.replay()}
+        assert len(kept) == 1 + size * len(numbers)
+        for last_lsn in numbers:
+            lsns = range(last_lsn + 1 - size, last_lsn + 1)
+            assert [kept[lsn] for lsn in lsns] == [["h", part] for part in range(size)]
+        if not where:
+            break
+    assert 10 < done < nth
+    assert refused > 0
+
+
+AGENTS: dict[str, Callable[[SubAgentManager], object]] = {
+    "spawn": lambda manager: manager.spawn("handler"),
+    "wait_durable": lambda manager: manager.wait_durable(),
+    "wait_ended": lambda manager: manager.wait_ended("a", timeout_s=0),
+    "changes": lambda manager: manager.changes(0),
+    "agents": lambda manager: manager.agents(),
+    "close": lambda manager: manager.close(),
+}
+
+
+@pytest.mark.parametrize("handler", AGENTS.values(), ids=AGENTS.keys())
+def test_a_manager_called_from_a_handler_goes_on(
+    handler: Callable[[SubAgentManager], object],
+) -> None:
+    """The watch's lock, too: agents are spawned, ended and waited for, with a reader of changes."""
+
+    def act(manager: SubAgentManager) -> None:
+        with suppress(ClosedError):
+            manager.spawn("work", name="b")
+            reader = manager.changes()
+            manager.wait_durable(manager.update_from_result("b", AgentResult("done")).lsn)
+            manager.wait_ended("b")
+            del reader
+
+    for nth in range(0, MANY, 3):
+        disk = SimulatedDisk()
+        manager = SubAgentManager.open("/w", options=OPTIONS, disk=disk)
+        manager.spawn("work", name="a")
+
+        def call(manager: SubAgentManager = manager) -> None:
+            with suppress(InterruptedCallError, ClosedError, TimeoutError):
+                handler(manager)
+
+        where: list[str] = []
+        in_other_thread(partial(strike, partial(act, manager), call, nth, where))
+        with suppress(ClosedError):
+            in_other_thread(partial(manager.spawn, "after"))
+        live = [agent.agent_id for agent in manager.agents(include_archived=True)]
+        in_other_thread(manager.close)
+        with SubAgentManager.open("/w", disk=disk) as again:
+            assert {agent.agent_id for agent in again.agents(include_archived=True)} == {*live}
+        if not where:
+            break
+    assert nth > 100
+
+
+def test_the_lock_is_its_threads_own() -> None:
+    """It is refused to the thread that holds it; another thread waits for it."""
+    lock = HandlerSafeLock()
+    with lock.checked():
+        assert lock.is_held_here()
+        with pytest.raises(InterruptedCallError, match="signal handler"):
+            lock.checked()
+    assert not lock.is_held_here()
+    with lock.checked():
+        pass
+
+
+BUSY: dict[str, Call] = {
+    "wait_durable": lambda state: update(state, lambda _: "a"),
+    "stats": lambda state: state.stats(),
+}
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
+@pytest.mark.parametrize("action", BUSY.values(), ids=BUSY.keys())
+def test_a_handler_waits_for_nobody_who_waits_for_its_own_thread(
+    action: Call, handler: Call
+) -> None:
+    """On top of a call that holds the buffer's lock: other threads, which update and compact, wait
+    for that lock, and hold what the handler's call asks for."""
+    busy = Options(flush_interval_s=0.001, checkpoint_min_bytes=1, checkpoint_growth=0.0)
+    for nth in range(0, MANY, 3):
+        state = DurableState.open("/j", Counter(), options=busy, disk=SimulatedDisk())
+        is_over = threading.Event()
+
+        def hammer(state: State = state, is_over: threading.Event = is_over) -> None:
+            with suppress(ClosedError):
+                while not is_over.is_set():
+                    state.update(lambda _: "other")
+
+        def call(state: State = state) -> None:
+            time.sleep(0.001)  # the others come to where they wait
+            with suppress(InterruptedCallError, ClosedError, OSError):
+                handler(state)
+
+        def act(state: State = state) -> None:
+            with suppress(ClosedError):
+                action(state)
+
+        other = threading.Thread(target=hammer, daemon=True)
+        other.start()
+        where: list[str] = []
+        in_other_thread(partial(strike, act, call, nth, where))
+        is_over.set()
+        other.join(TIMEOUT_S)
+        assert not other.is_alive(), where
+        in_other_thread(state.close)
+        if not where:
+            break
+    assert nth > 1

@@ -1,0 +1,166 @@
+"""Real signals, in a process of its own: handlers that raise, close, append and wait."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from journal import DurableState, FailedError, Journal, Options
+from journal.testing import SimulatedDisk
+from tests.kernel.test_interrupt import update
+from tests.support import TIMEOUT_S, Table, logged, put
+
+PROGRAM = """
+import asyncio, os, signal, sys, threading, time
+from journal import DurableState, InterruptedCallError, Journal, Options
+
+path, how = sys.argv[1:]
+journal = Journal.open(path, options=Options(flush_interval_s=0.001, segment_bytes=1 << 20))
+done, refused, raised, in_call = 0, 0, 0, False
+
+
+def call(action):
+    global done, refused
+    try:
+        action()
+        done += 1
+    except InterruptedCallError:
+        refused += 1
+
+
+class Limit(Exception):
+    pass
+
+
+def on_alarm(signum, frame):
+    if how == "raise" and in_call:
+        raise Limit("time is up")
+    if how == "append":
+        call(lambda: journal.append("handler"))
+    if how == "wait":
+        call(lambda: journal.wait_durable(journal.append("handler")))
+    if how.startswith("close"):
+        call(journal.close)
+        raise SystemExit(0)
+
+
+def work():
+    global raised, in_call
+    until = time.monotonic() + 0.7
+    while time.monotonic() < until:
+        try:
+            in_call = True
+            journal.wait_durable(journal.append("main"))
+            in_call = False
+        except Limit:
+            in_call = False
+            raised += 1
+
+
+async def work_in_loop():
+    until = time.monotonic() + 0.7
+    while time.monotonic() < until:
+        await journal.durable(journal.append("main"))
+
+
+signal.signal(signal.SIGALRM, on_alarm)
+once = how.startswith("close")
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0 if once else 0.0005)
+try:
+    asyncio.run(work_in_loop()) if how.endswith("in a loop") else work()
+finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if once:  # what a `with` does
+        journal.close()
+    print(done, refused, raised, journal.durable_lsn == journal.last_lsn, flush=True)
+other = threading.Thread(target=lambda: journal.wait_durable(journal.append("other")))
+other.start()
+other.join(10)
+assert not other.is_alive()
+journal.close()
+print("went on", flush=True)
+"""
+
+
+def run(path: Path, how: str) -> list[str]:
+    command = [sys.executable, "-c", PROGRAM, str(path), how]
+    process = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    with Journal.open(path) as journal:
+        assert {*logged(journal)} <= {"main", "handler", "other"}
+    return process.stdout.splitlines()
+
+
+@pytest.mark.parametrize("how", ["close", "close in a loop"])
+def test_a_handler_that_closes_never_hangs(tmp_path: Path, how: str) -> None:
+    """The most usual shutdown, `close` and `sys.exit` in a SIGTERM handler, while the main thread
+    writes. The handler's close is done, or refused and done by the `with`."""
+    for number in range(4):
+        [line] = run(tmp_path / str(number), how)
+        done, refused, _, all_durable = line.split()
+        assert int(done) + int(refused) <= 1  # refused: what it raises comes through
+        assert all_durable == "True"
+
+
+@pytest.mark.parametrize("how", ["append", "wait"])
+def test_a_handler_that_writes_never_hangs(tmp_path: Path, how: str) -> None:
+    """Two thousand times a second, on top of appends and waits of the main thread."""
+    line, last = run(tmp_path / "j", how)
+    done, *_ = line.split()
+    assert int(done) > 5
+    assert last == "went on"
+
+
+def test_a_handler_that_raises_stops_nothing(tmp_path: Path) -> None:
+    """A soft time limit's exception comes out of the call that it strikes; the journal goes on."""
+    line, last = run(tmp_path / "j", "raise")
+    _, _, raised, _ = line.split()
+    assert int(raised) > 5
+    assert last == "went on"
+
+
+def depth() -> int:
+    frame, count = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, count = frame.f_back, count + 1
+    return count
+
+
+def test_at_the_recursion_limit_only_the_caller_fails() -> None:
+    """A caller near its recursion limit gets RecursionError; the journal and the state go on."""
+    disk, failed = SimulatedDisk(), 0
+    journal = Journal.open("/j", options=Options(flush_interval_s=0.001), disk=disk)
+    state = DurableState.open("/s", Table(), options=Options(flush_interval_s=0.001), disk=disk)
+
+    def deeper(depth: int, number: int) -> None:
+        if depth:
+            return deeper(depth - 1, number)
+        put(journal, number)
+        journal.wait_durable(journal.append(number))
+        update(state, lambda _: ["key", number])
+        return None
+
+    room = sys.getrecursionlimit() - depth()
+    for number in range(80):
+        try:
+            deeper(room - 80 + number, number)
+        except RecursionError:
+            failed += 1
+        journal.wait_durable(journal.append("after"), timeout_s=TIMEOUT_S)
+        try:
+            state.wait_durable(state.update(lambda _: ["after", 1]), timeout_s=TIMEOUT_S)
+        except FailedError:  # it struck inside `apply`, or right after it
+            state.close()
+            state = DurableState.open("/s", Table(), disk=disk)
+    live = state.machine.content()
+    state.close()
+    journal.close()
+    assert 1 <= failed < 80
+    with DurableState.open("/s", Table(), disk=disk) as state:
+        assert state.machine.content() == live

@@ -1,0 +1,331 @@
+"""The manager beside its model: how a session begins, and what is done to one agent at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from journal import DurableState, Options
+from journal.testing import SimulatedDisk
+from manager import (
+    Agent,
+    AgentResult,
+    BudgetError,
+    CapacityError,
+    Limits,
+    NameInUseError,
+    SubAgentManager,
+    TransitionError,
+)
+from manager.agent import TRANSITIONS, agent_from_row
+from manager.fleet import Fleet
+from tests.manager.manager_model import LIVE, Model
+from tests.manager.test_fleet import contents
+
+LIMITS = Limits(max_running=3, max_admitted=8, max_depth=2, heartbeat_timeout_s=60)
+# Small, so that segments roll and checkpoints are made while an example runs.
+OPTIONS = Options(segment_bytes=4096, checkpoint_min_bytes=1024, checkpoint_growth=0.5)
+NAMES = ("ann", "bob")
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | texts
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+tokens = st.integers(0, 60)
+outcomes = st.builds(
+    AgentResult,
+    st.none() | texts,
+    status=st.sampled_from(TRANSITIONS["running"]),
+    reason=st.none() | texts,
+    steps_taken=st.none() | st.integers(0, 2**63),
+    checkpoint=json_values,
+    needs_input=json_values,
+    input_tokens=tokens,
+    output_tokens=tokens,
+)
+
+# A number stands for one of the agents ever spawned. No bundle, and one seed for what a crash
+# leaves: threads decide how much of a session a crash takes, and what Hypothesis draws must not
+# depend on it.
+refs = st.integers(0, 9) | st.sampled_from(NAMES)
+
+
+class OneAgent(RuleBasedStateMachine):
+    """Each rule is a method of the manager: it does what the model says, or raises what the model
+    says and changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unix_ms, self.steady_s = 1_700_000_000_000, 0.0
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("manager.manager._now_ms", self.tick)
+        steady = SimpleNamespace(monotonic=lambda: self.steady_s)
+        self.patch.setattr("manager.cleanup.time", steady)
+        self.disk = SimulatedDisk()
+        self.model = Model(LIMITS)
+        self.ids: list[str] = []
+        # The model after each LSN at which a change was complete.
+        self.history: dict[int, Model] = {0: self.model.copy()}
+        self.open()
+
+    def tick(self) -> int:
+        """A time of its own for each change."""
+        self.unix_ms += 1
+        return self.unix_ms
+
+    def open(self) -> None:
+        """Recover without writing, compare, and begin a session as the manager does."""
+        with DurableState.open("/w/.subagents", Fleet(), options=OPTIONS, disk=self.disk) as state:
+            self.recovered = state.journal.last_lsn
+            rows = list(state.machine.rows.freeze())
+            self.contents = contents(state.machine)
+        self.model = self.history[self.recovered].copy()
+        found = {agent.agent_id: agent for agent in (agent_from_row(row, "") for row in rows)}
+        assert found == {
+            agent.agent_id: replace(agent, from_prior_session=agent.boot_id != "")
+            for agent in self.model.agents.values()
+        }
+        self.manager = SubAgentManager.open("/w", limits=LIMITS, options=OPTIONS, disk=self.disk)
+        self.beats: dict[str, float] = {}
+        self.history = {lsn: m for lsn, m in self.history.items() if lsn <= self.recovered}
+        lsn = self.recovered + 1
+        self.history[lsn] = self.model.copy()
+        for row in rows:  # in the order of the fleet's table
+            agent = self.model.agents[row[0]]
+            if agent.status == "running":
+                lsn += 1
+                now = self.manager.get(agent.agent_id)
+                self.model.put(
+                    replace(
+                        agent,
+                        status="interrupted",
+                        reason="process restarted",
+                        needs_input=None,
+                        updated_at_ms=now.updated_at_ms,
+                        lsn=lsn,
+                    )
+                )
+        self.history[lsn] = self.model.copy()
+        self.reader = self.manager.changes()
+        self.read_lsn = lsn
+
+    # --- changes ---
+
+    @initialize(queued=st.lists(st.booleans(), max_size=5))
+    def begin(self, queued: list[bool]) -> None:
+        for number, waits in enumerate(queued):
+            name = NAMES[number] if number < len(NAMES) else None
+            self.spawn(name, 0 if number == 4 else None, waits, None, {})
+
+    @rule(
+        name=st.none() | st.sampled_from(NAMES),
+        parent=st.none() | refs,
+        queued=st.booleans(),
+        budget=st.none() | st.integers(1, 100),
+        metadata=st.dictionaries(texts, json_values, max_size=2),
+    )
+    def spawn(
+        self,
+        name: str | None,
+        parent: int | str | None,
+        queued: bool,
+        budget: int | None,
+        metadata: dict[str, Any],
+    ) -> None:
+        parent_id = None if parent is None else self.named(parent)
+
+        def call() -> Agent:
+            return self.manager.spawn(
+                "p",
+                name=name,
+                parent_id=parent_id,
+                queued=queued,
+                token_budget=budget,
+                metadata=metadata,
+            )
+
+        above = None if parent_id is None else self.model.resolve(parent_id)
+        if isinstance(above, type):
+            self.refused(above, call)
+        elif above is not None and self.model.is_spent(above.agent_id):
+            self.refused(BudgetError, call)
+        elif above is not None and above.spawn_depth >= LIMITS.max_depth:
+            self.refused(CapacityError, call)
+        elif name is not None and self.model.is_held(name):
+            self.refused(NameInUseError, call)
+        elif len(self.model.live()) >= LIMITS.max_admitted or (not queued and self.model.is_full()):
+            self.refused(CapacityError, call)
+        else:
+            made = call()
+            status = "queued" if queued else "running"
+            assert (made.status, made.prompt, made.metadata) == (status, "p", metadata)
+            assert (made.name, made.token_budget) == (name or made.agent_id, budget)
+            assert made.parent_id == (above.agent_id if above else None)
+            assert made.spawn_depth == (above.spawn_depth + 1 if above else 0)
+            assert made.boot_id == self.manager.boot_id
+            assert (made.reason, made.result, made.tokens_used) == (None, None, 0)
+            assert (made.started_at_ms is None) == queued
+            self.ids.append(made.agent_id)
+            self.beat(made)
+            self.changed(made)
+
+    @rule(ref=refs, verb=st.sampled_from(["start", "resume"]))
+    def run(self, ref: int | str, verb: str) -> None:
+        source = "queued" if verb == "start" else "interrupted"
+        self.change(
+            ref,
+            (source,),
+            lambda ref: getattr(self.manager, verb)(ref),
+            status="running",
+            reason=None,
+            needs_input=None,
+            boot_id=self.manager.boot_id,
+        )
+
+    @rule(ref=refs, value=json_values, steps=st.integers(0, 2**63))
+    def update_checkpoint(self, ref: int | str, value: Any, steps: int) -> None:
+        self.change(
+            ref,
+            ("running",),
+            lambda ref: self.manager.update_checkpoint(ref, value, steps_taken=steps),
+            checkpoint=value,
+            steps_taken=steps,
+        )
+
+    @rule(ref=refs, tokens_in=tokens, tokens_out=tokens)
+    def record_usage(self, ref: int | str, tokens_in: int, tokens_out: int) -> None:
+        self.change(
+            ref,
+            None,
+            lambda ref: self.manager.record_usage(
+                ref, input_tokens=tokens_in, output_tokens=tokens_out
+            ),
+            added=tokens_in + tokens_out,
+        )
+
+    @rule(ref=refs, reason=texts, value=json_values, needs_input=json_values)
+    def interrupt(self, ref: int | str, reason: str, value: Any, needs_input: Any) -> None:
+        kept = {} if value is None else {"checkpoint": value}
+        self.change(
+            ref,
+            ("running",),
+            lambda ref: self.manager.interrupt(
+                ref, reason, checkpoint=value, needs_input=needs_input
+            ),
+            status="interrupted",
+            reason=reason,
+            needs_input=needs_input,
+            **kept,
+        )
+
+    @rule(ref=refs, outcome=outcomes)
+    def update_from_result(self, ref: int | str, outcome: AgentResult) -> None:
+        kept = {field: getattr(outcome, field) for field in ("result", "checkpoint", "steps_taken")}
+        self.change(
+            ref,
+            ("running",),
+            lambda ref: self.manager.update_from_result(ref, outcome),
+            status=outcome.status,
+            reason=outcome.reason,
+            needs_input=outcome.needs_input,
+            added=outcome.input_tokens + outcome.output_tokens,
+            **{field: value for field, value in kept.items() if value is not None},
+        )
+
+    @rule(ref=refs, error=texts)
+    def update_failed(self, ref: int | str, error: str) -> None:
+        self.change(
+            ref,
+            ("running",),
+            lambda ref: self.manager.update_failed(ref, error),
+            status="failed",
+            reason=error,
+            needs_input=None,
+        )
+
+    @rule(ref=refs)
+    def cancel(self, ref: int | str) -> None:
+        before = self.model.resolve(self.named(ref))
+        if isinstance(before, type) or before.status in LIVE:
+            nothing: dict[str, Any] = dict.fromkeys(("reason", "needs_input"))
+            self.change(ref, LIVE, self.manager.cancel, status="cancelled", **nothing)
+        else:
+            assert self.manager.cancel(self.named(ref)) == self.seen(before)
+
+    @rule(ref=refs)
+    def touch(self, ref: int | str) -> None:
+        agent = self.model.resolve(self.named(ref))
+        if isinstance(agent, type):
+            self.refused(agent, lambda: self.manager.touch(self.named(ref)))
+        else:
+            self.manager.touch(agent.agent_id)
+            self.beat(agent)
+
+    @rule(seconds=st.sampled_from([1, 59, 60, 3600]))
+    def pass_time(self, seconds: int) -> None:
+        self.unix_ms += seconds * 1000
+        self.steady_s += seconds
+
+    # --- beside the model ---
+
+    def seen(self, agent: Agent) -> Agent:
+        return replace(agent, from_prior_session=agent.boot_id != self.manager.boot_id)
+
+    def named(self, ref: int | str) -> str:
+        if isinstance(ref, str):
+            return ref
+        return self.ids[ref % len(self.ids)] if self.ids else "nobody"
+
+    def beat(self, agent: Agent) -> None:
+        self.beats[agent.agent_id] = self.steady_s
+
+    def refused(self, error: type[Exception], call: Callable[[], object]) -> None:
+        with pytest.raises(error):
+            call()
+
+    def change(
+        self,
+        ref: int | str,
+        sources: tuple[str, ...] | None,
+        call: Callable[[str], Agent],
+        *,
+        added: int = 0,
+        **fields: Any,
+    ) -> None:
+        """`sources`: the statuses that allow it, None if any does."""
+        name = self.named(ref)
+        before = self.model.resolve(name)
+        if isinstance(before, type):
+            self.refused(before, lambda: call(name))
+            return
+        begins = fields.get("status") == "running"
+        if begins or before.status == "running":
+            self.beat(before)
+        if sources is not None and before.status not in sources:
+            self.refused(TransitionError, lambda: call(name))
+        elif begins and self.model.is_spent(before.agent_id):
+            self.refused(BudgetError, lambda: call(name))
+        elif begins and self.model.is_full():
+            self.refused(CapacityError, lambda: call(name))
+        else:
+            after = call(name)
+            assert (after.ended_at_ms is not None) == (after.status not in LIVE)
+            times = ("started_at_ms", "updated_at_ms", "ended_at_ms", "lsn")
+            fields |= {field: getattr(after, field) for field in times}
+            used = before.tokens_used + added
+            assert self.seen(replace(before, **fields, tokens_used=used)) == after
+            self.changed(after, added=added)
+
+    def changed(self, after: Agent, *, added: int = 0) -> None:
+        assert after.lsn == max(self.history) + 1
+        self.model.put(after, added=added)
+        self.history[after.lsn] = self.model.copy()

@@ -1,0 +1,139 @@
+"""What tests of the runner share: runs in this process and in others, and who still runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from manager import Agent, SubAgentManager
+from manager._run.runner import Report, run_tasks
+from manager._run.tasks import read_tasks
+
+TIMEOUT_S = 60
+PYTHON = (sys.executable, "-P")
+
+
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    """No test here may hang: most run in the main thread, which a signal reaches."""
+
+    def bark(number: int, frame: object) -> None:
+        raise TimeoutError(f"over {TIMEOUT_S} s")
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.alarm(TIMEOUT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def run(
+    workspace: Path,
+    *lines: str,
+    jobs: int = 4,
+    timeout_s: float | None = None,
+    retry_failed: bool = False,
+    tell: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Run these lines, or without any what the state holds."""
+    tasks = read_tasks("\n".join(lines).encode(), "tasks.txt") if lines else None
+    return run_tasks(
+        str(workspace),
+        tasks,
+        jobs=jobs,
+        timeout_s=timeout_s,
+        retry_failed=retry_failed,
+        tell=tell,
+    )
+
+
+def agents(report: Report) -> list[Agent]:
+    return list(report.agents.values())
+
+
+def only(report: Report) -> Agent:
+    (agent,) = agents(report)
+    return agent
+
+
+def is_running(pid: int) -> bool:
+    """One that only waits to be reaped is not."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:  # no /proc: macOS
+        return True
+    except ProcessLookupError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    """Wait for the world to come to something, and fail if it does not."""
+    deadline = time.monotonic() + TIMEOUT_S / 2
+    while not true():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
+
+
+def pids(path: Path, count: int) -> list[int]:
+    """Those that commands wrote there, once there are `count`."""
+
+    def found() -> list[int]:
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [int(line) for line in lines if line.endswith("\n")]
+
+    until(lambda: len(found()) >= count, f"{count} pids in {path}")
+    return found()
+
+
+def as_seen_later(agent: Agent) -> Agent:
+    return replace(agent, from_prior_session=True)
+
+
+def put_in_state(workspace: Path, *agents: tuple[str, str, str]) -> None:
+    """Tasks by name, as an earlier run left them: queued, or interrupted."""
+    with SubAgentManager.open(workspace) as manager:
+        for name, command, status in agents:
+            metadata = {"task": f"name:{name}", "command": command, "timeout_s": None}
+            manager.spawn(command, name=name, metadata=metadata, queued=True)
+            if status == "interrupted":
+                manager.start(name)
+                manager.interrupt(name, "gone")
+
+
+class Runner:
+    """`subagents run` in a process of its own; `prelude` is Python that runs in it first."""
+
+    def __init__(self, workspace: Path, *lines: str, jobs: int = 4, prelude: str = "") -> None:
+        tasks = workspace / "tasks.txt"
+        tasks.write_text("\n".join(lines))
+        code = f"{textwrap.dedent(prelude)}\nfrom manager.__main__ import main\nmain()"
+        self.process = subprocess.Popen(
+            [*PYTHON, "-c", code, "run", str(tasks), "--workspace", str(workspace), f"-j{jobs}"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, str]:
+        _, messages = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, messages
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()

@@ -1,0 +1,201 @@
+"""Tokens and budgets: counted along the whole line of parents, asked for before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manager import Agent, AgentResult, BudgetError, SubAgentManager, TransitionError
+from manager.agent import ENDED, STATUSES, Status
+from tests.manager.test_fleet import manager_in_memory
+from tests.manager_support import ROOMY, agent_that_is
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        yield manager
+
+
+def use(manager: SubAgentManager, ref: str, tokens: int) -> Agent:
+    return manager.record_usage(ref, input_tokens=tokens, output_tokens=0)
+
+
+@given(
+    st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=10),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99), st.integers(0, 99)), max_size=20),
+)
+def test_usage_counts_for_the_whole_line_of_parents(
+    parents: list[int | None], usages: list[tuple[int, int, int]]
+) -> None:
+    """An agent's tokens_used is its own and all its descendants', each counted once."""
+    manager, _ = manager_in_memory()
+    agents: list[Agent] = []
+    for parent in parents:
+        above = agents[parent % len(agents)].agent_id if agents and parent is not None else None
+        agents.append(manager.spawn("p", parent_id=above))
+    own = dict.fromkeys((agent.agent_id for agent in agents), 0)
+    for number, tokens_in, tokens_out in usages:
+        ref = agents[number % len(agents)].agent_id
+        manager.record_usage(ref, input_tokens=tokens_in, output_tokens=tokens_out)
+        own[ref] += tokens_in + tokens_out
+
+    def whole(agent_id: str) -> int:
+        children = [agent.agent_id for agent in agents if agent.parent_id == agent_id]
+        return own[agent_id] + sum(map(whole, children))
+
+    assert {a.agent_id: manager.get(a.agent_id).tokens_used for a in agents} == {
+        agent.agent_id: whole(agent.agent_id) for agent in agents
+    }
+
+
+def test_a_result_counts_what_it_used(manager: SubAgentManager) -> None:
+    """The tokens of an AgentResult are usage too, on top of what was recorded before."""
+    root = manager.spawn("root")
+    child = manager.spawn("child", parent_id=root.agent_id)
+    assert use(manager, child.agent_id, 10).tokens_used == 10
+    result = AgentResult("done", input_tokens=3, output_tokens=4)
+    ended = manager.update_from_result(child.agent_id, result)
+    above = manager.get(root.agent_id)
+    assert (ended.tokens_used, above.tokens_used) == (17, 17)
+    assert (above.lsn, above.updated_at_ms) == (ended.lsn, root.updated_at_ms)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_usage_changes_no_status(manager: SubAgentManager, status: Status) -> None:
+    """Tokens that were used are counted whatever has become of the agent, and end nobody."""
+    agent = agent_that_is(manager, status, token_budget=5)
+    counts = manager.counts()
+    after = use(manager, agent.agent_id, 100)
+    assert (after.status, after.tokens_used, after.reason) == (status, 100, agent.reason)
+    assert after.ended_at_ms == agent.ended_at_ms
+    assert manager.counts() == counts
+
+
+def test_a_running_agent_is_ended_by_its_harness_with_what_it_has(manager: SubAgentManager) -> None:
+    """A spent budget ends nobody by itself, so no partial result is lost."""
+    ref = manager.spawn("work", token_budget=10).agent_id
+    assert use(manager, ref, 11).status == "running"
+    assert manager.update_checkpoint(ref, [1], steps_taken=1).status == "running"
+    part = AgentResult("half of it", status="budget_exhausted", reason="10 tokens")
+    ended = manager.update_from_result(ref, part)
+    assert (ended.status, ended.result, ended.tokens_used) == ("budget_exhausted", "half of it", 11)
+
+
+ATTEMPTS: dict[str, Callable[[SubAgentManager, str, str], Agent]] = {
+    "spawn": lambda m, parent, _: m.spawn("new", parent_id=parent),
+    "spawn queued": lambda m, parent, _: m.spawn("new", parent_id=parent, queued=True),
+    "start": lambda m, _, ref: m.start(ref),
+    "resume": lambda m, _, ref: m.resume(ref),
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+@pytest.mark.parametrize("whose", ["its own", "its parent's", "the root's"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_nothing_begins_under_a_spent_budget(
+    manager: SubAgentManager, attempt: str, whose: str, ended: bool
+) -> None:
+    """spawn, start and resume: BudgetError, which tells whose budget, and nothing has changed.
+    The last token spends it; an ancestor that has ended still counts."""
+    budgets = {whose: 100}
+    root = manager.spawn("root", name="root", token_budget=budgets.get("the root's"))
+    middle = manager.spawn(
+        "middle", parent_id=root.agent_id, token_budget=budgets.get("its parent's")
+    )
+    leaf = manager.spawn(
+        "leaf",
+        parent_id=middle.agent_id,
+        token_budget=budgets.get("its own"),
+        queued=attempt == "start",
+    )
+    if attempt == "resume":
+        manager.interrupt(leaf.agent_id, "later")
+    if ended:
+        manager.cancel(root.agent_id)
+        manager.cancel(middle.agent_id)
+    spender = {"its own": leaf, "its parent's": middle, "the root's": root}[whose]
+    parent = leaf if whose == "its own" and attempt.startswith("spawn") else middle
+    use(manager, spender.agent_id, 99)
+    use(manager, spender.agent_id, 1)
+    before = manager.agents(), manager.counts()
+    with pytest.raises(BudgetError) as caught:
+        ATTEMPTS[attempt](manager, parent.agent_id, leaf.agent_id)
+    error = caught.value
+    assert (error.agent_id, error.name) == (spender.agent_id, spender.name)
+    assert (error.token_budget, error.tokens_used) == (100, 100)
+    assert "token_budget=100" in str(error)
+    assert spender.agent_id in str(error)
+    assert (manager.agents(), manager.counts()) == before
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_all_may_begin_under_a_budget_with_a_token_left(
+    manager: SubAgentManager, attempt: str
+) -> None:
+    """A budget is spent by its last token, not before; another line's budget is of no concern."""
+    root = manager.spawn("root", token_budget=100)
+    leaf = manager.spawn("leaf", parent_id=root.agent_id, queued=attempt == "start")
+    if attempt == "resume":
+        manager.interrupt(leaf.agent_id, "later")
+    use(manager, leaf.agent_id, 99)
+    use(manager, manager.spawn("other", token_budget=1).agent_id, 1)
+    assert ATTEMPTS[attempt](manager, root.agent_id, leaf.agent_id).lsn > leaf.lsn
+
+
+@pytest.mark.parametrize("status", ENDED)
+def test_an_agent_that_has_ended_is_not_revived_by_asking_for_its_budget(
+    manager: SubAgentManager, status: Status
+) -> None:
+    """What the table of transitions refuses, it refuses first."""
+    agent = agent_that_is(manager, status, token_budget=1)
+    use(manager, agent.agent_id, 1)
+    for attempt in (manager.start, manager.resume):
+        with pytest.raises(TransitionError):
+            attempt(agent.agent_id)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"input_tokens": -1}, {"output_tokens": 1.5}, {"input_tokens": 2**64}]
+)
+def test_bad_usage_is_named(manager: SubAgentManager, bad: dict[str, int]) -> None:
+    """Tokens are whole numbers from 0; nothing is journaled otherwise."""
+    agent = manager.spawn("work")
+    with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
+        manager.record_usage(agent.agent_id, **({"input_tokens": 0, "output_tokens": 0} | bad))
+    assert manager.get(agent.agent_id) == agent
+
+
+def test_tokens_stop_at_what_64_bits_hold(tmp_path: Path) -> None:
+    """More than that no checkpoint may say, so a count stops there, for ancestors too."""
+    most = 2**64 - 1
+    with SubAgentManager.open(tmp_path) as manager:
+        root = manager.spawn("root").agent_id
+        child = manager.spawn("child", parent_id=root).agent_id
+        use(manager, root, 1)
+        assert use(manager, child, most).tokens_used == most
+        assert manager.get(root).tokens_used == most
+        result = AgentResult("x", input_tokens=most, output_tokens=most)
+        assert manager.update_from_result(child, result).tokens_used == most
+        manager.compact()
+    with SubAgentManager.open(tmp_path) as manager:
+        assert [manager.get(ref).tokens_used for ref in (root, child)] == [most, most]
+
+
+def test_tokens_survive_checkpoint_and_restart(tmp_path: Path) -> None:
+    """P6: what was used, and for whom, is in the records and in a checkpoint."""
+    with SubAgentManager.open(tmp_path) as manager:
+        root = manager.spawn("root", token_budget=50)
+        child = manager.spawn("child", parent_id=root.agent_id, queued=True)
+        use(manager, child.agent_id, 20)
+        manager.compact()
+        use(manager, child.agent_id, 30)
+    with SubAgentManager.open(tmp_path) as manager:
+        assert manager.get(root.agent_id).tokens_used == 50
+        assert manager.get(child.agent_id).tokens_used == 50
+        with pytest.raises(BudgetError):
+            manager.start(child.agent_id)

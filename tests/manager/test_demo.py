@@ -1,0 +1,125 @@
+"""The demo: a new user's first minute shows the truth."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from journal import JournalReader
+from manager import AgentResult, SubAgentManager
+from manager._cli import demo as demo_module
+from manager._cli.demo import Ack, hashed, library_files, lost, read_acks
+from manager.view import read_fleet
+
+TIMEOUT_S = 120
+
+
+def run_demo(place: Path) -> tuple[int, str, str]:
+    """Its scratch directory is made in `place`; it starts in an empty directory."""
+    (place / "empty").mkdir()
+    child = subprocess.run(
+        [sys.executable, "-P", "-m", "manager", "demo"],
+        cwd=place / "empty",
+        env=os.environ | {"TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    return child.returncode, child.stdout, child.stderr
+
+
+def test_it_shows_a_kill_that_loses_nothing(tmp_path: Path) -> None:
+    """P2: killed half-way, recovered, checked, finished; and all it says can be looked at after."""
+    code, said, messages = run_demo(tmp_path)
+    assert code == 0, said + messages
+    assert "Traceback" not in messages
+    (scratch,) = tmp_path.glob("subagents-demo-*")
+    acks = read_acks(str(scratch / "acks.jsonl"))
+    assert f"{len(acks)} acknowledged changes against it, 0 lost" in said
+    recovered = re.search(
+        r"recovered .*: (?:\d+ queued, )?(\d+) interrupted, (\d+) completed", said
+    )
+    assert recovered, said
+    completed = {ack.agent_id for ack in acks if ack.status == "completed"}
+    assert 32 <= len(completed) <= int(recovered[2]) < 64
+    assert "65 completed; no digests differ" in said
+    fleet = read_fleet(scratch / ".subagents")
+    agents = fleet.agents(include_archived=True)
+    assert [a.status for a in agents] == ["completed"] * 65
+    assert {a.parent_id for a in agents[1:]} == {agents[0].agent_id}
+    with JournalReader.open(scratch / ".subagents") as reader:
+        assert [f for f in reader.verify() if f.kind != "torn_tail"] == []
+        resumed = sum(entry.record[0] == "resume" for entry in reader.entries(after=0))
+    assert resumed == int(recovered[1])
+    for line in ("journal-inspect info", "journal-inspect log", "journal-inspect verify"):
+        assert f"  {line} {scratch / '.subagents'}" in said
+    assert re.search(r"lock +held \d+\.\d us p50, \d+\.\d us p99", said)
+    assert re.search(r"records a commit: \d+\.\d mean, \d+ p50, \d+ max", said)
+
+
+def test_its_exit_code_tells_of_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An acknowledgement that the state does not bear out is exit 1, and named."""
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    never = Ack("agent_000000000000", 10**9, 1, "running", None)
+    monkeypatch.setattr(demo_module, "read_acks", lambda path: [*read_acks(path), never])
+    assert demo_module.run_demo() == 1
+    said = capsys.readouterr().out
+    assert "1 lost" in said
+    assert "agent_000000000000 is not there" in said
+
+
+def test_a_wrong_digest_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The results are held against a plain run's over the same files."""
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    monkeypatch.setattr(demo_module, "hashed", lambda digest, path: hashed(digest, path)[::-1])
+    assert demo_module.run_demo() == 1
+    assert "digests differ" in capsys.readouterr().out
+
+
+def test_what_counts_as_lost(tmp_path: Path) -> None:
+    """An agent that is missing, behind its acknowledgement, or has ended in another way."""
+    with SubAgentManager.open(tmp_path) as manager:
+        running = manager.spawn("work")
+        running = manager.update_checkpoint(running.agent_id, "x", steps_taken=3)
+        done = manager.update_from_result(manager.spawn("work").agent_id, AgentResult("good"))
+    fleet = {agent.agent_id: agent for agent in (running, done)}
+    acks = [
+        Ack(running.agent_id, running.lsn, 3, "running", None),
+        Ack(done.agent_id, done.lsn, 0, "completed", "good"),
+    ]
+    assert lost(acks, fleet) == []
+    assert lost([acks[0]._replace(lsn=running.lsn - 1, steps_taken=2)], fleet) == []
+    for wrong in (
+        acks[0]._replace(agent_id="agent_none"),
+        acks[0]._replace(lsn=running.lsn + 100),
+        acks[0]._replace(steps_taken=4),
+        acks[1]._replace(result="bad"),
+    ):
+        assert len(lost([*acks, wrong], fleet)) == 1
+    revived = {**fleet, done.agent_id: replace(done, status="running")}
+    assert len(lost(acks, revived)) == 1
+
+
+def test_a_line_cut_short_acknowledges_nothing(tmp_path: Path) -> None:
+    """The kill may come in the middle of a write."""
+    log = tmp_path / "acks.jsonl"
+    log.write_text('["agent_a", 3, 1, "running", null]\n["agent_b", 4')
+    assert read_acks(str(log)) == [Ack("agent_a", 3, 1, "running", None)]
+
+
+def test_its_files_are_the_same_each_time() -> None:
+    """The resumed work is checked against them."""
+    files = library_files()
+    assert files == library_files()
+    assert 64 <= len(files) == len(set(files))

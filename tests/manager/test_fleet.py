@@ -1,0 +1,393 @@
+"""The fleet by itself: the table of transitions, replay, and what runs under the lock."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn, cast
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journal import CowTable, DurableState, FormatVersionError
+from journal._format.record import bare
+from manager import Agent, AgentResult, Limits, ManagerError, SubAgentManager
+from manager import agent as agent_module
+from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, Row, agent_from_row
+from manager.fleet import Fleet
+from manager.records import Record
+from manager.steps import advance
+
+ROOMY = Limits(max_running=10**6, max_admitted=10**6, max_depth=100)
+
+
+class MemoryState:
+    """What `DurableState` does under its lock, without lock or disk; packs as the log does."""
+
+    def __init__(self) -> None:
+        self.machine = Fleet()
+        self.log: list[Record] = []
+        self.around: Callable[..., Any] = lambda work, *args: work(*args)
+
+    def update(
+        self, decide: Callable[[Fleet], Record | None], *, urgent: bool = False
+    ) -> int | None:
+        record = bare(self.around(decide, self.machine))
+        if record is None:
+            return None
+        lsn = self._append(record)
+        self.around(self.machine.apply, lsn, record)
+        return lsn
+
+    def update_batch(
+        self, decide: Callable[[Fleet], list[Record]], *, urgent: bool = False
+    ) -> int | None:
+        def apply_all(first_lsn: int, records: list[Record]) -> None:
+            for lsn, record in enumerate(records, first_lsn):
+                self.machine.apply(lsn, record)
+
+        batch = self.around(decide, self.machine)
+        if not batch:
+            return None
+        lsn = [self._append(record) for record in batch][-1]
+        self.around(apply_all, lsn + 1 - len(batch), batch)
+        return lsn
+
+    def check(self) -> None:
+        """It never stops."""
+
+    def _append(self, record: Record) -> int:
+        packed = msgpack.packb(record, strict_types=True)
+        self.log.append(msgpack.unpackb(packed, strict_map_key=False))
+        return len(self.log)
+
+    def read(self, look: Callable[[Fleet], Any]) -> Any:
+        return self.around(look, self.machine)
+
+
+def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemoryState]:
+    state = MemoryState()
+    return SubAgentManager(cast("DurableState[Fleet]", state), limits), state
+
+
+def contents(fleet: Fleet) -> tuple[object, ...]:
+    """All that a fleet is, its private index too."""
+    family = fleet.family._children, fleet.family._branches
+    return list(fleet.rows.freeze()), fleet.counts, fleet._live, fleet._ended, family
+
+
+# --- transitions ---
+
+
+def test_the_table_holds_these_transitions_and_no_others() -> None:
+    """queued -> running -> an end or interrupted; interrupted -> running; both may be cancelled."""
+    assert {status: set(targets) for status, targets in TRANSITIONS.items()} == {
+        "queued": {"running", "cancelled"},
+        "running": {"completed", "failed", "cancelled", "interrupted", "budget_exhausted"},
+        "interrupted": {"running", "cancelled"},
+        "completed": set(),
+        "failed": set(),
+        "cancelled": set(),
+        "budget_exhausted": set(),
+    }
+    assert {*LIVE, *ENDED} == set(STATUSES) == set(TRANSITIONS)
+    assert set(LIVE) == {status for status, targets in TRANSITIONS.items() if targets}
+
+
+# --- rows ---
+
+
+def test_each_index_of_a_row_is_its_fields_place() -> None:
+    """A row holds an Agent's fields in order, and no index drifts from them."""
+    named = {field.upper(): index for index, field in enumerate(FIELDS)}
+    used = {
+        name: value
+        for name, value in vars(agent_module).items()
+        if name[0].isupper() and isinstance(value, int)
+    }
+    assert used
+    assert used.items() <= named.items()
+    values = {field: f"value of {field}" for field in FIELDS} | {"allowed_tools": None}
+    built = agent_from_row(tuple(values.values()), "boot_1")
+    assert {field: getattr(built, field) for field in FIELDS} == values
+
+
+def test_a_spawned_agent_has_what_its_record_says() -> None:
+    """Each value of a spawn record ends in the field of its name."""
+    record = [
+        *("spawn", "agent_1", 7, "boot_1", "agent_0", 2, "running", "name", "type", "role"),
+        *("model", "prompt", ["tool"], 500, {"meta": 1}),
+    ]
+    assert agent_from_row(advance(None, 42, record), "boot_1") == Agent(
+        agent_id="agent_1",
+        name="name",
+        agent_type="type",
+        role="role",
+        model="model",
+        prompt="prompt",
+        status="running",
+        reason=None,
+        result=None,
+        steps_taken=0,
+        checkpoint=None,
+        needs_input=None,
+        allowed_tools=("tool",),
+        parent_id="agent_0",
+        spawn_depth=2,
+        token_budget=500,
+        tokens_used=0,
+        metadata={"meta": 1},
+        created_at_ms=7,
+        started_at_ms=7,
+        updated_at_ms=7,
+        ended_at_ms=None,
+        boot_id="boot_1",
+        from_prior_session=False,
+        lsn=42,
+    )
+    record[6:8] = ["queued", None]
+    queued = agent_from_row(advance(None, 42, record), "boot_2")
+    assert (queued.status, queued.name, queued.started_at_ms) == ("queued", "agent_1", None)
+    assert queued.from_prior_session
+
+
+# --- replay ---
+
+Change = Callable[[SubAgentManager, str], object]
+
+CHANGES: dict[str, Change] = {
+    "start": lambda m, ref: m.start(ref),
+    "resume": lambda m, ref: m.resume(ref),
+    "checkpoint": lambda m, ref: m.update_checkpoint(ref, {"at": [1, None, 2.5]}, steps_taken=3),
+    "interrupt": lambda m, ref: m.interrupt(ref, "later", checkpoint=[1], needs_input="what?"),
+    "failed": lambda m, ref: m.update_failed(ref, "broken"),
+    "cancel": lambda m, ref: m.cancel(ref),
+    "cancel all": lambda m, ref: m.cancel(ref, descendants=True),
+    "cleanup": lambda m, ref: m.cleanup(0),
+    "usage": lambda m, ref: m.record_usage(ref, input_tokens=3, output_tokens=4),
+    "child": lambda m, ref: m.spawn("a child", parent_id=ref, queued=True, token_budget=9),
+    "named child": lambda m, ref: m.spawn("a child", name=ref.upper(), parent_id=ref),
+    "spawn": lambda m, ref: m.spawn("p", name=ref, metadata={"k": {}}, allowed_tools=["t"]),
+    **{
+        status: lambda m, ref, status=status: m.update_from_result(  # type: ignore[misc]
+            ref, AgentResult("done", status=status, input_tokens=2, output_tokens=3)
+        )
+        for status in TRANSITIONS["running"]
+    },
+}
+NAMES = ("a", "b", "A")
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(NAMES)), max_size=30))
+def test_a_checkpoint_and_what_follows_it_give_the_live_fleet(
+    changes: list[tuple[str, str]],
+) -> None:
+    """P6: from any moment's checkpoint, and from none, replay gives what was live, in order."""
+    manager, state = manager_in_memory()
+    frozen = {0: "[]"}
+    for kind, ref in changes:
+        with suppress(ManagerError):
+            CHANGES[kind](manager, ref)
+        frozen[len(state.log)] = json.dumps(list(state.machine.freeze()))
+    for lsn, items in frozen.items():
+        replayed = Fleet()
+        for item in json.loads(items):
+            replayed.load(item)
+        for later, record in enumerate(state.log[lsn:], lsn + 1):
+            replayed.apply(later, record)
+        assert contents(replayed) == contents(state.machine)
+        assert list(replayed.freeze()) == list(state.machine.freeze())
+
+
+def test_tokens_count_for_all_ancestors() -> None:
+    """What a run used is its own and its whole line of parents', each at the LSN of that change."""
+    manager, _ = manager_in_memory()
+    root, other = manager.spawn("root"), manager.spawn("other")
+    child = manager.spawn("child", parent_id=root.agent_id)
+    leaf = manager.spawn("leaf", parent_id=child.agent_id)
+    result = AgentResult("done", input_tokens=30, output_tokens=12)
+    ended = manager.update_from_result(leaf.agent_id, result)
+    for agent in (root, child, leaf):
+        assert manager.get(agent.agent_id).tokens_used == 42
+        assert manager.get(agent.agent_id).lsn == ended.lsn
+    assert manager.get(other.agent_id) == other
+    manager.update_from_result(child.agent_id, AgentResult("done", output_tokens=8))
+    assert [manager.get(a.agent_id).tokens_used for a in (root, child, leaf)] == [50, 50, 42]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [["promote", "agent_1", 1], ["boot", "subagents/2", "boot_1", 1, 2], {"k": 1}, [], [[]], None],
+)
+def test_a_record_of_a_newer_version_is_named(record: object) -> None:
+    """What no version up to this one wrote is refused with its LSN; what is in it may be secret."""
+    with pytest.raises(FormatVersionError) as caught:
+        Fleet().apply(17, cast("Record", record))
+    assert "LSN 17" in str(caught.value)
+    assert record is None or str(record) not in str(caught.value)
+
+
+@pytest.mark.parametrize("item", [{}, {"agent_id": "agent_1"}, [1], None])
+def test_a_checkpoint_of_something_else_is_refused(item: Any) -> None:
+    """An item that lacks a field of an agent is no agent of this version."""
+    with pytest.raises(FormatVersionError, match="subagents/1"):
+        Fleet().load(item)
+
+
+def test_a_boot_record_changes_no_agent() -> None:
+    """It says what session it is; the one that an agent carries stands in the agent's records."""
+    fleet = Fleet()
+    fleet.apply(1, ["boot", "subagents/1", "boot_1", 1, 2])
+    assert contents(fleet) == contents(Fleet())
+    assert fleet.boot_id == "boot_1"
+
+
+# --- what runs under the lock ---
+
+# Of constant time here: what they go through are the counts by status, what a message names, and
+# the agents that are to be cancelled.
+CHEAP = {"dict.copy", "dict.get", "dict.items", "dict.setdefault", "isinstance", "iter", "len"}
+CHEAP |= {"list.append", "list.pop", "next", "str.join"}
+UNDER_THE_LOCK = {
+    *("manager.manager", "manager.updates", "manager.cleanup", "manager.records"),
+    *("manager.fleet", "manager.steps", "manager.family", "manager.errors"),
+    *("journal._state.cow_table", "collections.abc", "typing", "tests.manager.test_fleet"),
+}
+
+
+class Uniterable(dict[str, Any]):
+    """An index that may be looked things up in, and not be gone through."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise AssertionError("the whole fleet was gone through under the lock")
+
+    __iter__ = keys = values = items = copy = __eq__ = _refuse
+
+
+class UniterableTable(CowTable[str, Row]):
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("the whole fleet was gone through under the lock")
+
+
+Calls = list[str]
+
+
+def watch_the_lock(state: MemoryState) -> list[Calls]:
+    """From now on, every call under the lock; a list for each time that it is held."""
+    fleet = state.machine
+    fleet.rows.__class__ = UniterableTable
+    fleet._live, fleet._ended = Uniterable(fleet._live), Uniterable(fleet._ended)
+    family = fleet.family
+    family._children, family._branches = Uniterable(family._children), Uniterable(family._branches)
+    holds: list[Calls] = []
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            module = frame.f_globals["__name__"]
+            assert module in UNDER_THE_LOCK, f"{module}.{frame.f_code.co_qualname}"
+            holds[-1].append(f"{module}.{frame.f_code.co_qualname}")
+        elif event == "c_call" and arg is not sys.setprofile:
+            holds[-1].append(arg.__qualname__.replace("Uniterable", "dict"))
+
+    def watched(work: Callable[..., Any], *args: object) -> Any:
+        holds.append([])
+        gc.disable()  # a collection calls back whoever asked for it
+        sys.setprofile(note)
+        try:
+            return work(*args)
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+
+    state.around = watched
+    return holds
+
+
+def calls_under_lock(fleet_size: int, feed: deque[Row] | None) -> dict[str, Calls]:
+    """Every call that each of the manager's methods makes under its lock, by method."""
+    manager, state = manager_in_memory()
+    manager.spawn("p", name="parent")
+    for number in range(fleet_size):
+        if number % 3 == 0:
+            manager.cancel(manager.spawn("p", parent_id="parent").agent_id)
+        else:
+            manager.spawn("p", name=f"name {number}", queued=number % 2 == 0)
+    for name in ("queued", "running", "interrupted", "twice"):
+        manager.spawn("p", name=name, queued=name == "queued", parent_id="parent")
+    manager.interrupt("interrupted", "later")
+    manager.cancel("twice")
+    manager.cancel(manager.spawn("p", name="twice").agent_id)
+    state.machine.feed = feed
+    looks: dict[str, Change] = {
+        "get": lambda m, ref: m.get(ref),
+        "agents": lambda m, ref: m.agents(),
+        "counts": lambda m, ref: m.counts(),
+        "touch": lambda m, ref: m.touch(ref),
+    }
+    holds = watch_the_lock(state)
+    made = {}
+    for kind, change in (CHANGES | looks).items():
+        for ref in ("queued", "running", "interrupted", "twice", "nobody", "new one", "parent"):
+            if kind != "cleanup":
+                holds.clear()
+                with suppress(ManagerError):
+                    change(manager, ref)
+                made[f"{kind} {ref}"] = [call for calls in holds for call in calls]
+    return made
+
+
+def test_no_work_under_the_lock_grows_with_the_fleet() -> None:
+    """P7: each method makes the same calls under the lock whatever the fleet's size, only
+    constant-time ones, and goes through nothing that holds the fleet."""
+    few, many = calls_under_lock(10, None), calls_under_lock(1000, None)
+    assert few == many
+    assert all(few.values())
+    called = {call for calls in few.values() for call in calls}
+    assert {call for call in called if not call.startswith(tuple(UNDER_THE_LOCK))} <= CHEAP
+    copying = {kind.split()[0] for kind, calls in few.items() if "dict.copy" in calls}
+    assert copying == {"counts"}
+
+
+def test_watching_adds_one_append_a_changed_agent_under_the_lock() -> None:
+    """P7: whoever watches, under the lock there is nothing but the feed to append to."""
+    feed: deque[Row] = deque()
+    without, watched = calls_under_lock(10, None), calls_under_lock(10, feed)
+    assert sum(map(len, watched.values())) == sum(map(len, without.values())) + len(feed)
+    for kind, calls in watched.items():
+        assert [call for call in calls if call != "deque.append"] == without[kind]
+
+
+def test_cleanup_holds_the_lock_for_a_slice_at_a_time() -> None:
+    """P7: no hold removes or cancels more than 64 agents, however many there are to clean up."""
+    longest = []
+    for size in (200, 1000):
+        manager, state = manager_in_memory()
+        for _ in range(size):
+            manager.cancel(manager.spawn("p", name="same").agent_id)
+        before = len(state.log)
+        holds = watch_the_lock(state)
+        assert len(manager.cleanup(0)) == size == len(state.log) - before
+        removals = [calls.count("manager.fleet.Fleet._remove") for calls in holds]
+        assert max(removals) == 64
+        assert sum(removals) == size
+        longest.append(max(map(len, holds)))
+    assert longest[0] == longest[1]
+
+
+def test_cleanup_takes_no_lock_for_what_has_to_stay() -> None:
+    """P7: parents of children that live are told apart outside it."""
+    manager, state = manager_in_memory()
+    for _ in range(100):
+        parent = manager.spawn("parent").agent_id
+        manager.spawn("child", parent_id=parent)
+        manager.cancel(parent)
+    holds = watch_the_lock(state)
+    assert manager.cleanup(0) == ()
+    assert len(holds) == 1  # for the snapshot

@@ -1,0 +1,257 @@
+"""The whole manager against a plain model, with restarts and crashes on the simulated disk."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, rule
+
+from journal import JournalError
+from journal.testing import seeded
+from manager import Agent
+from manager.agent import agent_from_row
+from tests.manager.manager_machine import LIMITS, NAMES, OneAgent, refs
+from tests.manager.manager_model import LIVE
+from tests.manager.test_fleet import contents
+from tests.manager_support import ids
+
+OLD_STATUSES: dict[str, tuple[Any, str, str | None]] = {
+    "Completed": ("Completed", "completed", None),
+    "Running": ("Running", "interrupted", "process restarted"),
+    "Failed": ({"Failed": "why"}, "failed", "why"),
+}
+old_agents = st.lists(
+    st.tuples(
+        st.integers(0, 3), st.sampled_from(sorted(OLD_STATUSES)), st.none() | st.sampled_from(NAMES)
+    ),
+    max_size=4,
+    unique_by=lambda old: old[0],
+)
+
+
+class ManagerMachine(OneAgent):
+    """And what is done to many at once, who watches, restarts: what one brings back is what the
+    model was at that LSN. P1, P2, P3, P6."""
+
+    # --- many at once ---
+
+    @rule(ref=refs)
+    def cancel_all(self, ref: int | str) -> None:
+        name = self.named(ref)
+        before = self.model.resolve(name)
+        if isinstance(before, type):
+            self.refused(before, lambda: self.manager.cancel(name, descendants=True))
+            return
+        line = [before, *self.model.below(before.agent_id)]
+        live = [agent for agent in line if agent.status in LIVE]
+        after = self.manager.cancel(name, descendants=True)
+        for agent in live:
+            self.cancelled(agent, None)
+        self.batched(len(live))
+        assert after == self.seen(self.model.agents[before.agent_id])
+
+    @rule(max_age_s=st.sampled_from([0, 0.005, 3600]))
+    def cleanup(self, max_age_s: float) -> None:
+        at_ms = self.unix_ms + 1
+        gone = {
+            agent_id: self.seen(self.model.agents[agent_id])
+            for agent_id in self.model.droppable(at_ms - max_age_s * 1000)
+        }
+        silent = {
+            agent.agent_id
+            for agent in self.model.live()
+            if agent.status == "running" and self.steady_s - self.beats[agent.agent_id] >= 60
+        }
+        cleaned = {agent.agent_id: agent for agent in self.manager.cleanup(max_age_s)}
+        assert cleaned.keys() == gone.keys() | silent
+        assert {ref: agent for ref, agent in cleaned.items() if ref in gone} == gone
+        for agent_id in gone:
+            self.model.drop(agent_id)
+        for agent_id in silent:
+            after = self.cancelled(self.model.agents[agent_id], "no sign of life for 60 s")
+            assert cleaned[agent_id] == self.seen(after)
+        self.batched(len(cleaned))
+
+    def cancelled(self, agent: Agent, reason: str | None) -> Agent:
+        now = self.manager.get(agent.agent_id)
+        assert now.lsn > max(self.history)
+        after = replace(
+            agent,
+            status="cancelled",
+            reason=reason,
+            needs_input=None,
+            updated_at_ms=self.unix_ms,
+            ended_at_ms=self.unix_ms,
+            lsn=now.lsn,
+        )
+        self.model.put(after)
+        return after
+
+    def batched(self, count: int) -> None:
+        """So many records in one batch, of which a crash leaves all or none."""
+        if count:
+            self.history[max(self.history) + count] = self.model.copy()
+
+    @rule(old=old_agents)
+    def import_legacy(self, old: list[tuple[int, str, str | None]]) -> None:
+        agents = [
+            {
+                "id": f"old-{number}",
+                "session_name": name,
+                "prompt": "p",
+                "status": OLD_STATUSES[kind][0],
+                "updated_at_ms": 1000 + number * 100,
+                "duration_ms": 50,
+                "extra": [number],
+            }
+            for number, kind, name in old
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "old.json")
+            path.write_text(json.dumps({"schema_version": 1, "agents": agents}))
+            found = {agent.agent_id: agent for agent in self.manager.import_legacy(path)}
+        held = {name for name in NAMES if self.model.is_held(name)}
+        names: set[str | None] = {None}
+        lsn = max(self.history)
+        for number, kind, name in old:
+            agent_id, (_, status, reason) = f"old-{number}", OLD_STATUSES[kind]
+            free = status not in LIVE or name not in names
+            names |= {name} if status in LIVE else set()
+            if agent_id in self.model.agents:
+                assert agent_id not in found
+                continue
+            if status in LIVE and name in held:
+                free = False
+            lsn += 1
+            agent = found.pop(agent_id)
+            at_ms = 1000 + number * 100
+            metadata: dict[str, Any] = {"extra": [number]}
+            if not free and name is not None:
+                metadata["session_name"] = name
+            assert (agent.name, agent.metadata) == (
+                name if free and name is not None else agent_id,
+                metadata,
+            )
+            assert (agent.status, agent.reason, agent.lsn) == (status, reason, lsn)
+            assert (agent.started_at_ms, agent.updated_at_ms) == (at_ms - 50, at_ms)
+            assert agent.ended_at_ms == (None if status in LIVE else at_ms)
+            assert (agent.boot_id, agent.tokens_used, agent.parent_id) == ("", 0, None)
+            self.ids.append(agent_id)
+            self.model.own[agent_id] = 0
+            self.model.put(agent)
+        assert found == {}
+        self.history[lsn] = self.model.copy()
+        assert self.manager.stats().durable_lsn >= lsn
+
+    # --- watching ---
+
+    @rule(again=st.booleans())
+    def read_changes(self, again: bool) -> None:
+        """A reader that slept till now, or a new one, sees all that has changed since, once."""
+        if again:
+            self.reader = self.manager.changes(after=self.read_lsn)
+        shown = []
+        while (row := self.manager._watch.next_row(self.reader)) is not None:
+            shown.append(agent_from_row(row, self.manager.boot_id))
+        assert [agent.lsn for agent in shown] == sorted(agent.lsn for agent in shown)
+        assert len(shown) == len(ids(shown))
+        since = self.read_lsn + 1
+        if again and [agent.lsn for agent in self.model.agents.values()].count(since - 1) > 1:
+            since -= 1  # of several that share it, who asks may have seen but some
+        assert {agent.agent_id: agent for agent in shown} == {
+            agent.agent_id: self.seen(agent)
+            for agent in self.model.agents.values()
+            if agent.lsn >= since
+        }
+        self.read_lsn = max(self.history)
+
+    @rule(ref=refs)
+    def wait_ended(self, ref: int | str) -> None:
+        name = self.named(ref)
+        agent = self.model.resolve(name)
+        if isinstance(agent, type):
+            self.refused(agent, lambda: self.manager.wait_ended(name))
+        elif agent.status in LIVE:
+            self.refused(TimeoutError, lambda: self.manager.wait_ended(name, timeout_s=0))
+        else:
+            assert self.manager.wait_ended(name, timeout_s=60) == self.seen(agent)
+            assert self.manager.stats().durable_lsn >= agent.lsn
+
+    # --- restarts ---
+
+    @rule(compact=st.booleans())
+    def settle(self, compact: bool) -> None:
+        if compact:
+            self.manager.compact()
+        self.manager.wait_durable(timeout_s=60)
+        assert self.manager.stats().durable_lsn == max(self.history)
+
+    @rule(
+        how=st.sampled_from(["close", "kill", "power cut"]),
+        seed=st.integers(0, 2**16),
+        settled=st.booleans(),
+    )
+    def restart(self, how: str, seed: int, settled: bool) -> None:
+        if settled:
+            self.settle(compact=False)
+        stats = self.manager.stats()
+        at_least = stats.last_lsn if how == "close" else stats.durable_lsn
+        live, last_lsn = contents(self.manager._state.machine), max(self.history)
+        if how == "kill":
+            self.disk.kill()
+        elif how == "power cut":
+            self.disk.power_cut(seeded(seed))
+        with suppress(JournalError, OSError) if how != "close" else nullcontext():
+            self.manager.close()
+        self.open()
+        assert self.recovered >= at_least
+        if self.recovered == last_lsn:
+            assert self.contents == live
+
+    # --- what must hold ---
+
+    @invariant()
+    def the_fleet_is_the_models(self) -> None:
+        everyone = sorted(
+            (self.seen(agent) for agent in self.model.agents.values()),
+            key=lambda agent: agent.created_at_ms,
+        )
+        assert self.manager.agents(include_archived=True) == everyone
+        shown = [a for a in everyone if a.status in LIVE or not a.from_prior_session]
+        assert self.manager.agents() == shown
+        counts = {status: n for status, n in self.manager.counts().items() if n}
+        statuses = [agent.status for agent in everyone]
+        assert counts == {status: statuses.count(status) for status in statuses}
+        for ref in (*NAMES, "nobody", *self.model.agents):
+            expected = self.model.resolve(ref)
+            if isinstance(expected, type):
+                self.refused(expected, lambda ref=ref: self.manager.get(ref))  # type: ignore[misc]
+            else:
+                assert self.manager.get(ref) == self.seen(expected)
+
+    @invariant()
+    def tokens_are_conserved(self) -> None:
+        """What an agent used is its own and all that was ever used below it, dropped ones too."""
+        for agent in self.manager.agents(include_archived=True):
+            assert agent.tokens_used == self.model.used(agent.agent_id)
+
+    @invariant()
+    def the_limits_hold(self) -> None:
+        imported = sum(agent.boot_id == "" for agent in self.model.live())
+        assert len(self.model.live()) - imported <= LIMITS.max_admitted
+        assert self.manager.counts()["running"] <= LIMITS.max_running
+
+    def teardown(self) -> None:
+        self.manager.close()
+        self.patch.undo()
+
+
+TestManager = ManagerMachine.TestCase
+TestManager.settings = settings(stateful_step_count=40)

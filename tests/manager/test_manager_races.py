@@ -1,0 +1,305 @@
+"""Many threads at one manager: limits, names, reads and transitions hold in any interleaving."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from journal import JournalReader
+from manager import (
+    Agent,
+    AgentResult,
+    BudgetError,
+    CapacityError,
+    Limits,
+    ManagerError,
+    NameInUseError,
+    SubAgentManager,
+    TransitionError,
+    UnknownAgentError,
+)
+from manager.agent import ENDED, STATUS, TRANSITIONS
+from manager.fleet import Fleet
+from tests.manager.test_fleet import contents
+from tests.manager_support import ROOMY, ids
+from tests.support import TIMEOUT_S
+
+THREADS = 64
+MANY = Limits(max_running=10**6, max_admitted=10**6)
+
+
+@pytest.fixture(autouse=True)
+def _many_switches() -> Iterator[None]:
+    """Let the interpreter change threads far more often than it would."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def at_once(work: Callable[[int], object], threads: int = THREADS) -> list[object]:
+    """What each thread's call returned, or the ManagerError that it raised."""
+    start = threading.Barrier(threads)
+
+    def run(number: int) -> object:
+        start.wait(timeout=TIMEOUT_S)
+        try:
+            return work(number)
+        except ManagerError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(run, range(threads), timeout=TIMEOUT_S))
+
+
+def count(outcomes: list[object]) -> Counter[type]:
+    return Counter(map(type, outcomes))
+
+
+# --- limits ---
+
+
+def test_64_threads_that_spawn_never_pass_max_running(tmp_path: Path) -> None:
+    """Exactly as many get in as may, whether by spawn, start or resume; and again when some end."""
+    with SubAgentManager.open(tmp_path, limits=Limits(max_running=10)) as manager:
+        stopped = [manager.interrupt(manager.spawn("i").agent_id, "later") for _ in range(20)]
+        queued = [manager.spawn("q", queued=True) for _ in range(20)]
+        begin: list[Callable[[], Agent]] = [
+            *(lambda ref=agent.agent_id: manager.start(ref) for agent in queued),
+            *(lambda ref=agent.agent_id: manager.resume(ref) for agent in stopped),
+        ]
+        for _ in range(3):
+            seen: list[int] = []
+
+            def work(number: int, seen: list[int] = seen) -> Agent:
+                agent = begin[number]() if number < 40 else manager.spawn("s")
+                seen.append(manager.counts()["running"])
+                return agent
+
+            outcomes = count(at_once(work))
+            assert outcomes[Agent] == 10 == manager.counts()["running"]
+            assert max(seen) == 10
+            assert set(outcomes) <= {Agent, CapacityError, TransitionError}
+            for agent in manager.agents(status="running"):
+                manager.interrupt(agent.agent_id, "room for others")
+
+
+def test_64_threads_that_spawn_never_pass_max_admitted(tmp_path: Path) -> None:
+    """Queued or not, no more than that are admitted."""
+    limits = Limits(max_running=20, max_admitted=40)
+    with SubAgentManager.open(tmp_path, limits=limits) as manager:
+        outcomes = count(at_once(lambda number: manager.spawn("s", queued=number % 2 == 0)))
+        counts = manager.counts()
+        assert outcomes[Agent] == counts["queued"] + counts["running"] <= 40
+        assert counts["running"] <= 20
+        assert outcomes[CapacityError] == THREADS - outcomes[Agent]
+
+
+def spawn_named(manager: SubAgentManager, name: str, number: int) -> Agent:
+    return manager.spawn(str(number), name=name)
+
+
+def test_of_two_with_one_name_one_gets_it(tmp_path: Path) -> None:
+    """Exactly one NameInUseError for two threads, and for 64 all but one."""
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        for turn in range(50):
+            name = f"name {turn}"
+            outcomes = count(at_once(partial(spawn_named, manager, name), 2))
+            assert outcomes == {Agent: 1, NameInUseError: 1}
+        outcomes = count(at_once(partial(spawn_named, manager, "same")))
+        assert outcomes == {Agent: 1, NameInUseError: THREADS - 1}
+
+
+def test_a_budget_lets_nobody_through_once_it_is_spent(tmp_path: Path) -> None:
+    """Whoever spawns after the record that spent it, by LSN, is refused."""
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        root = manager.spawn("root", token_budget=32).agent_id
+
+        def work(number: int) -> Agent:
+            if number % 2:
+                return manager.record_usage(root, input_tokens=1, output_tokens=0)
+            return manager.spawn("child", parent_id=root)
+
+        outcomes = at_once(work)
+        assert set(count(outcomes)) <= {Agent, BudgetError}
+        spent = max(a.lsn for a in outcomes if isinstance(a, Agent) and a.agent_id == root)
+        assert manager.get(root).tokens_used == 32
+        assert all(a.lsn < spent for a in manager.agents() if a.parent_id == root)
+
+
+# --- reads ---
+
+
+def test_reads_while_64_threads_write(tmp_path: Path) -> None:
+    """agents() shows each agent once, as it was at one moment of the call; counts() are the sum of
+    what there is; get() is never behind what was returned before."""
+    with SubAgentManager.open(tmp_path, limits=MANY) as manager:
+        kept = [manager.spawn("kept").agent_id for _ in range(THREADS)]
+        over = threading.Event()
+
+        def write(number: int) -> None:
+            for step in range(30):
+                manager.update_checkpoint(kept[number], None, steps_taken=step)
+                manager.cancel(manager.spawn("short", parent_id=kept[number]).agent_id)
+                if step % 10 == 9:
+                    manager.cleanup(0)
+
+        def read() -> int:
+            reads, steps, lsn = 0, dict.fromkeys(kept, 0), 0
+            while not (over.is_set() and reads):
+                agents = manager.agents()
+                assert len(agents) == len(ids(agents))
+                assert ids(agents) >= set(kept)
+                for agent in agents:
+                    if agent.agent_id in steps:
+                        assert agent.steps_taken >= steps[agent.agent_id]
+                        steps[agent.agent_id] = agent.steps_taken
+                newest = max(agent.lsn for agent in agents if agent.agent_id in steps)
+                assert newest >= lsn
+                lsn = newest
+                counts = manager.counts()
+                assert min(counts.values()) >= 0
+                assert counts["running"] >= THREADS
+                assert manager.get(kept[0]).steps_taken >= steps[kept[0]]
+                reads += 1
+            return reads
+
+        with ThreadPoolExecutor() as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            try:
+                at_once(write)
+            finally:
+                over.set()
+            assert all(reader.result() for reader in readers)
+        manager.cleanup(0)
+        assert ids(manager.agents(include_archived=True)) == set(kept)
+        assert manager.counts() == Fleet().counts | {"running": THREADS}
+
+
+# --- many at once ---
+
+
+def test_cleanup_while_others_work(tmp_path: Path) -> None:
+    """What comes between finding and dropping counts: a parent that got a child meanwhile stays,
+    and nothing that lives is touched. Every agent is dropped at most once, by one of several."""
+    dropped: list[Agent] = []
+    with SubAgentManager.open(tmp_path, limits=MANY) as manager:
+
+        def work(number: int) -> None:
+            dice = random.Random(number)
+            for _ in range(200):
+                root = manager.cancel(manager.spawn("root").agent_id)
+                with suppress(UnknownAgentError):  # it was dropped
+                    for _ in range(dice.randrange(3)):
+                        child = manager.spawn("child", parent_id=root.agent_id, queued=True)
+                        if dice.random() < 0.7:
+                            manager.cancel(child.agent_id)
+                if number < 2:
+                    dropped.extend(manager.cleanup(0))
+
+        outcomes = at_once(work, 4)
+        assert outcomes == [None] * 4
+        dropped.extend(manager.cleanup(0))
+        left = manager.agents(include_archived=True)
+    assert len(dropped) == len(ids(dropped)) > 300
+    assert {agent.status for agent in dropped} == {"cancelled"}
+    assert not ids(dropped) & ids(left)
+    queued = [agent for agent in left if agent.status == "queued"]
+    parents = {agent.parent_id for agent in queued if agent.parent_id is not None}
+    assert ids(left) == ids(queued) | parents
+
+
+def test_no_child_of_a_line_escapes_its_cancellation(tmp_path: Path) -> None:
+    """Whatever threads spawn meanwhile: what is alive below was spawned after, by LSN."""
+    with SubAgentManager.open(tmp_path, limits=MANY) as manager:
+        root = manager.spawn("root").agent_id
+
+        def work(number: int) -> Agent | None:
+            if number == 0:
+                return manager.cancel(root, descendants=True)
+            for _ in range(100):
+                child = manager.spawn("child", parent_id=root)
+                manager.spawn("grandchild", parent_id=child.agent_id)
+            return None
+
+        cancelled = at_once(work, 5)[0]
+        assert isinstance(cancelled, Agent)
+        assert cancelled.status == "cancelled"
+        for agent in manager.agents(status="running"):
+            assert agent.lsn > cancelled.lsn
+        last_lsn = cancelled.lsn + manager.counts()["cancelled"] - 1
+        for agent in manager.agents(status="cancelled"):
+            assert cancelled.lsn <= agent.lsn <= last_lsn
+
+
+# --- transitions ---
+
+VERBS: list[Callable[[SubAgentManager, str], object]] = [
+    lambda m, ref: m.start(ref),
+    lambda m, ref: m.resume(ref),
+    lambda m, ref: m.update_checkpoint(ref, 1, steps_taken=1),
+    lambda m, ref: m.interrupt(ref, "why"),
+    lambda m, ref: m.update_failed(ref, "broken"),
+    lambda m, ref: m.cancel(ref),
+    lambda m, ref: m.cancel(ref, descendants=True),
+    lambda m, ref: m.record_usage(ref, input_tokens=1, output_tokens=1),
+    lambda m, ref: m.spawn("root"),
+    lambda m, ref: m.spawn("child", parent_id=ref),
+    lambda m, ref: m.spawn("child", parent_id=ref, queued=True),
+    lambda m, ref: m.touch(ref),
+    lambda m, ref: m.cleanup(0),
+    *(
+        lambda m, ref, status=status: m.update_from_result(ref, AgentResult("x", status=status))
+        for status in TRANSITIONS["running"]
+    ),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_interleaving_leads_out_of_the_table(tmp_path: Path, seed: int) -> None:
+    """Sixteen threads do anything to the same few agents. In the log each agent goes only where
+    the table lets it, ends once, and what the calls returned is what the log says."""
+    with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        roots = [manager.spawn("root", queued=number % 2 == 0).agent_id for number in range(8)]
+        returned: list[Agent] = []
+
+        def work(number: int) -> None:
+            dice = random.Random(f"{seed} {number}")
+            for _ in range(100):
+                refs = [agent.agent_id for agent in manager.agents()][-12:] or roots
+                with suppress(ManagerError):
+                    done = dice.choice(VERBS)(manager, dice.choice(refs))
+                    if isinstance(done, Agent):
+                        returned.append(done)
+
+        at_once(work, 16)
+        live = contents(manager._state.machine)
+        path = manager.path
+    replayed, states, ends = Fleet(), {}, 0
+    with JournalReader.open(path) as reader:
+        for entry in reader.entries():
+            ref = entry.record[1]
+            before = replayed.rows.get(ref)
+            replayed.apply(entry.lsn, entry.record)
+            after = replayed.rows.get(ref)
+            if after is not None:
+                states[ref, entry.lsn] = after[STATUS]
+                if before is not None and before[STATUS] != after[STATUS]:
+                    assert after[STATUS] in TRANSITIONS[before[STATUS]]
+                    ends += after[STATUS] in ENDED
+            elif before is not None:
+                assert before[STATUS] in ENDED
+    assert contents(replayed) == live
+    for agent in returned:
+        if (agent.agent_id, agent.lsn) in states:  # else it changed with a descendant
+            assert states[agent.agent_id, agent.lsn] == agent.status
+    assert ends > 50

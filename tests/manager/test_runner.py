@@ -1,0 +1,325 @@
+"""The runner: each command completes exactly once in the state, whoever is killed and when."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from manager import Agent, SubAgentManager
+from manager._run import process as process_module
+from manager._run import runner as runner_module
+from manager._run.runner import Report
+from manager.errors import TasksError
+from manager.view import read_fleet
+from tests.manager.runner_support import (
+    agents,
+    as_seen_later,
+    is_running,
+    only,
+    pids,
+    put_in_state,
+    run,
+    watchdog,
+)
+
+__all__ = ["watchdog"]  # a fixture for every test here
+
+# --- one command ---
+
+
+def test_what_a_command_prints_is_its_result(tmp_path: Path) -> None:
+    """Both outputs merged in their order, as an agent that has completed, durable on return."""
+    report = run(tmp_path, '{"name": "a", "command": "echo out; echo err >&2; echo more"}')
+    assert report.exit_code == 0
+    agent = read_fleet(tmp_path / ".subagents").get("a")
+    assert (agent.status, agent.reason, agent.result) == ("completed", None, "out\nerr\nmore\n")
+    assert agent.lsn == only(report).lsn
+    assert agent.agent_type == "command"
+
+
+def test_a_command_has_no_input_and_knows_who_it_is(tmp_path: Path) -> None:
+    """It runs in the workspace, reads nothing, and finds its agent's id and name."""
+    (tmp_path / "here").touch()
+    agent = only(
+        run(tmp_path, '{"name": "a", "command": "cat; ls; echo $SUBAGENT_ID $SUBAGENT_NAME"}')
+    )
+    assert agent.result == f"here\n{agent.agent_id} a\n"
+
+
+def test_an_array_meets_no_shell(tmp_path: Path) -> None:
+    """Its strings are the program's arguments as they stand."""
+    report = run(tmp_path, '{"command": ["printf", "[%s]", "a b", "$HOME", "", "-n", "*"]}')
+    assert only(report).result == "[a b][$HOME][][-n][*]"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "result"),
+    [
+        ("echo why; exit 3", "exit 3\nwhy", "why\n"),
+        ("exit 1", "exit 1", ""),
+        ("kill -SEGV $$", "killed by SIGSEGV", ""),
+        ("seq 9; exit 1", "exit 1\n5\n6\n7\n8\n9", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"),
+        ("printf '\\377\\0'; exit 1", "exit 1\n\ufffd\0", "\ufffd\0"),
+    ],
+)
+def test_a_failure_says_how_and_last_lines(
+    tmp_path: Path, command: str, reason: str, result: str
+) -> None:
+    """Exit codes but 0, and signals, are failures; the reason ends with the last lines."""
+    report = run(tmp_path, command)
+    assert report.exit_code == 1
+    agent = only(report)
+    assert (agent.status, agent.reason, agent.result) == ("failed", reason, result)
+
+
+def test_a_command_that_cannot_be_started_has_failed(tmp_path: Path) -> None:
+    """Each of them, with the reason; the others run."""
+    too_long = "true " + "a" * 200_000
+    report = run(tmp_path, too_long, '{"command": ["no-such-program"]}', "echo fine")
+    first, second, third = agents(report)
+    assert first.reason is not None
+    assert first.reason.startswith("could not be started: ")
+    assert second.reason is not None
+    assert second.reason.startswith("exit 127\n")
+    assert "no-such-program" in second.reason
+    assert third.status == "completed"
+
+
+def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
+    """P8: memory and journal are bounded, whatever a command prints; the result says so."""
+    agent = only(run(tmp_path, "yes 0123456789 | head -n 100000; echo the end"))
+    assert agent.result is not None
+    first, _, tail = agent.result.partition("\n")
+    assert first == f"[{11 * 100_000 + 8} bytes, cut to the last ones]"
+    assert tail.endswith("0123456789\nthe end\n")
+    assert len(tail) == 64 << 10
+
+
+def test_a_timeout_stops_the_whole_group(tmp_path: Path) -> None:
+    """A task's own limit comes before the run's; what is stopped has failed, and says when."""
+    sleeper = "sleep 1000 & echo $! >>pids; echo $$ >>pids; echo begun; wait"
+    own = '{"command": "sleep 1000", "timeout_s": 0.2}'
+    report = run(tmp_path, sleeper, own, "echo quick", timeout_s=1)
+    first, second, third = agents(report)
+    assert (first.status, first.reason) == ("failed", "timed out after 1 s\nbegun")
+    assert (second.status, second.reason) == ("failed", "timed out after 0.2 s")
+    assert third.status == "completed"
+    assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))
+
+
+def test_a_timeout_leaves_time_to_clean_up(tmp_path: Path) -> None:
+    """TERM comes first; a command that heeds it has timed out all the same."""
+    line = "trap 'echo cleaned; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
+    agent = only(run(tmp_path, line, timeout_s=1))
+    assert agent.status == "failed"
+    assert agent.result
+    assert agent.result.endswith("cleaned\n")
+
+
+def test_who_ignores_term_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a time of grace; and so are children that outlive a parent which obeys."""
+    monkeypatch.setattr(runner_module, "_GRACE_S", 0.2)
+    deaf = "trap '' TERM; echo $$ >>pids; sleep 1000 & echo $! >>pids; while :; do wait; done"
+    assert only(run(tmp_path, deaf, timeout_s=1)).reason == "timed out after 1 s"
+    assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))
+
+
+def test_nothing_outlives_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves running in its group is killed; who left the group holds nobody up."""
+    monkeypatch.setattr(process_module, "_DRAIN_TIMEOUT_S", 0.1)
+    script = """
+        import os, pathlib, time
+        os.setsid()
+        print(os.getpid(), flush=True)
+        pathlib.Path("up").touch()
+        time.sleep(1000)
+    """
+    (tmp_path / "escape.py").write_text(textwrap.dedent(script))
+    left, escaped = agents(
+        run(
+            tmp_path,
+            "sleep 1000 & echo $! >>pids; echo left",
+            f"{sys.executable} escape.py & until [ -e up ]; do sleep 0.01; done",
+        )
+    )
+    assert (left.status, left.result) == ("completed", "left\n")
+    assert not is_running(*pids(tmp_path / "pids", 1))
+    assert escaped.status == "completed"
+    assert escaped.result
+    os.kill(int(escaped.result), signal.SIGKILL)
+
+
+# --- many ---
+
+
+def test_no_more_run_at_once_than_jobs(tmp_path: Path) -> None:
+    """As many as allowed do, side by side, and in the file's order."""
+    together = "mkdir {0}; until [ -d {1} ]; do sleep 0.01; done"
+    lines = [together.format("a", "b"), together.format("b", "a"), "true", "true", "true"]
+    running: list[int] = []
+    begun: dict[str, None] = {}
+
+    def tell(report: Report) -> None:
+        running.append(report.counts["running"])
+        begun.update((a.agent_id, None) for a in agents(report) if a.status == "running")
+
+    report = run(tmp_path, *lines, jobs=2, tell=tell)
+    assert report.exit_code == 0
+    assert max(running) == 2
+    assert running[0] == running[-1] == 0
+    assert list(begun) == list(report.agents)
+
+
+def test_a_parent_is_who_a_task_belongs_to(tmp_path: Path) -> None:
+    """Wherever it stands in the file, and however it ends: neither waits for the other."""
+    report = run(
+        tmp_path,
+        '{"command": "true", "name": "child", "parent": "top"}',
+        '{"command": "false", "name": "top"}',
+        '{"command": "true", "name": "grandchild", "parent": "child"}',
+    )
+    child, top, grandchild = agents(report)
+    assert (child.parent_id, top.parent_id) == (top.agent_id, None)
+    assert (grandchild.parent_id, grandchild.spawn_depth) == (child.agent_id, 2)
+    assert [a.status for a in agents(report)] == ["completed", "failed", "completed"]
+
+
+def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
+    """Over the same state only new lines run: completed and failed ones are as they were."""
+    lines = ("echo a >>ran", "echo a >>ran", "echo b >>ran; exit 1", "")
+    first = run(tmp_path, *lines, jobs=1)
+    again = run(tmp_path, "# more", *lines, '{"name": "c", "command": "echo c >>ran"}', jobs=1)
+    assert (tmp_path / "ran").read_text().split() == ["a", "a", "b", "c"]
+    assert agents(again)[:3] == [as_seen_later(agent) for agent in agents(first)]
+    assert +again.counts == {"completed": 3, "failed": 1}
+    assert again.exit_code == 1
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_what_failed_is_retried_when_asked(tmp_path: Path, from_file: bool) -> None:
+    """As a new agent of the same task and name; the failed one stays in the state."""
+    (tmp_path / "bad").touch()
+    line = '{"name": "a", "command": "echo $SUBAGENT_ID >>ran; test ! -e bad"}'
+    lines = (line,) if from_file else ()
+    failed = only(run(tmp_path, line))
+    assert run(tmp_path, *lines).agents.keys() == {failed.agent_id}
+    (tmp_path / "bad").unlink()
+    report = run(tmp_path, *lines, retry_failed=True)
+    assert report.exit_code == 0
+    agent = only(report)
+    assert (agent.name, agent.metadata, agent.status) == ("a", failed.metadata, "completed")
+    assert (tmp_path / "ran").read_text().split() == [failed.agent_id, agent.agent_id]
+    assert read_fleet(tmp_path / ".subagents").get(failed.agent_id).status == "failed"
+    assert run(tmp_path, *lines, retry_failed=True).agents.keys() == {agent.agent_id}
+
+
+def test_an_edited_line_counts_unless_it_completed(tmp_path: Path) -> None:
+    """The new command runs in place of one that was still to run, under the same name."""
+    put_in_state(
+        tmp_path, ("a", "echo old >>ran", "queued"), ("b", "echo old >>ran", "interrupted")
+    )
+    lines = [f'{{"name": "{name}", "command": "echo new >>ran"}}' for name in "ab"]
+    assert run(tmp_path, *lines).exit_code == 0
+    assert (tmp_path / "ran").read_text().split() == ["new", "new"]
+    edited = [line.replace("new", "newer") for line in lines]
+    assert run(tmp_path, *edited).exit_code == 0
+    assert (tmp_path / "ran").read_text().split() == ["new", "new"]
+
+
+def test_without_tasks_the_state_is_finished(tmp_path: Path) -> None:
+    """What is queued or interrupted runs; with a file, what it does not name is left, and told."""
+    put_in_state(tmp_path, ("a", "echo a >>ran", "queued"), ("b", "echo b >>ran", "interrupted"))
+    report = run(tmp_path, '{"name": "c", "command": "echo c >>ran"}')
+    assert (report.others, len(report.agents)) == (2, 1)
+    assert (tmp_path / "ran").read_text().split() == ["c"]
+    report = run(tmp_path, jobs=1)
+    assert report.exit_code == 0
+    assert (report.others, len(report.agents)) == (0, 3)
+    assert (tmp_path / "ran").read_text().split() == ["c", "a", "b"]
+
+
+def test_without_a_state_there_is_nothing_to_finish(tmp_path: Path) -> None:
+    """And none is begun by asking."""
+    with pytest.raises(FileNotFoundError, match="give a file of tasks"):
+        run(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_agents_of_others_are_left_alone(tmp_path: Path) -> None:
+    """Not every queued agent of a state is a command; a name in such use is an error."""
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.spawn("think", name="thinker", queued=True, metadata={"command": "true"})
+        manager.spawn("odd", name="odd", queued=True, metadata={"task": "t", "command": [1]})
+    assert run(tmp_path).agents == {}
+    with pytest.raises(TasksError, match=r"^tasks.txt:2: name 'thinker' is in use"):
+        run(tmp_path, "touch ran", '{"name": "thinker", "command": "true"}')
+    assert not (tmp_path / "ran").exists()
+    assert read_fleet(tmp_path / ".subagents").get("thinker").status == "queued"
+
+
+def test_a_cancelled_task_is_not_run(tmp_path: Path) -> None:
+    """Nor has it completed."""
+    put_in_state(tmp_path, ("a", "touch ran", "queued"))
+    with SubAgentManager.open(tmp_path) as manager:
+        manager.cancel("a")
+    report = run(tmp_path, '{"name": "a", "command": "touch ran"}', retry_failed=True)
+    assert (report.counts, report.exit_code) == ({"cancelled": 1}, 1)
+    assert not (tmp_path / "ran").exists()
+
+
+# --- durable ---
+
+
+def test_a_command_is_known_to_run_before_it_does(tmp_path: Path) -> None:
+    """P2: what a command may have done is never hidden by a crash: its start is durable first.
+
+    Each copies what a crash at this moment would leave.
+    """
+    report = run(tmp_path, "cp -r .subagents $SUBAGENT_ID", "true && cp -r .subagents $SUBAGENT_ID")
+    assert report.exit_code == 0
+    for agent in agents(report):
+        with SubAgentManager.open(tmp_path, state_dir=agent.agent_id) as crashed:
+            recovered = crashed.get(agent.agent_id)
+            assert (recovered.status, recovered.reason) == ("interrupted", "process restarted")
+
+
+def test_an_end_is_told_when_it_is_durable(tmp_path: Path) -> None:
+    """P2: a crash right after somebody was told of a command's end does not take it back."""
+    told: list[Agent] = []
+
+    def tell(report: Report) -> None:
+        for agent in agents(report):
+            if agent.status in ("completed", "failed") and agent not in told:
+                shutil.copytree(tmp_path / ".subagents", tmp_path / agent.agent_id)
+                told.append(agent)
+
+    report = run(tmp_path, "echo a", "false", "echo b", jobs=2, tell=tell)
+    assert sorted(told, key=id) == sorted(agents(report), key=id)
+    for agent in told:
+        with SubAgentManager.open(tmp_path, state_dir=agent.agent_id) as crashed:
+            assert crashed.get(agent.agent_id) == as_seen_later(agent)
+
+
+def test_a_runner_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
+    """Whatever goes wrong in it: the commands are killed, and interrupted at the next open."""
+
+    class WrongError(Exception):
+        pass
+
+    def tell(report: Report) -> None:
+        if report.counts["completed"]:
+            raise WrongError
+
+    sleeper = "sleep 1000 & echo $! >>pids; echo $$ >>pids; wait"
+    quick = "until [ -e pids ] && [ $(wc -l <pids) = 2 ]; do sleep 0.01; done"
+    with pytest.raises(WrongError):
+        run(tmp_path, sleeper, quick, tell=tell)
+    assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))
+    statuses = [a.status for a in read_fleet(tmp_path / ".subagents").agents(include_archived=True)]
+    assert statuses == ["interrupted", "completed"]

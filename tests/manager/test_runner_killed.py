@@ -1,0 +1,367 @@
+"""The runner and what ends it: its guard, signals, and kill -9 at any moment."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from journal import JournalReader
+from manager import SubAgentManager
+from manager._run import guard as guard_module
+from manager._run import process as process_module
+from manager._run import runner as runner_module
+from manager._run.process import Guard, GuardError
+from manager._run.runner import Report
+from manager.view import read_fleet
+from tests.manager.runner_support import (
+    TIMEOUT_S,
+    Runner,
+    is_running,
+    pids,
+    put_in_state,
+    run,
+    until,
+    watchdog,
+)
+from tests.soak import soak_runner
+
+__all__ = ["watchdog"]  # a fixture for every test here
+
+# --- the guard ---
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    """A process group of two."""
+    script = "sleep 1000 & echo $!; wait"
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
+    )
+
+
+def test_the_guard_kills_what_it_was_told_to_watch() -> None:
+    """Whole groups, when its runner's pipe closes; not what it was told to forget."""
+    with sleeper() as kept, sleeper() as watched:
+        assert kept.stdout
+        assert watched.stdout
+        children = int(kept.stdout.readline()), int(watched.stdout.readline())
+        with Guard() as guard:
+            for process in (kept, watched):
+                guard.watch(process.pid)
+            guard.forget(kept.pid)
+        assert watched.wait() == -signal.SIGKILL
+        assert not is_running(children[1])
+        assert kept.poll() is None
+        assert is_running(children[0])
+        os.killpg(kept.pid, signal.SIGKILL)
+
+
+def test_the_guard_stays_until_they_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process may take its time, if it waits for a device; until then nobody is let in."""
+    killed: list[int] = []
+    running = [True, True, False]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"+17\n+18\n-17\n")))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(os, "killpg", lambda group, number: killed.append(group))
+    monkeypatch.setattr(guard_module, "is_running", lambda groups: running.pop(0))
+    guard_module.main()
+    assert (killed, running) == ([18], [])
+
+
+def test_who_was_killed_is_gone_before_it_is_reaped() -> None:
+    """Nobody may ever reap an orphan, in a container whose first process does not."""
+    process = sleeper()
+    assert process.stdout
+    process.stdout.readline()
+    assert guard_module.is_running({process.pid, 1 << 22})
+    os.killpg(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    until(lambda: not guard_module.is_running({process.pid}), "the other one has ended")
+    with process:
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_the_guard_forgets_whom_it_need_not_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives numbers of process groups again: what has ended is no longer watched."""
+    told: list[str] = []
+
+    class Telling(Guard):
+        def _tell(self, line: str) -> None:
+            super()._tell(line)
+            told.append(line)
+
+    monkeypatch.setattr(runner_module, "Guard", Telling)
+    run(tmp_path, "true", "false", "sleep 1000", timeout_s=0.3)
+    watched = [line[1:] for line in told if line.startswith("+")]
+    assert len(watched) == 3
+    assert sorted(watched) == sorted(line[1:] for line in told if line.startswith("-"))
+
+
+def test_the_guard_heeds_no_signal_of_a_terminal(tmp_path: Path) -> None:
+    """It outlives its runner by as much as it takes, and shares no session with it."""
+    lock = tmp_path / "LOCK"
+    lock.touch()
+    with Guard() as guard:
+        guard.lock(str(lock))  # it is up
+        assert os.getsid(guard.pid) == guard.pid
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(guard.pid, number)
+        guard.lock(
+            str(tmp_path / "none")
+        )  # it goes on; without the file there is nothing to wait for
+
+
+def test_a_guard_waits_for_the_one_before(tmp_path: Path) -> None:
+    """On the next start over the same state nothing of the old run is left."""
+    lock = tmp_path / "LOCK"
+    lock.touch()
+    with sleeper() as watched, Guard() as second:
+        with Guard() as first:
+            first.lock(str(lock))
+            first.watch(watched.pid)
+            thread = threading.Thread(target=second.lock, args=(str(lock),))
+            thread.start()
+            thread.join(0.3)
+            assert thread.is_alive()
+        thread.join()
+        assert watched.wait() == -signal.SIGKILL
+
+
+def test_commands_that_cannot_be_killed_hold_up_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so after a while, and starts nothing beside them."""
+    monkeypatch.setattr(process_module, "_LOCK_TIMEOUT_S", 0.2)
+    put_in_state(tmp_path, ("a", "touch ran", "queued"))
+    with Guard() as earlier:
+        earlier.lock(str(tmp_path / ".subagents" / "LOCK"))
+        with pytest.raises(TimeoutError, match="earlier run"):
+            run(tmp_path)
+    assert not (tmp_path / "ran").exists()
+    assert run(tmp_path).exit_code == 0
+
+
+def test_without_its_guard_a_run_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started that could outlive the runner."""
+    guards: list[Guard] = []
+
+    class Watched(Guard):
+        def __init__(self) -> None:
+            super().__init__()
+            guards.append(self)
+
+    def tell(report: Report) -> None:
+        if report.counts["completed"] == 1:
+            os.kill(guards[0].pid, signal.SIGKILL)
+            os.waitid(os.P_PID, guards[0].pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(runner_module, "Guard", Watched)
+    with pytest.raises(GuardError, match="has died"):
+        run(tmp_path, "true", "echo $$ >>pids; touch ran", jobs=1, tell=tell)
+    assert not (tmp_path / "ran").exists()
+
+
+# --- signals, and kill -9 ---
+
+
+SLEEPERS = tuple(f"sleep 1000 & echo $! >>pids; echo $$ >>pids; wait # {n}" for n in range(3))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_commands_and_marks_them(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Each with all it has started, interrupted with the reason; the same goes on later."""
+    with Runner(tmp_path, *SLEEPERS, "touch ran", jobs=3) as runner:
+        found = pids(tmp_path / "pids", 6)
+        runner.send(number)
+        exit_code, messages = runner.end()
+    assert exit_code == code
+    assert number.name in messages
+    assert "Traceback" not in messages
+    assert not any(is_running(pid) for pid in found)
+    fleet = read_fleet(tmp_path / ".subagents").agents()
+    assert [a.status for a in fleet] == ["interrupted"] * 3 + ["queued"]
+    assert {a.reason for a in fleet[:3]} == {f"stopped by {number.name}"}
+    for path in tmp_path.glob("pids"):
+        path.unlink()
+    with Runner(tmp_path, *SLEEPERS, "touch ran", jobs=4) as runner:
+        found = pids(tmp_path / "pids", 6)
+        until((tmp_path / "ran").exists, "the queued one ran")
+        runner.send(number)
+        assert runner.end()[0] == code
+    assert not any(is_running(pid) for pid in found)
+
+
+def test_a_second_signal_hurries(tmp_path: Path) -> None:
+    """Who ignores TERM is then killed at once."""
+    patient = "import manager._run.runner; manager._run.runner._GRACE_S = 1e6"
+    deaf = "trap 'echo TERM >>heard' TERM; echo $$ >>pids; while :; do sleep 0.01; done"
+    with Runner(tmp_path, deaf, prelude=patient) as runner:
+        (pid,) = pids(tmp_path / "pids", 1)
+        runner.send(signal.SIGTERM)
+        until((tmp_path / "heard").exists, "TERM came")
+        assert is_running(pid)
+        runner.send(signal.SIGINT)
+        assert runner.end()[0] == 143
+    assert not is_running(pid)
+    assert read_fleet(tmp_path / ".subagents").agents()[0].reason == "stopped by SIGTERM"
+
+
+def test_who_ends_well_is_not_interrupted(tmp_path: Path) -> None:
+    """A command that ended before the signal has completed, also if that is told after it."""
+    # The first end is held back until a signal has come.
+    prelude = """
+        import os, signal, manager._run.runner
+        from manager._run.process import Command
+        finish = Command.finish
+        async def finish_late(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return await finish(self)
+        Command.finish = finish_late
+    """
+    with Runner(tmp_path, "echo done", "true", jobs=1, prelude=prelude) as runner:
+        assert runner.end()[0] == 143
+    fleet = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+    assert [(a.status, a.result) for a in fleet] == [("completed", "done\n"), ("queued", None)]
+
+
+def test_no_command_outlives_a_killed_runner(tmp_path: Path) -> None:
+    """Nor does what it has started; the next run finds them interrupted, and runs them again."""
+    with Runner(tmp_path, *SLEEPERS, jobs=3) as runner:
+        found = pids(tmp_path / "pids", 6)
+        runner.send(signal.SIGKILL)
+        runner.end()
+        # At once: the next run's commands begin when nothing of the old ones is left.
+        running = "for pid in $(cat pids); do grep -q 'State:.[RSD]' /proc/$pid/status; done"
+        check = f"! ({running.replace('; done', ' && exit 0; done; exit 1')}) 2>/dev/null"
+        report = run(tmp_path, check)
+        assert report.exit_code == 0
+    assert report.others == 3
+    assert not any(is_running(pid) for pid in found)
+    fleet = read_fleet(tmp_path / ".subagents").agents()
+    assert {(a.status, a.reason) for a in fleet} == {("interrupted", "process restarted")}
+    again = [line.replace("wait", "kill $!; wait") for line in SLEEPERS]
+    assert run(tmp_path, *again).exit_code == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_runner_killed_as_it_starts_a_command_leaves_none(tmp_path: Path, moment: str) -> None:
+    """Not in the moment before its guard knows of it, nor in the one after."""
+    prelude = f"""
+        import os, signal
+        from manager._run.process import Guard
+        watch = Guard.watch
+        def watch_and_die(self, group):
+            with open({str(tmp_path / "pids")!r}, "a") as file:
+                print(group, file=file)
+            if {moment == "after"}:
+                watch(self, group)
+            os.kill(os.getpid(), signal.SIGKILL)
+        Guard.watch = watch_and_die
+    """
+    with Runner(tmp_path, "touch ran; sleep 1000", prelude=prelude) as runner:
+        assert runner.end()[0] == -signal.SIGKILL
+    (pid,) = pids(tmp_path / "pids", 1)
+    until(lambda: not is_running(pid), "it is gone")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_one_runner_a_state(tmp_path: Path) -> None:
+    """The second is told who has it, and starts nothing."""
+    with Runner(tmp_path, *SLEEPERS) as runner:
+        pids(tmp_path / "pids", 6)
+        with Runner(tmp_path, "touch ran") as second:
+            code, messages = second.end()
+        assert code == 5
+        assert f"locked by process {runner.process.pid}" in messages
+        assert "Traceback" not in messages
+        runner.send(signal.SIGTERM)
+        assert runner.end()[0] == 143
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_lock_that_is_let_go_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed runner's lock may live on in a command it was starting, for a moment."""
+    put_in_state(tmp_path, ("a", "true", "queued"))
+    manager = SubAgentManager.open(tmp_path)
+    asked: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        asked.append(seconds)
+        manager.close()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert run(tmp_path).exit_code == 0
+    assert len(asked) == 1
+
+
+def completions(state: Path) -> Counter[str]:
+    """How often each agent completed, as the journal has it from its first record on."""
+    with JournalReader.open(state) as reader:
+        return Counter(
+            entry.record[1]
+            for entry in reader.entries(after=0)
+            if entry.record[0] == "result" and entry.record[3] == "completed"
+        )
+
+
+def starts(state: Path) -> Counter[str]:
+    with JournalReader.open(state) as reader:
+        return Counter(
+            entry.record[1]
+            for entry in reader.entries(after=0)
+            if entry.record[0] in ("start", "resume")
+        )
+
+
+def test_each_command_completes_once_whatever_is_killed(tmp_path: Path) -> None:
+    """P1, P2: killed at random again and again, the run ends with all done, each exactly once in
+    the state; and no command ran without a start that says so."""
+    count, rounds_max = 60, 60
+    lines = [f"echo $SUBAGENT_ID >>ran; sleep 0.03; echo {n}" for n in range(count)]
+    chance = random.Random(7)
+    rounds = 0
+    while True:
+        with Runner(tmp_path, *lines, jobs=4) as runner:
+            try:
+                # After some rounds none is cut short, so that it ends.
+                patience_s = chance.uniform(0.1, 0.6) if rounds < rounds_max else TIMEOUT_S
+                code = runner.process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                runner.send(signal.SIGKILL)
+                runner.end()
+                rounds += 1
+                continue
+            _, messages = runner.end()
+            assert code == 0, messages
+            break
+    assert rounds >= 2
+    fleet = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+    assert sorted(int(a.result or -1) for a in fleet) == list(range(count))
+    assert {a.status for a in fleet} == {"completed"}
+    assert completions(tmp_path / ".subagents") == {a.agent_id: 1 for a in fleet}
+    ran, begun = Counter((tmp_path / "ran").read_text().split()), starts(tmp_path / ".subagents")
+    assert ran.keys() == begun.keys()
+    assert all(1 <= ran[agent_id] <= begun[agent_id] for agent_id in begun)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_whole(tmp_path: Path) -> None:
+    """Of tasks under parents; `list` and `show` are answered all the while."""
+    result = soak_runner.run(tmp_path, tasks=50, kills=3, seed=1, task_s=0.1)
+    assert result.faults == []
+    assert result.kills == 3
+    assert len(result.answers) > 3

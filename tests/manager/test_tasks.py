@@ -1,0 +1,153 @@
+"""The file of tasks: what a line may say, and that a bad one is named before anything starts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manager._run.tasks import DEPTH_MAX, Task, argv_of, parents_first, read_tasks
+from manager.errors import TasksError
+
+
+def read(*lines: str) -> list[Task]:
+    return read_tasks("\n".join(lines).encode(), "tasks.txt")
+
+
+def refused(*lines: str) -> str:
+    with pytest.raises(TasksError) as caught:
+        read(*lines)
+    return str(caught.value)
+
+
+def test_a_line_is_a_shell_command() -> None:
+    """It goes to the shell as it stands, and is its own prompt; what surrounds it is left."""
+    tasks = read_tasks(b"\xef\xbb\xbfecho a | wc\r\n\n  # a comment\n\tmake -C src \n", "tasks.txt")
+    assert [(task.where, task.command) for task in tasks] == [
+        ("tasks.txt:1", "echo a | wc"),
+        ("tasks.txt:4", "make -C src"),
+    ]
+    assert [task.prompt for task in tasks] == ["echo a | wc", "make -C src"]
+    assert argv_of(tasks[0].metadata) == ["/bin/sh", "-c", "echo a | wc"]
+
+
+def test_a_line_is_a_json_object() -> None:
+    """It may say all there is to a task; a command that is an array meets no shell."""
+    full = {"name": "b", "prompt": "p", "command": ["a b", "$c"], "parent": "a", "timeout_s": 2}
+    task, other = read(json.dumps(full), '{"command": "true", "name": "a", "timeout_s": null}')
+    assert task == Task("tasks.txt:1", "name:b", "b", "p", ["a b", "$c"], "a", 2.0)
+    assert argv_of(task.metadata) == ["a b", "$c"]
+    assert other.prompt == "true"
+    assert read('{"command": ["a b", "c"]}')[0].prompt == "'a b' c"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{ echo; }", "not JSON"),
+        ('{"command": "a"', "not JSON"),
+        ("{" * 100_000, "not JSON"),
+        ('{"x":' + "[" * 100_000, "too deep"),
+        ("{}", "command must be"),
+        ('{"command": ""}', "command must be"),
+        ('{"command": []}', "command must be"),
+        ('{"command": ["", "a"]}', "command must be"),
+        ('{"command": ["a", 1]}', "command must be"),
+        ('{"command": 5}', "command must be"),
+        ('{"command": "a\\u0000b"}', "NUL"),
+        ('{"command": "a", "name": "a\\u0000b"}', "NUL"),
+        ('{"command": "a", "comand": "b"}', "unknown key 'comand'"),
+        ('{"command": "a", "command": "b"}', "key 'command' is there twice"),
+        ('{"command": [["' + "x" * 1000 + '"]]}', "not [['" + "x" * 77 + "..."),
+        ('{"command": "a", "name": ""}', "name must have 1 to"),
+        ('{"command": "a", "name": 7}', "name must be a string"),
+        ('{"command": "a", "name": "agent_0123456789ab"}', "looks like an agent's id"),
+        ('{"command": "a", "prompt": 7}', "prompt must be a string"),
+        ('{"command": "a\\ud800"}', "surrogate"),
+        ('{"command": "a", "parent": 7}', "parent must be a string"),
+        ('{"command": "a", "parent": "b"}', "'b' names no task here"),
+        ('{"command": "a", "name": "b", "parent": "b"}', "its own descendant"),
+        ('{"command": "a", "timeout_s": 0}', "timeout_s must be"),
+        ('{"command": "a", "timeout_s": NaN}', "timeout_s must be"),
+        ('{"command": "a", "timeout_s": true}', "timeout_s must be"),
+        ('{"command": "a", "timeout_s": "1"}', "timeout_s must be"),
+        ('{"command": "a", "timeout_s": 1' + "0" * 400 + "}", "timeout_s must be"),
+        ("true " + "a" * (1 << 20), "over prompt_bytes_max"),
+        ('{"command": "a", "name": "taken"}', "taken by tasks.txt:2"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, says: str) -> None:
+    """By its file and number, counting comments and blank lines, and by what is wrong with it."""
+    message = refused("# first", '{"command": "true", "name": "taken"}', "", line)
+    assert message.startswith("tasks.txt:4: ")
+    assert says in message
+
+
+def test_a_line_that_is_no_text_is_named() -> None:
+    """Bytes that are not UTF-8 could not be kept as they are."""
+    with pytest.raises(TasksError, match=r"^tasks.txt:2: .*utf-8"):
+        read_tasks(b"true\necho \xff\n", "tasks.txt")
+
+
+def test_a_cycle_of_parents_is_named() -> None:
+    """The line named is one that closes the cycle."""
+    cycle = [
+        f'{{"command": "true", "name": "{n}", "parent": "{p}"}}' for n, p in ("ab", "bc", "ca")
+    ]
+    below = '{"command": "true", "parent": "a"}'
+    assert refused(below, *cycle).startswith("tasks.txt:4: parent 'a'")
+
+
+def test_the_same_task_is_known_again() -> None:
+    """By its name; without one by what its line says and its occurrence, wherever it stands."""
+
+    def keys(*lines: str) -> list[str]:
+        return [task.key for task in read(*lines)]
+
+    one, two, other = keys("true", "true", "false")
+    assert len({one, two, other}) == 3
+    assert keys("# more", "false", "  true", "echo new", "true")[:3] == [
+        other,
+        one,
+        keys("echo new")[0],
+    ]
+    assert keys("true", "false", "true") == [one, other, two]
+    spellings = '{"command": "a", "timeout_s": 1}', '{ "timeout_s":1, "command":"a" }'
+    assert keys(spellings[0]) == keys(spellings[1])
+    assert keys('{"command": "a", "name": "n"}') == keys('{"command": "b", "name": "n"}')
+
+
+@given(st.permutations(range(12)), st.lists(st.none() | st.integers(0, 11), min_size=12))
+def test_parents_come_first(order: list[int], above: list[int | None]) -> None:
+    """Every task once, its parent before it, and in the file's order but for that."""
+    lines = []
+    for number in order:
+        parent = above[number]
+        has_one = parent is not None and parent < number
+        line = {"command": "true", "name": str(number), "parent": str(parent) if has_one else None}
+        lines.append(json.dumps(line))
+    tasks = read(*lines)
+    sorted_ = list(parents_first(tasks))
+    place = {task.name: index for index, task in enumerate(sorted_)}
+    assert len(place) == len(sorted_) == 12
+    assert all(place[t.parent] < place[t.name] for t in tasks if t.parent is not None)
+    for index, task in enumerate(sorted_):
+        # What stands before a task and came later in the file is above it, or above one before.
+        later = [t for t in sorted_[:index] if tasks.index(t) > tasks.index(task)]
+        assert all(any(t.name == below.parent for below in sorted_[: index + 1]) for t in later)
+
+
+def test_depth_is_bounded() -> None:
+    """P7: what an agent does may cost a step for each ancestor, under the manager's lock."""
+
+    def line(count: int) -> list[str]:
+        """Each is the parent of the one before it."""
+        tasks = [{"command": "true", "name": str(n), "parent": str(n + 1)} for n in range(count)]
+        return [*map(json.dumps, tasks), f'{{"command": "true", "name": "{count}"}}']
+
+    assert [task.name for task in parents_first(read(*line(DEPTH_MAX)))] == [
+        str(n) for n in range(DEPTH_MAX, -1, -1)
+    ]
+    assert refused(*line(5000)).endswith("more than 64 ancestors")

@@ -1,0 +1,172 @@
+"""Pages: what a Markdown page shows, and how it is run as its reader would run it.
+
+The blocks of one part of a page (from one heading `##` to the next; all of a tutorial) are run in
+their order in one new directory:
+
+    ```python   saved, if the text in front says so ("Save this as `jobs.py`"), else run
+    ```sh       run by bash; each line exits with 0, or as its comment says: `# exits with 3`
+    ```text     right behind one of these: what that prints; `...` stands for anything
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from textwrap import dedent
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 300
+RUN = ("python", "sh")
+# What a page may show besides; nothing of it is run. `py` is a signature.
+SHOWN = ("text", "hex", "py", "mermaid")
+_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_EXITS = re.compile(r"^(.*\S) +# exits with (\d+)$", re.MULTILINE)
+_CHECKED = r"code=0; \1 || code=$?; test $code -eq \2"
+_SAVED = re.compile(r"[Ss]ave\s+(?:this|it)\s+as\s+`([\w./-]+)`")
+_SCRIPTS = {
+    "python": "",
+    "python3": "",
+    "subagents": " -P -m manager",
+    "journal-inspect": " -P -m journal_inspect",
+}
+
+
+class Block(NamedTuple):
+    kind: str
+    text: str
+    saved_as: str | None
+    prints: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row of blocks, each of which may need what those before it left."""
+
+    page: str
+    title: str
+    blocks: tuple[Block, ...]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.title}"
+
+
+def blocks_of(text: str) -> Iterator[Block]:
+    found = list(_FENCE.finditer(text))
+    end = 0
+    for number, match in enumerate(found):
+        _, kind, source = match.groups()
+        before, end = text[end : match.start()], match.end()
+        if kind not in RUN:
+            continue
+        named = _SAVED.search(before.strip().rpartition("\n\n")[2])
+        after = found[number + 1] if number + 1 < len(found) else None
+        is_output = after and after[2] == "text" and not text[match.end() : after.start()].strip()
+        yield Block(
+            kind,
+            dedent(source),
+            named[1] if named and kind == "python" else None,
+            dedent(after[3]) if after and is_output else None,
+        )
+
+
+def parts_of(page: Path, *, whole: bool = False) -> list[Part]:
+    """Those parts of a page that have something to run."""
+    text, name = page.read_text(), str(page.relative_to(ROOT))
+    sections = [text] if whole else _sections(text)
+    titles = [re.sub(r"^#+ ", "", section.partition("\n")[0]) for section in sections]
+    parts = [
+        Part(name, title, tuple(blocks_of(section)))
+        for title, section in zip(titles, sections, strict=True)
+    ]
+    return [part for part in parts if part.blocks]
+
+
+def _sections(text: str) -> list[str]:
+    """Parted at each `## ` that is outside of a fence."""
+    fenced = [match.span() for match in _FENCE.finditer(text)]
+    starts = [
+        match.start()
+        for match in re.finditer(r"^## ", text, re.MULTILINE)
+        if not any(begin <= match.start() < end for begin, end in fenced)
+    ]
+    edges = [0, *starts, len(text)]
+    return [text[begin:end] for begin, end in pairwise(edges)]
+
+
+def shims(folder: Path) -> Path:
+    """Commands as an installation would put them on PATH, of this checkout and this Python."""
+    folder.mkdir()
+    for script, arguments in _SCRIPTS.items():
+        path = folder / script
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
+        path.chmod(0o755)
+    return folder
+
+
+def run_part(part: Part, folder: Path, path: str) -> None:
+    """Raises AssertionError where a page does not hold."""
+    for block in part.blocks:
+        if block.saved_as:
+            (folder / block.saved_as).write_text(block.text)
+            continue
+        command = (
+            [sys.executable, "-W", "error", "-c", block.text]
+            if block.kind == "python"
+            else ["bash", "-c", f"set -eu\n{_EXITS.sub(_CHECKED, block.text)}"]
+        )
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment(path),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        said = f"{block.text}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+        assert done.returncode == 0, said
+        assert block.kind == "sh" or not done.stderr, said
+        if block.prints is not None:
+            assert matches(block.prints, done.stdout), f"{said}\n--- promised\n{block.prints}"
+
+
+def environment(path: str) -> dict[str, str]:
+    return os.environ | {"PATH": path, "COLUMNS": "100", "TZ": "UTC"}
+
+
+def matches(promised: str, printed: str) -> bool:
+    """Whether that was printed, spaces at the ends of lines aside."""
+
+    def bare(text: str) -> str:
+        return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+
+    pieces = map(re.escape, bare(promised).split("..."))
+    return re.fullmatch(".*?".join(pieces), bare(printed), re.DOTALL) is not None
+
+
+def missing_programs(part: Part) -> list[str]:
+    """What a part needs of the group `check`, and is not beside this Python."""
+    text = "".join(block.text for block in part.blocks)
+    needed = re.findall(r"^(?:ruff|mypy)\b", text, re.MULTILINE)
+    missing = [word for word in needed if not Path(sys.executable).with_name(word).exists()]
+    if "generated_pages" in text and find_spec("griffe") is None:
+        missing.append("griffe")
+    return sorted({*missing})
+
+
+def copy_of_checkout(to: Path) -> Path:
+    """All that is in it but what tools leave there."""
+    left = shutil.ignore_patterns(
+        "__pycache__", ".git", ".*_cache", ".hypothesis", ".venv", "build", "dist", "*.egg-info"
+    )
+    return shutil.copytree(ROOT, to, ignore=left)

@@ -1,0 +1,269 @@
+"""`python tools/bench`: each benchmark runs, and tells what it found beside what it has to reach.
+
+What it finds is the machine's business, and none of these tests'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import bars, imports, load, plot, plots
+from bench.figures import Quantiles, at_least, at_most, bars_table
+from bench.peers import opened
+
+from tests.project.bench_support import found_by, run_bench
+
+QUICK = ("--rounds", 1, "--seconds", 0.05)
+SMALL = {
+    "append": ("--rounds", 1, "--seconds", 0.05),
+    "hold": ("--rounds", 1, "--before", "."),
+    "recover": ("--rounds", 1, "--records", 10_000, 20_000, "--agents", 10),
+    "commits": (*QUICK, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
+    "compact": (*QUICK, "--agents", 10, "--threads", 2, "--updates", 640),
+    "fanout": ("--seconds", 0.05, "--agents", 10, "--threads", 1, 2, "--coroutines", 3),
+    "burn": (*QUICK, "--burners", 0, 1, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
+    "imports": ("--rounds", 1),
+    "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
+    "legacy": ("--rounds", 1, "--agents", 10),
+}
+BARS = {  # the least that so small a run has
+    "append": {"append to the bare loop"},
+    "hold": {"held for a plain record", "held for a packed record"},
+    "recover": {"recovery at 64 a frame to the bare Unpacker", "peak memory, a log 2 x as long"},
+    "commits": {"1 thread to the bare disk"},
+    "compact": {"lock hold p50", "lock hold p99", "from due p99", "bytes written", "disk held"},
+    "fanout": set(),
+    "burn": {"1 computing, 2 threads: p99 from due to the best"},
+    "imports": {"import journal", "import manager", "journal-inspect --help"},
+    "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
+    "legacy": {"subagents import of 10 agents"},
+}
+
+
+def quantiles(value: float) -> dict[str, float]:
+    return dict.fromkeys(("p50", "p99", "p99_9", "max"), value)
+
+
+@pytest.mark.parametrize("bench", SMALL)
+def test_it_says_where_what_and_the_bars(bench: str, tmp_path: Path) -> None:
+    """Machine and versions, what was found, and each bar with its value and whether it is met."""
+    found = found_by(bench, *SMALL[bench], *at(bench, tmp_path))
+    assert found["bench"] == bench
+    assert {"python", "system", "cpus", "journal"} <= found.keys()
+    for name in BARS[bench]:
+        assert [bar for bar in found["bars"] if bar["name"].startswith(name)], name
+    for bar in found["bars"]:
+        assert bar["value"] > 0
+        reached = bar["value"] >= bar["bar"]
+        assert bar["met"] == (reached if bar["sense"] == "at least" else not reached)
+    assert not list(tmp_path.iterdir())  # nothing is left where it measured
+
+
+def at(bench: str, directory: Path) -> tuple[object, ...]:
+    return () if bench == "imports" else ("--dir", directory)
+
+
+@pytest.mark.parametrize("bench", ["burn", "fanout"])
+def test_the_table_has_a_line_a_row(bench: str, tmp_path: Path) -> None:
+    """Without --json it is for people: where it ran, the table, the bars; --plot draws it, too."""
+    pytest.importorskip("matplotlib")
+    drawn = tmp_path / "drawn.svg"
+    said = run_bench(bench, *SMALL[bench], "--plot", drawn).stdout.splitlines()
+    assert said[0].startswith("python ")
+    assert drawn.read_text().count("<svg ") == 1
+    if bench == "fanout":
+        assert [line for line in said if line.startswith("3 coroutines, 10 agents")]
+        assert [line for line in said if "the loop's lag at full speed" in line]
+    else:
+        assert [line for line in said if " 1      2   threads         sqlite " in line]
+
+
+def test_a_peer_that_is_missing_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are measured; a note says which one was not."""
+    real = builtins.__import__
+
+    def without_lmdb(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "lmdb":
+            raise ModuleNotFoundError("No module named 'lmdb'", name="lmdb")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_lmdb)
+    peers = opened(["lmdb", "sqlite"], tmp_path)
+    assert list(peers) == ["sqlite"]
+    peers["sqlite"].close()
+    assert "lmdb is skipped" in capsys.readouterr().err
+
+
+# --- load ---
+
+
+def test_latency_is_counted_from_due() -> None:
+    """One call that stalls makes those late that were due meanwhile, and they say so."""
+    calls = iter([0.2])
+    latencies = load.at_rate([lambda: time.sleep(next(calls, 0))], 100, 0.1)
+    assert len(latencies) == 10
+    assert all(latency > 0.1e9 for latency in latencies)
+
+
+def test_latency_is_counted_from_due_in_a_loop() -> None:
+    """As with threads; a timer of the loop tells how late it comes."""
+    calls = iter([0.2])
+
+    async def call() -> None:
+        time.sleep(next(calls, 0))  # holds the loop up
+
+    latencies, late = asyncio.run(load.coroutines_at_rate([call], 100, 0.1))
+    assert len(latencies) == 10
+    assert all(latency > 0.1e9 for latency in latencies)
+    assert max(late) > 0.1
+
+
+def test_what_computes_ends_with_the_measuring() -> None:
+    """The computing threads take turns until they are told to end, and then end."""
+    before = threading.active_count()
+    deadline = time.monotonic() + 30
+    with load.burning(2) as turns:
+        assert threading.active_count() == before + 2
+        while not turns() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert turns() > 0
+    assert threading.active_count() == before
+
+
+# --- bars ---
+
+
+def test_a_bar_is_met_or_not() -> None:
+    """At its bar it is met, on the wrong side it is not; the table says which."""
+    assert at_least("a", 1, 1).met
+    assert not at_least("a", 0.9, 1).met
+    assert at_most("a", 1, 1, "ms").met
+    assert not at_most("a", 1.1, 1, "ms").met
+    assert [
+        line.split()[-2:] for line in bars_table([at_most("a", 1.1, 1), at_most("b", 1, 1)])
+    ] == [
+        ["NOT", "MET"],
+        ["x", "met"],
+    ]
+
+
+def test_all_bars_are_in_one_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each run's bars, and with -o what each run found, for the plots."""
+    done = subprocess.CompletedProcess("", 0, json.dumps({"bars": [at_most("b", 2, 1).as_json()]}))
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: done)
+    assert bars.main(["imports", "append", "-o", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in said[1:]] == ["MET", "MET"]
+    assert {path.name for path in tmp_path.iterdir()} == {"imports.json", "append.json"}
+
+
+def test_imports_are_measured_with_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed package has it, whatever the environment says."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    environment = imports.environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in environment
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(imports.ROOT)
+
+
+def test_quantiles_of_nothing_and_of_rounds() -> None:
+    """The maximum is the last; the median of rounds is each quantile's own."""
+    assert Quantiles.of([]) == Quantiles(0, 0, 0, 0)
+    assert Quantiles.of(range(1000)) == Quantiles(500, 990, 999, 999)
+    rounds = [Quantiles(1, 5, 7, 9), Quantiles(3, 4, 8, 9), Quantiles(2, 6, 9, 10)]
+    assert Quantiles.median(rounds) == Quantiles(2, 5, 8, 9)
+
+
+# --- plots ---
+
+
+FOUND: dict[str, dict[str, Any]] = {
+    "commits": {
+        "rows": [
+            {"delay_ms": 0, "waiting": "threads", "count": count, "peer": peer, "per_s": count}
+            for count in (1, 8)
+            for peer in ("disk", "journal")
+        ]
+    },
+    "append": {"rounds": {"bare": [1, 2], "append": [1, 1]}, "growth": [[0, 1], [1, 2]]},
+    "hold": {"rounds": {"now": []}, "now": {"plain_ns": 2, "packed_ns": 1}},
+    "recover": {
+        "rows": [
+            {"what": what, "records": records, "open_s": records / 9, "peak_mib": 3}
+            for what in ("log, 1 a frame", "fleet in a checkpoint")
+            for records in (10, 100)
+        ]
+    },
+    "compact": {
+        "latency": {"off": quantiles(5e5), "on": quantiles(6e5)},
+        "space": {"updates": 9, "appended": 1, "written": 2, "held": 3, "state": 4},
+    },
+    "fanout": {
+        "rows": [
+            {"way": "journal", "agents": 10, "threads": n, "due": quantiles(n), "updates_per_s": n}
+            for n in (1, 8)
+        ],
+        "loops": [
+            {"agents": n, "coroutines": 9, "lag": quantiles(1), "lag_at_full_speed": quantiles(2)}
+            for n in (10, 20)
+        ],
+    },
+    "burn": {
+        "rate_per_s": 100,
+        "rows": [
+            {
+                "burners": burners,
+                "waiting": waiting,
+                "count": 8,
+                "peer": peer,
+                "per_s": None if peer == "nothing" else 5,
+                "due": quantiles(7),
+            }
+            for burners in (0, 1)
+            for waiting in ("threads", "coroutines")
+            for peer in ("nothing", "journal")
+        ],
+    },
+    "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
+    "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
+    "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},
+}
+
+
+def test_each_that_measures_can_be_drawn() -> None:
+    """There is a plot for each benchmark of speed."""
+    assert FOUND.keys() == plots.DRAWN.keys() == SMALL.keys()
+
+
+@pytest.mark.parametrize("bench", FOUND)
+def test_the_same_figures_make_the_same_plot(bench: str, tmp_path: Path) -> None:
+    """Byte for byte, so that what is checked in changes with what was measured alone."""
+    pytest.importorskip("matplotlib")
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"bench": bench, **FOUND[bench]}))
+    drawn = []
+    for folder in ("one", "other"):
+        assert plot.main([str(results), "-o", str(tmp_path / folder)]) == 0
+        drawn.append((tmp_path / folder / "results.svg").read_bytes())
+    assert drawn[0] == drawn[1]
+    assert b"<dc:date>" not in drawn[0]
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    """Results of something else are named, and nothing is drawn."""
+    results = tmp_path / "results.json"
+    results.write_text('{"bench": "bars"}')
+    with pytest.raises(SystemExit):
+        plot.main([str(results), "-o", str(tmp_path / "drawn")])

@@ -1,0 +1,157 @@
+"""The pages beside the code: all that they show is run, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from journal import __all__ as engine_names
+from manager import __all__ as manager_names
+from tests.project import generated_pages
+from tests.project.page_support import (
+    ROOT,
+    RUN,
+    SHOWN,
+    Part,
+    blocks_of,
+    copy_of_checkout,
+    matches,
+    missing_programs,
+    parts_of,
+    run_part,
+    shims,
+)
+from tests.project.test_project import JOURNAL_FLOORS, MANAGER_FLOORS
+
+PAGES = sorted(
+    p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
+)
+WHOLE = {"TUTORIAL.md"}  # one story from its first line to its last
+IN_CHECKOUT = ".github/CONTRIBUTING.md"  # its commands are typed there
+PARTS = [part for page in PAGES for part in parts_of(page, whole=page.name in WHOLE)]
+FOR_USERS = [part for part in PARTS if part.page != IN_CHECKOUT]
+FOR_CHANGERS = [part for part in PARTS if part.page == IN_CHECKOUT]
+CODE_SPAN = r"`([^`\n]+)`"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """PATH as it is where the project is installed."""
+    folder = shims(tmp_path_factory.mktemp("scripts") / "bin")
+    return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+@pytest.mark.parametrize("part", FOR_USERS, ids=str)
+def test_a_part_runs_as_it_stands(part: Part, tmp_path: Path, path: str) -> None:
+    """Each block of a page does what the page says, and prints what it shows."""
+    run_part(part, tmp_path, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", FOR_CHANGERS, ids=str)
+def test_a_part_runs_in_the_checkout(part: Part, tmp_path: Path, path: str) -> None:
+    """Who changes the project types what its page says: in a copy here, where what it takes is."""
+    if missing := missing_programs(part):
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    run_part(part, copy_of_checkout(tmp_path / "checkout"), path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_of_a_page_is_left_out(page: Path) -> None:
+    """Each fence has a kind that is run, or one that is known to be for show."""
+    text = page.read_text()
+    kinds = re.findall(r"^ *```(.*)$", text, re.MULTILINE)[::2]
+    assert {*kinds} <= {*RUN, *SHOWN}
+    assert sum(kind in RUN for kind in kinds) == len(list(blocks_of(text)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link is to a file that is there, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        other = (page.parent / name).resolve() if name else page
+        assert other.exists(), target
+        if anchor:
+            assert anchor in anchors(other), target
+
+
+@pytest.mark.parametrize("package", ["journal", "manager"])
+def test_links_lead_somewhere_where_it_is_installed(package: str) -> None:
+    """The wheel has the packages and no other page: a link of theirs leads into one of them."""
+    for page in (ROOT / package).glob("**/*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)", page.read_text()):
+            place = (page.parent / target).resolve().relative_to(ROOT)
+            assert place.parts[0] in ("journal", "manager"), (page, target)
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_outputs_are_compared() -> None:
+    """`...` stands for anything, nothing else does."""
+    assert matches("a ... c\n", "a b\nc  \n".replace("b\n", "b "))
+    assert matches("a\n...\n", "a\nb\n")
+    assert not matches("a\n", "a\nb\n")
+    assert not matches("a.b\n", "axb\n")
+
+
+@pytest.mark.parametrize("page", generated_pages.PAGES)
+def test_a_generated_page_is_not_stale(page: str) -> None:
+    """It says what the code says now; where lines are broken is the terminal's business."""
+    if page != "tools/REFERENCE.md":  # that takes click alone
+        pytest.importorskip("griffe")
+    text = (ROOT / page).read_text()
+    assert generated_pages.COMMAND in text
+    assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
+
+
+def test_a_generated_page_leaves_nothing_unsaid() -> None:
+    """Each public name and member has a docstring; a class's names each of its fields."""
+    pytest.importorskip("griffe")
+    assert not [*generated_pages.unsaid(generated_pages.Sources())]
+
+
+def test_each_error_has_an_entry() -> None:
+    """With its cause or its fix, in the order of their names."""
+    text = (ROOT / "journal" / "docs" / "ERRORS.md").read_text()
+    engine, _, manager = text.partition("\n# ")
+    for names, part in ((engine_names, engine), (manager_names, manager)):
+        entries = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", part, re.MULTILINE | re.DOTALL)
+        assert {name for name, _ in entries} == {n for n in names if n.endswith("Error")}
+        assert [name for name, _ in entries[1:]] == sorted(name for name, _ in entries[1:])
+        assert not [name for name, entry in entries if "- *Fix*: " not in entry]
+
+
+def test_the_floors_are_those_that_are_held() -> None:
+    """The page for contributors shows the floors that a test holds, in their order."""
+    text = (ROOT / IN_CHECKOUT).read_text()
+    engine, manager = re.findall(r"^\| floor .*?\n\n", text, re.MULTILINE | re.DOTALL)
+    for table, floors in ((engine, JOURNAL_FLOORS), (manager, MANAGER_FLOORS)):
+        cells = re.findall(r"^\| (?!floor)([^|]+?) \|", table, re.MULTILINE)
+        assert [tuple(re.findall(CODE_SPAN, cell)) or ("",) for cell in cells] == [*floors]
+
+
+def test_paths_and_programs_that_are_named_are_there() -> None:
+    """A file of the project that a page names by its path exists, and so does each benchmark and
+    proof. All of those are named in the page for who changes the project."""
+    import bench.__main__
+    import proof.__main__
+
+    names = {"bench": bench.__main__.NAMES, "proof": proof.__main__.NAMES}
+    for page in PAGES:
+        for word in re.findall(CODE_SPAN, page.read_text()):
+            if re.fullmatch(r"(journal|manager|tools|tests)/[a-z0-9_/]+\.py", word):
+                assert (ROOT / word).exists(), (page, word)
+            if found := re.match(r"python tools/(bench|proof) (\w+)", word):
+                assert found[2] in names[found[1]], (page, word)
+    for folder, there in names.items():
+        named = re.findall(rf"python tools/{folder} (\w+)", (ROOT / IN_CHECKOUT).read_text())
+        assert {*named} == {*there}

@@ -1,0 +1,83 @@
+"""The README's example: a harness that loses its process again and again, and yet finishes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from manager import read_fleet
+from manager.view import FleetView
+from tests.project.test_readme import SNIPPETS
+from tests.support import TIMEOUT_S
+
+(EXAMPLE,) = [snippet for snippet in SNIPPETS if "asyncio" in snippet]
+PARTS = [f"part {number}" for number in range(8)]
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", "error", "-c", EXAMPLE],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def killed(folder: Path, lines: int) -> FleetView:
+    """What a SIGKILL leaves after the example has said so many lines."""
+    with start(folder) as child:
+        assert child.stdout
+        for _ in range(lines):
+            assert child.stdout.readline()
+        child.kill()
+    return read_fleet(folder / ".subagents")
+
+
+def steps(fleet: FleetView) -> dict[str, int]:
+    return {agent.name: agent.steps_taken for agent in fleet.agents(include_archived=True)}
+
+
+def finished(folder: Path) -> str:
+    """Let it run to its end; what it said."""
+    with start(folder) as child:
+        out, err = child.communicate(timeout=TIMEOUT_S)
+        assert (child.returncode, err) == (0, "")
+    return out
+
+
+@pytest.mark.parametrize("lines", [(1,), (9, 30), (12, 20, 25, 3), (45,)])
+def test_it_survives_its_own_sigkill_and_goes_on(tmp_path: Path, lines: tuple[int, ...]) -> None:
+    """P2: each run takes up what the one before had made durable, until all is done, once."""
+    before: dict[str, int] = {}
+    for count in lines:
+        fleet = killed(tmp_path, count)
+        after = steps(fleet)
+        assert all(after[name] >= taken for name, taken in before.items())
+        assert not fleet.agents(status="running")
+        before = after
+    out = finished(tmp_path)
+    for name, taken in before.items():
+        status = fleet.get(name).status
+        if name != "lead":  # that runs again before the first change is read
+            assert f"{name} {status} {taken}\n" in out
+    fleet = read_fleet(tmp_path / ".subagents")
+    assert steps(fleet) == dict.fromkeys(PARTS, 5) | {"lead": 0}
+    agents = fleet.agents(status="completed", include_archived=True)
+    assert {agent.name for agent in agents} == {"lead", *PARTS}
+    assert {agent.parent_id for agent in agents} == {None, fleet.get("lead").agent_id}
+    report = "\n".join(f"{name} has {{'done': 4}}" for name in PARTS)
+    assert fleet.get("lead").result == report
+    assert report in out
+    assert report in finished(tmp_path)  # and there is nothing more to do
+    assert read_fleet(tmp_path / ".subagents").agents(include_archived=True) == agents
+
+
+def test_it_is_short_enough_to_be_read() -> None:
+    """Thirty lines of code."""
+    lines = EXAMPLE.splitlines()
+    assert len([line for line in lines if line]) <= 30
+    assert max(map(len, lines)) <= 100

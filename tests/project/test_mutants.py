@@ -1,0 +1,40 @@
+"""The list of weakenings that the suite has to notice stays true to the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from proof.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
+from proof.weakenings import Weakening
+
+
+@pytest.mark.parametrize("weakening", WEAKENINGS, ids=lambda weakening: weakening.name)
+def test_it_applies(weakening: Weakening) -> None:
+    """What it takes away stands in the code once, and what is left is Python."""
+    source = (ROOT / weakening.path).read_text()
+    assert ast.dump(ast.parse(weakened(source, weakening))) != ast.dump(ast.parse(source))
+
+
+def test_who_looks_at_text_notices_nothing(tmp_path: Path) -> None:
+    """Such a test fails for any change of the code: with it no weakening would survive."""
+    (tmp_path / "tests" / "project").mkdir(parents=True)
+    for name in LOOK_AT_TEXT:
+        assert (ROOT / "tests" / "project" / name).exists()
+        (tmp_path / "tests" / "project" / name).write_text(
+            "def test_text():\n    raise AssertionError\n"
+        )
+    (tmp_path / "tests" / "test_sound.py").write_text("def test_sound():\n    pass\n")
+    assert first_failure(tmp_path, ["tests"]) is None
+    (tmp_path / "tests" / "test_sound.py").write_text("def test_sound():\n    raise OSError\n")
+    assert first_failure(tmp_path, ["tests"]) == "tests/test_sound.py::test_sound"
+
+
+def test_each_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """So one can be asked for by it; one that is not there is told of."""
+    assert len({weakening.name for weakening in WEAKENINGS}) == len(WEAKENINGS)
+    assert main(["--list", "no_page_drop"]) == 0
+    assert capsys.readouterr().out.split() == ["no_page_drop", "journal/_recovery/recovery.py"]
+    with pytest.raises(SystemExit):
+        main(["no_such_weakening"])

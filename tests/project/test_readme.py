@@ -1,0 +1,74 @@
+"""What the README shows is run: every snippet, every command."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+TIMEOUT_S = 60
+MODULES = {"subagents": "manager", "journal-inspect": "journal_inspect"}
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_a_snippet_runs_as_it_stands(snippet: str, tmp_path: Path) -> None:
+    """Each Python snippet runs by itself, twice over the same files, and says something."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-P", "-W", "error", "-c", snippet],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert done.stdout
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=range(len(COMMANDS)))
+def test_a_block_of_commands_runs_as_it_stands(block: str, tmp_path: Path) -> None:
+    """Each line of a shell block exits with 0, from the first to the last."""
+    functions = "".join(
+        f'{script}() {{ "{sys.executable}" -P -m {module} "$@"; }}\n'
+        for script, module in MODULES.items()
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -eu\n{functions}{block}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_has_what_it_should() -> None:
+    """The snippets and commands were found: a README that changes its fences is not skipped."""
+    assert len(SNIPPETS) >= 3
+    assert COMMANDS
+    assert "python -m pip install '.[cli]' && subagents demo" in TEXT
+    assert "python -m pip install '.[test]' && python -m pytest" in TEXT
+
+
+def test_it_can_be_read_at_a_sitting() -> None:
+    """What is longer has a page of its own."""
+    assert len(TEXT.splitlines()) < 250
+    pages = [
+        p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
+    ]
+    assert not [page.name for page in pages if f"({page.relative_to(ROOT)})" not in TEXT]
+
+
+def test_the_links_lead_somewhere() -> None:
+    """A link to a file of the project is to one that is there."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target

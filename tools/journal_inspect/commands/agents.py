@@ -1,0 +1,129 @@
+"""agents: the fleet of a manager's journal, and those in it that are wanted."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from journal_inspect.commands.fleets import Moment, get_agent, open_fleet
+from journal_inspect.exits import FINE, NEGATIVE
+from journal_inspect.rendering.look import REDACTED, Look
+from journal_inspect.rendering.objects import JSON, as_object, put_objects
+from journal_inspect.rendering.text import command, escaped, put_lines, say, table
+from manager import Agent
+
+_HEADER = ("AGENT", "NAME", "STATUS", "PARENT", "STEPS", "TOKENS", "UPDATED", "WHAT")
+_OPTIONAL = ("STEPS", "TOKENS", "PARENT", "UPDATED")
+_WHAT_WIDTH = 60
+_ROOT = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """All of what is given; of several statuses or names any. Names may have `*` and `?`."""
+
+    statuses: Collection[str] = ()
+    names: Collection[str] = ()
+    parent: str | None = None
+    grep: re.Pattern[str] | None = None
+
+    def fits(self, agent: Agent, parent_id: str | None, redacted: Collection[str]) -> bool:
+        if self.statuses and agent.status not in self.statuses:
+            return False
+        if self.names and not any(
+            fnmatchcase(name, pattern)
+            for pattern in self.names
+            for name in (agent.name, agent.agent_id)
+        ):
+            return False
+        if self.parent is not None and agent.parent_id != parent_id:
+            return False
+        if self.grep is None:
+            return True
+        # What is not to be shown is not to be guessed at either.
+        fields = {field for field in ("prompt", "reason", "result") if field not in redacted}
+        return any(self.grep.search(getattr(agent, field) or "") for field in fields)
+
+
+def show_agents(path: str, look: Look, at: Moment | None, wanted: Filter, *, tree: bool) -> int:
+    fleet = open_fleet(path, look, at)
+    parent_id = None
+    if wanted.parent not in (None, _ROOT):
+        parent_id = get_agent(path, fleet, str(wanted.parent), at).agent_id
+    everybody = fleet.agents(include_archived=True)
+    agents = [it for it in everybody if wanted.fits(it, parent_id, look.redacted)]
+    if look.form != "text":
+        put_objects((agent_object(agent, look) for agent in agents), look.form)
+    elif tree:
+        put_lines(_tree(agents, everybody, look))
+    elif agents:
+        rows = (_row(agent, look) for agent in agents)
+        put_lines(table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=_OPTIONAL))
+    if not agents:
+        what = "none of its agents is such" if everybody else "no agents"
+        say(f"{path}: {what}, as of LSN {fleet.lsn}; what happened: {command('log', path)}")
+        return NEGATIVE
+    counts = Counter(agent.status for agent in agents)
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    say(f"{path}: {told}; as of LSN {fleet.lsn}; one of them: {command('show', path, 'AGENT')}")
+    return FINE
+
+
+def agent_object(agent: Agent, look: Look) -> JSON:
+    return as_object(agent) if not look.redacted else look.plain(as_object(agent))
+
+
+def _row(agent: Agent, look: Look, indent: str = "") -> tuple[object, ...]:
+    return (
+        indent + agent.agent_id,
+        None if agent.name == agent.agent_id else _shown("name", agent.name, look),
+        agent.status,
+        agent.parent_id,
+        agent.steps_taken,
+        agent.tokens_used,
+        look.time_ms(agent.updated_at_ms),
+        _what(agent, look),
+    )
+
+
+def _what(agent: Agent, look: Look) -> str:
+    field = next((it for it in ("reason", "result") if getattr(agent, it)), "prompt")
+    # Escapes are longer than what they stand for: cut what is shown.
+    what = escaped(_shown(field, getattr(agent, field), look))
+    return what if len(what) <= _WHAT_WIDTH else f"{what[: _WHAT_WIDTH - 3]}..."
+
+
+def _shown(field: str, value: str, look: Look) -> str:
+    return REDACTED if field in look.redacted else value
+
+
+def _tree(wanted: Collection[Agent], everybody: Iterable[Agent], look: Look) -> Iterator[str]:
+    """Those wanted below their ancestors, who are shown so that they hang together."""
+    agents = {agent.agent_id: agent for agent in everybody}
+    shown: set[str] = set()
+    for agent in wanted:
+        above: str | None = agent.agent_id
+        while above is not None and above not in shown:
+            shown.add(above)
+            above = agents[above].parent_id if above in agents else None
+    children: dict[str | None, list[Agent]] = {}
+    for agent in agents.values():
+        if agent.agent_id in shown:
+            parent = agent.parent_id if agent.parent_id in agents else None
+            children.setdefault(parent, []).append(agent)
+
+    rows: list[tuple[object, ...]] = []
+    line = [(agent, "", "") for agent in reversed(children.get(None, []))]
+    while line:
+        agent, branch, below = line.pop()
+        rows.append(_row(agent, look, branch))
+        young = children.get(agent.agent_id, [])
+        for child in reversed(young):
+            is_last = child is young[-1]
+            twig, space = ("`- ", "   ") if is_last else ("|- ", "|  ")
+            line.append((child, below + twig, below + space))
+    optional = ("PARENT", *(name for name in _OPTIONAL if name != "PARENT"))  # the tree says it
+    return table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=optional)

@@ -1,0 +1,45 @@
+"""backup: a copy of a journal, live or not, that was verified."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from journal import JournalError, JournalReader, backup
+from journal_inspect.exits import FINE, RefusedError
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import as_object, put_one
+from journal_inspect.rendering.text import command, put_facts, say, size
+
+
+def make_backup(path: str, look: Look, dest: str) -> int:
+    source, target = os.path.realpath(path), os.path.realpath(dest)
+    if os.path.commonpath([source, target]) == source:
+        raise RefusedError(f"{dest}: lies in the journal; name a directory outside of it")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise RefusedError(f"{dest}: there is no directory to make it in; make that first")
+    JournalReader.open(path).close()  # so that what is wrong with it is not told of DEST
+    is_new = not os.path.lexists(target)
+    try:
+        report = backup(path, dest)
+    except JournalError:
+        if is_new:
+            with suppress(OSError):  # empty by now
+                os.rmdir(target)
+        raise
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RefusedError(f"{dest}: is there already; name a new directory") from error
+    if look.form == "text":
+        put_facts(
+            [
+                ("path", report.path),
+                ("up to LSN", report.lsn),
+                ("segments", report.segments),
+                ("checkpoints", report.checkpoints),
+                ("size", size(report.size_bytes)),
+            ]
+        )
+    else:
+        put_one(as_object(report))
+    say(f"{report.path}: verified; what is in it: {command('info', report.path)}")
+    return FINE

@@ -1,0 +1,44 @@
+"""Changes: which fields of an agent differ between two moments, and how that is told."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import JSON, dumps, plain
+from manager import Agent
+
+_BOOKKEEPING = ("agent_id", "lsn", "updated_at_ms", "from_prior_session")
+_FIELDS = [field.name for field in fields(Agent) if field.name not in _BOOKKEEPING]
+_TIMES = "_at_ms"
+_VALUE_CHARS = 60
+
+
+def changed_fields(before: Agent | None, after: Agent | None, look: Look) -> dict[str, JSON]:
+    """Of each field that differs its value before and after; of a new agent those that are
+    neither empty nor 0."""
+    found = {}
+    for name in _FIELDS:
+        old = None if before is None else getattr(before, name)
+        new = None if after is None else getattr(after, name)
+        if old != new and (before is not None or new):
+            was = None if before is None else look.plain({name: plain(old)})[name]
+            found[name] = {"from": was, "to": look.plain({name: plain(new)})[name]}
+    return found
+
+
+def told(changed: dict[str, JSON], look: Look) -> str:
+    """On one line; what is new is only told, not what it is new against."""
+    return ", ".join(
+        f"{name}: {_value(name, pair['to'], look)}"
+        if pair["from"] is None
+        else f"{name}: {_value(name, pair['from'], look)} -> {_value(name, pair['to'], look)}"
+        for name, pair in changed.items()
+    )
+
+
+def _value(name: str, value: JSON, look: Look) -> str:
+    if name.endswith(_TIMES) and isinstance(value, int):
+        return str(look.time_ms(value))
+    text = value if isinstance(value, str) and value.isidentifier() else dumps(value)
+    return text if len(text) <= _VALUE_CHARS else f"{text[: _VALUE_CHARS - 3]}..."

@@ -1,0 +1,59 @@
+"""checkpoint: one checkpoint and its items, as they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from journal import Checkpoint, JournalReader
+from journal_inspect.exits import FINE, NEGATIVE
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import as_object, dumps, put_objects
+from journal_inspect.rendering.text import command, put_facts, say, size
+
+
+def show_checkpoint(reader: JournalReader, look: Look, *, lsn: int | None) -> int:
+    """The newest that verifies, or the one at `lsn`."""
+    checkpoints = reader.checkpoints()
+    chosen = next((it for it in checkpoints if lsn in (None, it.lsn)), None)
+    if chosen:
+        _put(chosen, look)
+    elif not any(Path(reader.path).glob("checkpoint-*.json")):
+        say(f"{reader.path}: it has no checkpoint yet; its entries: {command('log', reader.path)}")
+    else:
+        there = ", ".join(str(it.lsn) for it in checkpoints) or "none"
+        at = "" if lsn is None else f" at LSN {lsn}"
+        say(
+            f"{reader.path}: no checkpoint{at} verifies; at these LSNs one does: {there}; "
+            f"what is wrong with others: {command('verify', reader.path)}"
+        )
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    return FINE if chosen else NEGATIVE
+
+
+def _put(checkpoint: Checkpoint, look: Look) -> None:
+    items = map(look.plain, checkpoint.items())
+    if look.form == "json":
+        # One object, whose last value is written as it is read.
+        print(dumps(as_object(checkpoint)).removesuffix("}"), end=', "items": ')
+        try:
+            put_objects(items, look.form)
+        finally:
+            print("}")
+        return
+    if look.form == "jsonl":
+        print(dumps(as_object(checkpoint)))
+    else:
+        put_facts(
+            [
+                ("path", checkpoint.path),
+                ("LSN", checkpoint.lsn),
+                ("epoch", checkpoint.epoch),
+                ("created", look.time_ms(checkpoint.created_at_ms)),
+                ("application", repr(checkpoint.application)),
+                ("size", size(checkpoint.size_bytes)),
+                ("items", checkpoint.count),
+            ]
+        )
+        print()
+    put_objects(items, "jsonl")

@@ -1,0 +1,186 @@
+"""info: what a journal is, what is in it, and what the next open would make of it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
+from journal_inspect.diagnosis.damage import outlook_of
+from journal_inspect.diagnosis.kept import look_at_files
+from journal_inspect.exits import CORRUPT, FINE
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
+from journal_inspect.rendering.text import age, command, put_facts, put_lines, say, size, table
+
+_SEGMENTS = ("SEGMENT", "STATE", "EPOCH", "FIRST LSN", "LAST LSN", "DURABLE", "FRAMES", "SIZE")
+_CHECKPOINTS = ("CHECKPOINT", "LSN", "EPOCH", "ITEMS", "SIZE", "CREATED", "AGE")
+_OPTIONAL = ("FRAMES", "DURABLE", "EPOCH", "CREATED", "SIZE")  # on a narrow terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What an open would do: take a checkpoint (None: there is none), replay `records` after
+    it; or refuse, and why."""
+
+    checkpoint_lsn: int | None
+    records: int
+    refused: str | None
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"refuses: {self.refused}"
+        after = "" if self.checkpoint_lsn is None else f" after LSN {self.checkpoint_lsn}"
+        return f"replays {self.records} records{after}"
+
+
+def show_info(reader: JournalReader, look: Look) -> int:
+    named = _checkpoint_sizes(reader)
+    segments, checkpoints = look_at_files(reader)
+    verified = {it.path for it in checkpoints}
+    bad = [path for path in named if path not in verified and Path(path).exists()]
+    recovery = foresee(reader.journal_id, segments, checkpoints)
+    facts = _facts(reader, segments, checkpoints, sum(named[path] for path in bad))
+    if look.form == "text":
+        told = [*_told(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
+        if recovery.refused and (outlook := outlook_of(reader)):
+            told.append(("repair", _told_repair(outlook)))
+        put_facts(told)
+        _put_tables(segments, checkpoints, look)
+    else:
+        parts = {
+            "segments": list(map(as_object, segments)),
+            "checkpoints": list(map(as_object, checkpoints)),
+            "recovery": asdict(recovery),
+        }
+        put_one(versioned(**facts, **parts))
+    for path in bad:
+        say(f"{path}: does not verify; what is wrong with it: {command('verify', reader.path)}")
+    if recovery.refused or any(segment.state == "damaged" for segment in segments):
+        say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
+        return CORRUPT
+    return FINE
+
+
+def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
+    """Of each file that is named as one, whether it verifies or not."""
+    sizes = {}
+    for file in sorted(Path(reader.path).glob(f"checkpoint-{'[0-9]' * 20}.json")):
+        with suppress(FileNotFoundError):  # compacted meanwhile
+            sizes[str(file)] = file.stat().st_size
+    return sizes
+
+
+def _told_repair(outlook: Outlook) -> str:
+    if outlook.has_no_start:
+        return "can't: what the log should go on from is missing"
+    return f"would keep all up to LSN {outlook.last_lsn}"
+
+
+def foresee(
+    journal_id: str | None, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
+) -> Recovery:
+    """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
+    taken = checkpoints[0] if checkpoints else None
+    base_lsn = taken.lsn if taken else 0
+    needed = [a for a, b in pairwise(segments) if b.first_lsn - 1 > base_lsn] + segments[-1:]
+    last_lsn = _last_lsn(segments)
+    refused = None
+    if damaged := [segment for segment in needed if segment.state == "damaged"]:
+        refused = f"{damaged[0].path} is damaged"
+    elif needed and needed[0].first_lsn > base_lsn + 1:
+        refused = f"what follows LSN {base_lsn} is missing"
+    elif taken and last_lsn < base_lsn:
+        refused = f"the log ends before the checkpoint at LSN {base_lsn}"
+    elif foreign := [it for it in checkpoints if journal_id not in (None, it.journal_id)]:
+        refused = f"{foreign[0].path} is a checkpoint of another journal"
+    return Recovery(taken.lsn if taken else None, max(0, last_lsn - base_lsn), refused)
+
+
+def _facts(
+    reader: JournalReader,
+    segments: list[SegmentInfo],
+    checkpoints: list[Checkpoint],
+    bad_bytes: int,
+) -> dict[str, JSON]:
+    last_lsn = _last_lsn(segments)
+    first_lsn = next((segment.first_lsn for segment in segments if segment.last_lsn), None)
+    newest = checkpoints[0] if checkpoints else None
+    return {
+        "path": reader.path,
+        "format_version": reader.format_version,
+        "journal_id": reader.journal_id or (newest.journal_id if newest else None),
+        "application": newest.application if newest else None,
+        "writer_pid": reader.writer_pid,
+        "epochs": sorted({segment.epoch for segment in segments}),
+        "first_lsn": first_lsn,
+        "last_lsn": last_lsn,
+        "durable_lsn": durable_lsn(segments, checkpoints),
+        "disk_bytes": sum(it.size_bytes for it in segments)
+        + sum(it.size_bytes for it in checkpoints)
+        + bad_bytes,
+    }
+
+
+def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
+    """The highest that anything whole proves to have been durable, though it be lost."""
+    proven = [max(it.durable_lsn, it.first_lsn - 1) for it in segments]
+    return max([*proven, *(it.lsn for it in checkpoints)], default=0)
+
+
+def _last_lsn(segments: list[SegmentInfo]) -> int:
+    # Nothing whole need be in the last one: then its first LSN says where those before ended.
+    last = [segment.last_lsn or segment.first_lsn - 1 for segment in segments]
+    return max(last, default=0)
+
+
+def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple[str, JSON]]:
+    epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
+    kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
+    is_empty = not epochs and not facts["disk_bytes"]
+    empty = "; the journal is empty: no segment, no checkpoint" * is_empty
+    return [
+        ("path", facts["path"]),
+        ("format", facts["format_version"]),
+        ("journal id", facts["journal_id"] or "none yet"),
+        ("application", repr(facts["application"]) if checkpoints else "not said: no checkpoint"),
+        ("writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
+        ("epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
+        ("LSNs", f"{kept}, durable up to {facts['durable_lsn']}{empty}"),
+        ("size on disk", f"{size(facts['disk_bytes'])}"),
+    ]
+
+
+def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint], look: Look) -> None:
+    segment_rows = [
+        (
+            Path(it.path).name,
+            it.state,
+            it.epoch,
+            it.first_lsn,
+            it.last_lsn or None,
+            it.durable_lsn,
+            it.frames,
+            size(it.size_bytes),
+        )
+        for it in segments
+    ]
+    checkpoint_rows = [
+        (
+            Path(it.path).name,
+            it.lsn,
+            it.epoch,
+            it.count,
+            size(it.size_bytes),
+            look.time_ms(it.created_at_ms),
+            age(time.time() - it.created_at_ms / 1000),
+        )
+        for it in checkpoints
+    ]
+    for header, rows in ((_SEGMENTS, segment_rows), (_CHECKPOINTS, checkpoint_rows)):
+        if rows:
+            print()
+            put_lines(table(header, rows, optional=_OPTIONAL))

@@ -1,0 +1,183 @@
+"""Options: what verbs share of the command line, and the values that they take.
+
+Nothing but click is imported until a verb runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from journal import JournalReader
+    from journal_inspect.diagnosis.moments import Time
+
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # generic since click 8.4 only
+
+Verb = Callable[..., int]
+LSN = click.IntRange(min=1)
+
+
+class _Parsed(_ParamType):
+    """A value that a function makes of a word, or raises ValueError for."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _time(text: str) -> Time:
+    from journal_inspect.diagnosis.moments import parse_time
+
+    return parse_time(text)
+
+
+def _moment(text: str) -> int | Time:
+    from journal_inspect.diagnosis.moments import parse_moment
+
+    return parse_moment(text)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from None
+
+
+def _decoder(text: str) -> Callable[[Any], Any]:
+    module, colon, name = text.partition(":")
+    if not (module and colon and name):
+        raise ValueError(f"{text!r} is not MODULE:FUNCTION")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last: nothing there may come before what is installed
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{module} can't be imported: {error}; set PYTHONPATH") from error
+    except Exception as error:  # whatever somebody's program raises
+        raise ValueError(f"{module} can't be imported: {error!r}; mend it first") from error
+    function = getattr(found, name, None)
+    if not callable(function):
+        raise ValueError(f"{module} has no function {name}")
+    return function  # type: ignore[no-any-return]
+
+
+TIME = _Parsed("TIME", _time)
+MOMENT = _Parsed("LSN|TIME", _moment)
+PATTERN = _Parsed("RE", _pattern)
+_DECODER = _Parsed("MODULE:FUNCTION", _decoder)
+
+_FORM = click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json", "jsonl"]),
+    default="text",
+    show_default=True,
+    help="Text for people, one JSON value, or JSON Lines.",
+)
+UTC = click.option("--utc", is_flag=True, help="Times in UTC, not in the local zone.")
+redact_option = click.option(
+    "--redact",
+    metavar="FIELD",
+    multiple=True,
+    help="Leave out the values of this field wherever it stands; may be given again.",
+)
+_DECODE = click.option(
+    "--decoder",
+    "decode",
+    type=_DECODER,
+    help="Show what this Python function makes of each record. It runs with your rights.",
+)
+# Whether it can be read is for the journal to say, with the exit code for that.
+PATH = click.argument("path", type=click.Path(readable=False))
+
+
+def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Verb]:
+    """What all verbs have, as their last options: a `look`, made of how to show things.
+
+    `payload`: it shows what somebody wrote. `decoder`: it shows whole records.
+    """
+
+    def decorate(function: Verb) -> Verb:
+        @wraps(function)
+        def run(
+            *,
+            form: Any,
+            utc: bool,
+            redact: tuple[str, ...] = (),
+            decode: Callable[[Any], Any] | None = None,
+            **options: Any,
+        ) -> int:
+            from journal_inspect.rendering.look import Look
+
+            return function(look=Look(form, utc, frozenset(redact), decode), **options)
+
+        options = [_DECODE] * decoder + [redact_option] * payload + [UTC, _FORM]
+        for option in options:
+            run = option(run)
+        return run
+
+    return decorate
+
+
+AT = click.option(
+    "--at",
+    "at",
+    type=MOMENT,
+    help="As it was then, within what is kept.  [default: now]",
+)
+
+
+def lsn_range(*, times: bool = True) -> Callable[[Verb], Verb]:
+    """From where to where in the log."""
+    options = [
+        click.option("--to-lsn", type=LSN, help="The last to show."),
+        click.option("--from-lsn", type=LSN, help="The first to show."),
+    ]
+    if times:
+        options += [
+            click.option("-U", "--until", type=TIME, help="Nothing that was written later."),
+            click.option(
+                "-S",
+                "--since",
+                type=TIME,
+                help="Nothing written earlier: ISO 8601, or how long ago, as -90s, -1h30m, -2d.",
+            ),
+        ]
+
+    def decorate(function: Verb) -> Verb:
+        for option in options:
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def check_range(from_lsn: int | None, to_lsn: int | None) -> None:
+    if from_lsn and to_lsn and from_lsn > to_lsn:
+        raise click.UsageError(f"nothing is from LSN {from_lsn} to LSN {to_lsn}")
+
+
+def open_reader(path: str) -> JournalReader:
+    from journal import JournalReader
+
+    return JournalReader.open(path)

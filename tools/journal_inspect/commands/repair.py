@@ -1,0 +1,202 @@
+"""repair: what a cut would keep and take, and the cut itself if it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import click
+
+from journal import (
+    CompactedError,
+    CutError,
+    CutReason,
+    JournalError,
+    JournalReader,
+    Outlook,
+    RepairReport,
+    repair,
+)
+from journal_inspect.diagnosis import damage
+from journal_inspect.diagnosis.damage import Behind, Loss, look_behind
+from journal_inspect.diagnosis.kept import first_state_lsn, told_kept
+from journal_inspect.diagnosis.misnamed import give_back, misnamed, told_copies
+from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
+from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import JSON, as_object, put_one
+from journal_inspect.rendering.text import command, put_facts, put_lines, say, some, table
+
+_HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")
+
+
+def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salvage: bool) -> int:
+    """Needs the lock, and gives it back. 3 while it is still damaged."""
+    try:
+        # What is taken is told before it is gone.
+        report = repair(path, cut_at=cut_at, salvage=salvage)
+    except CompactedError as error:  # older than any batch that is kept
+        with JournalReader.open(path) as reader:
+            first_lsn = first_state_lsn(reader)
+            raise NothingFoundError(
+                f"{path}: --cut-at {cut_at} is older than what is kept; {told_kept(reader)}, and "
+                f"an open needs what is up to LSN {first_lsn}: "
+                f"{command('repair', path, '--cut-at', first_lsn)}"
+            ) from error
+    except CutError as error:
+        raise click.UsageError(_told_cut(error)) from error
+    except JournalError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    with JournalReader.open(path) as reader:
+        outlook = damage.outlook_of(reader) if report.problem else None
+        behind = look_behind(reader, report.last_lsn, outlook)
+        names = _names(reader, report.last_lsn) if behind.losses else {}
+        is_lost = report.problem and (behind.lost or behind.is_open_ended)
+        findings = list(reader.verify()) if is_lost and not apply else []
+    for agent_id, loss in behind.losses.items():
+        loss.name = loss.name or names.get(agent_id or "")
+    is_cut = report.problem is not None or cut_at is not None
+    if not is_cut:
+        behind.losses.clear()
+    if apply:
+        report = repair(path, apply=True, cut_at=cut_at, salvage=salvage)
+    if look.form == "text":
+        _put(report, behind, is_cut, outlook)
+    else:
+        if report.applied and report.problem:
+            report = replace(report, problem=_problem(report))  # something was changed
+        put_one(_object(report, behind, is_cut, look))
+    if moves := give_back(misnamed(findings)):
+        say(
+            f"{report.path}: files of it have wrong names, and a repair would cut what only needs "
+            f"its name back; first, after a copy of the directory: {moves}"
+        )
+    elif copies := told_copies(findings):
+        say(f"{report.path}: {copies}")
+    _advise(report, cut_at, salvage)
+    return CORRUPT if report.problem and not report.applied else FINE
+
+
+def _told_cut(error: CutError) -> str:
+    """What is wrong with a cut, and which ones beside it are possible."""
+    if error.reason is CutReason.AFTER_DAMAGE:
+        return (
+            f"--cut-at {error.cut_at} lies behind damage that only a later checkpoint covers; keep "
+            f"LSN {error.at_least} at least, or {error.at_most} at most"
+        )
+    beside = error.at_most if error.at_least is None else error.at_least
+    return (
+        f"--cut-at {error.cut_at} is no end of a batch in what is good, up to LSN "
+        f"{error.good_lsn}; an end beside it: {beside}"
+    )
+
+
+def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
+    """What agents were called as of the last good LSN."""
+    if not is_managers(reader):
+        return {}
+    from manager import read_fleet
+
+    with suppress(JournalError, LookupError, TypeError, ValueError):
+        fleet = read_fleet(reader.path, at=lsn)
+        return {it.agent_id: it.name for it in fleet.agents(include_archived=True)}
+    return {}
+
+
+def _put(report: RepairReport, behind: Behind, is_cut: bool, outlook: Outlook | None) -> None:
+    lost = "none"
+    if is_cut:
+        lost = damage.told_lost(behind)
+        lost += f", of them {behind.unreadable} unreadable" if behind.lost else ""
+    aside = outlook.aside if outlook else ()
+    cut_away = [name for name in report.removed if name not in aside]
+    is_state = outlook and 0 < outlook.checkpoint_lsn == report.last_lsn
+    facts: list[tuple[str, object]] = [
+        ("path", report.path),
+        ("problem", _problem(report)),
+        ("kept", f"up to LSN {report.last_lsn}{', as its checkpoint holds it' * bool(is_state)}"),
+        ("lost", lost),
+        *[("set aside", ", ".join(aside))] * bool(aside),
+        ("cut away", ", ".join(cut_away) or "no file"),
+        ("salvageable", damage.told(damage.merged(report.salvaged))),
+    ]
+    if report.saved_to:
+        facts.append(("copied to", report.saved_to))
+    if report.salvaged_to:
+        facts.append(("salvaged to", report.salvaged_to))
+    put_facts(facts)
+    if behind.losses:
+        print()
+        rows = (_row(agent_id, loss) for agent_id, loss in behind.losses.items())
+        put_lines(table(_HEADER, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
+    if is_cut and behind.unreadable:
+        print(f"not readable: {damage.told_unreadable(behind)}")
+
+
+def _problem(report: RepairReport) -> str:
+    it = report.refusal
+    if it is None:
+        return "none: it opens as it is"
+    return f"{it.path}: offset {it.offset}, LSN {it.lsn}: {it.what}"
+
+
+def _row(agent_id: str | None, loss: Loss) -> tuple[object, ...]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in loss.kinds.most_common())
+    name = None if loss.name == agent_id else loss.name
+    return agent_id, name, loss.records, loss.first_lsn, loss.last_lsn, kinds
+
+
+def _object(report: RepairReport, behind: Behind, is_cut: bool, look: Look) -> JSON:
+    is_lost = is_cut and behind.lost
+    return as_object(
+        report,
+        first_lost_lsn=behind.last_good_lsn + 1 if is_lost else None,
+        last_lost_lsn=behind.last_lsn if is_lost else None,
+        readable=damage.as_json(behind.readable if is_lost else []),
+        lost_by_agent=[
+            {
+                "agent_id": agent_id,
+                "name": look.plain({"name": loss.name})["name"],
+                "records": loss.records,
+                "first_lsn": loss.first_lsn,
+                "last_lsn": loss.last_lsn,
+                "kinds": dict(loss.kinds),
+            }
+            for agent_id, loss in behind.losses.items()
+        ],
+    )
+
+
+def _advise(report: RepairReport, cut_at: int | None, salvage: bool) -> None:
+    for line in _advice(report, cut_at, salvage):
+        say(f"{report.path}: {line}")
+
+
+def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator[str]:
+    path, is_cut = report.path, report.problem is not None or cut_at is not None
+    options = ["--cut-at", str(cut_at)] * (cut_at is not None)
+    if report.applied and not is_cut and not report.salvaged_to:
+        yield "it opens as it is, there was nothing to repair"
+        return
+    if report.applied:
+        yield f"done; look at it again: {command('verify', path)}"
+        if report.saved_to:
+            yield f"what was cut away is in {report.saved_to}: keep it until all is well again"
+        if report.salvaged_to:
+            yield f"what was salvaged, numbered anew: {command('log', report.salvaged_to)}"
+        return
+    if is_cut or (salvage and report.salvaged):
+        yield (
+            "nothing was changed; to do it, after a copy of the directory: "
+            f"{command('repair', path, *options, *['--salvage'] * salvage, '--apply')}"
+        )
+    else:
+        yield "it opens as it is, there is nothing to repair"
+    if report.salvaged and not salvage:
+        yield (
+            f"{some(len(report.salvaged), 'whole frame')} behind the end can be written to a "
+            f"journal of their own: {command('repair', path, *options, '--salvage')}"
+        )

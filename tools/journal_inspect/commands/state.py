@@ -1,0 +1,53 @@
+"""checkpoint --write: a manager's state as of any moment, as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import fields
+from itertools import chain
+from typing import IO
+
+from journal import JournalReader
+from journal_inspect.commands.fleets import Moment, open_fleet
+from journal_inspect.exits import FINE, RefusedError
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import JSON, plain, put_objects, versioned
+from journal_inspect.rendering.text import say, some
+from manager import Agent
+
+_ITEM = [field.name for field in fields(Agent)]
+
+
+def write_state(path: str, look: Look, out: str, at: Moment | None) -> int:
+    """A manager's state as of a moment (None: the end of the log) into the new file `out`, or to
+    stdout if that is "-": an object that tells of it, then one for each item, as a checkpoint
+    has them."""
+    with JournalReader.open(path) as reader:
+        at = reader.last_lsn if at is None else at
+    fleet = open_fleet(path, look, at)
+    agents = fleet.agents(include_archived=True)
+    header = versioned(path=path, lsn=fleet.lsn, count=len(agents))
+    items = (look.plain({name: plain(getattr(it, name)) for name in _ITEM}) for it in agents)
+    if out == "-":
+        put_objects(chain([header], items), "jsonl")
+        return FINE
+    source, target = os.path.realpath(path), os.path.realpath(out)
+    if os.path.commonpath([source, target]) == source:
+        raise RefusedError(f"{out}: lies in the journal, where nothing is written; name another")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise RefusedError(f"{out}: there is no directory to write it in; make that first")
+    with open(out, "x", encoding="utf-8", opener=_private) as file:
+        _write(file, chain([header], items))
+    say(f"{out}: the state as of LSN {fleet.lsn}, {some(len(agents), 'item')}")
+    return FINE
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)  # as the journal's files are
+
+
+def _write(file: IO[str], lines: Iterable[JSON]) -> None:
+    for line in lines:
+        file.write(json.dumps(line) + "\n")

@@ -1,0 +1,263 @@
+"""stats: what a journal is full of: records and bytes by kind and agent, batches, growth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgpack
+
+from journal import FrameInfo, Histogram, JournalReader
+from journal_inspect.commands.log import Wanted
+from journal_inspect.diagnosis.kept import told_beginning, told_kept
+from journal_inspect.diagnosis.moments import lsn_at
+from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
+from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import JSON, put_one, versioned
+from journal_inspect.rendering.progress import bar
+from journal_inspect.rendering.text import command, put_facts, put_lines, say, size, some, table
+
+_MINUTE_NS = 60 * 10**9
+_DAY_NS = 24 * 60 * _MINUTE_NS
+_PERIODS = 24  # at most, in which growth is told
+_PRECISE_BITS = 5  # of a value that a histogram keeps: 3 % over at most
+
+
+class Values:
+    """Counted by their size, in memory that does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._sum = self._max = 0
+
+    def add(self, value: int) -> None:
+        shift = max(0, value.bit_length() - _PRECISE_BITS)
+        self._counts[(value >> shift) << shift | (1 << shift) - 1] += 1
+        self._sum += value
+        self._max = max(self._max, value)
+
+    def histogram(self) -> Histogram:
+        count = self._counts.total()
+        if not count:
+            return Histogram()
+        p50, p99, p99_9 = (self._quantile(count * share) for share in (0.5, 0.99, 0.999))
+        return Histogram(count, p50, p99, p99_9, self._max, self._sum / count)
+
+    def _quantile(self, left: float) -> int:
+        for value in sorted(self._counts):
+            left -= self._counts[value]
+            if left <= 0:
+                return min(value, self._max)
+        return self._max
+
+
+@dataclass(slots=True)
+class Share:
+    records: int = 0
+    bytes: int = 0
+
+    def add(self, size_bytes: int) -> None:
+        self.records += 1
+        self.bytes += size_bytes
+
+
+@dataclass(slots=True)
+class Tally:
+    """`bytes` of `kinds` and `agents` are of records, packed; all others are of frames."""
+
+    first_lsn: int = 0
+    last_lsn: int = 0
+    first_at_ns: int = 0
+    last_at_ns: int = 0
+    frames: int = 0
+    total: Share = field(default_factory=Share)
+    kinds: dict[str, Share] = field(default_factory=dict)
+    agents: dict[str, Share] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    minutes: dict[int, Share] = field(default_factory=dict)
+    batch_records: Values = field(default_factory=Values)
+    batch_bytes: Values = field(default_factory=Values)
+    intervals_ns: Values = field(default_factory=Values)
+    is_damaged: bool = False
+
+    def add(self, info: FrameInfo, records: list[Any], first_lsn: int) -> None:
+        if self.frames:
+            self.intervals_ns.add(max(0, info.written_at_ns - self.last_at_ns))
+        else:
+            self.first_lsn, self.first_at_ns = first_lsn, info.written_at_ns
+        self.frames += 1
+        self.last_lsn, self.last_at_ns = first_lsn + len(records) - 1, info.written_at_ns
+        self.batch_records.add(len(records))
+        self.batch_bytes.add(info.size_bytes)
+        minute = self.minutes.setdefault(info.written_at_ns // _MINUTE_NS, Share())
+        for share in (minute, self.total):
+            share.records += len(records)
+            share.bytes += info.size_bytes
+        for record in records:
+            self._add_record(record)
+
+    def _add_record(self, record: Any) -> None:
+        size_bytes = len(_pack(record))
+        self.kinds.setdefault(kind_of(record), Share()).add(size_bytes)
+        agent_id = agent_of(record)
+        if agent_id is not None:
+            self.agents.setdefault(agent_id, Share()).add(size_bytes)
+            if name := name_of(record):
+                self.names[agent_id] = name
+
+    def growth(self) -> Iterator[dict[str, JSON]]:
+        """In equal periods of whole minutes."""
+        first, last = min(self.minutes), max(self.minutes)
+        length = -(-(last - first + 1) // _PERIODS)
+        for begin in range(first, last + 1, length):
+            inside = [s for m, s in self.minutes.items() if begin <= m < begin + length]
+            yield {
+                "from_ns": begin * _MINUTE_NS,
+                "to_ns": (begin + length) * _MINUTE_NS,
+                "records": sum(share.records for share in inside),
+                "bytes": sum(share.bytes for share in inside),
+            }
+
+    @property
+    def bytes_per_day(self) -> int | None:
+        """None of a time too short to tell."""
+        span_ns = self.last_at_ns - self.first_at_ns
+        return self.total.bytes * _DAY_NS // span_ns if span_ns >= _MINUTE_NS else None
+
+
+_pack = msgpack.Packer().pack
+
+
+def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -> int:
+    """Of the records between two moments; goes on behind damage, and says so."""
+    tally, is_suspect = Tally(), False
+    with bar("stats", reader.path) as progress:
+        for info in _frames(reader, look, wanted):
+            if progress:
+                progress(info.size_bytes)
+            if info.state in ("dead", "damaged", "garbage"):
+                is_suspect = True
+            if info.state == "log" and info.records:
+                low = max(0, (wanted.from_lsn or 0) - info.first_lsn)
+                high = len(info.records)
+                if wanted.to_lsn:
+                    high = min(high, wanted.to_lsn + 1 - info.first_lsn)
+                if low < high:
+                    tally.add(info, info.records[low:high], info.first_lsn + low)
+    # A torn tail looks the same, and is none.
+    tally.is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
+    if not tally.frames and not tally.is_damaged:
+        raise NothingFoundError(
+            f"{reader.path}: no record there; {told_kept(reader)}; what is in it: "
+            f"{command('info', reader.path)}"
+        )
+    if not tally.frames:
+        pass  # what there is to say is said below
+    elif look.form == "text":
+        _put(tally, look, top)
+    else:
+        put_one(_object(reader, tally, look, top))
+    if tally.is_damaged:
+        say(f"{reader.path}: some is damaged and not counted: {command('verify', reader.path)}")
+    if beginning := told_beginning(reader):
+        say(beginning)
+    return CORRUPT if tally.is_damaged or beginning else FINE
+
+
+def _frames(reader: JournalReader, look: Look, wanted: Wanted) -> Iterator[FrameInfo]:
+    after, to_lsn = (wanted.from_lsn or 1) - 1, wanted.to_lsn
+    since_ns = wanted.since.unix_ns(utc=look.utc) if wanted.since else None
+    until_ns = wanted.until.unix_ns(utc=look.utc) if wanted.until else None
+    if since_ns is not None:
+        after = max(after, lsn_at(reader, since_ns - 1))
+    for info in reader.frames(after):
+        if to_lsn is not None and info.first_lsn > to_lsn:
+            continue
+        if info.state == "garbage" or (
+            (since_ns is None or info.written_at_ns >= since_ns)
+            and (until_ns is None or info.written_at_ns <= until_ns)
+        ):
+            yield info
+
+
+def _largest(shares: dict[str, Share], top: int) -> list[tuple[str, Share]]:
+    return sorted(shares.items(), key=lambda item: (-item[1].bytes, item[0]))[:top]
+
+
+def _name(tally: Tally, look: Look, agent_id: str) -> JSON:
+    return look.plain({"name": tally.names.get(agent_id)})["name"]
+
+
+def _put(tally: Tally, look: Look, top: int) -> None:
+    a_day = tally.bytes_per_day
+    put_facts(
+        [
+            ("LSNs", f"{tally.first_lsn} to {tally.last_lsn}"),
+            ("written", f"{look.time(tally.first_at_ns)} to {look.time(tally.last_at_ns)}"),
+            ("records", f"{tally.total.records} in {some(tally.frames, 'commit')}"),
+            ("size", size(tally.total.bytes)),
+            ("a day", None if a_day is None else size(a_day)),
+        ]
+    )
+    print()
+    spreads = (
+        ("records a commit", tally.batch_records.histogram(), str),
+        ("bytes a commit", tally.batch_bytes.histogram(), size),
+        ("between commits", tally.intervals_ns.histogram(), _duration),
+    )
+    header = ("", "P50", "P99", "P99.9", "MAX", "MEAN")
+    put_lines(
+        table(
+            header,
+            [
+                (name, *map(shown, (it.p50, it.p99, it.p99_9, it.max, round(it.mean))))
+                for name, it, shown in spreads
+            ],
+        )
+    )
+    print()
+    kinds = [(kind, it.records, size(it.bytes)) for kind, it in _largest(tally.kinds, top)]
+    put_lines(table(("KIND", "RECORDS", "SIZE"), kinds, flexible=("KIND",)))
+    if tally.agents:
+        print()
+        agents = [
+            (agent_id, _name(tally, look, agent_id), it.records, size(it.bytes))
+            for agent_id, it in _largest(tally.agents, top)
+        ]
+        put_lines(table(("AGENT", "NAME", "RECORDS", "SIZE"), agents, flexible=("NAME",)))
+    print()
+    growth = [(look.time(it["from_ns"]), it["records"], size(it["bytes"])) for it in tally.growth()]
+    put_lines(table(("FROM", "RECORDS", "SIZE"), growth))
+
+
+def _duration(nanoseconds: int) -> str:
+    for unit_ns, unit in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+        if nanoseconds >= unit_ns:
+            return f"{nanoseconds / unit_ns:.1f} {unit}"
+    return f"{nanoseconds} ns"
+
+
+def _object(reader: JournalReader, tally: Tally, look: Look, top: int) -> JSON:
+    return versioned(
+        path=reader.path,
+        first_lsn=tally.first_lsn,
+        last_lsn=tally.last_lsn,
+        first_at_ns=tally.first_at_ns,
+        last_at_ns=tally.last_at_ns,
+        records=tally.total.records,
+        frames=tally.frames,
+        bytes=tally.total.bytes,
+        bytes_per_day=tally.bytes_per_day,
+        kinds=[{"kind": kind, **asdict(it)} for kind, it in _largest(tally.kinds, top)],
+        agents=[
+            {"agent_id": agent_id, "name": _name(tally, look, agent_id), **asdict(it)}
+            for agent_id, it in _largest(tally.agents, top)
+        ],
+        batch_records=asdict(tally.batch_records.histogram()),
+        batch_bytes=asdict(tally.batch_bytes.histogram()),
+        interval_ns=asdict(tally.intervals_ns.histogram()),
+        growth=list(tally.growth()),
+    )

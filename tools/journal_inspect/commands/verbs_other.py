@@ -1,0 +1,92 @@
+"""The verbs that copy or cut a journal, and those that tell of the command line itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from journal_inspect.commands.options import LSN, PATH, verb
+
+if TYPE_CHECKING:
+    from journal_inspect.rendering.look import Look
+
+_SHELLS = ("bash", "zsh", "fish")
+SCHEMAS = (
+    *("info", "verify", "log", "stats", "checkpoint", "agents", "show", "history", "diff"),
+    *("backup", "repair"),
+)
+
+
+@click.command(short_help="Copy a journal, live or not, and verify the copy.")
+@PATH
+@click.argument("dest", type=click.Path())
+@verb()
+def backup(path: str, look: Look, dest: str) -> int:
+    """Copy a journal, live or not, into the new directory DEST, and verify the copy.
+
+    It holds what a reader is shown now, and opens as a journal of its own.
+    """
+    from journal_inspect.commands.backup import make_backup
+    from journal_inspect.rendering.text import saying_what_is_logged
+
+    with saying_what_is_logged():
+        return make_backup(path, look, dest)
+
+
+@click.command(short_help="Tell what a repair would take; with --apply, do it.")
+@PATH
+@click.option("--apply", is_flag=True, help="Do it. Without this nothing is changed.")
+@click.option("--cut-at", type=LSN, help="The last LSN to keep.  [default: the last good one]")
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Write the whole frames behind the cut to a journal beside this one.",
+)
+@verb(payload=True)
+def repair(path: str, look: Look, apply: bool, cut_at: int | None, salvage: bool) -> int:
+    """Tell what it takes to make a damaged journal open again; with --apply, do it.
+
+    Needs the lock: stop the writer first. Everything behind the last good LSN goes. Files that
+    contradict the cut, and those that no log could hold, as a copy under another name, are copied
+    to PATH.cut-1 before they are removed; damaged bytes stay where they are, and what is salvaged
+    (PATH.salvaged-1) never becomes part of the log by itself.
+
+    Exits with 3 while the journal is damaged.
+    """
+    from journal_inspect.commands.repair import show_repair
+    from journal_inspect.rendering.text import saying_what_is_logged
+
+    with saying_what_is_logged():
+        return show_repair(path, look, apply=apply, cut_at=cut_at, salvage=salvage)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> int:
+    """Print what completes this command line in a shell.
+
+    \b
+    bash: echo 'source <(journal-inspect completion bash)' >> ~/.bashrc
+    zsh:  echo 'source <(journal-inspect completion zsh)' >> ~/.zshrc
+    fish: journal-inspect completion fish > ~/.config/fish/completions/journal-inspect.fish
+    """
+    from journal_inspect.commands.completion import show_completion
+
+    return show_completion(ctx.find_root().command, shell)
+
+
+@click.command()
+@click.argument("name", metavar="VERB", type=click.Choice(SCHEMAS))
+def schema(name: str) -> int:
+    """Print the JSON Schema of what a verb prints with -o json.
+
+    What a line of -o jsonl is stands in it as $defs/line.
+    """
+    from journal_inspect.commands.schema import show_schema
+
+    return show_schema(name)
+
+
+COMMANDS = (backup, repair, completion, schema)

@@ -1,0 +1,203 @@
+"""verify: every segment and checkpoint looked at, what is wrong with them, and what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from journal import Finding, JournalReader, Outlook
+from journal_inspect.diagnosis import damage
+from journal_inspect.diagnosis.damage import Behind, look_behind
+from journal_inspect.diagnosis.misnamed import give_back, misnamed, told_copies
+from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
+from journal_inspect.rendering.entries import is_managers
+from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
+from journal_inspect.rendering.progress import bar
+from journal_inspect.rendering.text import command, escaped, painted, put_lines, say, size
+
+_EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
+
+_ADVICE = {
+    "torn_tail": (
+        "a torn tail: a crash left it unfinished, and nothing in the journal says that it was "
+        "acknowledged, or a repair cut it off; no open goes through it, so nothing need be done; "
+        "its bytes: {frames}"
+    ),
+    "bad_checkpoint": (
+        "a checkpoint does not verify; an open takes an older one, or the log; what it would do: "
+        "{info}. What is left of it can be read: it is text, one item a line"
+    ),
+    "stray": (
+        "files that an open does not read; move them out of the directory if nobody knows them"
+    ),
+}
+
+
+def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
+    """One object or line for each finding as it is found, then one for all of them."""
+    kinds: Counter[str] = Counter()
+    corruptions: list[Finding] = []
+
+    def findings() -> Iterator[Finding]:
+        for finding in _verified(reader, from_lsn):
+            kinds[finding.kind] += 1
+            if finding.kind == "corruption":
+                corruptions.append(finding)
+            yield finding
+
+    found: list[JSON] = []
+    if look.form == "text":
+        put_lines(map(_line, findings()))
+    elif look.form == "jsonl":
+        put_objects(map(as_object, findings()), look.form)
+    else:
+        found = list(map(as_object, findings()))
+    outlook = damage.outlook_of(reader) if corruptions else None
+    lost_lsn = min((it.lsn for it in corruptions if it.lsn), default=None)
+    last_good_lsn = damage.last_good_lsn(reader, lost_lsn, outlook)
+    behind = None
+    if kinds["corruption"] or kinds["torn_tail"]:
+        behind = look_behind(reader, last_good_lsn, outlook)
+    looked = ""
+    if from_lsn > 1:
+        looked = f"; looked at from LSN {_first_looked_at(reader, from_lsn)}"
+    if look.form == "text":
+        put_lines(_behind_lines(behind))
+        if lost_lsn and lost_lsn <= last_good_lsn:
+            print(f"of the past     {_told_past(lost_lsn, outlook)}")
+        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
+        if not reader.first_lsns and kinds.keys() <= {"stray"}:
+            what += "; the journal is empty: no segment, no checkpoint"
+        print(f"last good LSN {last_good_lsn}; {what}{looked}")
+    else:
+        summary = _summary(reader, last_good_lsn, kinds, behind)
+        print(dumps(summary | {"findings": found} if look.form == "json" else summary))
+    commands = {"frames": command("log", reader.path, "--frames")}
+    commands["info"] = command("info", reader.path)
+    for kind in kinds:
+        if kind == "corruption":
+            advice = _advice(reader, corruptions, outlook, behind)
+        else:
+            advice = _ADVICE[kind].format(**commands)
+        say(f"{reader.path}: {advice}")
+    code = max((_EXITS[kind] for kind in kinds), default=FINE)
+    if from_lsn > 1 and from_lsn > reader.last_lsn:
+        say(f"{reader.path}: nothing from LSN {from_lsn} on: the log ends at LSN {reader.last_lsn}")
+        return max(code, NEGATIVE)
+    return code
+
+
+def _first_looked_at(reader: JournalReader, from_lsn: int) -> int:
+    """Whole segments are."""
+    first_lsns = reader.first_lsns
+    begun = [first_lsn for first_lsn in first_lsns if first_lsn <= from_lsn]
+    return max(begun, default=min(first_lsns, default=from_lsn))
+
+
+def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
+    with bar("verify", reader.path) as progress:
+        if progress is None:
+            yield from reader.verify(from_lsn=from_lsn)
+            return
+        # On one terminal a bar and lines would write over each other.
+        found = list(reader.verify(from_lsn=from_lsn, progress=progress))
+    yield from found
+
+
+def _line(finding: Finding) -> str:
+    kind = painted(finding.kind, f"{finding.kind:<14}")
+    lsn = f", LSN {finding.lsn}" if finding.lsn else ""
+    place = f"{finding.path}: offset {finding.offset}{lsn}, {size(finding.size_bytes)}"
+    return f"{kind}  {escaped(f'{place}: {finding.message}')}"
+
+
+def _behind_lines(behind: Behind | None) -> Iterator[str]:
+    if behind is None:
+        return
+    if behind.lost or behind.is_open_ended:
+        lost = damage.told_lost(behind)
+        yield f"{painted('lost', 'lost          ')}  {lost}"
+        yield f"of it readable  {damage.told(behind.readable)}"
+        if behind.unreadable:
+            yield f"not readable    {damage.told_unreadable(behind)}"
+    if behind.cut:
+        yield f"behind a cut    {damage.told(behind.cut)}, no part of the log"
+
+
+def _told_past(lost_lsn: int, outlook: Outlook | None) -> str:
+    at = f" at LSN {outlook.checkpoint_lsn}" if outlook else ""
+    return f"the log is not whole from LSN {lost_lsn} on; the checkpoint{at} holds what came of it"
+
+
+def _summary(
+    reader: JournalReader, last_good_lsn: int, kinds: Counter[str], behind: Behind | None
+) -> dict[str, JSON]:
+    is_lost = behind is not None and behind.lost
+    return versioned(
+        kind="summary",
+        path=reader.path,
+        last_good_lsn=last_good_lsn,
+        counts={kind: kinds[kind] for kind in _EXITS},
+        first_lost_lsn=last_good_lsn + 1 if is_lost else None,
+        last_lost_lsn=behind.last_lsn if behind and is_lost else None,
+        readable=damage.as_json(behind.readable if behind else []),
+        cut=damage.as_json(behind.cut if behind else []),
+    )
+
+
+def _advice(
+    reader: JournalReader,
+    corruptions: list[Finding],
+    outlook: Outlook | None,
+    behind: Behind | None,
+) -> str:
+    """On corruption: what it means, what is safe, what to type next."""
+    path, lost_lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
+    if outlook and not outlook.problem:
+        return (
+            f"it opens as it is: the checkpoint at LSN {outlook.checkpoint_lsn} holds what came of "
+            "what is damaged, and what follows it is whole. Next: copy the directory; then let its "
+            "writer go on: when two more checkpoints are made, what is damaged is no longer kept"
+        )
+    if not lost_lsns:
+        return (
+            "no record is lost, but files are in the way of an open that hold nothing of the "
+            "journal; nothing was changed. Next: copy the directory; see what a repair would set "
+            f"aside: {command('repair', path)}"
+        )
+    damaged = (
+        f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions, outlook)}"
+    )
+    if moves := "" if reader.live else give_back(misnamed(corruptions)):
+        return (
+            f"{damaged}Next: copy the directory; files of it have each other's names, or wrong "
+            f"ones: give back those that their headers say: {moves}; then look again: "
+            f"{command('verify', path)}"
+        )
+    if copies := told_copies(corruptions):
+        damaged += f"{copies} "
+    copy = "Next: copy the directory; restore a backup of it, if there is one; if not, see "
+    if outlook and outlook.has_no_start:
+        return (
+            f"{damaged}What the log should go on from is missing, so no repair makes it open. "
+            f"{copy}what is left: {command('log', path)}"
+        )
+    salvage = ["--salvage"] if behind and behind.readable else []
+    return f"{damaged}{copy}what a repair would keep and cut: {command('repair', path, *salvage)}"
+
+
+def _safe(reader: JournalReader, corruptions: list[Finding], outlook: Outlook | None) -> str:
+    """Up to where the log can be read, and the newest state that is whole."""
+    path, lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
+    # A segment that is in the way ends what is read before it, though nothing is lost.
+    names = [Path(it.path).name for it in corruptions if not it.lsn]
+    lsn = min([*lsns, *(int(name[:20]) for name in names if name.endswith(".seg"))]) - 1
+    safe = ""
+    if lsn >= min(reader.first_lsns, default=1):
+        safe = f"Up to LSN {lsn} all is whole: {command('log', path, '--to-lsn', lsn)}. "
+    at = max(lsn, outlook.checkpoint_lsn) if outlook else lsn
+    if is_managers(reader) and (safe or at > lsn):
+        safe += f"The fleet as of LSN {at}: {command('agents', path, '--at', at)}. "
+    return safe

@@ -1,0 +1,45 @@
+"""Ends: behind which LSN the log is damaged, for who does not read it from its beginning."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from journal import JournalReader
+from journal_inspect.rendering.text import command
+
+_LOOKED_AT_BYTES = 1 << 26  # what is looked through in a tenth of a second or two
+
+
+class End(NamedTuple):
+    """The last LSN that comes before the damage, and the segment in which that is."""
+
+    lsn: int
+    segment: str
+
+    def told(self, path: str) -> str:
+        return (
+            f"{path}: the log is damaged behind LSN {self.lsn}, in {Path(self.segment).name}: what "
+            f"is behind that an open refuses; look closer with: {command('verify', path)}"
+        )
+
+
+def is_large(reader: JournalReader) -> bool:
+    """Whether to look for damage would take longer than somebody waits for a few lines."""
+    sizes = [file.stat().st_size for file in sorted(Path(reader.path).glob("*.seg"))]
+    return sum(sizes[:-1]) > _LOOKED_AT_BYTES  # the last one is looked at anyway
+
+
+def find_end(reader: JournalReader) -> End | None:
+    """Where what an open would read is damaged first; None where it is not."""
+    checkpoints = reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    base_lsn = checkpoints[0].lsn if checkpoints else 0
+    segments = reader.segments()
+    for segment, after in zip_longest(segments, segments[1:]):
+        is_needed = after is None or after.first_lsn - 1 > base_lsn
+        if is_needed and segment.state == "damaged":
+            return End(segment.last_lsn or segment.first_lsn - 1, segment.path)
+    return None

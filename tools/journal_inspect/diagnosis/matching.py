@@ -1,0 +1,61 @@
+"""Matching: whether an entry is of that kind, of that agent, says that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+
+from journal import CorruptionError, Entry, JournalReader
+from journal_inspect.rendering.kinds import AGENT_ID, agent_of, kind_of, name_of
+
+
+class Matcher:
+    """All of what is asked for; of several agents or kinds any. An agent is meant by its id, or
+    by a name: then all are that have or had it."""
+
+    def __init__(
+        self,
+        reader: JournalReader,
+        agents: Collection[str],
+        kinds: Collection[str],
+        grep: re.Pattern[str] | None,
+        body: Callable[[Entry], str],
+    ) -> None:
+        self._kinds = frozenset(kinds)
+        self._grep = grep
+        self._body = body
+        self._names = frozenset(agents)
+        self._ids = {*agents, *_named(reader, self._names)} if agents else set()
+
+    def __call__(self, entry: Entry) -> bool:
+        record = entry.record
+        if self._ids:
+            agent_id = agent_of(record)
+            if agent_id is None:
+                return False
+            if name_of(record) in self._names:  # in a log that is followed it may be new
+                self._ids.add(agent_id)
+            if agent_id not in self._ids:
+                return False
+        if self._kinds and kind_of(record) not in self._kinds:
+            return False
+        return self._grep is None or self._grep.search(self._body(entry)) is not None
+
+
+def _named(reader: JournalReader, names: Collection[str]) -> Iterator[str]:
+    """The ids of agents that have one of `names`, in a checkpoint or as far as the log is whole."""
+    if all(re.fullmatch(AGENT_ID, name) for name in names):
+        return  # what looks like an id is no name
+    for checkpoint in reader.checkpoints():
+        try:
+            for item in checkpoint.items():
+                if isinstance(item, dict) and item.get("name") in names:
+                    yield str(item.get("agent_id"))
+        finally:
+            checkpoint.close()
+    try:
+        for entry in reader.entries():
+            if name_of(entry.record) in names:
+                yield str(entry.record[1])
+    except CorruptionError:
+        return  # told by who reads on

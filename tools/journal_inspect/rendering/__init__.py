@@ -1,0 +1,1 @@
+"""Text and JSON objects for people and programs."""

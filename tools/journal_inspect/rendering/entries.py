@@ -1,0 +1,97 @@
+"""Entries: one of them as a line of text, or as an object."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import Any
+
+from journal import CorruptionError, Entry, JournalReader
+from journal_inspect.rendering.kinds import AGENT_ID, MANAGERS, fields_of, kind_of
+from journal_inspect.rendering.look import Look, shortened
+from journal_inspect.rendering.objects import JSON, dumps, versioned
+from journal_inspect.rendering.text import cut, escaped, terminal_width
+
+_LSN_WIDTH = 8
+_KIND_WIDTH = 10
+_BODY_WIDTH_MIN = 24  # else it has a line of its own
+SHORT_CHARS = 120  # of a line that no terminal bounds
+
+
+class Lines:
+    """How the entries of one journal are shown. `payload`: "none", "short" (cut to the
+    terminal), "full"; None: short on a terminal, else full."""
+
+    def __init__(self, reader: JournalReader, look: Look, payload: str | None) -> None:
+        self._reader = reader
+        self._look = look
+        width = terminal_width()
+        self._payload = payload or ("short" if width and look.form == "text" else "full")
+        if self._payload == "short":
+            width = width or SHORT_CHARS
+        self._width = None if self._payload == "full" else width
+        self._is_managers: bool | None = None
+        self._time = (0, look.time(0))
+
+    def text(self, entry: Entry) -> str:
+        if entry.written_at_ns != self._time[0]:  # all of a frame have the same
+            self._time = (entry.written_at_ns, self._look.time(entry.written_at_ns))
+        body = self._brief(entry) if self._payload == "none" else self.body(entry)
+        head = f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {self._time[1]}"
+        if self._width is None or self._width - len(head) >= _BODY_WIDTH_MIN:
+            return cut(f"{head}  {body}", self._width)
+        return f"{cut(head.lstrip(), self._width)}\n{cut(f'  {body}', self._width)}"
+
+    def object(self, entry: Entry) -> JSON:
+        shown = versioned(lsn=entry.lsn, epoch=entry.epoch, written_at_ns=entry.written_at_ns)
+        if self._payload != "none":
+            record = self._look.record(entry.record)
+            shown["record"] = shortened(record) if self._payload == "short" else record
+        shown |= {"offset": entry.offset, "path": entry.path}
+        if self._look.decode and self._payload != "none":
+            shown["decoded"] = self._look.decoded(entry.record)
+        return shown
+
+    def body(self, entry: Entry) -> str:
+        """What the record says, with nothing in it that is to be left out."""
+        if self._look.decode:
+            decoded = self._look.decoded(entry.record)
+            if decoded is not None:
+                return escaped(decoded) if isinstance(decoded, str) else dumps(decoded)
+        record = self._look.record(entry.record)
+        fields = self._fields(record)
+        if fields is None:
+            return dumps(record)
+        whom = fields.pop("agent_id", "")
+        fields = {name: value for name, value in fields.items() if value is not None}
+        return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(whom))}  {dumps(fields)}"
+
+    def _brief(self, entry: Entry) -> str:
+        fields = self._fields(entry.record)
+        whom = escaped(str(fields.get("agent_id", ""))) if fields else ""
+        return f"{escaped(kind_of(entry.record)):<{_KIND_WIDTH}}  {whom}".rstrip()
+
+    def _fields(self, record: Any) -> dict[str, Any] | None:
+        """By their names, if it is a record of a manager and in a manager's journal."""
+        fields = fields_of(record)
+        if fields is None:
+            return None
+        if self._is_managers is None:
+            self._is_managers = is_managers(self._reader)
+        return fields if self._is_managers else None
+
+
+def is_managers(reader: JournalReader) -> bool:
+    """Whether it is the journal of a manager, of whatever version: its checkpoints say so, or
+    its first record (which in what was salvaged is any)."""
+    application = reader.application
+    if application is not None:
+        return application.startswith(MANAGERS)
+    first = None
+    with suppress(CorruptionError):  # told by who reads on
+        first = next(reader.entries(), None)
+    fields = fields_of(first.record) if first else None
+    if fields is None:
+        return False
+    is_id = re.fullmatch(AGENT_ID, str(fields.get("agent_id")))
+    return bool(is_id) or str(fields.get("application")).startswith(MANAGERS)

@@ -1,0 +1,266 @@
+"""What a report is made from: one pass over the entries, what verify says, what is on disk.
+
+Memory is bounded by the agents that are left, not by the log: commits are counted in so many steps
+of time and no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from journal import (
+    Checkpoint,
+    CompactedError,
+    CorruptionError,
+    Entry,
+    Finding,
+    JournalReader,
+    SegmentInfo,
+)
+from journal_inspect.diagnosis.damage import last_good_lsn, outlook_of
+from journal_inspect.diagnosis.kept import look_at_files
+from journal_inspect.rendering.kinds import MANAGERS, kind_of
+from journal_inspect.report.fleet import FleetTimeline
+
+STEPS_MAX = 300
+_S, _MIN, _H, _D = 1000, 60_000, 3_600_000, 86_400_000
+# What commits are counted in; of each, the one before is a whole part.
+STEPS_MS = (
+    *(1, 2, 10, 20, 100, 200, _S, 2 * _S, 10 * _S, 30 * _S),
+    *(_MIN, 5 * _MIN, 10 * _MIN, 30 * _MIN, _H, 6 * _H, _D, 7 * _D, 28 * _D, 364 * _D),
+)
+KINDS_MAX = 24
+FINDINGS_MAX = 100
+OTHER = "(other kinds)"
+_KIND_LENGTH_MAX = 60
+_ATTEMPTS = 5
+
+
+@dataclass(slots=True)
+class Step:
+    """What was committed in one step of time."""
+
+    commits: int = 0
+    records: int = 0
+    largest: int = 0  # records of one commit
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Step) -> None:
+        self.commits += other.commits
+        self.records += other.records
+        self.largest = max(self.largest, other.largest)
+        self.kinds.update(other.kinds)
+
+
+class Commits:
+    """Commits over time, in steps that get wider whenever they are too many."""
+
+    def __init__(self) -> None:
+        self.total = Step()
+        self.step_ms = STEPS_MS[0]
+        self.first_ms = self.last_ms = 0
+        self._steps: dict[int, Step] = {}
+
+    def add(self, at_ms: int, kinds: Mapping[str, int]) -> None:
+        """One commit, which had so many records of each kind."""
+        known = self.total.kinds
+        counted: Counter[str] = Counter()
+        for kind, count in kinds.items():
+            kind = kind[:_KIND_LENGTH_MAX]
+            counted[kind if kind in known or len(known) < KINDS_MAX else OTHER] += count
+        records = counted.total()
+        commit = Step(1, records, records, counted)
+        if not self._steps:
+            self.first_ms = self.last_ms = at_ms
+        self.first_ms, self.last_ms = min(self.first_ms, at_ms), max(self.last_ms, at_ms)
+        while self.last_ms // self.step_ms - self.first_ms // self.step_ms >= STEPS_MAX:
+            self._widen()
+        self._steps.setdefault(at_ms // self.step_ms, Step()).add(commit)
+        self.total.add(commit)
+
+    def steps(self) -> list[tuple[int, Step]]:
+        """When each begins, and what was in it; those in which nothing was are left out."""
+        return [(number * self.step_ms, step) for number, step in sorted(self._steps.items())]
+
+    def _widen(self) -> None:
+        narrow, self._steps = self._steps, {}
+        wider = next((it for it in STEPS_MS if it > self.step_ms), self.step_ms * 10)
+        for number, step in narrow.items():
+            self._steps.setdefault(number * self.step_ms // wider, Step()).add(step)
+        self.step_ms = wider
+
+
+@dataclass(slots=True)
+class Log:
+    """What the entries told. `fleet` is None unless a manager wrote them."""
+
+    commits: Commits = field(default_factory=Commits)
+    fleet: FleetTimeline | None = None
+    first_lsn: int = 0
+    last_lsn: int = 0
+    damage: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The first of what verify found, and how many there are of each kind."""
+
+    first: list[Finding]
+    counts: Counter[str]
+    last_good_lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    path: str
+    observed_at_ms: int
+    writer_pid: int | None
+    journal_id: str | None
+    log: Log
+    findings: Findings
+    segments: list[SegmentInfo]
+    checkpoints: list[Checkpoint]  # newest first; closed
+
+    @property
+    def is_damaged(self) -> bool:
+        return bool(self.findings.counts["corruption"] or self.log.damage)
+
+
+def observe(reader: JournalReader) -> Observed:
+    """Raises FileNotFoundError, CompactedError if a writer compacts faster than one can read."""
+    writer_pid, now_ms = reader.writer_pid, time.time_ns() // 1_000_000
+    log = _read_log(reader)
+    if log.fleet:
+        last_ms = max((it.agent["updated_at_ms"] for it in log.fleet.lives.values()), default=0)
+        end_ms = max(last_ms, log.fleet.alive_ms, 0 if writer_pid is None else now_ms)
+        log.fleet.finish(end_ms, is_live=writer_pid is not None)
+    findings = _find(reader)
+    segments, checkpoints = look_at_files(reader)
+    return Observed(
+        path=reader.path,
+        observed_at_ms=now_ms,
+        writer_pid=writer_pid,
+        journal_id=reader.journal_id or (checkpoints[0].journal_id if checkpoints else None),
+        log=log,
+        findings=findings,
+        segments=segments,
+        checkpoints=checkpoints,
+    )
+
+
+def _read_log(reader: JournalReader) -> Log:
+    for attempt in range(_ATTEMPTS):
+        checkpoints = reader.checkpoints()
+        try:
+            return _Pass(reader, checkpoints).run()
+        except (CompactedError, FileNotFoundError):  # compacted underneath
+            if attempt == _ATTEMPTS - 1:
+                raise
+        finally:
+            _closed(checkpoints)
+    raise AssertionError
+
+
+class _Pass:
+    """One pass over the entries that are kept. The fleet begins with the oldest checkpoint that
+    they go on from; where the log is damaged, all goes on with the next one."""
+
+    def __init__(self, reader: JournalReader, checkpoints: list[Checkpoint]) -> None:
+        self._reader = reader
+        self._log = Log()
+        self._after = min(reader.first_lsns, default=1) - 1
+        self._fleet_lsn = 0  # it is as of this one, or a later one that was taken
+        reached = [it for it in checkpoints if it.lsn >= self._after]
+        self._bases = sorted(reached, key=lambda it: it.lsn)
+        if any(it.application.startswith(MANAGERS) for it in checkpoints):
+            self._log.fleet = FleetTimeline()
+        if self._after and self._bases:
+            self._load(self._bases[0])
+
+    def run(self) -> Log:
+        log = self._log
+        while True:
+            try:
+                for entries in _commits(self._reader.entries(self._after)):
+                    self._take(entries)
+                return log
+            except CorruptionError as error:
+                log.damage.append(str(error))
+                ahead = [it for it in self._bases if it.lsn > max(log.last_lsn, self._after)]
+                if not ahead:
+                    return log
+                self._after = ahead[0].lsn
+                self._load(ahead[0])
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self._fleet_lsn = checkpoint.lsn
+        if self._log.fleet:
+            try:
+                self._log.fleet.load(checkpoint.items())
+            except CorruptionError as error:  # verify tells of it too
+                self._log.damage.append(str(error))
+
+    def _take(self, entries: list[Entry]) -> None:
+        """One commit."""
+        log, at_ms = self._log, entries[0].written_at_ns // 1_000_000
+        log.first_lsn = log.first_lsn or entries[0].lsn
+        log.last_lsn = entries[-1].lsn
+        log.commits.add(at_ms, Counter(kind_of(entry.record) for entry in entries))
+        if log.fleet is None and _is_boot(entries[0].record):
+            log.fleet = FleetTimeline()
+        if log.fleet:
+            for entry in entries:
+                if entry.lsn > self._fleet_lsn:
+                    log.fleet.apply(entry.record)
+            log.fleet.alive_ms = max(log.fleet.alive_ms, at_ms)
+
+
+def _commits(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """The last one too, where what follows it is damaged."""
+    commit: list[Entry] = []
+    try:
+        for entry in entries:
+            if commit and (entry.path, entry.offset) != (commit[0].path, commit[0].offset):
+                yield commit
+                commit = []
+            commit.append(entry)
+    except CorruptionError:
+        if commit:
+            yield commit
+        raise
+    if commit:
+        yield commit
+
+
+def _is_boot(record: Any) -> bool:
+    return (
+        isinstance(record, list)
+        and len(record) > 1
+        and record[0] == "boot"
+        and isinstance(record[1], str)
+        and record[1].startswith(MANAGERS)
+    )
+
+
+def _find(reader: JournalReader) -> Findings:
+    first: list[Finding] = []
+    counts: Counter[str] = Counter()
+    lost_lsn: int | None = None
+    for finding in reader.verify():
+        counts[finding.kind] += 1
+        if len(first) < FINDINGS_MAX:
+            first.append(finding)
+        if finding.kind == "corruption" and finding.lsn:
+            lost_lsn = min(finding.lsn, lost_lsn or finding.lsn)
+    outlook = outlook_of(reader) if counts["corruption"] else None
+    return Findings(first, counts, last_good_lsn(reader, lost_lsn, outlook))
+
+
+def _closed(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    return checkpoints

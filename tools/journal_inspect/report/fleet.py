@@ -1,0 +1,280 @@
+"""The fleet in a report: each agent as it last was, and when it ran and when it waited.
+
+Records come one at a time, as the manager documents them; what is none of its own is counted, not
+obeyed. Held is what the agents that are left need, however long the log: texts are cut as they
+come, and an agent's oldest spans become one when they get many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from heapq import nlargest
+from typing import Any
+
+from journal_inspect.rendering.kinds import FIELDS
+from manager import Agent
+
+RUNNING, WAITING, EARLIER = "r", "w", "e"  # EARLIER: the log no longer tells which of the two
+LIVE = ("queued", "running", "interrupted")
+TEXT_MAX = 400  # characters of a text that are kept
+SPANS_MAX = 40
+DRAWN_MAX = 10_000
+_WORD_MAX = 256  # characters of an id, or a status
+_BOOTS_MAX = 100
+_DEPTH_MAX = 8
+_TIME_MAX_MS = 8_640_000_000_000_000 - 86_400_000  # the last that a browser takes, in any zone
+
+_UNTOLD = (
+    *("checkpoint", "needs_input", "allowed_tools", "metadata", "spawn_depth", "boot_id"),
+    *("from_prior_session", "lsn"),
+)
+TOLD = tuple(field.name for field in fields(Agent) if field.name not in _UNTOLD)
+
+Fields = Mapping[str, Any]
+Span = tuple[str, int, int]  # state, begin, end: Unix ms
+
+
+@dataclass(slots=True)
+class Life:
+    """An agent, by the names of its fields, and what it did when."""
+
+    agent: dict[str, Any]
+    spans: list[Span] = field(default_factory=list)
+    state: str = ""  # "": it has ended
+    since_ms: int = 0
+    depth: int = 0
+    was_cut_off: bool = False  # it ran when its process ended
+
+    def turn(self, state: str, at_ms: int) -> None:
+        if state == self.state:
+            return
+        at_ms = _time(at_ms)
+        if self.spans or self.state:
+            at_ms = max(at_ms, self.since_ms)  # clocks go back
+        if self.state and (at_ms > self.since_ms or self.state == RUNNING):
+            self.spans.append((self.state, self.since_ms, at_ms))
+        if len(self.spans) > SPANS_MAX:
+            self.spans[:2] = [(EARLIER, self.spans[0][1], self.spans[1][2])]
+        self.state, self.since_ms = state, at_ms
+
+
+class FleetTimeline:
+    """What the records of a manager, in their order, make of its agents."""
+
+    def __init__(self) -> None:
+        self.lives: dict[str, Life] = {}
+        self.application = ""
+        self.boots: deque[int] = deque(maxlen=_BOOTS_MAX)  # Unix ms
+        self.removed = 0
+        self.unknown = 0  # records
+        self.alive_ms = 0  # the last sign of life of whoever wrote
+        self._steps: Mapping[str, Callable[[Fields], None]] = {
+            "boot": self._boot,
+            "spawn": self._spawn,
+            "start": self._run,
+            "resume": self._run,
+            "checkpoint": self._checkpoint,
+            "usage": self._usage,
+            "interrupt": self._interrupt,
+            "result": self._result,
+            "cancel": self._cancel,
+            "remove": self._remove,
+            "import": self._put,
+        }
+
+    def apply(self, record: Any) -> None:
+        try:
+            names, values = FIELDS[record[0]], record[1:]
+            if len(values) < len(names):
+                raise ValueError(f"{len(names)} fields, not {len(values)}")
+            # A newer version's may have more behind.
+            self._steps[record[0]](dict(zip(names, values, strict=False)))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            self.unknown += 1  # of a newer version, or of another program
+
+    def load(self, items: Iterable[Any]) -> None:
+        """Begin again, from a checkpoint's items."""
+        self.lives.clear()
+        for item in items:
+            try:
+                self._put(item)
+            except (LookupError, TypeError, ValueError, AttributeError):
+                self.unknown += 1
+
+    def finish(self, end_ms: int, *, is_live: bool) -> None:
+        """No more comes. Without a live writer, the next open interrupts what ran."""
+        for life in self.lives.values():
+            if life.agent["status"] == "running" and not is_live:
+                life.was_cut_off = True
+                life.agent |= {"status": "interrupted", "reason": "process restarted"}
+                life.turn(WAITING, self.alive_ms or end_ms)
+            if life.state:
+                life.turn("", end_ms)
+            if not life.spans:
+                life.spans = [(EARLIER, life.agent["created_at_ms"], life.agent["created_at_ms"])]
+
+    def by_family(self) -> Iterator[Life]:
+        """Each parent, then its children, the oldest first. Of very many, those changed last."""
+        drawn = {
+            life.agent["agent_id"]: life
+            for life in nlargest(
+                DRAWN_MAX, self.lives.values(), key=lambda life: life.agent["updated_at_ms"]
+            )
+        }
+        youngest_first = sorted(
+            drawn.values(), key=lambda life: life.agent["created_at_ms"], reverse=True
+        )
+        children: dict[str | None, list[Life]] = {None: []}
+        for life in youngest_first:
+            parent_id = life.agent["parent_id"]
+            children.setdefault(parent_id if parent_id in drawn else None, []).append(life)
+        # Under the roots lie all others, in case that bytes make somebody its own ancestor.
+        line = youngest_first + children[None]
+        while line:
+            life = line.pop()
+            if drawn.pop(life.agent["agent_id"], None) is None:
+                continue  # it was yielded
+            yield life
+            below = children.get(life.agent["agent_id"], [])
+            for child in below:
+                child.depth = min(life.depth + 1, _DEPTH_MAX)
+            line += below
+
+    # --- what each kind of record does ---
+
+    def _boot(self, told: Fields) -> None:
+        at_ms = _time(told["at_ms"])
+        self.application = cut(str(told["application"]))
+        self.boots.append(at_ms)
+        for life in self.lives.values():
+            if life.state == RUNNING:  # until its process ended; when, nobody wrote
+                life.turn(WAITING, min(self.alive_ms or at_ms, at_ms))
+
+    def _spawn(self, told: Fields) -> None:
+        at_ms, is_running = told["at_ms"], told["status"] == "running"
+        times = {"created_at_ms": at_ms, "started_at_ms": at_ms if is_running else None}
+        changes = {"name": told["name"] or told["agent_id"], "steps_taken": 0, "tokens_used": 0}
+        self._put({**dict.fromkeys(TOLD), **told, **changes, **times, "updated_at_ms": at_ms})
+
+    def _run(self, told: Fields) -> None:
+        changes = {"status": "running", "reason": None, "started_at_ms": told["at_ms"]}
+        self._changed(told, **changes).turn(RUNNING, told["at_ms"])
+
+    def _checkpoint(self, told: Fields) -> None:
+        self._changed(told, steps_taken=told["steps_taken"])
+
+    def _usage(self, told: Fields) -> None:
+        self._changed(told)
+        self._count(told)
+
+    def _interrupt(self, told: Fields) -> None:
+        changes = {"status": "interrupted", "reason": told["reason"]}
+        self._changed(told, **changes).turn(WAITING, told["at_ms"])
+
+    def _result(self, told: Fields) -> None:
+        changes = {name: told[name] for name in ("status", "reason")}
+        kept = {name: told[name] for name in ("result", "steps_taken") if told[name] is not None}
+        life = self._changed(told, **changes, **kept)
+        self._count(told)
+        if told["status"] in LIVE:
+            life.turn(WAITING, told["at_ms"])
+        else:
+            self._end(life, told)
+
+    def _cancel(self, told: Fields) -> None:
+        self._end(self._changed(told, status="cancelled", reason=told["reason"]), told)
+
+    def _remove(self, told: Fields) -> None:
+        del self.lives[told["agent_id"]]
+        self.removed += 1
+
+    # --- how ---
+
+    def _put(self, item: Fields) -> None:
+        """An agent as it is: new, or as a checkpoint has it."""
+        agent = {name: check(item[name]) for name, check in _CHECKS.items()}
+        created_at_ms, started_at_ms = agent["created_at_ms"], agent["started_at_ms"]
+        ended_at_ms, status = agent["ended_at_ms"], agent["status"]
+        life = Life(agent)
+        if started_at_ms is None:
+            life.turn(WAITING, created_at_ms)
+        else:
+            if started_at_ms > created_at_ms:
+                life.turn(EARLIER, created_at_ms)
+            life.turn(EARLIER if status == "cancelled" else RUNNING, started_at_ms)
+            if status == "interrupted":
+                life.turn(WAITING, agent["updated_at_ms"])
+        if status not in LIVE:
+            life.turn("", agent["updated_at_ms"] if ended_at_ms is None else ended_at_ms)
+        self.lives[agent["agent_id"]] = life
+
+    def _changed(self, told: Fields, **changes: Any) -> Life:
+        life = self.lives[told["agent_id"]]
+        changes["updated_at_ms"] = told["at_ms"]
+        life.agent.update({name: _CHECKS[name](value) for name, value in changes.items()})
+        return life
+
+    def _end(self, life: Life, told: Fields) -> None:
+        life.agent["ended_at_ms"] = _time(told["at_ms"])
+        life.turn("", told["at_ms"])
+
+    def _count(self, told: Fields) -> None:
+        """Tokens are its ancestors' too."""
+        agent_id, counted = told["agent_id"], {None}
+        tokens = _whole(told["input_tokens"] + told["output_tokens"])
+        while tokens and agent_id in self.lives and agent_id not in counted:
+            counted.add(agent_id)
+            agent = self.lives[agent_id].agent
+            agent["tokens_used"] += tokens
+            agent_id = agent["parent_id"]
+
+
+def cut(text: str) -> str:
+    """Its beginning and its end, which tells how it came out."""
+    if len(text) <= TEXT_MAX:
+        return text
+    half = TEXT_MAX // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half]} [... {left_out} characters left out ...] {text[-half:]}"
+
+
+# What each field may hold; anything else raises, for then it is no manager's.
+
+
+def _time(value: Any) -> int:
+    return max(-_TIME_MAX_MS, min(_whole(value), _TIME_MAX_MS))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"a {type(value).__name__} instead of a whole number")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} instead of a text")
+    return cut(value)
+
+
+def _word(value: Any) -> str:
+    if len(value) > _WORD_MAX:
+        raise ValueError(f"{len(value)} characters")
+    return _text(value)
+
+
+def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(TOLD, _or_none(_text)),
+    **dict.fromkeys(("agent_id", "status"), _word),
+    "parent_id": _or_none(_word),
+    **dict.fromkeys(("steps_taken", "tokens_used"), _whole),
+    "token_budget": _or_none(_whole),
+    **dict.fromkeys(("created_at_ms", "updated_at_ms"), _time),
+    **dict.fromkeys(("started_at_ms", "ended_at_ms"), _or_none(_time)),
+}

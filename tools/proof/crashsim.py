@@ -1,0 +1,233 @@
+"""Every crash of random workloads, on the real engine over a simulated disk.
+
+Each seed is a workload: appends, batches, waits, idle marks, compactions (some with commits beside
+them), closes, reopens, kills and power cuts, in one of the two durabilities, with segments, frames
+and writes so small that each rolls, splits and tears. It runs once, and is explored: see
+`journal.testing.explore`. A failure ends the run; it says which seed, and the way there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import count, islice
+from multiprocessing import get_context
+from typing import Any
+
+from journal import __version__
+from journal.testing import (
+    Bounds,
+    BrokenPromiseError,
+    ManualOptions,
+    Owner,
+    Report,
+    explore,
+    seeded,
+)
+from journal.testing.ledger import Ledger
+
+# How often each step is taken, of a hundred.
+STEPS = {
+    "append": 18,
+    "commit": 24,
+    "batch": 10,
+    "wait": 10,
+    "idle": 12,
+    "compact": 6,
+    "compact_beside": 4,
+    "reopen": 5,
+    "kill": 5,
+    "power_cut": 6,
+}
+REPORT_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a seed stands for."""
+
+    seed: int
+    options: ManualOptions
+    write_bytes_max: int | None
+    fillers: tuple[int, ...]
+    steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, seed: int, steps: int) -> Plan:
+        choose = random.Random(seed)
+        frame_bytes_max, fillers = choose.choice(
+            [(4096, (0, 40, 700)), (28, (0, 3)), (1 << 20, (0,))]
+        )
+        options = ManualOptions(
+            durability="os" if seed % 2 else "disk",
+            segment_bytes=choose.choice([1, 200, 400, 4096]),
+            frame_bytes_max=frame_bytes_max,
+        )
+        names = choose.choices(list(STEPS), list(STEPS.values()), k=steps)
+        write_bytes_max = choose.choice([None, None, max(50, fillers[-1] // 2)])
+        return cls(seed, options, write_bytes_max, fillers, tuple(names))
+
+    def run(self, owner: Owner[Ledger]) -> None:
+        choose = random.Random(self.seed)
+        owner.disk.write_bytes_max = self.write_bytes_max
+
+        def record() -> list[Any]:
+            value = choose.choice([0, 1, owner.last_lsn, None])
+            return [choose.choice("abc"), value, "f" * choose.choice(self.fillers)]
+
+        steps: dict[str, Callable[[], object]] = {
+            "append": lambda: owner.append(record()),
+            "batch": lambda: owner.append_batch([record() for _ in range(choose.randint(2, 3))]),
+            "commit": lambda: owner.wait(owner.append(record())),
+            "wait": owner.wait,
+            "idle": owner.idle,
+            "compact": owner.compact,
+            "compact_beside": lambda: compact_beside(owner, record(), choose.randint(0, 6)),
+            "reopen": owner.reopen,
+            "kill": owner.kill,
+            "power_cut": lambda: owner.power_cut(seeded(choose.getrandbits(30), damage=True)),
+        }
+        for name in self.steps:
+            steps[name]()
+            if name in ("kill", "power_cut"):
+                owner.reopen()
+        owner.close()
+
+
+def compact_beside(owner: Owner[Ledger], record: list[Any], at: int) -> None:
+    """Compact, and commit a record in front of one of the operations that this takes."""
+    thread, calls = threading.get_ident(), count()
+
+    def before(operation: str, path: str) -> None:
+        if threading.get_ident() == thread and next(calls) == at:
+            owner.disk.before = None
+            owner.append(record)
+            owner.wait()
+
+    owner.disk.before = before
+    owner.compact()
+    owner.disk.before = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What came of a seed."""
+
+    report: Report
+    failure: str | None = None
+
+
+def explored(seed: int, steps: int, bounds: Bounds) -> Explored:
+    """One seed, to its end."""
+    plan = Plan.of(seed, steps)
+    try:
+        return Explored(explore(Ledger, plan.run, options=plan.options, bounds=bounds))
+    except BrokenPromiseError as error:
+        return Explored(Report(), f"{plan}\n{error}")
+
+
+def explored_by(
+    processes: int, seeds: Iterable[int], one: Callable[[int], Explored]
+) -> Generator[Explored]:
+    """Each as it is ready; a seed is taken when there is a process for it."""
+    if processes == 1:
+        yield from map(one, seeds)
+        return
+    left = iter(seeds)
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        running = {pool.submit(one, seed) for seed in islice(left, processes)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(one, seed) for seed in islice(left, len(done))}
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class Totals:
+    """Of the seeds that are done."""
+
+    seeds: int = 0
+    report: Report = field(default_factory=Report)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def __str__(self) -> str:
+        report, seconds = self.report, self.seconds
+        return (
+            f"{self.seeds} seeds, {report.moments:,} crash points, {report.states:,} states, "
+            f"{report.images:,} different images, {seconds:.0f} s, "
+            f"{report.states / seconds:,.0f} states/s"
+        )
+
+    def as_json(self, failure: str | None) -> str:
+        figures = {"seeds": self.seeds, **asdict(self.report), "seconds": round(self.seconds, 1)}
+        return json.dumps({"journal": __version__, **figures, "failure": failure})
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python tools/proof crashsim",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--steps", type=int, default=30, help="of each workload")
+    ends = parser.add_mutually_exclusive_group()
+    ends.add_argument("--seconds", type=float, help="stop after so many; default: 60")
+    ends.add_argument("--seeds", type=int, help="stop after so many")
+    ends.add_argument("--states", type=int, help="stop after so many")
+    bounds = parser.add_argument_group("bounds, see journal.testing.Bounds")
+    bounds.add_argument("--outcomes-max", type=int, default=256)
+    bounds.add_argument("--deviations", type=int, default=2)
+    bounds.add_argument("--sequels", type=int, default=100)
+    bounds.add_argument("--rot", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.seeds is None and options.states is None and options.seconds is None:
+        options.seconds = 60.0
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    options = parsed(arguments)
+    bounds = Bounds(
+        outcomes_max=options.outcomes_max,
+        deviations=options.deviations,
+        sequels=options.sequels,
+        rot=options.rot,
+    )
+    one = partial(explored, steps=options.steps, bounds=bounds)
+    seeds = islice(count(options.seed), options.seeds)
+    totals, failure, said = Totals(), None, 0.0
+    with closing(explored_by(options.processes, seeds, one)) as results:
+        for found in results:
+            if totals.seeds and not options.json and totals.seconds - said >= REPORT_EVERY_S:
+                print(totals, flush=True)
+                said = totals.seconds
+            totals.seeds += 1
+            totals.report += found.report
+            failure = found.failure
+            late = options.seconds is not None and totals.seconds >= options.seconds
+            full = options.states is not None and totals.report.states >= options.states
+            if failure or late or full:
+                break
+    if options.json:
+        print(totals.as_json(failure))
+    else:
+        print(totals if failure is None else f"{failure}\n\n{totals}")
+    return 0 if failure is None else 1

@@ -1,0 +1,307 @@
+"""Search all that a model of the journal can do, for a state that breaks a promise.
+
+Within the bounds, every state that the writer, the compactor and open can reach is crashed in
+every way and reopened. The search is breadth first, so a broken promise is printed with the
+shortest way there; the exit code is then 1. What is modelled and what is not is said in
+tools/proof/recovery_model.py.
+
+Mode "crash": open succeeds (P5). What it yields is a prefix of what was appended (P1), holds all
+that was acknowledged (P2), and no batch in part (P3).
+
+Mode "damage": one checkpoint may stop verifying at any moment. All of that has to hold nonetheless,
+which is what the second checkpoint is for. Also, after each crash, each durable frame and mark is
+damaged, one at a time. Open then refuses or loses nothing, unless nothing left on disk bears
+witness to what is lost, and that is one commit (with durability "os": what was not synced). It does
+not refuse if no acknowledged record is damaged (P4).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import get_args
+
+from proof.model_disk import (
+    GARBAGE,
+    Cell,
+    Disk,
+    Entry,
+    Slot,
+    checkpoints,
+    drop_pages,
+    sync,
+    with_next,
+)
+from proof.model_writer import compacting, writing
+from proof.recovery_model import (
+    OPENING,
+    BrokenPromiseError,
+    Durability,
+    Mode,
+    Model,
+    Oracle,
+    Process,
+    RefusedError,
+    State,
+    Step,
+    Weakening,
+    check,
+    opening,
+    recover,
+)
+
+BOUNDS = {
+    "records": "appended in all, with those that a crash takes back",
+    "epochs": "that write",
+    "checkpoints": "at a time",
+    "frames": "of one commit",
+}
+PROVED: dict[Mode, str] = {
+    "crash": """\
+After any crashes, open succeeds (P5) and yields a prefix of the log (P1), with all that was
+acknowledged (P2) and no batch in part (P3).""",
+    "damage": """\
+The promises of mode "crash" hold also if one checkpoint does not verify. Damage to a frame or mark
+that loses acknowledged records is refused if anything left on disk bears witness to them (P4).""",
+}
+LEGEND = """\
+1-2[frame 3/0?]: the segment from LSN 1, epoch 2, with a frame from LSN 3 that states durable LSN 0.
+Of what is not synced, ? marks contents, + a new name and - a removed one."""
+
+
+@dataclass
+class Result:
+    """What a search found.
+
+    damage: how many damages had which outcome.
+    broken: the promise that does not hold, if any.
+    trace: the shortest way there, a line for each step.
+    """
+
+    states: int = 0
+    crashes: int = 0
+    seconds: float = 0.0
+    damage: Counter[str] = field(default_factory=Counter)
+    broken: str | None = None
+    trace: list[str] = field(default_factory=list)
+
+
+def explore(model: Model) -> Result:
+    """Search all that the model can do, until a promise is broken or nothing is left."""
+    began, result, state = time.monotonic(), Result(), State()
+    came_from: dict[State, tuple[State | None, str]] = {state: (None, "an empty directory")}
+    todo = deque([state])
+    try:
+        while todo:
+            state = todo.popleft()
+            result.states += 1
+            if model.mode == "damage" and state.process.phase == "opening":
+                result.damage += damage(state, model)
+            for is_crash, reached in (False, steps(state, model)), (True, crashes(state)):
+                for label, after in reached:
+                    result.crashes += is_crash
+                    if after not in came_from:
+                        came_from[after] = state, label
+                        todo.append(after)
+    except BrokenPromiseError as broken:
+        result.broken = str(broken)
+        at: State | None = state
+        while at is not None:
+            before, label = came_from[at]
+            result.trace.insert(0, f"{label:44} {describe(at.disk)}".rstrip())
+            at = before
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def steps(state: State, model: Model) -> Iterator[Step]:
+    """Yield everything that may happen next, but for crashes."""
+    if state.process.phase in OPENING:
+        yield from opening(state, model)
+    elif state.process.phase != "dead":
+        yield from writing(state, model)
+        yield from compacting(state, model)
+    if model.mode == "damage":
+        yield from rot(state)
+
+
+def crashes(state: State) -> Iterator[Step]:
+    """Yield the state after a kill, which keeps the page cache, and after each power cut."""
+    yield "KILL", state._replace(process=Process())
+    oracle = state.oracle._replace(alive=state.oracle.safe)
+    for disk in state.disk.after_power_cut():
+        yield "POWER CUT", State(disk, Process(), oracle)
+
+
+# --- damage ---
+
+
+def rot(state: State) -> Iterator[Step]:
+    """Yield the state after each checkpoint stops verifying, unless one did before."""
+    disk = state.disk
+    if all(name.verifies for name in disk.names | disk.synced_names):
+        for checkpoint in checkpoints(disk.names & disk.synced_names):
+            rotten = {checkpoint._replace(verifies=False)}
+            names = disk.names - {checkpoint} | rotten
+            synced_names = disk.synced_names - {checkpoint} | rotten
+            after = disk._replace(names=names, synced_names=synced_names)
+            yield f"checkpoint {checkpoint.lsn} ROTS", state._replace(disk=after)
+
+
+def damage(state: State, model: Model) -> Counter[str]:
+    """Damage each durable frame and mark, one at a time, and count the outcomes."""
+    outcomes: Counter[str] = Counter()
+    for segment, after in with_next(state.disk.visible):
+        for at, (cell, left) in enumerate(segment.slots):
+            if left != (cell,):
+                continue
+            is_cut_away = after is not None and cell.first >= after.first
+            is_acknowledged = cell.kind == "frame" and cell.first <= state.oracle.alive
+            for bad in damaged(cell):
+                slots = (*segment.slots[:at], Slot(bad, (bad,)), *segment.slots[at + 1 :])
+                disk = state.disk.with_slots(segment, slots)
+                is_loss = is_acknowledged and not is_cut_away
+                outcomes[judge(disk, state.oracle, cell, is_loss, model)] += 1
+    return outcomes
+
+
+def damaged(cell: Cell) -> tuple[Cell, ...]:
+    """Return what damage may make of a frame or a mark."""
+    if cell.kind == "frame":
+        return cell._replace(kind="header"), GARBAGE
+    return (GARBAGE,) if cell.kind == "mark" else ()
+
+
+def judge(disk: Disk, oracle: Oracle, was: Cell, is_loss: bool, model: Model) -> str:
+    """Return the outcome of the damage to `was`, or raise BrokenPromiseError if it breaks P4.
+
+    is_loss: whether acknowledged records were damaged.
+    """
+    what = f"the {was.kind} at LSN {was.first} is damaged"
+    last = disk.visible[-1]
+    disk = disk.with_slots(last, drop_pages(sync(last.slots)))
+    try:
+        yielded = recover(disk, model.weakening)
+    except RefusedError as refused:
+        if is_loss:
+            return "open refuses"
+        raise BrokenPromiseError(f"P4: {what}, nothing is lost, open refuses: {refused}") from None
+    check(yielded, oracle._replace(alive=0))
+    if len(yielded) >= oracle.alive:
+        return "nothing is lost"
+    # Acknowledged records are lost in silence. Could anything that is left on disk have told?
+    cells = [slot.now for segment in disk.visible for slot in segment.slots]
+    witnesses = [f"{c.kind} at LSN {c.first}" for c in cells if c.durable >= was.first]
+    witnesses += [f"{n.kind} {n.lsn}" for n in sorted(disk.names) if proves(n, was.first)]
+    if witnesses or not is_loss:
+        lost = f"open yields up to LSN {len(yielded)} of {oracle.alive} acknowledged"
+        raise BrokenPromiseError(f"P4: {what}, {lost}, witnesses: {', '.join(witnesses)}")
+    # A later segment would be a witness, so all that is lost stood in the last one.
+    cells = [was, *(slot.now for slot in disk.visible[-1].slots)]
+    frames = [c for c in cells if c.kind == "frame" and was.first <= c.first <= oracle.alive]
+    if len({frame.commit for frame in frames}) == 1:
+        return "one commit is lost, without a witness"
+    if model.durability == "disk":
+        raise BrokenPromiseError(f"P4: {what}, open loses several commits")
+    return "unsynced commits are lost, without a witness"
+
+
+def proves(name: Entry, lsn: int) -> bool:
+    """Return whether a file proves by its name that the record at `lsn` was durable."""
+    return name.lsn >= lsn if name.kind == "checkpoint" else name.lsn > lsn
+
+
+# --- the command ---
+
+
+def describe(disk: Disk) -> str:
+    """Return the disk on one line. LEGEND explains it."""
+
+    def sign(name: Entry) -> str:
+        signs = {(True, False): "+", (False, True): "-"}
+        return signs.get((name in disk.names, name in disk.synced_names), "")
+
+    parts = []
+    for segment in disk.segments:
+        contents = ", ".join(
+            (f"{cell.kind} {cell.first}/{cell.durable}" if cell != GARBAGE else cell.kind)
+            + "?" * (len(left) > 1)
+            for cell, left in segment.slots
+        )
+        parts.append(f"{sign(segment.name)}{segment.first}-{segment.epoch}[{contents}]")
+    for name in checkpoints(disk.names | disk.synced_names):
+        rotten = "" if name.verifies else " (rotten)"
+        parts.append(f"{sign(name)}checkpoint {name.lsn}{rotten}")
+    return "  ".join(parts)
+
+
+def show(model: Model, result: Result) -> None:
+    """Print what was searched and what was found."""
+    weakened = f", {model.weakening.name.lower()}" if model.weakening else ""
+    counts = f"{result.states:,} states, {result.crashes:,} crashes, {result.seconds:.1f} s"
+    verdict = f"BROKEN\n\n{result.broken}" if result.broken else "all promises hold"
+    print(f"{model.durability}, {model.mode}{weakened}: {counts}: {verdict}", flush=True)
+    if result.broken:
+        print("\nThe shortest way there:\n")
+        for number, line in enumerate(result.trace):
+            print(f"{number:4}  {line}")
+        print(f"\n{LEGEND}")
+    else:
+        for outcome, count in sorted(result.damage.items()):
+            print(f"{count:12,} frames or marks damaged: {outcome}")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the options of the command line."""
+    table = "\n".join(f"  {w.name.lower():30}{w.what}" for w in Weakening)
+    parser = argparse.ArgumentParser(
+        prog="python tools/proof model",
+        description=__doc__,
+        epilog=f"weakenings:\n{table}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--durability", choices=get_args(Durability), help="default: both")
+    parser.add_argument("--mode", choices=get_args(Mode), help="default: both")
+    parser.add_argument(
+        "--weaken",
+        metavar="NAME",
+        choices=[weakening.name.lower() for weakening in Weakening],
+        help="drop a clause of the rule, in the durability and mode where that shows",
+    )
+    bounds = parser.add_argument_group("bounds")
+    for name, what in BOUNDS.items():
+        default = getattr(Model, name)
+        told = f"{what}; default: {default}"
+        bounds.add_argument(f"--{name}", type=int, metavar="N", default=default, help=told)
+    options = parser.parse_args(arguments)
+    if min(getattr(options, name) for name in BOUNDS) < 1:
+        parser.error("each bound is 1 or more")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    weakening = Weakening[options.weaken.upper()] if options.weaken else None
+    durabilities, modes = get_args(Durability), get_args(Mode)
+    if weakening:
+        durabilities, modes = (weakening.durability,), (weakening.mode,)
+    if options.durability:
+        durabilities = (options.durability,)
+    if options.mode:
+        modes = (options.mode,)
+    bounds = {name: getattr(options, name) for name in BOUNDS}
+    for durability, mode in product(durabilities, modes):
+        model = Model(durability, mode, weakening, **bounds)
+        result = explore(model)
+        show(model, result)
+        if result.broken:
+            return 1
+    within = ", ".join(f"{name} {bound}" for name, bound in bounds.items())
+    subject = "weakened model" if weakening else "model"
+    print(f"\nProved of the {subject}, within the bounds ({within}):\n")
+    print("\n\n".join(PROVED[mode] for mode in modes))
+    return 0

@@ -1,0 +1,175 @@
+"""The writer and the compactor of the recovery model: every step that they may take next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from proof.model_disk import (
+    Cell,
+    Disk,
+    Entry,
+    Segment,
+    after_failed_sync,
+    checkpoints,
+    covered,
+    sync,
+    write,
+)
+from proof.recovery_model import (
+    Compaction,
+    Model,
+    Process,
+    State,
+    Step,
+    Weakening,
+    stopped,
+    with_synced_names,
+)
+
+
+def writing(state: State, model: Model) -> Iterator[Step]:
+    """Yield each step that the writer may take next."""
+    disk, p, _ = state
+    last = disk.segments[-1] if disk.segments and disk.segments[-1].epoch == p.epoch else None
+    has_more = state.oracle.appended < model.records
+    if p.phase == "idle" and last:
+        yield from commits(state, last, model)
+        yield "write a mark", state._replace(disk=with_mark(disk, last, p, model))
+        if has_more and p.written >= last.first:
+            rolling = p._replace(phase="rolling")
+            if model.weakening is Weakening.ROLL_WITHOUT_SYNC:
+                yield "roll without a sync", state._replace(process=rolling)
+            else:
+                yield from sync_log("roll: sync the segment", state, rolling, model)
+        if not p.compaction:
+            closing = p._replace(phase="closing")
+            yield from sync_log("close: sync the segment", state, closing, model)
+    elif p.phase == "rolling" or (p.phase == "idle" and has_more and p.epoch <= model.epochs):
+        # Its header was written to a `*.tmp` and synced. Others see nothing before the rename.
+        born = Segment(p.written + 1, p.epoch)
+        disk = Disk((*disk.segments, born), disk.names | {born.name}, disk.synced_names)
+        is_hasty = model.weakening is Weakening.FRAME_BEFORE_NAME_SYNC
+        process = p._replace(phase="idle" if is_hasty else "segment named")
+        label = f"give segment {born.first} of epoch {born.epoch} its name"
+        yield label, state._replace(disk=disk, process=process)
+    elif p.phase == "segment named":
+        disk = with_synced_names(disk, model)
+        yield "sync the segment's name", state._replace(disk=disk, process=p._replace(phase="idle"))
+    elif p.phase == "written":
+        label = f"sync the segment, acknowledge LSN {p.written}"
+        yield from sync_log(label, state, p._replace(phase="idle"), model)
+    elif p.phase == "closing" and last:
+        disk = with_mark(disk, last, p, model)
+        yield "close: write a mark", state._replace(disk=disk, process=Process("dead"))
+
+
+def commits(state: State, last: Segment, model: Model) -> Iterator[Step]:
+    """Yield each commit that the bounds allow; a frame has one record or two."""
+    oracle = state.oracle
+    for count in range(1, model.frames + 1):
+        for sizes in product((1, 2), repeat=count):
+            if oracle.appended + sum(sizes) <= model.records:
+                yield commit(state, last, sizes, model)
+
+
+def commit(state: State, last: Segment, sizes: tuple[int, ...], model: Model) -> Step:
+    """Write one frame for each of `sizes`, the counts of their records."""
+    disk, p, oracle = state
+    slots, batches, lsn, record = last.slots, oracle.log, p.written + 1, oracle.appended
+    for at, size in enumerate(sizes, end_of(last, p, model)):
+        batch = tuple(range(record, record + size))
+        slots = write(slots, at, Cell("frame", lsn, batch, p.synced, p.written + 1))
+        batches, lsn, record = (*batches, batch), lsn + size, record + size
+    if model.weakening is Weakening.SPLIT_BATCH:
+        batches = (*oracle.log, tuple(range(oracle.appended, record)))
+    oracle, process = oracle._replace(log=batches, appended=record), p._replace(written=lsn - 1)
+    if model.durability == "os" or model.weakening is Weakening.ACKNOWLEDGE_BEFORE_SYNC:
+        oracle = oracle._replace(alive=lsn - 1)
+    if model.weakening is Weakening.ACKNOWLEDGE_BEFORE_SYNC:
+        oracle = oracle._replace(safe=lsn - 1)
+    if model.durability == "disk":
+        process = process._replace(phase="written")
+    label = f"write {' and '.join(f'a frame of {size}' for size in sizes)}"
+    return label, State(disk.with_slots(last, slots), process, oracle)
+
+
+def end_of(last: Segment, p: Process, model: Model) -> int:
+    """Return the place of the next frame or mark: over a mark, if one stands at the end."""
+    slots = last.slots
+    if model.weakening is Weakening.NO_NEW_EPOCH:  # torn frames may follow the end
+        due = last.first
+        for at, (cell, _) in enumerate(slots):
+            if cell.kind != "frame" or cell.first != due or due > p.written:
+                return at
+            due += len(cell.records)
+        return len(slots)
+    is_over = slots and slots[-1].now.kind == "mark"
+    return len(slots) - bool(is_over and model.weakening is not Weakening.MARK_STAYS)
+
+
+def with_mark(disk: Disk, last: Segment, p: Process, model: Model) -> Disk:
+    """Return the disk with a mark written, unless one that says the same stands there."""
+    slots = last.slots
+    end = slots[-1].now if slots else None
+    if not end or (end.kind == "mark" and end.durable == p.synced):
+        return disk
+    mark = Cell("mark", p.written + 1, (), p.synced)
+    return disk.with_slots(last, write(slots, end_of(last, p, model), mark))
+
+
+def sync_log(label: str, state: State, then: Process, model: Model) -> Iterator[Step]:
+    """Yield each outcome of a sync: all that is written is safe, or the journal stops."""
+    disk, _, oracle = state
+    last, start = disk.segments[-1], 0
+    slots = last.slots
+    if slots and model.weakening is Weakening.MARK_STAYS:  # only the last commit's own bytes
+        start = [slot.now.commit for slot in slots].index(slots[-1].now.commit)
+    old, new = slots[:start], slots[start:]
+    told = oracle._replace(safe=then.written, alive=then.written)
+    synced = disk.with_slots(last, old + sync(new))
+    yield label, State(synced, then._replace(synced=then.written), told)
+    for failed in after_failed_sync(new):
+        yield f"{label}: FAILS", stopped(state, last, old + failed, model)
+
+
+# --- the compactor ---
+
+
+def compacting(state: State, model: Model) -> Iterator[Step]:
+    """Yield the compactor's next step, if it has one. The log goes on in between."""
+    disk, p, oracle = state
+    if not p.compaction:
+        yield from begin_compaction(state, model)
+        return
+    lsn, (step, *rest) = p.compaction
+    after = p._replace(compaction=Compaction(lsn, tuple(rest)) if rest else None)
+    if step == "rename":
+        made = Entry("checkpoint", lsn, records=oracle.records[:lsn])
+        disk = disk._replace(names=disk.names | {made})
+    elif step == "sync":
+        disk = with_synced_names(disk, model)
+    else:
+        verified = tuple(sorted({*p.verified, lsn}))[-2:]
+        is_enough = len(verified) == 2 or model.weakening is Weakening.ONE_CHECKPOINT_IS_ENOUGH
+        if is_enough:
+            is_greedy = model.weakening is Weakening.DROP_BELOW_NEWEST
+            disk = disk.without(covered(disk, verified[-1 if is_greedy else 0]))
+        after = after._replace(verified=verified)
+    yield f"checkpoint {lsn}: {step}", State(disk, after, oracle)
+
+
+def begin_compaction(state: State, model: Model) -> Iterator[Step]:
+    """Yield the start of a compaction, if there is something new to compact."""
+    disk, p, _ = state
+    found = {checkpoint.lsn for checkpoint in checkpoints(disk.names | disk.synced_names)}
+    lsn = p.written if model.durability == "os" else p.synced
+    if lsn <= max(found, default=0) or len(found) >= model.checkpoints:
+        return
+    is_hasty = model.weakening is Weakening.DROP_BEFORE_PUBLISHED
+    steps = ("rename", "drop", "sync") if is_hasty else ("rename", "sync", "drop", "sync")
+    begun = p._replace(compaction=Compaction(lsn, steps))
+    if lsn == p.synced or model.weakening is Weakening.CHECKPOINT_BEFORE_LOG_SYNC:
+        yield f"checkpoint {lsn}: begin", state._replace(process=begun)
+    elif p.phase == "idle":
+        yield from sync_log(f"checkpoint {lsn}: sync the log, begin", state, begun, model)

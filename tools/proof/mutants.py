@@ -1,0 +1,131 @@
+"""Is the suite worth its trust? Take away, one at a time, what the promises rest on: each time a
+test has to fail. Prints each weakening with the test that noticed it; one that none notices is a
+missing test, and the exit code is 1.
+
+In a copy of the checkout, so nothing of yours is changed. A run that hangs counts as noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from proof import (
+    weakenings,
+    weakenings_of_checkpoints,
+    weakenings_of_compaction,
+    weakenings_of_contract,
+    weakenings_of_fleets,
+    weakenings_of_foreign_code,
+    weakenings_of_order,
+    weakenings_of_waiting,
+    weakenings_outside,
+)
+from proof.weakenings import Weakening
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
+COPIED = ("journal", "manager", "tools", "tests", ".ci", ".github", *FILES)
+# They look at the text of the code, so they notice any change of it, and not what it breaks.
+LOOK_AT_TEXT = ("test_docs.py", "test_mutants.py", "test_project.py", "test_readme.py")
+TIMEOUT_S = 600
+WEAKENINGS: tuple[Weakening, ...] = (
+    *weakenings.ALL_OF,
+    *weakenings_of_order.ALL_OF,
+    *weakenings_of_contract.ALL_OF,
+    *weakenings_of_compaction.ALL_OF,
+    *weakenings_of_waiting.ALL_OF,
+    *weakenings_of_checkpoints.ALL_OF,
+    *weakenings_of_foreign_code.ALL_OF,
+    *weakenings_of_fleets.ALL_OF,
+    *weakenings_outside.ALL_OF,
+)
+
+
+def copied(to: Path) -> None:
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, to / name)
+
+
+def weakened(source: str, weakening: Weakening) -> str:
+    """Raises ValueError if what it takes away is not there, or not once."""
+    if source.count(weakening.old) != 1:
+        found = source.count(weakening.old)
+        raise ValueError(f"{weakening.name}: {found} places in {weakening.path}, not one")
+    return source.replace(weakening.old, weakening.new)
+
+
+def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
+    """The test that fails first; None if all pass."""
+    there = [test for test in tests if (checkout / test).exists()]
+    ignored = [f"--ignore=tests/project/{name}" for name in LOOK_AT_TEXT]
+    quiet = ["-x", "-q", "-p", "no:cacheprovider", "-rfE"]
+    command = [sys.executable, "-m", "pytest", *quiet, *ignored, *there]
+    environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "a test hangs"
+    if done.returncode == 0:
+        return None
+    named = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return named[1] if named else f"pytest ends with {done.returncode}: {done.stdout[-200:]}"
+
+
+def noticed_by(checkout: Path, weakening: Weakening) -> str | None:
+    path = checkout / weakening.path
+    source = path.read_text()
+    path.write_text(weakened(source, weakening))
+    try:
+        return first_failure(checkout, weakening.tests) or first_failure(checkout, ["tests"])
+    finally:
+        path.write_text(source)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python tools/proof mutants",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these; default: all")
+    parser.add_argument("--list", action="store_true", help="name them, and run none")
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - {weakening.name for weakening in WEAKENINGS}
+    if unknown:
+        parser.error(f"no such weakening: {', '.join(sorted(unknown))}; see --list")
+    chosen = [w for w in WEAKENINGS if not options.names or w.name in options.names]
+    if options.list:
+        print("\n".join(f"{w.name:44}{w.path}" for w in chosen))
+        return 0
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        checkout = Path(name)
+        copied(checkout)
+        for weakening in chosen:
+            began = time.monotonic()
+            test = noticed_by(checkout, weakening)
+            survivors += test is None
+            took = f"{time.monotonic() - began:.0f} s"
+            print(f"{weakening.name:44}{took:>6}  {test or 'SURVIVES'}", flush=True)
+    print(f"{len(chosen)} weakenings, {survivors} that no test notices")
+    return int(survivors > 0)

@@ -1,0 +1,66 @@
+"""Weakenings of what a checkpoint may hold, and of what its name says."""
+
+from __future__ import annotations
+
+from proof.weakenings import BLAME, Weakening
+
+ITEMS = ("tests/engine/test_checkpoint_items.py", "tests/engine/test_checkpoint_items_refused.py")
+
+ALL_OF = (
+    Weakening(
+        "dollar_keys_not_escaped",
+        "journal/_format/items.py",
+        'return {f"${key}": value}',
+        "return found",
+        ITEMS,
+    ),
+    Weakening(
+        "dollar_keys_not_looked_for",
+        "journal/_format/items.py",
+        'return len(value) != 1 or key[:1] != "$"',
+        "return True",
+        ITEMS,
+    ),
+    Weakening(
+        "item_keys_not_checked",
+        "journal/_format/items.py",
+        "            if type(key) is not str:",
+        "            if False:",
+        ITEMS,
+    ),
+    Weakening(
+        "tuples_in_items_become_lists",
+        "journal/_format/items.py",
+        "    if kind is list:",
+        "    if isinstance(value, (list, tuple)):",
+        ITEMS,
+    ),
+    Weakening(
+        "version_1_read_with_bytes",
+        "journal/_format/items.py",
+        "if version < _BYTES_FROM_VERSION or not (",
+        "if not (",
+        ITEMS,
+    ),
+    Weakening(
+        "base64_of_items_not_checked",
+        "journal/_format/items.py",
+        "if b2a_base64(data, newline=False) != value.encode():",
+        "if False:",
+        ITEMS,
+    ),
+    Weakening(
+        "checkpoint_line_of_any_length",
+        "journal/_format/checkpoint.py",
+        "if len(line) > LINE_BYTES_MAX - 2:",
+        "if False:",
+        ("tests/engine/test_compaction_failures.py",),
+    ),
+    Weakening(
+        "misnamed_checkpoint_counts_as_damaged",
+        "journal/_recovery/recovery.py",
+        "if not isinstance(error, MisnamedCheckpointError):",
+        "if error:",
+        BLAME,
+    ),
+)

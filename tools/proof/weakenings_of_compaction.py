@@ -1,0 +1,62 @@
+"""Weakenings of what makes a failed compaction visible and harmless."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+VISIBLE = ("tests/engine/test_compaction_visible.py",)
+SURVIVES = ("tests/engine/test_compactor_survives.py",)
+GIVE_ROOM = "        self._committer.hold_from(NEVER)\n"
+COUNT_FAILURE = "        text = self.stats.failed(error, is_stopping=self._is_stopping)\n"
+
+ALL_OF = (
+    Weakening(
+        "failed_compaction_uncounted",
+        "journal/_engine/compaction_stats.py",
+        "            self.failures += 1\n",
+        "",
+        VISIBLE,
+    ),
+    Weakening(
+        "failed_compaction_unlogged",
+        "journal/_engine/compactor.py",
+        "        post(\n            logging.WARNING,\n",
+        "        (lambda *_, **__: None)(\n            logging.WARNING,\n",
+        VISIBLE,
+    ),
+    Weakening(
+        "failed_compaction_holds_updates",
+        "journal/_engine/compactor.py",
+        GIVE_ROOM + COUNT_FAILURE,
+        COUNT_FAILURE,
+        ("tests/engine/test_compaction_behind.py", *SURVIVES),
+    ),
+    Weakening(
+        "foreign_code_before_room",
+        "journal/_engine/compactor.py",
+        GIVE_ROOM + COUNT_FAILURE,
+        COUNT_FAILURE + GIVE_ROOM,
+        SURVIVES,
+    ),
+    Weakening(
+        "owners_exit_ends_the_compactor",
+        "journal/_engine/compactor.py",
+        "                except BaseException as error:  # the owner's SystemExit",
+        "                except Exception as error:  # the owner's SystemExit",
+        SURVIVES,
+    ),
+    Weakening(
+        "retry_holds_updates",
+        "journal/_engine/compactor.py",
+        "        if not (is_retry and self._is_due):\n",
+        "        is_retry = False\n        if True:\n",
+        SURVIVES,
+    ),
+    Weakening(
+        "retry_waits_for_the_log_to_grow",
+        "journal/_engine/compactor.py",
+        "        if not (is_retry and self._is_due):\n",
+        "        if True:\n",
+        SURVIVES,
+    ),
+)

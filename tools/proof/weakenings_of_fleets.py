@@ -1,0 +1,73 @@
+"""Weakenings of replay: the rules that the items and records of a fleet have to keep."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+FLEETS = ("tests/crash/test_hostile_fleets.py",)
+
+ALL_OF = (
+    Weakening(
+        "no_parent_check_of_items",
+        "manager/replay.py",
+        "for _, number in self._awaited.values():",
+        "for _, number in ():",
+        FLEETS,
+    ),
+    Weakening(
+        "no_parent_check_before_records",
+        "manager/replay.py",
+        "            try:\n                self.check_loaded(lsn - 1)\n",
+        "            try:\n                pass\n",
+        FLEETS,
+    ),
+    Weakening(
+        "no_parent_check_of_records",
+        "manager/replay.py",
+        "            if parent is None:\n                raise ValueError",
+        "            if parent is None:\n                return\n                raise ValueError",
+        FLEETS,
+    ),
+    Weakening(
+        "no_depth_check",
+        "manager/replay.py",
+        "    if row[SPAWN_DEPTH] != due:\n",
+        "    if False:\n",
+        FLEETS,
+    ),
+    Weakening(
+        "no_depth_check_of_awaited_parents",
+        "manager/replay.py",
+        '_check_depth(row, due, "children")',
+        "pass",
+        FLEETS,
+    ),
+    Weakening(
+        "no_status_check_in_replay",
+        "manager/replay.py",
+        '        if old[AGENT_ID] not in self.presumed or "running" not in sources:',
+        "        if False:",
+        FLEETS,
+    ),
+    Weakening(
+        "parents_removed_in_replay",
+        "manager/replay.py",
+        "if new is None and self._family.children(old[AGENT_ID]):",
+        "if False:",
+        FLEETS,
+    ),
+    Weakening(
+        "no_range_check_of_items",
+        "manager/checks.py",
+        "if together >> 64 or row[TOKEN_BUDGET] is not None:",
+        "if row[TOKEN_BUDGET] is not None:",
+        FLEETS,
+    ),
+    Weakening(
+        "half_surrogate_pairs_taken",
+        "manager/replay.py",
+        "            check_texts(row)\n",
+        "",
+        FLEETS,
+    ),
+)

@@ -1,0 +1,213 @@
+"""Weakenings of what holds when other people's code runs inside the engine's calls."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+CONTRACT = ("tests/engine/test_state_contract.py",)
+FOREIGN = ("tests/engine/test_foreign_code.py",)
+HANDLERS = ("tests/kernel/test_signal_handlers.py",)
+INTERRUPTS = ("tests/kernel/test_interrupt.py", "tests/kernel/test_processes_interrupts.py")
+
+STATE = (
+    Weakening(
+        "append_before_apply",
+        "journal/_state/durable_state.py",
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n"
+        "            self._buffer.append_admitted(packed)\n",
+        "            self._buffer.append_admitted(packed)\n"
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "apply_gets_the_callers_object",
+        "journal/_state/durable_state.py",
+        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        "            self._machine.apply(lsn, bare(record))\n            is_applied = True\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "applied_and_not_appended_after_an_interrupt",
+        "journal/_state/durable_state.py",
+        "                if self._buffer.last_lsn < lsn:\n                    append()\n",
+        "",
+        ("tests/engine/test_state_stops.py",),
+    ),
+    Weakening(
+        "state_ahead_of_the_log_goes_on",
+        "journal/_state/durable_state.py",
+        "                self._journal.broken = error\n"
+        "            self._finish_change(lsn, is_applied, partial("
+        "self._buffer.append_admitted, packed))\n",
+        "                pass\n"
+        "            self._finish_change(lsn, is_applied, partial("
+        "self._buffer.append_admitted, packed))\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "waits_cover_the_log_only",
+        "journal/_state/owned_journal.py",
+        "        if (applying_lsn if lsn is None else lsn) > self.last_lsn:\n",
+        "        if False:\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "state_lets_others_append",
+        "journal/_state/owned_journal.py",
+        "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
+        '        """Raise JournalError: only the state appends to its journal."""\n'
+        "        raise _not_here()\n",
+        "",
+        FOREIGN,
+    ),
+)
+
+FOREIGN_CODE = (
+    Weakening(
+        "runtime_error_in_a_wait_says_open",
+        "journal/_commit/gate.py",
+        "                if not is_raised_by_call(error):\n                    raise\n"
+        "                return True",
+        "                return True",
+        FOREIGN,
+    ),
+    Weakening(
+        "flusher_logs_by_itself",
+        "journal/_log.py",
+        "    _reporter.post(_Message(level, text, arguments, error))",
+        "    report(level, text, *arguments, error=error)",
+        FOREIGN,
+    ),
+    Weakening(
+        "log_lets_errors_through",
+        "journal/_log.py",
+        "    except BaseException:\n"
+        "        if threading.current_thread() is threading.main_thread():",
+        "    except BaseException:\n        if True:",
+        FOREIGN,
+    ),
+    Weakening(
+        "observers_system_exit_ends_the_flusher",
+        "journal/_commit/observers.py",
+        "            event(observer)\n        except BaseException as error:\n",
+        "            event(observer)\n        except Exception as error:\n",
+        FOREIGN,
+    ),
+    Weakening(
+        "observers_are_told_by_waiters",
+        "journal/_commit/committer.py",
+        "told = self.tell if is_flusher else self.queue",
+        "told = self.tell",
+        FOREIGN,
+    ),
+    Weakening(
+        "flusher_may_end_without_a_failure",
+        "journal/_commit/standing.py",
+        "        if self.refusal is None:\n"
+        '            self.fail(RuntimeError("the flusher thread ended"))\n',
+        "",
+        FOREIGN,
+    ),
+    Weakening(
+        "every_exception_is_the_logs",
+        "journal/_commit/committer.py",
+        "                if not self._is_of_the_log(error):\n                    raise  #",
+        "                #",
+        INTERRUPTS,
+    ),
+    Weakening(
+        "errors_of_handlers_are_the_disks",
+        "journal/_commit/writer.py",
+        "if error is not None and is_of_disk(error, self._segment and self._segment.file):",
+        "if error is not None:",
+        INTERRUPTS,
+    ),
+    Weakening(
+        "handlers_error_is_the_packers",
+        "journal/_format/record.py",
+        '    if not is_raised_by_call(error, "msgpack"):\n        raise error\n'
+        '    raise RecordError(\n        f"a record of type',
+        '    raise RecordError(\n        f"a record of type',
+        INTERRUPTS,
+    ),
+    Weakening(
+        "lock_is_taken_twice",
+        "journal/_mutex.py",
+        "        if self._is_owned():\n            raise InterruptedCallError\n",
+        "",
+        HANDLERS,
+    ),
+    Weakening(
+        "append_on_top_of_an_append",
+        "journal/_commit/buffer.py",
+        "        if self._is_held_here():\n            raise InterruptedCallError\n        with",
+        "        with",
+        HANDLERS,
+    ),
+    Weakening(
+        "wait_on_top_of_a_commit",
+        "journal/_commit/commit_turn.py",
+        "        if self.is_committing_here:\n            raise InterruptedCallError\n",
+        "        pass\n",
+        HANDLERS,
+    ),
+    Weakening(
+        "wait_on_top_of_a_commit_leaves_its_turn",
+        "journal/_commit/committer.py",
+        "if not self._turn.is_free:",
+        "if False:",
+        HANDLERS,
+    ),
+    Weakening(
+        "close_on_top_of_a_compaction",
+        "journal/_engine/core.py",
+        " or self.compactor.is_compacting_here:",
+        ":",
+        HANDLERS,
+    ),
+    Weakening(
+        "close_on_top_of_a_close",
+        "journal/_engine/core.py",
+        "is_closing_here = get_ident() in self._closers",
+        "is_closing_here = False",
+        ("tests/engine/test_close.py",),
+    ),
+    Weakening(
+        "commits_wait_for_the_figures",
+        "journal/_commit/commit_figures.py",
+        "                recorder.fold_if_free()\n",
+        "                recorder.fold()\n",
+        ("tests/engine/test_metrics.py",),
+    ),
+    Weakening(
+        "update_waits_on_top_of_the_buffers_lock",
+        "journal/_state/owner_lock.py",
+        "        if self._is_amid():\n            raise InterruptedCallError\n",
+        "",
+        HANDLERS,
+    ),
+    Weakening(
+        "compact_waits_on_top_of_the_buffers_lock",
+        "journal/_engine/core.py",
+        "        if self.buffer.is_locked_here() or self.turn.is_committing_here:",
+        "        if False:",
+        HANDLERS,
+    ),
+    Weakening(
+        "close_overtakes_what_is_being_applied",
+        "journal/_commit/commit_turn.py",
+        "                        if not self._buffer.is_admitted:\n"
+        "                            return None\n",
+        "                        return None\n",
+        CONTRACT,
+    ),
+    Weakening(
+        "flusher_waits_for_the_watch",
+        "manager/watch.py",
+        "self._lock.acquire(blocking=False):\n            try:\n                self._catch_up()",
+        "self._lock.acquire():\n            try:\n                self._catch_up()",
+        HANDLERS,
+    ),
+)
+
+ALL_OF = STATE + FOREIGN_CODE

@@ -1,0 +1,295 @@
+"""Weakenings of order: the evidence rule, what comes before what, the gate, the locks."""
+
+from __future__ import annotations
+
+from proof.weakenings import CUTS, DAMAGE, FAILS, FILES, RULE, Weakening
+
+KILLS = (
+    "tests/engine/test_journal.py",
+    "tests/engine/test_waiting.py",
+    "tests/engine/test_close.py",
+    *CUTS,
+)
+LOCKS = (
+    "tests/engine/test_lock.py",
+    "tests/kernel/test_posix_lock.py",
+    "tests/manager/test_manager_races.py",
+)
+
+EVIDENCE = (
+    Weakening(
+        "no_evidence_rule",
+        "journal/_recovery/walk.py",
+        "if self.evidence >= self.next_lsn:",
+        "if False:",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_evidence_after_damage",
+        "journal/_recovery/walk.py",
+        "            self.evidence = max(self.evidence, found.header.durable_lsn)\n",
+        "            if not self.damage:\n"
+        "                self.evidence = max(self.evidence, found.header.durable_lsn)\n",
+        DAMAGE,
+    ),
+    Weakening(
+        "refuse_every_bad_frame",
+        "journal/_recovery/walk.py",
+        "if self.evidence >= self.next_lsn:",
+        "if self.damage or self.evidence >= self.next_lsn:",
+        CUTS,
+    ),
+    Weakening(
+        "checkpoint_names_do_not_testify",
+        "journal/_recovery/recovery.py",
+        "Checkpoints([], [], max(lsns, default=0))",
+        "Checkpoints([], [], 0)",
+        DAMAGE,
+    ),
+    Weakening(
+        "no_marks",
+        "journal/_commit/writer.py",
+        "if segment is None or segment.said_lsn == self._synced_lsn:",
+        "if True:",
+        ("tests/crash/test_promises.py", *RULE),
+    ),
+    Weakening(
+        "backup_without_mark",
+        "journal/_offline/backup.py",
+        "            if last is not None:",
+        "            if False:",
+        ("tests/crash/test_backup.py",),
+    ),
+    Weakening(
+        "mark_unsynced_in_front",
+        "journal/_commit/open_segment.py",
+        "        self._is_marked = True\n",
+        "        self._is_marked = True\n        self.offset += len(mark)\n",
+        RULE,
+    ),
+    Weakening(
+        "frames_say_nothing_durable",
+        "journal/_commit/writer.py",
+        "            durable_lsn=self._synced_lsn,\n",
+        "            durable_lsn=0,\n",
+        DAMAGE,
+    ),
+    Weakening(
+        "frames_say_too_much",
+        "journal/_commit/writer.py",
+        "            durable_lsn=self._synced_lsn,\n",
+        "            durable_lsn=self._written_lsn,\n",
+        RULE,
+    ),
+    Weakening(
+        "behind_a_mark_is_no_damage",
+        "journal/_recovery/walk.py",
+        "        if self.marked:\n",
+        "        if False:\n",
+        FILES,
+    ),
+    Weakening(
+        "torn_tail_cut_off",
+        "journal/_recovery/recovery.py",
+        "if walk.end and not walk.damage:",
+        "if walk.end:",
+        CUTS,
+    ),
+    Weakening(
+        "epoch_used_again",
+        "journal/_recovery/recovery.py",
+        "epoch=epoch + 1,",
+        "epoch=max(1, epoch),",
+        CUTS,
+    ),
+)
+
+ORDER = (
+    Weakening(
+        "drop_before_publish",
+        "journal/_engine/compactor.py",
+        "            self._checkpoints.write(lsn, items",
+        "            self._checkpoints._verified_lsns.append(lsn)\n"
+        "            self._checkpoints.drop_covered()\n"
+        "            self._checkpoints.write(lsn, items",
+        RULE,
+    ),
+    Weakening(
+        "one_checkpoint_counts_as_two",
+        "journal/_recovery/recovery.py",
+        "    if len(verified_lsns) < kept:\n        return []\n",
+        "    if not verified_lsns:\n        return []\n    kept = min(kept, len(verified_lsns))\n",
+        RULE,
+    ),
+    Weakening(
+        "leftover_strictly_below",
+        "journal/_format/segment.py",
+        "after.first_lsn - 1 > lsn]",
+        "after.first_lsn > lsn]",
+        RULE,
+    ),
+    Weakening(
+        "dense_from_second_newest",
+        "journal/_recovery/recovery.py",
+        "walk = Walk(directory.path, checkpoints.base_lsn, ",
+        "walk = Walk(directory.path, min([c.lsn for c in checkpoints.good], default=0), ",
+        RULE,
+    ),
+    Weakening(
+        "stray_name_drops_segments",
+        "journal/_recovery/recovery.py",
+        "        with Segment(directory, kept_segments[0]):\n            pass\n",
+        "        pass\n",
+        ("tests/engine/test_compaction.py", *DAMAGE),
+    ),
+    Weakening(
+        "checkpointed_records_applied_again",
+        "journal/_recovery/walk.py",
+        "skip = max(0, lsn + 1 - self.run.first_lsn)",
+        "skip = 0",
+        ("tests/engine/test_state.py", *RULE),
+    ),
+    Weakening(
+        "number_before_pack",
+        "journal/_commit/buffer.py",
+        "PackedRecord else self._pack(record)\n",
+        "PackedRecord else (\n"
+        '                    self.filling.records.append(b"\\xc0"), self._pack(record)\n'
+        "                )[1]\n"
+        "                self.filling.records.pop()\n",
+        ("tests/engine/test_options_and_records.py", "tests/kernel/test_interrupt.py"),
+    ),
+    Weakening(
+        "split_batch",
+        "journal/_format/frame.py",
+        "inside = {i for begin, end in groups for i in range(begin + 1, end)}",
+        "inside: set[int] = set()",
+        RULE,
+    ),
+    Weakening(
+        "room_before_the_covered_is_removed",
+        "journal/_engine/compactor.py",
+        "        self._checkpoints.drop_covered()\n",
+        "        log_bytes = self._committer.log_bytes\n"
+        "        self._committer.hold_from(self._schedule.hold_bytes(log_bytes))\n"
+        "        self._checkpoints.drop_covered()\n",
+        ("tests/engine/test_compaction_behind.py",),
+    ),
+)
+
+GATE = (
+    Weakening(
+        "acknowledged_before_written",
+        "journal/_commit/committer.py",
+        "self._writer.write(batch)\n",
+        "self._turn.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
+        KILLS,
+    ),
+    Weakening(
+        "gate_always_open",
+        "journal/_commit/gate.py",
+        "                with self._turnstile:\n                    return True\n",
+        "                return True\n",
+        KILLS,
+    ),
+    Weakening(
+        "appended_is_durable",
+        "journal/_commit/commit_turn.py",
+        "if lsn <= self.durable_lsn:\n                return None\n            if",
+        "if lsn <= filling.last_lsn:\n                return None\n            if",
+        KILLS,
+    ),
+    Weakening(
+        "failure_wakes_nobody",
+        "journal/_commit/commit_turn.py",
+        "            self._alarm.wake()\n        self._open_all()\n",
+        "            self._alarm.wake()\n",
+        ("tests/engine/test_hand_over.py",),
+    ),
+    Weakening(
+        "failure_is_forgotten",
+        "journal/_commit/standing.py",
+        "        self.failure = error\n        self.refusal = self.error\n",
+        "        self.failure = error\n",
+        FAILS,
+    ),
+    Weakening(
+        "failure_is_told_to_the_first_record_only",
+        "journal/_commit/commit_turn.py",
+        "            self._standing.fail(error)\n            self._buffer.end_fast_path()\n",
+        "            self._standing.fail(error)\n",
+        ("tests/engine/test_waiting_room.py",),
+    ),
+    Weakening(
+        "closing_is_told_to_the_first_record_only",
+        "journal/_commit/buffer.py",
+        "        self._standing.close()\n        self.end_fast_path()\n",
+        "        self._standing.close()\n",
+        ("tests/engine/test_waiting_room.py",),
+    ),
+    Weakening(
+        "flusher_sleeps_through_a_new_batch",
+        "journal/_commit/buffer.py",
+        "        self._fast_path_limit_bytes = 0\n        self.filling = Batch(",
+        "        self.filling = Batch(",
+        ("tests/engine/test_waiting_room.py",),
+    ),
+    Weakening(
+        "second_batch_overtakes",
+        "journal/_commit/commit_turn.py",
+        "return alone and self._committing is None and",
+        "return alone and",
+        ("tests/engine/test_waiting_room.py",),
+    ),
+    Weakening(
+        "mark_is_cut_off_at_a_roll",
+        "journal/_commit/open_segment.py",
+        "        size = self.offset + FRAME_HEADER_BYTES * self._is_marked\n",
+        "        size = self.offset\n",
+        ("tests/engine/test_reader_doubt.py",),
+    ),
+    Weakening(
+        "holder_is_whom_the_note_names",
+        "journal/_disk/posix.py",
+        "            return holder.lock_holder(self._fd, likely_pid)\n",
+        "            return likely_pid\n",
+        ("tests/kernel/test_posix_lock.py",),
+    ),
+    Weakening(
+        "no_directory_lock",
+        "journal/_disk/posix.py",
+        "            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            pass\n",
+        LOCKS,
+    ),
+    Weakening(
+        "no_owners_lock",
+        "journal/_state/owner_lock.py",
+        "            with self._lock:\n",
+        "            if True:\n",
+        LOCKS,
+    ),
+    Weakening(
+        "a_look_clears_a_holder",
+        "journal/_state/owner_lock.py",
+        " and self._holder == holder:",
+        ":",
+        LOCKS,
+    ),
+    Weakening(
+        "child_keeps_the_journal",
+        "journal/_commit/buffer.py",
+        "        self._standing.abandon()\n",
+        "",
+        ("tests/kernel/test_fork.py",),
+    ),
+    Weakening(
+        "nothing_committed_at_exit",
+        "journal/_engine/core.py",
+        "    def finish(self) -> None:\n        self.begin_close()\n",
+        "    def finish(self) -> None:\n        return\n        self.begin_close()\n",
+        ("tests/kernel/test_exit.py",),
+    ),
+)
+
+ALL_OF = EVIDENCE + ORDER + GATE

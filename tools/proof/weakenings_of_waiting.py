@@ -1,0 +1,217 @@
+"""Weakenings of waiting and ending: who is woken, released or refused, and what is left over."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+HAND_OVER = ("tests/engine/test_hand_over.py",)
+LEFTOVERS = ("tests/engine/test_leftovers.py",)
+COMPACTION = ("tests/engine/test_compaction_failures.py",)
+
+WAKE_UPS = (
+    Weakening(
+        "full_disk_stops_a_lone_waiter",
+        "journal/_commit/committer.py",
+        'if getattr(error, "errno", None) not in NO_SPACE:\n',
+        "if True:\n",
+        HAND_OVER,
+    ),
+    Weakening(
+        "full_disk_is_tried_ever_more_seldom",
+        "journal/_commit/committer.py",
+        "min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)",
+        "max(delay_s * 2, _RETRY_S_MIN)",
+        ("tests/engine/test_disk_full.py",),
+    ),
+    Weakening(
+        "leaving_the_turn_wakes_nobody",
+        "journal/_commit/commit_turn.py",
+        "if not is_done or self._buffer.filling.has_work or self._standing.closing:",
+        "if not is_done or self._standing.closing:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "leaving_the_turn_forgets_a_close",
+        "journal/_commit/commit_turn.py",
+        "if not is_done or self._buffer.filling.has_work or self._standing.closing:",
+        "if not is_done or self._buffer.filling.has_work:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "leaving_an_unfinished_commit_wakes_nobody",
+        "journal/_commit/commit_turn.py",
+        "if not is_done or self._buffer.filling.has_work or self._standing.closing:",
+        "if is_done and (self._buffer.filling.has_work or self._standing.closing):",
+        HAND_OVER,
+    ),
+    Weakening(
+        "batch_that_an_interrupt_left_untaken_is_taken",
+        "journal/_commit/commit_turn.py",
+        "elif self._committing is None or self._committing is self._buffer.filling:",
+        "elif self._committing is None:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "flusher_sleeps_through_an_unawaited_record",
+        "journal/_commit/commit_turn.py",
+        "self._buffer.wake_at_first_record(not filling.has_work and oversleeps)",
+        "self._buffer.wake_at_first_record(False)",
+        HAND_OVER,
+    ),
+    Weakening(
+        "idle_log_is_looked_at_all_the_time",
+        "journal/_commit/commit_turn.py",
+        "                        timeout_s = -1\n",
+        "                        pass\n",
+        HAND_OVER,
+    ),
+    Weakening(
+        "sync_of_the_log_wakes_nobody",
+        "journal/_commit/commit_turn.py",
+        "            filling.sync = True\n            self._alarm.wake()\n",
+        "            filling.sync = True\n",
+        HAND_OVER,
+    ),
+    Weakening(
+        "last_that_is_expected_wakes_nobody",
+        "journal/_commit/commit_turn.py",
+        "if filling.waiters in (1, self.wake_policy.expected_waiters):",
+        "if filling.waiters == 1:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "unawaited_records_are_not_gathered",
+        "journal/_commit/buffer.py",
+        "            filling.since = time.monotonic()\n",
+        "",
+        HAND_OVER,
+    ),
+    Weakening(
+        "room_that_went_lets_waiters_pass",
+        "journal/_commit/room.py",
+        "if self._gate is None or self._gate.opened:",
+        "if self._gate is None:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "limit_of_a_wait_for_room_begins_anew",
+        "journal/_engine/journal.py",
+        "if not gate.wait(left):",
+        "if not gate.wait(timeout_s):",
+        HAND_OVER,
+    ),
+)
+
+ENDS = (
+    Weakening(
+        "gates_stay_shut_after_the_flushers_end",
+        "journal/_commit/commit_turn.py",
+        "            self._standing.end()\n            self._buffer.end_fast_path()\n"
+        "        self._open_all()\n",
+        "            self._standing.end()\n            self._buffer.end_fast_path()\n",
+        HAND_OVER,
+    ),
+    Weakening(
+        "gates_are_given_out_after_the_flushers_end",
+        "journal/_commit/commit_turn.py",
+        "if standing.failure or standing.ended:",
+        "if standing.failure:",
+        HAND_OVER,
+    ),
+    Weakening(
+        "compactor_thread_that_ended_holds_updates",
+        "journal/_engine/compactor.py",
+        "            try:\n                self._committer.hold_from(NEVER)\n",
+        "            try:\n                pass\n",
+        COMPACTION,
+    ),
+    Weakening(
+        "compaction_that_a_failure_ends_says_closed",
+        "journal/_engine/core.py",
+        "            self.standing.check()  # given up because the log had failed?\n",
+        "",
+        COMPACTION,
+    ),
+)
+
+LEFT_OVER = (
+    Weakening(
+        "flusher_that_never_started_keeps_the_lock",
+        "journal/_engine/core.py",
+        "            self._use.leave(self.committer)\n        self._use.release_if_unused()",
+        "            pass\n        self._use.release_if_unused()",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "compactor_that_never_started_keeps_the_lock",
+        "journal/_engine/core.py",
+        "        except BaseException:\n            self._use.leave(thread)\n",
+        "        except BaseException:\n",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "child_finishes_the_parents_journals",
+        "journal/_disk/process.py",
+        "        owned.abandon()\n    _owned.clear()\n",
+        "        owned.abandon()\n",
+        ("tests/kernel/test_fork.py",),
+    ),
+    Weakening(
+        "child_may_ask_for_a_locks_figures",
+        "journal/_state/durable_state.py",
+        "        self._journal.check_process()\n        return self._lock.stats()",
+        "        return self._lock.stats()",
+        ("tests/kernel/test_fork.py",),
+    ),
+    Weakening(
+        "failed_open_keeps_the_lock",
+        "journal/_engine/core.py",
+        "        if self._core:\n            self._core.drop()\n",
+        "        if self._core:\n",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "close_leaves_the_checkpoint_open",
+        "journal/_engine/core.py",
+        "        if self.checkpoint:\n            self.checkpoint.close()\n",
+        "",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "exit_waits_forever",
+        "journal/_engine/core.py",
+        "if not self.finish_close(_EXIT_TIMEOUT_S):",
+        "if not self.finish_close(None):",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "lock_is_left_for_an_heir_that_is_gone",
+        "journal/_state/owner_lock.py",
+        "self._holder = self._heir = 0  # two",
+        "self._holder = 0  # two",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "interrupted_append_takes_room",
+        "journal/_commit/buffer.py",
+        "return self.filling.bytes if self.filling.records else 0",
+        "return self.filling.bytes",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "gate_keeps_waits_that_timed_out",
+        "journal/_commit/gate.py",
+        "            self._wakers.remove(waker)",
+        "            pass",
+        LEFTOVERS,
+    ),
+    Weakening(
+        "gate_keeps_waits_that_were_cancelled",
+        "journal/_commit/gate.py",
+        "            waiting.pop(future, None)",
+        "            pass",
+        LEFTOVERS,
+    ),
+)
+
+ALL_OF = WAKE_UPS + ENDS + LEFT_OVER

@@ -1,0 +1,157 @@
+"""Weakenings of what guards against the world outside: the exit, file systems, the clock."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+EXIT = ("tests/kernel/test_exit.py",)
+
+PROCESS = (
+    Weakening(
+        "exit_stops_at_the_first_error",
+        "journal/_disk/process.py",
+        "            with suppress(BaseException):\n                path",
+        "            raise\n            with suppress(BaseException):\n                path",
+        EXIT,
+    ),
+    Weakening(
+        "exit_finishes_one_journal",
+        "journal/_disk/process.py",
+        "    for owned in list(_owned):\n        try:",
+        "    for owned in list(_owned)[:1]:\n        try:",
+        EXIT,
+    ),
+    Weakening(
+        "owned_before_its_thread_runs",
+        "journal/_engine/core.py",
+        "        self._use.enter(self.committer)\n",
+        "        self._use.enter(self.committer)\n        process.own(self)\n",
+        EXIT,
+    ),
+    Weakening(
+        "exit_reports_nothing_posted",
+        "journal/_disk/process.py",
+        "    settle(_SETTLE_S)\n",
+        "",
+        EXIT,
+    ),
+    Weakening(
+        "child_posts_to_a_dead_thread",
+        "journal/_disk/process.py",
+        "    forget_posted()\n",
+        "",
+        ("tests/kernel/test_fork.py",),
+    ),
+)
+
+OPEN = ("tests/engine/test_open_refused.py",)
+
+FILE_SYSTEMS = (
+    Weakening(
+        "isolated_interpreter_opens",
+        "journal/_disk/process.py",
+        "    if not _may_start_threads():\n",
+        "    if False:\n",
+        OPEN,
+    ),
+    Weakening(
+        "ignored_lock_accepted",
+        "journal/_disk/posix.py",
+        "        if self._is_lock_ignored():\n",
+        "        if False:\n",
+        OPEN,
+    ),
+    Weakening(
+        "second_handle_left_open",
+        "journal/_disk/posix.py",
+        "        finally:\n            os.close(fd)\n        return True\n",
+        "        finally:\n            pass\n        return True\n",
+        OPEN,
+    ),
+    Weakening(
+        "parent_sync_ignored",
+        "journal/_disk/posix.py",
+        '        raise FailedError(f"{path}: can\'t be synced: {error}") from error\n',
+        "        pass\n",
+        OPEN,
+    ),
+)
+
+DELETED = (
+    Weakening(
+        "no_look_when_idle",
+        "journal/_commit/writer.py",
+        '        """\n        self._check_linked()\n',
+        '        """\n',
+        ("tests/kernel/test_deleted_underneath.py",),
+    ),
+    Weakening(
+        "no_look_at_os_commits",
+        "journal/_commit/writer.py",
+        "        if is_os and abs(",
+        "        if False and abs(",
+        ("tests/kernel/test_deleted_underneath.py",),
+    ),
+    Weakening(
+        "a_look_at_each_os_commit",
+        "journal/_commit/writer.py",
+        "_CHECK_NS = 10_000_000 ",
+        "_CHECK_NS = 0 ",
+        ("tests/kernel/test_deleted_underneath.py",),
+    ),
+)
+
+CLOCK = (
+    Weakening(
+        "clock_before_1970_stops",
+        "journal/_disk/disk.py",
+        "min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)",
+        "min(disk.now_ns(), _CLOCK_NS_MAX)",
+        ("tests/engine/test_clock.py",),
+    ),
+    Weakening(
+        "clock_after_2554_stops",
+        "journal/_disk/disk.py",
+        "min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)",
+        "max(disk.now_ns(), 0)",
+        ("tests/engine/test_clock.py",),
+    ),
+)
+
+NAMES = ("tests/kernel/test_new_names.py",)
+
+RENAMES = (
+    Weakening(
+        "new_segment_replaces",
+        "journal/_commit/writer.py",
+        "self._directory.rename_new(",
+        "self._directory.rename(",
+        NAMES,
+    ),
+    Weakening(
+        "rename_that_replaces",
+        "journal/_disk/syscalls.py",
+        "_RENAME_NOREPLACE, _RENAME_EXCL = 1, 4",
+        "_RENAME_NOREPLACE, _RENAME_EXCL = 0, 0",
+        ("tests/crash/test_disk_contract.py",),
+    ),
+    Weakening(
+        "no_link_instead_of_a_rename",
+        "journal/_disk/syscalls.py",
+        "        if code not in UNKNOWN:\n",
+        "        if True:\n",
+        NAMES,
+    ),
+)
+
+OTHERS = (
+    Weakening(
+        "no_look_for_a_later_writer",
+        "journal/_commit/writer.py",
+        "if newest is not None and newest.epoch > self._epoch:",
+        "if False:",
+        NAMES,
+    ),
+)
+
+ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES + DELETED + CLOCK + OTHERS

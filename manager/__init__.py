@@ -38,14 +38,16 @@ from manager.errors import (
     TransitionError,
     UnknownAgentError,
 )
-from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 
 if TYPE_CHECKING:
     from manager.changes import Changes
     from manager.given import AgentResult, Limits
     from manager.manager import SubAgentManager
+    from manager.records import RECORD_FIELDS
+    from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 
 __all__ = [
+    "RECORD_FIELDS",
     "Agent",
     "AgentChange",
     "AgentResult",
@@ -67,12 +69,19 @@ __all__ = [
     "read_history",
 ]
 
-# Who only looks at a fleet need not wait for what writes one to be imported.
+# Imported when first asked for: reading a fleet does not load what writes one, and reading a log
+# loads neither.
 _PLACES = {
+    "RECORD_FIELDS": "manager.records",
+    "AgentChange": "manager.view",
     "AgentResult": "manager.given",
     "Changes": "manager.changes",
+    "FleetView": "manager.view",
     "Limits": "manager.given",
     "SubAgentManager": "manager.manager",
+    "follow_fleet": "manager.view",
+    "read_fleet": "manager.view",
+    "read_history": "manager.view",
 }
 
 

@@ -6,7 +6,7 @@ after the lock is released.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any, Literal, get_args
@@ -47,7 +47,7 @@ JSON = Any  # null, bool, int, float, str, list or dict with str keys
 
 
 @public
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Agent:
     """One sub-agent as it was when its change `lsn` was journaled. A copy: change it at will.
 
@@ -98,41 +98,45 @@ class Agent:
 Row = tuple[Any, ...]
 FIELDS = tuple(field.name for field in fields(Agent) if field.name != "from_prior_session")
 
-AGENT_ID = FIELDS.index("agent_id")
-NAME = FIELDS.index("name")
-STATUS = FIELDS.index("status")
-REASON = FIELDS.index("reason")
-RESULT = FIELDS.index("result")
-STEPS_TAKEN = FIELDS.index("steps_taken")
-CHECKPOINT = FIELDS.index("checkpoint")
-NEEDS_INPUT = FIELDS.index("needs_input")
-ALLOWED_TOOLS = FIELDS.index("allowed_tools")
-PARENT_ID = FIELDS.index("parent_id")
-SPAWN_DEPTH = FIELDS.index("spawn_depth")
-TOKEN_BUDGET = FIELDS.index("token_budget")
-TOKENS_USED = FIELDS.index("tokens_used")
-METADATA = FIELDS.index("metadata")
-CREATED_AT_MS = FIELDS.index("created_at_ms")
-STARTED_AT_MS = FIELDS.index("started_at_ms")
-UPDATED_AT_MS = FIELDS.index("updated_at_ms")
-ENDED_AT_MS = FIELDS.index("ended_at_ms")
-BOOT_ID = FIELDS.index("boot_id")
-LSN = FIELDS.index("lsn")
+
+def _field(name: str) -> Any:
+    return itemgetter(FIELDS.index(name))
+
+
+class get:  # noqa: N801 - it reads like a verb
+    """The fields of a row, each by a function of its name: `get.status(row)`.
+
+    That takes 14 ns; a subscript takes 5, and `row.status` would take 12, but the garbage collector
+    goes through the instances of a subclass of tuple again and again.
+    """
+
+    agent_id: Callable[[Row], str] = _field("agent_id")
+    name: Callable[[Row], str] = _field("name")
+    status: Callable[[Row], Status] = _field("status")
+    steps_taken: Callable[[Row], int] = _field("steps_taken")
+    checkpoint: Callable[[Row], JSON] = _field("checkpoint")
+    needs_input: Callable[[Row], JSON] = _field("needs_input")
+    allowed_tools: Callable[[Row], list[str] | None] = _field("allowed_tools")
+    parent_id: Callable[[Row], str | None] = _field("parent_id")
+    spawn_depth: Callable[[Row], int] = _field("spawn_depth")
+    token_budget: Callable[[Row], int | None] = _field("token_budget")
+    tokens_used: Callable[[Row], int] = _field("tokens_used")
+    metadata: Callable[[Row], dict[str, JSON]] = _field("metadata")
+    created_at_ms: Callable[[Row], int] = _field("created_at_ms")
+    started_at_ms: Callable[[Row], int | None] = _field("started_at_ms")
+    updated_at_ms: Callable[[Row], int] = _field("updated_at_ms")
+    ended_at_ms: Callable[[Row], int | None] = _field("ended_at_ms")
+    boot_id: Callable[[Row], str] = _field("boot_id")
+    lsn: Callable[[Row], int] = _field("lsn")
+
 
 _ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
-class _Draft:
-    """An Agent whose fields can still be set."""
-
-    __slots__ = Agent.__slots__
-
-
 def agent_from_row(row: Row, boot_id: str) -> Agent:
-    """The Agent that `row` is, seen from the session `boot_id`; shares nothing that can change."""
-    # The constructor of a frozen dataclass sets field by field through a call, which takes ten
-    # times as long as this, and a listing is as long as the fleet.
-    agent: Any = _Draft()
+    """Return the Agent that `row` is, seen from the session `boot_id`. It shares nothing that can
+    change."""
+    agent = Agent.__new__(Agent)
     (
         agent.agent_id,
         agent.name,
@@ -164,9 +168,7 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
     agent.allowed_tools = None if allowed_tools is None else tuple(allowed_tools)
     agent.metadata = _copied(metadata) if metadata else {}
     agent.from_prior_session = agent.boot_id != boot_id
-    agent.__class__ = Agent
-    built: Agent = agent
-    return built
+    return agent
 
 
 def agents_from_rows(
@@ -181,10 +183,10 @@ def agents_from_rows(
     chosen = [
         row
         for row in rows
-        if (status is None or row[STATUS] == status)
-        and (include_archived or row[STATUS] in LIVE or row[BOOT_ID] == boot_id)
+        if (status is None or get.status(row) == status)
+        and (include_archived or get.status(row) in LIVE or get.boot_id(row) == boot_id)
     ]
-    chosen.sort(key=itemgetter(CREATED_AT_MS))  # stable: of one millisecond as they stand
+    chosen.sort(key=get.created_at_ms)  # stable: of one millisecond as they stand
     return [agent_from_row(row, boot_id) for row in chosen]
 
 

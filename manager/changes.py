@@ -5,11 +5,10 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
-from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 from manager._public import public
-from manager.agent import AGENT_ID, LSN, Agent, Row, agent_from_row
+from manager.agent import Agent, Row, agent_from_row, get
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -74,7 +73,7 @@ class Changes:
 
     def _put(self, row: Row) -> None:
         """Take in an agent's newest row in place of an older one not yet shown."""
-        agent_id = row[AGENT_ID]
+        agent_id = get.agent_id(row)
         if len(row) == 1:
             self._dirty.pop(agent_id, None)
         else:
@@ -83,9 +82,9 @@ class Changes:
 
     def _begin_with(self, rows: Iterable[Row]) -> None:
         """Add the rows from before this reader began. Of two rows of an agent keep the newer."""
-        newest = {row[AGENT_ID]: row for row in rows}
+        newest = {get.agent_id(row): row for row in rows}
         for agent_id, row in self._dirty.items():
-            if agent_id not in newest or newest[agent_id][LSN] < row[LSN]:
+            if agent_id not in newest or get.lsn(newest[agent_id]) < get.lsn(row):
                 newest[agent_id] = row
-        ordered = sorted(newest.values(), key=itemgetter(LSN))
-        self._dirty = OrderedDict((row[AGENT_ID], row) for row in ordered)
+        ordered = sorted(newest.values(), key=get.lsn)
+        self._dirty = OrderedDict((get.agent_id(row), row) for row in ordered)

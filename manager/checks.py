@@ -8,47 +8,32 @@ may be one that the reader asked to leave out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple, get_args, get_type_hints
 
-from manager.agent import (
-    AGENT_ID,
-    ALLOWED_TOOLS,
-    CHECKPOINT,
-    CREATED_AT_MS,
-    ENDED,
-    ENDED_AT_MS,
-    FIELDS,
-    LSN,
-    METADATA,
-    NAME,
-    NEEDS_INPUT,
-    SPAWN_DEPTH,
-    STARTED_AT_MS,
-    STATUS,
-    STATUSES,
-    STEPS_TAKEN,
-    TOKEN_BUDGET,
-    TOKENS_USED,
-    UPDATED_AT_MS,
-    Agent,
-    Row,
-)
-from manager.records import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
+from manager.agent import ENDED, FIELDS, STATUSES, Row, get
+from manager.records import Import, Record
+from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
-_KINDS: dict[object, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "int": (int,),
-    "int | None": (int, type(None)),
-    "Status": (str,),
-    "tuple[str, ...] | None": (list, type(None)),
-    "dict[str, JSON]": (dict,),
-    "JSON": (type(None), bool, int, float, str, list, dict),
+_TYPES: dict[object, tuple[type, ...]] = {
+    str: (str,),
+    str | None: (str, type(None)),
+    int: (int,),
+    int | None: (int, type(None)),
+    list[str] | None: (list, type(None)),
+    dict[str, Any]: (dict,),
+    Any: (type(None), bool, int, float, str, list, dict),
 }
-_ALLOWED = [_KINDS[field.type] for field in fields(Agent) if field.name in FIELDS]
+
+
+def allowed_types(layout: type[NamedTuple]) -> list[tuple[type, ...]]:
+    """Return the types that each field of a record may have, in their order."""
+    return [_TYPES.get(hint, (str,)) for hint in get_type_hints(layout).values()]
+
+
+# A row holds what an "import" record holds after its kind, and an LSN.
+_ALLOWED = [*allowed_types(Import)[1:], (int,)]
 _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # of nesting: anything deeper is looked at closely
@@ -58,21 +43,24 @@ _texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
 
 def check_row(row: Row) -> None:
     """Raise TypeError or ValueError that names a field to which no manager gives such a value."""
-    _check_kinds(tuple(map(type, row)))
+    _check_types(tuple(map(type, row)))
+    (
+        agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
+        tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
+    ) = row  # fmt: skip
     # A negative number makes the whole negative, and one over 64 bits makes it as long.
-    together = row[STEPS_TAKEN] | row[SPAWN_DEPTH] | row[TOKENS_USED] | row[LSN]
-    together |= row[CREATED_AT_MS] | row[UPDATED_AT_MS]
-    together |= (row[STARTED_AT_MS] or 0) | (row[ENDED_AT_MS] or 0)
-    if together >> 64 or row[TOKEN_BUDGET] is not None:
+    together = steps_taken | depth | tokens_used | lsn | created | updated
+    together |= (started or 0) | (ended or 0)
+    if together >> 64 or budget is not None:
         for at in _NUMBERS:
             if row[at] is not None:
-                check_whole(FIELDS[at], row[at], low=int(at == TOKEN_BUDGET))
-    check_names(row[AGENT_ID], row[NAME])
-    if row[STATUS] not in _STATUSES:
+                check_whole(FIELDS[at], row[at], low=int(FIELDS[at] == "token_budget"))
+    check_names(agent_id, name)
+    if status not in _STATUSES:
         raise ValueError("status is not one that an agent has")
-    if (row[ENDED_AT_MS] is None) is (row[STATUS] in ENDED):
+    if (ended is None) is (status in ENDED):
         raise ValueError("ended_at_ms does not fit the status")
-    check_given(row[ALLOWED_TOOLS], row[METADATA])
+    check_given(tools, metadata)
 
 
 def check_names(agent_id: str, name: str) -> None:
@@ -94,9 +82,9 @@ def check_given(allowed_tools: list[Any] | None, metadata: dict[Any, Any]) -> No
 
 def check_progress(row: Row) -> None:
     """Raise TypeError or ValueError for what no manager gives the fields that runs report."""
-    check_whole(FIELDS[STEPS_TAKEN], row[STEPS_TAKEN])
-    check_whole(FIELDS[UPDATED_AT_MS], row[UPDATED_AT_MS])
-    checkpoint, needs_input = row[CHECKPOINT], row[NEEDS_INPUT]
+    check_whole("steps_taken", get.steps_taken(row))
+    check_whole("updated_at_ms", get.updated_at_ms(row))
+    checkpoint, needs_input = get.checkpoint(row), get.needs_input(row)
     if checkpoint is not None and not _is_plain(checkpoint):
         json_value("checkpoint", checkpoint)
     if needs_input is not None and not _is_plain(needs_input):
@@ -117,12 +105,6 @@ def check_whole(field: str, value: object, *, low: int = 0) -> None:
         raise TypeError(f"{field} is of type {type(value).__name__}, not int")
     if not low <= value <= INT_MAX:
         raise ValueError(f"{field} is below {low}" if value < low else f"{field} is over 64 bits")
-
-
-def check_text(field: str, value: object, *, optional: bool = False) -> None:
-    """Raise TypeError unless `value` is a str, or None if that is `optional`."""
-    if type(value) is not str and not (optional and value is None):
-        raise TypeError(f"{field} is of type {type(value).__name__}, not str")
 
 
 def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
@@ -149,7 +131,35 @@ def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
     return kind is bool or value is None
 
 
-def kinds_checker(
+def record_checker(layout: type[NamedTuple]) -> Callable[[Record], None]:
+    """Return what raises TypeError or ValueError for a record with other fields than `layout`'s.
+
+    It takes for granted the kind and the agent_id, by which the caller found the checker and the
+    agent. Which JSON a field holds it leaves to `Replay.check_progress`.
+    """
+    names, hints = layout._fields, [*get_type_hints(layout).values()]
+    fields = [(at, hint) for at, hint in enumerate(hints) if at > 1 and hint is not Any]
+    types = [(at, _TYPES.get(hint, (str,))) for at, hint in fields]
+    numbers = [at for at, hint in fields if hint in (int, int | None)]
+    choices = [(at, get_args(hint)) for at, hint in fields if hint not in _TYPES]
+
+    def check(record: Record) -> None:
+        if len(record) != len(names):
+            raise ValueError(f"{len(record)} fields, not {len(names)}")
+        for at, allowed in types:
+            if type(record[at]) not in allowed:
+                raise TypeError(f"{names[at]} is of type {type(record[at]).__name__}")
+        for at in numbers:
+            if (value := record[at]) is not None and value < 0:
+                check_whole(names[at], value)
+        for at, values in choices:
+            if record[at] not in values:
+                raise ValueError(f"{names[at]} is not one of {', '.join(values)}")
+
+    return check
+
+
+def types_checker(
     names: Sequence[str], allowed: Sequence[tuple[type, ...]]
 ) -> Callable[[tuple[type, ...]], None]:
     """Return what raises TypeError or ValueError unless values have the types of their fields.
@@ -180,4 +190,4 @@ def _check_name(name: str) -> None:
         raise ValueError("name is not one that an agent may have") from None
 
 
-_check_kinds = kinds_checker(FIELDS, _ALLOWED)
+_check_types = types_checker(FIELDS, _ALLOWED)

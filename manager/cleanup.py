@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from manager import records
-from manager.agent import AGENT_ID, ENDED, ENDED_AT_MS, PARENT_ID, SPAWN_DEPTH, STATUS, Row
+from manager.agent import ENDED, Row, get
 from manager.fleet import Fleet
 from manager.records import Record
 
@@ -45,7 +45,7 @@ class Heartbeats:
 
         def is_silent(row: Row) -> bool:
             # One that is not there has just begun to run: its time counts from now.
-            return now_s - self._at_s.setdefault(row[AGENT_ID], now_s) >= self.timeout_s
+            return now_s - self._at_s.setdefault(get.agent_id(row), now_s) >= self.timeout_s
 
         return is_silent
 
@@ -56,12 +56,13 @@ def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent)
     Of the latter none that a child still needs; children come before their parents.
     """
     rows = list(rows)
-    found = [row for row in rows if row[STATUS] == "running" and is_silent(row)]
-    children = Counter(row[PARENT_ID] for row in rows)
-    for row in sorted(rows, key=lambda row: int(row[SPAWN_DEPTH]), reverse=True):
-        is_old = row[STATUS] in ENDED and row[ENDED_AT_MS] <= ended_before_ms
-        if is_old and not children[row[AGENT_ID]]:
-            children[row[PARENT_ID]] -= 1
+    found = [row for row in rows if get.status(row) == "running" and is_silent(row)]
+    children = Counter(get.parent_id(row) for row in rows)
+    for row in sorted(rows, key=get.spawn_depth, reverse=True):
+        ended_at_ms = get.ended_at_ms(row)
+        is_old = ended_at_ms is not None and ended_at_ms <= ended_before_ms
+        if is_old and not children[get.agent_id(row)]:
+            children[get.parent_id(row)] -= 1
             found.append(row)
     return found
 
@@ -78,17 +79,17 @@ def still_due(
     changes: list[tuple[Row | None, Record]] = []
     gone: dict[str | None, int] = {}  # children that this slice removes, by parent
     for row in found:
-        agent_id = row[AGENT_ID]
+        agent_id = get.agent_id(row)
         now = fleet.rows.get(agent_id)
         if now is None:
             continue
-        if now[STATUS] == "running":
+        if get.status(now) == "running":
             if is_silent(row):
                 changes.append((now, records.cancel(agent_id, at_ms, reason)))
             continue
         # It may have been removed since, imported again, and live.
-        is_same = now[STATUS] in ENDED and now[ENDED_AT_MS] == row[ENDED_AT_MS]
+        is_same = get.status(now) in ENDED and get.ended_at_ms(now) == get.ended_at_ms(row)
         if is_same and fleet.family.children(agent_id) == gone.get(agent_id, 0):
-            gone[now[PARENT_ID]] = gone.get(now[PARENT_ID], 0) + 1
+            gone[get.parent_id(now)] = gone.get(get.parent_id(now), 0) + 1
             changes.append((now, records.remove(agent_id)))
     return changes

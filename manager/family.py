@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from manager.agent import LIVE, PARENT_ID, STATUS, Row
+from manager.agent import LIVE, Row, get
 
 
 class Family:
@@ -22,12 +22,12 @@ class Family:
 
     def added(self, agent_id: str, row: Row) -> None:
         """`row` is in the table now."""
-        parent_id = row[PARENT_ID]
+        parent_id = get.parent_id(row)
         if parent_id is None:
             return
         self._children[parent_id] = self._children.get(parent_id, 0) + 1
         # One that has ended has branches already if children of its were loaded before it.
-        if row[STATUS] in LIVE or agent_id in self._branches:
+        if get.status(row) in LIVE or agent_id in self._branches:
             self._grow(agent_id, parent_id)
 
     def ended(self, agent_id: str, parent_id: str | None) -> None:
@@ -39,9 +39,9 @@ class Family:
                 return
             del self._branches[parent_id]
             row = self._rows[parent_id]
-            if row[STATUS] in LIVE:
+            if get.status(row) in LIVE:
                 return
-            agent_id, parent_id = parent_id, row[PARENT_ID]
+            agent_id, parent_id = parent_id, get.parent_id(row)
 
     def removed(self, parent_id: str) -> None:
         """One of its children is gone, which had ended and had none of its own."""
@@ -59,7 +59,7 @@ class Family:
         while line:
             for child_id in self._branches.get(line.pop(), ()):
                 line.append(child_id)
-                if self._rows[child_id][STATUS] in LIVE:
+                if get.status(self._rows[child_id]) in LIVE:
                     yield child_id
 
     def _grow(self, agent_id: str, parent_id: str | None) -> None:
@@ -70,4 +70,4 @@ class Family:
                 return
             self._branches[parent_id] = {agent_id: None}
             row = self._rows.get(parent_id)  # None: its turn to be loaded has not come
-            agent_id, parent_id = parent_id, None if row is None else row[PARENT_ID]
+            agent_id, parent_id = parent_id, None if row is None else get.parent_id(row)

@@ -18,23 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from journal import CowTable, FormatVersionError
 from manager import records
-from manager.agent import (
-    AGENT_ID,
-    BOOT_ID,
-    ENDED,
-    FIELDS,
-    LIVE,
-    LSN,
-    NAME,
-    PARENT_ID,
-    SPAWN_DEPTH,
-    STATUS,
-    STATUSES,
-    TOKEN_BUDGET,
-    TOKENS_USED,
-    TRANSITIONS,
-    Row,
-)
+from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, Row, get
 from manager.errors import (
     AmbiguousNameError,
     BudgetError,
@@ -44,14 +28,22 @@ from manager.errors import (
     UnknownAgentError,
 )
 from manager.family import Family
-from manager.records import NAME_BYTES_MAX, Record
+from manager.records import Record
 from manager.replay import Replay
-from manager.steps import STEPS, advance
+from manager.steps import STEPS, advance, count_tokens
+from manager.values import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from manager.given import Limits
 
 _NAMED_MAX = 3  # ids that a message lists
+# What the lock is held for most reads rows by place: 5 ns a field, where `get` takes 14.
+_AGENT_ID = FIELDS.index("agent_id")
+_NAME = FIELDS.index("name")
+_STATUS = FIELDS.index("status")
+_PARENT_ID = FIELDS.index("parent_id")
+_TOKENS_USED = FIELDS.index("tokens_used")
+_BOOT_ID = FIELDS.index("boot_id")
 _row: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIELDS)
 
 
@@ -67,7 +59,7 @@ class Fleet:
         self.family = Family(self.rows)
         # The latest session, if it is known: a checkpoint knows it by the agents that are of it.
         self.boot_id = ""
-        # Where each new row goes while somebody watches; of a removed agent, only its id does.
+        # Where each new row goes while somebody watches, and None otherwise.
         self.feed: deque[Row] | None = None
         # Names other than ids: of a live agent its id, of finished ones all of their ids.
         self._live: dict[str, str] = {}
@@ -89,7 +81,7 @@ class Fleet:
         self._replay.check_item(row)
         self._put(None, row)
         if item.get("from_prior_session") is False:
-            self.boot_id = row[BOOT_ID]
+            self.boot_id = get.boot_id(row)
 
     def freeze(self) -> Iterator[dict[str, Any]]:
         """The checkpoint's items as of now: constant time; built as they are iterated."""
@@ -119,9 +111,27 @@ class Fleet:
         self._put(old, new)
         if old is None:
             if record[0] == "spawn":
-                self.boot_id = new[BOOT_ID]
-        elif new[TOKENS_USED] != old[TOKENS_USED]:
-            self._add_tokens(lsn, new[PARENT_ID], new[TOKENS_USED] - old[TOKENS_USED])
+                self.boot_id = new[_BOOT_ID]
+        elif (parent_id := new[_PARENT_ID]) is not None:
+            tokens = new[_TOKENS_USED] - old[_TOKENS_USED]
+            if tokens:
+                self._add_tokens(lsn, parent_id, tokens)
+
+    def feed_to(self, feed: deque[Row]) -> None:
+        """Append each new row to `feed` from now on, and of a removed agent only its id."""
+        self.feed = feed
+
+    def stop_feeding(self) -> None:
+        """Append no more rows to the feed."""
+        self.feed = None
+
+    def begin_session(self, boot_id: str) -> None:
+        """Take `boot_id` for the latest session, which no record and no item tells."""
+        self.boot_id = boot_id
+
+    def end_session(self) -> None:
+        """Take every agent for one of a prior session: the latest one's writer is gone."""
+        self.boot_id = ""
 
     def presume(self, lsn: int, record: Record) -> None:
         """Apply an interruption that is not in the log, though a later record may put it there."""
@@ -164,21 +174,24 @@ class Fleet:
             agent_id = self._find_ended(ref)
         return self.rows[agent_id]
 
-    def peek(self, ref: str) -> list[Any] | None:
-        """What `find` will look at, without the lock: maybe of a moment ago, maybe nothing.
+    def prefetch(self, ref: str) -> Row | None:
+        """Return the row that `find` will probably find, read into the processor's cache.
 
-        In a large fleet a row lies far from the processor. Fetched before the lock is taken,
-        it costs those who wait for the lock nothing (measured: 2.4 us held, 1.65 then).
+        Called before the lock is taken: the row may change until then, or be missing. Of 60,000
+        agents, an update of any of them holds the lock for 2.1 us after it, and for 2.6 otherwise.
         """
         row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
         if row is None and len(ids := [*self._ended.get(ref, ())]) == 1:
             row = self.rows.get(ids[0])
-        return None if row is None else [*row]  # a copy touches each value
+        if row is not None:
+            _ = [*row]  # reads each value
+        return row
 
     def refuse_verb(self, row: Row, verb: str, target: str) -> None:
         """Raise TransitionError: `verb` may not be done to that agent."""
-        allowed = TRANSITIONS[row[STATUS]]
-        raise TransitionError(row[AGENT_ID], row[NAME], row[STATUS], target, verb, allowed)
+        status = get.status(row)
+        allowed = TRANSITIONS[status]
+        raise TransitionError(get.agent_id(row), get.name(row), status, target, verb, allowed)
 
     def check_running(self, limits: Limits) -> None:
         """Raise CapacityError unless one more may run."""
@@ -188,14 +201,14 @@ class Fleet:
 
     def check_spawn(self, name: str | None, parent: Row | None, limits: Limits) -> None:
         """Raise CapacityError or NameInUseError unless such an agent may be admitted."""
-        depth = 0 if parent is None else parent[SPAWN_DEPTH] + 1
+        depth = 0 if parent is None else get.spawn_depth(parent) + 1
         if parent is not None and depth > limits.max_depth:
-            what = f"a child of {parent[AGENT_ID]} would be at depth {depth}"
+            what = f"a child of {get.agent_id(parent)} would be at depth {depth}"
             raise CapacityError("max_depth", limits.max_depth, self.counts, what)
         if name is not None and (holder := self._live.get(name)) is not None:
-            raise NameInUseError(name, holder, self.rows[holder][STATUS])
+            raise NameInUseError(name, holder, get.status(self.rows[holder]))
         if name is not None and (row := self.rows.get(name)) is not None:
-            raise NameInUseError(name, name, row[STATUS])  # an imported agent's id
+            raise NameInUseError(name, name, get.status(row))  # an imported agent's id
         counts = self.counts
         live = counts["queued"] + counts["running"] + counts["interrupted"]
         if live >= limits.max_admitted:
@@ -205,10 +218,11 @@ class Fleet:
     def check_budget(self, row: Row | None) -> None:
         """Raise BudgetError if that agent's budget is spent, or an ancestor's."""
         while row is not None:
-            budget = row[TOKEN_BUDGET]
-            if budget is not None and row[TOKENS_USED] >= budget:
-                raise BudgetError(row[AGENT_ID], row[NAME], budget, row[TOKENS_USED])
-            row = None if row[PARENT_ID] is None else self.rows[row[PARENT_ID]]
+            budget = get.token_budget(row)
+            if budget is not None and get.tokens_used(row) >= budget:
+                raise BudgetError(get.agent_id(row), get.name(row), budget, get.tokens_used(row))
+            parent_id = get.parent_id(row)
+            row = None if parent_id is None else self.rows[parent_id]
 
     def holder(self, name: str) -> str | None:
         """The id of the live agent with this name."""
@@ -230,22 +244,22 @@ class Fleet:
 
     def _put(self, old: Row | None, new: Row) -> None:
         """Store a row; keep the counters and the index of names true to it."""
-        agent_id, status = new[AGENT_ID], new[STATUS]
+        agent_id, status = new[_AGENT_ID], new[_STATUS]
         self.rows[agent_id] = new
         if (feed := self.feed) is not None:  # once: nobody watches from one moment to the next
             feed.append(new)
         if old is None:
             self.family.added(agent_id, new)
-        elif old[STATUS] == status:
+        elif (before := old[_STATUS]) == status:
             return
         else:
-            self.counts[old[STATUS]] -= 1
+            self.counts[before] -= 1
             if status == "running":
-                self.boot_id = new[BOOT_ID]
+                self.boot_id = new[_BOOT_ID]
             elif status in ENDED:
-                self.family.ended(agent_id, new[PARENT_ID])
+                self.family.ended(agent_id, new[_PARENT_ID])
         self.counts[status] += 1
-        name = new[NAME]
+        name = new[_NAME]
         if name == agent_id:
             return
         if status in LIVE:
@@ -261,32 +275,28 @@ class Fleet:
         del self.rows[agent_id]
         if (feed := self.feed) is not None:
             feed.append((agent_id,))
-        self.counts[row[STATUS]] -= 1
-        if row[PARENT_ID] is not None:
-            self.family.removed(row[PARENT_ID])
-        if row[NAME] != agent_id:
-            ids = self._ended[row[NAME]]
+        self.counts[row[_STATUS]] -= 1
+        name, parent_id = row[_NAME], row[_PARENT_ID]
+        if parent_id is not None:
+            self.family.removed(parent_id)
+        if name != agent_id:
+            ids = self._ended[name]
             del ids[agent_id]
             if not ids:
-                del self._ended[row[NAME]]
+                del self._ended[name]
 
     def _add_tokens(self, lsn: int, agent_id: str | None, tokens: int) -> None:
         while agent_id is not None:
-            row = self.rows[agent_id]
-            new = list(row)
-            used = new[TOKENS_USED] + tokens
-            new[TOKENS_USED] = used if used < records.INT_MAX else records.INT_MAX
-            new[LSN] = lsn
-            self.rows[agent_id] = counted = tuple(new)
+            self.rows[agent_id] = row = count_tokens(self.rows[agent_id], lsn, tokens)
             if (feed := self.feed) is not None:
-                feed.append(counted)
-            agent_id = row[PARENT_ID]
+                feed.append(row)
+            agent_id = row[_PARENT_ID]
 
 
 def _item(boot_id: str, row: Row) -> dict[str, Any]:
     item = dict(zip(FIELDS, row, strict=True))
     # A log that is compacted has lost the session's boot, and who reads from outside asks for it.
-    item["from_prior_session"] = row[BOOT_ID] != boot_id
+    item["from_prior_session"] = get.boot_id(row) != boot_id
     return item
 
 

@@ -42,12 +42,12 @@ import msgpack
 
 from journal import UnsafePathError
 from manager import arguments
-from manager.agent import AGENT_ID, ENDED, FIELDS, LIVE, METADATA, NAME, STATUS
+from manager.agent import ENDED, LIVE
 from manager.errors import LegacyError
 from manager.given import Limits
-from manager.records import (
+from manager.records import Import
+from manager.values import (
     NAME_BYTES_MAX,
-    Record,
     checked_name,
     json_value,
     optional_text,
@@ -86,7 +86,7 @@ _KNOWN = {
 
 def read_legacy(
     path: str | os.PathLike[str], *, at_ms: int, limits: Limits, record_bytes_max: int
-) -> list[list[Record]]:
+) -> list[list[Import]]:
     """The file's agents as "import" records, all checked, in slices of one batch each.
 
     Raises LegacyError naming the place, UnsafePathError for what is no regular file, OSError.
@@ -101,10 +101,11 @@ def read_legacy(
         raise LegacyError(path, str(error)) from None
 
 
-def call_by_id(record: Record) -> None:
-    """Its name is taken: keep that in the metadata."""
-    record[1 + METADATA].setdefault("session_name", record[1 + NAME])
-    record[1 + NAME] = record[1 + AGENT_ID]
+def call_by_id(agent: Import) -> Import:
+    """Return `agent` with its id for a name, which it keeps in its metadata: that is taken."""
+    metadata = {**agent.metadata}
+    metadata.setdefault("session_name", agent.name)
+    return agent._replace(name=agent.agent_id, metadata=metadata)
 
 
 # --- the file ---
@@ -194,30 +195,30 @@ def _path(at: list[Any]) -> str:
 # --- what is in it ---
 
 
-def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Record]:
+def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import]:
     version = _dict("the file", document).get("schema_version")
     if version is True or version != SCHEMA_VERSION:
         raise ValueError(
             f"schema_version is {arguments.shown(version)}; only {SCHEMA_VERSION} is known"
         )
-    by_id: dict[str, Record] = {}
-    for index, agent in enumerate(_list("agents", document.get("agents"))):
+    by_id: dict[str, Import] = {}
+    for index, found in enumerate(_list("agents", document.get("agents"))):
         where = f"agents[{index}]"
-        record = _record(where, _dict(where, agent), at_ms, limits)
-        if by_id.setdefault(record[1 + AGENT_ID], record) is not record:
-            raise ValueError(f"{where}.id: {record[1 + AGENT_ID]!r} is there twice")
+        agent = _agent(where, _dict(where, found), at_ms, limits)
+        if by_id.setdefault(agent.agent_id, agent) is not agent:
+            raise ValueError(f"{where}.id: {agent.agent_id!r} is there twice")
     names: set[str] = set()  # of live agents
-    for agent_id, record in by_id.items():
-        name, is_live = record[1 + NAME], record[1 + STATUS] in LIVE
-        if name != agent_id and (name in by_id or (is_live and name in names)):
-            call_by_id(record)
+    for agent_id, agent in by_id.items():
+        is_live = agent.status in LIVE
+        if agent.name != agent_id and (agent.name in by_id or (is_live and agent.name in names)):
+            by_id[agent_id] = call_by_id(agent)
         elif is_live:
-            names.add(name)
+            names.add(agent.name)
     _add_workers(by_id, document.get("workers"), path)
     return list(by_id.values())
 
 
-def _record(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Record:
+def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Import:
     assignment = _dict(f"{where}.assignment", _given(agent, "assignment", {}))
     objective = optional_text(f"{where}.assignment.objective", assignment.get("objective"))
     agent_id = text(f"{where}.id", agent.get("id"))
@@ -237,34 +238,34 @@ def _record(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Re
         "session_name": unfit,
         "assignment": {k: v for k, v in assignment.items() if k not in apart},
     }
-    values = {
-        "agent_id": agent_id,
-        "name": name,
-        "agent_type": text(f"{where}.agent_type", _given(agent, "agent_type", "general")),
-        "role": optional_text(f"{where}.assignment.role", assignment.get("role")),
-        "model": optional_text(f"{where}.model", agent.get("model")) or None,
-        "prompt": prompt_text(
+    return Import(
+        kind="import",
+        agent_id=agent_id,
+        name=name,
+        agent_type=text(f"{where}.agent_type", _given(agent, "agent_type", "general")),
+        role=optional_text(f"{where}.assignment.role", assignment.get("role")),
+        model=optional_text(f"{where}.model", agent.get("model")) or None,
+        prompt=prompt_text(
             f"{where}.prompt", _given(agent, "prompt", objective), limits.prompt_bytes_max
         ),
-        "status": status,
-        "reason": _tail(f"{where}.status", reason, limits),
-        "result": _tail(f"{where}.result", agent.get("result"), limits),
-        "steps_taken": whole(f"{where}.steps_taken", _given(agent, "steps_taken", 0)),
-        "checkpoint": json_value(f"{where}.checkpoint", agent.get("checkpoint")),
-        "needs_input": json_value(f"{where}.needs_input", agent.get("needs_input")),
-        "allowed_tools": _tools(f"{where}.allowed_tools", agent.get("allowed_tools")),
-        "parent_id": None,
-        "spawn_depth": 0,
-        "token_budget": None,
-        "tokens_used": 0,
-        "metadata": json_value(where, unknown | {k: v for k, v in mapped.items() if v}),
-        "created_at_ms": started_at_ms,
-        "started_at_ms": started_at_ms,
-        "updated_at_ms": updated_at_ms,
-        "ended_at_ms": updated_at_ms if status in ENDED else None,
-        "boot_id": text(f"{where}.session_boot_id", _given(agent, "session_boot_id", "")),
-    }
-    return ["import", *(values[field] for field in FIELDS[:-1])]
+        status=status,
+        reason=_tail(f"{where}.status", reason, limits),
+        result=_tail(f"{where}.result", agent.get("result"), limits),
+        steps_taken=whole(f"{where}.steps_taken", _given(agent, "steps_taken", 0)),
+        checkpoint=json_value(f"{where}.checkpoint", agent.get("checkpoint")),
+        needs_input=json_value(f"{where}.needs_input", agent.get("needs_input")),
+        allowed_tools=_tools(f"{where}.allowed_tools", agent.get("allowed_tools")),
+        parent_id=None,
+        spawn_depth=0,
+        token_budget=None,
+        tokens_used=0,
+        metadata=json_value(where, unknown | {k: v for k, v in mapped.items() if v}),
+        created_at_ms=started_at_ms,
+        started_at_ms=started_at_ms,
+        updated_at_ms=updated_at_ms,
+        ended_at_ms=updated_at_ms if status in ENDED else None,
+        boot_id=text(f"{where}.session_boot_id", _given(agent, "session_boot_id", "")),
+    )
 
 
 def _name(where: str, agent_id: str, name: object) -> tuple[str, str | None]:
@@ -298,7 +299,7 @@ def _tail(where: str, value: object, limits: Limits) -> str | None:
     return None if value is None else tail(where, value, limits.result_bytes_max)
 
 
-def _add_workers(by_id: dict[str, Record], workers: object, path: str) -> None:
+def _add_workers(by_id: dict[str, Import], workers: object, path: str) -> None:
     strangers = 0
     for index, worker in enumerate(_list("workers", [] if workers is None else workers)):
         where = f"workers[{index}]"
@@ -308,7 +309,7 @@ def _add_workers(by_id: dict[str, Record], workers: object, path: str) -> None:
         if owner is None:
             strangers += 1
         else:
-            kept = owner[1 + METADATA].setdefault("workers", [])
+            kept = owner.metadata.setdefault("workers", [])
             _list(f"the field workers of the owner of {where}", kept).append(
                 json_value(where, [[found]])[0][0]  # as deep as it will stand
             )
@@ -316,12 +317,12 @@ def _add_workers(by_id: dict[str, Record], workers: object, path: str) -> None:
         log.warning("%s: %d of its workers belong to none of its agents: left out", path, strangers)
 
 
-def _sliced(found: list[Record], record_bytes_max: int) -> list[list[Record]]:
+def _sliced(found: list[Import], record_bytes_max: int) -> list[list[Import]]:
     """Raises ValueError for a record over the journal's bound: later it would be half-way."""
-    slices: list[list[Record]] = []
+    slices: list[list[Import]] = []
     room = 0
-    for index, record in enumerate(found):
-        size = len(msgpack.packb(record, strict_types=True)) + _LATER_BYTES
+    for index, agent in enumerate(found):
+        size = len(msgpack.packb([*agent], strict_types=True)) + _LATER_BYTES
         if size > record_bytes_max:
             raise ValueError(
                 f"agents[{index}]: {size} bytes, over record_bytes_max={record_bytes_max}; "
@@ -330,7 +331,7 @@ def _sliced(found: list[Record], record_bytes_max: int) -> list[list[Record]]:
         if not slices or len(slices[-1]) == SLICE or size > room:
             slices.append([])
             room = min(_SLICE_BYTES, record_bytes_max)
-        slices[-1].append(record)
+        slices[-1].append(agent)
         room -= size
     return slices
 

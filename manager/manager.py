@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterable
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -21,18 +21,15 @@ from journal import Checkpoint, DurableState, LockStats, Options, PackedRecord, 
 from manager import ids, records
 from manager._public import public
 from manager.agent import (
-    AGENT_ID,
     ENDED,
     JSON,
     LIVE,
-    NAME,
-    SPAWN_DEPTH,
-    STATUS,
     Agent,
     Row,
     Status,
     agent_from_row,
     agents_from_rows,
+    get,
 )
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
@@ -41,9 +38,10 @@ from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
-from manager.records import Record, text
+from manager.records import Import, Record
 from manager.recovery import recovered
 from manager.updates import Batch, Change, Updates
+from manager.values import tail, text
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
@@ -102,9 +100,11 @@ class SubAgentManager:
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
-        place: AbstractContextManager[str] = nullcontext(os.path.join(workspace, state_dir))
-        if disk is None:
-            place = state_path(workspace, state_dir)
+        place = (
+            state_path(workspace, state_dir)
+            if disk is None
+            else nullcontext(os.path.join(workspace, state_dir))
+        )
         with ExitStack() as undo:
             with place as path:
                 state = recovered(path, options=options, disk=disk)
@@ -118,7 +118,7 @@ class SubAgentManager:
 
     def _boot(self) -> None:
         self._state.update(partial(_decided, records.boot(self._boot_id, _now_ms(), os.getpid())))
-        running = [row[AGENT_ID] for row in self._rows() if row[STATUS] == "running"]
+        running = [get.agent_id(row) for row in self._rows() if get.status(row) == "running"]
         while running:
             batch = [
                 records.interrupt(agent_id, _now_ms(), "process restarted", None, None)
@@ -165,9 +165,9 @@ class SubAgentManager:
             metadata=metadata,
         )
         parent_ref = None if parent_id is None else text("parent_id", parent_id)
-        near = None if parent_ref is None else self._state.machine.peek(parent_ref)
-        if near is not None:
-            record[records.PARENT] = _below(near)
+        prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
+        if prefetched is not None:
+            record[records.PARENT] = _below(prefetched)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:
@@ -241,7 +241,7 @@ class SubAgentManager:
 
         Raises TransitionError unless it runs.
         """
-        reason = records.tail("error", error, self._limits.result_bytes_max)
+        reason = tail("error", error, self._limits.result_bytes_max)
         record = records.result(_now_ms(), "failed", reason=reason)
         return self._one("update_failed", ref, "failed", record, urgent=True)
 
@@ -252,7 +252,7 @@ class SubAgentManager:
 
         `needs_input`: what it waits for. Raises TransitionError unless it runs.
         """
-        reason = records.tail("reason", reason, self._limits.result_bytes_max)
+        reason = tail("reason", reason, self._limits.result_bytes_max)
         record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
         return self._one("interrupt", ref, "interrupted", record, urgent=True)
 
@@ -271,12 +271,12 @@ class SubAgentManager:
         def decide(fleet: Fleet) -> Batch:
             nonlocal row
             row = fleet.find(ref)
-            line = [] if row[STATUS] in ENDED else [row]
-            line += [fleet.rows[agent_id] for agent_id in fleet.family.living(row[AGENT_ID])]
-            return [(each, records.cancel(each[AGENT_ID], at_ms)) for each in line]
+            line = [] if get.status(row) in ENDED else [row]
+            line += [fleet.rows[agent_id] for agent_id in fleet.family.living(get.agent_id(row))]
+            return [(each, records.cancel(get.agent_id(each), at_ms)) for each in line]
 
         cancelled = self._updates.many(decide, urgent=True)
-        return self._agent(row if row[STATUS] in ENDED else cancelled[0])
+        return self._agent(row if get.status(row) in ENDED else cancelled[0])
 
     def touch(self, ref: str) -> None:
         """Say that a running agent is alive, if nothing else changed: any update says so too.
@@ -285,8 +285,8 @@ class SubAgentManager:
         """
         ref = text("ref", ref)
         row = self._state.read(lambda fleet: fleet.find(ref))
-        if row[STATUS] == "running":
-            self._beats.beat(row[AGENT_ID])
+        if get.status(row) == "running":
+            self._beats.beat(get.agent_id(row))
 
     def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
         """Drop agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
@@ -409,11 +409,11 @@ class SubAgentManager:
             limits=self._limits,
             record_bytes_max=self._options.record_bytes_max,
         )
-        for record in chain.from_iterable(batches):
-            _check_import(self._state.machine, record)
+        for agent in chain.from_iterable(batches):
+            _new_here(self._state.machine, agent)  # refuses an id that is a name here
         imported: list[Row] = []
         for some in batches:
-            imported += self._updates.many(partial(_imports, records=some))
+            imported += self._updates.many(partial(_imports, agents=some))
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
@@ -466,8 +466,7 @@ class SubAgentManager:
     def _one(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
-        row = self._updates.one(verb, ref, target, record, urgent=urgent)
-        return agent_from_row(row, self._boot_id)
+        return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
 
     def _rows(self) -> Iterable[Row]:
         """All rows of this moment. As long as it is held, each change costs a little more."""
@@ -477,24 +476,24 @@ class SubAgentManager:
         return agent_from_row(row, self._boot_id)
 
     def _tail(self, where: str, value: str | None) -> str | None:
-        return None if value is None else records.tail(where, value, self._limits.result_bytes_max)
+        return None if value is None else tail(where, value, self._limits.result_bytes_max)
 
 
-def _imports(fleet: Fleet, *, records: list[Record]) -> Batch:
-    return [(None, record) for record in records if _check_import(fleet, record)]
+def _imports(fleet: Fleet, *, agents: list[Import]) -> Batch:
+    found = (_new_here(fleet, agent) for agent in agents)
+    return [(None, [*agent]) for agent in found if agent is not None]
 
 
-def _check_import(fleet: Fleet, record: Record) -> bool:
-    """Whether it is to be imported; if it has a name that is taken, its id becomes its name."""
-    agent_id, name, status = (record[1 + field] for field in (AGENT_ID, NAME, STATUS))
-    if agent_id in fleet.rows:
-        return False
-    if (holder := fleet.holder(agent_id)) is not None:
-        raise NameInUseError(agent_id, holder, fleet.rows[holder][STATUS])
-    is_taken = name in fleet.rows or (status in LIVE and fleet.holder(name) is not None)
-    if is_taken:
-        call_by_id(record)
-    return True
+def _new_here(fleet: Fleet, agent: Import) -> Import | None:
+    """Return the agent to import, called by its id if its name is taken; None if it is here."""
+    if agent.agent_id in fleet.rows:
+        return None
+    if (holder := fleet.holder(agent.agent_id)) is not None:
+        raise NameInUseError(agent.agent_id, holder, get.status(fleet.rows[holder]))
+    is_live = agent.status in LIVE
+    if agent.name in fleet.rows or (is_live and fleet.holder(agent.name) is not None):
+        return call_by_id(agent)
+    return agent
 
 
 def _decided(records: list[Any], fleet: Fleet) -> list[Any]:
@@ -502,8 +501,8 @@ def _decided(records: list[Any], fleet: Fleet) -> list[Any]:
     return records
 
 
-def _below(parent: Sequence[Any]) -> list[Any]:
-    return [parent[AGENT_ID], parent[SPAWN_DEPTH] + 1]
+def _below(parent: Row) -> list[Any]:
+    return [get.agent_id(parent), get.spawn_depth(parent) + 1]
 
 
 def _now_ms() -> int:

@@ -11,12 +11,13 @@ from functools import partial
 
 from journal import DurableState, PackedRecord, pack
 from manager import ids, records
-from manager.agent import AGENT_ID, ENDED, LSN, STATUS, VERBS, Row, Status
+from manager.agent import ENDED, VERBS, Row, Status, get
 from manager.cleanup import Heartbeats
 from manager.fleet import Fleet
 from manager.given import Limits
 from manager.records import Record
 from manager.steps import advance
+from manager.values import text
 from manager.watch import Watch
 
 Change = Record | PackedRecord
@@ -44,8 +45,8 @@ class Updates:
             self._watch.look_whether_stopped()
             raise
         row = self._told(lsn, None, record)
-        if row[STATUS] == "running":
-            self._beats.beat(row[AGENT_ID])
+        if get.status(row) == "running":
+            self._beats.beat(get.agent_id(row))
         return row
 
     def one(
@@ -55,21 +56,22 @@ class Updates:
 
         `target`: the status that this gives it, None to leave it whatever it is.
         """
-        ref = records.text("ref", ref)
+        ref = text("ref", ref)
         row: Row = ()
         packed = packed_id = None
-        near = self._fleet.peek(ref)
-        if near is not None:
-            record[records.AGENT_ID] = packed_id = near[AGENT_ID]
+        prefetched = self._fleet.prefetch(ref)
+        if prefetched is not None:
+            packed_id = get.agent_id(prefetched)
+            record[records.AGENT_ID] = packed_id
             packed = pack(record)
             # Before the change: cleanup must not find an agent that changed and has no beat.
-            if target == "running" or near[STATUS] == "running":
-                self._beats.beat(near[AGENT_ID])
+            if target == "running" or get.status(prefetched) == "running":
+                self._beats.beat(packed_id)
 
         def decide(fleet: Fleet) -> Change | None:
             nonlocal row
             row = fleet.rows.get(ref) or fleet.find(ref)
-            status = row[STATUS]
+            status = get.status(row)
             if verb == "cancel" and status in ENDED:
                 return None
             if target is not None and status not in VERBS[verb][0]:
@@ -77,9 +79,9 @@ class Updates:
             if target == "running" != status:
                 fleet.check_budget(row)
                 fleet.check_running(self._limits)
-            if row[AGENT_ID] == packed_id:
+            if row is prefetched or get.agent_id(row) == packed_id:
                 return packed
-            record[records.AGENT_ID] = row[AGENT_ID]
+            record[records.AGENT_ID] = get.agent_id(row)
             return record
 
         try:
@@ -90,8 +92,8 @@ class Updates:
         if lsn is None:
             return row
         if target in ENDED:
-            self._beats.forget(row[AGENT_ID])
-            return self._told(lsn, row, record, row[AGENT_ID])
+            self._beats.forget(get.agent_id(row))
+            return self._told(lsn, row, record, get.agent_id(row))
         return self._told(lsn, row, record)
 
     def many(self, decide: Callable[[Fleet], Batch], *, urgent: bool = False) -> list[Row]:
@@ -123,4 +125,4 @@ class Updates:
             self._watch.changed(lsn, ended)
         now = self._fleet.rows.get(record[records.AGENT_ID])
         # Another change may have come since; then it is made once more.
-        return now if now is not None and now[LSN] == lsn else advance(before, lsn, record)
+        return now if now is not None and get.lsn(now) == lsn else advance(before, lsn, record)

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TypeVar
 
 from journal import (
@@ -22,19 +21,12 @@ from journal import (
 from manager import arguments, records
 from manager._public import public
 from manager.agent import (
-    AGENT_ID,
-    BOOT_ID,
-    CREATED_AT_MS,
-    LSN,
-    NAME,
-    STARTED_AT_MS,
-    STATUS,
-    UPDATED_AT_MS,
     Agent,
     Row,
     Status,
     agent_from_row,
     agents_from_rows,
+    get,
 )
 from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.fleet import Fleet
@@ -135,14 +127,14 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
         shown: dict[str, tuple[int, str]] = {}
         while True:
             fleet, lsn = _read(reader)
-            for row in sorted(fleet.rows.values(), key=itemgetter(CREATED_AT_MS)):
-                if shown.get(row[AGENT_ID]) != (row[LSN], row[STATUS]):
+            for row in sorted(fleet.rows.values(), key=get.created_at_ms):
+                if shown.get(get.agent_id(row)) != (get.lsn(row), get.status(row)):
                     yield agent_from_row(row, fleet.boot_id)
             try:
                 yield from _changed(reader, fleet, lsn)
             except (CompactedError, FileNotFoundError):
                 rows = fleet.rows.values()
-                shown = {row[AGENT_ID]: (row[LSN], row[STATUS]) for row in rows}
+                shown = {get.agent_id(row): (get.lsn(row), get.status(row)) for row in rows}
 
 
 def _opened(path: StrPath) -> JournalReader:
@@ -151,7 +143,8 @@ def _opened(path: StrPath) -> JournalReader:
 
 def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
     """The agents as they change after `lsn`, which `fleet` is at, until it is compacted away."""
-    feed = fleet.feed = deque()
+    feed: deque[Row] = deque()
+    fleet.feed_to(feed)
     while True:
         with suppress(_WriterGoneError):
             for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
@@ -269,7 +262,7 @@ def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Flee
     finally:
         _close(checkpoints)
     if not is_told:
-        fleet.boot_id = _guessed_boot(fleet)
+        fleet.begin_session(_guessed_boot(fleet))
     return fleet, lsn
 
 
@@ -322,19 +315,20 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
     fleet, lsn = _begin(reader, at, oldest=True)
     found: dict[str, list[AgentChange]] = {}
     rows: dict[str, Row] = {}
-    for row in fleet.rows.values():
-        if ref in (row[AGENT_ID], row[NAME]):
-            rows[row[AGENT_ID]] = row
+    for agent_id, row in fleet.rows.items():
+        if ref in (agent_id, get.name(row)):
+            rows[agent_id] = row
             agent = agent_from_row(row, fleet.boot_id)
-            at_ns = row[UPDATED_AT_MS] * 1_000_000
-            found[row[AGENT_ID]] = [AgentChange(row[LSN], at_ns, "", row[AGENT_ID], None, agent)]
-    fleet.feed = deque()
+            at_ns = get.updated_at_ms(row) * 1_000_000
+            found[agent_id] = [AgentChange(get.lsn(row), at_ns, "", agent_id, None, agent)]
+    feed: deque[Row] = deque()
+    fleet.feed_to(feed)
     for entry in _entries(reader, lsn, at):
         _apply(fleet, entry)
         _check(reader, fleet, [entry.record[1]])
-        for row in fleet.feed:
-            agent_id, is_there = row[AGENT_ID], len(row) > 1
-            if agent_id not in rows and (not is_there or ref not in (agent_id, row[NAME])):
+        for row in feed:
+            agent_id, is_there = get.agent_id(row), len(row) > 1
+            if agent_id not in rows and (not is_there or ref not in (agent_id, get.name(row))):
                 continue
             before = rows.pop(agent_id, None)
             if is_there:
@@ -348,7 +342,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
                 agent_from_row(row, fleet.boot_id) if is_there else None,
             )
             found.setdefault(agent_id, []).append(change)
-        fleet.feed.clear()
+        feed.clear()
     return found[_chosen(fleet, ref, list(found))]
 
 
@@ -357,7 +351,7 @@ def _chosen(fleet: Fleet, ref: str, ids: list[str]) -> str:
     if ref in ids:
         return ref
     try:
-        return str(fleet.find(ref)[AGENT_ID])
+        return get.agent_id(fleet.find(ref))
     except UnknownAgentError:
         if len(ids) > 1:
             message = f"{len(ids)} agents named {ref!r} were removed: {', '.join(ids)}; use an id"
@@ -382,23 +376,23 @@ def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int]
 def _guessed_boot(fleet: Fleet) -> str:
     """The latest boot that an agent tells of: older checkpoints do not say which it was."""
     row = max(fleet.rows.values(), key=_begun)
-    return str(row[BOOT_ID])
+    return get.boot_id(row)
 
 
 def _begun(row: Row) -> tuple[bool, int]:
-    return row[STATUS] == "running", int(row[STARTED_AT_MS] or row[CREATED_AT_MS])
+    return get.status(row) == "running", get.started_at_ms(row) or get.created_at_ms(row)
 
 
 def _end_session(fleet: Fleet) -> None:
     """Its writer is gone: all belongs to a prior session."""
-    fleet.boot_id = ""
+    fleet.end_session()
     _interrupt_prior(fleet)
 
 
 def _interrupt_prior(fleet: Fleet) -> None:
     """Those that ran in a prior session, as the next one does."""
     rows = fleet.rows.values()
-    for row in [r for r in rows if r[STATUS] == "running" and r[BOOT_ID] != fleet.boot_id]:
-        at_ms, lsn = row[UPDATED_AT_MS], row[LSN]
-        record = records.interrupt(row[AGENT_ID], at_ms, "process restarted", None, None)
+    for row in [r for r in rows if get.status(r) == "running" and get.boot_id(r) != fleet.boot_id]:
+        at_ms, lsn = get.updated_at_ms(row), get.lsn(row)
+        record = records.interrupt(get.agent_id(row), at_ms, "process restarted", None, None)
         fleet.presume(lsn, record)

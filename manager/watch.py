@@ -25,7 +25,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock, JournalError
-from manager.agent import AGENT_ID, ENDED, LSN, NAME, STATUS, Row
+from manager.agent import ENDED, Row, get
 from manager.arguments import remaining_s, shown
 from manager.changes import A_TURN, Changes, Idle
 from manager.errors import UnknownAgentError
@@ -101,14 +101,14 @@ class Watch:
         waiter = _Waiter()
         try:
             row = self._enlist(ref, waiter)
-            if row[STATUS] in ENDED:
-                self._state.wait_durable(row[LSN], timeout_s=remaining_s(until))
+            if get.status(row) in ENDED:
+                self._state.wait_durable(get.lsn(row), timeout_s=remaining_s(until))
                 return row
             left_s = remaining_s(until)
             if not waiter.lock.acquire(timeout=-1 if left_s is None else left_s):
                 raise TimeoutError(
-                    f"agent {row[AGENT_ID]} (name {row[NAME]!r}) has not ended, or its end is "
-                    f"not durable, within {timeout_s} s"
+                    f"agent {get.agent_id(row)} (name {get.name(row)!r}) has not ended, or its "
+                    f"end is not durable, within {timeout_s} s"
                 )
             return self._outcome(waiter)
         finally:
@@ -121,8 +121,8 @@ class Watch:
         waiter = _Waiter(future)
         try:
             row = self._enlist(ref, waiter)
-            if row[STATUS] in ENDED:
-                await self._state.durable(row[LSN])
+            if get.status(row) in ENDED:
+                await self._state.durable(get.lsn(row))
                 return row
             await future
             return self._outcome(waiter)
@@ -132,9 +132,9 @@ class Watch:
     def _enlist(self, ref: str, waiter: _Waiter) -> Row:
         """The agent's row; if it has not ended, the waiter will be woken when it has."""
         row = self._state.read(lambda fleet: fleet.find(ref))
-        if row[STATUS] in ENDED:
+        if get.status(row) in ENDED:
             return row
-        waiter.agent_id = row[AGENT_ID]
+        waiter.agent_id = get.agent_id(row)
         with _Sweeping(self), self._lock.checked():
             self._begin()
             waiter.group = self._waiters.setdefault(waiter.agent_id, {})
@@ -175,13 +175,13 @@ class Watch:
             self._readers[reader._ref] = None
         if after is not None:
             snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
-            rows = [row for row in snapshot if row[LSN] >= after]
-            at_after = [row for row in rows if row[LSN] == after]
+            rows = [row for row in snapshot if get.lsn(row) >= after]
+            at_after = [row for row in rows if get.lsn(row) == after]
             if len(at_after) == 1:  # of several, who asks may have seen but some
                 rows.remove(at_after[0])
             with _Sweeping(self), self._lock.checked():
                 self._drain()
-                reader._begin_with(row for row in rows if row[AGENT_ID] in self._fleet.rows)
+                reader._begin_with(row for row in rows if get.agent_id(row) in self._fleet.rows)
         return reader
 
     def next_row(self, reader: Changes) -> Row | None:
@@ -276,7 +276,7 @@ class Watch:
             self._observer = _Observer(self)
             self._state.journal.observe(self._observer)
             self._state.check()  # a failure before that is told to nobody
-        self._fleet.feed = self.feed
+        self._fleet.feed_to(self.feed)
 
     def _catch_up(self) -> None:
         """Forget those that left; wake those whose agent's end is durable, and at the end all."""
@@ -285,7 +285,7 @@ class Watch:
             self._leavers.popleft()
         self._drain()
         durable_lsn = self._state.journal.durable_lsn
-        due = [entry for entry in self._ended if entry[0][LSN] <= durable_lsn]
+        due = [entry for entry in self._ended if get.lsn(entry[0]) <= durable_lsn]
         _wake(due)
         for _ in due:
             self._ended.popleft()
@@ -307,9 +307,9 @@ class Watch:
             row = self.feed[0]
             for reader in readers:
                 reader._put(row)
-            if len(row) > 1 and row[STATUS] in ENDED and row[AGENT_ID] in self._waiters:
-                self._ended.append((row, self._waiters[row[AGENT_ID]]))
-                del self._waiters[row[AGENT_ID]]
+            if len(row) > 1 and get.status(row) in ENDED and get.agent_id(row) in self._waiters:
+                self._ended.append((row, self._waiters[get.agent_id(row)]))
+                del self._waiters[get.agent_id(row)]
             self.feed.popleft()
 
     def _call_readers(self) -> None:
@@ -337,7 +337,7 @@ class Watch:
     def _rest(self) -> None:
         """If nobody watches, the fleet need not feed anybody."""
         if not (self._waiters or self._ended or self._readers):
-            self._fleet.feed = None
+            self._fleet.stop_feeding()
             self.feed.clear()
 
     def _forget(self, leaver: _Waiter | weakref.ref[Changes]) -> None:

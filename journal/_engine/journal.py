@@ -224,6 +224,7 @@ class Journal(OpenHandle):
             for _, at_ns, first_lsn, records in batch.frames():
                 for lsn, record in enumerate(records, first_lsn):
                     yield Entry(lsn, batch.epoch, at_ns, record)
+            del batch, records  # before the next is read: each may be one large frame
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         try:

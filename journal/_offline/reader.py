@@ -59,8 +59,9 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
             walk.enter(segment)
             batches = walk.batches(segment, after, after_lsn=next_lsn - 1, limit_lsn=limit_lsn)
             for batch in batches:
-                yield batch
                 next_lsn = batch.last_lsn + 1
+                yield batch
+                del batch  # before the next is read: each may be one large frame
             if next_lsn > limit_lsn:
                 return
             if after:
@@ -180,6 +181,7 @@ class JournalReader(OpenHandle):
                 for offset, at_ns, first_lsn, records in batch.frames():
                     for lsn, record in enumerate(records, first_lsn):
                         yield Entry(lsn, epoch, at_ns, record, offset, path)
+                del batch, records  # before the next is read: each may be one large frame
             if tail.at_end:
                 if not follow:
                     return

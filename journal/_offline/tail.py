@@ -127,8 +127,9 @@ class Tail:
             after_lsn = self._next_lsn - 1
             batches = self._walk.batches(segment, after, after_lsn=after_lsn, limit_lsn=limit_lsn)
             for batch in batches:
-                yield batch
                 self._next_lsn = batch.last_lsn + 1
+                yield batch
+                del batch  # before the next is read: each may be one large frame
             if after:
                 self._walk.leave(after)
                 self._next_lsn = max(self._next_lsn, after.first_lsn)

@@ -100,12 +100,12 @@ class Batch(NamedTuple):
 
 
 class Walk:
-    """Led over the segments that matter, oldest first, after the checkpoint at `base_lsn`.
+    """A walk over the segments that matter, oldest first, after the checkpoint at `base_lsn`.
 
     `next_lsn` is the first LSN not yet seen, `evidence` the highest that anything proves to
     have been durable. `damage` is where the last segment stops being a log. `end` is where its
     good frames end, `marked` whether a mark stands there (the next frame is written over it).
-    `dead_offset` is where another segment than the last goes on behind its cut.
+    `dead_offset` is where another segment than the last goes on after its cut.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from manager import records
 from manager.arguments import shown
 from manager.errors import TasksError
 from manager.given import Limits
+from manager.values import optional_text
 
 AGENT_TYPE = "command"
 DEPTH_MAX = 64  # what an agent does may cost its manager a step for each ancestor
@@ -130,7 +131,7 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
         given = _object(line)
         line = json.dumps(given, sort_keys=True)
     command = _command(given.get("command"))
-    name = records.optional_text("name", given.get("name"))
+    name = optional_text("name", given.get("name"))
     if name is None:
         occurrences[line] += 1
         key = f"line:{hashlib.sha256(line.encode()).hexdigest()[:32]}:{occurrences[line]}"
@@ -144,7 +145,7 @@ def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
     timeout_s = given.get("timeout_s")
     if timeout_s is not None:
         timeout_s = _seconds(timeout_s)
-    parent = records.optional_text("parent", given.get("parent"))
+    parent = optional_text("parent", given.get("parent"))
     task = Task(where, key, name, prompt, command, parent, timeout_s)
     _check_record(task)
     return task

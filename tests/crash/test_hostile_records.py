@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from journal import CorruptionError, DurableState, Journal
+from journal import CorruptionError, DurableState, Journal, JournalReader
 from journal.testing import SimulatedDisk
 from tests.crash.crash_support import image
 from tests.crash.hostile_forge import Files, frame
@@ -21,6 +21,7 @@ from tests.support import PATH, options, run
 
 MIB = 1 << 20
 SOME = MIB // 4
+FEW = MIB // 16
 HEADER = SegmentHeader(bytes(16), 1, 1, 0)
 
 
@@ -33,6 +34,22 @@ def open_state(disk: SimulatedDisk) -> Anything:
     machine = Anything()
     DurableState.open(PATH, machine, options=options(), disk=disk).close()
     return machine
+
+
+class Forgetful(Anything):
+    """A machine that keeps nothing of what it is given."""
+
+    def apply(self, lsn: int, record: Any) -> None: ...
+
+
+def open_forgetful(disk: SimulatedDisk) -> None:
+    DurableState.open(PATH, Forgetful(), options=options(), disk=disk).close()
+
+
+def pass_over_entries(disk: SimulatedDisk) -> None:
+    with JournalReader.open(PATH, disk=disk) as reader:
+        for _ in reader.entries():
+            pass
 
 
 def open_journal(disk: SimulatedDisk) -> None:
@@ -200,26 +217,21 @@ def test_a_thousand_lists_that_each_claim_to_be_all_there_is(payload: bytes) -> 
         assert peak_of(door, holding(payload)) < 100 * MIB + 20 * len(payload)
 
 
-@pytest.mark.parametrize("payload", [b"\x90" * SOME, b"\x80" * SOME, b"\xc0" * SOME])
-def test_the_smallest_objects_take_what_python_takes_for_them(payload: bytes) -> None:
+@pytest.mark.parametrize("door", [open_journal, open_forgetful, pass_over_entries, verify])
+@pytest.mark.parametrize("payload", [b"\x90" * FEW, b"\x80" * FEW, b"\xc0" * FEW])
+def test_the_smallest_objects_take_what_python_takes_for_them(
+    payload: bytes, door: Callable[[SimulatedDisk], object]
+) -> None:
     """P9: the most that a byte of a frame can cost is an empty object of Python, and a door holds
     those of one frame at a time."""
-    disk = image(
-        {
-            HEADER.name: HEADER.encode()
-            + b"".join(
-                frame(HEADER.seed, payload, lsn=1 + n * SOME, durable_lsn=n * SOME, count=SOME)
-                for n in range(3)
-            )
-        }
-    )
-    tracemalloc.start()
-    try:
-        with Journal.open(PATH, options=options(), disk=disk) as journal:
-            assert journal.last_lsn == 3 * SOME
-        assert tracemalloc.get_traced_memory()[1] < 100 * len(payload)
-    finally:
-        tracemalloc.stop()
+    frames = [
+        frame(HEADER.seed, payload, lsn=1 + n * FEW, durable_lsn=n * FEW, count=FEW)
+        for n in range(3)
+    ]
+    files = {HEADER.name: HEADER.encode() + b"".join(frames)}
+    assert peak_of(door, files) < 100 * len(payload)
+    with Journal.open(PATH, options=options(), disk=image(files)) as journal:
+        assert journal.last_lsn == 3 * FEW
 
 
 OPEN_WITHIN = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from journal import FailedError, JournalError, JournalReader
 from journal._disk.posix import PosixDisk
+from journal._recovery.recovery import Recovery
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
 from tests.support import PATH, crash, frozen, logged, names, open_on, put, put_lines
@@ -64,6 +66,20 @@ def test_a_failing_open_changes_nothing(
     with open_on(disk) as journal:
         assert len(logged(journal, 0)) == 15
         put(journal, "on")
+
+
+def test_a_recovery_is_finished_after_its_last_batch(disk: SimulatedDisk) -> None:
+    """P1: an opening can't go on from a log that it has not read to the end."""
+    with open_on(disk) as journal:
+        put(journal, "first")
+    with open_on(disk) as journal:
+        put(journal, "second")
+    directory = disk.open_directory(PATH, write=True)
+    with closing(Recovery(directory, kept=2)) as recovery:
+        for _ in recovery.batches():
+            with pytest.raises(RuntimeError, match="after all of its batches"):
+                recovery.finish()
+        assert recovery.finish().last_lsn == 2
 
 
 def test_a_read_error_is_no_corruption_to_a_reader(disk: SimulatedDisk) -> None:

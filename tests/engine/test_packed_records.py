@@ -19,7 +19,7 @@ from journal import DurableState, FailedError, Journal, PackedRecord, RecordErro
 from journal.testing import Owner, SimulatedDisk
 from journal.testing.machine import CrashMachine
 from manager import AgentResult, SubAgentManager
-from manager.agent import AGENT_ID, FIELDS, SPAWN_DEPTH
+from manager.agent import FIELDS, Row
 from tests.engine.state_support import state_on
 from tests.support import PATH, Table, logged, open_on, options, reopened
 
@@ -224,10 +224,9 @@ def test_the_manager_packs_before_its_lock(tmp_path: Path, monkeypatch: pytest.M
         manager.spawn("p", parent_id="parent")
 
 
-def place_of(agent_id: str, depth: int) -> list[Any]:
-    row: list[Any] = [None] * len(FIELDS)
-    row[AGENT_ID], row[SPAWN_DEPTH] = agent_id, depth
-    return row
+def row_of(agent_id: str, depth: int) -> Row:
+    fields = {"agent_id": agent_id, "spawn_depth": depth}
+    return tuple(fields.get(name) for name in FIELDS)
 
 
 def test_a_record_that_names_another_agent_meanwhile_is_packed_again(
@@ -236,16 +235,16 @@ def test_a_record_that_names_another_agent_meanwhile_is_packed_again(
     """P6: the name may be another's by the time that the lock is taken."""
     with SubAgentManager.open(tmp_path) as manager:
         ended = manager.spawn("p", name="one").agent_id
-        stale = manager._state.machine.peek(ended)
+        stale = manager._state.machine.prefetch(ended)
         manager.cancel(ended)
         now = manager.spawn("p", name="one").agent_id
         with monkeypatch.context() as patch:
-            patch.setattr(manager._state.machine, "peek", lambda ref: stale)
+            patch.setattr(manager._state.machine, "prefetch", lambda ref: stale)
             assert manager.update_checkpoint("one", "c", steps_taken=1).agent_id == now
             child = manager.spawn("p", parent_id="one")
         assert (child.parent_id, child.spawn_depth) == (now, 1)
         with monkeypatch.context() as patch:  # the same id, once imported at another depth
-            patch.setattr(manager._state.machine, "peek", lambda ref: place_of(now, 3))
+            patch.setattr(manager._state.machine, "prefetch", lambda ref: row_of(now, 3))
             assert manager.spawn("p", parent_id=now).spawn_depth == 1
         live = {agent.agent_id: agent for agent in manager.agents()}
         assert live[now].checkpoint == "c"

@@ -214,7 +214,7 @@ def on_terminal(
     """What a terminal gets of both streams, or of stdout."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    code = "from journal_inspect import progress; progress._BYTES_MIN = 1; "
+    code = "from journal_inspect.rendering import progress; progress._BYTES_MIN = 1; "
     code += "from journal_inspect.__main__ import main; raise SystemExit(main())"
     try:
         subprocess.run(

@@ -27,7 +27,7 @@ from manager import (
     TransitionError,
     UnknownAgentError,
 )
-from manager.agent import ENDED, STATUS, TRANSITIONS
+from manager.agent import ENDED, TRANSITIONS, get
 from manager.fleet import Fleet
 from tests.manager.test_fleet import contents
 from tests.manager_support import ROOMY, ids
@@ -292,12 +292,12 @@ def test_no_interleaving_leads_out_of_the_table(tmp_path: Path, seed: int) -> No
             replayed.apply(entry.lsn, entry.record)
             after = replayed.rows.get(ref)
             if after is not None:
-                states[ref, entry.lsn] = after[STATUS]
-                if before is not None and before[STATUS] != after[STATUS]:
-                    assert after[STATUS] in TRANSITIONS[before[STATUS]]
-                    ends += after[STATUS] in ENDED
+                states[ref, entry.lsn] = get.status(after)
+                if before is not None and get.status(before) != get.status(after):
+                    assert get.status(after) in TRANSITIONS[get.status(before)]
+                    ends += get.status(after) in ENDED
             elif before is not None:
-                assert before[STATUS] in ENDED
+                assert get.status(before) in ENDED
     assert contents(replayed) == live
     for agent in returned:
         if (agent.agent_id, agent.lsn) in states:  # else it changed with a descendant

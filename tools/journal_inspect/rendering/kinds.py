@@ -1,41 +1,16 @@
 """Kinds: what a record calls itself, whom it is about, and the names of a manager's fields.
 
-The table mirrors what the manager writes. A record that does not fit it to the field is shown as
-any other: whoever wrote it means something else, or is newer than this.
+The names are the manager's. A record that does not fit them to the field is shown as any other:
+whoever wrote it means something else, or is newer than this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 MANAGERS = "subagents/"  # begins the application of their journals, whatever the version
 AGENT_ID = r"agent_[0-9a-f]{12}"
-_AGENTS = ("agent_id", "at_ms")
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    "boot": ("application", "boot_id", "at_ms", "pid"),
-    "spawn": (
-        *(*_AGENTS, "boot_id", "parent_id", "spawn_depth", "status", "name", "agent_type"),
-        *("role", "model", "prompt", "allowed_tools", "token_budget", "metadata"),
-    ),
-    "start": (*_AGENTS, "boot_id"),
-    "resume": (*_AGENTS, "boot_id"),
-    "checkpoint": (*_AGENTS, "checkpoint", "steps_taken"),
-    "usage": (*_AGENTS, "input_tokens", "output_tokens"),
-    "interrupt": (*_AGENTS, "reason", "checkpoint", "needs_input"),
-    "result": (
-        *(*_AGENTS, "status", "result", "reason", "steps_taken", "checkpoint", "needs_input"),
-        *("input_tokens", "output_tokens"),
-    ),
-    "cancel": (*_AGENTS, "reason"),
-    "remove": ("agent_id",),
-    "import": (
-        *("agent_id", "name", "agent_type", "role", "model", "prompt", "status", "reason"),
-        *("result", "steps_taken", "checkpoint", "needs_input", "allowed_tools", "parent_id"),
-        *("spawn_depth", "token_budget", "tokens_used", "metadata", "created_at_ms"),
-        *("started_at_ms", "updated_at_ms", "ended_at_ms", "boot_id"),
-    ),
-}
 _TYPES = {"NoneType": "nil", "dict": "map", "list": "array", "bytes": "bin", "ExtType": "ext"}
 
 
@@ -52,23 +27,36 @@ def kind_of(record: Any) -> str:
     return f"({_TYPES.get(name, name)})"
 
 
+@cache
+def field_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the fields of a manager's record of this kind; () if there is no such
+    kind. Imports the manager, which most journals need not wait for.
+    """
+    from manager import RECORD_FIELDS
+
+    return RECORD_FIELDS.get(kind, ())
+
+
 def fields_of(record: Any) -> dict[str, Any] | None:
     """The fields of a manager's record by their names; None if it is none that is known."""
-    if not isinstance(record, list) or not record or not isinstance(record[0], str):
+    if not _may_be_a_managers(record):
         return None
-    names = FIELDS.get(record[0])
-    if names is None or len(record) != len(names) + 1 or not isinstance(record[1], str):
+    names = field_names(record[0])
+    if len(record) != len(names) + 1:
         return None
     return dict(zip(names, record[1:], strict=True))
 
 
 def agent_of(record: Any) -> str | None:
     """The id of the agent that a manager's record is about; None if it is about none."""
-    if not isinstance(record, list) or len(record) < 2 or not isinstance(record[0], str):
+    if not _may_be_a_managers(record) or field_names(record[0])[:1] != ("agent_id",):
         return None
-    names = FIELDS.get(record[0], ())
-    is_about_one = names[:1] == ("agent_id",) and isinstance(record[1], str)
-    return record[1] if is_about_one else None
+    agent_id: str = record[1]
+    return agent_id
+
+
+def _may_be_a_managers(record: Any) -> bool:
+    return isinstance(record, list) and len(record) > 1 and {str} == {*map(type, record[:2])}
 
 
 def name_of(record: Any) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from journal_inspect.rendering.kinds import FIELDS
+from journal_inspect.rendering.kinds import field_names
 from journal_inspect.rendering.objects import JSON, Format, is_json, plain
 from journal_inspect.rendering.text import local_time
 
@@ -40,7 +40,7 @@ class Look:
             return plain(record)
         hidden = self._hidden(record)
         if isinstance(record, list) and record and isinstance(record[0], str):
-            for place, name in enumerate(FIELDS.get(record[0], ()), 1):
+            for place, name in enumerate(field_names(record[0]), 1):
                 if name in self.redacted and place < len(record):
                     hidden[place] = REDACTED
         return plain(hidden)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, fields
 from heapq import nlargest
 from typing import Any
 
-from journal_inspect.rendering.kinds import FIELDS
-from manager import Agent
+from manager import RECORD_FIELDS, Agent
 
 RUNNING, WAITING, EARLIER = "r", "w", "e"  # EARLIER: the log no longer tells which of the two
 LIVE = ("queued", "running", "interrupted")
@@ -70,7 +69,8 @@ class FleetTimeline:
         self.removed = 0
         self.unknown = 0  # records
         self.alive_ms = 0  # the last sign of life of whoever wrote
-        self._steps: Mapping[str, Callable[[Fields], None]] = {
+        # Any other kind that the manager has is a sign of life of its agent, and no more.
+        self._steps: Mapping[str, Callable[[Fields], object]] = {
             "boot": self._boot,
             "spawn": self._spawn,
             "start": self._run,
@@ -86,11 +86,12 @@ class FleetTimeline:
 
     def apply(self, record: Any) -> None:
         try:
-            names, values = FIELDS[record[0]], record[1:]
+            names, values = RECORD_FIELDS[record[0]], record[1:]
             if len(values) < len(names):
                 raise ValueError(f"{len(names)} fields, not {len(values)}")
             # A newer version's may have more behind.
-            self._steps[record[0]](dict(zip(names, values, strict=False)))
+            step = self._steps.get(record[0], self._changed)
+            step(dict(zip(names, values, strict=False)))
         except (LookupError, TypeError, ValueError, AttributeError):
             self.unknown += 1  # of a newer version, or of another program
 

@@ -1,0 +1,141 @@
+"""Values: what callers give, checked and copied to what msgpack and JSON both carry unchanged."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from manager.arguments import shown
+
+_INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
+NAME_BYTES_MAX = 256
+_LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this module
+_AGENT_ID = re.compile(r"agent_[0-9a-f]{12}")
+
+
+def text(where: str, value: object) -> str:
+    """`value` as an exact str. Raises TypeError, or ValueError for what UTF-8 can't carry."""
+    if type(value) is str and value.isascii():
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{where} must be a string, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where} holds half a surrogate pair: {error}") from None
+    return str.__str__(value)  # of a subclass, such as a StrEnum, msgpack packs none
+
+
+def optional_text(where: str, value: object) -> str | None:
+    return None if value is None else text(where, value)
+
+
+def prompt_text(where: str, value: object, bytes_max: int) -> str:
+    prompt = text(where, value)
+    if (size := _utf8_bytes(prompt)) > bytes_max:
+        raise ValueError(f"{where} has {size} bytes, over prompt_bytes_max={bytes_max}")
+    return prompt
+
+
+def tail(where: str, value: object, bytes_max: int) -> str:
+    """`value`, cut to about `bytes_max` bytes of UTF-8: its end, after a line that says so.
+
+    Of a long text the end tells how it came out. No less than half the bound is kept of it,
+    however small the bound.
+    """
+    full = text(where, value)
+    if _utf8_bytes(full) <= bytes_max:
+        return full
+    kept = full.encode()
+    notice = f"[{len(kept)} bytes, cut to the last ones]\n"
+    kept = kept[-max(bytes_max - len(notice), bytes_max // 2, 1) :]
+    return notice + kept.decode(errors="ignore")
+
+
+def _utf8_bytes(value: str) -> int:
+    return len(value) if value.isascii() else len(value.encode())
+
+
+def whole(where: str, value: object, *, low: int = 0) -> int:
+    """`value` as an exact int from `low` to what 64 bits hold. Raises TypeError or ValueError."""
+    if type(value) is int and low <= value <= INT_MAX:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{where} must be a whole number, not {shown(value)}")
+    if not low <= value <= INT_MAX:
+        raise ValueError(f"{where} must be from {low} to {INT_MAX}, not {shown(value)}")
+    return int(value)
+
+
+def json_value(where: str, value: object) -> Any:
+    """A deep copy of `value` in exact types; tuples become lists, as in JSON.
+
+    Raises TypeError or ValueError that names the key: str keys, finite floats, ints of 64 bits,
+    no bytes, nested no deeper than 100 levels.
+    """
+    return None if value is None else _json_value([where], value)
+
+
+def _json_value(path: list[object], value: object) -> Any:
+    if isinstance(value, dict) and len(path) <= _LEVELS_MAX:  # first: most often it is one
+        return {
+            key if type(key) is str and key.isascii() else _key(path, key): item
+            if type(item) is int and 0 <= item <= INT_MAX
+            else _item(path, key, item)
+            for key, item in value.items()
+        }
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):  # its place is spelled out only if it could be wrong
+        return value if type(value) is str and value.isascii() else text(_named(path), value)
+    if isinstance(value, int):
+        if not _INT_MIN <= value <= INT_MAX:
+            raise ValueError(f"{_named(path)} is an integer that 64 bits can't hold")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{_named(path)} is {value}, which JSON can't carry")
+        return float(value)
+    if len(path) > _LEVELS_MAX:
+        raise ValueError(f"{path[0]} nests deeper than {_LEVELS_MAX} levels, or holds itself")
+    if isinstance(value, (list, tuple)):
+        return [_item(path, index, item) for index, item in enumerate(value)]
+    raise TypeError(f"{_named(path)} is of type {type(value).__name__}, which JSON can't carry")
+
+
+def _item(path: list[object], key: object, value: object) -> Any:
+    path.append(key)
+    copy = _json_value(path, value)
+    path.pop()
+    return copy
+
+
+def _key(path: list[object], key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{_named(path)} has the key {key!r}; in JSON keys are strings")
+    return str.__str__(key) if key.isascii() else text(f"{_named(path)}, key {key!r}", key)
+
+
+def _named(path: list[object]) -> str:
+    return f"{path[0]}{''.join(f'[{key!r}]' for key in path[1:])}"
+
+
+def checked_name(name: str) -> str:
+    """Raises TypeError or ValueError that says why it is no name."""
+    name = text("name", name)
+    if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"name must have 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
+    if _AGENT_ID.fullmatch(name):
+        raise ValueError(f"name {name!r} looks like an agent's id; it would be ambiguous")
+    return name
+
+
+def tool_names(tools: Iterable[str] | None) -> list[str] | None:
+    if tools is None:
+        return None
+    if isinstance(tools, str) or not isinstance(tools, Iterable):
+        raise TypeError(f"allowed_tools must be a sequence of strings, not {shown(tools)}")
+    return [text(f"allowed_tools[{index}]", tool) for index, tool in enumerate(tools)]

@@ -3,9 +3,9 @@
 One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
 batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
 
-One thread at a time is at the end of the log. That is the flusher, or a waiter who finds nobody
-there, which spares a lone thread two switches a commit. It takes on only what is idempotent
-(the same bytes at the same offset, then a sync): if an interrupt strikes, the flusher repeats it.
+That is done by the flusher, or by a lone waiter in its own thread, which spares it two switches of
+threads a commit. A waiter takes on only what is idempotent (the same bytes at the same offset, then
+a sync): if an interrupt strikes, the flusher repeats it.
 """
 
 from __future__ import annotations
@@ -13,53 +13,58 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
 from journal._commit.batch import NEWS, Batch
 from journal._commit.buffer import LogBuffer
+from journal._commit.commit_figures import CommitFigures
+from journal._commit.commit_turn import CommitTurn
+from journal._commit.observers import Event, Observers
+from journal._commit.standing import Standing
 from journal._commit.writer import NO_SPACE, Writer
 from journal._disk.disk import is_of_disk
 from journal._log import post
+from journal._mutex import Alarm
 from journal.errors import FailedError, JournalError
-from journal.metrics import Observer, Recorder
+from journal.metrics import Observer
 from journal.options import Options
 
-_FOLD_EVERY = 1024  # commits
 _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
-
-_Event = tuple[Callable[[Observer], None], tuple[Observer, ...]]
 
 
 class Committer:
-    """The flusher thread ends when the buffer is closed and empty, or at the first failure."""
+    """Commits batches: in the flusher's thread, or in a waiter's.
 
-    def __init__(self, buffer: LogBuffer, writer: Writer, options: Options) -> None:
+    The flusher ends when the journal is closed and all is committed, or at the first failure.
+    """
+
+    def __init__(
+        self,
+        buffer: LogBuffer,
+        turn: CommitTurn,
+        writer: Writer,
+        options: Options,
+        *,
+        alarm: Alarm,
+        standing: Standing,
+    ) -> None:
         self._buffer = buffer
+        self._turn = turn
         self._writer = writer
-        self._path = writer.directory_path
+        self._standing = standing
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
         self._ended: Callable[[], None] = _nothing
         self._trace: TracebackType | None = None  # of a failure that nobody foresaw, to be logged
-        # Written by who is at the log's end; who reads them may see the last commit in part.
-        self.commits = 0
-        self.records = 0
-        self.syncs = 0
-        self.stalls = 0
-        self.commit_records = Recorder()
-        self.commit_bytes = Recorder()
-        self.sync_ns = Recorder()
-        self.wait_ns = Recorder()
-        self.observers: tuple[Observer, ...] = ()
-        self._events: deque[_Event] = deque()  # for the flusher to tell
+        self.figures = CommitFigures()
+        self._observers = Observers(alarm)
         self.due_bytes = float("inf")
         self._notify_due: Callable[[], None] = _nothing
 
     def start(self, ended: Callable[[], None]) -> None:
-        """`ended` is called in the flusher thread, as the last thing that it does."""
+        """Start the flusher. It calls `ended` as the last thing that it does."""
         self._ended = ended
         self._thread.start()
 
@@ -68,18 +73,19 @@ class Committer:
         return self._thread.ident is not None
 
     def join(self, timeout_s: float | None) -> bool:
-        """Whether the flusher has ended, within `timeout_s` seconds."""
+        """Return whether the flusher has ended within `timeout_s` seconds."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     @property
     def log_bytes(self) -> int:
-        """Written since open."""
+        """Return how many bytes were written to the log since open."""
         return self._writer.log_bytes
 
     @property
     def synced_lsn(self) -> int:
-        """What survives a power cut; in "disk" durability all that was acknowledged does."""
+        """Return the LSN up to which all survives a power cut. In "disk" durability that is all
+        that was acknowledged."""
         return self._writer.synced_lsn
 
     @property
@@ -98,70 +104,59 @@ class Committer:
         """Wait until all appended so far is on stable storage, whatever the durability."""
         last_lsn = self._buffer.last_lsn
         if self.synced_lsn < last_lsn:
-            self._buffer.sync_gate().wait()
+            self._turn.sync_gate().wait()
             if self.synced_lsn < last_lsn:
-                raise self._buffer.standing.error()
+                raise self._standing.error()
 
     def abandon(self) -> None:
-        """In a forked child, where the thread does not live on."""
+        """Close the files, in a forked child, where the flusher does not live on."""
         self._writer.release()
 
     def mark(self) -> None:
-        """The log went idle. For who is at its end: the flusher, or a test that is alone."""
+        """Write down that all so far is durable. Called by the flusher when the log goes idle, and
+        by a test that is alone."""
         self._writer.mark()
 
-    def tell(self, event: Callable[[Observer], None]) -> None:
-        """Call the observers, and log what they raise. Only in the engine's threads: no signal
-        handler runs there, so every exception is an observer's."""
-        _tell(event, self.observers)
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of all events from now on."""
+        self._observers.add(observer)
 
-    def queue(self, event: Callable[[Observer], None]) -> None:
-        """Have the flusher call the observers. For callers' threads, where an observer's exception
-        can't be told from a signal handler's."""
-        if self.observers:
-            self._events.append((event, self.observers))
-            self._buffer.alarm.wake()
+    def tell(self, event: Event) -> None:
+        """Call the observers, in one of the engine's threads."""
+        self._observers.tell(event)
 
-    def _tell_queued(self) -> None:
-        while self._events:
-            _tell(*self._events.popleft())
+    def queue(self, event: Event) -> None:
+        """Have the flusher call the observers, for a caller's thread."""
+        self._observers.queue(event)
 
-    def commit_here(self, lsn: int) -> bool:
-        """Commit `lsn` in the calling thread, if nobody else is at the end of the log."""
-        if self._buffer.is_committing_here:
+    def commit_alone(self, lsn: int) -> bool:
+        """Commit `lsn` in the calling thread, if nobody else waits or commits. Return whether it is
+        committed; if not, the flusher commits it, or finds the journal failed.
+
+        An interrupt (a signal handler's exception) may strike between any two steps, and another
+        one in leaving the turn after the first. So leaving it is all that must happen here, and may
+        be repeated: what is not done then, the flusher does once more.
+        """
+        if not self._turn.is_free:  # also on top of a commit in this thread, whose turn it stays
             return False
+        is_done = False
         try:
             try:
-                batch = self._buffer.take_here(lsn)
-                if batch is None:
-                    return False
-                if self._commit_at_once(batch):
-                    self._buffer.leave_here()
-                    return True
-                self._buffer.hand_over()
-                return False
-            except BaseException:
-                self._buffer.hand_over()
-                raise
-        except BaseException:  # a second interrupt, in handing over after the first
-            self._buffer.hand_over()
+                batch = self._turn.take_alone(lsn)
+                if batch is not None and self._writer.has_segment_for(batch):
+                    self._commit(batch)
+                    is_done = True
+            except Exception as error:
+                if not self._is_of_the_log(error):
+                    raise  # a signal handler's: it propagates, and the journal goes on
+                if getattr(error, "errno", None) not in NO_SPACE:
+                    self._fail(error)
+            finally:
+                self._turn.leave(is_done=is_done)
+        except BaseException:
+            self._turn.leave(is_done=False)
             raise
-
-    def _commit_at_once(self, batch: Batch) -> bool:
-        """Return whether it is committed; if not, the flusher commits it, or finds it failed.
-
-        What the log does not raise is a signal handler's: it propagates, and the journal goes on.
-        """
-        try:
-            if self._writer.has_segment_for(batch):
-                self._commit(batch)
-                return True
-        except Exception as error:
-            if not self._is_of_the_log(error):
-                raise
-            if getattr(error, "errno", None) not in NO_SPACE:
-                self._fail(error)
-        return False
+        return is_done
 
     def _is_of_the_log(self, error: Exception) -> bool:
         if isinstance(error, JournalError):  # a handler may raise one that another journal raised
@@ -170,26 +165,26 @@ class Committer:
 
     def _run(self) -> None:
         try:
-            while (batch := self._buffer.take(self._events)) is not None:
-                self._tell_queued()
+            while (batch := self._turn.take(self._observers.queued)) is not None:
+                self._observers.tell_queued()
                 if batch.has_work:
                     self._commit_patiently(batch)
                 elif batch is not NEWS:
                     self.mark()
-            if self._buffer.standing.failure is None:
+            if self._standing.failure is None:
                 self._writer.close()
         except BaseException as error:
             self._fail(error)
         finally:
-            self._buffer.flusher_ended()
+            self._turn.flusher_ended()
             self._end()
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure and release the waiters. All that is other people's code comes later,
         and in the flusher's thread."""
         self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
-        self._buffer.fail(error)
-        # Its frames would keep alive whoever called, and with it the journal.
+        self._turn.fail(error)
+        # Drop tracebacks: their frames would keep the caller, and so the journal, alive.
         links: list[BaseException] = [error]
         for link in links:
             link.__traceback__ = None
@@ -198,11 +193,12 @@ class Committer:
                 links.append(cause)
 
     def _end(self) -> None:
-        self._tell_queued()
-        error, trace, self._trace = self._buffer.standing.failure, self._trace, None
+        self._observers.tell_queued()
+        error, trace, self._trace = self._standing.failure, self._trace, None
         if error is not None:
             unforeseen = (type(error), error, trace) if trace else None
-            post(logging.ERROR, "%s: the journal stopped: %s", self._path, error, error=unforeseen)
+            path = self._writer.directory_path
+            post(logging.ERROR, "%s: the journal stopped: %s", path, error, error=unforeseen)
             self.tell(lambda observer: observer.failed(error))
         with suppress(OSError):  # all that was acknowledged is synced
             self._writer.release()
@@ -223,15 +219,14 @@ class Committer:
                 time.sleep(delay_s)
             else:
                 if delay_s:
-                    post(
-                        logging.WARNING, "%s: there is room again: the journal goes on", self._path
-                    )
+                    path = self._writer.directory_path
+                    post(logging.WARNING, "%s: there is room again: the journal goes on", path)
                 return
 
     def _commit(self, batch: Batch) -> None:
-        """May be repeated as long as the batch is not left."""
+        """Write the batch, sync it, and release its waiters. May be repeated in the same turn."""
         sync_ns = 0
-        if batch.last_lsn > self._buffer.durable_lsn or batch.sync:
+        if batch.last_lsn > self._turn.durable_lsn or batch.sync:
             if batch.records:
                 if batch.commit is None:
                     self._writer.prepare(batch)
@@ -240,52 +235,31 @@ class Committer:
                 began = time.perf_counter_ns()
                 self._writer.sync()
                 sync_ns = time.perf_counter_ns() - began
-        self._buffer.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
+        self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
         self._count(batch, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self._notify_due()
 
     def _stall(self, error: OSError) -> None:
-        self.stalls += 1
+        self.figures.add_stall()
         post(
             logging.WARNING,
             "%s: no room on disk, the journal waits and tries again: %s",
-            self._path,
+            self._writer.directory_path,
             error,
         )
         self.tell(lambda observer: observer.stalled(error))
 
     def _count(self, batch: Batch, sync_ns: int) -> None:
-        if sync_ns:
-            self.syncs += 1
-            self.sync_ns.add(sync_ns)
         if batch.commit is None:
+            self.figures.add(0, 0, sync_ns)
             return
         records, size = len(batch.records), len(batch.commit.data)
-        self.commits += 1
-        self.records += records
-        self.commit_records.add(records)
-        self.commit_bytes.add(size)
-        if not self.commits % _FOLD_EVERY:
-            for recorder in (self.commit_records, self.commit_bytes, self.sync_ns, self.wait_ns):
-                recorder.fold_if_free()
-        if self.observers:
+        self.figures.add(records, size, sync_ns)
+        if self._observers.all:
             is_flusher = threading.current_thread() is self._thread
             told = self.tell if is_flusher else self.queue
             told(lambda observer: observer.committed(records, size, sync_ns))
-
-
-def _tell(event: Callable[[Observer], None], observers: tuple[Observer, ...]) -> None:
-    for observer in observers:
-        try:
-            event(observer)
-        except BaseException as error:
-            post(
-                logging.ERROR,
-                "an observer raised, so it missed an event: fix %s",
-                type(observer).__qualname__,
-                error=error,
-            )
 
 
 def _nothing() -> None:

@@ -4,7 +4,7 @@ Threads that wait without a limit pass through a turnstile, one lock that each t
 back: one wake-up a thread, one after the other, and nothing in common with the next batch. A
 lock that all would have to take back from a Condition costs a third of the throughput. Those
 with a time limit, and event loops, leave behind nothing when they stop waiting. A gate may let
-all go at once instead: see Crowd.
+wake all at once instead: see WakePolicy.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _FUTURES_A_TURN = 64  # resolved before the loop gets to run something else
 
 
 class Gate:
-    __slots__ = ("_goes_at_once", "_loops", "_turnstile", "_wakers", "opened")
+    __slots__ = ("_loops", "_turnstile", "_wakers", "_wakes_all_at_once", "opened")
 
-    def __init__(self, *, goes_at_once: bool = False) -> None:
-        self._goes_at_once = goes_at_once
+    def __init__(self, *, wakes_all_at_once: bool = False) -> None:
+        self._wakes_all_at_once = wakes_all_at_once
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
         # No lock guards these: a signal handler that interrupted the lock's holder might wait for
@@ -57,7 +57,7 @@ class Gate:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until open, at most `timeout_s` seconds. Return whether it is open."""
-        if timeout_s is None and not self._goes_at_once:
+        if timeout_s is None and not self._wakes_all_at_once:
             # An interrupt can't part taking from giving back in a `with` of a plain lock.
             try:
                 with self._turnstile:

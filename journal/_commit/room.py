@@ -11,11 +11,15 @@ _NEVER = float("inf")
 
 
 class Room:
-    """Two bounds, and the gate of those who wait for room. Guarded by the log buffer's lock; only
-    `limit_bytes` may be read without."""
+    """Two bounds, what is being committed, and the gate of those who wait for room.
+
+    Guarded by the log buffer's lock; `limit_bytes` and `committing_bytes` may be read without. The
+    bytes of the batch that fills are the log buffer's to count, and given with each call.
+    """
 
     def __init__(self, bound_bytes: int) -> None:
         self.bound_bytes = bound_bytes
+        self.committing_bytes = 0  # taken out of the log buffer, and not yet durable
         self.stalls = 0
         # There is room while fewer bytes are used: half of the bound, or what the log may still
         # grow by, from where it stood at the last commit to where updates wait for a compaction.
@@ -23,10 +27,15 @@ class Room:
         self._log_bytes, self._hold_bytes = 0, _NEVER
         self._gate: Gate | None = None
 
-    def check(self, used_bytes: int, urgent: bool) -> None:
-        """Raise BufferFullError if so many bytes are too many. An urgent record may take a quarter
-        more than the bound."""
-        bound = self.bound_bytes
+    @property
+    def free_bytes(self) -> int:
+        """Return how many bytes the batch that fills may have."""
+        return self.bound_bytes - self.committing_bytes
+
+    def check(self, filling_bytes: int, urgent: bool) -> None:
+        """Raise BufferFullError if the batch that fills may not grow to `filling_bytes`. An urgent
+        record may take a quarter more than the bound."""
+        used_bytes, bound = filling_bytes + self.committing_bytes, self.bound_bytes
         if used_bytes > bound and not (urgent and used_bytes <= bound * 5 // 4):
             self.stalls += 1
             raise BufferFullError(
@@ -40,22 +49,28 @@ class Room:
             self._gate = Gate()
         return self._gate
 
-    def hold_from(self, log_bytes: float, used_bytes: int) -> Gate | None:
-        """Let the log grow to `log_bytes` before updates wait. Return the gate to open, if any."""
-        return self._limit(self._log_bytes, log_bytes, used_bytes)
-
-    def grew(self, log_bytes: int, used_bytes: int) -> Gate | None:
-        """Note where the log stands after a commit. Return the gate to open, if any."""
-        return self._limit(log_bytes, self._hold_bytes, used_bytes)
-
     def last_gate(self) -> Gate | None:
         """Return the gate that is to open once there is nothing to wait for any more."""
         return self._gate
 
-    def _limit(self, log_bytes: int, hold_bytes: float, used_bytes: int) -> Gate | None:
+    def begin_commit(self, size: int) -> None:
+        """Note that `size` bytes are being committed; 0: that they are not, after all."""
+        self.committing_bytes = size
+
+    def end_commit(self, log_bytes: int, filling_bytes: int) -> Gate | None:
+        """Note that they are durable, and the log's size. Return the gate to open, if any."""
+        self.committing_bytes = 0
+        return self._limit(log_bytes, self._hold_bytes, filling_bytes)
+
+    def hold_from(self, log_bytes: float, filling_bytes: int) -> Gate | None:
+        """Let the log grow to `log_bytes` before updates wait. Return the gate to open, if any."""
+        return self._limit(self._log_bytes, log_bytes, filling_bytes)
+
+    def _limit(self, log_bytes: int, hold_bytes: float, filling_bytes: int) -> Gate | None:
         # Whoever waits for room commits nothing, so the latest of both numbers decides.
         self._log_bytes, self._hold_bytes = log_bytes, hold_bytes
         if hold_bytes <= log_bytes and self.limit_bytes > 0:
             self.stalls += 1
         self.limit_bytes = min(self.bound_bytes / 2, hold_bytes - log_bytes)
+        used_bytes = filling_bytes + self.committing_bytes
         return self._gate if used_bytes < self.limit_bytes else None

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from journal._commit.batch import Batch, Commit
+from journal._commit.open_segment import OpenSegment
 from journal._disk.disk import (
     TMP,
     Directory,
@@ -27,7 +28,7 @@ from journal._disk.disk import (
     write_all,
 )
 from journal._format import frame
-from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK, RECORDS, SEGMENT_HEADER_BYTES
+from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from journal._format.segment import SegmentHeader, SegmentName, encode_header, segment_names
 from journal.errors import FailedError
 from journal.options import Options
@@ -54,15 +55,9 @@ class Writer:
         self._epoch = epoch
         self._written_lsn = last_lsn
         self._synced_lsn = last_lsn
-        self._said_lsn = last_lsn  # the highest durable LSN that is written down
-        self._marked = False  # whether a mark stands at the end
-        self._file: File | None = None
-        self._path = directory.path
-        self._seed = frame.checksum(b"")
-        self._offset = 0
+        self._segment: OpenSegment | None = None
         self._failure: OSError | None = None
         self._unjudged: OSError | None = None  # what a sync raised: the disk's, or a handler's
-        self._is_os = options.durability == "os"
         self._prepared_ns = self._checked_ns = -_CHECK_NS
         self.log_bytes = 0  # frames and headers written since open
 
@@ -82,9 +77,10 @@ class Writer:
 
     def has_segment_for(self, batch: Batch) -> bool:
         """Return whether `prepare` would only compute: no roll, no segment to make."""
-        size = self._offset + FRAME_HEADER_BYTES + batch.bytes
-        one = batch.bytes <= self._options.frame_bytes_max
-        return self._file is not None and one and size <= self._options.segment_bytes
+        segment = self._segment
+        if segment is None or batch.bytes > self._options.frame_bytes_max:
+            return False
+        return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
 
     def prepare(self, batch: Batch) -> None:
         """Give the batch its frames, all in one segment, and their place there."""
@@ -92,29 +88,23 @@ class Writer:
         if batch.bytes > self._options.frame_bytes_max:
             payloads = list(frame.split(batch.records, batch.groups, self._options.frame_bytes_max))
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
-        begun = self._offset > SEGMENT_HEADER_BYTES
-        if self._file and begun and self._offset + size > self._options.segment_bytes:
-            self._seal()
-        if self._file is None:
-            self.begin_segment(size)
-        now_ns = self._prepared_ns = clock_ns(self._disk)
-        frames = [
-            frame.encode(
-                RECORDS,
-                payload,
-                count,
-                lsn=batch.first_lsn + index,
-                durable_lsn=self._synced_lsn,
-                now_ns=now_ns,
-                seed=self._seed,
-            )
-            for index, count, payload in payloads
-        ]
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        self._said_lsn = self._synced_lsn
-        batch.commit = Commit(data, self._offset, self.log_bytes + len(data))
+        segment = self._segment
+        begun = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
+        if segment and begun and segment.offset + size > self._options.segment_bytes:
+            self._seal(segment)
+            segment = None
+        if segment is None:
+            segment = self.begin_segment(size)
+        self._prepared_ns = clock_ns(self._disk)
+        data = segment.encode(
+            payloads,
+            first_lsn=batch.first_lsn,
+            durable_lsn=self._synced_lsn,
+            now_ns=self._prepared_ns,
+        )
+        batch.commit = Commit(data, segment.offset, self.log_bytes + len(data))
 
-    def begin_segment(self, size: int = 0) -> None:
+    def begin_segment(self, size: int = 0) -> OpenSegment:
         """Make the segment for what comes next, with room for `size` bytes of frames."""
         name = SegmentName(self._written_lsn + 1, self._epoch)
         flags = FLAG_OS if self._options.durability == "os" else 0
@@ -141,33 +131,32 @@ class Writer:
         except OSError as error:
             file.close()
             raise FailedError(f"{self._directory.path}: can't be synced: {error}") from error
-        self._file, self._offset = file, len(header)
-        self._path = f"{self._directory.path}/{name}"
-        self._said_lsn = self._written_lsn  # the segment's name says so
-        self._marked = False
-        self._seed = int.from_bytes(header[-4:], "little")
+        path = f"{self._directory.path}/{name}"
+        # The segment's name says that all before it is durable.
+        self._segment = segment = OpenSegment(file, path, header, said_lsn=self._written_lsn)
         self.log_bytes += len(header)
+        return segment
 
     def write(self, batch: Batch) -> None:
-        assert self._file is not None
+        """Write the batch where `prepare` has put it. May be repeated."""
+        assert self._segment is not None
         assert batch.commit is not None
         data, offset, self.log_bytes = batch.commit
-        write_all(self._file, data, offset)
-        self._marked = False
-        self._offset = offset + len(data)
+        self._segment.write(data, offset)
         self._written_lsn = batch.last_lsn
         # "os" commits sync nothing, so without this they would be acknowledged in a directory that
         # was deleted. A check at each commit would take up to a fifth of its time; one every 10 ms
         # costs next to nothing.
-        if self._is_os and abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS:
+        is_os = self._options.durability == "os"
+        if is_os and abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS:
             self._check_linked()
 
     def sync(self) -> None:
         """Put all that is written on stable storage, and see that it can be found again."""
         self._judge_sync()  # what an interrupt kept us from judging
-        if self._failure is None and self._file is not None:
+        if self._failure is None and self._segment is not None:
             try:
-                self._file.sync()
+                self._segment.file.sync()
             except OSError as error:
                 # Noted before any call: an interrupt must not make us try again.
                 self._unjudged = error
@@ -180,17 +169,19 @@ class Writer:
     def _judge_sync(self) -> None:
         """Record a failed sync's error as final if the disk raised it, not a signal handler."""
         error = self._unjudged
-        if error is not None and is_of_disk(error, self._file):
+        if error is not None and is_of_disk(error, self._segment and self._segment.file):
             self._failure = error
         self._unjudged = None
 
     def _check_linked(self) -> None:
         """Raise FailedError, now and ever after, if a sync failed or the segment has no name left:
         what is written to it can't be found again."""
-        if self._failure is None and self._file is not None and not self._file.is_linked():
+        segment = self._segment
+        if self._failure is None and segment is not None and not segment.file.is_linked():
             self._failure = FileNotFoundError(errno.ENOENT, "was deleted underneath")
         if self._failure is not None:
-            raise FailedError(f"{self._path}: can't be synced: {self._failure}") from self._failure
+            path = segment.path if segment else self._directory.path
+            raise FailedError(f"{path}: can't be synced: {self._failure}") from self._failure
         self._checked_ns = self._prepared_ns
 
     def _check_sole_writer(self) -> None:
@@ -213,49 +204,32 @@ class Writer:
         """
         self._check_linked()
         self._check_sole_writer()
-        if self._file is None or self._said_lsn == self._synced_lsn:
+        segment = self._segment
+        if segment is None or segment.said_lsn == self._synced_lsn:
             return
-        mark = frame.encode(
-            MARK,
-            b"",
-            0,
-            lsn=self._written_lsn + 1,
-            durable_lsn=self._synced_lsn,
-            now_ns=clock_ns(self._disk),
-            seed=self._seed,
-        )
-        self._said_lsn = self._synced_lsn
         with _no_space_ignored():
-            write_all(self._file, mark, self._offset)
-            self._marked = True
+            segment.mark(self._written_lsn + 1, self._synced_lsn, clock_ns(self._disk))
 
     def close(self) -> None:
         """After a clean end: sync, mark, and give back the space preallocated in vain."""
-        if self._file is None:
+        segment = self._segment
+        if segment is None:
             return
         self.sync()
         self.mark()
-        self._trim()
+        segment.trim()
         self.release()
 
     def release(self) -> None:
         """Close the handle, and nothing else."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._segment is not None:
+            self._segment.file.close()
+            self._segment = None
 
-    def _seal(self) -> None:
-        self._trim()
+    def _seal(self, segment: OpenSegment) -> None:
+        segment.trim()
         self.sync()
         self.release()
-
-    def _trim(self) -> None:
-        assert self._file is not None
-        # A mark stays: who was shown what it tells must not find that gone until a next segment is.
-        size = self._offset + FRAME_HEADER_BYTES * self._marked
-        with suppress(OSError):  # saves space, proves nothing
-            if self._file.size() > size:
-                self._file.truncate(size)
 
     def _allocate(self, file: File, size: int) -> None:
         try:

@@ -14,7 +14,10 @@ from types import TracebackType
 from typing import Self
 
 from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn
 from journal._commit.committer import Committer
+from journal._commit.room import Room
+from journal._commit.standing import Standing
 from journal._commit.writer import Writer
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, is_of_disk
@@ -25,6 +28,7 @@ from journal._engine.compactor import Compactor, Freeze
 from journal._engine.directory_use import DirectoryUse
 from journal._format.checkpoint import Checkpoint
 from journal._log import report
+from journal._mutex import Alarm, HandlerSafeLock
 from journal._recovery.recovery import Recovered, Recovery
 from journal._recovery.walk import is_journal
 from journal.errors import (
@@ -50,7 +54,19 @@ class Core:
         self.journal_id = recovered.journal_id or disk.new_id().hex()
         self.epoch = recovered.epoch
         self.checkpoint = recovered.checkpoint
-        self.buffer = LogBuffer(recovered.last_lsn, options)
+        lock, alarm = HandlerSafeLock(), Alarm()
+        self.standing, room = Standing(), Room(options.buffer_bytes)
+        self.buffer = LogBuffer(
+            recovered.last_lsn,
+            options,
+            lock=lock,
+            alarm=alarm,
+            standing=self.standing,
+            room=room,
+        )
+        self.turn = CommitTurn(
+            self.buffer, options, lock=lock, alarm=alarm, standing=self.standing, room=room
+        )
         writer = Writer(
             directory,
             disk,
@@ -59,7 +75,9 @@ class Core:
             epoch=self.epoch,
             last_lsn=recovered.last_lsn,
         )
-        self.committer = Committer(self.buffer, writer, options)
+        self.committer = Committer(
+            self.buffer, self.turn, writer, options, alarm=alarm, standing=self.standing
+        )
         self.compactor = Compactor(
             self.committer,
             CheckpointStore(
@@ -96,12 +114,12 @@ class Core:
 
     def compact(self, freeze: Freeze) -> Checkpoint:
         # The compactor's thread may be waiting for that lock, or for that commit.
-        if self.buffer.is_locked_here() or self.buffer.is_committing_here:
+        if self.buffer.is_locked_here() or self.turn.is_committing_here:
             raise InterruptedCallError
         try:
             return self.compactor.compact(freeze)
         except ClosedError:
-            self.buffer.standing.check()  # given up because the log had failed?
+            self.standing.check()  # given up because the log had failed?
             raise
 
     def begin_close(self) -> None:
@@ -110,7 +128,7 @@ class Core:
         Raises InterruptedCallError where `finish_close` would wait for its own thread.
         """
         is_closing_here = get_ident() in self._closers
-        if is_closing_here or self.buffer.is_committing_here or self.compactor.is_compacting_here:
+        if is_closing_here or self.turn.is_committing_here or self.compactor.is_compacting_here:
             raise InterruptedCallError
         self.buffer.close()
         self.compactor.stop()
@@ -150,7 +168,9 @@ class Core:
         self._use.leave(self.committer)
 
     def abandon(self) -> None:
-        self.buffer.abandon()
+        lock = HandlerSafeLock()
+        self.buffer.abandon(lock)
+        self.turn.abandon(lock)
         self.committer.abandon()
         self.directory.close(unlock=False)
 

@@ -36,7 +36,11 @@ class Journal(OpenHandle):
 
     def __init__(self, options: Options, core: Core) -> None:
         self._core = core
+        self._committer = core.committer
         self._buffer = core.buffer
+        self._turn = core.turn
+        self._wake_policy = core.turn.wake_policy
+        self._standing = core.standing
         self._options = options
         self._is_closed = False
 
@@ -80,7 +84,7 @@ class Journal(OpenHandle):
     @property
     def durable_lsn(self) -> int:
         """All records up to it survive what `Options.durability` says."""
-        return self._buffer.durable_lsn
+        return self._turn.durable_lsn
 
     @property
     def closed(self) -> bool:
@@ -99,12 +103,12 @@ class Journal(OpenHandle):
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
-        self._buffer.standing.check()
+        self._standing.check()
 
     def check_process(self) -> None:
         """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
-        if self._buffer.standing.abandoned:
-            self._buffer.standing.check()
+        if self._standing.abandoned:
+            self._standing.check()
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
@@ -129,25 +133,26 @@ class Journal(OpenHandle):
         after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
         ClosedError. Source: journal/docs/RELIABILITY.md, P2.
         """
-        buffer = self._buffer
+        turn, committer = self._turn, self._committer
         if lsn is None:
-            lsn = buffer.last_lsn
-        if lsn <= buffer.durable_lsn:
+            lsn = self.last_lsn
+        if lsn <= turn.durable_lsn:
             return
-        committer, began = self._core.committer, time.perf_counter_ns()
-        here = timeout_s is None and buffer.crowd.size <= 1 and committer.commit_here(lsn)
-        if not here:
-            gate = buffer.gate(lsn)
+        began_ns = time.perf_counter_ns()
+        alone = timeout_s is None and self._wake_policy.last_waiters <= 1
+        if alone and committer.commit_alone(lsn):
+            passed_ns = time.perf_counter_ns()
+        else:
+            gate = turn.gate(lsn)
             if gate is None:
                 return
             if not gate.wait(timeout_s):
                 raise TimeoutError(f"LSN {lsn} was not durable within {timeout_s} s")
-        passed_ns = time.perf_counter_ns()
-        buffer.crowd.passed += 1
-        buffer.crowd.passed_ns = passed_ns
-        committer.wait_ns.add(passed_ns - began)
-        if lsn > buffer.durable_lsn:
-            raise buffer.standing.error()
+            passed_ns = time.perf_counter_ns()
+            self._wake_policy.note_passed(passed_ns)
+        committer.figures.wait_ns.add(passed_ns - began_ns)
+        if lsn > turn.durable_lsn:
+            raise self._standing.error()
 
     async def durable(self, lsn: int | None = None) -> None:
         """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
@@ -156,11 +161,11 @@ class Journal(OpenHandle):
         """
         if lsn is None:
             lsn = self.last_lsn
-        gate = self._buffer.gate(lsn)
+        gate = self._turn.gate(lsn)
         if gate is not None:
             await gate.passed()
-            if lsn > self._buffer.durable_lsn:
-                raise self._buffer.standing.error()
+            if lsn > self._turn.durable_lsn:
+                raise self._standing.error()
 
     def request_commit(self, lsn: int) -> None:
         """Have `lsn` committed as soon as if somebody waited for it, and return at once.
@@ -168,7 +173,7 @@ class Journal(OpenHandle):
         Otherwise a record that nobody waits for is committed after `flush_interval_s`. Does
         nothing if it is committed already or was never appended, or if the journal has failed.
         """
-        self._buffer.request_commit(lsn)
+        self._turn.request_commit(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until there is room. Call it with no lock held.
@@ -195,7 +200,7 @@ class Journal(OpenHandle):
             await gate.passed()
 
     def _room_gate(self) -> Gate | None:
-        gate = self._buffer.room_gate()
+        gate = self._turn.room_gate()
         if gate is not None and self._core.compactor.is_compacting_here:
             raise InterruptedCallError  # it is what makes room
         return gate
@@ -206,7 +211,7 @@ class Journal(OpenHandle):
         Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
         no lock; may run while others append.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         if after is None:
             after = self.checkpoint.lsn if self.checkpoint else 0
         if after < 0:
@@ -227,7 +232,7 @@ class Journal(OpenHandle):
         except JournalError:
             raise
         except OSError as error:
-            self._buffer.standing.check()  # closed meanwhile
+            self._standing.check()  # closed meanwhile
             raise FailedError(f"{self.path}: can't be read: {error}") from error
 
     def start_compaction(self, freeze: Freeze) -> None:
@@ -237,7 +242,7 @@ class Journal(OpenHandle):
         iterable of its items, which is read later, with no lock held. A second call is a
         RuntimeError.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
@@ -247,7 +252,7 @@ class Journal(OpenHandle):
         compaction under way. What `freeze` or its items raise, and OSError, end this attempt
         only, and count in `stats().compaction_failures`. Raises FailedError and ClosedError too.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
@@ -259,12 +264,12 @@ class Journal(OpenHandle):
         Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
         is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
         """
-        self._buffer.standing.check()
+        self._standing.check()
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
         """Tell `observer` of each commit, compaction, stall and failure from now on."""
-        self._core.committer.observers += (observer,)
+        self._committer.observe(observer)
 
     def stats(self) -> Stats:
         """Figures since open, of a failed or closed journal too.
@@ -273,19 +278,19 @@ class Journal(OpenHandle):
         fails, ClosedError in a forked child.
         """
         self.check_process()
-        core, committer = self._core, self._core.committer
+        core, committer, figures = self._core, self._committer, self._committer.figures
         compaction = core.compactor.stats
         names = [] if self._is_closed else core.directory.names()
         durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # in this order
         return Stats(
-            commits=committer.commits,
-            records=committer.records,
+            commits=figures.commits,
+            records=figures.records,
             bytes=committer.log_bytes,
-            syncs=committer.syncs,
-            commit_records=committer.commit_records.histogram(),
-            commit_bytes=committer.commit_bytes.histogram(),
-            sync_ns=committer.sync_ns.histogram(),
-            wait_ns=committer.wait_ns.histogram(),
+            syncs=figures.syncs,
+            commit_records=figures.commit_records.histogram(),
+            commit_bytes=figures.commit_bytes.histogram(),
+            sync_ns=figures.sync_ns.histogram(),
+            wait_ns=figures.wait_ns.histogram(),
             buffered_bytes=self._buffer.used_bytes,
             backlog_records=last_lsn - durable_lsn,
             durable_lsn=durable_lsn,
@@ -298,7 +303,7 @@ class Journal(OpenHandle):
             last_compaction_error=compaction.last_error,
             compaction_ns=compaction.compaction_ns,
             checkpoint_bytes=compaction.checkpoint_bytes,
-            stalls=committer.stalls + self._buffer.room.stalls,
+            stalls=figures.stalls + self._buffer.stalls,
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
@@ -307,7 +312,7 @@ class Journal(OpenHandle):
         Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
         Raises FailedError if the journal had failed and something appended was not synced.
         """
-        if self._is_closed or self._buffer.standing.abandoned:
+        if self._is_closed or self._standing.abandoned:
             self._is_closed = True
             return
         self._core.begin_close()
@@ -318,8 +323,8 @@ class Journal(OpenHandle):
             )
         self._is_closed = True
         # In "os" durability a failed sync may have taken what counted as durable before it.
-        if self.last_lsn > self._core.committer.synced_lsn:
-            raise self._buffer.standing.error()
+        if self.last_lsn > self._committer.synced_lsn:
+            raise self._standing.error()
 
     def __enter__(self) -> Self:
         return self
@@ -342,7 +347,7 @@ class Journal(OpenHandle):
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
-        if core is None or self._is_closed or core.buffer.standing.abandoned:
+        if core is None or self._is_closed or core.standing.abandoned:
             return
         # Waits for nothing: this may run in any thread, under any lock.
         core.drop()

@@ -21,8 +21,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgpack import unpackb
 
-from journal._commit.buffer import LogBuffer
-from journal._commit.filling import record_packer
+from journal._commit.buffer import LogBuffer, record_packer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.compactor import Freeze
 from journal._engine.core import Opening
@@ -34,10 +33,8 @@ from journal._format.record import (
     Record,
     refuse,
     refuse_unreadable,
-    unpack_one,
 )
 from journal._handle import OpenHandle
-from journal._mutex import is_raised_by_call
 from journal._public import public
 from journal._recovery.walk import Batch
 from journal._state.contract import check_items, check_machine
@@ -248,13 +245,7 @@ class DurableState(OpenHandle, Generic[M]):
         if record is None:
             return None
         if type(record) is PackedRecord:
-            packed = record._packed  # what its `_take` does, without the call
-            try:
-                value = record._values.pop()
-            except IndexError as error:
-                if not is_raised_by_call(error):
-                    raise
-                value = unpack_one(packed)
+            value, packed = record._take()
         else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
             try:
                 packed = self._pack(record)
@@ -325,12 +316,12 @@ class DurableState(OpenHandle, Generic[M]):
         return lsn, items
 
     def _wait_for_room(self, urgent: bool) -> None:
-        self._buffer.standing.check()  # first: in a forked child no lock may be taken
+        self._journal.check()  # first: in a forked child no lock may be taken
         if urgent or self._buffer.has_room or _in_event_loop():
             return
         has_room = self._journal._await_room(self._room_timeout_s)
         # A compaction that takes so long is no reason to refuse.
-        if not has_room and self._buffer.used_bytes * 2 >= self._buffer.room.bound_bytes:
+        if not has_room and self._buffer.is_half_full:
             raise BufferFullError(
                 f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
                 "changed: try again later, or pass urgent=True"

@@ -213,7 +213,7 @@ def checkpoints_never_synced(patch: pytest.MonkeyPatch) -> None:
 
 
 def rolled_without_a_sync(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Writer, "_seal", Writer.release)
+    patch.setattr(Writer, "_seal", lambda writer, segment: writer.release())
 
 
 def a_mark_in_front(patch: pytest.MonkeyPatch) -> None:
@@ -221,8 +221,9 @@ def a_mark_in_front(patch: pytest.MonkeyPatch) -> None:
 
     def mark(writer: Writer) -> None:
         real(writer)
-        if writer._marked:
-            writer._offset, writer._marked = writer._offset + FRAME_HEADER_BYTES, False
+        segment = writer._segment
+        if segment and segment._is_marked:
+            segment.offset, segment._is_marked = segment.offset + FRAME_HEADER_BYTES, False
 
     patch.setattr(Writer, "mark", mark)
 

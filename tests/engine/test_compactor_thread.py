@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn
 from journal._log import settle
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import FailsOnce, checkpoint_lsns, compact
@@ -190,13 +190,13 @@ def test_room_that_is_given_as_a_commit_ends_is_not_lost(
 ) -> None:
     """Whoever waits for it appends nothing, so no later commit would set it right."""
     with open_on(disk) as journal:
-        committer, committed = journal._core.committer, LogBuffer.committed
+        committer, committed = journal._core.committer, CommitTurn.committed
 
-        def granted_first(buffer: LogBuffer, *commit: Any) -> None:
+        def granted_first(turn: CommitTurn, *commit: Any) -> None:
             committer.hold_from(float("inf"))
-            committed(buffer, *commit)
+            committed(turn, *commit)
 
         committer.hold_from(1)
-        monkeypatch.setattr(LogBuffer, "committed", granted_first)
+        monkeypatch.setattr(CommitTurn, "committed", granted_first)
         put(journal, 1)
         journal.wait_room(timeout_s=0)

@@ -1,4 +1,4 @@
-"""How those who wait for a commit are let go: one behind the other, or all at once."""
+"""How the waiters of a commit are woken: in turn, or all at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from journal._commit import wake_policy as crowd
+from journal._commit import wake_policy
 from journal._commit.gate import Gate
-from journal._commit.wake_policy import Crowd
+from journal._commit.wake_policy import WakePolicy
 from journal.testing import SimulatedDisk
 from tests.support import TIMEOUT_S, Held, open_on, put, until
 
@@ -25,23 +25,23 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(crowd, "time", clock)
+    monkeypatch.setattr(wake_policy, "time", clock)
     return clock
 
 
-def commit(found: Crowd, clock: Clock, let_go: int, passed: int, took_s: float) -> bool:
-    """The rest of a commit, and the beginning of the next: so many of those let go have passed
-    by then, the last of them after so long. Whether the next ones go at once."""
-    found.let_go(let_go, 0)
+def commit(policy: WakePolicy, clock: Clock, waiters: int, passed: int, took_s: float) -> bool:
+    """End a commit of `waiters`, and begin the next one after `took_s`, when `passed` of them have
+    passed. Return whether the next waiters are woken all at once."""
+    policy.note_release(waiters, 0)
     clock.now_ns += int(took_s * 1e9)
-    found.passed += passed
-    found.passed_ns = clock.now_ns if passed else found.passed_ns
-    found.begins()
-    return found.goes_at_once
+    for _ in range(passed):
+        policy.note_passed(clock.now_ns)
+    policy.note_begin()
+    return policy.wakes_all_at_once
 
 
 @pytest.mark.parametrize(
-    ("let_go", "passed", "took_s", "at_once"),
+    ("waiters", "passed", "took_s", "at_once"),
     [
         (64, 64, 0.0016, False),  # 25 us each
         (256, 256, 0.013, False),  # 50
@@ -52,38 +52,39 @@ def commit(found: Crowd, clock: Clock, let_go: int, passed: int, took_s: float) 
         (1, 1, 0.005, False),  # alone it waits for nobody
     ],
 )
-def test_who_passes_slowly_goes_at_once(
-    clock: Clock, let_go: int, passed: int, took_s: float, at_once: bool
+def test_slow_waiters_are_woken_all_at_once(
+    clock: Clock, waiters: int, passed: int, took_s: float, at_once: bool
 ) -> None:
     """P7: beside threads that compute, each hand-over of the interpreter may take 5 ms."""
-    assert commit(Crowd(), clock, let_go, passed, took_s) == at_once
+    assert commit(WakePolicy(), clock, waiters, passed, took_s) == at_once
 
 
 def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
-    """What counts is how long those who were let go took to pass, not when anybody called next."""
-    found = Crowd()
-    found.let_go(64, 0)
+    """What counts is how long the released waiters took to pass, not when the next call came."""
+    policy = WakePolicy()
+    policy.note_release(64, 0)
     clock.now_ns += 1_600_000
-    found.passed, found.passed_ns = 64, clock.now_ns
+    for _ in range(64):
+        policy.note_passed(clock.now_ns)
     clock.now_ns += 50_000_000
-    found.begins()
-    assert not found.goes_at_once
+    policy.note_begin()
+    assert not policy.wakes_all_at_once
 
 
-def test_going_at_once_is_given_up_again(clock: Clock) -> None:
-    """Elsewhere it is half as fast, so one behind the other is tried again and again."""
-    found = Crowd()
-    assert commit(found, clock, 64, 2, 0.010)
+def test_waking_all_at_once_is_given_up_again(clock: Clock) -> None:
+    """Elsewhere it is half as fast, so waking in turn is tried again and again."""
+    policy = WakePolicy()
+    assert commit(policy, clock, 64, 2, 0.010)
     batches = 1
-    while commit(found, clock, 64, 64, 0.0016):
+    while commit(policy, clock, 64, 64, 0.0016):
         batches += 1
     assert batches == 16
-    assert commit(found, clock, 64, 2, 0.010)
+    assert commit(policy, clock, 64, 2, 0.010)
 
 
-def test_a_gate_lets_all_go_at_once() -> None:
+def test_a_gate_wakes_all_at_once() -> None:
     """P2: none waits for another to have passed, and nobody passes before it opens."""
-    gate, passed = Gate(goes_at_once=True), []
+    gate, passed = Gate(wakes_all_at_once=True), []
 
     def wait() -> None:
         passed.append(gate.wait())
@@ -101,29 +102,31 @@ def test_a_gate_lets_all_go_at_once() -> None:
     assert gate.wait()
 
 
-def test_who_passes_says_so(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_waiter_notes_that_it_passed(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the next batch on: a gate is one or the other for all who wait at it."""
-    monkeypatch.setattr(crowd, "_SLOW_NS_MIN", -(10**18))
-    monkeypatch.setattr(crowd, "_SLOW_PASS_NS", -(10**18))
+    monkeypatch.setattr(wake_policy, "_SLOW_NS_MIN", -(10**18))
+    monkeypatch.setattr(wake_policy, "_SLOW_PASS_NS", -(10**18))
     gates: list[bool] = []
 
     class Noted(Gate):
-        def __init__(self, *, goes_at_once: bool = False) -> None:
-            gates.append(goes_at_once)
-            super().__init__(goes_at_once=goes_at_once)
+        def __init__(self, *, wakes_all_at_once: bool = False) -> None:
+            gates.append(wakes_all_at_once)
+            super().__init__(wakes_all_at_once=wakes_all_at_once)
 
-    monkeypatch.setattr("journal._commit.buffer.Gate", Noted)
+    monkeypatch.setattr("journal._commit.commit_turn.Gate", Noted)
     with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
         for _ in range(2):
             with Held(disk, "sync", ".seg") as held:
                 waiting = [pool.submit(put, journal, "first")]
                 held.wait_reached()
                 waiting += [pool.submit(put, journal, number) for number in range(3)]
-                until(lambda: journal._buffer._filling.waiters == 3, "three gather")
+                until(lambda: journal._buffer.filling.waiters == 3, "three gather")
             for each in waiting:
                 each.result(TIMEOUT_S)
-    found = journal._buffer.crowd
-    assert found.passed_ns > found._let_go_ns
-    assert found.passed > 0
+    policy = journal._wake_policy
+    assert policy._passed_ns > policy._released_ns
+    assert policy._passed > 0
     assert gates[-1]
     assert not gates[0]

@@ -306,7 +306,7 @@ def test_a_closed_event_loop_harms_no_other_waiter(disk: SimulatedDisk) -> None:
 
 
 def _gate_at_work(journal: Journal) -> Gate:
-    batch = journal._buffer._committing
+    batch = journal._turn._committing
     assert batch is not None
     assert batch.gate is not None
     return batch.gate

@@ -11,14 +11,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
+from msgpack import packb
 
 from journal import ClosedError, FailedError, Journal, Options
 from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn
 from journal._commit.gate import Gate
-from journal.errors import JournalError
+from journal._commit.room import Room
+from journal._commit.wake_policy import WakePolicy
+from journal._mutex import Alarm
 from journal.testing import ManualOptions, SimulatedDisk
 from journal.testing.disk import Operation
 from tests.engine.journal_support import segments
+from tests.engine.waiting_support import Log, log_of
 from tests.support import (
     PATH,
     TIMEOUT_S,
@@ -93,33 +98,121 @@ def test_a_failure_that_a_waiter_meets_ends_the_flusher(
     assert alone._core.committer.join(SOON_S)
 
 
-def is_woken(buffer: LogBuffer) -> bool:
-    """Sleep as the flusher does, for no time. Return whether something woke it."""
-    return buffer.alarm.sleep(0)
+class Stuck:
+    """An observer that keeps the flusher's thread."""
+
+    def __init__(self) -> None:
+        self.reached, self.may_go = threading.Event(), threading.Event()
+
+    def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
+        self.reached.set()
+        self.may_go.wait(TIMEOUT_S)
+
+    def stalled(self, error: OSError) -> None: ...
+    def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
+    def compaction_failed(self, error: BaseException) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+def test_a_failure_releases_all_waiters_at_once(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
+) -> None:
+    """P9: also where a waiter meets it, while an observer holds up the flusher."""
+    stuck, may_fail = Stuck(), threading.Event()
+    alone.observe(stuck)
+    alone.wait_durable(alone.append("told of"))
+    assert stuck.reached.wait(TIMEOUT_S)
+
+    def fail(operation: Operation, path: str) -> None:
+        if operation == "sync":
+            assert may_fail.wait(TIMEOUT_S)
+            raise OSError(errno.EIO, "simulated EIO", path)
+
+    disk.before = fail
+    try:
+        lsn = alone.append("lost")
+        first = pool.submit(alone.wait_durable, lsn)
+        until(lambda: alone._turn._committing is not None, "the commit")
+        second = pool.submit(alone.wait_durable, lsn)
+        until(lambda: getattr(alone._turn._committing, "gate", None), "the second waiter")
+        may_fail.set()
+        for waiter in (first, second):
+            with pytest.raises(FailedError):
+                waiter.result(SOON_S)
+    finally:
+        may_fail.set()
+        stuck.may_go.set()
 
 
 @pytest.mark.parametrize(
     ("meanwhile", "woken"),
     [
-        pytest.param(lambda buffer: buffer.gate(buffer.append(2)), True, id="a wait"),
-        pytest.param(lambda buffer: buffer.append(2), True, id="an append"),
-        pytest.param(lambda buffer: buffer.close(), True, id="a close"),
-        pytest.param(lambda buffer: None, False, id="nothing"),
+        pytest.param(lambda log: log.append_and_wait(2), True, id="a wait"),
+        pytest.param(lambda log: log.buffer.append(2), True, id="an append"),
+        pytest.param(lambda log: log.buffer.close(), True, id="a close"),
+        pytest.param(lambda log: None, False, id="nothing"),
     ],
 )
 def test_leaving_the_logs_end_wakes_the_flusher(
-    pool: ThreadPoolExecutor, meanwhile: Callable[[LogBuffer], object], woken: bool
+    pool: ThreadPoolExecutor, meanwhile: Callable[[Log], object], woken: bool
 ) -> None:
     """P2: the flusher looks, finds the log's end taken, and sleeps on. The waiter that leaves the
     end wakes it again if there is something to do by then."""
-    buffer = LogBuffer(0, ManualOptions())
-    here = buffer.take_here(buffer.append(1))
-    assert here is not None
-    pool.submit(meanwhile, buffer).result(TIMEOUT_S)
-    is_woken(buffer)  # the flusher looks, and sleeps on
-    buffer.committed(here, 0, 0)
-    buffer.leave_here()
-    assert is_woken(buffer) is woken
+    log = log_of(ManualOptions())
+    batch = log.take_alone(1)
+    assert batch is not None
+    pool.submit(meanwhile, log).result(TIMEOUT_S)
+    log.is_woken()  # the flusher looks, and sleeps on
+    log.turn.committed(batch, 0, 0)
+    log.turn.leave(is_done=True)
+    assert log.is_woken() is woken
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(WakePolicy, "note_begin"), (Room, "begin_commit"), (LogBuffer, "begin_batch")],
+    ids=lambda where: where[1],
+)
+def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """P2: an interrupt may strike while a waiter takes the turn. The batch goes on filling until
+    somebody has taken it out of the log buffer."""
+    log = log_of(ManualOptions())
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.take_alone(1)
+    log.turn.leave(is_done=False)
+    assert log.is_woken()
+    log.buffer.append(2)
+    batch = log.turn.take()
+    assert batch is not None
+    assert batch.records == [packb(1), packb(2)]
+    log.buffer.append(3)
+    assert (batch.last_lsn, log.buffer.used_bytes) == (2, 3)
+
+
+def test_leaving_the_turn_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: if an interrupt strikes as a waiter leaves the turn, it leaves once more, and the flusher
+    repeats the commit."""
+    log = log_of(ManualOptions())
+    batch = log.take_alone(1)
+    assert batch is not None
+    log.turn.committed(batch, 0, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(WakePolicy, "note_release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.turn.leave(is_done=True)
+    for _ in range(2):
+        log.turn.leave(is_done=False)
+    assert log.is_woken()
+    assert log.take_alone(2) is None
+    assert log.turn.take() is batch
 
 
 def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
@@ -166,16 +259,17 @@ def test_a_compaction_wakes_the_flusher_to_sync_the_log(
 def test_the_last_that_is_expected_wakes_the_flusher() -> None:
     """On a slow disk the flusher gives those it let go some time to come back, and no longer than
     they need."""
-    buffer = LogBuffer(0, ManualOptions())
+    log = log_of(ManualOptions())
 
     def woken_by_a_wait() -> bool:
-        assert buffer.gate(buffer.append("waited for")) is not None
-        return is_woken(buffer)
+        log.append_and_wait("waited for")
+        return log.is_woken()
 
     assert [woken_by_a_wait() for _ in range(3)] == [True, False, False]
-    batch = buffer._enter(buffer._filling)
-    buffer.committed(batch, 10.0, 0)
-    buffer.leave_here()
+    batch = log.turn.take()
+    assert batch is not None
+    log.turn.committed(batch, 10.0, 0)
+    log.turn._end()
     assert [woken_by_a_wait() for _ in range(4)] == [True, False, True, False]
 
 
@@ -197,17 +291,15 @@ class Clock:
 
 def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are gathered for `flush_interval_s`, counted from the first one."""
-    clock, buffer = Clock(), LogBuffer(0, Options(flush_interval_s=10))
-    for module in ("buffer", "filling"):
+    clock, log = Clock(), log_of(Options(flush_interval_s=10))
+    for module in ("buffer", "commit_turn"):
         monkeypatch.setattr(f"journal._commit.{module}.time", clock)
-    monkeypatch.setattr(
-        "journal._mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s)
-    )
+    monkeypatch.setattr(Alarm, "sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
     for first_lsn in (1, 3):
-        buffer.append("first")
+        log.buffer.append("first")
         clock.now_s += 4
-        buffer.append("second")
-        batch = buffer.take()
+        log.buffer.append("second")
+        batch = log.turn.take()
         assert batch is not None
         assert (batch.first_lsn, batch.last_lsn) == (first_lsn, first_lsn + 1)
     assert clock.slept == [6, 6]
@@ -216,12 +308,10 @@ def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.Monkey
 def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the log was marked idle the flusher sleeps until somebody wakes it."""
     clock, options = Clock(), Options()
-    buffer = LogBuffer(0, options)
-    monkeypatch.setattr(
-        "journal._mutex.Alarm.sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s)
-    )
+    log = log_of(options)
+    monkeypatch.setattr(Alarm, "sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
     for _ in range(2):
-        idle = buffer.take()
+        idle = log.turn.take()
         assert idle is not None
         assert not idle.has_work
     assert clock.slept == [options.idle_s, -1]
@@ -230,15 +320,15 @@ def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_wait_for_room_waits() -> None:
     """P7: room that came and went lets nobody pass later. A gate that stays open would make a
     waiting thread spin, and stop an event loop."""
-    buffer = LogBuffer(0, Options())
+    log = log_of(Options())
     for _ in range(2):
-        buffer.hold_from(0)
-        gate = buffer.room_gate()
+        log.buffer.hold_from(0)
+        gate = log.turn.room_gate()
         assert gate is not None
         before = gate.opened
-        buffer.hold_from(1 << 30)
+        log.buffer.hold_from(1 << 30)
         assert (before, gate.opened) == (False, True)
-        assert buffer.room_gate() is None
+        assert log.turn.room_gate() is None
 
 
 def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
@@ -255,7 +345,7 @@ def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
 
     monkeypatch.setattr("journal._engine.journal.time", clock)
     with monkeypatch.context() as patch:
-        patch.setattr(LogBuffer, "room_gate", lambda _: Taken())
+        patch.setattr(CommitTurn, "room_gate", lambda _: Taken())
         with pytest.raises(TimeoutError, match="within 3 s"):
             journal.wait_room(timeout_s=3)
     assert limits == [3, 2, 1, 0]
@@ -264,16 +354,18 @@ def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
 # --- how the flusher ends ---
 
 
-def test_no_gate_outlives_the_flusher() -> None:
+@pytest.mark.parametrize("closed", [False, True])
+def test_no_gate_outlives_the_flusher(closed: bool) -> None:
     """P2, P9: gates that were given out open as the flusher ends; whoever asks later is refused."""
-    buffer = LogBuffer(0, Options(buffer_bytes=1000))
-    lsn = buffer.append(sized(600))
-    gates = buffer.gate(lsn), buffer.sync_gate(), buffer.room_gate()
+    log = log_of(Options(buffer_bytes=1000))
+    gates = log.append_and_wait(sized(600)), log.turn.sync_gate(), log.turn.room_gate()
     assert [gate and gate.opened for gate in gates] == [False, False, False]
-    buffer.flusher_ended()
+    if closed:
+        log.buffer.close()
+    log.turn.flusher_ended()
     assert [gate and gate.opened for gate in gates] == [True, True, True]
-    with pytest.raises(JournalError):
-        buffer.gate(lsn)
+    with pytest.raises(ClosedError if closed else FailedError):
+        log.turn.gate(log.buffer.last_lsn)
 
 
 def test_closing_releases_waiters_for_room_amid_a_compaction(

@@ -13,13 +13,13 @@ from functools import partial
 import pytest
 
 from journal import Journal, Options
-from journal._commit.buffer import LogBuffer
 from journal._commit.gate import Gate
 from journal._engine import core
 from journal._state.owner_lock import OwnerLock
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import compact
 from tests.engine.test_close import drop
+from tests.engine.waiting_support import log_of
 from tests.kernel.interrupt_support import monitored, struck
 from tests.support import PATH, open_on, put, reopened, sized, until
 
@@ -122,8 +122,8 @@ def test_an_interrupted_append_leaves_no_room_taken() -> None:
     would ever commit them, and whoever waits for room would wait forever."""
     appended = []
     for nth in range(30):
-        buffer = LogBuffer(0, Options(buffer_bytes=1000))
-        struck(partial(buffer.append, sized(600)), nth)
-        appended.append(buffer.last_lsn)
-        assert (buffer.room_gate() is None) == (buffer.last_lsn == 0)
+        log = log_of(Options(buffer_bytes=1000))
+        struck(partial(log.buffer.append, sized(600)), nth)
+        appended.append(log.buffer.last_lsn)
+        assert (log.turn.room_gate() is None) == (log.buffer.last_lsn == 0)
     assert {*appended} == {0, 1}

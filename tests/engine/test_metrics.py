@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import Histogram, Journal, Observer
-from journal._commit import committer
+from journal._commit import commit_figures
 from journal._log import settle
 from journal.metrics import Recorder
 from journal.testing import SimulatedDisk
@@ -36,9 +36,9 @@ def test_no_commit_waits_for_a_reader_of_figures(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: a signal handler on top of `stats()` may wait for a commit of another thread."""
-    monkeypatch.setattr(committer, "_FOLD_EVERY", 1)
+    monkeypatch.setattr(commit_figures, "_FOLD_EVERY", 1)
     with open_on(disk) as journal:
-        with journal._core.committer.sync_ns._lock, ThreadPoolExecutor() as pool:
+        with journal._core.committer.figures.sync_ns._lock, ThreadPoolExecutor() as pool:
             pool.submit(put, journal, 1, 2).result(TIMEOUT_S)
         assert journal.stats().sync_ns.count == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -11,10 +12,11 @@ import pytest
 from msgpack import packb
 
 from journal import BufferFullError, ClosedError, FailedError, Journal, Options
-from journal._commit.buffer import LogBuffer
 from journal._commit.gate import Gate
+from journal._commit.room import Room
+from journal._mutex import HandlerSafeLock
 from journal.testing import SimulatedDisk
-from tests.engine.waiting_support import busy
+from tests.engine.waiting_support import Log, busy, log_of
 from tests.support import (
     NEVER_S,
     PATH,
@@ -119,17 +121,17 @@ def test_closing_ends_the_wait_for_room(
 def test_room_that_comes_while_it_is_closed_lets_go() -> None:
     """A compaction that is given up leaves room: who waits for that is told at once that the
     journal is closed, though on a full disk the flusher does not come to its end."""
-    buffer = LogBuffer(0, Options())
-    buffer.append("never committed")
-    buffer.hold_from(0)
-    gate = buffer.room_gate()
+    log = log_of(Options())
+    log.buffer.append("never committed")
+    log.buffer.hold_from(0)
+    gate = log.turn.room_gate()
     assert gate is not None
-    buffer.close()
+    log.buffer.close()
     before = gate.opened
-    buffer.hold_from(float("inf"))
+    log.buffer.hold_from(float("inf"))
     assert (before, gate.opened) == (False, True)
     with pytest.raises(ClosedError):
-        buffer.room_gate()
+        log.turn.room_gate()
 
 
 def closed_to(journal: Journal) -> bool:
@@ -138,6 +140,34 @@ def closed_to(journal: Journal) -> bool:
     except ClosedError:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("filling", "committing", "hold_from", "log", "is_free"),
+    [
+        (499, 0, None, 0, True),  # less than half of the bound
+        (500, 0, None, 0, False),
+        (100, 400, None, 0, False),  # what is being committed counts
+        (99, 0, 5000, 4900, True),  # less than the log may grow by
+        (100, 0, 5000, 4900, False),
+        (0, 0, 5000, 5000, False),
+        (0, 0, 5000, 6000, False),
+        (499, 0, 9000, 4900, True),  # it may grow by more than there is room for
+        (500, 0, 9000, 4900, False),
+    ],
+)
+def test_room_is_a_rule_of_five_numbers(
+    filling: int, committing: int, hold_from: float | None, log: int, is_free: bool
+) -> None:
+    """P8: there is room below half of the bound, and below what the log may grow by before updates
+    wait for a compaction."""
+    room = Room(1000)
+    gate = room.gate()
+    room.end_commit(log, filling)
+    room.begin_commit(committing)
+    opened = room.hold_from(float("inf") if hold_from is None else hold_from, filling)
+    assert opened is (gate if is_free else None)
+    assert (filling + committing < room.limit_bytes) is is_free
 
 
 # --- the gate itself ---
@@ -189,16 +219,16 @@ def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
     time has passed; after a quick one, at once: so as many as can share a slow sync."""
 
     def waiting(sync_s: float, again: int) -> float:
-        buffer = LogBuffer(0, Options())
+        log = log_of(Options())
         for lsn in range(1, 4):
-            assert buffer.gate(buffer.append(lsn)) is not None
-        batch = buffer.take()
+            log.append_and_wait(lsn)
+        batch = log.turn.take()
         assert batch is not None
-        buffer.committed(batch, sync_s, 0)
-        buffer._leave()
+        log.turn.committed(batch, sync_s, 0)
+        log.turn._end()
         for lsn in range(4, 4 + again):
-            assert buffer.gate(buffer.append(lsn)) is not None
-        return buffer._due_s(buffer._filling)
+            log.append_and_wait(lsn)
+        return log.turn._due_s(log.buffer.filling)
 
     assert waiting(0.0001, 1) <= 0
     assert 0 < waiting(0.02, 1) <= 0.005
@@ -209,59 +239,66 @@ def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
 # --- the few records that something must be made ready for ---
 
 
+ENDS: dict[str, Callable[[Log], None]] = {
+    "close": lambda log: log.buffer.close(),
+    "close_soon": lambda log: log.buffer.close_soon(),
+    "fail": lambda log: log.turn.fail(OSError("broken")),
+    "abandon": lambda log: log.buffer.abandon(HandlerSafeLock()),
+}
+
+
 @pytest.mark.parametrize("records", range(4))
-@pytest.mark.parametrize("ends", ["close", "close_soon", "fail", "abandon"])
+@pytest.mark.parametrize("ends", ENDS)
 def test_nothing_is_taken_after_the_end(records: int, ends: str) -> None:
     """P9: however many records a batch holds; what came late would be in no commit."""
-    buffer = LogBuffer(0, Options())
+    log = log_of(Options())
     for number in range(records):
-        buffer.append(number)
-    buffer.fail(OSError("broken")) if ends == "fail" else getattr(buffer, ends)()
+        log.buffer.append(number)
+    ENDS[ends](log)
     with pytest.raises(FailedError if ends == "fail" else ClosedError):
-        buffer.append("late")
-    assert buffer.last_lsn == records
+        log.buffer.append("late")
+    assert log.buffer.last_lsn == records
 
 
 def test_what_wakes_the_flusher_is_the_first_record_and_that_at_flush_bytes() -> None:
     """In each batch, however many there were before; no other wakes it."""
-    buffer = LogBuffer(0, Options(flush_bytes=1000, flush_interval_s=NEVER_S))
+    log = log_of(Options(flush_bytes=1000, flush_interval_s=NEVER_S))
 
     def woken_by(size: int) -> bool:
-        buffer.append(sized(size))
-        return buffer.alarm.sleep(0)
+        log.buffer.append(sized(size))
+        return log.is_woken()
 
     for _ in range(2):
         assert [woken_by(size) for size in (100, 100, 100, 600, 100, 100, 1000, 100)] == [
             *(True, False, False, False),
             *(True, False, False, False),
         ]
-        buffer._enter(buffer._filling)
-        buffer._leave()
+        log.turn._begin(log.buffer.filling)
+        log.turn._end()
 
 
 def test_the_bound_holds_in_a_batch_of_any_length() -> None:
     """What is being committed counts, too."""
-    buffer = LogBuffer(0, Options(buffer_bytes=1000, flush_bytes=10_000))
+    log = log_of(Options(buffer_bytes=1000, flush_bytes=10_000))
     for _ in range(4):
-        buffer.append(sized(100))
-    buffer._enter(buffer._filling)
+        log.buffer.append(sized(100))
+    log.turn._begin(log.buffer.filling)
     for _ in range(6):
-        buffer.append(sized(100))
+        log.buffer.append(sized(100))
     with pytest.raises(BufferFullError):
-        buffer.append(sized(100))
-    assert (buffer.last_lsn, buffer.used_bytes) == (10, 1000)
+        log.buffer.append(sized(100))
+    assert (log.buffer.last_lsn, log.buffer.used_bytes) == (10, 1000)
 
 
-def test_one_holder_at_a_time_has_the_end_of_the_log() -> None:
+def test_one_thread_at_a_time_has_the_turn() -> None:
     """P2: whoever came second would write where the first one does."""
-    buffer = LogBuffer(0, Options())
-    here = buffer.take_here(buffer.append(1))
-    assert here is not None
-    assert buffer.take_here(buffer.append(2)) is None
-    buffer.leave_here()
-    assert buffer.gate(2) is not None
-    assert buffer.take_here(2) is None  # somebody waits for the flusher
-    by_flusher = buffer.take()
+    log = log_of(Options())
+    assert log.take_alone(1) is not None
+    assert log.take_alone(2) is None
+    log.turn.leave(is_done=True)
+    assert log.turn.gate(2) is not None
+    assert log.turn.take_alone(2) is None  # somebody waits for the flusher
+    by_flusher = log.turn.take()
     assert by_flusher is not None
     assert by_flusher.records == [packb(2)]
-    assert buffer.take_here(buffer.append(3)) is None
+    assert log.take_alone(3) is None

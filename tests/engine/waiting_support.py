@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from journal import Journal
+from journal import Journal, Options
+from journal._commit.batch import Batch
+from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn
+from journal._commit.gate import Gate
+from journal._commit.room import Room
+from journal._commit.standing import Standing
+from journal._mutex import Alarm, HandlerSafeLock
 from journal.testing import SimulatedDisk
 from tests.support import (
     TIMEOUT_S,
@@ -29,3 +37,33 @@ def busy(disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor) -> Ite
         yield held
         held.let_all()
         waiter.result(TIMEOUT_S)
+
+
+class Log(NamedTuple):
+    """A new journal's log in memory, without a flusher."""
+
+    buffer: LogBuffer
+    turn: CommitTurn
+    alarm: Alarm
+
+    def append_and_wait(self, record: object) -> Gate:
+        """Append, and return the gate at which a waiter waits."""
+        gate = self.turn.gate(self.buffer.append(record))
+        assert gate is not None
+        return gate
+
+    def is_woken(self) -> bool:
+        """Sleep as the flusher does, for no time. Return whether something woke it."""
+        return self.alarm.sleep(0)
+
+    def take_alone(self, record: object) -> Batch | None:
+        """Append, and take the turn as the record's only waiter."""
+        return self.turn.take_alone(self.buffer.append(record))
+
+
+def log_of(options: Options) -> Log:
+    """Return the log of a new journal."""
+    lock, alarm, standing, room = HandlerSafeLock(), Alarm(), Standing(), Room(options.buffer_bytes)
+    buffer = LogBuffer(0, options, lock=lock, alarm=alarm, standing=standing, room=room)
+    turn = CommitTurn(buffer, options, lock=lock, alarm=alarm, standing=standing, room=room)
+    return Log(buffer, turn, alarm)

@@ -42,7 +42,7 @@ SYNCS = (
     Weakening(
         "sync_that_does_nothing",
         "journal/_commit/writer.py",
-        "                self._file.sync()\n            except",
+        "                self._segment.file.sync()\n            except",
         "                pass\n            except",
         CUTS,
     ),
@@ -63,8 +63,8 @@ SYNCS = (
     Weakening(
         "roll_without_sync",
         "journal/_commit/writer.py",
-        "        self._trim()\n        self.sync()\n",
-        "        self._trim()\n",
+        "        segment.trim()\n        self.sync()\n",
+        "        segment.trim()\n",
         RULE,
     ),
     Weakening(
@@ -127,14 +127,14 @@ SYNCS = (
     Weakening(
         "deleted_segment_acknowledged",
         "journal/_commit/writer.py",
-        " and not self._file.is_linked():",
+        " and not segment.file.is_linked():",
         " and False:",
         FAILS,
     ),
     Weakening(
         "os_promise_after_failed_sync",
         "journal/_engine/journal.py",
-        "if self.last_lsn > self._core.committer.synced_lsn:",
+        "if self.last_lsn > self._committer.synced_lsn:",
         "if False:",
         FAILS,
     ),

@@ -88,7 +88,7 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "observers_system_exit_ends_the_flusher",
-        "journal/_commit/committer.py",
+        "journal/_commit/observers.py",
         "            event(observer)\n        except BaseException as error:\n",
         "            event(observer)\n        except Exception as error:\n",
         FOREIGN,
@@ -111,14 +111,14 @@ FOREIGN_CODE = (
     Weakening(
         "every_exception_is_the_logs",
         "journal/_commit/committer.py",
-        "            if not self._is_of_the_log(error):\n                raise\n",
-        "",
+        "                if not self._is_of_the_log(error):\n                    raise  #",
+        "                #",
         INTERRUPTS,
     ),
     Weakening(
         "errors_of_handlers_are_the_disks",
         "journal/_commit/writer.py",
-        "if error is not None and is_of_disk(error, self._file):",
+        "if error is not None and is_of_disk(error, self._segment and self._segment.file):",
         "if error is not None:",
         INTERRUPTS,
     ),
@@ -139,17 +139,23 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "append_on_top_of_an_append",
-        "journal/_commit/filling.py",
-        "        if self._is_held_here():  # `checked`, without its frame: 25 ns instead of 65\n"
-        "            raise InterruptedCallError\n",
-        "",
+        "journal/_commit/buffer.py",
+        "        if self._is_held_here():\n            raise InterruptedCallError\n        with",
+        "        with",
         HANDLERS,
     ),
     Weakening(
         "wait_on_top_of_a_commit",
-        "journal/_commit/buffer.py",
+        "journal/_commit/commit_turn.py",
         "        if self.is_committing_here:\n            raise InterruptedCallError\n",
         "        pass\n",
+        HANDLERS,
+    ),
+    Weakening(
+        "wait_on_top_of_a_commit_leaves_its_turn",
+        "journal/_commit/committer.py",
+        "if not self._turn.is_free:",
+        "if False:",
         HANDLERS,
     ),
     Weakening(
@@ -168,7 +174,7 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "commits_wait_for_the_figures",
-        "journal/_commit/committer.py",
+        "journal/_commit/commit_figures.py",
         "                recorder.fold_if_free()\n",
         "                recorder.fold()\n",
         ("tests/engine/test_metrics.py",),
@@ -183,14 +189,14 @@ FOREIGN_CODE = (
     Weakening(
         "compact_waits_on_top_of_the_buffers_lock",
         "journal/_engine/core.py",
-        "        if self.buffer.is_locked_here() or self.buffer.is_committing_here:",
+        "        if self.buffer.is_locked_here() or self.turn.is_committing_here:",
         "        if False:",
         HANDLERS,
     ),
     Weakening(
         "close_overtakes_what_is_being_applied",
-        "journal/_commit/buffer.py",
-        "                        if not self._is_admitted:\n"
+        "journal/_commit/commit_turn.py",
+        "                        if not self._buffer.is_admitted:\n"
         "                            return None\n",
         "                        return None\n",
         CONTRACT,

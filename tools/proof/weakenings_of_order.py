@@ -49,7 +49,7 @@ EVIDENCE = (
     Weakening(
         "no_marks",
         "journal/_commit/writer.py",
-        "if self._file is None or self._said_lsn == self._synced_lsn:",
+        "if segment is None or segment.said_lsn == self._synced_lsn:",
         "if True:",
         ("tests/crash/test_promises.py", *RULE),
     ),
@@ -62,23 +62,23 @@ EVIDENCE = (
     ),
     Weakening(
         "mark_unsynced_in_front",
-        "journal/_commit/writer.py",
-        "            self._marked = True\n",
-        "            self._marked = True\n            self._offset += len(mark)\n",
+        "journal/_commit/open_segment.py",
+        "        self._is_marked = True\n",
+        "        self._is_marked = True\n        self.offset += len(mark)\n",
         RULE,
     ),
     Weakening(
         "frames_say_nothing_durable",
         "journal/_commit/writer.py",
-        "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
-        "                durable_lsn=0,\n                now_ns=now_ns,",
+        "            durable_lsn=self._synced_lsn,\n",
+        "            durable_lsn=0,\n",
         DAMAGE,
     ),
     Weakening(
         "frames_say_too_much",
         "journal/_commit/writer.py",
-        "                durable_lsn=self._synced_lsn,\n                now_ns=now_ns,",
-        "                durable_lsn=self._written_lsn,\n                now_ns=now_ns,",
+        "            durable_lsn=self._synced_lsn,\n",
+        "            durable_lsn=self._written_lsn,\n",
         RULE,
     ),
     Weakening(
@@ -151,12 +151,12 @@ ORDER = (
     ),
     Weakening(
         "number_before_pack",
-        "journal/_commit/filling.py",
+        "journal/_commit/buffer.py",
         "PackedRecord else self._pack(record)\n",
         "PackedRecord else (\n"
-        '                    self._filling.records.append(b"\\xc0"), self._pack(record)\n'
+        '                    self.filling.records.append(b"\\xc0"), self._pack(record)\n'
         "                )[1]\n"
-        "                self._filling.records.pop()\n",
+        "                self.filling.records.pop()\n",
         ("tests/engine/test_options_and_records.py", "tests/kernel/test_interrupt.py"),
     ),
     Weakening(
@@ -182,7 +182,7 @@ GATE = (
         "acknowledged_before_written",
         "journal/_commit/committer.py",
         "self._writer.write(batch)\n",
-        "self._buffer.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
+        "self._turn.committed(batch, 0, 0)\n                self._writer.write(batch)\n",
         KILLS,
     ),
     Weakening(
@@ -194,18 +194,17 @@ GATE = (
     ),
     Weakening(
         "appended_is_durable",
-        "journal/_commit/buffer.py",
+        "journal/_commit/commit_turn.py",
         "if lsn <= self.durable_lsn:\n                return None\n            if",
         "if lsn <= filling.last_lsn:\n                return None\n            if",
         KILLS,
     ),
     Weakening(
         "failure_wakes_nobody",
-        "journal/_commit/buffer.py",
-        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n"
-        "        self._open_all()\n",
-        "            self._unheeded_bytes = 0\n            self.alarm.wake()\n",
-        FAILS,
+        "journal/_commit/commit_turn.py",
+        "            self._alarm.wake()\n        self._open_all()\n",
+        "            self._alarm.wake()\n",
+        ("tests/engine/test_hand_over.py",),
     ),
     Weakening(
         "failure_is_forgotten",
@@ -216,43 +215,37 @@ GATE = (
     ),
     Weakening(
         "failure_is_told_to_the_first_record_only",
-        "journal/_commit/buffer.py",
-        "            self.standing.fail(error)\n            self._unheeded_bytes = 0\n",
-        "            self.standing.fail(error)\n",
+        "journal/_commit/commit_turn.py",
+        "            self._standing.fail(error)\n            self._buffer.end_fast_path()\n",
+        "            self._standing.fail(error)\n",
         ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "closing_is_told_to_the_first_record_only",
         "journal/_commit/buffer.py",
-        "        self.standing.close()\n        self._unheeded_bytes = 0\n",
-        "        self.standing.close()\n",
+        "        self._standing.close()\n        self.end_fast_path()\n",
+        "        self._standing.close()\n",
         ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "flusher_sleeps_through_a_new_batch",
         "journal/_commit/buffer.py",
-        "        self._unheeded_bytes = 0\n        self._committing, self._comm",
-        "        self._committing, self._comm",
+        "        self._fast_path_limit_bytes = 0\n        self.filling = Batch(",
+        "        self.filling = Batch(",
         ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "second_batch_overtakes",
-        "journal/_commit/buffer.py",
-        "        if self.crowd.size > 1 or self._committing is not None"
-        " or self.standing.refusal is not None:\n"
-        "            return None  # a look without the lock, and again with it\n"
-        "        with self._lock.checked():\n"
-        "            filling = self._filling\n"
-        "            alone = self._committing is None and",
-        "        with self._lock.checked():\n            filling = self._filling\n"
-        "            alone =",
+        "journal/_commit/commit_turn.py",
+        "return alone and self._committing is None and",
+        "return alone and",
         ("tests/engine/test_waiting_room.py",),
     ),
     Weakening(
         "mark_is_cut_off_at_a_roll",
-        "journal/_commit/writer.py",
-        "        size = self._offset + FRAME_HEADER_BYTES * self._marked\n",
-        "        size = self._offset\n",
+        "journal/_commit/open_segment.py",
+        "        size = self.offset + FRAME_HEADER_BYTES * self._is_marked\n",
+        "        size = self.offset\n",
         ("tests/engine/test_reader_doubt.py",),
     ),
     Weakening(
@@ -286,7 +279,7 @@ GATE = (
     Weakening(
         "child_keeps_the_journal",
         "journal/_commit/buffer.py",
-        "        self.standing.abandon()\n",
+        "        self._standing.abandon()\n",
         "",
         ("tests/kernel/test_fork.py",),
     ),

@@ -88,7 +88,7 @@ DELETED = (
     Weakening(
         "no_look_at_os_commits",
         "journal/_commit/writer.py",
-        "        if self._is_os and abs(",
+        "        if is_os and abs(",
         "        if False and abs(",
         ("tests/kernel/test_deleted_underneath.py",),
     ),

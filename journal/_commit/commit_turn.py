@@ -1,0 +1,277 @@
+"""CommitTurn: whose turn it is to commit, and when.
+
+At most two batches exist: one that fills, in the log buffer, and one that is being committed, here.
+One thread at a time has the turn, and so is alone at the end of the log: the flusher, or a lone
+waiter that found nobody there and commits in its own thread. If such a waiter is interrupted, the
+flusher finishes its commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sized
+from threading import get_ident
+
+from journal._commit.batch import NEWS, Batch
+from journal._commit.buffer import LogBuffer
+from journal._commit.gate import Gate, open_gates
+from journal._commit.room import Room
+from journal._commit.standing import Standing
+from journal._commit.wake_policy import WakePolicy
+from journal._mutex import Alarm, HandlerSafeLock
+from journal.errors import InterruptedCallError
+from journal.options import Options
+
+_UNFINISHED = -1  # no thread's id
+
+
+class CommitTurn:
+    """The batch being committed, the thread that commits it, and the waiters of both batches.
+
+    `lock` is the log buffer's, and guards all that is here; `durable_lsn` and `is_free` may be read
+    without it.
+    """
+
+    def __init__(
+        self,
+        buffer: LogBuffer,
+        options: Options,
+        *,
+        lock: HandlerSafeLock,
+        alarm: Alarm,
+        standing: Standing,
+        room: Room,
+    ) -> None:
+        self._buffer = buffer
+        self._options = options
+        self._idle_s = options.idle_s
+        self._lock = lock
+        self._alarm = alarm  # what the flusher sleeps on
+        self._standing = standing
+        self._room = room
+        self.wake_policy = WakePolicy()
+        self._committing: Batch | None = None
+        # The waiter that has the turn; _UNFINISHED if it left a commit to the flusher; None if the
+        # flusher has the turn, or nobody.
+        self._waiter_id: int | None = None
+        self._idle_batch: Batch | None = None  # the batch in which the log was marked idle
+        self.durable_lsn = buffer.last_lsn
+
+    # --- what waiters call ---
+
+    def gate(self, lsn: int) -> Gate | None:
+        """Return the gate that opens when `lsn` is durable; None if it is."""
+        standing = self._standing
+        if standing.refusal is not None and not standing.closing and lsn > self.durable_lsn:
+            standing.check()  # first: in a forked child it takes no lock
+        with self._lock.checked():
+            filling, committing = self._buffer.filling, self._committing
+            if lsn <= self.durable_lsn:
+                return None
+            if lsn >= filling.first_lsn + len(filling.records):
+                raise ValueError(
+                    f"LSN {lsn} was never appended, the last one is {filling.last_lsn}"
+                )
+            if standing.failure or standing.ended:
+                raise standing.error()
+            if self._waiter_id is not None:
+                self._refuse_within_commit()
+            if committing and lsn < filling.first_lsn:
+                return self._gate_of(committing)
+            self._add_waiter(filling)
+            return filling.gate or self._gate_of(filling)
+
+    def request_commit(self, lsn: int) -> None:
+        """Have `lsn` committed as soon as if somebody waited for it. Does nothing if it is."""
+        with self._lock.checked():
+            filling = self._buffer.filling
+            if filling.first_lsn <= lsn <= filling.last_lsn:
+                self._add_waiter(filling)
+
+    def sync_gate(self) -> Gate:
+        """Return the gate that opens once all appended so far is on stable storage, in "os" mode
+        too."""
+        self._standing.check()
+        with self._lock.checked():
+            self._standing.check()
+            self._refuse_within_commit()
+            filling = self._buffer.filling
+            filling.sync = True
+            self._alarm.wake()
+            return self._gate_of(filling)
+
+    def room_gate(self) -> Gate | None:
+        """Return the gate that opens when there is room; None if there is."""
+        self._standing.check()
+        with self._lock.checked():
+            self._standing.check()
+            if self._buffer.has_room:
+                return None
+            self._refuse_within_commit()
+            if self._buffer.filling.records:
+                self._buffer.filling.waiters += 1
+                self._alarm.wake()
+            return self._room.gate()
+
+    @property
+    def is_committing_here(self) -> bool:
+        """Return whether this thread is inside a commit, which the caller interrupted."""
+        return self._waiter_id == get_ident()
+
+    def abandon(self, lock: HandlerSafeLock) -> None:
+        """Replace the lock, in a forked child: a thread of the parent may hold the old one."""
+        self._lock = lock
+
+    # --- the turn ---
+
+    def take(self, events: Sized = ()) -> Batch | None:
+        """Block until there is a batch to commit, and take the turn. Called by the flusher only,
+        when it has committed the last one.
+
+        Return an empty batch when the log has gone idle, NEWS when there are `events` to tell, and
+        None when it is closed and everything is committed, or has failed.
+        """
+        with self._lock.checked():
+            if self._waiter_id is None:
+                self._end()
+        while True:
+            with self._lock.checked():
+                # First: a wake-up from here on is for something that is not seen below.
+                self._alarm.clear()
+                filling, timeout_s = self._buffer.filling, self._idle_s
+                if self._standing.failure is not None:
+                    return None
+                if events:
+                    return NEWS
+                if self._waiter_id == _UNFINISHED:
+                    self._waiter_id = None
+                    return self._committing
+                if self._committing is None:
+                    if filling.has_work:
+                        timeout_s = self._due_s(filling)
+                        if timeout_s <= 0:
+                            return self._begin(filling)
+                    elif self._standing.closing:
+                        if not self._buffer.is_admitted:
+                            return None
+                    elif filling is self._idle_batch:
+                        timeout_s = -1
+                # The flusher may sleep longer than a record may wait.
+                oversleeps = timeout_s < 0 or self._options.flush_interval_s < self._idle_s
+                self._buffer.wake_at_first_record(not filling.has_work and oversleeps)
+            if not self._alarm.sleep(timeout_s) and (idle := self._take_idle(filling)):
+                return idle
+
+    def _take_idle(self, filling: Batch) -> Batch | None:
+        """Take the turn if nothing has happened since `filling` was empty. Return a batch of
+        nothing then, in which the log is to be marked idle."""
+        with self._lock.checked():
+            if self._committing or self._buffer.filling is not filling or filling.has_work:
+                return None
+            self._idle_batch, self._committing = filling, Batch(filling.first_lsn)
+            return self._committing
+
+    @property
+    def is_free(self) -> bool:
+        """Return whether nobody has the turn, and a waiter may take it: a look without the lock."""
+        alone = self.wake_policy.last_waiters <= 1
+        return alone and self._committing is None and self._standing.refusal is None
+
+    def take_alone(self, lsn: int) -> Batch | None:
+        """Take the turn for a waiter, and return the batch with `lsn`; None if somebody else waits
+        or commits. Where several wait, gathering them is worth more than the time saved."""
+        with self._lock.checked():
+            filling = self._buffer.filling
+            inside = 0 <= lsn - filling.first_lsn < len(filling.records)
+            if not (inside and self.is_free) or filling.waiters or filling.sync:
+                return None
+            self._waiter_id = get_ident()
+            filling.waiters = 1
+            return self._begin(filling)
+
+    def leave(self, *, is_done: bool) -> None:
+        """Give up the turn, if `take_alone` gave it. A commit that is not done is the flusher's to
+        finish. An interrupt may strike in here: then call it again."""
+        if self._waiter_id != get_ident():
+            return
+        with self._lock.checked():
+            # First: the flusher waits for the lock, and finds what an interrupt leaves here.
+            if not is_done or self._buffer.filling.has_work or self._standing.closing:
+                self._alarm.wake()
+            if is_done:
+                self._end()
+            elif self._committing is None or self._committing is self._buffer.filling:
+                # An interrupt came before the batch was taken out of the log buffer.
+                self._room.begin_commit(0)
+                self._committing = self._waiter_id = None
+            else:
+                self._waiter_id = _UNFINISHED
+
+    def committed(self, batch: Batch, sync_s: float, log_bytes: int) -> None:
+        """Release the waiters of `batch`, which is durable, and those for room, if there is some
+        now that the log has `log_bytes`. May be repeated."""
+        with self._lock.checked():
+            self.wake_policy.note_sync(sync_s)
+            self.durable_lsn = batch.last_lsn
+            room = self._room.end_commit(log_bytes, self._buffer.filling_bytes)
+        open_gates(batch.gate, room)
+
+    def fail(self, error: BaseException) -> None:
+        """Fail-stop: take nothing more, and release all waiters."""
+        with self._lock.checked():
+            self._standing.fail(error)
+            self._buffer.end_fast_path()
+            self._alarm.wake()
+        self._open_all()
+
+    def flusher_ended(self) -> None:
+        """Note that the flusher has ended, for whatever reason, and release all waiters."""
+        with self._lock.checked():
+            self._standing.end()
+            self._buffer.end_fast_path()
+        self._open_all()
+
+    # --- inside ---
+
+    def _begin(self, filling: Batch) -> Batch:
+        self.wake_policy.note_begin()
+        # In this order: what fills and is being committed at once has not been taken.
+        self._committing = filling
+        self._room.begin_commit(filling.bytes)
+        self._buffer.begin_batch()
+        return filling
+
+    def _end(self) -> None:
+        if self._committing is not None and self._committing.records:
+            waiting = self._buffer.filling.waiters
+            self.wake_policy.note_release(self._committing.waiters, waiting)
+        self._committing = self._waiter_id = None
+
+    def _due_s(self, filling: Batch) -> float:
+        """Return the seconds until `filling` must be committed."""
+        options = self._options
+        if filling.sync or self._standing.closing or filling.bytes >= options.flush_bytes:
+            return 0
+        if filling.waiters:
+            return self.wake_policy.due_s(filling.waiters)
+        return filling.since + options.flush_interval_s - time.monotonic()
+
+    def _add_waiter(self, filling: Batch) -> None:
+        filling.waiters += 1
+        if filling.waiters in (1, self.wake_policy.expected_waiters):
+            self._alarm.wake()
+
+    def _gate_of(self, batch: Batch) -> Gate:
+        if batch.gate is None:
+            batch.gate = Gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
+        return batch.gate
+
+    def _open_all(self) -> None:
+        with self._lock.checked():
+            batches = self._committing, self._buffer.filling
+            gates = [batch.gate for batch in batches if batch]
+        open_gates(*gates, self._room.last_gate())
+
+    def _refuse_within_commit(self) -> None:
+        if self.is_committing_here:
+            raise InterruptedCallError

@@ -1,0 +1,76 @@
+"""OpenSegment: the segment that the writer adds to, and what stands at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from journal._disk.disk import File, write_all
+from journal._format import frame
+from journal._format.layout import FRAME_HEADER_BYTES, MARK, RECORDS
+
+
+class OpenSegment:
+    """A segment's file, and where the next frame goes. Used by the thread whose turn it is."""
+
+    def __init__(self, file: File, path: str, header: bytes, said_lsn: int) -> None:
+        self.file = file
+        self.path = path
+        self.seed = int.from_bytes(header[-4:], "little")
+        self.offset = len(header)
+        self.said_lsn = said_lsn  # the highest durable LSN that is written down
+        self._is_marked = False  # whether a mark stands at the end
+
+    def encode(
+        self,
+        payloads: Iterable[tuple[int, int, bytes]],
+        *,
+        first_lsn: int,
+        durable_lsn: int,
+        now_ns: int,
+    ) -> bytes:
+        """Return the frames for `payloads`: index of the first record, count and bytes of each."""
+        self.said_lsn = durable_lsn
+        frames: list[bytes] = []
+        for index, count, payload in payloads:
+            lsn = first_lsn + index
+            each = frame.encode(
+                RECORDS,
+                payload,
+                count,
+                lsn=lsn,
+                durable_lsn=durable_lsn,
+                now_ns=now_ns,
+                seed=self.seed,
+            )
+            frames.append(each)
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Write frames at `offset`, over a mark that may stand there. May be repeated."""
+        write_all(self.file, data, offset)
+        self._is_marked = False
+        self.offset = offset + len(data)
+
+    def mark(self, next_lsn: int, durable_lsn: int, now_ns: int) -> None:
+        """Write at the end that all up to `durable_lsn` is durable. The next frame goes over it."""
+        mark = frame.encode(
+            MARK,
+            b"",
+            0,
+            lsn=next_lsn,
+            durable_lsn=durable_lsn,
+            now_ns=now_ns,
+            seed=self.seed,
+        )
+        self.said_lsn = durable_lsn
+        write_all(self.file, mark, self.offset)
+        self._is_marked = True
+
+    def trim(self) -> None:
+        """Give back the space that was preallocated and is not used."""
+        # A mark stays: who was shown what it tells must not find that gone until a next segment is.
+        size = self.offset + FRAME_HEADER_BYTES * self._is_marked
+        with suppress(OSError):  # saves space, proves nothing
+            if self.file.size() > size:
+                self.file.truncate(size)

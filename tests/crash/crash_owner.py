@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from journal import FailedError, JournalReader, Options, testing
+from journal.testing import ManualOptions
 from tests.crash.crash_support import (
     PATH,
     Durability,
     Ledger,
     Record,
     every_choice,
-    manual_options,
     outcome_of,
 )
 
@@ -23,7 +23,7 @@ class Owner(testing.Owner[Ledger]):
     """The owner of a ledger, who thinks of records himself."""
 
     def __init__(self, durability: Durability = "disk", options: Options | None = None) -> None:
-        super().__init__(Ledger, options=options or manual_options(durability))
+        super().__init__(Ledger, options=options or ManualOptions(durability=durability))
 
     def append(self, size: int = 1) -> int:
         begin = self.last_lsn + 1
@@ -52,7 +52,7 @@ class Owner(testing.Owner[Ledger]):
 
 def rolling(durability: Durability = "disk") -> Owner:
     """Each commit makes a segment."""
-    return Owner(options=manual_options(durability, segment_bytes=ONE_RECORD))
+    return Owner(options=ManualOptions(durability=durability, segment_bytes=ONE_RECORD))
 
 
 Step = Callable[[Owner], None]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
-import pytest
-
 from journal import DurableState, FailedError, Options
 from journal._format.segment import segment_names
-from journal.testing import Change, ManualOptions, Outcome, SimulatedDisk
+from journal.testing import Change, Outcome, SimulatedDisk
 from journal.testing.ledger import Ledger as StrictLedger
 from journal.testing.ledger import digest
 
@@ -48,28 +46,6 @@ def replayed(records: list[Record]) -> Summary:
         found = digest(found, lsn, record)
     rows = {key: value for key, value in rows.items() if value is not None}
     return Summary(len(records), found, rows)
-
-
-@contextmanager
-def by_hand() -> Iterator[None]:
-    """For plain Options too nothing happens by time, however slow the machine, and segments may be
-    so small that a few records roll."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Options, "idle_s", 3600.0)
-        patch.setitem(Options._ranges, "segment_bytes", ManualOptions._ranges["segment_bytes"])
-        yield
-
-
-def manual_options(
-    durability: Durability = "disk",
-    *,
-    segment_bytes: int = 4096,
-    frame_bytes_max: int = 4096,
-) -> ManualOptions:
-    """Nothing is committed or compacted by time or size: only when the test waits for it."""
-    return ManualOptions(
-        durability=durability, segment_bytes=segment_bytes, frame_bytes_max=frame_bytes_max
-    )
 
 
 def open_ledger(disk: SimulatedDisk, options: Options, *, path: str = PATH) -> DurableState[Ledger]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from journal import CorruptionError, DurableState, FailedError, JournalReader
 from journal._recovery.recovery import Recovery
-from journal.testing import SimulatedDisk
+from journal.testing import ManualOptions, SimulatedDisk
 from tests.crash.crash_support import (
     PATH,
     Durability,
@@ -18,7 +18,6 @@ from tests.crash.crash_support import (
     append,
     commit,
     files,
-    manual_options,
     open_ledger,
     replayed,
 )
@@ -65,7 +64,7 @@ RECORDS = records()
 def open_small(
     disk: SimulatedDisk, durability: Durability = "disk", size: Size = SMALL
 ) -> DurableState[Ledger]:
-    options = manual_options(durability, segment_bytes=size.segment_bytes, frame_bytes_max=2**16)
+    options = ManualOptions(durability=durability, segment_bytes=size.segment_bytes)
     return open_ledger(disk, options)
 
 

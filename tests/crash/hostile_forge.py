@@ -19,10 +19,8 @@ from typing import Any, Protocol, TypeVar
 import msgpack
 from crc32c import crc32c
 
-from journal import Options
-from journal.testing import SimulatedDisk
+from journal.testing import ManualOptions, SimulatedDisk
 from manager import AgentResult, SubAgentManager
-from tests.crash.crash_support import by_hand
 from tests.crash.damaged_journal import journal
 from tests.golden import journal_v1
 from tests.independent_reader import FRAME_HEADER, MARK, RECORDS, SEGMENT_HEADER
@@ -85,8 +83,7 @@ def pick(choices: Choices, options: list[T] | tuple[T, ...]) -> T:
 def agents() -> Files:
     """A manager's journal with a checkpoint, and every kind of record after it but "import"."""
     disk = SimulatedDisk()
-    options = Options(segment_bytes=4096, flush_interval_s=3600, checkpoint_min_bytes=1 << 30)
-    with SubAgentManager.open("/", options=options, disk=disk) as manager:
+    with SubAgentManager.open("/", options=ManualOptions(), disk=disk) as manager:
         lead = manager.spawn("lead", name="lead", metadata={"k": [1, None]})
         manager.spawn("child", parent_id="lead", allowed_tools=("read",), token_budget=7)
         later = manager.spawn("later", queued=True)
@@ -107,8 +104,7 @@ def agents() -> Files:
 def sources() -> tuple[Files, ...]:
     """Of every kind: closed and killed, of every type of record, of agents, and of nothing."""
     golden = {path.name: path.read_bytes() for path in sorted(journal_v1.FOLDER.iterdir())}
-    with by_hand():
-        return journal(closed=True), journal(closed=False), golden, agents(), {}
+    return journal(closed=True), journal(closed=False), golden, agents(), {}
 
 
 # --- segments ---

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from msgpack import packb
 
 from journal import CorruptionError, Journal, JournalReader
 from journal.testing import ManualOptions, SimulatedDisk
-from tests.crash.crash_support import by_hand
 from tests.crash.damaged_journal import (
     NEWER,
     OLDER,
@@ -23,12 +20,6 @@ from tests.crash.damaged_journal import (
 )
 from tests.independent_reader import FRAME_HEADER, Frame, decode_segment
 from tests.support import FIRST, PATH, crash, put, reopened, write_at
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
 
 
 def ending_with(header: bytes, size: int) -> bytes:

@@ -28,18 +28,16 @@ from hypothesis.stateful import (
 )
 
 from journal import DurableState, FailedError, JournalError, JournalReader, Options
-from journal.testing import Change, SimulatedDisk, drawn
+from journal.testing import Change, ManualOptions, SimulatedDisk, drawn
 from tests.crash.crash_support import (
     PATH,
     Durability,
     Ledger,
     Record,
     append,
-    by_hand,
     discard,
     files,
     first_lsns,
-    manual_options,
     mark,
     open_ledger,
     overwrite,
@@ -83,7 +81,7 @@ class CrashMachine(RuleBasedStateMachine):
         durability=st.sampled_from(["disk", "os"]), write_bytes_max=st.sampled_from([None, 900])
     )
     def begin(self, durability: Durability, write_bytes_max: int | None) -> None:
-        self.options = manual_options(durability)
+        self.options = ManualOptions(durability=durability, frame_bytes_max=4096)
         self.disk.write_bytes_max = write_bytes_max
         self.state = open_ledger(self.disk, self.options)
 
@@ -374,7 +372,6 @@ def test_any_crash_is_recovered(caplog: pytest.LogCaptureFixture) -> None:
     """P1, P2, P3, P5, P6: whatever happens, and wherever a crash or a fault strikes."""
     caplog.set_level(logging.CRITICAL, "journal")
     examples = 4 * settings().max_examples
-    with by_hand():
-        run_state_machine_as_test(
-            CrashMachine, settings=settings(max_examples=examples, stateful_step_count=30)
-        )
+    run_state_machine_as_test(
+        CrashMachine, settings=settings(max_examples=examples, stateful_step_count=30)
+    )

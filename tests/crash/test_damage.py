@@ -20,20 +20,17 @@ not, but for those of a torn tail, which it reports as what it is, and of LOCK, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 import pytest
 
-from journal.testing import SimulatedDisk
+from journal.testing import ManualOptions, SimulatedDisk
 from tests.crash.crash_support import (
     PATH,
-    by_hand,
     commit,
     discard,
     files,
-    manual_options,
     open_ledger,
 )
 from tests.crash.damaged_journal import (
@@ -56,13 +53,6 @@ from tests.independent_reader import (
     FRAME_HEADER,
     SEGMENT_HEADER,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
-
 
 # --- what must come of damage ---
 
@@ -185,7 +175,7 @@ def test_only_the_last_commit_of_a_killed_journal_is_undecidable() -> None:
 def test_with_os_durability_all_commits_since_the_last_sync_are_undecidable() -> None:
     """P4: frames say what was synced, so those since the log was synced last have no witness."""
     disk = SimulatedDisk()
-    state = open_ledger(disk, manual_options("os", segment_bytes=320))
+    state = open_ledger(disk, ManualOptions(durability="os", segment_bytes=320))
     commit(state, RECORDS[0])
     commit(state, RECORDS[1])
     state.compact().close()

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import pytest
 
 import journal
-from tests.crash.crash_support import PATH, Durability, by_hand, commit, files
+from tests.crash.crash_support import PATH, Durability, commit, files
 from tests.crash.damage_judge import (
     END,
     FORK,
@@ -88,12 +88,6 @@ SMALL_ONES = {"closed": CLOSED, "killed": KILLED, "os closed": OS_CLOSED, "os ki
 LARGE_ONES = {f"large {name}": each._replace(size=LARGE) for name, each in SMALL_ONES.items()}
 
 VARIANTS = SMALL_ONES | LARGE_ONES
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
 
 
 @cache
@@ -365,16 +359,15 @@ def main(names: list[str]) -> int:
     foretold."""
     counts: Counter[tuple[str, str]] = Counter()
     wrong: list[str] = []
-    with by_hand():
-        for name in names or VARIANTS:
-            variant = VARIANTS[name]
-            for kind, damaged in everything(variant):
-                try:
-                    counts[kind, judge_of(variant).judge(damaged.files)] += 1
-                except AssertionError as error:
-                    counts[kind, "WRONG"] += 1
-                    wrong.append(f"{name}: {damaged.what}: {error}")
-            print(f"{counts.total()} after {name}", file=sys.stderr)
+    for name in names or VARIANTS:
+        variant = VARIANTS[name]
+        for kind, damaged in everything(variant):
+            try:
+                counts[kind, judge_of(variant).judge(damaged.files)] += 1
+            except AssertionError as error:
+                counts[kind, "WRONG"] += 1
+                wrong.append(f"{name}: {damaged.what}: {error}")
+        print(f"{counts.total()} after {name}", file=sys.stderr)
     for (kind, became), count in sorted(counts.items()):
         print(f"{kind:20} {count:8}  {became}")
     print(f"{'in all':20} {counts.total():8}  {len(wrong)} not as foretold")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import pytest
 
-from journal import CorruptionError, Options
-from journal.testing import SimulatedDisk
+from journal import CorruptionError
+from journal.testing import ManualOptions, SimulatedDisk
 from manager import Agent, AgentResult, SubAgentManager
 from manager.view import read_fleet
-from tests.crash.crash_support import PATH, by_hand
+from tests.crash.crash_support import PATH
 from tests.crash.damage_kinds import (
     FILES,
     Damaged,
@@ -32,7 +32,6 @@ from tests.crash.damage_kinds import (
 from tests.crash.damage_oracle import Evidence, verdict
 from tests.crash.damaged_journal import SMALL, Files, image, is_segment
 from tests.manager_support import MANY
-from tests.support import NEVER_S
 
 T = TypeVar("T")
 FOLDER = ".subagents"
@@ -47,14 +46,8 @@ LAST_LSN = 17
 Place = tuple[str, int, int]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
-
-
 def open_fleet(disk: SimulatedDisk) -> SubAgentManager:
-    options = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30, segment_bytes=1200)
+    options = ManualOptions(segment_bytes=1200)
     return SubAgentManager.open("/w", limits=MANY, options=options, disk=disk)
 
 

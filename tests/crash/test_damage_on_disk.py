@@ -7,7 +7,6 @@ its own time, which any name that came or went would have changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import chain
@@ -24,7 +23,8 @@ from journal import (
     JournalReader,
     repair,
 )
-from tests.crash.crash_support import PATH, by_hand
+from journal.testing import ManualOptions
+from tests.crash.crash_support import PATH
 from tests.crash.damage_kinds import (
     BYTES,
     FILES,
@@ -40,12 +40,6 @@ from tests.crash.damaged_journal import NAMES, Files, is_segment
 
 LONG_AGO_NS = 10**18
 EVERY = 41  # places
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
 
 
 class Seen(NamedTuple):
@@ -106,11 +100,11 @@ def test_nothing_on_disk_is_changed(tmp_path: Path, name: str) -> None:
         assert look(path) == before, damaged.what
         if expected:
             with pytest.raises(CorruptionError) as raised:
-                Journal.open(path)
+                Journal.open(path, options=ManualOptions())
             assert look(path) == before, damaged.what
             assert place(raised.value) == expected
         else:
-            with Journal.open(path) as journal:
+            with Journal.open(path, options=ManualOptions()) as journal:
                 assert journal.last_lsn == last_lsn
             keeps(before, look(path))
 

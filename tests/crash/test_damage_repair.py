@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from journal import CorruptionError, repair
-from tests.crash.crash_support import PATH, by_hand, files
+from tests.crash.crash_support import PATH, files
 from tests.crash.damage_kinds import (
     BYTES,
     FILES,
@@ -20,12 +20,6 @@ from tests.crash.damage_kinds import (
 from tests.crash.damage_oracle import Evidence, base_lsn, verdict
 from tests.crash.damaged_journal import NAMES, NEWER, OLDER, SEGMENTS, Files, image, recovered
 from tests.crash.repair_support import fixed
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
 
 
 def repaired(damaged: Files) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import msgpack
 import pytest
 
-from tests.crash.crash_support import PATH, by_hand
+from tests.crash.crash_support import PATH
 from tests.crash.damaged_journal import (
     NEWER,
     OLDER,
@@ -33,12 +32,6 @@ from tests.independent_reader import (
 )
 
 END = len(RECORDS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
 
 
 def without(*names: str) -> Files:

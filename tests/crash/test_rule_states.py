@@ -7,7 +7,7 @@ each of those with every outcome of the power cut that follows. So nothing here 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -16,28 +16,20 @@ import pytest
 
 from journal import FailedError
 from journal._format.segment import SegmentName, segment_names
+from journal.testing import ManualOptions
 from journal.testing.disk import Operation
 from tests.crash.crash_owner import Owner, Step, crashes, nothing, rolling, survives
 from tests.crash.crash_support import (
     Durability,
-    by_hand,
     discard,
     every_choice,
     files,
-    manual_options,
     mark,
     open_ledger,
     outcome_of,
     overwrite,
 )
 from tests.independent_reader import decode_segment
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _by_hand() -> Iterator[None]:
-    with by_hand():
-        yield
-
 
 # --- the end of the log ---
 
@@ -81,7 +73,7 @@ def test_a_commit_of_several_frames() -> None:
         owner.wait()
 
     def make() -> Owner:
-        owner = Owner(options=manual_options(frame_bytes_max=16))
+        owner = Owner(options=ManualOptions(frame_bytes_max=16))
         owner.disk.write_bytes_max = 50
         return owner
 

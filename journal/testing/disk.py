@@ -57,7 +57,8 @@ class SimulatedDisk:
       older name removed in a second step, as on a file system without an exclusive rename.
     - `pid`: whose lock it is, where a directory is locked.
 
-    `operations` lists the mutations done: the crash points that `crash_after` counts.
+    `operations` lists the mutations done: the crash points that `crash_after` counts. `faults`
+    counts the operations that `before` made fail.
     """
 
     links_new_names: bool = False
@@ -72,6 +73,7 @@ class SimulatedDisk:
         self.tick_ns = 1_000_000
         self.pid = 4242
         self.operations: list[tuple[Mutation, str]] = []
+        self.faults = 0
         # Guards everything below, and the folders and inodes; never held while `before` runs.
         self._mutex = threading.RLock()
         self._medium = medium.copy() if medium else Medium()
@@ -193,6 +195,7 @@ class SimulatedDisk:
         except OSError:
             with self._mutex:
                 self._check(process, operation, path)
+                self.faults += 1
                 failed()
             raise
         with self._mutex:

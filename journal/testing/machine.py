@@ -12,34 +12,46 @@
 That is all: pytest finds `TestJobs`, and Hypothesis looks for a row of appends, batches, waits,
 compactions, kills, power cuts and reopens after which a record is missing that was promised, a
 batch is there in part, or the state is not what replaying the records gives. Crashes strike
-between calls and in the midst of them, and in recoveries; what is left of each unsynced write and
-name is drawn, so that a failure shrinks to the losses that matter.
+between calls, in the middle of them, and in recoveries. A call of the disk fails in the middle of
+a step, with an I/O error. Records are committed while a checkpoint is written, and a checkpoint is
+damaged once. What is left of each unsynced write and name is drawn, so that a failure shrinks to
+the losses that matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import errno
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from journal._format.checkpoint import checkpoint_lsns
 from journal._format.record import Record, bare
 from journal._state.durable_state import StateMachine
 from journal.errors import FailedError, JournalError
 from journal.options import Options
+from journal.testing.disk import Operation
 from journal.testing.history import expect
 from journal.testing.outcome import drawn
-from journal.testing.owner import ManualOptions, Owner, quiet
+from journal.testing.owner import ManualOptions, Owner, quiet, read_checked
 
 M = TypeVar("M", bound=StateMachine)
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+Step = Callable[[], object]
 
-_STEPS = st.sampled_from(["commit", "idle", "compact", "reopen"])
-_AFTER = st.integers(0, 20)  # operations of a step, in front of the crash
+_AFTER = st.integers(0, 20)  # operations of a step, before the crash
 _IN_RECOVERY = st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=2)
+BESIDE = st.sets(st.integers(0, 12), max_size=2)  # the operations before which to commit
+_FAULTS: tuple[Operation, ...] = (
+    "sync", "sync_directory", "write", "create", "rename", "remove", "allocate", "truncate",
+    "open", "names", "read",
+)  # fmt: skip
 
 
 class CrashMachine(RuleBasedStateMachine, Generic[M]):
@@ -47,7 +59,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
 
     `options`: the owner's, but for their durability, which is drawn. `owner` is an `Owner`: rules
     and invariants of your own may use it, and `owner.state`. They append by `owner`, or by
-    `owner.state` as your program does.
+    `owner.state` as your program does. `steps` are what crashes and faults interrupt; add yours.
     """
 
     machine: type[M]
@@ -59,6 +71,9 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         super().__init__()
         self._undo = ExitStack()
         self._undo.enter_context(quiet())
+        self._rotten = ""  # the path of the damaged checkpoint
+        # After a failed sync, pages of the log count as written that may not be on the disk.
+        self._in_doubt = False
 
     def new_machine(self) -> M:
         """A new state machine, `machine()` unless it takes more than that to make one."""
@@ -71,6 +86,19 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         """
         return draw(self.records)
 
+    def steps(self, data: st.DataObject) -> dict[str, Step]:
+        """Return the steps in which a crash or a fault may strike, by name.
+
+        An override adds to what this returns. The disk may raise OSError or FailedError in a step;
+        let these propagate.
+        """
+        return {
+            "commit": self.owner.wait,
+            "idle": self._commit_and_idle,
+            "compact": lambda: self._compact(data, data.draw(BESIDE)),
+            "reopen": self.owner.reopen,
+        }
+
     # --- rules ---
 
     @initialize(durability=st.sampled_from(["disk", "os"]))
@@ -82,18 +110,6 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
     def append(self, data: st.DataObject) -> None:
         self._append(data)
 
-    @rule(data=st.data(), size=st.integers(2, 3))
-    def append_batch(self, data: st.DataObject, size: int) -> None:
-        machine, records = self.owner.history.replayed(), list[Record]()
-        while len(records) < size:
-            record = self.draw_record(data.draw, machine)
-            if record is None:
-                break
-            records.append(record)
-            machine.apply(self.owner.last_lsn + len(records), bare(record))
-        if records:
-            self.owner.append_batch(records)
-
     @precondition(lambda self: self.owner.state.journal.durable_lsn < self.owner.last_lsn)
     @rule(data=st.data())
     def wait(self, data: st.DataObject) -> None:
@@ -104,9 +120,9 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
     def idle(self) -> None:
         self.owner.idle()
 
-    @rule()
-    def compact(self) -> None:
-        self.owner.compact()
+    @rule(data=st.data(), beside=BESIDE)
+    def compact(self, data: st.DataObject, beside: set[int]) -> None:
+        self._compact(data, beside)
 
     @rule(data=st.data())
     def close_and_reopen(self, data: st.DataObject) -> None:
@@ -118,19 +134,42 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         self._crash(data, power)
         self._recover(data)
 
-    @rule(data=st.data(), step=_STEPS, after=_AFTER, power=st.booleans())
-    def crash_within(self, data: st.DataObject, step: str, after: int, power: bool) -> None:
-        """A crash after some of a step's operations on the disk."""
+    @rule(data=st.data(), after=_AFTER, power=st.booleans())
+    def crash_within(self, data: st.DataObject, after: int, power: bool) -> None:
+        """Crash after some of a step's operations on the disk."""
+        step = self._draw_step(data)
         self._append(data)
-        steps: dict[str, Callable[[], None]] = {
-            "commit": self.owner.wait,
-            "idle": self._commit_and_idle,
-            "compact": self.owner.compact,
-            "reopen": self.owner.reopen,
-        }
-        self._until_crash(after, steps[step])
+        self._until_crash(after, step)
         self._crash(data, power)
         self._recover(data)
+
+    @rule(data=st.data(), fault=st.sampled_from(_FAULTS), after=st.integers(0, 6))
+    def fault_within(self, data: st.DataObject, fault: str, after: int) -> None:
+        """Let one operation fail in a step. If the journal stops, reopen it in the same boot."""
+        step = self._draw_step(data)
+        self._append(data)
+        faults = self.owner.disk.faults
+        with self._fault(data, fault, after), self._stops_if(self._has_failed_since(faults)):
+            step()
+        if not self.owner.is_open:
+            self.owner.give_up()
+            self._recover(data)
+
+    @precondition(lambda self: not self._rotten)
+    @rule(data=st.data())
+    def a_checkpoint_rots(self, data: st.DataObject) -> None:
+        """Damage one checkpoint, once: that is why the journal keeps two."""
+        contents = self.owner.disk.contents(self.owner.path)
+        names = sorted(name for name in contents if checkpoint_lsns([name]))
+        if names:
+            name = data.draw(st.sampled_from(names))
+            offset = data.draw(st.integers(0, len(contents[name]) - 1))
+            byte = contents[name][offset] ^ data.draw(st.sampled_from([1, 32, 128]))
+            directory = self.owner.disk.open_directory(self.owner.path, write=True)
+            file = directory.open(name, "update")
+            file.write(bytes([byte]), offset)
+            file.sync()
+            self._rotten = f"{self.owner.path}/{name}"
 
     def teardown(self) -> None:
         """Hypothesis calls it at the end; one of your own calls this one too."""
@@ -138,30 +177,109 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             if hasattr(self, "owner"):
                 self.owner.end()
 
-    # --- inside ---
+    # --- steps ---
+
+    def _draw_step(self, data: st.DataObject) -> Step:
+        steps = self.steps(data)
+        return steps[data.draw(st.sampled_from(list(steps)))]
 
     def _append(self, data: st.DataObject) -> None:
-        record = self.draw_record(data.draw, self.owner.state.machine)
-        if record is not None:
-            self.owner.append(record)
+        """Append a record or a batch of several, as far as any may come next."""
+        size = data.draw(st.integers(1, 3))
+        if size == 1:
+            record = self.draw_record(data.draw, self.owner.state.machine)
+            if record is not None:
+                self.owner.append(record)
+            return
+        machine, records = self.owner.history.replayed(), list[Record]()
+        while len(records) < size:
+            record = self.draw_record(data.draw, machine)
+            if record is None:
+                break
+            records.append(record)
+            machine.apply(self.owner.last_lsn + len(records), bare(record))
+        if records:
+            self.owner.append_batch(records)
 
     def _commit_and_idle(self) -> None:
         self.owner.wait()
         self.owner.idle()
 
-    def _until_crash(self, after: int, step: Callable[[], None]) -> None:
-        self.owner.disk.crash_after(after)
+    def _compact(self, data: st.DataObject, beside: Collection[int]) -> None:
+        with self._commits(data, beside):
+            self.owner.compact()
+
+    @contextmanager
+    def _commits(
+        self, data: st.DataObject, beside: Collection[int], then: Step = lambda: None
+    ) -> Iterator[None]:
+        """Commit before these of the operations of this thread, and do `then`."""
+        disk, thread, calls = self.owner.disk, threading.get_ident(), count()
+        before, is_busy = disk.before, False
+
+        def commit(operation: Operation, path: str) -> None:
+            nonlocal is_busy
+            if threading.get_ident() == thread and not is_busy and next(calls) in beside:
+                is_busy = True
+                self._append(data)
+                self.owner.wait()
+                then()
+                is_busy = False
+            if before is not None:
+                before(operation, path)
+
+        disk.before = commit
         try:
-            step()
-        except (OSError, FailedError) as error:
+            yield
+        finally:
+            disk.before = before
+
+    # --- crashes and faults ---
+
+    @contextmanager
+    def _stops_if(self, may_stop: Callable[[], bool]) -> Iterator[None]:
+        """Suppress what the disk and a failed journal raise, if `may_stop()`; nothing else."""
+        try:
+            yield
+        except (OSError, JournalError) as error:
             # Never a lock or a path that is refused, which are OSErrors too.
-            of_disk = isinstance(error, FailedError) or not isinstance(error, JournalError)
-            if not (of_disk and self.owner.disk.crashed):
+            of_disk = type(error) in (FailedError, JournalError)
+            of_disk = of_disk or not isinstance(error, JournalError)
+            if not (of_disk and may_stop()):
                 raise
+
+    def _has_failed_since(self, faults: int) -> Callable[[], bool]:
+        return lambda: self.owner.disk.faults > faults
+
+    def _until_crash(self, after: int, step: Step) -> None:
+        self.owner.disk.crash_after(after)
+        with self._stops_if(lambda: self.owner.disk.crashed):
+            step()
+
+    @contextmanager
+    def _fault(self, data: st.DataObject, fault: str, after: int) -> Iterator[None]:
+        """Let one operation called `fault` raise EIO, when `after` of them have succeeded."""
+        # Drawn in advance, because the operation that fails may be another thread's.
+        draws = iter(data.draw(st.lists(st.integers(0, 4), max_size=8)) if fault == "sync" else ())
+        disk, calls = self.owner.disk, count()
+        disk.failed_sync = drawn(lambda most: min(next(draws, 1), most), damage=True)
+
+        def fail(operation: Operation, path: str) -> None:
+            if operation == fault and next(calls) == after:
+                if fault == "sync" and ".seg" in path:
+                    self._in_doubt, self.owner.alive_lsn = True, self.owner.safe_lsn
+                raise OSError(errno.EIO, "a fault", path)
+
+        disk.before = fail
+        try:
+            yield
+        finally:
+            disk.before = None
 
     def _crash(self, data: st.DataObject, power: bool) -> None:
         if power:
             self.owner.power_cut(drawn(lambda most: data.draw(st.integers(0, most)), damage=True))
+            self._in_doubt = False
         else:
             self.owner.kill()
 
@@ -170,7 +288,11 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         for after, power in data.draw(_IN_RECOVERY):
             self._until_crash(after, self.owner.reopen)
             self._crash(data, power)
-        shown_lsn = self.owner.read()
+        shown_lsn = self._read()
         self.owner.reopen()
-        same = shown_lsn in (None, self.owner.last_lsn)
+        same = self._in_doubt or shown_lsn in (None, self.owner.last_lsn)
         expect(same, "P1", f"a reader was shown LSN {shown_lsn}, not {self.owner.last_lsn}")
+
+    def _read(self) -> int | None:
+        owner = self.owner
+        return read_checked(owner.history, owner.path, owner.disk, rotten=self._rotten)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import ClassVar, Generic, Self, TypeVar
 
 from journal._disk.disk import LOCK
@@ -151,6 +150,16 @@ class Owner(Generic[M]):
         return self._state
 
     @property
+    def is_open(self) -> bool:
+        """Return False after a crash or a close, and once the journal has failed."""
+        try:
+            if self._state is not None:
+                self._state.journal.check()
+        except JournalError:
+            return False
+        return self._state is not None
+
+    @property
     def last_lsn(self) -> int:
         """Of what was appended."""
         return self.history.last_lsn
@@ -169,8 +178,10 @@ class Owner(Generic[M]):
 
     def wait(self, lsn: int | None = None) -> None:
         """Until `lsn` (None: all) is durable."""
+        lsn = self.last_lsn if lsn is None else lsn
         self.state.wait_durable(lsn)
         self.promised()
+        self._promise(lsn, safe=self._syncs_each)
 
     def idle(self) -> None:
         """The log falls idle: the engine writes a mark behind it. Nothing may be under way."""
@@ -178,20 +189,29 @@ class Owner(Generic[M]):
 
     def compact(self) -> None:
         """Publish a checkpoint now, which makes all that was appended durable."""
+        lsn = self.last_lsn
         self.state.compact().close()
         self.promised()
+        self._promise(lsn, safe=True)
 
     def close(self) -> None:
         """Close the state: all that was appended is promised from now on."""
         self.state.close()
-        self.safe_lsn = self.alive_lsn = self.last_lsn
+        self._promise(self.last_lsn, safe=True)
+
+    def give_up(self) -> None:
+        """Close a journal that has failed: nothing more is promised. Then `reopen`."""
+        state, self._state = self._state, None
+        if state is not None:
+            with suppress(FailedError):
+                state.close()
 
     def kill(self) -> None:
         """The process dies; what it wrote is in the page cache."""
         self.promised()
         with quiet():
             self.disk.kill()
-            self._discard()
+            self.give_up()
 
     def power_cut(self, outcome: Outcome = lose) -> None:
         """The machine dies; `outcome` says what became of what was not synced."""
@@ -199,7 +219,7 @@ class Owner(Generic[M]):
         with quiet():
             self.disk.power_cut(for_engine(outcome))
             self.alive_lsn = self.safe_lsn
-            self._discard()
+            self.give_up()
 
     def reopen(self) -> None:
         """Close what is open, and recover. What that shows, stays. Raises BrokenPromiseError."""
@@ -220,46 +240,45 @@ class Owner(Generic[M]):
         """`safe_lsn` and `alive_lsn`, as of now."""
         if self._state is not None:
             journal = self._state.journal
-            durable_lsn, safe_lsn = journal.durable_lsn, journal._core.committer.synced_lsn
-            self.alive_lsn = max(self.alive_lsn, durable_lsn)
-            self.safe_lsn = max(
-                self.safe_lsn, durable_lsn if self.options.durability == "disk" else safe_lsn
-            )
+            self._promise(journal.durable_lsn, safe=self._syncs_each)
+            if not self._syncs_each:
+                self._promise(journal._core.committer.synced_lsn, safe=True)
         return self.safe_lsn, self.alive_lsn
 
     def end(self) -> None:
         """End the threads of a process that needs them no more. Nothing is written."""
         with quiet():
             self.disk.kill()
-            self._discard()
+            self.give_up()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
-    def _discard(self) -> None:
-        state, self._state = self._state, None
-        if state is not None:
-            with suppress(FailedError):
-                state.close()
+    @property
+    def _syncs_each(self) -> bool:
+        return self.options.durability == "disk"
+
+    def _promise(self, lsn: int, *, safe: bool) -> None:
+        self.alive_lsn = max(self.alive_lsn, lsn)
+        if safe:
+            self.safe_lsn = max(self.safe_lsn, lsn)
 
 
 def open_checked(
     history: History[M], path: str, options: Options, disk: SimulatedDisk
 ) -> NotingState[M]:
-    """Open a journal to which `history` was appended. P1, P3, P5, P6: BrokenPromiseError."""
-    machine = history.machine()
+    """Open a journal to which `history` was appended. P1, P3, P5, P6: BrokenPromiseError.
+
+    If the disk crashes or fails meanwhile, raise what the engine raises.
+    """
+    machine, faults = history.machine(), disk.faults
     try:
         state = NotingState.open(path, machine, options=options, disk=disk)
     except Exception as error:
-        if disk.crashed:
+        if disk.crashed or disk.faults > faults:
             raise
         raise BrokenPromiseError(f"P5: it does not open: {error!r}") from error
     state.history = history

@@ -3,7 +3,10 @@ bad one."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from contextlib import suppress
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -11,8 +14,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from journal import DurableState, FailedError
 from journal._format.record import Record
-from journal.testing import BrokenPromiseError, SimulatedDirectory, SimulatedFile
+from journal.testing import BrokenPromiseError, Owner, SimulatedDirectory, SimulatedFile
 from journal.testing.machine import CrashMachine, Draw
 from tests.support import Table
 
@@ -111,11 +115,99 @@ def untrusted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("journal._recovery.recovery.sync_before_trust", lambda directory, segments: None)
 
 
-@pytest.mark.parametrize("weaken", [unsynced, nameless, untrusted])
-def test_a_disk_that_keeps_less_is_found_out(
-    weaken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+def fearless(patch: pytest.MonkeyPatch) -> None:
+    """Ignore a sync that fails, unless the disk has crashed."""
+    sync = SimulatedFile.sync
+
+    def sync_anyhow(file: SimulatedFile) -> None:
+        with suppress(OSError):
+            sync(file)
+        if file._disk.crashed:
+            raise OSError(errno.EIO, "crashed")
+
+    patch.setattr(SimulatedFile, "sync", sync_anyhow)
+
+
+def fragile(patch: pytest.MonkeyPatch) -> None:
+    """Give up at a damaged checkpoint, though there is an older one."""
+    patch.setattr("journal._recovery.recovery.BadCheckpointError", KeyError)
+
+
+def late(patch: pytest.MonkeyPatch) -> None:
+    """Take a checkpoint's snapshot when its first item is read: more may be applied by then."""
+    freeze = DurableState._freeze
+
+    def freeze_late(state: DurableState[Any]) -> tuple[int, Any]:
+        return freeze(state)[0], (item for _ in "1" for item in state.machine.freeze())
+
+    patch.setattr(DurableState, "_freeze", freeze_late)
+
+
+@pytest.mark.parametrize(
+    ("crash_it", "weaken"),
+    [
+        (CrashTable, unsynced),
+        (CrashTable, nameless),
+        (CrashTable, untrusted),
+        (CrashTable, fearless),
+        (CrashTable, fragile),
+        (CrashTurns, late),
+    ],
+)
+def test_an_engine_that_keeps_less_is_caught(
+    crash_it: type[RuleBasedStateMachine],
+    weaken: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P1, P2, P5: a crash between two calls or in the midst of one shows what was not synced."""
+    """P1, P2, P5: a crash between two calls or in one shows what was not synced; so do a fault of
+    the disk, a damaged checkpoint, and records that are committed beside a compaction."""
     weaken(monkeypatch)
     with pytest.raises(BrokenPromiseError, match=r"P[1245]"):
-        run_state_machine_as_test(CrashTable, settings=FOUND)
+        run_state_machine_as_test(crash_it, settings=FOUND)
+
+
+# --- the owner beneath ---
+
+
+def test_a_fault_of_the_disk_breaks_no_promise() -> None:
+    """P5: an open that the disk fails says so, and the next one may succeed."""
+    with Owner(Table) as owner:
+        owner.append(["a", 1])
+        owner.close()
+        assert not owner.is_open
+        owner.disk.fail("open", errno.EIO)
+        with pytest.raises(FailedError, match="simulated EIO"):
+            owner.reopen()
+        owner.reopen()
+        assert owner.is_open
+
+
+def test_a_failed_journal_is_given_up_and_reopened() -> None:
+    """P2: what was not acknowledged may be gone, and what was acknowledged is there."""
+    with Owner(Table) as owner:
+        owner.append(["a", 1])
+        owner.wait()
+        owner.append(["a", 2])
+        owner.disk.fail("sync", errno.EIO)
+        with pytest.raises(FailedError):
+            owner.wait()
+        assert not owner.is_open
+        owner.give_up()
+        owner.reopen()
+        assert (owner.last_lsn, owner.disk.faults) == (1, 1)
+
+
+@pytest.mark.parametrize("call", [Owner.wait, Owner.compact])
+def test_a_call_that_returns_is_a_promise(
+    call: Callable[[Owner[Table]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: whatever the journal says is durable, a wait or a compaction that returns promises it."""
+    with Owner(Table) as owner:
+        owner.append(["a", 1])
+        with monkeypatch.context() as patch:
+            patch.setattr(DurableState, "wait_durable", lambda *_: None)
+            patch.setattr(DurableState, "compact", lambda _: StringIO())
+            call(owner)
+        owner.power_cut()
+        with pytest.raises(BrokenPromiseError, match="P2"):
+            owner.reopen()

@@ -7,10 +7,10 @@ from itertools import count
 
 from journal import FailedError, JournalReader, Options, testing
 from journal.testing import ManualOptions
+from journal.testing.ledger import Ledger
 from tests.crash.crash_support import (
     PATH,
     Durability,
-    Ledger,
     Record,
     every_choice,
     outcome_of,

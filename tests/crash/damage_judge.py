@@ -15,7 +15,7 @@ from journal import (
     repair,
 )
 from journal.testing import SimulatedDisk
-from tests.crash.crash_support import PATH
+from tests.crash.crash_support import PATH, image
 from tests.crash.damage_kinds import Journal
 from tests.crash.damage_oracle import (
     Evidence,
@@ -33,11 +33,10 @@ from tests.crash.damage_oracle import (
 from tests.crash.damaged_journal import (
     Files,
     Opened,
-    image,
+    appended,
     is_segment,
     lsn_of,
     places,
-    records,
     recovered,
 )
 from tests.independent_reader import CHECKPOINT_NAME, SEGMENT_NAME
@@ -61,7 +60,7 @@ class Judge:
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self.log = records(journal.size)
+        self.log = appended(journal.size)
         self.evidence = Evidence.of(journal.files)
         self.known = set(findings(journal.files))
 
@@ -72,10 +71,12 @@ class Judge:
         found = list(findings_on(disk))
         base = base_lsn(damaged)
         seen, log = read(disk, base)
-        assert log == self.log[base : base + len(log)], "P1: a reader yields what was appended"
+        assert log == self.log.records(base, base + len(log)), (
+            "P1: a reader yields what was appended"
+        )
         report = dry(disk)
         assert disk.contents(PATH) == damaged, "who looks changes nothing"
-        outcome = recovered(damaged, log=self.log, leftovers=leftovers(damaged))
+        outcome = recovered(damaged, size=self.journal.size, leftovers=leftovers(damaged))
         assert outcome == expected, "P4: open, against the rule"
         assert seen in self._seen_by_a_reader(damaged, expected), "P4: a reader sees the same"
         if expected[0]:
@@ -83,7 +84,7 @@ class Judge:
         self._check_repair(damaged, report, expected)
         if expected[0]:
             return REFUSED
-        if expected[1] < len(self.log):
+        if expected[1] < self.log.last_lsn:
             return self._class_of_loss(damaged, expected[1])
         if set(found) - self.known:
             return VERIFIED

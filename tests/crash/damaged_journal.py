@@ -9,17 +9,15 @@ from typing import NamedTuple
 
 from journal import CorruptionError, DurableState, FailedError, JournalReader
 from journal._recovery.recovery import Recovery
-from journal.testing import ManualOptions, SimulatedDisk
+from journal.testing import History, ManualOptions, Owner, SimulatedDisk
+from journal.testing.history import state_of
+from journal.testing.ledger import Ledger
 from tests.crash.crash_support import (
     PATH,
     Durability,
-    Ledger,
     Record,
-    append,
-    commit,
     files,
-    open_ledger,
-    replayed,
+    image,
 )
 from tests.independent_reader import (
     SEGMENT_HEADER,
@@ -61,11 +59,21 @@ def records(size: Size = SMALL) -> list[Record]:
 RECORDS = records()
 
 
-def open_small(
-    disk: SimulatedDisk, durability: Durability = "disk", size: Size = SMALL
-) -> DurableState[Ledger]:
-    options = ManualOptions(durability=durability, segment_bytes=size.segment_bytes)
-    return open_ledger(disk, options)
+@cache
+def appended(size: Size = SMALL) -> History[Ledger]:
+    """The oracle: what each prefix of the records amounts to."""
+    history = History(Ledger)
+    for each in records(size):
+        history.add([each])
+    return history
+
+
+def options_of(durability: Durability = "disk", size: Size = SMALL) -> ManualOptions:
+    return ManualOptions(durability=durability, segment_bytes=size.segment_bytes)
+
+
+def open_small(disk: SimulatedDisk) -> DurableState[Ledger]:
+    return DurableState.open(PATH, Ledger(), options=options_of(), disk=disk)
 
 
 @cache
@@ -74,41 +82,42 @@ def history(
 ) -> tuple[Files, ...]:
     """Its files as they stood after each step. Made once; in the end it was `closed` well, or
     killed right after the last commit."""
-    disk, found = SimulatedDisk(), list[Files]()
+    disk, found = SimulatedDisk(), [Files()]
     for _ in range(journal_id - 1):
         disk.new_id()
-
-    def reopen() -> DurableState[Ledger]:
-        found.append(files(disk))
-        return open_small(disk, durability, size)
+    owner = Owner(Ledger, options=options_of(durability, size), disk=disk, path=PATH)
 
     def put(*lsns: int) -> None:
-        commit(state, *(record(lsn, size) for lsn in lsns))
+        owner.append_batch([record(lsn, size) for lsn in lsns])
+        owner.wait()
         found.append(files(disk))
 
-    with reopen() as state:
-        put(1)
-        put(2, 3)
-    state = reopen()
+    def close() -> None:
+        owner.close()
+        found.append(files(disk))
+
+    put(1)
+    put(2, 3)
+    close()
+    owner.reopen()
     put(4)
-    state.compact().close()
+    owner.compact()
     put(5, 6)
-    tear(disk, state, ["b", 0, "torn" + "x" * size.filler])
-    with reopen() as state:
-        put(7)
-        put(8, 9)
-        put(10)  # in a segment of its own
-        state.compact().close()
-        put(11)
-    state = reopen()
+    tear(owner, ["b", 0, "torn" + "x" * size.filler])
+    found.append(files(disk))
+    owner.reopen()
+    put(7)
+    put(8, 9)
+    put(10)  # in a segment of its own
+    owner.compact()
+    put(11)
+    close()
+    owner.reopen()
     put(12)
     put(13)
     if closed:
-        state.close()
-        found.append(files(disk))
-    disk.kill()
-    with suppress(FailedError):
-        state.close()
+        close()
+    owner.end()
     return tuple(found)
 
 
@@ -119,13 +128,13 @@ def journal(
     return history(closed=closed, journal_id=journal_id, durability=durability, size=size)[-1]
 
 
-def tear(disk: SimulatedDisk, state: DurableState[Ledger], torn: Record) -> None:
+def tear(owner: Owner[Ledger], torn: Record) -> None:
     """Half of a commit is on the disk when the power goes."""
-    append(state, torn)
-    disk.crash_after(1)
+    owner.append(torn)
+    owner.disk.crash_after(1)
     with suppress(FailedError):
-        state.close()
-    disk.power_cut(lambda change: half(change.data) if b"torn" in change.data else change.data)
+        owner.close()
+    owner.power_cut(lambda change: half(change.data) if b"torn" in change.data else change.data)
 
 
 def half(data: bytes) -> bytes:
@@ -170,11 +179,6 @@ def marks(data: bytes) -> list[Place]:
 # --- how it opens ---
 
 
-def image(contents: Files, path: str = PATH) -> SimulatedDisk:
-    """A disk on which a directory holds just these files, all of it durable."""
-    return SimulatedDisk.holding(path, contents)
-
-
 Opened = tuple[tuple[str, int, int] | None, int]
 
 
@@ -186,15 +190,13 @@ def opened(contents: Files) -> Opened:
     except CorruptionError as error:
         assert disk.contents(PATH) == contents, "a refusal changes nothing"
         return (error.path, error.offset, error.lsn), 0
-    assert state.machine.summary == replayed(RECORDS[: state.journal.last_lsn])
+    assert state_of(state.machine) == appended().state(state.journal.last_lsn)
     state.close()
     keeps_what_it_read(contents, files(disk))
     return None, state.journal.last_lsn
 
 
-def recovered(
-    contents: Files, *, log: list[Record] = RECORDS, leftovers: Collection[str] = ()
-) -> Opened:
+def recovered(contents: Files, *, size: Size = SMALL, leftovers: Collection[str] = ()) -> Opened:
     """`opened`, without the threads of an open journal, for there are ten thousand flips.
     `leftovers` are what it may remove."""
     disk, machine = image(contents), Ledger()
@@ -210,7 +212,7 @@ def recovered(
     except CorruptionError as error:
         assert disk.contents(PATH) == contents, "a refusal changes nothing"
         return (error.path, error.offset, error.lsn), 0
-    assert machine.summary == replayed(log[: found.last_lsn])
+    assert state_of(machine) == appended(size).state(found.last_lsn)
     keeps_what_it_read(contents, {**contents, **files(disk)})
     assert not set(contents) - set(disk.contents(PATH)) - set(leftovers)
     return None, found.last_lsn

@@ -7,13 +7,13 @@ from msgpack import packb
 
 from journal import CorruptionError, Journal, JournalReader
 from journal.testing import ManualOptions, SimulatedDisk
+from tests.crash.crash_support import image
 from tests.crash.damaged_journal import (
     NEWER,
     OLDER,
     SEGMENTS,
     Files,
     findings,
-    image,
     journal,
     opened,
     places,

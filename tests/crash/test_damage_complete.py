@@ -27,7 +27,7 @@ from typing import NamedTuple
 import pytest
 
 import journal
-from tests.crash.crash_support import PATH, Durability, commit, files
+from tests.crash.crash_support import PATH, Durability, files, image
 from tests.crash.damage_judge import (
     END,
     FORK,
@@ -66,7 +66,6 @@ from tests.crash.damaged_journal import (
     SMALL,
     Files,
     Size,
-    image,
     open_small,
     places,
     recovered,
@@ -306,10 +305,9 @@ def test_files_of_a_copy_that_went_on_by_itself() -> None:
     undamaged = judge_of(CLOSED).journal.files
     ends = []
     for value in ("ours", "theirs"):
-        disk = image(undamaged)
+        disk, record = image(undamaged), [value, 14, ""]
         with open_small(disk) as state:
-            commit(state, [value, 14, ""])
-            end = max(files(disk))
+            state.update(lambda _, record=record: record)  # type: ignore[misc]
         ends.append({name: data for name, data in files(disk).items() if name.endswith(".seg")})
     ours, theirs = ends
     end = max(ours)
@@ -317,7 +315,7 @@ def test_files_of_a_copy_that_went_on_by_itself() -> None:
     mixed = {**undamaged, **ours, end: theirs[end]}
     assert findings(mixed) == findings(undamaged)
     with open_small(image(mixed)) as state:
-        assert state.machine.summary.rows["theirs"] == 14
+        assert state.machine.table["theirs"]["value"] == 14
     assert FORK in UNDECIDABLE
 
 

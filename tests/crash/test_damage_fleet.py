@@ -15,7 +15,7 @@ from journal import CorruptionError
 from journal.testing import ManualOptions, SimulatedDisk
 from manager import Agent, AgentResult, SubAgentManager
 from manager.view import read_fleet
-from tests.crash.crash_support import PATH
+from tests.crash.crash_support import PATH, image
 from tests.crash.damage_kinds import (
     FILES,
     Damaged,
@@ -30,7 +30,7 @@ from tests.crash.damage_kinds import (
     zeroed,
 )
 from tests.crash.damage_oracle import Evidence, verdict
-from tests.crash.damaged_journal import SMALL, Files, image, is_segment
+from tests.crash.damaged_journal import SMALL, Files, is_segment
 from tests.manager_support import MANY
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from journal import CorruptionError, repair
-from tests.crash.crash_support import PATH, files
+from tests.crash.crash_support import PATH, files, image
 from tests.crash.damage_kinds import (
     BYTES,
     FILES,
@@ -18,7 +18,7 @@ from tests.crash.damage_kinds import (
     spliced,
 )
 from tests.crash.damage_oracle import Evidence, base_lsn, verdict
-from tests.crash.damaged_journal import NAMES, NEWER, OLDER, SEGMENTS, Files, image, recovered
+from tests.crash.damaged_journal import NAMES, NEWER, OLDER, SEGMENTS, Files, recovered
 from tests.crash.repair_support import fixed
 
 

@@ -18,16 +18,14 @@ from journal import FailedError
 from journal._format.segment import SegmentName, segment_names
 from journal.testing import ManualOptions
 from journal.testing.disk import Operation
+from journal.testing.owner import open_checked
 from tests.crash.crash_owner import Owner, Step, crashes, nothing, rolling, survives
 from tests.crash.crash_support import (
+    PATH,
     Durability,
-    discard,
     every_choice,
     files,
-    mark,
-    open_ledger,
     outcome_of,
-    overwrite,
 )
 from tests.independent_reader import decode_segment
 
@@ -46,7 +44,7 @@ def test_a_mark_in_front_of_a_commit() -> None:
 
     def prepare(owner: Owner) -> None:
         owner.commit()
-        mark(owner.state)
+        owner.idle()
 
     assert survives(Owner, prepare, lambda owner: owner.commit(2)) > 20
 
@@ -56,7 +54,7 @@ def test_the_next_frame_is_written_over_a_mark() -> None:
     owner = Owner()
     for _ in range(2):
         owner.commit()
-        mark(owner.state)
+        owner.idle()
     owner.end()
     [data] = [data for name, data in files(owner.disk).items() if name.endswith(".seg")]
     assert [len(frame.records) for frame in decode_segment(data).frames] == [1, 1, 0]
@@ -171,7 +169,7 @@ def test_a_failed_sync_and_a_reopen_in_the_same_boot(durability: Durability) -> 
             owner.wait() if durability == "disk" else owner.compact()
         with pytest.raises(FailedError):
             owner.append()
-        discard(owner.state)
+        owner.give_up()
         owner.disk.before = None
         owner.reopen()
         shown.add(owner.last_lsn)
@@ -188,7 +186,7 @@ def test_a_failed_sync_of_the_directory() -> None:
     owner.disk.fail("sync_directory", errno.EIO)
     with pytest.raises(FailedError):
         owner.wait()
-    discard(owner.state)
+    owner.give_up()
     owner.reopen()
     owner.commit()
     owner.crash(lambda width: 1)
@@ -325,7 +323,9 @@ def rot(owner: Owner, index: int) -> None:
     """A bit of a checkpoint, the oldest is 0."""
     names = sorted(name for name in files(owner.disk) if name.endswith(".json"))
     byte = files(owner.disk)[names[index]][40] ^ 1
-    overwrite(owner.disk, names[index], 40, bytes([byte]))
+    file = owner.disk.open_directory(PATH, write=True).open(names[index], "update")
+    file.write(bytes([byte]), 40)
+    file.sync()
 
 
 @pytest.mark.parametrize("compactions", [1, 2, 3])
@@ -402,7 +402,7 @@ def back_up(compactions: int, commits: int, strikes_at: int) -> bool:
     owner.disk.before = compact_beside
     report = owner.state.journal.backup("/backup")
     owner.disk.before = None
-    with open_ledger(owner.disk, owner.options, path="/backup") as copy:
+    with open_checked(owner.history, "/backup", owner.options, owner.disk) as copy:
         assert copy.journal.last_lsn == report.lsn >= durable_lsn
     owner.end()
     return struck

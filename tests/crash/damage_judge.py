@@ -14,6 +14,7 @@ from journal import (
     RepairReport,
     repair,
 )
+from journal._disk.disk import LOCK
 from journal.testing import SimulatedDisk
 from tests.crash.crash_support import PATH, image
 from tests.crash.damage_kinds import Journal
@@ -21,6 +22,7 @@ from tests.crash.damage_oracle import (
     Evidence,
     base_lsn,
     checkpoints,
+    foreseen,
     leftovers,
     meaning,
     misplaced,
@@ -79,8 +81,7 @@ class Judge:
         outcome = recovered(damaged, size=self.journal.size, leftovers=leftovers(damaged))
         assert outcome == expected, "P4: open, against the rule"
         assert seen in self._seen_by_a_reader(damaged, expected), "P4: a reader sees the same"
-        if expected[0]:
-            self._check_verify(found, damaged)
+        self._check_verify(found, damaged)
         self._check_repair(damaged, report, expected)
         if expected[0]:
             return REFUSED
@@ -106,9 +107,10 @@ class Judge:
         return [expected, *(((f"{PATH}/{n}", offset, lsn_of(n)), 0) for n in behind if is_foreign)]
 
     def _check_verify(self, found: list[Finding], damaged: Files) -> None:
-        """It names the segments that are in the way, with which none is lost. Of the rest it names
-        the same place and LSN as open; where a gap follows the newest checkpoint, it may begin in
-        what the older one needs."""
+        """It finds all that is damaged, needed for recovery or not, and nothing else. It names the
+        segments that are in the way, with which none is lost. Of the rest it names the same place
+        and LSN as open; where a gap follows the newest checkpoint, it may begin in what the older
+        one needs."""
         lsns: dict[tuple[str, str, int], set[int]] = {}
         for each in found:
             lsns.setdefault((each.kind, each.path, each.offset), set()).add(each.lsn)
@@ -116,6 +118,12 @@ class Judge:
         for name in wrong:
             assert lsns["corruption", f"{PATH}/{name}", 0] == {0}, "P4: verify"
         rest = without(damaged, *wrong)
+        expected = foreseen(rest, self.evidence)
+        if expected is not None:
+            expected |= {(name, "corruption", 0) for name in wrong}
+            expected |= {(n, "stray", 0) for n in damaged if n != LOCK and not NAME.fullmatch(n)}
+            seen = {(each.path.rpartition("/")[2], each.kind, each.offset) for each in found}
+            assert seen == expected, "P4: verify"
         refusal, _ = verdict(rest, self.evidence)
         if refusal:
             path, offset, lsn = refusal

@@ -8,7 +8,7 @@ has moved it to; the engine has to find it there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from tests.crash.crash_support import PATH
@@ -45,11 +45,7 @@ class Evidence(NamedTuple):
 
     @classmethod
     def of(cls, undamaged: Files) -> Evidence:
-        headers = {
-            name: tuple((header_at(data, place), place.durable_lsn) for place in places(data))
-            for name, data in undamaged.items()
-            if is_segment(name)
-        }
+        headers = {name: headers_of(undamaged[name]) for name in filter(is_segment, undamaged)}
         first = next(name for name in undamaged if is_segment(name))
         return cls(decode_segment_header(undamaged[first]).journal_id, headers)
 
@@ -59,8 +55,18 @@ class Evidence(NamedTuple):
         return max((lsn for header, lsn in found if header in contents[name]), default=0)
 
 
-def header_at(data: bytes, place: Place) -> bytes:
-    return data[place.start : place.start + FRAME_HEADER.size]
+@cache
+def headers_of(data: bytes) -> tuple[tuple[bytes, int], ...]:
+    """Each frame's header and its durable LSN; of a torn frame too, if its header is whole."""
+    seed, starts = decode_segment_header(data).seed, [place.start for place in places(data)]
+    starts.append(places(data)[-1].end)
+    heads = [data[start : start + FRAME_HEADER.size] for start in starts]
+    whole = [head for head in heads if is_header(head, seed)]
+    return tuple((head, FRAME_HEADER.unpack(head)[3]) for head in whole)
+
+
+def is_header(head: bytes, seed: int) -> bool:
+    return len(head) == FRAME_HEADER.size and crc32c(head[4:], seed) == FRAME_HEADER.unpack(head)[0]
 
 
 # --- the parts ---
@@ -102,7 +108,7 @@ def end_of(data: bytes, seed: int, lsn: int, before: int | None) -> End:
     at = SEGMENT_HEADER.size
     while any(data[at:]) and lsn != before:
         head = data[at : at + FRAME_HEADER.size]
-        if len(head) < FRAME_HEADER.size or crc32c(head[4:], seed) != FRAME_HEADER.unpack(head)[0]:
+        if not is_header(head, seed):
             return End(lsn, at, damaged=True)
         try:
             decoded = decode_frame(data, at, seed)
@@ -274,3 +280,59 @@ def meaning(contents: Files) -> dict[str, object]:
         if name.startswith("checkpoint-"):
             found[name] = checkpoint(name, contents[name])
     return found
+
+
+# --- what verify finds ---
+
+
+def foreseen(contents: Files, evidence: Evidence) -> set[tuple[str, str, int]] | None:
+    """The file, kind and offset of all that `verify` finds, needed for recovery or not. None where
+    a segment is not what its name says and so decides what others are to hold."""
+    testified = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
+    found, epoch = set[tuple[str, str, int]](), 0
+    for name, before in pairs(contents):
+        header = segment_header(name, contents[name])
+        if header is None:
+            found.add((name, "corruption", 0))
+            continue
+        if header.journal_id != evidence.journal_id or header.epoch < epoch:
+            return None
+        epoch, end = header.epoch, end_of(contents[name], header.seed, lsn_of(name), before)
+        witness = testified if before is None else before - 1
+        witness = max(witness, evidence.left_in(contents, name) if before is None else 0)
+        if end.impossible or witness >= end.lsn:
+            found.add((name, "corruption", end.offset))
+        elif end.damaged:
+            found.add((name, "torn_tail", end.offset))
+        elif before and (offset := dead_from(contents[name], end, header.seed)):
+            found.add((name, "torn_tail", offset))
+    for name, data in contents.items():
+        if name.startswith("checkpoint-"):
+            each = checkpoint(name, data)
+            if each is None:
+                found.add((name, "bad_checkpoint", 0))
+            elif each.journal_id != evidence.journal_id:
+                return None
+    bases = [each.lsn for _, each in checkpoints(contents)] or [0]
+    for lsn in reversed(bases):
+        first = next(iter(needed_after(contents, lsn)), None)
+        if first and lsn_of(first[0]) > lsn + 1:
+            found.add((first[0], "corruption", 0))
+            break
+    if not any(map(is_segment, contents)) and testified:
+        found.add((PATH[1:], "corruption", 0))
+    return found
+
+
+def dead_from(data: bytes, end: End, seed: int) -> int | None:
+    """Where something stands that is no log, behind the place at which the next segment goes on."""
+    try:
+        decoded = decode_frame(data, end.offset, seed)
+    except FormatError:
+        return end.offset
+    at = end.offset
+    if decoded is not None:
+        mark, behind = decoded
+        is_own = not mark.records and mark.first_lsn == end.lsn and mark.durable_lsn < end.lsn
+        at = behind if is_own else at
+    return at if any(data[at:]) else None

@@ -1,14 +1,19 @@
-"""Damage to what was durable, a file at a time: missing, misnamed, foreign, older, spliced."""
+"""What must come of damage, case by case: files that are missing, misnamed, foreign or older, and
+bytes that are forged. The sweeps of the other modules compare with an oracle; here each outcome is
+written down, and the oracle has to foretell it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import pytest
 
-from tests.crash.crash_support import PATH
+from tests.crash.crash_support import PATH, image
+from tests.crash.damage_judge import read, without
+from tests.crash.damage_oracle import Evidence, verdict
 from tests.crash.damaged_journal import (
     NEWER,
     OLDER,
@@ -24,7 +29,6 @@ from tests.crash.damaged_journal import (
 )
 from tests.independent_reader import (
     FRAME_HEADER,
-    Frame,
     crc32c,
     decode_checkpoint,
     decode_segment,
@@ -32,181 +36,146 @@ from tests.independent_reader import (
 )
 
 END = len(RECORDS)
-
-
-def without(*names: str) -> Files:
-    return {name: data for name, data in journal(closed=True).items() if name not in names}
+WELL: Opened = None, END
+ONE, TWO, THREE, LAST = SEGMENTS  # a checkpoint covers the first two
+COVERED = "00000000000000000008-0000000003.seg"
+WITHIN = "00000000000000000011-0000000003.seg"
+AFTER_IT = "00000000000000000014-0000000004.seg"
+AHEAD = f"checkpoint-{99:020d}.json"
+Found = tuple[str, tuple[str, int]]
 
 
 def at(name: str, offset: int, lsn: int) -> Opened:
     return (f"{PATH}/{name}", offset, lsn), 0
 
 
-def end_of(name: str) -> int:
-    """Behind the last frame, where a mark may stand."""
-    return [p for p in places(journal(closed=True)[name]) if p.last_lsn >= p.first_lsn][-1].end
+def corruption(name: str, offset: int) -> Found:
+    return name, ("corruption", offset)
 
 
-def check(contents: Files, outcome: Opened) -> None:
-    """It opens like that; and if it doesn't open, `verify` tells of the same place."""
-    assert opened(contents) == outcome
+def check(damaged: Files, outcome: Opened, found: Found | None = None) -> None:
+    """It opens like that, as the oracle foretells; if it doesn't, `verify` names the same place."""
+    assert opened(damaged) == verdict(damaged, Evidence.of(journal(closed=True))) == outcome
     if outcome[0]:
         path, offset, _ = outcome[0]
-        assert (path.rpartition("/")[2], ("corruption", offset)) in findings(contents)
+        found = corruption(path.rpartition("/")[2], offset)
+    known = findings(journal(closed=True))
+    assert found in findings(damaged) if found else findings(damaged) == known
 
 
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [
-        pytest.param([SEGMENTS[0]], (SEGMENTS[1], 0), id="the first of two"),
-        pytest.param([SEGMENTS[1]], (SEGMENTS[0], None), id="the second of two"),
-        pytest.param(SEGMENTS[:2], (SEGMENTS[2], 0), id="both"),
-    ],
-)
-def test_a_missing_segment_that_a_checkpoint_covers(
-    names: list[str], told: tuple[str, int | None]
-) -> None:
-    """P4, P5: open can do without what the newer checkpoint covers. `verify` tells that the older
-    one could not."""
-    check(without(*names), (None, END))
-    name, offset = told
-    offset = end_of(name) if offset is None else offset
-    assert (name, ("corruption", offset)) in findings(without(*names))
+# --- files that are missing ---
 
 
-@pytest.mark.parametrize(
-    ("name", "last_lsn"),
-    [
-        pytest.param(OLDER, END, id="the older checkpoint"),
-        pytest.param(NEWER, END, id="the newer checkpoint"),
-        pytest.param(SEGMENTS[3], 11, id="the last segment: undecidable"),
-    ],
-)
-def test_a_missing_file_that_nobody_misses(name: str, last_lsn: int) -> None:
-    """P5: one of two checkpoints is enough. That a last segment is missing, nobody can tell."""
-    check(without(name), (None, last_lsn))
-    assert findings(without(name)) == findings(journal(closed=True))
+class Missing(NamedTuple):
+    names: list[str]
+    outcome: Opened
+    found: Found | None = None
 
 
-@pytest.mark.parametrize(
-    ("names", "refusal"),
-    [
-        pytest.param([SEGMENTS[2]], (SEGMENTS[1], 10), id="a needed segment"),
-        pytest.param([NEWER, SEGMENTS[1]], (SEGMENTS[0], 7), id="needed by the older checkpoint"),
-        pytest.param(SEGMENTS[2:], (SEGMENTS[1], 10), id="what the newer checkpoint testifies to"),
-    ],
-)
-def test_missing_segments_are_missed(names: list[str], refusal: tuple[str, int]) -> None:
-    """P4: the segment in front of the gap is named, and the first LSN that is lost."""
-    name, lsn = refusal
-    check(without(*names), at(name, end_of(name), lsn))
+MISSING = {
+    "the first that a checkpoint covers": Missing([ONE], WELL, corruption(TWO, 0)),
+    "the second that a checkpoint covers": Missing([TWO], WELL, corruption(ONE, 167)),
+    "all that a checkpoint covers": Missing([ONE, TWO], WELL, corruption(THREE, 0)),
+    "the older checkpoint": Missing([OLDER], WELL),
+    "the newer checkpoint": Missing([NEWER], WELL),
+    "the last segment: undecidable": Missing([LAST], (None, 11)),
+    "a needed segment": Missing([THREE], at(TWO, 167, 10)),
+    "one that the older checkpoint needs": Missing([NEWER, TWO], at(ONE, 167, 7)),
+    "what the newer checkpoint testifies to": Missing([THREE, LAST], at(TWO, 167, 10)),
+    "both checkpoints": Missing([OLDER, NEWER], at(ONE, 0, 1)),
+    "the whole log": Missing(SEGMENTS, ((PATH, 0, 1), 0)),
+}
 
 
-def test_both_checkpoints_are_missed() -> None:
-    """P4: without a checkpoint the log has to reach back to LSN 1."""
-    check(without(OLDER, NEWER), at(SEGMENTS[0], 0, 1))
+@pytest.mark.parametrize("case", MISSING.values(), ids=MISSING.keys())
+def test_files_that_are_missing(case: Missing) -> None:
+    """P4, P5: open does without what the newer checkpoint covers; `verify` reports that the older
+    one could not. What is missed is named: the segment before the gap, and the first LSN lost."""
+    check(without(journal(closed=True), *case.names), case.outcome, case.found)
 
 
-def test_the_whole_log_is_missed() -> None:
-    """P4: a checkpoint alone is no journal: the last segment is never removed."""
-    damaged = without(*SEGMENTS)
-    assert opened(damaged) == ((PATH, 0, 1), 0)
-    assert findings(damaged) == {("journal", ("corruption", 0))}
+# --- files that are not what they were ---
 
 
-def test_a_segment_under_another_name_is_refused() -> None:
-    """P4: a name that its header contradicts: a second copy, or two that were swapped."""
-    contents = journal(closed=True)
-    for copy, lsn in (
-        ("00000000000000000014-0000000004.seg", 14),
-        ("00000000000000000011-0000000003.seg", 11),
-    ):
-        check({**contents, copy: contents[SEGMENTS[2]]}, at(copy, 0, lsn))
-    one, other = SEGMENTS[2:]
-    check({**contents, one: contents[other], other: contents[one]}, at(one, 0, 10))
+def spliced(files: Files, source: str, start: int, end: int) -> Files:
+    """Put a frame of `source` in the place of the last one."""
+    data = files[LAST]
+    return {LAST: data[:113] + files[source][start:end] + data[162:]}
 
 
-def test_a_covered_segment_under_another_name_is_found_by_verify() -> None:
-    """P4: open needs no segment that a checkpoint covers; `verify` looks all the same."""
-    contents = journal(closed=True)
-    copy = "00000000000000000008-0000000003.seg"
-    damaged = {**contents, copy: contents[SEGMENTS[2]]}
-    check(damaged, (None, END))
-    assert (copy, ("corruption", 0)) in findings(damaged)
+def ahead(files: Files, lsn: int) -> Files:
+    return {AHEAD: encode_checkpoint(replace(decode_checkpoint(files[NEWER]), lsn=lsn))}
 
 
-@pytest.mark.parametrize(
-    ("name", "offset", "lsn"), [(SEGMENTS[3], 16, 12), (OLDER, 0, 4), (NEWER, 0, 10)]
-)
-def test_a_file_of_another_journal_is_refused(name: str, offset: int, lsn: int) -> None:
-    """P4: each file carries the journal's id, and one that verifies but is foreign is no crash."""
-    foreign = journal(closed=True, journal_id=2)[name]
-    check({**journal(closed=True), name: foreign}, at(name, offset, lsn))
+def foreign(name: str) -> Callable[[Files], Files]:
+    return lambda _: {name: journal(closed=True, journal_id=2)[name]}
 
 
-def test_an_older_copy_of_a_segment() -> None:
-    """P4: an older copy lacks LSNs that the next segment proves, or a checkpoint does. Of the last
-    segment it is undecidable."""
-    contents = journal(closed=True)
-    older = {n: contents[n][: places(contents[n])[0].end] for n in SEGMENTS}
-    check(
-        {**contents, SEGMENTS[2]: older[SEGMENTS[2]]}, at(SEGMENTS[2], len(older[SEGMENTS[2]]), 11)
-    )
-    check({**contents, SEGMENTS[3]: older[SEGMENTS[3]]}, (None, 12))
+class Others(NamedTuple):
+    files: Callable[[Files], Files]
+    outcome: Opened
+    found: Found | None = None
 
 
-def test_a_checkpoint_rolled_back() -> None:
-    """P4, P10: an older content under a newer name does not verify, and the name testifies: to
-    what the log has, or to what it has lost."""
-    contents = journal(closed=True)
-    damaged = {**contents, NEWER: contents[OLDER]}
-    check(damaged, (None, END))
-    assert (NEWER, ("bad_checkpoint", 0)) in findings(damaged)
-    damaged = {**without(*SEGMENTS[2:]), NEWER: contents[OLDER]}
-    check(damaged, at(SEGMENTS[1], end_of(SEGMENTS[1]), 10))
+OTHERS = {
+    "a copy behind the log": Others(lambda f: {AFTER_IT: f[THREE]}, at(AFTER_IT, 0, 14)),
+    "a copy in the log": Others(lambda f: {WITHIN: f[THREE]}, at(WITHIN, 0, 11)),
+    "a copy in what a checkpoint covers": Others(
+        lambda f: {COVERED: f[THREE]}, WELL, corruption(COVERED, 0)
+    ),
+    "two swapped": Others(lambda f: {THREE: f[LAST], LAST: f[THREE]}, at(THREE, 0, 10)),
+    "a segment of another journal": Others(foreign(LAST), at(LAST, 16, 12)),
+    "the older checkpoint of another journal": Others(foreign(OLDER), at(OLDER, 0, 4)),
+    "the newer checkpoint of another journal": Others(foreign(NEWER), at(NEWER, 0, 10)),
+    "an older copy of a segment": Others(lambda f: {THREE: f[THREE][:133]}, at(THREE, 133, 11)),
+    "an older copy of the last one: undecidable": Others(
+        lambda f: {LAST: f[LAST][:113]}, (None, 12)
+    ),
+    "an older checkpoint under a newer name": Others(
+        lambda f: {NEWER: f[OLDER]}, WELL, (NEWER, ("bad_checkpoint", 0))
+    ),
+    "a checkpoint past the end of the log": Others(lambda f: ahead(f, 99), at(LAST, 162, 14)),
+    "a damaged one past its end": Others(lambda f: ahead(f, 98), at(LAST, 162, 14)),
+    "a frame of another segment": Others(lambda f: spliced(f, THREE, 133, 182), at(LAST, 113, 13)),
+    "the frame before it": Others(lambda f: spliced(f, LAST, 64, 113), at(LAST, 113, 13)),
+    "a frame behind a mark: torn": Others(
+        lambda f: {LAST: f[LAST] + forged(seed_of(f[LAST]))}, WELL, (LAST, ("torn_tail", 206))
+    ),
+}
 
 
-@pytest.mark.parametrize("verifies", [True, False])
-def test_a_checkpoint_past_the_end_of_the_log(verifies: bool) -> None:
-    """P4: the log up to a checkpoint was durable before it got its name."""
-    contents = journal(closed=True)
-    ahead, last = f"checkpoint-{99:020d}.json", SEGMENTS[-1]
-    forged = replace(decode_checkpoint(contents[NEWER]), lsn=99 if verifies else 98)
-    check({**contents, ahead: encode_checkpoint(forged)}, at(last, end_of(last), 14))
+@pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS.keys())
+def test_files_that_are_not_what_they_were(case: Others) -> None:
+    """P1, P4, P10: a header must agree with the name, the journal and the segments before it; what
+    a checkpoint's name or a later header testifies to must be there; a frame is valid in its place
+    only, and never behind a mark."""
+    files = journal(closed=True)
+    check({**files, **case.files(files)}, case.outcome, case.found)
 
 
-@pytest.mark.parametrize("source", SEGMENTS[2:])
-def test_a_frame_spliced_from_elsewhere(source: str) -> None:
-    """P1, P4: a frame of another segment doesn't validate; one of the same says another LSN."""
-    contents, target = journal(closed=True), SEGMENTS[3]
-    frame = places(contents[source])[0 if source == target else 1]
-    _, place, _ = places(contents[target])
-    spliced = contents[source][frame.start : frame.end]
-    assert len(spliced) == place.end - place.start
-    data = contents[target]
-    damaged = data[: place.start] + spliced + data[place.end :]
-    check({**contents, target: damaged}, at(target, place.start, 13))
+def test_the_name_of_a_checkpoint_that_was_rolled_back_testifies() -> None:
+    """P4, P10: an older content under a newer name says by the name how far the log went."""
+    files = without(journal(closed=True), THREE, LAST)
+    check({**files, NEWER: files[OLDER]}, at(TWO, 167, 10))
 
 
 def test_an_older_epoch_behind_a_newer_one() -> None:
-    """P1, P10: epochs only grow along the log, so a segment that an earlier opening wrote is
-    refused behind one of a later, even where its LSNs fit."""
-    contents, last = journal(closed=True), SEGMENTS[-1]
-    segment = decode_segment(contents[last])
+    """P1, P10: epochs only grow along the log: a segment that an earlier opening wrote is of a past
+    that was cut off, even where its LSNs fit. A reader yields nothing of it either."""
+    files = journal(closed=True)
+    segment = decode_segment(files[LAST])
     header = replace(segment.header, epoch=2)
-    forged = header.encode() + b"".join(frame.encode(header.seed) for frame in segment.frames)
-    check({**without(last), header.name: forged}, at(header.name, 12, 12))
+    past = header.encode() + b"".join(frame.encode(header.seed) for frame in segment.frames)
+    damaged = {**without(files, LAST), header.name: past}
+    check(damaged, at(header.name, 12, 12))
+    assert read(image(damaged), 10)[0] == at(header.name, 12, 12)
 
 
-def test_no_frame_stands_behind_a_mark() -> None:
-    """P1: the next frame is written over a mark, so what stands behind one is of a commit that was
-    torn, be it ever so whole."""
-    contents, last = journal(closed=True), SEGMENTS[-1]
-    seed = decode_segment(contents[last]).header.seed
-    behind = Frame(END + 1, END, 0, (["a", 0, "torn"],)).encode(seed)
-    damaged = {**contents, last: contents[last] + behind}
-    check(damaged, (None, END))
-    assert (last, ("torn_tail", len(contents[last]))) in findings(damaged)
+# --- frames that no writer makes ---
+
+
+def seed_of(data: bytes) -> int:
+    return decode_segment(data).header.seed
 
 
 def forged(
@@ -245,7 +214,7 @@ def test_a_frame_that_says_something_impossible(changed: dict[str, Any]) -> None
     """P4: a frame whose CRCs are good was never torn: what it says was written like that, and is
     corruption, wherever it stands."""
     contents, last = journal(closed=False), SEGMENTS[-1]
-    seed, end = decode_segment(contents[last]).header.seed, places(contents[last])[-1].end
+    seed, end = seed_of(contents[last]), places(contents[last])[-1].end
     data = contents[last][:end]
     assert places(data + forged(seed))[-1].last_lsn == END + 1
     check({**contents, last: data + forged(seed, **changed)}, at(last, end, END + 1))

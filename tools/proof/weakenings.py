@@ -10,7 +10,7 @@ from typing import NamedTuple
 RULE = ("tests/crash/test_rule_states.py",)
 CUTS = ("tests/crash/test_power_cut.py", "tests/crash/test_promises.py", *RULE)
 FILES = ("tests/crash/test_damaged_files.py",)
-DAMAGE = ("tests/engine/test_verify.py", *FILES, "tests/crash/test_damage.py")
+DAMAGE = ("tests/engine/test_verify.py", *FILES, "tests/crash/test_damage_complete.py")
 BYTES = ("tests/engine/test_format.py", "tests/crash/test_golden.py", *DAMAGE)
 FAILS = (
     "tests/engine/test_fail_stop.py",

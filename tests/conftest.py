@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:  # imported by the fixtures, once it is sure that they are this checkout's
     from journal import Journal, JournalReader
+    from journal._disk.disk import Directory
     from journal.testing import SimulatedDisk
     from manager import SubAgentManager
 
@@ -95,6 +96,14 @@ def disk() -> Iterator[SimulatedDisk]:
     yield disk
     timer.cancel()
     timer.join()
+
+
+@pytest.fixture
+def directory(disk: SimulatedDisk) -> Directory:
+    """The journal's directory, empty."""
+    from tests.support import PATH
+
+    return disk.open_directory(PATH, write=True)
 
 
 @pytest.fixture

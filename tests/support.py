@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import msgpack
 
-from journal import CowTable, FailedError, Journal, JournalReader, Options
-from journal.testing import Outcome, SimulatedDisk, drawn
+from journal import CowTable, FailedError, Finding, Journal, JournalReader, Options, SegmentInfo
+from journal._disk.disk import Directory
+from journal.testing import Outcome, SimulatedDisk, SimulatedFile, drawn
 from journal.testing.disk import Operation
-from tests.independent_reader import decode_files, decode_segment
+from tests.independent_reader import Segment, decode_files, decode_segment
 
 PATH = "/journal"
 FIRST = "00000000000000000001-0000000001.seg"  # a new journal's segment
@@ -107,6 +108,20 @@ def frozen(journal: Journal, *items: Any) -> Callable[[], tuple[int, list[Any]]]
     return lambda: (journal.last_lsn, list(items))
 
 
+def segments(disk: SimulatedDisk) -> list[Segment]:
+    return [decode_segment(disk.contents(PATH)[name]) for name in names(disk, ".seg")]
+
+
+def findings(disk: SimulatedDisk) -> list[Finding]:
+    with JournalReader.open(PATH, disk=disk) as reader:
+        return list(reader.verify())
+
+
+def infos(disk: SimulatedDisk) -> list[SegmentInfo]:
+    with JournalReader.open(PATH, disk=disk) as reader:
+        return reader.segments()
+
+
 def names(disk: SimulatedDisk, end: str) -> list[str]:
     return [name for name in disk.contents(PATH) if name.endswith(end)]
 
@@ -120,6 +135,17 @@ def end_of(disk: SimulatedDisk, name: str) -> int:
 def write_at(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:
     """Change a file of the journal, behind its back."""
     disk.open_directory(PATH, write=True).open(name, "update").write(data, offset)
+
+
+def put_file(directory: Directory, name: str, data: bytes, *, synced: bool = True) -> SimulatedFile:
+    """Create a file, and unless `synced` is False make it and its name durable."""
+    file = directory.open(name, "create")
+    assert isinstance(file, SimulatedFile)
+    file.write(data, 0)
+    if synced:
+        file.sync()
+        directory.sync()
+    return file
 
 
 def until(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:

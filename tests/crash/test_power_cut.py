@@ -9,31 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal._disk.disk import Directory, File
+from journal._disk.disk import Directory
 from journal.testing import Change, Outcome, SimulatedDisk, drawn, keep, lose, seeded
-from tests.support import scripted
+from tests.support import PATH, put_file, scripted
 
-PATH = "/journal"
 SUBSETS = list(itertools.product([True, False], repeat=3))
-
-
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
-@pytest.fixture
-def directory(disk: SimulatedDisk) -> Directory:
-    return disk.open_directory(PATH, write=True)
-
-
-def put(directory: Directory, name: str, data: bytes, *, synced: bool = True) -> File:
-    file = directory.open(name, "create")
-    file.write(data, 0)
-    if synced:
-        file.sync()
-        directory.sync()
-    return file
 
 
 def answers(*kept: bool) -> Outcome:
@@ -47,18 +27,18 @@ def answers(*kept: bool) -> Outcome:
 
 def test_what_is_synced_stays(disk: SimulatedDisk, directory: Directory) -> None:
     """A synced write of a synced name is there after the worst outcome."""
-    put(directory, "a", b"0123")
+    put_file(directory, "a", b"0123")
     disk.power_cut(lose)
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
 def test_a_file_is_synced_apart_from_its_name(disk: SimulatedDisk, directory: Directory) -> None:
     """A synced file whose directory was not may have no name; the other way round, no content."""
-    put(directory, "a", b"0123", synced=False).sync()
+    put_file(directory, "a", b"0123", synced=False).sync()
     disk.power_cut(lose)
     assert disk.contents(PATH) == {}
     directory = disk.open_directory(PATH, write=True)
-    put(directory, "a", b"0123", synced=False)
+    put_file(directory, "a", b"0123", synced=False)
     directory.sync()
     disk.power_cut(lose)
     assert disk.contents(PATH) == {"a": b""}
@@ -80,7 +60,7 @@ def test_an_unsynced_write_may_leave_anything_in_its_range(
     disk: SimulatedDisk, directory: Directory, found: bytes | None, after: bytes
 ) -> None:
     """Kept, lost, torn, zeros, garbage: the outcome says; outside its range nothing changes."""
-    put(directory, "a", b"0123456789").write(b"abcd", 2)
+    put_file(directory, "a", b"0123456789").write(b"abcd", 2)
 
     def outcome(change: Change) -> bytes | None:
         assert change == Change("write", f"{PATH}/a", 2, b"abcd")
@@ -92,7 +72,7 @@ def test_an_unsynced_write_may_leave_anything_in_its_range(
 
 def test_an_outcome_keeps_to_the_range(disk: SimulatedDisk, directory: Directory) -> None:
     """An outcome that would harm bytes outside the write is a fault of the test."""
-    put(directory, "a", b"0123").write(b"-", 1)
+    put_file(directory, "a", b"0123").write(b"-", 1)
     with pytest.raises(AssertionError, match="outside"):
         disk.power_cut(lambda _: b"--")
 
@@ -112,7 +92,7 @@ def test_drawn_outcomes_reach_each_kind(
     disk: SimulatedDisk, directory: Directory, draws: list[int], after: bytes
 ) -> None:
     """Each kind of outcome is drawn by some draw, and 0 keeps."""
-    put(directory, "a", b"0123").write(b"abcd", 0)
+    put_file(directory, "a", b"0123").write(b"abcd", 0)
     disk.power_cut(scripted(draws, damage=True))
     assert disk.contents(PATH) == {"a": after}
 
@@ -123,7 +103,7 @@ def test_seeds_reach_each_kind_again_and_again(damage: bool) -> None:
 
     def outcome(seed: int) -> bytes:
         disk = SimulatedDisk()
-        put(disk.open_directory(PATH, write=True), "a", b"0123").write(b"abcd", 0)
+        put_file(disk.open_directory(PATH, write=True), "a", b"0123").write(b"abcd", 0)
         disk.power_cut(seeded(seed, damage=damage))
         return disk.contents(PATH)["a"]
 
@@ -139,7 +119,7 @@ def test_writes_are_decided_one_by_one(
     disk: SimulatedDisk, directory: Directory, kept: tuple[bool, ...]
 ) -> None:
     """A later write may be on disk without an earlier one: the hole between reads as zeros."""
-    file = put(directory, "a", b"-")
+    file = put_file(directory, "a", b"-")
     for index in range(3):
         file.write(b"%d" % index, index + 1)
     disk.power_cut(answers(*kept))
@@ -160,7 +140,7 @@ def test_sizes_are_decided_too(
     disk: SimulatedDisk, directory: Directory, kept_cut: bool, kept_growth: bool, after: bytes
 ) -> None:
     """An unsynced truncate or allocation may be undone, each on its own."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.truncate(2)
     file.allocate(6)
     disk.power_cut(answers(kept_cut, kept_growth))
@@ -169,7 +149,7 @@ def test_sizes_are_decided_too(
 
 def test_a_synced_change_is_not_asked_about(disk: SimulatedDisk, directory: Directory) -> None:
     """What a sync made durable is never decided again, nor what an earlier power cut decided."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.truncate(2)
     file.sync()
     file.write(b"-", 0)
@@ -187,8 +167,8 @@ def test_names_are_decided_one_by_one(
     disk: SimulatedDisk, directory: Directory, kept: tuple[bool, ...]
 ) -> None:
     """Any subset of a create, a removal and a rename may be on disk."""
-    put(directory, "b", b"")
-    put(directory, "c", b"")
+    put_file(directory, "b", b"")
+    put_file(directory, "c", b"")
     directory.open("a", "create")
     directory.remove("b")
     directory.rename("c", "d")
@@ -203,7 +183,7 @@ def test_an_undone_removal_brings_the_file_back(
     disk: SimulatedDisk, directory: Directory, kept: bool, after: dict[str, bytes]
 ) -> None:
     """A removed file lives as long as its removal isn't synced, with the content that was."""
-    put(directory, "a", b"0123")
+    put_file(directory, "a", b"0123")
     directory.remove("a")
     disk.power_cut(answers(kept))
     assert disk.contents(PATH) == after
@@ -211,8 +191,8 @@ def test_an_undone_removal_brings_the_file_back(
 
 def test_a_rename_is_atomic(disk: SimulatedDisk, directory: Directory) -> None:
     """The old name, and with it what the new one held; or the new name; nothing else."""
-    put(directory, "new", b"old content")
-    put(directory, "tmp", b"new content")
+    put_file(directory, "new", b"old content")
+    put_file(directory, "tmp", b"new content")
     directory.rename("tmp", "new")
     disk.power_cut(lose)
     assert disk.contents(PATH) == {"new": b"old content", "tmp": b"new content"}
@@ -225,8 +205,8 @@ def test_a_rename_may_be_kept_without_its_content(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """P10: renaming what was not synced first loses the old content and the new."""
-    put(directory, "new", b"old content")
-    put(directory, "tmp", b"new content", synced=False)
+    put_file(directory, "new", b"old content")
+    put_file(directory, "tmp", b"new content", synced=False)
     directory.rename("tmp", "new")
     disk.power_cut(lambda change: None if change.operation == "write" else change.data)
     assert disk.contents(PATH) == {"new": b""}
@@ -234,7 +214,7 @@ def test_a_rename_may_be_kept_without_its_content(
 
 def test_a_rename_may_be_kept_without_the_create(disk: SimulatedDisk, directory: Directory) -> None:
     """The entry of a rename leads to the file itself, not to its older name."""
-    put(directory, "tmp", b"0123", synced=False).sync()
+    put_file(directory, "tmp", b"0123", synced=False).sync()
     directory.rename("tmp", "new")
     disk.power_cut(lambda change: change.data if change.operation == "rename" else None)
     assert disk.contents(PATH) == {"new": b"0123"}
@@ -244,7 +224,7 @@ def test_a_name_given_to_another_file_proves_the_rename(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """Undone, a rename would leave its file nameless if a later create of the old name is kept."""
-    put(directory, "a", b"0123")
+    put_file(directory, "a", b"0123")
     directory.rename("a", "b")
     directory.open("a", "create")
     disk.power_cut(answers(False, True))
@@ -253,7 +233,7 @@ def test_a_name_given_to_another_file_proves_the_rename(
 
 def test_a_file_has_one_name(disk: SimulatedDisk, directory: Directory) -> None:
     """A rename that is kept takes the file from wherever an undone one had left it."""
-    put(directory, "a", b"0123")
+    put_file(directory, "a", b"0123")
     directory.rename("a", "b")
     directory.rename("b", "c")
     disk.power_cut(answers(False, True))
@@ -271,7 +251,7 @@ def test_no_outcome_of_renames_loses_or_doubles_a_file(
     disk = SimulatedDisk()
     directory = disk.open_directory(PATH, write=True)
     for name in "abc":
-        put(directory, name, name.encode())
+        put_file(directory, name, name.encode())
     for old, new in steps:
         names = directory.names()
         if old in names and new not in names:
@@ -285,7 +265,7 @@ def test_no_outcome_of_renames_loses_or_doubles_a_file(
 def test_directories_are_decided_apart(disk: SimulatedDisk, directory: Directory) -> None:
     """One disk holds several journals; a sync of one says nothing of another."""
     other = disk.open_directory("/other", write=True)
-    put(directory, "a", b"1")
-    put(other, "b", b"2", synced=False)
+    put_file(directory, "a", b"1")
+    put_file(other, "b", b"2", synced=False)
     disk.power_cut(lose)
     assert (disk.contents(PATH), disk.contents("/other")) == ({"a": b"1"}, {})

@@ -8,29 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from journal._disk.disk import Directory, File
+from journal._disk.disk import Directory
 from journal.testing import SimulatedDisk, keep, lose
-
-PATH = "/journal"
-
-
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
-@pytest.fixture
-def directory(disk: SimulatedDisk) -> Directory:
-    return disk.open_directory(PATH, write=True)
-
-
-def put(directory: Directory, name: str, data: bytes, *, synced: bool = True) -> File:
-    file = directory.open(name, "create")
-    file.write(data, 0)
-    if synced:
-        file.sync()
-        directory.sync()
-    return file
+from tests.support import PATH, put_file
 
 
 def error_of(call: Callable[[], object]) -> int | None:
@@ -50,7 +30,7 @@ def test_the_handles_of_a_dead_process_are_dead(
 ) -> None:
     """After `kill` and `power_cut` old handles do nothing but raise, and hold no lock."""
     directory.lock()
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     if cut:
         disk.power_cut(keep)
     else:
@@ -83,7 +63,7 @@ def test_the_handles_of_a_dead_process_are_dead(
 
 def test_a_kill_keeps_the_cache(disk: SimulatedDisk, directory: Directory) -> None:
     """What the dead process wrote is read by the next one, and not yet on disk."""
-    put(directory, "a", b"0123", synced=False)
+    put_file(directory, "a", b"0123", synced=False)
     disk.kill()
     assert disk.contents(PATH) == {"a": b"0123"}
     disk.power_cut(lose)
@@ -94,7 +74,7 @@ def test_a_later_process_can_sync_what_an_earlier_wrote(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """Recovery's own sync makes durable what it reads."""
-    put(directory, "a", b"0123", synced=False)
+    put_file(directory, "a", b"0123", synced=False)
     disk.kill()
     directory = disk.open_directory(PATH, write=True)
     directory.open("a", "read").sync()
@@ -110,7 +90,7 @@ def test_a_failed_sync_loses_what_it_should_have_written(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """P2: the cache goes on giving the new bytes, and a later sync succeeds without them."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.write(b"abcdef", 0)
     disk.fail("sync", errno.EIO)
     assert error_of(file.sync) == errno.EIO
@@ -127,7 +107,7 @@ def test_dropping_the_cache_keeps_what_is_unsynced(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """Only clean pages are dropped: what is still to be written is read as before."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.write(b"ab", 3)
     file.drop_cache()
     assert file.read(9, 0) == b"012ab"
@@ -139,10 +119,10 @@ def test_a_failed_sync_of_a_directory_is_covered_by_the_next(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """Names that a failed sync left undecided are durable after one that succeeds."""
-    put(directory, "a", b"", synced=False)
+    put_file(directory, "a", b"", synced=False)
     disk.fail("sync_directory", errno.EIO)
     assert error_of(directory.sync) == errno.EIO
-    put(directory, "b", b"", synced=False)
+    put_file(directory, "b", b"", synced=False)
     directory.sync()
     disk.power_cut(lose)
     assert disk.contents(PATH) == {"a": b"", "b": b""}
@@ -150,7 +130,7 @@ def test_a_failed_sync_of_a_directory_is_covered_by_the_next(
 
 def test_faults_come_when_told(disk: SimulatedDisk, directory: Directory) -> None:
     """`fail` counts the calls of one operation on some paths, and leaves others alone."""
-    file, other = put(directory, "a.seg", b""), put(directory, "b.tmp", b"")
+    file, other = put_file(directory, "a.seg", b""), put_file(directory, "b.tmp", b"")
     disk.fail("write", errno.ENOSPC, path=".seg", after=2, times=2)
     results = [error_of(lambda: file.write(b"-", 0)) for _ in range(6)]
     assert results == [None, None, errno.ENOSPC, errno.ENOSPC, None, None]
@@ -162,7 +142,7 @@ def test_faults_come_when_told(disk: SimulatedDisk, directory: Directory) -> Non
 
 def test_what_a_fault_stops_does_not_happen(disk: SimulatedDisk, directory: Directory) -> None:
     """An operation that `before` refuses leaves everything as it was."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
 
     def refuse(operation: str, path: str) -> None:
         raise OSError(errno.EIO, "refused", path)
@@ -186,7 +166,7 @@ def test_what_a_fault_stops_does_not_happen(disk: SimulatedDisk, directory: Dire
 
 def test_the_dead_meet_no_faults(disk: SimulatedDisk, directory: Directory) -> None:
     """A call after a crash or a kill is EIO, and `before` is not asked: none is tried again."""
-    file = put(directory, "a", b"")
+    file = put_file(directory, "a", b"")
     disk.before = lambda operation, path: pytest.fail("the dead were heard")
     disk.crash_after(0)
     assert error_of(lambda: file.write(b"-", 0)) == errno.EIO
@@ -198,7 +178,7 @@ def test_a_sync_that_fails_after_the_kill_loses_nothing(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """A thread of a dead process that still waits for its sync can't harm what the next one has."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.write(b"-", 0)
 
     def fail(operation: str, path: str) -> None:
@@ -214,7 +194,7 @@ def test_a_sync_that_fails_after_the_kill_loses_nothing(
 
 def test_before_may_wait_and_hold_nobody_up(disk: SimulatedDisk, directory: Directory) -> None:
     """A sync that a test holds back is a slow disk: other calls go on meanwhile."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     started, go_on = threading.Event(), threading.Event()
 
     def wait(operation: str, path: str) -> None:
@@ -240,7 +220,7 @@ def test_before_may_wait_and_hold_nobody_up(disk: SimulatedDisk, directory: Dire
 
 def test_short_writes(disk: SimulatedDisk, directory: Directory) -> None:
     """`write_bytes_max` bounds each write, which says how much it took."""
-    file = put(directory, "a", b"")
+    file = put_file(directory, "a", b"")
     disk.write_bytes_max = 3
     assert (file.write(b"abcdef", 0), file.write(b"xy", 3)) == (3, 2)
     assert file.read(9, 0) == b"abcxy"
@@ -249,7 +229,7 @@ def test_short_writes(disk: SimulatedDisk, directory: Directory) -> None:
 def test_a_full_disk_takes_what_fits(disk: SimulatedDisk, directory: Directory) -> None:
     """Past `capacity`: a short write, then ENOSPC; allocated space is written, room helps."""
     disk.capacity = 10
-    file, other = put(directory, "a", b"0123"), put(directory, "b", b"")
+    file, other = put_file(directory, "a", b"0123"), put_file(directory, "b", b"")
     other.allocate(4)
     assert file.write(b"abcd", 4) == 2
     assert error_of(lambda: file.write(b"cd", 6)) == errno.ENOSPC
@@ -268,7 +248,7 @@ def test_a_full_disk_takes_what_fits(disk: SimulatedDisk, directory: Directory) 
 
 def test_capacity_may_shrink(disk: SimulatedDisk, directory: Directory) -> None:
     """A disk that others filled takes nothing more, and still what has its space already."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     disk.capacity = 2
     assert file.write(b"abcd", 2) == 2
     assert error_of(lambda: file.write(b"-", 4)) == errno.ENOSPC
@@ -276,8 +256,8 @@ def test_capacity_may_shrink(disk: SimulatedDisk, directory: Directory) -> None:
 
 def test_a_power_cut_frees_what_it_undoes(disk: SimulatedDisk, directory: Directory) -> None:
     """Space that was allocated and not synced is free again when the allocation is lost."""
-    file = put(directory, "a", b"")
-    put(directory, "b", b"")
+    file = put_file(directory, "a", b"")
+    put_file(directory, "b", b"")
     disk.capacity = 4
     file.allocate(4)
     disk.power_cut(lose)
@@ -291,7 +271,7 @@ def test_a_crash_point_is_a_number_of_mutations(disk: SimulatedDisk, directory: 
     """After n more mutations every call fails and changes nothing, until the process ends."""
 
     def work() -> None:
-        file = put(directory, "a", b"0123", synced=False)
+        file = put_file(directory, "a", b"0123", synced=False)
         assert file.size() == 4
         file.sync()
         directory.sync()
@@ -316,7 +296,7 @@ def test_a_crash_point_is_a_number_of_mutations(disk: SimulatedDisk, directory: 
 
 def test_a_crash_does_not_fail_a_sync_it_stops(disk: SimulatedDisk, directory: Directory) -> None:
     """What a crash keeps from being synced is still undecided: the outcome may keep it."""
-    file = put(directory, "a", b"")
+    file = put_file(directory, "a", b"")
     file.write(b"0123", 0)
     disk.crash_after(0)
     assert error_of(file.sync) == errno.EIO
@@ -326,7 +306,7 @@ def test_a_crash_does_not_fail_a_sync_it_stops(disk: SimulatedDisk, directory: D
 
 def test_looks_are_no_crash_points(disk: SimulatedDisk, directory: Directory) -> None:
     """What has been synced can be acknowledged before the crash comes: reads don't set it off."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     disk.crash_after(0)
     assert file.is_linked()
     assert file.read(4, 0) == b"0123"

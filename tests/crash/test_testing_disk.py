@@ -12,34 +12,11 @@ from journal.testing import (
     Change,
     Outcome,
     SimulatedDisk,
-    SimulatedFile,
     fates,
     keep,
     lose,
 )
-from tests.support import scripted
-
-PATH = "/journal"
-
-
-@pytest.fixture
-def disk() -> SimulatedDisk:
-    return SimulatedDisk()
-
-
-@pytest.fixture
-def directory(disk: SimulatedDisk) -> Directory:
-    return disk.open_directory(PATH, write=True)
-
-
-def put(directory: Directory, name: str, data: bytes) -> SimulatedFile:
-    """Durable."""
-    file = directory.open(name, "create")
-    assert isinstance(file, SimulatedFile)
-    file.write(data, 0)
-    file.sync()
-    directory.sync()
-    return file
+from tests.support import PATH, put_file, scripted
 
 
 def asked(disk: SimulatedDisk, found: Outcome = keep) -> list[Change]:
@@ -60,9 +37,9 @@ def asked(disk: SimulatedDisk, found: Outcome = keep) -> list[Change]:
 def test_a_snapshot_is_a_machine_of_its_own(disk: SimulatedDisk, directory: Directory) -> None:
     """Page cache, stable content, unsynced changes of bytes and names: all of it is in a copy, and
     neither harms the other."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.write(b"-", 0)
-    put(directory, "b", b"")
+    put_file(directory, "b", b"")
     directory.rename("b", "c")
     snapshot = disk.snapshot()
     file.write(b"++", 2)
@@ -93,7 +70,7 @@ def test_a_snapshot_keeps_what_is_clean_and_not_on_the_disk(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """P2: after a failed sync a copy reads as the original does, until its cache is dropped."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.write(b"abcd", 0)
     disk.fail("sync", 5)
     with pytest.raises(OSError, match="EIO"):
@@ -142,7 +119,7 @@ def test_each_change_is_watched(disk: SimulatedDisk) -> None:
 
 def test_a_power_cut_tells_what_the_disk_has(disk: SimulatedDisk, directory: Directory) -> None:
     """Of a write an outcome learns the old bytes of its range, as earlier changes left them."""
-    file = put(directory, "a", b"0123")
+    file = put_file(directory, "a", b"0123")
     file.write(b"ab", 1)
     file.write(b"xyz", 2)
     assert [(c.data, c.old) for c in asked(disk)] == [(b"ab", b"12"), (b"xyz", b"b3\0")]
@@ -154,9 +131,9 @@ def test_a_range_may_hold_what_stood_there_earlier(
 ) -> None:
     """An older content is what this file had before the last sync, or an older file whose blocks
     it may have got; not what is too small to have blocks."""
-    put(directory, "note", b"pid 1")
-    put(directory, "older", b"o" * 70)
-    file = put(directory, "a", b"first")
+    put_file(directory, "note", b"pid 1")
+    put_file(directory, "older", b"o" * 70)
+    file = put_file(directory, "a", b"first")
     file.write(b"again", 0)
     file.sync()
     file.write(b"now", 1)
@@ -168,8 +145,8 @@ def test_a_range_may_hold_what_stood_there_earlier(
 def test_every_fate_of_a_write(disk: SimulatedDisk, directory: Directory) -> None:
     """Kept, lost, torn after some bytes and at sectors, its later sectors alone, zeros, garbage,
     an older content: each by its name, and nothing twice."""
-    put(directory, "older", b"s" * 2000)
-    file = put(directory, "a", b"o" * 2000)
+    put_file(directory, "older", b"s" * 2000)
+    file = put_file(directory, "a", b"o" * 2000)
     file.write(b"n" * 1200, 400)
     [change] = asked(disk)
     assert change.sectors == [112, 624, 1136]
@@ -200,8 +177,8 @@ def test_drawn_outcomes_reach_sectors_and_older_contents(
     disk: SimulatedDisk, directory: Directory, draws: list[int], damage: bool, after: bytes
 ) -> None:
     """Any of a write's sectors may be there without the others, in any order."""
-    put(directory, "older", b"s" * 1200)
-    put(directory, "a", b"o" * 1200).write(b"n" * 1200, 0)
+    put_file(directory, "older", b"s" * 1200)
+    put_file(directory, "a", b"o" * 1200).write(b"n" * 1200, 0)
     disk.power_cut(scripted(draws, damage=damage))
     assert disk.contents(PATH)["a"] == after
 
@@ -213,7 +190,7 @@ def test_a_sync_of_a_range_covers_that_range_only(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
     """P2: a write in front of the range stays unsynced, and so does what stands beside it."""
-    file = put(directory, "a", b"..........")
+    file = put_file(directory, "a", b"..........")
     file.write(b"mark", 0)
     file.write(b"frame", 4)
     file.sync_range(5, 4)
@@ -230,7 +207,7 @@ def test_a_synced_range_reads_as_before(
 ) -> None:
     """Whatever is kept of the rest, the range is as it was written; and if all is kept, all is."""
     disk = SimulatedDisk()
-    file = put(disk.open_directory(PATH, write=True), "a", b"0123456789")
+    file = put_file(disk.open_directory(PATH, write=True), "a", b"0123456789")
     for number, (offset, length) in enumerate(writes):
         file.write(b"abcd"[number : number + 1] * length, offset)
         if number == 1 and size is not None:

@@ -13,9 +13,8 @@ from journal import CorruptionError, JournalReader
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import compact
 from tests.engine.items_support import ITEMS, file_of, forge, items_after, nested
-from tests.engine.reader_support import findings
 from tests.independent_reader import decode_checkpoint
-from tests.support import PATH, open_on, put
+from tests.support import PATH, findings, open_on, put
 
 # --- what comes back ---
 

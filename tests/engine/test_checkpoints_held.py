@@ -8,14 +8,7 @@ from journal import ClosedError, CorruptionError, FormatVersionError
 from journal._format.frame import checksum
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import checkpoint_lsns, compact
-from tests.engine.reader_support import findings
-from tests.support import (
-    PATH,
-    logged,
-    names,
-    open_on,
-    put,
-)
+from tests.support import PATH, findings, logged, names, open_on, put
 
 
 def test_a_checkpoint_can_be_read_after_it_was_replaced(disk: SimulatedDisk) -> None:

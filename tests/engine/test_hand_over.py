@@ -22,7 +22,6 @@ from journal._commit.wake_policy import WakePolicy
 from journal._mutex import Alarm
 from journal.testing import ManualOptions, SimulatedDisk
 from journal.testing.disk import Operation
-from tests.engine.journal_support import segments
 from tests.engine.waiting_support import Log, log_of
 from tests.support import (
     PATH,
@@ -36,6 +35,7 @@ from tests.support import (
     put,
     put_lines,
     reopened,
+    segments,
     sized,
     until,
 )

@@ -19,7 +19,6 @@ from journal import (
 )
 from journal._format.frame import checksum
 from journal.testing import SimulatedDisk
-from tests.engine.journal_support import segments
 from tests.support import (
     PATH,
     TIMEOUT_S,
@@ -35,6 +34,7 @@ from tests.support import (
     open_on,
     put,
     reopened,
+    segments,
     until,
     write_at,
 )

@@ -8,8 +8,7 @@ from journal import CorruptionError, DamageReason, Finding
 from journal._format.segment import SegmentName, segment_names
 from journal._recovery.misplaced import misplaced
 from journal.testing import SimulatedDisk
-from tests.engine.reader_support import findings, infos
-from tests.support import PATH, names, open_on, put
+from tests.support import PATH, findings, infos, names, open_on, put
 
 
 def copy_to(disk: SimulatedDisk, old: str, new: str) -> None:

@@ -21,7 +21,6 @@ from journal import (
 )
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Look
-from tests.engine.reader_support import findings, infos
 from tests.support import (
     PATH,
     TIMEOUT_S,
@@ -30,7 +29,9 @@ from tests.support import (
     child,
     crash,
     end_of,
+    findings,
     frozen,
+    infos,
     line_of,
     names,
     open_on,

@@ -18,12 +18,13 @@ from journal import (
 )
 from journal._format.frame import checksum
 from journal.testing import SimulatedDisk, lose
-from tests.engine.reader_support import findings, infos
 from tests.support import (
     PATH,
     crash,
     end_of,
+    findings,
     frozen,
+    infos,
     names,
     open_on,
     put,

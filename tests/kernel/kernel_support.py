@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import pytest
@@ -126,18 +125,13 @@ class Tracer:
         try:
             strace = _attach(self._server.pid, Fault("read", "EIO", 1000), Path(os.devnull))
         except ChildProcessError as error:
-            self.__exit__(None, None, None)
+            self.__exit__()
             pytest.skip(str(error))
         strace.terminate()
         strace.communicate(timeout=TIMEOUT_S)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.kill()
         self._server.communicate()
 

@@ -17,7 +17,6 @@ from journal import (
     Options,
 )
 from journal.testing import SimulatedDisk, lose
-from tests.engine.journal_support import segments
 from tests.support import (
     PATH,
     Held,
@@ -33,6 +32,7 @@ from tests.support import (
     put_lines,
     read_all,
     reopened,
+    segments,
     until,
     write_at,
 )

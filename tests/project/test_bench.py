@@ -10,6 +10,7 @@ import builtins
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,8 +21,9 @@ from bench import bars, imports, load, plot, plots
 from bench.figures import Quantiles, at_least, at_most, bars_table
 from bench.peers import opened
 
-from tests.project.bench_support import found_by, run_bench
+from tests.support import TIMEOUT_S
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--rounds", 1, "--seconds", 0.05)
 SMALL = {
     "append": ("--rounds", 1, "--seconds", 0.05),
@@ -47,6 +49,24 @@ BARS = {  # the least that so small a run has
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},
 }
+
+
+def run_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-P", str(ROOT / "tools" / "bench"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S * 4,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def found_by(*arguments: object) -> dict[str, Any]:
+    """What it prints as JSON."""
+    found: dict[str, Any] = json.loads(run_bench(*arguments, "--json").stdout)
+    return found
 
 
 def quantiles(value: float) -> dict[str, float]:

@@ -167,7 +167,7 @@ class Judge(Generic[M]):
         checkpoint that is damaged.
         """
         disk, steps, keys = SimulatedDisk(medium), list[Step](), set[bytes]()
-        shown_lsn = read_checked(self.history, self.path, disk, rotten=rotten)
+        shown_lsn = read_checked(self.history, self.path, disk, rotten=(rotten,))
 
         def look(operation: Mutation, path: str) -> None:
             step = Step(operation, path, disk.snapshot())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Self, TypeVar
@@ -141,6 +141,7 @@ class Owner(Generic[M]):
         self.history = history or History(machine)
         self.safe_lsn = self.alive_lsn = 0
         self._state: NotingState[M] | None = None
+        self._rotten = set[str]()
         self.reopen()
 
     @property
@@ -232,9 +233,17 @@ class Owner(Generic[M]):
         self.history.cut(lsn)
         self.safe_lsn = self.alive_lsn = lsn
 
+    def rot(self, name: str, offset: int, mask: int = 1) -> None:
+        """Damage the checkpoint `name`: invert the bits of `mask` in its byte at `offset`."""
+        file = self.disk.open_directory(self.path, write=True).open(name, "update")
+        [byte] = file.read(1, offset)
+        file.write(bytes([byte ^ mask]), offset)
+        file.sync()
+        self._rotten.add(f"{self.path}/{name}")
+
     def read(self) -> int | None:
         """The last LSN that a reader is shown now, if any. P1, P4: BrokenPromiseError."""
-        return read_checked(self.history, self.path, self.disk)
+        return read_checked(self.history, self.path, self.disk, rotten=self._rotten)
 
     def promised(self) -> tuple[int, int]:
         """`safe_lsn` and `alive_lsn`, as of now."""
@@ -296,11 +305,11 @@ def open_checked(
 
 
 def read_checked(
-    history: History[M], path: str, disk: SimulatedDisk, *, rotten: str = ""
+    history: History[M], path: str, disk: SimulatedDisk, *, rotten: Collection[str] = ()
 ) -> int | None:
     """The last LSN that a reader is shown, if any. P1, and P4: what a crash left is no damage.
 
-    `rotten` is a checkpoint that is damaged. Raises BrokenPromiseError.
+    `rotten` are the paths of damaged checkpoints. Raises BrokenPromiseError.
     """
     if not is_journal(list(disk.contents(path))):
         return None
@@ -308,7 +317,7 @@ def read_checked(
     try:
         with JournalReader.open(path, disk=disk) as reader:
             for finding in reader.verify():
-                known = finding.kind == "bad_checkpoint" and finding.path == rotten
+                known = finding.kind == "bad_checkpoint" and finding.path in rotten
                 harmless = known or finding.kind in ("torn_tail", "stray")
                 expect(harmless, "P4", f"a crash is called damage: {finding}")
             for entry in reader.entries():

@@ -74,7 +74,7 @@ class CrashLedger(CrashMachine[Ledger]):
 
     def _recover(self, data: st.DataObject) -> None:
         super()._recover(data)
-        self._read()
+        self.owner.read()
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ from journal.testing.disk import Operation
 from journal.testing.owner import open_checked
 from tests.crash.crash_owner import Owner, Step, crashes, nothing, rolling, survives
 from tests.crash.crash_support import (
-    PATH,
     Durability,
     every_choice,
     files,
@@ -322,10 +321,7 @@ def test_a_removal_undone_in_the_middle_and_the_newest_checkpoint_damaged() -> N
 def rot(owner: Owner, index: int) -> None:
     """A bit of a checkpoint, the oldest is 0."""
     names = sorted(name for name in files(owner.disk) if name.endswith(".json"))
-    byte = files(owner.disk)[names[index]][40] ^ 1
-    file = owner.disk.open_directory(PATH, write=True).open(names[index], "update")
-    file.write(bytes([byte]), 40)
-    file.sync()
+    owner.rot(names[index], 40)
 
 
 @pytest.mark.parametrize("compactions", [1, 2, 3])

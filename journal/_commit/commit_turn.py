@@ -22,7 +22,16 @@ from journal._mutex import Alarm, HandlerSafeLock
 from journal.errors import InterruptedCallError
 from journal.options import Options
 
-_UNFINISHED = -1  # no thread's id
+
+class LoneWaiter:
+    """A thread that commits what it waits for. It sets `has_left` when an interrupt ends that: this
+    takes no call, so no further interrupt can come between."""
+
+    __slots__ = ("has_left", "thread_id")
+
+    def __init__(self) -> None:
+        self.thread_id = get_ident()
+        self.has_left = False
 
 
 class CommitTurn:
@@ -51,9 +60,9 @@ class CommitTurn:
         self._room = room
         self.wake_policy = WakePolicy()
         self._committing: Batch | None = None
-        # The waiter that has the turn; _UNFINISHED if it left a commit to the flusher; None if the
-        # flusher has the turn, or nobody.
-        self._waiter_id: int | None = None
+        # The waiter that has the turn, or left a commit to the flusher; None if the flusher has the
+        # turn, or nobody.
+        self._waiter: LoneWaiter | None = None
         self._idle_batch: Batch | None = None  # the batch in which the log was marked idle
         self.durable_lsn = buffer.last_lsn
 
@@ -74,7 +83,7 @@ class CommitTurn:
                 )
             if standing.failure or standing.ended:
                 raise standing.error()
-            if self._waiter_id is not None:
+            if self._waiter is not None:
                 self._refuse_within_commit()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
@@ -116,7 +125,8 @@ class CommitTurn:
     @property
     def is_committing_here(self) -> bool:
         """Return whether this thread is inside a commit, which the caller interrupted."""
-        return self._waiter_id == get_ident()
+        waiter = self._waiter
+        return waiter is not None and waiter.thread_id == get_ident() and not waiter.has_left
 
     def abandon(self, lock: HandlerSafeLock) -> None:
         """Replace the lock, in a forked child: a thread of the parent may hold the old one."""
@@ -132,7 +142,7 @@ class CommitTurn:
         None when it is closed and everything is committed, or has failed.
         """
         with self._lock.checked():
-            if self._waiter_id is None:
+            if self._waiter is None:
                 self._end()
         while True:
             with self._lock.checked():
@@ -143,8 +153,7 @@ class CommitTurn:
                     return None
                 if events:
                     return NEWS
-                if self._waiter_id == _UNFINISHED:
-                    self._waiter_id = None
+                if self._waiter is not None and self._waiter.has_left and self._inherit():
                     return self._committing
                 if self._committing is None:
                     if filling.has_work:
@@ -177,35 +186,31 @@ class CommitTurn:
         alone = self.wake_policy.last_waiters <= 1
         return alone and self._committing is None and self._standing.refusal is None
 
-    def take_alone(self, lsn: int) -> Batch | None:
-        """Take the turn for a waiter, and return the batch with `lsn`; None if somebody else waits
+    def take_alone(self, lsn: int, waiter: LoneWaiter) -> Batch | None:
+        """Take the turn for `waiter`, and return the batch with `lsn`; None if somebody else waits
         or commits. Where several wait, gathering them is worth more than the time saved."""
         with self._lock.checked():
             filling = self._buffer.filling
             inside = 0 <= lsn - filling.first_lsn < len(filling.records)
             if not (inside and self.is_free) or filling.waiters or filling.sync:
                 return None
-            self._waiter_id = get_ident()
+            self._waiter = waiter
             filling.waiters = 1
             return self._begin(filling)
 
-    def leave(self, *, is_done: bool) -> None:
-        """Give up the turn, if `take_alone` gave it. A commit that is not done is the flusher's to
-        finish. An interrupt may strike in here: then call it again."""
-        if self._waiter_id != get_ident():
+    def leave(self, waiter: LoneWaiter, *, is_done: bool) -> None:
+        """Give up the turn, if `waiter` has it. A commit that is not done is the flusher's to
+        finish. If an interrupt strikes in here, set `waiter.has_left`: the flusher looks for it
+        when it wakes, and that is soon while a batch is being committed."""
+        if self._waiter is not waiter:
             return
         with self._lock.checked():
-            # First: the flusher waits for the lock, and finds what an interrupt leaves here.
             if not is_done or self._buffer.filling.has_work or self._standing.closing:
-                self._alarm.wake()
+                self._alarm.wake()  # first: the flusher waits for the lock
             if is_done:
                 self._end()
-            elif self._committing is None or self._committing is self._buffer.filling:
-                # An interrupt came before the batch was taken out of the log buffer.
-                self._room.begin_commit(0)
-                self._committing = self._waiter_id = None
             else:
-                self._waiter_id = _UNFINISHED
+                waiter.has_left = True
 
     def committed(self, batch: Batch, sync_s: float, log_bytes: int) -> None:
         """Release the waiters of `batch`, which is durable, and those for room, if there is some
@@ -233,6 +238,16 @@ class CommitTurn:
 
     # --- inside ---
 
+    def _inherit(self) -> bool:
+        """Take the turn of a waiter that left it, for the flusher. Return whether it has left a
+        batch to commit: an interrupt may have come before it took that out of the log buffer."""
+        self._waiter = None
+        if self._committing is not None and self._committing is not self._buffer.filling:
+            return True
+        self._room.begin_commit(0)
+        self._committing = None
+        return False
+
     def _begin(self, filling: Batch) -> Batch:
         self.wake_policy.note_begin()
         # In this order: what fills and is being committed at once has not been taken.
@@ -245,7 +260,7 @@ class CommitTurn:
         if self._committing is not None and self._committing.records:
             waiting = self._buffer.filling.waiters
             self.wake_policy.note_release(self._committing.waiters, waiting)
-        self._committing = self._waiter_id = None
+        self._committing = self._waiter = None
 
     def _due_s(self, filling: Batch) -> float:
         """Return the seconds until `filling` must be committed."""

@@ -20,7 +20,7 @@ from types import TracebackType
 from journal._commit.batch import NEWS, Batch
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_figures import CommitFigures
-from journal._commit.commit_turn import CommitTurn
+from journal._commit.commit_turn import CommitTurn, LoneWaiter
 from journal._commit.observers import Event, Observers
 from journal._commit.standing import Standing
 from journal._commit.writer import NO_SPACE, Writer
@@ -133,16 +133,16 @@ class Committer:
         """Commit `lsn` in the calling thread, if nobody else waits or commits. Return whether it is
         committed; if not, the flusher commits it, or finds the journal failed.
 
-        An interrupt (a signal handler's exception) may strike between any two steps, and another
-        one in leaving the turn after the first. So leaving it is all that must happen here, and may
-        be repeated: what is not done then, the flusher does once more.
+        Interrupts (a signal handler's exceptions) may strike after any call, also in leaving the
+        turn after an earlier one. So `has_left`, which takes no call, is all that must be set here:
+        what is not done then, the flusher does once more.
         """
-        if not self._turn.is_free:  # also on top of a commit in this thread, whose turn it stays
+        if not self._turn.is_free:
             return False
-        is_done = False
+        is_done, waiter = False, LoneWaiter()
         try:
             try:
-                batch = self._turn.take_alone(lsn)
+                batch = self._turn.take_alone(lsn, waiter)
                 if batch is not None and self._writer.has_segment_for(batch):
                     self._commit(batch)
                     is_done = True
@@ -151,10 +151,10 @@ class Committer:
                     raise  # a signal handler's: it propagates, and the journal goes on
                 if getattr(error, "errno", None) not in NO_SPACE:
                     self._fail(error)
-            finally:
-                self._turn.leave(is_done=is_done)
+            self._turn.leave(waiter, is_done=is_done)
         except BaseException:
-            self._turn.leave(is_done=False)
+            waiter.has_left = True
+            self._turn.leave(waiter, is_done=False)
             raise
         return is_done
 

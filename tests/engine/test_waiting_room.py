@@ -12,6 +12,7 @@ import pytest
 from msgpack import packb
 
 from journal import BufferFullError, ClosedError, FailedError, Journal, Options
+from journal._commit.commit_turn import LoneWaiter
 from journal._commit.gate import Gate
 from journal._commit.room import Room
 from journal._mutex import HandlerSafeLock
@@ -293,11 +294,12 @@ def test_the_bound_holds_in_a_batch_of_any_length() -> None:
 def test_one_thread_at_a_time_has_the_turn() -> None:
     """P2: whoever came second would write where the first one does."""
     log = log_of(Options())
-    assert log.take_alone(1) is not None
+    waiter = LoneWaiter()
+    assert log.take_alone(1, waiter) is not None
     assert log.take_alone(2) is None
-    log.turn.leave(is_done=True)
+    log.turn.leave(waiter, is_done=True)
     assert log.turn.gate(2) is not None
-    assert log.turn.take_alone(2) is None  # somebody waits for the flusher
+    assert log.turn.take_alone(2, LoneWaiter()) is None  # somebody waits for the flusher
     by_flusher = log.turn.take()
     assert by_flusher is not None
     assert by_flusher.records == [packb(2)]

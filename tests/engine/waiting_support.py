@@ -10,7 +10,7 @@ from typing import NamedTuple
 from journal import Journal, Options
 from journal._commit.batch import Batch
 from journal._commit.buffer import LogBuffer
-from journal._commit.commit_turn import CommitTurn
+from journal._commit.commit_turn import CommitTurn, LoneWaiter
 from journal._commit.gate import Gate
 from journal._commit.room import Room
 from journal._commit.standing import Standing
@@ -56,9 +56,9 @@ class Log(NamedTuple):
         """Sleep as the flusher does, for no time. Return whether something woke it."""
         return self.alarm.sleep(0)
 
-    def take_alone(self, record: object) -> Batch | None:
+    def take_alone(self, record: object, waiter: LoneWaiter | None = None) -> Batch | None:
         """Append, and take the turn as the record's only waiter."""
-        return self.turn.take_alone(self.buffer.append(record))
+        return self.turn.take_alone(self.buffer.append(record), waiter or LoneWaiter())
 
 
 def log_of(options: Options) -> Log:

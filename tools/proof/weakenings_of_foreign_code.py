@@ -152,11 +152,11 @@ FOREIGN_CODE = (
         HANDLERS,
     ),
     Weakening(
-        "wait_on_top_of_a_commit_leaves_its_turn",
+        "interrupts_without_end_keep_the_turn",
         "journal/_commit/committer.py",
-        "if not self._turn.is_free:",
-        "if False:",
-        HANDLERS,
+        "            waiter.has_left = True\n",
+        "",
+        ("tests/engine/test_hand_over.py",),
     ),
     Weakening(
         "close_on_top_of_a_compaction",

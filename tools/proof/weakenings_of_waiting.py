@@ -47,8 +47,8 @@ WAKE_UPS = (
     Weakening(
         "batch_that_an_interrupt_left_untaken_is_taken",
         "journal/_commit/commit_turn.py",
-        "elif self._committing is None or self._committing is self._buffer.filling:",
-        "elif self._committing is None:",
+        "if self._committing is not None and self._committing is not self._buffer.filling:",
+        "if self._committing is not None:",
         HAND_OVER,
     ),
     Weakening(

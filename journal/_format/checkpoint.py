@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from journal._disk.disk import TMP, Directory, File, remove_if_there, write_all
-from journal._format.frame import checksum
+from journal._format.crc32c import checksum
 from journal._format.items import CODEC, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze take it from here
 from journal._handle import OpenHandle

@@ -16,13 +16,12 @@ Source: journal/docs/FORMAT.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from itertools import pairwise
 from struct import Struct
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from journal._disk.disk import Buffer
+from journal._format.crc32c import checksum, crc32c
 from journal._format.layout import (
     CRC,
     FRAME_FIELDS,
@@ -66,30 +65,6 @@ class Header(NamedTuple):
             holds = f"{self.record_count} records in {self.payload_bytes} bytes"
             return f"a frame of kind {self.kind} with {holds}"
         return None
-
-
-@cache
-def _crc32c() -> Callable[[Buffer, int], int]:
-    # At first use, which for a writer is as it opens: among busy threads an import takes seconds,
-    # and readers of help texts need none. Its package looks up its own version as it is imported,
-    # which takes as long as the whole engine; what computes stands beside that.
-    import importlib.util
-    from importlib.machinery import PathFinder
-
-    package = importlib.util.find_spec("crc32c")
-    places = package and package.submodule_search_locations
-    spec = PathFinder.find_spec("_crc32c", places) if places else None
-    if spec is None or spec.loader is None:
-        import crc32c as module  # a statement, for those who freeze programs look for them
-    else:
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return cast("Callable[[Buffer, int], int]", module.crc32c)
-
-
-def checksum(data: Buffer, start: int = 0) -> int:
-    """CRC32C (Castagnoli) of `data`, continued from `start`."""
-    return _crc32c()(data, start)
 
 
 def encode(
@@ -144,7 +119,7 @@ def leap(
     is impossible. What `parse`, `impossible` and `checksum` find out of each frame by itself, for
     a log of frames so small that their number is what takes time.
     """
-    crc, unpack, view = _crc32c(), _WHOLE.unpack_from, memoryview(data)
+    crc, unpack, view = crc32c(), _WHOLE.unpack_from, memoryview(data)
     at, evidence, size = 0, 0, len(data)
     while (start := at + FRAME_HEADER_BYTES) <= size:
         own, of_payload, first, durable, length, count, kind = unpack(data, at)

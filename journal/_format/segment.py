@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple, Self, TypeVar
 
 from journal._disk.disk import Directory, File
 from journal._format import frame
+from journal._format.crc32c import checksum
 from journal._format.layout import (
     CRC,
     FLAG_OS,
@@ -178,7 +179,7 @@ def kept_after(segments: Sequence[S], lsn: int) -> list[S]:
 def encode_header(header: SegmentHeader) -> bytes:
     """`header` with the seed that its other fields give."""
     fields = SEGMENT_FIELDS.pack(SEGMENT_MAGIC, SEGMENT_VERSION, *header[:-1], bytes(12))
-    return fields + CRC.pack(frame.checksum(fields))
+    return fields + CRC.pack(checksum(fields))
 
 
 def read_header(file: File, lsn: int) -> SegmentHeader:
@@ -190,7 +191,7 @@ def read_header(file: File, lsn: int) -> SegmentHeader:
 
     if (
         len(data) < SEGMENT_HEADER_BYTES
-        or frame.checksum(data[:-4]) != CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
+        or checksum(data[:-4]) != CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
     ):
         raise corrupt("the segment's header is damaged")
     magic, version, *fields, zero = SEGMENT_FIELDS.unpack_from(data)
@@ -326,7 +327,7 @@ class Segment:
         if size == frame_bytes:
             data, at = window.at(offset, size)
             data = data[at : at + size]
-            if frame.checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:
+            if checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:
                 state = _STATES.get(header.kind, FrameState.UNKNOWN_KIND)
                 return ScannedFrame(offset, offset + size, state, header, data)
         return ScannedFrame(offset, offset + size, FrameState.DAMAGED_PAYLOAD, header)

@@ -6,6 +6,7 @@ No log goes through such a segment. Only a listing of its frames and a rescue of
 from __future__ import annotations
 
 from journal._format import frame
+from journal._format.crc32c import checksum
 from journal._format.layout import CRC, FRAME_HEADER_BYTES, SEGMENT_CRC_OFFSET, SEGMENT_HEADER_BYTES
 from journal._format.segment import Segment, SegmentHeader
 from journal.errors import CorruptionError
@@ -45,4 +46,4 @@ def _seeds(data: bytes) -> list[int]:
     if len(data) < SEGMENT_HEADER_BYTES:
         return []
     stored: int = CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]
-    return list(dict.fromkeys((stored, frame.checksum(data[:SEGMENT_CRC_OFFSET]))))
+    return list(dict.fromkeys((stored, checksum(data[:SEGMENT_CRC_OFFSET]))))

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from journal._format.frame import checksum
+from journal._format.crc32c import checksum
 from journal._format.items import NESTING_MAX
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import compact

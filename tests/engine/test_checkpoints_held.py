@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from journal import ClosedError, CorruptionError, FormatVersionError
-from journal._format.frame import checksum
+from journal._format.crc32c import checksum
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import checkpoint_lsns, compact
 from tests.support import PATH, findings, logged, names, open_on, put

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from journal._format import frame
+from journal._format import crc32c as crc32c_module
+from journal._format.crc32c import checksum
 from tests.independent_reader import (
     Checkpoint,
     FormatError,
@@ -91,17 +92,17 @@ def test_the_engine_computes_it_whatever_the_librarys_layout(
             return None if name == "_crc32c" else found(name, *where)
 
         monkeypatch.setattr(PathFinder, "find_spec", some)
-    frame._crc32c.cache_clear()
+    crc32c_module.crc32c.cache_clear()
     try:
-        assert frame.checksum(b"123456789") == 0xE3069283
-        assert frame.checksum(b"6789", frame.checksum(b"12345")) == 0xE3069283
+        assert checksum(b"123456789") == 0xE3069283
+        assert checksum(b"6789", checksum(b"12345")) == 0xE3069283
     finally:
-        frame._crc32c.cache_clear()
+        crc32c_module.crc32c.cache_clear()
 
 
 def test_who_freezes_a_program_sees_that_it_needs_the_library() -> None:
     """By an import statement, which is what such tools look for."""
-    tree = ast.parse(Path(frame.__file__).read_text())
+    tree = ast.parse(Path(crc32c_module.__file__).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     assert "crc32c" in [alias.name for node in imports for alias in node.names]
 

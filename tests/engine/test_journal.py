@@ -17,7 +17,7 @@ from journal import (
     LockedError,
     UnsafePathError,
 )
-from journal._format.frame import checksum
+from journal._format.crc32c import checksum
 from journal.testing import SimulatedDisk
 from tests.support import (
     PATH,

@@ -16,7 +16,7 @@ from journal import (
     Finding,
     JournalReader,
 )
-from journal._format.frame import checksum
+from journal._format.crc32c import checksum
 from journal.testing import SimulatedDisk, lose
 from tests.support import (
     PATH,

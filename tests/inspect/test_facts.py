@@ -25,6 +25,7 @@ import pytest
 
 import journal
 from journal import Options
+from journal._format.crc32c import checksum
 from manager import SubAgentManager
 from tests.inspect.inspect_support import (
     TIMEOUT_S,
@@ -167,16 +168,15 @@ def a_fleet_that_begins_too_late(path: Path) -> None:
 
 def newer(file: Path, old: bytes, new: bytes) -> None:
     """Make a file one of a newer version, with checksums to match."""
-    from journal._format import frame
 
     data = file.read_bytes()
     if file.suffix == ".seg":
         fields = data[:8] + b"\x63\x00" + data[10:60]
-        file.write_bytes(fields + frame.checksum(fields).to_bytes(4, "little") + data[64:])
+        file.write_bytes(fields + checksum(fields).to_bytes(4, "little") + data[64:])
         return
     body, last = data.replace(old, new, 1).rstrip(b"\n").rsplit(b"\n", 1)
     body += b"\n"
-    crc = f'"crc32c":"{frame.checksum(body):08x}"}}\n'.encode()
+    crc = f'"crc32c":"{checksum(body):08x}"}}\n'.encode()
     file.write_bytes(body + last.partition(b'"crc32c"')[0] + crc)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from journal_inspect.commands.info import foresee
+from journal_inspect.diagnosis.recovery import foresee
 from journal_inspect.rendering import objects
 from journal_inspect.report.data import observe
 

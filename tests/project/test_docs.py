@@ -25,7 +25,7 @@ from tests.project.page_support import (
     run_part,
     shims,
 )
-from tests.project.test_project import JOURNAL_FLOORS, MANAGER_FLOORS
+from tests.project.test_rooms import JOURNAL_FLOORS, MANAGER_FLOORS
 
 PAGES = sorted(
     p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")

@@ -182,14 +182,14 @@ CHECKS = (
     Weakening(
         "no_payload_crc",
         "journal/_format/segment.py",
-        "if frame.checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:",
+        "if checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:",
         "if True:",
         BYTES,
     ),
     Weakening(
         "no_segment_header_crc",
         "journal/_format/segment.py",
-        "        or frame.checksum(data[:-4]) != CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]\n",
+        "        or checksum(data[:-4]) != CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]\n",
         "",
         BYTES,
     ),

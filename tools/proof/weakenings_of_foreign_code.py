@@ -156,7 +156,7 @@ FOREIGN_CODE = (
         "journal/_commit/committer.py",
         "            waiter.has_left = True\n",
         "",
-        ("tests/engine/test_hand_over.py",),
+        ("tests/engine/test_commit_turn.py",),
     ),
     Weakening(
         "close_on_top_of_a_compaction",

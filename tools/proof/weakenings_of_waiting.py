@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proof.weakenings import Weakening
 
-HAND_OVER = ("tests/engine/test_hand_over.py",)
+HAND_OVER = ("tests/engine/test_commit_turn.py", "tests/engine/test_hand_over.py")
 LEFTOVERS = ("tests/engine/test_leftovers.py",)
 COMPACTION = ("tests/engine/test_compaction_failures.py",)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import journal
-from journal import Checkpoint, DamageReason, JournalReader, Outlook, SegmentInfo
+from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
 from journal_inspect.diagnosis.damage import outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
+from journal_inspect.diagnosis.recovery import durable_lsn, foresee
 from journal_inspect.exits import CORRUPT, FINE
 from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
@@ -19,22 +19,6 @@ from journal_inspect.rendering.text import age, command, put_facts, put_lines, s
 _SEGMENTS = ("SEGMENT", "STATE", "EPOCH", "FIRST LSN", "LAST LSN", "DURABLE", "FRAMES", "SIZE")
 _CHECKPOINTS = ("CHECKPOINT", "LSN", "EPOCH", "ITEMS", "SIZE", "CREATED", "AGE")
 _OPTIONAL = ("FRAMES", "DURABLE", "EPOCH", "CREATED", "SIZE")  # on a narrow terminal
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What an open would do: take a checkpoint (None: there is none), replay `records` after
-    it; or refuse, and why."""
-
-    checkpoint_lsn: int | None
-    records: int
-    refused: str | None
-
-    def __str__(self) -> str:
-        if self.refused:
-            return f"refuses: {self.refused}"
-        after = "" if self.checkpoint_lsn is None else f" after LSN {self.checkpoint_lsn}"
-        return f"replays {self.records} records{after}"
 
 
 def show_info(reader: JournalReader, look: Look) -> int:
@@ -80,27 +64,6 @@ def _told_repair(outlook: Outlook) -> str:
     return f"would keep all up to LSN {outlook.last_lsn}"
 
 
-def foresee(
-    journal_id: str | None, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
-) -> Recovery:
-    """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
-    outlook = journal.foresee(segments, checkpoints, journal_id)
-    records = max(0, outlook.last_lsn - outlook.checkpoint_lsn)
-    return Recovery(checkpoints[0].lsn if checkpoints else None, records, _told_refusal(outlook))
-
-
-def _told_refusal(outlook: Outlook) -> str | None:
-    it, base_lsn = outlook.refusal, outlook.checkpoint_lsn
-    if it is None:
-        return None
-    words = {
-        DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
-        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {base_lsn}",
-        DamageReason.FOREIGN: f"{it.path} is a checkpoint of another journal",
-    }
-    return words.get(it.reason, f"{it.path} is damaged")
-
-
 def _facts(
     reader: JournalReader,
     segments: list[SegmentInfo],
@@ -124,12 +87,6 @@ def _facts(
         + sum(it.size_bytes for it in checkpoints)
         + bad_bytes,
     }
-
-
-def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
-    """The highest that anything whole proves to have been durable, though it be lost."""
-    proven = [max(it.durable_lsn, it.first_lsn - 1) for it in segments]
-    return max([*proven, *(it.lsn for it in checkpoints)], default=0)
 
 
 def _last_lsn(segments: list[SegmentInfo]) -> int:

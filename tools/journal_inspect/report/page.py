@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import Finding
-from journal_inspect.commands.info import durable_lsn, foresee
+from journal_inspect.diagnosis.recovery import durable_lsn, foresee
 from journal_inspect.rendering.look import REDACTED
 from journal_inspect.rendering.text import escaped, size, some
 from journal_inspect.report.axis import (

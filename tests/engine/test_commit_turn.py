@@ -1,0 +1,125 @@
+"""The turn to commit, alone: who may take it, and how it is left, also by an interrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from msgpack import packb
+
+from journal import Journal
+from journal._commit.buffer import LogBuffer
+from journal._commit.commit_turn import CommitTurn, LoneWaiter
+from journal._commit.room import Room
+from journal._commit.wake_policy import WakePolicy
+from journal.testing import ManualOptions, SimulatedDisk
+from tests.engine.waiting_support import Log, log_of
+from tests.support import (
+    PATH,
+    TIMEOUT_S,
+    put,
+    reopened,
+)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "woken"),
+    [
+        pytest.param(lambda log: log.append_and_wait(2), True, id="a wait"),
+        pytest.param(lambda log: log.buffer.append(2), True, id="an append"),
+        pytest.param(lambda log: log.buffer.close(), True, id="a close"),
+        pytest.param(lambda log: None, False, id="nothing"),
+    ],
+)
+def test_leaving_the_logs_end_wakes_the_flusher(
+    pool: ThreadPoolExecutor, meanwhile: Callable[[Log], object], woken: bool
+) -> None:
+    """P2: the flusher looks, finds the log's end taken, and sleeps on. The waiter that leaves the
+    end wakes it again if there is something to do by then."""
+    log, waiter = log_of(ManualOptions()), LoneWaiter()
+    batch = log.take_alone(1, waiter)
+    assert batch is not None
+    pool.submit(meanwhile, log).result(TIMEOUT_S)
+    log.is_woken()  # the flusher looks, and sleeps on
+    log.turn.committed(batch, 0, 0)
+    log.turn.leave(waiter, is_done=True)
+    assert log.is_woken() is woken
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(WakePolicy, "note_begin"), (Room, "begin_commit"), (LogBuffer, "begin_batch")],
+    ids=lambda where: where[1],
+)
+def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """P2: an interrupt may strike while a waiter takes the turn. The batch goes on filling until
+    somebody has taken it out of the log buffer."""
+    log, waiter = log_of(ManualOptions()), LoneWaiter()
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.take_alone(1, waiter)
+    log.turn.leave(waiter, is_done=False)
+    assert log.is_woken()
+    log.buffer.append(2)
+    batch = log.turn.take()
+    assert batch is not None
+    assert batch.records == [packb(1), packb(2)]
+    log.buffer.append(3)
+    assert (batch.last_lsn, log.buffer.used_bytes) == (2, 3)
+
+
+def test_the_flusher_repeats_a_commit_whose_waiter_could_not_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: an interrupt may strike as a waiter leaves the turn. It has left all the same, and a wait
+    of its thread is not refused."""
+    log, waiter = log_of(ManualOptions()), LoneWaiter()
+    batch = log.take_alone(1, waiter)
+    assert batch is not None
+    log.turn.committed(batch, 0, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(WakePolicy, "note_release", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.turn.leave(waiter, is_done=True)
+    is_committing = [log.turn.is_committing_here]
+    waiter.has_left = True
+    is_committing.append(log.turn.is_committing_here)
+    assert is_committing == [True, False]
+    for _ in range(2):
+        log.turn.leave(waiter, is_done=False)
+    assert log.is_woken()
+    assert log.take_alone(2) is None
+    assert log.turn.take() is batch
+
+
+def test_interrupts_without_end_keep_nobody_from_the_turn(
+    disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a timer's signals may come faster than the handling of the last one ends, so that a lone
+    waiter gets to do nothing more. The flusher commits, and all threads wait as before."""
+    committed = CommitTurn.committed
+
+    def struck(turn: CommitTurn, *args: Any) -> None:
+        if turn.is_committing_here:
+            raise KeyboardInterrupt
+        committed(turn, *args)
+
+    with Journal.open(PATH, options=ManualOptions(), disk=disk) as journal:
+        put(journal, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(CommitTurn, "committed", struck)
+            patch.setattr(CommitTurn, "leave", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                journal.wait_durable(journal.append(2))
+        put(journal, 3)
+        pool.submit(put, journal, 4).result(TIMEOUT_S)
+    assert reopened(disk) == [1, 2, 3, 4]

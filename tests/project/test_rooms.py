@@ -1,0 +1,188 @@
+"""The rooms: which way imports go, who reaches the world outside, who uses whose public names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "journal": ROOT / "journal",
+    "manager": ROOT / "manager",
+    "journal_inspect": ROOT / "tools" / "journal_inspect",
+}
+# A module imports from lower floors, or from its own room; "" is the package itself, which is all
+# its public names. Words that are not rooms are modules beside the package's `__init__`.
+JOURNAL_FLOORS = (
+    ("_public",),
+    ("errors",),
+    ("_handle", "_log", "_mutex"),
+    ("metrics",),
+    ("_disk",),
+    ("_format",),
+    ("options",),
+    ("_recovery",),
+    ("_commit",),
+    ("_offline",),
+    ("_engine",),
+    ("_state",),
+    ("",),
+    ("_exporting",),
+    ("testing", "prometheus", "otel"),
+)
+MANAGER_FLOORS = (
+    ("_public",),
+    ("errors", "arguments"),
+    ("agent", "values", "ids", "workspace"),
+    ("records",),
+    ("changes", "given", "steps", "family", "checks"),
+    ("replay", "legacy"),
+    ("fleet",),
+    ("watch", "cleanup", "view", "recovery"),
+    ("updates",),
+    ("manager",),
+    ("",),
+    ("_run",),
+    ("_cli",),
+    ("__main__",),
+)
+INSPECT_FLOORS = (
+    ("",),
+    ("rendering",),
+    ("exits",),
+    ("diagnosis",),
+    ("report",),
+    ("commands",),
+    ("__main__",),
+)
+# These reach the world outside; of the engine only these modules may.
+OUTSIDE = {
+    "os",
+    "fcntl",
+    "io",
+    "mmap",
+    "pathlib",
+    "shutil",
+    "signal",
+    "socket",
+    "subprocess",
+    "tempfile",
+}
+MAY_REACH_OUTSIDE = "journal._disk."
+
+
+def module_name(path: Path) -> str:
+    for package, folder in PACKAGES.items():
+        if path.is_relative_to(folder):
+            parts = path.relative_to(folder).with_suffix("").parts
+            return ".".join([package, *parts]).removesuffix(".__init__")
+    raise AssertionError(f"{path} is in no package")
+
+
+def modules_of(package: str) -> dict[str, ast.Module]:
+    paths = sorted(PACKAGES[package].glob("**/*.py"))
+    assert paths
+    return {module_name(path): ast.parse(path.read_text(), str(path)) for path in paths}
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Each name imported anywhere in a module: (module, name), the name "" for a whole module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def inner_imports(package: str) -> Iterator[tuple[str, str]]:
+    """(module, module of the same package that it imports), both without the package's name."""
+    trees = modules_of(package)
+    for importer, tree in trees.items():
+        for module, name in imports(tree):
+            target = f"{module}.{name}" if f"{module}.{name}" in trees else module
+            if target.split(".")[0] == package:
+                yield importer.partition(".")[2], target.partition(".")[2]
+
+
+def top(module: str) -> str:
+    return module.split(".")[0]
+
+
+def wrong_arrows(package: str, floors: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return the imports that go neither down nor to the importer's own room."""
+    floor_of = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    known = {top(name.partition(".")[2]) for name in modules_of(package)}
+    assert known == floor_of.keys()
+    return [
+        f"{package}.{importer} imports {package}.{target}"
+        for importer, target in inner_imports(package)
+        if top(target) != top(importer) and floor_of[top(target)] >= floor_of[top(importer)]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("package", "floors"),
+    [
+        ("journal", JOURNAL_FLOORS),
+        ("manager", MANAGER_FLOORS),
+        ("journal_inspect", INSPECT_FLOORS),
+    ],
+)
+def test_imports_go_one_way(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    """A module imports lower floors and its own room only, and no imports run in a circle."""
+    assert wrong_arrows(package, floors) == []
+    arrows: dict[str, set[str]] = {}
+    for importer, target in inner_imports(package):
+        # `from journal._format import frame` names the module; the room's own file holds nothing.
+        arrows.setdefault(importer, set()).add(target)
+    TopologicalSorter(arrows).prepare()  # raises CycleError
+
+
+def test_only_the_real_disk_and_the_process_reach_the_world() -> None:
+    """The engine below `testing` does I/O through the seam: it opens nothing by itself."""
+    trees = modules_of("journal")
+    inner = [name for name in trees if "._" in name]
+    assert len(inner) > 30
+    for name in inner:
+        if name.startswith(MAY_REACH_OUTSIDE):
+            continue
+        tree = trees[name]
+        assert not {top(module) for module, _ in imports(tree)} & OUTSIDE, name
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "open"], name
+
+
+@pytest.mark.parametrize(
+    ("user", "used"),
+    [("manager", "journal"), ("journal_inspect", "journal"), ("journal_inspect", "manager")],
+)
+def test_packages_use_each_others_public_names_only(user: str, used: str) -> None:
+    """What is above the engine needs nothing of it but what `__all__` names."""
+    public = {*importlib.import_module(used).__all__, "__file__", "__version__"}
+    for name, tree in modules_of(user).items():
+        for module, imported in imports(tree):
+            assert module == used or top(module) != used, f"{name} imports {module}"
+            if module == used and imported:
+                assert imported in public, f"{name} imports {imported} from {used}"
+        if (used, "") in imports(tree):
+            attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+            of_used = [
+                a for a in attributes if isinstance(a.value, ast.Name) and a.value.id == used
+            ]
+            assert {a.attr for a in of_used} <= public, f"{name} reaches into {used}"
+
+
+def test_the_engine_knows_nothing_of_its_users() -> None:
+    """The engine imports neither the manager nor the tools, and the manager not the tools."""
+    for package, above in (
+        ("journal", {"manager", "journal_inspect"}),
+        ("manager", {"journal_inspect"}),
+    ):
+        for name, tree in modules_of(package).items():
+            assert not {top(module) for module, _ in imports(tree)} & above, name

@@ -1,0 +1,51 @@
+"""What an open would do: the checkpoint it takes and what it replays, or why it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import journal
+from journal import Checkpoint, DamageReason, Outlook, SegmentInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What an open would do: take a checkpoint (None: there is none), replay `records` after
+    it; or refuse, and why."""
+
+    checkpoint_lsn: int | None
+    records: int
+    refused: str | None
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"refuses: {self.refused}"
+        after = "" if self.checkpoint_lsn is None else f" after LSN {self.checkpoint_lsn}"
+        return f"replays {self.records} records{after}"
+
+
+def foresee(
+    journal_id: str | None, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
+) -> Recovery:
+    """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
+    outlook = journal.foresee(segments, checkpoints, journal_id)
+    records = max(0, outlook.last_lsn - outlook.checkpoint_lsn)
+    return Recovery(checkpoints[0].lsn if checkpoints else None, records, _told_refusal(outlook))
+
+
+def _told_refusal(outlook: Outlook) -> str | None:
+    it, base_lsn = outlook.refusal, outlook.checkpoint_lsn
+    if it is None:
+        return None
+    words = {
+        DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
+        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {base_lsn}",
+        DamageReason.FOREIGN: f"{it.path} is a checkpoint of another journal",
+    }
+    return words.get(it.reason, f"{it.path} is damaged")
+
+
+def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
+    """The highest that anything whole proves to have been durable, though it be lost."""
+    proven = [max(it.durable_lsn, it.first_lsn - 1) for it in segments]
+    return max([*proven, *(it.lsn for it in checkpoints)], default=0)

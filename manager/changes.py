@@ -71,6 +71,15 @@ class Changes:
         self._is_closed = True
         self._watch.close_reader(self)
 
+    def _enlist(self, ref: weakref.ref[Changes]) -> None:
+        """Keep `ref`, by which the watch knows this reader and learns that it was dropped."""
+        self._ref = ref
+
+    def _retire(self) -> weakref.ref[Changes] | None:
+        """Give up that reference, and return it; None the second time."""
+        ref, self._ref = self._ref, None
+        return ref
+
     def _put(self, row: Row) -> None:
         """Take in an agent's newest row in place of an older one not yet shown."""
         agent_id = get.agent_id(row)

@@ -138,7 +138,7 @@ class Fleet:
         old = self.rows[record[1]]
         self._put(old, advance(old, lsn, record))
         if self._replay is not None:
-            self._replay.presumed.add(record[1])
+            self._replay.presume(record[1])
 
     def check_loaded(self, lsn: int) -> None:
         """Raise FormatVersionError unless the loaded items make a whole fleet, as of `lsn`."""

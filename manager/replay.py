@@ -51,9 +51,13 @@ class Replay:
         self._first_lsn: int | None = None
         # Agents that a reader marked as interrupted without a record. The log's next record may
         # still treat them as running.
-        self.presumed: set[str] = set()
+        self._presumed: set[str] = set()
         # What a fleet goes by instead of STEPS: the same, with the rules before.
         self.steps: Mapping[str, Step] = {kind: self._checked(kind) for kind in STEPS}
+
+    def presume(self, agent_id: str) -> None:
+        """Note that a reader marked the agent as interrupted, without a record that says so."""
+        self._presumed.add(agent_id)
 
     def check_item(self, row: Row) -> None:
         """Raise FormatVersionError unless a checkpoint may have `row` beside those before it."""
@@ -142,9 +146,9 @@ class Replay:
         return checked
 
     def _check_presumed(self, sources: Container[str], old: Row) -> None:
-        if get.agent_id(old) not in self.presumed or "running" not in sources:
+        if get.agent_id(old) not in self._presumed or "running" not in sources:
             raise ValueError(f"the agent is {get.status(old)}, which does not allow it")
-        self.presumed.discard(get.agent_id(old))
+        self._presumed.discard(get.agent_id(old))
 
     def _check_new(self, new: Row) -> None:
         if get.name(new) in self._live:

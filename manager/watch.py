@@ -171,8 +171,9 @@ class Watch:
             self._begin()
             self._drain()  # what is on the feed was changed before
             reader = Changes(self, boot_id)
-            reader._ref = weakref.ref(reader, self._leavers.append)
-            self._readers[reader._ref] = None
+            ref = weakref.ref(reader, self._leavers.append)
+            reader._enlist(ref)
+            self._readers[ref] = None
         if after is not None:
             snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
             rows = [row for row in snapshot if get.lsn(row) >= after]
@@ -214,9 +215,8 @@ class Watch:
                 self._idle.pop(loop, None)
 
     def close_reader(self, reader: Changes) -> None:
-        if reader._ref is not None:
-            self._leavers.append(reader._ref)
-            reader._ref = None
+        if (ref := reader._retire()) is not None:
+            self._leavers.append(ref)
             self._sweep()
             self._call_readers()
 

@@ -45,7 +45,7 @@ ALL_OF = (
     Weakening(
         "no_status_check_in_replay",
         "manager/replay.py",
-        '        if get.agent_id(old) not in self.presumed or "running" not in sources:',
+        '        if get.agent_id(old) not in self._presumed or "running" not in sources:',
         "        if False:",
         FLEETS,
     ),

@@ -19,6 +19,7 @@ from journal import DurableState, InterruptedCallError, Journal, Options
 
 path, how = sys.argv[1:]
 journal = Journal.open(path, options=Options(flush_interval_s=0.001, segment_bytes=1 << 20))
+once = how.startswith("close")
 done, refused, raised, in_call = 0, 0, 0, False
 
 
@@ -47,10 +48,16 @@ def on_alarm(signum, frame):
         raise SystemExit(0)
 
 
+def goes_on(began):
+    # A machine with too much to do lets few signals through in so short a time.
+    took = time.monotonic() - began
+    return took < 0.7 or (not once and done + raised <= 5 and took < 20)
+
+
 def work():
     global raised, in_call
-    until = time.monotonic() + 0.7
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while goes_on(began):
         try:
             in_call = True
             journal.wait_durable(journal.append("main"))
@@ -61,13 +68,12 @@ def work():
 
 
 async def work_in_loop():
-    until = time.monotonic() + 0.7
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while goes_on(began):
         await journal.durable(journal.append("main"))
 
 
 signal.signal(signal.SIGALRM, on_alarm)
-once = how.startswith("close")
 signal.setitimer(signal.ITIMER_REAL, 0.05, 0 if once else 0.0005)
 try:
     asyncio.run(work_in_loop()) if how.endswith("in a loop") else work()

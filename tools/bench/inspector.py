@@ -34,6 +34,7 @@ A_COMMIT = 64  # records, of the large log
 NEVER = 1 << 40
 _CHUNK_BYTES = 1 << 20
 _SETTLE_S = 0.5
+_LAST = "the last record"
 # Its lines go to another process than the writer's, whose interpreter they would hold up.
 _LATE = """
 import json, sys, time
@@ -164,7 +165,7 @@ def followed(directory: Path, rate: float, a_commit: int, seconds: float) -> Wri
         )
         follower = undo.enter_context(
             subprocess.Popen(
-                command("log", str(directory), "-f", "-o", "jsonl"),
+                command("log", str(directory), "-f", "--until-match", _LAST, "-o", "jsonl"),
                 env=environment(),
                 stdout=subprocess.PIPE,
             )
@@ -181,8 +182,7 @@ def followed(directory: Path, rate: float, a_commit: int, seconds: float) -> Wri
         follower.stdout.close()
         time.sleep(_SETTLE_S)  # it has begun to follow
         per_s, commit = written(journal, rate, a_commit, seconds)
-        time.sleep(_SETTLE_S)  # and has shown the last one
-        follower.terminate()
+        journal.wait_durable(journal.append([_LAST, time.monotonic()]))
         late = json.loads(reader.communicate()[0])
         with JournalReader.open(directory) as all_of_it:
             assert len(late) == all_of_it.last_lsn

@@ -60,7 +60,9 @@ def sentences(value: Any) -> list[str]:
 def files(path: Path) -> list[list[Any]]:
     """Return the names and sizes of what stands in and beside `path`."""
     found = [it for it in sorted(path.parent.rglob("*")) if it.is_file()]
-    return [[str(it.relative_to(path.parent)), it.stat().st_size] for it in found]
+    # A report holds sentences.
+    sizes = {it: None if it.suffix == ".html" else it.stat().st_size for it in found}
+    return [[str(it.relative_to(path.parent)), size] for it, size in sizes.items()]
 
 
 def run(case: dict[str, Any], work: Path) -> tuple[list[Any], list[str]]:

@@ -1,7 +1,8 @@
 """Facts are fields: no command goes by the engine's words.
 
-In a copy of the engine every message is scrambled: of each string literal, f-strings too, in which
-there is a space, each letter is another one, and each colon, semicolon, comma and equals sign. A
+In a copy of the engine every message is scrambled: each string literal in which there is a space
+gets other letters, marks and more words, in each module in another way, and an f-string loses what
+it formats. So no module gets anything out of another's words, nor out of the names in them. A
 `raise` that is given a message of a single word fails the test, so that none is missed. All
 commands that read or repair run with both engines, on directories that are damaged in every way
 that the other tests know. They have to decide the same: exit codes, JSON but for its sentences, the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,33 +89,37 @@ WRITE = [
 
 
 _LETTERS = ascii_lowercase + ascii_uppercase
-_OTHERS = str.maketrans(_LETTERS + ":;,=", _LETTERS[1:] + _LETTERS[0] + "!|/~")
+_PLACEHOLDER = re.compile(r"(%[-0-9]*[a-z])")  # the logger's
 
 
-def scrambled(text: str) -> str:
-    """Return `text` with another letter for each letter, and other punctuation."""
-    return text.translate(_OTHERS)
+def scrambled(text: str, by: int) -> str:
+    """Return `text` with each letter `by` places further on, other marks and more words."""
+    other = str.maketrans(_LETTERS + ":;,=()'.", _LETTERS[by:] + _LETTERS[:by] + "!|/~<>^_")
+    parts = _PLACEHOLDER.split(text)
+    parts[::2] = [part.translate(other).replace(" ", " - ") for part in parts[::2]]
+    return "".join(parts)
 
 
 class Scrambler(ast.NodeTransformer):
     """Scrambles the messages of a module, and counts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, by: int) -> None:
         self.count = 0
+        self.by = by  # another one in each module, so that they do not understand each other
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if isinstance(node.value, str) and " " in node.value:
             self.count += 1
-            return ast.Constant(scrambled(node.value))
+            return ast.Constant(scrambled(node.value, self.by))
         return node
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         parts = [it for it in node.values if isinstance(it, ast.Constant)]
         if any(" " in str(it.value) for it in parts):
             self.count += 1
-            for part in parts:
-                part.value = scrambled(str(part.value))
-        return node  # what is formatted, and how, stays
+            text = " ".join(str(it.value) for it in parts)
+            return ast.Constant(scrambled(text, self.by))  # without what was formatted
+        return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if isinstance(node.value, ast.Constant):
@@ -130,10 +136,10 @@ class Scrambler(ast.NodeTransformer):
 def scramble(target: Path) -> int:
     """Write the engine with other words to `target`. Return how many messages it has."""
     count = 0
-    for source in sorted((ROOT / "journal").rglob("*.py")):
+    for by, source in enumerate(sorted((ROOT / "journal").rglob("*.py")), 1):
         copy = target / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        scrambler = Scrambler()
+        scrambler = Scrambler(by % 51 + 1)
         tree = scrambler.visit(ast.parse(source.read_text()))
         copy.write_text(ast.unparse(ast.fix_missing_locations(tree)))
         count += scrambler.count

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
 from journal_inspect.diagnosis.damage import outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
-from journal_inspect.diagnosis.recovery import durable_lsn, foresee
+from journal_inspect.diagnosis.recovery import durable_lsn, foresee, told_refusal
 from journal_inspect.exits import CORRUPT, FINE
 from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
@@ -27,6 +27,9 @@ def show_info(reader: JournalReader, look: Look) -> int:
     verified = {it.path for it in checkpoints}
     bad = [path for path in named if path not in verified and Path(path).exists()]
     recovery = foresee(reader.journal_id, segments, checkpoints)
+    is_whole = segments and not bad and not any(it.state == "damaged" for it in segments)
+    if not (is_whole or recovery.refused) and (outlook := outlook_of(reader)):
+        recovery = replace(recovery, refused=told_refusal(outlook))  # it looks where an open does
     facts = _facts(reader, segments, checkpoints, sum(named[path] for path in bad))
     if look.form == "text":
         told = [*_told(facts, len(segments), len(checkpoints)), ("recovery", recovery)]

@@ -30,16 +30,17 @@ def foresee(
     """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
     outlook = journal.foresee(segments, checkpoints, journal_id)
     records = max(0, outlook.last_lsn - outlook.checkpoint_lsn)
-    return Recovery(checkpoints[0].lsn if checkpoints else None, records, _told_refusal(outlook))
+    return Recovery(checkpoints[0].lsn if checkpoints else None, records, told_refusal(outlook))
 
 
-def _told_refusal(outlook: Outlook) -> str | None:
+def told_refusal(outlook: Outlook) -> str | None:
     it, base_lsn = outlook.refusal, outlook.checkpoint_lsn
+    proven_lsn = max(base_lsn, outlook.evidence_lsn)
     if it is None:
         return None
     words = {
         DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
-        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {base_lsn}",
+        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {proven_lsn}",
         DamageReason.FOREIGN: f"{it.path} is a checkpoint of another journal",
     }
     return words.get(it.reason, f"{it.path} is damaged")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from typing import ClassVar as ClassVar
 from typing import Literal as Literal
 
-from journal._disk.disk import Disk
+from journal._disk.disk import Directory, Disk, File
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, PackedRecord, pack
 from journal._format.record import Record as Record  # as Literal above
@@ -71,10 +71,12 @@ __all__ = [
     "CutError",
     "CutReason",
     "DamageReason",
+    "Directory",
     "Disk",
     "DurableState",
     "Entry",
     "FailedError",
+    "File",
     "Finding",
     "FormatReason",
     "FormatVersionError",

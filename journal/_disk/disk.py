@@ -28,6 +28,7 @@ class PathLike(Protocol):
 StrPath = str | PathLike
 
 
+@public
 class File(Protocol):
     """One open regular file. Offsets and sizes are in bytes."""
 
@@ -66,6 +67,7 @@ class File(Protocol):
         """Close the handle; again: nothing. Syncs nothing."""
 
 
+@public
 class Directory(Protocol):
     """One journal's directory, held open: every name is taken relative to the handle."""
 

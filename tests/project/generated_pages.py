@@ -150,7 +150,6 @@ def _doc(found: Any) -> str:
 Module = tuple[str, tuple[str, ...] | None, str]
 ENGINE: tuple[Module, ...] = (
     ("journal", None, ""),
-    ("journal._disk.disk", ("Directory", "File"), "What a `Disk` opens, for those who write one."),
     ("journal.testing", None, "A disk that fails and loses power, and what crashes on it."),
     ("journal.testing.machine", ("CrashMachine",), "Needs `hypothesis`."),
     (

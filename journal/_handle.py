@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from journal._public import public
 
+
+@public
 class OpenHandle:
     """An object that can't be copied: a copy would share the original's files, and close them."""
 

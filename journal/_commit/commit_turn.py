@@ -85,6 +85,9 @@ class CommitTurn:
                 raise standing.error()
             if self._waiter is not None:
                 self._refuse_within_commit()
+                # Interrupts may keep the lone waiter from waking the flusher as it leaves. While a
+                # batch is being committed, a flusher that was woken once looks again by itself.
+                self._alarm.wake()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
             self._add_waiter(filling)
@@ -96,6 +99,8 @@ class CommitTurn:
             filling = self._buffer.filling
             if filling.first_lsn <= lsn <= filling.last_lsn:
                 self._add_waiter(filling)
+            if self._waiter is not None:  # see `gate`
+                self._alarm.wake()
 
     def sync_gate(self) -> Gate:
         """Return the gate that opens once all appended so far is on stable storage, in "os" mode
@@ -119,7 +124,7 @@ class CommitTurn:
             self._refuse_within_commit()
             if self._buffer.filling.records:
                 self._buffer.filling.waiters += 1
-                self._alarm.wake()
+            self._alarm.wake()
             return self._room.gate()
 
     @property
@@ -201,7 +206,7 @@ class CommitTurn:
     def leave(self, waiter: LoneWaiter, *, is_done: bool) -> None:
         """Give up the turn, if `waiter` has it. A commit that is not done is the flusher's to
         finish. If an interrupt strikes in here, set `waiter.has_left`: the flusher looks for it
-        when it wakes, and that is soon while a batch is being committed."""
+        when it wakes, and whoever waits wakes it."""
         if self._waiter is not waiter:
             return
         with self._lock.checked():

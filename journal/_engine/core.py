@@ -229,9 +229,13 @@ class Opening:
         recovered = recovery.finish()
         self._is_recovering = False
         process.sign(directory, recovered.epoch)
-        self._core = Core(directory, self._disk, self._options, recovered)
-        self._core.start()
-        return self._core
+        core = self._core = Core(directory, self._disk, self._options, recovered)
+        try:
+            core.start()
+        except BaseException:  # an interrupt; another one may come as the context is left
+            core.drop()
+            raise
+        return core
 
     def __enter__(self) -> Self:
         return self

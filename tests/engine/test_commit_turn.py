@@ -101,6 +101,31 @@ def test_the_flusher_repeats_a_commit_whose_waiter_could_not_leave(
     assert log.turn.take() is batch
 
 
+@pytest.mark.parametrize(
+    "wait",
+    [
+        pytest.param(lambda log: log.turn.gate(1), id="a wait"),
+        pytest.param(lambda log: log.turn.room_gate(), id="a wait for room"),
+        pytest.param(lambda log: log.turn.request_commit(1), id="a request"),
+    ],
+)
+@pytest.mark.parametrize("has_left", [True, False])
+def test_a_wait_has_the_flusher_look_after_a_lone_waiter(
+    pool: ThreadPoolExecutor, wait: Callable[[Log], object], has_left: bool
+) -> None:
+    """P2: two interrupts keep a lone waiter from waking the flusher as it leaves. The flusher may
+    sleep for `flush_interval_s`: a wait wakes it, and from then on it looks by itself."""
+    log, waiter = log_of(ManualOptions(buffer_bytes=100)), LoneWaiter()
+    batch = log.take_alone("x" * 60, waiter)
+    assert batch is not None
+    log.is_woken()  # the flusher has seen the record, and sleeps on
+    waiter.has_left = has_left
+    pool.submit(wait, log).result(TIMEOUT_S)
+    assert log.is_woken()
+    if has_left:
+        assert log.turn.take() is batch
+
+
 def test_interrupts_without_end_keep_nobody_from_the_turn(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,13 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
+        "wait_leaves_the_flusher_asleep_beside_a_lone_waiter",
+        "journal/_commit/commit_turn.py",
+        "looks again by itself.\n                self._alarm.wake()\n",
+        "looks again by itself.\n",
+        HAND_OVER,
+    ),
+    Weakening(
         "batch_that_an_interrupt_left_untaken_is_taken",
         "journal/_commit/commit_turn.py",
         "if self._committing is not None and self._committing is not self._buffer.filling:",

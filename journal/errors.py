@@ -6,12 +6,14 @@ made here from its fields, and no other part of the program takes it apart again
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from journal._public import public
 
 _SHOWN_PATH_CHARS = 100  # of each end of a path that is too long for a message
+_FILE_NAME = re.compile(r"[0-9]{20}-[0-9]{10}\.seg|checkpoint-[0-9]{20}\.json")
 
 
 @public
@@ -171,9 +173,11 @@ class CorruptionError(JournalError):
         *,
         reason: DamageReason,
         header_of: str | None = None,
+        directory: str | None = None,
     ) -> None:
-        is_file = path.endswith((".seg", ".json"))
-        directory = path.rpartition("/")[0] if is_file else path
+        if directory is None:  # then `path` is a file if its name is a segment's or a checkpoint's
+            parent, _, name = path.rpartition("/")
+            directory = parent if _FILE_NAME.fullmatch(name) else path
         hint = ""
         if reason is DamageReason.NO_START:
             hint = f": restore a backup, or see what is left: journal-inspect log {directory}"

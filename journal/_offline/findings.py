@@ -33,8 +33,16 @@ class Finding:
 
     def as_error(self) -> CorruptionError:
         """Return it as the error that an open would raise for it."""
-        place, other = (self.path, self.offset, self.lsn), self.header_of
-        return CorruptionError(*place, self.message, reason=self.reason, header_of=other)
+        return CorruptionError(
+            self.path,
+            self.offset,
+            self.lsn,
+            self.message,
+            reason=self.reason,
+            header_of=self.header_of,
+            # A stray file may have any name, so the name does not tell that it is a file.
+            directory=self.path.rpartition("/")[0] if self.kind == "stray" else None,
+        )
 
 
 @public

@@ -6,9 +6,11 @@ made here from its fields, and no other part of the program takes it apart again
 
 from __future__ import annotations
 
+import copyreg
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from journal._public import public
 
@@ -132,6 +134,12 @@ class Refusal:
 @public
 class JournalError(Exception):
     """Base of every error that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For pickle and copy: an `__init__` that makes the message takes other arguments than
+        # `args`, so what it set is restored instead of calling it.
+        state = {**vars(self), "args": self.args}
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
 
 @public

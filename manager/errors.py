@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from manager._public import public
 
@@ -10,6 +12,12 @@ from manager._public import public
 @public
 class ManagerError(Exception):
     """Base of every error that this package raises on purpose. Nothing has changed when one is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For pickle and copy: an `__init__` that makes the message takes other arguments than
+        # `args`, so what it set is restored instead of calling it.
+        state = {**vars(self), "args": self.args}
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
 
 @public

@@ -1,0 +1,61 @@
+"""Public errors as values: each comes whole out of a pickle and a copy, as a pool of processes or a
+test runner makes them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+import journal
+import manager
+
+PLACE = ("/j/00000000000000000001-0000000001.seg", 24, 3, "what")
+ERRORS: list[Exception] = [
+    journal.BufferFullError("full"),
+    journal.CheckpointItemError(3, "['rows'][3]", "a tuple"),
+    journal.ClosedError("closed"),
+    journal.CompactedError("gone", 7, lsn=3),
+    journal.CorruptionError(*PLACE, reason=journal.DamageReason.MISNAMED, header_of="b.seg"),
+    journal.CutError(4, 9, reason=journal.CutReason.NO_BATCH_END, at_most=3, at_least=5),
+    journal.FailedError("failed"),
+    journal.FormatVersionError("new", path="/j", reason=journal.FormatReason.NEWER_VERSION),
+    journal.InterruptedCallError(),
+    journal.JournalError("two", "arguments"),
+    journal.LockedError("/j", 17),
+    journal.NotAJournalError("/j"),
+    journal.RecordError("a set"),
+    journal.UnsafePathError("a symlink", path="/j"),
+    manager.AmbiguousNameError("a name"),
+    manager.BudgetError("a1", "lead", 10, 12),
+    manager.CapacityError("max_active", 2, {"running": 2, "queued": 0}, "no room"),
+    manager.LegacyError("/f.json", "no list"),
+    manager.ManagerError("base"),
+    manager.NameInUseError("lead", "a1", "running"),
+    manager.TransitionError("a1", "lead", "done", "running", "start", ["archived"]),
+    manager.UnknownAgentError("no agent"),
+]
+
+
+def public_errors() -> set[type[Exception]]:
+    """The exceptions among what the packages export."""
+    exported = [getattr(module, name) for module in (journal, manager) for name in module.__all__]
+    return {it for it in exported if inspect.isclass(it) and issubclass(it, Exception)}
+
+
+def test_every_public_error_is_in_the_table() -> None:
+    """P4: an error that is added is held to the same."""
+    assert {type(error) for error in ERRORS} == public_errors()
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_comes_whole_out_of_a_pickle_and_a_copy(error: Exception) -> None:
+    """P4: its class, message, arguments, fields and notes, and its `__init__` is not called."""
+    error.add_note("seen by worker 3")
+    pickles = [pickle.dumps(error, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for again in (*map(pickle.loads, pickles), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert (str(again), again.args) == (str(error), error.args)
+        assert vars(again) == vars(error)

@@ -40,6 +40,9 @@ class DamageReason(StrEnum):
     BEGINNING_MISSING = "beginning_missing"
     """The log begins after the records that the newest checkpoint holds."""
 
+    OVERTAKEN = "overtaken"
+    """Compaction kept removing files before a reader had read them. Nothing is damaged: retry."""
+
     GAP = "gap"
     """Records between two segments are missing."""
 
@@ -121,6 +124,8 @@ class Refusal:
 
     `reason` is the rule that is broken, `path`, `offset` and `lsn` are where, and `what` says it in
     words. `header_of`: the name of the segment whose header the file has, if that is not its own.
+    `durable_lsn`: the LSN that was durable, where the log ends before it (END_MISSING).
+    `journal_id`: of the other journal that the file belongs to.
     """
 
     reason: DamageReason
@@ -129,6 +134,8 @@ class Refusal:
     lsn: int
     what: str
     header_of: str | None
+    durable_lsn: int | None = None
+    journal_id: str | None = None
 
 
 @public
@@ -169,7 +176,8 @@ class CorruptionError(JournalError):
     `path` is the file, in the journal's `directory`; `offset` the byte at which the damage begins,
     `lsn` the first LSN that is lost (0: no record is, or none can be named). `reason` is the rule
     that is broken, `what` says it in words. `header_of`: the name of the segment whose header the
-    file has, if that is not its own name.
+    file has, if that is not its own name. `durable_lsn`: the LSN that was durable, where the log
+    ends before it (END_MISSING). `journal_id`: of the other journal that the file belongs to.
     """
 
     def __init__(
@@ -181,6 +189,8 @@ class CorruptionError(JournalError):
         *,
         reason: DamageReason,
         header_of: str | None = None,
+        durable_lsn: int | None = None,
+        journal_id: str | None = None,
         directory: str | None = None,
     ) -> None:
         if directory is None:  # then `path` is a file if its name is a segment's or a checkpoint's
@@ -200,12 +210,22 @@ class CorruptionError(JournalError):
         self.what = what
         self.reason = reason
         self.header_of = header_of
+        self.durable_lsn = durable_lsn
+        self.journal_id = journal_id
 
     @property
     def refusal(self) -> Refusal:
         """The error's fields."""
-        place = self.path, self.offset, self.lsn
-        return Refusal(self.reason, *place, self.what, self.header_of)
+        return Refusal(
+            self.reason,
+            self.path,
+            self.offset,
+            self.lsn,
+            self.what,
+            self.header_of,
+            self.durable_lsn,
+            self.journal_id,
+        )
 
 
 @public

@@ -215,7 +215,7 @@ def _overtaken(reader: JournalReader) -> CorruptionError:
     except CorruptionError as error:
         return error
     what = f"{_ATTEMPTS} times in a row, compaction removed what was about to be read"
-    return CorruptionError(reader.path, 0, 0, what, reason=DamageReason.BEGINNING_MISSING)
+    return CorruptionError(reader.path, 0, 0, what, reason=DamageReason.OVERTAKEN)
 
 
 def _begin(reader: JournalReader, at: int | None, *, oldest: bool) -> tuple[Fleet, int]:

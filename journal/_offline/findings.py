@@ -20,6 +20,8 @@ class Finding:
     durable, "bad_checkpoint" one that does not verify, "stray" a file that is not
     the journal's, or was never finished. `message` says it to people, `reason` to programs.
     `header_of`: the name of the segment whose header the file has, if that is not its own name.
+    `durable_lsn`: the LSN that was durable, where the log ends before it (END_MISSING, CUT_OFF).
+    `journal_id`: of the other journal that the file belongs to.
     """
 
     kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
@@ -30,6 +32,8 @@ class Finding:
     message: str
     reason: DamageReason
     header_of: str | None = None
+    durable_lsn: int | None = None
+    journal_id: str | None = None
 
     def as_error(self) -> CorruptionError:
         """Return it as the error that an open would raise for it."""
@@ -40,6 +44,8 @@ class Finding:
             self.message,
             reason=self.reason,
             header_of=self.header_of,
+            durable_lsn=self.durable_lsn,
+            journal_id=self.journal_id,
             # A stray file may have any name, so the name does not tell that it is a file.
             directory=self.path.rpartition("/")[0] if self.kind == "stray" else None,
         )

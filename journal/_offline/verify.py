@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 from journal._disk.disk import LOCK, TMP, Directory, file_size
@@ -226,10 +227,11 @@ def _survey_segment(
         state = "active"
     elif torn_offset is not None:
         state = "torn"
-        what, reason = _what_tore(walk, segment, torn_offset, after)
+        what, reason, lost_lsn = _what_tore(walk, segment, torn_offset, after)
         message = f"{what}; the log goes on at LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
-        findings = [Finding("torn_tail", path, torn_offset, walk.next_lsn, size, message, reason)]
+        place = path, torn_offset, walk.next_lsn
+        findings = [Finding("torn_tail", *place, size, message, reason, durable_lsn=lost_lsn)]
     (first_lsn, epoch), last_lsn = segment.name, walk.next_lsn - 1
     # What was known before is no proof of this segment's, where it says that more is lost.
     proven_lsn = walk.evidence if walk.evidence > known_lsn else min(known_lsn, last_lsn)
@@ -241,20 +243,21 @@ def _survey_segment(
 
 def _what_tore(
     walk: Walk, segment: Segment, offset: int, after: SegmentName | None
-) -> tuple[str, DamageReason]:
+) -> tuple[str, DamageReason, int | None]:
+    """In words, as a reason, and the LSN that was durable though it was cut off."""
     if not after:
-        return "left unfinished by a crash", DamageReason.UNFINISHED
+        return "left unfinished by a crash", DamageReason.UNFINISHED, None
     frames = segment.scan(offset, walk.next_lsn)
     durable_lsn = max((found.header.durable_lsn for found in frames), default=0)
     if durable_lsn >= walk.next_lsn:
         what = f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
-        return what, DamageReason.CUT_OFF
-    return "left unfinished by a crash, or cut off by a repair", DamageReason.UNFINISHED
+        return what, DamageReason.CUT_OFF, durable_lsn
+    return "left unfinished by a crash, or cut off by a repair", DamageReason.UNFINISHED, None
 
 
 def _corruption(error: CorruptionError, size: int) -> Finding:
-    place = error.path, error.offset, error.lsn
-    return Finding("corruption", *place, size, error.what, error.reason, error.header_of)
+    place, facts = (error.path, error.offset, error.lsn), (error.durable_lsn, error.journal_id)
+    return Finding("corruption", *place, size, error.what, error.reason, error.header_of, *facts)
 
 
 def _check(
@@ -276,8 +279,8 @@ def _check(
         return Finding("bad_checkpoint", path, 0, lsn, size, error.what, reason)
     try:
         if foreign := foreign_to(journal_id, [checkpoint]):
-            place, size = (path, 0, 0), checkpoint.size_bytes  # no record is lost
-            return Finding("corruption", *place, size, foreign.what, foreign.reason)
+            found = _corruption(foreign, checkpoint.size_bytes)
+            return replace(found, lsn=0)  # no record is lost
         for _ in checkpoint.items():
             pass
         progress(checkpoint.size_bytes)

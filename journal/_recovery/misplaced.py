@@ -41,7 +41,8 @@ def misplaced(
             elif before and _goes_on(directory, before, name, header):
                 why = f"LSN {name.first_lsn} is in {before}"
         if why:
-            is_copy = header and header.journal_id == ours and header.name != name
+            is_foreign = header and header.journal_id != ours
+            is_copy = header and not is_foreign and header.name != name
             found[name] = CorruptionError(
                 f"{directory.path}/{name}",
                 0,
@@ -49,6 +50,7 @@ def misplaced(
                 f"{_content(header, name, ours)}; no log has it here: {why}",
                 reason=DamageReason.OUT_OF_PLACE,
                 header_of=str(header.name) if header and is_copy else None,
+                journal_id=header.journal_id.hex() if header and is_foreign else None,
             )
         else:
             before = name if is_whole and not is_older else None

@@ -57,7 +57,8 @@ class Plan(Generic[S]):
             return None
         what = f"the log ends before LSN {last_lsn + 1}, but {self.base_lsn} was durable"
         reason = DamageReason.END_MISSING
-        return CorruptionError(self._path, 0, last_lsn + 1, what, reason=reason)
+        place = self._path, 0, last_lsn + 1
+        return CorruptionError(*place, what, reason=reason, durable_lsn=self.base_lsn)
 
     def base(self, at: int | None = None, *, oldest: bool = False) -> Checkpoint | None:
         """Return the checkpoint from which to rebuild the state as of `at` (None: the end).
@@ -97,7 +98,8 @@ def foreign_to(journal_id: str | None, checkpoints: Sequence[Checkpoint]) -> Cor
     (None: it is not known whose they have to be); None if all are of that one."""
     for checkpoint in checkpoints:
         if journal_id not in (None, checkpoint.journal_id):
-            what = f"a checkpoint of another journal, {checkpoint.journal_id}"
+            its_id = checkpoint.journal_id
+            what = f"a checkpoint of another journal, {its_id}"
             place = checkpoint.path, 0, checkpoint.lsn
-            return CorruptionError(*place, what, reason=DamageReason.FOREIGN)
+            return CorruptionError(*place, what, reason=DamageReason.FOREIGN, journal_id=its_id)
     return None

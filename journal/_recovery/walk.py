@@ -160,9 +160,11 @@ class Walk:
         header, self.path = segment.header, segment.file.path
         self._bytes_before, self.end = self.log_bytes, SEGMENT_HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
-            what = f"a segment of another journal, {header.journal_id.hex()}"
-            reason = DamageReason.FOREIGN
-            raise CorruptionError(self.path, 16, header.first_lsn, what, reason=reason)
+            its_id = header.journal_id.hex()
+            what, place = f"a segment of another journal, {its_id}", (self.path, 16)
+            raise CorruptionError(
+                *place, header.first_lsn, what, reason=DamageReason.FOREIGN, journal_id=its_id
+            )
         if header.epoch < self.epoch:
             what = f"epoch {header.epoch} behind epoch {self.epoch}"
             reason = DamageReason.EPOCH_ORDER
@@ -268,7 +270,7 @@ class Walk:
         leaves no LSN to go on with."""
         if self.evidence >= self.next_lsn:
             what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
-            self._refuse(what, DamageReason.END_MISSING)
+            self._refuse(what, DamageReason.END_MISSING, self.evidence)
         if self.next_lsn > LSN_MAX:
             last = f"LSN {self.next_lsn - 1}, the last that the format can number"
             what = f"the log ends at {last}, so nothing can follow it"
@@ -304,11 +306,11 @@ class Walk:
         reason = DamageReason.FRAME_DAMAGED
         return CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
 
-    def _refuse(self, what: str, reason: DamageReason) -> NoReturn:
+    def _refuse(self, what: str, reason: DamageReason, durable_lsn: int | None = None) -> NoReturn:
         if self.damage:
             what = f"{self.damage.what}; {what}"
-        offset = self.damage.offset if self.damage else self.end
-        raise CorruptionError(self.path, offset, self.next_lsn, what, reason=reason)
+        place = self.path, self.damage.offset if self.damage else self.end, self.next_lsn
+        raise CorruptionError(*place, what, reason=reason, durable_lsn=durable_lsn)
 
 
 def is_journal(names: list[str]) -> bool:

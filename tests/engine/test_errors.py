@@ -10,6 +10,7 @@ from journal import CorruptionError, DamageReason, Finding, Journal, JournalRead
 from journal._format.checkpoint import checkpoint_name
 from journal._format.segment import SegmentName
 from tests.inspect.inspect_support import make, segments
+from tests.inspect.test_inspect_damage import REFUSED, history
 
 DIRECTORIES = ["j", "x.seg", "x.json", "checkpoint-1.json", "00000001.seg"]
 FILES = [str(SegmentName(1, 1)), str(SegmentName(2**64 - 2, 2**32 - 1)), checkpoint_name(2**64 - 2)]
@@ -46,3 +47,33 @@ def test_the_directory_of_a_stray_file_is_the_one_it_is_in(tmp_path: Path) -> No
         (finding,) = reader.verify()
     assert isinstance(finding, Finding)
     assert finding.as_error().directory == str(path)
+
+
+# Each with the LSN that was durable and is missing, and the journal that a file is of.
+FACTS = {
+    "all segments are gone": (20, None),
+    "a bit of the last commit": (45, None),
+    "a checkpoint's copy behind the end": (99, None),
+    "another journal's checkpoint": (None, "other"),
+    "another journal's segment": (None, "other"),
+    "another journal's, in a range": (None, "begun"),
+    "a segment in the middle is gone": (None, None),
+}
+
+
+@pytest.mark.parametrize("what", FACTS)
+def test_what_was_durable_and_whose_a_file_is_are_fields(tmp_path: Path, what: str) -> None:
+    """P4: an open's error, the outlook's refusal and the finding agree on them."""
+    durable_lsn, other = FACTS[what]
+    path, journal_id = history(tmp_path / "j"), None
+    REFUSED[what][0](path)
+    if other:
+        with JournalReader.open(tmp_path / other) as reader:
+            journal_id = reader.journal_id
+    with JournalReader.open(path) as reader:
+        found, refusal = next(reader.verify()), reader.outlook().refusal
+    with pytest.raises(CorruptionError) as caught:
+        Journal.open(path)
+    assert refusal == caught.value.refusal
+    for it in (found, found.as_error(), refusal, caught.value):
+        assert (it.durable_lsn, it.journal_id) == (durable_lsn, journal_id)

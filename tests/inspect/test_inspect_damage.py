@@ -278,6 +278,8 @@ def test_a_tail_that_a_repair_cut_off_is_not_a_crashes(tmp_path: Path) -> None:
     what = "cut off by a repair, though up to LSN 35 all was durable; the log goes on at LSN 32"
     assert verify.lines[0].endswith(what)
     assert "or a repair cut it off" in verify.err
+    with JournalReader.open(path) as reader:
+        assert [it.durable_lsn for it in reader.verify()] == [35]
 
 
 def test_info_tells_what_was_durable_though_it_is_lost(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from journal import CompactedError, CorruptionError, Journal, JournalError, JournalReader, Options
+from journal import (
+    CompactedError,
+    CorruptionError,
+    DamageReason,
+    Journal,
+    JournalError,
+    JournalReader,
+    Options,
+)
 from manager import Agent, AgentResult, AmbiguousNameError, SubAgentManager, UnknownAgentError
 from manager import records as recorded
 from manager.agent import FIELDS
@@ -199,5 +207,6 @@ def test_compaction_underneath_is_followed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(JournalReader, "entries", compacted)
     assert read_fleet(tmp_path / ".subagents").agents() == expected
     failures[0] = 1000
-    with pytest.raises(CorruptionError):
+    with pytest.raises(CorruptionError) as caught:
         read_fleet(tmp_path / ".subagents")
+    assert caught.value.reason is DamageReason.OVERTAKEN

@@ -35,12 +35,11 @@ def foresee(
 
 def told_refusal(outlook: Outlook) -> str | None:
     it, base_lsn = outlook.refusal, outlook.checkpoint_lsn
-    proven_lsn = max(base_lsn, outlook.evidence_lsn)
     if it is None:
         return None
     words = {
         DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
-        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {proven_lsn}",
+        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {it.durable_lsn}",
         DamageReason.FOREIGN: f"{it.path} is a checkpoint of another journal",
     }
     return words.get(it.reason, f"{it.path} is damaged")

@@ -25,7 +25,10 @@ JSON = Any
 SCHEMA_VERSION = 1
 _CHECKPOINT_FIELDS = ("lsn", "epoch", "count", "created_at_ms", "application", "path")
 # Fields for programs that call the engine, which no schema has.
-_LEFT_OUT = {"Finding": ("reason", "header_of"), "RepairReport": ("refusal",)}
+_LEFT_OUT = {
+    "Finding": ("reason", "header_of", "durable_lsn", "journal_id"),
+    "RepairReport": ("refusal",),
+}
 _ATOMS = frozenset((str, int, bool, type(None)))
 _TIMESTAMP_EXT = -1  # msgpack's number for a Timestamp
 

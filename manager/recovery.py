@@ -25,6 +25,6 @@ def recovered(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
             where = state.journal.path
             fleet.end_replay()
         except FormatVersionError as error:
-            raise FormatVersionError(str(error), path=where) from error
+            raise FormatVersionError(error.what, path=where, reason=error.reason) from error
         undo.pop_all()
     return state

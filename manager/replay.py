@@ -92,7 +92,8 @@ class Replay:
                 self.check_loaded(lsn - 1)
             except FormatVersionError as error:
                 # Whoever replays names the record's place, where nothing is wrong.
-                raise FormatVersionError(f"checkpoint of LSN {lsn - 1}: {error}") from error
+                what = f"checkpoint of LSN {lsn - 1}: {error.what}"
+                raise FormatVersionError(what, reason=error.reason) from error
 
     def check_progress(self, rows: Iterable[Row]) -> None:
         """Raise FormatVersionError if a record gave one of `rows` what no manager would.

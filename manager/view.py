@@ -238,7 +238,8 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
             is_told = "from_prior_session" in item
         fleet.check_loaded(checkpoint.lsn)
     except FormatVersionError as error:
-        raise FormatVersionError(str(error), path=checkpoint.path) from error
+        path, reason = checkpoint.path, error.reason
+        raise FormatVersionError(error.what, path=path, reason=reason) from error
     return is_told
 
 
@@ -246,7 +247,8 @@ def _apply(fleet: Fleet, entry: Entry) -> None:
     try:
         fleet.apply(entry.lsn, entry.record)
     except FormatVersionError as error:
-        raise FormatVersionError(f"offset {entry.offset}: {error}", path=entry.path) from error
+        what = f"offset {entry.offset}: {error.what}"
+        raise FormatVersionError(what, path=entry.path, reason=error.reason) from error
     except Exception as error:
         raise FormatVersionError(
             f"offset {entry.offset}: LSN {entry.lsn} is no record of {fleet.application}; open it "
@@ -259,7 +261,7 @@ def _check(reader: JournalReader, fleet: Fleet, agent_ids: Iterable[str]) -> Non
     try:
         fleet.check_replayed(agent_ids)
     except FormatVersionError as error:
-        raise FormatVersionError(str(error), path=reader.path) from error
+        raise FormatVersionError(error.what, path=reader.path, reason=error.reason) from error
 
 
 def _entries(reader: JournalReader, after: int, at: int | None) -> Iterator[Entry]:

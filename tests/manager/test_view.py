@@ -12,6 +12,8 @@ from journal import (
     CompactedError,
     CorruptionError,
     DamageReason,
+    FormatReason,
+    FormatVersionError,
     Journal,
     JournalError,
     JournalReader,
@@ -210,3 +212,27 @@ def test_compaction_underneath_is_followed(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(CorruptionError) as caught:
         read_fleet(tmp_path / ".subagents")
     assert caught.value.reason is DamageReason.OVERTAKEN
+
+
+@pytest.mark.parametrize("step", ["load", "check_loaded", "apply", "check_replayed", "end_replay"])
+def test_a_refusal_keeps_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """P4: whoever adds the file to a fleet's error changes neither its words nor its reason."""
+    with SubAgentManager.open(tmp_path) as manager:
+        populate(manager)
+        manager.compact()
+        manager.spawn("later", queued=True)
+
+    def refuse(*_: object) -> None:
+        raise FormatVersionError("no such field", reason=FormatReason.NEWER_VERSION)
+
+    monkeypatch.setattr(Fleet, step, refuse)
+    # A writer's replay is the engine's, which gives reasons for `load` and `apply` itself.
+    is_writers = step == "end_replay"
+    with pytest.raises(FormatVersionError) as caught:
+        SubAgentManager.open(tmp_path) if is_writers else read_fleet(tmp_path / ".subagents")
+    error = caught.value
+    assert error.reason is FormatReason.NEWER_VERSION
+    assert str(error.path).startswith(str(tmp_path))
+    assert error.what.endswith("no such field")

@@ -18,7 +18,7 @@ from journal._format.segment import SegmentInfo, SegmentName, kept_after, segmen
 from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.plan import Plan, foreign_to
-from journal._recovery.recovery import Checkpoints, covered, decide, find_checkpoints, walk_log
+from journal._recovery.recovery import covered, decide, find_checkpoints, walk_log
 from journal.errors import CorruptionError, DamageReason, Refusal
 
 _CHECKPOINTS = 2
@@ -55,7 +55,9 @@ def foresee(
     oldest first, and the `checkpoints` that verify, newest first.
 
     `journal_id`: whose checkpoints an open takes (None: it is not known). It reads nothing, so it
-    names no files that are in the way.
+    names no files that are in the way. Where it finds nothing wrong an open still refuses if there
+    is no segment and a damaged checkpoint says that there was a log, or if the segment from which
+    an older checkpoint goes on has no whole header: of these `JournalReader.outlook` knows.
     """
     paths = [*(it.path for it in segments), *(it.path for it in checkpoints), ""]
     path = paths[0].rpartition("/")[0]
@@ -67,6 +69,7 @@ def foresee(
         or plan.missing()
         or plan.cut_short(last_lsn)
         or foreign_to(journal_id, checkpoints)
+        or plan.exhausted()
     )
     return Outlook(
         problem=str(error) if error else None,
@@ -112,11 +115,11 @@ class Prospect:
     def reached_by(self, end_lsn: int) -> int:
         """How far the log goes, of what a cut behind `end_lsn` leaves."""
         good = [it for it in self.checkpoints.good if it.lsn <= end_lsn]
-        checkpoints = Checkpoints(good, [], 0)
-        reached_lsn = checkpoints.base_lsn
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
+        plan = Plan(self._directory.path, segments, good)
+        reached_lsn = plan.base_lsn
         with suppress(CorruptionError):
-            for batch in walk_log(self._directory, segments, checkpoints, check_spans):
+            for batch in walk_log(self._directory, plan, 0, check_spans):
                 reached_lsn = batch.last_lsn
         return reached_lsn
 

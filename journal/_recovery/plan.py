@@ -8,9 +8,11 @@ rebuild a state from outside, ask where it begins. Source: journal/docs/FORMAT.m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from journal._format.checkpoint import Checkpoint
+from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentInfo, SegmentName, kept_after
 from journal.errors import CorruptionError, DamageReason
 
@@ -19,7 +21,7 @@ S = TypeVar("S", SegmentName, SegmentInfo)
 
 class Plan(Generic[S]):
     """The checkpoint that an open takes, the newest of `checkpoints`, at `base_lsn` (0: there is
-    none), and the `segments` that it goes on with, oldest first.
+    none), the `segments` that it goes on with, oldest first, and the highest epoch in use.
 
     A plan is made of the segments in the directory `path`, in the order of the log, and of the
     checkpoints that verify, newest first.
@@ -31,6 +33,9 @@ class Plan(Generic[S]):
         self.segments: list[S] = kept_after(segments, self.base_lsn)
         self._path = path
         self._begins_at_lsn = segments[0].first_lsn if segments else 1
+        used = {checkpoint.path: checkpoint.epoch for checkpoint in checkpoints}
+        used |= {f"{path}/{SegmentName(it.first_lsn, it.epoch)}": it.epoch for it in segments}
+        self._last_in_use, self.last_epoch = max(used.items(), key=itemgetter(1), default=("", 0))
 
     @property
     def agreed_id(self) -> str | None:
@@ -59,6 +64,14 @@ class Plan(Generic[S]):
         reason = DamageReason.END_MISSING
         place = self._path, 0, last_lsn + 1
         return CorruptionError(*place, what, reason=reason, durable_lsn=self.base_lsn)
+
+    def exhausted(self) -> CorruptionError | None:
+        """Return the error of a log whose highest epoch leaves none for a writer, if it does."""
+        if self.last_epoch < EPOCH_MAX:
+            return None
+        what = f"epoch {self.last_epoch}: no journal gets so far, and none could follow it"
+        place, reason = (self._last_in_use, 0, self.base_lsn + 1), DamageReason.NUMBERS_EXHAUSTED
+        return CorruptionError(*place, what, reason=reason)
 
     def base(self, at: int | None = None, *, oldest: bool = False) -> Checkpoint | None:
         """Return the checkpoint from which to rebuild the state as of `at` (None: the end).

@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
-from operator import itemgetter
 
 from journal._disk.disk import TMP, Directory, remove_if_there
 from journal._format.checkpoint import (
@@ -22,7 +21,7 @@ from journal._format.checkpoint import (
     checkpoint_name,
     read_checkpoint,
 )
-from journal._format.layout import EPOCH_MAX, FRAME_HEADER_BYTES
+from journal._format.layout import FRAME_HEADER_BYTES
 from journal._format.record import unpack_spans
 from journal._format.segment import (
     Segment,
@@ -33,7 +32,7 @@ from journal._format.segment import (
 from journal._log import report
 from journal._recovery.plan import Plan
 from journal._recovery.walk import Batch, Reading, Walk
-from journal.errors import CorruptionError, DamageReason, FormatReason, FormatVersionError
+from journal.errors import FormatReason, FormatVersionError
 
 
 @dataclass(slots=True)
@@ -190,24 +189,25 @@ def decide(
 
     `names`: the files that there are. `kept`: how many checkpoints an open keeps.
     """
-    segments = segment_names(names)
-    walk = yield from walk_log(directory, segments, checkpoints, read)
-    epoch = last_epoch(directory, segments, checkpoints)
+    plan = Plan(directory.path, segment_names(names), checkpoints.good)
+    walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
+    if exhausted := plan.exhausted():
+        raise exhausted
     covered(directory, names, checkpoints.verified_lsns, kept)
-    return walk, epoch
+    return walk, plan.last_epoch
 
 
 def walk_log(
-    directory: Directory,
-    segments: list[SegmentName],
-    checkpoints: Checkpoints,
-    read: Reading = unpack_spans,
+    directory: Directory, plan: Plan[SegmentName], evidence: int, read: Reading = unpack_spans
 ) -> Generator[Batch, None, Walk]:
     """Lead a walk over all that matters: yield each batch after the checkpoint, and return the
-    walk. Raises CorruptionError if the log can't be trusted."""
-    plan = Plan(directory.path, segments, checkpoints.good)
+    walk. Raises CorruptionError if the log can't be trusted.
+
+    `evidence`: the highest LSN that a checkpoint, though it be damaged, proves to have been
+    durable.
+    """
     agreed = bytes.fromhex(plan.agreed_id) if plan.agreed_id else None
-    walk = Walk(directory.path, checkpoints.evidence, agreed)
+    walk = Walk(directory.path, evidence, agreed)
     for name, after in zip_longest(plan.segments, plan.segments[1:]):
         with Segment(directory, name) as segment:
             walk.enter(segment)
@@ -217,18 +217,6 @@ def walk_log(
             walk.leave(after)
     walk.finish()
     return walk
-
-
-def last_epoch(directory: Directory, segments: list[SegmentName], checkpoints: Checkpoints) -> int:
-    """The highest in use. Raises CorruptionError if it leaves none for a writer."""
-    used = {checkpoint.path: checkpoint.epoch for checkpoint in checkpoints.good}
-    used |= {f"{directory.path}/{name}": name.epoch for name in segments}
-    path, epoch = max(used.items(), key=itemgetter(1), default=("", 0))
-    if epoch >= EPOCH_MAX:
-        what = f"epoch {epoch}: no journal gets so far, and none could follow it"
-        reason = DamageReason.NUMBERS_EXHAUSTED
-        raise CorruptionError(path, 0, checkpoints.base_lsn + 1, what, reason=reason)
-    return epoch
 
 
 def sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,9 @@ from journal import (
     Refusal,
     foresee,
 )
-from tests.inspect.inspect_support import checkpoints, make, segments
+from journal._format.layout import EPOCH_MAX
+from journal._format.segment import SegmentHeader, encode_header
+from tests.inspect.inspect_support import ask, checkpoints, flip, make, segments
 from tests.inspect.test_inspect_damage import REFUSED, foreign, history, segment
 
 
@@ -54,21 +58,57 @@ def closed(found: list[Checkpoint]) -> list[Checkpoint]:
     return found
 
 
-@pytest.mark.parametrize("what", ["nothing", *REFUSED])
+def lose_all_but_names(path: Path) -> None:
+    """Leave nothing but the names of damaged checkpoints to say that there was a log."""
+    for file in segments(path):
+        file.unlink()
+    for file in checkpoints(path):
+        flip(file, 5)
+
+
+def stray(path: Path) -> None:
+    """Add a segment without a whole header where the log of the older checkpoint goes on."""
+    (path / f"{9:020d}-{1:010d}.seg").write_bytes(bytes(64))
+
+
+def exhaust(path: Path) -> None:
+    """Use up the last epoch that the format can number."""
+    with JournalReader.open(path) as reader:
+        journal_id, first_lsn = bytes.fromhex(reader.journal_id or ""), reader.last_lsn + 1
+    header = SegmentHeader(0, EPOCH_MAX, journal_id, first_lsn, 0)
+    (path / str(header.name)).write_bytes(encode_header(header))
+
+
+HARM: dict[str, Callable[[Path], Any]] = {
+    "nothing": lambda path: None,
+    **{what: harm for what, (harm, _) in REFUSED.items()},
+    "no segment and no checkpoint that verifies": lose_all_but_names,
+    "a stray before the first segment that is read": stray,
+    "the last epoch": exhaust,
+}
+# Neither the segments nor the checkpoints that verify say so.
+UNFORESEEN = (
+    "no segment and no checkpoint that verifies",
+    "a stray before the first segment that is read",
+)
+
+
+@pytest.mark.parametrize("what", HARM)
 def test_who_foresees_and_who_looks_say_what_an_open_does(path: Path, what: str) -> None:
-    """P4: an outlook has the refusal of the open, field for field; `foresee`, which knows no more
-    than what segments and checkpoints say, refuses where it does."""
-    if what != "nothing":
-        REFUSED[what][0](path)
+    """P4: an outlook has the refusal of the open, field for field, and info exits as if it had
+    opened; `foresee` refuses wherever segments and whole checkpoints say that an open does."""
+    HARM[what](path)
     with JournalReader.open(path) as reader:
         seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
         outlook = reader.outlook()
+    info = ask("info", path)
     refusal = refusal_of(path)
     assert (refusal is None) == (what == "nothing")
     assert outlook.refusal == refusal
+    assert info.code == (0 if refusal is None else 3)
     foreseen = foresee(*seen)
-    assert (foreseen.refusal is None) == (refusal is None)
-    assert (foreseen.problem is None) == (refusal is None)
+    assert (foreseen.refusal is None) == (refusal is None or what in UNFORESEEN)
+    assert (foreseen.problem is None) == (foreseen.refusal is None)
     assert foreseen.checkpoint_lsn == max([it.lsn for it in seen[1]], default=0)
 
 

@@ -19,6 +19,7 @@ from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.plan import Plan, foreign_to
 from journal._recovery.recovery import covered, decide, find_checkpoints, walk_log
+from journal._recovery.walk import Walk
 from journal.errors import CorruptionError, DamageReason, Refusal
 
 _CHECKPOINTS = 2
@@ -67,7 +68,7 @@ def foresee(
     error = (
         next((_damage(it) for it in plan.segments if it.state == "damaged"), None)
         or plan.missing()
-        or plan.cut_short(last_lsn)
+        or Walk(path, plan.base_lsn, next_lsn=last_lsn + 1).cut_short()
         or foreign_to(journal_id, checkpoints)
         or plan.exhausted()
     )

@@ -22,7 +22,6 @@ from journal._format.segment import (
     SegmentInfo,
     SegmentName,
     find_journal_id,
-    kept_after,
     segment_names,
 )
 from journal._offline.findings import Finding, FrameInfo
@@ -60,15 +59,12 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
     # Under a live writer the older one may have gone meanwhile, and what it needs.
     older = [] if live else [lsn for lsn in lsns[-2:-1] if lsn in verified]
     for base_lsn in (*older, verified[-1]):
-        needed = kept_after(segments, base_lsn)
-        if missing := missing_before(directory.path, needed, base_lsn):
+        if missing := missing_before(directory.path, segments, base_lsn):
             yield _corruption(missing, 0)
             break
-    if not segments:  # the last one is never removed
-        try:
-            Walk(directory.path, max(lsns, default=0)).finish()
-        except CorruptionError as error:
-            yield _corruption(error, 0)
+    end = Walk(directory.path, max(lsns, default=0))
+    if not segments and (missing := end.cut_short()):  # the last one is never removed
+        yield _corruption(missing, 0)
     for name in names:
         unfinished = name.endswith(TMP)
         known = name == LOCK or segment_names([name]) or checkpoint_lsns([name])

@@ -56,15 +56,6 @@ class Plan(Generic[S]):
         does."""
         return missing_before(self._path, self.segments, self.base_lsn)
 
-    def cut_short(self, last_lsn: int) -> CorruptionError | None:
-        """Return the error of a log that ends at `last_lsn`, if the newest checkpoint is later."""
-        if last_lsn >= self.base_lsn:
-            return None
-        what = f"the log ends before LSN {last_lsn + 1}, but {self.base_lsn} was durable"
-        reason = DamageReason.END_MISSING
-        place = self._path, 0, last_lsn + 1
-        return CorruptionError(*place, what, reason=reason, durable_lsn=self.base_lsn)
-
     def exhausted(self) -> CorruptionError | None:
         """Return the error of a log whose highest epoch leaves none for a writer, if it does."""
         if self.last_epoch < EPOCH_MAX:
@@ -96,11 +87,12 @@ class Plan(Generic[S]):
 
 
 def missing_before(path: str, segments: Sequence[S], base_lsn: int) -> CorruptionError | None:
-    """Return the error of a log whose `segments`, those in the directory `path` that are needed
-    after the checkpoint at `base_lsn`, begin too late; None if they do not."""
-    if not segments or segments[0].first_lsn <= base_lsn + 1:
+    """Return the error of a log whose `segments`, those in the directory `path`, begin after what
+    the checkpoint at `base_lsn` holds; None if they do not."""
+    needed = kept_after(segments, base_lsn)
+    if not needed or needed[0].first_lsn <= base_lsn + 1:
         return None
-    first = SegmentName(segments[0].first_lsn, segments[0].epoch)
+    first = SegmentName(needed[0].first_lsn, needed[0].epoch)
     what = f"the log begins here, what follows LSN {base_lsn} is missing"
     reason = DamageReason.BEGINNING_MISSING
     return CorruptionError(f"{path}/{first}", 0, base_lsn + 1, what, reason=reason)

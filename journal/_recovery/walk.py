@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import NamedTuple, NoReturn, Self
+from typing import NamedTuple, Self
 
 from journal._disk.disk import LOCK, TMP
 from journal._format import frame
@@ -263,14 +263,20 @@ class Walk:
         """Raise CorruptionError unless `after` goes on where this segment ends."""
         if self.next_lsn != after.first_lsn:
             what = f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}"
-            self._refuse(what, DamageReason.GAP)
+            raise self._refusal(what, DamageReason.GAP)
+
+    def cut_short(self) -> CorruptionError | None:
+        """Return the error of a log that ends before something that was durable, if it does."""
+        if self.evidence >= self.next_lsn:
+            what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
+            return self._refusal(what, DamageReason.END_MISSING, self.evidence)
+        return None
 
     def finish(self) -> None:
         """Raise CorruptionError if what was durable is missing at the end of the log, or if it
         leaves no LSN to go on with."""
-        if self.evidence >= self.next_lsn:
-            what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
-            self._refuse(what, DamageReason.END_MISSING, self.evidence)
+        if missing := self.cut_short():
+            raise missing
         if self.next_lsn > LSN_MAX:
             last = f"LSN {self.next_lsn - 1}, the last that the format can number"
             what = f"the log ends at {last}, so nothing can follow it"
@@ -306,11 +312,13 @@ class Walk:
         reason = DamageReason.FRAME_DAMAGED
         return CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
 
-    def _refuse(self, what: str, reason: DamageReason, durable_lsn: int | None = None) -> NoReturn:
+    def _refusal(
+        self, what: str, reason: DamageReason, durable_lsn: int | None = None
+    ) -> CorruptionError:
         if self.damage:
             what = f"{self.damage.what}; {what}"
         place = self.path, self.damage.offset if self.damage else self.end, self.next_lsn
-        raise CorruptionError(*place, what, reason=reason, durable_lsn=durable_lsn)
+        return CorruptionError(*place, what, reason=reason, durable_lsn=durable_lsn)
 
 
 def is_journal(names: list[str]) -> bool:

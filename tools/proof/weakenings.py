@@ -252,7 +252,7 @@ CHECKS = (
     Weakening(
         "no_beginning_check",
         "journal/_recovery/plan.py",
-        "if not segments or segments[0].first_lsn <= base_lsn + 1:",
+        "if not needed or needed[0].first_lsn <= base_lsn + 1:",
         "if True:",
         DAMAGE,
     ),

@@ -63,8 +63,7 @@ def foresee(
     paths = [*(it.path for it in segments), *(it.path for it in checkpoints), ""]
     path = paths[0].rpartition("/")[0]
     plan = Plan(path, segments, checkpoints)
-    # Nothing whole need be in the last one: then its first LSN says where those before ended.
-    last_lsn = max((it.last_lsn or it.first_lsn - 1 for it in segments), default=0)
+    last_lsn = max(map(_end_lsn, segments), default=0)
     error = (
         next((_damage(it) for it in plan.segments if it.state == "damaged"), None)
         or plan.missing()
@@ -84,9 +83,13 @@ def foresee(
 
 
 def _damage(segment: SegmentInfo) -> CorruptionError:
-    lsn = 1 + (segment.last_lsn or segment.first_lsn - 1)
-    reason = DamageReason.SEGMENT_DAMAGED
+    lsn, reason = _end_lsn(segment) + 1, DamageReason.SEGMENT_DAMAGED
     return CorruptionError(segment.path, 0, lsn, "the segment is damaged", reason=reason)
+
+
+def _end_lsn(segment: SegmentInfo) -> int:
+    # Nothing whole need be in it: then its first LSN says where those before it ended.
+    return segment.last_lsn or segment.first_lsn - 1
 
 
 class Prospect:

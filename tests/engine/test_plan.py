@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journal_inspect.report.data import observe
 
 from journal import (
     Checkpoint,
@@ -95,17 +96,18 @@ UNFORESEEN = (
 
 @pytest.mark.parametrize("what", HARM)
 def test_who_foresees_and_who_looks_say_what_an_open_does(path: Path, what: str) -> None:
-    """P4: an outlook has the refusal of the open, field for field, and info exits as if it had
-    opened; `foresee` refuses wherever segments and whole checkpoints say that an open does."""
+    """P4: an outlook has the refusal of the open, field for field, and info and a report say what
+    it does; `foresee` refuses wherever segments and whole checkpoints say that an open does."""
     HARM[what](path)
     with JournalReader.open(path) as reader:
         seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
-        outlook = reader.outlook()
+        outlook, reported = reader.outlook(), observe(reader).recovery
     info = ask("info", path)
     refusal = refusal_of(path)
     assert (refusal is None) == (what == "nothing")
     assert outlook.refusal == refusal
     assert info.code == (0 if refusal is None else 3)
+    assert (reported.refused is None) == (refusal is None)
     foreseen = foresee(*seen)
     assert (foreseen.refusal is None) == (refusal is None or what in UNFORESEEN)
     assert (foreseen.problem is None) == (foreseen.refusal is None)

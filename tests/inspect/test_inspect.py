@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from journal_inspect.diagnosis.recovery import foresee
 from journal_inspect.rendering import objects
 from journal_inspect.report.data import observe
 
@@ -116,7 +115,7 @@ def test_what_is_compacted_amid_a_look_is_no_damage(
         else:
             with JournalReader.open(tmp_path / "j") as reader:
                 seen = observe(reader)
-            assert foresee(seen.journal_id, seen.segments, seen.checkpoints).refused is None
+            assert seen.recovery.refused is None
         assert getattr(JournalReader, amid) is look
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from journal import Checkpoint, JournalReader, Outlook, SegmentInfo
+from journal import Checkpoint, JournalReader, Outlook, SegmentInfo, foresee
 from journal_inspect.diagnosis.damage import outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
-from journal_inspect.diagnosis.recovery import durable_lsn, foresee, told_refusal
+from journal_inspect.diagnosis.recovery import durable_lsn, recovery_of
 from journal_inspect.exits import CORRUPT, FINE
 from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
@@ -26,10 +26,7 @@ def show_info(reader: JournalReader, look: Look) -> int:
     segments, checkpoints = look_at_files(reader)
     verified = {it.path for it in checkpoints}
     bad = [path for path in named if path not in verified and Path(path).exists()]
-    recovery = foresee(reader.journal_id, segments, checkpoints)
-    is_whole = segments and not bad and not any(it.state == "damaged" for it in segments)
-    if not (is_whole or recovery.refused) and (outlook := outlook_of(reader)):
-        recovery = replace(recovery, refused=told_refusal(outlook))  # it looks where an open does
+    recovery = recovery_of(reader, segments, checkpoints, is_bad=bool(bad))
     facts = _facts(reader, segments, checkpoints, sum(named[path] for path in bad))
     if look.form == "text":
         told = [*_told(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
@@ -73,7 +70,6 @@ def _facts(
     checkpoints: list[Checkpoint],
     bad_bytes: int,
 ) -> dict[str, JSON]:
-    last_lsn = _last_lsn(segments)
     first_lsn = next((segment.first_lsn for segment in segments if segment.last_lsn), None)
     newest = checkpoints[0] if checkpoints else None
     return {
@@ -84,18 +80,12 @@ def _facts(
         "writer_pid": reader.writer_pid,
         "epochs": sorted({segment.epoch for segment in segments}),
         "first_lsn": first_lsn,
-        "last_lsn": last_lsn,
+        "last_lsn": foresee(segments, checkpoints).last_lsn,
         "durable_lsn": durable_lsn(segments, checkpoints),
         "disk_bytes": sum(it.size_bytes for it in segments)
         + sum(it.size_bytes for it in checkpoints)
         + bad_bytes,
     }
-
-
-def _last_lsn(segments: list[SegmentInfo]) -> int:
-    # Nothing whole need be in the last one: then its first LSN says where those before ended.
-    last = [segment.last_lsn or segment.first_lsn - 1 for segment in segments]
-    return max(last, default=0)
 
 
 def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple[str, JSON]]:

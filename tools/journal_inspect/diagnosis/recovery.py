@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import journal
-from journal import Checkpoint, DamageReason, Outlook, SegmentInfo
+from journal import Checkpoint, DamageReason, JournalReader, Outlook, SegmentInfo, foresee
+from journal_inspect.diagnosis.damage import outlook_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,20 @@ class Recovery:
         return f"replays {self.records} records{after}"
 
 
-def foresee(
-    journal_id: str | None, segments: list[SegmentInfo], checkpoints: list[Checkpoint]
+def recovery_of(
+    reader: JournalReader,
+    segments: list[SegmentInfo],
+    checkpoints: list[Checkpoint],
+    *,
+    is_bad: bool,
 ) -> Recovery:
-    """The plan of an open, from what the segments and the checkpoints, newest first, hold."""
-    outlook = journal.foresee(segments, checkpoints, journal_id)
+    """Return what an open would do with `segments` and the `checkpoints` that verify, newest
+    first. If something is damaged (`is_bad`: another checkpoint), look where an open does."""
+    outlook = foresee(segments, checkpoints, reader.journal_id)
     records = max(0, outlook.last_lsn - outlook.checkpoint_lsn)
+    is_whole = segments and not is_bad and not any(it.state == "damaged" for it in segments)
+    if not (is_whole or outlook.refusal):
+        outlook = outlook_of(reader) or outlook
     return Recovery(checkpoints[0].lsn if checkpoints else None, records, told_refusal(outlook))
 
 

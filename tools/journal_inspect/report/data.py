@@ -23,6 +23,7 @@ from journal import (
 )
 from journal_inspect.diagnosis.damage import last_good_lsn, outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
+from journal_inspect.diagnosis.recovery import Recovery, recovery_of
 from journal_inspect.rendering.kinds import MANAGERS, kind_of
 from journal_inspect.report.fleet import FleetTimeline
 
@@ -124,6 +125,7 @@ class Observed:
     findings: Findings
     segments: list[SegmentInfo]
     checkpoints: list[Checkpoint]  # newest first; closed
+    recovery: Recovery
 
     @property
     def is_damaged(self) -> bool:
@@ -149,6 +151,9 @@ def observe(reader: JournalReader) -> Observed:
         findings=findings,
         segments=segments,
         checkpoints=checkpoints,
+        recovery=recovery_of(
+            reader, segments, checkpoints, is_bad=bool(findings.counts["bad_checkpoint"])
+        ),
     )
 
 

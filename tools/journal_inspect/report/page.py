@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from journal import Finding
-from journal_inspect.diagnosis.recovery import durable_lsn, foresee
+from journal import Finding, foresee
+from journal_inspect.diagnosis.recovery import durable_lsn
 from journal_inspect.rendering.look import REDACTED
 from journal_inspect.rendering.text import escaped, size, some
 from journal_inspect.report.axis import (
@@ -228,7 +228,7 @@ def _kinds(seen: Observed, axis: Axis) -> list[dict[str, object]]:
 
 def _next_open(seen: Observed, lives: list[Life]) -> list[str]:
     """What recovery would do, a sentence each."""
-    plan = foresee(seen.journal_id, seen.segments, seen.checkpoints)
+    plan = seen.recovery
     said = []
     if seen.writer_pid is not None:
         who = f"Process {seen.writer_pid}" if seen.writer_pid else "A live process"
@@ -265,7 +265,7 @@ def _facts(seen: Observed, axis: Axis) -> list[tuple[str, str]]:
     segments, newest = seen.segments, next(iter(seen.checkpoints), None)
     epochs = sorted({it.epoch for it in segments})
     first_lsn = next((it.first_lsn for it in segments if it.last_lsn), 0)
-    last_lsn = max((it.last_lsn or it.first_lsn - 1 for it in segments), default=0)
+    last_lsn = foresee(segments, seen.checkpoints).last_lsn
     total = sum(it.size_bytes for it in segments) + sum(it.size_bytes for it in seen.checkpoints)
     pid, commits, fleet = seen.writer_pid, seen.log.commits, seen.log.fleet
     application = newest.application if newest else fleet.application if fleet else ""

@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"no such weakening: {', '.join(sorted(unknown))}; see --list")
     chosen = [w for w in WEAKENINGS if not options.names or w.name in options.names]
     if options.list:
-        print("\n".join(f"{w.name:44}{w.path}" for w in chosen))
+        print("\n".join(f"{w.name:52} {w.path}" for w in chosen))
         return 0
     survivors = 0
     with tempfile.TemporaryDirectory() as name:
@@ -132,6 +132,6 @@ def main(arguments: list[str]) -> int:
             test = noticed_by(checkout, weakening)
             survivors += test is None
             took = f"{time.monotonic() - began:.0f} s"
-            print(f"{weakening.name:44}{took:>6}  {test or 'SURVIVES'}", flush=True)
+            print(f"{weakening.name:52}{took:>6}  {test or 'SURVIVES'}", flush=True)
     print(f"{len(chosen)} weakenings, {survivors} that no test notices")
     return int(survivors > 0)

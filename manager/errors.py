@@ -1,4 +1,4 @@
-"""Every exception of the manager. A leaf: imports nothing, so anything may import it."""
+"""Every exception of the manager. It imports next to nothing, so anything may import it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From an append to a durable record: the log buffer, commits, waiters."""
+"""Commits: the way of a record from its append to the disk, and its waiters."""

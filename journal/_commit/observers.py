@@ -18,7 +18,7 @@ Event = Callable[[Observer], None]
 
 
 class Observers:
-    """All observers of a journal, and the events that the flusher is to tell them of."""
+    """The observers of a journal, and the events that the flusher has yet to tell them."""
 
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm  # what the flusher sleeps on

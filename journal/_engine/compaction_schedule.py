@@ -30,13 +30,13 @@ _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 
 
 class Pace(NamedTuple):
-    """How a compaction goes on after a pause."""
+    """The speed at which a compaction goes on after a pause."""
 
     items: int
     """Items to encode until the next pause."""
 
     gives_room: bool
-    """Whether updates have waited for it long enough, and now go on beside it."""
+    """True once updates have waited for it long enough: now they go on beside it."""
 
 
 class Attempt:

@@ -81,7 +81,7 @@ class Compactor:
         self._alarm.wake()
 
     def join(self, timeout_s: float | None) -> bool:
-        """Whether the thread has ended, and any other's compaction, within `timeout_s` seconds."""
+        """Return whether the thread and all compactions end within `timeout_s` seconds."""
         until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -99,7 +99,7 @@ class Compactor:
         self._checkpoints.close()
 
     def compact(self, freeze: Freeze) -> Checkpoint:
-        """One compaction, now; waits for one under way."""
+        """Make a compaction now, once one that is under way has ended."""
         try:
             checkpoint, duration_ns = self._compact(freeze)
         except BaseException as error:

@@ -44,7 +44,7 @@ _EXIT_TIMEOUT_S = 10.0
 
 
 class Core:
-    """All that is open. Knows no Journal, so one that is dropped can be collected."""
+    """The parts of an open journal. They know no Journal, so a dropped one can be collected."""
 
     def __init__(
         self, directory: Directory, disk: Disk, options: Options, recovered: Recovered

@@ -106,7 +106,7 @@ class SegmentHeader(NamedTuple):
 
 
 class FrameState(Enum):
-    """What stands at an offset of a segment."""
+    """The kinds of things that may stand at an offset of a segment."""
 
     RECORDS = auto()
     """A whole frame of records."""
@@ -130,7 +130,7 @@ _NO_HEADER = frame.Header(0, 0, 0, 0, 0, 0, 0)
 
 
 class ScannedFrame(NamedTuple):
-    """What stands from `offset` to `end` of a segment.
+    """A piece of a segment, from `offset` to `end`: a frame, or bytes that are none.
 
     `header` is all zeros for GARBAGE; `data`, the bytes of the frame, is empty unless it is whole.
     """

@@ -1,4 +1,4 @@
-"""What `verify` has to say of a file, and what stands in a segment."""
+"""Findings of `verify`, and the pieces of a segment."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Finding:
 @public
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """What stands in the segment `path`, of `epoch`, at byte `offset`, `size_bytes` long.
+    """A piece of the segment `path`, of `epoch`: `size_bytes` from byte `offset` on.
 
     `state`: "log", a frame that the log goes through; "mark", which tells what was durable;
     "cut", a whole frame or mark behind the place where the next segment goes on; "dead", a whole
@@ -80,5 +80,5 @@ class FrameInfo:
 
     @property
     def last_lsn(self) -> int:
-        """Of its last record; of a mark that of the last one before it."""
+        """Return the LSN of its last record; a mark's is that of the last record before it."""
         return self.first_lsn + self.count - 1

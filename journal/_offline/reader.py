@@ -190,8 +190,8 @@ class JournalReader(OpenHandle):
         return plan.missing()
 
     def _plan(self) -> Plan[SegmentName]:
-        """What an open would take, its checkpoints open. The names are listed first: so nothing is
-        missing between them and a checkpoint that a live writer publishes meanwhile."""
+        """Return the plan of an open, with its checkpoints open. The names are listed first, so no
+        segment is missing before a checkpoint that a live writer publishes meanwhile."""
         names = self._directory.names()
         segments = shown(segment_names(names), checkpoint_lsns(names))
         return Plan(self.path, segments, self.checkpoints())

@@ -13,8 +13,8 @@ from journal.errors import CorruptionError
 
 
 class Remains(Segment):
-    """One whose header may be damaged: its frames still verify under the seed, if that is whole or
-    all that it is made of. For salvage only: that it is of this journal is then its name's word.
+    """A segment whose header may be damaged. Its frames still verify if the seed survives, or can
+    be recomputed. For salvage only: then just the file's name says that it belongs to this journal.
     """
 
     is_whole = True
@@ -42,7 +42,7 @@ class Remains(Segment):
 
 
 def _seeds(data: bytes) -> list[int]:
-    """Of what begins with a header: the one that stands there, and the one that it gives."""
+    """Return the seeds that a damaged header allows: the stored one, and the recomputed one."""
     if len(data) < SEGMENT_HEADER_BYTES:
         return []
     stored: int = CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]

@@ -240,7 +240,7 @@ def _survey_segment(
 def _what_tore(
     walk: Walk, segment: Segment, offset: int, after: SegmentName | None
 ) -> tuple[str, DamageReason, int | None]:
-    """In words, as a reason, and the LSN that was durable though it was cut off."""
+    """Return the cause in words, its reason, and the LSN that was durable, if that was cut off."""
     if not after:
         return "left unfinished by a crash", DamageReason.UNFINISHED, None
     frames = segment.scan(offset, walk.next_lsn)

@@ -84,7 +84,7 @@ def find_checkpoints(directory: Directory, names: list[str], kept: int) -> Check
 
 @dataclass(slots=True)
 class Recovered:
-    """What an opening writer starts from; `epoch` is the new one."""
+    """The state from which an opening writer starts; `epoch` is the new one."""
 
     epoch: int
     journal_id: str | None
@@ -95,7 +95,7 @@ class Recovered:
 
 
 class Recovery:
-    """What an opening writer does, in steps: `checkpoint`, all of `batches()`, then `finish()`.
+    """A writer's recovery, in steps: `checkpoint`, all of `batches()`, then `finish()`.
 
     The directory's lock is held. If a step raises, nothing on disk has changed: `close` it. A crash
     at any step is recovered by the next opening.

@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
     @property
     def written_at_ns(self) -> int:
-        """When the last frame was written."""
+        """Return when the last frame was written, in Unix nanoseconds."""
         return self._written_at_ns(self.run.spans[-1][0])
 
     def frames(self) -> Iterator[tuple[int, int, int, list[Record]]]:
@@ -322,7 +322,7 @@ class Walk:
 
 
 def is_journal(names: list[str]) -> bool:
-    """Whether a directory of files with these names is a journal."""
+    """Return whether a directory of files with these names is a journal."""
     # Of a journal that had just begun, a crash may leave no more than a file that was being made.
     names = [name.removesuffix(TMP) for name in names]
     return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))

@@ -1,1 +1,1 @@
-"""What each command of `journal-inspect` does."""
+"""The commands of `journal-inspect`, a module for each."""

@@ -81,7 +81,7 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
 
 
 def _told_cut(error: CutError) -> str:
-    """What is wrong with a cut, and which ones beside it are possible."""
+    """Return a sentence on what is wrong with a cut, and which cuts beside it are possible."""
     if error.reason is CutReason.AFTER_DAMAGE:
         return (
             f"--cut-at {error.cut_at} lies behind damage that only a later checkpoint covers; keep "

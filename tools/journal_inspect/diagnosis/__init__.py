@@ -1,1 +1,1 @@
-"""What is known about a directory: damage, ends, kept files, times."""
+"""Facts about a directory: damage, ends, kept files, times."""

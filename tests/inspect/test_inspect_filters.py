@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from journal_inspect.diagnosis.moments import parse_moment, parse_time
+from journal_inspect.commands.moments import parse_moment, parse_time
 
 from journal import JournalReader
 from manager import AgentResult, SubAgentManager

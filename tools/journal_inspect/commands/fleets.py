@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from journal import CompactedError, FormatVersionError, JournalError, JournalReader
+from journal_inspect.commands.moments import Time, lsn_at
 from journal_inspect.diagnosis.ends import find_end, is_large
-from journal_inspect.diagnosis.moments import Time, lsn_at
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.look import Look

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Literal
 
 from journal import CompactedError, CorruptionError, Entry, JournalReader
+from journal_inspect.commands.matching import Matcher
+from journal_inspect.commands.moments import Time, lsn_at
 from journal_inspect.diagnosis.ends import End, find_end, is_large
 from journal_inspect.diagnosis.kept import told_beginning, told_kept
-from journal_inspect.diagnosis.matching import Matcher
-from journal_inspect.diagnosis.moments import Time, lsn_at
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, TimedOutError
 from journal_inspect.rendering.entries import Lines
 from journal_inspect.rendering.look import Look

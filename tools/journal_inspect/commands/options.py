@@ -17,7 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from journal import JournalReader
-    from journal_inspect.diagnosis.moments import Time
+    from journal_inspect.commands.moments import Time
 
     _ParamType = click.ParamType[Any]
 else:
@@ -44,13 +44,13 @@ class _Parsed(_ParamType):
 
 
 def _time(text: str) -> Time:
-    from journal_inspect.diagnosis.moments import parse_time
+    from journal_inspect.commands.moments import parse_time
 
     return parse_time(text)
 
 
 def _moment(text: str) -> int | Time:
-    from journal_inspect.diagnosis.moments import parse_moment
+    from journal_inspect.commands.moments import parse_moment
 
     return parse_moment(text)
 

@@ -11,8 +11,8 @@ import msgpack
 
 from journal import FrameInfo, Histogram, JournalReader
 from journal_inspect.commands.log import Wanted
+from journal_inspect.commands.moments import lsn_at
 from journal_inspect.diagnosis.kept import told_beginning, told_kept
-from journal_inspect.diagnosis.moments import lsn_at
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
 from journal_inspect.rendering.look import Look

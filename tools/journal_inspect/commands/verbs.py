@@ -19,7 +19,7 @@ from journal_inspect.commands.options import (
 
 if TYPE_CHECKING:
     from journal_inspect.commands.log import Wanted
-    from journal_inspect.diagnosis.moments import Time
+    from journal_inspect.commands.moments import Time
     from journal_inspect.rendering.look import Look
 
 # Not with --frames: what asks about records, or never ends.

@@ -18,10 +18,11 @@ from journal import (
     RepairReport,
     repair,
 )
+from journal_inspect.commands.next_steps import advice_on, rename_commands, told_copies
 from journal_inspect.diagnosis import damage
+from journal_inspect.diagnosis.advice import Action
 from journal_inspect.diagnosis.damage import Behind, Loss, look_behind
 from journal_inspect.diagnosis.kept import told_kept
-from journal_inspect.diagnosis.misnamed import give_back, misnamed, told_copies
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.look import Look
@@ -55,7 +56,11 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         behind = look_behind(reader, report.last_lsn, outlook)
         names = _names(reader, report.last_lsn) if behind.losses else {}
         is_lost = report.problem and (behind.lost or behind.is_open_ended)
-        findings = list(reader.verify()) if is_lost and not apply else []
+        findings = reader.verify() if is_lost and not apply else ()
+        advice = None
+        if corruptions := [it for it in findings if it.kind == "corruption"]:
+            is_salvageable = bool(behind.readable)
+            advice = advice_on(reader, corruptions, outlook, is_salvageable=is_salvageable)
     for agent_id, loss in behind.losses.items():
         loss.name = loss.name or names.get(agent_id or "")
     is_cut = report.problem is not None or cut_at is not None
@@ -69,13 +74,14 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         if report.applied and report.problem:
             report = replace(report, problem=_problem(report))  # something was changed
         put_one(_object(report, behind, is_cut, look))
-    if moves := give_back(misnamed(findings)):
+    if advice and advice.action is Action.RENAME:
         say(
             f"{report.path}: files of it have wrong names, and a repair would cut what only needs "
-            f"its name back; first, after a copy of the directory: {moves}"
+            "its name back; first, after a copy of the directory: "
+            f"{rename_commands(report.path, advice)}"
         )
-    elif copies := told_copies(findings):
-        say(f"{report.path}: {copies}")
+    elif advice and advice.copies:
+        say(f"{report.path}: {told_copies(report.path, advice)}")
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE
 

@@ -4,47 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from journal import Finding, JournalReader, Outlook
+from journal_inspect.commands.next_steps import advice_on, told_next
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.damage import Behind, look_behind
-from journal_inspect.diagnosis.misnamed import give_back, misnamed, told_copies
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE
-from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, as_object, dumps, put_objects, versioned
 from journal_inspect.rendering.progress import bar
-from journal_inspect.rendering.text import command, escaped, painted, put_lines, say, size
+from journal_inspect.rendering.text import escaped, painted, put_lines, say, size
 
 _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATIVE, "stray": FINE}
-
-_ADVICE = {
-    "torn_tail": (
-        "a torn tail: a crash left it unfinished, and nothing in the journal says that it was "
-        "acknowledged, or a repair cut it off; no open goes through it, so nothing need be done; "
-        "its bytes: {frames}"
-    ),
-    "bad_checkpoint": (
-        "a checkpoint does not verify; an open takes an older one, or the log; what it would do: "
-        "{info}. What is left of it can be read: it is text, one item a line"
-    ),
-    "stray": (
-        "files that an open does not read; move them out of the directory if nobody knows them"
-    ),
-}
 
 
 def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
     """One object or line for each finding as it is found, then one for all of them."""
-    kinds: Counter[str] = Counter()
-    corruptions: list[Finding] = []
+    by_kind: dict[str, list[Finding]] = {}
 
     def findings() -> Iterator[Finding]:
         for finding in _verified(reader, from_lsn):
-            kinds[finding.kind] += 1
-            if finding.kind == "corruption":
-                corruptions.append(finding)
+            by_kind.setdefault(finding.kind, []).append(finding)
             yield finding
 
     found: list[JSON] = []
@@ -54,6 +34,8 @@ def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
         put_objects(map(as_object, findings()), look.form)
     else:
         found = list(map(as_object, findings()))
+    kinds = Counter({kind: len(group) for kind, group in by_kind.items()})
+    corruptions = by_kind.get("corruption", [])
     outlook = damage.outlook_of(reader) if corruptions else None
     lost_lsn = min((it.lsn for it in corruptions if it.lsn), default=None)
     last_good_lsn = damage.last_good_lsn(reader, lost_lsn, outlook)
@@ -74,14 +56,10 @@ def show_findings(reader: JournalReader, look: Look, *, from_lsn: int) -> int:
     else:
         summary = _summary(reader, last_good_lsn, kinds, behind)
         print(dumps(summary | {"findings": found} if look.form == "json" else summary))
-    commands = {"frames": command("log", reader.path, "--frames")}
-    commands["info"] = command("info", reader.path)
-    for kind in kinds:
-        if kind == "corruption":
-            advice = _advice(reader, corruptions, outlook, behind)
-        else:
-            advice = _ADVICE[kind].format(**commands)
-        say(f"{reader.path}: {advice}")
+    is_salvageable = behind is not None and bool(behind.readable)
+    for group in by_kind.values():
+        advice = advice_on(reader, group, outlook, is_salvageable=is_salvageable)
+        say(f"{reader.path}: {told_next(reader, advice)}")
     code = max((_EXITS[kind] for kind in kinds), default=FINE)
     if from_lsn > 1 and from_lsn > reader.last_lsn:
         say(f"{reader.path}: nothing from LSN {from_lsn} on: the log ends at LSN {reader.last_lsn}")
@@ -145,59 +123,3 @@ def _summary(
         readable=damage.as_json(behind.readable if behind else []),
         cut=damage.as_json(behind.cut if behind else []),
     )
-
-
-def _advice(
-    reader: JournalReader,
-    corruptions: list[Finding],
-    outlook: Outlook | None,
-    behind: Behind | None,
-) -> str:
-    """On corruption: what it means, what is safe, what to type next."""
-    path, lost_lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
-    if outlook and not outlook.problem:
-        return (
-            f"it opens as it is: the checkpoint at LSN {outlook.checkpoint_lsn} holds what came of "
-            "what is damaged, and what follows it is whole. Next: copy the directory; then let its "
-            "writer go on: when two more checkpoints are made, what is damaged is no longer kept"
-        )
-    if not lost_lsns:
-        return (
-            "no record is lost, but files are in the way of an open that hold nothing of the "
-            "journal; nothing was changed. Next: copy the directory; see what a repair would set "
-            f"aside: {command('repair', path)}"
-        )
-    damaged = (
-        f"what was durable is damaged; nothing was changed. {_safe(reader, corruptions, outlook)}"
-    )
-    if moves := "" if reader.live else give_back(misnamed(corruptions)):
-        return (
-            f"{damaged}Next: copy the directory; files of it have each other's names, or wrong "
-            f"ones: give back those that their headers say: {moves}; then look again: "
-            f"{command('verify', path)}"
-        )
-    if copies := told_copies(corruptions):
-        damaged += f"{copies} "
-    copy = "Next: copy the directory; restore a backup of it, if there is one; if not, see "
-    if outlook and outlook.has_no_start:
-        return (
-            f"{damaged}What the log should go on from is missing, so no repair makes it open. "
-            f"{copy}what is left: {command('log', path)}"
-        )
-    salvage = ["--salvage"] if behind and behind.readable else []
-    return f"{damaged}{copy}what a repair would keep and cut: {command('repair', path, *salvage)}"
-
-
-def _safe(reader: JournalReader, corruptions: list[Finding], outlook: Outlook | None) -> str:
-    """Up to where the log can be read, and the newest state that is whole."""
-    path, lsns = reader.path, [it.lsn for it in corruptions if it.lsn]
-    # A segment that is in the way ends what is read before it, though nothing is lost.
-    names = [Path(it.path).name for it in corruptions if not it.lsn]
-    lsn = min([*lsns, *(int(name[:20]) for name in names if name.endswith(".seg"))]) - 1
-    safe = ""
-    if lsn >= min(reader.first_lsns, default=1):
-        safe = f"Up to LSN {lsn} all is whole: {command('log', path, '--to-lsn', lsn)}. "
-    at = max(lsn, outlook.checkpoint_lsn) if outlook else lsn
-    if is_managers(reader) and (safe or at > lsn):
-        safe += f"The fleet as of LSN {at}: {command('agents', path, '--at', at)}. "
-    return safe

@@ -1,35 +1,44 @@
-"""Misnamed: files that have the header of another one. What gives them their names back."""
+"""Misnamed files: segments that have another segment's header, and the renames that undo it."""
 
 from __future__ import annotations
 
-import filecmp
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import count
-from pathlib import Path
-from shlex import join
 
 from journal import Finding
 
-
-def misnamed(findings: Iterable[Finding]) -> dict[Path, Path]:
-    """Each such file, and the name that its header says; that is whole, or nothing is said."""
-    found = ((Path(it.path), it.header_of) for it in findings)
-    return {file: file.with_name(name) for file, name in found if name}
+Pair = tuple[str, str]  # two names of files in the journal's directory
 
 
-def give_back(names: dict[Path, Path]) -> str:
-    """The commands that do it, for names that are free or become so ("": for none)."""
+def _misnamed(findings: Iterable[Finding]) -> dict[str, str]:
+    """Return the name of each file that has another one's header, and that one's name."""
+    return {_name(it): it.header_of for it in findings if it.header_of}
+
+
+def _name(finding: Finding) -> str:
+    return finding.path.rpartition("/")[2]
+
+
+def plan_renames(findings: Iterable[Finding], taken: Collection[str]) -> tuple[Pair, ...]:
+    """Return the renames that give each file the name in its header, in an order in which each new
+    name is free by then.
+
+    `taken`: all names in the directory. A file keeps its name if two files claim the same new one,
+    or if that belongs to a file which itself keeps its name.
+    """
+    names = _misnamed(findings)
     claims = Counter(names.values())
     moves = {file: name for file, name in names.items() if claims[name] == 1}
-    while taken := [file for file, name in moves.items() if name not in moves and name.exists()]:
-        for file in taken:
+    while stuck := [file for file, name in moves.items() if name not in moves and name in taken]:
+        for file in stuck:
             del moves[file]
-    return " && ".join(join(["mv", "-n", "--", *map(str, pair)]) for pair in _in_order(moves))
+    return tuple(_in_order(moves, taken))
 
 
-def _in_order(moves: dict[Path, Path]) -> Iterator[tuple[Path, Path]]:
-    """None onto a file that is still there; of a ring one steps aside."""
+def _in_order(moves: dict[str, str], taken: Collection[str]) -> Iterator[Pair]:
+    """Yield `moves` so that each new name is free by then. Of a ring, one file steps aside first,
+    under a name that is not `taken`."""
     left = dict(moves)
     while left:
         file = next((file for file, name in left.items() if name not in left), None)
@@ -37,23 +46,18 @@ def _in_order(moves: dict[Path, Path]) -> Iterator[tuple[Path, Path]]:
             yield file, left.pop(file)
             continue
         file, name = left.popitem()
-        aside = next(it for n in count(1) if not (it := Path(f"{file}.aside-{n}")).exists())
+        aside = next(it for n in count(1) if (it := f"{file}.aside-{n}") not in taken)
         yield file, aside
         left[aside] = name
 
 
-def told_copies(findings: list[Finding]) -> str:
-    """Of those where something is lost, and whose name another file has by right: what they are."""
-    names = misnamed(findings)
-    lost = {Path(it.path) for it in findings if it.lsn}
-    return " ".join(
-        f"{file.name} {_told_copy(file, name)}; what the log had there is not in it."
+def find_copies(findings: Collection[Finding], taken: Collection[str]) -> tuple[Pair, ...]:
+    """Return each file that lost records and has the header of another file, and that one's name,
+    if it is `taken` by a file that has its own header."""
+    names = _misnamed(findings)
+    lost = {_name(it) for it in findings if it.lsn}
+    return tuple(
+        (file, name)
         for file, name in names.items()
-        if file in lost and name not in names and name.exists()
+        if file in lost and name not in names and name in taken
     )
-
-
-def _told_copy(file: Path, name: Path) -> str:
-    if filecmp.cmp(file, name, shallow=False):
-        return f"is a copy of {name.name}"
-    return f"has the header of {name.name}, which is there too, and other bytes than that"

@@ -1,0 +1,143 @@
+"""The advised action: what `verify` and `repair` tell a person to do, as a pure function."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from journal_inspect.commands.next_steps import told_next
+from journal_inspect.diagnosis.advice import Action, Advice, advise
+from journal_inspect.diagnosis.misnamed import plan_renames
+
+from journal import DamageReason, Finding, JournalReader, Outlook
+from tests.inspect.inspect_support import make
+
+A, B, C, D = (f"{lsn:020d}-{2:010d}.seg" for lsn in (7, 16, 22, 31))
+CHECKPOINT = "checkpoint-00000000000000000020.json"
+HEALS = Outlook(None, 20, 45, False, (), 20)
+REFUSES = Outlook("damaged", 20, 21, False, (), 20)
+NO_START = Outlook("damaged", 0, 0, True, (), 0)
+LIVE = None  # beside a live writer there is no outlook
+
+
+def finding(
+    name: str = C,
+    lsn: int = 22,
+    *,
+    kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"] = "corruption",
+    reason: DamageReason = DamageReason.FRAME_DAMAGED,
+    header_of: str | None = None,
+) -> Finding:
+    return Finding(kind, f"/j/{name}", 0, lsn, 100, "in words", reason, header_of)
+
+
+def misnamed(name: str, header_of: str, lsn: int = 22) -> Finding:
+    return finding(name, lsn, reason=DamageReason.MISNAMED, header_of=header_of)
+
+
+# Each with the findings, the outlook, what else `advise` is given, and the advice.
+ADVICE: dict[str, tuple[list[Finding], Outlook | None, dict[str, Any], Advice]] = {
+    "a torn tail": ([finding(kind="torn_tail")], LIVE, {}, Advice(Action.NOTHING)),
+    "a stray file": ([finding("notes", 0, kind="stray")], LIVE, {}, Advice(Action.MOVE_STRAYS)),
+    "a damaged checkpoint": (
+        [finding(CHECKPOINT, 20, kind="bad_checkpoint", reason=DamageReason.CHECKPOINT_DAMAGED)],
+        LIVE, {}, Advice(Action.SEE_INFO)),
+    "damage that a checkpoint covers": (
+        [finding(A, 9)], HEALS, {}, Advice(Action.RESUME_WRITING, checkpoint_lsn=20)),
+    "swapped files that a checkpoint covers": (
+        [misnamed(A, B, 7), misnamed(B, A, 16)], HEALS, {"taken": {A, B}},
+        Advice(Action.RESUME_WRITING, checkpoint_lsn=20)),
+    "files in the way": (
+        [finding(B, 0, reason=DamageReason.FOREIGN)], REFUSES, {"is_salvageable": True},
+        Advice(Action.SET_ASIDE)),
+    "files in the way beside a live writer": ([finding(B, 0)], LIVE, {}, Advice(Action.SET_ASIDE)),
+    "damage with nothing readable after it": (
+        [finding(lsn=25)], REFUSES, {},
+        Advice(Action.REPAIR, whole_lsn=24, checkpoint_lsn=20)),
+    "damage with readable frames after it": (
+        [finding(D, 34), finding(lsn=25)], REFUSES, {"is_salvageable": True},
+        Advice(Action.SALVAGE, whole_lsn=24, checkpoint_lsn=20)),
+    "damage after a segment in the way": (
+        [finding(B, 0), finding(CHECKPOINT, 0), finding(D, 34)], REFUSES, {},
+        Advice(Action.REPAIR, whole_lsn=15, checkpoint_lsn=20)),
+    "damage beside a live writer": (
+        [finding(lsn=25)], LIVE, {}, Advice(Action.REPAIR, whole_lsn=24)),
+    "no start": (
+        [finding(A, 7)], NO_START, {"is_salvageable": True},
+        Advice(Action.RESTORE_BACKUP, whole_lsn=6)),
+    "a wrong name": (
+        [misnamed(D, C)], REFUSES, {"taken": {A, B, D}, "is_salvageable": True},
+        Advice(Action.RENAME, ((D, C),), whole_lsn=21, checkpoint_lsn=20)),
+    "two swapped names": (
+        [misnamed(C, D), misnamed(D, C, 31)], REFUSES, {"taken": {B, C, D}},
+        Advice(
+            Action.RENAME, ((D, f"{D}.aside-1"), (C, D), (f"{D}.aside-1", C)),
+            whole_lsn=21, checkpoint_lsn=20)),
+    "two swapped names, where a file stepped aside before": (
+        [misnamed(C, D), misnamed(D, C, 31)], REFUSES, {"taken": {C, D, f"{D}.aside-1"}},
+        Advice(
+            Action.RENAME, ((D, f"{D}.aside-2"), (C, D), (f"{D}.aside-2", C)),
+            whole_lsn=21, checkpoint_lsn=20)),
+    "a wrong name, and no start": (
+        [misnamed(D, A, 1)], NO_START, {"taken": {D}}, Advice(Action.RENAME, ((D, A),))),
+    "a wrong name beside a live writer": (
+        [misnamed(D, C)], LIVE, {"taken": {A, B, D}}, Advice(Action.REPAIR, whole_lsn=21)),
+    "a copy in place of another file": (
+        [misnamed(D, C, 31)], REFUSES, {"taken": {C, D}, "is_salvageable": True},
+        Advice(Action.SALVAGE, copies=((D, C),), whole_lsn=30, checkpoint_lsn=20)),
+    "a copy in place of a file, and no start": (
+        [misnamed(D, C, 31)], NO_START, {"taken": {C, D}},
+        Advice(Action.RESTORE_BACKUP, copies=((D, C),), whole_lsn=30)),
+    "a copy under a name that lost nothing": (
+        [misnamed(B, A, 0), finding(D, 34)], REFUSES, {"taken": {A, B, D}},
+        Advice(Action.REPAIR, whole_lsn=15, checkpoint_lsn=20)),
+    "two copies of a file that is gone": (
+        [misnamed(C, A), misnamed(D, A, 31)], REFUSES, {"taken": {C, D}},
+        Advice(Action.REPAIR, whole_lsn=21, checkpoint_lsn=20)),
+    "a wrong name, and a copy": (
+        [misnamed(D, C, 31), misnamed(B, A, 16)], REFUSES, {"taken": {A, B, D}},
+        Advice(Action.RENAME, ((D, C),), whole_lsn=15, checkpoint_lsn=20)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("findings", "outlook", "known", "advice"), ADVICE.values(), ids=ADVICE)
+def test_advice(
+    findings: list[Finding], outlook: Outlook | None, known: dict[str, Any], advice: Advice
+) -> None:
+    """Facts in fields decide the action."""
+    assert advise(findings, outlook, **known) == advice
+
+
+def test_every_action_is_advised_and_has_a_sentence_of_its_own(tmp_path: Path) -> None:
+    """No two actions read the same."""
+    assert {advice.action for *_, advice in ADVICE.values()} == set(Action)
+    with JournalReader.open(make(tmp_path / "j")) as reader:
+        sentences = {told_next(reader, Advice(action)) for action in Action}
+    assert len(sentences) == len(Action)
+
+
+@given(st.dictionaries(*[st.sampled_from(string.ascii_lowercase)] * 2), st.data())
+def test_a_rename_overwrites_nothing_and_gives_files_their_own_names(
+    headers: Mapping[str, str], data: st.DataObject
+) -> None:
+    """P4: in any directory, each file either keeps its name or gets the one in its header."""
+    others = data.draw(st.sets(st.sampled_from(string.ascii_lowercase)), "well-named files")
+    wrong = {name: header for name, header in headers.items() if name != header}
+    # What is in each file, by name.
+    files = {name: name for name in others | wrong.keys()}
+    findings = [misnamed(name, header) for name, header in wrong.items()]
+    renames = plan_renames(findings, files.keys())
+    for name, new_name in renames:
+        assert new_name not in files
+        files[new_name] = files.pop(name)
+    moved = {content: name for name, content in files.items() if content != name}
+    assert moved.items() <= wrong.items()
+    free = {header for header in wrong.values() if header not in others | wrong.keys()}
+    for header in free:  # a name that nobody has, and one file claims
+        claims = [name for name, its in wrong.items() if its == header]
+        assert len(claims) > 1 or files[header] == claims[0]

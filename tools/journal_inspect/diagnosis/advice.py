@@ -1,0 +1,106 @@
+"""The advised action: what a person should do about findings of `verify`, decided by their fields.
+
+It reads no file and makes no sentence. The caller says which names are taken, and
+`commands.next_steps` puts the advice into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from journal import Finding, Outlook
+from journal_inspect.diagnosis.misnamed import Pair, find_copies, plan_renames
+
+
+class Action(StrEnum):
+    """The next step for findings of one kind."""
+
+    NOTHING = "nothing"
+    """A torn tail: an open passes over it."""
+
+    MOVE_STRAYS = "move_strays"
+    """Files that no open reads may be moved away."""
+
+    SEE_INFO = "see_info"
+    """A checkpoint does not verify. An open takes an older one, or the log; `info` shows which."""
+
+    RESUME_WRITING = "resume_writing"
+    """The journal opens: its newest checkpoint covers the damage. Compaction will remove it."""
+
+    SET_ASIDE = "set_aside"
+    """No record is lost. A repair sets the files aside that keep the journal from opening."""
+
+    RENAME = "rename"
+    """Files stand under wrong names. Their headers say the right ones, which are free."""
+
+    RESTORE_BACKUP = "restore_backup"
+    """Neither a checkpoint nor the beginning of the log is left, so no repair helps."""
+
+    REPAIR = "repair"
+    """Without a backup, a repair cuts off the damage, and nothing after it can be read."""
+
+    SALVAGE = "salvage"
+    """Without a backup, a repair cuts off the damage, and saves frames that follow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """An action, and what the sentence about it names."""
+
+    action: Action
+
+    renames: tuple[Pair, ...] = ()
+    """Each rename to make, in this order: a file's name, and its new one."""
+
+    copies: tuple[Pair, ...] = ()
+    """Each file that lost records, and the other file, also there, whose header it has."""
+
+    whole_lsn: int = 0
+    """The last LSN before all damage, though a checkpoint may hold the state after it."""
+
+    checkpoint_lsn: int = 0
+    """The LSN of the checkpoint from which an open or a repair goes on."""
+
+
+def advise(
+    findings: Sequence[Finding],
+    outlook: Outlook | None = None,
+    *,
+    taken: Collection[str] = (),
+    is_salvageable: bool = False,
+) -> Advice:
+    """Return what to do about `findings`, which are all of one kind.
+
+    `outlook`: of the journal; None while a writer lives, and then no file may be renamed.
+    `taken`: the names in the journal's directory. `is_salvageable`: whole frames follow the damage.
+    """
+    match findings[0].kind:
+        case "torn_tail":
+            return Advice(Action.NOTHING)
+        case "stray":
+            return Advice(Action.MOVE_STRAYS)
+        case "bad_checkpoint":
+            return Advice(Action.SEE_INFO)
+    checkpoint_lsn = outlook.checkpoint_lsn if outlook else 0
+    if outlook and not outlook.problem:
+        return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
+    if not any(it.lsn for it in findings):
+        return Advice(Action.SET_ASIDE)
+    renames = plan_renames(findings, taken) if outlook else ()
+    action = Action.SALVAGE if is_salvageable else Action.REPAIR
+    if renames:
+        action = Action.RENAME
+    elif outlook and outlook.has_no_start:
+        action = Action.RESTORE_BACKUP
+    copies = () if renames else find_copies(findings, taken)
+    return Advice(action, renames, copies, _whole_lsn(findings), checkpoint_lsn)
+
+
+def _whole_lsn(corruptions: Sequence[Finding]) -> int:
+    """Return the last LSN before the first of `corruptions`. A segment that lost no record, but
+    does not belong there, ends the log before it all the same."""
+    lsns = [it.lsn for it in corruptions if it.lsn]
+    names = [it.path.rpartition("/")[2] for it in corruptions if not it.lsn]
+    return min([*lsns, *(int(name[:20]) for name in names if name.endswith(".seg"))]) - 1

@@ -47,6 +47,13 @@ ADVICE: dict[str, tuple[list[Finding], Outlook | None, dict[str, Any], Advice]] 
     "a damaged checkpoint": (
         [finding(CHECKPOINT, 20, kind="bad_checkpoint", reason=DamageReason.CHECKPOINT_DAMAGED)],
         LIVE, {}, Advice(Action.SEE_INFO)),
+    "a newer checkpoint": (
+        [finding(CHECKPOINT, 20, kind="bad_checkpoint", reason=DamageReason.NEWER_VERSION)],
+        LIVE, {}, Advice(Action.UPGRADE)),
+    "a damaged checkpoint, and a newer one": (
+        [finding(CHECKPOINT, 20, kind="bad_checkpoint", reason=DamageReason.CHECKPOINT_DAMAGED),
+         finding(CHECKPOINT, 20, kind="bad_checkpoint", reason=DamageReason.NEWER_VERSION)],
+        LIVE, {}, Advice(Action.UPGRADE)),
     "damage that a checkpoint covers": (
         [finding(A, 9)], HEALS, {}, Advice(Action.RESUME_WRITING, checkpoint_lsn=20)),
     "swapped files that a checkpoint covers": (

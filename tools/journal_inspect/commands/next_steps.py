@@ -26,6 +26,10 @@ _WITHOUT_LOSS = {
         "a checkpoint does not verify; an open takes an older one, or the log; what it would do: "
         "{info}. What is left of it can be read: it is text, one item a line"
     ),
+    Action.UPGRADE: (
+        "a newer version of the format wrote a checkpoint, and this version can't open the "
+        "journal; open it with a newer journal-engine"
+    ),
     Action.RESUME_WRITING: (
         "it opens as it is: the checkpoint at LSN {checkpoint_lsn} holds what came of what is "
         "damaged, and what follows it is whole. Next: copy the directory; then let its writer go "

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from journal import Finding, Outlook
+from journal import DamageReason, Finding, Outlook
 from journal_inspect.diagnosis.misnamed import Pair, find_copies, plan_renames
 
 
@@ -25,6 +25,9 @@ class Action(StrEnum):
 
     SEE_INFO = "see_info"
     """A checkpoint does not verify. An open takes an older one, or the log; `info` shows which."""
+
+    UPGRADE = "upgrade"
+    """A newer version of the format wrote a checkpoint. Only a newer engine opens the journal."""
 
     RESUME_WRITING = "resume_writing"
     """The journal opens: its newest checkpoint covers the damage. Compaction will remove it."""
@@ -82,7 +85,8 @@ def advise(
         case "stray":
             return Advice(Action.MOVE_STRAYS)
         case "bad_checkpoint":
-            return Advice(Action.SEE_INFO)
+            is_newer = any(it.reason is DamageReason.NEWER_VERSION for it in findings)
+            return Advice(Action.UPGRADE if is_newer else Action.SEE_INFO)
     checkpoint_lsn = outlook.checkpoint_lsn if outlook else 0
     if outlook and not outlook.problem:
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)

@@ -199,10 +199,13 @@ class CorruptionError(JournalError):
         hint = ""
         if reason is DamageReason.NO_START:
             hint = f": restore a backup, or see what is left: journal-inspect log {directory}"
-        super().__init__(
+        message = (
             f"{path}: offset {offset}, LSN {lsn}: {what}{hint}; nothing was changed; "
             f"look closer with: journal-inspect verify {directory}"
         )
+        if reason is DamageReason.OVERTAKEN:
+            message = f"{path}: {what}; nothing is damaged; try again"
+        super().__init__(message)
         self.path = path
         self.directory = directory
         self.offset = offset

@@ -49,6 +49,12 @@ def test_the_directory_of_a_stray_file_is_the_one_it_is_in(tmp_path: Path) -> No
     assert finding.as_error().directory == str(path)
 
 
+def test_an_overtaken_reader_is_told_to_retry() -> None:
+    """Nothing is damaged, so `verify` would find nothing."""
+    error = CorruptionError("/j", 0, 0, "overtaken", reason=DamageReason.OVERTAKEN)
+    assert str(error) == "/j: overtaken; nothing is damaged; try again"
+
+
 # Each with the LSN that was durable and is missing, and the journal that a file is of.
 FACTS = {
     "all segments are gone": (20, None),

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from journal_inspect.exits import explain
 
-from journal import ClosedError, FailedError, LockedError, RecordError
+from journal import (
+    ClosedError,
+    CorruptionError,
+    DamageReason,
+    FailedError,
+    LockedError,
+    RecordError,
+)
 from manager import AmbiguousNameError, SubAgentManager
 from tests.independent_reader import crc32c
 from tests.inspect.inspect_support import (
@@ -360,6 +367,8 @@ def test_every_error_has_its_code() -> None:
     assert message.endswith("stop it first, or use journal-inspect log and verify")
     for error in (FailedError("failed"), ClosedError("closed"), RecordError("record")):
         assert explain(error) == (4, str(error))
+    overtaken = CorruptionError("/j", 0, 0, "overtaken", reason=DamageReason.OVERTAKEN)
+    assert explain(overtaken) == (3, "/j: overtaken; nothing is damaged; try again")
     assert explain(AmbiguousNameError("two")) == (1, "two")
     code, message = explain(OSError(5, "Input/output error", "/j/x.seg"))
     assert code == 4

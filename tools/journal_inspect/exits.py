@@ -97,6 +97,8 @@ def _told_damage(error: CorruptionError) -> str:
     from journal import DamageReason
     from journal_inspect.rendering.text import command
 
+    if error.reason is DamageReason.OVERTAKEN:
+        return f"{error.path}: {error.what}; nothing is damaged; try again"
     step = ""
     if error.reason is DamageReason.NO_START:
         left = command("log", error.directory)

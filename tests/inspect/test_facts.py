@@ -24,6 +24,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import pytest
+from journal_inspect.commands.cli import cli
 
 import journal
 from journal import Options
@@ -61,12 +62,18 @@ READ = [
     ["log", "{}", "-n", "3", "-o", "json"],
     ["log", "{}", "-r", "-n", "30"],
     ["log", "{}", "--frames", "-o", "json"],
+    ["log", "{}", "-f", "--timeout-s", "0.01"],
+    ["log", "{}", "-f", "--from-lsn", "20", "--timeout-s", "0.01"],
     ["stats", "{}", "-o", "json"],
     ["checkpoint", "{}"],
     ["agents", "{}", "-o", "json"],
     ["agents", "{}", "--at", "2"],
     ["agents", "{}", "--at", "99999"],
+    ["show", "{}", "lead"],
+    ["show", "{}", "n3", "--at", "30", "-o", "json"],
     ["history", "{}", "n3"],
+    ["diff", "{}", "0", "5", "-o", "json"],
+    ["diff", "{}", "20", "99999"],
     ["repair", "{}"],
     ["repair", "{}", "-o", "json"],
     ["repair", "{}", "--cut-at", "1"],
@@ -306,6 +313,14 @@ def compare(cases: dict[str, Any], tmp_path: Path) -> None:
     for name in cases:  # each sentence of the engine really was another one
         words = zip(plain[name][1], other[name][1], strict=True)
         assert all(before != after for before, after in words if before), name
+
+
+def test_every_command_that_takes_a_journal_is_compared() -> None:
+    """A new command takes part too."""
+    commands = {
+        name for name, it in cli.commands.items() if any(p.name == "path" for p in it.params)
+    }
+    assert commands == {verb for verb, *_ in [*READ, *WRITE]} - {"subagents"}
 
 
 def test_no_decision_depends_on_the_words_of_the_engine(

@@ -9,8 +9,8 @@ import pytest
 from journal import CorruptionError, DamageReason, Finding, Journal, JournalReader
 from journal._format.checkpoint import checkpoint_name
 from journal._format.segment import SegmentName
+from tests.inspect.damage_support import REFUSED, history
 from tests.inspect.inspect_support import make, segments
-from tests.inspect.test_inspect_damage import REFUSED, history
 
 DIRECTORIES = ["j", "x.seg", "x.json", "checkpoint-1.json", "00000001.seg"]
 FILES = [str(SegmentName(1, 1)), str(SegmentName(2**64 - 2, 2**32 - 1)), checkpoint_name(2**64 - 2)]

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from journal import Journal
 from journal._log import post, settle
 from journal.testing import Owner
 from journal.testing.owner import quiet
-from manager import SubAgentManager
-from manager._cli.cli import run_cli
-from tests.inspect.inspect_support import ask_child
-from tests.manager.test_legacy import BARE, write
 from tests.support import TIMEOUT_S, Table, run
 
 FAILING = """
@@ -153,45 +146,3 @@ def test_a_message_is_reported_before_the_exit() -> None:
     )
     process = run(script)
     assert (process.returncode, process.stdout, process.stderr) == (0, "0.2\n", "")
-
-
-# --- command lines ---
-
-
-def test_subagents_says_what_is_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Once, and in its own form."""
-    with SubAgentManager.open(tmp_path) as manager:
-        path = Path(manager.path)
-    path.chmod(0o755)
-    file = write(tmp_path, BARE)
-    assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
-    assert capsys.readouterr().err.splitlines() == [
-        f"journal: {path}: mode 0755 let others read the journal; narrowed to 0700",
-        f"subagents: 1 sub-agents imported from {file}",
-    ]
-
-
-def test_a_repair_says_what_is_logged(tmp_path: Path) -> None:
-    """Each line on stderr is the command's own: a mode that is narrowed is told once."""
-    path = tmp_path / "j"
-    Journal.open(path).close()
-    path.chmod(0o755)
-    answer = ask_child("repair", path, "--apply")
-    assert answer.code == 0
-    said = [line for line in answer.err.splitlines() if "mode 0755" in line]
-    assert len(said) == 1
-    assert all(line.startswith("journal-inspect: ") for line in answer.err.splitlines())
-
-
-def test_a_backup_says_what_is_logged(tmp_path: Path) -> None:
-    """An empty directory that others may read is narrowed before a copy goes there."""
-    path, dest = tmp_path / "j", tmp_path / "copy"
-    Journal.open(path).close()
-    dest.mkdir()
-    dest.chmod(0o755)
-    answer = ask_child("backup", path, dest)
-    assert answer.code == 0
-    assert os.stat(dest).st_mode & 0o777 == 0o700
-    said = [line for line in answer.err.splitlines() if "mode 0755" in line]
-    assert len(said) == 1
-    assert all(line.startswith("journal-inspect: ") for line in answer.err.splitlines())

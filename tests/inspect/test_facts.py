@@ -30,6 +30,14 @@ import journal
 from journal import Options
 from journal._format.crc32c import checksum
 from manager import SubAgentManager
+from tests.inspect.damage_support import (
+    REFUSED,
+    copy_as,
+    foreign,
+    history,
+    segment,
+    swap,
+)
 from tests.inspect.inspect_support import (
     TIMEOUT_S,
     checkpoints,
@@ -40,14 +48,6 @@ from tests.inspect.inspect_support import (
     make,
     open_journal,
     tear,
-)
-from tests.inspect.test_inspect_damage import (
-    REFUSED,
-    copy_as,
-    foreign,
-    history,
-    segment,
-    swap,
 )
 
 ROOT = Path(journal.__file__).resolve().parents[1]

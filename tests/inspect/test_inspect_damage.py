@@ -4,18 +4,21 @@ repair tell the same, a repair does what it told, and nothing good is lost."""
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from journal import CorruptionError, Journal, JournalReader
 from manager import SubAgentManager
+from tests.inspect.damage_support import (
+    LAST_LSN,
+    REFUSED,
+    copy_as,
+    history,
+    segment,
+    spoil,
+)
 from tests.inspect.inspect_support import (
-    FRAME_BYTES,
     ask,
     checkpoints,
     compact,
@@ -26,125 +29,6 @@ from tests.inspect.inspect_support import (
     put,
     segments,
 )
-
-LAST_LSN, CHECKPOINT_LSN = 45, 20
-
-
-def history(path: Path) -> Path:
-    """Three epochs of 15 records, the last three of each in one batch; the segments begin at 7, 16,
-    22, 31 and 37, the checkpoints are at 8 and 20."""
-    for epoch in range(3):
-        with open_journal(path) as journal:
-            for lsn in range(15 * epoch + 1, 15 * epoch + 13):
-                put(journal, [lsn, "x" * 600])
-                if lsn in (8, CHECKPOINT_LSN):
-                    compact(journal, f"as of {lsn}")
-            journal.wait_durable(journal.append_batch([[15 * epoch + n] for n in (13, 14, 15)]))
-    assert [first_lsn(file) for file in segments(path)] == [7, 16, 22, 31, 37]
-    return path
-
-
-def first_lsn(file: Path) -> int:
-    return int(file.name[:20])
-
-
-def segment(path: Path, lsn: int) -> Path:
-    (found,) = (file for file in segments(path) if first_lsn(file) == lsn)
-    return found
-
-
-def spoil(path: Path, lsn: int, at: int = FRAME_BYTES) -> None:
-    """Of the frame that holds `lsn`, one byte."""
-    with JournalReader.open(path) as reader:
-        (entry,) = islice(reader.entries(lsn - 1), 1)
-    assert entry.path is not None
-    assert entry.offset is not None
-    flip(Path(entry.path), entry.offset + at)
-
-
-def swap(one: Path, other: Path) -> None:
-    ours, theirs = one.read_bytes(), other.read_bytes()
-    one.write_bytes(theirs)
-    other.write_bytes(ours)
-
-
-def copy_as(file: Path, lsn: int, epoch: int) -> Path:
-    return Path(shutil.copy(file, file.with_name(f"{lsn:020d}-{epoch:010d}.seg")))
-
-
-def zero(file: Path, start: int, end: int) -> None:
-    data = file.read_bytes()
-    file.write_bytes(data[:start] + bytes(end - start) + data[end:])
-
-
-def foreign(path: Path, take: Callable[[Path], Path]) -> None:
-    """A file of another journal, under its own name."""
-    shutil.copy(take(history(path.with_name("other"))), path)
-
-
-def begun_at(path: Path, lsn: int) -> Path:
-    """A segment of epoch 2 that begins there, of a journal that has none of these records."""
-    other = path.with_name("begun")
-    make(other, range(lsn - 1))
-    with open_journal(other) as journal:
-        put(journal, lsn)
-    (*_, last) = segments(other)
-    return last
-
-
-def copy_and_spoil(path: Path) -> None:
-    copy_as(segment(path, 7), 8, 1)
-    spoil(path, 32)
-
-
-def spoil_twice(path: Path) -> None:
-    for lsn in (34, 26):
-        spoil(path, lsn)
-
-
-def flip_two_headers(path: Path) -> None:
-    for lsn in (7, 31):
-        flip(segment(path, lsn), 30)
-
-
-def foreign_and_flip(path: Path) -> None:
-    foreign(path, lambda other: checkpoints(other)[1])
-    flip(segment(path, 16), 30)
-
-
-# Each with the last LSN that is to be had.
-REFUSED: dict[str, tuple[Callable[[Path], Any], int]] = {
-    "a segment in the middle is gone": (lambda p: segment(p, 22).unlink(), 21),
-    "the segment of the checkpoint is gone": (lambda p: segment(p, 16).unlink(), 20),
-    "all segments are gone": (lambda p: list(map(Path.unlink, segments(p))), 20),
-    "two are swapped": (lambda p: swap(segment(p, 22), segment(p, 31)), 21),
-    "two are swapped below the checkpoint": (lambda p: swap(segment(p, 7), segment(p, 16)), 20),
-    "another journal's segment": (lambda p: foreign(p, lambda other: segment(other, 22)), 21),
-    "another journal's checkpoint": (lambda p: foreign(p, lambda o: checkpoints(o)[1]), 45),
-    "another journal's, in a range": (
-        lambda p: foreign(p, lambda other: begun_at(other, 24)), 45),
-    "a copy in another's range": (lambda p: copy_as(segment(p, 22), 24, 2), 45),
-    "a copy with a later epoch": (lambda p: copy_as(segment(p, 7), 24, 3), 45),
-    "a copy in a batch": (lambda p: copy_as(segment(p, 37), 44, 3), 45),
-    "copies everywhere": (
-        lambda p: [copy_as(segment(p, 22), lsn, 2) for lsn in (9, 17, 18, 23, 24, 30)], 45),
-    "a copy and damage": (copy_and_spoil, 31),
-    "a page of zeros": (lambda p: zero(segment(p, 22), 64, 4096), 21),
-    "a file of zeros": (lambda p: zero(segment(p, 22), 0, 4096), 21),
-    "an empty file": (lambda p: os.truncate(segment(p, 22), 0), 21),
-    "a bit of a segment's header": (lambda p: flip(segment(p, 22), 30), 21),
-    "a bit of the last one's header": (lambda p: flip(segment(p, 37), 30), 36),
-    "a bit of the header that is needed first": (lambda p: flip(segment(p, 16), 30), 20),
-    "a bit of a record": (lambda p: spoil(p, 30), 27),
-    "a bit of a frame's header": (lambda p: spoil(p, 30, 10), 27),
-    "a bit of the last commit": (lambda p: spoil(p, 45), 42),
-    "a bit in front of the checkpoint": (lambda p: spoil(p, 19), 20),
-    "two places": (spoil_twice, 25),
-    "one that is needed, one that is covered": (flip_two_headers, 30),
-    "another journal's checkpoint, and a header": (foreign_and_flip, 15),
-    "a checkpoint's copy behind the end": (
-        lambda p: shutil.copy(checkpoints(p)[1], p / f"checkpoint-{99:020d}.json"), 45),
-}  # fmt: skip
 
 
 def opened(path: Path) -> tuple[int, list[int]]:

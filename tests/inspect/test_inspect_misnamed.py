@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.inspect.damage_support import first_lsn, history, segment
 from tests.inspect.inspect_support import ask, contents, flip, segments
-from tests.inspect.test_inspect_damage import first_lsn, history, segment
 
 
 def typed(said: str) -> str:

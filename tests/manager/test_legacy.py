@@ -190,6 +190,19 @@ def test_the_command_line_says_what_is_logged(
         ]
 
 
+def test_a_narrowed_mode_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command, in its own form."""
+    with SubAgentManager.open(tmp_path) as manager:
+        path = Path(manager.path)
+    path.chmod(0o755)
+    file = write(tmp_path, BARE)
+    assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"journal: {path}: mode 0755 let others read the journal; narrowed to 0700",
+        f"subagents: 1 sub-agents imported from {file}",
+    ]
+
+
 def test_a_message_that_nobody_reads_stops_no_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,8 +21,8 @@ from journal import (
 )
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentHeader, encode_header
+from tests.inspect.damage_support import REFUSED, foreign, history, segment
 from tests.inspect.inspect_support import ask, checkpoints, flip, make, segments
-from tests.inspect.test_inspect_damage import REFUSED, foreign, history, segment
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
+from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN
 from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._public import public
 
@@ -49,7 +50,7 @@ class Options:
         "record_bytes_max": (1, PAYLOAD_BYTES_MAX),
         "checkpoint_growth": (0, 1e6),
         # One could rot the moment after what it covers was dropped.
-        "checkpoints_kept": (2, 1000),
+        "checkpoints_kept": (CHECKPOINTS_KEPT_MIN, 1000),
     }
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -39,6 +39,9 @@ from journal.errors import (
 FORMAT = "journal-checkpoint"
 VERSION = 2  # is written; version 1, whose items hold no bytes, is read
 LINE_BYTES_MAX = 1 << 26
+# Every writer keeps at least two checkpoints. How many it was told to keep is not on disk, so
+# readers count on these two.
+CHECKPOINTS_KEPT_MIN = 2
 _NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 _FIRST = b'"items":[\n'
 _HEADER_KINDS = {
@@ -77,6 +80,12 @@ def checkpoint_name(lsn: int) -> str:
 def checkpoint_lsns(names: list[str]) -> list[int]:
     """The LSNs of the checkpoints among `names`, ascending."""
     return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
+
+
+def floor_lsn(lsns: Sequence[int]) -> int:
+    """Return the LSN after which every writer keeps the log, if its checkpoints are at `lsns`,
+    ascending: that of the older of the newest two. 0: there are fewer, so it keeps all."""
+    return lsns[-CHECKPOINTS_KEPT_MIN] if len(lsns) >= CHECKPOINTS_KEPT_MIN else 0
 
 
 @public

@@ -9,7 +9,7 @@ from journal._disk import process
 from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
 from journal._disk.posix import PosixDisk
 from journal._format import frame
-from journal._format.checkpoint import checkpoint_name
+from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, floor_lsn
 from journal._format.layout import MARK
 from journal._format.segment import kept_after, read_header, segment_names
 from journal._offline.reader import JournalReader, read_batches, readable
@@ -18,7 +18,6 @@ from journal._recovery.recovery import find_checkpoints
 from journal._recovery.walk import Batch
 from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
 
-_CHECKPOINTS = 2
 _COPY_BYTES = 1 << 20
 _ATTEMPTS = 5
 
@@ -43,8 +42,8 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
     """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
 
     Holds what a reader would be shown: of a live journal all that a durable LSN in the log
-    covers. Raises FileExistsError if `dest` is there and not empty, CorruptionError, and
-    NotAJournalError if there is no journal.
+    covers; the two newest checkpoints, and the log from the older one on. Raises FileExistsError if
+    `dest` is there and not empty, CorruptionError, and NotAJournalError if there is no journal.
     """
     disk = disk or PosixDisk()
     JournalReader.open(path, disk=disk).close()  # which raises that
@@ -100,13 +99,13 @@ def _blame(directory: Directory) -> None:
 
 def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
     names = directory.names()
-    checkpoints = find_checkpoints(directory, names, _CHECKPOINTS)
+    checkpoints = find_checkpoints(directory, names, CHECKPOINTS_KEPT_MIN)
     if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
         limit_lsn = max(limit_lsn, checkpoints.base_lsn)
     try:
-        floor_lsn = checkpoints.good[-1].lsn if len(checkpoints.good) == _CHECKPOINTS else 0
-        kept = kept_after(segment_names(names), floor_lsn)
-        after_lsn = kept[0].first_lsn - 1 if kept else floor_lsn
+        begin_lsn = floor_lsn(checkpoints.verified_lsns)
+        kept = kept_after(segment_names(names), begin_lsn)
+        after_lsn = kept[0].first_lsn - 1 if kept else begin_lsn
         ends: dict[str, int] = {}
         last: Batch | None = None
         batches = (

@@ -11,24 +11,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from journal._disk.disk import Directory
-from journal._format.checkpoint import Checkpoint
+from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
 from journal._format.segment import SegmentInfo, SegmentName, kept_after, segment_names
 from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
-from journal._recovery.plan import Plan, foreign_to
+from journal._recovery.plan import Plan
 from journal._recovery.recovery import covered, decide, find_checkpoints, walk_log
 from journal._recovery.walk import Walk
 from journal.errors import CorruptionError, DamageReason, Refusal
-
-_CHECKPOINTS = 2
 
 
 @public
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is to be had of a journal that no writer has open.
+    """The result of an open, foreseen for a journal that no writer has open. The open is one that
+    keeps two checkpoints, so it does not read older ones.
 
     `problem` is why it does not open (None: it does), and `refusal` the same for programs. It goes
     on from the state at `checkpoint_lsn` (0: from nothing), up to `last_lsn`, with an open or else
@@ -68,7 +67,7 @@ def foresee(
         next((_damage(it) for it in plan.segments if it.state == "damaged"), None)
         or plan.missing()
         or Walk(path, plan.base_lsn, next_lsn=last_lsn + 1).cut_short()
-        or foreign_to(journal_id, checkpoints)
+        or plan.foreign_to(journal_id)
         or plan.exhausted()
     )
     return Outlook(
@@ -108,11 +107,20 @@ class Prospect:
             error = self._look()
         self.problem = str(first) if first else None
         self.refusal = first.refusal if first else None
+        # Older checkpoints of another journal than the newest, which an open takes. It does not
+        # read them, but after a cut they may be among the newest: then it would refuse.
+        good = [] if error else self.checkpoints.good
+        others = (it for it in good if it.journal_id != good[0].journal_id)
+        self._unread = [_name_of(it.path) for it in others]
+        for name in self._unread:
+            self.checkpoints.forget(name)
         if error:
             self.clear_for(self.last_lsn)
 
     def clear_for(self, end_lsn: int) -> None:
         """Set aside what would be in the way once it is cut behind `end_lsn`."""
+        self._drop(self._unread)
+        self._unread = []
         while (error := self._look_at_cut(end_lsn)) and self._set_aside(error, end_lsn):
             pass
 
@@ -147,7 +155,7 @@ class Prospect:
         self.last_lsn = self.checkpoints.base_lsn
         place = self._directory, self.names, self.checkpoints
         try:
-            for batch in decide(*place, _CHECKPOINTS, check_spans):
+            for batch in decide(*place, CHECKPOINTS_KEPT_MIN, check_spans):
                 self.last_lsn = batch.last_lsn
         except CorruptionError as error:
             return error
@@ -158,7 +166,7 @@ class Prospect:
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
         try:
-            covered(self._directory, names, verified, _CHECKPOINTS)
+            covered(self._directory, names, verified, CHECKPOINTS_KEPT_MIN)
         except CorruptionError as error:
             return error
         except FileNotFoundError:  # the cut will be whole
@@ -168,11 +176,8 @@ class Prospect:
     def _set_aside(self, error: CorruptionError, end_lsn: int = LSN_MAX) -> bool:
         """Whether there are segments that no log could hold, or checkpoints of another journal;
         or it is a segment of what a checkpoint up to `end_lsn` covers."""
-        good = self.checkpoints.good
-        ids = [bytes.fromhex(checkpoint.journal_id) for checkpoint in good]
-        names = list(map(str, misplaced(self._directory, self.segments, ids)))
-        ours = owner(self._directory, self.segments, ids)
-        names += [_name_of(it.path) for it, its in zip(good, ids, strict=True) if its != ours]
+        names = list(map(str, misplaced(self._directory, self.segments, self._journal_ids())))
+        names += self._foreign()
         if not names:
             name = _name_of(error.path)
             lsns = self.checkpoints.verified_lsns
@@ -181,12 +186,25 @@ class Prospect:
             if name not in self.names or name in map(str, needed):
                 return False
             names = [name]
+        self._drop(names)
+        return True
+
+    def _foreign(self) -> list[str]:
+        """Return the names of the checkpoints that are of another journal than most files."""
+        good, ids = self.checkpoints.good, self._journal_ids()
+        ours = owner(self._directory, self.segments, ids)
+        return [_name_of(it.path) for it, its in zip(good, ids, strict=True) if its != ours]
+
+    def _journal_ids(self) -> list[bytes]:
+        return [bytes.fromhex(checkpoint.journal_id) for checkpoint in self.checkpoints.good]
+
+    def _drop(self, names: list[str]) -> None:
+        """Set the files `names` aside."""
         for name in names:
             self.aside.append(name)
             self.names.remove(name)
             self.checkpoints.forget(name)
         self.segments = segment_names(self.names)
-        return True
 
 
 def _name_of(path: str) -> str:

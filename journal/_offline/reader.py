@@ -155,7 +155,7 @@ class JournalReader(OpenHandle):
     @property
     def first_state_lsn(self) -> int:
         """The first LSN as of which a state can be rebuilt: 1, or that of the oldest checkpoint
-        that the log goes on from; 0 if there is none."""
+        that the log goes on from, of what every writer keeps; 0 if there is none."""
         plan = self._plan()
         _close(plan.checkpoints)
         return plan.first_state_lsn
@@ -170,9 +170,12 @@ class JournalReader(OpenHandle):
         """
         plan, base = self._plan(), None
         try:
-            if foreign := foreign_to(plan.agreed_id or self.journal_id, plan.checkpoints):
+            journal_id, chosen = plan.agreed_id or self.journal_id, plan.base(at, oldest=oldest)
+            # An open does not read the older ones, but the state would be rebuilt from `chosen`.
+            foreign = plan.foreign_to(journal_id)
+            if foreign := foreign or foreign_to(journal_id, [chosen] if chosen else []):
                 raise foreign
-            base = plan.base(at, oldest=oldest)
+            base = chosen
             return base
         finally:
             _close([it for it in plan.checkpoints if it is not base])
@@ -204,8 +207,9 @@ class JournalReader(OpenHandle):
         follow: bool = False,
         wait: Callable[[], object] | None = None,
     ) -> Iterator[Entry]:
-        """Entries after LSN `after` (None: all that are kept), in order; of them the `last` ones
-        (None: all), for which the segments before them are not read.
+        """Entries after LSN `after` (None: all that every writer keeps, which is what follows the
+        older of the two newest checkpoints), in order; of them the `last` ones (None: all), for
+        which the segments before them are not read.
 
         With `follow` it goes on for ever, across rolls, restarts and compaction of a live
         writer, a few hundredths of a second behind it; each time that it has yielded all there

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import NoReturn
 
 from journal._disk.disk import Directory
-from journal._format.checkpoint import checkpoint_lsns
+from journal._format.checkpoint import checkpoint_lsns, floor_lsn
 from journal._format.layout import FLAG_OS, FRAME_HEADER_BYTES, MARK
 from journal._format.segment import (
     Segment,
@@ -39,9 +39,9 @@ def find(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentNam
 
 
 def shown(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
-    """The segments that are kept; others are leftovers of an unfinished removal."""
-    # Two checkpoints are kept, with what follows the older one.
-    return kept_after(segments, checkpoints[-2] if len(checkpoints) > 1 else 0)
+    """Return the segments that every writer keeps. Others are leftovers of an unfinished removal,
+    or of a writer that keeps more: they may have gaps, and are read only if they are asked for."""
+    return kept_after(segments, floor_lsn(checkpoints))
 
 
 def open_segment(directory: Directory, name: SegmentName, lsn: int) -> Segment:

@@ -9,9 +9,11 @@ from typing import Literal
 
 from journal._disk.disk import LOCK, TMP, Directory, file_size
 from journal._format.checkpoint import (
+    CHECKPOINTS_KEPT_MIN,
     BadCheckpointError,
     checkpoint_lsns,
     checkpoint_name,
+    floor_lsn,
     read_checkpoint,
 )
 from journal._format.layout import MARK, SEGMENT_HEADER_BYTES
@@ -57,8 +59,8 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
         else:
             verified.append(lsn)
     # Under a live writer the older one may have gone meanwhile, and what it needs.
-    older = [] if live else [lsn for lsn in lsns[-2:-1] if lsn in verified]
-    for base_lsn in (*older, verified[-1]):
+    needed = [] if live else [lsn for lsn in lsns[-CHECKPOINTS_KEPT_MIN:] if lsn in verified]
+    for base_lsn in (*needed[:1], verified[-1]):
         if missing := missing_before(directory.path, segments, base_lsn):
             yield _corruption(missing, 0)
             break
@@ -150,8 +152,8 @@ def survey(
     """Each segment that has `from_lsn` or what follows it, with what is wrong with it."""
     live = directory.lock_holder() is not None
     names = directory.names()
-    segments, lsns = segment_names(names), [0, 0, *checkpoint_lsns(names)]
-    covered_lsn, evidence = lsns[-2:]
+    segments, lsns = segment_names(names), checkpoint_lsns(names)
+    covered_lsn, evidence = floor_lsn(lsns), max(lsns, default=0)
     if live:  # a newer one may have been published since
         covered_lsn = evidence
     journal_id: bytes | None = None

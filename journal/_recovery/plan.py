@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from journal._format.checkpoint import Checkpoint
+from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentInfo, SegmentName, kept_after
 from journal.errors import CorruptionError, DamageReason
@@ -24,37 +24,50 @@ class Plan(Generic[S]):
     none), the `segments` that it goes on with, oldest first, and the highest epoch in use.
 
     A plan is made of the segments in the directory `path`, in the order of the log, and of the
-    checkpoints that verify, newest first.
+    checkpoints that verify, newest first. An open judges by the `kept` newest of these, as many as
+    it keeps: it does not read older ones, which it will remove.
     """
 
-    def __init__(self, path: str, segments: Sequence[S], checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(
+        self,
+        path: str,
+        segments: Sequence[S],
+        checkpoints: Sequence[Checkpoint],
+        kept: int = CHECKPOINTS_KEPT_MIN,
+    ) -> None:
         self.checkpoints = checkpoints
+        self._judged = checkpoints[:kept]
         self.base_lsn = checkpoints[0].lsn if checkpoints else 0
         self.segments: list[S] = kept_after(segments, self.base_lsn)
         self._path = path
         self._begins_at_lsn = segments[0].first_lsn if segments else 1
-        used = {checkpoint.path: checkpoint.epoch for checkpoint in checkpoints}
+        used = {checkpoint.path: checkpoint.epoch for checkpoint in self._judged}
         used |= {f"{path}/{SegmentName(it.first_lsn, it.epoch)}": it.epoch for it in segments}
         self._last_in_use, self.last_epoch = max(used.items(), key=itemgetter(1), default=("", 0))
 
     @property
     def agreed_id(self) -> str | None:
         """The journal's id, if two checkpoints agree on it: they know better than one segment."""
-        ids = {checkpoint.journal_id for checkpoint in self.checkpoints}
-        return ids.pop() if len(ids) == 1 < len(self.checkpoints) else None
+        ids = {checkpoint.journal_id for checkpoint in self._judged}
+        return ids.pop() if len(ids) == 1 < len(self._judged) else None
 
     def check(self, journal_id: str) -> None:
         """Raise CorruptionError if the log begins too late, or a checkpoint is of another journal
         than the segments, `journal_id`."""
         if missing := self.missing():
             raise missing
-        if foreign := foreign_to(journal_id, self.checkpoints):
+        if foreign := self.foreign_to(journal_id):
             raise foreign
 
     def missing(self) -> CorruptionError | None:
         """Return the error of a log that begins after what the newest checkpoint holds, if it
         does."""
         return missing_before(self._path, self.segments, self.base_lsn)
+
+    def foreign_to(self, journal_id: str | None) -> CorruptionError | None:
+        """Return the error of a checkpoint that an open reads and that is of another journal than
+        `journal_id` (None: not known), if there is one."""
+        return foreign_to(journal_id, self._judged)
 
     def exhausted(self) -> CorruptionError | None:
         """Return the error of a log whose highest epoch leaves none for a writer, if it does."""

@@ -189,7 +189,7 @@ def decide(
 
     `names`: the files that there are. `kept`: how many checkpoints an open keeps.
     """
-    plan = Plan(directory.path, segment_names(names), checkpoints.good)
+    plan = Plan(directory.path, segment_names(names), checkpoints.good, kept)
     walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
     if exhausted := plan.exhausted():
         raise exhausted

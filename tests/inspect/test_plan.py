@@ -12,17 +12,29 @@ from journal_inspect.report.data import observe
 
 from journal import (
     Checkpoint,
+    CompactedError,
     CorruptionError,
     DamageReason,
     Journal,
     JournalReader,
+    Options,
     Refusal,
     foresee,
+    repair,
 )
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentHeader, encode_header
 from tests.inspect.damage_support import REFUSED, foreign, history, segment
-from tests.inspect.inspect_support import ask, checkpoints, flip, make, segments
+from tests.inspect.inspect_support import (
+    ask,
+    checkpoints,
+    compact,
+    flip,
+    make,
+    open_journal,
+    put,
+    segments,
+)
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +165,70 @@ def test_no_state_begins_with_another_journals_checkpoint(path: Path) -> None:
         reader.base()
     assert caught.value.reason is DamageReason.FOREIGN
     assert caught.value.refusal == refusal_of(path)
+
+
+@pytest.fixture
+def covered(path: Path, tmp_path: Path) -> Path:
+    """A checkpoint of another journal that is older than the two newest."""
+    other = tmp_path / "older"
+    with open_journal(other) as journal:
+        put(journal, 1, 2, 3, 4)
+        compact(journal)
+    return Path(shutil.copy(checkpoints(other)[0], path))
+
+
+def test_only_checkpoints_that_an_open_reads_make_it_refuse(path: Path, covered: Path) -> None:
+    """P4: it reads the two newest, takes the newest, and removes the older ones."""
+    with JournalReader.open(path) as reader:
+        seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
+        assert reader.outlook().refusal is None
+        assert foresee(*seen).refusal is None
+        assert observe(reader).recovery.refused is None
+        assert [base_lsn(reader), base_lsn(reader, 19)] == [20, 8]
+        with pytest.raises(CorruptionError) as caught:
+            reader.base(7)
+    assert (caught.value.reason, caught.value.path) == (DamageReason.FOREIGN, str(covered))
+    assert ask("info", path).code == 0
+    assert repair(path).removed == ()
+    with pytest.raises(CorruptionError) as refused:
+        Journal.open(path, options=Options(checkpoints_kept=3))
+    assert refused.value.refusal == caught.value.refusal
+    assert refusal_of(path) is None
+    assert not covered.exists()
+
+
+def test_a_cut_sets_aside_a_checkpoint_that_an_open_would_read_after_it(
+    path: Path, covered: Path
+) -> None:
+    """P4: after the cut it is one of the two newest, and another journal's."""
+    report = repair(path, apply=True, cut_at=12)
+    assert covered.name in report.removed
+    assert refusal_of(path) is None
+    with JournalReader.open(path) as reader:
+        assert (reader.last_lsn, base_lsn(reader)) == (12, 8)
+
+
+def test_a_majority_that_no_open_reads_decides_nothing(path: Path, tmp_path: Path) -> None:
+    """P4: however many older checkpoints are of another journal, an open takes the newest."""
+    options = Options(checkpoints_kept=1000)
+    with Journal.open(tmp_path / "older", options=options) as journal:
+        for lsn in range(8):
+            compact(journal)
+            put(journal, lsn)
+    for file in checkpoints(tmp_path / "older"):
+        shutil.copy(file, path)
+    assert len(checkpoints(path)) > len(segments(path)) + 4
+    with JournalReader.open(path) as reader:
+        outlook = reader.outlook()
+        assert (outlook.refusal, outlook.checkpoint_lsn, outlook.last_lsn) == (None, 20, 45)
+        assert outlook.aside == ()
+    report = repair(path, apply=True, cut_at=20)
+    assert (report.problem, report.last_lsn) == (None, 20)
+    assert refusal_of(path) is None
+
+
+@pytest.mark.usefixtures("covered")
+def test_no_cut_goes_by_another_journals_checkpoint(path: Path) -> None:
+    """P4: its LSN is no end of this log."""
+    with pytest.raises(CompactedError):
+        repair(path, apply=True, cut_at=4)

@@ -294,9 +294,16 @@ CHECKS = (
     Weakening(
         "first_segment_knows_whose_journal_it_is",
         "journal/_recovery/plan.py",
-        "return ids.pop() if len(ids) == 1 < len(self.checkpoints) else None",
+        "return ids.pop() if len(ids) == 1 < len(self._judged) else None",
         "return None",
         BLAME,
+    ),
+    Weakening(
+        "checkpoints_that_no_open_reads_are_judged",
+        "journal/_recovery/plan.py",
+        "self._judged = checkpoints[:kept]",
+        "self._judged = checkpoints",
+        ("tests/inspect/test_plan.py",),
     ),
     Weakening(
         "any_mark_at_a_cut_is_the_segments_own",

@@ -24,6 +24,7 @@ from journal._format.record import Entry, PackedRecord, pack
 from journal._format.record import Record as Record  # as Literal above
 from journal._format.segment import SegmentInfo
 from journal._mutex import HandlerSafeLock
+from journal._names import JournalFile
 from journal._offline.reader import JournalReader
 from journal.errors import (
     BufferFullError,
@@ -86,6 +87,7 @@ __all__ = [
     "InterruptedCallError",
     "Journal",
     "JournalError",
+    "JournalFile",
     "JournalReader",
     "LockStats",
     "LockedError",

@@ -7,15 +7,14 @@ made here from its fields, and no other part of the program takes it apart again
 from __future__ import annotations
 
 import copyreg
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from journal._names import file_at
 from journal._public import public
 
 _SHOWN_PATH_CHARS = 100  # of each end of a path that is too long for a message
-_FILE_NAME = re.compile(r"[0-9]{20}-[0-9]{10}\.seg|checkpoint-[0-9]{20}\.json")
 
 
 @public
@@ -194,8 +193,8 @@ class CorruptionError(JournalError):
         directory: str | None = None,
     ) -> None:
         if directory is None:  # then `path` is a file if its name is a segment's or a checkpoint's
-            parent, _, name = path.rpartition("/")
-            directory = parent if _FILE_NAME.fullmatch(name) else path
+            is_file = file_at(path).kind in ("segment", "checkpoint")
+            directory = path.rpartition("/")[0] if is_file else path
         hint = ""
         if reason is DamageReason.NO_START:
             hint = f": restore a backup, or see what is left: journal-inspect log {directory}"

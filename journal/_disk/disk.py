@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from journal._mutex import package_of
+from journal._names import LOCK as LOCK  # every user of a disk takes them from here
+from journal._names import TMP as TMP
 from journal._public import public
 
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
 Mode = Literal["read", "update", "create"]
-LOCK = "LOCK"  # names the writer, for people; no decision ever reads it
 _CLOCK_NS_MAX = 2**64 - 1
-TMP = ".tmp"  # ends the name of a file that is being made; such a file is never read
 
 
 class PathLike(Protocol):

@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from journal._disk import lock_holder as holder
 from journal._disk import syscalls
 from journal._disk.disk import LOCK, Buffer, Mode, StrPath
+from journal._names import is_journal
 from journal.errors import FailedError, LockedError, UnsafePathError
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO never blocks
@@ -313,7 +314,7 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
         raise UnsafePathError(what, path=path)
     if made and mode & 0o777 != 0o700:  # a umask that strips even us
         os.fchmod(fd, 0o700)
-    elif mode & _OTHERS and _is_journal(os.listdir(fd)):
+    elif mode & _OTHERS and _is_ours(os.listdir(fd)):
         os.fchmod(fd, 0o700)
         import logging
 
@@ -323,11 +324,10 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
         report(logging.WARNING, text, path, mode)
 
 
-def _is_journal(names: list[str]) -> bool:
-    """Whether a directory is ours to narrow: `open` refuses what isn't, as somebody's home."""
-    return not names or any(
-        name == LOCK or name.endswith(".seg") or name.startswith("checkpoint-") for name in names
-    )
+def _is_ours(names: list[str]) -> bool:
+    """Return whether a directory is a journal, or is to become one. An open refuses any other, such
+    as somebody's home, so that keeps its mode."""
+    return not names or is_journal(names)
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from journal._engine.directory_use import DirectoryUse
 from journal._format.checkpoint import Checkpoint
 from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
+from journal._names import is_journal
 from journal._recovery.recovery import Recovered, Recovery
-from journal._recovery.walk import is_journal
 from journal.errors import (
     ClosedError,
     FailedError,

@@ -14,7 +14,6 @@ Source: journal/docs/FORMAT.md.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,6 +25,7 @@ from journal._format.items import CODEC, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze take it from here
 from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
+from journal._names import CHECKPOINT_NAME
 from journal._public import public
 from journal.errors import (
     CheckpointItemError,
@@ -42,7 +42,6 @@ LINE_BYTES_MAX = 1 << 26
 # Every writer keeps at least two checkpoints. How many it was told to keep is not on disk, so
 # readers count on these two.
 CHECKPOINTS_KEPT_MIN = 2
-_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 _FIRST = b'"items":[\n'
 _HEADER_KINDS = {
     "version": int,
@@ -79,7 +78,7 @@ def checkpoint_name(lsn: int) -> str:
 
 def checkpoint_lsns(names: list[str]) -> list[int]:
     """The LSNs of the checkpoints among `names`, ascending."""
-    return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
+    return sorted(int(match[1]) for match in map(CHECKPOINT_NAME.fullmatch, names) if match)
 
 
 def floor_lsn(lsns: Sequence[int]) -> int:

@@ -43,6 +43,7 @@ from journal._format.layout import (
     SEGMENT_VERSION,
 )
 from journal._format.record import Span
+from journal._names import SEGMENT_NAME
 from journal._public import public
 from journal.errors import (
     CorruptionError,
@@ -52,7 +53,6 @@ from journal.errors import (
     JournalError,
 )
 
-_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 _WINDOW_BYTES = 1 << 18
 _RUN_BYTES = 1 << 16
 
@@ -166,7 +166,7 @@ class FrameRun(NamedTuple):
 
 def segment_names(names: list[str]) -> list[SegmentName]:
     """The segments among `names`, in the order of the log."""
-    found = (_NAME.fullmatch(name) for name in names)
+    found = map(SEGMENT_NAME.fullmatch, names)
     return sorted(SegmentName(int(m[1]), int(m[2])) for m in found if m)
 
 

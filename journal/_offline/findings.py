@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from journal._format.record import Record
+from journal._names import JournalFile, file_at
 from journal._public import public
 from journal.errors import CorruptionError, DamageReason
 
@@ -34,6 +35,11 @@ class Finding:
     header_of: str | None = None
     durable_lsn: int | None = None
     journal_id: str | None = None
+
+    @property
+    def file(self) -> JournalFile:
+        """Return what the file's name tells."""
+        return file_at(self.path)
 
     def as_error(self) -> CorruptionError:
         """Return it as the error that an open would raise for it."""
@@ -77,6 +83,11 @@ class FrameInfo:
     header_crc: int = 0
     payload_crc: int = 0
     records: list[Record] | None = None
+
+    @property
+    def file(self) -> JournalFile:
+        """Return what the segment's name tells."""
+        return file_at(self.path)
 
     @property
     def last_lsn(self) -> int:

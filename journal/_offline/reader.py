@@ -31,10 +31,11 @@ from journal._format.segment import (
     segment_names,
 )
 from journal._handle import OpenHandle
+from journal._names import JournalFile, file_at, is_journal
 from journal._offline.tail import Tail, find, open_segment, shown
 from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
-from journal._recovery.walk import Batch, Walk, is_journal
+from journal._recovery.walk import Batch, Walk
 from journal.errors import CorruptionError, FormatVersionError, NotAJournalError
 
 if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
@@ -139,6 +140,10 @@ class JournalReader(OpenHandle):
             with suppress(BadCheckpointError, FormatVersionError, FileNotFoundError):
                 return read_application(self._directory, lsn)
         return None
+
+    def files(self) -> list[JournalFile]:
+        """List the files in the directory, ordered by name. None of them is read."""
+        return [file_at(f"{self.path}/{name}") for name in self._directory.names()]
 
     @property
     def first_lsns(self) -> list[int]:

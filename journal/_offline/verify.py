@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
-from journal._disk.disk import LOCK, TMP, Directory, file_size
+from journal._disk.disk import Directory, file_size
 from journal._format.checkpoint import (
     CHECKPOINTS_KEPT_MIN,
     BadCheckpointError,
@@ -26,6 +26,7 @@ from journal._format.segment import (
     find_journal_id,
     segment_names,
 )
+from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
 from journal._offline.salvage import Remains
 from journal._recovery.misplaced import ends, misplaced
@@ -68,13 +69,14 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
     if not segments and (missing := end.cut_short()):  # the last one is never removed
         yield _corruption(missing, 0)
     for name in names:
-        unfinished = name.endswith(TMP)
-        known = name == LOCK or segment_names([name]) or checkpoint_lsns([name])
-        if not known and not (unfinished and live):
+        file = file_at(f"{directory.path}/{name}")
+        if file.kind == "stray":
             message, reason = "not the journal's", DamageReason.UNKNOWN_FILE
-            if unfinished:
-                message, reason = "left unfinished by a crash", DamageReason.UNFINISHED
-            yield Finding("stray", f"{directory.path}/{name}", 0, 0, 0, message, reason)
+        elif file.kind == "unfinished" and not live:
+            message, reason = "left unfinished by a crash", DamageReason.UNFINISHED
+        else:
+            continue
+        yield Finding("stray", file.path, 0, 0, 0, message, reason)
 
 
 def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:

@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from typing import NamedTuple, Self
 
-from journal._disk.disk import LOCK, TMP
 from journal._format import frame
-from journal._format.checkpoint import checkpoint_lsns
 from journal._format.layout import (
     FRAME_HEADER_BYTES,
     LSN_MAX,
@@ -30,7 +28,6 @@ from journal._format.segment import (
     ScannedFrame,
     Segment,
     SegmentName,
-    segment_names,
 )
 from journal._mutex import is_raised_by_call
 from journal.errors import CorruptionError, DamageReason
@@ -319,13 +316,6 @@ class Walk:
             what = f"{self.damage.what}; {what}"
         place = self.path, self.damage.offset if self.damage else self.end, self.next_lsn
         return CorruptionError(*place, what, reason=reason, durable_lsn=durable_lsn)
-
-
-def is_journal(names: list[str]) -> bool:
-    """Return whether a directory of files with these names is a journal."""
-    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
-    names = [name.removesuffix(TMP) for name in names]
-    return LOCK in names or bool(segment_names(names)) or bool(checkpoint_lsns(names))
 
 
 def decode(found: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> Batch:

@@ -11,8 +11,8 @@ from typing import ClassVar, Generic, Self, TypeVar
 from journal._disk.disk import LOCK
 from journal._format.record import Record, bare
 from journal._log import settle
+from journal._names import is_journal
 from journal._offline.reader import JournalReader
-from journal._recovery.walk import is_journal
 from journal._state.durable_state import DurableState, StateMachine
 from journal.errors import FailedError, JournalError
 from journal.options import Options

@@ -225,7 +225,12 @@ def test_a_directory_that_others_may_write_is_refused(path: Path, mode: int) -> 
     assert DISK.open_directory(path, write=False).names() == []
 
 
-@pytest.mark.parametrize("names", [[], ["LOCK"], ["1-1.seg", "stray"], ["checkpoint-1.json"]])
+SEGMENT, CHECKPOINT = f"{1:020d}-{1:010d}.seg", f"checkpoint-{1:020d}.json"
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["LOCK"], [SEGMENT, "stray"], [CHECKPOINT], [SEGMENT + ".tmp"]]
+)
 def test_a_directory_that_others_may_read_is_narrowed(
     path: Path, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,10 +250,11 @@ def test_a_directory_that_others_may_read_is_narrowed(
     ]
 
 
-def test_a_directory_that_is_no_journal_is_not_narrowed(path: Path) -> None:
+@pytest.mark.parametrize("name", ["somebodys", "1-1.seg", "checkpoint-1.json"])
+def test_a_directory_that_is_no_journal_is_not_narrowed(path: Path, name: str) -> None:
     """A path given by mistake, a home or /etc, keeps its mode: such a journal is refused anyway."""
     path.mkdir()
-    (path / "somebodys").touch()
+    (path / name).touch()
     path.chmod(0o755)
     DISK.open_directory(path, write=True)
     assert mode_of(path) == 0o755

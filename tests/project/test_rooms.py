@@ -20,6 +20,7 @@ PACKAGES = {
 # its public names. Words that are not rooms are modules beside the package's `__init__`.
 JOURNAL_FLOORS = (
     ("_public",),
+    ("_names",),
     ("errors",),
     ("_handle", "_log", "_mutex"),
     ("metrics",),

@@ -1,0 +1,53 @@
+"""The names of a journal's files, and what they tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from journal import FrameInfo, JournalFile, JournalReader
+from journal._names import file_at, is_journal
+
+SEGMENT, CHECKPOINT = f"{7:020d}-{2:010d}.seg", f"checkpoint-{8:020d}.json"
+FILES = {
+    SEGMENT: ("segment", 7),
+    CHECKPOINT: ("checkpoint", 8),
+    "LOCK": ("lock", 0),
+    f"{SEGMENT}.tmp": ("unfinished", 0),
+    "notes.tmp": ("unfinished", 0),
+    "7-2.seg": ("stray", 0),
+    "checkpoint-8.json": ("stray", 0),
+    f"{SEGMENT}.bak": ("stray", 0),
+    f"{SEGMENT}\n": ("stray", 0),
+    "lock": ("stray", 0),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_files_name_tells_what_it_is(name: str) -> None:
+    """FORMAT.md, "Files": nothing but a name in full is one of a journal's."""
+    file = file_at(f"/a/{name}")
+    assert (file.kind, file.lsn) == FILES[name]
+    assert (file.path, file.name) == (f"/a/{name}", name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_of_its_files_makes_a_directory_a_journal(name: str) -> None:
+    """A crash may leave no more than an unfinished one."""
+    is_one = FILES[name][0] in ("segment", "checkpoint", "lock") or name == f"{SEGMENT}.tmp"
+    assert is_journal(["stray", name]) == is_one
+
+
+def test_a_reader_lists_files_by_name(tmp_path: Path) -> None:
+    """It needs to read none of them."""
+    for name in (SEGMENT, CHECKPOINT, "stray"):
+        (tmp_path / name).write_bytes(b"")
+    with JournalReader.open(tmp_path) as reader:
+        assert reader.files() == [
+            JournalFile(str(tmp_path / SEGMENT), "segment", 7),
+            JournalFile(str(tmp_path / CHECKPOINT), "checkpoint", 8),
+            JournalFile(str(tmp_path / "stray"), "stray"),
+        ]
+    piece = FrameInfo(str(tmp_path / SEGMENT), 2, 64, 10, "garbage")
+    assert piece.file == JournalFile(piece.path, "segment", 7)

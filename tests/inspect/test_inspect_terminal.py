@@ -243,7 +243,8 @@ def test_progress_is_for_a_terminal(tmp_path: Path) -> None:
     assert "last good LSN 60" in on_terminal("verify", path)
     assert "[#" not in on_terminal("verify", path, stderr=subprocess.DEVNULL)
     assert "[#" not in on_terminal("verify", path, term="dumb")
-    with progress.bar("verify", str(path)) as told:
+    reader = journal.JournalReader.open(path)
+    with reader, progress.bar("verify", reader) as told:
         assert told is None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from journal import Checkpoint, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.rendering.look import Look
@@ -17,7 +15,7 @@ def show_checkpoint(reader: JournalReader, look: Look, *, lsn: int | None) -> in
     chosen = next((it for it in checkpoints if lsn in (None, it.lsn)), None)
     if chosen:
         _put(chosen, look)
-    elif not any(Path(reader.path).glob("checkpoint-*.json")):
+    elif not any(it.kind == "checkpoint" for it in reader.files()):
         say(f"{reader.path}: it has no checkpoint yet; its entries: {command('log', reader.path)}")
     else:
         there = ", ".join(str(it.lsn) for it in checkpoints) or "none"

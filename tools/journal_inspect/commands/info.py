@@ -50,11 +50,12 @@ def show_info(reader: JournalReader, look: Look) -> int:
 
 
 def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
-    """Of each file that is named as one, whether it verifies or not."""
+    """Return the size of each file that is named as one, whether it verifies or not."""
     sizes = {}
-    for file in sorted(Path(reader.path).glob(f"checkpoint-{'[0-9]' * 20}.json")):
-        with suppress(FileNotFoundError):  # compacted meanwhile
-            sizes[str(file)] = file.stat().st_size
+    for file in reader.files():
+        if file.kind == "checkpoint":
+            with suppress(FileNotFoundError):  # compacted meanwhile
+                sizes[file.path] = Path(file.path).stat().st_size
     return sizes
 
 

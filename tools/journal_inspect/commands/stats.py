@@ -134,7 +134,7 @@ _pack = msgpack.Packer().pack
 def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -> int:
     """Of the records between two moments; goes on behind damage, and says so."""
     tally, is_suspect = Tally(), False
-    with bar("stats", reader.path) as progress:
+    with bar("stats", reader) as progress:
         for info in _frames(reader, look, wanted):
             if progress:
                 progress(info.size_bytes)

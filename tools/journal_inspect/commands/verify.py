@@ -75,7 +75,7 @@ def _first_looked_at(reader: JournalReader, from_lsn: int) -> int:
 
 
 def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
-    with bar("verify", reader.path) as progress:
+    with bar("verify", reader) as progress:
         if progress is None:
             yield from reader.verify(from_lsn=from_lsn)
             return

@@ -106,5 +106,5 @@ def _whole_lsn(corruptions: Sequence[Finding]) -> int:
     """Return the last LSN before the first of `corruptions`. A segment that lost no record, but
     does not belong there, ends the log before it all the same."""
     lsns = [it.lsn for it in corruptions if it.lsn]
-    names = [it.path.rpartition("/")[2] for it in corruptions if not it.lsn]
-    return min([*lsns, *(int(name[:20]) for name in names if name.endswith(".seg"))]) - 1
+    files = [it.file for it in corruptions if not it.lsn]
+    return min([*lsns, *(file.lsn for file in files if file.kind == "segment")]) - 1

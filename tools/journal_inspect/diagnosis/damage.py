@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from journal import FrameInfo, JournalReader, Outlook
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
@@ -67,23 +66,16 @@ def look_behind(
     """What follows `last_good_lsn`, whether the log still goes there or not. What is only in the
     way tells nothing."""
     aside = outlook.aside if outlook else ()
-    checkpoints = reader.checkpoints()
-    for checkpoint in checkpoints:
-        checkpoint.close()
-    evidence = [it.lsn for it in checkpoints if Path(it.path).name not in aside]
-    evidence += [last_good_lsn, outlook.evidence_lsn if outlook else 0]
-    first_lsns = Counter(reader.first_lsns)
-    first_lsns.subtract(int(name[:20]) for name in aside if name.endswith(".seg"))
-    evidence += [first_lsn - 1 for first_lsn in +first_lsns]
-    found = Behind(last_good_lsn, max(evidence), [], [], {})
+    segments = [it for it in reader.files() if it.kind == "segment" and it.name not in aside]
+    last = max({it.lsn for it in segments} & set(reader.first_lsns), default=0)
+    evidence_lsn = max(last_good_lsn, _evidence_lsn(reader, outlook), last - 1)
+    found = Behind(last_good_lsn, evidence_lsn, [], [], {})
     readable: list[Range] = []
     cut: list[Range] = []
-    last = max(+first_lsns, default=0)
     for info in reader.frames():
-        name = Path(info.path).name
-        if name in aside:
+        if info.file.name in aside:
             continue
-        if info.state == "garbage" and not info.offset and int(name[:20]) == last:
+        if info.state == "garbage" and not info.offset and info.file.lsn == last:
             found.is_open_ended = True
         if info.state in ("log", "dead", "mark"):
             found.is_open_ended = False
@@ -97,6 +89,16 @@ def look_behind(
             _count(found.losses, info, first_lsn)
     found.readable, found.cut = merged(readable), merged(cut)
     return found
+
+
+def _evidence_lsn(reader: JournalReader, outlook: Outlook | None) -> int:
+    """Return the LSN up to which a checkpoint says that there was a log."""
+    if outlook:
+        return outlook.evidence_lsn
+    checkpoints = reader.checkpoints()
+    for checkpoint in checkpoints:
+        checkpoint.close()
+    return max((it.lsn for it in checkpoints), default=0)
 
 
 def _count(losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int) -> None:

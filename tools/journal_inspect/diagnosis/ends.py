@@ -26,7 +26,8 @@ class End(NamedTuple):
 
 def is_large(reader: JournalReader) -> bool:
     """Whether to look for damage would take longer than somebody waits for a few lines."""
-    sizes = [file.stat().st_size for file in sorted(Path(reader.path).glob("*.seg"))]
+    segments = [it.path for it in reader.files() if it.kind == "segment"]
+    sizes = [Path(path).stat().st_size for path in segments]
     return sum(sizes[:-1]) > _LOOKED_AT_BYTES  # the last one is looked at anyway
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from journal import JournalReader
 from journal_inspect.rendering.text import terminal_width
 
 Progress = Callable[[int], object]
@@ -18,11 +19,11 @@ _BYTES_MIN = 1 << 26  # less is done before anybody wonders
 
 
 @contextmanager
-def bar(label: str, path: str) -> Iterator[Progress | None]:
+def bar(label: str, reader: JournalReader) -> Iterator[Progress | None]:
     """Called with the bytes of a journal that were read since it was last; None where nobody
     would see it."""
     is_dumb = os.environ.get("TERM") == "dumb"
-    if is_dumb or not sys.stderr.isatty() or (total := _log_bytes(path)) < _BYTES_MIN:
+    if is_dumb or not sys.stderr.isatty() or (total := _log_bytes(reader)) < _BYTES_MIN:
         yield None
         return
     from click import progressbar
@@ -38,7 +39,7 @@ def bar(label: str, path: str) -> Iterator[Progress | None]:
         shown.update(total - shown.pos)  # what was allocated ahead is not read
 
 
-def _log_bytes(path: str) -> int:
-    """Of all segments and checkpoints of a journal."""
-    files = (file for pattern in ("*.seg", "*.json") for file in Path(path).glob(pattern))
-    return sum(file.lstat().st_size for file in files)
+def _log_bytes(reader: JournalReader) -> int:
+    """Return the size of all segments and checkpoints of a journal."""
+    kinds = ("segment", "checkpoint")
+    return sum(Path(it.path).lstat().st_size for it in reader.files() if it.kind in kinds)

@@ -171,20 +171,21 @@ def _read_log(reader: JournalReader) -> Log:
 
 
 class _Pass:
-    """One pass over the entries that are kept. The fleet begins with the oldest checkpoint that
-    they go on from; where the log is damaged, all goes on with the next one."""
+    """One pass over the entries that are kept. The fleet begins with the first state that can be
+    rebuilt. Where the log is damaged, the pass goes on with the next checkpoint."""
 
     def __init__(self, reader: JournalReader, checkpoints: list[Checkpoint]) -> None:
         self._reader = reader
         self._log = Log()
         self._after = min(reader.first_lsns, default=1) - 1
         self._fleet_lsn = 0  # it is as of this one, or a later one that was taken
-        reached = [it for it in checkpoints if it.lsn >= self._after]
-        self._bases = sorted(reached, key=lambda it: it.lsn)
+        self._checkpoints = sorted(checkpoints, key=lambda it: it.lsn)
         if any(it.application.startswith(MANAGERS) for it in checkpoints):
             self._log.fleet = FleetTimeline()
-        if self._after and self._bases:
-            self._load(self._bases[0])
+        if self._after:
+            first_lsn = reader.first_state_lsn
+            for base in (it for it in self._checkpoints if it.lsn == first_lsn):
+                self._load(base)
 
     def run(self) -> Log:
         log = self._log
@@ -195,11 +196,12 @@ class _Pass:
                 return log
             except CorruptionError as error:
                 log.damage.append(str(error))
-                ahead = [it for it in self._bases if it.lsn > max(log.last_lsn, self._after)]
+                read_lsn = max(log.last_lsn, self._after)
+                ahead = next((it for it in self._checkpoints if it.lsn > read_lsn), None)
                 if not ahead:
                     return log
-                self._after = ahead[0].lsn
-                self._load(ahead[0])
+                self._after = ahead.lsn
+                self._load(ahead)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self._fleet_lsn = checkpoint.lsn

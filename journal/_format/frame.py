@@ -17,6 +17,7 @@ Source: journal/docs/FORMAT.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum, auto
 from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
@@ -36,6 +37,28 @@ from journal._format.record import Span
 _WHOLE = Struct("<IIQQ8xIII")  # all that `leap` looks at; the last is the kind and the zeros
 
 
+class HeaderRule(Enum):
+    """The rules that every writer's headers keep."""
+
+    KIND = auto()
+    """The kind is one that the format has, and the bytes after it are zero."""
+
+    FIRST_LSN = auto()
+    """The first LSN is the next one."""
+
+    DURABLE_LSN = auto()
+    """The durable LSN lies before the first LSN."""
+
+    LAST_LSN = auto()
+    """The last record has an LSN that the format can number."""
+
+    PAYLOAD_BYTES = auto()
+    """The payload is no larger than a frame may hold."""
+
+    EMPTY = auto()
+    """A mark has neither records nor a payload, a frame of records has both."""
+
+
 class Header(NamedTuple):
     """A frame's header, its own CRC checked."""
 
@@ -48,23 +71,37 @@ class Header(NamedTuple):
     kind: int
     zero: bytes = b"\0\0\0"
 
-    def impossible(self, lsn: int) -> str | None:
-        """What no writer can have said where `lsn` is the next one; None if it is possible."""
+    def broken_rule(self, lsn: int) -> HeaderRule | None:
+        """Return the rule that this header breaks where `lsn` is next, or None. No crash leaves
+        such a header: it is corruption."""
         if self.zero != b"\0\0\0" or self.kind not in (RECORDS, MARK):
-            return f"a frame of kind {self.kind} with flags {self.zero.hex()}"
+            return HeaderRule.KIND
         if self.first_lsn != lsn:
-            return f"a frame that says LSN {self.first_lsn} where {lsn} is next"
+            return HeaderRule.FIRST_LSN
         if self.durable_lsn >= lsn:
-            return f"a frame that says LSN {self.durable_lsn} was durable before it"
+            return HeaderRule.DURABLE_LSN
         if lsn + self.record_count - 1 > LSN_MAX:
-            return f"a frame of {self.record_count} records from LSN {lsn} on, past {LSN_MAX}"
+            return HeaderRule.LAST_LSN
         if self.payload_bytes > PAYLOAD_BYTES_MAX:
-            return f"a frame of {self.payload_bytes} bytes"
+            return HeaderRule.PAYLOAD_BYTES
         empty = not self.record_count, not self.payload_bytes
         if any(empty) if self.kind == RECORDS else not all(empty):
-            holds = f"{self.record_count} records in {self.payload_bytes} bytes"
-            return f"a frame of kind {self.kind} with {holds}"
+            return HeaderRule.EMPTY
         return None
+
+    def describe(self, broken: HeaderRule, lsn: int) -> str:
+        """Return in words how this header breaks the rule `broken` where `lsn` is next."""
+        count, size = self.record_count, self.payload_bytes
+        return {
+            HeaderRule.KIND: f"a frame of kind {self.kind} with flags {self.zero.hex()}",
+            HeaderRule.FIRST_LSN: f"a frame that says LSN {self.first_lsn} where {lsn} is next",
+            HeaderRule.DURABLE_LSN: (
+                f"a frame that says LSN {self.durable_lsn} was durable before it"
+            ),
+            HeaderRule.LAST_LSN: f"a frame of {count} records from LSN {lsn} on, past {LSN_MAX}",
+            HeaderRule.PAYLOAD_BYTES: f"a frame of {size} bytes",
+            HeaderRule.EMPTY: f"a frame of kind {self.kind} with {count} records in {size} bytes",
+        }[broken]
 
 
 def encode(
@@ -116,7 +153,7 @@ def leap(
     Where they end, the next LSN there, and the highest durable LSN that they tell; `spans` gets
     where each payload begins and ends, and its count of records. Stops before a frame that goes
     past `limit_lsn`, and before anything else than a good frame of records: a mark, damage, what
-    is impossible. What `parse`, `impossible` and `checksum` find out of each frame by itself, for
+    is impossible. What `parse`, `broken_rule` and `checksum` find out of each frame by itself, for
     a log of frames so small that their number is what takes time.
     """
     crc, unpack, view = crc32c(), _WHOLE.unpack_from, memoryview(data)

@@ -124,7 +124,7 @@ def _frames(segment: Remains, after: SegmentName | None) -> Iterator[FrameInfo]:
             state = "cut"
         elif is_mark:
             state = "mark"
-        elif segment.is_whole and not header.impossible(next_lsn):
+        elif segment.is_whole and header.broken_rule(next_lsn) is None:
             state, next_lsn = "log", next_lsn + header.record_count
         yield FrameInfo(
             path,

@@ -225,7 +225,7 @@ class Walk:
         whole: the frame's header then states as much as the mark did.
         """
         header = frame.parse(data, 0, segment.header.seed)
-        if header is None or header.impossible(self.next_lsn):
+        if header is None or header.broken_rule(self.next_lsn):
             return None
         self.evidence = max(self.evidence, header.durable_lsn)
         return header
@@ -283,7 +283,7 @@ class Walk:
     def _is_own_mark(self, found: ScannedFrame) -> bool:
         """Return whether `found` is the mark that the segment itself ends with."""
         is_first = found.state is FrameState.MARK and not self.marked
-        return is_first and not found.header.impossible(self.next_lsn)
+        return is_first and found.header.broken_rule(self.next_lsn) is None
 
     def _damage(self, found: ScannedFrame) -> CorruptionError | None:
         """Return the damage that a crash may have left here, None if there is none.
@@ -297,9 +297,10 @@ class Walk:
         elif found.state is FrameState.GARBAGE:
             # A crash cut the write of a frame short before its header was on the disk.
             what = "no frame stands here"
-        elif impossible := found.header.impossible(self.next_lsn):
+        elif broken := found.header.broken_rule(self.next_lsn):
             # No crash does this: the header's CRC proves that it was written like that.
-            what, reason = impossible, DamageReason.FRAME_IMPOSSIBLE
+            what = found.header.describe(broken, self.next_lsn)
+            reason = DamageReason.FRAME_IMPOSSIBLE
             raise CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
         elif found.state is FrameState.DAMAGED_PAYLOAD:
             # A crash cut the write of a frame short after its header was on the disk.

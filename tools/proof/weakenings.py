@@ -308,7 +308,7 @@ CHECKS = (
     Weakening(
         "any_mark_at_a_cut_is_the_segments_own",
         "journal/_recovery/walk.py",
-        "return is_first and not found.header.impossible(self.next_lsn)",
+        "return is_first and found.header.broken_rule(self.next_lsn) is None",
         "return is_first",
         BLAME,
     ),

@@ -41,9 +41,10 @@ from manager.errors import (
 
 if TYPE_CHECKING:
     from manager.changes import Changes
-    from manager.given import AgentResult, Limits
+    from manager.limits import Limits
     from manager.manager import SubAgentManager
     from manager.records import RECORD_FIELDS
+    from manager.result import AgentResult
     from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 
 __all__ = [
@@ -74,10 +75,10 @@ __all__ = [
 _PLACES = {
     "RECORD_FIELDS": "manager.records",
     "AgentChange": "manager.view",
-    "AgentResult": "manager.given",
+    "AgentResult": "manager.result",
     "Changes": "manager.changes",
     "FleetView": "manager.view",
-    "Limits": "manager.given",
+    "Limits": "manager.limits",
     "SubAgentManager": "manager.manager",
     "follow_fleet": "manager.view",
     "read_fleet": "manager.view",

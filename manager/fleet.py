@@ -34,7 +34,7 @@ from manager.steps import STEPS, advance, count_tokens
 from manager.values import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
-    from manager.given import Limits
+    from manager.limits import Limits
 
 _NAMED_MAX = 3  # ids that a message lists
 # What the lock is held for most reads rows by place: 5 ns a field, where `get` takes 14.

@@ -44,7 +44,7 @@ from journal import UnsafePathError
 from manager import arguments
 from manager.agent import ENDED, LIVE
 from manager.errors import LegacyError
-from manager.given import Limits
+from manager.limits import Limits
 from manager.records import Import
 from manager.values import (
     NAME_BYTES_MAX,

@@ -36,10 +36,11 @@ from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
-from manager.given import AgentResult, Limits
 from manager.legacy import call_by_id, read_legacy
+from manager.limits import Limits
 from manager.records import Import, Record
 from manager.recovery import recovered
+from manager.result import AgentResult
 from manager.updates import Batch, Change, Updates
 from manager.values import tail, text
 from manager.watch import Watch

@@ -14,7 +14,7 @@ from manager import ids, records
 from manager.agent import ENDED, VERBS, Row, Status, get
 from manager.cleanup import Heartbeats
 from manager.fleet import Fleet
-from manager.given import Limits
+from manager.limits import Limits
 from manager.records import Record
 from manager.steps import advance
 from manager.values import text

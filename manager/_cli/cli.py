@@ -236,8 +236,8 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
     ran is interrupted. A file that is not right in every part is refused as a whole.
     """
     from journal import Options
-    from manager.given import Limits
     from manager.legacy import read_legacy
+    from manager.limits import Limits
     from manager.manager import SubAgentManager
 
     if not os.path.lexists(_path(workspace, state_dir)):  # a file that is refused begins no state

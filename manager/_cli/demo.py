@@ -25,8 +25,9 @@ from typing import NamedTuple
 from journal import JournalReader
 from manager.agent import Agent
 from manager.errors import ManagerError
-from manager.given import AgentResult, Limits
+from manager.limits import Limits
 from manager.manager import SubAgentManager
+from manager.result import AgentResult
 
 _AGENTS = 64
 _THREADS = 24

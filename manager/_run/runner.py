@@ -25,8 +25,9 @@ from manager._run.process import Command, Guard
 from manager._run.tasks import AGENT_TYPE, DEPTH_MAX, Task, argv_of, parents_first
 from manager.agent import LIVE, Agent
 from manager.errors import NameInUseError, TasksError
-from manager.given import AgentResult, Limits
+from manager.limits import Limits
 from manager.manager import SubAgentManager
+from manager.result import AgentResult
 
 _MANY = 1 << 30  # a file of tasks is its own bound
 _OUTPUT_BYTES = 64 << 10

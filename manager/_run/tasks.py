@@ -21,7 +21,7 @@ from typing import Any
 from manager import records
 from manager.arguments import shown
 from manager.errors import TasksError
-from manager.given import Limits
+from manager.limits import Limits
 from manager.values import optional_text
 
 AGENT_TYPE = "command"

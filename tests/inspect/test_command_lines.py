@@ -21,7 +21,7 @@ LOOKING = {  # a listing is to be there soon
         "journal._offline.repair",
     ),
     *("manager.manager", "manager._run.runner"),
-    *("journal.options", "manager.given", "random"),
+    *("journal.options", "manager.limits", "manager.result", "random"),
 }
 
 

@@ -41,7 +41,7 @@ MANAGER_FLOORS = (
     ("errors", "arguments"),
     ("agent", "values", "ids", "workspace"),
     ("records",),
-    ("changes", "given", "steps", "family", "checks"),
+    ("changes", "limits", "result", "steps", "family", "checks"),
     ("replay", "legacy"),
     ("fleet",),
     ("watch", "cleanup", "view", "recovery"),

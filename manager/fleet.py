@@ -28,8 +28,8 @@ from manager.errors import (
     UnknownAgentError,
 )
 from manager.family import Family
-from manager.records import Record
-from manager.replay import Replay
+from manager.records import Boot, Record
+from manager.replay import Replay, is_boot
 from manager.steps import STEPS, advance, count_tokens
 from manager.values import NAME_BYTES_MAX
 
@@ -95,10 +95,10 @@ class Fleet:
         try:
             step, old = self._steps[record[0]], self.rows.get(record[1])
         except (LookupError, TypeError):
-            if _is_boot(record):
+            if is_boot(record):
                 if self._replay is not None:
                     self._replay.begin(lsn)
-                self.boot_id = record[2]
+                self.boot_id = Boot._make(record).boot_id
                 return
             raise FormatVersionError(
                 f"LSN {lsn}: not a record of {self.application}; "
@@ -298,10 +298,3 @@ def _item(boot_id: str, row: Row) -> dict[str, Any]:
     # A log that is compacted has lost the session's boot, and who reads from outside asks for it.
     item["from_prior_session"] = get.boot_id(row) != boot_id
     return item
-
-
-def _is_boot(record: Record) -> bool:
-    if not isinstance(record, list) or record[:2] != ["boot", records.APPLICATION]:
-        return False
-    types = [str, int, int]  # boot_id, at_ms, pid
-    return list(map(type, record[2:])) == types and min(record[3:]) >= 0

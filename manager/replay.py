@@ -201,6 +201,17 @@ def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:
 # --- what the fields of each kind of record hold ---
 
 
+def is_boot(record: Record) -> bool:
+    """Return whether `record` says that a manager of this application opened the journal."""
+    if not isinstance(record, list) or record[:2] != ["boot", APPLICATION]:
+        return False
+    try:
+        _check_boot(record)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _check_spawn(record: Record) -> None:
     """Check a spawn record. It takes half as long as `check_row`: most fields are fixed."""
     _check_spawn_types(tuple(map(type, record)))
@@ -244,6 +255,7 @@ _BEGINNINGS = frozenset(("queued", "running"))
 _OUTCOMES = frozenset(VERBS["update_from_result"][1])
 _DERIVED = {kind: record_checker(layout) for kind, layout in KINDS.items()}
 _check_spawn_types = types_checker(Spawn._fields, allowed_types(Spawn))
+_check_boot = _DERIVED["boot"]
 _check_usage_fields = _DERIVED["usage"]
 _check_result_fields = _DERIVED["result"]
 # What checks the fields of each kind of record.

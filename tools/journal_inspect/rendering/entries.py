@@ -7,7 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 from journal import CorruptionError, Entry, JournalReader
-from journal_inspect.rendering.kinds import AGENT_ID, MANAGERS, fields_of, kind_of
+from journal_inspect.rendering.kinds import (
+    AGENT_ID,
+    MANAGERS,
+    agent_of,
+    fields_of,
+    is_boot,
+    kind_of,
+)
 from journal_inspect.rendering.look import Look, shortened
 from journal_inspect.rendering.objects import JSON, dumps, versioned
 from journal_inspect.rendering.text import cut, escaped, terminal_width
@@ -90,8 +97,7 @@ def is_managers(reader: JournalReader) -> bool:
     first = None
     with suppress(CorruptionError):  # told by who reads on
         first = next(reader.entries(), None)
-    fields = fields_of(first.record) if first else None
-    if fields is None:
+    if first is None or fields_of(first.record) is None:
         return False
-    is_id = re.fullmatch(AGENT_ID, str(fields.get("agent_id")))
-    return bool(is_id) or str(fields.get("application")).startswith(MANAGERS)
+    agent_id = agent_of(first.record)
+    return re.fullmatch(AGENT_ID, agent_id) is not None if agent_id else is_boot(first.record)

@@ -55,6 +55,11 @@ def agent_of(record: Any) -> str | None:
     return agent_id
 
 
+def is_boot(record: Any) -> bool:
+    """Return whether a manager, of whatever version, journaled `record` when it opened."""
+    return _may_be_a_managers(record) and record[0] == "boot" and record[1].startswith(MANAGERS)
+
+
 def _may_be_a_managers(record: Any) -> bool:
     return isinstance(record, list) and len(record) > 1 and {str} == {*map(type, record[:2])}
 

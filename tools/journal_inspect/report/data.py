@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from journal import (
     Checkpoint,
@@ -24,7 +23,7 @@ from journal import (
 from journal_inspect.diagnosis.damage import last_good_lsn, outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
-from journal_inspect.rendering.kinds import MANAGERS, kind_of
+from journal_inspect.rendering.kinds import MANAGERS, is_boot, kind_of
 from journal_inspect.report.fleet import FleetTimeline
 
 STEPS_MAX = 300
@@ -217,7 +216,7 @@ class _Pass:
         log.first_lsn = log.first_lsn or entries[0].lsn
         log.last_lsn = entries[-1].lsn
         log.commits.add(at_ms, Counter(kind_of(entry.record) for entry in entries))
-        if log.fleet is None and _is_boot(entries[0].record):
+        if log.fleet is None and is_boot(entries[0].record):
             log.fleet = FleetTimeline()
         if log.fleet:
             for entry in entries:
@@ -241,16 +240,6 @@ def _commits(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         raise
     if commit:
         yield commit
-
-
-def _is_boot(record: Any) -> bool:
-    return (
-        isinstance(record, list)
-        and len(record) > 1
-        and record[0] == "boot"
-        and isinstance(record[1], str)
-        and record[1].startswith(MANAGERS)
-    )
 
 
 def _find(reader: JournalReader) -> Findings:

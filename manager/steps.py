@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from manager.agent import ENDED, FIELDS, STATUSES, VERBS, Row
+from manager.agent import ENDED, STATUSES, VERBS, Row
+from manager.columns import (
+    BOOT_ID,
+    CHECKPOINT,
+    ENDED_AT_MS,
+    LSN,
+    NEEDS_INPUT,
+    REASON,
+    RESULT,
+    STARTED_AT_MS,
+    STATUS,
+    STEPS_TAKEN,
+    TOKENS_USED,
+    UPDATED_AT_MS,
+)
 from manager.records import Record
 from manager.values import INT_MAX
 
 Step = Callable[[Row | None, int, Record], Row | None]
-
-# Where a row has what a step changes. Everything else reads rows by `manager.agent.get`.
-_STATUS = FIELDS.index("status")
-_REASON = FIELDS.index("reason")
-_RESULT = FIELDS.index("result")
-_STEPS_TAKEN = FIELDS.index("steps_taken")
-_CHECKPOINT = FIELDS.index("checkpoint")
-_NEEDS_INPUT = FIELDS.index("needs_input")
-_TOKENS_USED = FIELDS.index("tokens_used")
-_STARTED_AT_MS = FIELDS.index("started_at_ms")
-_UPDATED_AT_MS = FIELDS.index("updated_at_ms")
-_ENDED_AT_MS = FIELDS.index("ended_at_ms")
-_BOOT_ID = FIELDS.index("boot_id")
-_LSN = FIELDS.index("lsn")
 
 
 def advance(row: Row | None, lsn: int, record: Record) -> Row:
@@ -40,9 +40,9 @@ def advance(row: Row | None, lsn: int, record: Record) -> Row:
 def count_tokens(row: Row, lsn: int, tokens: int) -> Row:
     """Return the row of an agent one of whose descendants has used `tokens` more."""
     new = list(row)
-    new[_LSN] = lsn
-    used = new[_TOKENS_USED] + tokens
-    new[_TOKENS_USED] = used if used < INT_MAX else INT_MAX
+    new[LSN] = lsn
+    used = new[TOKENS_USED] + tokens
+    new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     return tuple(new)
 
 
@@ -79,34 +79,34 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
 
 def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    new[_STATUS] = "running"
-    new[_REASON] = new[_NEEDS_INPUT] = None
-    _, _, new[_STARTED_AT_MS], new[_BOOT_ID] = record
+    new[STATUS] = "running"
+    new[REASON] = new[NEEDS_INPUT] = None
+    _, _, new[STARTED_AT_MS], new[BOOT_ID] = record
     return tuple(new)
 
 
 def _checkpoint(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    _, _, _, new[_CHECKPOINT], new[_STEPS_TAKEN] = record
+    _, _, _, new[CHECKPOINT], new[STEPS_TAKEN] = record
     return tuple(new)
 
 
 def _usage(row: Row | None, lsn: int, record: Record) -> Row:
     _, _, _, tokens_in, tokens_out = record
     new = _changed(row, lsn, record)
-    used = new[_TOKENS_USED] + tokens_in + tokens_out
-    new[_TOKENS_USED] = used if used < INT_MAX else INT_MAX
+    used = new[TOKENS_USED] + tokens_in + tokens_out
+    new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     return tuple(new)
 
 
 def _interrupt(row: Row | None, lsn: int, record: Record) -> Row:
     _, _, _, reason, checkpoint, needs_input = record
     new = _changed(row, lsn, record)
-    new[_STATUS] = "interrupted"
-    new[_REASON] = reason
-    new[_NEEDS_INPUT] = needs_input
+    new[STATUS] = "interrupted"
+    new[REASON] = reason
+    new[NEEDS_INPUT] = needs_input
     if checkpoint is not None:
-        new[_CHECKPOINT] = checkpoint
+        new[CHECKPOINT] = checkpoint
     return tuple(new)
 
 
@@ -115,27 +115,27 @@ def _result(row: Row | None, lsn: int, record: Record) -> Row:
         record
     )
     new = _changed(row, lsn, record)
-    new[_STATUS] = status
-    new[_REASON] = reason
-    new[_NEEDS_INPUT] = needs_input
-    used = new[_TOKENS_USED] + tokens_in + tokens_out
-    new[_TOKENS_USED] = used if used < INT_MAX else INT_MAX
+    new[STATUS] = status
+    new[REASON] = reason
+    new[NEEDS_INPUT] = needs_input
+    used = new[TOKENS_USED] + tokens_in + tokens_out
+    new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     if result is not None:
-        new[_RESULT] = result
+        new[RESULT] = result
     if steps is not None:
-        new[_STEPS_TAKEN] = steps
+        new[STEPS_TAKEN] = steps
     if checkpoint is not None:
-        new[_CHECKPOINT] = checkpoint
+        new[CHECKPOINT] = checkpoint
     if status in ENDED:
-        new[_ENDED_AT_MS] = at_ms
+        new[ENDED_AT_MS] = at_ms
     return tuple(new)
 
 
 def _cancel(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
-    new[_STATUS] = "cancelled"
-    new[_NEEDS_INPUT] = None
-    _, _, new[_ENDED_AT_MS], new[_REASON] = record
+    new[STATUS] = "cancelled"
+    new[NEEDS_INPUT] = None
+    _, _, new[ENDED_AT_MS], new[REASON] = record
     return tuple(new)
 
 
@@ -150,8 +150,8 @@ def _import(row: Row | None, lsn: int, record: Record) -> Row:
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
     assert row is not None, record
     new = list(row)
-    new[_UPDATED_AT_MS] = record[2]
-    new[_LSN] = lsn
+    new[UPDATED_AT_MS] = record[2]
+    new[LSN] = lsn
     return new
 
 

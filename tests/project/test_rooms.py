@@ -40,7 +40,7 @@ MANAGER_FLOORS = (
     ("_public",),
     ("errors", "arguments"),
     ("agent", "values", "ids", "workspace"),
-    ("records",),
+    ("records", "columns"),
     ("changes", "limits", "result", "steps", "family", "checks"),
     ("replay", "legacy"),
     ("fleet",),

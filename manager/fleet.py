@@ -87,7 +87,7 @@ class Fleet:
         In replay, raises FormatVersionError for one that no manager would have written.
         """
         try:
-            step, old = self._steps[record[0]], self.rows.get(record[1])
+            step, old = self._steps[record[records.KIND]], self.rows.get(record[records.AGENT_ID])
         except (LookupError, TypeError):
             if is_boot(record):
                 if self._replay is not None:
@@ -100,11 +100,11 @@ class Fleet:
             ) from None
         new = step(old, lsn, record)
         if new is None:
-            self._remove(record[1])
+            self._remove(record[records.AGENT_ID])
             return
         self._put(old, new)
         if old is None:
-            if record[0] == "spawn":
+            if record[records.KIND] == "spawn":
                 self.boot_id = new[BOOT_ID]
         elif (parent_id := new[PARENT_ID]) is not None:
             tokens = new[TOKENS_USED] - old[TOKENS_USED]
@@ -129,10 +129,11 @@ class Fleet:
 
     def presume(self, lsn: int, record: Record) -> None:
         """Apply an interruption that is not in the log, though a later record may put it there."""
-        old = self.rows[record[1]]
+        agent_id = record[records.AGENT_ID]
+        old = self.rows[agent_id]
         self._put(old, advance(old, lsn, record))
         if self._replay is not None:
-            self._replay.presume(record[1])
+            self._replay.presume(agent_id)
 
     def check_loaded(self, lsn: int) -> None:
         """Raise FormatVersionError unless the loaded items make a whole fleet, as of `lsn`."""

@@ -195,8 +195,10 @@ RECORD_FIELDS: Mapping[str, tuple[str, ...]] = {
 """The names of the fields of each kind of record that a manager journals, by kind. A record is a
 list: its kind, then a value for each of them."""
 
-# Places that are filled in under the lock.
-AGENT_ID = 1  # in every kind but "boot"
+# Places in a record.
+KIND = 0
+AGENT_ID = 1  # of every kind but "boot"
+AT_MS = 2  # of every kind that changes an agent
 PARENT = slice(Spawn._fields.index("parent_id"), Spawn._fields.index("spawn_depth") + 1)
 
 

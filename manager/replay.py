@@ -10,6 +10,7 @@ they are appended, so they are not checked here.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from typing import get_args, get_type_hints
 
 from journal import FormatVersionError
 from manager.agent import LIVE, VERBS, Row, get
@@ -25,7 +26,7 @@ from manager.checks import (
     types_checker,
 )
 from manager.family import Family
-from manager.records import APPLICATION, KINDS, Record, Spawn
+from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, Record, Spawn
 from manager.steps import SOURCES, STEPS, Step
 
 Check = Callable[[Record], None]
@@ -136,7 +137,7 @@ class Replay:
                     check(record)
                 new = step(old, lsn, record)
                 if new is None:
-                    if self._family.children(record[1]):
+                    if self._family.children(record[AGENT_ID]):
                         raise ValueError("the agent has children, so it can't be removed")
                 elif old is None:
                     self._check_new(new)
@@ -191,7 +192,8 @@ def _check_depth(depth: int, due: int, whose: str) -> None:
 
 
 def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:
-    kind, count = record[0], len(KINDS[record[0]]._fields)
+    kind = record[KIND]
+    count = len(KINDS[kind]._fields)
     what = str(error) if len(record) == count else f"{len(record)} fields, not {count}"
     return FormatVersionError(
         f"LSN {lsn}: {kind}: {what:.200}; not a record of {APPLICATION}; {_HINT}"
@@ -251,7 +253,7 @@ def _check_result(record: Record) -> None:
 
 
 _TEXT = frozenset((str, type(None)))
-_BEGINNINGS = frozenset(("queued", "running"))
+_BEGINNINGS = frozenset(get_args(get_type_hints(Spawn)["status"]))
 _OUTCOMES = frozenset(VERBS["update_from_result"][1])
 _DERIVED = {kind: record_checker(layout) for kind, layout in KINDS.items()}
 _check_spawn_types = types_checker(Spawn._fields, allowed_types(Spawn))

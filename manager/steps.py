@@ -24,7 +24,7 @@ from manager.columns import (
     TOKENS_USED,
     UPDATED_AT_MS,
 )
-from manager.records import Record
+from manager.records import AT_MS, KIND, Record
 from manager.values import INT_MAX
 
 Step = Callable[[Row | None, int, Record], Row | None]
@@ -32,7 +32,7 @@ Step = Callable[[Row | None, int, Record], Row | None]
 
 def advance(row: Row | None, lsn: int, record: Record) -> Row:
     """What `record`, which removes nothing, makes of an agent's row (None: there is none yet)."""
-    new = STEPS[record[0]](row, lsn, record)
+    new = STEPS[record[KIND]](row, lsn, record)
     assert new is not None
     return new
 
@@ -150,7 +150,7 @@ def _import(row: Row | None, lsn: int, record: Record) -> Row:
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
     assert row is not None, record
     new = list(row)
-    new[UPDATED_AT_MS] = record[2]
+    new[UPDATED_AT_MS] = record[AT_MS]
     new[LSN] = lsn
     return new
 

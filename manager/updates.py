@@ -115,7 +115,7 @@ class Updates:
             self._watch.changed(last_lsn, [record[records.AGENT_ID] for _, record in changes])
         first_lsn = last_lsn + 1 - len(changes)
         return [
-            row if row and record[0] == "remove" else advance(row, lsn, record)
+            row if row and record[records.KIND] == "remove" else advance(row, lsn, record)
             for lsn, (row, record) in enumerate(changes, first_lsn)
         ]
 

@@ -149,7 +149,7 @@ def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
         with suppress(_WriterGoneError):
             for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
                 _apply(fleet, entry)
-                _check(reader, fleet, [entry.record[1]])
+                _check(reader, fleet, [entry.record[records.AGENT_ID]])
                 yield from _fed(feed, fleet)
                 lsn = entry.lsn
         _end_session(fleet)
@@ -290,7 +290,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
     fleet.feed_to(feed)
     for entry in _entries(reader, lsn, at):
         _apply(fleet, entry)
-        _check(reader, fleet, [entry.record[1]])
+        _check(reader, fleet, [entry.record[records.AGENT_ID]])
         for row in feed:
             agent_id, is_there = get.agent_id(row), len(row) > 1
             if agent_id not in rows and (not is_there or ref not in (agent_id, get.name(row))):
@@ -301,8 +301,8 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
             change = AgentChange(
                 entry.lsn,
                 entry.written_at_ns,
-                entry.record[0],
-                entry.record[1],
+                entry.record[records.KIND],
+                entry.record[records.AGENT_ID],
                 agent_from_row(before, fleet.boot_id) if before else None,
                 agent_from_row(row, fleet.boot_id) if is_there else None,
             )
@@ -333,7 +333,7 @@ def _replayed(reader: JournalReader, at: int | None = None) -> tuple[Fleet, int]
     for entry in _entries(reader, lsn, at):
         lsn = entry.lsn
         _apply(fleet, entry)
-        changed.add(entry.record[1])
+        changed.add(entry.record[records.AGENT_ID])
     _check(reader, fleet, changed)  # as it is now: nobody sees what was in between
     return fleet, lsn
 

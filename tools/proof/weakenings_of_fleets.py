@@ -52,7 +52,7 @@ ALL_OF = (
     Weakening(
         "parents_removed_in_replay",
         "manager/replay.py",
-        "if self._family.children(record[1]):",
+        "if self._family.children(record[AGENT_ID]):",
         "if False:",
         FLEETS,
     ),

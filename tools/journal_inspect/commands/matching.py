@@ -55,7 +55,7 @@ def _named(reader: JournalReader, names: Collection[str]) -> Iterator[str]:
             checkpoint.close()
     try:
         for entry in reader.entries():
-            if name_of(entry.record) in names:
-                yield str(entry.record[1])
+            if name_of(entry.record) in names and (agent_id := agent_of(entry.record)) is not None:
+                yield agent_id
     except CorruptionError:
         return  # told by who reads on

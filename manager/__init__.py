@@ -43,11 +43,14 @@ if TYPE_CHECKING:
     from manager.changes import Changes
     from manager.limits import Limits
     from manager.manager import SubAgentManager
-    from manager.records import RECORD_FIELDS
+    from manager.records import APPLICATION_PREFIX, RECORD_FIELDS
     from manager.result import AgentResult
+    from manager.values import AGENT_ID_PATTERN
     from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
 
 __all__ = [
+    "AGENT_ID_PATTERN",
+    "APPLICATION_PREFIX",
     "RECORD_FIELDS",
     "Agent",
     "AgentChange",
@@ -73,6 +76,8 @@ __all__ = [
 # Imported when first asked for: reading a fleet does not load what writes one, and reading a log
 # loads neither.
 _PLACES = {
+    "AGENT_ID_PATTERN": "manager.values",
+    "APPLICATION_PREFIX": "manager.records",
     "RECORD_FIELDS": "manager.records",
     "AgentChange": "manager.view",
     "AgentResult": "manager.result",

@@ -33,7 +33,9 @@ from manager.values import (
 JSON = Any  # null, bool, int, float, str, list or dict with str keys
 Record = list[Any]
 
-APPLICATION = "subagents/1"
+APPLICATION_PREFIX = "subagents/"
+"""The beginning of `Options.application` in each manager's journal, whatever its version."""
+APPLICATION = f"{APPLICATION_PREFIX}1"
 
 
 class Boot(NamedTuple):

@@ -12,7 +12,10 @@ from manager.arguments import shown
 _INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
 NAME_BYTES_MAX = 256
 _LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this module
-_AGENT_ID = re.compile(r"agent_[0-9a-f]{12}")
+AGENT_ID_PATTERN = r"agent_[0-9a-f]{12}"
+"""The regular expression of the ids that a manager gives its agents. No name looks like one; an
+imported agent keeps the id that it had."""
+_is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
 
 
 def text(where: str, value: object) -> str:
@@ -128,7 +131,7 @@ def checked_name(name: str) -> str:
     name = text("name", name)
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"name must have 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
-    if _AGENT_ID.fullmatch(name):
+    if _is_agent_id(name):
         raise ValueError(f"name {name!r} looks like an agent's id; it would be ambiguous")
     return name
 

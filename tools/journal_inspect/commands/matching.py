@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 
 from journal import CorruptionError, Entry, JournalReader
-from journal_inspect.rendering.kinds import AGENT_ID, agent_of, kind_of, name_of
+from journal_inspect.rendering.kinds import agent_of, is_agent_id, kind_of, name_of
 
 
 class Matcher:
@@ -44,7 +44,7 @@ class Matcher:
 
 def _named(reader: JournalReader, names: Collection[str]) -> Iterator[str]:
     """The ids of agents that have one of `names`, in a checkpoint or as far as the log is whole."""
-    if all(re.fullmatch(AGENT_ID, name) for name in names):
+    if all(is_agent_id(name) for name in names):
         return  # what looks like an id is no name
     for checkpoint in reader.checkpoints():
         try:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import Any
 
 from journal import CorruptionError, Entry, JournalReader
 from journal_inspect.rendering.kinds import (
-    AGENT_ID,
-    MANAGERS,
     agent_of,
     fields_of,
+    is_agent_id,
     is_boot,
+    is_managers_application,
     kind_of,
 )
 from journal_inspect.rendering.look import Look, shortened
@@ -93,11 +92,11 @@ def is_managers(reader: JournalReader) -> bool:
     its first record (which in what was salvaged is any)."""
     application = reader.application
     if application is not None:
-        return application.startswith(MANAGERS)
+        return is_managers_application(application)
     first = None
     with suppress(CorruptionError):  # told by who reads on
         first = next(reader.entries(), None)
     if first is None or fields_of(first.record) is None:
         return False
     agent_id = agent_of(first.record)
-    return re.fullmatch(AGENT_ID, agent_id) is not None if agent_id else is_boot(first.record)
+    return is_agent_id(agent_id) if agent_id else is_boot(first.record)

@@ -6,11 +6,10 @@ whoever wrote it means something else, or is newer than this.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
-MANAGERS = "subagents/"  # begins the application of their journals, whatever the version
-AGENT_ID = r"agent_[0-9a-f]{12}"
 _TYPES = {"NoneType": "nil", "dict": "map", "list": "array", "bytes": "bin", "ExtType": "ext"}
 
 
@@ -55,9 +54,23 @@ def agent_of(record: Any) -> str | None:
     return agent_id
 
 
+def is_agent_id(text: str) -> bool:
+    """Return whether `text` has the form of the ids that a manager gives its agents."""
+    from manager import AGENT_ID_PATTERN
+
+    return re.fullmatch(AGENT_ID_PATTERN, text) is not None
+
+
+def is_managers_application(application: str) -> bool:
+    """Return whether a manager, of whatever version, gives its journals this application."""
+    from manager import APPLICATION_PREFIX
+
+    return application.startswith(APPLICATION_PREFIX)
+
+
 def is_boot(record: Any) -> bool:
     """Return whether a manager, of whatever version, journaled `record` when it opened."""
-    return _may_be_a_managers(record) and record[0] == "boot" and record[1].startswith(MANAGERS)
+    return _may_be_a_managers(record) and record[0] == "boot" and is_managers_application(record[1])
 
 
 def _may_be_a_managers(record: Any) -> bool:

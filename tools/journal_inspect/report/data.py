@@ -23,7 +23,7 @@ from journal import (
 from journal_inspect.diagnosis.damage import last_good_lsn, outlook_of
 from journal_inspect.diagnosis.kept import look_at_files
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
-from journal_inspect.rendering.kinds import MANAGERS, is_boot, kind_of
+from journal_inspect.rendering.kinds import is_boot, is_managers_application, kind_of
 from journal_inspect.report.fleet import FleetTimeline
 
 STEPS_MAX = 300
@@ -179,7 +179,7 @@ class _Pass:
         self._after = min(reader.first_lsns, default=1) - 1
         self._fleet_lsn = 0  # it is as of this one, or a later one that was taken
         self._checkpoints = sorted(checkpoints, key=lambda it: it.lsn)
-        if any(it.application.startswith(MANAGERS) for it in checkpoints):
+        if any(is_managers_application(it.application) for it in checkpoints):
             self._log.fleet = FleetTimeline()
         if self._after:
             first_lsn = reader.first_state_lsn

@@ -9,9 +9,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from manager import records
 from manager.agent import ENDED, Row, get
 from manager.fleet import Fleet
+from manager.limits import HOLD_AGENTS_MAX
 from manager.records import Record
-
-SLICE = 64  # agents that one hold of the lock deals with
 
 IsSilent = Callable[[Row], bool]
 
@@ -68,8 +67,8 @@ def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent)
 
 
 def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for begin in range(0, len(rows), SLICE):
-        yield rows[begin : begin + SLICE]
+    for begin in range(0, len(rows), HOLD_AGENTS_MAX):
+        yield rows[begin : begin + HOLD_AGENTS_MAX]
 
 
 def still_due(

@@ -44,8 +44,8 @@ from journal import UnsafePathError
 from manager import arguments
 from manager.agent import ENDED, LIVE
 from manager.errors import LegacyError
-from manager.limits import Limits
-from manager.records import Import
+from manager.limits import HOLD_AGENTS_MAX, Limits
+from manager.records import RESTARTED, Import
 from manager.values import (
     NAME_BYTES_MAX,
     checked_name,
@@ -61,14 +61,12 @@ log = logging.getLogger("manager")
 log.addHandler(logging.NullHandler())
 
 SCHEMA_VERSION = 1
-SLICE = 64  # agents of one batch, so of one hold of the lock
 _SLICE_BYTES = 1 << 20
 _FILE_BYTES_MAX = 256 << 20
 _LATER_BYTES = 512  # what a record may grow by when its name proves to be taken
 _LEVELS_MAX = 103  # of what is taken: a value's 100, in an agent of the list in the file
 _SHOWN_MAX = 8  # keys and indices of a place in a message
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]|[\d.eE+]+')
-_RESTARTED = "process restarted"
 
 _STATUSES = {
     "Completed": "completed",
@@ -281,7 +279,7 @@ def _name(where: str, agent_id: str, name: object) -> tuple[str, str | None]:
 
 def _status(where: str, value: object) -> tuple[str, str | None]:
     if isinstance(value, str) and value in _STATUSES:
-        return _STATUSES[value], _RESTARTED if value == "Running" else None
+        return _STATUSES[value], RESTARTED if value == "Running" else None
     if isinstance(value, dict) and len(value) == 1:
         ((kind, reason),) = value.items()
         if kind in _STATUSES_WITH_TEXT:
@@ -328,7 +326,7 @@ def _sliced(found: list[Import], record_bytes_max: int) -> list[list[Import]]:
                 f"agents[{index}]: {size} bytes, over record_bytes_max={record_bytes_max}; "
                 "raise that option"
             )
-        if not slices or len(slices[-1]) == SLICE or size > room:
+        if not slices or len(slices[-1]) == HOLD_AGENTS_MAX or size > room:
             slices.append([])
             room = min(_SLICE_BYTES, record_bytes_max)
         slices[-1].append(agent)

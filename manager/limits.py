@@ -1,4 +1,4 @@
-"""Limits: what a manager admits."""
+"""Limits: what a manager admits, and how many agents it deals with while it holds its lock."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from manager._public import public
 from manager.arguments import shown
+
+HOLD_AGENTS_MAX = 64  # agents that one hold of the manager's lock cleans up or imports
 
 
 @public

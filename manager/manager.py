@@ -122,7 +122,7 @@ class SubAgentManager:
         running = [get.agent_id(row) for row in self._rows() if get.status(row) == "running"]
         while running:
             batch = [
-                records.interrupt(agent_id, _now_ms(), "process restarted", None, None)
+                records.interrupt_by_restart(agent_id, _now_ms())
                 for agent_id in running[:_INTERRUPT_SLICE]
             ]
             self._state.update_batch(partial(_decided, batch))

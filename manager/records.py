@@ -36,6 +36,7 @@ Record = list[Any]
 APPLICATION_PREFIX = "subagents/"
 """The beginning of `Options.application` in each manager's journal, whatever its version."""
 APPLICATION = f"{APPLICATION_PREFIX}1"
+RESTARTED = "process restarted"  # the reason of agents that were running when it ended
 
 
 class Boot(NamedTuple):
@@ -283,6 +284,11 @@ def interrupt(agent_id: str, at_ms: int, reason: str, value: object, needs_input
         json_value("checkpoint", value),
         json_value("needs_input", needs_input),
     ]
+
+
+def interrupt_by_restart(agent_id: str, at_ms: int) -> Record:
+    """Return the record that interrupts an agent whose process has ended."""
+    return interrupt(agent_id, at_ms, RESTARTED, None, None)
 
 
 def result(

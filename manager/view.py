@@ -358,6 +358,5 @@ def _interrupt_prior(fleet: Fleet) -> None:
     """Those that ran in a prior session, as the next one does."""
     rows = fleet.rows.values()
     for row in [r for r in rows if get.status(r) == "running" and get.boot_id(r) != fleet.boot_id]:
-        at_ms, lsn = get.updated_at_ms(row), get.lsn(row)
-        record = records.interrupt(get.agent_id(row), at_ms, "process restarted", None, None)
-        fleet.presume(lsn, record)
+        record = records.interrupt_by_restart(get.agent_id(row), get.updated_at_ms(row))
+        fleet.presume(get.lsn(row), record)

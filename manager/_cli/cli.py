@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from journal import CorruptionError, JournalError, LockedError, __version__
-from manager.agent import STATUSES, Agent, Status
+from manager.agent import LIVE, STATUSES, Agent, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
 
@@ -412,7 +412,7 @@ class _Lines:
 
 
 def _unfinished(report: Report) -> int:
-    return sum(report.counts[status] for status in ("queued", "running", "interrupted"))
+    return sum(report.counts[status] for status in LIVE)
 
 
 def _standing(report: Report) -> str:

@@ -1,7 +1,6 @@
 """The `subagents` command line: run, list, show, import, demo.
 
-Data goes to stdout, messages and progress to stderr. What others wrote (names, prompts, output of
-commands) is shown with its control characters escaped: a terminal would obey them.
+Data goes to stdout, messages and progress to stderr.
 """
 
 from __future__ import annotations
@@ -11,26 +10,23 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import fields
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from journal import CorruptionError, JournalError, LockedError, __version__
-from manager.agent import LIVE, STATUSES, Agent, Status
+from manager._cli.output import (
+    as_json,
+    description,
+    follow_line,
+    let_go_of_stdout,
+    print_lines,
+    say,
+    say_what_is_logged,
+    table,
+)
+from manager.agent import STATUSES, Status
 from manager.errors import LegacyError, ManagerError, TasksError
 from manager.view import FleetView, follow_fleet, read_fleet
-
-if TYPE_CHECKING:  # asyncio, which it needs, takes longer to import than `list` to run
-    from manager._run.runner import Report
-
-_LINE_EVERY_S = 5.0
-_CELL_CHARS = 48
-_FAILED_SHOWN = 10
-_BLOCKS = ("prompt", "reason", "result")
 
 
 def run_cli(args: list[str]) -> int:
@@ -46,24 +42,15 @@ def run_cli(args: list[str]) -> int:
     except click.Abort:
         return 130
     except (JournalError, ManagerError, TasksError, OSError) as error:
-        _let_go_of_stdout()
-        _say(_what_is_wrong(error))
+        let_go_of_stdout()
+        say(_what_is_wrong(error))
         return _exit_code(error)
     except SystemExit as error:
         if error.code != 1:
             raise
         sys.stdout = stdout  # click put another there, for a pipe was closed
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return 141
-
-
-def _let_go_of_stdout() -> None:
-    """What it can not take the interpreter would write at exit, and then tell of."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _what_is_wrong(error: Exception) -> str:
@@ -164,16 +151,17 @@ def run(
     SIGINT and SIGTERM stop the commands (TERM, 5 s later or at a second signal KILL) and mark them
     interrupted. If this process is killed with SIGKILL, its commands are too.
     """
+    from manager._cli.progress import progress, sum_up
     from manager._run.runner import run_tasks
     from manager._run.tasks import read_tasks
 
-    _say_what_is_logged()
+    say_what_is_logged()
     parsed = None
     if tasks is not None:
         with click.open_file(tasks, "rb") as file:
             parsed = read_tasks(file.read(), "stdin" if tasks == "-" else tasks)
     began = time.monotonic()
-    with _progress() as tell:
+    with progress() as tell:
         report = run_tasks(
             workspace,
             parsed,
@@ -183,7 +171,7 @@ def run(
             retry_failed=retry_failed,
             tell=tell,
         )
-    _sum_up(report, time.monotonic() - began)
+    sum_up(report, time.monotonic() - began)
     return report.exit_code
 
 
@@ -200,17 +188,17 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
             raise click.UsageError("--follow has no end, and an array has: use -o jsonl")
         changes = follow_fleet(_path(workspace, state_dir))
         chosen = (agent for agent in changes if status in (None, agent.status))
-        as_line = _follow_line if output == "text" else lambda agent: json.dumps(_as_json(agent))
-        return _print(map(as_line, chosen), each_at_once=True)
+        as_line = follow_line if output == "text" else lambda agent: json.dumps(as_json(agent))
+        return print_lines(map(as_line, chosen), each_at_once=True)
     agents = _fleet(workspace, state_dir).agents(status=status, include_archived=True)
     if output == "json":
-        code = _print([json.dumps([_as_json(agent) for agent in agents], indent=2)])
+        code = print_lines([json.dumps([as_json(agent) for agent in agents], indent=2)])
     elif output == "jsonl":
-        code = _print(json.dumps(_as_json(agent)) for agent in agents)
+        code = print_lines(json.dumps(as_json(agent)) for agent in agents)
     else:
-        code = _print(_table(agents) if agents else ())
+        code = print_lines(table(agents) if agents else ())
     if not agents:
-        _say("no sub-agents" if status is None else f"no sub-agents that are {status}")
+        say("no sub-agents" if status is None else f"no sub-agents that are {status}")
     return code or int(not agents)
 
 
@@ -221,8 +209,8 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 @click.option("-o", "output", type=click.Choice(["text", "json"]), default="text")
 def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
     """Show all of the sub-agent whose id or name is REF."""
-    agent = _as_json(_fleet(workspace, state_dir).get(ref))
-    return _print(_description(agent) if output == "text" else [json.dumps(agent, indent=2)])
+    agent = as_json(_fleet(workspace, state_dir).get(ref))
+    return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
 
 
 @app.command("import", short_help="Take over the agents of an older state file.")
@@ -243,10 +231,10 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
     if not os.path.lexists(_path(workspace, state_dir)):  # a file that is refused begins no state
         bound = Options().record_bytes_max
         read_legacy(file, at_ms=0, limits=Limits(), record_bytes_max=bound)
-    _say_what_is_logged()
+    say_what_is_logged()
     with SubAgentManager.open(workspace, state_dir=state_dir) as manager:
         imported = manager.import_legacy(file)
-    _say(f"{len(imported)} sub-agents imported from {file}")
+    say(f"{len(imported)} sub-agents imported from {file}")
     return 0
 
 
@@ -258,11 +246,8 @@ def demo() -> int:
     """
     from manager._cli.demo import run_demo
 
-    _say_what_is_logged()
+    say_what_is_logged()
     return run_demo(lambda line: print(line, flush=True))
-
-
-# --- what is read ---
 
 
 def _path(workspace: str, state_dir: str) -> str:
@@ -271,165 +256,3 @@ def _path(workspace: str, state_dir: str) -> str:
 
 def _fleet(workspace: str, state_dir: str) -> FleetView:
     return read_fleet(_path(workspace, state_dir))
-
-
-def _as_json(agent: Agent) -> dict[str, Any]:
-    return {"schema_version": 1} | {f.name: getattr(agent, f.name) for f in fields(agent)}
-
-
-# --- what is shown ---
-
-
-def _print(lines: Iterable[str], *, each_at_once: bool = False) -> int:
-    """The exit code: of who read the output and has gone, the one that shells have for it."""
-    try:
-        for line in lines:
-            print(line, flush=each_at_once)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go_of_stdout()
-        return 141  # 128 + SIGPIPE
-    return 0
-
-
-def _say(message: str) -> None:
-    with suppress(BrokenPipeError):
-        click.echo(f"subagents: {_plain(message)}", err=True)
-
-
-def _say_what_is_logged() -> None:
-    """From here to the end of the command, on stderr as it then is: a live bar may stand there."""
-    import logging  # takes a twentieth of a listing, which logs nothing
-
-    class Messages(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            with suppress(OSError):  # who logs has better to do than to fail for want of a reader
-                print(f"{record.name}: {_plain(record.getMessage())}", file=sys.stderr)
-
-    messages, loggers = Messages(logging.WARNING), map(logging.getLogger, ("journal", "manager"))
-    for logger in loggers:
-        logger.addHandler(messages)
-        click.get_current_context().call_on_close(partial(logger.removeHandler, messages))
-
-
-def _moment(at_ms: int) -> str:
-    from datetime import UTC, datetime
-
-    with suppress(ValueError, OverflowError, OSError):  # what was imported may lie anywhere
-        return f" ({datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()})"
-    return ""
-
-
-def _plain(text: str) -> str:
-    """`text` in one line, with what a terminal would not print as it stands escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _cell(text: str) -> str:
-    line = _plain(text.strip().partition("\n")[0])
-    return line if len(line) <= _CELL_CHARS else f"{line[: _CELL_CHARS - 3]}..."
-
-
-def _table(agents: list[Agent]) -> Iterator[str]:
-    head = ("AGENT", "STATUS", "SECONDS", "NAME", "PROMPT", "REASON")
-    rows: list[tuple[str, ...]] = [head]
-    rows += map(_cells, agents)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        yield "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
-
-
-def _cells(agent: Agent) -> tuple[str, ...]:
-    ended = agent.ended_at_ms or agent.updated_at_ms
-    took = "" if agent.started_at_ms is None else f"{(ended - agent.started_at_ms) / 1000:.1f}"
-    name = "" if agent.name == agent.agent_id else agent.name
-    reason = "; ".join((agent.reason or "").splitlines())
-    shown = map(_cell, (name, agent.prompt, reason))
-    return (_cell(agent.agent_id), agent.status, took, *shown)
-
-
-def _follow_line(agent: Agent) -> str:
-    """What comes later can't widen what is printed: these are the usual widths."""
-    cells = zip(_cells(agent), (18, 16, 7, 16, 32, 0), strict=True)
-    return "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
-
-
-def _description(agent: dict[str, Any]) -> Iterator[str]:
-
-    for name, value in agent.items():
-        if value is None or name == "schema_version":
-            continue
-        if name in _BLOCKS:
-            lines = [_plain(line) for line in value.removesuffix("\n").split("\n")]
-            yield from [f"{name}: {lines[0]}"] if len(lines) == 1 else [f"{name}:"]
-            yield from (f"  {line}" for line in lines if len(lines) > 1)
-        elif name.endswith("_at_ms"):
-            yield f"{name}: {value}{_moment(value)}"
-        else:
-            yield f"{name}: {_plain(value) if isinstance(value, str) else json.dumps(value)}"
-
-
-# --- how a run goes ---
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Report], None]]:
-    """Who is told how a run goes: a live bar on a terminal, else a line now and then."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task_id = bar.add_task("", total=None)
-
-        def tell(report: Report) -> None:
-            ended = len(report.agents) - _unfinished(report)
-            text = _standing(report)
-            bar.update(task_id, total=len(report.agents), completed=ended, description=text)
-
-        yield tell
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._due = time.monotonic() + _LINE_EVERY_S
-
-    def __call__(self, report: Report) -> None:
-        if time.monotonic() >= self._due:
-            _say(_standing(report))
-            self._due = time.monotonic() + _LINE_EVERY_S
-
-
-def _unfinished(report: Report) -> int:
-    return sum(report.counts[status] for status in LIVE)
-
-
-def _standing(report: Report) -> str:
-    counts = ", ".join(f"{report.counts[s]} {s}" for s in STATUSES if report.counts[s])
-    total = len(report.agents)
-    return f"{total} task{'' if total == 1 else 's'}: {counts or 'nothing to run'}"
-
-
-def _sum_up(report: Report, took_s: float) -> None:
-    failed = [agent for agent in report.agents.values() if agent.status == "failed"]
-    for agent in failed[:_FAILED_SHOWN]:
-        reason = "; ".join((agent.reason or "").splitlines())
-        _say(f"failed: {agent.name}: {_cell(agent.prompt)}: {reason}")
-    if len(failed) > _FAILED_SHOWN:
-        _say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
-    if report.signal is not None:
-        _say(f"stopped by {report.signal.name}; the same command goes on from here")
-    if report.others:
-        _say(f"{report.others} unfinished from elsewhere are left alone; without TASKS they run")
-    _say(f"{_standing(report)}; {took_s:.1f} s")

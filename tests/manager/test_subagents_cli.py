@@ -17,6 +17,7 @@ import pytest
 from journal import __version__
 from manager import Agent, AgentResult, SubAgentManager
 from manager._cli import cli as cli_module
+from manager._cli import progress
 from manager._run.runner import Report
 from manager.view import read_fleet
 
@@ -124,7 +125,7 @@ def test_a_line_now_and_then(
     """Without a terminal no more than one in a few seconds, however much happens."""
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    tell = cli_module._Lines()
+    tell = progress._Lines()
     for now in (100, 104, 105, 106, 109, 110, 111):
         clock[0] = now
         tell(Report())

@@ -20,38 +20,19 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock, JournalError
 from manager.agent import ENDED, Row, get
 from manager.arguments import remaining_s, shown
-from manager.changes import A_TURN, Changes, Idle
+from manager.changes import Changes, Idle
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
+from manager.waking import Group, Waiter, call_in_loop, resolve, wake
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
-
-    Futures = dict[Future[None], None]
-
-
-class _Waiter:
-    """One call that waits. `row` is the agent as it ended, None while it has not."""
-
-    __slots__ = ("agent_id", "future", "group", "lock", "row")
-
-    def __init__(self, future: Future[None] | None = None) -> None:
-        self.future = future  # None: a thread, which waits for the lock
-        self.lock = threading.Lock()
-        self.lock.acquire()
-        self.agent_id = ""
-        self.group: _Group = {}
-        self.row: Row | None = None
-
-
-_Group = dict[_Waiter, None]  # those who wait for one agent
+    from asyncio import AbstractEventLoop
 
 
 class Watch:
@@ -69,13 +50,13 @@ class Watch:
         self._is_over = False
         self._is_ending = False  # the journal failed, or is closed
         self._is_late = False  # a thread waits for the lock, to catch up
-        self._waiters: dict[str, _Group] = {}
-        self._ended: deque[tuple[Row, _Group]] = deque()  # not durable yet, in order of LSNs
+        self._waiters: dict[str, Group] = {}
+        self._ended: deque[tuple[Row, Group]] = deque()  # not durable yet, in order of LSNs
         self._readers: dict[weakref.ref[Changes], None] = {}
         # Touched without the lock, by single operations that are atomic in themselves. A loop's
         # idle readers are put in and taken out in its own thread.
         self._idle: dict[AbstractEventLoop, Idle] = {}
-        self._leavers: deque[_Waiter | weakref.ref[Changes]] = deque()
+        self._leavers: deque[Waiter | weakref.ref[Changes]] = deque()
 
     def changed(self, lsn: int, ended: Iterable[str]) -> None:
         """For writers, after a change, with no lock held. Waits for nothing."""
@@ -98,7 +79,7 @@ class Watch:
 
     def wait_ended(self, ref: str, timeout_s: float | None) -> Row:
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        waiter = _Waiter()
+        waiter = Waiter()
         try:
             row = self._enlist(ref, waiter)
             if get.status(row) in ENDED:
@@ -118,7 +99,7 @@ class Watch:
         import asyncio
 
         future = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(future)
+        waiter = Waiter(future)
         try:
             row = self._enlist(ref, waiter)
             if get.status(row) in ENDED:
@@ -129,7 +110,7 @@ class Watch:
         finally:
             self._leave(waiter)
 
-    def _enlist(self, ref: str, waiter: _Waiter) -> Row:
+    def _enlist(self, ref: str, waiter: Waiter) -> Row:
         """The agent's row; if it has not ended, the waiter will be woken when it has."""
         row = self._state.read(lambda fleet: fleet.find(ref))
         if get.status(row) in ENDED:
@@ -145,13 +126,13 @@ class Watch:
             raise UnknownAgentError(f"agent {waiter.agent_id} has ended and was removed meanwhile")
         return now
 
-    def _outcome(self, waiter: _Waiter) -> Row:
+    def _outcome(self, waiter: Waiter) -> Row:
         if waiter.row is None:
             self._state.check()
         assert waiter.row is not None, "woken without a reason"
         return waiter.row
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         if waiter.agent_id:
             self._leavers.append(waiter)
             self._sweep()
@@ -286,13 +267,13 @@ class Watch:
         self._drain()
         durable_lsn = self._state.journal.durable_lsn
         due = [entry for entry in self._ended if get.lsn(entry[0]) <= durable_lsn]
-        _wake(due)
+        wake(due)
         for _ in due:
             self._ended.popleft()
         if self._is_ending:
             self._is_over = True
             left = [*self._waiters.values(), *(group for _, group in self._ended)]
-            _wake((None, group) for group in left)
+            wake((None, group) for group in left)
             self._waiters.clear()
             self._ended.clear()
         self._rest()
@@ -316,14 +297,14 @@ class Watch:
         for loop in [*self._idle]:
             idle = self._idle.get(loop)
             if idle is not None and not idle.is_called:
-                _call(loop, self._wake_readers, loop)
+                call_in_loop(loop, self._wake_readers, loop)
                 idle.is_called = True  # last: a call that an interrupt strikes in is made again
 
     def _wake_readers(self, loop: AbstractEventLoop) -> None:
         """Wake a loop's readers, in its own thread, where alone they fall idle."""
         idle = self._idle.pop(loop, None)
         if idle is not None:
-            _resolve(loop, idle.futures)
+            resolve(loop, idle.futures)
 
     def _sweep(self) -> None:
         """Forget those that left, unless this thread holds the lock: then it sweeps afterwards."""
@@ -340,8 +321,8 @@ class Watch:
             self._fleet.stop_feeding()
             self.feed.clear()
 
-    def _forget(self, leaver: _Waiter | weakref.ref[Changes]) -> None:
-        if isinstance(leaver, _Waiter):
+    def _forget(self, leaver: Waiter | weakref.ref[Changes]) -> None:
+        if isinstance(leaver, Waiter):
             leaver.group.pop(leaver, None)
             if not leaver.group and self._waiters.get(leaver.agent_id) is leaver.group:
                 del self._waiters[leaver.agent_id]
@@ -379,36 +360,3 @@ class _Observer:
     def stalled(self, error: OSError) -> None: ...
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None: ...
     def compaction_failed(self, error: BaseException) -> None: ...
-
-
-def _wake(groups: Iterable[tuple[Row | None, _Group]]) -> None:
-    loops: dict[AbstractEventLoop, Futures] = {}
-    for row, group in groups:
-        for waiter in group:
-            waiter.row = row
-            if waiter.future is not None:
-                loops.setdefault(waiter.future.get_loop(), {})[waiter.future] = None
-            else:
-                if waiter.lock.locked():  # else it was woken before an interrupt
-                    waiter.lock.release()
-    for loop, futures in loops.items():
-        _call(loop, _resolve, loop, futures)
-
-
-def _call(loop: AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    try:
-        loop.call_soon_threadsafe(callback, *arguments)
-    except RuntimeError:
-        if not loop.is_closed():  # a closed one's waiters are gone with it
-            raise
-
-
-def _resolve(loop: AbstractEventLoop, futures: Futures) -> None:
-    try:
-        for future in list(islice(futures, A_TURN)):
-            if not future.done():
-                future.set_result(None)
-            del futures[future]
-    finally:  # an interrupt must not end the turns: nobody else would wake the rest
-        if futures:
-            loop.call_soon(_resolve, loop, futures)

@@ -15,8 +15,9 @@ import pytest
 
 from journal import ClosedError, FailedError
 from journal.testing import SimulatedDisk
-from manager import Agent, AgentResult, SubAgentManager, UnknownAgentError, watch
+from manager import Agent, AgentResult, SubAgentManager, UnknownAgentError
 from manager.agent import ENDED, Status
+from manager.waking import wake
 from tests.manager_support import (
     DONE,
     agent_that_is,
@@ -131,13 +132,12 @@ def test_a_commit_wakes_for_what_is_in_it_and_no_more(
     agents = [manager.spawn("work").agent_id for _ in range(2)]
     manager.wait_durable()
     woken: list[str] = []
-    wake = watch._wake
 
     def noted(groups: Any) -> None:
         woken.extend(row[0] for row, _ in groups)
         wake(groups)
 
-    monkeypatch.setattr(watch, "_wake", noted)
+    monkeypatch.setattr("manager.watch.wake", noted)
     with ThreadPoolExecutor() as pool, Held(disk, "sync", ".seg") as held:
         waits = [pool.submit(in_a_thread, manager, ref) for ref in agents]
         until(lambda: waiting(manager) == 2, "two waiters")

@@ -12,7 +12,7 @@ import pytest
 
 from journal.testing import SimulatedDisk
 from manager import Agent, Changes, SubAgentManager, records
-from manager.watch import _resolve
+from manager.waking import resolve
 from tests.manager_support import (
     DONE,
     CountedLoop,
@@ -128,7 +128,7 @@ def test_an_interrupted_turn_is_followed_by_another() -> None:
         future = loop.create_future()
         interrupted = Mock(done=Mock(side_effect=[KeyboardInterrupt, True]))
         with pytest.raises(KeyboardInterrupt):
-            _resolve(loop, {interrupted: None, future: None})
+            resolve(loop, {interrupted: None, future: None})
         await asyncio.wait_for(future, TIMEOUT_S)
         return future.done()
 

@@ -42,7 +42,7 @@ MANAGER_FLOORS = (
     ("agent", "values", "ids", "workspace"),
     ("records", "columns"),
     ("changes", "limits", "result", "steps", "family", "checks"),
-    ("replay", "legacy"),
+    ("replay", "legacy", "waking"),
     ("fleet",),
     ("watch", "cleanup", "view", "recovery"),
     ("updates",),

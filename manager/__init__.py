@@ -41,12 +41,13 @@ from manager.errors import (
 
 if TYPE_CHECKING:
     from manager.changes import Changes
+    from manager.history import AgentChange, read_history
     from manager.limits import Limits
     from manager.manager import SubAgentManager
     from manager.records import APPLICATION_PREFIX, RECORD_FIELDS
     from manager.result import AgentResult
     from manager.values import AGENT_ID_PATTERN
-    from manager.view import AgentChange, FleetView, follow_fleet, read_fleet, read_history
+    from manager.view import FleetView, follow_fleet, read_fleet
 
 __all__ = [
     "AGENT_ID_PATTERN",
@@ -79,7 +80,7 @@ _PLACES = {
     "AGENT_ID_PATTERN": "manager.values",
     "APPLICATION_PREFIX": "manager.records",
     "RECORD_FIELDS": "manager.records",
-    "AgentChange": "manager.view",
+    "AgentChange": "manager.history",
     "AgentResult": "manager.result",
     "Changes": "manager.changes",
     "FleetView": "manager.view",
@@ -87,7 +88,7 @@ _PLACES = {
     "SubAgentManager": "manager.manager",
     "follow_fleet": "manager.view",
     "read_fleet": "manager.view",
-    "read_history": "manager.view",
+    "read_history": "manager.history",
 }
 
 

@@ -23,7 +23,8 @@ from manager import Agent, AgentResult, AmbiguousNameError, SubAgentManager, Unk
 from manager import records as recorded
 from manager.agent import FIELDS
 from manager.fleet import Fleet
-from manager.view import read_fleet, read_history
+from manager.history import read_history
+from manager.view import read_fleet
 
 
 def populate(manager: SubAgentManager) -> None:

@@ -23,7 +23,6 @@ from manager._public import public
 from manager.agent import (
     ENDED,
     JSON,
-    LIVE,
     Agent,
     Row,
     Status,
@@ -34,11 +33,11 @@ from manager.agent import (
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
-from manager.errors import NameInUseError
 from manager.fleet import Fleet
-from manager.legacy import call_by_id, read_legacy
+from manager.importing import imports, new_here
+from manager.legacy import read_legacy
 from manager.limits import Limits
-from manager.records import Import, Record
+from manager.records import Record
 from manager.recovery import recovered
 from manager.result import AgentResult
 from manager.updates import Batch, Change, Updates
@@ -411,10 +410,10 @@ class SubAgentManager:
             record_bytes_max=self._options.record_bytes_max,
         )
         for agent in chain.from_iterable(batches):
-            _new_here(self._state.machine, agent)  # refuses an id that is a name here
+            new_here(self._state.machine, agent)  # refuses an id that is a name here
         imported: list[Row] = []
         for some in batches:
-            imported += self._updates.many(partial(_imports, agents=some))
+            imported += self._updates.many(partial(imports, agents=some))
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
@@ -478,23 +477,6 @@ class SubAgentManager:
 
     def _tail(self, where: str, value: str | None) -> str | None:
         return None if value is None else tail(where, value, self._limits.result_bytes_max)
-
-
-def _imports(fleet: Fleet, *, agents: list[Import]) -> Batch:
-    found = (_new_here(fleet, agent) for agent in agents)
-    return [(None, [*agent]) for agent in found if agent is not None]
-
-
-def _new_here(fleet: Fleet, agent: Import) -> Import | None:
-    """Return the agent to import, called by its id if its name is taken; None if it is here."""
-    if agent.agent_id in fleet.rows:
-        return None
-    if (holder := fleet.holder(agent.agent_id)) is not None:
-        raise NameInUseError(agent.agent_id, holder, get.status(fleet.rows[holder]))
-    is_live = agent.status in LIVE
-    if agent.name in fleet.rows or (is_live and fleet.holder(agent.name) is not None):
-        return call_by_id(agent)
-    return agent
 
 
 def _decided(records: list[Any], fleet: Fleet) -> list[Any]:

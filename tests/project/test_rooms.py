@@ -44,7 +44,7 @@ MANAGER_FLOORS = (
     ("changes", "limits", "result", "steps", "family", "checks"),
     ("replay", "legacy", "waking"),
     ("fleet",),
-    ("watch", "cleanup", "fleet_reader", "recovery"),
+    ("watch", "cleanup", "importing", "fleet_reader", "recovery"),
     ("updates", "view", "history"),
     ("manager",),
     ("",),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import sys
 from importlib.util import find_spec
-from typing import Any
+
+from _journal_console import repair_streams
 
 _NEEDED = ("click", "rich")
 
 
 def main() -> None:
-    _mend_streams()
+    repair_streams()
     try:
         sys.exit(_main())
     except KeyboardInterrupt:
@@ -33,18 +32,6 @@ def _main() -> int:
 
     gc.enable()
     return run_cli(sys.argv[1:])
-
-
-def _mend_streams() -> None:
-    """One that was closed before we began has nothing, or takes all; none stops at a character."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115 - open to the end
-        if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
-            # PYTHONUNBUFFERED: a system call for each half of a line.
-            stream = open(stream.fileno(), mode, encoding=stream.encoding, closefd=False)  # noqa: SIM115 - the same
-        if mode == "w" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # imported by the fixtures, once it is sure that they are thi
     from manager import SubAgentManager
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("journal", "manager", "journal_inspect")
+PACKAGES = ("journal", "manager", "_journal_console", "journal_inspect")
 
 # Children inherit what pytest's `pythonpath` gives this process.
 _paths = [str(ROOT), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]

@@ -13,12 +13,12 @@ import time
 
 import click
 
+from _journal_console import release_stdout
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager._cli.output import (
     as_json,
     description,
     follow_line,
-    let_go_of_stdout,
     print_lines,
     say,
     say_what_is_logged,
@@ -42,14 +42,14 @@ def run_cli(args: list[str]) -> int:
     except click.Abort:
         return 130
     except (JournalError, ManagerError, TasksError, OSError) as error:
-        let_go_of_stdout()
+        release_stdout()
         say(_what_is_wrong(error))
         return _exit_code(error)
     except SystemExit as error:
         if error.code != 1:
             raise
         sys.stdout = stdout  # click put another there, for a pipe was closed
-        let_go_of_stdout()
+        release_stdout()
         return 141
 
 

@@ -7,7 +7,6 @@ a terminal would obey them.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 
 import click
 
+from _journal_console import release_stdout
 from manager.agent import Agent
 
 _CELL_CHARS = 48
@@ -30,7 +30,7 @@ def print_lines(lines: Iterable[str], *, each_at_once: bool = False) -> int:
             print(line, flush=each_at_once)
         sys.stdout.flush()
     except BrokenPipeError:
-        let_go_of_stdout()
+        release_stdout()
         return 141  # 128 + SIGPIPE
     return 0
 
@@ -117,12 +117,3 @@ def description(agent: dict[str, Any]) -> Iterator[str]:
 
 def as_json(agent: Agent) -> dict[str, Any]:
     return {"schema_version": 1} | {f.name: getattr(agent, f.name) for f in fields(agent)}
-
-
-def let_go_of_stdout() -> None:
-    """What it can not take the interpreter would write at exit, and then tell of."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

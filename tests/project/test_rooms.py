@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "journal": ROOT / "journal",
     "manager": ROOT / "manager",
+    "_journal_console": ROOT / "_journal_console",
     "journal_inspect": ROOT / "tools" / "journal_inspect",
 }
 # A module imports from lower floors, or from its own room; "" is the package itself, which is all
@@ -180,9 +181,11 @@ def test_packages_use_each_others_public_names_only(user: str, used: str) -> Non
 
 
 def test_the_engine_knows_nothing_of_its_users() -> None:
-    """The engine imports neither the manager nor the tools, and the manager not the tools."""
+    """The engine imports neither the manager nor the tools, the manager not the tools, and what
+    both command lines share none of them: `--help` is there before any is imported."""
     for package, above in (
-        ("journal", {"manager", "journal_inspect"}),
+        ("_journal_console", {"journal", "manager", "journal_inspect"}),
+        ("journal", {"manager", "journal_inspect", "_journal_console"}),
         ("manager", {"journal_inspect"}),
     ):
         for name, tree in modules_of(package).items():

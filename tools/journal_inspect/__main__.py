@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import signal
 import sys
 from importlib.util import find_spec
 
+from _journal_console import release_stdout, repair_streams
 from journal_inspect.exits import CANT_OPEN, STOPPED_BY_SIGNAL, explain
 from journal_inspect.rendering.text import say
 
@@ -17,7 +16,7 @@ _NEEDED = ("click", "rich")
 
 def main() -> int:
     """Run the command line that `sys.argv` has; the exit code."""
-    _mend_streams()
+    repair_streams()
     try:
         signal.signal(signal.SIGTERM, _stop)
         missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -28,7 +27,7 @@ def main() -> int:
             )
             return CANT_OPEN
         gc.disable()  # nothing that is made by an import is garbage
-        from journal_inspect.commands.cli import cli, let_go_of_stdout
+        from journal_inspect.commands.cli import cli
 
         gc.enable()
         stdout = sys.stdout
@@ -39,7 +38,7 @@ def main() -> int:
             try:
                 sys.stdout.flush()
             except OSError:
-                let_go_of_stdout()
+                release_stdout()
                 raise
     except (Exception, KeyboardInterrupt) as error:  # before the command line can see to it
         code, message = explain(error)
@@ -48,18 +47,6 @@ def main() -> int:
         return code
     finally:
         gc.freeze()  # nothing is to be collected any more, and to look for it takes a while
-
-
-def _mend_streams() -> None:
-    """One that was closed before we began takes everything; none stops at a character."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115 - open to the end
-        if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
-            # PYTHONUNBUFFERED: a system call for each half of a line.
-            stream = open(stream.fileno(), "w", encoding=stream.encoding, closefd=False)  # noqa: SIM115 - the same
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, stream)
 
 
 def _stop(number: int, _: object) -> None:

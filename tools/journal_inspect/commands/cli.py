@@ -5,14 +5,13 @@ Nothing but click is imported until a verb runs, so that `--help` is there at on
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from shutil import get_terminal_size
 from typing import Any
 
 import click
 
+from _journal_console import release_stdout
 from journal_inspect.commands import verbs, verbs_fleet, verbs_other
 from journal_inspect.exits import explain
 from journal_inspect.rendering.text import say
@@ -74,7 +73,7 @@ class Inspect(click.Group):
             code, message = explain(error)
             if message:
                 say(message)
-            let_go_of_stdout()
+            release_stdout()
         ctx.exit(code)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,15 +86,6 @@ class Inspect(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order that they are needed in, not the alphabet's."""
         return list(self.commands)
-
-
-def let_go_of_stdout() -> None:
-    """What it can not take the interpreter would write at exit, and then tell of."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:

@@ -10,7 +10,6 @@ import logging
 import time
 from functools import partial
 from threading import get_ident
-from types import TracebackType
 from typing import Self
 
 from journal._commit.buffer import LogBuffer
@@ -240,12 +239,7 @@ class Opening:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None or self._directory is None:
             return
         if self._core:

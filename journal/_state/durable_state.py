@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgpack import unpackb
@@ -229,12 +228,7 @@ class DurableState(OpenHandle, Generic[M]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._journal.__exit__(kind, error, traceback)
 
     def _change(self, how: tuple[Callable[[M], Record | None], bool]) -> int | None:

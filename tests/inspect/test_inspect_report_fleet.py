@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from journal_inspect.commands import verbs_fleet
 from journal_inspect.report import data as report_data
 from journal_inspect.report import fleet as report_fleet
+from journal_inspect.report import page as report_page
 from journal_inspect.report.data import STEPS_MAX, STEPS_MS, Commits
 from journal_inspect.report.fleet import FleetTimeline
 
 from journal import JournalReader, Options
 from manager import AgentResult, SubAgentManager, read_fleet
+from manager.agent import LIVE, STATUSES
 from tests.inspect.report_support import (
     BOOT,
     HOUR_AGO_MS,
@@ -297,3 +300,10 @@ def test_commits_and_batches_are_told(tmp_path: Path) -> None:
     page = report(write_many(tmp_path / "j", *([n] for n in range(250))))
     assert "3 commits" in page.words
     assert "250 records, 83.3 in a commit, at most 100" in page.words
+
+
+def test_statuses_are_those_of_the_manager() -> None:
+    """A status that the manager gets is one to choose in a command, and has a place in a report."""
+    assert verbs_fleet.STATUSES == STATUSES
+    assert set(report_page.STATUSES) == set(STATUSES)
+    assert report_fleet.LIVE == LIVE

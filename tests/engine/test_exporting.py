@@ -12,10 +12,11 @@ from journal import DurableState, Journal, Options
 from journal._exporting import DISTRIBUTIONS, FIGURES
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
+from tests.installed import import_package
 from tests.support import Table
 
-prometheus = pytest.importorskip("prometheus_client", reason="needs the extra prometheus")
-otel = pytest.importorskip("opentelemetry.sdk.metrics", reason="needs the extra otel")
+prometheus = import_package("prometheus_client")
+otel = import_package("opentelemetry.sdk.metrics")
 
 
 def scraped(registry: Any) -> dict[str, float]:
@@ -156,10 +157,10 @@ def test_both_formats_are_what_their_parsers_take(disk: SimulatedDisk) -> None:
         journal.wait_durable(journal.append(1))
         text = prometheus.generate_latest(registry).decode()
         plain = list(
-            pytest.importorskip("prometheus_client.parser").text_string_to_metric_families(text)
+            import_package("prometheus_client.parser").text_string_to_metric_families(text)
         )
-        exposition = pytest.importorskip("prometheus_client.openmetrics.exposition")
+        exposition = import_package("prometheus_client.openmetrics.exposition")
         text = exposition.generate_latest(registry).decode()
-        openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser")
+        openmetrics = import_package("prometheus_client.openmetrics.parser")
         assert len(list(openmetrics.text_string_to_metric_families(text))) == len(plain)
     assert len(plain) == len((*FIGURES, *DISTRIBUTIONS))

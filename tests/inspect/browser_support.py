@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
+from tests.installed import find_command, import_package
+
+import_package("selenium")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webelement import WebElement
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
-DRIVER = shutil.which("chromedriver")
 TIMEOUT_S = 60
 SCHEMES = ("light", "dark")
 
@@ -114,17 +113,16 @@ class Browser:
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """A browser without a window; skips where there is none."""
-    if BROWSER is None or DRIVER is None:
-        pytest.skip("there is no chromium, or no chromedriver")
+    """Start a browser without a window. Skip the test if none is installed."""
     options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
+    options.binary_location = find_command("chromium", "chromium-browser", "google-chrome")
+    service = Service(find_command("chromedriver"))
     for argument in ("--headless=new", "--window-size=1400,1000", "--disable-dev-shm-usage"):
         options.add_argument(argument)
     if os.getuid() == 0:
         options.add_argument("--no-sandbox")  # no other way for root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = webdriver.Chrome(options=options, service=service)
     try:
         driver.set_page_load_timeout(TIMEOUT_S)
         driver.set_script_timeout(TIMEOUT_S)

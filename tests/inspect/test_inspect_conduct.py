@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -37,6 +36,7 @@ from tests.inspect.inspect_support import (
     make,
     segments,
 )
+from tests.installed import find_command
 from tests.support import until
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\x7f\r\n\t\u202eesrever\u2028\ud83d\ude00é"
@@ -131,9 +131,7 @@ def calls_of(path: Path, log: Path, command: list[str]) -> tuple[list[str], list
 def test_no_system_call_locks_or_writes(tmp_path: Path) -> None:
     """Of a journal, live or damaged, no verb locks, maps, opens for writing or changes anything, as
     the kernel sees it; the same eyes see what a writer does."""
-    strace = shutil.which("strace")
-    if not strace:
-        pytest.skip("there is no strace")
+    strace = find_command("strace")
     if subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode:
         pytest.skip("strace may not trace here")
     log = tmp_path / "calls"

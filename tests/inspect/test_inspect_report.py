@@ -40,8 +40,9 @@ from tests.inspect.report_support import (
     spawn,
     write,
 )
+from tests.installed import import_package
 
-pytest.importorskip("jinja2", reason="the page is made with jinja2")
+import_package("jinja2")
 
 
 @pytest.fixture

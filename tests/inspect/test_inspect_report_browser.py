@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.inspect.browser_support import SCHEMES, TIMEOUT_S, Browser, browsing, rgb
 from tests.inspect.report_support import (
     BOOT,
     HOSTILE,
@@ -25,15 +26,13 @@ from tests.inspect.report_support import (
     spawn,
     write,
 )
-
-pytest.importorskip("jinja2", reason="the page is made with jinja2")
-pytest.importorskip("selenium", reason="the browser is driven with selenium")
-
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.keys import Keys
-
-from tests.inspect.browser_support import SCHEMES, TIMEOUT_S, Browser, browsing, rgb
+from tests.installed import import_package
 from tests.support import until
+
+import_package("jinja2")
+
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 
 @pytest.fixture(scope="module")

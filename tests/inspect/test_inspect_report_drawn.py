@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.inspect.browser_support import SCHEMES, Browser, browsing, contrast, rgb
 from tests.inspect.inspect_support import damage_a_fleet, golden
 from tests.inspect.report_support import (
     STORY,
@@ -15,12 +16,9 @@ from tests.inspect.report_support import (
     made,
     write,
 )
+from tests.installed import import_package
 
-pytest.importorskip("jinja2", reason="the page is made with jinja2")
-pytest.importorskip("selenium", reason="the browser is driven with selenium")
-
-
-from tests.inspect.browser_support import SCHEMES, Browser, browsing, contrast, rgb
+import_package("jinja2")
 
 STATUSES = (
     *("completed", "failed", "cancelled", "interrupted", "budget_exhausted", "queued"),

@@ -34,10 +34,11 @@ from tests.inspect.report_support import (
     write,
     write_many,
 )
+from tests.installed import import_package
 from tests.manager_support import ROOMY
 from tests.support import until
 
-pytest.importorskip("jinja2", reason="the page is made with jinja2")
+import_package("jinja2")
 
 
 @pytest.fixture

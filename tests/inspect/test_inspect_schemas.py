@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from journal_inspect.commands.schema import read_schema
 from journal_inspect.commands.verbs_other import SCHEMAS
 
@@ -26,8 +25,9 @@ from tests.inspect.inspect_support import (
     segments,
     tear,
 )
+from tests.installed import import_package
 
-jsonschema = pytest.importorskip("jsonschema")
+jsonschema = import_package("jsonschema")
 SCHEMA_FILES = Path(__file__).resolve().parents[2] / "tools" / "journal_inspect" / "schemas"
 
 

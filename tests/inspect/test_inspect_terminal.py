@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import struct
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from tests.inspect.inspect_support import (
     golden,
     make,
 )
+from tests.installed import find_command
 
 
 class Terminal(io.StringIO):
@@ -304,8 +304,7 @@ def run_shell(shell: str, script: str, folder: Path) -> list[str]:
 def test_a_shell_completes_verbs_options_and_values(tmp_path: Path, shell: str) -> None:
     """What `completion` prints is a script of that shell; the shell itself reads it."""
     assert "_JOURNAL_INSPECT_COMPLETE" in ask("completion", shell).out
-    if not shutil.which(shell):
-        pytest.skip(f"there is no {shell}")
+    find_command(shell)
     completion = f"journal-inspect completion {shell}"
     if shell == "zsh":
         script = f"autoload -Uz compinit; compinit -u; {ZSH.format(completion=completion)}"

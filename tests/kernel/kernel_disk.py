@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+
+from tests.installed import find_command
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK_BYTES = 4096
@@ -33,8 +34,7 @@ class SmallDisk:
     def __enter__(self) -> Self:
         if sys.platform != "linux" or os.geteuid() != 0:
             pytest.skip("only root may mount a file system")
-        if not shutil.which("mkfs.ext4"):
-            pytest.skip("no mkfs.ext4 here")
+        find_command("mkfs.ext4")
         # Unmounts when its input ends, so also when this process is killed. If a test failed and
         # left files open, the mount goes with the last of them.
         self._guard = subprocess.Popen(

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from journal import JournalReader
+from tests.installed import find_command
 from tests.kernel.kernel_child import Thread
 from tests.kernel.lazy_fs_writer import batch_after, open_checked
 from tests.support import TIMEOUT_S
@@ -111,8 +112,9 @@ class Tracer:
         self._names: dict[tuple[str, ...], Counter[str]] = {}
 
     def __enter__(self) -> Tracer:
-        if sys.platform != "linux" or not shutil.which("strace"):
-            pytest.skip("no strace here")
+        if sys.platform != "linux":
+            pytest.skip("strace is Linux's")
+        find_command("strace")
         self._server = subprocess.Popen(
             [sys.executable, "-P", "-m", "tests.kernel.kernel_child"],
             stdin=subprocess.PIPE,

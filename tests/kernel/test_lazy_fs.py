@@ -30,11 +30,13 @@ from journal import CorruptionError, DurableState, FailedError, Journal, Journal
 from journal._disk.disk import Directory
 from journal._disk.posix import PosixDisk, PosixFile
 from journal.testing import SimulatedDisk, seeded
+from tests.installed import find_command, import_package
 from tests.kernel.lazy_fs_support import Mount, obstacle
 from tests.kernel.lazy_fs_writer import FAILED, open_checked
 from tests.support import TIMEOUT_S, Table, logged, options, put
 
-pytest.importorskip("pyfuse3", exc_type=ImportError)
+import_package("pyfuse3")
+find_command("fusermount3")
 
 CYCLES = int(os.environ.get("JOURNAL_LAZY_FS_CYCLES", "30"))
 SEED = int(os.environ.get("JOURNAL_LAZY_FS_SEED", "0")) or random.SystemRandom().getrandbits(32)

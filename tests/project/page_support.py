@@ -17,11 +17,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
+
+from tests.installed import import_package
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300
@@ -154,14 +155,12 @@ def matches(promised: str, printed: str) -> bool:
     return re.fullmatch(".*?".join(pieces), bare(printed), re.DOTALL) is not None
 
 
-def missing_programs(part: Part) -> list[str]:
-    """What a part needs of the group `check`, and is not beside this Python."""
+def import_needed_packages(part: Part) -> None:
+    """Skip the test if a part needs a package of the group `check` that is not installed."""
     text = "".join(block.text for block in part.blocks)
-    needed = re.findall(r"^(?:ruff|mypy)\b", text, re.MULTILINE)
-    missing = [word for word in needed if not Path(sys.executable).with_name(word).exists()]
-    if "generated_pages" in text and find_spec("griffe") is None:
-        missing.append("griffe")
-    return sorted({*missing})
+    for name, use in (("ruff", "^ruff"), ("mypy", "^mypy"), ("griffe", "generated_pages")):
+        if re.search(rf"{use}\b", text, re.MULTILINE):
+            import_package(name)
 
 
 def copy_of_checkout(to: Path) -> Path:

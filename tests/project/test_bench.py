@@ -21,6 +21,7 @@ from bench import bars, imports, load, plot, plots
 from bench.figures import Quantiles, at_least, at_most, bars_table
 from bench.peers import opened
 
+from tests.installed import import_package
 from tests.support import TIMEOUT_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,7 @@ def at(bench: str, directory: Path) -> tuple[object, ...]:
 @pytest.mark.parametrize("bench", ["burn", "fanout"])
 def test_the_table_has_a_line_a_row(bench: str, tmp_path: Path) -> None:
     """Without --json it is for people: where it ran, the table, the bars; --plot draws it, too."""
-    pytest.importorskip("matplotlib")
+    import_package("matplotlib")
     drawn = tmp_path / "drawn.svg"
     said = run_bench(bench, *SMALL[bench], "--plot", drawn).stdout.splitlines()
     assert said[0].startswith("python ")
@@ -270,7 +271,7 @@ def test_each_that_measures_can_be_drawn() -> None:
 @pytest.mark.parametrize("bench", FOUND)
 def test_the_same_figures_make_the_same_plot(bench: str, tmp_path: Path) -> None:
     """Byte for byte, so that what is checked in changes with what was measured alone."""
-    pytest.importorskip("matplotlib")
+    import_package("matplotlib")
     results = tmp_path / "results.json"
     results.write_text(json.dumps({"bench": bench, **FOUND[bench]}))
     drawn = []

@@ -11,6 +11,7 @@ import pytest
 
 from journal import __all__ as engine_names
 from manager import __all__ as manager_names
+from tests.installed import import_package
 from tests.project import generated_pages
 from tests.project.page_support import (
     ROOT,
@@ -19,8 +20,8 @@ from tests.project.page_support import (
     Part,
     blocks_of,
     copy_of_checkout,
+    import_needed_packages,
     matches,
-    missing_programs,
     parts_of,
     run_part,
     shims,
@@ -55,8 +56,7 @@ def test_a_part_runs_as_it_stands(part: Part, tmp_path: Path, path: str) -> None
 @pytest.mark.parametrize("part", FOR_CHANGERS, ids=str)
 def test_a_part_runs_in_the_checkout(part: Part, tmp_path: Path, path: str) -> None:
     """Who changes the project types what its page says: in a copy here, where what it takes is."""
-    if missing := missing_programs(part):
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    import_needed_packages(part)
     run_part(part, copy_of_checkout(tmp_path / "checkout"), path)
 
 
@@ -107,7 +107,7 @@ def test_outputs_are_compared() -> None:
 def test_a_generated_page_is_not_stale(page: str) -> None:
     """It says what the code says now; where lines are broken is the terminal's business."""
     if page != "tools/REFERENCE.md":  # that takes click alone
-        pytest.importorskip("griffe")
+        import_package("griffe")
     text = (ROOT / page).read_text()
     assert generated_pages.COMMAND in text
     assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
@@ -115,7 +115,7 @@ def test_a_generated_page_is_not_stale(page: str) -> None:
 
 def test_a_generated_page_leaves_nothing_unsaid() -> None:
     """Each public name and member has a docstring; a class's names each of its fields."""
-    pytest.importorskip("griffe")
+    import_package("griffe")
     assert not [*generated_pages.unsaid(generated_pages.Sources())]
 
 

@@ -47,12 +47,12 @@ FOREIGN_OFFSET = 16  # of the id in a segment's header
 NAME = re.compile(f"{SEGMENT_NAME.pattern}|{CHECKPOINT_NAME.pattern}")
 
 REFUSED, VERIFIED = "refused by open", "found by verify"
-LAST_COMMIT = "The last commit, with nothing behind it"
-UNSYNCED = "What durability `os` had not synced"
-END = "The end of the log, together with its witnesses"
-OLDER_DIRECTORY = "The whole directory, an older copy of itself"
-FORK = "Files of a copy that went on by itself"
-NOTHING_LOST = "What nothing is lost with"
+LAST_COMMIT = "The last commit, with nothing after it"
+UNSYNCED = "Commits that durability `os` had not synced"
+END = "The end of the log, together with its evidence"
+OLDER_DIRECTORY = "The whole directory, replaced by an older copy"
+FORK = "Files of a copy that was written to separately"
+NOTHING_LOST = "Damage that loses nothing"
 # As journal/docs/RELIABILITY.md names them.
 UNDECIDABLE = (LAST_COMMIT, UNSYNCED, END, OLDER_DIRECTORY, FORK, NOTHING_LOST)
 

@@ -14,10 +14,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import NoReturn
 
 import pytest
 
-from journal import ClosedError, DurableState, FailedError, Journal, JournalError
+from journal import (
+    ClosedError,
+    DurableState,
+    FailedError,
+    InterruptedCallError,
+    Journal,
+    JournalError,
+)
 from journal._commit.committer import Committer
 from journal._commit.gate import Gate
 from journal._log import settle
@@ -310,6 +318,43 @@ def _gate_at_work(journal: Journal) -> Gate:
     assert batch is not None
     assert batch.gate is not None
     return batch.gate
+
+
+# --- signal handlers ---
+
+
+@pytest.mark.parametrize("interrupted", ["append", "commit"])
+def test_a_handler_does_not_wait_for_a_compaction_that_waits_for_its_thread(
+    disk: SimulatedDisk, interrupted: str
+) -> None:
+    """A compaction needs the log buffer's lock and commits. On top of a call that holds the lock or
+    commits, `compact` is refused, instead of waiting for a compaction in another thread."""
+    began, over = threading.Event(), threading.Event()
+
+    def freeze() -> NoReturn:
+        began.set()
+        over.wait(5)  # only if `compact` waits, which ends then
+        raise ZeroDivisionError
+
+    def handler(*_: object) -> None:
+        disk.before = None
+        with pytest.raises(InterruptedCallError):
+            journal.compact(lambda: pytest.fail("it waited for the other compaction"))
+
+    with open_on(disk) as journal, ThreadPoolExecutor(1) as pool:
+        put(journal, "a segment, which a waiter's own commit needs")
+        compaction = pool.submit(journal.compact, freeze)
+        assert began.wait(TIMEOUT_S)
+        if interrupted == "append":
+            with journal._buffer._lock.checked():
+                handler()
+        else:
+            lsn = journal.append("committed by its waiter")
+            disk.before = handler
+            journal.wait_durable(lsn)
+            assert disk.before is None
+        over.set()
+        assert isinstance(compaction.exception(TIMEOUT_S), ZeroDivisionError)
 
 
 # --- a state machine's own code ---

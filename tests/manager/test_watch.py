@@ -264,6 +264,21 @@ def test_a_failed_disk_wakes_everybody(
     assert_nobody_watches(manager)
 
 
+def test_commits_do_not_wait_for_the_watch(manager: SubAgentManager) -> None:
+    """A signal handler may wait for commits on top of a call that holds the watch's lock. What the
+    commits would have told the watch, it finds out once the lock is free."""
+    agent = manager.spawn("work")
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(in_a_thread, manager, agent.agent_id)
+        until(lambda: waiting(manager) == 1, "the waiter")
+        with manager._watch._lock.checked():
+            manager.update_from_result(agent.agent_id, DONE)
+            for _ in range(2):  # the flusher tells of one commit before it takes the next
+                manager.wait_durable(manager.spawn("more").lsn, timeout_s=10)
+            assert not waited.done()
+        assert waited.result().status == "completed"
+
+
 def test_a_dropped_manager_is_collected(tmp_path: Path) -> None:
     """Watching keeps alive nobody that would not live otherwise: the journal says so, and ends."""
     held = [SubAgentManager.open(tmp_path)]

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from proof import mutants
 from proof.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
 from proof.weakenings import Weakening
 
@@ -29,6 +30,16 @@ def test_who_looks_at_text_notices_nothing(tmp_path: Path) -> None:
     assert first_failure(tmp_path, ["tests"]) is None
     (tmp_path / "tests" / "test_sound.py").write_text("def test_sound():\n    raise OSError\n")
     assert first_failure(tmp_path, ["tests"]) == "tests/test_sound.py::test_sound"
+
+
+def test_a_test_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the whole suite may take, one test that hangs is noticed as one that fails."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_hanging.py").write_text(
+        "import time\n\ndef test_sound():\n    pass\n\ndef test_hanging():\n    time.sleep(1000)\n"
+    )
+    monkeypatch.setattr(mutants, "SILENCE_S", 2)
+    assert first_failure(tmp_path, ["tests"]) == "tests/test_hanging.py::test_hanging hangs"
 
 
 def test_each_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

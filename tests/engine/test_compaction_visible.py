@@ -21,6 +21,7 @@ from tests.support import PATH, TIMEOUT_S, frozen, open_on, put, put_lines, unti
 # --- what is counted ---
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_failed_compaction_is_counted(disk: SimulatedDisk) -> None:
     """Attempts of the thread and attempts by hand count alike. The text of the last error stays
     after a compaction that succeeds."""

@@ -97,6 +97,7 @@ def test_a_failing_compaction_is_tried_again_with_patience(
     assert messages == [failed_message(delay_s) for delay_s in (1, 2)]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_compaction_that_failed_is_done_in_the_end(disk: SimulatedDisk) -> None:
     """P8: after the back-off the thread compacts, and afterwards whenever it is due again."""
     with open_on(disk, checkpoint_min_bytes=1000) as journal:

@@ -51,6 +51,19 @@ def test_a_test_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert first_failure(tmp_path, ["tests"]) == "tests/test_hanging.py::test_hanging hangs"
 
 
+def test_a_failed_test_may_hold_up_the_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure is one as soon as pytest has named it: a thread that it left may never end."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_broken.py").write_text(
+        "import threading, time\n\ndef test_broken():\n"
+        "    threading.Thread(target=time.sleep, args=(1000,)).start()\n    raise OSError\n"
+    )
+    monkeypatch.setattr(mutants, "EXIT_S", 0.1)
+    assert first_failure(tmp_path, ["tests"]) == "tests/test_broken.py::test_broken"
+
+
 def test_each_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     """So one can be asked for by it; one that is not there is told of."""
     assert len({weakening.name for weakening in WEAKENINGS}) == len(WEAKENINGS)

@@ -43,6 +43,8 @@ LOOK_AT_TEXT = (
     "test_rooms.py",
 )
 SILENCE_S = 240  # pytest prints each test's name as it begins; the slowest test takes half of that
+EXIT_S = 5  # threads of the failed test may hold up the interpreter's exit
+FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings.ALL_OF,
     *weakenings_of_order.ALL_OF,
@@ -80,7 +82,7 @@ def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
     code, said = run([sys.executable, "-u", "-m", "pytest", *options, *ignored, *there], checkout)
     if code == 0:
         return None
-    if named := re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE):
+    if named := FAILURE.search(said):
         return named[1]
     if code is None:
         begun = re.findall(r"^tests/\S+::\S+", said, re.MULTILINE)
@@ -89,23 +91,25 @@ def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
 
 
 def run(command: list[str], checkout: Path) -> tuple[int | None, str]:
-    """Return the command's exit code and what it printed. A command that prints nothing for
-    `SILENCE_S` seconds is killed, and its code is None. How long all of it takes says nothing."""
+    """Return the exit code of pytest and what it printed. If it prints nothing for `SILENCE_S`
+    seconds, or `EXIT_S` after a failure, it is killed, and the code is None. How long all of it
+    takes says nothing."""
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    with tempfile.TemporaryFile() as printed:
+    with tempfile.NamedTemporaryFile() as file:
         process = subprocess.Popen(
-            command, cwd=checkout, env=environment, stdout=printed, stderr=subprocess.STDOUT
+            command, cwd=checkout, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
-        size, grown_s = 0, time.monotonic()
-        while (code := process.poll()) is None and time.monotonic() - grown_s < SILENCE_S:
+        printed = Path(file.name)
+        said, grown_s, patience_s = "", time.monotonic(), SILENCE_S
+        while (code := process.poll()) is None and time.monotonic() - grown_s < patience_s:
             time.sleep(0.05)
-            if (now := os.fstat(printed.fileno()).st_size) != size:
-                size, grown_s = now, time.monotonic()
+            if (now := printed.read_text(errors="replace")) != said:
+                said, grown_s = now, time.monotonic()
+                patience_s = EXIT_S if FAILURE.search(said) else SILENCE_S
         if code is None:
             process.kill()
             process.wait()
-        printed.seek(0)
-        return code, printed.read().decode(errors="replace")
+        return code, printed.read_text(errors="replace")
 
 
 def noticed_by(checkout: Path, weakening: Weakening) -> str | None:

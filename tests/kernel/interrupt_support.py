@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _PACKAGES = tuple(f"{folder}/" for package in (journal, manager) for folder in package.__path__)
 _TESTING = tuple(f"{folder}/" for folder in journal.testing.__path__)
 TIMEOUT_S = 10
+MANY = 10_000  # more points than anything has
+STEP = 5
 # Before 3.12 a tracer that has raised is taken away.
 TWICE = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring strikes twice")
 
@@ -155,6 +158,14 @@ def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
     _tracer.kind = request.param
     with _tracer.monitoring():
         yield
+
+
+@pytest.fixture(params=[STEP, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "each"])
+def point_numbers(request: pytest.FixtureRequest) -> range:
+    """Return the numbers of the points to strike, without an end. The quick part strikes every
+    `STEP`th one, and each test begins with another; the slow part strikes them all."""
+    step: int = request.param
+    return range(crc32(request.node.nodeid.encode()) % step, MANY, step)
 
 
 def is_ours(code: CodeType) -> bool:

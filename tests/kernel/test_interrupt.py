@@ -14,14 +14,21 @@ import pytest
 from journal import CowTable, DurableState, FailedError, Journal, Options, pack
 from journal.metrics import Recorder
 from journal.testing import SimulatedDisk
-from tests.kernel.interrupt_support import TIMEOUT_S, handled, in_other_thread, monitored, struck
+from tests.kernel.interrupt_support import (
+    MANY,
+    TIMEOUT_S,
+    handled,
+    in_other_thread,
+    monitored,
+    point_numbers,
+    struck,
+)
 
-__all__ = ["monitored"]  # a fixture
+__all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
 
 POINTS = 170  # more than an append and a wait have
 OPTIONS = Options(flush_interval_s=0.001, segment_bytes=4096)
-MANY = 10_000  # more points than anything has
 
 
 def test_there_are_points_to_strike() -> None:
@@ -145,10 +152,10 @@ def agrees_after(change: Callable[[DurableState[Any]], object], *strikes: int) -
 
 @pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
 def test_update_survives_an_interrupt_anywhere(
-    change: Callable[[DurableState[Any]], object],
+    change: Callable[[DurableState[Any]], object], point_numbers: range
 ) -> None:
     """P6: the live state is what replay gives, or the state refuses to go on."""
-    ends = next(nth for nth in range(MANY) if not agrees_after(change, nth))
+    ends = next(nth for nth in point_numbers if not agrees_after(change, nth))
     assert ends > 10
 
 

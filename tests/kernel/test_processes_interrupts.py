@@ -20,11 +20,18 @@ from journal import DurableState, FormatVersionError, Journal, JournalError, Opt
 from journal._disk.posix import PosixFile
 from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager, UnknownAgentError
-from tests.kernel.interrupt_support import TIMEOUT_S, TWICE, in_other_thread, monitored, struck
-from tests.kernel.test_interrupt import MANY, OPTIONS, UPDATES, agrees_after, put
+from tests.kernel.interrupt_support import (
+    TIMEOUT_S,
+    TWICE,
+    in_other_thread,
+    monitored,
+    point_numbers,
+    struck,
+)
+from tests.kernel.test_interrupt import OPTIONS, UPDATES, agrees_after, put
 from tests.support import PATH, Table, logged, names, on_disk, options, until
 
-__all__ = ["monitored"]  # a fixture
+__all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
 GAPS = range(8)  # an interrupt's own way out has no more points
 
@@ -33,9 +40,9 @@ def compact(journal: Journal) -> None:
     journal.compact(lambda: (1, [1, 2, 3])).close()
 
 
-def test_compact_survives_an_interrupt_anywhere() -> None:
+def test_compact_survives_an_interrupt_anywhere(point_numbers: range) -> None:
     """P5, P10: an interrupted compaction is given up; the next one works, and so does close."""
-    for nth in range(MANY):
+    for nth in point_numbers:
         disk = SimulatedDisk()
         journal = Journal.open(PATH, options=OPTIONS, disk=disk)
         journal.append(nth)
@@ -50,10 +57,10 @@ def test_compact_survives_an_interrupt_anywhere() -> None:
     assert nth > 50
 
 
-def test_open_survives_an_interrupt_anywhere() -> None:
+def test_open_survives_an_interrupt_anywhere(point_numbers: range) -> None:
     """P5: an interrupted open gives the lock back, and leaves no thread behind."""
     before = set(threading.enumerate())
-    for nth in range(MANY):
+    for nth in point_numbers:
         disk = SimulatedDisk()
         with Journal.open(PATH, options=OPTIONS, disk=disk) as journal:
             journal.append(nth)
@@ -78,10 +85,10 @@ def open_table(disk: SimulatedDisk) -> DurableState[Table]:
 
 
 @pytest.mark.filterwarnings("ignore:.* was never closed:ResourceWarning")
-def test_opening_a_state_survives_an_interrupt_anywhere() -> None:
+def test_opening_a_state_survives_an_interrupt_anywhere(point_numbers: range) -> None:
     """P5, P6: an interrupted open of a state releases the lock, and the next one has all of it."""
     before = set(threading.enumerate())
-    for nth in range(MANY):
+    for nth in point_numbers:
         disk = SimulatedDisk()
         with open_table(disk) as state:
             state.update(lambda _: ["a", 1])
@@ -100,11 +107,11 @@ def test_opening_a_state_survives_an_interrupt_anywhere() -> None:
     assert nth > 50
 
 
-def test_an_interrupted_batch_takes_no_room() -> None:
+def test_an_interrupted_batch_takes_no_room(point_numbers: range) -> None:
     """P8: what an interrupt kept out of the log buffer does not count as waiting in it."""
     small = Options(buffer_bytes=1 << 16, segment_bytes=1 << 16)
     batch = ["x" * 20_000, "y" * 20_000]  # over half
-    for nth in range(MANY):
+    for nth in point_numbers:
         disk = SimulatedDisk()
         journal = Journal.open(PATH, options=small, disk=disk)
         where = struck(partial(journal.append_batch, batch), nth)
@@ -141,9 +148,9 @@ def wait_ended(manager: SubAgentManager, name: str) -> None:
         manager.wait_ended(name)
 
 
-def test_a_manager_is_closed_wherever_it_is_struck() -> None:
+def test_a_manager_is_closed_wherever_it_is_struck(point_numbers: range) -> None:
     """P5: Ctrl-C leaves the `with` of a manager, which closes it while the exception is alive."""
-    for nth in range(0, MANY, 3):
+    for nth in point_numbers[::3]:
         disk = SimulatedDisk()
         ended: list[bool] = []
         in_other_thread(partial(work, disk, nth, ended))
@@ -171,18 +178,19 @@ def test_no_lock_is_written_in_python() -> None:
 
 
 @TWICE
-def test_two_interrupts_leave_nobody_waiting() -> None:
+def test_two_interrupts_leave_nobody_waiting(point_numbers: range) -> None:
     """P1, P2: whoever is impatient and hits Ctrl-C twice: others' waits and close go on."""
     strikes = 0
+    few = [nth for nth in point_numbers if nth < 90]
     for gap in GAPS:
         journal = Journal.open(PATH, options=OPTIONS, disk=SimulatedDisk())
-        for nth in range(90):
+        for nth in few:
             where = struck(lambda: put(journal, "struck"), nth, gap)  # noqa: B023
             in_other_thread(partial(put, journal, "after"))
             strikes += len(where) == 2
         log = logged(journal)
         in_other_thread(journal.close)
-        assert log.count("after") == 90
+        assert log.count("after") == len(few)
         assert len(log) == journal.last_lsn
     assert strikes > 50
 
@@ -190,19 +198,21 @@ def test_two_interrupts_leave_nobody_waiting() -> None:
 @TWICE
 @pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
 def test_two_interrupts_part_no_log_from_its_state(
-    change: Callable[[DurableState[Any]], object],
+    change: Callable[[DurableState[Any]], object], point_numbers: range
 ) -> None:
     """P6: struck again where the first interrupt is made good, the state agrees, or it stops."""
     for gap in GAPS:
-        assert any(not agrees_after(change, nth, gap) for nth in range(MANY))
+        assert any(not agrees_after(change, nth, gap) for nth in point_numbers)
 
 
 @TWICE
 @pytest.mark.parametrize("action", [Journal.close, compact], ids=["close", "compact"])
-def test_two_interrupts_let_close_end(action: Callable[[Journal], None]) -> None:
+def test_two_interrupts_let_close_end(
+    action: Callable[[Journal], None], point_numbers: range
+) -> None:
     """P5: however the calls were broken off, a last close ends and frees the lock."""
     for gap in GAPS:
-        for nth in range(MANY):
+        for nth in point_numbers:
             journal = Journal.open(PATH, options=OPTIONS, disk=SimulatedDisk())
             journal.append(1)
             where = struck(partial(action, journal), nth, gap)

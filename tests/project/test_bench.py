@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,13 @@ def quantiles(value: float) -> dict[str, float]:
     return dict.fromkeys(("p50", "p99", "p99_9", "max"), value)
 
 
-@pytest.mark.parametrize("bench", SMALL)
+def some_slow(benches: Iterable[str], *quick: str) -> list[Any]:
+    """Return the parameters of a test: all benches, of which only `quick` are not slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=() if name in quick else slow) for name in benches]
+
+
+@pytest.mark.parametrize("bench", some_slow(SMALL, "append", "commits", "legacy"))
 def test_it_says_where_what_and_the_bars(bench: str, tmp_path: Path) -> None:
     """Machine and versions, what was found, and each bar with its value and whether it is met."""
     found = found_by(bench, *SMALL[bench], *at(bench, tmp_path))
@@ -93,7 +100,7 @@ def at(bench: str, directory: Path) -> tuple[object, ...]:
     return () if bench == "imports" else ("--dir", directory)
 
 
-@pytest.mark.parametrize("bench", ["burn", "fanout"])
+@pytest.mark.parametrize("bench", some_slow(["burn", "fanout"], "fanout"))
 def test_the_table_has_a_line_a_row(bench: str, tmp_path: Path) -> None:
     """Without --json it is for people: where it ran, the table, the bars; --plot draws it, too."""
     import_package("matplotlib")

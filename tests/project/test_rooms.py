@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def module_name(path: Path) -> str:
     raise AssertionError(f"{path} is in no package")
 
 
+@cache
 def modules_of(package: str) -> dict[str, ast.Module]:
     paths = sorted(PACKAGES[package].glob("**/*.py"))
     assert paths

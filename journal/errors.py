@@ -119,22 +119,34 @@ class CutReason(StrEnum):
 @public
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an open refuses a journal, in the fields of the CorruptionError that it would raise.
-
-    `reason` is the rule that is broken, `path`, `offset` and `lsn` are where, and `what` says it in
-    words. `header_of`: the name of the segment whose header the file has, if that is not its own.
-    `durable_lsn`: the LSN that was durable, where the log ends before it (END_MISSING).
-    `journal_id`: of the other journal that the file belongs to.
-    """
+    """The reason why an open refuses a journal, in the fields of the CorruptionError that it
+    raises."""
 
     reason: DamageReason
+    """The rule that is broken."""
+
     path: str
+    """The damaged file, or the journal's directory."""
+
     offset: int
+    """The offset at which the damage begins, in bytes."""
+
     lsn: int
+    """The first LSN that is lost; 0 if none is lost or none can be named."""
+
     what: str
+    """The damage in words, without the path."""
+
     header_of: str | None
+    """The name of the segment whose header the file has. None if that is its own name."""
+
     durable_lsn: int | None = None
+    """The LSN that was durable although the log ends before it (END_MISSING). None for other
+    reasons."""
+
     journal_id: str | None = None
+    """The identity of the other journal that the file belongs to. None if it belongs to this one.
+    """
 
 
 @public
@@ -150,7 +162,10 @@ class JournalError(Exception):
 
 @public
 class NotAJournalError(JournalError):
-    """The directory `path` holds no journal: neither a segment, nor a checkpoint, nor a LOCK."""
+    """The directory holds no journal: neither a segment, nor a checkpoint, nor a LOCK."""
+
+    path: str
+    """The directory."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path}: not a journal: no segment, checkpoint or LOCK in it")
@@ -159,7 +174,13 @@ class NotAJournalError(JournalError):
 
 @public
 class LockedError(JournalError, BlockingIOError):
-    """Another live writer holds the lock of `path`, a directory; `pid`: its process, if known."""
+    """Another live writer holds the lock of the journal."""
+
+    path: str
+    """The directory of the journal."""
+
+    pid: int | None
+    """The process ID of the writer. None if it is not known."""
 
     def __init__(self, path: str, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
@@ -170,13 +191,35 @@ class LockedError(JournalError, BlockingIOError):
 
 @public
 class CorruptionError(JournalError):
-    """What was durable is damaged. Nothing on disk has been changed.
+    """Durable data is damaged. Nothing on disk has been changed."""
 
-    `path` is the file, in the journal's `directory`; `offset` the byte at which the damage begins,
-    `lsn` the first LSN that is lost (0: no record is, or none can be named). `reason` is the rule
-    that is broken, `what` says it in words. `header_of`: the name of the segment whose header the
-    file has, if that is not its own name. `durable_lsn`: the LSN that was durable, where the log
-    ends before it (END_MISSING). `journal_id`: of the other journal that the file belongs to.
+    path: str
+    """The damaged file, or the journal's directory."""
+
+    directory: str
+    """The directory of the journal."""
+
+    offset: int
+    """The offset at which the damage begins, in bytes."""
+
+    lsn: int
+    """The first LSN that is lost; 0 if none is lost or none can be named."""
+
+    what: str
+    """The damage in words, without the path."""
+
+    reason: DamageReason
+    """The rule that is broken."""
+
+    header_of: str | None
+    """The name of the segment whose header the file has. None if that is its own name."""
+
+    durable_lsn: int | None
+    """The LSN that was durable although the log ends before it (END_MISSING). None for other
+    reasons."""
+
+    journal_id: str | None
+    """The identity of the other journal that the file belongs to. None if it belongs to this one.
     """
 
     def __init__(
@@ -232,12 +275,20 @@ class CorruptionError(JournalError):
 
 @public
 class FormatVersionError(JournalError):
-    """Written by a newer version of the format, or for another application; or a state machine's
-    `load` or `apply` raised at open, and what it raised is the `__cause__`.
+    """The journal can't be read by this program, although it is not damaged.
 
-    `reason` is which of these it is, `path` the file or the journal (None: not known to whoever
-    raised it), and `what` says it in words, without the path.
+    It has a newer format or another application's records, or `load` or `apply` of the state
+    machine raised during an open. In the last case `__cause__` is what was raised.
     """
+
+    path: str | None
+    """The file or the journal. None if whoever raised the error does not know it."""
+
+    what: str
+    """The cause in words, without the path."""
+
+    reason: FormatReason
+    """The cause, for programs."""
 
     def __init__(
         self,
@@ -290,8 +341,13 @@ class BufferFullError(JournalError):
 
 @public
 class CompactedError(JournalError):
-    """What was asked for is older than what is kept; `first_lsn` is the oldest LSN that is, and
-    `lsn` the one that was asked for (None: no particular one)."""
+    """The requested records are older than the oldest ones that are kept."""
+
+    first_lsn: int
+    """The oldest LSN that is kept."""
+
+    lsn: int | None
+    """The LSN that was asked for. None if it was no particular one."""
 
     def __init__(self, message: str, first_lsn: int, *, lsn: int | None = None) -> None:
         super().__init__(message)
@@ -301,11 +357,22 @@ class CompactedError(JournalError):
 
 @public
 class CutError(JournalError, ValueError):
-    """A repair can't cut the log after the LSN `cut_at`; `reason` is the rule that this breaks.
+    """The log can't be cut after the requested LSN."""
 
-    `good_lsn` is the last LSN that can be kept. `at_most` and `at_least` are the nearest cuts
-    that are possible, below or above (None: there is none to be named on that side).
-    """
+    cut_at: int
+    """The LSN after which the log was to be cut."""
+
+    good_lsn: int
+    """The last LSN that can be kept."""
+
+    reason: CutReason
+    """The rule that the cut would break."""
+
+    at_most: int | None
+    """The nearest possible cut below `cut_at`. None if there is none to name."""
+
+    at_least: int | None
+    """The nearest possible cut above `cut_at`. None if there is none to name."""
 
     def __init__(
         self,
@@ -342,13 +409,19 @@ class RecordError(JournalError, ValueError):
 
 @public
 class CheckpointItemError(JournalError, ValueError):
-    """An item that a checkpoint can't hold unchanged. None was published, and the log goes on.
-
-    `index` is the item's place among those that were frozen, from 0; `item_path` the place inside
-    it, as an expression like "['rows'][3]" ("": the item itself); `reason` the rule it breaks.
+    """The checkpoint can't hold an item unchanged. It was not published, and the log goes on.
 
     Source: journal/docs/FORMAT.md, "Items".
     """
+
+    index: int
+    """The item's position among those that `freeze` returned, from 0."""
+
+    item_path: str
+    """The place inside the item, as an expression like "['rows'][3]"; "" for the item itself."""
+
+    reason: str
+    """The rule that the item breaks, in words."""
 
     def __init__(self, index: int, item_path: str, reason: str) -> None:
         shown = item_path
@@ -363,11 +436,14 @@ class CheckpointItemError(JournalError, ValueError):
 
 @public
 class UnsafePathError(JournalError, PermissionError):
-    """A symlink, a special file, a foreign owner, a directory that others may write, or a file
-    system on which no lock keeps a second writer out.
+    """The path is not safe to open: a symlink, a special file, a file of another owner, a directory
+    that others may write to, or a file system whose locks do not keep a second writer out."""
 
-    `path` is where (None: not known to whoever raised it), `what` says it without the path.
-    """
+    path: str | None
+    """The path. None if whoever raised the error does not know it."""
+
+    what: str
+    """The problem in words, without the path."""
 
     def __init__(self, what: str = "", *, path: str | None = None) -> None:
         super().__init__(what if path is None else f"{path}: {what}")

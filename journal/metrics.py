@@ -14,79 +14,113 @@ from journal._public import public
 @public
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`count` values, and of them `p50`, `p99`, `p99_9` (at most 5 % over), `max`, `mean` (exact).
-
-    All are 0 where there are no values.
-    """
+    """A summary of measured values. All fields are 0 if there are no values."""
 
     count: int = 0
+    """The number of values."""
+
     p50: int = 0
+    """The median, at most 5 % too high."""
+
     p99: int = 0
+    """The 99th percentile, at most 5 % too high."""
+
     p99_9: int = 0
+    """The 99.9th percentile, at most 5 % too high."""
+
     max: int = 0
+    """The largest value, exactly."""
+
     mean: float = 0.0
+    """The mean, exactly."""
 
 
 @public
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """How long an owner's lock was held (`hold`) and waited for (`wait`), in ns.
-
-    Every hold counts, reads too.
-    """
+    """Figures of an owner's lock. Each time it was held counts, also for reads."""
 
     hold: Histogram
+    """The times for which the lock was held, in nanoseconds."""
+
     wait: Histogram
+    """The times for which a thread waited for the lock, in nanoseconds."""
 
 
 @public
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A journal's figures since it was opened.
-
-    Sums: `commits` that wrote `records` in frames of so many `bytes`, and `syncs` of the log;
-    `compactions`, which took `compaction_ns` and wrote `checkpoint_bytes`.
-
-    `compaction_failures` counts failed compactions, by the thread and by hand. A compaction that
-    was given up because the journal closed does not count.
-    `last_compaction_error` is the type and the message of the last one's error, "" if none has
-    failed. A compaction that succeeds does not clear it.
-
-    Histograms: `commit_records` and `commit_bytes` a commit, `sync_ns` a sync, and `wait_ns`, how
-    long a thread blocked in `wait_durable` (who waits in an event loop is not measured).
-
-    As of now: `buffered_bytes` are appended and not yet committed, `backlog_records` not yet
-    durable. `last_lsn` is the last one appended; up to `durable_lsn` all is acknowledged, up to
-    `synced_lsn` it survives a power cut: with durability "os" that is less. The directory holds
-    so many `segments`; all its files have `disk_bytes`, with what is preallocated.
-
-    `stalls` counts what held writers up: each append that was refused with BufferFullError at the
-    buffer's bound; each commit that found no space on the disk, once however often it tried
-    again; each time that there was no room until a compaction had caught up. Who waited for room,
-    and got it or gave up, is not counted.
-    """
+    """A journal's figures since it was opened."""
 
     commits: int
+    """The number of commits."""
+
     records: int
+    """The number of records in those commits."""
+
     bytes: int
+    """The size of their frames, in bytes."""
+
     syncs: int
+    """The number of syncs of the log."""
+
     commit_records: Histogram
+    """The number of records in each commit."""
+
     commit_bytes: Histogram
+    """The size of each commit, in bytes."""
+
     sync_ns: Histogram
+    """The duration of each sync, in nanoseconds."""
+
     wait_ns: Histogram
+    """The time for which each thread blocked in `wait_durable`, in nanoseconds. Waits in an event
+    loop are not measured."""
+
     buffered_bytes: int
+    """The number of bytes that are appended and not yet committed now."""
+
     backlog_records: int
+    """The number of records that are appended and not yet durable now."""
+
     durable_lsn: int
+    """The LSN up to which every record is acknowledged."""
+
     synced_lsn: int
+    """The LSN up to which every record survives a power cut. With durability "os" it may be
+    lower than `durable_lsn`."""
+
     last_lsn: int
+    """The LSN of the last record that was appended."""
+
     segments: int
+    """The number of segments in the directory now."""
+
     disk_bytes: int
+    """The size of all files in the directory now, in bytes, preallocated space included."""
+
     compactions: int
+    """The number of compactions that succeeded."""
+
     compaction_ns: int
+    """The time that those took, in nanoseconds."""
+
     checkpoint_bytes: int
+    """The size of the checkpoints that they wrote, in bytes."""
+
     compaction_failures: int
+    """The number of compactions that failed, in the compactor's thread or in a call of `compact`.
+    One that was given up because the journal closed does not count."""
+
     last_compaction_error: str
+    """The type and the message of the last failed compaction's error; "" if none has failed. A
+    compaction that succeeds does not clear it."""
+
     stalls: int
+    """The number of times that writers were held up: appends that were refused with BufferFullError
+    at the buffer's bound, commits that found no space on the disk (each once, however often it was
+    retried), and times that there was no room until a compaction had caught up. Callers that waited
+    for room do not count."""
 
 
 @public

@@ -17,31 +17,44 @@ _IDLE_S_MIN, _IDLE_S_MAX = 0.005, 0.05
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a journal is kept. A bad value is a ValueError that names it.
-
-    `durability`: "disk" acknowledges what survives a power cut; "os" what survives the
-    process (no sync a commit). `flush_interval_s`: the longest a record that nobody waits for
-    stays in memory. `flush_bytes`: buffered bytes that start a commit. `segment_bytes`: a
-    segment's size, and what is preallocated. `buffer_bytes`: the bound of what is appended and
-    not yet committed. `record_bytes_max`, `frame_bytes_max`: of one packed record, of one
-    frame's payload. `checkpoint_min_bytes`, `checkpoint_growth`: compaction is due when the
-    log has grown by more than the first and by more than the second times the last
-    checkpoint's size; where it grows while one is made, by up to a quarter less.
-    `checkpoints_kept`: how many, with the segments after the oldest.
-    `application`: stands in every checkpoint; "" refuses none.
-    """
+    """Choices of a journal's owner. A bad value raises a ValueError that names it."""
 
     durability: Literal["disk", "os"] = "disk"
+    """What an acknowledgement means: with "disk" a record survives a power cut, with "os" only the
+    death of the process (commits are not synced)."""
+
     flush_interval_s: float = 0.010
+    """The longest time, in seconds, that a record for which nobody waits stays in memory."""
+
     flush_bytes: int = 256 * KIB
+    """The number of buffered bytes that starts a commit."""
+
     segment_bytes: int = 16 * MIB
+    """The size of a segment in bytes, all of which is preallocated."""
+
     buffer_bytes: int = 64 * MIB
+    """The bound, in bytes, of what is appended and not yet committed."""
+
     record_bytes_max: int = 4 * MIB
+    """The largest packed record, in bytes."""
+
     frame_bytes_max: int = 16 * MIB
+    """The largest payload of a frame, in bytes."""
+
     checkpoint_min_bytes: int = 4 * MIB
+    """The growth of the log, in bytes, below which no compaction is due."""
+
     checkpoint_growth: float = 3.0
+    """The growth of the log at which compaction is due, as a multiple of the last checkpoint's
+    size. The log must also have grown by more than `checkpoint_min_bytes`. If it grows while a
+    checkpoint is written, the next compaction is due up to a quarter earlier."""
+
     checkpoints_kept: int = 2
+    """The number of checkpoints that are kept, with all segments after the oldest of them."""
+
     application: str = ""
+    """The application's name, which each checkpoint carries. An open refuses a journal of another
+    application; "" refuses none."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "flush_interval_s": (0, 3600),

@@ -49,45 +49,84 @@ JSON = Any  # null, bool, int, float, str, list or dict with str keys
 @public
 @dataclass(slots=True)
 class Agent:
-    """One sub-agent as it was when its change `lsn` was journaled. A copy: change it at will.
-
-    `name` is `agent_id` if none was given. `agent_type`, `role`, `model`, `prompt`, `metadata`
-    (JSON by name): as it was spawned, for its runner. `status`: see `Status`. `reason`: the error,
-    or the cause of an interruption. `result`, `steps_taken`: what its runner told last.
-    `checkpoint`, `needs_input`: opaque JSON, what its runner needs to go on. `allowed_tools`:
-    None is all, () is none. `parent_id`: the agent_id of who spawned it; `spawn_depth`: 0 without
-    one. `token_budget`, `tokens_used`: in tokens; the second counts its descendants' too,
-    and stops at 2^64 - 1.
-    `created_at_ms`, `started_at_ms` (when it last began to run), `updated_at_ms`, `ended_at_ms`:
-    Unix milliseconds, None if not yet. `boot_id`: the opening of the manager that spawned it, or
-    last started or resumed it; `from_prior_session`: it is not the present one's.
-    """
+    """A sub-agent as of one of its changes. It is a copy, so you may change it."""
 
     agent_id: str
+    """The agent's identity."""
+
     name: str
+    """The name that it was spawned with, or `agent_id` if it was given none."""
+
     agent_type: str
+    """The type that it was spawned with, for its runner."""
+
     role: str | None
+    """The role that it was spawned with, for its runner."""
+
     model: str | None
+    """The model that it was spawned with, for its runner."""
+
     prompt: str
+    """The prompt that it was spawned with, for its runner."""
+
     status: Status
+    """The status: see `Status`."""
+
     reason: str | None
+    """The error, or the cause of an interruption."""
+
     result: str | None
+    """The result that its runner reported last."""
+
     steps_taken: int
+    """The number of steps that its runner reported last."""
+
     checkpoint: JSON
+    """The checkpoint of the agent (not of the engine): opaque JSON that its runner needs to resume
+    it."""
+
     needs_input: JSON
+    """The question that the agent waits on: opaque JSON that its runner needs to resume it."""
+
     allowed_tools: tuple[str, ...] | None
+    """The tools that it may use. None allows all, () allows none."""
+
     parent_id: str | None
+    """The `agent_id` of the agent that spawned it. None if none did."""
+
     spawn_depth: int
+    """The number of its ancestors."""
+
     token_budget: int | None
+    """The number of tokens that it and its descendants may use. None if it has no bound."""
+
     tokens_used: int
+    """The number of tokens that it and its descendants have used, at most 2^64 - 1."""
+
     metadata: dict[str, JSON]
+    """The JSON values that it was spawned with, by name, for its runner."""
+
     created_at_ms: int
+    """The time at which it was spawned, in Unix milliseconds."""
+
     started_at_ms: int | None
+    """The time at which it last began to run, in Unix milliseconds. None if it never did."""
+
     updated_at_ms: int
+    """The time of its last change, in Unix milliseconds."""
+
     ended_at_ms: int | None
+    """The time at which it ended, in Unix milliseconds. None while it lives."""
+
     boot_id: str
+    """The session, which is one opening of the manager, that spawned it or last started or resumed
+    it."""
+
     from_prior_session: bool
+    """Whether that session is an earlier one than the present."""
+
     lsn: int
+    """The LSN of the change that made it what it is here."""
 
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))

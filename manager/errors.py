@@ -32,8 +32,22 @@ class AmbiguousNameError(ManagerError, LookupError):
 
 @public
 class TransitionError(ManagerError):
-    """An agent's status does not allow this: `agent_id`, called `name`, is `from_status`, and was
-    to become `to_status`; `allowed` are the statuses that it may go to."""
+    """The agent's present status does not allow the change."""
+
+    agent_id: str
+    """The agent's identity."""
+
+    name: str
+    """The agent's name."""
+
+    from_status: str
+    """The agent's present status."""
+
+    to_status: str
+    """The status that it was to get."""
+
+    allowed: tuple[str, ...]
+    """The statuses that it may get."""
 
     def __init__(
         self,
@@ -57,7 +71,16 @@ class TransitionError(ManagerError):
 
 @public
 class CapacityError(ManagerError):
-    """A limit is reached: `limit` is its name, `value` what it is, `counts` agents by status."""
+    """A limit of the manager is reached."""
+
+    limit: str
+    """The name of the limit, a field of `Limits`."""
+
+    value: int
+    """The value of the limit."""
+
+    counts: dict[str, int]
+    """The numbers of agents by status, without zeros."""
 
     def __init__(self, limit: str, value: int, counts: Mapping[str, int], what: str) -> None:
         self.limit = limit
@@ -69,8 +92,16 @@ class CapacityError(ManagerError):
 
 @public
 class NameInUseError(ManagerError):
-    """A queued, running or interrupted agent has this `name`; `agent_id` is its id, `status` its
-    status."""
+    """A queued, running or interrupted agent already has the name."""
+
+    name: str
+    """The name."""
+
+    agent_id: str
+    """The identity of the agent that has it."""
+
+    status: str
+    """The status of that agent."""
 
     def __init__(self, name: str, agent_id: str, status: str) -> None:
         self.name = name
@@ -83,8 +114,19 @@ class NameInUseError(ManagerError):
 
 @public
 class BudgetError(ManagerError):
-    """A token budget is spent, the agent's own or an ancestor's: that of `agent_id`, called `name`,
-    with `tokens_used` of a `token_budget`, in tokens."""
+    """A token budget is spent: the agent's own, or an ancestor's."""
+
+    agent_id: str
+    """The identity of the agent whose budget is spent."""
+
+    name: str
+    """The name of that agent."""
+
+    token_budget: int
+    """The budget, in tokens."""
+
+    tokens_used: int
+    """The number of tokens used."""
 
     def __init__(self, agent_id: str, name: str, token_budget: int, tokens_used: int) -> None:
         self.agent_id = agent_id
@@ -100,7 +142,10 @@ class BudgetError(ManagerError):
 
 @public
 class LegacyError(ManagerError, ValueError):
-    """A file to be imported is not what it should be; `path` is its own. Says where, and why."""
+    """The legacy state file can't be imported. The message says where and why."""
+
+    path: str
+    """The path of the file."""
 
     def __init__(self, path: str, what: str) -> None:
         self.path = path

@@ -26,20 +26,30 @@ from manager.workspace import StrPath
 @public
 @dataclass(frozen=True, slots=True)
 class AgentChange:
-    """What the record `lsn`, committed at `written_at_ns` (Unix nanoseconds), made of an agent:
-    `before` (None: it was not there yet) and `after` (None: it was removed).
+    """The effect of a record on an agent.
 
-    `kind` is the record's, `agent_id` of the agent that it was about: maybe one below this
-    one, whose tokens count here too. The first change that is kept may be none: what a
-    checkpoint tells, of kind "" and without a `before`.
+    The first change that is kept may be a state instead of an effect: the agent as a checkpoint
+    holds it, with kind "" and without a `before`.
     """
 
     lsn: int
+    """The LSN of the record."""
+
     written_at_ns: int
+    """The time at which the record was committed, in Unix nanoseconds."""
+
     kind: str
+    """The kind of the record."""
+
     agent_id: str
+    """The agent that the record is about. It may be a descendant of the changed agent, whose tokens
+    count for that one too."""
+
     before: Agent | None
+    """The agent before the record. None if it did not exist yet."""
+
     after: Agent | None
+    """The agent after the record. None if it was removed."""
 
 
 @public

@@ -13,21 +13,26 @@ HOLD_AGENTS_MAX = 64  # agents that one hold of the manager's lock cleans up or 
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a manager admits. A bad value is a ValueError that names it.
-
-    `max_running`: agents that run. `max_admitted`: agents that have not ended, so queued,
-    running and interrupted ones together. `max_depth`: the deepest `spawn_depth` (0: no
-    children). `prompt_bytes_max`, `result_bytes_max`: of UTF-8; the second bounds errors and
-    reasons too. `heartbeat_timeout_s`: seconds without an update or a touch after which
-    `cleanup` takes a running agent for dead.
-    """
+    """The bounds of a manager. A bad value raises a ValueError that names it."""
 
     max_running: int = 10
+    """The most agents that run at a time."""
+
     max_admitted: int = 1000
+    """The most agents that have not ended: queued, running and interrupted ones together."""
+
     max_depth: int = 3
+    """The highest `spawn_depth`. With 0, no agent may have children."""
+
     prompt_bytes_max: int = 1 << 20
+    """The longest prompt, in bytes of UTF-8."""
+
     result_bytes_max: int = 1 << 20
+    """The longest result, error or reason, in bytes of UTF-8."""
+
     heartbeat_timeout_s: float = 300
+    """The time without an update or a touch, in seconds, after which `cleanup` considers a running
+    agent dead."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -12,23 +12,33 @@ from manager.arguments import shown
 @public
 @dataclass(frozen=True, slots=True)
 class AgentResult:
-    """How a run came out: what `update_from_result` takes.
-
-    `status`: one that a running agent may get ("queued" and "running" are not). `result`,
-    `steps_taken`, `checkpoint`: None keeps what the agent has. `reason` and `needs_input`
-    replace what was there. `input_tokens` and `output_tokens` are added to `tokens_used`, its
-    ancestors' too.
-    """
+    """The outcome of a run, for `update_from_result`."""
 
     result: str | None
+    """The result. None keeps the one that the agent has."""
+
     _: KW_ONLY
     status: Status = "completed"
+    """The new status: any that a running agent may get, so not "queued" or "running"."""
+
     reason: str | None = None
+    """The error, or the cause of an interruption. It replaces the agent's."""
+
     steps_taken: int | None = None
+    """The number of steps taken so far. None keeps the agent's."""
+
     checkpoint: JSON = None
+    """The agent's checkpoint, as JSON. None keeps the agent's."""
+
     needs_input: JSON = None
+    """The question that the agent waits on, as JSON. It replaces the agent's."""
+
     input_tokens: int = 0
+    """The number of input tokens. It is added to `tokens_used` of the agent and of its ancestors.
+    """
+
     output_tokens: int = 0
+    """The number of output tokens. It is added like `input_tokens`."""
 
     def __post_init__(self) -> None:
         allowed = VERBS["update_from_result"][1]

@@ -28,8 +28,11 @@ _POLL_S = 0.02
 
 @public
 class FleetView:
-    """The agents of a state directory as of one LSN, which is `lsn`: later changes, and what the
-    log did not yet tell to be durable, do not show in it."""
+    """The agents of a state directory as of one LSN. Later changes, and changes that the log did
+    not yet show to be durable, do not appear in it."""
+
+    lsn: int
+    """The LSN of the last record that the view includes."""
 
     def __init__(self, fleet: Fleet, lsn: int) -> None:
         self._fleet = fleet

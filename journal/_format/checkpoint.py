@@ -89,26 +89,45 @@ def floor_lsn(lsns: Sequence[int]) -> int:
 
 @public
 class Checkpoint(OpenHandle):
-    """A checkpoint that verified. Its file stays open, so `items()` works after it was replaced.
+    """A verified checkpoint. Its file stays open, so `items()` works even after it was replaced."""
 
-    `path` names the file, of `size_bytes`. It holds the state as of `lsn`, in `count` items;
-    `epoch` is that of its writer, `journal_id` 32 hex digits, `application` what its Options said
-    ("": nothing), `created_at_ms` Unix milliseconds.
-    """
+    size_bytes: int
+    """The size of its file in bytes."""
+
+    path: str
+    """The path of its file."""
+
+    count: int
+    """The number of its items."""
+
+    lsn: int
+    """The LSN up to which it holds the state."""
+
+    epoch: int
+    """The epoch of its writer."""
+
+    application: str
+    """`Options.application` of its writer; "" if that had none."""
+
+    journal_id: str
+    """The identity of its journal, as 32 hexadecimal digits."""
+
+    created_at_ms: int
+    """The time at which it was written, in Unix milliseconds."""
 
     def __init__(self, file: File, size: int, header: dict[str, Any], count: int) -> None:
         self._file = file
         self._first_item_offset = header["items_offset"]
         self._version: int = header["version"]
-        self.size_bytes: int = size
-        self.path: str = file.path
-        self.count: int = count
-        self.lsn: int = header["lsn"]
-        self.epoch: int = header["epoch"]
-        self.application: str = header["application"]
-        self.journal_id: str = header["journal_id"]
+        self.size_bytes = size
+        self.path = file.path
+        self.count = count
+        self.lsn = header["lsn"]
+        self.epoch = header["epoch"]
+        self.application = header["application"]
+        self.journal_id = header["journal_id"]
         created = datetime.fromisoformat(header["created_at"])
-        self.created_at_ms: int = round(created.timestamp() * 1000)
+        self.created_at_ms = round(created.timestamp() * 1000)
 
     def items(self) -> Iterator[JSON]:
         """Read the items one at a time. Raises CorruptionError for one that can't be decoded."""

@@ -24,18 +24,26 @@ UNPACKING = "journal", "msgpack"  # packages whose code unpacks
 @public
 @dataclass(slots=True)
 class Entry:
-    """A `record` with its place in the log: (`epoch`, `lsn`) names it for ever.
-
-    `written_at_ns` is when its frame was made, in Unix nanoseconds. `path` (its segment) and
-    `offset` (its frame in that, in bytes) are None unless a JournalReader made this.
-    """
+    """A record and its place in the log. The epoch and the LSN together identify it forever."""
 
     lsn: int
+    """The record's log sequence number (LSN)."""
+
     epoch: int
+    """The epoch of the writer that appended it."""
+
     written_at_ns: int
+    """The time at which its frame was made, in Unix nanoseconds."""
+
     record: Record
+    """The record itself, as msgpack decodes it."""
+
     offset: int | None = None
+    """The offset of its frame in the segment, in bytes. None unless a JournalReader made this
+    entry."""
+
     path: str | None = None
+    """The path of its segment. None unless a JournalReader made this entry."""
 
 
 @public

@@ -60,22 +60,32 @@ _RUN_BYTES = 1 << 16
 @public
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What the segment at `path`, of `epoch`, holds: LSNs `first_lsn` to `last_lsn` (0: no record)
-    in so many `frames`, marks not counted. `size_bytes` is the file's, with what is preallocated;
-    `durable_lsn` the highest that its frames and marks tell.
-
-    `state`: "active", the last one of a live journal; "sealed", a whole one; "torn", one that has
-    a torn tail; "damaged".
-    """
+    """The contents of a segment."""
 
     path: str
+    """The path of the segment."""
+
     epoch: int
+    """The epoch of its writer."""
+
     first_lsn: int
+    """The LSN of its first record."""
+
     last_lsn: int
+    """The LSN of its last record, or 0 if it has none."""
+
     size_bytes: int
+    """The size of the file in bytes, preallocated space included."""
+
     frames: int
+    """The number of its frames of records. Marks do not count."""
+
     durable_lsn: int
+    """The highest durable LSN that its frames and marks state."""
+
     state: Literal["active", "sealed", "torn", "damaged"]
+    """The condition of the segment: "active" for the last segment of a live journal, "sealed" for a
+    whole segment, "torn" for one that ends in a torn tail, and "damaged"."""
 
 
 class SegmentName(NamedTuple):

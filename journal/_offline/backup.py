@@ -25,16 +25,22 @@ _ATTEMPTS = 5
 @public
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """A copy at `path` that holds every record up to `lsn`.
-
-    It has so many `segments` and `checkpoints`, `size_bytes` in all.
-    """
+    """A finished copy of a journal."""
 
     path: str
+    """The directory of the copy."""
+
     lsn: int
+    """The LSN up to which the copy holds every record."""
+
     segments: int
+    """The number of its segments."""
+
     checkpoints: int
+    """The number of its checkpoints."""
+
     size_bytes: int
+    """The size of all its files, in bytes."""
 
 
 @public

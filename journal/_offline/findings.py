@@ -14,27 +14,41 @@ from journal.errors import CorruptionError, DamageReason
 @public
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that `verify` has to say of the file `path`, from byte `offset` on.
-
-    `size_bytes` counts what can't be used; `lsn` is the first that is lost (0: none, or none can
-    be named). `kind`: "torn_tail" is what a crash left unfinished, "corruption" damage to what was
-    durable, "bad_checkpoint" one that does not verify, "stray" a file that is not
-    the journal's, or was never finished. `message` says it to people, `reason` to programs.
-    `header_of`: the name of the segment whose header the file has, if that is not its own name.
-    `durable_lsn`: the LSN that was durable, where the log ends before it (END_MISSING, CUT_OFF).
-    `journal_id`: of the other journal that the file belongs to.
-    """
+    """A problem that `verify` found in a file."""
 
     kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
+    """The kind of problem: "torn_tail" for what a crash left unfinished, "corruption" for damage to
+    durable data, "bad_checkpoint" for a checkpoint that does not verify, and "stray" for a file
+    that is not the journal's or was never finished."""
+
     path: str
+    """The path of the file."""
+
     offset: int
+    """The offset in the file at which the problem begins, in bytes."""
+
     lsn: int
+    """The first LSN that is lost; 0 if none is lost or none can be named."""
+
     size_bytes: int
+    """The number of bytes that can't be used."""
+
     message: str
+    """The problem in words, for people."""
+
     reason: DamageReason
+    """The rule that the file breaks, for programs."""
+
     header_of: str | None = None
+    """The name of the segment whose header the file has. None if that is its own name."""
+
     durable_lsn: int | None = None
+    """The LSN that was durable although the log ends before it (END_MISSING, CUT_OFF). None for
+    other reasons."""
+
     journal_id: str | None = None
+    """The identity of the other journal that the file belongs to. None if it belongs to this one.
+    """
 
     @property
     def file(self) -> JournalFile:
@@ -60,29 +74,47 @@ class Finding:
 @public
 @dataclass(frozen=True, slots=True)
 class FrameInfo:
-    """A piece of the segment `path`, of `epoch`: `size_bytes` from byte `offset` on.
-
-    `state`: "log", a frame that the log goes through; "mark", which tells what was durable;
-    "cut", a whole frame or mark behind the place where the next segment goes on; "dead", a whole
-    frame that can't be reached, behind damage; "damaged", a whole header whose payload is not;
-    "garbage", bytes that are no frame, of which no more than that is told.
-
-    As its header says: `first_lsn`, `count` of records, `durable_lsn`, `written_at_ns` (Unix
-    nanoseconds), `payload_crc`, `header_crc`. `records` is None unless they are whole.
-    """
+    """A piece of a segment: a frame, a mark, or bytes that are neither."""
 
     path: str
+    """The path of the segment."""
+
     epoch: int
+    """The segment's epoch."""
+
     offset: int
+    """The offset of the piece in the segment, in bytes."""
+
     size_bytes: int
+    """The size of the piece in bytes."""
+
     state: Literal["log", "mark", "cut", "dead", "damaged", "garbage"]
+    """The kind of piece: "log" for a frame that belongs to the log, "mark" for a mark, which states
+    the durable LSN, "cut" for a whole frame or mark after the point where the next segment
+    continues the log, "dead" for a whole frame that can't be reached because damage precedes it,
+    "damaged" for a valid header whose payload is damaged, and "garbage" for bytes that are no
+    frame. The fields below are 0 for garbage."""
+
     first_lsn: int = 0
+    """The LSN of the first record, from the header."""
+
     count: int = 0
+    """The number of records, from the header."""
+
     durable_lsn: int = 0
+    """The LSN that was durable when the piece was written, from the header."""
+
     written_at_ns: int = 0
+    """The time at which it was written, in Unix nanoseconds, from the header."""
+
     header_crc: int = 0
+    """The CRC32C of the header, from the header."""
+
     payload_crc: int = 0
+    """The CRC32C of the payload, from the header."""
+
     records: list[Record] | None = None
+    """The decoded records. None unless they are whole."""
 
     @property
     def file(self) -> JournalFile:

@@ -26,23 +26,32 @@ from journal.errors import CorruptionError, DamageReason, Refusal
 @public
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The result of an open, foreseen for a journal that no writer has open. The open is one that
-    keeps two checkpoints, so it does not read older ones.
+    """A forecast of the next open of a journal that no writer has open.
 
-    `problem` is why it does not open (None: it does), and `refusal` the same for programs. It goes
-    on from the state at `checkpoint_lsn` (0: from nothing), up to `last_lsn`, with an open or else
-    with a repair; unless that `has_no_start`: neither a checkpoint nor the log's beginning. `aside`
-    names the files that are in the way, and hold nothing of it. `evidence_lsn`: up to there a
-    checkpoint, though it be damaged, says that there was a log.
+    The open is one that keeps two checkpoints, so it does not read older ones.
     """
 
     problem: str | None
+    """The reason why the journal does not open, in words. None if it opens."""
+
     checkpoint_lsn: int
+    """The LSN of the checkpoint from which recovery starts; 0 if it starts from nothing."""
+
     last_lsn: int
+    """The last LSN that an open recovers, or a repair if the journal does not open."""
+
     has_no_start: bool
+    """Whether neither a checkpoint nor the beginning of the log is left. Then no repair helps."""
+
     aside: tuple[str, ...]
+    """The names of the files that an open would have to move out of the way. They hold no records
+    of the log."""
+
     evidence_lsn: int
+    """The highest LSN that a checkpoint, even a damaged one, proves that the log once reached."""
+
     refusal: Refusal | None = None
+    """The same as `problem`, in fields for programs."""
 
 
 @public

@@ -86,6 +86,9 @@ class JournalReader(OpenHandle):
     A context manager. Each call looks at the directory as it is then.
     """
 
+    path: str
+    """The directory of the journal."""
+
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self.path = directory.path

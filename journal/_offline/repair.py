@@ -43,24 +43,34 @@ from journal.options import Options
 @public
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What a repair of the journal at `path` did (`applied`), or would do.
-
-    `problem` is why the journal does not open (None: it does), and `refusal` the same for
-    programs. Records up to `last_lsn` are kept; `removed` names the files that contradict the cut
-    or are in the way of an opening, `saved_to` the directory that has copies of them. `salvaged`
-    are the LSNs, from and to, of the valid frames behind the end; with `salvage` they are in the
-    journal at `salvaged_to`, numbered anew.
-    """
+    """The outcome of a repair, or the plan of one that was not applied."""
 
     path: str
+    """The directory of the journal."""
+
     applied: bool
+    """Whether the repair was carried out. If not, nothing was changed."""
+
     problem: str | None
+    """The reason why the journal does not open, in words. None if it opens."""
+
     last_lsn: int
+    """The last LSN that is kept."""
+
     removed: tuple[str, ...]
+    """The names of the files that contradict the cut or prevent an open."""
+
     saved_to: str | None
+    """The directory that holds copies of the removed files. None if there are none."""
+
     salvaged: tuple[tuple[int, int], ...]
+    """The first and the last LSN of each range of valid frames after the cut."""
+
     salvaged_to: str | None
+    """The journal to which those records were written, under new LSNs. None without `salvage`."""
+
     refusal: Refusal | None = None
+    """The same as `problem`, in fields for programs."""
 
 
 @public

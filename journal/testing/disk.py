@@ -37,42 +37,63 @@ _MUTATIONS: dict[Operation, Mutation] = {name: name for name in get_args(Mutatio
 
 
 class SimulatedDisk:
-    """A Disk. Paths are absolute from its own root; any directory's parent exists.
+    """A Disk in memory. Paths are absolute from its own root, and the parent of any directory
+    exists.
 
-    `SimulatedDisk(medium)` goes on from a `snapshot()` of another one.
-
-    To be set at any time:
-
-    - `before(operation, path)`, if any, is called before each operation, with no lock held: it may
-      watch, wait, or raise an OSError in its stead. A sync that fails so leaves its file's unsynced
-      changes in the cache, clean, as Linux does; what of them reached the disk, `failed_sync`
-      says: an Outcome.
-    - `watch(operation, path)`, if any, is called in front of each mutation that is about to be
-      done, while nobody else can do anything: it may take a `snapshot`, and uses the disk for
-      nothing else.
-    - `capacity`, in bytes of file content (None: endless); what does not fit is ENOSPC.
-    - `write_bytes_max`: the most that one write takes.
-    - `clock_ns` and `tick_ns`: what `now_ns` returns next, and what it adds then.
-    - `links_new_names`: a file that gets a name of its own (`rename_new`) is linked there, and its
-      older name removed in a second step, as on a file system without an exclusive rename.
-    - `pid`: whose lock it is, where a directory is locked.
-
-    `operations` lists the mutations done: the crash points that `crash_after` counts. `faults`
-    counts the operations that `before` made fail.
+    `SimulatedDisk(medium)` continues from a `snapshot()` of another one. All attributes but
+    `operations` and `faults` may be set at any time.
     """
 
+    before: Callable[[Operation, str], None] | None
+    """A function that is called with the operation and its path before each operation, with no lock
+    held. It may watch, wait, or raise an OSError instead. A sync that fails this way leaves its
+    file's unsynced changes in the cache, marked clean, as Linux does; `failed_sync` decides which
+    of them reached the disk."""
+
+    watch: Callable[[Mutation, str], None] | None
+    """A function that is called with each mutation and its path just before it is done, while
+    nothing else can run. It may take a `snapshot`, and must not use the disk in any other way."""
+
+    failed_sync: Outcome
+    """The outcome of the unsynced changes of a file whose sync failed."""
+
+    capacity: int | None
+    """The size of the disk in bytes of file content (None: unlimited). Writes beyond it raise
+    ENOSPC."""
+
+    write_bytes_max: int | None
+    """The most bytes that one write takes (None: all of them)."""
+
+    clock_ns: int
+    """The time that `now_ns` returns next, in nanoseconds."""
+
+    tick_ns: int
+    """The number of nanoseconds that `now_ns` adds to the clock at each call."""
+
+    pid: int
+    """The process ID that holds the lock of a locked directory."""
+
+    operations: list[tuple[Mutation, str]]
+    """The mutations that were done, each with its path. They are the crash points that
+    `crash_after` counts."""
+
+    faults: int
+    """The number of operations that `before` made fail."""
+
     links_new_names: bool = False
+    """Whether `rename_new` links the new name and removes the old one in a second step, as on a
+    file system without an exclusive rename."""
 
     def __init__(self, medium: Medium | None = None) -> None:
-        self.before: Callable[[Operation, str], None] | None = None
-        self.watch: Callable[[Mutation, str], None] | None = None
-        self.failed_sync: Outcome = lose
-        self.capacity: int | None = None
-        self.write_bytes_max: int | None = None
+        self.before = None
+        self.watch = None
+        self.failed_sync = lose
+        self.capacity = None
+        self.write_bytes_max = None
         self.clock_ns = 1_700_000_000_000_000_000
         self.tick_ns = 1_000_000
         self.pid = 4242
-        self.operations: list[tuple[Mutation, str]] = []
+        self.operations = []
         self.faults = 0
         # Guards everything below, and the folders and inodes; never held while `before` runs.
         self._mutex = threading.RLock()

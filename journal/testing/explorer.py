@@ -42,12 +42,16 @@ _SEQUEL_RECORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was explored: crash points (`moments`), the `states` that crashes there leave, and how
-    many different `images` of the disk were among those; each was opened."""
+    """A summary of what was explored."""
 
     moments: int = 0
+    """The number of crash points."""
+
     states: int = 0
+    """The number of states that crashes at those points leave."""
+
     images: int = 0
+    """The number of different disk images among those states. Each was opened."""
 
     def __add__(self, other: Report) -> Report:
         return Report(

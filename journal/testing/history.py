@@ -28,12 +28,15 @@ def expect(truth: object, promise: str, what: str) -> None:
 
 
 class History(Generic[M]):
-    """Records in the order of their LSNs, from 1 on, and where each batch ends.
+    """The appended records in the order of their LSNs, from 1 on, and the end of each batch.
 
-    `machine()` makes a new state machine; a state is what `freeze` gives, item by item. After a
-    checkpoint the machines are compared too: by `==` if their class says what that is, else each
-    CowTable that they have. Raises TypeError for what DurableState refuses as a machine.
+    A state is what `freeze` gives, item by item. After a checkpoint the machines are compared too:
+    by `==` if their class defines it, otherwise by each CowTable that they have. Raises TypeError
+    for a machine that DurableState refuses.
     """
+
+    machine: Callable[[], M]
+    """The function that makes a new state machine."""
 
     def __init__(self, machine: Callable[[], M]) -> None:
         self.machine = machine

@@ -55,17 +55,24 @@ _FAULTS: tuple[Operation, ...] = (  # most can be lost by the first
 
 
 class CrashMachine(RuleBasedStateMachine, Generic[M]):
-    """To be derived from: `machine`, and `records` or `draw_record`, say what is crashed.
+    """A Hypothesis machine that crashes a state machine of your own. Derive from it.
 
-    `options`: the owner's, but for their durability, which is drawn. `owner` is an `Owner`: rules
-    and invariants of your own may use it, and `owner.state`. They append by `owner`, or by
-    `owner.state` as your program does. `steps` are what crashes and faults interrupt; add yours.
+    Set `machine`, and either set `records` or override `draw_record`. Your own rules and invariants
+    may use `owner` and `owner.state`. They append through `owner`, or through `owner.state` as your
+    program does. Crashes and faults strike in `steps`; add your own.
     """
 
     machine: type[M]
+    """The class of the state machine."""
+
     records: st.SearchStrategy[Record]
+    """The strategy that draws the records to append."""
+
     options: Options = ManualOptions()
+    """The options of the owner. Their durability is drawn."""
+
     owner: Owner[M]
+    """The owner of the state machine and its journal."""
 
     def __init__(self) -> None:
         super().__init__()

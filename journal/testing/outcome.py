@@ -14,20 +14,26 @@ TEARS = (1, 3, 512, 4096)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change that was not on stable storage when the power went.
-
-    `operation` on `path` (of a rename: where to). A write has `data` for the bytes from `offset`
-    on; a resize has the new size there. `old` and `stale` are of a write, and as long as its
-    `data`: what the disk has in its range now, and what stood there earlier, in this file or in
-    older ones whose blocks it may have got.
-    """
+    """A change that was not on stable storage when the power went."""
 
     operation: Literal["write", "resize", "create", "rename", "remove"]
+    """The kind of change."""
+
     path: str
+    """The path of the file. For a rename, the new path."""
+
     offset: int = 0
+    """The offset of a write, in bytes, or the new size of a resize."""
+
     data: bytes = b""
+    """The bytes of a write. Empty for any other change."""
+
     old: bytes = field(default=b"", compare=False)
+    """The bytes that the disk has in the range of a write now. As long as `data`."""
+
     stale: tuple[bytes, ...] = field(default=(), compare=False)
+    """Older contents of that range, in this file or in older files whose blocks it may have got.
+    Each is as long as `data`."""
 
     @property
     def sectors(self) -> list[int]:

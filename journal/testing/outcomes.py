@@ -16,26 +16,33 @@ from journal.testing.outcome import TEARS, fates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How far crashes are explored.
+    """The extent to which crashes are explored.
 
-    `outcomes_max`: where a crash has no more outcomes than these, each of them is a state;
-    otherwise those that differ from "all kept" or from "all lost" in a few unsynced changes: in
-    as many as `outcomes_max` allows, at least in one, at most in `deviations`. The same holds of
-    `recovery_outcomes_max` and a crash within a recovery. `tears`: after how many bytes a write
-    may be torn, apart from sectors.
-
-    `sequels`: after each so many different images the life that follows is explored too, that is,
-    a second crash (0: never). `rot`: in each so many-th of them each checkpoint is damaged in its
-    turn (0: never). What stands in a `*.tmp` is never read: all or nothing of it is there. What
-    stands in LOCK is for people, and does not count.
+    The contents of a `*.tmp` file are never read, so either all or nothing of it survives. The
+    contents of LOCK are for people and do not count.
     """
 
     outcomes_max: int = 256
+    """The number of outcomes up to which every outcome of a crash is explored. If a crash has more,
+    only those are that differ from "all kept" or from "all lost" in a few unsynced changes: in as
+    many as `outcomes_max` allows, at least one and at most `deviations`."""
+
     recovery_outcomes_max: int = 16
+    """The same for a crash during a recovery."""
+
     deviations: int = 2
+    """The most unsynced changes in which an outcome differs when not every outcome is explored."""
+
     tears: Collection[int] = TEARS
+    """The numbers of bytes after which a write may be torn, in addition to its sectors."""
+
     sequels: int = 0
+    """The interval, counted in different images, at which the life after a recovery is explored
+    too, up to a second crash (0: never)."""
+
     rot: int = 0
+    """The interval, counted in different images, at which each checkpoint of an image is damaged in
+    its turn (0: never)."""
 
 
 class Fate(NamedTuple):

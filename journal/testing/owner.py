@@ -28,16 +28,23 @@ _SETTLE_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualOptions(Options):
-    """Options by which nothing happens by time (`flush_interval_s`) or by size (`flush_bytes`,
-    `checkpoint_min_bytes`), however slow the machine: records are committed when somebody waits
-    for them, and compacted when somebody says so. So the same calls give the same operations on
-    the disk. `segment_bytes` may be so small that a record fills a segment.
+    """Options with which nothing happens by time or by size, however slow the machine.
+
+    Records are committed only when a caller waits for them, and compacted only when a caller asks
+    for it. So the same calls give the same operations on the disk.
     """
 
     flush_interval_s: float = _NEVER_S
+    """An hour, in seconds: no commit is started by time."""
+
     flush_bytes: int = 1 << 40
+    """A size in bytes that no test reaches: no commit is started by size."""
+
     segment_bytes: int = 4096
+    """The size of a segment in bytes. It may be so small that one record fills a segment."""
+
     checkpoint_min_bytes: int = 1 << 40
+    """A size in bytes that no test reaches: no compaction is due by size."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         **Options._ranges,
@@ -104,14 +111,13 @@ class NotingState(DurableState[M]):
 
 
 class Owner(Generic[M]):
-    """A state machine and its journal on a simulated disk, open from the first.
+    """A state machine and its journal on a simulated disk, open from the start.
 
-    `state` is an ordinary DurableState: whatever is done with it, and by what program, is noted
-    in `history`. Each opening is checked (P1, P2, P3, P5, P6): what is recovered is a prefix of
-    that, with whole batches, no less than was promised, and it makes the state that replaying it
-    makes. Each update is checked, too (P6): the items that `freeze` gave before it stay as they
-    were. `safe_lsn` is what no power cut can take back, `alive_lsn` what no kill can. `disk`,
-    `path` and `options` are what it was made with.
+    `state` is an ordinary DurableState. Whatever is done with it, and by whatever program, is noted
+    in `history`. Each open is checked (P1, P2, P3, P5, P6): the recovered records are a prefix of
+    that history, with whole batches and no fewer records than were promised, and they make the
+    state that a replay makes. Each update is checked, too (P6): the items that `freeze` gave before
+    it stay as they were.
 
         with Owner(Jobs) as owner:
             owner.append(["queued", "a"])
@@ -123,6 +129,24 @@ class Owner(Generic[M]):
 
     One thread at a time may use it. Leaving the `with` ends its threads.
     """
+
+    disk: SimulatedDisk
+    """The disk that holds the journal."""
+
+    options: Options
+    """The options with which the journal is opened."""
+
+    path: str
+    """The directory of the journal on that disk."""
+
+    history: History[M]
+    """The records that were appended and not lost."""
+
+    safe_lsn: int
+    """The LSN up to which no power cut can lose a record."""
+
+    alive_lsn: int
+    """The LSN up to which no kill can lose a record."""
 
     def __init__(
         self,

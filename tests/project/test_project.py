@@ -40,9 +40,8 @@ def code_lines(source: str) -> set[int]:
         if token.type not in layout and token.type != tokenize.ENDMARKER:
             lines |= set(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(source)):
-        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring
+            lines -= set(range(node.lineno, (node.end_lineno or 0) + 1))
     return lines
 
 
@@ -70,9 +69,9 @@ def test_code_lines_are_counted_rightly() -> None:
     """The counter leaves out what is not code, and nothing else."""
     source = (
         '"""Doc,\nof two lines."""\n\nX = 1  # why\n# a comment\n\n\n'
-        'def f():\n    """Doc."""\n    return """a\n    b"""\n'
+        'def f():\n    """Doc."""\n    return """a\n    b"""\n\n\nY = 2\n"""Of Y,\nand more."""\n'
     )
-    assert code_lines(source) == {4, 8, 10, 11}
+    assert code_lines(source) == {4, 8, 10, 11, 14}
 
 
 # --- words ---

@@ -26,6 +26,8 @@ from journal._exporting import (
     Watched,
 )
 
+__all__ = ["JournalInstruments"]
+
 _Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 

@@ -25,6 +25,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from journal._exporting import DISTRIBUTIONS, FIGURES, QUANTILES, Source, Watched
 
+__all__ = ["JournalCollector"]
+
 _UNITS = {"s": "_seconds", "By": "", "1": ""}
 
 

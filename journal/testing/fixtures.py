@@ -34,6 +34,8 @@ import pytest
 from journal.testing.disk import SimulatedDisk
 from journal.testing.owner import Owner
 
+__all__ = ["crash_owner", "journal_dir", "simulated_disk"]
+
 
 @pytest.fixture
 def simulated_disk() -> Iterator[SimulatedDisk]:

@@ -41,6 +41,8 @@ from journal.testing.history import expect
 from journal.testing.outcome import drawn
 from journal.testing.owner import ManualOptions, Owner, quiet
 
+__all__ = ["CrashMachine"]
+
 M = TypeVar("M", bound=StateMachine)
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Step = Callable[[], object]

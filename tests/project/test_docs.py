@@ -12,7 +12,6 @@ import pytest
 from journal import __all__ as engine_names
 from manager import __all__ as manager_names
 from tests.installed import import_package
-from tests.project import generated_pages
 from tests.project.page_support import (
     ROOT,
     RUN,
@@ -101,22 +100,6 @@ def test_outputs_are_compared() -> None:
     assert matches("a\n...\n", "a\nb\n")
     assert not matches("a\n", "a\nb\n")
     assert not matches("a.b\n", "axb\n")
-
-
-@pytest.mark.parametrize("page", generated_pages.PAGES)
-def test_a_generated_page_is_not_stale(page: str) -> None:
-    """It says what the code says now; where lines are broken is the terminal's business."""
-    if page != "tools/REFERENCE.md":  # that takes click alone
-        import_package("griffe")
-    text = (ROOT / page).read_text()
-    assert generated_pages.COMMAND in text
-    assert generated_pages.made(page).split() == text.split(), f"run: {generated_pages.COMMAND}"
-
-
-def test_a_generated_page_leaves_nothing_unsaid() -> None:
-    """Each public name and member has a docstring; a class's names each of its fields."""
-    import_package("griffe")
-    assert not [*generated_pages.unsaid(generated_pages.Sources())]
 
 
 def test_each_error_has_an_entry() -> None:

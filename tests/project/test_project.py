@@ -151,21 +151,10 @@ def test_no_module_takes_a_public_name(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
-def test_public_names_are_sorted_and_documented(package: str) -> None:
-    """`__all__` is sorted, constants first; each class and function in it says what it is, and so
-    does each method and property. (For all else, see test_docs.py: the reference.)"""
+def test_public_names_are_sorted(package: str) -> None:
+    """`__all__` is sorted, constants first. (test_public_docstrings.py: each name has a docstring.)"""
     module = importlib.import_module(package)
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
-    values = {name: getattr(module, name) for name in module.__all__}
-    said = {name: v for name, v in values.items() if inspect.isclass(v) or inspect.isfunction(v)}
-    mute = [name for name, value in said.items() if not documented(value)]
-    for name, value in said.items():
-        for method, member in vars(value).items():
-            inner = getattr(member, "__func__", member)
-            is_shown = inspect.isfunction(inner) or isinstance(inner, property)
-            if is_shown and not method.startswith("_") and not inspect.getdoc(inner):
-                mute.append(f"{name}.{method}")
-    assert mute == []
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
@@ -180,9 +169,3 @@ def test_public_names_show_no_private_room(package: str) -> None:
         assert value.__module__ == package, value
         assert pickle.loads(pickle.dumps(value)) is value
         assert get_type_hints(value) is not None
-
-
-def documented(value: type | object) -> bool:
-    # A dataclass without a docstring gets its own signature for one.
-    doc = getattr(value, "__doc__", None) or ""
-    return bool(doc) and not doc.startswith(f"{getattr(value, '__name__', '')}(")

@@ -1,0 +1,127 @@
+"""Docstrings of the public surface: an editor and the site show one for each name and field."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import get_origin
+
+import pytest
+from contents import MODULES, Module
+
+ROOT = Path(__file__).resolve().parents[2]
+# Methods of these are described by the interface that they implement.
+IMPLEMENTATIONS = ("SimulatedDirectory", "SimulatedFile")
+
+
+def names_of(module: Module) -> list[str]:
+    """Return the names that the reference has of a module."""
+    return [name for names in module.headings.values() for name in names]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_the_reference_has_each_public_name_once(module: Module) -> None:
+    """The names under the headings of the reference are those of `__all__`."""
+    assert sorted(names_of(module)) == sorted(import_module(module.name).__all__)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_each_public_name_has_a_docstring(module: Module) -> None:
+    """Each public class, method, property and function has a docstring of its own."""
+    package = import_module(module.name)
+    values = {name: getattr(package, name) for name in names_of(module)}
+    defined = {name: value for name, value in values.items() if get_origin(value) is None}
+    mute = [name for name, value in defined.items() if not has_docstring(value)]
+    for name, value in values.items():
+        if inspect.isclass(value) and name not in IMPLEMENTATIONS:
+            mute += [f"{name}.{member}" for member in mute_members(value)]
+    assert mute == []
+
+
+def has_docstring(value: object) -> bool:
+    """Return whether a docstring was written: a dataclass without one gets its signature for it."""
+    return bool(value.__doc__) and not str(value.__doc__).startswith(
+        f"{getattr(value, '__name__', '')}("
+    )
+
+
+def mute_members(value: type) -> Iterator[str]:
+    """Find the public methods and properties of a class that have no docstring."""
+    for name, member in vars(value).items():
+        inner = getattr(member, "__func__", member)
+        is_rule = any(attribute.startswith("hypothesis_") for attribute in dir(inner))
+        if not (inspect.isfunction(inner) or isinstance(inner, property)) or is_rule:
+            continue
+        if not name.startswith("_") and not inner.__doc__:
+            yield name
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_each_public_field_has_a_docstring(module: Module) -> None:
+    """Each field of a public dataclass, enumeration, error or other class has a string below it."""
+    mute = [
+        f"{name}.{field}"
+        for name, node in public_classes(module).items()
+        for field in fields_of(node) - documented_fields_of(node)
+    ]
+    assert sorted(mute) == []
+
+
+def public_classes(module: Module) -> dict[str, ast.ClassDef]:
+    """Return the definitions of a module's public classes, from its sources."""
+    path = ROOT.joinpath(*module.name.split("."))
+    folder = path if path.is_dir() else path.parent
+    sources = sorted(folder.glob("**/*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    names = {n for n in names_of(module) if inspect.isclass(getattr(import_module(module.name), n))}
+    found = {
+        node.name: node
+        for source in sources
+        if module.name != "journal" or folder / "testing" not in source.parents
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name in names
+    }
+    assert found.keys() == names
+    return found
+
+
+def fields_of(node: ast.ClassDef) -> set[str]:
+    """Return the public names that a class body annotates or assigns, or that `__init__` sets."""
+    names: set[str] = set()
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part.annotation):
+            names.add(ast.unparse(part.target))
+        elif isinstance(part, ast.Assign):
+            names |= {ast.unparse(target) for target in part.targets}
+        elif isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            names |= {
+                target.attr
+                for target in ast.walk(part)
+                if isinstance(target, ast.Attribute)
+                and isinstance(target.ctx, ast.Store)
+                and ast.unparse(target.value) == "self"
+            }
+    return {name for name in names if not name.startswith("_")}
+
+
+def documented_fields_of(node: ast.ClassDef) -> set[str]:
+    """Return the names in a class body that have a docstring below them."""
+    names: set[str] = set()
+    for part, below in zip(node.body, node.body[1:], strict=False):
+        if isinstance(part, ast.AnnAssign | ast.Assign) and isinstance(below, ast.Expr):
+            targets = [part.target] if isinstance(part, ast.AnnAssign) else part.targets
+            names |= {ast.unparse(target) for target in targets}
+    return names
+
+
+def test_a_field_without_a_docstring_is_found() -> None:
+    """The search for mute fields knows every way to have a field."""
+    [node] = ast.parse(
+        "class A:\n    a: int\n    '''Doc.'''\n    b: int = 0\n    C = 'c'\n"
+        "    d: ClassVar[int] = 0\n    _e: int\n"
+        "    def __init__(self):\n        self.f = self._g = 0\n"
+    ).body
+    assert isinstance(node, ast.ClassDef)
+    assert fields_of(node) - documented_fields_of(node) == {"b", "C", "f"}

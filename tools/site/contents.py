@@ -1,0 +1,134 @@
+"""Contents of the site: its pages in the order that a newcomer reads them, and its reference.
+
+The pages are plain Markdown and stand where they are read without the site as well. The names and
+command lines of the reference are appended to them when the site is built.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+FRONT_PAGE = "README"
+# Caption in the sidebar, and title and page of each entry.
+PAGES: dict[str, dict[str, str]] = {
+    "Learn": {
+        "Overview": FRONT_PAGE,
+        "Tutorial": "journal/docs/TUTORIAL",
+    },
+    "Do one thing": {
+        "How-to guides: the journal": "journal/docs/HOWTO",
+        "How-to guides: sub-agents": "manager/docs/HOWTO",
+    },
+    "Understand": {
+        "Explanation": "journal/docs/EXPLANATION",
+    },
+    "Look up": {
+        "API of the journal": "journal/docs/API",
+        "API for tests": "journal/docs/TESTING",
+        "Sub-agents: API and command": "manager/docs/REFERENCE",
+        "The command journal-inspect": "tools/REFERENCE",
+        "Format": "journal/docs/FORMAT",
+        "Reliability": "journal/docs/RELIABILITY",
+        "Errors": "journal/docs/ERRORS",
+    },
+    "The project": {
+        "Changelog": "CHANGELOG",
+        "Contributing": ".github/CONTRIBUTING",
+        "Security": ".github/SECURITY",
+    },
+}
+
+
+class Module(NamedTuple):
+    """The public names of a module, each once, under the heading of what it is for."""
+
+    page: str
+    name: str
+    headings: dict[str, tuple[str, ...]]
+
+
+MODULES = (
+    Module(
+        "journal/docs/API",
+        "journal",
+        {
+            "Records": ("Journal", "Options", "Entry", "PackedRecord", "pack"),
+            "State machines": ("DurableState", "StateMachine", "CowTable", "Checkpoint"),
+            "Reading from outside": (
+                *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
+                *("Outlook", "Refusal", "foresee"),
+            ),
+            "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
+            "Figures": ("Stats", "Histogram", "LockStats", "Observer"),
+            "Errors": (
+                *("JournalError", "BufferFullError", "CheckpointItemError", "ClosedError"),
+                *("CompactedError", "CorruptionError", "CutError", "FailedError"),
+                *("FormatVersionError", "InterruptedCallError", "LockedError"),
+                *("NotAJournalError", "RecordError", "UnsafePathError"),
+                *("CutReason", "DamageReason", "FormatReason"),
+            ),
+            "The interface to the disk": ("Disk", "Directory", "File", "HandlerSafeLock"),
+        },
+    ),
+    Module("journal/docs/API", "journal.prometheus", {"Prometheus": ("JournalCollector",)}),
+    Module("journal/docs/API", "journal.otel", {"OpenTelemetry": ("JournalInstruments",)}),
+    Module(
+        "journal/docs/TESTING",
+        "journal.testing",
+        {
+            "Crash exploration": (
+                *("explore", "Bounds", "Report", "Owner", "ManualOptions", "History"),
+                "BrokenPromiseError",
+            ),
+            "The simulated disk": ("SimulatedDisk", "SimulatedDirectory", "SimulatedFile"),
+            "Outcomes of a power cut": (
+                *("Outcome", "Change", "fates", "keep", "lose", "seeded", "drawn"),
+            ),
+        },
+    ),
+    Module("journal/docs/TESTING", "journal.testing.machine", {"Hypothesis": ("CrashMachine",)}),
+    Module(
+        "journal/docs/TESTING",
+        "journal.testing.fixtures",
+        {"Fixtures for pytest": ("crash_owner", "journal_dir", "simulated_disk")},
+    ),
+    Module(
+        "manager/docs/REFERENCE",
+        "manager",
+        {
+            "The manager": ("SubAgentManager", "Limits", "AgentResult", "Changes"),
+            "Agents": ("Agent", "Status"),
+            "Reading from outside": (
+                *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
+                "RECORD_FIELDS",
+            ),
+            "Errors": (
+                *("ManagerError", "AmbiguousNameError", "BudgetError", "CapacityError"),
+                *("LegacyError", "NameInUseError", "TransitionError", "UnknownAgentError"),
+            ),
+        },
+    ),
+)
+
+# The classes that a program calls. The others are opened, returned, raised or implemented, and
+# the arguments of their constructors are nobody's concern.
+CALLED = (
+    *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
+    *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
+    *("Limits", "AgentResult"),
+)
+
+
+class Command(NamedTuple):
+    """A command line, `name` in `module`, which users know as `program`."""
+
+    page: str
+    module: str
+    name: str
+    program: str
+
+
+COMMANDS = (
+    Command("manager/docs/REFERENCE", "manager._cli.cli", "app", "subagents"),
+    Command("tools/REFERENCE", "journal_inspect.commands.cli", "cli", "journal-inspect"),
+)

@@ -97,6 +97,7 @@ _state_dir = click.option(
     metavar="DIR",
     help="The state's directory, below the workspace.",
 )
+_form = partial(click.option, "-o", "output", default="text", help="Text for people, or JSON.")
 
 
 def _finite(value: float | None) -> float | None:
@@ -179,7 +180,7 @@ def run(
 @_workspace
 @_state_dir
 @click.option("--status", type=click.Choice(STATUSES), help="Only those with this status.")
-@click.option("-o", "output", type=click.Choice(["text", "json", "jsonl"]), default="text")
+@_form(type=click.Choice(["text", "json", "jsonl"]))
 @click.option("-f", "--follow", is_flag=True, help="Go on with each that changes, until stopped.")
 def list_(workspace: str, state_dir: str, status: Status | None, output: str, follow: bool) -> int:
     """List the sub-agents of a workspace, oldest first, whether a run is going on or not."""
@@ -206,7 +207,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 @click.argument("ref")
 @_workspace
 @_state_dir
-@click.option("-o", "output", type=click.Choice(["text", "json"]), default="text")
+@_form(type=click.Choice(["text", "json"]))
 def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
     """Show all of the sub-agent whose id or name is REF."""
     agent = as_json(_fleet(workspace, state_dir).get(ref))

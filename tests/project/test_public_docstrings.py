@@ -9,8 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_origin
 
+import click
 import pytest
-from contents import MODULES, Module
+from contents import COMMANDS, MODULES, Command, Module
 
 ROOT = Path(__file__).resolve().parents[2]
 # Methods of these are described by the interface that they implement.
@@ -125,3 +126,21 @@ def test_a_field_without_a_docstring_is_found() -> None:
     ).body
     assert isinstance(node, ast.ClassDef)
     assert fields_of(node) - documented_fields_of(node) == {"b", "C", "f"}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.program)
+def test_each_verb_and_option_has_help(command: Command) -> None:
+    """`--help` says what each verb does and what each of its options means."""
+    mute: list[str] = []
+
+    def look(found: click.Command, name: str) -> None:
+        if not found.help:
+            mute.append(name)
+        options = [it for it in found.params if isinstance(it, click.Option)]
+        mute.extend(f"{name} {it.opts[0]}" for it in options if not it.help)
+        if isinstance(found, click.Group):
+            for inner, other in found.commands.items():
+                look(other, f"{name} {inner}")
+
+    look(getattr(import_module(command.module), command.name), command.program)
+    assert mute == []

@@ -10,10 +10,11 @@ import math
 import os
 import sys
 import time
+from functools import partial
 
 import click
-
 from _journal_console import release_stdout
+
 from journal import CorruptionError, JournalError, LockedError, __version__
 from manager._cli.output import (
     as_json,

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 import click
-
 from _journal_console import release_stdout
+
 from manager.agent import Agent
 
 _CELL_CHARS = 48

@@ -11,7 +11,6 @@ import pytest
 
 from journal import __all__ as engine_names
 from manager import __all__ as manager_names
-from tests.installed import import_package
 from tests.project.page_support import (
     ROOT,
     RUN,

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "journal": ROOT / "journal",
     "manager": ROOT / "manager",
-    "_journal_console": ROOT / "_journal_console",
+    "_journal_console": ROOT / "tools" / "_journal_console",
     "journal_inspect": ROOT / "tools" / "journal_inspect",
 }
 # A module imports from lower floors, or from its own room; "" is the package itself, which is all

@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 
 from _journal_console import release_stdout, repair_streams
+
 from journal_inspect.exits import CANT_OPEN, STOPPED_BY_SIGNAL, explain
 from journal_inspect.rendering.text import say
 

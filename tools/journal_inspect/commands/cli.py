@@ -10,8 +10,8 @@ from shutil import get_terminal_size
 from typing import Any
 
 import click
-
 from _journal_console import release_stdout
+
 from journal_inspect.commands import verbs, verbs_fleet, verbs_other
 from journal_inspect.exits import explain
 from journal_inspect.rendering.text import say

@@ -12,11 +12,15 @@ class Commit(NamedTuple):
 
     data: bytes
     offset: int
+    last_lsn: int
     log_bytes: int  # written since open, these included
 
 
 class Batch:
-    """Records that share a commit. Guarded by the buffer's lock while it fills."""
+    """Records that share a commit.
+
+    While it fills, the log buffer's lock guards it, and the log buffer adds its records.
+    """
 
     __slots__ = (
         "bytes",
@@ -41,6 +45,13 @@ class Batch:
         self.gate: Gate | None = None
         self.commit: Commit | None = None  # once it has its place on disk
 
+    @classmethod
+    def of(cls, first_lsn: int, records: list[bytes]) -> Batch:
+        """Return a batch of packed `records`, all at once."""
+        batch = cls(first_lsn)
+        batch.records, batch.bytes = records, sum(map(len, records))
+        return batch
+
     @property
     def last_lsn(self) -> int:
         return self.first_lsn + len(self.records) - 1
@@ -48,6 +59,25 @@ class Batch:
     @property
     def has_work(self) -> bool:
         return bool(self.records) or self.sync
+
+    def add_waiter(self) -> int:
+        """Count one more waiter, and return how many there are."""
+        self.waiters += 1
+        return self.waiters
+
+    def require_sync(self) -> None:
+        """Have the commit end with a sync, whatever the durability."""
+        self.sync = True
+
+    def waiters_gate(self, *, wakes_all_at_once: bool) -> Gate:
+        """Return the gate that the batch's waiters wait at. The first one decides how it wakes."""
+        if self.gate is None:
+            self.gate = Gate(wakes_all_at_once=wakes_all_at_once)
+        return self.gate
+
+    def place(self, commit: Commit) -> None:
+        """Note the bytes to write, and where. A commit that is repeated writes the same there."""
+        self.commit = commit
 
 
 NEWS = Batch(0)  # what the flusher gets where there is nothing to commit, and something to tell

@@ -37,8 +37,7 @@ class LoneWaiter:
 class CommitTurn:
     """The batch being committed, the thread that commits it, and the waiters of both batches.
 
-    `lock` is the log buffer's, and guards all that is here; `durable_lsn` and `is_free` may be read
-    without it.
+    `lock` is the log buffer's, and guards all that is here; `durable_lsn` may be read without it.
     """
 
     def __init__(
@@ -73,7 +72,9 @@ class CommitTurn:
         standing = self._standing
         if standing.refusal is not None and not standing.closing and lsn > self.durable_lsn:
             standing.check()  # first: in a forked child it takes no lock
-        with self._lock.checked():
+        if self._lock._is_owned():  # `checked` without its call, for every waiter
+            raise InterruptedCallError
+        with self._lock:
             filling, committing = self._buffer.filling, self._committing
             if lsn <= self.durable_lsn:
                 return None
@@ -110,7 +111,7 @@ class CommitTurn:
             self._standing.check()
             self._refuse_within_commit()
             filling = self._buffer.filling
-            filling.sync = True
+            filling.require_sync()
             self._alarm.wake()
             return self._gate_of(filling)
 
@@ -123,7 +124,7 @@ class CommitTurn:
                 return None
             self._refuse_within_commit()
             if self._buffer.filling.records:
-                self._buffer.filling.waiters += 1
+                self._buffer.filling.add_waiter()
             self._alarm.wake()
             return self._room.gate()
 
@@ -185,22 +186,18 @@ class CommitTurn:
             self._idle_batch, self._committing = filling, Batch(filling.first_lsn)
             return self._committing
 
-    @property
-    def is_free(self) -> bool:
-        """Return whether nobody has the turn, and a waiter may take it: a look without the lock."""
-        alone = self.wake_policy.last_waiters <= 1
-        return alone and self._committing is None and self._standing.refusal is None
-
     def take_alone(self, lsn: int, waiter: LoneWaiter) -> Batch | None:
         """Take the turn for `waiter`, and return the batch with `lsn`; None if somebody else waits
         or commits. Where several wait, gathering them is worth more than the time saved."""
         with self._lock.checked():
             filling = self._buffer.filling
             inside = 0 <= lsn - filling.first_lsn < len(filling.records)
-            if not (inside and self.is_free) or filling.waiters or filling.sync:
+            is_free = self._committing is None and self._standing.refusal is None
+            alone = self.wake_policy.last_waiters <= 1 and not filling.waiters and not filling.sync
+            if not (inside and is_free and alone):
                 return None
             self._waiter = waiter
-            filling.waiters = 1
+            filling.add_waiter()
             return self._begin(filling)
 
     def leave(self, waiter: LoneWaiter, *, is_done: bool) -> None:
@@ -224,7 +221,8 @@ class CommitTurn:
             self.wake_policy.note_sync(sync_s)
             self.durable_lsn = batch.last_lsn
             room = self._room.end_commit(log_bytes, self._buffer.filling_bytes)
-        open_gates(batch.gate, room)
+        if batch.gate or room:  # a lone waiter's commit has neither
+            open_gates(batch.gate, room)
 
     def fail(self, error: BaseException) -> None:
         """Fail-stop: take nothing more, and release all waiters."""
@@ -277,14 +275,11 @@ class CommitTurn:
         return filling.since + options.flush_interval_s - time.monotonic()
 
     def _add_waiter(self, filling: Batch) -> None:
-        filling.waiters += 1
-        if filling.waiters in (1, self.wake_policy.expected_waiters):
+        if filling.add_waiter() in (1, self.wake_policy.expected_waiters):
             self._alarm.wake()
 
     def _gate_of(self, batch: Batch) -> Gate:
-        if batch.gate is None:
-            batch.gate = Gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
-        return batch.gate
+        return batch.waiters_gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
 
     def _open_all(self) -> None:
         with self._lock.checked():

@@ -137,8 +137,6 @@ class Committer:
         turn after an earlier one. So `has_left`, which takes no call, is all that must be set here:
         what is not done then, the flusher does once more.
         """
-        if not self._turn.is_free:
-            return False
         is_done, waiter = False, LoneWaiter()
         try:
             try:
@@ -236,7 +234,10 @@ class Committer:
                 self._writer.sync()
                 sync_ns = time.perf_counter_ns() - began
         self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
-        self._count(batch, sync_ns)
+        records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
+        self.figures.add(records, size, sync_ns)
+        if self._observers.all and records:
+            self._tell_committed(records, size, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self._notify_due()
 
@@ -250,16 +251,10 @@ class Committer:
         )
         self.tell(lambda observer: observer.stalled(error))
 
-    def _count(self, batch: Batch, sync_ns: int) -> None:
-        if batch.commit is None:
-            self.figures.add(0, 0, sync_ns)
-            return
-        records, size = len(batch.records), len(batch.commit.data)
-        self.figures.add(records, size, sync_ns)
-        if self._observers.all:
-            is_flusher = threading.current_thread() is self._thread
-            told = self.tell if is_flusher else self.queue
-            told(lambda observer: observer.committed(records, size, sync_ns))
+    def _tell_committed(self, records: int, size: int, sync_ns: int) -> None:
+        is_flusher = threading.current_thread() is self._thread
+        told = self.tell if is_flusher else self.queue
+        told(lambda observer: observer.committed(records, size, sync_ns))
 
 
 def _nothing() -> None:

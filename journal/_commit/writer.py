@@ -102,7 +102,8 @@ class Writer:
             durable_lsn=self._synced_lsn,
             now_ns=self._prepared_ns,
         )
-        batch.commit = Commit(data, segment.offset, self.log_bytes + len(data))
+        last_lsn, log_bytes = batch.first_lsn + len(batch.records) - 1, self.log_bytes + len(data)
+        batch.place(Commit(data, segment.offset, last_lsn, log_bytes))
 
     def begin_segment(self, size: int = 0) -> OpenSegment:
         """Make the segment for what comes next, with room for `size` bytes of frames."""
@@ -141,9 +142,9 @@ class Writer:
         """Write the batch where `prepare` has put it. May be repeated."""
         assert self._segment is not None
         assert batch.commit is not None
-        data, offset, self.log_bytes = batch.commit
+        data, offset, last_lsn, self.log_bytes = batch.commit
         self._segment.write(data, offset)
-        self._written_lsn = batch.last_lsn
+        self._written_lsn = last_lsn
         # "os" commits sync nothing, so without this they would be acknowledged in a directory that
         # was deleted. A check at each commit would take up to a fifth of its time; one every 10 ms
         # costs next to nothing.
@@ -153,7 +154,8 @@ class Writer:
 
     def sync(self) -> None:
         """Put all that is written on stable storage, and see that it can be found again."""
-        self._judge_sync()  # what an interrupt kept us from judging
+        if self._unjudged is not None:  # an interrupt kept the last sync from judging it
+            self._judge_sync()
         if self._failure is None and self._segment is not None:
             try:
                 self._segment.file.sync()

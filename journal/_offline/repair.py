@@ -241,9 +241,7 @@ class _Repair:
         try:
             next_lsn = 1
             for batch in batches:
-                filling = Filling(next_lsn)
-                filling.records = [packer.pack(record) for record in batch.records]
-                filling.bytes = sum(map(len, filling.records))
+                filling = Filling.of(next_lsn, [packer.pack(record) for record in batch.records])
                 writer.prepare(filling)
                 writer.write(filling)
                 next_lsn += len(batch.records)

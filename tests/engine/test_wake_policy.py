@@ -115,7 +115,7 @@ def test_each_waiter_notes_that_it_passed(
             gates.append(wakes_all_at_once)
             super().__init__(wakes_all_at_once=wakes_all_at_once)
 
-    monkeypatch.setattr("journal._commit.commit_turn.Gate", Noted)
+    monkeypatch.setattr("journal._commit.batch.Gate", Noted)
     with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
         for _ in range(2):
             with Held(disk, "sync", ".seg") as held:

@@ -75,15 +75,15 @@ WAKE_UPS = (
     Weakening(
         "sync_of_the_log_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "            filling.sync = True\n            self._alarm.wake()\n",
-        "            filling.sync = True\n",
+        "            filling.require_sync()\n            self._alarm.wake()\n",
+        "            filling.require_sync()\n",
         HAND_OVER,
     ),
     Weakening(
         "last_that_is_expected_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "if filling.waiters in (1, self.wake_policy.expected_waiters):",
-        "if filling.waiters == 1:",
+        "if filling.add_waiter() in (1, self.wake_policy.expected_waiters):",
+        "if filling.add_waiter() == 1:",
         HAND_OVER,
     ),
     Weakening(

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from manager.agent import ENDED, FIELDS, STATUSES, Row, get
-from manager.records import Import, Record
+from manager.records import Import, Layout, Record
 from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
 _TYPES: dict[object, tuple[type, ...]] = {
@@ -27,7 +27,7 @@ _TYPES: dict[object, tuple[type, ...]] = {
 }
 
 
-def allowed_types(layout: type[NamedTuple]) -> list[tuple[type, ...]]:
+def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
     """Return the types that each field of a record may have, in their order."""
     return [_TYPES.get(hint, (str,)) for hint in get_type_hints(layout).values()]
 
@@ -131,7 +131,7 @@ def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
     return kind is bool or value is None
 
 
-def record_checker(layout: type[NamedTuple]) -> Callable[[Record], None]:
+def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
     """Return what raises TypeError or ValueError for a record with other fields than `layout`'s.
 
     It takes for granted the kind and the agent_id, by which the caller found the checker and the

@@ -22,7 +22,6 @@ from journal._disk.disk import Directory, Disk, File
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, PackedRecord, pack
 from journal._format.record import Record as Record  # as Literal above
-from journal._format.segment import SegmentInfo
 from journal._mutex import HandlerSafeLock
 from journal._names import JournalFile
 from journal._offline.reader import JournalReader
@@ -49,6 +48,7 @@ from journal.errors import (
 
 if TYPE_CHECKING:
     from journal._engine.journal import Journal
+    from journal._format.segment_info import SegmentInfo
     from journal._offline.backup import BackupReport, backup
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.outlook import Outlook, foresee
@@ -115,6 +115,7 @@ _PLACES = {
     **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
     **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
+    "SegmentInfo": "_format.segment_info",
     "Options": "options",
     **dict.fromkeys(("Outlook", "foresee"), "_offline.outlook"),
     "Journal": "_engine.journal",

@@ -6,8 +6,7 @@ Source: journal/docs/FORMAT.md, "Files".
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from journal._public import public
 
@@ -18,22 +17,22 @@ CHECKPOINT_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 
 
 @public
-@dataclass(frozen=True, slots=True)
-class JournalFile:
-    """A file at `path`, in a journal's directory, as its name tells. Nothing of it was read.
-
-    `kind`: "segment", "checkpoint", "lock", "unfinished" (it was being made, and is never read),
-    or "stray", none of a journal's. `lsn` is a segment's first LSN or that of a checkpoint's state,
-    and 0 for every other file.
-    """
+class JournalFile(NamedTuple):
+    """A file in a journal's directory, as its name describes it. Its contents were not read."""
 
     path: str
+    """The path of the file."""
+
     kind: Literal["segment", "checkpoint", "lock", "unfinished", "stray"]
+    """The kind of the file: "unfinished" for one that was being made and is never read, "stray" for
+    one that does not belong to a journal."""
+
     lsn: int = 0
+    """The first LSN of a segment, the LSN of a checkpoint's state, and 0 for every other file."""
 
     @property
     def name(self) -> str:
-        """Return the last part of the path."""
+        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
 

@@ -7,9 +7,8 @@ made here from its fields, and no other part of the program takes it apart again
 from __future__ import annotations
 
 import copyreg
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from journal._names import file_at
 from journal._public import public
@@ -117,8 +116,7 @@ class CutReason(StrEnum):
 
 
 @public
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The reason why an open refuses a journal, in the fields of the CorruptionError that it
     raises."""
 

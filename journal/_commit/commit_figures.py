@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journal.metrics import Recorder
+from journal._recorder import Recorder
 
 _FOLD_EVERY = 1024  # commits
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from journal._commit.batch import NEWS, Batch
 from journal._commit.buffer import LogBuffer
@@ -28,8 +29,10 @@ from journal._disk.disk import is_of_disk
 from journal._log import post
 from journal._mutex import Alarm
 from journal.errors import FailedError, JournalError
-from journal.metrics import Observer
 from journal.options import Options
+
+if TYPE_CHECKING:
+    from journal.metrics import Observer
 
 _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from journal._log import post
 from journal._mutex import Alarm
-from journal.metrics import Observer
 
-Event = Callable[[Observer], None]
+if TYPE_CHECKING:
+    from journal.metrics import Observer
+
+Event = Callable[["Observer"], None]
 
 
 class Observers:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from journal._commit.committer import Committer
 from journal._engine.checkpoint_store import CheckpointStore
@@ -23,7 +24,9 @@ from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
 from journal.errors import ClosedError, CorruptionError, FailedError, JournalError
-from journal.metrics import Observer
+
+if TYPE_CHECKING:
+    from journal.metrics import Observer
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Disk, StrPath, file_size
@@ -17,13 +17,15 @@ from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
 from journal._handle import OpenHandle
 from journal._log import report
-from journal._offline.backup import BackupReport, backup_directory
 from journal._offline.reader import read_batches
 from journal._public import public
 from journal._recovery.walk import Batch
 from journal.errors import FailedError, InterruptedCallError, JournalError
-from journal.metrics import Observer, Stats
 from journal.options import Options
+
+if TYPE_CHECKING:  # imported at first use: an open needs neither, and waits for its imports
+    from journal._offline.backup import BackupReport
+    from journal.metrics import Observer, Stats
 
 
 @public
@@ -263,6 +265,8 @@ class Journal(OpenHandle):
         Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
         is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
         """
+        from journal._offline.backup import backup_directory
+
         self._standing.check()
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
@@ -276,6 +280,8 @@ class Journal(OpenHandle):
         Reads the directory's names; holds no lock that a writer needs. Raises OSError where that
         fails, ClosedError in a forked child.
         """
+        from journal.metrics import Stats
+
         self.check_process()
         core, committer, figures = self._core, self._committer, self._committer.figures
         compaction = core.compactor.stats

@@ -19,10 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import zip_longest
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from journal._disk.disk import Directory, File
 from journal._format import frame
@@ -44,7 +43,6 @@ from journal._format.layout import (
 )
 from journal._format.record import Span
 from journal._names import SEGMENT_NAME
-from journal._public import public
 from journal.errors import (
     CorruptionError,
     DamageReason,
@@ -53,39 +51,11 @@ from journal.errors import (
     JournalError,
 )
 
+if TYPE_CHECKING:
+    from journal._format.segment_info import SegmentInfo
+
 _WINDOW_BYTES = 1 << 18
 _RUN_BYTES = 1 << 16
-
-
-@public
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """The contents of a segment."""
-
-    path: str
-    """The path of the segment."""
-
-    epoch: int
-    """The epoch of its writer."""
-
-    first_lsn: int
-    """The LSN of its first record."""
-
-    last_lsn: int
-    """The LSN of its last record, or 0 if it has none."""
-
-    size_bytes: int
-    """The size of the file in bytes, preallocated space included."""
-
-    frames: int
-    """The number of its frames of records. Marks do not count."""
-
-    durable_lsn: int
-    """The highest durable LSN that its frames and marks state."""
-
-    state: Literal["active", "sealed", "torn", "damaged"]
-    """The condition of the segment: "active" for the last segment of a live journal, "sealed" for a
-    whole segment, "torn" for one that ends in a torn tail, and "damaged"."""
 
 
 class SegmentName(NamedTuple):
@@ -98,7 +68,7 @@ class SegmentName(NamedTuple):
         return f"{self.first_lsn:020d}-{self.epoch:010d}.seg"
 
 
-S = TypeVar("S", SegmentName, SegmentInfo)
+S = TypeVar("S", SegmentName, "SegmentInfo")
 
 
 class SegmentHeader(NamedTuple):

@@ -14,7 +14,8 @@ from journal._disk.disk import Directory
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
-from journal._format.segment import SegmentInfo, SegmentName, kept_after, segment_names
+from journal._format.segment import SegmentName, kept_after, segment_names
+from journal._format.segment_info import SegmentInfo
 from journal._public import public
 from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.plan import Plan

@@ -25,7 +25,6 @@ from journal._format.checkpoint import (
 from journal._format.layout import SEGMENT_VERSION
 from journal._format.record import Entry
 from journal._format.segment import (
-    SegmentInfo,
     SegmentName,
     find_journal_id,
     segment_names,
@@ -39,6 +38,7 @@ from journal._recovery.walk import Batch, Walk
 from journal.errors import CorruptionError, FormatVersionError, NotAJournalError
 
 if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
+    from journal._format.segment_info import SegmentInfo
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.outlook import Outlook
 

@@ -21,11 +21,11 @@ from journal._format.record import check_spans
 from journal._format.segment import (
     FrameState,
     Segment,
-    SegmentInfo,
     SegmentName,
     find_journal_id,
     segment_names,
 )
+from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
 from journal._offline.salvage import Remains

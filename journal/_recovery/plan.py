@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX
-from journal._format.segment import SegmentInfo, SegmentName, kept_after
+from journal._format.segment import SegmentName, kept_after
 from journal.errors import CorruptionError, DamageReason
 
-S = TypeVar("S", SegmentName, SegmentInfo)
+if TYPE_CHECKING:
+    from journal._format.segment_info import SegmentInfo
+
+S = TypeVar("S", SegmentName, "SegmentInfo")
 
 
 class Plan(Generic[S]):

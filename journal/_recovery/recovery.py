@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 from journal._disk.disk import TMP, Directory, remove_if_there
 from journal._format.checkpoint import (
@@ -35,15 +35,18 @@ from journal._recovery.walk import Batch, Reading, Walk
 from journal.errors import FormatReason, FormatVersionError
 
 
-@dataclass(slots=True)
 class Checkpoints:
-    """The newest that verify, newest first, and what all of them testify; `damaged_lsn`: the
-    newest of those that were there and are damaged."""
+    """The newest checkpoints of a directory, and the LSN up to which one says that there is a log.
 
-    good: list[Checkpoint]
-    bad: list[BadCheckpointError]
-    evidence: int
-    damaged_lsn: int = 0
+    `good` are those that verify, newest first, and `bad` is what the others raised; `damaged_lsn`
+    is the newest of those that are damaged.
+    """
+
+    def __init__(self, evidence_lsn: int) -> None:
+        self.good: list[Checkpoint] = []
+        self.bad: list[BadCheckpointError] = []
+        self.evidence = evidence_lsn
+        self.damaged_lsn = 0
 
     @property
     def base_lsn(self) -> int:
@@ -65,7 +68,7 @@ class Checkpoints:
 def find_checkpoints(directory: Directory, names: list[str], kept: int) -> Checkpoints:
     """Open the `kept` newest that verify. One that does not testifies by its name."""
     lsns = checkpoint_lsns(names)
-    found = Checkpoints([], [], max(lsns, default=0))
+    found = Checkpoints(max(lsns, default=0))
     try:
         for lsn in reversed(lsns):
             if len(found.good) == kept:
@@ -82,8 +85,7 @@ def find_checkpoints(directory: Directory, names: list[str], kept: int) -> Check
     return found
 
 
-@dataclass(slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """The state from which an opening writer starts; `epoch` is the new one."""
 
     epoch: int

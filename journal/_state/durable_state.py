@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from msgpack import unpackb
 
@@ -43,8 +43,10 @@ from journal.errors import (
     ClosedError,
     FormatVersionError,
 )
-from journal.metrics import LockStats, Stats
 from journal.options import Options
+
+if TYPE_CHECKING:
+    from journal.metrics import LockStats, Stats
 
 
 @public

@@ -15,11 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter_ns
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from journal._mutex import is_raised_by_call
+from journal._recorder import PENDING_MAX, Recorder
 from journal.errors import InterruptedCallError
-from journal.metrics import PENDING_MAX, LockStats, Recorder
+
+if TYPE_CHECKING:
+    from journal.metrics import LockStats
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -88,6 +91,8 @@ class OwnerLock:
 
     def stats(self) -> LockStats:
         """In ns, since it was made."""
+        from journal.metrics import LockStats
+
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
 
     def _wait_beside(self, me: int, asked_ns: int) -> None:

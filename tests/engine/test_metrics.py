@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from journal import Histogram, Journal, Observer
 from journal._commit import commit_figures
 from journal._log import settle
-from journal.metrics import Recorder
+from journal._recorder import Recorder
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import raising
 from tests.support import PATH, TIMEOUT_S, frozen, names, open_on, put, put_lines, until

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from journal import CowTable, DurableState, FailedError, Journal, Options, pack
-from journal.metrics import Recorder
+from journal._recorder import Recorder
 from journal.testing import SimulatedDisk
 from tests.kernel.interrupt_support import (
     MANY,

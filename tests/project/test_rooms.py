@@ -26,6 +26,7 @@ JOURNAL_FLOORS = (
     ("errors",),
     ("_handle", "_log", "_mutex"),
     ("metrics",),
+    ("_recorder",),
     ("_disk",),
     ("_format",),
     ("options",),

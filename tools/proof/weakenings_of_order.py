@@ -42,8 +42,8 @@ EVIDENCE = (
     Weakening(
         "checkpoint_names_do_not_testify",
         "journal/_recovery/recovery.py",
-        "Checkpoints([], [], max(lsns, default=0))",
-        "Checkpoints([], [], 0)",
+        "Checkpoints(max(lsns, default=0))",
+        "Checkpoints(0)",
         DAMAGE,
     ),
     Weakening(

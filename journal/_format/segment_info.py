@@ -1,0 +1,39 @@
+"""SegmentInfo: what a reader reports of a whole segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from journal._public import public
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """The contents of a segment."""
+
+    path: str
+    """The path of the segment."""
+
+    epoch: int
+    """The epoch of its writer."""
+
+    first_lsn: int
+    """The LSN of its first record."""
+
+    last_lsn: int
+    """The LSN of its last record, or 0 if it has none."""
+
+    size_bytes: int
+    """The size of the file in bytes, preallocated space included."""
+
+    frames: int
+    """The number of its frames of records. Marks do not count."""
+
+    durable_lsn: int
+    """The highest durable LSN that its frames and marks state."""
+
+    state: Literal["active", "sealed", "torn", "damaged"]
+    """The condition of the segment: "active" for the last segment of a live journal, "sealed" for a
+    whole segment, "torn" for one that ends in a torn tail, and "damaged"."""

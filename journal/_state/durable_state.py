@@ -37,7 +37,7 @@ from journal._handle import OpenHandle
 from journal._public import public
 from journal._recovery.walk import Batch
 from journal._state.contract import check_items, check_machine
-from journal._state.owned_journal import OwnedJournal
+from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal.errors import (
     BufferFullError,
     ClosedError,
@@ -93,12 +93,14 @@ class DurableState(OpenHandle, Generic[M]):
         self,
         journal: OwnedJournal,
         buffer: LogBuffer,
+        progress: ApplyProgress,
         machine: M,
         options: Options,
         room_timeout_s: float,
     ) -> None:
         self._journal = journal
         self._buffer = buffer  # the journal's own: what every update asks of it, it asks directly
+        self._progress = progress
         self._machine = machine
         self._room_timeout_s = room_timeout_s
         self._lock = journal.owner_lock
@@ -123,9 +125,9 @@ class DurableState(OpenHandle, Generic[M]):
         """
         check_machine(machine)
         options = replace(options, application=machine.application)
-        journal, buffer = _recovered(path, machine, options, disk)
+        journal, buffer, progress = _recovered(path, machine, options, disk)
         try:
-            state = cls(journal, buffer, machine, options, room_timeout_s)
+            state = cls(journal, buffer, progress, machine, options, room_timeout_s)
             # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
             freeze = weakref.WeakMethod(state._freeze)
             journal.start_compaction(lambda: _call(freeze))
@@ -151,7 +153,7 @@ class DurableState(OpenHandle, Generic[M]):
 
     def check(self) -> None:
         """Raise what an update would raise whatever it decides: FailedError, ClosedError."""
-        self._journal.check_whole()
+        self._progress.check()
         self._journal.check()
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
@@ -187,11 +189,11 @@ class DurableState(OpenHandle, Generic[M]):
     def read(self, look: Callable[[M], T]) -> T:
         """`look(machine)` under the lock; for looks of constant time."""
         self._journal.check_process()
-        if self._journal.broken is not None:
-            self._journal.check_whole()
+        if self._progress.broken is not None:
+            self._progress.check()
         seen = self._lock.run(look, self._machine)
-        if self._journal.broken is not None:  # it broke while this waited for the lock
-            self._journal.check_whole()
+        if self._progress.broken is not None:  # it broke while this waited for the lock
+            self._progress.check()
         return seen
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
@@ -235,8 +237,8 @@ class DurableState(OpenHandle, Generic[M]):
 
     def _change(self, how: tuple[Callable[[M], Record | None], bool]) -> int | None:
         decide, urgent = how
-        if self._journal.broken is not None:
-            self._journal.check_whole()
+        if self._progress.broken is not None:
+            self._progress.check()
         record = decide(self._machine)
         if record is None:
             return None
@@ -256,21 +258,21 @@ class DurableState(OpenHandle, Generic[M]):
         lsn, is_applied = 0, False
         try:
             lsn = self._buffer.admit(len(packed), urgent)
-            self._journal.applying_lsn = lsn
+            self._progress.lsn = lsn
             self._machine.apply(lsn, value)
             is_applied = True
             self._buffer.append_admitted(packed)
         except BaseException as error:
             if lsn:  # first of all, and without a call: another interrupt may strike here
-                self._journal.broken = error
+                self._progress.broken = error
             self._finish_change(lsn, is_applied, partial(self._buffer.append_admitted, packed))
             raise
         return lsn
 
     def _change_batch(self, how: tuple[Callable[[M], list[Record]], bool]) -> int | None:
         decide, urgent = how
-        if self._journal.broken is not None:
-            self._journal.check_whole()
+        if self._progress.broken is not None:
+            self._progress.check()
         records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
         if not records:
             return None
@@ -278,14 +280,14 @@ class DurableState(OpenHandle, Generic[M]):
         lsn, is_applied = 0, False
         try:
             lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
-            self._journal.applying_lsn = last_lsn = lsn + len(records) - 1
+            self._progress.lsn = last_lsn = lsn + len(records) - 1
             for at, (value, _) in enumerate(records, lsn):
                 self._machine.apply(at, value)
             is_applied = True
             self._buffer.append_batch_admitted(packed)
         except BaseException as error:
             if lsn:
-                self._journal.broken = error
+                self._progress.broken = error
             self._finish_change(
                 lsn, is_applied, partial(self._buffer.append_batch_admitted, packed)
             )
@@ -298,13 +300,13 @@ class DurableState(OpenHandle, Generic[M]):
             if is_applied:
                 if self._buffer.last_lsn < lsn:
                     append()
-                self._journal.broken = None
+                self._progress.broken = None
         finally:
             self._buffer.withdraw()
 
     def _freeze(self) -> tuple[int, Iterable[JSON]]:
         def look(machine: M) -> tuple[int, Iterable[JSON]]:
-            self._journal.check_whole()
+            self._progress.check()
             return self._buffer.last_lsn, machine.freeze()
 
         lsn, items = self.read(look)
@@ -326,8 +328,9 @@ class DurableState(OpenHandle, Generic[M]):
 
 def _recovered(
     path: StrPath, machine: StateMachine, options: Options, disk: Disk | None
-) -> tuple[OwnedJournal, LogBuffer]:
-    """Return the journal, open, and its log buffer, once `machine` has taken in what it holds."""
+) -> tuple[OwnedJournal, LogBuffer, ApplyProgress]:
+    """Open the journal and let `machine` take in what it holds. Return the journal, its log buffer,
+    and how far the machine has come."""
     accepts = (machine.application, *getattr(machine, "accepts", ()))
     with Opening(path, options, disk) as opening:
         recovery = opening.recover(accepts)
@@ -337,7 +340,8 @@ def _recovered(
             _apply(machine, batch)
             del batch  # before the next is read: each may be one large frame
         core = opening.start()
-        return OwnedJournal(options, core), core.buffer
+        progress = ApplyProgress(core.buffer.last_lsn)
+        return OwnedJournal(options, core, progress), core.buffer, progress
 
 
 def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:

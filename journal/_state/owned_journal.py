@@ -13,6 +13,30 @@ from journal.errors import FailedError, JournalError
 from journal.options import Options
 
 
+class ApplyProgress:
+    """How far a machine has applied the log: to which LSN, and the error that stopped it.
+
+    DurableState sets the fields, under the owner's lock and by stores without a call, so that no
+    interrupt comes between them and what they are about. Its journal reads them, without the lock.
+    """
+
+    __slots__ = ("broken", "lsn")
+
+    def __init__(self, lsn: int) -> None:
+        self.lsn = lsn  # past the log's last LSN until the record is appended
+        # Why the machine is half-way through a record, or ahead of the log; None if it is not.
+        self.broken: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise FailedError if the machine is not what the log says."""
+        if self.broken is not None:
+            raise FailedError(
+                f"this state stopped at LSN {self.lsn}, which may be applied in part and may not "
+                f"be in the journal: {self.broken!r:.200}; close it and reopen it; if apply "
+                "raised, fix apply"
+            ) from self.broken
+
+
 class OwnedJournal(Journal):
     """A Journal that only its state appends to. Its waits include the change being applied.
 
@@ -20,25 +44,12 @@ class OwnedJournal(Journal):
     asks for that lock.
     """
 
-    def __init__(self, options: Options, core: Core) -> None:
+    def __init__(self, options: Options, core: Core, progress: ApplyProgress) -> None:
         super().__init__(options, core)
-        # Guards the machine and the fields below. Lock order: this one, then the log
-        # buffer's. A signal handler that interrupted a holder of the log buffer's lock must not
-        # wait for this one.
+        # Guards the machine and `progress`. Lock order: this one, then the log buffer's. A signal
+        # handler that interrupted a holder of the log buffer's lock must not wait for this one.
         self.owner_lock = OwnerLock(core.buffer.is_locked_here)
-        # The LSN being applied, or the last one applied: past the log's last LSN until appended.
-        self.applying_lsn = self.last_lsn
-        # Why the machine is half-way through a record, or ahead of the log; None if it is not.
-        self.broken: BaseException | None = None
-
-    def check_whole(self) -> None:
-        """Raise FailedError if the machine is not what the log says."""
-        if self.broken is not None:
-            raise FailedError(
-                f"this state stopped at LSN {self.applying_lsn}, which may be applied in part and "
-                f"may not be in the journal: {self.broken!r:.200}; close it and reopen it; if "
-                "apply raised, fix apply"
-            ) from self.broken
+        self._progress = progress
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Raise JournalError: only the state appends to its journal."""
@@ -62,7 +73,8 @@ class OwnedJournal(Journal):
 
     def close(self, *, timeout_s: float | None = None) -> None:
         self.owner_lock.refuse_inside()
-        if self.broken is not None:  # its change is not under way, even if two interrupts say so
+        # A change that broke is not under way, even if two interrupts say so.
+        if self._progress.broken is not None:
             self._buffer.withdraw()
         super().close(timeout_s=timeout_s)
 
@@ -76,12 +88,11 @@ class OwnedJournal(Journal):
         Such a change is appended before the lock is free again, or never: then this raises.
         """
         self.owner_lock.refuse_inside()
-        applying_lsn = self.applying_lsn  # first: it may be appended from here on
+        applying_lsn = self._progress.lsn  # first: it may be appended from here on
         if (applying_lsn if lsn is None else lsn) > self.last_lsn:
             self.check_process()  # in a forked child the lock may be held forever
             self.owner_lock.run(_nothing, None)
-            if self.broken is not None:
-                self.check_whole()
+            self._progress.check()
 
 
 def _not_here() -> JournalError:

@@ -36,7 +36,7 @@ STATE = (
     Weakening(
         "state_ahead_of_the_log_goes_on",
         "journal/_state/durable_state.py",
-        "                self._journal.broken = error\n"
+        "                self._progress.broken = error\n"
         "            self._finish_change(lsn, is_applied, partial("
         "self._buffer.append_admitted, packed))\n",
         "                pass\n"

@@ -98,9 +98,7 @@ class SimulatedDisk:
         # Guards everything below, and the folders and inodes; never held while `before` runs.
         self._mutex = threading.RLock()
         self._medium = medium.copy() if medium else Medium()
-        self._process = 0  # the one that runs; handles of the others are dead
-        self._crash_at: int | None = None
-        self._crashed = False
+        self._process = _Process()  # the one that runs; handles of the others are dead
         self._ids = itertools.count(1)
 
     @classmethod
@@ -148,8 +146,7 @@ class SimulatedDisk:
     def kill(self) -> None:
         """The process dies, the machine runs on: handles die, locks are free, the cache stays."""
         with self._mutex:
-            self._process += 1
-            self._crash_at, self._crashed = None, False
+            self._process = _Process()
             for folder in self._medium.folders.values():
                 folder.writer = None
 
@@ -164,13 +161,13 @@ class SimulatedDisk:
         nothing, until `kill` or `power_cut`: so the threads of the engine come to an end first.
         """
         with self._mutex:
-            self._crash_at = len(self.operations) + count
+            self._process.crash_at(len(self.operations) + count)
 
     @property
     def crashed(self) -> bool:
         """Whether the point that `crash_after` set was reached, and nothing came after it."""
         with self._mutex:
-            return self._crashed
+            return self._process.has_crashed
 
     def fail(
         self,
@@ -201,7 +198,7 @@ class SimulatedDisk:
 
     def _run(
         self,
-        process: int,
+        process: _Process,
         operation: Operation,
         path: str,
         act: Callable[[], T],
@@ -237,18 +234,35 @@ class SimulatedDisk:
         used = sum(each.allocated for folder in folders for each in folder.now.values())
         return min(size, inode.allocated + max(0, self.capacity - used))
 
-    def _check(self, process: int, operation: Operation, path: str) -> None:
+    def _check(self, process: _Process, operation: Operation, path: str) -> None:
         with self._mutex:
-            if self._crash_at is not None and operation in _MUTATIONS:
-                self._crashed = self._crashed or len(self.operations) >= self._crash_at
-            if self._crashed or process != self._process:
+            if operation in _MUTATIONS:
+                self._process.reach(len(self.operations))
+            if self._process.has_crashed or process is not self._process:
                 raise _error(errno.EIO, path)
+
+
+class _Process:
+    """A process that uses the disk, and the number of mutations at which it crashes, if any."""
+
+    def __init__(self) -> None:
+        self.has_crashed = False
+        self._crash_at: int | None = None
+
+    def crash_at(self, mutations: int) -> None:
+        """Crash once so many mutations have been done."""
+        self._crash_at = mutations
+
+    def reach(self, mutations: int) -> None:
+        """Note that one more mutation is about to be done, after `mutations` others."""
+        if self._crash_at is not None and mutations >= self._crash_at:
+            self.has_crashed = True
 
 
 class _Handle:
     """What files and directories share: the process they belong to, and being closed."""
 
-    def __init__(self, disk: SimulatedDisk, process: int, path: str) -> None:
+    def __init__(self, disk: SimulatedDisk, process: _Process, path: str) -> None:
         self.path = path
         self._disk = disk
         self._process = process
@@ -273,7 +287,7 @@ class _Handle:
 class SimulatedDirectory(_Handle):
     """A Directory of a SimulatedDisk; what it can do is described there."""
 
-    def __init__(self, disk: SimulatedDisk, process: int, path: str, folder: Folder) -> None:
+    def __init__(self, disk: SimulatedDisk, process: _Process, path: str, folder: Folder) -> None:
         super().__init__(disk, process, path)
         self._folder = folder
 

@@ -15,8 +15,10 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from signal import Signals
 from types import FrameType
 from typing import Any, Self
 
@@ -49,14 +51,19 @@ class Report:
     agents: dict[str, Agent] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     others: int = 0
-    signal: signal.Signals | None = None
+    signal: Signals | None = None
 
     def put(self, agent: Agent) -> None:
+        """Note how `agent` stands now."""
         old = self.agents.get(agent.agent_id)
         if old is not None:
             self.counts[old.status] -= 1
         self.agents[agent.agent_id] = agent
         self.counts[agent.status] += 1
+
+    def note_stop(self, number: Signals) -> None:
+        """Note the signal that stops the run."""
+        self.signal = number
 
     @property
     def exit_code(self) -> int:
@@ -106,8 +113,8 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         for agent in manager.agents(include_archived=True)
         if argv_of(agent.metadata) is not None
     }
-    report = Report()
     if tasks is None:
+        report = Report()
         for agent in held.values():
             again = retry_failed and agent.status == "failed"
             report.put(_spawn_again(manager, agent) if again else agent)
@@ -120,9 +127,9 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         admitted[task.key] = agent
         if task.name is not None:
             ids[task.name] = agent.agent_id
+    report = Report(others=sum(agent.status in LIVE for agent in held.values()))
     for task in tasks:
         report.put(admitted[task.key])
-    report.others = sum(agent.status in LIVE for agent in held.values())
     return report
 
 
@@ -175,11 +182,11 @@ def _open(workspace: str, state_dir: str, limits: Limits) -> SubAgentManager:
 
 
 class _Signals:
-    """SIGINT and SIGTERM while a run takes: they go to `deliver`, else they are a SystemExit."""
+    """SIGINT and SIGTERM during a run. They raise SystemExit, except within `delivered_to`."""
 
     def __init__(self) -> None:
-        self.deliver: Callable[[signal.Signals], object] | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._deliver: Callable[[Signals], object] | None = None
+        self._before: dict[Signals, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -190,10 +197,19 @@ class _Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def delivered_to(self, deliver: Callable[[Signals], object]) -> Iterator[None]:
+        """Call `deliver` with each signal that comes meanwhile."""
+        self._deliver = deliver
+        try:
+            yield
+        finally:
+            self._deliver = None
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.deliver is None:
+        if self._deliver is None:
             raise SystemExit(128 + number)
-        self.deliver(signal.Signals(number))
+        self._deliver(Signals(number))
 
 
 class _Run:
@@ -222,20 +238,22 @@ class _Run:
     async def all(self, jobs: int, signals: _Signals) -> None:
         loop = asyncio.get_running_loop()
         self._stop, self._hurry = loop.create_future(), loop.create_future()
-        signals.deliver = lambda number: loop.call_soon_threadsafe(self._on_signal, number)
-        try:
-            self._tell(self._report)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(jobs, len(self._waiting))):
-                    group.create_task(self._work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first; it cancelled the others
-        finally:
-            signals.deliver = None
 
-    def _on_signal(self, number: signal.Signals) -> None:
+        def deliver(number: Signals) -> None:
+            loop.call_soon_threadsafe(self._on_signal, number)
+
+        with signals.delivered_to(deliver):
+            try:
+                self._tell(self._report)
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(jobs, len(self._waiting))):
+                        group.create_task(self._work())
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None  # the first; it cancelled the others
+
+    def _on_signal(self, number: Signals) -> None:
         if not self._stop.done():
-            self._report.signal = number
+            self._report.note_stop(number)
             self._stop.set_result(None)
         elif not self._hurry.done():
             self._hurry.set_result(None)
@@ -300,7 +318,7 @@ def _how_it_ended(code: int) -> str:
     if code >= 0:
         return f"exit {code}" if code else ""
     try:
-        return f"killed by {signal.Signals(-code).name}"
+        return f"killed by {Signals(-code).name}"
     except ValueError:  # a real-time one has no name
         return f"killed by signal {-code}"
 

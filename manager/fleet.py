@@ -92,7 +92,7 @@ class Fleet:
             if is_boot(record):
                 if self._replay is not None:
                     self._replay.begin(lsn)
-                self.boot_id = Boot._make(record).boot_id
+                self.boot_id = record[Boot._fields.index("boot_id")]
                 return
             raise FormatVersionError(
                 f"LSN {lsn}: not a record of {self.application}; "

@@ -156,7 +156,7 @@ def matches(promised: str, printed: str) -> bool:
 
 
 def import_needed_packages(part: Part) -> None:
-    """Skip the test if a part needs a package that is not installed: of the group `check` or `site`."""
+    """Skip the test if a package that a part needs, of `check` or `site`, is not installed."""
     text = "".join(block.text for block in part.blocks)
     for name, use in (("ruff", "^ruff"), ("mypy", "^mypy"), ("sphinx", "tools/site")):
         if re.search(rf"{use}\b", text, re.MULTILINE):

@@ -150,7 +150,7 @@ def test_no_module_takes_a_public_name(package: str) -> None:
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
 def test_public_names_are_sorted(package: str) -> None:
-    """`__all__` is sorted, constants first. (test_public_docstrings.py: each name has a docstring.)"""
+    """`__all__` is sorted, constants first."""
     module = importlib.import_module(package)
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
 

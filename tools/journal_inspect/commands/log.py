@@ -105,19 +105,51 @@ def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[
             return
 
 
+class _Patience:
+    """Waits for more of a log, no longer than the time that was given."""
+
+    def __init__(self, reader: JournalReader, wanted: Wanted) -> None:
+        self._reader = reader
+        self._wanted = wanted
+        self.began_ns = time.time_ns()
+        self._looked_at_s = 0.0
+        self._deadline_s = time.monotonic() + (wanted.timeout_s or 0)
+
+    def wait(self) -> None:
+        """Wait until there may be more. What is shown by now is seen, however long that takes."""
+        sys.stdout.flush()
+        left_s = self.check()
+        due_s = max(_PAUSE_S, self._looked_at_s + _POLL_S - time.monotonic())
+        time.sleep(due_s if left_s is None else min(due_s, left_s))
+        self._looked_at_s = time.monotonic()
+
+    def check(self) -> float | None:
+        """Return the seconds that are left, if there is a limit. Raise TimedOutError if none is."""
+        if self._wanted.timeout_s is None:
+            return None
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            live = self._reader.live
+            going_on = "it goes on" if live else "nothing more came"
+            what = "nothing matched" if self._wanted.until_match else going_on
+            what += "" if live else ", and no writer lives"
+            raise TimedOutError(
+                f"{self._reader.path}: {self._wanted.timeout_s:g} s are over, {what}; "
+                "wait longer with --timeout-s"
+            )
+        return left_s
+
+
 class _Log:
     def __init__(self, reader: JournalReader, look: Look, wanted: Wanted, lines: Lines) -> None:
         self._reader = reader
         self._wanted = wanted
-        self._follow = wanted.follow
         self._after = None if wanted.from_lsn is None else wanted.from_lsn - 1
         self._to_lsn = wanted.to_lsn
         self._is_asked = wanted.from_lsn is not None  # so it matters whether that is kept
         self.damage: CorruptionError | None = None  # that it went back over
         self._until_ns: int | None = None
-        self._began_ns = time.time_ns()
-        self._looked_at_s = 0.0
-        self._deadline_s = time.monotonic() + (wanted.timeout_s or 0)
+        self._patience = _Patience(reader, wanted)
         self._matches: Callable[[Entry], bool] | None = None
         is_filtered = bool(wanted.agents or wanted.kinds or wanted.grep)
         is_bounded = is_filtered or wanted.to_lsn is not None or wanted.until is not None
@@ -140,7 +172,7 @@ class _Log:
                 self._after = max(self._after or 0, before)
         if until:
             self._until_ns = until.unix_ns(utc=utc)
-            if not self._follow:
+            if not self._wanted.follow:
                 last = lsn_at(self._reader, self._until_ns)
                 self._to_lsn = last if self._to_lsn is None else min(self._to_lsn, last)
 
@@ -169,7 +201,7 @@ class _Log:
 
     def entries(self) -> Iterator[Entry]:
         count = self._wanted.count
-        is_tail = count is None and self._follow and self._after is None
+        is_tail = count is None and self._wanted.follow and self._after is None
         if is_tail:
             count = _FOLLOWED
         if self._wanted.reverse:
@@ -178,7 +210,7 @@ class _Log:
             return self._filtered(self._forward(self._after, None))
         if self._to_lsn is None and (self._matches is None or is_tail):
             return self._filtered(self._forward(self._after, count))
-        if self._matches is None and not self._follow:
+        if self._matches is None and not self._wanted.follow:
             # LSNs are dense, so the last entries are found without a look at those before.
             after = max(self._after or 0, min(self._to_lsn or 0, self._last_lsn) - count)
             first_lsn = 1 if self._is_asked else min(self._reader.first_lsns, default=1)
@@ -189,17 +221,19 @@ class _Log:
         """The last `count` that match, looked for from the end."""
         found = list(islice(self._filtered(self._backward()), count))
         yield from reversed(found)
-        if self._follow:
+        if self._wanted.follow:
             yield from self._filtered(self._forward(self._last_lsn, None))
 
     def _filtered(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         return filter(self._matches, entries) if self._matches else entries
 
     def _forward(self, after: int | None, last: int | None) -> Iterator[Entry]:
-        to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._follow
+        to_lsn, until_ns, follow = self._to_lsn, self._until_ns, self._wanted.follow
         if to_lsn is not None and to_lsn <= (after or 0):
             return
-        for entry in self._reader.entries(after, last=last, follow=follow, wait=self._wait):
+        for entry in self._reader.entries(
+            after, last=last, follow=follow, wait=self._patience.wait
+        ):
             if to_lsn is not None and entry.lsn > to_lsn:
                 return
             if follow and until_ns is not None and entry.written_at_ns > until_ns:
@@ -207,31 +241,8 @@ class _Log:
             yield entry
             if entry.lsn == to_lsn:
                 return
-            if follow and entry.written_at_ns > self._began_ns:  # what was there is shown
-                self._check_time()
-
-    def _wait(self) -> None:
-        """Until there may be more: what is shown by now is seen, however long that takes."""
-        sys.stdout.flush()
-        left_s = self._check_time()
-        due_s = max(_PAUSE_S, self._looked_at_s + _POLL_S - time.monotonic())
-        time.sleep(due_s if left_s is None else min(due_s, left_s))
-        self._looked_at_s = time.monotonic()
-
-    def _check_time(self) -> float | None:
-        if self._wanted.timeout_s is None:
-            return None
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
-            live = self._reader.live
-            going_on = "it goes on" if live else "nothing more came"
-            what = "nothing matched" if self._wanted.until_match else going_on
-            what += "" if live else ", and no writer lives"
-            raise TimedOutError(
-                f"{self._reader.path}: {self._wanted.timeout_s:g} s are over, {what}; "
-                "wait longer with --timeout-s"
-            )
-        return left_s
+            if follow and entry.written_at_ns > self._patience.began_ns:  # what was there is shown
+                self._patience.check()
 
     def _backward(self) -> Iterator[Entry]:
         """The newest first. Holds the entries of one segment at a time; goes on over damage."""

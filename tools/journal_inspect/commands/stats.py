@@ -65,8 +65,26 @@ class Share:
 
 
 @dataclass(slots=True)
+class Contents:
+    """Shares of the records, packed, by kind and by agent; and the agents' names."""
+
+    kinds: dict[str, Share] = field(default_factory=dict)
+    agents: dict[str, Share] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def add(self, record: Any) -> None:
+        size_bytes = len(_pack(record))
+        self.kinds.setdefault(kind_of(record), Share()).add(size_bytes)
+        agent_id = agent_of(record)
+        if agent_id is not None:
+            self.agents.setdefault(agent_id, Share()).add(size_bytes)
+            if name := name_of(record):
+                self.names[agent_id] = name
+
+
+@dataclass(slots=True)
 class Tally:
-    """`bytes` of `kinds` and `agents` are of records, packed; all others are of frames."""
+    """Counts of the frames, and the contents of their records."""
 
     first_lsn: int = 0
     last_lsn: int = 0
@@ -74,14 +92,11 @@ class Tally:
     last_at_ns: int = 0
     frames: int = 0
     total: Share = field(default_factory=Share)
-    kinds: dict[str, Share] = field(default_factory=dict)
-    agents: dict[str, Share] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    contents: Contents = field(default_factory=Contents)
     minutes: dict[int, Share] = field(default_factory=dict)
     batch_records: Values = field(default_factory=Values)
     batch_bytes: Values = field(default_factory=Values)
     intervals_ns: Values = field(default_factory=Values)
-    is_damaged: bool = False
 
     def add(self, info: FrameInfo, records: list[Any], first_lsn: int) -> None:
         if self.frames:
@@ -97,16 +112,7 @@ class Tally:
             share.records += len(records)
             share.bytes += info.size_bytes
         for record in records:
-            self._add_record(record)
-
-    def _add_record(self, record: Any) -> None:
-        size_bytes = len(_pack(record))
-        self.kinds.setdefault(kind_of(record), Share()).add(size_bytes)
-        agent_id = agent_of(record)
-        if agent_id is not None:
-            self.agents.setdefault(agent_id, Share()).add(size_bytes)
-            if name := name_of(record):
-                self.names[agent_id] = name
+            self.contents.add(record)
 
     def growth(self) -> Iterator[dict[str, JSON]]:
         """In equal periods of whole minutes."""
@@ -148,8 +154,8 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
                 if low < high:
                     tally.add(info, info.records[low:high], info.first_lsn + low)
     # A torn tail looks the same, and is none.
-    tally.is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
-    if not tally.frames and not tally.is_damaged:
+    is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
+    if not tally.frames and not is_damaged:
         raise NothingFoundError(
             f"{reader.path}: no record there; {told_kept(reader)}; what is in it: "
             f"{command('info', reader.path)}"
@@ -160,11 +166,11 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
         _put(tally, look, top)
     else:
         put_one(_object(reader, tally, look, top))
-    if tally.is_damaged:
+    if is_damaged:
         say(f"{reader.path}: some is damaged and not counted: {command('verify', reader.path)}")
     if beginning := told_beginning(reader):
         say(beginning)
-    return CORRUPT if tally.is_damaged or beginning else FINE
+    return CORRUPT if is_damaged or beginning else FINE
 
 
 def _frames(reader: JournalReader, look: Look, wanted: Wanted) -> Iterator[FrameInfo]:
@@ -188,7 +194,7 @@ def _largest(shares: dict[str, Share], top: int) -> list[tuple[str, Share]]:
 
 
 def _name(tally: Tally, look: Look, agent_id: str) -> JSON:
-    return look.plain({"name": tally.names.get(agent_id)})["name"]
+    return look.plain({"name": tally.contents.names.get(agent_id)})["name"]
 
 
 def _put(tally: Tally, look: Look, top: int) -> None:
@@ -219,13 +225,13 @@ def _put(tally: Tally, look: Look, top: int) -> None:
         )
     )
     print()
-    kinds = [(kind, it.records, size(it.bytes)) for kind, it in _largest(tally.kinds, top)]
+    kinds = [(kind, it.records, size(it.bytes)) for kind, it in _largest(tally.contents.kinds, top)]
     put_lines(table(("KIND", "RECORDS", "SIZE"), kinds, flexible=("KIND",)))
-    if tally.agents:
+    if tally.contents.agents:
         print()
         agents = [
             (agent_id, _name(tally, look, agent_id), it.records, size(it.bytes))
-            for agent_id, it in _largest(tally.agents, top)
+            for agent_id, it in _largest(tally.contents.agents, top)
         ]
         put_lines(table(("AGENT", "NAME", "RECORDS", "SIZE"), agents, flexible=("NAME",)))
     print()
@@ -251,10 +257,10 @@ def _object(reader: JournalReader, tally: Tally, look: Look, top: int) -> JSON:
         frames=tally.frames,
         bytes=tally.total.bytes,
         bytes_per_day=tally.bytes_per_day,
-        kinds=[{"kind": kind, **asdict(it)} for kind, it in _largest(tally.kinds, top)],
+        kinds=[{"kind": kind, **asdict(it)} for kind, it in _largest(tally.contents.kinds, top)],
         agents=[
             {"agent_id": agent_id, "name": _name(tally, look, agent_id), **asdict(it)}
-            for agent_id, it in _largest(tally.agents, top)
+            for agent_id, it in _largest(tally.contents.agents, top)
         ],
         batch_records=asdict(tally.batch_records.histogram()),
         batch_bytes=asdict(tally.batch_bytes.histogram()),

@@ -89,7 +89,7 @@ class OwnedJournal(Journal):
         """
         self.owner_lock.refuse_inside()
         applying_lsn = self._progress.lsn  # first: it may be appended from here on
-        if (applying_lsn if lsn is None else lsn) > self.last_lsn:
+        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:
             self.check_process()  # in a forked child the lock may be held forever
             self.owner_lock.run(_nothing, None)
             self._progress.check()

@@ -47,7 +47,7 @@ STATE = (
     Weakening(
         "waits_cover_the_log_only",
         "journal/_state/owned_journal.py",
-        "        if (applying_lsn if lsn is None else lsn) > self.last_lsn:\n",
+        "        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:\n",
         "        if False:\n",
         CONTRACT,
     ),

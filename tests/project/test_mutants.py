@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from proof import mutants
 from proof.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
 from proof.weakenings import Weakening
+
+from tests.support import TIMEOUT_S, until
 
 
 def misfit(weakening: Weakening) -> str | None:
@@ -45,10 +48,14 @@ def test_a_test_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """However long the whole suite may take, one test that hangs is noticed as one that fails."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_hanging.py").write_text(
-        "import time\n\ndef test_sound():\n    pass\n\ndef test_hanging():\n    time.sleep(1000)\n"
+        "import pathlib, time\n\ndef test_sound():\n    pass\n\n"
+        "def test_hanging():\n    pathlib.Path('begun').touch()\n    time.sleep(1000)\n"
     )
-    monkeypatch.setattr(mutants, "SILENCE_S", 2)
-    assert first_failure(tmp_path, ["tests"]) == "tests/test_hanging.py::test_hanging hangs"
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(first_failure, tmp_path, ["tests"])
+        until((tmp_path / "begun").exists, "the test begins", TIMEOUT_S * 4)
+        monkeypatch.setattr(mutants, "SILENCE_S", 0)
+        assert found.result(TIMEOUT_S) == "tests/test_hanging.py::test_hanging hangs"
 
 
 def test_a_failed_test_may_hold_up_the_exit(

@@ -100,12 +100,13 @@ def run(command: list[str], checkout: Path) -> tuple[int | None, str]:
             command, cwd=checkout, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
         printed = Path(file.name)
-        said, grown_s, patience_s = "", time.monotonic(), SILENCE_S
-        while (code := process.poll()) is None and time.monotonic() - grown_s < patience_s:
+        said, grown_s = "", time.monotonic()
+        while (code := process.poll()) is None:
             time.sleep(0.05)
             if (now := printed.read_text(errors="replace")) != said:
                 said, grown_s = now, time.monotonic()
-                patience_s = EXIT_S if FAILURE.search(said) else SILENCE_S
+            elif time.monotonic() - grown_s > (EXIT_S if FAILURE.search(said) else SILENCE_S):
+                break
         if code is None:
             process.kill()
             process.wait()

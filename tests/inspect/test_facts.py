@@ -323,11 +323,12 @@ def test_every_command_that_takes_a_journal_is_compared() -> None:
     assert commands == {verb for verb, *_ in [*READ, *WRITE]} - {"subagents"}
 
 
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_decision_depends_on_the_words_of_the_engine(
-    cases: dict[str, Any], tmp_path: Path
+    cases: dict[str, Any], tmp_path: Path, step: int
 ) -> None:
-    """All commands, on directories without a writer."""
-    compare(cases, tmp_path)
+    """All commands, on directories without a writer; the quick part takes every third of them."""
+    compare(dict(list(cases.items())[::step]), tmp_path)
 
 
 def test_nor_beside_a_live_writer(tmp_path: Path) -> None:

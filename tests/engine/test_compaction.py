@@ -16,9 +16,6 @@ from journal import (
     CheckpointItemError,
     CorruptionError,
     DurableState,
-    Journal,
-    JournalReader,
-    backup,
 )
 from journal.testing import SimulatedDisk, lose
 from tests.engine.compaction_support import checkpoint_lsns, compact, first_lsns, setting
@@ -28,7 +25,6 @@ from tests.support import (
     TIMEOUT_S,
     Table,
     crash,
-    findings,
     frozen,
     logged,
     names,
@@ -235,30 +231,6 @@ def test_as_many_are_kept_as_chosen(disk: SimulatedDisk, kept: int) -> None:
                 assert first_lsns(disk)[0] == 1
     with open_on(disk) as journal:
         assert logged(journal, None) == []
-
-
-def test_readers_count_on_two_checkpoints(disk: SimulatedDisk) -> None:
-    """P8: how many a writer was told to keep is not on disk. So a reader begins after the older of
-    the two newest, and a backup has these two; older records are there for one who asks."""
-    with open_on(disk, checkpoints_kept=5) as journal:
-        for n in range(7):
-            put_lines(journal, 12, size=700)
-            compact(journal, n)
-    kept_lsns = [36, 48, 60, 72, 84]
-    with JournalReader.open(PATH, disk=disk) as reader:
-        lsns = [entry.lsn for entry in reader.entries()]
-        assert lsns == [*range(reader.first_lsns[0], 85)]
-        assert reader.first_lsns[0] <= 73 < reader.first_lsns[1]
-        assert reader.first_state_lsn == 72
-        assert [entry.lsn for entry in reader.entries(kept_lsns[0])] == [*range(37, 85)]
-        assert [it.lsn for it in reader.checkpoints()] == kept_lsns[::-1]
-        outlook = reader.outlook()
-        assert (outlook.refusal, outlook.checkpoint_lsn, outlook.last_lsn) == (None, 84, 84)
-    assert findings(disk) == []
-    report = backup(PATH, "/copy", disk=disk)
-    assert (report.checkpoints, report.lsn) == (2, 84)
-    with Journal.open("/copy", options=options(checkpoints_kept=5), disk=disk) as journal:
-        assert journal.last_lsn == 84
 
 
 def test_distinct_lsns_count(disk: SimulatedDisk) -> None:

@@ -18,6 +18,7 @@ from journal import (
     JournalError,
     JournalReader,
     UnsafePathError,
+    backup,
 )
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Look
@@ -35,6 +36,7 @@ from tests.support import (
     line_of,
     names,
     open_on,
+    options,
     put,
     put_lines,
     read_all,
@@ -96,6 +98,30 @@ def test_an_empty_journal_reads_as_empty(disk: SimulatedDisk, reader: JournalRea
     assert (records(reader), reader.checkpoints(), reader.segments()) == ([], [], [])
     assert (list(reader.verify()), reader.live) == ([], False)
     assert (reader.journal_id, reader.last_lsn, reader.first_lsns) == (None, 0, [])
+
+
+def test_readers_count_on_two_checkpoints(disk: SimulatedDisk) -> None:
+    """P8: how many a writer was told to keep is not on disk. So a reader begins after the older of
+    the two newest, and a backup has these two; older records are there for one who asks."""
+    with open_on(disk, checkpoints_kept=5) as journal:
+        for n in range(7):
+            put_lines(journal, 12, size=700)
+            journal.compact(frozen(journal, n))
+    kept_lsns = [36, 48, 60, 72, 84]
+    with JournalReader.open(PATH, disk=disk) as reader:
+        lsns = [entry.lsn for entry in reader.entries()]
+        assert lsns == [*range(reader.first_lsns[0], 85)]
+        assert reader.first_lsns[0] <= 73 < reader.first_lsns[1]
+        assert reader.first_state_lsn == 72
+        assert [entry.lsn for entry in reader.entries(kept_lsns[0])] == [*range(37, 85)]
+        assert [it.lsn for it in reader.checkpoints()] == kept_lsns[::-1]
+        outlook = reader.outlook()
+        assert (outlook.refusal, outlook.checkpoint_lsn, outlook.last_lsn) == (None, 84, 84)
+    assert findings(disk) == []
+    report = backup(PATH, "/copy", disk=disk)
+    assert (report.checkpoints, report.lsn) == (2, 84)
+    with Journal.open("/copy", options=options(checkpoints_kept=5), disk=disk) as journal:
+        assert journal.last_lsn == 84
 
 
 def test_a_checkpoint_of_nothing_makes_no_log_missing(disk: SimulatedDisk) -> None:

@@ -299,13 +299,6 @@ CHECKS = (
         BLAME,
     ),
     Weakening(
-        "checkpoints_that_no_open_reads_are_judged",
-        "journal/_recovery/plan.py",
-        "self._judged = checkpoints[:kept]",
-        "self._judged = checkpoints",
-        ("tests/inspect/test_plan.py",),
-    ),
-    Weakening(
         "any_mark_at_a_cut_is_the_segments_own",
         "journal/_recovery/walk.py",
         "return is_first and found.header.broken_rule(self.next_lsn) is None",

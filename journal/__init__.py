@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from journal._format.segment_info import SegmentInfo
     from journal._offline.backup import BackupReport, backup
     from journal._offline.findings import Finding, FrameInfo
-    from journal._offline.outlook import Outlook, foresee
+    from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
     from journal._offline.repair import RepairReport, repair
     from journal._state.cow_table import CowTable
     from journal._state.durable_state import DurableState, StateMachine
@@ -94,9 +94,9 @@ __all__ = [
     "NotAJournalError",
     "Observer",
     "Options",
-    "Outlook",
     "PackedRecord",
     "RecordError",
+    "RecoveryPreview",
     "Refusal",
     "RepairReport",
     "SegmentInfo",
@@ -104,8 +104,8 @@ __all__ = [
     "Stats",
     "UnsafePathError",
     "backup",
-    "foresee",
     "pack",
+    "preview_recovery",
     "repair",
 ]
 
@@ -117,7 +117,7 @@ _PLACES = {
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
     "SegmentInfo": "_format.segment_info",
     "Options": "options",
-    **dict.fromkeys(("Outlook", "foresee"), "_offline.outlook"),
+    **dict.fromkeys(("RecoveryPreview", "preview_recovery"), "_offline.recovery_preview"),
     "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),

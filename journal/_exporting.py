@@ -33,7 +33,7 @@ class Figure(NamedTuple):
     name: str
     kind: Literal["counter", "gauge"]
     unit: str
-    what: str
+    description: str
     value: Callable[[Stats], float]
 
 
@@ -42,7 +42,7 @@ class Distribution(NamedTuple):
 
     name: str
     unit: str
-    what: str
+    description: str
     scale: float
     histogram: Callable[[Stats, LockStats | None], Histogram | None]
 

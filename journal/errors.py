@@ -57,7 +57,7 @@ class DamageReason(StrEnum):
     """A frame verifies, but does not unpack to the records that its header counts."""
 
     SEGMENT_DAMAGED = "segment_damaged"
-    """A segment is damaged: `verify` finds how. Only `foresee` says this, as it reads no file."""
+    """A segment is damaged. Only `preview_recovery` reports this; `verify` finds how."""
 
     CHECKPOINT_DAMAGED = "checkpoint_damaged"
     """A checkpoint does not verify."""

@@ -45,10 +45,10 @@ class JournalInstruments:
         for figure in FIGURES:
             counter = figure.kind == "counter"
             make = meter.create_observable_counter if counter else meter.create_observable_gauge
-            make(f"journal.{figure.name}", [self._values(figure)], figure.unit, figure.what)
+            make(f"journal.{figure.name}", [self._values(figure)], figure.unit, figure.description)
         for shown in DISTRIBUTIONS:
             meter.create_observable_gauge(
-                f"journal.{shown.name}", [self._quantiles(shown)], shown.unit, shown.what
+                f"journal.{shown.name}", [self._quantiles(shown)], shown.unit, shown.description
             )
 
     def watch(self, name: str, source: Source) -> None:

@@ -59,13 +59,13 @@ class JournalCollector(Collector):
         for figure in FIGURES:
             name = f"journal_{figure.name}{_UNITS[figure.unit]}"
             family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
-            metric = family(name, figure.what, labels=["journal"])
+            metric = family(name, figure.description, labels=["journal"])
             for label, stats, _ in found:
                 metric.add_metric([label], figure.value(stats))
             yield metric
         for shown in DISTRIBUTIONS:
             name = f"journal_{shown.name}{_UNITS[shown.unit]}"
-            summary = SummaryMetricFamily(name, shown.what, labels=["journal"])
+            summary = SummaryMetricFamily(name, shown.description, labels=["journal"])
             for label, stats, lock in found:
                 histogram = shown.histogram(stats, lock)
                 if histogram is None:

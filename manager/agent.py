@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Literal, get_args
 
 from manager._public import public
-from manager.arguments import shown
+from manager.arguments import short_repr
 
 Status = Literal[
     "queued", "running", "interrupted", "completed", "failed", "cancelled", "budget_exhausted"
@@ -218,7 +218,7 @@ def agents_from_rows(
     Archived ones, which have ended in a session other than `boot_id`, only if asked for.
     """
     if status is not None and status not in STATUSES:
-        raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {shown(status)}")
+        raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {short_repr(status)}")
     chosen = [
         row
         for row in rows

@@ -13,7 +13,7 @@ T = TypeVar("T")
 _SHOWN_CHARS = 80
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """`value` as a message shows it: cut, and its type if it has no repr, as a huge integer."""
     try:
         text = repr(value)
@@ -25,15 +25,15 @@ def shown(value: object) -> str:
 def instance(where: str, value: object, kind: type[T]) -> T:
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AO" else "a"
-        raise TypeError(f"{where} must be {article} {kind.__name__}, not {shown(value)}")
+        raise TypeError(f"{where} must be {article} {kind.__name__}, not {short_repr(value)}")
     return value
 
 
 def lsn(where: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{where} must be an LSN, a whole number, not {shown(value)}")
+        raise TypeError(f"{where} must be an LSN, a whole number, not {short_repr(value)}")
     if value < 0:
-        raise ValueError(f"{where} must be an LSN, from 0 on, not {shown(value)}")
+        raise ValueError(f"{where} must be an LSN, from 0 on, not {short_repr(value)}")
     return value
 
 
@@ -44,13 +44,13 @@ def optional_lsn(where: str, value: object) -> int | None:
 def seconds(where: str, value: object, *, low: float = -math.inf) -> float:
     what = "a number of seconds" if low == -math.inf else f"a number of seconds from {low}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{where} must be {what}, not {shown(value)}")
+        raise TypeError(f"{where} must be {what}, not {short_repr(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.nan
     if not number >= low:
-        raise ValueError(f"{where} must be {what}, not {shown(value)}")
+        raise ValueError(f"{where} must be {what}, not {short_repr(value)}")
     return number
 
 
@@ -63,13 +63,13 @@ def path(where: str, value: object) -> str:
     if isinstance(value, os.PathLike):
         name = os.fspath(value)
     if not isinstance(name, str):
-        raise TypeError(f"{where} must be a path, not {shown(value)}")
+        raise TypeError(f"{where} must be a path, not {short_repr(value)}")
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where} must be a path, not {shown(value)}: {error}") from None
+        raise ValueError(f"{where} must be a path, not {short_repr(value)}: {error}") from None
     if b"\0" in encoded:
-        raise ValueError(f"{where} must be a path, without NUL, not {shown(value)}")
+        raise ValueError(f"{where} must be a path, without NUL, not {short_repr(value)}")
     return name
 
 

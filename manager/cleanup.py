@@ -55,15 +55,15 @@ def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent)
     Of the latter none that a child still needs; children come before their parents.
     """
     rows = list(rows)
-    found = [row for row in rows if get.status(row) == "running" and is_silent(row)]
+    due = [row for row in rows if get.status(row) == "running" and is_silent(row)]
     children = Counter(get.parent_id(row) for row in rows)
     for row in sorted(rows, key=get.spawn_depth, reverse=True):
         ended_at_ms = get.ended_at_ms(row)
         is_old = ended_at_ms is not None and ended_at_ms <= ended_before_ms
         if is_old and not children[get.agent_id(row)]:
             children[get.parent_id(row)] -= 1
-            found.append(row)
-    return found
+            due.append(row)
+    return due
 
 
 def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -72,12 +72,12 @@ def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def still_due(
-    fleet: Fleet, found: Iterable[Row], is_silent: IsSilent, at_ms: int, reason: str
+    fleet: Fleet, rows: Iterable[Row], is_silent: IsSilent, at_ms: int, reason: str
 ) -> list[tuple[Row | None, Record]]:
-    """Under the lock: what is to be done to those of `found` that may still go."""
+    """Under the lock: what is to be done to those of `rows` that may still go."""
     changes: list[tuple[Row | None, Record]] = []
     gone: dict[str | None, int] = {}  # children that this slice removes, by parent
-    for row in found:
+    for row in rows:
         agent_id = get.agent_id(row)
         now = fleet.rows.get(agent_id)
         if now is None:

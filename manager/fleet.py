@@ -219,7 +219,7 @@ class Fleet:
             parent_id = get.parent_id(row)
             row = None if parent_id is None else self.rows[parent_id]
 
-    def holder(self, name: str) -> str | None:
+    def live_agent_id(self, name: str) -> str | None:
         """The id of the live agent with this name."""
         return self._live.get(name)
 
@@ -231,9 +231,11 @@ class Fleet:
                 f"no agent has the id or name {name[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
             )
         if len(ids) > 1:
-            some = ", ".join(islice(ids, _NAMED_MAX)) + (", ..." if len(ids) > _NAMED_MAX else "")
+            shown_ids = ", ".join(islice(ids, _NAMED_MAX)) + (
+                ", ..." if len(ids) > _NAMED_MAX else ""
+            )
             raise AmbiguousNameError(
-                f"{len(ids)} agents named {name!r} have ended: {some}; use an id"
+                f"{len(ids)} agents named {name!r} have ended: {shown_ids}; use an id"
             )
         return next(iter(ids))
 

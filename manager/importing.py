@@ -22,9 +22,9 @@ def new_here(fleet: Fleet, agent: Import) -> Import | None:
     """
     if agent.agent_id in fleet.rows:
         return None
-    if (holder := fleet.holder(agent.agent_id)) is not None:
+    if (holder := fleet.live_agent_id(agent.agent_id)) is not None:
         raise NameInUseError(agent.agent_id, holder, get.status(fleet.rows[holder]))
     is_live = agent.status in LIVE
-    if agent.name in fleet.rows or (is_live and fleet.holder(agent.name) is not None):
+    if agent.name in fleet.rows or (is_live and fleet.live_agent_id(agent.name) is not None):
         return call_by_id(agent)
     return agent

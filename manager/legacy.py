@@ -134,7 +134,7 @@ def _parsed(data: bytes) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"is not JSON: {error}") from None
     except (RecursionError, ValueError) as error:  # these do not say where
-        raise _placed(content, isinstance(error, RecursionError)) from None
+        raise _parse_error(content, isinstance(error, RecursionError)) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _placed(content: str, is_too_deep: bool) -> ValueError:
+def _parse_error(content: str, is_too_deep: bool) -> ValueError:
     """What keeps JSON from being read though it is JSON, with its place."""
     digits_max = sys.get_int_max_str_digits()
     at: list[Any] = []  # the key or index in each object and array that is open
@@ -183,11 +183,11 @@ def _path(at: list[Any]) -> str:
     """As messages name a place: agents[1].checkpoint['key'][0]."""
     if not at:
         return "the file"
-    shown = [
+    short_repr = [
         f".{key:.80}" if depth < 3 and isinstance(key, str) else f"[{key!r:.80}]"
         for depth, key in enumerate(at[:_SHOWN_MAX])
     ]
-    return "".join(shown).removeprefix(".") + ("..." if len(at) > _SHOWN_MAX else "")
+    return "".join(short_repr).removeprefix(".") + ("..." if len(at) > _SHOWN_MAX else "")
 
 
 # --- what is in it ---
@@ -197,7 +197,7 @@ def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import
     version = _dict("the file", document).get("schema_version")
     if version is True or version != SCHEMA_VERSION:
         raise ValueError(
-            f"schema_version is {arguments.shown(version)}; only {SCHEMA_VERSION} is known"
+            f"schema_version is {arguments.short_repr(version)}; only {SCHEMA_VERSION} is known"
         )
     by_id: dict[str, Import] = {}
     for index, found in enumerate(_list("agents", document.get("agents"))):
@@ -217,15 +217,15 @@ def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import
 
 
 def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Import:
-    assignment = _dict(f"{where}.assignment", _given(agent, "assignment", {}))
+    assignment = _dict(f"{where}.assignment", _get(agent, "assignment", {}))
     objective = optional_text(f"{where}.assignment.objective", assignment.get("objective"))
     agent_id = text(f"{where}.id", agent.get("id"))
     if not 1 <= len(agent_id.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"{where}.id must have 1 to {NAME_BYTES_MAX} bytes")
     name, unfit = _name(f"{where}.session_name", agent_id, agent.get("session_name"))
     status, reason = _status(f"{where}.status", agent.get("status"))
-    updated_at_ms = whole(f"{where}.updated_at_ms", _given(agent, "updated_at_ms", 0)) or at_ms
-    duration_ms = whole(f"{where}.duration_ms", _given(agent, "duration_ms", 0))
+    updated_at_ms = whole(f"{where}.updated_at_ms", _get(agent, "updated_at_ms", 0)) or at_ms
+    duration_ms = whole(f"{where}.duration_ms", _get(agent, "duration_ms", 0))
     started_at_ms = max(updated_at_ms - duration_ms, 0)
     unknown = {key: value for key, value in agent.items() if key not in _KNOWN}
     is_free = "objective" not in unknown  # of the same name, it is some other field
@@ -240,16 +240,16 @@ def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Imp
         kind="import",
         agent_id=agent_id,
         name=name,
-        agent_type=text(f"{where}.agent_type", _given(agent, "agent_type", "general")),
+        agent_type=text(f"{where}.agent_type", _get(agent, "agent_type", "general")),
         role=optional_text(f"{where}.assignment.role", assignment.get("role")),
         model=optional_text(f"{where}.model", agent.get("model")) or None,
         prompt=prompt_text(
-            f"{where}.prompt", _given(agent, "prompt", objective), limits.prompt_bytes_max
+            f"{where}.prompt", _get(agent, "prompt", objective), limits.prompt_bytes_max
         ),
         status=status,
         reason=_tail(f"{where}.status", reason, limits),
         result=_tail(f"{where}.result", agent.get("result"), limits),
-        steps_taken=whole(f"{where}.steps_taken", _given(agent, "steps_taken", 0)),
+        steps_taken=whole(f"{where}.steps_taken", _get(agent, "steps_taken", 0)),
         checkpoint=json_value(f"{where}.checkpoint", agent.get("checkpoint")),
         needs_input=json_value(f"{where}.needs_input", agent.get("needs_input")),
         allowed_tools=_tools(f"{where}.allowed_tools", agent.get("allowed_tools")),
@@ -262,7 +262,7 @@ def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Imp
         started_at_ms=started_at_ms,
         updated_at_ms=updated_at_ms,
         ended_at_ms=updated_at_ms if status in ENDED else None,
-        boot_id=text(f"{where}.session_boot_id", _given(agent, "session_boot_id", "")),
+        boot_id=text(f"{where}.session_boot_id", _get(agent, "session_boot_id", "")),
     )
 
 
@@ -334,8 +334,8 @@ def _sliced(found: list[Import], record_bytes_max: int) -> list[list[Import]]:
     return slices
 
 
-def _given(found: dict[str, Any], key: str, default: Any) -> Any:
-    value = found.get(key)
+def _get(values: dict[str, Any], key: str, default: Any) -> Any:
+    value = values.get(key)
     return default if value is None else value
 
 

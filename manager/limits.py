@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from manager._public import public
-from manager.arguments import shown
+from manager.arguments import short_repr
 
 HOLD_AGENTS_MAX = 64  # agents that one hold of the manager's lock cleans up or imports
 
@@ -42,7 +42,7 @@ class Limits:
             kinds = (int, float) if is_time else int
             fits = isinstance(value, kinds) and not isinstance(value, bool) and value >= low
             if isinstance(value, int) and value.bit_length() > 64:
-                raise ValueError(f"{field.name} must be what 64 bits hold, not {shown(value)}")
+                raise ValueError(f"{field.name} must be what 64 bits hold, not {short_repr(value)}")
             if not fits or (is_time and not value):
                 rule = "a number above" if is_time else "a whole number from"
-                raise ValueError(f"{field.name} must be {rule} {low}, not {shown(value)}")
+                raise ValueError(f"{field.name} must be {rule} {low}, not {short_repr(value)}")

@@ -40,7 +40,7 @@ from manager.limits import Limits
 from manager.records import Record
 from manager.recovery import recovered
 from manager.result import AgentResult
-from manager.updates import Batch, Change, Updates
+from manager.updates import Change, RecordsByRow, Updates
 from manager.values import tail, text
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
@@ -117,14 +117,14 @@ class SubAgentManager:
     __reduce__ = DurableState.__reduce__  # refuses to be copied or pickled
 
     def _boot(self) -> None:
-        self._state.update(partial(_decided, records.boot(self._boot_id, _now_ms(), os.getpid())))
+        self._state.update(partial(_decide, records.boot(self._boot_id, _now_ms(), os.getpid())))
         running = [get.agent_id(row) for row in self._rows() if get.status(row) == "running"]
         while running:
             batch = [
                 records.interrupt_by_restart(agent_id, _now_ms())
                 for agent_id in running[:_INTERRUPT_SLICE]
             ]
-            self._state.update_batch(partial(_decided, batch))
+            self._state.update_batch(partial(_decide, batch))
             del running[:_INTERRUPT_SLICE]
 
     def spawn(
@@ -190,14 +190,14 @@ class SubAgentManager:
         Raises CapacityError at `max_running`, BudgetError if its budget or one above it is spent,
         TransitionError.
         """
-        return self._one("start", ref, "running", records.start(_now_ms(), self._boot_id))
+        return self._update("start", ref, "running", records.start(_now_ms(), self._boot_id))
 
     def resume(self, ref: str) -> Agent:
         """Let an interrupted agent run again, from its `checkpoint`.
 
         Clears `reason` and `needs_input`. Raises what `start` raises.
         """
-        return self._one("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
+        return self._update("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
 
     def update_checkpoint(self, ref: str, checkpoint: JSON, *, steps_taken: int) -> Agent:
         """Note how far a running agent has come, and what it needs to go on from there.
@@ -205,7 +205,7 @@ class SubAgentManager:
         Raises TransitionError unless it runs.
         """
         record = records.checkpoint(_now_ms(), checkpoint, steps_taken)
-        return self._one("update_checkpoint", ref, "running", record)
+        return self._update("update_checkpoint", ref, "running", record)
 
     def record_usage(self, ref: str, *, input_tokens: int, output_tokens: int) -> Agent:
         """Add to the `tokens_used` of an agent and all its ancestors, whatever their status.
@@ -214,7 +214,7 @@ class SubAgentManager:
         `update_from_result` and status "budget_exhausted", so that what it has is not lost.
         """
         record = records.usage(_now_ms(), input_tokens, output_tokens)
-        return self._one("record_usage", ref, None, record)
+        return self._update("record_usage", ref, None, record)
 
     def update_from_result(self, ref: str, result: AgentResult) -> Agent:
         """Note how a running agent's run came out; see `AgentResult`.
@@ -234,7 +234,7 @@ class SubAgentManager:
             input_tokens=result.input_tokens,
             output_tokens=result.output_tokens,
         )
-        return self._one("update_from_result", ref, result.status, record, urgent=True)
+        return self._update("update_from_result", ref, result.status, record, urgent=True)
 
     def update_failed(self, ref: str, error: str) -> Agent:
         """End a running agent as failed, with `error` as its `reason`, cut like a result.
@@ -243,7 +243,7 @@ class SubAgentManager:
         """
         reason = tail("error", error, self._limits.result_bytes_max)
         record = records.result(_now_ms(), "failed", reason=reason)
-        return self._one("update_failed", ref, "failed", record, urgent=True)
+        return self._update("update_failed", ref, "failed", record, urgent=True)
 
     def interrupt(
         self, ref: str, reason: str, *, checkpoint: JSON = None, needs_input: JSON = None
@@ -254,7 +254,7 @@ class SubAgentManager:
         """
         reason = tail("reason", reason, self._limits.result_bytes_max)
         record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
-        return self._one("interrupt", ref, "interrupted", record, urgent=True)
+        return self._update("interrupt", ref, "interrupted", record, urgent=True)
 
     def cancel(self, ref: str, *, descendants: bool = False) -> Agent:
         """End an agent that has not ended; one that has is left as it is.
@@ -264,11 +264,11 @@ class SubAgentManager:
         """
         at_ms = _now_ms()
         if not descendants:
-            return self._one("cancel", ref, "cancelled", records.cancel("", at_ms), urgent=True)
+            return self._update("cancel", ref, "cancelled", records.cancel("", at_ms), urgent=True)
         ref = text("ref", ref)
         row: Row = ()
 
-        def decide(fleet: Fleet) -> Batch:
+        def decide(fleet: Fleet) -> RecordsByRow:
             nonlocal row
             row = fleet.find(ref)
             line = [] if get.status(row) in ENDED else [row]
@@ -303,8 +303,8 @@ class SubAgentManager:
         found = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
         reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
         cleaned: list[Row] = []
-        for some in slices(found):
-            decide = partial(still_due, found=some, is_silent=is_silent, at_ms=at_ms, reason=reason)
+        for chunk in slices(found):
+            decide = partial(still_due, rows=chunk, is_silent=is_silent, at_ms=at_ms, reason=reason)
             cleaned += self._updates.many(decide, urgent=True)
         return tuple(map(self._agent, cleaned))
 
@@ -412,8 +412,8 @@ class SubAgentManager:
         for agent in chain.from_iterable(batches):
             new_here(self._state.machine, agent)  # refuses an id that is a name here
         imported: list[Row] = []
-        for some in batches:
-            imported += self._updates.many(partial(imports, agents=some))
+        for chunk in batches:
+            imported += self._updates.many(partial(imports, agents=chunk))
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
@@ -463,7 +463,7 @@ class SubAgentManager:
         if self.closed:
             self._watch.close()
 
-    def _one(
+    def _update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
         return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
@@ -479,7 +479,7 @@ class SubAgentManager:
         return None if value is None else tail(where, value, self._limits.result_bytes_max)
 
 
-def _decided(records: list[Any], fleet: Fleet) -> list[Any]:
+def _decide(records: list[Any], fleet: Fleet) -> list[Any]:
     """Nobody else uses the fleet yet: there is nothing to look up under the lock."""
     return records
 

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from manager._public import public
 from manager.agent import JSON, VERBS, Status
-from manager.arguments import shown
+from manager.arguments import short_repr
 
 
 @public
@@ -44,5 +44,5 @@ class AgentResult:
         allowed = VERBS["update_from_result"][1]
         if self.status not in allowed:
             raise ValueError(
-                f"status must be one of {', '.join(allowed)}, not {shown(self.status)}"
+                f"status must be one of {', '.join(allowed)}, not {short_repr(self.status)}"
             )

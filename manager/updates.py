@@ -22,7 +22,7 @@ from manager.watch import Watch
 
 Change = Record | PackedRecord
 # What one batch does: each record, and the row that it is about (None: a new agent).
-Batch = list[tuple[Row | None, Record]]
+RecordsByRow = list[tuple[Row | None, Record]]
 
 
 class Updates:
@@ -42,9 +42,9 @@ class Updates:
             while (lsn := self._state.update(partial(decide, pack(record)))) is None:
                 record[records.AGENT_ID] = ids.new_agent_id()
         except BaseException:
-            self._watch.look_whether_stopped()
+            self._watch.release_if_stopped()
             raise
-        row = self._told(lsn, None, record)
+        row = self._notify_watch(lsn, None, record)
         if get.status(row) == "running":
             self._beats.beat(get.agent_id(row))
         return row
@@ -87,18 +87,18 @@ class Updates:
         try:
             lsn = self._state.update(decide, urgent=urgent)
         except BaseException:
-            self._watch.look_whether_stopped()
+            self._watch.release_if_stopped()
             raise
         if lsn is None:
             return row
         if target in ENDED:
             self._beats.forget(get.agent_id(row))
-            return self._told(lsn, row, record, get.agent_id(row))
-        return self._told(lsn, row, record)
+            return self._notify_watch(lsn, row, record, get.agent_id(row))
+        return self._notify_watch(lsn, row, record)
 
-    def many(self, decide: Callable[[Fleet], Batch], *, urgent: bool = False) -> list[Row]:
+    def many(self, decide: Callable[[Fleet], RecordsByRow], *, urgent: bool = False) -> list[Row]:
         """All that `decide` says, in one batch: each row as it is then, or last was."""
-        changes: Batch = []
+        changes: RecordsByRow = []
 
         def batch(fleet: Fleet) -> list[Record]:
             changes[:] = decide(fleet)
@@ -107,7 +107,7 @@ class Updates:
         try:
             last_lsn = self._state.update_batch(batch, urgent=urgent)
         except BaseException:
-            self._watch.look_whether_stopped()
+            self._watch.release_if_stopped()
             raise
         if last_lsn is None:
             return []
@@ -119,7 +119,7 @@ class Updates:
             for lsn, (row, record) in enumerate(changes, first_lsn)
         ]
 
-    def _told(self, lsn: int, before: Row | None, record: Record, *ended: str) -> Row:
+    def _notify_watch(self, lsn: int, before: Row | None, record: Record, *ended: str) -> Row:
         """Tell who watches; the row as that change left it."""
         if self._fleet.feed is not None:
             self._watch.changed(lsn, ended)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from manager.arguments import shown
+from manager.arguments import short_repr
 
 _INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
 NAME_BYTES_MAX = 256
@@ -52,10 +52,10 @@ def tail(where: str, value: object, bytes_max: int) -> str:
     full = text(where, value)
     if _utf8_bytes(full) <= bytes_max:
         return full
-    kept = full.encode()
-    notice = f"[{len(kept)} bytes, cut to the last ones]\n"
-    kept = kept[-max(bytes_max - len(notice), bytes_max // 2, 1) :]
-    return notice + kept.decode(errors="ignore")
+    encoded = full.encode()
+    notice = f"[{len(encoded)} bytes, cut to the last ones]\n"
+    encoded = encoded[-max(bytes_max - len(notice), bytes_max // 2, 1) :]
+    return notice + encoded.decode(errors="ignore")
 
 
 def _utf8_bytes(value: str) -> int:
@@ -67,9 +67,9 @@ def whole(where: str, value: object, *, low: int = 0) -> int:
     if type(value) is int and low <= value <= INT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{where} must be a whole number, not {shown(value)}")
+        raise TypeError(f"{where} must be a whole number, not {short_repr(value)}")
     if not low <= value <= INT_MAX:
-        raise ValueError(f"{where} must be from {low} to {INT_MAX}, not {shown(value)}")
+        raise ValueError(f"{where} must be from {low} to {INT_MAX}, not {short_repr(value)}")
     return int(value)
 
 
@@ -140,5 +140,5 @@ def tool_names(tools: Iterable[str] | None) -> list[str] | None:
     if tools is None:
         return None
     if isinstance(tools, str) or not isinstance(tools, Iterable):
-        raise TypeError(f"allowed_tools must be a sequence of strings, not {shown(tools)}")
+        raise TypeError(f"allowed_tools must be a sequence of strings, not {short_repr(tools)}")
     return [text(f"allowed_tools[{index}]", tool) for index, tool in enumerate(tools)]

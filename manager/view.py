@@ -84,17 +84,17 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
     `read_fleet` raises.
     """
     with closing(open_reader(path)) as reader:
-        shown: dict[str, tuple[int, str]] = {}
+        short_repr: dict[str, tuple[int, str]] = {}
         while True:
             fleet, lsn = current_fleet(reader)
             for row in sorted(fleet.rows.values(), key=get.created_at_ms):
-                if shown.get(get.agent_id(row)) != (get.lsn(row), get.status(row)):
+                if short_repr.get(get.agent_id(row)) != (get.lsn(row), get.status(row)):
                     yield agent_from_row(row, fleet.boot_id)
             try:
                 yield from _changed(reader, fleet, lsn)
             except (CompactedError, FileNotFoundError):
                 rows = fleet.rows.values()
-                shown = {get.agent_id(row): (get.lsn(row), get.status(row)) for row in rows}
+                short_repr = {get.agent_id(row): (get.lsn(row), get.status(row)) for row in rows}
 
 
 def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
@@ -103,7 +103,9 @@ def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
     fleet.feed_to(feed)
     while True:
         with suppress(_WriterGoneError):
-            for entry in reader.entries(lsn, follow=True, wait=_until_gone(reader, fleet)):
+            for entry in reader.entries(
+                lsn, follow=True, wait=_wait_while_writer_lives(reader, fleet)
+            ):
                 apply_entry(fleet, entry)
                 check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
                 yield from _fed(feed, fleet)
@@ -122,7 +124,7 @@ class _WriterGoneError(Exception):
     """It has left agents that run, and all that it has left of the log has been read."""
 
 
-def _until_gone(reader: JournalReader, fleet: Fleet) -> Callable[[], None]:
+def _wait_while_writer_lives(reader: JournalReader, fleet: Fleet) -> Callable[[], None]:
     """What waits for more of the log; raises _WriterGoneError once there is nobody to write it."""
     gone = False
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock, JournalError
 from manager.agent import ENDED, Row, get
-from manager.arguments import remaining_s, shown
+from manager.arguments import remaining_s, short_repr
 from manager.changes import Changes, Idle
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
@@ -67,7 +67,7 @@ class Watch:
             # Someone waits for it, so it is to be committed now.
             self._state.journal.request_commit(lsn)
 
-    def look_whether_stopped(self) -> None:
+    def release_if_stopped(self) -> None:
         """For writers, after a change that raised: release those who wait if none can follow."""
         try:
             self._state.check()
@@ -146,7 +146,7 @@ class Watch:
             self._state.read(lambda _: None)
             last_lsn = self._state.journal.last_lsn
         if after is not None and not 0 <= after <= last_lsn:
-            what = f"after must be an LSN up to the last one, {last_lsn}, not {shown(after)}"
+            what = f"after must be an LSN up to the last one, {last_lsn}, not {short_repr(after)}"
             raise ValueError(what)
         with _Sweeping(self), self._lock.checked():
             self._begin()
@@ -276,7 +276,7 @@ class Watch:
             wake((None, group) for group in left)
             self._waiters.clear()
             self._ended.clear()
-        self._rest()
+        self._stop_feed_if_unused()
 
     def _drain(self) -> None:
         """Move what is on the feed now to those who wait for it.
@@ -313,9 +313,9 @@ class Watch:
                 while self._leavers:
                     self._forget(self._leavers[0])
                     self._leavers.popleft()
-                self._rest()
+                self._stop_feed_if_unused()
 
-    def _rest(self) -> None:
+    def _stop_feed_if_unused(self) -> None:
         """If nobody watches, the fleet need not feed anybody."""
         if not (self._waiters or self._ended or self._readers):
             self._fleet.stop_feeding()

@@ -16,7 +16,7 @@ class Commit(NamedTuple):
     log_bytes: int  # written since open, these included
 
 
-class Batch:
+class CommitBatch:
     """Records that share a commit.
 
     While it fills, the log buffer's lock guards it, and the log buffer adds its records.
@@ -46,7 +46,7 @@ class Batch:
         self.commit: Commit | None = None  # once it has its place on disk
 
     @classmethod
-    def of(cls, first_lsn: int, records: list[bytes]) -> Batch:
+    def of(cls, first_lsn: int, records: list[bytes]) -> CommitBatch:
         """Return a batch of packed `records`, all at once."""
         batch = cls(first_lsn)
         batch.records, batch.bytes = records, sum(map(len, records))
@@ -80,4 +80,4 @@ class Batch:
         self.commit = commit
 
 
-NEWS = Batch(0)  # what the flusher gets where there is nothing to commit, and something to tell
+EVENTS_ONLY = CommitBatch(0)  # nothing to commit, but events to report

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 
-from journal._commit.batch import Batch
+from journal._commit.backpressure import Backpressure
+from journal._commit.batch import CommitBatch
 from journal._commit.gate import open_gates
-from journal._commit.room import Room
-from journal._commit.standing import Standing
+from journal._commit.lifecycle import Lifecycle
 from journal._format.record import CANT_PACK, PackedRecord, Record, RecordPacker, refuse
 from journal._mutex import Alarm, HandlerSafeLock
 from journal.errors import InterruptedCallError, RecordError
@@ -40,17 +40,17 @@ class LogBuffer:
         *,
         lock: HandlerSafeLock,
         alarm: Alarm,
-        standing: Standing,
-        room: Room,
+        lifecycle: Lifecycle,
+        backpressure: Backpressure,
     ) -> None:
         self._options = options
         self._packer = record_packer(options)
         self._pack = self._packer.pack_unchecked
         self._lock, self._is_held_here = lock, lock._is_owned
         self._alarm = alarm  # what the flusher sleeps on
-        self._standing = standing
-        self._room = room
-        self.filling = Batch(last_lsn + 1)
+        self._lifecycle = lifecycle
+        self._backpressure = backpressure
+        self.filling = CommitBatch(last_lsn + 1)
         # A record after which the batch has fewer bytes wakes nobody and is refused by nothing.
         self._fast_path_limit_bytes = 0
         self._wakes_at_first_record = True
@@ -69,29 +69,29 @@ class LogBuffer:
     @property
     def used_bytes(self) -> int:
         """Return the bytes appended and not yet committed."""
-        return self.filling_bytes + self._room.committing_bytes
+        return self.filling_bytes + self._backpressure.committing_bytes
 
     @property
     def has_room(self) -> bool:
         """Return whether less is used than half of the bound, and than the log may grow by."""
-        return self.used_bytes < self._room.limit_bytes
+        return self.used_bytes < self._backpressure.limit_bytes
 
     @property
     def is_ready(self) -> bool:
         """Return whether there is room and records are taken."""
-        room = self._room  # `has_room` without its calls, for every update: 100 ns against 265
-        used_bytes = self.filling.bytes + room.committing_bytes
-        return used_bytes < room.limit_bytes and self._standing.refusal is None
+        backpressure = self._backpressure  # without calls: 100 ns, not 265
+        used_bytes = self.filling.bytes + backpressure.committing_bytes
+        return used_bytes < backpressure.limit_bytes and self._lifecycle.refusal is None
 
     @property
     def is_half_full(self) -> bool:
         """Return whether half of the bound is used, or more."""
-        return self.used_bytes * 2 >= self._room.bound_bytes
+        return self.used_bytes * 2 >= self._backpressure.bound_bytes
 
     @property
     def stalls(self) -> int:
         """Return how often there was no room for a record, or none until a compaction ended."""
-        return self._room.stalls
+        return self._backpressure.stalls
 
     def is_locked_here(self) -> bool:
         """Return whether this thread holds the lock: then the caller interrupted it."""
@@ -126,7 +126,7 @@ class LogBuffer:
 
     def append_batch(self, records: list[Record], urgent: bool = False) -> int:
         """Append all of `records`, and return the last one's LSN. See Journal.append_batch."""
-        self._standing.check()
+        self._lifecycle.check()
         if not records:
             raise ValueError("a batch needs at least one record")
         with self._lock.checked():
@@ -167,7 +167,7 @@ class LogBuffer:
             if (used_bytes := filling.bytes + len(packed)) < self._fast_path_limit_bytes:
                 filling.bytes = used_bytes
             else:
-                self._check_going_on()
+                self._check_accepts()
                 self._make_ready(len(packed))
             filling.records.append(packed)
             self.is_admitted = False
@@ -175,7 +175,7 @@ class LogBuffer:
     def append_batch_admitted(self, packed: list[bytes]) -> None:
         """Append the packed records that were admitted, as one batch."""
         with self._lock:
-            self._check_going_on()
+            self._check_accepts()
             self._add_group(packed, sum(map(len, packed)))
             self.is_admitted = False
 
@@ -193,7 +193,7 @@ class LogBuffer:
 
     def close_soon(self) -> None:
         """`close`, taking no lock: a collector may call it in any thread, the flusher's too."""
-        self._standing.close()
+        self._lifecycle.close()
         self.end_fast_path()
         self._alarm.wake()
 
@@ -201,7 +201,7 @@ class LogBuffer:
         """Refuse everything, in a forked child. `lock` replaces the old one, which a thread of the
         parent may hold."""
         self._lock, self._is_held_here = lock, lock._is_owned
-        self._standing.abandon()
+        self._lifecycle.abandon()
         self.end_fast_path()
 
     # --- what CommitTurn and the compactor call ---
@@ -210,7 +210,7 @@ class LogBuffer:
         """Let the next records be another batch's. The caller has noted the one that ends here."""
         filling = self.filling
         self._fast_path_limit_bytes = 0
-        self.filling = Batch(filling.first_lsn + len(filling.records))
+        self.filling = CommitBatch(filling.first_lsn + len(filling.records))
 
     def end_fast_path(self) -> None:
         """Have the next append look whether somebody is to be woken, and whether it is refused."""
@@ -224,17 +224,17 @@ class LogBuffer:
         """Leave no more room than the log needs to grow to `log_bytes`. Release those who wait for
         room, if there is some now."""
         with self._lock.checked():
-            gate = self._room.hold_from(log_bytes, self.filling_bytes)
+            gate = self._backpressure.hold_from(log_bytes, self.filling_bytes)
         open_gates(gate)
 
     # --- inside ---
 
-    def _check_going_on(self) -> None:
+    def _check_accepts(self) -> None:
         """Raise FailedError if nothing more is committed. A close waits for what is admitted."""
-        if self._standing.closing:
+        if self._lifecycle.closing:
             self._alarm.wake()
-        if self._standing.failure is not None or self._standing.ended:
-            raise self._standing.error()
+        if self._lifecycle.failure is not None or self._lifecycle.ended:
+            raise self._lifecycle.error()
 
     def _add_group(self, packed: list[bytes], size: int) -> int:
         filling = self._make_ready(size)
@@ -253,10 +253,10 @@ class LogBuffer:
             )
 
     def _check_room(self, size: int, urgent: bool) -> None:
-        self._standing.check()
-        self._room.check(self.filling_bytes + size, urgent)
+        self._lifecycle.check()
+        self._backpressure.check(self.filling_bytes + size, urgent)
 
-    def _make_ready(self, size: int) -> Batch:
+    def _make_ready(self, size: int) -> CommitBatch:
         """Prepare for a record of `size` bytes, for which there is room."""
         filling, flush_bytes = self.filling, self._options.flush_bytes
         if not filling.records:
@@ -268,7 +268,7 @@ class LogBuffer:
             self._alarm.wake()
         filling.bytes += size
         if filling.records:
-            limit_bytes = self._room.free_bytes + 1
+            limit_bytes = self._backpressure.free_bytes + 1
             is_woken = filling.bytes >= flush_bytes
             self._fast_path_limit_bytes = limit_bytes if is_woken else min(limit_bytes, flush_bytes)
         return filling

@@ -12,11 +12,11 @@ import time
 from collections.abc import Sized
 from threading import get_ident
 
-from journal._commit.batch import NEWS, Batch
+from journal._commit.backpressure import Backpressure
+from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.gate import Gate, open_gates
-from journal._commit.room import Room
-from journal._commit.standing import Standing
+from journal._commit.lifecycle import Lifecycle
 from journal._commit.wake_policy import WakePolicy
 from journal._mutex import Alarm, HandlerSafeLock
 from journal.errors import InterruptedCallError
@@ -47,31 +47,31 @@ class CommitTurn:
         *,
         lock: HandlerSafeLock,
         alarm: Alarm,
-        standing: Standing,
-        room: Room,
+        lifecycle: Lifecycle,
+        backpressure: Backpressure,
     ) -> None:
         self._buffer = buffer
         self._options = options
         self._idle_s = options.idle_s
         self._lock = lock
         self._alarm = alarm  # what the flusher sleeps on
-        self._standing = standing
-        self._room = room
+        self._lifecycle = lifecycle
+        self._backpressure = backpressure
         self.wake_policy = WakePolicy()
-        self._committing: Batch | None = None
+        self._committing: CommitBatch | None = None
         # The waiter that has the turn, or left a commit to the flusher; None if the flusher has the
         # turn, or nobody.
         self._waiter: LoneWaiter | None = None
-        self._idle_batch: Batch | None = None  # the batch in which the log was marked idle
+        self._idle_batch: CommitBatch | None = None  # the batch in which the log was marked idle
         self.durable_lsn = buffer.last_lsn
 
     # --- what waiters call ---
 
     def gate(self, lsn: int) -> Gate | None:
         """Return the gate that opens when `lsn` is durable; None if it is."""
-        standing = self._standing
-        if standing.refusal is not None and not standing.closing and lsn > self.durable_lsn:
-            standing.check()  # first: in a forked child it takes no lock
+        lifecycle = self._lifecycle
+        if lifecycle.refusal is not None and not lifecycle.closing and lsn > self.durable_lsn:
+            lifecycle.check()  # first: in a forked child it takes no lock
         if self._lock._is_owned():  # `checked` without its call, for every waiter
             raise InterruptedCallError
         with self._lock:
@@ -82,8 +82,8 @@ class CommitTurn:
                 raise ValueError(
                     f"LSN {lsn} was never appended, the last one is {filling.last_lsn}"
                 )
-            if standing.failure or standing.ended:
-                raise standing.error()
+            if lifecycle.failure or lifecycle.ended:
+                raise lifecycle.error()
             if self._waiter is not None:
                 self._refuse_within_commit()
                 # Interrupts may keep the lone waiter from waking the flusher as it leaves. While a
@@ -106,9 +106,9 @@ class CommitTurn:
     def sync_gate(self) -> Gate:
         """Return the gate that opens once all appended so far is on stable storage, in "os" mode
         too."""
-        self._standing.check()
+        self._lifecycle.check()
         with self._lock.checked():
-            self._standing.check()
+            self._lifecycle.check()
             self._refuse_within_commit()
             filling = self._buffer.filling
             filling.require_sync()
@@ -117,16 +117,16 @@ class CommitTurn:
 
     def room_gate(self) -> Gate | None:
         """Return the gate that opens when there is room; None if there is."""
-        self._standing.check()
+        self._lifecycle.check()
         with self._lock.checked():
-            self._standing.check()
+            self._lifecycle.check()
             if self._buffer.has_room:
                 return None
             self._refuse_within_commit()
             if self._buffer.filling.records:
                 self._buffer.filling.add_waiter()
             self._alarm.wake()
-            return self._room.gate()
+            return self._backpressure.gate()
 
     @property
     def is_committing_here(self) -> bool:
@@ -140,7 +140,7 @@ class CommitTurn:
 
     # --- the turn ---
 
-    def take(self, events: Sized = ()) -> Batch | None:
+    def take(self, events: Sized = ()) -> CommitBatch | None:
         """Block until there is a batch to commit, and take the turn. Called by the flusher only,
         when it has committed the last one.
 
@@ -155,18 +155,18 @@ class CommitTurn:
                 # First: a wake-up from here on is for something that is not seen below.
                 self._alarm.clear()
                 filling, timeout_s = self._buffer.filling, self._idle_s
-                if self._standing.failure is not None:
+                if self._lifecycle.failure is not None:
                     return None
                 if events:
-                    return NEWS
-                if self._waiter is not None and self._waiter.has_left and self._inherit():
+                    return EVENTS_ONLY
+                if self._waiter is not None and self._waiter.has_left and self._take_over():
                     return self._committing
                 if self._committing is None:
                     if filling.has_work:
                         timeout_s = self._due_s(filling)
                         if timeout_s <= 0:
                             return self._begin(filling)
-                    elif self._standing.closing:
+                    elif self._lifecycle.closing:
                         if not self._buffer.is_admitted:
                             return None
                     elif filling is self._idle_batch:
@@ -177,22 +177,22 @@ class CommitTurn:
             if not self._alarm.sleep(timeout_s) and (idle := self._take_idle(filling)):
                 return idle
 
-    def _take_idle(self, filling: Batch) -> Batch | None:
+    def _take_idle(self, filling: CommitBatch) -> CommitBatch | None:
         """Take the turn if nothing has happened since `filling` was empty. Return a batch of
         nothing then, in which the log is to be marked idle."""
         with self._lock.checked():
             if self._committing or self._buffer.filling is not filling or filling.has_work:
                 return None
-            self._idle_batch, self._committing = filling, Batch(filling.first_lsn)
+            self._idle_batch, self._committing = filling, CommitBatch(filling.first_lsn)
             return self._committing
 
-    def take_alone(self, lsn: int, waiter: LoneWaiter) -> Batch | None:
+    def take_alone(self, lsn: int, waiter: LoneWaiter) -> CommitBatch | None:
         """Take the turn for `waiter`, and return the batch with `lsn`; None if somebody else waits
         or commits. Where several wait, gathering them is worth more than the time saved."""
         with self._lock.checked():
             filling = self._buffer.filling
             inside = 0 <= lsn - filling.first_lsn < len(filling.records)
-            is_free = self._committing is None and self._standing.refusal is None
+            is_free = self._committing is None and self._lifecycle.refusal is None
             alone = self.wake_policy.last_waiters <= 1 and not filling.waiters and not filling.sync
             if not (inside and is_free and alone):
                 return None
@@ -207,27 +207,27 @@ class CommitTurn:
         if self._waiter is not waiter:
             return
         with self._lock.checked():
-            if not is_done or self._buffer.filling.has_work or self._standing.closing:
+            if not is_done or self._buffer.filling.has_work or self._lifecycle.closing:
                 self._alarm.wake()  # first: the flusher waits for the lock
             if is_done:
                 self._end()
             else:
                 waiter.has_left = True
 
-    def committed(self, batch: Batch, sync_s: float, log_bytes: int) -> None:
+    def committed(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
         """Release the waiters of `batch`, which is durable, and those for room, if there is some
         now that the log has `log_bytes`. May be repeated."""
         with self._lock.checked():
             self.wake_policy.note_sync(sync_s)
             self.durable_lsn = batch.last_lsn
-            room = self._room.end_commit(log_bytes, self._buffer.filling_bytes)
-        if batch.gate or room:  # a lone waiter's commit has neither
-            open_gates(batch.gate, room)
+            room_gate = self._backpressure.end_commit(log_bytes, self._buffer.filling_bytes)
+        if batch.gate or room_gate:  # a lone waiter's commit has neither
+            open_gates(batch.gate, room_gate)
 
     def fail(self, error: BaseException) -> None:
         """Fail-stop: take nothing more, and release all waiters."""
         with self._lock.checked():
-            self._standing.fail(error)
+            self._lifecycle.fail(error)
             self._buffer.end_fast_path()
             self._alarm.wake()
         self._open_all()
@@ -235,27 +235,27 @@ class CommitTurn:
     def flusher_ended(self) -> None:
         """Note that the flusher has ended, for whatever reason, and release all waiters."""
         with self._lock.checked():
-            self._standing.end()
+            self._lifecycle.end()
             self._buffer.end_fast_path()
         self._open_all()
 
     # --- inside ---
 
-    def _inherit(self) -> bool:
+    def _take_over(self) -> bool:
         """Take the turn of a waiter that left it, for the flusher. Return whether it has left a
         batch to commit: an interrupt may have come before it took that out of the log buffer."""
         self._waiter = None
         if self._committing is not None and self._committing is not self._buffer.filling:
             return True
-        self._room.begin_commit(0)
+        self._backpressure.begin_commit(0)
         self._committing = None
         return False
 
-    def _begin(self, filling: Batch) -> Batch:
+    def _begin(self, filling: CommitBatch) -> CommitBatch:
         self.wake_policy.note_begin()
         # In this order: what fills and is being committed at once has not been taken.
         self._committing = filling
-        self._room.begin_commit(filling.bytes)
+        self._backpressure.begin_commit(filling.bytes)
         self._buffer.begin_batch()
         return filling
 
@@ -265,27 +265,27 @@ class CommitTurn:
             self.wake_policy.note_release(self._committing.waiters, waiting)
         self._committing = self._waiter = None
 
-    def _due_s(self, filling: Batch) -> float:
+    def _due_s(self, filling: CommitBatch) -> float:
         """Return the seconds until `filling` must be committed."""
         options = self._options
-        if filling.sync or self._standing.closing or filling.bytes >= options.flush_bytes:
+        if filling.sync or self._lifecycle.closing or filling.bytes >= options.flush_bytes:
             return 0
         if filling.waiters:
             return self.wake_policy.due_s(filling.waiters)
         return filling.since + options.flush_interval_s - time.monotonic()
 
-    def _add_waiter(self, filling: Batch) -> None:
+    def _add_waiter(self, filling: CommitBatch) -> None:
         if filling.add_waiter() in (1, self.wake_policy.expected_waiters):
             self._alarm.wake()
 
-    def _gate_of(self, batch: Batch) -> Gate:
+    def _gate_of(self, batch: CommitBatch) -> Gate:
         return batch.waiters_gate(wakes_all_at_once=self.wake_policy.wakes_all_at_once)
 
     def _open_all(self) -> None:
         with self._lock.checked():
             batches = self._committing, self._buffer.filling
             gates = [batch.gate for batch in batches if batch]
-        open_gates(*gates, self._room.last_gate())
+        open_gates(*gates, self._backpressure.last_gate())
 
     def _refuse_within_commit(self) -> None:
         if self.is_committing_here:

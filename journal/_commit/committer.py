@@ -18,14 +18,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from journal._commit.batch import NEWS, Batch
+from journal._commit.batch import EVENTS_ONLY, CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_figures import CommitFigures
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
+from journal._commit.lifecycle import Lifecycle
 from journal._commit.observers import Event, Observers
-from journal._commit.standing import Standing
 from journal._commit.writer import NO_SPACE, Writer
-from journal._disk.disk import is_of_disk
+from journal._disk.disk import is_disk_error
 from journal._log import post
 from journal._mutex import Alarm
 from journal.errors import FailedError, JournalError
@@ -51,16 +51,16 @@ class Committer:
         options: Options,
         *,
         alarm: Alarm,
-        standing: Standing,
+        lifecycle: Lifecycle,
     ) -> None:
         self._buffer = buffer
         self._turn = turn
         self._writer = writer
-        self._standing = standing
+        self._lifecycle = lifecycle
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
         self._ended: Callable[[], None] = _nothing
-        self._trace: TracebackType | None = None  # of a failure that nobody foresaw, to be logged
+        self._failure_trace: TracebackType | None = None  # of an unforeseen failure, to be logged
         self.figures = CommitFigures()
         self._observers = Observers(alarm)
         self.due_bytes = float("inf")
@@ -109,7 +109,7 @@ class Committer:
         if self.synced_lsn < last_lsn:
             self._turn.sync_gate().wait()
             if self.synced_lsn < last_lsn:
-                raise self._standing.error()
+                raise self._lifecycle.error()
 
     def abandon(self) -> None:
         """Close the files, in a forked child, where the flusher does not live on."""
@@ -148,7 +148,7 @@ class Committer:
                     self._commit(batch)
                     is_done = True
             except Exception as error:
-                if not self._is_of_the_log(error):
+                if not self._is_log_failure(error):
                     raise  # a signal handler's: it propagates, and the journal goes on
                 if getattr(error, "errno", None) not in NO_SPACE:
                     self._fail(error)
@@ -159,20 +159,20 @@ class Committer:
             raise
         return is_done
 
-    def _is_of_the_log(self, error: Exception) -> bool:
+    def _is_log_failure(self, error: Exception) -> bool:
         if isinstance(error, JournalError):  # a handler may raise one that another journal raised
             return isinstance(error, FailedError) and self._writer.failed
-        return is_of_disk(error)
+        return is_disk_error(error)
 
     def _run(self) -> None:
         try:
             while (batch := self._turn.take(self._observers.queued)) is not None:
-                self._observers.tell_queued()
+                self._observers.notify_queued()
                 if batch.has_work:
-                    self._commit_patiently(batch)
-                elif batch is not NEWS:
+                    self._commit_with_retries(batch)
+                elif batch is not EVENTS_ONLY:
                     self.mark()
-            if self._standing.failure is None:
+            if self._lifecycle.failure is None:
                 self._writer.close()
         except BaseException as error:
             self._fail(error)
@@ -183,7 +183,9 @@ class Committer:
     def _fail(self, error: BaseException) -> None:
         """Record the failure and release the waiters. All that is other people's code comes later,
         and in the flusher's thread."""
-        self._trace = None if isinstance(error, (OSError, JournalError)) else error.__traceback__
+        self._failure_trace = (
+            None if isinstance(error, (OSError, JournalError)) else error.__traceback__
+        )
         self._turn.fail(error)
         # Drop tracebacks: their frames would keep the caller, and so the journal, alive.
         links: list[BaseException] = [error]
@@ -194,8 +196,8 @@ class Committer:
                 links.append(cause)
 
     def _end(self) -> None:
-        self._observers.tell_queued()
-        error, trace, self._trace = self._standing.failure, self._trace, None
+        self._observers.notify_queued()
+        error, trace, self._failure_trace = self._lifecycle.failure, self._failure_trace, None
         if error is not None:
             unforeseen = (type(error), error, trace) if trace else None
             path = self._writer.directory_path
@@ -205,7 +207,7 @@ class Committer:
             self._writer.release()
         self._ended()
 
-    def _commit_patiently(self, batch: Batch) -> None:
+    def _commit_with_retries(self, batch: CommitBatch) -> None:
         """Try until there is space: the same bytes at the same offset, then a sync."""
         delay_s = 0.0
         while True:
@@ -224,7 +226,7 @@ class Committer:
                     post(logging.WARNING, "%s: there is room again: the journal goes on", path)
                 return
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: CommitBatch) -> None:
         """Write the batch, sync it, and release its waiters. May be repeated in the same turn."""
         sync_ns = 0
         if batch.last_lsn > self._turn.durable_lsn or batch.sync:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Waiting = dict[Future[None], None]
 
-_FUTURES_A_TURN = 64  # resolved before the loop gets to run something else
+_FUTURES_PER_TURN = 64  # resolved before the loop gets to run something else
 
 
 class Gate:
@@ -99,7 +99,7 @@ def _asyncio() -> ModuleType:
     return asyncio
 
 
-class _Pump:
+class _LoopPump:
     """Of one loop: lets those go who wait there, a few a turn however many batches they are of,
     so that the loop gets to run something else. Called in the loop's thread only."""
 
@@ -115,15 +115,15 @@ class _Pump:
             self._turn(loop)
 
     def _turn(self, loop: AbstractEventLoop) -> None:
-        left, self._is_turning = _FUTURES_A_TURN, bool(self._opened)
+        budget, self._is_turning = _FUTURES_PER_TURN, bool(self._opened)
         try:
-            while self._opened and left:
+            while self._opened and budget:
                 waiting = self._opened[0]
-                for future in list(islice(waiting, left)):
+                for future in list(islice(waiting, budget)):
                     if not future.done():
                         future.set_result(None)
                     del waiting[future]
-                    left -= 1
+                    budget -= 1
                 if not waiting:
                     self._opened.popleft()
         finally:  # an interrupt must not end the turns: later batches rely on them
@@ -131,7 +131,7 @@ class _Pump:
                 loop.call_soon(self._turn, loop)
 
 
-_pumps: WeakKeyDictionary[AbstractEventLoop, _Pump] = WeakKeyDictionary()
+_pumps: WeakKeyDictionary[AbstractEventLoop, _LoopPump] = WeakKeyDictionary()
 
 
 def open_gates(*gates: Gate | None) -> None:
@@ -141,4 +141,4 @@ def open_gates(*gates: Gate | None) -> None:
 
 
 def _resolve(loop: AbstractEventLoop, waiting: Waiting) -> None:
-    _pumps.setdefault(loop, _Pump()).add(loop, waiting)
+    _pumps.setdefault(loop, _LoopPump()).add(loop, waiting)

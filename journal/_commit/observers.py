@@ -35,7 +35,7 @@ class Observers:
 
     def tell(self, event: Event) -> None:
         """Call the observers, in one of the engine's threads."""
-        _tell(event, self.all)
+        _notify(event, self.all)
 
     def queue(self, event: Event) -> None:
         """Have the flusher call the observers, for a caller's thread."""
@@ -43,13 +43,13 @@ class Observers:
             self.queued.append((event, self.all))
             self._alarm.wake()
 
-    def tell_queued(self) -> None:
+    def notify_queued(self) -> None:
         """Call the observers for all events in the queue. Called by the flusher only."""
         while self.queued:
-            _tell(*self.queued.popleft())
+            _notify(*self.queued.popleft())
 
 
-def _tell(event: Event, observers: tuple[Observer, ...]) -> None:
+def _notify(event: Event, observers: tuple[Observer, ...]) -> None:
     for observer in observers:
         try:
             event(observer)

@@ -13,12 +13,12 @@ from journal._format.layout import FRAME_HEADER_BYTES, MARK, RECORDS
 class OpenSegment:
     """A segment's file, and where the next frame goes. Used by the thread whose turn it is."""
 
-    def __init__(self, file: File, path: str, header: bytes, said_lsn: int) -> None:
+    def __init__(self, file: File, path: str, header: bytes, recorded_lsn: int) -> None:
         self.file = file
         self.path = path
         self.seed = int.from_bytes(header[-4:], "little")
         self.offset = len(header)
-        self.said_lsn = said_lsn  # the highest durable LSN that is written down
+        self.recorded_lsn = recorded_lsn  # the highest durable LSN that is written down
         self._is_marked = False  # whether a mark stands at the end
 
     def encode(
@@ -30,7 +30,7 @@ class OpenSegment:
         now_ns: int,
     ) -> bytes:
         """Return the frames for `payloads`: index of the first record, count and bytes of each."""
-        self.said_lsn = durable_lsn
+        self.recorded_lsn = durable_lsn
         frames: list[bytes] = []
         for index, count, payload in payloads:
             lsn = first_lsn + index
@@ -63,7 +63,7 @@ class OpenSegment:
             now_ns=now_ns,
             seed=self.seed,
         )
-        self.said_lsn = durable_lsn
+        self.recorded_lsn = durable_lsn
         write_all(self.file, mark, self.offset)
         self._is_marked = True
 

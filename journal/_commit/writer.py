@@ -15,7 +15,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from journal._commit.batch import Batch, Commit
+from journal._commit.batch import Commit, CommitBatch
 from journal._commit.open_segment import OpenSegment
 from journal._disk.disk import (
     TMP,
@@ -23,8 +23,8 @@ from journal._disk.disk import (
     Disk,
     File,
     clock_ns,
-    is_of_disk,
-    remove_if_there,
+    is_disk_error,
+    remove_if_exists,
     write_all,
 )
 from journal._format import frame
@@ -57,7 +57,7 @@ class Writer:
         self._synced_lsn = last_lsn
         self._segment: OpenSegment | None = None
         self._failure: OSError | None = None
-        self._unjudged: OSError | None = None  # what a sync raised: the disk's, or a handler's
+        self._sync_error: OSError | None = None  # what a sync raised: the disk's, or a handler's
         self._prepared_ns = self._checked_ns = -_CHECK_NS
         self.log_bytes = 0  # frames and headers written since open
 
@@ -75,18 +75,20 @@ class Writer:
         """Return the journal's directory, for messages."""
         return self._directory.path
 
-    def has_segment_for(self, batch: Batch) -> bool:
+    def has_segment_for(self, batch: CommitBatch) -> bool:
         """Return whether `prepare` would only compute: no roll, no segment to make."""
         segment = self._segment
         if segment is None or batch.bytes > self._options.frame_bytes_max:
             return False
         return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, batch: CommitBatch) -> None:
         """Give the batch its frames, all in one segment, and their place there."""
         payloads = [(0, len(batch.records), b"".join(batch.records))]
         if batch.bytes > self._options.frame_bytes_max:
-            payloads = list(frame.split(batch.records, batch.groups, self._options.frame_bytes_max))
+            payloads = list(
+                frame.split_frames(batch.records, batch.groups, self._options.frame_bytes_max)
+            )
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
         segment = self._segment
         begun = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
@@ -114,7 +116,7 @@ class Writer:
         )
         self._check_sole_writer()
         tmp = str(name) + TMP
-        remove_if_there(self._directory, tmp)
+        remove_if_exists(self._directory, tmp)
         file = self._directory.open(tmp, "create")
         try:
             self._allocate(file, max(self._options.segment_bytes, SEGMENT_HEADER_BYTES + size))
@@ -123,9 +125,9 @@ class Writer:
             self._directory.rename_new(tmp, str(name))
         except BaseException as error:
             file.close()
-            remove_if_there(self._directory, tmp)
+            remove_if_exists(self._directory, tmp)
             if isinstance(error, FileExistsError):  # no opening of ours had this epoch before
-                raise _two_writers(self._directory.path, name) from error
+                raise _second_writer_error(self._directory.path, name) from error
             raise
         try:
             self._directory.sync()
@@ -134,11 +136,11 @@ class Writer:
             raise FailedError(f"{self._directory.path}: can't be synced: {error}") from error
         path = f"{self._directory.path}/{name}"
         # The segment's name says that all before it is durable.
-        self._segment = segment = OpenSegment(file, path, header, said_lsn=self._written_lsn)
+        self._segment = segment = OpenSegment(file, path, header, recorded_lsn=self._written_lsn)
         self.log_bytes += len(header)
         return segment
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: CommitBatch) -> None:
         """Write the batch where `prepare` has put it. May be repeated."""
         assert self._segment is not None
         assert batch.commit is not None
@@ -154,26 +156,26 @@ class Writer:
 
     def sync(self) -> None:
         """Put all that is written on stable storage, and see that it can be found again."""
-        if self._unjudged is not None:  # an interrupt kept the last sync from judging it
-            self._judge_sync()
+        if self._sync_error is not None:  # an interrupt kept the last sync from judging it
+            self._record_sync_failure()
         if self._failure is None and self._segment is not None:
             try:
                 self._segment.file.sync()
             except OSError as error:
                 # Noted before any call: an interrupt must not make us try again.
-                self._unjudged = error
-                self._judge_sync()
+                self._sync_error = error
+                self._record_sync_failure()
                 if self._failure is None:
                     raise
         self._check_linked()
         self._synced_lsn = self._written_lsn
 
-    def _judge_sync(self) -> None:
+    def _record_sync_failure(self) -> None:
         """Record a failed sync's error as final if the disk raised it, not a signal handler."""
-        error = self._unjudged
-        if error is not None and is_of_disk(error, self._segment and self._segment.file):
+        error = self._sync_error
+        if error is not None and is_disk_error(error, self._segment and self._segment.file):
             self._failure = error
-        self._unjudged = None
+        self._sync_error = None
 
     def _check_linked(self) -> None:
         """Raise FailedError, now and ever after, if a sync failed or the segment has no name left:
@@ -192,11 +194,11 @@ class Writer:
         The lock forbids it. Where that works within a machine only, two may be open all the same.
         """
         names: list[SegmentName] = []
-        with _no_space_ignored():  # it takes two handles, and a new segment only one
+        with _ignore_no_space():  # it takes two handles, and a new segment only one
             names = segment_names(self._directory.names())
         newest = max(names, key=lambda name: name.epoch, default=None)
         if newest is not None and newest.epoch > self._epoch:
-            raise _two_writers(self._directory.path, newest)
+            raise _second_writer_error(self._directory.path, newest)
 
     def mark(self) -> None:
         """Say that all so far is durable, unless that stands there already.
@@ -207,9 +209,9 @@ class Writer:
         self._check_linked()
         self._check_sole_writer()
         segment = self._segment
-        if segment is None or segment.said_lsn == self._synced_lsn:
+        if segment is None or segment.recorded_lsn == self._synced_lsn:
             return
-        with _no_space_ignored():
+        with _ignore_no_space():
             segment.mark(self._written_lsn + 1, self._synced_lsn, clock_ns(self._disk))
 
     def close(self) -> None:
@@ -242,7 +244,7 @@ class Writer:
 
 
 @contextmanager
-def _no_space_ignored() -> Iterator[None]:
+def _ignore_no_space() -> Iterator[None]:
     """Ignore a full disk or a lack of file handles."""
     try:
         yield
@@ -251,7 +253,7 @@ def _no_space_ignored() -> Iterator[None]:
             raise
 
 
-def _two_writers(path: str, name: SegmentName) -> FailedError:
+def _second_writer_error(path: str, name: SegmentName) -> FailedError:
     return FailedError(
         f"{path}/{name}: another process made this segment. The lock does not work here, so there "
         "are two writers. This one has replaced nothing, but what it wrote since the other one "

@@ -153,14 +153,14 @@ def clock_ns(disk: Disk) -> int:
 
 def write_all(file: File, data: bytes, offset: int) -> None:
     """Write all of `data` at `offset`, in as many writes as the disk makes of it."""
-    left = memoryview(data)
-    while left:
-        written = file.write(left, offset)
-        left = left[written:]
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest, offset)
+        rest = rest[written:]
         offset += written
 
 
-def is_of_disk(error: Exception, disk: object = None) -> bool:
+def is_disk_error(error: Exception, disk: object = None) -> bool:
     """Return whether a disk raised `error`, as it is caught by the code that asked the disk.
 
     Otherwise a signal handler raised it: it has no errno, such as an alarm's TimeoutError, or code
@@ -179,12 +179,12 @@ def is_of_disk(error: Exception, disk: object = None) -> bool:
     return True
 
 
-def remove_if_there(directory: Directory, name: str) -> None:
+def remove_if_exists(directory: Directory, name: str) -> None:
     """Remove a file if that can be: what is left of one that never got its name harms nobody."""
     try:
         directory.remove(name)
     except OSError as error:
-        if not is_of_disk(error):
+        if not is_disk_error(error):
             raise
 
 
@@ -193,7 +193,7 @@ def file_size(directory: Directory, name: str) -> int:
     try:
         file = directory.open(name, "read")
     except OSError as error:
-        if not is_of_disk(error):
+        if not is_disk_error(error):
             raise
         return 0
     try:

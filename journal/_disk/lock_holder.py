@@ -61,8 +61,8 @@ def listed_inode(directory: int) -> bytes:
 def _holder_in(pid: int, inode: bytes) -> int | None:
     """The holder that a descriptor of process `pid` names, if one has the lock."""
     folder = f"/proc/{pid}/fdinfo"
-    with suppress(OSError), os.scandir(folder) as found:  # it has ended, or is another user's
-        for descriptor in islice(found, _DESCRIPTORS):  # they are listed from the lowest on
+    with suppress(OSError), os.scandir(folder) as descriptors:  # it has ended, or is another user's
+        for descriptor in islice(descriptors, _DESCRIPTORS):  # they are listed from the lowest on
             with suppress(OSError), open(descriptor.path, "rb", buffering=0) as info:
                 locks = info.read(_LOCKS_BYTES).replace(b"lock:", b"")
                 if (holder := _holder_of(locks, inode)) is not None:

@@ -43,7 +43,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # What a closed handle has for a descriptor: the kernel refuses it with EBADF in every call,
 # where -1 is a ValueError of Python's in some.
 _CLOSED = 2**31 - 1
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_ACCESS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -51,7 +51,7 @@ class PosixDisk:
     """Local file systems, with the system's clock and its source of random bytes."""
 
     def open_directory(self, path: StrPath, *, write: bool) -> PosixDirectory:
-        parent_path, name = _split(os.fspath(path))
+        parent_path, name = _split_last(os.fspath(path))
         full_path = os.path.join(parent_path, name)
         # A reader may be allowed to pass through the parent and not to list it.
         flags = _DIRECTORY if write else os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -87,17 +87,17 @@ class PosixDirectory:
     def open(self, name: str, mode: Mode) -> PosixFile:
         path = self._join(name)
         try:
-            with _naming(path):
+            with _with_whole_path(path):
                 fd = os.open(name, _MODES[mode] | _FLAGS, 0o600, dir_fd=self._fd)
         except OSError as error:
             if error.errno in _NOT_REGULAR:
-                raise _not_regular(path) from error
+                raise _not_regular_error(path) from error
             raise
         try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise _not_regular(path)
-            if mode == "create" and found.st_mode & 0o600 != 0o600:  # a umask that strips even us
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise _not_regular_error(path)
+            if mode == "create" and info.st_mode & 0o600 != 0o600:  # a umask that strips even us
                 os.fchmod(fd, 0o600)
         except BaseException:
             os.close(fd)
@@ -113,13 +113,13 @@ class PosixDirectory:
             os.close(fd)
 
     def rename(self, old: str, new: str) -> None:
-        with _naming(self._join(old), self._join(new)):
+        with _with_whole_path(self._join(old), self._join(new)):
             os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def rename_new(self, old: str, new: str) -> None:
         old_path, new_path = self._join(old), self._join(new)
         try:
-            with _naming(old_path, new_path):
+            with _with_whole_path(old_path, new_path):
                 syscalls.rename_new(self._fd, old, new)
         except OSError as error:
             if error.errno not in syscalls.UNKNOWN:
@@ -132,7 +132,7 @@ class PosixDirectory:
             ) from error
 
     def remove(self, name: str) -> None:
-        with _naming(self._join(name)):
+        with _with_whole_path(self._join(name)):
             os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
@@ -145,21 +145,21 @@ class PosixDirectory:
             raise LockedError(self.path, self.lock_holder() or None) from None
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                raise _without_locks(self.path, f"has no locks ({error.strerror})") from error
+                raise _no_locks_error(self.path, f"has no locks ({error.strerror})") from error
             raise
         if self._is_lock_ignored():
-            raise _without_locks(self.path, "gives the same lock twice, so it keeps nobody out")
+            raise _no_locks_error(self.path, "gives the same lock twice, so it keeps nobody out")
         syscalls.load()
 
     def lock_holder(self) -> int | None:
         """As the Protocol says; a writer in another pid namespace (container) is not seen."""
         likely_pid = None
         with suppress(OSError, UnsafePathError):
-            likely_pid = self._noted_pid()
+            likely_pid = self._read_pid_note()
         try:
             return holder.lock_holder(self._fd, likely_pid)
         except FileNotFoundError:  # no /proc/locks: macOS
-            return self._noted_pid()
+            return self._read_pid_note()
 
     def close(self, *, unlock: bool) -> None:
         fd, self._fd = self._fd, _CLOSED
@@ -179,7 +179,7 @@ class PosixDirectory:
 
     def _is_lock_ignored(self) -> bool:
         """Return whether a second handle gets the lock that this one holds."""
-        with _naming(self.path):
+        with _with_whole_path(self.path):
             fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +194,7 @@ class PosixDirectory:
             raise UnsafePathError(f"{name!r} is not a plain file name", path=self.path)
         return f"{self.path}/{name}"
 
-    def _noted_pid(self) -> int | None:
+    def _read_pid_note(self) -> int | None:
         """The first number in LOCK, if it is the pid of a live process."""
         try:
             file = self.open(LOCK, "read")
@@ -264,7 +264,7 @@ class PosixFile:
             self.close()
 
 
-def _split(path: str) -> tuple[str, str]:
+def _split_last(path: str) -> tuple[str, str]:
     """The real path of what is above the last component, and the component."""
     if not path:
         raise FileNotFoundError(errno.ENOENT, "a journal's path can't be empty", path)
@@ -284,14 +284,14 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
             if not make or made:
                 error.filename = path
                 raise
-            with suppress(FileExistsError), _naming(path):
+            with suppress(FileExistsError), _with_whole_path(path):
                 os.mkdir(name, 0o700, dir_fd=parent)
             made = True
         except OSError as error:
             # Linux says ENOTDIR of a symlink, macOS ELOOP.
-            with _naming(path):
-                found = os.lstat(name, dir_fd=parent)
-            if stat.S_ISLNK(found.st_mode):
+            with _with_whole_path(path):
+                info = os.lstat(name, dir_fd=parent)
+            if stat.S_ISLNK(info.st_mode):
                 raise UnsafePathError(
                     "is a symlink; give the path of the directory itself", path=path
                 ) from error
@@ -301,11 +301,11 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
 
 def _secure(fd: int, path: str, *, made: bool) -> None:
     """Refuse a directory in which others could change a journal; close one they could read."""
-    found = os.fstat(fd)
-    mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid != os.geteuid():
+    info = os.fstat(fd)
+    mode = stat.S_IMODE(info.st_mode)
+    if info.st_uid != os.geteuid():
         raise UnsafePathError(
-            f"owned by uid {found.st_uid}, and this process runs as uid {os.geteuid()}; "
+            f"owned by uid {info.st_uid}, and this process runs as uid {os.geteuid()}; "
             f"run as its owner, or: chown {os.geteuid()} {path}",
             path=path,
         )
@@ -314,7 +314,7 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
         raise UnsafePathError(what, path=path)
     if made and mode & 0o777 != 0o700:  # a umask that strips even us
         os.fchmod(fd, 0o700)
-    elif mode & _OTHERS and _is_ours(os.listdir(fd)):
+    elif mode & _OTHERS_ACCESS and _is_ours(os.listdir(fd)):
         os.fchmod(fd, 0o700)
         import logging
 
@@ -331,7 +331,7 @@ def _is_ours(names: list[str]) -> bool:
 
 
 @contextmanager
-def _naming(path: str, new_path: str | None = None) -> Iterator[None]:
+def _with_whole_path(path: str, new_path: str | None = None) -> Iterator[None]:
     """Have an error name the whole path: calls relative to a handle know only the last name."""
     try:
         yield
@@ -356,7 +356,7 @@ def _sync_parent(fd: int, path: str) -> None:
         raise FailedError(f"{path}: can't be synced: {error}") from error
 
 
-def _without_locks(path: str, what: str) -> UnsafePathError:
+def _no_locks_error(path: str, what: str) -> UnsafePathError:
     return UnsafePathError(
         f"the file system {what}; without locks two writers would destroy each other's "
         "records: put the journal on a local file system",
@@ -364,7 +364,7 @@ def _without_locks(path: str, what: str) -> UnsafePathError:
     )
 
 
-def _not_regular(path: str) -> UnsafePathError:
+def _not_regular_error(path: str) -> UnsafePathError:
     return UnsafePathError(
         "a symlink, or no regular file; a journal makes none: find out who did, "
         "then move it out of the directory",

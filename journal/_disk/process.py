@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Protocol
 
-from journal._disk.disk import LOCK, Directory, StrPath, is_of_disk, write_all
+from journal._disk.disk import LOCK, Directory, StrPath, is_disk_error, write_all
 from journal._log import forget_posted, report, settle
 from journal.errors import JournalError, UnsafePathError
 
@@ -69,12 +69,12 @@ def disown(owned: Owned) -> None:
     _owned.discard(owned)
 
 
-def sign(directory: Directory, epoch: int) -> None:
+def write_pid_note(directory: Directory, epoch: int) -> None:
     """Tell people who holds the lock. It may fail: nothing depends on it."""
     _write_note(directory, f"pid {os.getpid()}\nepoch {epoch}\n")
 
 
-def unsign(directory: Directory) -> None:
+def clear_pid_note(directory: Directory) -> None:
     with suppress(UnsafePathError):
         _write_note(directory, "")
 
@@ -90,7 +90,7 @@ def _write_note(directory: Directory, text: str) -> None:
     except UnsafePathError:
         raise
     except OSError as error:
-        if not is_of_disk(error):
+        if not is_disk_error(error):
             raise
         report(logging.INFO, "%s/%s could not be written: %s", directory.path, LOCK, error)
 

@@ -33,7 +33,7 @@ class CheckpointStore:
         self._journal_id = journal_id
         self._epoch = epoch
         self._verified_lsns = verified_lsns
-        self._given_out: WeakSet[Checkpoint] = WeakSet()
+        self._handed_out: WeakSet[Checkpoint] = WeakSet()
 
     def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[], int]) -> None:
         """Write the state as of `lsn`, atomically and durably. `pace`: see write_checkpoint."""
@@ -51,17 +51,17 @@ class CheckpointStore:
     def verify(self, lsn: int) -> Checkpoint:
         """Read the checkpoint back, so that it counts among those that cover the log."""
         checkpoint = read_checkpoint(self._directory, lsn)
-        self._given_out.add(checkpoint)
+        self._handed_out.add(checkpoint)
         self._verified_lsns = sorted({*self._verified_lsns, lsn})
         return checkpoint
 
     def drop_covered(self) -> None:
         """Remove the segments and checkpoints that none of the newest checkpoints needs."""
-        kept = self._options.checkpoints_kept
-        drop_covered(self._directory, self._verified_lsns, kept)
-        self._verified_lsns = self._verified_lsns[-kept:]
+        keep = self._options.checkpoints_kept
+        drop_covered(self._directory, self._verified_lsns, keep)
+        self._verified_lsns = self._verified_lsns[-keep:]
 
     def close(self) -> None:
         """Close the files of the checkpoints that were given out."""
-        for checkpoint in list(self._given_out):
+        for checkpoint in list(self._handed_out):
             checkpoint.close()

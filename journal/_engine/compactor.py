@@ -107,11 +107,11 @@ class Compactor:
             checkpoint, duration_ns = self._compact(freeze)
         except BaseException as error:
             if self.stats.failed(error, is_stopping=self._is_stopping):
-                self._tell_failure(error)
+                self._notify_failure(error)
             raise
         finally:
             self._alarm.wake()
-        self._tell(checkpoint, duration_ns)
+        self._notify_compacted(checkpoint, duration_ns)
         return checkpoint
 
     def _compact(self, freeze: Freeze) -> tuple[Checkpoint, int]:
@@ -123,15 +123,15 @@ class Compactor:
             finally:
                 self._is_compacting = False
 
-    def _tell(self, checkpoint: Checkpoint, duration_ns: int) -> None:
+    def _notify_compacted(self, checkpoint: Checkpoint, duration_ns: int) -> None:
         lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
-        self._tell_all(lambda o: o.compacted(lsn, count, size, duration_ns))
+        self._notify_all(lambda o: o.compacted(lsn, count, size, duration_ns))
 
-    def _tell_failure(self, error: BaseException) -> None:
+    def _notify_failure(self, error: BaseException) -> None:
         # An observer that was written before the protocol had this method is not interested.
-        self._tell_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
+        self._notify_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
 
-    def _tell_all(self, event: Callable[[Observer], None]) -> None:
+    def _notify_all(self, event: Callable[[Observer], None]) -> None:
         is_ours = threading.current_thread() is self._thread
         (self._committer.tell if is_ours else self._committer.queue)(event)
 
@@ -178,7 +178,7 @@ class Compactor:
                     self._compact_when_due()
                 except BaseException as error:  # the owner's SystemExit ends no thread of ours
                     with suppress(BaseException):
-                        self._go_on_after(error)
+                        self._back_off_after(error)
         finally:
             try:
                 self._committer.hold_from(NEVER)
@@ -186,7 +186,7 @@ class Compactor:
                 self._ended()
 
     def _compact_when_due(self) -> None:
-        is_retry = self._schedule.is_retry and self._backed_off(self._schedule.backoff_s)
+        is_retry = self._schedule.is_retry and self._wait_backoff(self._schedule.backoff_s)
         if not (is_retry and self._is_due):
             self._is_due = False
             self._wait_until_due(may_hold=not is_retry)
@@ -199,9 +199,9 @@ class Compactor:
         self._is_due = False
         with suppress(OSError):  # its file was only read
             checkpoint.close()
-        self._tell(checkpoint, duration_ns)
+        self._notify_compacted(checkpoint, duration_ns)
 
-    def _go_on_after(self, error: BaseException) -> None:
+    def _back_off_after(self, error: BaseException) -> None:
         """Back off after a failed compaction, or after a defect in waiting for the next one.
 
         What the log needs to go on comes first. Everything after it is other people's code.
@@ -220,7 +220,7 @@ class Compactor:
             _advice(error, self._schedule.backoff_s),
             error=None if is_foreseen else error,
         )
-        self._tell_failure(error)
+        self._notify_failure(error)
 
     def _wait_until_due(self, *, may_hold: bool) -> None:
         """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
@@ -234,15 +234,15 @@ class Compactor:
                     held_since_bytes = schedule.snapshot_bytes
                     # Only here: no other thread is sure to make the compaction that ends the wait.
                     committer.hold_from(schedule.hold_bytes(committer.log_bytes))
-            committer.notify_when_due(due_bytes, self._find_due)
+            committer.notify_when_due(due_bytes, self._note_due)
             if committer.log_bytes >= due_bytes:
                 break
             # An interrupted `compact()` may fail to wake this thread. The next commit past the
             # old due point wakes it, before updates have to wait.
             self._alarm.sleep()
-        committer.notify_when_due(NEVER, self._find_due)
+        committer.notify_when_due(NEVER, self._note_due)
 
-    def _backed_off(self, delay_s: float) -> bool:
+    def _wait_backoff(self, delay_s: float) -> bool:
         """Wait `delay_s` before a retry. Return False early if the journal stops, or if another
         compaction succeeded meanwhile: then the next one is due like any."""
         until_s = time.monotonic() + delay_s
@@ -252,7 +252,7 @@ class Compactor:
             self._alarm.sleep(left_s)
         return False
 
-    def _find_due(self) -> None:
+    def _note_due(self) -> None:
         """Note that the log has reached the due point, and wake the thread. Called at a commit."""
         self._schedule.passed_due(self._committer.due_bytes)
         self._alarm.wake()

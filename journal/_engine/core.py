@@ -12,14 +12,14 @@ from functools import partial
 from threading import get_ident
 from typing import Self
 
+from journal._commit.backpressure import Backpressure
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn
 from journal._commit.committer import Committer
-from journal._commit.room import Room
-from journal._commit.standing import Standing
+from journal._commit.lifecycle import Lifecycle
 from journal._commit.writer import Writer
 from journal._disk import process
-from journal._disk.disk import Directory, Disk, StrPath, is_of_disk
+from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
 from journal._disk.posix import PosixDisk
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
@@ -54,17 +54,22 @@ class Core:
         self.epoch = recovered.epoch
         self.checkpoint = recovered.checkpoint
         lock, alarm = HandlerSafeLock(), Alarm()
-        self.standing, room = Standing(), Room(options.buffer_bytes)
+        self.lifecycle, backpressure = Lifecycle(), Backpressure(options.buffer_bytes)
         self.buffer = LogBuffer(
             recovered.last_lsn,
             options,
             lock=lock,
             alarm=alarm,
-            standing=self.standing,
-            room=room,
+            lifecycle=self.lifecycle,
+            backpressure=backpressure,
         )
         self.turn = CommitTurn(
-            self.buffer, options, lock=lock, alarm=alarm, standing=self.standing, room=room
+            self.buffer,
+            options,
+            lock=lock,
+            alarm=alarm,
+            lifecycle=self.lifecycle,
+            backpressure=backpressure,
         )
         writer = Writer(
             directory,
@@ -75,7 +80,7 @@ class Core:
             last_lsn=recovered.last_lsn,
         )
         self.committer = Committer(
-            self.buffer, self.turn, writer, options, alarm=alarm, standing=self.standing
+            self.buffer, self.turn, writer, options, alarm=alarm, lifecycle=self.lifecycle
         )
         self.compactor = Compactor(
             self.committer,
@@ -118,7 +123,7 @@ class Core:
         try:
             return self.compactor.compact(freeze)
         except ClosedError:
-            self.standing.check()  # given up because the log had failed?
+            self.lifecycle.check()  # given up because the log had failed?
             raise
 
     def begin_close(self) -> None:
@@ -144,8 +149,8 @@ class Core:
     def _finish_close(self, timeout_s: float | None) -> bool:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in (self.committer, self.compactor):
-            left = None if until is None else max(0.0, until - time.monotonic())
-            if not thread.join(left):
+            remaining_s = None if until is None else max(0.0, until - time.monotonic())
+            if not thread.join(remaining_s):
                 return False
         self._use.release()
         if self.checkpoint:
@@ -216,8 +221,8 @@ class Opening:
                 path=directory.path,
             )
         self._is_recovering = True
-        kept = self._options.checkpoints_kept
-        self._recovery = Recovery(directory, kept=kept, accepts=accepts)
+        keep = self._options.checkpoints_kept
+        self._recovery = Recovery(directory, keep=keep, accepts=accepts)
         return self._recovery
 
     def start(self) -> Core:
@@ -227,7 +232,7 @@ class Opening:
         assert recovery is not None
         recovered = recovery.finish()
         self._is_recovering = False
-        process.sign(directory, recovered.epoch)
+        process.write_pid_note(directory, recovered.epoch)
         core = self._core = Core(directory, self._disk, self._options, recovered)
         try:
             core.start()
@@ -251,6 +256,6 @@ class Opening:
         finally:
             self._directory.close(unlock=True)
         # A disk that can't be read says nothing of what it holds: that is no corruption.
-        of_disk = isinstance(error, OSError) and is_of_disk(error)
+        of_disk = isinstance(error, OSError) and is_disk_error(error)
         if self._is_recovering and of_disk and not isinstance(error, JournalError):
             raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error

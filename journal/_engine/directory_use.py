@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from journal._disk import process
-from journal._disk.disk import Directory, is_of_disk
+from journal._disk.disk import Directory, is_disk_error
 from journal._log import report
 
 
@@ -47,11 +47,11 @@ class DirectoryUse:
             return
         try:
             try:
-                process.unsign(self._directory)
+                process.clear_pid_note(self._directory)
             finally:
                 self._directory.close(unlock=True)
         except OSError as error:  # the handle is gone all the same, and the lock with it
-            if not is_of_disk(error):
+            if not is_disk_error(error):
                 raise
             report(logging.WARNING, "%s: not closed well: %s", self._directory.path, error)
         self._is_released = True

@@ -19,7 +19,7 @@ from journal._handle import OpenHandle
 from journal._log import report
 from journal._offline.reader import read_batches
 from journal._public import public
-from journal._recovery.walk import Batch
+from journal._recovery.walk import ReplayBatch
 from journal.errors import FailedError, InterruptedCallError, JournalError
 from journal.options import Options
 
@@ -41,7 +41,7 @@ class Journal(OpenHandle):
         self._buffer = core.buffer
         self._turn = core.turn
         self._wake_policy = core.turn.wake_policy
-        self._standing = core.standing
+        self._lifecycle = core.lifecycle
         self._options = options
         self._is_closed = False
 
@@ -104,12 +104,12 @@ class Journal(OpenHandle):
 
     def check(self) -> None:
         """Raise what an append would raise for the journal's state: FailedError, ClosedError."""
-        self._standing.check()
+        self._lifecycle.check()
 
     def check_process(self) -> None:
         """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
-        if self._standing.abandoned:
-            self._standing.check()
+        if self._lifecycle.abandoned:
+            self._lifecycle.check()
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
@@ -153,7 +153,7 @@ class Journal(OpenHandle):
             self._wake_policy.note_passed(passed_ns)
         committer.figures.wait_ns.add(passed_ns - began_ns)
         if lsn > turn.durable_lsn:
-            raise self._standing.error()
+            raise self._lifecycle.error()
 
     async def durable(self, lsn: int | None = None) -> None:
         """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
@@ -166,7 +166,7 @@ class Journal(OpenHandle):
         if gate is not None:
             await gate.passed()
             if lsn > self._turn.durable_lsn:
-                raise self._standing.error()
+                raise self._lifecycle.error()
 
     def request_commit(self, lsn: int) -> None:
         """Have `lsn` committed as soon as if somebody waited for it, and return at once.
@@ -190,8 +190,8 @@ class Journal(OpenHandle):
     def _await_room(self, timeout_s: float | None) -> bool:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while gate := self._room_gate():
-            left = None if until is None else until - time.monotonic()
-            if not gate.wait(left):
+            remaining_s = None if until is None else until - time.monotonic()
+            if not gate.wait(remaining_s):
                 return False
         return True
 
@@ -212,7 +212,7 @@ class Journal(OpenHandle):
         Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
         no lock; may run while others append.
         """
-        self._standing.check()
+        self._lifecycle.check()
         if after is None:
             after = self.checkpoint.lsn if self.checkpoint else 0
         if after < 0:
@@ -227,13 +227,13 @@ class Journal(OpenHandle):
                     yield Entry(lsn, batch.epoch, at_ns, record)
             del batch, records  # before the next is read: each may be one large frame
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+    def _next(self, batches: Iterator[ReplayBatch]) -> ReplayBatch | None:
         try:
             return next(batches, None)
         except JournalError:
             raise
         except OSError as error:
-            self._standing.check()  # closed meanwhile
+            self._lifecycle.check()  # closed meanwhile
             raise FailedError(f"{self.path}: can't be read: {error}") from error
 
     def start_compaction(self, freeze: Freeze) -> None:
@@ -243,7 +243,7 @@ class Journal(OpenHandle):
         iterable of its items, which is read later, with no lock held. A second call is a
         RuntimeError.
         """
-        self._standing.check()
+        self._lifecycle.check()
         self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
@@ -253,7 +253,7 @@ class Journal(OpenHandle):
         compaction under way. What `freeze` or its items raise, and OSError, end this attempt
         only, and count in `stats().compaction_failures`. Raises FailedError and ClosedError too.
         """
-        self._standing.check()
+        self._lifecycle.check()
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
@@ -267,7 +267,7 @@ class Journal(OpenHandle):
         """
         from journal._offline.backup import backup_directory
 
-        self._standing.check()
+        self._lifecycle.check()
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
@@ -317,7 +317,7 @@ class Journal(OpenHandle):
         Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
         Raises FailedError if the journal had failed and something appended was not synced.
         """
-        if self._is_closed or self._standing.abandoned:
+        if self._is_closed or self._lifecycle.abandoned:
             self._is_closed = True
             return
         self._core.begin_close()
@@ -329,7 +329,7 @@ class Journal(OpenHandle):
         self._is_closed = True
         # In "os" durability a failed sync may have taken what counted as durable before it.
         if self.last_lsn > self._committer.synced_lsn:
-            raise self._standing.error()
+            raise self._lifecycle.error()
 
     def __enter__(self) -> Self:
         return self
@@ -347,7 +347,7 @@ class Journal(OpenHandle):
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
-        if core is None or self._is_closed or core.standing.abandoned:
+        if core is None or self._is_closed or core.lifecycle.abandoned:
             return
         # Waits for nothing: this may run in any thread, under any lock.
         core.drop()

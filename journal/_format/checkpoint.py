@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from journal._disk.disk import TMP, Directory, File, remove_if_there, write_all
+from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
 from journal._format.crc32c import checksum
 from journal._format.items import CODEC, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze take it from here
@@ -133,10 +133,10 @@ class Checkpoint(OpenHandle):
         """Read the items one at a time. Raises CorruptionError for one that can't be decoded."""
         offset, number = self._first_item_offset, 0
         lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
-        while some := _take(lines):
-            yield from self._decoded(some, offset, number)
-            offset += sum(map(len, some))
-            number += len(some)
+        while chunk := _next_lines(lines):
+            yield from self._decoded(chunk, offset, number)
+            offset += sum(map(len, chunk))
+            number += len(chunk)
 
     def _decoded(self, lines: list[bytes], offset: int, number: int) -> Iterator[JSON]:
         """Many lines are one list of JSON, which takes half the time of as many values."""
@@ -274,7 +274,7 @@ def write_checkpoint(
         f".{now_ns // 1_000_000 % 1000:03d}Z",
         "application": application,
     }
-    remove_if_there(directory, name + TMP)
+    remove_if_exists(directory, name + TMP)
     file = directory.open(name + TMP, "create")
     try:
         try:
@@ -284,7 +284,7 @@ def write_checkpoint(
             file.close()
         directory.rename(name + TMP, name)
     except BaseException:
-        remove_if_there(directory, name + TMP)
+        remove_if_exists(directory, name + TMP)
         raise
     directory.sync()
 
@@ -292,7 +292,7 @@ def write_checkpoint(
 def _write(
     file: File, header: dict[str, Any], items: Iterable[JSON], pace: Callable[[], int]
 ) -> None:
-    out = _Out(file)
+    out = _ChecksummedWriter(file)
     first = json.dumps(header, ensure_ascii=False, separators=(",", ":")).removesuffix("}")
     out.add(first.encode() + b",\n" + _FIRST)
     count, pause_at = 0, 1
@@ -310,7 +310,7 @@ def _write(
     out.flush()
 
 
-class _Out:
+class _ChecksummedWriter:
     """Writes in pieces, with the CRC of what went before."""
 
     def __init__(self, file: File) -> None:
@@ -351,16 +351,16 @@ def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
         pieces.append(rest)
 
 
-def _take(lines: Iterator[bytes]) -> list[bytes]:
+def _next_lines(lines: Iterator[bytes]) -> list[bytes]:
     """The next lines, as many as are worth decoding at once."""
-    some: list[bytes] = []
+    chunk: list[bytes] = []
     size = 0
     for line in lines:
-        some.append(line)
+        chunk.append(line)
         size += len(line)
-        if len(some) == _LINES_AT_ONCE or size >= _CHUNK_BYTES:
+        if len(chunk) == _LINES_AT_ONCE or size >= _CHUNK_BYTES:
             break
-    return some
+    return chunk
 
 
 def _text(lines: bytes) -> str:

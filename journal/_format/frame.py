@@ -34,7 +34,7 @@ from journal._format.layout import (
 )
 from journal._format.record import Span
 
-_WHOLE = Struct("<IIQQ8xIII")  # all that `leap` looks at; the last is the kind and the zeros
+_WHOLE = Struct("<IIQQ8xIII")  # all that `read_run` looks at; the last is the kind and the zeros
 
 
 class HeaderRule(Enum):
@@ -114,7 +114,7 @@ def encode(
     return b"".join((CRC.pack(checksum(fields, seed)), fields, payload))
 
 
-def split(
+def split_frames(
     records: list[bytes], groups: list[tuple[int, int]], payload_bytes_max: int
 ) -> Iterator[tuple[int, int, bytes]]:
     """Index of the first record, count and payload of each frame for `records`.
@@ -141,7 +141,7 @@ def parse(data: bytes, at: int, seed: int) -> Header | None:
     return Header._make(FRAME_FIELDS.unpack_from(data, at + 4))
 
 
-def leap(
+def read_run(
     data: bytes,
     seed: int,
     lsn: int,

@@ -42,7 +42,7 @@ def encode_item(item: JSON, index: int) -> bytes:
     for an item that would not come back as it is.
     """
     try:
-        if _needs_no_care(item, NESTING_MAX):
+        if _is_plain_json(item, NESTING_MAX):
             return _encode(item).encode()
     except (ValueError, RecursionError) as error:
         if not is_raised_by_call(error, *CODEC):
@@ -70,7 +70,7 @@ def escaped(item: JSON, index: int) -> JSON:
         raise CheckpointItemError(index, _joined(path), f"nests too deep here: {error}") from None
 
 
-def _needs_no_care(value: JSON, levels: int) -> bool:
+def _is_plain_json(value: JSON, levels: int) -> bool:
     """Return whether the encoder alone gives the item's line, if it gives one.
 
     False for what it would change, what nests deeper than `levels`, and keys to be escaped. It
@@ -87,12 +87,12 @@ def _needs_no_care(value: JSON, levels: int) -> bool:
         for key, inner in value.items():
             if type(key) is not str:
                 return False
-            if type(inner) not in _SCALARS and not _needs_no_care(inner, levels - 1):
+            if type(inner) not in _SCALARS and not _is_plain_json(inner, levels - 1):
                 return False
         return len(value) != 1 or key[:1] != "$"
     if kind is list:
         for inner in value:
-            if type(inner) not in _SCALARS and not _needs_no_care(inner, levels - 1):
+            if type(inner) not in _SCALARS and not _is_plain_json(inner, levels - 1):
                 return False
         return True
     return False
@@ -149,13 +149,13 @@ class _Escaping:
         return copies if kind is list else _escaped_map(dict(zip(value, copies, strict=True)))
 
 
-def _escaped_map(found: dict[str, JSON]) -> dict[str, JSON]:
+def _escaped_map(mapping: dict[str, JSON]) -> dict[str, JSON]:
     """Return the map with one `$` more if it would be read as bytes, or as what stands for it."""
-    if len(found) == 1:
-        [(key, value)] = found.items()
+    if len(mapping) == 1:
+        [(key, value)] = mapping.items()
         if _DOLLAR_KEY.fullmatch(key):
             return {f"${key}": value}
-    return found
+    return mapping
 
 
 def _checked_scalar(value: JSON) -> JSON:
@@ -192,8 +192,8 @@ def _check_text(what: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        found = f"{what} has {text[error.start]!r}, half a surrogate pair, at {error.start}"
-        raise _RefusedError(f"{found}; a checkpoint holds UTF-8") from None
+        problem = f"{what} has {text[error.start]!r}, half a surrogate pair, at {error.start}"
+        raise _RefusedError(f"{problem}; a checkpoint holds UTF-8") from None
 
 
 def _check_int(value: int) -> None:
@@ -232,13 +232,13 @@ def decoder(version: int, lines: bytes) -> Callable[[str], JSON]:
     return _decode_escaped
 
 
-def _unescaped(found: dict[str, JSON]) -> JSON:
+def _unescaped(mapping: dict[str, JSON]) -> JSON:
     """Return what an object of a checkpoint stands for."""
-    if len(found) != 1:
-        return found
-    [(key, value)] = found.items()
+    if len(mapping) != 1:
+        return mapping
+    [(key, value)] = mapping.items()
     if not _DOLLAR_KEY.fullmatch(key):
-        return found
+        return mapping
     if key != _BYTES_KEY:
         return {key[1:]: value}
     if type(value) is not str:

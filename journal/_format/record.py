@@ -127,7 +127,7 @@ def pack(record: Record) -> PackedRecord:
     try:
         value = unpackb(packed, strict_map_key=False)
     except Exception as error:
-        refuse_unreadable(error)
+        raise_unreadable(error)
     made = _new(PackedRecord)
     made._packed = packed
     made._values = [value]
@@ -145,7 +145,7 @@ def unpack_one(packed: bytes) -> Record:
     try:
         return unpackb(packed, strict_map_key=False)
     except Exception as error:
-        refuse_unreadable(error)
+        raise_unreadable(error)
 
 
 class RecordPacker:
@@ -191,10 +191,10 @@ def _check_unpacks(packed: bytes) -> None:
     try:
         feed(packed).skip()
     except Exception as error:
-        refuse_unreadable(error)
+        raise_unreadable(error)
 
 
-def refuse_unreadable(error: Exception) -> NoReturn:
+def raise_unreadable(error: Exception) -> NoReturn:
     """Raise RecordError for what unpacking raised. What a signal handler raised meanwhile goes on,
     and so does a MemoryError, which says nothing of the bytes."""
     if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack"):
@@ -236,9 +236,9 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
             at = end
         else:
             return records
-        found, size = len(records) - total + count, tell() - start
+        count_so_far, size = len(records) - total + count, tell() - start
     except msgpack.OutOfData:
-        found, size = 0, 0
+        count_so_far, size = 0, 0
     except MemoryError:  # it says nothing about these bytes
         raise
     except Exception as error:
@@ -246,7 +246,7 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
     finally:
         # A kept traceback would keep what the unpacker allocated for the lengths that it read.
         del unpacker, pass_over, unpack, tell
-    raise ValueError(f"{found} of {count} records in the first {size} bytes")
+    raise ValueError(f"{count_so_far} of {count} records in the first {size} bytes")
 
 
 def check_spans(data: bytes, spans: list[Span]) -> list[Record]:

@@ -146,11 +146,11 @@ class FrameRun(NamedTuple):
 
 def segment_names(names: list[str]) -> list[SegmentName]:
     """The segments among `names`, in the order of the log."""
-    found = map(SEGMENT_NAME.fullmatch, names)
-    return sorted(SegmentName(int(m[1]), int(m[2])) for m in found if m)
+    matches = map(SEGMENT_NAME.fullmatch, names)
+    return sorted(SegmentName(int(m[1]), int(m[2])) for m in matches if m)
 
 
-def kept_after(segments: Sequence[S], lsn: int) -> list[S]:
+def segments_after(segments: Sequence[S], lsn: int) -> list[S]:
     """Without those that end at or below `lsn`; the last one always stays."""
     pairs = zip_longest(segments, segments[1:])
     return [name for name, after in pairs if after is None or after.first_lsn - 1 > lsn]
@@ -245,21 +245,21 @@ class Segment:
         lsn = self.name.first_lsn if lsn is None else lsn
         in_log = True  # until the first damage, or the mark: up to there `lsn` counts on
         while offset < self.size:
-            found = self._at(window, offset)
-            if found.state is FrameState.GARBAGE:
+            scanned = self._at(window, offset)
+            if scanned.state is FrameState.GARBAGE:
                 if window.is_zero_from(offset):
                     return  # allocated ahead of the log
-                found = found._replace(end=self._next_header(window, offset + 1, lsn))
-            elif found.state is FrameState.DAMAGED_PAYLOAD:
-                patience_bytes -= found.end - offset
-                if patience_bytes > 0 and not self._header_at(window, found.end):
+                scanned = scanned._replace(end=self._next_header(window, offset + 1, lsn))
+            elif scanned.state is FrameState.DAMAGED_PAYLOAD:
+                patience_bytes -= scanned.end - offset
+                if patience_bytes > 0 and not self._header_at(window, scanned.end):
                     end = self._next_header(window, offset + FRAME_HEADER_BYTES, lsn)
-                    found = found._replace(end=end)
+                    scanned = scanned._replace(end=end)
             elif in_log:
-                lsn += found.header.record_count
-            in_log = in_log and found.state in (FrameState.RECORDS, FrameState.UNKNOWN_KIND)
-            yield found
-            offset = found.end
+                lsn += scanned.header.record_count
+            in_log = in_log and scanned.state in (FrameState.RECORDS, FrameState.UNKNOWN_KIND)
+            yield scanned
+            offset = scanned.end
 
     def runs(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[FrameRun]:
         """Yield the whole frames of records from `offset` on, where `lsn` is next, up to anything
@@ -271,7 +271,9 @@ class Segment:
         while lsn <= limit_lsn:
             data = self.file.read(wanted, offset)
             spans: list[Span] = []
-            size, next_lsn, durable_lsn = frame.leap(data, self.header.seed, lsn, limit_lsn, spans)
+            size, next_lsn, durable_lsn = frame.read_run(
+                data, self.header.seed, lsn, limit_lsn, spans
+            )
             if size:
                 yield FrameRun(offset, offset + size, lsn, next_lsn, durable_lsn, data, spans)
                 offset, lsn, wanted = offset + size, next_lsn, _RUN_BYTES

@@ -11,11 +11,11 @@ from journal._disk.posix import PosixDisk
 from journal._format import frame
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, floor_lsn
 from journal._format.layout import MARK
-from journal._format.segment import kept_after, read_header, segment_names
+from journal._format.segment import read_header, segment_names, segments_after
 from journal._offline.reader import JournalReader, read_batches, readable
 from journal._public import public
 from journal._recovery.recovery import find_checkpoints
-from journal._recovery.walk import Batch
+from journal._recovery.walk import ReplayBatch
 from journal.errors import CompactedError, CorruptionError, DamageReason, JournalError
 
 _COPY_BYTES = 1 << 20
@@ -69,34 +69,34 @@ def backup_directory(
         if target.names():
             raise FileExistsError(f"{target.path}: not empty; give a new directory")
         try:
-            _copy_or_begin_anew(directory, target, limit_lsn)
+            _copy_or_restart(directory, target, limit_lsn)
             return _verified(target.path, disk, limit_lsn)
         except (JournalError, OSError) as error:
             with suppress(OSError):  # what is no whole copy must not look like one
-                _empty(target)
+                _clear(target)
             if isinstance(error, CorruptionError):
-                _blame(directory)
+                _blame_source(directory)
             raise
     finally:
         target.close(unlock=False)
 
 
-def _copy_or_begin_anew(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
+def _copy_or_restart(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
     for _ in range(_ATTEMPTS):
         try:
             _copy_all(directory, target, limit_lsn)
             return
         except (FileNotFoundError, CompactedError):  # compaction took it away
-            _empty(target)
+            _clear(target)
     raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
 
 
-def _empty(target: Directory) -> None:
+def _clear(target: Directory) -> None:
     for name in target.names():
         target.remove(name)
 
 
-def _blame(directory: Directory) -> None:
+def _blame_source(directory: Directory) -> None:
     """Raise CorruptionError if the copy is damaged because the source is."""
     for finding in JournalReader(directory).verify():
         if finding.kind == "corruption":
@@ -110,10 +110,10 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
         limit_lsn = max(limit_lsn, checkpoints.base_lsn)
     try:
         begin_lsn = floor_lsn(checkpoints.verified_lsns)
-        kept = kept_after(segment_names(names), begin_lsn)
-        after_lsn = kept[0].first_lsn - 1 if kept else begin_lsn
+        needed = segments_after(segment_names(names), begin_lsn)
+        after_lsn = needed[0].first_lsn - 1 if needed else begin_lsn
         ends: dict[str, int] = {}
-        last: Batch | None = None
+        last: ReplayBatch | None = None
         batches = (
             readable(directory, after_lsn)
             if limit_lsn is None
@@ -132,7 +132,7 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
             copy_file(directory, target, name, end, last if is_last else None)
         for checkpoint in reversed(checkpoints.good):
             copy_file(directory, target, checkpoint_name(checkpoint.lsn), None)
-        process.unsign(target)  # a LOCK: what makes an empty journal one
+        process.clear_pid_note(target)  # a LOCK: what makes an empty journal one
         target.sync()
     finally:
         checkpoints.close()
@@ -143,7 +143,7 @@ def copy_file(
     target: Directory,
     name: str,
     size: int | None,
-    last: Batch | None = None,
+    last: ReplayBatch | None = None,
 ) -> None:
     """The first `size` bytes of a file (None: all), under its name once they are synced.
 
@@ -167,7 +167,7 @@ def copy_file(
     target.rename(name + TMP, name)
 
 
-def _mark(last: Batch, seed: int) -> bytes:
+def _mark(last: ReplayBatch, seed: int) -> bytes:
     lsn, now_ns = last.last_lsn, last.written_at_ns
     return frame.encode(MARK, b"", 0, lsn=lsn + 1, durable_lsn=lsn, now_ns=now_ns, seed=seed)
 

@@ -31,21 +31,21 @@ from journal._format.segment import (
 )
 from journal._handle import OpenHandle
 from journal._names import JournalFile, file_at, is_journal
-from journal._offline.tail import Tail, find, open_segment, shown
+from journal._offline.cursor import LogCursor, kept_segments, locate, open_segment
 from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
-from journal._recovery.walk import Batch, Walk
+from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import CorruptionError, FormatVersionError, NotAJournalError
 
 if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
     from journal._format.segment_info import SegmentInfo
     from journal._offline.findings import Finding, FrameInfo
-    from journal._offline.outlook import Outlook
+    from journal._offline.recovery_preview import RecoveryPreview
 
 _POLL_S = 0.02
 
 
-def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterator[Batch]:
+def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterator[ReplayBatch]:
     """All after `after_lsn` up to `limit_lsn`, which is known to be in the log.
 
     Raises CompactedError if the first of them, or one further on by now, is no longer kept.
@@ -55,7 +55,7 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
     while next_lsn <= limit_lsn:
         if not segments or segments[-1].first_lsn <= next_lsn:  # more may be behind it by now
             segments = segment_names(directory.names())
-        name, after = find(segments, next_lsn)
+        name, after = locate(segments, next_lsn)
         with open_segment(directory, name, next_lsn) as segment:
             walk = Walk.at(segment, limit_lsn)
             walk.enter(segment)
@@ -72,11 +72,11 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
                 walk.finish()
 
 
-def readable(directory: Directory, after: int | None) -> Iterator[Batch]:
+def readable(directory: Directory, after: int | None) -> Iterator[ReplayBatch]:
     """All after LSN `after` that a reader is shown now."""
-    tail = Tail(directory, after)
-    while not tail.at_end:
-        yield from tail.advance()
+    cursor = LogCursor(directory, after)
+    while not cursor.at_end:
+        yield from cursor.advance()
 
 
 @public
@@ -152,13 +152,15 @@ class JournalReader(OpenHandle):
     def first_lsns(self) -> list[int]:
         """The first LSN of each segment that `entries` shows, ascending. Reads no file."""
         names = self._directory.names()
-        return [name.first_lsn for name in shown(segment_names(names), checkpoint_lsns(names))]
+        return [
+            name.first_lsn for name in kept_segments(segment_names(names), checkpoint_lsns(names))
+        ]
 
     @property
     def last_lsn(self) -> int:
         """The LSN of the last entry that `entries` shows now, 0 before there is one. Reads only
         the newest segment; if nothing in that is whole, the LSN that it goes on from."""
-        return Tail(self._directory, None).last_lsn()
+        return LogCursor(self._directory, None).last_lsn()
 
     @property
     def first_state_lsn(self) -> int:
@@ -186,7 +188,7 @@ class JournalReader(OpenHandle):
             base = chosen
             return base
         finally:
-            _close([it for it in plan.checkpoints if it is not base])
+            _close([checkpoint for checkpoint in plan.checkpoints if checkpoint is not base])
 
     def check_beginning(self) -> None:
         """Raise CorruptionError if the log begins after what the newest checkpoint holds, as an
@@ -204,7 +206,7 @@ class JournalReader(OpenHandle):
         """Return the plan of an open, with its checkpoints open. The names are listed first, so no
         segment is missing before a checkpoint that a live writer publishes meanwhile."""
         names = self._directory.names()
-        segments = shown(segment_names(names), checkpoint_lsns(names))
+        segments = kept_segments(segment_names(names), checkpoint_lsns(names))
         return Plan(self.path, segments, self.checkpoints())
 
     def entries(
@@ -229,17 +231,17 @@ class JournalReader(OpenHandle):
             raise ValueError(f"after must be an LSN, or 0, not {after}")
         if last is not None and last < 0:
             raise ValueError(f"last must be a number of entries, not {last}")
-        tail = Tail(self._directory, after)
+        cursor = LogCursor(self._directory, after)
         if last is not None:
-            tail.go_to_last(last)
+            cursor.seek_last(last)
         while True:
-            for batch in tail.advance():
+            for batch in cursor.advance():
                 epoch, path = batch.epoch, batch.path
                 for offset, at_ns, first_lsn, records in batch.frames():
                     for lsn, record in enumerate(records, first_lsn):
                         yield Entry(lsn, epoch, at_ns, record, offset, path)
                 del batch, records  # before the next is read: each may be one large frame
-            if tail.at_end:
+            if cursor.at_end:
                 if not follow:
                     return
                 (wait or _sleep)()
@@ -263,16 +265,16 @@ class JournalReader(OpenHandle):
 
     def segments(self) -> list[SegmentInfo]:
         """What each segment holds, oldest first. Reads all of them."""
-        from journal._offline.verify import survey
+        from journal._offline.verify import check_segments
 
-        return [info for info, _ in survey(self._directory)]
+        return [info for info, _ in check_segments(self._directory)]
 
-    def outlook(self) -> Outlook:
+    def preview_recovery(self) -> RecoveryPreview:
         """Whether an open would refuse, and how far a journal without a live writer goes, by
         itself or after a repair. Reads all that an open would."""
-        from journal._offline.outlook import Prospect
+        from journal._offline.recovery_preview import RecoveryDryRun
 
-        return Prospect(self._directory).outlook()
+        return RecoveryDryRun(self._directory).preview_recovery()
 
     def verify(
         self, *, from_lsn: int = 1, progress: Callable[[int], object] | None = None

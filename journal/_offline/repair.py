@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, zip_longest
 
-from journal._commit.batch import Batch as Filling
+from journal._commit.batch import CommitBatch
 from journal._commit.writer import Writer
 from journal._disk.disk import Directory, Disk, StrPath
 from journal._disk.posix import PosixDisk
@@ -22,12 +22,12 @@ from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._format.record import RecordPacker
 from journal._format.segment import FrameState, Segment, segment_names
 from journal._offline.backup import copy_file
-from journal._offline.outlook import Prospect
 from journal._offline.reader import JournalReader
-from journal._offline.salvage import Remains
+from journal._offline.recovery_preview import RecoveryDryRun
+from journal._offline.salvage import SalvageSegment
 from journal._public import public
 from journal._recovery.recovery import sync_before_trust
-from journal._recovery.walk import Batch, Walk, decode
+from journal._recovery.walk import ReplayBatch, Walk, decode
 from journal.errors import (
     CompactedError,
     CorruptionError,
@@ -107,17 +107,17 @@ class _Repair:
     def __init__(self, directory: Directory, disk: Disk) -> None:
         self._directory = directory
         self._disk = disk
-        self._prospect = Prospect(directory)
+        self._dry_run = RecoveryDryRun(directory)
 
     def run(self, apply: bool, cut_at: int | None, salvage: bool) -> RepairReport:
-        problem, refusal = self._prospect.problem, self._prospect.refusal
-        last_lsn = self._prospect.last_lsn
+        problem, refusal = self._dry_run.problem, self._dry_run.refusal
+        last_lsn = self._dry_run.last_lsn
         if cut_at is not None:
             last_lsn = self._check_cut(cut_at, last_lsn)
-            self._prospect.clear_for(cut_at)
+            self._dry_run.set_aside_for_cut(cut_at)
         cut = problem is not None or cut_at is not None
-        removed = self._contradicting(last_lsn) if cut else []
-        salvaged = list(self._behind(last_lsn))
+        removed = self._files_past_cut(last_lsn) if cut else []
+        salvaged = list(self._frames_past_cut(last_lsn))
         saved_to = salvaged_to = None
         if apply and salvage and salvaged:
             salvaged_to = self._salvage(salvaged)
@@ -139,7 +139,7 @@ class _Repair:
         )
 
     def _check_opens(self, saved_to: str | None) -> None:
-        if problem := Prospect(self._directory).problem:
+        if problem := RecoveryDryRun(self._directory).problem:
             copies = f"; what was cut away is in {saved_to}" if saved_to else ""
             raise JournalError(
                 f"{self._directory.path}: it was cut, and still does not open: {problem}{copies}; "
@@ -147,13 +147,13 @@ class _Repair:
             )
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
-        prospect = self._prospect
+        dry_run = self._dry_run
         if cut_at > good_lsn:
             end = good_lsn
-        elif cut_at in (good_lsn, *prospect.checkpoints.verified_lsns):
+        elif cut_at in (good_lsn, *dry_run.checkpoints.verified_lsns):
             end = cut_at
         else:
-            end = self._end_beside(cut_at)
+            end = self._batch_end_at(cut_at)
         if end != cut_at:
             raise CutError(
                 cut_at,
@@ -162,19 +162,19 @@ class _Repair:
                 at_most=end if end < cut_at else None,
                 at_least=end if end > cut_at else None,
             )
-        if not prospect.has_no_start(cut_at) and prospect.reached_by(cut_at) < cut_at:
+        if not dry_run.has_no_start(cut_at) and dry_run.last_lsn_after_cut(cut_at) < cut_at:
             raise CutError(
                 cut_at,
                 good_lsn,
                 reason=CutReason.AFTER_DAMAGE,
-                at_most=prospect.reached_by(cut_at),
-                at_least=prospect.checkpoints.base_lsn,
+                at_most=dry_run.last_lsn_after_cut(cut_at),
+                at_least=dry_run.checkpoints.base_lsn,
             )
         return cut_at
 
-    def _end_beside(self, lsn: int) -> int:
+    def _batch_end_at(self, lsn: int) -> int:
         """The end of a batch that is `lsn`, or follows it."""
-        segments = self._prospect.segments
+        segments = self._dry_run.segments
         begun = [name for name in segments if name.first_lsn <= lsn + 1]
         if not segments or lsn < 0:
             return 0
@@ -186,41 +186,41 @@ class _Repair:
         with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
             walk = Walk.at(segment)
             walk.enter(segment)
-            for _ in walk.pass_over(segment, lsn - 1):
+            for _ in walk.skip_frames(segment, lsn - 1):
                 pass
             end = walk.next_lsn - 1
             if end < lsn and next(walk.frames(segment, None), None):  # the frame of `lsn`
                 end = walk.next_lsn - 1
         return end
 
-    def _contradicting(self, last_lsn: int) -> list[str]:
+    def _files_past_cut(self, last_lsn: int) -> list[str]:
         """Files that say that the log goes on behind `last_lsn`, and those set aside."""
-        if self._prospect.has_no_start(last_lsn):
+        if self._dry_run.has_no_start(last_lsn):
             path = self._directory.path
             what = f"no checkpoint up to LSN {last_lsn} verifies, and the log before it is gone"
-            if not self._prospect.has_no_start(self._prospect.last_lsn):  # it is the cut's fault
-                first_lsn = self._prospect.segments[0].first_lsn
+            if not self._dry_run.has_no_start(self._dry_run.last_lsn):  # it is the cut's fault
+                first_lsn = self._dry_run.segments[0].first_lsn
                 raise CompactedError(f"{path}: {what}", first_lsn, lsn=last_lsn)
             raise CorruptionError(path, 0, 0, what, reason=DamageReason.NO_START)
-        lsns = [lsn for lsn in checkpoint_lsns(self._prospect.names) if lsn > last_lsn]
-        segments = [name for name in self._prospect.segments if name.first_lsn > last_lsn]
-        return [*self._prospect.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
+        lsns = [lsn for lsn in checkpoint_lsns(self._dry_run.names) if lsn > last_lsn]
+        segments = [name for name in self._dry_run.segments if name.first_lsn > last_lsn]
+        return [*self._dry_run.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
-    def _behind(self, last_lsn: int) -> Iterator[Batch]:
+    def _frames_past_cut(self, last_lsn: int) -> Iterator[ReplayBatch]:
         """The valid frames that are no part of the log up to `last_lsn`."""
-        for name, after in zip_longest(self._prospect.segments, self._prospect.segments[1:]):
+        for name, after in zip_longest(self._dry_run.segments, self._dry_run.segments[1:]):
             next_lsn = name.first_lsn
             limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
-            with suppress(CorruptionError), Remains(self._directory, name) as segment:
-                for found in segment.scan():
-                    header = found.header
-                    if found.state is not FrameState.RECORDS:
+            with suppress(CorruptionError), SalvageSegment(self._directory, name) as segment:
+                for scanned in segment.scan():
+                    header = scanned.header
+                    if scanned.state is not FrameState.RECORDS:
                         continue
                     if segment.is_whole and header.first_lsn == next_lsn <= limit_lsn:
                         next_lsn += header.record_count
                         continue
                     with suppress(CorruptionError):
-                        yield decode(found, segment)
+                        yield decode(scanned, segment)
 
     def _save(self, names: list[str]) -> str:
         target = self._new_directory(".cut")
@@ -232,7 +232,7 @@ class _Repair:
             target.close(unlock=False)
         return target.path
 
-    def _salvage(self, batches: list[Batch]) -> str:
+    def _salvage(self, batches: list[ReplayBatch]) -> str:
         target = self._new_directory(".salvaged")
         options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
         packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
@@ -241,7 +241,9 @@ class _Repair:
         try:
             next_lsn = 1
             for batch in batches:
-                filling = Filling.of(next_lsn, [packer.pack(record) for record in batch.records])
+                filling = CommitBatch.of(
+                    next_lsn, [packer.pack(record) for record in batch.records]
+                )
                 writer.prepare(filling)
                 writer.write(filling)
                 next_lsn += len(batch.records)
@@ -259,8 +261,8 @@ class _Repair:
         epoch = 1 + max(
             [
                 0,
-                *(n.epoch for n in self._prospect.segments),
-                *(c.epoch for c in self._prospect.checkpoints.good),
+                *(n.epoch for n in self._dry_run.segments),
+                *(c.epoch for c in self._dry_run.checkpoints.good),
             ]
         )
         options = Options(segment_bytes=4096)
@@ -279,9 +281,9 @@ class _Repair:
             writer.release()
 
     def _journal_id(self) -> str:
-        for checkpoint in self._prospect.checkpoints.good:
+        for checkpoint in self._dry_run.checkpoints.good:
             return checkpoint.journal_id
-        for name in self._prospect.segments:
+        for name in self._dry_run.segments:
             with suppress(CorruptionError), Segment(self._directory, name) as segment:
                 return segment.header.journal_id.hex()
         return self._disk.new_id().hex()

@@ -12,7 +12,7 @@ from journal._format.segment import Segment, SegmentHeader
 from journal.errors import CorruptionError
 
 
-class Remains(Segment):
+class SalvageSegment(Segment):
     """A segment whose header may be damaged. Its frames still verify if the seed survives, or can
     be recomputed. For salvage only: then just the file's name says that it belongs to this journal.
     """
@@ -29,9 +29,9 @@ class Remains(Segment):
                 raise
             first, seed = next(
                 (
-                    (it, seed)
+                    (header, seed)
                     for seed in seeds
-                    if (it := frame.parse(data, SEGMENT_HEADER_BYTES, seed))
+                    if (header := frame.parse(data, SEGMENT_HEADER_BYTES, seed))
                 ),
                 (None, seeds[0]),
             )

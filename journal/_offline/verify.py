@@ -28,9 +28,9 @@ from journal._format.segment import (
 from journal._format.segment_info import SegmentInfo
 from journal._names import file_at
 from journal._offline.findings import Finding, FrameInfo
-from journal._offline.salvage import Remains
-from journal._recovery.misplaced import ends, misplaced
+from journal._offline.salvage import SalvageSegment
 from journal._recovery.plan import foreign_to, missing_before
+from journal._recovery.stray_segments import stray_segments, with_successors
 from journal._recovery.walk import Walk, decode
 from journal.errors import (
     CorruptionError,
@@ -45,16 +45,16 @@ Progress = Callable[[int], object]  # called with the bytes read since the last 
 
 def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[Finding]:
     """What is wrong, segments first. Takes no lock; the journal may be live."""
-    for _, findings in survey(directory, from_lsn, progress):
+    for _, findings in check_segments(directory, from_lsn, progress):
         yield from findings
     names = directory.names()
     lsns, segments = checkpoint_lsns(names), segment_names(names)
-    wrong = misplaced(directory, segments)
+    wrong = stray_segments(directory, segments)
     segments = [name for name in segments if name not in wrong]
     live = directory.lock_holder() is not None
     journal_id, verified = find_journal_id(directory), [0]
     for lsn in lsns:
-        finding = _check(directory, lsn, journal_id, progress)
+        finding = _check_checkpoint(directory, lsn, journal_id, progress)
         if finding:
             yield finding
         else:
@@ -83,14 +83,14 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
     """What stands in each segment, in the order of the files."""
     live = directory.lock_holder() is not None
     segments = segment_names(directory.names())
-    wrong = misplaced(directory, segments)
-    for name, after in ends(segments, wrong):
+    wrong = stray_segments(directory, segments)
+    for name, after in with_successors(segments, wrong):
         if after and after.first_lsn - 1 <= after_lsn:
             continue
         try:
             if name in wrong:
                 raise wrong[name]
-            with Remains(directory, name) as segment:
+            with SalvageSegment(directory, name) as segment:
                 if not segment.is_whole:
                     yield FrameInfo(
                         segment.file.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage"
@@ -106,7 +106,7 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
             yield FrameInfo(error.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage")
 
 
-def _frames(segment: Remains, after: SegmentName | None) -> Iterator[FrameInfo]:
+def _frames(segment: SalvageSegment, after: SegmentName | None) -> Iterator[FrameInfo]:
     path, next_lsn = segment.file.path, segment.name.first_lsn
     for found in segment.scan():
         size, header = found.end - found.offset, found.header
@@ -146,7 +146,7 @@ def _ignore(size_bytes: int) -> None:
     pass
 
 
-def survey(
+def check_segments(
     directory: Directory,
     from_lsn: int = 1,
     progress: Progress = _ignore,
@@ -160,8 +160,8 @@ def survey(
         covered_lsn = evidence
     journal_id: bytes | None = None
     epoch = 0
-    wrong = misplaced(directory, segments)
-    for name, after in ends(segments, wrong):
+    wrong = stray_segments(directory, segments)
+    for name, after in with_successors(segments, wrong):
         if after and 1 < after.first_lsn <= from_lsn:
             with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
                 journal_id, epoch = segment.header.journal_id, segment.header.epoch
@@ -174,7 +174,7 @@ def survey(
                 with Segment(directory, name) as segment:
                     known_lsn = 0 if after else evidence
                     walk = Walk.at(segment, known_lsn, journal_id, epoch)
-                    info, findings = _survey_segment(
+                    info, findings = _check_segment(
                         walk, segment, after, live, covered_lsn, progress
                     )
                     journal_id, epoch = walk.journal_id, walk.epoch
@@ -192,7 +192,7 @@ def survey(
             doubt = place
 
 
-def _survey_segment(
+def _check_segment(
     walk: Walk,
     segment: Segment,
     after: SegmentName | None,
@@ -227,7 +227,7 @@ def _survey_segment(
         state = "active"
     elif torn_offset is not None:
         state = "torn"
-        what, reason, lost_lsn = _what_tore(walk, segment, torn_offset, after)
+        what, reason, lost_lsn = _tear_cause(walk, segment, torn_offset, after)
         message = f"{what}; the log goes on at LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
         place = path, torn_offset, walk.next_lsn
@@ -241,7 +241,7 @@ def _survey_segment(
     return SegmentInfo(path, epoch, first_lsn, last_lsn, size, frames, durable_lsn, state), findings
 
 
-def _what_tore(
+def _tear_cause(
     walk: Walk, segment: Segment, offset: int, after: SegmentName | None
 ) -> tuple[str, DamageReason, int | None]:
     """Return the cause in words, its reason, and the LSN that was durable, if that was cut off."""
@@ -260,7 +260,7 @@ def _corruption(error: CorruptionError, size: int) -> Finding:
     return Finding("corruption", *place, size, error.what, error.reason, error.header_of, *facts)
 
 
-def _check(
+def _check_checkpoint(
     directory: Directory, lsn: int, journal_id: str | None, progress: Progress
 ) -> Finding | None:
     """What is wrong with the checkpoint at `lsn`."""

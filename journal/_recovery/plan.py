@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX
-from journal._format.segment import SegmentName, kept_after
+from journal._format.segment import SegmentName, segments_after
 from journal.errors import CorruptionError, DamageReason
 
 if TYPE_CHECKING:
@@ -41,11 +41,14 @@ class Plan(Generic[S]):
         self.checkpoints = checkpoints
         self._judged = checkpoints[:kept]
         self.base_lsn = checkpoints[0].lsn if checkpoints else 0
-        self.segments: list[S] = kept_after(segments, self.base_lsn)
+        self.segments: list[S] = segments_after(segments, self.base_lsn)
         self._path = path
         self._begins_at_lsn = segments[0].first_lsn if segments else 1
         used = {checkpoint.path: checkpoint.epoch for checkpoint in self._judged}
-        used |= {f"{path}/{SegmentName(it.first_lsn, it.epoch)}": it.epoch for it in segments}
+        used |= {
+            f"{path}/{SegmentName(segment.first_lsn, segment.epoch)}": segment.epoch
+            for segment in segments
+        }
         self._last_in_use, self.last_epoch = max(used.items(), key=itemgetter(1), default=("", 0))
 
     @property
@@ -86,26 +89,30 @@ class Plan(Generic[S]):
         None: from nothing. `oldest`: the first one that the log goes on from, if it has lost its
         beginning, so that as much as can be of the log follows.
         """
-        found = self._starts()[::-1] if oldest else self.checkpoints
-        return next((it for it in found if at is None or it.lsn <= at), None)
+        candidates = self._starting_points()[::-1] if oldest else self.checkpoints
+        return next(
+            (checkpoint for checkpoint in candidates if at is None or checkpoint.lsn <= at), None
+        )
 
     @property
     def first_state_lsn(self) -> int:
         """The first LSN as of which a state can be rebuilt; 0 if there is none."""
         if self._begins_at_lsn == 1:
             return 1
-        return min((it.lsn for it in self._starts()), default=0)
+        return min((checkpoint.lsn for checkpoint in self._starting_points()), default=0)
 
-    def _starts(self) -> list[Checkpoint]:
+    def _starting_points(self) -> list[Checkpoint]:
         """The checkpoints that the log goes on from; none if it can do without."""
         begins_at = self._begins_at_lsn
-        return [it for it in self.checkpoints if it.lsn + 1 >= begins_at > 1]
+        return [
+            checkpoint for checkpoint in self.checkpoints if checkpoint.lsn + 1 >= begins_at > 1
+        ]
 
 
 def missing_before(path: str, segments: Sequence[S], base_lsn: int) -> CorruptionError | None:
     """Return the error of a log whose `segments`, those in the directory `path`, begin after what
     the checkpoint at `base_lsn` holds; None if they do not."""
-    needed = kept_after(segments, base_lsn)
+    needed = segments_after(segments, base_lsn)
     if not needed or needed[0].first_lsn <= base_lsn + 1:
         return None
     first = SegmentName(needed[0].first_lsn, needed[0].epoch)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import NamedTuple
 
-from journal._disk.disk import TMP, Directory, remove_if_there
+from journal._disk.disk import TMP, Directory, remove_if_exists
 from journal._format.checkpoint import (
     BadCheckpointError,
     Checkpoint,
@@ -26,12 +26,12 @@ from journal._format.record import unpack_spans
 from journal._format.segment import (
     Segment,
     SegmentName,
-    kept_after,
     segment_names,
+    segments_after,
 )
 from journal._log import report
 from journal._recovery.plan import Plan
-from journal._recovery.walk import Batch, Reading, Walk
+from journal._recovery.walk import Reading, ReplayBatch, Walk
 from journal.errors import FormatReason, FormatVersionError
 
 
@@ -57,7 +57,9 @@ class Checkpoints:
         return sorted(checkpoint.lsn for checkpoint in self.good)
 
     def forget(self, name: str) -> None:
-        self.good = [it for it in self.good if it.path.rpartition("/")[2] != name]
+        self.good = [
+            checkpoint for checkpoint in self.good if checkpoint.path.rpartition("/")[2] != name
+        ]
 
     def close(self, *, keep: Checkpoint | None = None) -> None:
         for checkpoint in self.good:
@@ -65,13 +67,13 @@ class Checkpoints:
                 checkpoint.close()
 
 
-def find_checkpoints(directory: Directory, names: list[str], kept: int) -> Checkpoints:
-    """Open the `kept` newest that verify. One that does not testifies by its name."""
+def find_checkpoints(directory: Directory, names: list[str], keep: int) -> Checkpoints:
+    """Open the `keep` newest that verify. One that does not testifies by its name."""
     lsns = checkpoint_lsns(names)
     found = Checkpoints(max(lsns, default=0))
     try:
         for lsn in reversed(lsns):
-            if len(found.good) == kept:
+            if len(found.good) == keep:
                 break
             try:
                 found.good.append(read_checkpoint(directory, lsn))
@@ -103,17 +105,17 @@ class Recovery:
     at any step is recovered by the next opening.
     """
 
-    def __init__(self, directory: Directory, *, kept: int, accepts: tuple[str, ...] = ()) -> None:
-        """Look for the `kept` newest checkpoints.
+    def __init__(self, directory: Directory, *, keep: int, accepts: tuple[str, ...] = ()) -> None:
+        """Look for the `keep` newest checkpoints.
 
         `accepts`: the applications whose checkpoint may be there (none: any). Raises
         FormatVersionError for another one.
         """
         self._directory = directory
-        self._kept = kept
+        self._keep = keep
         self._names = directory.names()
         sync_before_trust(directory, segment_names(self._names))
-        self._checkpoints = find_checkpoints(directory, self._names, kept)
+        self._checkpoints = find_checkpoints(directory, self._names, keep)
         self._decided: tuple[Walk, int] | None = None
         try:
             for error in self._checkpoints.bad:
@@ -138,11 +140,11 @@ class Recovery:
         """The newest that verifies; the log goes on from its state."""
         return self._checkpoints.good[0] if self._checkpoints.good else None
 
-    def batches(self, read: Reading = unpack_spans) -> Iterator[Batch]:
+    def batches(self, read: Reading = unpack_spans) -> Iterator[ReplayBatch]:
         """Yield the records after the checkpoint. Raises CorruptionError if the log can't be
         trusted."""
         self._decided = yield from decide(
-            self._directory, self._names, self._checkpoints, self._kept, read
+            self._directory, self._names, self._checkpoints, self._keep, read
         )
 
     def finish(self) -> Recovered:
@@ -171,7 +173,7 @@ class Recovery:
         )
         self._checkpoints.close(keep=taken)
         segments = segment_names(self._names)
-        _clean(self._directory, walk, segments, recovered.verified_lsns, self._kept)
+        _remove_leftovers(self._directory, walk, segments, recovered.verified_lsns, self._keep)
         return recovered
 
     def close(self) -> None:
@@ -183,25 +185,25 @@ def decide(
     directory: Directory,
     names: list[str],
     checkpoints: Checkpoints,
-    kept: int,
+    keep: int,
     read: Reading = unpack_spans,
-) -> Generator[Batch, None, tuple[Walk, int]]:
+) -> Generator[ReplayBatch, None, tuple[Walk, int]]:
     """Decide whether a journal opens: yield each batch after the checkpoint, and return the walk
     and the highest epoch in use. Raises CorruptionError if an open has to refuse.
 
-    `names`: the files that there are. `kept`: how many checkpoints an open keeps.
+    `names`: the files that there are. `keep`: how many checkpoints an open keeps.
     """
-    plan = Plan(directory.path, segment_names(names), checkpoints.good, kept)
+    plan = Plan(directory.path, segment_names(names), checkpoints.good, keep)
     walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
     if exhausted := plan.exhausted():
         raise exhausted
-    covered(directory, names, checkpoints.verified_lsns, kept)
+    covered(directory, names, checkpoints.verified_lsns, keep)
     return walk, plan.last_epoch
 
 
 def walk_log(
     directory: Directory, plan: Plan[SegmentName], evidence: int, read: Reading = unpack_spans
-) -> Generator[Batch, None, Walk]:
+) -> Generator[ReplayBatch, None, Walk]:
     """Lead a walk over all that matters: yield each batch after the checkpoint, and return the
     walk. Raises CorruptionError if the log can't be trusted.
 
@@ -235,32 +237,32 @@ def sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None
             last.close()
 
 
-def _clean(
-    directory: Directory, walk: Walk, segments: list[SegmentName], verified: list[int], kept: int
+def _remove_leftovers(
+    directory: Directory, walk: Walk, segments: list[SegmentName], verified: list[int], keep: int
 ) -> None:
     """After the decision to open: what an unfinished removal or a crash left over."""
-    drop_covered(directory, verified, kept)  # first: it may still find damage
+    drop_covered(directory, verified, keep)  # first: it may still find damage
     if walk.end and not walk.damage:
         _trim(directory, segments[-1], walk.end + walk.marked * FRAME_HEADER_BYTES)
     for name in directory.names():
         if name.endswith(TMP):
-            remove_if_there(directory, name)
+            remove_if_exists(directory, name)
 
 
 def covered(
-    directory: Directory, names: list[str], verified_lsns: list[int], kept: int
+    directory: Directory, names: list[str], verified_lsns: list[int], keep: int
 ) -> list[str]:
-    """The segments and checkpoints that none of the `kept` newest checkpoints needs.
+    """The segments and checkpoints that none of the `keep` newest checkpoints needs.
 
     `verified_lsns`: of the checkpoints that this process saw verify, ascending and distinct;
-    fewer than `kept` of them prove too little for anything to be covered. Raises CorruptionError
+    fewer than `keep` of them prove too little for anything to be covered. Raises CorruptionError
     if the first segment that is needed is not what its name says.
     """
-    if len(verified_lsns) < kept:
+    if len(verified_lsns) < keep:
         return []
-    oldest = verified_lsns[-kept]
+    oldest = verified_lsns[-keep]
     segments = segment_names(names)
-    kept_segments = kept_after(segments, oldest)
+    kept_segments = segments_after(segments, oldest)
     gone = set(segments) - set(kept_segments)
     if gone:
         # Only names say so: a stray one in the range of a segment must not make it go.
@@ -270,9 +272,9 @@ def covered(
     return [*map(str, sorted(gone)), *older]
 
 
-def drop_covered(directory: Directory, verified_lsns: list[int], kept: int) -> None:
+def drop_covered(directory: Directory, verified_lsns: list[int], keep: int) -> None:
     """Remove what is covered."""
-    gone = covered(directory, directory.names(), verified_lsns, kept)
+    gone = covered(directory, directory.names(), verified_lsns, keep)
     for name in gone:
         directory.remove(name)
     if gone:

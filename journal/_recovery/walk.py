@@ -38,7 +38,7 @@ _WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # from where a payload beg
 Reading = Callable[[bytes, list[Span]], list[Record]]
 
 
-class Batch(NamedTuple):
+class ReplayBatch(NamedTuple):
     """The records of a run of whole frames in the segment `path`, of `epoch`."""
 
     path: str
@@ -79,7 +79,7 @@ class Batch(NamedTuple):
                 return self._offset(start)
         return self.run.offset
 
-    def after(self, lsn: int) -> Batch:
+    def after(self, lsn: int) -> ReplayBatch:
         """Return the batch without the records up to `lsn`, which is in its first frame if any."""
         skip = max(0, lsn + 1 - self.run.first_lsn)
         if not skip:
@@ -178,7 +178,7 @@ class Walk:
         after_lsn: int = 0,
         limit_lsn: int | None = None,
         read: Reading = unpack_spans,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ReplayBatch]:
         """Yield the records after `after_lsn` in the segment that was entered last, from `end` on.
 
         `after` is the segment after it, where its log ends. Stops after the frame of `limit_lsn`;
@@ -187,7 +187,7 @@ class Walk:
         """
         cut_lsn = after.first_lsn - 1 if after else LSN_MAX
         cut_lsn = cut_lsn if limit_lsn is None else min(cut_lsn, limit_lsn)
-        for _ in self.pass_over(segment, min(after_lsn, cut_lsn)):
+        for _ in self.skip_frames(segment, min(after_lsn, cut_lsn)):
             pass
         for run in segment.runs(self.end, self.next_lsn, cut_lsn):
             try:
@@ -196,25 +196,25 @@ class Walk:
                 if not is_raised_by_call(error, *UNPACKING):
                     raise
                 break  # what follows finds the frame that is to blame
-            self._go_over(run)
-            yield _batch(segment, run, records).after(after_lsn)
+            self._advance(run)
+            yield _replay_batch(segment, run, records).after(after_lsn)
             del records  # before the next run is read: each may be one large frame
         if limit_lsn is not None and self.next_lsn > limit_lsn:
             return
-        for found in self.frames(segment, after):
+        for scanned in self.frames(segment, after):
             if self.next_lsn > after_lsn + 1:
-                yield decode(found, segment, read).after(after_lsn)
+                yield decode(scanned, segment, read).after(after_lsn)
             if limit_lsn is not None and self.next_lsn > limit_lsn:
                 return
 
-    def pass_over(self, segment: Segment, limit_lsn: int = LSN_MAX) -> Iterator[Walk]:
+    def skip_frames(self, segment: Segment, limit_lsn: int = LSN_MAX) -> Iterator[Walk]:
         """Go over the whole frames up to `limit_lsn`, and yield after each run of them. Their
         records are not looked at."""
         for run in segment.runs(self.end, self.next_lsn, limit_lsn):
-            self._go_over(run)
+            self._advance(run)
             yield self
 
-    def _go_over(self, run: FrameRun) -> None:
+    def _advance(self, run: FrameRun) -> None:
         self.end, self.next_lsn = run.end, run.next_lsn
         self.evidence = max(self.evidence, run.durable_lsn)
 
@@ -234,27 +234,27 @@ class Walk:
         """Yield the frames from `end` on, in the segment that was entered last, up to where its log
         ends. Gather the evidence of everything after that."""
         self.marked, self.damage, self.dead_offset = False, None, None
-        for found in segment.scan(self.end, self.next_lsn):
-            if after and self.next_lsn == after.first_lsn and not self._is_own_mark(found):
+        for scanned in segment.scan(self.end, self.next_lsn):
+            if after and self.next_lsn == after.first_lsn and not self._is_own_mark(scanned):
                 # An opening after a crash, or a repair, cut the log here: its own segment begins at
                 # this LSN. What stands here was never acknowledged, and proves nothing.
-                self.dead_offset = found.offset
+                self.dead_offset = scanned.offset
                 return
             if not self.damage:
-                self.damage = self._damage(found)
+                self.damage = self._damage(scanned)
             # A commit may reach the disk in any order, so a crash leaves valid headers after the
             # damage as well as before it. If one of them states that a lost LSN was durable, then
             # this was no crash.
-            self.evidence = max(self.evidence, found.header.durable_lsn)
+            self.evidence = max(self.evidence, scanned.header.durable_lsn)
             if self.damage:
                 continue
-            if found.state is FrameState.MARK:
+            if scanned.state is FrameState.MARK:
                 # The log fell idle, or was closed; a crash or the close came before another commit.
                 self.marked = True
             else:
-                self.next_lsn += found.header.record_count
-                self.end = found.end
-                yield found
+                self.next_lsn += scanned.header.record_count
+                self.end = scanned.end
+                yield scanned
 
     def leave(self, after: SegmentName) -> None:
         """Raise CorruptionError unless `after` goes on where this segment ends."""
@@ -280,12 +280,12 @@ class Walk:
             reason = DamageReason.NUMBERS_EXHAUSTED
             raise CorruptionError(self.path, self.end, self.next_lsn, what, reason=reason)
 
-    def _is_own_mark(self, found: ScannedFrame) -> bool:
-        """Return whether `found` is the mark that the segment itself ends with."""
-        is_first = found.state is FrameState.MARK and not self.marked
-        return is_first and found.header.broken_rule(self.next_lsn) is None
+    def _is_own_mark(self, scanned: ScannedFrame) -> bool:
+        """Return whether `scanned` is the mark that the segment itself ends with."""
+        is_first = scanned.state is FrameState.MARK and not self.marked
+        return is_first and scanned.header.broken_rule(self.next_lsn) is None
 
-    def _damage(self, found: ScannedFrame) -> CorruptionError | None:
+    def _damage(self, scanned: ScannedFrame) -> CorruptionError | None:
         """Return the damage that a crash may have left here, None if there is none.
 
         Raises CorruptionError for what no crash leaves.
@@ -294,21 +294,21 @@ class Walk:
             # The next frame is written over the mark. A crash cut that write short: the page of
             # the mark is still the old one, while a later page of the frame reached the disk.
             what = "something stands behind a mark"
-        elif found.state is FrameState.GARBAGE:
+        elif scanned.state is FrameState.GARBAGE:
             # A crash cut the write of a frame short before its header was on the disk.
             what = "no frame stands here"
-        elif broken := found.header.broken_rule(self.next_lsn):
+        elif broken := scanned.header.broken_rule(self.next_lsn):
             # No crash does this: the header's CRC proves that it was written like that.
-            what = found.header.describe(broken, self.next_lsn)
+            what = scanned.header.describe(broken, self.next_lsn)
             reason = DamageReason.FRAME_IMPOSSIBLE
-            raise CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
-        elif found.state is FrameState.DAMAGED_PAYLOAD:
+            raise CorruptionError(self.path, scanned.offset, self.next_lsn, what, reason=reason)
+        elif scanned.state is FrameState.DAMAGED_PAYLOAD:
             # A crash cut the write of a frame short after its header was on the disk.
             what = "a frame's payload is damaged"
         else:
             return None
         reason = DamageReason.FRAME_DAMAGED
-        return CorruptionError(self.path, found.offset, self.next_lsn, what, reason=reason)
+        return CorruptionError(self.path, scanned.offset, self.next_lsn, what, reason=reason)
 
     def _refusal(
         self, what: str, reason: DamageReason, durable_lsn: int | None = None
@@ -319,10 +319,10 @@ class Walk:
         return CorruptionError(*place, what, reason=reason, durable_lsn=durable_lsn)
 
 
-def decode(found: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> Batch:
+def decode(scanned: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> ReplayBatch:
     """Return the batch that a whole frame is. Raises CorruptionError if its records are not what
     its header says."""
-    run = found.run()
+    run = scanned.run()
     try:
         records = read(run.data, run.spans)
     except ValueError as error:
@@ -331,8 +331,8 @@ def decode(found: ScannedFrame, segment: Segment, read: Reading = unpack_spans) 
         what = f"a frame whose payload is whole, but {error}"
         path, reason = segment.file.path, DamageReason.RECORD_UNREADABLE
         raise CorruptionError(path, run.offset, run.first_lsn, what, reason=reason) from error
-    return _batch(segment, run, records)
+    return _replay_batch(segment, run, records)
 
 
-def _batch(segment: Segment, run: FrameRun, records: list[Record]) -> Batch:
-    return Batch(segment.file.path, segment.header.epoch, run, records)
+def _replay_batch(segment: Segment, run: FrameRun, records: list[Record]) -> ReplayBatch:
+    return ReplayBatch(segment.file.path, segment.header.epoch, run, records)

@@ -30,12 +30,12 @@ from journal._format.record import (
     CANT_PACK,
     PackedRecord,
     Record,
+    raise_unreadable,
     refuse,
-    refuse_unreadable,
 )
 from journal._handle import OpenHandle
 from journal._public import public
-from journal._recovery.walk import Batch
+from journal._recovery.walk import ReplayBatch
 from journal._state.contract import check_items, check_machine
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal.errors import (
@@ -186,12 +186,12 @@ class DurableState(OpenHandle, Generic[M]):
             self._wait_for_room(urgent)
         return self._lock.run(self._change_batch, (decide, urgent))
 
-    def read(self, look: Callable[[M], T]) -> T:
-        """`look(machine)` under the lock; for looks of constant time."""
+    def read(self, query: Callable[[M], T]) -> T:
+        """`query(machine)` under the lock; for looks of constant time."""
         self._journal.check_process()
         if self._progress.broken is not None:
             self._progress.check()
-        seen = self._lock.run(look, self._machine)
+        seen = self._lock.run(query, self._machine)
         if self._progress.broken is not None:  # it broke while this waited for the lock
             self._progress.check()
         return seen
@@ -235,8 +235,8 @@ class DurableState(OpenHandle, Generic[M]):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._journal.__exit__(kind, error, traceback)
 
-    def _change(self, how: tuple[Callable[[M], Record | None], bool]) -> int | None:
-        decide, urgent = how
+    def _change(self, change: tuple[Callable[[M], Record | None], bool]) -> int | None:
+        decide, urgent = change
         if self._progress.broken is not None:
             self._progress.check()
         record = decide(self._machine)
@@ -252,7 +252,7 @@ class DurableState(OpenHandle, Generic[M]):
             try:
                 value = unpackb(packed, strict_map_key=False)
             except Exception as error:
-                refuse_unreadable(error)
+                raise_unreadable(error)
         if len(packed) > self._bytes_max:
             self._packer.check(record, packed)
         lsn, is_applied = 0, False
@@ -269,8 +269,8 @@ class DurableState(OpenHandle, Generic[M]):
             raise
         return lsn
 
-    def _change_batch(self, how: tuple[Callable[[M], list[Record]], bool]) -> int | None:
-        decide, urgent = how
+    def _change_batch(self, change: tuple[Callable[[M], list[Record]], bool]) -> int | None:
+        decide, urgent = change
         if self._progress.broken is not None:
             self._progress.check()
         records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
@@ -353,7 +353,7 @@ def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
             raise _refusal(machine, checkpoint.path, what) from error
 
 
-def _apply(machine: StateMachine, batch: Batch) -> None:
+def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
     for lsn, record in enumerate(batch.records, batch.first_lsn):
         try:
             machine.apply(lsn, record)

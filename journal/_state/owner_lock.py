@@ -34,18 +34,18 @@ _OVERTAKEN_NS = 50_000_000
 class OwnerLock:
     """Not reentrant. How long it was held and waited for is counted for every hold."""
 
-    def __init__(self, is_amid: Callable[[], bool] = bool) -> None:
-        """Make a free lock. `is_amid` returns whether this thread holds a lock that comes after
+    def __init__(self, is_inside: Callable[[], bool] = bool) -> None:
+        """Make a free lock. `is_inside` returns whether this thread holds a lock that comes after
         this one; then waiting here could deadlock, and raises InterruptedCallError.
         """
-        self._is_amid = is_amid
+        self._is_inside = is_inside
         self._lock = threading.Lock()
         # These only keep others away from the lock, which alone decides. The thread that holds
         # it; or, negative, the one for whom it is left; 0: nobody.
         self._holder = 0
         self._heir = 0  # negative, too
         # What those beside it sleep on; changed by single atomic operations.
-        self._beside: deque[threading.Lock] = deque()
+        self._queue: deque[threading.Lock] = deque()
         self._hold_ns = Recorder()
         self._wait_ns = Recorder()
 
@@ -67,7 +67,7 @@ class OwnerLock:
         asked = perf_counter_ns()
         try:
             while self._holder and self._holder != -me:
-                self._wait_beside(me, asked)
+                self._wait_in_queue(me, asked)
             with self._lock:
                 self._holder = me
                 try:
@@ -80,7 +80,7 @@ class OwnerLock:
                 finally:
                     self._holder = self._heir
         finally:
-            if self._beside or self._heir:
+            if self._queue or self._heir:
                 self._leave(me)
 
     def refuse_inside(self) -> None:
@@ -95,13 +95,13 @@ class OwnerLock:
 
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
 
-    def _wait_beside(self, me: int, asked_ns: int) -> None:
+    def _wait_in_queue(self, me: int, asked_ns: int) -> None:
         self.refuse_inside()
-        if self._is_amid():
+        if self._is_inside():
             raise InterruptedCallError
         asleep = threading.Lock()
         asleep.acquire()
-        self._beside.append(asleep)
+        self._queue.append(asleep)
         was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
         holder = self._holder
         # The call may switch threads; whoever has taken it since then has set another holder. To
@@ -109,7 +109,7 @@ class OwnerLock:
         if not was_woken and not self._lock.locked() and self._holder == holder:
             self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone, or late
         try:
-            self._beside.remove(asleep)
+            self._queue.remove(asleep)
         except ValueError as error:  # it was woken
             if not is_raised_by_call(error):
                 raise
@@ -122,12 +122,12 @@ class OwnerLock:
         if self._holder == -me:
             self._holder = 0
         self._wake()
-        for _ in range(len(self._beside) if self._heir else 0):  # whichever of them it is
+        for _ in range(len(self._queue) if self._heir else 0):  # whichever of them it is
             self._wake()
 
     def _wake(self) -> None:
         try:
-            asleep = self._beside.popleft()
+            asleep = self._queue.popleft()
         except IndexError as error:  # another thread took the last one
             if not is_raised_by_call(error):
                 raise

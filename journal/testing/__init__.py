@@ -13,7 +13,7 @@ runs it. `journal.testing.machine` has a Hypothesis machine that crashes a state
 from __future__ import annotations
 
 from journal.testing.disk import SimulatedDirectory, SimulatedDisk, SimulatedFile
-from journal.testing.explorer import Report, explore
+from journal.testing.explorer import ExplorationReport, explore
 from journal.testing.history import BrokenPromiseError, History
 from journal.testing.outcome import Change, Outcome, drawn, fates, keep, lose, seeded
 from journal.testing.outcomes import Bounds
@@ -23,11 +23,11 @@ __all__ = [
     "Bounds",
     "BrokenPromiseError",
     "Change",
+    "ExplorationReport",
     "History",
     "ManualOptions",
     "Outcome",
     "Owner",
-    "Report",
     "SimulatedDirectory",
     "SimulatedDisk",
     "SimulatedFile",

@@ -28,11 +28,11 @@ Mutation = Literal[
     "make_directory", "create", "write", "sync", "truncate", "allocate",
     "rename", "link", "remove", "sync_directory",
 ]  # fmt: skip
-Look = Literal[
+Query = Literal[
     "open_directory", "open", "names", "lock", "lock_holder", "read", "size", "is_linked",
     "drop_cache",
 ]  # fmt: skip
-Operation = Mutation | Look
+Operation = Mutation | Query
 _MUTATIONS: dict[Operation, Mutation] = {name: name for name in get_args(Mutation)}
 
 

@@ -41,7 +41,7 @@ _SEQUEL_RECORDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ExplorationReport:
     """A summary of what was explored."""
 
     moments: int = 0
@@ -53,8 +53,8 @@ class Report:
     images: int = 0
     """The number of different disk images among those states. Each was opened."""
 
-    def __add__(self, other: Report) -> Report:
-        return Report(
+    def __add__(self, other: ExplorationReport) -> ExplorationReport:
+        return ExplorationReport(
             self.moments + other.moments, self.states + other.states, self.images + other.images
         )
 
@@ -69,7 +69,7 @@ class Moment(NamedTuple, Generic[M]):
     alive_lsn: int
 
 
-class Recorder(Owner[M]):
+class MomentRecorder(Owner[M]):
     """An owner each of whose moments is put down."""
 
     def __init__(
@@ -111,7 +111,7 @@ def explore(
     bounds: Bounds = _BOUNDS,
     path: str = "/journal",
     only: int | None = None,
-) -> Report:
+) -> ExplorationReport:
     """Run `workload` once, with the Owner of a new `machine()`; then judge every crash.
 
     The workload may use `owner.state` as any program does, and `owner.disk`; it may crash and
@@ -128,7 +128,7 @@ def explore(
                 if only is None or number == only:
                     explorer.judge(moment)
         except BrokenPromiseError as error:
-            raise BrokenPromiseError(_story(error, moments, number)) from error
+            raise BrokenPromiseError(_describe_failure(error, moments, number)) from error
     return explorer.report
 
 
@@ -136,7 +136,7 @@ class _Explorer(Generic[M]):
     def __init__(
         self, machine: Callable[[], M], options: Options, bounds: Bounds, path: str
     ) -> None:
-        self.report = Report()
+        self.report = ExplorationReport()
         self._machine = machine
         self._options = options
         self._bounds = bounds
@@ -154,7 +154,7 @@ class _Explorer(Generic[M]):
     ) -> None:
         """Run the workload, and put down each moment of it."""
         options, path = self._options, self._path
-        with Recorder(
+        with MomentRecorder(
             self._machine, moments, options=options, disk=disk, path=path, history=history
         ) as owner:
             workload(owner)
@@ -176,7 +176,7 @@ class _Explorer(Generic[M]):
         judge.kill(step, moment.alive_lsn, last_lsn, safe_lsn=safe_lsn)
         if step.operation == "sync":
             judge.failed_syncs(step, safe_lsn, last_lsn)
-        self.report += Report(1, judge.states - states, len(judge.lsns) - images)
+        self.report += ExplorationReport(1, judge.states - states, len(judge.lsns) - images)
 
     def _opened(self, judge: Judge[M], image: Image, lsn: int) -> None:
         """An image was seen for the first time: once in a while look closer."""
@@ -211,7 +211,9 @@ class _Explorer(Generic[M]):
         self.report += inner.report
 
 
-def _story(error: BrokenPromiseError, moments: list[Moment[Any]], number: int | None) -> str:
+def _describe_failure(
+    error: BrokenPromiseError, moments: list[Moment[Any]], number: int | None
+) -> str:
     """All that one needs to see it, and to see it again."""
     lines = [str(error), *reversed(getattr(error, "__notes__", []))]
     if number is None:

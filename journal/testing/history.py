@@ -109,9 +109,9 @@ class History(Generic[M]):
         with `tail` behind it, shows a prefix. Raises BrokenPromiseError.
         """
         self.check_end(lsn)
-        found = [(at, self._pack(record)) for at, record in tail]
+        records = [(at, self._pack(record)) for at, record in tail]
         expected = list(enumerate(self._packed[after:lsn], after + 1))
-        expect(found == expected, "P1", f"replay after LSN {after} gives {tail}")
+        expect(records == expected, "P1", f"replay after LSN {after} gives {tail}")
         state, replayed = state_of(machine), self.state(lsn)
         if state != replayed:
             what = _difference("the recovered state", state, "replay gives", replayed)

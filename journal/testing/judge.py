@@ -139,8 +139,12 @@ class Judge(Generic[M]):
 
     def _killed_again(self, step: Step, lsn: int) -> None:
         self.states += 1
-        found, _ = recovered(SimulatedDisk(step.medium), self.path, self.options)
-        expect(found == lsn, "P1", f"recovery, killed {step}, ends at LSN {found}, not {lsn}")
+        recovered_to, _ = recovered(SimulatedDisk(step.medium), self.path, self.options)
+        expect(
+            recovered_to == lsn,
+            "P1",
+            f"recovery, killed {step}, ends at LSN {recovered_to}, not {lsn}",
+        )
 
     def rot(self, image: Image, lsn: int) -> None:
         """P1 to P6 with each checkpoint damaged in its turn: that is what there are two for."""
@@ -152,8 +156,8 @@ class Judge(Generic[M]):
                 medium = Medium.holding(self.path, {**image.files, name: rotten})
                 self.states += 1
                 try:
-                    found, _ = self._open(medium, rotten=f"{self.path}/{name}")
-                    _expect_between(lsn, found, lsn)
+                    recovered_to, _ = self._open(medium, rotten=f"{self.path}/{name}")
+                    _expect_between(lsn, recovered_to, lsn)
                 except BrokenPromiseError as error:
                     error.add_note(f"{name} was damaged")
                     raise
@@ -192,20 +196,22 @@ class Judge(Generic[M]):
             disk.kill()
             with suppress(FailedError):
                 state.close()
-        self._went_on(medium, lsn)
+        self._check_continues(medium, lsn)
         return lsn, steps
 
-    def _went_on(self, medium: Medium, lsn: int) -> None:
+    def _check_continues(self, medium: Medium, lsn: int) -> None:
         """That PROBE, appended after `lsn`, is durable there, as far as was promised."""
         if self.options.durability == "os":
             killed = recovered(SimulatedDisk(medium), self.path, self.options)
             expect(killed == (lsn + 1, PROBE), "P2", f"a kill took LSN {lsn + 1}: {killed}")
         medium.power_cut(lose)
-        found = recovered(SimulatedDisk(medium), self.path, self.options)
-        kept = found == (lsn + 1, PROBE)
+        recovered_to = recovered(SimulatedDisk(medium), self.path, self.options)
+        kept = recovered_to == (lsn + 1, PROBE)
         if self.options.durability == "os":
-            kept = kept or found[0] == lsn  # what was shown stays, and more was not promised
-        expect(kept, "P2", f"after LSN {lsn + 1} was waited for, recovery ends at {found[0]}")
+            kept = kept or recovered_to[0] == lsn  # what was shown stays, and more was not promised
+        expect(
+            kept, "P2", f"after LSN {lsn + 1} was waited for, recovery ends at {recovered_to[0]}"
+        )
 
 
 def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Record]:
@@ -217,15 +223,15 @@ def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Re
     directory = disk.open_directory(path, write=True)
     try:
         directory.lock()
-        with closing(Recovery(directory, kept=options.checkpoints_kept)) as recovery:
+        with closing(Recovery(directory, keep=options.checkpoints_kept)) as recovery:
             for batch in recovery.batches():
                 last = batch.records[-1]
-            found = recovery.finish()
+            recovered_to = recovery.finish()
     except Exception as error:
         raise BrokenPromiseError(f"P5: it does not open again: {error!r}") from error
     finally:
         directory.close(unlock=True)
-    return found.last_lsn, last
+    return recovered_to.last_lsn, last
 
 
 def _expect_between(at_least: int, lsn: int, at_most: int) -> None:

@@ -44,7 +44,7 @@ def run_cli(args: list[str]) -> int:
         return 130
     except (JournalError, ManagerError, TasksError, OSError) as error:
         release_stdout()
-        say(_what_is_wrong(error))
+        say(_error_message(error))
         return _exit_code(error)
     except SystemExit as error:
         if error.code != 1:
@@ -54,7 +54,7 @@ def run_cli(args: list[str]) -> int:
         return 141
 
 
-def _what_is_wrong(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)

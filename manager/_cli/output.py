@@ -90,8 +90,8 @@ def _cells(agent: Agent) -> tuple[str, ...]:
     took = "" if agent.started_at_ms is None else f"{(ended - agent.started_at_ms) / 1000:.1f}"
     name = "" if agent.name == agent.agent_id else agent.name
     reason = "; ".join((agent.reason or "").splitlines())
-    shown = map(cell, (name, agent.prompt, reason))
-    return (cell(agent.agent_id), agent.status, took, *shown)
+    short_repr = map(cell, (name, agent.prompt, reason))
+    return (cell(agent.agent_id), agent.status, took, *short_repr)
 
 
 def follow_line(agent: Agent) -> str:

@@ -23,7 +23,7 @@ from typing import IO, cast
 from manager._run import guard
 from manager.errors import ManagerError
 
-_WAIT_FOR_THE_WORD = 'read -r _ || exit 125; exec "$@" </dev/null'
+_EXEC_WHEN_TOLD = 'read -r _ || exit 125; exec "$@" </dev/null'
 _LOCK_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 1.0
 
@@ -129,7 +129,7 @@ class Command(asyncio.SubprocessProtocol):
         """Start `argv` with no input, both outputs merged. Raises OSError, GuardError."""
         transport, command = await asyncio.get_running_loop().subprocess_exec(
             partial(cls, output_bytes_max),
-            *("/bin/sh", "-c", _WAIT_FOR_THE_WORD, "subagents", *argv),
+            *("/bin/sh", "-c", _EXEC_WHEN_TOLD, "subagents", *argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -31,7 +31,7 @@ from manager.limits import Limits
 from manager.manager import SubAgentManager
 from manager.result import AgentResult
 
-_MANY = 1 << 30  # a file of tasks is its own bound
+_UNBOUNDED = 1 << 30  # a file of tasks is its own bound
 _OUTPUT_BYTES = 64 << 10
 _REASON_LINES = 5
 _REASON_CHARS = 1000
@@ -41,7 +41,7 @@ _POLL_S = 0.02
 
 
 @dataclass
-class Report:
+class RunReport:
     """How a run stands, or has ended. Of a task that was retried, its newest agent counts.
 
     `agents`: those of this run by id, and `counts` of their statuses; `others`: unfinished tasks
@@ -72,7 +72,7 @@ class Report:
         return 0 if self.counts["completed"] == len(self.agents) else 1
 
 
-Tell = Callable[[Report], None]
+Tell = Callable[[RunReport], None]
 
 
 def run_tasks(
@@ -84,7 +84,7 @@ def run_tasks(
     timeout_s: float | None = None,
     retry_failed: bool = False,
     tell: Tell = lambda report: None,
-) -> Report:
+) -> RunReport:
     """Run `tasks`, or what the state holds unfinished (None), `jobs` at a time, to their ends.
 
     For the main thread: until it returns, SIGINT and SIGTERM stop the commands, mark them
@@ -97,16 +97,16 @@ def run_tasks(
     """
     if tasks is None and not os.path.lexists(path := os.path.join(workspace, state_dir)):
         raise FileNotFoundError(errno.ENOENT, "no state to go on with; give a file of tasks", path)
-    limits = Limits(max_running=jobs, max_admitted=_MANY, max_depth=DEPTH_MAX)
+    limits = Limits(max_running=jobs, max_admitted=_UNBOUNDED, max_depth=DEPTH_MAX)
     with _Signals() as signals, Guard() as guard, _open(workspace, state_dir, limits) as manager:
         guard.lock(os.path.join(manager.path, "LOCK"))
         report = admit(manager, tasks, retry_failed=retry_failed)
         run = _Run(manager, guard, report, os.path.realpath(workspace), timeout_s, tell)
-        asyncio.run(run.all(jobs, signals))
+        asyncio.run(run.run_all(jobs, signals))
     return report
 
 
-def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> Report:
+def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> RunReport:
     """Find each task's agent in the state, or spawn one, queued; the report of all of them."""
     held = {
         agent.metadata["task"]: agent  # the newest of each task
@@ -114,7 +114,7 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         if argv_of(agent.metadata) is not None
     }
     if tasks is None:
-        report = Report()
+        report = RunReport()
         for agent in held.values():
             again = retry_failed and agent.status == "failed"
             report.put(_spawn_again(manager, agent) if again else agent)
@@ -127,7 +127,7 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
         admitted[task.key] = agent
         if task.name is not None:
             ids[task.name] = agent.agent_id
-    report = Report(others=sum(agent.status in LIVE for agent in held.values()))
+    report = RunReport(others=sum(agent.status in LIVE for agent in held.values()))
     for task in tasks:
         report.put(admitted[task.key])
     return report
@@ -219,7 +219,7 @@ class _Run:
         self,
         manager: SubAgentManager,
         guard: Guard,
-        report: Report,
+        report: RunReport,
         workspace: str,
         timeout_s: float | None,
         tell: Tell,
@@ -235,7 +235,7 @@ class _Run:
         self._stop: asyncio.Future[None]
         self._hurry: asyncio.Future[None]
 
-    async def all(self, jobs: int, signals: _Signals) -> None:
+    async def run_all(self, jobs: int, signals: _Signals) -> None:
         loop = asyncio.get_running_loop()
         self._stop, self._hurry = loop.create_future(), loop.create_future()
 
@@ -260,9 +260,9 @@ class _Run:
 
     async def _work(self) -> None:
         while self._waiting and not self._stop.done():
-            await self._one(self._waiting.popleft())
+            await self._run_agent(self._waiting.popleft())
 
-    async def _one(self, agent: Agent) -> None:
+    async def _run_agent(self, agent: Agent) -> None:
         manager, ref = self._manager, agent.agent_id
         begin = manager.resume if agent.status == "interrupted" else manager.start
         await self._journal(lambda: begin(ref))
@@ -309,11 +309,11 @@ class _Run:
             code = await command.finish()
         if cut_off and stopped:
             return None
-        how = f"timed out after {timeout_s:g} s" if cut_off else _how_it_ended(code)
-        return _as_result(how, command.output)
+        reason = f"timed out after {timeout_s:g} s" if cut_off else _exit_reason(code)
+        return _as_result(reason, command.output)
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_reason(code: int) -> str:
     """ "" for success."""
     if code >= 0:
         return f"exit {code}" if code else ""
@@ -323,8 +323,8 @@ def _how_it_ended(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def _as_result(how: str, output: str) -> AgentResult:
-    if not how:
+def _as_result(reason: str, output: str) -> AgentResult:
+    if not reason:
         return AgentResult(output)
     last_lines = "\n".join(output.splitlines()[-_REASON_LINES:])[-_REASON_CHARS:]
-    return AgentResult(output, status="failed", reason=f"{how}\n{last_lines}".rstrip())
+    return AgentResult(output, status="failed", reason=f"{reason}\n{last_lines}".rstrip())

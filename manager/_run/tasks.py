@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager import records
-from manager.arguments import shown
+from manager.arguments import short_repr
 from manager.errors import TasksError
 from manager.limits import Limits
 from manager.values import optional_text
@@ -110,7 +110,9 @@ def _check_parents(tasks: list[Task], named: Mapping[str, Task]) -> None:
             if task.parent is None:
                 break
             if task.parent not in named:
-                raise TasksError(f"{task.where}: parent {shown(task.parent)} names no task here")
+                raise TasksError(
+                    f"{task.where}: parent {short_repr(task.parent)} names no task here"
+                )
             if named[task.parent].key in line:
                 raise TasksError(f"{task.where}: parent {task.parent!r} is its own descendant")
             task = named[task.parent]
@@ -182,7 +184,7 @@ def _object(line: str) -> dict[str, Any]:
         raise ValueError("nests too deep") from None
     assert isinstance(given, dict)
     if unknown := sorted(given.keys() - set(_KEYS)):
-        raise ValueError(f"unknown key {shown(unknown[0])}; a task has: {', '.join(_KEYS)}")
+        raise ValueError(f"unknown key {short_repr(unknown[0])}; a task has: {', '.join(_KEYS)}")
     return given
 
 
@@ -190,7 +192,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for key, value in pairs:
         if key in given:
-            raise ValueError(f"key {shown(key)} is there twice")
+            raise ValueError(f"key {short_repr(key)} is there twice")
         given[key] = value
     return given
 
@@ -201,7 +203,9 @@ def _command(value: object) -> str | list[str]:
     elif isinstance(value, list) and value and value[0] and all(isinstance(w, str) for w in value):
         words = value
     else:
-        raise ValueError(f"command must be a string or an array of strings, not {shown(value)}")
+        raise ValueError(
+            f"command must be a string or an array of strings, not {short_repr(value)}"
+        )
     if any("\0" in word for word in words):
         raise ValueError("command holds a NUL")
     return value
@@ -211,5 +215,5 @@ def _seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _TIMEOUT_S:
         return float(value)
     raise ValueError(
-        f"timeout_s must be from above 0 to {_TIMEOUT_S:.0f} seconds, not {shown(value)}"
+        f"timeout_s must be from above 0 to {_TIMEOUT_S:.0f} seconds, not {short_repr(value)}"
     )

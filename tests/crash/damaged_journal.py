@@ -202,7 +202,7 @@ def recovered(contents: Files, *, size: Size = SMALL, leftovers: Collection[str]
     disk, machine = image(contents), Ledger()
     directory = disk.open_directory(PATH, write=True)
     try:
-        with closing(Recovery(directory, kept=2)) as recovery:
+        with closing(Recovery(directory, keep=2)) as recovery:
             for item in recovery.checkpoint.items() if recovery.checkpoint else ():
                 machine.load(item)
             for batch in recovery.batches():

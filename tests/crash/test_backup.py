@@ -89,7 +89,7 @@ def test_a_backup_of_an_empty_journal(disk: SimulatedDisk) -> None:
         assert read_backup(disk, path) == (None, [])
 
 
-def test_what_is_no_journal_has_no_backup(tmp_path: Path) -> None:
+def test_backup_of_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
     """P4: of a path that was mistyped there is no copy that verifies."""
     (tmp_path / "plain").mkdir(mode=0o700)
     (tmp_path / "plain" / "notes.txt").touch()

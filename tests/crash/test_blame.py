@@ -80,7 +80,7 @@ def behind_the_cut(frame: Frame) -> Files:
         pytest.param(Frame(9, 6, 0, (["a", 0, "torn"],)), True, id="a frame of another LSN"),
     ],
 )
-def test_what_stands_behind_a_cut_is_dead(frame: Frame, is_dead: bool) -> None:
+def test_bytes_after_a_cut_are_no_corruption(frame: Frame, is_dead: bool) -> None:
     """P5: the next segment's first LSN ends this one. What no log has there is not corruption:
     the journal opens without the checkpoint, and `verify` reports a torn tail."""
     contents = behind_the_cut(frame)
@@ -104,6 +104,6 @@ def test_a_misnamed_checkpoint_says_nothing_of_what_is_lost(
     copy = contents[NEWER]
     contents[f"checkpoint-{99:020d}.json"] = copy if is_whole else copy[:-9]
     with JournalReader.open(PATH, disk=image(contents)) as reader:
-        outlook = reader.outlook()
-    assert (outlook.evidence_lsn, outlook.last_lsn) == (evidence_lsn, 13)
-    assert outlook.problem is not None
+        preview = reader.preview_recovery()
+    assert (preview.evidence_lsn, preview.last_lsn) == (evidence_lsn, 13)
+    assert preview.problem is not None

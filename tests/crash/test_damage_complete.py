@@ -165,7 +165,7 @@ def test_a_file_that_is_there_twice(name: str) -> None:
     assert sweep(CLOSED, damages(CLOSED, name, [duplicated], 1)).total() > 10
 
 
-def test_files_that_are_gone() -> None:
+def test_loss_of_files() -> None:
     """P4: any set of files, the whole log too, while a checkpoint proves that there was one."""
     counts = sweep(CLOSED, several_removed(judge_of(CLOSED).journal))
     assert not set(counts) - {REFUSED, VERIFIED, END, NOTHING_LOST}
@@ -238,7 +238,7 @@ def example(variant: Variant, name: str, kind: Kind, what: str) -> str:
     return judge_of(variant).judge(found.files)
 
 
-def test_the_last_commit_with_nothing_behind_it() -> None:
+def test_damage_to_the_last_commit_is_undecidable() -> None:
     """P4: it really is undecidable: a bit of the last frame of a killed journal; and no more is
     lost than that commit. After a clean close, no bit is."""
     *_, last = places(judge_of(KILLED).journal.files[LAST])
@@ -247,7 +247,7 @@ def test_the_last_commit_with_nothing_behind_it() -> None:
     assert example(CLOSED, LAST, flipped, middle) == REFUSED
 
 
-def test_what_durability_os_had_not_synced() -> None:
+def test_unsynced_commits_in_os_mode_are_undecidable() -> None:
     """P4: it really is undecidable: of two commits since the last sync, the first."""
     first, *_ = places(judge_of(OS_KILLED).journal.files[LAST])
     bit = f"bit 0 of byte {first.end - 1}"
@@ -256,7 +256,7 @@ def test_what_durability_os_had_not_synced() -> None:
     assert example(KILLED, LAST, flipped, bit) == REFUSED
 
 
-def test_the_end_of_the_log_together_with_its_witnesses() -> None:
+def test_loss_of_the_log_end_and_its_witnesses_is_undecidable() -> None:
     """P4: it really is undecidable: cut off, zeroed, gone with its file, or by two damages, to the
     last commit and to the mark behind it."""
     undamaged = judge_of(CLOSED).journal.files
@@ -272,7 +272,7 @@ def test_the_end_of_the_log_together_with_its_witnesses() -> None:
 
 
 @pytest.mark.parametrize("variant", SMALL_ONES)
-def test_the_whole_directory_an_older_copy_of_itself(variant: str) -> None:
+def test_a_rolled_back_directory_is_undecidable(variant: str) -> None:
     """P4, P10: it really is undecidable, as of any moment that had a log; it opens as it did then,
     and so does a directory that is empty: a new journal."""
     each = SMALL_ONES[variant]
@@ -303,7 +303,7 @@ def test_files_of_a_copy_that_went_on_by_itself() -> None:
     assert FORK in UNDECIDABLE
 
 
-def test_what_nothing_is_lost_with() -> None:
+def test_unreported_damage_loses_nothing() -> None:
     """P4: these really go unseen, and nothing that means anything is gone: what stands behind the
     end of a segment, a mark, and one of two checkpoints."""
     undamaged = judge_of(CLOSED).journal.files

@@ -145,7 +145,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS.keys())
-def test_files_that_are_not_what_they_were(case: Others) -> None:
+def test_damage_of_file_contents(case: Others) -> None:
     """P1, P4, P10: a header must agree with the name, the journal and the segments before it; what
     a checkpoint's name or a later header testifies to must be there; a frame is valid in its place
     only, and never behind a mark."""

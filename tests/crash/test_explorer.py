@@ -22,9 +22,9 @@ from journal._recovery.walk import Walk
 from journal.testing import (
     Bounds,
     BrokenPromiseError,
+    ExplorationReport,
     ManualOptions,
     Owner,
-    Report,
     SimulatedDirectory,
     SimulatedFile,
     explore,
@@ -177,7 +177,9 @@ def test_the_same_run_explores_the_same() -> None:
 
 def test_reports_add_up() -> None:
     """What several explorations found is one report."""
-    assert Report(1, 2, 3) + Report(10, 20, 30) == Report(11, 22, 33)
+    assert ExplorationReport(1, 2, 3) + ExplorationReport(10, 20, 30) == ExplorationReport(
+        11, 22, 33
+    )
 
 
 # --- it notices ---
@@ -229,8 +231,8 @@ def a_mark_in_front(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_batch_in_parts(patch: pytest.MonkeyPatch) -> None:
-    real = frame.split
-    patch.setattr(frame, "split", lambda records, groups, most: real(records, [], most))
+    real = frame.split_frames
+    patch.setattr(frame, "split_frames", lambda records, groups, most: real(records, [], most))
 
 
 def every_bad_frame_refused(patch: pytest.MonkeyPatch) -> None:
@@ -280,7 +282,7 @@ WEAKENINGS: list[tuple[Callable[[pytest.MonkeyPatch], None], Work, str, int, str
     WEAKENINGS,
     ids=[weakening[0].__name__ for weakening in WEAKENINGS],
 )
-def test_a_weaker_engine_is_found_out(
+def test_a_weakened_engine_is_caught(
     weaken: Callable[[pytest.MonkeyPatch], None],
     work: Work,
     durability: str,
@@ -370,7 +372,7 @@ class Private(Table):
 
 
 @pytest.mark.parametrize("machine", [Forgetful, Absolute, Selective, Private])
-def test_a_state_machine_that_forgets_is_found_out(machine: type[Table]) -> None:
+def test_a_state_machine_that_forgets_is_caught(machine: type[Table]) -> None:
     """P6: a checkpoint and the records after it make the state that all records make."""
 
     def work(owner: Owner[Table]) -> None:

@@ -121,7 +121,7 @@ def test_few_deviations_are_few() -> None:
     assert 256 < len(explored(run(steps).snapshot(), wide)) <= 10**4
 
 
-def test_what_is_never_read_does_not_multiply() -> None:
+def test_content_that_is_never_read_adds_no_outcomes() -> None:
     """Of a `*.tmp` all or nothing is there; what stands in LOCK does not count, only its name."""
     disk = SimulatedDisk()
     directory = disk.open_directory(PATH, write=True)
@@ -135,7 +135,7 @@ def test_what_is_never_read_does_not_multiply() -> None:
     assert sorted(map(repr, images)) == sorted(map(repr, expected))
 
 
-def test_one_image_has_one_key() -> None:
+def test_equal_images_have_equal_keys() -> None:
     """The same names and bytes are one image, however they came about; other ones are others."""
     steps: list[tuple[object, ...]] = [("write", "a", 0, 5), ("write", "b", 0, 5)]
     images = list(outcomes(run(steps).snapshot().folders[PATH], PATH, ALL))

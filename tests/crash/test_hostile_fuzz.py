@@ -99,7 +99,7 @@ FOUND = ["P1vBwXt7e3t7e3t7e3t7e3t7e3ssPz9gP3vB+D8="]
 
 
 @pytest.mark.parametrize("tape", FOUND)
-def test_what_the_fuzzer_found(tape: str) -> None:
+def test_earlier_finds_of_the_fuzzer(tape: str) -> None:
     """P9: tapes that once got through."""
     for door in DOORS:
         knock(door, forge(Tape(b64decode(tape))))

@@ -100,7 +100,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("payload", REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_record_is_corruption(payload: bytes) -> None:
+def test_a_payload_that_does_not_unpack_is_corruption(payload: bytes) -> None:
     """P4, P9: a payload whose CRC is right and that does not unpack was written like that: each
     door says so, and that it changed nothing."""
     files = holding(payload)
@@ -114,7 +114,7 @@ def test_what_is_no_record_is_corruption(payload: bytes) -> None:
     assert "does not unpack" in str(dry_run(image(files))) or "0 of 1" in str(dry_run(image(files)))
 
 
-def test_a_message_is_a_message() -> None:
+def test_error_messages_stay_short() -> None:
     """P9: however long what can't be read is, what is said of it can be."""
     for payload in (b"\xdb\0\1\0\0" + b"\xff" * 65536, b"\x81\xa1x\xdb\0\1\0\0" + b"\xff" * 65536):
         for door in DOORS:
@@ -144,7 +144,7 @@ TAKEN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("payload", "shown"), TAKEN.values(), ids=TAKEN.keys())
-def test_what_is_odd_and_a_record_is_taken(payload: bytes, shown: str) -> None:
+def test_unusual_msgpack_encodings_are_read(payload: bytes, shown: str) -> None:
     """P9: what this engine would not have packed, and msgpack has, is read as msgpack has it, and
     no door makes anything else of it."""
     files = holding(payload)

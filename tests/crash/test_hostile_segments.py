@@ -179,7 +179,7 @@ HEADERS: dict[str, tuple[int, Any, str]] = {
 
 
 @pytest.mark.parametrize(("at", "value", "answer"), HEADERS.values(), ids=HEADERS.keys())
-def test_what_a_segment_header_may_say(at: int, value: Any, answer: str) -> None:
+def test_impossible_segment_headers_are_refused(at: int, value: Any, answer: str) -> None:
     """P4, P9: a header with the right CRC that says something impossible is refused as what it is,
     by open and by readers, whatever the file is called."""
     fields = [*FIELDS[:at], value, *FIELDS[at + 1 :]]

@@ -25,7 +25,7 @@ def answers(*kept: bool) -> Outcome:
 # --- what a power cut makes of content ---
 
 
-def test_what_is_synced_stays(disk: SimulatedDisk, directory: Directory) -> None:
+def test_synced_writes_survive_a_power_cut(disk: SimulatedDisk, directory: Directory) -> None:
     """A synced write of a synced name is there after the worst outcome."""
     put_file(directory, "a", b"0123")
     disk.power_cut(lose)
@@ -231,7 +231,7 @@ def test_a_name_given_to_another_file_proves_the_rename(
     assert disk.contents(PATH) == {"a": b"", "b": b"0123"}
 
 
-def test_a_file_has_one_name(disk: SimulatedDisk, directory: Directory) -> None:
+def test_a_kept_rename_takes_the_old_name_away(disk: SimulatedDisk, directory: Directory) -> None:
     """A rename that is kept takes the file from wherever an undone one had left it."""
     put_file(directory, "a", b"0123")
     directory.rename("a", "b")

@@ -46,7 +46,7 @@ def test_a_sound_journal_needs_none(disk: SimulatedDisk) -> None:
     assert disk.contents(PATH) == before
 
 
-def test_what_is_no_journal_is_not_repaired(tmp_path: Path) -> None:
+def test_repair_of_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
     """A missing directory is not made, another one not touched, whatever is asked."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "holiday.jpg").touch()
@@ -59,7 +59,7 @@ def test_what_is_no_journal_is_not_repaired(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "other") == ["holiday.jpg"]
 
 
-def test_who_only_looks_narrows_no_mode(tmp_path: Path) -> None:
+def test_a_dry_run_changes_no_mode(tmp_path: Path) -> None:
     """P9: a directory that others may read stays so, until a repair is applied."""
     Journal.open(tmp_path / "j").close()
     (tmp_path / "j").chmod(0o750)

@@ -20,7 +20,7 @@ from tests.support import (
 )
 
 
-def test_what_a_cut_keeps_is_on_the_disk(disk: SimulatedDisk) -> None:
+def test_records_that_a_cut_keeps_are_durable(disk: SimulatedDisk) -> None:
     """P2: the cut is a segment, which proves that all before it was durable. So what a killed
     process had only written is synced first, and a power cut right after the repair costs
     nothing."""

@@ -77,7 +77,7 @@ def test_a_commit_of_several_frames() -> None:
     assert survives(make, Owner.commit, step, whole=True) > 20
 
 
-def test_what_is_appended_during_a_commit_is_not_acknowledged_with_it() -> None:
+def test_records_appended_during_a_commit_are_not_acknowledged_with_it() -> None:
     """P2: the durable LSN is that of the batch that was synced, whatever has gathered since."""
     owner = Owner()
 
@@ -100,7 +100,9 @@ def test_what_is_appended_during_a_commit_is_not_acknowledged_with_it() -> None:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_what_a_killed_process_wrote_is_synced_before_it_is_shown(durability: Durability) -> None:
+def test_frames_of_a_killed_process_are_synced_before_they_are_shown(
+    durability: Durability,
+) -> None:
     """P2: a frame that a kill left in memory only validates, is shown, and then stays: whatever
     crash follows, and in recovery too."""
 
@@ -280,7 +282,7 @@ def compact_twice(owner: Owner) -> None:
     assert [name.first_lsn for name in segments(owner)] == [4, 5, 6, 6, 7, 8, 9]
 
 
-def test_what_a_compaction_drops_is_gone_for_good() -> None:
+def test_files_that_a_compaction_drops_never_return() -> None:
     """P8: when it returns, no power cut brings back what it dropped."""
     owner = rolling()
     compact_twice(owner)

@@ -35,7 +35,7 @@ from tests.support import (
 )
 
 
-def test_what_is_behind_the_damage_is_salvaged(disk: SimulatedDisk) -> None:
+def test_frames_after_the_damage_are_salvaged(disk: SimulatedDisk) -> None:
     """`salvage` writes the valid frames behind the cut to a journal of their own, in their order,
     numbered anew; without `apply` it tells which."""
     with open_on(disk) as journal:
@@ -121,7 +121,7 @@ def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [[n, "x" * 900] for n in range(1, 9)]
 
 
-def test_what_a_damaged_header_does_not_vouch_for_stays_out(disk: SimulatedDisk) -> None:
+def test_salvage_skips_frames_that_no_seed_verifies(disk: SimulatedDisk) -> None:
     """P4: without a seed, with frames of other LSNs, or under another file's whole header nothing
     is salvaged or called readable; the log, and what opens, never depend on such a file."""
     for _ in range(2):

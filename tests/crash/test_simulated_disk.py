@@ -140,7 +140,7 @@ def test_faults_come_when_told(disk: SimulatedDisk, directory: Directory) -> Non
     assert error_of(lambda: directory.open("a.seg", "read")) is None
 
 
-def test_what_a_fault_stops_does_not_happen(disk: SimulatedDisk, directory: Directory) -> None:
+def test_a_refused_operation_changes_nothing(disk: SimulatedDisk, directory: Directory) -> None:
     """An operation that `before` refuses leaves everything as it was."""
     file = put_file(directory, "a", b"0123")
 
@@ -164,7 +164,7 @@ def test_what_a_fault_stops_does_not_happen(disk: SimulatedDisk, directory: Dire
     assert error_of(lambda: disk.open_directory("/other", write=False)) == errno.ENOENT
 
 
-def test_the_dead_meet_no_faults(disk: SimulatedDisk, directory: Directory) -> None:
+def test_calls_after_a_crash_meet_no_faults(disk: SimulatedDisk, directory: Directory) -> None:
     """A call after a crash or a kill is EIO, and `before` is not asked: none is tried again."""
     file = put_file(directory, "a", b"")
     disk.before = lambda operation, path: pytest.fail("the dead were heard")
@@ -192,7 +192,9 @@ def test_a_sync_that_fails_after_the_kill_loses_nothing(
     assert disk.contents(PATH) == {"a": b"-123"}
 
 
-def test_before_may_wait_and_hold_nobody_up(disk: SimulatedDisk, directory: Directory) -> None:
+def test_a_before_hook_that_waits_blocks_no_other_thread(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
     """A sync that a test holds back is a slow disk: other calls go on meanwhile."""
     file = put_file(directory, "a", b"0123")
     started, go_on = threading.Event(), threading.Event()
@@ -304,7 +306,7 @@ def test_a_crash_does_not_fail_a_sync_it_stops(disk: SimulatedDisk, directory: D
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
-def test_looks_are_no_crash_points(disk: SimulatedDisk, directory: Directory) -> None:
+def test_reads_are_no_crash_points(disk: SimulatedDisk, directory: Directory) -> None:
     """What has been synced can be acknowledged before the crash comes: reads don't set it off."""
     file = put_file(directory, "a", b"0123")
     disk.crash_after(0)

@@ -232,7 +232,7 @@ class Yielding(Table):
 
 
 @pytest.mark.parametrize("machine", [Viewing, Yielding, lambda: Table])
-def test_what_the_engine_refuses_is_refused_in_a_crash_test(machine: Any) -> None:
+def test_explore_raises_the_type_errors_of_an_open(machine: Any) -> None:
     """With the same TypeError, and not as a broken promise: it says what to change."""
     with pytest.raises(TypeError, match=r"freeze|is a class"):
         explore(machine, work)

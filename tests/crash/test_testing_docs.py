@@ -92,7 +92,7 @@ def test_hypothesis_and_pytest_are_not_needed_for_the_rest() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_what_is_public_is_documented() -> None:
+def test_public_names_are_documented() -> None:
     """Each name says what it is, and each method that takes arguments."""
     public = {name: getattr(journal.testing, name) for name in journal.testing.__all__}
     assert sorted(public) == list(public)

@@ -97,7 +97,7 @@ def machine_of(table: type[Table]) -> type[RuleBasedStateMachine]:
 
 
 @pytest.mark.parametrize("table", [HalfLoaded, Counting])
-def test_a_state_machine_that_loads_something_else_is_found_out(table: type[Table]) -> None:
+def test_a_state_machine_that_loads_another_state_is_caught(table: type[Table]) -> None:
     """P6: a checkpoint and the records after it make the state that all records make."""
     with pytest.raises(BrokenPromiseError, match="P6"):
         run_state_machine_as_test(machine_of(table), settings=FOUND)
@@ -169,7 +169,7 @@ def test_an_engine_that_keeps_less_is_caught(
 # --- the owner beneath ---
 
 
-def test_a_fault_of_the_disk_breaks_no_promise() -> None:
+def test_a_disk_fault_breaks_no_promise() -> None:
     """P5: an open that the disk fails says so, and the next one may succeed."""
     with Owner(Table) as owner:
         owner.append(["a", 1])

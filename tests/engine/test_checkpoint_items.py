@@ -134,7 +134,7 @@ def test_checkpoints_of_both_versions_stand_side_by_side(disk: SimulatedDisk) ->
         b'{"k":{"$bytes":"!"}',
     ],
 )
-def test_what_is_no_base64_is_corruption(disk: SimulatedDisk, bad: bytes) -> None:
+def test_invalid_base64_in_an_item_is_corruption(disk: SimulatedDisk, bad: bytes) -> None:
     """P4: bytes that no writer made, in a file that verified: CorruptionError, with its place."""
     forge(disk, 2, [b'{"$bytes":"QQ=="}', b"0", bad, b"1"])
     with open_on(disk) as journal:

@@ -206,7 +206,9 @@ def cycle(kind: str) -> Any:
     ],
     ids=["lists", "bytes", "at the bound", "maps", "a list that is its own", "a map"],
 )
-def test_what_nests_too_deep_is_refused(disk: SimulatedDisk, item: Any, reason: str | None) -> None:
+def test_an_item_nested_too_deep_is_refused(
+    disk: SimulatedDisk, item: Any, reason: str | None
+) -> None:
     """P6: an item that a reader's JSON might refuse for its depth is never written."""
     with open_on(disk) as journal:
         put(journal, 1)

@@ -190,7 +190,7 @@ def test_close_after_a_failure_that_cost_nothing_is_silent(disk: SimulatedDisk) 
 
 
 @pytest.mark.parametrize("failed", [True, False])
-def test_a_with_never_hides_what_left_it(
+def test_a_with_block_never_hides_its_exception(
     disk: SimulatedDisk, failed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The exception that leaves the `with` comes through; that the close failed too is logged."""
@@ -206,7 +206,7 @@ def test_a_with_never_hides_what_left_it(
     assert reopened(disk)[:1] == [0]
 
 
-def test_a_with_tells_of_a_failure(disk: SimulatedDisk) -> None:
+def test_leaving_a_with_block_raises_a_failure(disk: SimulatedDisk) -> None:
     """P2: leaving the `with` in peace is a promise that all is durable."""
     journal = open_on(disk)
     put(journal, 0)
@@ -301,7 +301,9 @@ def drop(make: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["journal", "compacted", "state"])
-def test_a_dropped_journal_warns_commits_and_lets_go(disk: SimulatedDisk, kind: str) -> None:
+def test_a_dropped_journal_warns_commits_and_releases_the_directory(
+    disk: SimulatedDisk, kind: str
+) -> None:
     """A journal that is never closed is a ResourceWarning; what it was given is committed, both its
     threads end, and the lock is free, without anybody waiting."""
     before = journal_threads()
@@ -324,7 +326,7 @@ def test_a_dropped_journal_warns_commits_and_lets_go(disk: SimulatedDisk, kind: 
     assert reopened(disk) == [["a", 1]]
 
 
-def test_a_dropped_failure_lets_go(tmp_path: Path) -> None:
+def test_a_dropped_failed_journal_releases_the_directory(tmp_path: Path) -> None:
     """P5: a state whose journal failed, and that nobody closed, is in nobody's way."""
     before = journal_threads()
 

@@ -10,9 +10,9 @@ import pytest
 from msgpack import packb
 
 from journal import Journal
+from journal._commit.backpressure import Backpressure
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
-from journal._commit.room import Room
 from journal._commit.wake_policy import WakePolicy
 from journal.testing import ManualOptions, SimulatedDisk
 from tests.engine.waiting_support import Log, log_of
@@ -54,7 +54,7 @@ def interrupted(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    [(WakePolicy, "note_begin"), (Room, "begin_commit"), (LogBuffer, "begin_batch")],
+    [(WakePolicy, "note_begin"), (Backpressure, "begin_commit"), (LogBuffer, "begin_batch")],
     ids=lambda where: where[1],
 )
 def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
@@ -126,7 +126,7 @@ def test_a_wait_has_the_flusher_look_after_a_lone_waiter(
         assert log.turn.take() is batch
 
 
-def test_interrupts_without_end_keep_nobody_from_the_turn(
+def test_repeated_interrupts_do_not_block_the_commit_turn(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: a timer's signals may come faster than the handling of the last one ends, so that a lone

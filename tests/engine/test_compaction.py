@@ -79,7 +79,9 @@ def test_any_json_comes_back(items: list[Any]) -> None:
 @pytest.mark.parametrize(
     "bad", [float("nan"), float("inf"), {1: 2}, (1,), {1, 2}, ..., "\ud800", {(1,): 2}], ids=repr
 )
-def test_what_would_not_come_back_aborts_that_compaction(disk: SimulatedDisk, bad: Any) -> None:
+def test_an_item_that_cannot_be_read_back_aborts_the_compaction(
+    disk: SimulatedDisk, bad: Any
+) -> None:
     """An item that a checkpoint can't hold is an error of the caller's; nothing is left of it,
     nothing is dropped, and the log goes on."""
     with open_on(disk) as journal:
@@ -217,7 +219,7 @@ def test_two_checkpoints_are_kept_with_the_segments_after_the_older(disk: Simula
 
 
 @pytest.mark.parametrize("kept", [2, 3, 5])
-def test_as_many_are_kept_as_chosen(disk: SimulatedDisk, kept: int) -> None:
+def test_as_many_checkpoints_are_kept_as_chosen(disk: SimulatedDisk, kept: int) -> None:
     """P8: `checkpoints_kept` of them, with the segments after the oldest, over reopenings too."""
     for life in range(1, 8):
         with open_on(disk, checkpoints_kept=kept) as journal:
@@ -296,7 +298,7 @@ def test_without_a_good_checkpoint_the_whole_log_is_replayed(disk: SimulatedDisk
     assert disk.contents(PATH) == before
 
 
-def test_what_an_unfinished_removal_left_is_removed(disk: SimulatedDisk) -> None:
+def test_leftovers_of_an_unfinished_removal_are_removed(disk: SimulatedDisk) -> None:
     """P8: a crash amid the removal leaves any of the files behind; the next open removes them."""
     with open_on(disk) as journal:
         for n in range(2):

@@ -59,7 +59,7 @@ class SlowTable:
         self._may_go.wait(TIMEOUT_S)
 
 
-def test_there_is_no_room_while_a_compaction_is_far_behind(disk: SimulatedDisk) -> None:
+def test_updates_wait_while_compaction_is_far_behind(disk: SimulatedDisk) -> None:
     """P8: where callers never wait for the disk the log would outgrow any: at a quarter more than
     what made the compaction due they wait for it, at most for the room that is left."""
     may_go = threading.Event()
@@ -108,7 +108,7 @@ def test_the_next_compaction_begins_earlier_where_the_log_grows_fast(disk: Simul
         until(lambda: journal.stats().compactions == 3, "the third compaction, at its time again")
 
 
-def test_one_that_was_found_due_late_makes_the_next_earlier(disk: SimulatedDisk) -> None:
+def test_a_late_compaction_makes_the_next_one_earlier(disk: SimulatedDisk) -> None:
     """P8: what a commit adds past that point is on the disk as well as what comes after it."""
     with open_on(disk, checkpoint_min_bytes=10_000) as journal:
         journal.start_compaction(frozen(journal, "state"))
@@ -169,7 +169,7 @@ def test_a_removal_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
         journal.wait_room(timeout_s=TIMEOUT_S)
 
 
-def test_nobody_waits_for_a_thread_that_is_backed_off(
+def test_no_update_waits_for_a_compactor_in_back_off(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P8: whoever compacts by hand meanwhile, and fails as he removes what that covers: only the

@@ -44,7 +44,7 @@ def freezing() -> tuple[int, Iterable[Any]]:
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
 @pytest.mark.parametrize("where", ["freeze", "items"])
-def test_what_the_owner_raises_ends_that_attempt(
+def test_an_error_of_the_owner_ends_the_compaction_attempt(
     disk: SimulatedDisk, where: str, durability: Literal["disk", "os"]
 ) -> None:
     """A freeze or an iterator that raises: the caller gets it, no `*.tmp`, nothing dropped, and the

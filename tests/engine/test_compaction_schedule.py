@@ -129,7 +129,7 @@ def test_a_checkpoint_counts_before_what_it_covers_is_removed() -> None:
         pytest.param(5000, 5000, True, 64, id="begun late: counted from the due point"),
     ],
 )
-def test_how_many_items_are_encoded_at_once(
+def test_the_encoding_step_grows_when_compaction_lags(
     at: int, log_bytes: int, has_room: bool, items: int
 ) -> None:
     """P7, P8: few, so that no other thread is stalled, until the log outgrows the compaction."""

@@ -141,7 +141,7 @@ def test_a_log_handler_that_never_returns_holds_up_nothing(
     assert settle(TIMEOUT_S)
 
 
-def test_room_comes_before_anybody_is_told(
+def test_room_is_counted_before_waiters_are_released(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P8: what fails to compact must not stop the log. An error's `__str__` and an observer may
@@ -172,7 +172,7 @@ def test_room_comes_before_anybody_is_told(
         until(lambda: journal.stats().compaction_failures, "the attempt is counted")
 
 
-def test_what_is_covered_is_removed_by_a_retry(disk: SimulatedDisk, impatient: None) -> None:
+def test_a_retry_removes_covered_files(disk: SimulatedDisk, impatient: None) -> None:
     """P8: an attempt that fails after its checkpoint was published is repeated after the back-off,
     and not when the log has grown once more."""
     with open_small(disk) as journal:

@@ -57,7 +57,7 @@ def test_a_compaction_by_hand_puts_off_the_next_one(disk: SimulatedDisk) -> None
     assert [lsn >= 11 for lsn in checkpoint_lsns(disk)] == [False, True]
 
 
-def test_what_grew_before_open_counts(disk: SimulatedDisk) -> None:
+def test_log_growth_before_open_counts(disk: SimulatedDisk) -> None:
     """P8: a log that was due when its process died is compacted by the next one, unasked."""
     with open_on(disk) as journal:
         put_lines(journal, 20, size=700)
@@ -149,7 +149,7 @@ def test_compact_waits_for_one_under_way(disk: SimulatedDisk) -> None:
         assert list(journal.checkpoint.items()) == ["second"]
 
 
-def test_nobody_is_held_up_by_a_compaction(disk: SimulatedDisk) -> None:
+def test_a_compaction_blocks_no_append(disk: SimulatedDisk) -> None:
     """P7: while a checkpoint is written and synced, records are appended and become durable."""
     with open_on(disk) as journal, ThreadPoolExecutor(2) as pool:
         put(journal, 1)

@@ -230,7 +230,7 @@ class Naps:
         self.slept_s.append(delay_s)
 
 
-def test_however_long_a_disk_was_full_it_is_tried_each_second(
+def test_a_full_disk_is_retried_every_second(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal goes on within a second after there is room; at first it tries more often."""

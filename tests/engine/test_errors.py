@@ -68,8 +68,8 @@ FACTS = {
 
 
 @pytest.mark.parametrize("what", FACTS)
-def test_what_was_durable_and_whose_a_file_is_are_fields(tmp_path: Path, what: str) -> None:
-    """P4: an open's error, the outlook's refusal and the finding agree on them."""
+def test_errors_carry_the_durable_lsn_and_the_journal_id(tmp_path: Path, what: str) -> None:
+    """P4: an open's error, the preview's refusal and the finding agree on them."""
     durable_lsn, other = FACTS[what]
     path, journal_id = history(tmp_path / "j"), None
     REFUSED[what][0](path)
@@ -77,7 +77,7 @@ def test_what_was_durable_and_whose_a_file_is_are_fields(tmp_path: Path, what: s
         with JournalReader.open(tmp_path / other) as reader:
             journal_id = reader.journal_id
     with JournalReader.open(path) as reader:
-        found, refusal = next(reader.verify()), reader.outlook().refusal
+        found, refusal = next(reader.verify()), reader.preview_recovery().refusal
     with pytest.raises(CorruptionError) as caught:
         Journal.open(path)
     assert refusal == caught.value.refusal

@@ -90,7 +90,7 @@ def test_an_export_shows_each_figure_of_each_journal(disk: SimulatedDisk) -> Non
     provider.shutdown()
 
 
-def test_one_that_is_gone_says_nothing(disk: SimulatedDisk) -> None:
+def test_a_dropped_journal_exports_nothing(disk: SimulatedDisk) -> None:
     """A watched journal may be closed or dropped; its name is free then, and not before."""
     from journal.prometheus import JournalCollector
 
@@ -115,7 +115,7 @@ def test_one_that_is_gone_says_nothing(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("kind", ["state", "manager"])
-def test_what_keeps_a_journal_is_closed_with_it(disk: SimulatedDisk, kind: str) -> None:
+def test_a_watched_state_is_dropped_when_it_is_closed(disk: SimulatedDisk, kind: str) -> None:
     """What is left out when it is closed is any of the three that may be watched."""
     from journal.prometheus import JournalCollector
 
@@ -133,7 +133,7 @@ def test_what_keeps_a_journal_is_closed_with_it(disk: SimulatedDisk, kind: str) 
     assert scraped(registry) == {}
 
 
-def test_one_that_cannot_be_read_hides_no_other(disk: SimulatedDisk) -> None:
+def test_a_journal_that_cannot_be_read_hides_no_other(disk: SimulatedDisk) -> None:
     """A disk that fails takes its own journal's figures away, and no other's."""
     from journal.prometheus import JournalCollector
 

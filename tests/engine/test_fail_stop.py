@@ -62,7 +62,7 @@ FATAL_AT_A_ROLL: list[tuple[Operation, str, int]] = [
 ]
 
 
-def test_who_waits_is_told_before_the_files_are_closed(
+def test_waiters_are_released_before_the_files_are_closed(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P9: on a disk that is broken even closing a file may take for ever."""

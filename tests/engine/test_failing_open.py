@@ -75,7 +75,7 @@ def test_a_recovery_is_finished_after_its_last_batch(disk: SimulatedDisk) -> Non
     with open_on(disk) as journal:
         put(journal, "second")
     directory = disk.open_directory(PATH, write=True)
-    with closing(Recovery(directory, kept=2)) as recovery:
+    with closing(Recovery(directory, keep=2)) as recovery:
         for _ in recovery.batches():
             with pytest.raises(RuntimeError, match="after all of its batches"):
                 recovery.finish()

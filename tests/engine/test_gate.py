@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from journal._commit.gate import _FUTURES_A_TURN, Gate, _Pump
+from journal._commit.gate import _FUTURES_PER_TURN, Gate, _LoopPump
 
 
-def test_a_turn_lets_few_go_whatever_batches_they_are_of() -> None:
+def test_a_turn_resolves_a_bounded_number_of_futures() -> None:
     """Five batches let go at once share the turns of their loop, which runs others between."""
     passed: list[Gate] = []
 
@@ -32,7 +32,7 @@ def test_a_turn_lets_few_go_whatever_batches_they_are_of() -> None:
             most = max(most, len(passed) - before)
         return most
 
-    assert asyncio.run(most_in_a_turn()) <= _FUTURES_A_TURN
+    assert asyncio.run(most_in_a_turn()) <= _FUTURES_PER_TURN
     assert len(passed) == 500
 
 
@@ -58,7 +58,7 @@ class Loop:
 
 def test_an_interrupted_turn_is_followed_by_another() -> None:
     """Else all who wait in that loop from then on would wait for ever."""
-    pump, loop, waiting = _Pump(), Loop(), {Struck(): None}
+    pump, loop, waiting = _LoopPump(), Loop(), {Struck(): None}
     with pytest.raises(KeyboardInterrupt):
         pump.add(loop, waiting)  # type: ignore[arg-type]
     turns = 0

@@ -158,7 +158,7 @@ def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
                 until(lambda: journal.durable_lsn == journal.last_lsn, "the second commit", SOON_S)
 
 
-def test_what_nobody_waits_for_is_committed_after_a_pause(disk: SimulatedDisk) -> None:
+def test_records_without_a_waiter_are_committed_after_the_interval(disk: SimulatedDisk) -> None:
     """P8: `flush_interval_s` bounds how long a record stays in memory, though the flusher sleeps
     when it comes, as it does once the log was marked idle."""
     with open_on(disk, flush_interval_s=0.01) as journal:
@@ -181,7 +181,7 @@ def test_a_compaction_wakes_the_flusher_to_sync_the_log(
         assert compacting.result(SOON_S).lsn == journal.last_lsn == journal.stats().synced_lsn
 
 
-def test_the_last_that_is_expected_wakes_the_flusher() -> None:
+def test_the_last_expected_waiter_wakes_the_flusher() -> None:
     """On a slow disk the flusher gives those it let go some time to come back, and no longer than
     they need."""
     log = log_of(ManualOptions())
@@ -214,7 +214,7 @@ class Clock:
         return False
 
 
-def test_records_that_nobody_waits_for_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_without_a_waiter_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are gathered for `flush_interval_s`, counted from the first one."""
     clock, log = Clock(), log_of(Options(flush_interval_s=10))
     for module in ("buffer", "commit_turn"):

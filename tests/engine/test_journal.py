@@ -268,7 +268,7 @@ def test_append_never_waits(disk: SimulatedDisk) -> None:
     assert on_disk(disk) == [*range(1001)]
 
 
-def test_what_nobody_waits_for_rides_with_the_next(disk: SimulatedDisk) -> None:
+def test_records_without_a_waiter_join_the_next_commit(disk: SimulatedDisk) -> None:
     """One wait commits all that was appended before it: one frame, one sync."""
     with open_on(disk) as journal:
         put(journal, 0)
@@ -280,7 +280,7 @@ def test_what_nobody_waits_for_rides_with_the_next(disk: SimulatedDisk) -> None:
         assert [len(frame.records) for frame in segments(disk)[0].frames] == [1, 9]
 
 
-def test_the_interval_commits_what_nobody_waits_for(disk: SimulatedDisk) -> None:
+def test_the_flush_interval_commits_records_without_a_waiter(disk: SimulatedDisk) -> None:
     """A record is durable by itself once it is `flush_interval_s` old."""
     with open_on(disk, flush_interval_s=0.01) as journal:
         for n in range(1, 4):

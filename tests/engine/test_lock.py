@@ -44,7 +44,7 @@ def held(lock: OwnerLock, pool: ThreadPoolExecutor) -> Iterator[threading.Event]
         holding.result(TIMEOUT_S)
 
 
-def test_one_at_a_time() -> None:
+def test_the_lock_excludes_other_threads() -> None:
     """Threads that are switched at every chance lose no step of a counter."""
     lock = OwnerLock()
     count = 0
@@ -69,21 +69,21 @@ def test_one_at_a_time() -> None:
     assert lock.stats().hold.count == count
 
 
-def test_who_waits_gets_through_one_after_the_other() -> None:
+def test_waiting_threads_take_the_lock_in_turn() -> None:
     """Each of twenty that found it held passes once it is let go, and all count as waits."""
     lock = OwnerLock()
     passed: list[int] = []
     with ThreadPoolExecutor(21) as pool:
         with held(lock, pool) as let_go:
             waiting = [pool.submit(lock.run, passed.append, number) for number in range(20)]
-            until(lambda: len(lock._beside) == 20, "all wait beside it")
+            until(lambda: len(lock._queue) == 20, "all wait beside it")
             assert passed == []
             let_go.set()
         for each in waiting:
             each.result(TIMEOUT_S)
     assert sorted(passed) == list(range(20))
     assert lock.stats().wait.max > 0
-    assert not lock._beside
+    assert not lock._queue
 
 
 def test_a_lost_wake_up_is_made_good(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,11 +93,11 @@ def test_a_lost_wake_up_is_made_good(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(2) as pool:
         with held(lock, pool):
             waiting = pool.submit(lock.run, int, 0)
-            until(lambda: lock._beside, "one waits beside it")
+            until(lambda: lock._queue, "one waits beside it")
         assert waiting.result(TIMEOUT_S) == 0
 
 
-def test_what_an_action_raises_lets_go() -> None:
+def test_an_action_that_raises_releases_the_lock() -> None:
     """An error comes out, the hold is counted, and the lock is free."""
     lock = OwnerLock()
     with pytest.raises(ZeroDivisionError):
@@ -126,7 +126,7 @@ def test_no_switch_between_the_look_and_the_hold() -> None:
 
 
 @pytest.mark.usefixtures("monitored")
-def test_an_interrupt_anywhere_in_a_hold_lets_go() -> None:
+def test_an_interrupt_during_a_hold_releases_the_lock() -> None:
     """Struck at each point of a hold and of its end, it is free for the next one."""
     lock = OwnerLock()
     for nth in range(1000):
@@ -138,7 +138,7 @@ def test_an_interrupt_anywhere_in_a_hold_lets_go() -> None:
 
 
 @pytest.mark.usefixtures("monitored")
-def test_an_interrupt_anywhere_in_a_wait_forgets_nobody(pool: ThreadPoolExecutor) -> None:
+def test_an_interrupt_during_a_wait_loses_no_waiter(pool: ThreadPoolExecutor) -> None:
     """Struck at each point of waiting beside it: another who waits there gets through, and what
     the struck one leaves behind does not add up."""
     lock = OwnerLock()
@@ -146,7 +146,7 @@ def test_an_interrupt_anywhere_in_a_wait_forgets_nobody(pool: ThreadPoolExecutor
     for nth in range(60):
         with held(lock, pool) as let_go:
             other = pool.submit(lock.run, int, 0)
-            until(lambda: lock._beside, "it waits beside it")
+            until(lambda: lock._queue, "it waits beside it")
             timer = threading.Timer(0.015, let_go.set)
             timer.start()
             strikes += bool(struck(partial(lock.run, int, 0), nth))
@@ -155,7 +155,7 @@ def test_an_interrupt_anywhere_in_a_wait_forgets_nobody(pool: ThreadPoolExecutor
             timer.join()
         in_other_thread(partial(lock.run, int, 0))
     assert strikes > 10
-    assert len(lock._beside) <= 1
+    assert len(lock._queue) <= 1
 
 
 class Struck(Exception):  # noqa: N818 it stands for what a debugger or a framework raises
@@ -206,7 +206,7 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
     assert most == 1
 
 
-def test_who_calls_back_in_is_told() -> None:
+def test_a_reentrant_call_is_refused() -> None:
     """A callback, or a signal handler amid one, that asks for the lock again: RuntimeError, no
     hang; the lock is free afterwards."""
     lock = OwnerLock()
@@ -234,7 +234,7 @@ class SlowLook:
         return is_locked
 
 
-def test_who_looks_whether_it_is_free_clears_no_holder(pool: ThreadPoolExecutor) -> None:
+def test_a_waiter_that_checks_the_lock_clears_no_holder(pool: ThreadPoolExecutor) -> None:
     """An heir takes the lock just as a waiter finds it free, and left to one who does not come: the
     heir stays the holder, so that others go on waiting beside the lock. For the lock itself they
     would wait in a convoy."""
@@ -274,7 +274,7 @@ def test_who_looks_whether_it_is_free_clears_no_holder(pool: ThreadPoolExecutor)
     assert waiting.result(TIMEOUT_S) == 0
 
 
-def test_nobody_is_overtaken_for_ever() -> None:
+def test_no_waiter_is_overtaken_forever() -> None:
     """Threads that hold it without a pause let another one through."""
     lock = OwnerLock()
     over = False

@@ -66,7 +66,7 @@ def test_percentiles_are_at_most_a_twentieth_over(values: list[int]) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 19, 20, 21, 2**31, 2**62])
-def test_one_value_is_every_percentile(value: int) -> None:
+def test_a_single_value_is_every_percentile(value: int) -> None:
     """All figures of a single value are that value."""
     assert recorded([value]) == Histogram(1, value, value, value, value, float(value))
 
@@ -164,7 +164,7 @@ def test_commits_are_counted(disk: SimulatedDisk) -> None:
     assert 0 < stats.wait_ns.p50 <= stats.wait_ns.max
 
 
-def test_what_is_buffered_is_told(disk: SimulatedDisk) -> None:
+def test_stats_count_buffered_and_backlog_records(disk: SimulatedDisk) -> None:
     """`buffered_bytes` until they are committed, `backlog_records` until they are durable."""
     with open_on(disk) as journal:
         journal.append("x" * 9)
@@ -237,8 +237,8 @@ class Ear:
         self.heard: list[tuple[Any, ...]] = []
         self._raises = raises
 
-    def _hear(self, *what: Any) -> None:
-        self.heard.append(what)
+    def _hear(self, *description: Any) -> None:
+        self.heard.append(description)
         if self._raises:
             raise ValueError("the observer's own")
 

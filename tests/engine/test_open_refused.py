@@ -80,7 +80,7 @@ def test_a_file_system_without_locks_is_named(
     assert os.listdir(path) == []
 
 
-def test_any_other_error_of_the_lock_stays_what_it_is(
+def test_other_errors_of_the_lock_are_not_translated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that says nothing about the file system is a plain OSError."""

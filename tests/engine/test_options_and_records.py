@@ -132,7 +132,7 @@ RECORDS = st.recursive(
 
 
 @given(st.lists(RECORDS, min_size=1, max_size=20))
-def test_what_packs_comes_back_equal(records: list[Any]) -> None:
+def test_packed_records_are_read_back_equal(records: list[Any]) -> None:
     """P1: each record is read back with its value and its types, live and after a reopening."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
@@ -209,7 +209,7 @@ REFUSED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "record"), REFUSED, ids=[kind for kind, _ in REFUSED])
-def test_what_cant_come_back_equal_is_refused(kind: str, record: Any) -> None:
+def test_records_that_would_not_read_back_equal_are_refused(kind: str, record: Any) -> None:
     """RecordError, a ValueError: takes no LSN, leaves what was packed before it, names the type,
     and says what may be used instead."""
     disk = SimulatedDisk()

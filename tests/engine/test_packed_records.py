@@ -45,7 +45,7 @@ def test_a_packed_record_is_appended_like_any_other(disk: SimulatedDisk) -> None
         assert state.machine.content() == live == {"a": 1, "b": 2, "c": 3}
 
 
-def test_it_is_taken_as_it_was_when_packed(disk: SimulatedDisk) -> None:
+def test_later_changes_do_not_reach_a_packed_record(disk: SimulatedDisk) -> None:
     """P1: whoever changes it afterwards changes only what the machine is given."""
     record = ["a", 1]
     packed = pack(record)

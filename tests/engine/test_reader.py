@@ -21,7 +21,7 @@ from journal import (
     backup,
 )
 from journal.testing import SimulatedDisk
-from journal.testing.disk import Look
+from journal.testing.disk import Query
 from tests.support import (
     PATH,
     TIMEOUT_S,
@@ -52,7 +52,7 @@ def records(reader: JournalReader, after: int | None = None) -> list[Any]:
     return [entry.record for entry in reader.entries(after)]
 
 
-def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
     """Missing: FileNotFoundError; another directory: JournalError that says what is missing; a
     symlink: UnsafePathError. Nothing is made or changed."""
     with pytest.raises(FileNotFoundError):
@@ -70,7 +70,7 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_reader_only_looks(disk: SimulatedDisk, live: bool) -> None:
+def test_a_reader_takes_no_lock_and_changes_nothing(disk: SimulatedDisk, live: bool) -> None:
     """It takes no lock and changes nothing, whatever it is asked."""
     journal = open_on(disk)
     put_lines(journal, 12, size=700)
@@ -88,7 +88,7 @@ def test_a_reader_only_looks(disk: SimulatedDisk, live: bool) -> None:
             checkpoint.close()
         reader.segments()
         assert list(reader.verify()) == []
-    assert {operation for operation, _ in watched.calls} <= {*get_args(Look)} - {"lock"}
+    assert {operation for operation, _ in watched.calls} <= {*get_args(Query)} - {"lock"}
     assert (disk.contents(PATH), disk.operations) == (before, done)
     journal.close()
 
@@ -115,8 +115,8 @@ def test_readers_count_on_two_checkpoints(disk: SimulatedDisk) -> None:
         assert reader.first_state_lsn == 72
         assert [entry.lsn for entry in reader.entries(kept_lsns[0])] == [*range(37, 85)]
         assert [it.lsn for it in reader.checkpoints()] == kept_lsns[::-1]
-        outlook = reader.outlook()
-        assert (outlook.refusal, outlook.checkpoint_lsn, outlook.last_lsn) == (None, 84, 84)
+        preview = reader.preview_recovery()
+        assert (preview.refusal, preview.checkpoint_lsn, preview.last_lsn) == (None, 84, 84)
     assert findings(disk) == []
     report = backup(PATH, "/copy", disk=disk)
     assert (report.checkpoints, report.lsn) == (2, 84)
@@ -169,7 +169,7 @@ def log_bytes(disk: SimulatedDisk) -> bytes:
     return b"".join(disk.contents(PATH)[name] for name in names(disk, ".seg"))
 
 
-def test_of_a_live_journal_what_has_a_witness_is_shown(disk: SimulatedDisk) -> None:
+def test_a_live_journal_shows_records_proved_durable(disk: SimulatedDisk) -> None:
     """P2: records that a durable LSN in the log covers: it may trail by a commit, which the idle
     mark makes good; what is not durable is never shown."""
     with open_on(disk) as journal:
@@ -202,7 +202,7 @@ def test_the_first_record_of_a_live_journal_is_not_shown_before_it_is_durable(
         until(lambda: read_all(disk) == ["first"], "the idle mark")
 
 
-def test_of_a_live_journal_in_os_mode_every_whole_frame_is_shown(disk: SimulatedDisk) -> None:
+def test_a_live_journal_in_os_mode_shows_every_whole_frame(disk: SimulatedDisk) -> None:
     """With durability "os" a written frame has survived the process: it is shown at once."""
     with open_on(disk, durability="os") as journal:
         for n in range(1, 8):
@@ -211,7 +211,7 @@ def test_of_a_live_journal_in_os_mode_every_whole_frame_is_shown(disk: Simulated
             assert findings(disk) == []
 
 
-def test_of_a_dead_journal_what_recovery_would_keep_is_shown(disk: SimulatedDisk) -> None:
+def test_a_dead_journal_shows_what_recovery_keeps(disk: SimulatedDisk) -> None:
     """P1: also frames that nobody was told are durable; and recovery keeps just these."""
     journal = open_on(disk)
     put(journal, 1)

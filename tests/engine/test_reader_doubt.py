@@ -78,7 +78,7 @@ def test_half_of_a_commit_is_no_damage(disk: SimulatedDisk, look: str) -> None:
 
 
 @pytest.mark.parametrize("first", range(5, 11))
-def test_halves_of_two_commits_at_two_looks_are_no_damage(first: int) -> None:
+def test_a_commit_seen_half_written_twice_is_no_damage(first: int) -> None:
     """P4: a log that goes on may look bad here at one look and there at the next one: whichever
     two reads it is before which something is committed."""
     for second in range(first + 1, 32):
@@ -92,7 +92,7 @@ def test_halves_of_two_commits_at_two_looks_are_no_damage(first: int) -> None:
             assert [(second, info.state) for info in reader.segments()] == [(second, "active")]
 
 
-def test_damage_is_still_there_at_the_second_look(disk: SimulatedDisk) -> None:
+def test_damage_persists_at_the_second_read(disk: SimulatedDisk) -> None:
     """P4: what is bad both times is damage, with its place, though the writer lives and goes on."""
     with long_log(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
 
@@ -112,7 +112,7 @@ def test_damage_is_still_there_at_the_second_look(disk: SimulatedDisk) -> None:
         )  # fmt: skip
 
 
-def test_what_a_mark_told_is_not_taken_back_while_the_next_segment_is_made(
+def test_the_durable_lsn_does_not_fall_while_a_segment_is_made(
     disk: SimulatedDisk,
 ) -> None:
     """P2: what was once shown to be durable is, at each step from one segment to the next."""
@@ -135,7 +135,7 @@ def test_what_a_mark_told_is_not_taken_back_while_the_next_segment_is_made(
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_what_a_mark_told_is_not_taken_back_while_it_is_written_over(
+def test_the_durable_lsn_does_not_fall_while_a_mark_is_overwritten(
     disk: SimulatedDisk, number: int
 ) -> None:
     """P2: the next frame's header, over two pages of the system's, may be seen half written."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from journal._format.layout import FRAME_HEADER_BYTES, LSN_MAX, SEGMENT_HEADER_BYTES
 from journal._format.record import unpack_spans
 from journal._format.segment import FrameRun, FrameState, Segment, segment_names
-from journal._recovery.walk import Batch
+from journal._recovery.walk import ReplayBatch
 from journal.testing import SimulatedDisk
 from tests.support import PATH, end_of, names, open_on, sized, write_at
 
@@ -50,9 +50,7 @@ def whole(disk: SimulatedDisk, limit_lsn: int) -> list[tuple[int, int, int]]:
 
 
 @given(sizes=SIZES, broken=st.integers(0, 3000), limit_lsn=st.integers(0, 13))
-def test_runs_go_over_all_that_is_whole_and_no_further(
-    sizes: list[int], broken: int, limit_lsn: int
-) -> None:
+def test_runs_end_with_the_last_whole_frame(sizes: list[int], broken: int, limit_lsn: int) -> None:
     """A frame that is larger than a run is one by itself, the small ones after it are not looked
     at one by one; damage, the mark and the limit end the runs."""
     disk = log_of(sizes)
@@ -77,7 +75,7 @@ def test_runs_go_over_all_that_is_whole_and_no_further(
 
 
 @pytest.mark.parametrize("size", [SEGMENT_HEADER_BYTES, 700])
-def test_what_is_cut_while_it_is_read_ends_it(size: int) -> None:
+def test_a_file_truncated_while_it_is_read_ends_the_run(size: int) -> None:
     """A live writer trims what it had allocated: a file may be shorter than when it was opened."""
     disk = log_of([1000, 3])
     directory = disk.open_directory(PATH, write=True)
@@ -127,7 +125,7 @@ def test_the_records_of_a_large_frame_are_listed_once() -> None:
     run = FrameRun(SEGMENT_HEADER_BYTES, 0, 1, 1 + count, 0, bytes(44) + b"\xc0" * count, [span])
     tracemalloc.start()
     try:
-        batch = Batch(PATH, 1, run, unpack_spans(run.data, run.spans))
+        batch = ReplayBatch(PATH, 1, run, unpack_spans(run.data, run.spans))
         assert [len(records) for *_, records in batch.frames()] == [count]
         assert tracemalloc.get_traced_memory()[1] < 12 * count
     finally:

@@ -110,7 +110,7 @@ REFUSED: list[tuple[Any, type[BaseException]]] = [
 
 
 @pytest.mark.parametrize(("decide", "error"), REFUSED, ids=["decide", "record", "buffer"])
-def test_what_is_refused_changes_nothing(
+def test_a_refused_update_changes_nothing(
     disk: SimulatedDisk, decide: Any, error: type[BaseException]
 ) -> None:
     """`decide` or `append` raises: the exception comes through, nothing has changed, and the next
@@ -126,7 +126,7 @@ def test_what_is_refused_changes_nothing(
         assert state.machine.applied == [1, 2]
 
 
-def test_a_look_may_raise(disk: SimulatedDisk) -> None:
+def test_a_read_may_raise(disk: SimulatedDisk) -> None:
     """`read` lets exceptions through and frees the lock."""
     with state_on(disk) as state:
         with pytest.raises(KeyError):
@@ -153,7 +153,7 @@ def test_concurrent_updates_are_one_sequence(disk: SimulatedDisk) -> None:
         assert state.machine.content() == {"n": 800}
 
 
-def test_nothing_is_done_to_the_disk_under_the_lock(disk: SimulatedDisk) -> None:
+def test_no_disk_io_happens_under_the_lock(disk: SimulatedDisk) -> None:
     """P7: whatever `update` and `read` do, the calling thread asks the disk for nothing."""
     with state_on(disk, flush_interval_s=0.001) as state:
         put(state, "a", 1)
@@ -289,7 +289,9 @@ class Refusing(Table):
 
 
 @pytest.mark.parametrize("refused", ["load", "apply"])
-def test_what_the_machine_does_not_understand_is_told(disk: SimulatedDisk, refused: str) -> None:
+def test_an_item_or_record_that_the_machine_rejects_is_named(
+    disk: SimulatedDisk, refused: str
+) -> None:
     """An item or record that the machine can't take in: the error names the file and the
     application, what raised and what to do; nothing has changed, and the lock is free."""
     with state_on(disk) as state:

@@ -62,7 +62,7 @@ def test_apply_sees_the_same_value_live_and_in_replay(
 
 
 @pytest.mark.parametrize("record", [("a", 1), {1, 2}, object(), [1 << 64], float, ["\ud800"]])
-def test_what_cannot_be_packed_changes_nothing(disk: SimulatedDisk, record: Any) -> None:
+def test_a_record_that_cannot_be_packed_changes_nothing(disk: SimulatedDisk, record: Any) -> None:
     """RecordError comes before `apply`."""
     with state_on(disk) as state:
         with pytest.raises(RecordError):
@@ -73,7 +73,7 @@ def test_what_cannot_be_packed_changes_nothing(disk: SimulatedDisk, record: Any)
         put(state, "a", 1)
 
 
-def test_what_is_too_large_changes_nothing(disk: SimulatedDisk) -> None:
+def test_a_record_that_is_too_large_changes_nothing(disk: SimulatedDisk) -> None:
     """The bounds of a record, packed or not, and of a batch are looked at before `apply`."""
     with state_on(disk, record_bytes_max=100, frame_bytes_max=150) as state:
         large, half = ["a", "x" * 100], ["a", "x" * 80]
@@ -127,7 +127,7 @@ def change_slowly(pool: ThreadPoolExecutor, state: DurableState[Gated]) -> Futur
 
 
 @each_wait
-def test_a_wait_covers_what_is_being_applied(disk: SimulatedDisk, wait: Wait) -> None:
+def test_a_wait_covers_a_change_being_applied(disk: SimulatedDisk, wait: Wait) -> None:
     """P2: a reader without the lock sees a change before it is in the log, and waits for it: that
     is not over before the change is durable, and its LSN is not called unknown."""
     with state_on(disk, Gated()) as state, ThreadPoolExecutor(2) as pool:
@@ -147,7 +147,7 @@ def test_a_wait_covers_what_is_being_applied(disk: SimulatedDisk, wait: Wait) ->
         assert state.journal.durable_lsn == 2
 
 
-def test_a_close_waits_for_what_is_being_applied(disk: SimulatedDisk) -> None:
+def test_close_waits_for_a_change_being_applied(disk: SimulatedDisk) -> None:
     """An ordinary close among threads that update: none of them is told that the state failed. What
     was being applied is appended and committed, and what comes later is ClosedError."""
     state = state_on(disk, Gated())
@@ -197,7 +197,7 @@ def test_a_change_that_is_never_appended_stops_its_state(disk: SimulatedDisk, wa
         assert "b" not in state.machine.content()
 
 
-def test_a_manager_covers_what_is_being_applied(
+def test_a_manager_waits_for_a_change_being_applied(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: `wait_ended`, `wait_durable` and `changes` of what only `apply` has shown so far."""
@@ -278,7 +278,7 @@ def test_the_buffers_lock_is_free_while_a_record_is_applied(disk: SimulatedDisk)
 
 @given
 @pytest.mark.parametrize("batch", [True, False])
-def test_what_apply_refuses_is_not_in_the_journal(
+def test_a_record_that_apply_rejects_is_not_in_the_journal(
     disk: SimulatedDisk, given: Callable[[Any], Any], batch: bool
 ) -> None:
     """A typo, such as a pair of brackets forgotten, costs an open, and no repair."""

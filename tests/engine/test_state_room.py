@@ -71,19 +71,19 @@ def test_waiting_for_room_has_a_limit(disk: SimulatedDisk) -> None:
 
 def test_update_never_waits_in_an_event_loop(disk: SimulatedDisk) -> None:
     """P7: in a thread that runs a loop it appends as long as there is space, then BufferFullError
-    at once; `await room()` waits without holding up the loop."""
+    at once; `await backpressure()` waits without holding up the loop."""
 
     async def main(state: DurableState[Any]) -> None:
         fill(disk, state)
         assert state.update(lambda m: ["b", sized(300)]) == 2
         with pytest.raises(BufferFullError, match="nothing was appended"):
             state.update(lambda m: ["b", sized(300)])
-        room = asyncio.create_task(state.room())
+        backpressure = asyncio.create_task(state.room())
         for _ in range(50):
             await asyncio.sleep(0)
-        assert not room.done()
+        assert not backpressure.done()
         disk.before = None
-        await asyncio.wait_for(room, TIMEOUT_S)
+        await asyncio.wait_for(backpressure, TIMEOUT_S)
         lsn = state.update(partial(setting, "c", 3))
         await asyncio.wait_for(state.durable(lsn), TIMEOUT_S)
 

@@ -41,7 +41,7 @@ def test_a_wait_that_returns_means_stable_storage(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [*range(5)]
 
 
-def test_none_waits_for_all_so_far(journal: Journal) -> None:
+def test_waiting_for_none_covers_all_appended_records(journal: Journal) -> None:
     """Without an LSN: all that was appended when the call began."""
     for n in range(10):
         journal.append(n)
@@ -89,7 +89,7 @@ def test_an_lsn_that_was_never_appended_is_a_mistake(journal: Journal, lsn: int)
         asyncio.run(asyncio.wait_for(journal.durable(lsn), TIMEOUT_S))
 
 
-def test_what_is_durable_needs_no_journal(disk: SimulatedDisk) -> None:
+def test_waiting_for_a_durable_lsn_returns_on_a_closed_journal(disk: SimulatedDisk) -> None:
     """An LSN up to the durable one: returns at once, on a closed and on a failed journal too."""
     journal = open_on(disk)
     put(journal, 1, 2)
@@ -120,7 +120,7 @@ def test_waiting_on_a_closed_journal_for_more_is_refused(disk: SimulatedDisk) ->
         asyncio.run(journal.durable(2))
 
 
-def test_closing_commits_what_is_waited_for(
+def test_closing_commits_awaited_records(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
     """A close in another thread lets the waiters pass, once their records are durable."""

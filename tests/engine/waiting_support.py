@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from journal import Journal, Options
-from journal._commit.batch import Batch
+from journal._commit.backpressure import Backpressure
+from journal._commit.batch import CommitBatch
 from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn, LoneWaiter
 from journal._commit.gate import Gate
-from journal._commit.room import Room
-from journal._commit.standing import Standing
+from journal._commit.lifecycle import Lifecycle
 from journal._mutex import Alarm, HandlerSafeLock
 from journal.testing import SimulatedDisk
 from tests.support import (
@@ -56,14 +56,23 @@ class Log(NamedTuple):
         """Sleep as the flusher does, for no time. Return whether something woke it."""
         return self.alarm.sleep(0)
 
-    def take_alone(self, record: object, waiter: LoneWaiter | None = None) -> Batch | None:
+    def take_alone(self, record: object, waiter: LoneWaiter | None = None) -> CommitBatch | None:
         """Append, and take the turn as the record's only waiter."""
         return self.turn.take_alone(self.buffer.append(record), waiter or LoneWaiter())
 
 
 def log_of(options: Options) -> Log:
     """Return the log of a new journal."""
-    lock, alarm, standing, room = HandlerSafeLock(), Alarm(), Standing(), Room(options.buffer_bytes)
-    buffer = LogBuffer(0, options, lock=lock, alarm=alarm, standing=standing, room=room)
-    turn = CommitTurn(buffer, options, lock=lock, alarm=alarm, standing=standing, room=room)
+    lock, alarm, standing, backpressure = (
+        HandlerSafeLock(),
+        Alarm(),
+        Lifecycle(),
+        Backpressure(options.buffer_bytes),
+    )
+    buffer = LogBuffer(
+        0, options, lock=lock, alarm=alarm, lifecycle=standing, backpressure=backpressure
+    )
+    turn = CommitTurn(
+        buffer, options, lock=lock, alarm=alarm, lifecycle=standing, backpressure=backpressure
+    )
     return Log(buffer, turn, alarm)

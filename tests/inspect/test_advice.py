@@ -14,15 +14,15 @@ from journal_inspect.commands.next_steps import told_next
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 from journal_inspect.diagnosis.misnamed import plan_renames
 
-from journal import DamageReason, Finding, JournalReader, Outlook
+from journal import DamageReason, Finding, JournalReader, RecoveryPreview
 from tests.inspect.inspect_support import make
 
 A, B, C, D = (f"{lsn:020d}-{2:010d}.seg" for lsn in (7, 16, 22, 31))
 CHECKPOINT = "checkpoint-00000000000000000020.json"
-HEALS = Outlook(None, 20, 45, False, (), 20)
-REFUSES = Outlook("damaged", 20, 21, False, (), 20)
-NO_START = Outlook("damaged", 0, 0, True, (), 0)
-LIVE = None  # beside a live writer there is no outlook
+HEALS = RecoveryPreview(None, 20, 45, False, (), 20)
+REFUSES = RecoveryPreview("damaged", 20, 21, False, (), 20)
+NO_START = RecoveryPreview("damaged", 0, 0, True, (), 0)
+LIVE = None  # beside a live writer there is no preview
 
 
 def finding(
@@ -40,8 +40,8 @@ def misnamed(name: str, header_of: str, lsn: int = 22) -> Finding:
     return finding(name, lsn, reason=DamageReason.MISNAMED, header_of=header_of)
 
 
-# Each with the findings, the outlook, what else `advise` is given, and the advice.
-ADVICE: dict[str, tuple[list[Finding], Outlook | None, dict[str, Any], Advice]] = {
+# Each with the findings, the preview, what else `advise` is given, and the advice.
+ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], Advice]] = {
     "a torn tail": ([finding(kind="torn_tail")], LIVE, {}, Advice(Action.NOTHING)),
     "a stray file": ([finding("notes", 0, kind="stray")], LIVE, {}, Advice(Action.MOVE_STRAYS)),
     "a damaged checkpoint": (
@@ -112,12 +112,12 @@ ADVICE: dict[str, tuple[list[Finding], Outlook | None, dict[str, Any], Advice]] 
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("findings", "outlook", "known", "advice"), ADVICE.values(), ids=ADVICE)
+@pytest.mark.parametrize(("findings", "preview", "known", "advice"), ADVICE.values(), ids=ADVICE)
 def test_advice(
-    findings: list[Finding], outlook: Outlook | None, known: dict[str, Any], advice: Advice
+    findings: list[Finding], preview: RecoveryPreview | None, known: dict[str, Any], advice: Advice
 ) -> None:
     """Facts in fields decide the action."""
-    assert advise(findings, outlook, **known) == advice
+    assert advise(findings, preview, **known) == advice
 
 
 def test_every_action_is_advised_and_has_a_sentence_of_its_own(tmp_path: Path) -> None:

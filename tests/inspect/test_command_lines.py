@@ -16,7 +16,7 @@ LOOKING = {  # a listing is to be there soon
     *(
         "journal._engine.journal",
         "journal._offline.verify",
-        "journal._offline.outlook",
+        "journal._offline.recovery_preview",
         "journal._offline.backup",
         "journal._offline.repair",
     ),
@@ -38,7 +38,7 @@ def told(code: str, *arguments: str | Path) -> set[str]:
 
 
 @pytest.mark.parametrize("verb", ["list", "show"])
-def test_who_looks_imports_nothing_that_writes(tmp_path: Path, verb: str) -> None:
+def test_readers_import_no_writer(tmp_path: Path, verb: str) -> None:
     """Nor what looks at every file, nor what would log."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.wait_durable(manager.spawn("p", name="one").lsn)

@@ -89,19 +89,19 @@ def test_info_of_a_live_journal_tells_its_writer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("amid", ["segments", "checkpoints"])
 @pytest.mark.parametrize("verb", ["info", "report"])
-def test_what_is_compacted_amid_a_look_is_no_damage(
+def test_a_compaction_during_info_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, amid: str
 ) -> None:
     """P4: a checkpoint newer than the segments that were looked at does not reach behind the log,
     nor is anything missing behind one that two newer ones replace meanwhile."""
-    look = getattr(JournalReader, amid)
+    renderer = getattr(JournalReader, amid)
     with open_journal(tmp_path / "j") as journal:
         put(journal, 1)
         compact(journal, {"n": 1})
 
         def looked(reader: JournalReader) -> object:
-            found = look(reader)
-            monkeypatch.setattr(JournalReader, amid, look)
+            found = renderer(reader)
+            monkeypatch.setattr(JournalReader, amid, renderer)
             for _ in range(3):
                 put(journal, *["x" * 2000] * 4)
                 compact(journal, {"n": journal.last_lsn})
@@ -116,7 +116,7 @@ def test_what_is_compacted_amid_a_look_is_no_damage(
             with JournalReader.open(tmp_path / "j") as reader:
                 seen = observe(reader)
             assert seen.recovery.refused is None
-        assert getattr(JournalReader, amid) is look
+        assert getattr(JournalReader, amid) is renderer
 
 
 def test_info_tells_what_a_new_segment_proves(path: Path) -> None:
@@ -167,7 +167,7 @@ def opened(path: Path) -> tuple[bool, list[int]]:
         shutil.rmtree(copy)
 
 
-def test_what_is_foretold_is_what_an_open_does(tmp_path: Path) -> None:
+def test_info_predicts_the_next_open(tmp_path: Path) -> None:
     """P4: whatever one file suffers, `info` says refused where an open refuses, `verify` finds
     corruption there, and what is to be replayed is what an open replays."""
     refusals = 0
@@ -204,7 +204,7 @@ def test_verify_of_a_whole_journal(tmp_path: Path) -> None:
     assert (answer.code, answer.out, answer.err) == (0, "last good LSN 3; no findings\n", "")
 
 
-def test_verify_says_what_it_looked_at(tmp_path: Path) -> None:
+def test_verify_reports_what_it_checked(tmp_path: Path) -> None:
     """--from-lsn takes whole segments; behind the end of the log the answer is negative."""
     path = make(tmp_path / "j", ["x" * 900] * 6)
     first_lsns = [int(file.name[:20]) for file in segments(path)]

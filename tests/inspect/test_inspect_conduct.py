@@ -194,7 +194,7 @@ def test_every_verb_has_help_and_every_form(tmp_path: Path) -> None:
 # --- what it prints ---
 
 
-def test_nothing_in_a_payload_reaches_the_terminal(tmp_path: Path) -> None:
+def test_payloads_reach_the_terminal_escaped(tmp_path: Path) -> None:
     """P9: no escape, control or direction mark leaves, in any form, whoever wrote it; JSON
     still says what it was."""
     hostile = HOSTILE.encode("utf-16", "surrogatepass").decode("utf-16")

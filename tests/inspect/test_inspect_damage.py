@@ -128,7 +128,7 @@ def test_the_fleet_as_its_checkpoint_holds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lsn", [7, 16])
-def test_what_a_checkpoint_covers_is_no_loss(tmp_path: Path, lsn: int) -> None:
+def test_damage_below_a_checkpoint_loses_nothing(tmp_path: Path, lsn: int) -> None:
     """P4: with the first segment gone or spoilt it opens as it is; verify finds it, and sends
     nobody to a repair, which has nothing to do. Two checkpoints later all is well."""
     path = history(tmp_path / "j")
@@ -203,7 +203,7 @@ def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
     assert ask("repair", path).code == 3
 
 
-def test_what_can_t_be_used_has_its_size(tmp_path: Path) -> None:
+def test_info_counts_the_bytes_of_unusable_files(tmp_path: Path) -> None:
     """P4: a segment whose header is damaged and a checkpoint that does not verify are on the disk
     all the same: info counts them and names the checkpoint, verify says how much can't be used."""
     path = history(tmp_path / "j")
@@ -223,7 +223,7 @@ def test_what_can_t_be_used_has_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lsn", [31, 37])
-def test_what_is_behind_a_damaged_header_is_readable(tmp_path: Path, lsn: int) -> None:
+def test_frames_after_a_damaged_segment_header_are_readable(tmp_path: Path, lsn: int) -> None:
     """P4: an open refuses, but the frames verify under the seed: verify counts them, and a repair
     has them in what it salvages."""
     path = history(tmp_path / "j")

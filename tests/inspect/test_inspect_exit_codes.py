@@ -218,7 +218,7 @@ def test_3_corruption(tmp_path: Path, inspect: Ask) -> None:
         assert "Traceback" not in answer.err
 
 
-def test_3_what_went_before_is_missing(tmp_path: Path, inspect: Ask) -> None:
+def test_3_the_beginning_is_missing(tmp_path: Path, inspect: Ask) -> None:
     """P4: without the checkpoints the log begins too late; a fleet is not made of half of it."""
     path = fleet(tmp_path)
     with SubAgentManager.open(tmp_path) as manager:

@@ -103,7 +103,7 @@ def test_log_by_kind(managed: Path, tmp_path: Path) -> None:
         assert lsns(path, "-k", kind) == [lsn], kind
 
 
-def test_log_by_what_it_says(managed: Path) -> None:
+def test_log_filters_by_content(managed: Path) -> None:
     """A regular expression over what is shown of a record; what is redacted can't be found."""
     assert lsns(managed, "-g", "it br.ke") == [8]
     assert lsns(managed, "-g", '"status": "queued"') == [4, 9]
@@ -112,7 +112,7 @@ def test_log_by_what_it_says(managed: Path) -> None:
 
 
 @pytest.mark.parametrize("turn", [[], ["-r"]])
-def test_log_counts_what_matches(managed: Path, turn: list[str]) -> None:
+def test_log_counts_matching_entries(managed: Path, turn: list[str]) -> None:
     """-n with a filter is so many of those, the last ones, whichever way they are shown."""
     for count in range(7):
         shown = lsns(managed, "-k", "spawn", "-n", count, *turn)
@@ -154,7 +154,7 @@ def test_times_as_people_type_them() -> None:
             parse_moment(text)
 
 
-def test_log_goes_back_over_damage_and_says_so(path: Path) -> None:
+def test_log_reads_backward_over_damage(path: Path) -> None:
     """P4: the last ones that match are found behind and before the damage; it exits with 3."""
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)

@@ -255,7 +255,7 @@ def test_history_of_a_name_that_several_had(tmp_path: Path) -> None:
 # --- diff ---
 
 
-def test_diff_tells_who_differs_and_in_what(story: Story) -> None:
+def test_diff_lists_differing_agents_and_fields(story: Story) -> None:
     """Between any two moments: added, removed, changed, with the fields; turned round the same."""
     for first, before in story.moments.items():
         for last, after in story.moments.items():

@@ -52,9 +52,9 @@ def test_frames_of_a_part_of_the_log(path: Path) -> None:
     shown = ask("log", path, "--frames", "-o", "json").json
     assert ask("log", path, "--frames", "-n", 3, "-o", "json").json == shown[-3:]
     assert ask("log", path, "--frames", "-n", 999, "-o", "jsonl").jsonl == shown
-    some = ask("log", path, "--frames", "--from-lsn", 54, "--to-lsn", 57, "-o", "json").json
-    assert some[0]["first_lsn"] == 54
-    assert all(54 <= it["first_lsn"] <= 58 for it in some if it["state"] != "garbage")
+    count_of = ask("log", path, "--frames", "--from-lsn", 54, "--to-lsn", 57, "-o", "json").json
+    assert count_of[0]["first_lsn"] == 54
+    assert all(54 <= it["first_lsn"] <= 58 for it in count_of if it["state"] != "garbage")
     late = ask("log", path, "--frames", "-S", "now", "-o", "json").json
     assert late == []
     lines = ask("log", path, "--frames").lines

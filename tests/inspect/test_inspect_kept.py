@@ -66,7 +66,7 @@ def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
     assert ask("repair", path, "--cut-at", 12).code == 0
 
 
-def test_what_can_be_told_of_a_fleet_ends_before_the_damage(tmp_path: Path) -> None:
+def test_fleet_states_end_before_the_damage(tmp_path: Path) -> None:
     """P4: the states behind it are none that can be asked for."""
     damaged = damage_a_fleet(tmp_path)
     told = f"what can be told is LSN 1 to {damaged.lsn - 1}: journal-inspect agents"

@@ -146,7 +146,7 @@ def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
     assert f"damaged: the log begins at LSN {first}" in stats.err
 
 
-def test_who_follows_a_damaged_journal_is_told(path: Path) -> None:
+def test_following_a_damaged_journal_exits_with_3(path: Path) -> None:
     """P4: that what is shown lies behind damage; it ends with 3, as all else does."""
     checkpoints(path)[-1].unlink()
     with JournalReader.open(path) as reader:
@@ -182,8 +182,8 @@ def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
     assert [entry["lsn"] for entry in forward.json] == list(range(9, 40))
     backward = ask("log", path, "-r", "-o", "jsonl")
     assert [e["lsn"] for e in backward.jsonl] == [*range(60, 44, -1), *range(39, 8, -1)]
-    some = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
-    assert ([e["lsn"] for e in some.jsonl], some.code) == ([*range(60, 44, -1), 39, 38], 3)
+    count_of = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
+    assert ([e["lsn"] for e in count_of.jsonl], count_of.code) == ([*range(60, 44, -1), 39, 38], 3)
     for answer in (forward, backward):
         assert answer.code == 3
         assert "LSN 40" in answer.err
@@ -217,7 +217,7 @@ def test_the_end_of_a_large_journal_is_there_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes before the last entries is not looked at where that takes long; that is said."""
-    monkeypatch.setattr("journal_inspect.diagnosis.ends._LOOKED_AT_BYTES", 1)
+    monkeypatch.setattr("journal_inspect.diagnosis.log_end._SCAN_BYTES_MAX", 1)
     flip(segments(path)[0], 100)
     answer = ask("log", path, "-n", 2, "-o", "jsonl")
     assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == ([59, 60], 0)

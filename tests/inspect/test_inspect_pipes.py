@@ -96,7 +96,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
 
 
-def test_messages_come_behind_the_data(tmp_path: Path) -> None:
+def test_messages_come_after_the_data(tmp_path: Path) -> None:
     """Where both go to one file, a message stands behind what it is about."""
     path = make(tmp_path / "j")
     tear(path)

@@ -90,7 +90,7 @@ def test_the_last_entries_are_read_without_those_before(tmp_path: Path) -> None:
         assert ([record[0] for record in found], caught.value.lsn) == ([28, 29], 30)
 
 
-def test_who_reads_imports_nothing_that_writes(tmp_path: Path) -> None:
+def test_log_and_verify_import_no_writer(tmp_path: Path) -> None:
     """`log` and `verify` are there soon: no engine, no manager, no table is imported for them."""
     path = make(tmp_path / "j")
     code = "import sys; from journal_inspect.__main__ import main\n"

@@ -129,7 +129,7 @@ def segment_of(payload: bytes) -> bytes:
 # --- repair ---
 
 
-def test_repair_tells_before_it_does_anything(damaged: Damaged) -> None:
+def test_repair_is_a_dry_run_by_default(damaged: Damaged) -> None:
     """Nothing is changed, and it says what would be kept, cut and lost, by LSN and by agent."""
     before = contents(damaged.path)
     answer = ask("repair", damaged.path, "--salvage")

@@ -226,7 +226,7 @@ def report_page_safe(text: str) -> str:
     return escaped(text)
 
 
-def test_nothing_of_a_payload_is_obeyed_by_a_screen(tmp_path: Path) -> None:
+def test_payloads_reach_the_page_escaped(tmp_path: Path) -> None:
     """P9: no control character and none that turns a line's direction reaches the page."""
     page = report(hostile(tmp_path / "j"))
     assert not [c for c in page.text if not c.isprintable() and c != "\n"]
@@ -290,7 +290,7 @@ def test_a_large_fleet_is_a_small_file(tmp_path: Path, count: int) -> None:
     assert len(page.text) < 100_000 + 700 * count
 
 
-def test_of_very_many_agents_the_last_are_drawn(
+def test_the_most_recently_changed_agents_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond a bound, those that changed last are drawn, and how many are not is told."""

@@ -85,7 +85,9 @@ def test_details_come_with_the_pointer(browser: Browser, page: Path) -> None:
     assert "lead" in browser.one("#details").text
 
 
-def test_what_scrolls_under_the_pointer_is_not_pointed_at(browser: Browser, tmp_path: Path) -> None:
+def test_scrolling_under_the_pointer_keeps_the_focused_details(
+    browser: Browser, tmp_path: Path
+) -> None:
     """Going through the list by keys, the details are those of the agent with the focus, wherever
     the pointer rests."""
     browser.open(made(big_fleet(tmp_path / "j", 200)))
@@ -148,7 +150,7 @@ def test_the_script_makes_the_ticks_that_the_page_has(browser: Browser, page: Pa
     assert 2 <= len(drawn) <= 8
 
 
-def test_finding_leaves_what_was_sought(browser: Browser, page: Path) -> None:
+def test_searching_keeps_the_query(browser: Browser, page: Path) -> None:
     """Words are sought in all that is told of an agent; what is left can be walked through."""
     browser.open(page)
     browser.one("#find").send_keys("FAILED broke")
@@ -213,7 +215,7 @@ def test_without_its_script_the_page_still_shows(browser: Browser, page: Path) -
         browser.open(page)
 
 
-def test_it_prints_whole(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_prints_every_agent(browser: Browser, tmp_path: Path) -> None:
     """On paper every agent is laid out in black on white, and nothing that needs hands."""
     browser.open(made(big_fleet(tmp_path / "j", 200)), "dark", media="print")
     boxes = browser.boxes("#agents > li")

@@ -151,14 +151,14 @@ def test_children_stand_under_their_parents(story: Path) -> None:
     ]
 
 
-def test_who_is_its_own_ancestor_is_shown(tmp_path: Path) -> None:
+def test_agents_in_a_circle_of_parents_are_shown(tmp_path: Path) -> None:
     """P9: bytes that no manager writes, such as a circle of parents, cost nobody their bar."""
     records: list[Any] = [BOOT, spawn(1, 0, parent=2), spawn(2, 1, parent=1), spawn(3, 2, parent=3)]
     page = report(write(tmp_path / "j", *records, act("usage", 1, 3, 5, 5)))
     assert sorted(it["agent_id"] for it in page.agents) == [agent_id(n) for n in (1, 2, 3)]
 
 
-def test_who_ran_when_the_process_ended(tmp_path: Path) -> None:
+def test_agents_running_at_the_end_are_shown_as_interrupted(tmp_path: Path) -> None:
     """The next open interrupts them, which the page says; without a process nobody ran."""
     again = ["boot", "subagents/1", "second", at(7200), 2]
     page = report(write(tmp_path / "j", BOOT, spawn(1, 0)))
@@ -174,7 +174,7 @@ def test_who_ran_when_the_process_ended(tmp_path: Path) -> None:
     assert waits == ("w", last_commit, 7201)
 
 
-def test_what_the_log_no_longer_tells_is_marked(tmp_path: Path) -> None:
+def test_time_before_the_first_kept_record_is_marked_unknown(tmp_path: Path) -> None:
     """Of an agent whose first records are compacted away, the time before its last start is not
     given out as running or waiting; what follows is told."""
     with SubAgentManager.open(tmp_path, options=Options(segment_bytes=4096)) as manager:
@@ -296,7 +296,7 @@ def test_kinds_are_bounded() -> None:
     assert counted.total.kinds[report_data.OTHER] == 1000 - report_data.KINDS_MAX
 
 
-def test_commits_and_batches_are_told(tmp_path: Path) -> None:
+def test_stats_show_commits_and_batches(tmp_path: Path) -> None:
     """How many commits, how many records in one: what was written."""
     page = report(write_many(tmp_path / "j", *([n] for n in range(250))))
     assert "3 commits" in page.words

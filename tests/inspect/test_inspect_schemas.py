@@ -78,7 +78,7 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
             yield from objects(value)
 
 
-def test_what_a_fleet_gives_is_valid(tmp_path: Path) -> None:
+def test_output_of_a_fleet_matches_the_schemas(tmp_path: Path) -> None:
     """All verbs, of a live fleet and of a dead one, whole and with fields left out."""
     for path in fleets(tmp_path):
         for redact in ([], ["--redact", "prompt", "--redact", "status", "--redact", "metadata"]):
@@ -96,7 +96,7 @@ def test_what_a_fleet_gives_is_valid(tmp_path: Path) -> None:
             check("diff", path, 11, 4, *redact)
 
 
-def test_what_any_journal_gives_is_valid(tmp_path: Path) -> None:
+def test_output_of_any_journal_matches_the_schemas(tmp_path: Path) -> None:
     """Every msgpack type, a torn tail, checkpoints of another program, an empty journal."""
     path = golden(tmp_path / "golden")
     for place in (path, make(tmp_path / "empty", [])):
@@ -114,7 +114,7 @@ def test_what_any_journal_gives_is_valid(tmp_path: Path) -> None:
     check("checkpoint", tmp_path / "j")
 
 
-def test_what_a_damaged_journal_gives_is_valid(tmp_path: Path) -> None:
+def test_output_of_a_damaged_journal_matches_the_schemas(tmp_path: Path) -> None:
     """Findings of each kind, frames of each state, and what a repair tells and does."""
     with SubAgentManager.open(tmp_path, options=Options(segment_bytes=4096)) as manager:
         for number in range(40):
@@ -143,7 +143,7 @@ def validate(verb: str, answer: Answer) -> None:
     jsonschema.Draft202012Validator(schema_of(verb)).validate(answer.json)
 
 
-def test_what_a_backup_tells_is_valid(tmp_path: Path) -> None:
+def test_output_of_a_backup_matches_the_schema(tmp_path: Path) -> None:
     """In both forms, which are one."""
     path = make(tmp_path / "j")
     for form in ("json", "jsonl"):

@@ -67,8 +67,8 @@ def test_stats_of_a_part_of_the_log(tmp_path: Path) -> None:
     batch = tmp_path / "batch"
     with open_journal(batch) as journal:
         journal.append_batch(list(range(10)))
-    some = ask("stats", batch, "--from-lsn", 3, "--to-lsn", 5, "-o", "json").json
-    assert (some["records"], some["first_lsn"], some["last_lsn"]) == (3, 3, 5)
+    count_of = ask("stats", batch, "--from-lsn", 3, "--to-lsn", 5, "-o", "json").json
+    assert (count_of["records"], count_of["first_lsn"], count_of["last_lsn"]) == (3, 3, 5)
     growth = ask("stats", path, "-o", "json").json["growth"]
     assert len(growth) <= 24
     assert len({it["to_ns"] - it["from_ns"] for it in growth}) == 1

@@ -92,7 +92,7 @@ def on_columns(monkeypatch: pytest.MonkeyPatch, columns: int, *args: str) -> lis
     return stream.getvalue().splitlines()
 
 
-def test_what_is_for_a_terminal_fits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every verb's text, at any usual width and at those of a phone; only what has no space to be
     broken at goes on in the terminal's next line."""
     with fleet(tmp_path) as manager:
@@ -123,7 +123,9 @@ def test_a_row_that_no_terminal_holds_is_a_block(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-def test_what_changed_is_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_values_are_never_truncated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`history` and `diff` go on below, in the last column or in a block."""
     with fleet(tmp_path) as manager:
         path = manager.path

@@ -58,7 +58,7 @@ def test_an_applied_repair_does_not_say_that_nothing_was_changed(tmp_path: Path)
     assert "nothing was changed" not in answer.out
 
 
-def test_what_verify_says_to_type_next_works(tmp_path: Path) -> None:
+def test_commands_that_verify_suggests_work(tmp_path: Path) -> None:
     """Where neither a checkpoint nor the log's beginning is left, no repair is offered, nor a log
     up to LSN 0."""
     path = golden(tmp_path / "j")
@@ -73,7 +73,7 @@ def test_what_verify_says_to_type_next_works(tmp_path: Path) -> None:
     assert ask("log", path).out
 
 
-def test_what_an_unreadable_last_segment_held_is_not_known(tmp_path: Path) -> None:
+def test_loss_in_an_unreadable_last_segment_is_open_ended(tmp_path: Path) -> None:
     """P4: what is lost is not said to end where the last that is known of does."""
     path = make(tmp_path / "j", ["x" * 900] * 6)
     with segments(path)[-1].open("r+b") as file:
@@ -101,7 +101,7 @@ def test_report_says_where_it_wrote_and_why_it_exits_with_3(tmp_path: Path) -> N
         assert words in answer.err
 
 
-def test_what_is_no_journal_leads_to_one(tmp_path: Path) -> None:
+def test_an_error_for_a_wrong_path_suggests_the_journal(tmp_path: Path) -> None:
     """A workspace's journal is named; of others it is said what a journal's path is."""
     (tmp_path / "ws").mkdir()
     fleet(tmp_path / "ws").close()
@@ -127,7 +127,7 @@ def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None
     assert not (tmp_path / "copy").exists()
 
 
-def test_what_a_new_agent_was_before_is_nothing(tmp_path: Path) -> None:
+def test_redacted_fields_of_a_new_agent_have_no_old_value(tmp_path: Path) -> None:
     """Left out is what it is, not that there was nothing."""
     with fleet(tmp_path) as manager:
         path = manager.path

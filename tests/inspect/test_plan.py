@@ -19,7 +19,7 @@ from journal import (
     JournalReader,
     Options,
     Refusal,
-    foresee,
+    preview_recovery,
     repair,
 )
 from journal._format.layout import EPOCH_MAX
@@ -107,20 +107,20 @@ UNFORESEEN = (
 
 
 @pytest.mark.parametrize("what", HARM)
-def test_who_foresees_and_who_looks_say_what_an_open_does(path: Path, what: str) -> None:
-    """P4: an outlook has the refusal of the open, field for field, and info and a report say what
-    it does; `foresee` refuses wherever segments and whole checkpoints say that an open does."""
+def test_previews_and_reports_agree_with_an_open(path: Path, what: str) -> None:
+    """P4: a preview has the refusal of the open, field for field, and info and a report say what
+    it does; `preview_recovery` refuses wherever segments and checkpoints say that an open does."""
     HARM[what](path)
     with JournalReader.open(path) as reader:
         seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
-        outlook, reported = reader.outlook(), observe(reader).recovery
+        preview, reported = reader.preview_recovery(), observe(reader).recovery
     info = ask("info", path)
     refusal = refusal_of(path)
     assert (refusal is None) == (what == "nothing")
-    assert outlook.refusal == refusal
+    assert preview.refusal == refusal
     assert info.code == (0 if refusal is None else 3)
     assert (reported.refused is None) == (refusal is None)
-    foreseen = foresee(*seen)
+    foreseen = preview_recovery(*seen)
     assert (foreseen.refusal is None) == (refusal is None or what in UNFORESEEN)
     assert (foreseen.problem is None) == (foreseen.refusal is None)
     assert foreseen.checkpoint_lsn == max([it.lsn for it in seen[1]], default=0)
@@ -181,8 +181,8 @@ def test_only_checkpoints_that_an_open_reads_make_it_refuse(path: Path, covered:
     """P4: it reads the two newest, takes the newest, and removes the older ones."""
     with JournalReader.open(path) as reader:
         seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
-        assert reader.outlook().refusal is None
-        assert foresee(*seen).refusal is None
+        assert reader.preview_recovery().refusal is None
+        assert preview_recovery(*seen).refusal is None
         assert observe(reader).recovery.refused is None
         assert [base_lsn(reader), base_lsn(reader, 19)] == [20, 8]
         with pytest.raises(CorruptionError) as caught:
@@ -219,9 +219,9 @@ def test_a_majority_that_no_open_reads_decides_nothing(path: Path, tmp_path: Pat
         shutil.copy(file, path)
     assert len(checkpoints(path)) > len(segments(path)) + 4
     with JournalReader.open(path) as reader:
-        outlook = reader.outlook()
-        assert (outlook.refusal, outlook.checkpoint_lsn, outlook.last_lsn) == (None, 20, 45)
-        assert outlook.aside == ()
+        preview = reader.preview_recovery()
+        assert (preview.refusal, preview.checkpoint_lsn, preview.last_lsn) == (None, 20, 45)
+        assert preview.aside == ()
     report = repair(path, apply=True, cut_at=20)
     assert (report.problem, report.last_lsn) == (None, 20)
     assert refusal_of(path) is None

@@ -33,7 +33,7 @@ def replace_segment(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
 @pytest.mark.parametrize("timeout_s", [None, TIMEOUT_S])
-def test_what_is_deleted_underneath_stops_the_journal(
+def test_deleted_files_stop_the_journal(
     tmp_path: Path, harm: Callable[[Path], None], timeout_s: float | None
 ) -> None:
     """P2: once the segment has no name, or the directory is gone, nothing is acknowledged."""
@@ -50,7 +50,7 @@ def test_what_is_deleted_underneath_stops_the_journal(
 
 
 @pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
-def test_what_is_deleted_underneath_stops_an_os_journal(
+def test_deleted_files_stop_a_journal_in_os_mode(
     tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
     """P2: no sync fails there, and nothing rolls; still it ends soon, busy or not."""

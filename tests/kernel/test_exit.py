@@ -66,7 +66,7 @@ EXITS = {
 
 
 @pytest.mark.parametrize("how", EXITS.values(), ids=EXITS.keys())
-def test_what_is_buffered_is_committed_at_exit(tmp_path: Path, how: str) -> None:
+def test_buffered_records_are_committed_at_exit(tmp_path: Path, how: str) -> None:
     """However the interpreter ends in good order, what was appended is committed, and marked."""
     process = run(EXIT.format(how), tmp_path / "j")
     assert "atexit" not in process.stderr

@@ -31,7 +31,7 @@ POINTS = 170  # more than an append and a wait have
 OPTIONS = Options(flush_interval_s=0.001, segment_bytes=4096)
 
 
-def test_there_are_points_to_strike() -> None:
+def test_the_tracer_finds_points_to_interrupt() -> None:
     """The tracer sees the engine: an append alone has several points."""
     with Journal.open("/j", disk=SimulatedDisk()) as journal:
         strikes = sum(bool(struck(lambda: journal.append(1), nth)) for nth in range(5))

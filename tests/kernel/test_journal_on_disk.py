@@ -136,7 +136,7 @@ def test_the_idle_mark_is_written_over(disk: SimulatedDisk) -> None:
     assert on_disk(disk) == [1, 2, 3]
 
 
-def test_no_mark_says_what_is_not_so(disk: SimulatedDisk) -> None:
+def test_marks_state_only_synced_lsns(disk: SimulatedDisk) -> None:
     """P4: with durability "os" frames and idle marks carry what was synced, nothing newer."""
     with open_on(disk, durability="os") as journal:
         put(journal, 1)
@@ -267,7 +267,7 @@ def test_replay_shows_what_is_durable_at_the_call(disk: SimulatedDisk) -> None:
             assert logged(journal) == [1, 2, 3, 4]
 
 
-def test_what_compaction_dropped_is_told(disk: SimulatedDisk) -> None:
+def test_replay_below_the_oldest_kept_lsn_is_refused(disk: SimulatedDisk) -> None:
     """Older than what is kept: CompactedError with the first LSN that is, from where it works."""
     with open_on(disk) as journal:
         for _ in range(3):

@@ -182,7 +182,9 @@ def test_no_space_at_a_sync(tracer: Tracer, begin: Path, error: str) -> None:
 
 
 @pytest.mark.parametrize("call", ["fstat|newfstatat|statx", "close"])
-def test_what_matters_or_not(tracer: Tracer, begin: Path, call: str) -> None:
+def test_a_failing_call_stops_the_journal_or_is_harmless(
+    tracer: Tracer, begin: Path, call: str
+) -> None:
     """P2: where a failed call may stop the journal or not, it does one of both in full."""
     for told in sweep(tracer, begin, Fault(call, "EIO"), FLUSHER, step=STEP):
         if told.of("failed"):
@@ -192,7 +194,7 @@ def test_what_matters_or_not(tracer: Tracer, begin: Path, call: str) -> None:
 
 
 @pytest.mark.parametrize(("call", "error"), HARMLESS)
-def test_what_may_fail(tracer: Tracer, begin: Path, call: str, error: str) -> None:
+def test_optional_calls_may_fail(tracer: Tracer, begin: Path, call: str, error: str) -> None:
     """What only saves space or time, and a call that a signal broke off, fail unnoticed."""
     for told in sweep(tracer, begin, Fault(call, error), FLUSHER, step=STEP):
         check_complete(told)

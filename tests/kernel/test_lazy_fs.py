@@ -149,7 +149,7 @@ def test_a_seed_says_what_is_kept(mount: Mount, path: Path) -> None:
     assert {b"abc3", b"ab23", b"a123"} & found
 
 
-def test_nothing_open_outlives_a_power_cut(mount: Mount, path: Path) -> None:
+def test_handles_do_not_outlive_a_power_cut(mount: Mount, path: Path) -> None:
     """Handles of before it are dead: no late write of theirs reaches the disk."""
     write(path / "a", b"0123", with_fsync)
     sync(path)
@@ -252,7 +252,7 @@ def discard(journal: Journal | DurableState[Table]) -> None:
 
 
 @pytest.mark.parametrize("drops", [True, False])
-def test_what_a_failed_sync_left_in_memory_is_not_trusted(
+def test_pages_left_by_a_failed_sync_are_not_trusted(
     mount: Mount, path: Path, drops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: reopened in the same boot, the journal shows nothing that a power cut then takes; and it

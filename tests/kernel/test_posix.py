@@ -100,7 +100,7 @@ def test_the_directory_may_not_be_a_symlink(
     assert not (path.parent / "nowhere").exists()
 
 
-def test_what_is_above_the_directory_may_be_a_symlink(path: Path) -> None:
+def test_parent_components_may_be_symlinks(path: Path) -> None:
     """Symlinks above the last component are followed once, and `path` says where to."""
     (path.parent / "real").mkdir()
     (path.parent / "link").symlink_to("real")
@@ -125,7 +125,7 @@ def test_relative_paths_are_resolved_when_opened(
     assert (made.path, os.listdir(path)) == (str(path), ["a"])
 
 
-def test_what_is_no_directory_is_refused(path: Path) -> None:
+def test_a_path_that_is_no_directory_is_refused(path: Path) -> None:
     """A file, or a FIFO that nobody feeds, at the journal's path is NotADirectoryError."""
     path.touch()
     os.mkfifo(path.parent / "fifo")
@@ -350,9 +350,7 @@ def test_each_sync_is_a_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @LINUX
-def test_what_is_dropped_is_the_whole_files_cache(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drop_cache_covers_the_whole_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: pages that a failed sync left clean are read again from the disk."""
     asked: list[tuple[int, ...]] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: asked.append(rest))

@@ -135,7 +135,7 @@ def test_the_holder_is_found_behind_a_crowd(
 
 @LINUX
 @pytest.mark.parametrize("noted", ["holder", "other", "dead", "link", "many"])
-def test_what_is_noted_only_says_where_to_look_first(
+def test_the_lock_file_is_only_a_hint_of_the_holder(
     directory: PosixDirectory, path: Path, noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P9: LOCK is text for people: the kernel says who has the lock, whatever is written there;
@@ -165,7 +165,7 @@ def test_what_is_noted_only_says_where_to_look_first(
 
 
 @LINUX
-def test_who_waits_for_the_lock_does_not_hold_it(directory: PosixDirectory, path: Path) -> None:
+def test_a_waiter_in_proc_locks_is_not_the_holder(directory: PosixDirectory, path: Path) -> None:
     """/proc/locks also lists who waits: the holder is the one that is named."""
     directory.lock()
     wait = "import fcntl\nprint(1, flush=True)\n" + (

@@ -178,7 +178,7 @@ def test_no_lock_is_written_in_python() -> None:
 
 
 @TWICE
-def test_two_interrupts_leave_nobody_waiting(point_numbers: range) -> None:
+def test_two_interrupts_leave_no_waiter_behind(point_numbers: range) -> None:
     """P1, P2: whoever is impatient and hits Ctrl-C twice: others' waits and close go on."""
     strikes = 0
     few = [nth for nth in point_numbers if nth < 90]

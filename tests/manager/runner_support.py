@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from manager import Agent, SubAgentManager
-from manager._run.runner import Report, run_tasks
+from manager._run.runner import RunReport, run_tasks
 from manager._run.tasks import read_tasks
 
 TIMEOUT_S = 60
@@ -42,8 +42,8 @@ def run(
     jobs: int = 4,
     timeout_s: float | None = None,
     retry_failed: bool = False,
-    tell: Callable[[Report], None] = lambda report: None,
-) -> Report:
+    tell: Callable[[RunReport], None] = lambda report: None,
+) -> RunReport:
     """Run these lines, or without any what the state holds."""
     tasks = read_tasks("\n".join(lines).encode(), "tasks.txt") if lines else None
     return run_tasks(
@@ -56,11 +56,11 @@ def run(
     )
 
 
-def agents(report: Report) -> list[Agent]:
+def agents(report: RunReport) -> list[Agent]:
     return list(report.agents.values())
 
 
-def only(report: Report) -> Agent:
+def only(report: RunReport) -> Agent:
     (agent,) = agents(report)
     return agent
 

@@ -97,7 +97,7 @@ ATTEMPTS: dict[str, Callable[[SubAgentManager, str, str], Agent]] = {
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 @pytest.mark.parametrize("whose", ["its own", "its parent's", "the root's"])
 @pytest.mark.parametrize("ended", [False, True])
-def test_nothing_begins_under_a_spent_budget(
+def test_no_agent_starts_under_a_spent_budget(
     manager: SubAgentManager, attempt: str, whose: str, ended: bool
 ) -> None:
     """spawn, start and resume: BudgetError, which tells whose budget, and nothing has changed.

@@ -35,7 +35,7 @@ def run_demo(place: Path) -> tuple[int, str, str]:
     return child.returncode, child.stdout, child.stderr
 
 
-def test_it_shows_a_kill_that_loses_nothing(tmp_path: Path) -> None:
+def test_the_demo_loses_nothing_to_a_kill(tmp_path: Path) -> None:
     """P2: killed half-way, recovered, checked, finished; and all it says can be looked at after."""
     code, said, messages = run_demo(tmp_path)
     assert code == 0, said + messages
@@ -87,7 +87,7 @@ def test_a_wrong_digest_is_told(
     assert "digests differ" in capsys.readouterr().out
 
 
-def test_what_counts_as_lost(tmp_path: Path) -> None:
+def test_lost_reports_missing_and_older_agents(tmp_path: Path) -> None:
     """An agent that is missing, behind its acknowledgement, or has ended in another way."""
     with SubAgentManager.open(tmp_path) as manager:
         running = manager.spawn("work")

@@ -144,7 +144,7 @@ def test_each_status_is_mapped(
         ),
     ],
 )
-def test_what_is_missing_empty_or_unknown(
+def test_missing_empty_and_unknown_fields_are_imported(
     tmp_path: Path, field: str, value: Any, mapped: dict[str, Any]
 ) -> None:
     """Older files lack fields, newer ones have more: nothing of it is lost."""
@@ -313,7 +313,7 @@ def test_an_interrupted_import_is_completed_by_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("levels", range(94, 102))
-def test_what_is_imported_opens_again(tmp_path: Path, levels: int) -> None:
+def test_an_imported_fleet_reopens(tmp_path: Path, levels: int) -> None:
     """A worker stands deeper in its agent's metadata than in the file: it is taken, and can be read
     again, or refused with its place."""
     nested = json.loads("[" * levels + "]" * levels)

@@ -105,7 +105,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, sai
 
 
 @pytest.mark.parametrize("levels", [120, 5000, 200_000])
-def test_what_nests_too_deep_is_found(tmp_path: Path, levels: int) -> None:
+def test_values_nested_too_deep_are_located(tmp_path: Path, levels: int) -> None:
     """Whether it is the parser that gives up or what checks the values afterwards."""
     path = write(tmp_path, BARE, FULL | {"checkpoint": "PLACE"}, BARE)
     nested = '{"a":' * levels + "1" + "}" * levels

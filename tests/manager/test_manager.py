@@ -111,7 +111,7 @@ def test_a_result_keeps_what_it_does_not_say(manager: SubAgentManager) -> None:
     assert (failed.result, failed.reason, failed.steps_taken) == ("part", "broken", 7)
 
 
-def test_what_is_returned_is_as_that_change_left_it(
+def test_an_update_returns_the_agent_as_it_left_it(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though another thread has changed the agent again before the call is over."""

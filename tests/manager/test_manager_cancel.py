@@ -80,7 +80,7 @@ actions = st.tuples(
 
 
 @given(st.lists(actions, max_size=40), st.randoms(use_true_random=False))
-def test_what_lives_below_an_agent_is_found_however_it_was_loaded(
+def test_descendants_are_found_in_any_load_order(
     steps: list[tuple[str, int]], dice: random.Random
 ) -> None:
     """The family is what the rows say: live, and loaded from items in any order."""

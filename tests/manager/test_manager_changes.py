@@ -29,7 +29,7 @@ async def rest(changes: AsyncIterator[Agent]) -> list[Agent]:
     return [agent async for agent in changes]
 
 
-def test_it_begins_with_the_call(manager: SubAgentManager) -> None:
+def test_changes_begin_with_the_call(manager: SubAgentManager) -> None:
     """What was changed before is not shown, not to a second reader either; what comes after is."""
     first = manager.changes()
     before = [manager.spawn("before"), manager.spawn("before")]
@@ -55,7 +55,7 @@ def test_each_agents_newest_state_is_shown_once(manager: SubAgentManager) -> Non
     assert ready(changes) == [last]
 
 
-def test_what_is_not_read_is_bounded_by_the_fleet(manager: SubAgentManager) -> None:
+def test_unread_changes_are_bounded_by_the_fleet(manager: SubAgentManager) -> None:
     """P8: a reader that never reads keeps one row for each agent, also through commits, and none
     for agents that are gone."""
     changes = manager.changes()

@@ -14,7 +14,7 @@ from manager import SubAgentManager
 from tests.manager_support import MANY, ready, update
 
 
-def test_who_goes_on_after_a_shared_lsn_misses_none_of_it(manager: SubAgentManager) -> None:
+def test_resuming_after_a_shared_lsn_shows_all_of_its_agents(manager: SubAgentManager) -> None:
     """A reader that broke off between an agent and its ancestors is shown all of them again; one
     after an LSN that is a single agent's, is not shown that."""
     root = manager.spawn("root")
@@ -29,7 +29,7 @@ def test_who_goes_on_after_a_shared_lsn_misses_none_of_it(manager: SubAgentManag
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_it_may_begin_earlier(disk: SimulatedDisk, restarted: bool) -> None:
+def test_changes_may_begin_after_an_earlier_lsn(disk: SimulatedDisk, restarted: bool) -> None:
     """With all that have changed after an LSN, also of an earlier session, and then go on."""
     manager = SubAgentManager.open("/w", limits=MANY, disk=disk)
     agents = [manager.spawn(str(number), queued=True) for number in range(6)]
@@ -51,7 +51,7 @@ def test_it_may_begin_earlier(disk: SimulatedDisk, restarted: bool) -> None:
     manager.close()
 
 
-def test_what_changes_while_it_begins_is_shown_as_it_is_then(
+def test_changes_during_the_start_are_shown_once(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when another reader has moved it along between the snapshot and now."""

@@ -48,7 +48,7 @@ def manager(tmp_path: Path, clocks: Clocks) -> Iterator[SubAgentManager]:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_what_ended_long_enough_ago_is_dropped(
+def test_cleanup_drops_agents_that_ended_long_ago(
     manager: SubAgentManager, clocks: Clocks, status: Status
 ) -> None:
     """By age since its end; what has not ended is never dropped. Its id and name are free then."""
@@ -70,7 +70,9 @@ def test_what_ended_long_enough_ago_is_dropped(
     assert manager.spawn("again", name="a name").name == "a name"
 
 
-def test_of_several_by_one_name_the_rest_stay(manager: SubAgentManager, clocks: Clocks) -> None:
+def test_dropping_one_of_several_agents_by_one_name_keeps_the_rest(
+    manager: SubAgentManager, clocks: Clocks
+) -> None:
     """What is dropped leaves the index of names; the one that is left is no longer ambiguous."""
     manager.cancel(manager.spawn("first", name="same").agent_id)
     clocks.pass_s(60)
@@ -97,7 +99,7 @@ def test_a_parent_stays_while_a_child_does(manager: SubAgentManager, clocks: Clo
     assert len(manager.cleanup(0)) == 3
 
 
-def test_what_was_dropped_is_gone_for_good(tmp_path: Path, clocks: Clocks) -> None:
+def test_dropped_agents_never_return(tmp_path: Path, clocks: Clocks) -> None:
     """P6, P8: it is in no checkpoint, and replaying its records leaves nothing of it."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         for number in range(200):
@@ -226,7 +228,7 @@ def test_a_sign_of_life_after_it_was_found_saves_it(
     assert manager.get(refs["ended"]).result == "late"
 
 
-def test_one_that_has_just_begun_is_given_its_time(
+def test_an_agent_that_has_just_started_is_not_silent(
     manager: SubAgentManager, clocks: Clocks
 ) -> None:
     """Of which no sign of life is known yet, because its start is under way: it counts from now."""
@@ -264,7 +266,7 @@ def test_the_dropped_are_returned_as_they_were(
 
 
 @pytest.mark.parametrize("ends_again", [False, True])
-def test_one_that_came_back_meanwhile_stays(
+def test_an_agent_imported_during_cleanup_stays(
     tmp_path: Path, clocks: Clocks, ends_again: bool
 ) -> None:
     """P6: removed by another cleanup and imported again, it is another agent of that id: it lives,

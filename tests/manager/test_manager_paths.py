@@ -51,7 +51,7 @@ def test_a_file_on_the_way_is_refused(tmp_path: Path) -> None:
         SubAgentManager.open(tmp_path, state_dir="file/state")
 
 
-def test_what_is_above_the_workspace_may_be_a_link(tmp_path: Path) -> None:
+def test_the_workspace_may_be_below_a_symlink(tmp_path: Path) -> None:
     """The workspace is resolved once; components below it are made for the owner alone."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -108,7 +108,7 @@ def spawn_named(manager: SubAgentManager, name: str, number: int) -> Agent:
     return manager.spawn(str(number), name=name)
 
 
-def test_of_two_with_one_name_one_gets_it(tmp_path: Path) -> None:
+def test_one_of_two_concurrent_spawns_gets_the_name(tmp_path: Path) -> None:
     """Exactly one NameInUseError for two threads, and for 64 all but one."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         for turn in range(50):

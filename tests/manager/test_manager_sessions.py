@@ -121,7 +121,7 @@ def test_order_names_and_values_survive_checkpoint_and_restart(tmp_path: Path) -
             manager.get("name 3")
 
 
-def test_what_is_durable_is_there_after_a_crash(tmp_path: Path) -> None:
+def test_durable_changes_survive_a_crash(tmp_path: Path) -> None:
     """P2: once wait_durable(agent.lsn) has returned, that change is in the files."""
     crashed = tmp_path / "crashed"
     crashed.mkdir()
@@ -187,7 +187,7 @@ def test_close_makes_all_durable_and_is_final(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strange", ["journal.py", "journal/other.py"])
-def test_another_module_named_journal_is_found_out(tmp_path: Path, strange: str) -> None:
+def test_another_module_named_journal_is_reported(tmp_path: Path, strange: str) -> None:
     """A user's own `journal` that comes first on the path is named, with what to do about it."""
     (tmp_path / strange).parent.mkdir(exist_ok=True)
     (tmp_path / strange).touch()

@@ -122,7 +122,9 @@ def test_nesting_is_bounded(depth: int) -> None:
         ({"é": ["\udcff"]}, ValueError, r"value\['é'\]\[0\]"),
     ],
 )
-def test_what_json_cannot_carry_is_named(bad: Any, error: type[Exception], named: str) -> None:
+def test_values_that_json_cannot_carry_are_located(
+    bad: Any, error: type[Exception], named: str
+) -> None:
     """The error names the key path, in the way the value would be indexed."""
     with pytest.raises(error, match=named):
         json_value("value", bad)

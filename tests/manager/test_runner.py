@@ -14,7 +14,7 @@ import pytest
 from manager import Agent, SubAgentManager
 from manager._run import process as process_module
 from manager._run import runner as runner_module
-from manager._run.runner import Report
+from manager._run.runner import RunReport
 from manager.errors import TasksError
 from manager.view import read_fleet
 from tests.manager.runner_support import (
@@ -33,7 +33,7 @@ __all__ = ["watchdog"]  # a fixture for every test here
 # --- one command ---
 
 
-def test_what_a_command_prints_is_its_result(tmp_path: Path) -> None:
+def test_the_output_of_a_command_is_its_result(tmp_path: Path) -> None:
     """Both outputs merged in their order, as an agent that has completed, durable on return."""
     report = run(tmp_path, '{"name": "a", "command": "echo out; echo err >&2; echo more"}')
     assert report.exit_code == 0
@@ -122,7 +122,9 @@ def test_a_timeout_leaves_time_to_clean_up(tmp_path: Path) -> None:
     assert agent.result.endswith("cleaned\n")
 
 
-def test_who_ignores_term_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_that_ignore_sigterm_are_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a time of grace; and so are children that outlive a parent which obeys."""
     monkeypatch.setattr(runner_module, "_GRACE_S", 0.2)
     deaf = "trap '' TERM; echo $$ >>pids; sleep 1000 & echo $! >>pids; while :; do wait; done"
@@ -130,7 +132,9 @@ def test_who_ignores_term_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))
 
 
-def test_nothing_outlives_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_do_not_outlive_their_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it leaves running in its group is killed; who left the group holds nobody up."""
     monkeypatch.setattr(process_module, "_DRAIN_TIMEOUT_S", 0.1)
     script = """
@@ -165,7 +169,7 @@ def test_no_more_run_at_once_than_jobs(tmp_path: Path) -> None:
     running: list[int] = []
     begun: dict[str, None] = {}
 
-    def tell(report: Report) -> None:
+    def tell(report: RunReport) -> None:
         running.append(report.counts["running"])
         begun.update((a.agent_id, None) for a in agents(report) if a.status == "running")
 
@@ -190,7 +194,7 @@ def test_a_parent_is_who_a_task_belongs_to(tmp_path: Path) -> None:
     assert [a.status for a in agents(report)] == ["completed", "failed", "completed"]
 
 
-def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
+def test_finished_tasks_are_not_run_again(tmp_path: Path) -> None:
     """Over the same state only new lines run: completed and failed ones are as they were."""
     lines = ("echo a >>ran", "echo a >>ran", "echo b >>ran; exit 1", "")
     first = run(tmp_path, *lines, jobs=1)
@@ -202,7 +206,7 @@ def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_what_failed_is_retried_when_asked(tmp_path: Path, from_file: bool) -> None:
+def test_failed_tasks_are_retried_on_request(tmp_path: Path, from_file: bool) -> None:
     """As a new agent of the same task and name; the failed one stays in the state."""
     (tmp_path / "bad").touch()
     line = '{"name": "a", "command": "echo $SUBAGENT_ID >>ran; test ! -e bad"}'
@@ -293,7 +297,7 @@ def test_an_end_is_told_when_it_is_durable(tmp_path: Path) -> None:
     """P2: a crash right after somebody was told of a command's end does not take it back."""
     told: list[Agent] = []
 
-    def tell(report: Report) -> None:
+    def tell(report: RunReport) -> None:
         for agent in agents(report):
             if agent.status in ("completed", "failed") and agent not in told:
                 shutil.copytree(tmp_path / ".subagents", tmp_path / agent.agent_id)
@@ -312,7 +316,7 @@ def test_a_runner_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
     class WrongError(Exception):
         pass
 
-    def tell(report: Report) -> None:
+    def tell(report: RunReport) -> None:
         if report.counts["completed"]:
             raise WrongError
 

@@ -21,7 +21,7 @@ from manager._run import guard as guard_module
 from manager._run import process as process_module
 from manager._run import runner as runner_module
 from manager._run.process import Guard, GuardError
-from manager._run.runner import Report
+from manager._run.runner import RunReport
 from manager.view import read_fleet
 from tests.manager.runner_support import (
     TIMEOUT_S,
@@ -77,7 +77,7 @@ def test_the_guard_stays_until_they_are_gone(monkeypatch: pytest.MonkeyPatch) ->
     assert (killed, running) == ([18], [])
 
 
-def test_who_was_killed_is_gone_before_it_is_reaped() -> None:
+def test_a_killed_process_counts_as_gone_before_it_is_reaped() -> None:
     """Nobody may ever reap an orphan, in a container whose first process does not."""
     process = sleeper()
     assert process.stdout
@@ -161,7 +161,7 @@ def test_without_its_guard_a_run_stops(tmp_path: Path, monkeypatch: pytest.Monke
             super().__init__()
             guards.append(self)
 
-    def tell(report: Report) -> None:
+    def tell(report: RunReport) -> None:
         if report.counts["completed"] == 1:
             os.kill(guards[0].pid, signal.SIGKILL)
             os.waitid(os.P_PID, guards[0].pid, os.WEXITED | os.WNOWAIT)
@@ -219,7 +219,7 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
     assert read_fleet(tmp_path / ".subagents").agents()[0].reason == "stopped by SIGTERM"
 
 
-def test_who_ends_well_is_not_interrupted(tmp_path: Path) -> None:
+def test_a_command_that_succeeded_before_the_signal_is_completed(tmp_path: Path) -> None:
     """A command that ended before the signal has completed, also if that is told after it."""
     # The first end is held back until a signal has come.
     prelude = """
@@ -278,7 +278,7 @@ def test_a_runner_killed_as_it_starts_a_command_leaves_none(tmp_path: Path, mome
     assert not (tmp_path / "ran").exists()
 
 
-def test_one_runner_a_state(tmp_path: Path) -> None:
+def test_a_state_has_one_runner(tmp_path: Path) -> None:
     """The second is told who has it, and starts nothing."""
     with Runner(tmp_path, *SLEEPERS) as runner:
         pids(tmp_path / "pids", 6)

@@ -18,7 +18,7 @@ from journal import __version__
 from manager import Agent, AgentResult, SubAgentManager
 from manager._cli import cli as cli_module
 from manager._cli import progress
-from manager._run.runner import Report
+from manager._run.runner import RunReport
 from manager.view import read_fleet
 
 TIMEOUT_S = 60
@@ -70,7 +70,7 @@ def test_run_reads_stdin(tmp_path: Path) -> None:
     assert (code, "touch ran" in out) == (0, True)
 
 
-def test_run_names_what_failed(tmp_path: Path) -> None:
+def test_run_lists_failed_tasks(tmp_path: Path) -> None:
     """With the code and the last lines, harmless to a terminal; the exit is 1. Again: the same."""
     line = json.dumps({"name": "bad", "command": ["sh", "-c", f"printf '%s' '{NASTY}'; exit 7"]})
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_run_refuses_a_bad_line_before_anything_starts(tmp_path: Path) -> None:
     assert (code, "stdin:1: " in messages) == (2, True)
 
 
-def test_run_tells_of_what_it_leaves(tmp_path: Path) -> None:
+def test_run_reports_unfinished_tasks(tmp_path: Path) -> None:
     """Unfinished tasks of another file are not forgotten; without TASKS they run."""
     with SubAgentManager.open(tmp_path) as manager:
         metadata = {"task": "line:x:1", "command": "touch ran"}
@@ -128,7 +128,7 @@ def test_a_line_now_and_then(
     tell = progress._Lines()
     for now in (100, 104, 105, 106, 109, 110, 111):
         clock[0] = now
-        tell(Report())
+        tell(RunReport())
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 

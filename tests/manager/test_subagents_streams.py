@@ -35,7 +35,7 @@ def test_streams_that_were_closed_before(tmp_path: Path, verb: str, closed: str)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes keep writes apart there only")
 @pytest.mark.parametrize("program", ["manager list", "journal_inspect log .subagents -n 4"])
-def test_what_is_printed_goes_out_at_once(tmp_path: Path, program: str) -> None:
+def test_output_is_flushed_at_once(tmp_path: Path, program: str) -> None:
     """Also where the environment asks for no buffer, as that of many containers does."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     tasks = "".join(f"echo {number}\n" for number in range(4))
@@ -67,7 +67,7 @@ def test_what_is_printed_goes_out_at_once(tmp_path: Path, program: str) -> None:
         "journal_inspect --version",
     ],
 )
-def test_what_can_not_be_printed_is_told_once(
+def test_a_failed_write_to_stdout_is_reported_once(
     tmp_path: Path, program: str, unbuffered: str
 ) -> None:
     """An exit code that the help names, not the interpreter's 120; and no traceback."""

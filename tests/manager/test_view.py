@@ -62,7 +62,7 @@ def timeless(agents: Iterable[Agent]) -> list[Agent]:
 
 
 @pytest.mark.parametrize("compactions", [0, 1, 2])
-def test_it_is_what_the_next_open_finds(tmp_path: Path, compactions: int) -> None:
+def test_a_view_without_a_writer_equals_the_next_open(tmp_path: Path, compactions: int) -> None:
     """P6: without a writer, agent for agent, those that ran interrupted; nothing is written."""
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
@@ -84,7 +84,7 @@ def test_it_is_what_the_next_open_finds(tmp_path: Path, compactions: int) -> Non
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_it_is_what_the_live_writer_has(tmp_path: Path, compacted: bool) -> None:
+def test_a_view_shows_the_durable_state_of_a_live_writer(tmp_path: Path, compacted: bool) -> None:
     """P2: all that is durable, running agents running, archived those of earlier sessions."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.update_from_result(manager.spawn("long ago").agent_id, AgentResult("x"))
@@ -153,7 +153,7 @@ def test_a_checkpoint_of_before_that_is_read(
         assert seen == manager.agents(include_archived=True)
 
 
-def test_what_ran_before_a_live_writer_is_interrupted(tmp_path: Path) -> None:
+def test_agents_of_a_prior_session_are_shown_as_interrupted(tmp_path: Path) -> None:
     """It has begun, and not yet come to journal that; what it began itself runs."""
     with SubAgentManager.open(tmp_path) as manager:
         before = manager.spawn("before")
@@ -182,7 +182,7 @@ def test_refs_are_those_of_the_manager(tmp_path: Path) -> None:
         fleet.agents(status="done")  # type: ignore[arg-type]
 
 
-def test_what_is_no_journal_is_an_error(tmp_path: Path) -> None:
+def test_a_path_without_a_journal_is_an_error(tmp_path: Path) -> None:
     """Not an empty fleet; a journal without agents is one."""
     with pytest.raises(FileNotFoundError):
         read_fleet(tmp_path / "none")

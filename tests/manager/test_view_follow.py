@@ -76,7 +76,7 @@ def test_changes_come_as_they_are_made(tmp_path: Path) -> None:
             assert follower.next() == end
 
 
-def test_it_goes_on_with_the_next_writer(tmp_path: Path) -> None:
+def test_following_continues_with_the_next_writer(tmp_path: Path) -> None:
     """What ran is shown as interrupted when its writer has gone, and when the next one says so."""
     with open_at(tmp_path) as manager:
         agent = manager.spawn("work")
@@ -99,7 +99,7 @@ def test_it_goes_on_with_the_next_writer(tmp_path: Path) -> None:
         assert not follower.is_alive()
 
 
-def test_it_catches_up_when_compaction_overtakes_it(tmp_path: Path) -> None:
+def test_a_follower_catches_up_after_compaction(tmp_path: Path) -> None:
     """It skips what is no longer kept, and ends with each agent as it is."""
     with open_at(tmp_path) as manager:
         agents = [manager.spawn("work") for _ in range(10)]

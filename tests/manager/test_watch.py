@@ -36,7 +36,7 @@ BOTH = pytest.mark.parametrize("wait", [in_a_thread, in_a_loop])
 
 @BOTH
 @pytest.mark.parametrize("status", ENDED)
-def test_it_returns_the_agent_as_it_ended(
+def test_wait_ended_returns_the_agent_as_it_ended(
     manager: SubAgentManager, wait: Wait, status: Status
 ) -> None:
     """Whichever end it was, and though nothing else asked for a commit."""
@@ -56,7 +56,7 @@ def test_it_returns_the_agent_as_it_ended(
 
 
 @BOTH
-def test_what_has_ended_is_waited_for_until_that_is_durable(
+def test_waiting_for_an_ended_agent_returns_once_its_end_is_durable(
     manager: SubAgentManager, wait: Wait
 ) -> None:
     """P2: of an agent that ended before the call, too; then it returns at once, closed or not."""
@@ -71,7 +71,7 @@ def test_what_has_ended_is_waited_for_until_that_is_durable(
 
 @BOTH
 @pytest.mark.parametrize("before", [False, True])
-def test_nobody_is_woken_before_it_is_durable(
+def test_waiters_are_woken_only_once_the_end_is_durable(
     manager: SubAgentManager, disk: SimulatedDisk, wait: Wait, before: bool
 ) -> None:
     """P2: the end is in memory, its sync is held up, and whoever waits does so."""
@@ -182,7 +182,7 @@ def test_an_end_that_never_gets_durable_is_bounded_too(
 
 
 @BOTH
-def test_of_nobody_it_raises(manager: SubAgentManager, wait: Wait) -> None:
+def test_waiting_for_an_unknown_agent_raises(manager: SubAgentManager, wait: Wait) -> None:
     """As `get` does."""
     with pytest.raises(UnknownAgentError):
         wait(manager, "nobody")

@@ -195,7 +195,7 @@ def test_all_may_leave(manager: SubAgentManager) -> None:
     assert_nobody_watches(manager)
 
 
-def test_one_may_leave_between_the_end_and_its_being_durable(
+def test_a_waiter_may_leave_before_the_end_is_durable(
     manager: SubAgentManager, disk: SimulatedDisk
 ) -> None:
     """The commit then finds nobody, and leaves nothing either."""

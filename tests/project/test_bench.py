@@ -82,7 +82,7 @@ def some_slow(benches: Iterable[str], *quick: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("bench", some_slow(SMALL, "append", "commits", "legacy"))
-def test_it_says_where_what_and_the_bars(bench: str, tmp_path: Path) -> None:
+def test_a_benchmark_prints_machine_results_and_bars(bench: str, tmp_path: Path) -> None:
     """Machine and versions, what was found, and each bar with its value and whether it is met."""
     found = found_by(bench, *SMALL[bench], *at(bench, tmp_path))
     assert found["bench"] == bench
@@ -157,7 +157,7 @@ def test_latency_is_counted_from_due_in_a_loop() -> None:
     assert max(late) > 0.1
 
 
-def test_what_computes_ends_with_the_measuring() -> None:
+def test_computing_threads_end_with_the_measurement() -> None:
     """The computing threads take turns until they are told to end, and then end."""
     before = threading.active_count()
     deadline = time.monotonic() + 30
@@ -289,7 +289,7 @@ def test_the_same_figures_make_the_same_plot(bench: str, tmp_path: Path) -> None
     assert b"<dc:date>" not in drawn[0]
 
 
-def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+def test_results_that_cannot_be_plotted_are_refused(tmp_path: Path) -> None:
     """Results of something else are named, and nothing is drawn."""
     results = tmp_path / "results.json"
     results.write_text('{"bench": "bars"}')

@@ -59,7 +59,7 @@ def test_a_part_runs_in_the_checkout(part: Part, tmp_path: Path, path: str) -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_nothing_of_a_page_is_left_out(page: Path) -> None:
+def test_every_fence_of_a_page_is_checked(page: Path) -> None:
     """Each fence has a kind that is run, or one that is known to be for show."""
     text = page.read_text()
     kinds = re.findall(r"^ *```(.*)$", text, re.MULTILINE)[::2]

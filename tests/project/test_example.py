@@ -50,7 +50,7 @@ def finished(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("lines", [(1,), (9, 30), (12, 20, 25, 3), (45,)])
-def test_it_survives_its_own_sigkill_and_goes_on(tmp_path: Path, lines: tuple[int, ...]) -> None:
+def test_the_example_survives_sigkill(tmp_path: Path, lines: tuple[int, ...]) -> None:
     """P2: each run takes up what the one before had made durable, until all is done, once."""
     before: dict[str, int] = {}
     for count in lines:
@@ -76,7 +76,7 @@ def test_it_survives_its_own_sigkill_and_goes_on(tmp_path: Path, lines: tuple[in
     assert read_fleet(tmp_path / ".subagents").agents(include_archived=True) == agents
 
 
-def test_it_is_short_enough_to_be_read() -> None:
+def test_the_example_is_short() -> None:
     """Thirty lines of code."""
     lines = EXAMPLE.splitlines()
     assert len([line for line in lines if line]) <= 30

@@ -30,7 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_it_tells_how_much_was_explored() -> None:
+def test_crashsim_reports_how_much_it_explored() -> None:
     """The same seeds, in one process or in several, find the same: that is what can be cited."""
     found = []
     for processes in ("1", "2"):
@@ -44,7 +44,7 @@ def test_it_tells_how_much_was_explored() -> None:
     assert found[0]["states"] > found[0]["images"] > found[0]["moments"] > 50
 
 
-def test_it_stops_where_it_is_told() -> None:
+def test_crashsim_stops_at_its_bounds() -> None:
     """After so many states, or seconds, at the end of a seed."""
     for limit in (("--states", "10"), ("--seconds", "0.01")):
         done = run(*limit)

@@ -30,7 +30,7 @@ def test_they_apply() -> None:
     assert [found for weakening in WEAKENINGS if (found := misfit(weakening))] == []
 
 
-def test_who_looks_at_text_notices_nothing(tmp_path: Path) -> None:
+def test_tests_that_read_source_text_are_ignored(tmp_path: Path) -> None:
     """Such a test fails for any change of the code: with it no weakening would survive."""
     (tmp_path / "tests" / "project").mkdir(parents=True)
     for name in LOOK_AT_TEXT:

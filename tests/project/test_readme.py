@@ -59,7 +59,7 @@ def test_the_readme_has_what_it_should() -> None:
     assert "python -m pip install '.[test]' && python -m pytest" in TEXT
 
 
-def test_it_can_be_read_at_a_sitting() -> None:
+def test_the_readme_is_short() -> None:
     """What is longer has a page of its own."""
     assert len(TEXT.splitlines()) < 250
     pages = [

@@ -129,9 +129,9 @@ def compared(row: Row, journal: list[Round], measured: list[Round]) -> Row:
     pairs = list(zip(journal, measured, strict=True))
     return replace(
         row,
-        journal_per_s=statistics.median(ours.per_s / its.per_s for ours, its in pairs),
-        journal_p50=statistics.median(ours.due.p50 / its.due.p50 for ours, its in pairs),
-        journal_p99=statistics.median(ours.due.p99 / its.due.p99 for ours, its in pairs),
+        journal_per_s=statistics.median(ours.per_s / theirs.per_s for ours, theirs in pairs),
+        journal_p50=statistics.median(ours.due.p50 / theirs.due.p50 for ours, theirs in pairs),
+        journal_p99=statistics.median(ours.due.p99 / theirs.due.p99 for ours, theirs in pairs),
     )
 
 

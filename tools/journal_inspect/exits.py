@@ -60,14 +60,14 @@ def explain(error: BaseException) -> tuple[int, str]:
         if isinstance(error, kind):
             return code, str(error)
     return (
-        _of_the_journal(error)
-        or _of_the_manager(error)
-        or _of_the_system(error)
-        or _of_our_own(error)
+        _explain_journal(error)
+        or _explain_manager(error)
+        or _explain_system(error)
+        or _explain_own(error)
     )
 
 
-def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
+def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     from journal import (
         CompactedError,
         CorruptionError,
@@ -82,18 +82,18 @@ def _of_the_journal(error: BaseException) -> tuple[int, str] | None:
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), CANT_OPEN)
     if isinstance(error, LockedError):
         holder = f"process {error.pid}" if error.pid else "another process"
-        told = f"{error.path}: locked by {holder}; stop it first, "
-        told += "or use journal-inspect log and verify"
+        text = f"{error.path}: locked by {holder}; stop it first, "
+        text += "or use journal-inspect log and verify"
     elif isinstance(error, CorruptionError):
-        told = _told_damage(error)
+        text = _describe_damage(error)
     elif isinstance(error, NotAJournalError):
-        told = f"{error}{_where_it_may_be(error.path)}"
+        text = f"{error}{_where_it_may_be(error.path)}"
     else:
-        told = str(error)
-    return code, told
+        text = str(error)
+    return code, text
 
 
-def _told_damage(error: CorruptionError) -> str:
+def _describe_damage(error: CorruptionError) -> str:
     from journal import DamageReason
     from journal_inspect.rendering.text import command
 
@@ -101,8 +101,8 @@ def _told_damage(error: CorruptionError) -> str:
         return f"{error.path}: {error.what}; nothing is damaged; try again"
     step = ""
     if error.reason is DamageReason.NO_START:
-        left = command("log", error.directory)
-        step = f": restore a backup, or see what is left: {left}"
+        log_command = command("log", error.directory)
+        step = f": restore a backup, or see what is left: {log_command}"
     return (
         f"{error.path}: offset {error.offset}, LSN {error.lsn}: {error.what}{step}; nothing was "
         f"changed; look closer with: {command('verify', error.directory)}"
@@ -118,7 +118,7 @@ def _where_it_may_be(path: str) -> str:
     return "; give the path of a journal's directory, of a manager WORKSPACE/.subagents"
 
 
-def _of_the_manager(error: BaseException) -> tuple[int, str] | None:
+def _explain_manager(error: BaseException) -> tuple[int, str] | None:
     if "manager" not in sys.modules:  # then it is none of its own
         return None
     from manager import ManagerError
@@ -126,7 +126,7 @@ def _of_the_manager(error: BaseException) -> tuple[int, str] | None:
     return (NEGATIVE, str(error)) if isinstance(error, ManagerError) else None
 
 
-def _of_the_system(error: BaseException) -> tuple[int, str] | None:
+def _explain_system(error: BaseException) -> tuple[int, str] | None:
     if not isinstance(error, OSError):
         return None
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
@@ -135,7 +135,7 @@ def _of_the_system(error: BaseException) -> tuple[int, str] | None:
     return CANT_OPEN, f"{what}; {step}"
 
 
-def _of_our_own(error: BaseException) -> tuple[int, str]:
+def _explain_own(error: BaseException) -> tuple[int, str]:
     trace, place = error.__traceback__, "nowhere"
     while trace:
         place = f"{trace.tb_frame.f_globals.get('__name__')}, line {trace.tb_lineno}"

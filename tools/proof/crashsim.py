@@ -26,9 +26,9 @@ from journal import __version__
 from journal.testing import (
     Bounds,
     BrokenPromiseError,
+    ExplorationReport,
     ManualOptions,
     Owner,
-    Report,
     explore,
     seeded,
 )
@@ -121,7 +121,7 @@ def compact_beside(owner: Owner[Ledger], record: list[Any], at: int) -> None:
 class Explored:
     """What came of a seed."""
 
-    report: Report
+    report: ExplorationReport
     failure: str | None = None
 
 
@@ -131,7 +131,7 @@ def explored(seed: int, steps: int, bounds: Bounds) -> Explored:
     try:
         return Explored(explore(Ledger, plan.run, options=plan.options, bounds=bounds))
     except BrokenPromiseError as error:
-        return Explored(Report(), f"{plan}\n{error}")
+        return Explored(ExplorationReport(), f"{plan}\n{error}")
 
 
 def explored_by(
@@ -158,7 +158,7 @@ class Totals:
     """Of the seeds that are done."""
 
     seeds: int = 0
-    report: Report = field(default_factory=Report)
+    report: ExplorationReport = field(default_factory=ExplorationReport)
     began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -213,12 +213,12 @@ def main(arguments: list[str]) -> int:
     )
     one = partial(explored, steps=options.steps, bounds=bounds)
     seeds = islice(count(options.seed), options.seeds)
-    totals, failure, said = Totals(), None, 0.0
+    totals, failure, reported_s = Totals(), None, 0.0
     with closing(explored_by(options.processes, seeds, one)) as results:
         for found in results:
-            if totals.seeds and not options.json and totals.seconds - said >= REPORT_EVERY_S:
+            if totals.seeds and not options.json and totals.seconds - reported_s >= REPORT_EVERY_S:
                 print(totals, flush=True)
-                said = totals.seconds
+                reported_s = totals.seconds
             totals.seeds += 1
             totals.report += found.report
             failure = found.failure

@@ -275,8 +275,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     bounds = parser.add_argument_group("bounds")
     for name, what in BOUNDS.items():
         default = getattr(Model, name)
-        told = f"{what}; default: {default}"
-        bounds.add_argument(f"--{name}", type=int, metavar="N", default=default, help=told)
+        text = f"{what}; default: {default}"
+        bounds.add_argument(f"--{name}", type=int, metavar="N", default=default, help=text)
     options = parser.parse_args(arguments)
     if min(getattr(options, name) for name in BOUNDS) < 1:
         parser.error("each bound is 1 or more")

@@ -126,9 +126,9 @@ def sync_log(label: str, state: State, then: Process, model: Model) -> Iterator[
     if slots and model.weakening is Weakening.MARK_STAYS:  # only the last commit's own bytes
         start = [slot.now.commit for slot in slots].index(slots[-1].now.commit)
     old, new = slots[:start], slots[start:]
-    told = oracle._replace(safe=then.written, alive=then.written)
+    acknowledged = oracle._replace(safe=then.written, alive=then.written)
     synced = disk.with_slots(last, old + sync(new))
-    yield label, State(synced, then._replace(synced=then.written), told)
+    yield label, State(synced, then._replace(synced=then.written), acknowledged)
     for failed in after_failed_sync(new):
         yield f"{label}: FAILS", stopped(state, last, old + failed, model)
 

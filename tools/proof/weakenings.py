@@ -120,7 +120,7 @@ SYNCS = (
     Weakening(
         "failed_sync_tried_again",
         "journal/_commit/writer.py",
-        "                self._unjudged = error\n",
+        "                self._sync_error = error\n",
         "                raise FailedError(str(error)) from error\n",
         ("tests/kernel/test_interrupt.py",),
     ),
@@ -301,7 +301,7 @@ CHECKS = (
     Weakening(
         "any_mark_at_a_cut_is_the_segments_own",
         "journal/_recovery/walk.py",
-        "return is_first and found.header.broken_rule(self.next_lsn) is None",
+        "return is_first and scanned.header.broken_rule(self.next_lsn) is None",
         "return is_first",
         BLAME,
     ),

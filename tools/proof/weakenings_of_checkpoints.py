@@ -11,7 +11,7 @@ ALL_OF = (
         "dollar_keys_not_escaped",
         "journal/_format/items.py",
         'return {f"${key}": value}',
-        "return found",
+        "return mapping",
         ITEMS,
     ),
     Weakening(

@@ -102,7 +102,7 @@ FOREIGN_CODE = (
     ),
     Weakening(
         "flusher_may_end_without_a_failure",
-        "journal/_commit/standing.py",
+        "journal/_commit/lifecycle.py",
         "        if self.refusal is None:\n"
         '            self.fail(RuntimeError("the flusher thread ended"))\n',
         "",
@@ -111,14 +111,14 @@ FOREIGN_CODE = (
     Weakening(
         "every_exception_is_the_logs",
         "journal/_commit/committer.py",
-        "                if not self._is_of_the_log(error):\n                    raise  #",
+        "                if not self._is_log_failure(error):\n                    raise  #",
         "                #",
         INTERRUPTS,
     ),
     Weakening(
         "errors_of_handlers_are_the_disks",
         "journal/_commit/writer.py",
-        "if error is not None and is_of_disk(error, self._segment and self._segment.file):",
+        "if error is not None and is_disk_error(error, self._segment and self._segment.file):",
         "if error is not None:",
         INTERRUPTS,
     ),
@@ -182,7 +182,7 @@ FOREIGN_CODE = (
     Weakening(
         "update_waits_on_top_of_the_buffers_lock",
         "journal/_state/owner_lock.py",
-        "        if self._is_amid():\n            raise InterruptedCallError\n",
+        "        if self._is_inside():\n            raise InterruptedCallError\n",
         "",
         HANDLERS,
     ),

@@ -27,9 +27,9 @@ EVIDENCE = (
     Weakening(
         "no_evidence_after_damage",
         "journal/_recovery/walk.py",
-        "            self.evidence = max(self.evidence, found.header.durable_lsn)\n",
+        "            self.evidence = max(self.evidence, scanned.header.durable_lsn)\n",
         "            if not self.damage:\n"
-        "                self.evidence = max(self.evidence, found.header.durable_lsn)\n",
+        "                self.evidence = max(self.evidence, scanned.header.durable_lsn)\n",
         DAMAGE,
     ),
     Weakening(
@@ -49,7 +49,7 @@ EVIDENCE = (
     Weakening(
         "no_marks",
         "journal/_commit/writer.py",
-        "if segment is None or segment.said_lsn == self._synced_lsn:",
+        "if segment is None or segment.recorded_lsn == self._synced_lsn:",
         "if True:",
         ("tests/crash/test_promises.py", *RULE),
     ),
@@ -117,8 +117,8 @@ ORDER = (
     Weakening(
         "one_checkpoint_counts_as_two",
         "journal/_recovery/recovery.py",
-        "    if len(verified_lsns) < kept:\n        return []\n",
-        "    if not verified_lsns:\n        return []\n    kept = min(kept, len(verified_lsns))\n",
+        "    if len(verified_lsns) < keep:\n        return []\n",
+        "    if not verified_lsns:\n        return []\n    keep = min(keep, len(verified_lsns))\n",
         RULE,
     ),
     Weakening(
@@ -215,7 +215,7 @@ GATE = (
     ),
     Weakening(
         "failure_is_forgotten",
-        "journal/_commit/standing.py",
+        "journal/_commit/lifecycle.py",
         "        self.failure = error\n        self.refusal = self.error\n",
         "        self.failure = error\n",
         FAILS,
@@ -223,30 +223,30 @@ GATE = (
     Weakening(
         "failure_is_told_to_the_first_record_only",
         "journal/_commit/commit_turn.py",
-        "            self._standing.fail(error)\n            self._buffer.end_fast_path()\n",
-        "            self._standing.fail(error)\n",
-        ("tests/engine/test_waiting_room.py",),
+        "            self._lifecycle.fail(error)\n            self._buffer.end_fast_path()\n",
+        "            self._lifecycle.fail(error)\n",
+        ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
         "closing_is_told_to_the_first_record_only",
         "journal/_commit/buffer.py",
-        "        self._standing.close()\n        self.end_fast_path()\n",
-        "        self._standing.close()\n",
-        ("tests/engine/test_waiting_room.py",),
+        "        self._lifecycle.close()\n        self.end_fast_path()\n",
+        "        self._lifecycle.close()\n",
+        ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
         "flusher_sleeps_through_a_new_batch",
         "journal/_commit/buffer.py",
-        "        self._fast_path_limit_bytes = 0\n        self.filling = Batch(",
-        "        self.filling = Batch(",
-        ("tests/engine/test_waiting_room.py",),
+        "        self._fast_path_limit_bytes = 0\n        self.filling = CommitBatch(",
+        "        self.filling = CommitBatch(",
+        ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
         "second_batch_overtakes",
         "journal/_commit/commit_turn.py",
-        "is_free = self._committing is None and self._standing",
-        "is_free = self._standing",
-        ("tests/engine/test_waiting_room.py",),
+        "is_free = self._committing is None and self._lifecycle",
+        "is_free = self._lifecycle",
+        ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
         "mark_is_cut_off_at_a_roll",
@@ -286,7 +286,7 @@ GATE = (
     Weakening(
         "child_keeps_the_journal",
         "journal/_commit/buffer.py",
-        "        self._standing.abandon()\n",
+        "        self._lifecycle.abandon()\n",
         "",
         ("tests/kernel/test_fork.py",),
     ),

@@ -26,22 +26,22 @@ WAKE_UPS = (
     Weakening(
         "leaving_the_turn_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "if not is_done or self._buffer.filling.has_work or self._standing.closing:",
-        "if not is_done or self._standing.closing:",
+        "if not is_done or self._buffer.filling.has_work or self._lifecycle.closing:",
+        "if not is_done or self._lifecycle.closing:",
         HAND_OVER,
     ),
     Weakening(
         "leaving_the_turn_forgets_a_close",
         "journal/_commit/commit_turn.py",
-        "if not is_done or self._buffer.filling.has_work or self._standing.closing:",
+        "if not is_done or self._buffer.filling.has_work or self._lifecycle.closing:",
         "if not is_done or self._buffer.filling.has_work:",
         HAND_OVER,
     ),
     Weakening(
         "leaving_an_unfinished_commit_wakes_nobody",
         "journal/_commit/commit_turn.py",
-        "if not is_done or self._buffer.filling.has_work or self._standing.closing:",
-        "if is_done and (self._buffer.filling.has_work or self._standing.closing):",
+        "if not is_done or self._buffer.filling.has_work or self._lifecycle.closing:",
+        "if is_done and (self._buffer.filling.has_work or self._lifecycle.closing):",
         HAND_OVER,
     ),
     Weakening(
@@ -95,7 +95,7 @@ WAKE_UPS = (
     ),
     Weakening(
         "room_that_went_lets_waiters_pass",
-        "journal/_commit/room.py",
+        "journal/_commit/backpressure.py",
         "if self._gate is None or self._gate.opened:",
         "if self._gate is None:",
         HAND_OVER,
@@ -103,7 +103,7 @@ WAKE_UPS = (
     Weakening(
         "limit_of_a_wait_for_room_begins_anew",
         "journal/_engine/journal.py",
-        "if not gate.wait(left):",
+        "if not gate.wait(remaining_s):",
         "if not gate.wait(timeout_s):",
         HAND_OVER,
     ),
@@ -113,16 +113,16 @@ ENDS = (
     Weakening(
         "gates_stay_shut_after_the_flushers_end",
         "journal/_commit/commit_turn.py",
-        "            self._standing.end()\n            self._buffer.end_fast_path()\n"
+        "            self._lifecycle.end()\n            self._buffer.end_fast_path()\n"
         "        self._open_all()\n",
-        "            self._standing.end()\n            self._buffer.end_fast_path()\n",
+        "            self._lifecycle.end()\n            self._buffer.end_fast_path()\n",
         HAND_OVER,
     ),
     Weakening(
         "gates_are_given_out_after_the_flushers_end",
         "journal/_commit/commit_turn.py",
-        "if standing.failure or standing.ended:",
-        "if standing.failure:",
+        "if lifecycle.failure or lifecycle.ended:",
+        "if lifecycle.failure:",
         HAND_OVER,
     ),
     Weakening(
@@ -135,7 +135,7 @@ ENDS = (
     Weakening(
         "compaction_that_a_failure_ends_says_closed",
         "journal/_engine/core.py",
-        "            self.standing.check()  # given up because the log had failed?\n",
+        "            self.lifecycle.check()  # given up because the log had failed?\n",
         "",
         COMPACTION,
     ),

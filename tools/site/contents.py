@@ -56,7 +56,7 @@ MODULES = (
             "State machines": ("DurableState", "StateMachine", "CowTable", "Checkpoint"),
             "Reading from outside": (
                 *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
-                *("Outlook", "Refusal", "foresee"),
+                *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),
             ),
             "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
             "Figures": ("Stats", "Histogram", "LockStats", "Observer"),
@@ -77,7 +77,7 @@ MODULES = (
         "journal.testing",
         {
             "Crash exploration": (
-                *("explore", "Bounds", "Report", "Owner", "ManualOptions", "History"),
+                *("explore", "Bounds", "ExplorationReport", "Owner", "ManualOptions", "History"),
                 "BrokenPromiseError",
             ),
             "The simulated disk": ("SimulatedDisk", "SimulatedDirectory", "SimulatedFile"),
@@ -100,7 +100,7 @@ MODULES = (
             "Agents": ("Agent", "Status"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
-                "RECORD_FIELDS",
+                *("RECORD_FIELDS", "APPLICATION_PREFIX", "AGENT_ID_PATTERN"),
             ),
             "Errors": (
                 *("ManagerError", "AmbiguousNameError", "BudgetError", "CapacityError"),

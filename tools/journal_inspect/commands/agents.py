@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 
 from journal_inspect.commands.fleets import Moment, get_agent, open_fleet
 from journal_inspect.exits import FINE, NEGATIVE
-from journal_inspect.rendering.look import REDACTED, Look
 from journal_inspect.rendering.objects import JSON, as_object, put_objects
+from journal_inspect.rendering.renderer import REDACTED, Renderer
 from journal_inspect.rendering.text import command, escaped, put_lines, say, table
 from manager import Agent
 
@@ -48,59 +48,63 @@ class Filter:
         return any(self.grep.search(getattr(agent, field) or "") for field in fields)
 
 
-def show_agents(path: str, look: Look, at: Moment | None, wanted: Filter, *, tree: bool) -> int:
-    fleet = open_fleet(path, look, at)
+def show_agents(
+    path: str, renderer: Renderer, at: Moment | None, wanted: Filter, *, tree: bool
+) -> int:
+    fleet = open_fleet(path, renderer, at)
     parent_id = None
     if wanted.parent not in (None, _ROOT):
         parent_id = get_agent(path, fleet, str(wanted.parent), at).agent_id
     everybody = fleet.agents(include_archived=True)
-    agents = [it for it in everybody if wanted.fits(it, parent_id, look.redacted)]
-    if look.form != "text":
-        put_objects((agent_object(agent, look) for agent in agents), look.form)
+    agents = [agent for agent in everybody if wanted.fits(agent, parent_id, renderer.redacted)]
+    if renderer.form != "text":
+        put_objects((agent_object(agent, renderer) for agent in agents), renderer.form)
     elif tree:
-        put_lines(_tree(agents, everybody, look))
+        put_lines(_tree(agents, everybody, renderer))
     elif agents:
-        rows = (_row(agent, look) for agent in agents)
+        rows = (_row(agent, renderer) for agent in agents)
         put_lines(table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=_OPTIONAL))
     if not agents:
         what = "none of its agents is such" if everybody else "no agents"
         say(f"{path}: {what}, as of LSN {fleet.lsn}; what happened: {command('log', path)}")
         return NEGATIVE
     counts = Counter(agent.status for agent in agents)
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    say(f"{path}: {told}; as of LSN {fleet.lsn}; one of them: {command('show', path, 'AGENT')}")
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    say(f"{path}: {summary}; as of LSN {fleet.lsn}; one of them: {command('show', path, 'AGENT')}")
     return FINE
 
 
-def agent_object(agent: Agent, look: Look) -> JSON:
-    return as_object(agent) if not look.redacted else look.plain(as_object(agent))
+def agent_object(agent: Agent, renderer: Renderer) -> JSON:
+    return as_object(agent) if not renderer.redacted else renderer.plain(as_object(agent))
 
 
-def _row(agent: Agent, look: Look, indent: str = "") -> tuple[object, ...]:
+def _row(agent: Agent, renderer: Renderer, indent: str = "") -> tuple[object, ...]:
     return (
         indent + agent.agent_id,
-        None if agent.name == agent.agent_id else _shown("name", agent.name, look),
+        None if agent.name == agent.agent_id else _shown("name", agent.name, renderer),
         agent.status,
         agent.parent_id,
         agent.steps_taken,
         agent.tokens_used,
-        look.time_ms(agent.updated_at_ms),
-        _what(agent, look),
+        renderer.time_ms(agent.updated_at_ms),
+        _what(agent, renderer),
     )
 
 
-def _what(agent: Agent, look: Look) -> str:
-    field = next((it for it in ("reason", "result") if getattr(agent, it)), "prompt")
+def _what(agent: Agent, renderer: Renderer) -> str:
+    field = next((name for name in ("reason", "result") if getattr(agent, name)), "prompt")
     # Escapes are longer than what they stand for: cut what is shown.
-    what = escaped(_shown(field, getattr(agent, field), look))
+    what = escaped(_shown(field, getattr(agent, field), renderer))
     return what if len(what) <= _WHAT_WIDTH else f"{what[: _WHAT_WIDTH - 3]}..."
 
 
-def _shown(field: str, value: str, look: Look) -> str:
-    return REDACTED if field in look.redacted else value
+def _shown(field: str, value: str, renderer: Renderer) -> str:
+    return REDACTED if field in renderer.redacted else value
 
 
-def _tree(wanted: Collection[Agent], everybody: Iterable[Agent], look: Look) -> Iterator[str]:
+def _tree(
+    wanted: Collection[Agent], everybody: Iterable[Agent], renderer: Renderer
+) -> Iterator[str]:
     """Those wanted below their ancestors, who are shown so that they hang together."""
     agents = {agent.agent_id: agent for agent in everybody}
     shown: set[str] = set()
@@ -119,7 +123,7 @@ def _tree(wanted: Collection[Agent], everybody: Iterable[Agent], look: Look) -> 
     line = [(agent, "", "") for agent in reversed(children.get(None, []))]
     while line:
         agent, branch, below = line.pop()
-        rows.append(_row(agent, look, branch))
+        rows.append(_row(agent, renderer, branch))
         young = children.get(agent.agent_id, [])
         for child in reversed(young):
             is_last = child is young[-1]

@@ -7,12 +7,12 @@ from contextlib import suppress
 
 from journal import JournalError, JournalReader, backup
 from journal_inspect.exits import FINE, RefusedError
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import as_object, put_one
+from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, put_facts, say, size
 
 
-def make_backup(path: str, look: Look, dest: str) -> int:
+def make_backup(path: str, renderer: Renderer, dest: str) -> int:
     source, target = os.path.realpath(path), os.path.realpath(dest)
     if os.path.commonpath([source, target]) == source:
         raise RefusedError(f"{dest}: lies in the journal; name a directory outside of it")
@@ -29,7 +29,7 @@ def make_backup(path: str, look: Look, dest: str) -> int:
         raise
     except (FileExistsError, NotADirectoryError) as error:
         raise RefusedError(f"{dest}: is there already; name a new directory") from error
-    if look.form == "text":
+    if renderer.form == "text":
         put_facts(
             [
                 ("path", report.path),

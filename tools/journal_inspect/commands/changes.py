@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, dumps, plain
+from journal_inspect.rendering.renderer import Renderer
 from manager import Agent
 
 _BOOKKEEPING = ("agent_id", "lsn", "updated_at_ms", "from_prior_session")
@@ -14,7 +14,9 @@ _TIMES = "_at_ms"
 _VALUE_CHARS = 60
 
 
-def changed_fields(before: Agent | None, after: Agent | None, look: Look) -> dict[str, JSON]:
+def changed_fields(
+    before: Agent | None, after: Agent | None, renderer: Renderer
+) -> dict[str, JSON]:
     """Of each field that differs its value before and after; of a new agent those that are
     neither empty nor 0."""
     found = {}
@@ -22,23 +24,24 @@ def changed_fields(before: Agent | None, after: Agent | None, look: Look) -> dic
         old = None if before is None else getattr(before, name)
         new = None if after is None else getattr(after, name)
         if old != new and (before is not None or new):
-            was = None if before is None else look.plain({name: plain(old)})[name]
-            found[name] = {"from": was, "to": look.plain({name: plain(new)})[name]}
+            was = None if before is None else renderer.plain({name: plain(old)})[name]
+            found[name] = {"from": was, "to": renderer.plain({name: plain(new)})[name]}
     return found
 
 
-def told(changed: dict[str, JSON], look: Look) -> str:
+def describe_changes(changed: dict[str, JSON], renderer: Renderer) -> str:
     """On one line; what is new is only told, not what it is new against."""
     return ", ".join(
-        f"{name}: {_value(name, pair['to'], look)}"
+        f"{name}: {_value(name, pair['to'], renderer)}"
         if pair["from"] is None
-        else f"{name}: {_value(name, pair['from'], look)} -> {_value(name, pair['to'], look)}"
+        else f"{name}: {_value(name, pair['from'], renderer)}"
+        f" -> {_value(name, pair['to'], renderer)}"
         for name, pair in changed.items()
     )
 
 
-def _value(name: str, value: JSON, look: Look) -> str:
+def _value(name: str, value: JSON, renderer: Renderer) -> str:
     if name.endswith(_TIMES) and isinstance(value, int):
-        return str(look.time_ms(value))
+        return str(renderer.time_ms(value))
     text = value if isinstance(value, str) and value.isidentifier() else dumps(value)
     return text if len(text) <= _VALUE_CHARS else f"{text[: _VALUE_CHARS - 3]}..."

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from journal import Checkpoint, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import as_object, dumps, put_objects
+from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, put_facts, say, size
 
 
-def show_checkpoint(reader: JournalReader, look: Look, *, lsn: int | None) -> int:
+def show_checkpoint(reader: JournalReader, renderer: Renderer, *, lsn: int | None) -> int:
     """The newest that verifies, or the one at `lsn`."""
     checkpoints = reader.checkpoints()
-    chosen = next((it for it in checkpoints if lsn in (None, it.lsn)), None)
+    chosen = next((each for each in checkpoints if lsn in (None, each.lsn)), None)
     if chosen:
-        _put(chosen, look)
-    elif not any(it.kind == "checkpoint" for it in reader.files()):
+        _put(chosen, renderer)
+    elif not any(each.kind == "checkpoint" for each in reader.files()):
         say(f"{reader.path}: it has no checkpoint yet; its entries: {command('log', reader.path)}")
     else:
-        there = ", ".join(str(it.lsn) for it in checkpoints) or "none"
+        there = ", ".join(str(each.lsn) for each in checkpoints) or "none"
         at = "" if lsn is None else f" at LSN {lsn}"
         say(
             f"{reader.path}: no checkpoint{at} verifies; at these LSNs one does: {there}; "
@@ -29,17 +29,17 @@ def show_checkpoint(reader: JournalReader, look: Look, *, lsn: int | None) -> in
     return FINE if chosen else NEGATIVE
 
 
-def _put(checkpoint: Checkpoint, look: Look) -> None:
-    items = map(look.plain, checkpoint.items())
-    if look.form == "json":
+def _put(checkpoint: Checkpoint, renderer: Renderer) -> None:
+    items = map(renderer.plain, checkpoint.items())
+    if renderer.form == "json":
         # One object, whose last value is written as it is read.
         print(dumps(as_object(checkpoint)).removesuffix("}"), end=', "items": ')
         try:
-            put_objects(items, look.form)
+            put_objects(items, renderer.form)
         finally:
             print("}")
         return
-    if look.form == "jsonl":
+    if renderer.form == "jsonl":
         print(dumps(as_object(checkpoint)))
     else:
         put_facts(
@@ -47,7 +47,7 @@ def _put(checkpoint: Checkpoint, look: Look) -> None:
                 ("path", checkpoint.path),
                 ("LSN", checkpoint.lsn),
                 ("epoch", checkpoint.epoch),
-                ("created", look.time_ms(checkpoint.created_at_ms)),
+                ("created", renderer.time_ms(checkpoint.created_at_ms)),
                 ("application", repr(checkpoint.application)),
                 ("size", size(checkpoint.size_bytes)),
                 ("items", checkpoint.count),

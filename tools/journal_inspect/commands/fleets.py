@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from journal import CompactedError, FormatVersionError, JournalError, JournalReader
 from journal_inspect.commands.moments import Time, lsn_at
-from journal_inspect.diagnosis.ends import find_end, is_large
+from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
-from journal_inspect.rendering.look import Look
+from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command
 from manager import Agent, FleetView, ManagerError, UnknownAgentError, read_fleet
 
@@ -19,13 +19,13 @@ T = TypeVar("T")
 Moment = int | Time
 
 
-def open_fleet(path: str, look: Look, at: Moment | None) -> FleetView:
+def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
     """The fleet as it was `at` (None: as the next open would find it).
 
     Raises NothingFoundError for a moment that is not in the log, RefusedError for a journal that
     is no manager's.
     """
-    lsn = None if at is None else find_lsn(path, look, at)
+    lsn = None if at is None else find_lsn(path, renderer, at)
     with _of_a_manager(path):
         fleet = read_fleet(path, at=lsn)
     if lsn is not None:
@@ -37,24 +37,27 @@ def check_end(path: str, at_lsn: int, last_lsn: int) -> None:
     """Raise NothingFoundError for a moment that has not come yet."""
     if last_lsn < at_lsn:
         raise NothingFoundError(
-            f"{path}: the log ends at LSN {last_lsn}, before {at_lsn}; {told_states(path)}; "
+            f"{path}: the log ends at LSN {last_lsn}, before {at_lsn}; {describe_states(path)}; "
             f"the last: {command('agents', path)}"
         )
 
 
-def find_lsn(path: str, look: Look, at: Moment) -> int:
+def find_lsn(path: str, renderer: Renderer, at: Moment) -> int:
     """Of the last record that was written by then."""
     if isinstance(at, int):
         return at
     with JournalReader.open(path) as reader:
-        lsn, first_lsn = lsn_at(reader, at.unix_ns(utc=look.utc)), min(reader.first_lsns, default=1)
+        lsn, first_lsn = (
+            lsn_at(reader, at.unix_ns(utc=renderer.utc)),
+            min(reader.first_lsns, default=1),
+        )
         if lsn >= first_lsn:
             return lsn
         first = next(reader.entries(), None)
     begins = "it holds no record"
     if first:
-        begins = f"the first, of LSN {first.lsn}, was at {look.time(first.written_at_ns)}"
-        begins += f"; {told_states(path)}"
+        begins = f"the first, of LSN {first.lsn}, was at {renderer.time(first.written_at_ns)}"
+        begins += f"; {describe_states(path)}"
     raise NothingFoundError(f"{path}: nothing is kept that was written by {at.text}; {begins}")
 
 
@@ -79,7 +82,7 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
     )
 
 
-def told_states(path: str) -> str:
+def describe_states(path: str) -> str:
     """As of which LSNs there is a fleet, and what to type for the first of them."""
     with JournalReader.open(path) as reader:
         first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
@@ -100,7 +103,7 @@ def _of_a_manager(path: str) -> Iterator[None]:
         raise _refused(path, str(error)) from error
     except CompactedError as error:
         what = f"the fleet as of LSN {error.lsn} is no longer kept"
-        raise NothingFoundError(f"{path}: {what}; {told_states(path)}") from error
+        raise NothingFoundError(f"{path}: {what}; {describe_states(path)}") from error
     except (JournalError, ManagerError):
         raise
     except (AssertionError, LookupError, TypeError, ValueError) as error:

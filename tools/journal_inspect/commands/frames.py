@@ -8,11 +8,11 @@ from itertools import accumulate
 
 from journal import FrameInfo, JournalReader
 from journal_inspect.commands.log import Wanted
-from journal_inspect.diagnosis.kept import told_kept
+from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.rendering.entries import SHORT_CHARS
-from journal_inspect.rendering.look import Look, shortened
 from journal_inspect.rendering.objects import JSON, dumps, put_objects, versioned
+from journal_inspect.rendering.renderer import Renderer, shortened
 from journal_inspect.rendering.text import (
     command,
     cut,
@@ -29,23 +29,23 @@ _HEADER = (
 )
 
 
-def show_frames(reader: JournalReader, look: Look, wanted: Wanted) -> int:
+def show_frames(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
     """CRCs in hexadecimal, as they are written."""
     states: set[str] = set()
 
     def frames() -> Iterator[FrameInfo]:
-        for info in _wanted(reader, look, wanted):
+        for info in _wanted(reader, renderer, wanted):
             states.add(info.state)
             yield info
 
-    if look.form == "text":
-        put_lines(_lines(frames(), look, wanted.payload))
+    if renderer.form == "text":
+        put_lines(_lines(frames(), renderer, wanted.payload))
     else:
-        objects = (_object(info, look, wanted.payload) for info in frames())
-        put_objects(objects, look.form)
+        objects = (_object(info, renderer, wanted.payload) for info in frames())
+        put_objects(objects, renderer.form)
     if not states:
         say(
-            f"{reader.path}: no frame there; {told_kept(reader)}; what is in it: "
+            f"{reader.path}: no frame there; {describe_kept(reader)}; what is in it: "
             f"{command('info', reader.path)}"
         )
         return NEGATIVE
@@ -58,20 +58,22 @@ def show_frames(reader: JournalReader, look: Look, wanted: Wanted) -> int:
     return FINE
 
 
-def _wanted(reader: JournalReader, look: Look, wanted: Wanted) -> Iterator[FrameInfo]:
+def _wanted(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> Iterator[FrameInfo]:
     if wanted.count is None:
-        return _between(reader, look, wanted, (wanted.from_lsn or 1) - 1)
+        return _between(reader, renderer, wanted, (wanted.from_lsn or 1) - 1)
     for first_lsn in reversed(reader.first_lsns):  # the last ones need not all be read
         after = max(first_lsn, wanted.from_lsn or 1) - 1
-        found = deque(_between(reader, look, wanted, after), wanted.count)
+        found = deque(_between(reader, renderer, wanted, after), wanted.count)
         if len(found) == wanted.count or after >= first_lsn:
             return iter(found)
-    return iter(deque(_between(reader, look, wanted, (wanted.from_lsn or 1) - 1), wanted.count))
+    return iter(deque(_between(reader, renderer, wanted, (wanted.from_lsn or 1) - 1), wanted.count))
 
 
-def _between(reader: JournalReader, look: Look, wanted: Wanted, after: int) -> Iterator[FrameInfo]:
-    since_ns = wanted.since.unix_ns(utc=look.utc) if wanted.since else 0
-    until_ns = wanted.until.unix_ns(utc=look.utc) if wanted.until else None
+def _between(
+    reader: JournalReader, renderer: Renderer, wanted: Wanted, after: int
+) -> Iterator[FrameInfo]:
+    since_ns = wanted.since.unix_ns(utc=renderer.utc) if wanted.since else 0
+    until_ns = wanted.until.unix_ns(utc=renderer.utc) if wanted.until else None
     for info in reader.frames(after):
         if wanted.to_lsn and info.first_lsn > wanted.to_lsn:
             continue
@@ -81,7 +83,7 @@ def _between(reader: JournalReader, look: Look, wanted: Wanted, after: int) -> I
             yield info
 
 
-def _lines(frames: Iterator[FrameInfo], look: Look, payload: str | None) -> Iterator[str]:
+def _lines(frames: Iterator[FrameInfo], renderer: Renderer, payload: str | None) -> Iterator[str]:
     path, columns = "", _columns()
     for info in frames:
         if info.path != path:
@@ -93,12 +95,12 @@ def _lines(frames: Iterator[FrameInfo], look: Look, payload: str | None) -> Iter
         if info.state != "garbage":
             cells += [f"{info.first_lsn:>9}", f"{info.count:>6}", f"{info.durable_lsn:>8}"]
             cells += [f"{info.header_crc:08x}", f"{info.payload_crc:08x}"]
-            cells.append(look.time(info.written_at_ns))
+            cells.append(renderer.time(info.written_at_ns))
         yield "  ".join(cells[:columns]).rstrip()
         if payload in ("short", "full"):
             width = None if payload == "full" else terminal_width() or SHORT_CHARS
             for lsn, record in enumerate(info.records or (), info.first_lsn):
-                yield cut(f"{lsn:>12}  {dumps(look.record(record))}", width)
+                yield cut(f"{lsn:>12}  {dumps(renderer.record(record))}", width)
 
 
 def _columns() -> int:
@@ -107,7 +109,7 @@ def _columns() -> int:
     return sum(width is None or end - 2 <= width for end in ends)
 
 
-def _object(info: FrameInfo, look: Look, payload: str | None) -> JSON:
+def _object(info: FrameInfo, renderer: Renderer, payload: str | None) -> JSON:
     shown = versioned(
         path=info.path,
         epoch=info.epoch,
@@ -126,6 +128,6 @@ def _object(info: FrameInfo, look: Look, payload: str | None) -> JSON:
             "payload_crc32c": f"{info.payload_crc:08x}",
         }
     if payload in ("short", "full") and info.records is not None:
-        records = [look.record(record) for record in info.records]
+        records = [renderer.record(record) for record in info.records]
         shown["records"] = shortened(records) if payload == "short" else records
     return shown

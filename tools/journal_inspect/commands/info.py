@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from journal import Checkpoint, JournalReader, Outlook, SegmentInfo, foresee
-from journal_inspect.diagnosis.damage import outlook_of
-from journal_inspect.diagnosis.kept import look_at_files
+from journal import Checkpoint, JournalReader, RecoveryPreview, SegmentInfo, preview_recovery
+from journal_inspect.diagnosis.damage import preview_of
 from journal_inspect.diagnosis.recovery import durable_lsn, recovery_of
+from journal_inspect.diagnosis.retention import list_files
 from journal_inspect.exits import CORRUPT, FINE
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, as_object, put_one, versioned
+from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import age, command, put_facts, put_lines, say, size, table
 
 _SEGMENTS = ("SEGMENT", "STATE", "EPOCH", "FIRST LSN", "LAST LSN", "DURABLE", "FRAMES", "SIZE")
@@ -21,19 +21,19 @@ _CHECKPOINTS = ("CHECKPOINT", "LSN", "EPOCH", "ITEMS", "SIZE", "CREATED", "AGE")
 _OPTIONAL = ("FRAMES", "DURABLE", "EPOCH", "CREATED", "SIZE")  # on a narrow terminal
 
 
-def show_info(reader: JournalReader, look: Look) -> int:
+def show_info(reader: JournalReader, renderer: Renderer) -> int:
     named = _checkpoint_sizes(reader)
-    segments, checkpoints = look_at_files(reader)
-    verified = {it.path for it in checkpoints}
+    segments, checkpoints = list_files(reader)
+    verified = {checkpoint.path for checkpoint in checkpoints}
     bad = [path for path in named if path not in verified and Path(path).exists()]
     recovery = recovery_of(reader, segments, checkpoints, is_bad=bool(bad))
     facts = _facts(reader, segments, checkpoints, sum(named[path] for path in bad))
-    if look.form == "text":
-        told = [*_told(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
-        if recovery.refused and (outlook := outlook_of(reader)):
-            told.append(("repair", _told_repair(outlook)))
-        put_facts(told)
-        _put_tables(segments, checkpoints, look)
+    if renderer.form == "text":
+        lines = [*_describe_facts(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
+        if recovery.refused and (preview := preview_of(reader)):
+            lines.append(("repair", _describe_repair(preview)))
+        put_facts(lines)
+        _put_tables(segments, checkpoints, renderer)
     else:
         parts = {
             "segments": list(map(as_object, segments)),
@@ -59,10 +59,10 @@ def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
     return sizes
 
 
-def _told_repair(outlook: Outlook) -> str:
-    if outlook.has_no_start:
+def _describe_repair(preview: RecoveryPreview) -> str:
+    if preview.has_no_start:
         return "can't: what the log should go on from is missing"
-    return f"would keep all up to LSN {outlook.last_lsn}"
+    return f"would keep all up to LSN {preview.last_lsn}"
 
 
 def _facts(
@@ -81,15 +81,17 @@ def _facts(
         "writer_pid": reader.writer_pid,
         "epochs": sorted({segment.epoch for segment in segments}),
         "first_lsn": first_lsn,
-        "last_lsn": foresee(segments, checkpoints).last_lsn,
+        "last_lsn": preview_recovery(segments, checkpoints).last_lsn,
         "durable_lsn": durable_lsn(segments, checkpoints),
-        "disk_bytes": sum(it.size_bytes for it in segments)
-        + sum(it.size_bytes for it in checkpoints)
+        "disk_bytes": sum(file.size_bytes for file in segments)
+        + sum(file.size_bytes for file in checkpoints)
         + bad_bytes,
     }
 
 
-def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple[str, JSON]]:
+def _describe_facts(
+    facts: dict[str, JSON], segments: int, checkpoints: int
+) -> list[tuple[str, JSON]]:
     epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
     kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
     is_empty = not epochs and not facts["disk_bytes"]
@@ -106,31 +108,33 @@ def _told(facts: dict[str, JSON], segments: int, checkpoints: int) -> list[tuple
     ]
 
 
-def _put_tables(segments: list[SegmentInfo], checkpoints: list[Checkpoint], look: Look) -> None:
+def _put_tables(
+    segments: list[SegmentInfo], checkpoints: list[Checkpoint], renderer: Renderer
+) -> None:
     segment_rows = [
         (
-            Path(it.path).name,
-            it.state,
-            it.epoch,
-            it.first_lsn,
-            it.last_lsn or None,
-            it.durable_lsn,
-            it.frames,
-            size(it.size_bytes),
+            Path(file.path).name,
+            file.state,
+            file.epoch,
+            file.first_lsn,
+            file.last_lsn or None,
+            file.durable_lsn,
+            file.frames,
+            size(file.size_bytes),
         )
-        for it in segments
+        for file in segments
     ]
     checkpoint_rows = [
         (
-            Path(it.path).name,
-            it.lsn,
-            it.epoch,
-            it.count,
-            size(it.size_bytes),
-            look.time_ms(it.created_at_ms),
-            age(time.time() - it.created_at_ms / 1000),
+            Path(file.path).name,
+            file.lsn,
+            file.epoch,
+            file.count,
+            size(file.size_bytes),
+            renderer.time_ms(file.created_at_ms),
+            age(time.time() - file.created_at_ms / 1000),
         )
-        for it in checkpoints
+        for file in checkpoints
     ]
     for header, rows in ((_SEGMENTS, segment_rows), (_CHECKPOINTS, checkpoint_rows)):
         if rows:

@@ -13,13 +13,13 @@ from typing import Literal
 from journal import CompactedError, CorruptionError, Entry, JournalReader
 from journal_inspect.commands.matching import Matcher
 from journal_inspect.commands.moments import Time, lsn_at
-from journal_inspect.diagnosis.ends import End, find_end, is_large
-from journal_inspect.diagnosis.kept import told_beginning, told_kept
+from journal_inspect.diagnosis.log_end import DamagedEnd, find_end, is_large
+from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NEGATIVE, TimedOutError
 from journal_inspect.rendering.entries import Lines
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import put_objects
-from journal_inspect.rendering.text import command, put_lines, say, some
+from journal_inspect.rendering.renderer import Renderer
+from journal_inspect.rendering.text import command, count_of, put_lines, say
 
 _FOLLOWED = 10  # entries that `-f` begins with, as tail and journalctl do
 _POLL_S = 0.02  # between two looks at what is new
@@ -45,37 +45,37 @@ class Wanted:
     payload: Literal["none", "short", "full"] | None = None
 
 
-def show_log(reader: JournalReader, look: Look, wanted: Wanted) -> int:
+def show_log(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
     """Raises TimedOutError after `timeout_s`."""
-    beginning = told_beginning(reader)
+    beginning = describe_beginning(reader)
     if beginning:
         say(beginning)
     try:
-        code = _show(reader, look, wanted)
+        code = _show(reader, renderer, wanted)
     except CompactedError as error:  # the whole log, or from where to go on
         first = error.first_lsn
         what = f"LSN {error.lsn} is no longer kept, the first that is: {first}"
         there = command("log", reader.path, "--from-lsn", first)
-        say(f"{reader.path}: {what}; {told_kept(reader)}: {there}")
+        say(f"{reader.path}: {what}; {describe_kept(reader)}: {there}")
         code = NEGATIVE
     return CORRUPT if beginning else code
 
 
-def _show(reader: JournalReader, look: Look, wanted: Wanted) -> int:
-    lines = Lines(reader, look, wanted.payload)
-    log = _Log(reader, look, wanted, lines)
+def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
+    lines = Lines(reader, renderer, wanted.payload)
+    log = _Log(reader, renderer, wanted, lines)
     entries = log.entries()
     if wanted.follow:
         entries = _ending(entries, wanted, lines)
         if log.end:  # there may be no end at which to say it
             say(log.end.told(reader.path))
-    if look.form == "text":
+    if renderer.form == "text":
         shown = put_lines(map(lines.text, entries))
     else:
-        shown = put_objects(map(lines.object, entries), look.form)
-    if look.failed:
-        refused = some(len(look.failed), "record")
-        say(f"the decoder refused {refused}, shown undecoded; the first time: {_failure(look)}")
+        shown = put_objects(map(lines.object, entries), renderer.form)
+    if renderer.failed:
+        refused = count_of(len(renderer.failed), "record")
+        say(f"the decoder refused {refused}, shown undecoded; the first time: {_failure(renderer)}")
     if log.damage:
         raise log.damage
     if log.end:
@@ -84,17 +84,17 @@ def _show(reader: JournalReader, look: Look, wanted: Wanted) -> int:
         return CORRUPT
     if not shown:
         say(
-            f"{reader.path}: no entry there; {told_kept(reader)}; what is in it: "
+            f"{reader.path}: no entry there; {describe_kept(reader)}; what is in it: "
             f"{command('info', reader.path)}"
         )
         return NEGATIVE
     return FINE
 
 
-def _failure(look: Look) -> str:
+def _failure(renderer: Renderer) -> str:
     """It may quote what is to be left out."""
-    error = look.failed[0]
-    return type(error).__name__ if look.redacted else repr(error)
+    error = renderer.failed[0]
+    return type(error).__name__ if renderer.redacted else repr(error)
 
 
 def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[Entry]:
@@ -141,7 +141,9 @@ class _Patience:
 
 
 class _Log:
-    def __init__(self, reader: JournalReader, look: Look, wanted: Wanted, lines: Lines) -> None:
+    def __init__(
+        self, reader: JournalReader, renderer: Renderer, wanted: Wanted, lines: Lines
+    ) -> None:
         self._reader = reader
         self._wanted = wanted
         self._after = None if wanted.from_lsn is None else wanted.from_lsn - 1
@@ -160,7 +162,7 @@ class _Log:
             self._last_lsn = reader.last_lsn
         if is_filtered:
             self._matches = Matcher(reader, wanted.agents, wanted.kinds, wanted.grep, lines.body)
-        self._narrow(look.utc)
+        self._narrow(renderer.utc)
         self.end = self._find_end()
 
     def _narrow(self, utc: bool) -> None:
@@ -176,7 +178,7 @@ class _Log:
                 last = lsn_at(self._reader, self._until_ns)
                 self._to_lsn = last if self._to_lsn is None else min(self._to_lsn, last)
 
-    def _find_end(self) -> End | None:
+    def _find_end(self) -> DamagedEnd | None:
         """Where the log is damaged before what is wanted, or in it. Who wants no more than the
         last ones gets those before it; who asks for what is behind it, or for all, that too."""
         wanted, after = self._wanted, self._after or 0
@@ -257,10 +259,10 @@ class _Log:
                 continue
             begin = max(first_lsn - 1, after or 0)
             last_lsn = self._last_lsn if to_lsn is None else min(to_lsn, self._last_lsn)
-            near = begin if left is None else max(begin, last_lsn - left)
+            from_lsn = begin if left is None else max(begin, last_lsn - left)
             found: list[Entry] = []
             try:
-                if not self._read(near, last_lsn, found) and near > begin:
+                if not self._read(from_lsn, last_lsn, found) and from_lsn > begin:
                     self._read(begin, last_lsn, found)  # what is wanted comes before the damage
             except CompactedError:
                 if self._is_asked:

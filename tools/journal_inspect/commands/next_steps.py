@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import join
 
-from journal import Finding, JournalReader, Outlook
+from journal import Finding, JournalReader, RecoveryPreview
 from journal_inspect.diagnosis.advice import Action, Advice, advise
 from journal_inspect.rendering.entries import is_managers
 from journal_inspect.rendering.text import command
@@ -45,13 +45,13 @@ _WITHOUT_LOSS = {
 def advice_on(
     reader: JournalReader,
     findings: Sequence[Finding],
-    outlook: Outlook | None,
+    preview: RecoveryPreview | None,
     *,
     is_salvageable: bool,
 ) -> Advice:
     """Return the advice on `findings`, given the names that are in the directory now."""
     taken = os.listdir(reader.path)
-    return advise(findings, outlook, taken=taken, is_salvageable=is_salvageable)
+    return advise(findings, preview, taken=taken, is_salvageable=is_salvageable)
 
 
 def told_next(reader: JournalReader, advice: Advice) -> str:
@@ -72,7 +72,7 @@ def told_next(reader: JournalReader, advice: Advice) -> str:
             f"look again: {command('verify', path)}"
         )
     if advice.copies:
-        damaged += f"{told_copies(path, advice)} "
+        damaged += f"{describe_copies(path, advice)} "
     copy = "Next: copy the directory; restore a backup of it, if there is one; if not, see "
     if advice.action is Action.RESTORE_BACKUP:
         return (
@@ -101,16 +101,16 @@ def rename_commands(path: str, advice: Advice) -> str:
     return " && ".join(map(join, moves))
 
 
-def told_copies(path: str, advice: Advice) -> str:
+def describe_copies(path: str, advice: Advice) -> str:
     """Return a sentence for each copy in the directory `path`, after comparing the files."""
     return " ".join(
-        f"{file} {_told_copy(Path(path, file), Path(path, name))}; what the log had there is not "
-        "in it."
+        f"{file} {_describe_copy(Path(path, file), Path(path, name))}; "
+        "what the log had there is not in it."
         for file, name in advice.copies
     )
 
 
-def _told_copy(file: Path, name: Path) -> str:
+def _describe_copy(file: Path, name: Path) -> str:
     if filecmp.cmp(file, name, shallow=False):
         return f"is a copy of {name.name}"
     return f"has the header of {name.name}, which is there too, and other bytes than that"

@@ -112,7 +112,7 @@ PATH = click.argument("path", type=click.Path(readable=False))
 
 
 def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Verb]:
-    """What all verbs have, as their last options: a `look`, made of how to show things.
+    """What all verbs have, as their last options: a `renderer`, made of how to show things.
 
     `payload`: it shows what somebody wrote. `decoder`: it shows whole records.
     """
@@ -127,9 +127,9 @@ def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Ve
             decode: Callable[[Any], Any] | None = None,
             **options: Any,
         ) -> int:
-            from journal_inspect.rendering.look import Look
+            from journal_inspect.rendering.renderer import Renderer
 
-            return function(look=Look(form, utc, frozenset(redact), decode), **options)
+            return function(renderer=Renderer(form, utc, frozenset(redact), decode), **options)
 
         options = [_DECODE] * decoder + [redact_option] * payload + [UTC, _FORM]
         for option in options:

@@ -14,25 +14,27 @@ from journal import (
     CutReason,
     JournalError,
     JournalReader,
-    Outlook,
+    RecoveryPreview,
     RepairReport,
     repair,
 )
-from journal_inspect.commands.next_steps import advice_on, rename_commands, told_copies
+from journal_inspect.commands.next_steps import advice_on, describe_copies, rename_commands
 from journal_inspect.diagnosis import damage
 from journal_inspect.diagnosis.advice import Action
-from journal_inspect.diagnosis.damage import Behind, Loss, look_behind
-from journal_inspect.diagnosis.kept import told_kept
+from journal_inspect.diagnosis.damage import AfterDamage, Loss, read_after_damage
+from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.rendering.entries import is_managers
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, as_object, put_one
-from journal_inspect.rendering.text import command, put_facts, put_lines, say, some, table
+from journal_inspect.rendering.renderer import Renderer
+from journal_inspect.rendering.text import command, count_of, put_facts, put_lines, say, table
 
 _HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")
 
 
-def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salvage: bool) -> int:
+def show_repair(
+    path: str, renderer: Renderer, *, apply: bool, cut_at: int | None, salvage: bool
+) -> int:
     """Needs the lock, and gives it back. 3 while it is still damaged."""
     try:
         # What is taken is told before it is gone.
@@ -41,39 +43,39 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
         with JournalReader.open(path) as reader:
             first_lsn = reader.first_state_lsn
             raise NothingFoundError(
-                f"{path}: --cut-at {cut_at} is older than what is kept; {told_kept(reader)}, and "
-                f"an open needs what is up to LSN {first_lsn}: "
+                f"{path}: --cut-at {cut_at} is older than what is kept; {describe_kept(reader)}, "
+                f"and an open needs what is up to LSN {first_lsn}: "
                 f"{command('repair', path, '--cut-at', first_lsn)}"
             ) from error
     except CutError as error:
-        raise click.UsageError(_told_cut(error)) from error
+        raise click.UsageError(_describe_cut(error)) from error
     except JournalError:
         raise
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with JournalReader.open(path) as reader:
-        outlook = damage.outlook_of(reader) if report.problem else None
-        behind = look_behind(reader, report.last_lsn, outlook)
-        names = _names(reader, report.last_lsn) if behind.losses else {}
-        is_lost = report.problem and (behind.lost or behind.is_open_ended)
+        preview = damage.preview_of(reader) if report.problem else None
+        after_damage = read_after_damage(reader, report.last_lsn, preview)
+        names = _names(reader, report.last_lsn) if after_damage.losses else {}
+        is_lost = report.problem and (after_damage.lost or after_damage.is_open_ended)
         findings = reader.verify() if is_lost and not apply else ()
         advice = None
         if corruptions := [it for it in findings if it.kind == "corruption"]:
-            is_salvageable = bool(behind.readable)
-            advice = advice_on(reader, corruptions, outlook, is_salvageable=is_salvageable)
-    for agent_id, loss in behind.losses.items():
+            is_salvageable = bool(after_damage.readable)
+            advice = advice_on(reader, corruptions, preview, is_salvageable=is_salvageable)
+    for agent_id, loss in after_damage.losses.items():
         loss.name = loss.name or names.get(agent_id or "")
     is_cut = report.problem is not None or cut_at is not None
     if not is_cut:
-        behind.losses.clear()
+        after_damage.losses.clear()
     if apply:
         report = repair(path, apply=True, cut_at=cut_at, salvage=salvage)
-    if look.form == "text":
-        _put(report, behind, is_cut, outlook)
+    if renderer.form == "text":
+        _put(report, after_damage, is_cut, preview)
     else:
         if report.applied and report.problem:
             report = replace(report, problem=_problem(report))  # something was changed
-        put_one(_object(report, behind, is_cut, look))
+        put_one(_object(report, after_damage, is_cut, renderer))
     if advice and advice.action is Action.RENAME:
         say(
             f"{report.path}: files of it have wrong names, and a repair would cut what only needs "
@@ -81,12 +83,12 @@ def show_repair(path: str, look: Look, *, apply: bool, cut_at: int | None, salva
             f"{rename_commands(report.path, advice)}"
         )
     elif advice and advice.copies:
-        say(f"{report.path}: {told_copies(report.path, advice)}")
+        say(f"{report.path}: {describe_copies(report.path, advice)}")
     _advise(report, cut_at, salvage)
     return CORRUPT if report.problem and not report.applied else FINE
 
 
-def _told_cut(error: CutError) -> str:
+def _describe_cut(error: CutError) -> str:
     """Return a sentence on what is wrong with a cut, and which cuts beside it are possible."""
     if error.reason is CutReason.AFTER_DAMAGE:
         return (
@@ -108,18 +110,20 @@ def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
 
     with suppress(JournalError, LookupError, TypeError, ValueError):
         fleet = read_fleet(reader.path, at=lsn)
-        return {it.agent_id: it.name for it in fleet.agents(include_archived=True)}
+        return {agent.agent_id: agent.name for agent in fleet.agents(include_archived=True)}
     return {}
 
 
-def _put(report: RepairReport, behind: Behind, is_cut: bool, outlook: Outlook | None) -> None:
+def _put(
+    report: RepairReport, after_damage: AfterDamage, is_cut: bool, preview: RecoveryPreview | None
+) -> None:
     lost = "none"
     if is_cut:
-        lost = damage.told_lost(behind)
-        lost += f", of them {behind.unreadable} unreadable" if behind.lost else ""
-    aside = outlook.aside if outlook else ()
+        lost = damage.describe_lost(after_damage)
+        lost += f", of them {after_damage.unreadable} unreadable" if after_damage.lost else ""
+    aside = preview.aside if preview else ()
     cut_away = [name for name in report.removed if name not in aside]
-    is_state = outlook and 0 < outlook.checkpoint_lsn == report.last_lsn
+    is_state = preview and 0 < preview.checkpoint_lsn == report.last_lsn
     facts: list[tuple[str, object]] = [
         ("path", report.path),
         ("problem", _problem(report)),
@@ -127,26 +131,26 @@ def _put(report: RepairReport, behind: Behind, is_cut: bool, outlook: Outlook | 
         ("lost", lost),
         *[("set aside", ", ".join(aside))] * bool(aside),
         ("cut away", ", ".join(cut_away) or "no file"),
-        ("salvageable", damage.told(damage.merged(report.salvaged))),
+        ("salvageable", damage.describe_ranges(damage.merged(report.salvaged))),
     ]
     if report.saved_to:
         facts.append(("copied to", report.saved_to))
     if report.salvaged_to:
         facts.append(("salvaged to", report.salvaged_to))
     put_facts(facts)
-    if behind.losses:
+    if after_damage.losses:
         print()
-        rows = (_row(agent_id, loss) for agent_id, loss in behind.losses.items())
+        rows = (_row(agent_id, loss) for agent_id, loss in after_damage.losses.items())
         put_lines(table(_HEADER, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
-    if is_cut and behind.unreadable:
-        print(f"not readable: {damage.told_unreadable(behind)}")
+    if is_cut and after_damage.unreadable:
+        print(f"not readable: {damage.describe_unreadable(after_damage)}")
 
 
 def _problem(report: RepairReport) -> str:
-    it = report.refusal
-    if it is None:
+    refusal = report.refusal
+    if refusal is None:
         return "none: it opens as it is"
-    return f"{it.path}: offset {it.offset}, LSN {it.lsn}: {it.what}"
+    return f"{refusal.path}: offset {refusal.offset}, LSN {refusal.lsn}: {refusal.what}"
 
 
 def _row(agent_id: str | None, loss: Loss) -> tuple[object, ...]:
@@ -155,23 +159,25 @@ def _row(agent_id: str | None, loss: Loss) -> tuple[object, ...]:
     return agent_id, name, loss.records, loss.first_lsn, loss.last_lsn, kinds
 
 
-def _object(report: RepairReport, behind: Behind, is_cut: bool, look: Look) -> JSON:
-    is_lost = is_cut and behind.lost
+def _object(
+    report: RepairReport, after_damage: AfterDamage, is_cut: bool, renderer: Renderer
+) -> JSON:
+    is_lost = is_cut and after_damage.lost
     return as_object(
         report,
-        first_lost_lsn=behind.last_good_lsn + 1 if is_lost else None,
-        last_lost_lsn=behind.last_lsn if is_lost else None,
-        readable=damage.as_json(behind.readable if is_lost else []),
+        first_lost_lsn=after_damage.last_good_lsn + 1 if is_lost else None,
+        last_lost_lsn=after_damage.last_lsn if is_lost else None,
+        readable=damage.as_json(after_damage.readable if is_lost else []),
         lost_by_agent=[
             {
                 "agent_id": agent_id,
-                "name": look.plain({"name": loss.name})["name"],
+                "name": renderer.plain({"name": loss.name})["name"],
                 "records": loss.records,
                 "first_lsn": loss.first_lsn,
                 "last_lsn": loss.last_lsn,
                 "kinds": dict(loss.kinds),
             }
-            for agent_id, loss in behind.losses.items()
+            for agent_id, loss in after_damage.losses.items()
         ],
     )
 
@@ -203,6 +209,6 @@ def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator
         yield "it opens as it is, there is nothing to repair"
     if report.salvaged and not salvage:
         yield (
-            f"{some(len(report.salvaged), 'whole frame')} behind the end can be written to a "
+            f"{count_of(len(report.salvaged), 'whole frame')} behind the end can be written to a "
             f"journal of their own: {command('repair', path, *options, '--salvage')}"
         )

@@ -12,24 +12,26 @@ from typing import IO
 from journal import JournalReader
 from journal_inspect.commands.fleets import Moment, open_fleet
 from journal_inspect.exits import FINE, RefusedError
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, plain, put_objects, versioned
-from journal_inspect.rendering.text import say, some
+from journal_inspect.rendering.renderer import Renderer
+from journal_inspect.rendering.text import count_of, say
 from manager import Agent
 
 _ITEM = [field.name for field in fields(Agent)]
 
 
-def write_state(path: str, look: Look, out: str, at: Moment | None) -> int:
+def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> int:
     """A manager's state as of a moment (None: the end of the log) into the new file `out`, or to
     stdout if that is "-": an object that tells of it, then one for each item, as a checkpoint
     has them."""
     with JournalReader.open(path) as reader:
         at = reader.last_lsn if at is None else at
-    fleet = open_fleet(path, look, at)
+    fleet = open_fleet(path, renderer, at)
     agents = fleet.agents(include_archived=True)
     header = versioned(path=path, lsn=fleet.lsn, count=len(agents))
-    items = (look.plain({name: plain(getattr(it, name)) for name in _ITEM}) for it in agents)
+    items = (
+        renderer.plain({name: plain(getattr(agent, name)) for name in _ITEM}) for agent in agents
+    )
     if out == "-":
         put_objects(chain([header], items), "jsonl")
         return FINE
@@ -40,7 +42,7 @@ def write_state(path: str, look: Look, out: str, at: Moment | None) -> int:
         raise RefusedError(f"{out}: there is no directory to write it in; make that first")
     with open(out, "x", encoding="utf-8", opener=_private) as file:
         _write(file, chain([header], items))
-    say(f"{out}: the state as of LSN {fleet.lsn}, {some(len(agents), 'item')}")
+    say(f"{out}: the state as of LSN {fleet.lsn}, {count_of(len(agents), 'item')}")
     return FINE
 
 

@@ -12,13 +12,13 @@ import msgpack
 from journal import FrameInfo, Histogram, JournalReader
 from journal_inspect.commands.log import Wanted
 from journal_inspect.commands.moments import lsn_at
-from journal_inspect.diagnosis.kept import told_beginning, told_kept
+from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
-from journal_inspect.rendering.look import Look
 from journal_inspect.rendering.objects import JSON, put_one, versioned
 from journal_inspect.rendering.progress import bar
-from journal_inspect.rendering.text import command, put_facts, put_lines, say, size, some, table
+from journal_inspect.rendering.renderer import Renderer
+from journal_inspect.rendering.text import command, count_of, put_facts, put_lines, say, size, table
 
 _MINUTE_NS = 60 * 10**9
 _DAY_NS = 24 * 60 * _MINUTE_NS
@@ -137,11 +137,11 @@ class Tally:
 _pack = msgpack.Packer().pack
 
 
-def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -> int:
+def show_stats(reader: JournalReader, renderer: Renderer, wanted: Wanted, *, top: int) -> int:
     """Of the records between two moments; goes on behind damage, and says so."""
     tally, is_suspect = Tally(), False
     with bar("stats", reader) as progress:
-        for info in _frames(reader, look, wanted):
+        for info in _frames(reader, renderer, wanted):
             if progress:
                 progress(info.size_bytes)
             if info.state in ("dead", "damaged", "garbage"):
@@ -154,29 +154,29 @@ def show_stats(reader: JournalReader, look: Look, wanted: Wanted, *, top: int) -
                 if low < high:
                     tally.add(info, info.records[low:high], info.first_lsn + low)
     # A torn tail looks the same, and is none.
-    is_damaged = is_suspect and any(it.state == "damaged" for it in reader.segments())
+    is_damaged = is_suspect and any(segment.state == "damaged" for segment in reader.segments())
     if not tally.frames and not is_damaged:
         raise NothingFoundError(
-            f"{reader.path}: no record there; {told_kept(reader)}; what is in it: "
+            f"{reader.path}: no record there; {describe_kept(reader)}; what is in it: "
             f"{command('info', reader.path)}"
         )
     if not tally.frames:
         pass  # what there is to say is said below
-    elif look.form == "text":
-        _put(tally, look, top)
+    elif renderer.form == "text":
+        _put(tally, renderer, top)
     else:
-        put_one(_object(reader, tally, look, top))
+        put_one(_object(reader, tally, renderer, top))
     if is_damaged:
         say(f"{reader.path}: some is damaged and not counted: {command('verify', reader.path)}")
-    if beginning := told_beginning(reader):
+    if beginning := describe_beginning(reader):
         say(beginning)
     return CORRUPT if is_damaged or beginning else FINE
 
 
-def _frames(reader: JournalReader, look: Look, wanted: Wanted) -> Iterator[FrameInfo]:
+def _frames(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> Iterator[FrameInfo]:
     after, to_lsn = (wanted.from_lsn or 1) - 1, wanted.to_lsn
-    since_ns = wanted.since.unix_ns(utc=look.utc) if wanted.since else None
-    until_ns = wanted.until.unix_ns(utc=look.utc) if wanted.until else None
+    since_ns = wanted.since.unix_ns(utc=renderer.utc) if wanted.since else None
+    until_ns = wanted.until.unix_ns(utc=renderer.utc) if wanted.until else None
     if since_ns is not None:
         after = max(after, lsn_at(reader, since_ns - 1))
     for info in reader.frames(after):
@@ -193,17 +193,17 @@ def _largest(shares: dict[str, Share], top: int) -> list[tuple[str, Share]]:
     return sorted(shares.items(), key=lambda item: (-item[1].bytes, item[0]))[:top]
 
 
-def _name(tally: Tally, look: Look, agent_id: str) -> JSON:
-    return look.plain({"name": tally.contents.names.get(agent_id)})["name"]
+def _name(tally: Tally, renderer: Renderer, agent_id: str) -> JSON:
+    return renderer.plain({"name": tally.contents.names.get(agent_id)})["name"]
 
 
-def _put(tally: Tally, look: Look, top: int) -> None:
+def _put(tally: Tally, renderer: Renderer, top: int) -> None:
     a_day = tally.bytes_per_day
     put_facts(
         [
             ("LSNs", f"{tally.first_lsn} to {tally.last_lsn}"),
-            ("written", f"{look.time(tally.first_at_ns)} to {look.time(tally.last_at_ns)}"),
-            ("records", f"{tally.total.records} in {some(tally.frames, 'commit')}"),
+            ("written", f"{renderer.time(tally.first_at_ns)} to {renderer.time(tally.last_at_ns)}"),
+            ("records", f"{tally.total.records} in {count_of(tally.frames, 'commit')}"),
             ("size", size(tally.total.bytes)),
             ("a day", None if a_day is None else size(a_day)),
         ]
@@ -219,23 +219,32 @@ def _put(tally: Tally, look: Look, top: int) -> None:
         table(
             header,
             [
-                (name, *map(shown, (it.p50, it.p99, it.p99_9, it.max, round(it.mean))))
-                for name, it, shown in spreads
+                (
+                    name,
+                    *map(shown, (share.p50, share.p99, share.p99_9, share.max, round(share.mean))),
+                )
+                for name, share, shown in spreads
             ],
         )
     )
     print()
-    kinds = [(kind, it.records, size(it.bytes)) for kind, it in _largest(tally.contents.kinds, top)]
+    kinds = [
+        (kind, share.records, size(share.bytes))
+        for kind, share in _largest(tally.contents.kinds, top)
+    ]
     put_lines(table(("KIND", "RECORDS", "SIZE"), kinds, flexible=("KIND",)))
     if tally.contents.agents:
         print()
         agents = [
-            (agent_id, _name(tally, look, agent_id), it.records, size(it.bytes))
-            for agent_id, it in _largest(tally.contents.agents, top)
+            (agent_id, _name(tally, renderer, agent_id), share.records, size(share.bytes))
+            for agent_id, share in _largest(tally.contents.agents, top)
         ]
         put_lines(table(("AGENT", "NAME", "RECORDS", "SIZE"), agents, flexible=("NAME",)))
     print()
-    growth = [(look.time(it["from_ns"]), it["records"], size(it["bytes"])) for it in tally.growth()]
+    growth = [
+        (renderer.time(share["from_ns"]), share["records"], size(share["bytes"]))
+        for share in tally.growth()
+    ]
     put_lines(table(("FROM", "RECORDS", "SIZE"), growth))
 
 
@@ -246,7 +255,7 @@ def _duration(nanoseconds: int) -> str:
     return f"{nanoseconds} ns"
 
 
-def _object(reader: JournalReader, tally: Tally, look: Look, top: int) -> JSON:
+def _object(reader: JournalReader, tally: Tally, renderer: Renderer, top: int) -> JSON:
     return versioned(
         path=reader.path,
         first_lsn=tally.first_lsn,
@@ -257,10 +266,12 @@ def _object(reader: JournalReader, tally: Tally, look: Look, top: int) -> JSON:
         frames=tally.frames,
         bytes=tally.total.bytes,
         bytes_per_day=tally.bytes_per_day,
-        kinds=[{"kind": kind, **asdict(it)} for kind, it in _largest(tally.contents.kinds, top)],
+        kinds=[
+            {"kind": kind, **asdict(share)} for kind, share in _largest(tally.contents.kinds, top)
+        ],
         agents=[
-            {"agent_id": agent_id, "name": _name(tally, look, agent_id), **asdict(it)}
-            for agent_id, it in _largest(tally.contents.agents, top)
+            {"agent_id": agent_id, "name": _name(tally, renderer, agent_id), **asdict(share)}
+            for agent_id, share in _largest(tally.contents.agents, top)
         ],
         batch_records=asdict(tally.batch_records.histogram()),
         batch_bytes=asdict(tally.batch_bytes.histogram()),

@@ -20,7 +20,7 @@ from journal_inspect.commands.options import (
 if TYPE_CHECKING:
     from journal_inspect.commands.log import Wanted
     from journal_inspect.commands.moments import Time
-    from journal_inspect.rendering.look import Look
+    from journal_inspect.rendering.renderer import Renderer
 
 # Not with --frames: what asks about records, or never ends.
 _OF_RECORDS = ("reverse", "follow", "agents", "kinds", "grep")
@@ -29,7 +29,7 @@ _OF_RECORDS = ("reverse", "follow", "agents", "kinds", "grep")
 @click.command()
 @PATH
 @verb()
-def info(path: str, look: Look) -> int:
+def info(path: str, renderer: Renderer) -> int:
     """Show what is in a journal, and what the next open would do.
 
     Exits with 3 if the log is damaged, or an open refuses it.
@@ -37,7 +37,7 @@ def info(path: str, look: Look) -> int:
     from journal_inspect.commands.info import show_info
 
     with open_reader(path) as reader:
-        return show_info(reader, look)
+        return show_info(reader, renderer)
 
 
 @click.command()
@@ -68,7 +68,7 @@ def info(path: str, look: Look) -> int:
     help="With -f: end after so many seconds, with 124.",
 )
 @verb(payload=True, decoder=True)
-def log(path: str, look: Look, frames: bool, **options: Any) -> int:
+def log(path: str, renderer: Renderer, frames: bool, **options: Any) -> int:
     """Show entries: LSN, epoch, when it was written, record.
 
     Of a live journal those that are durable, of a dead one those that an open would keep.
@@ -80,28 +80,28 @@ def log(path: str, look: Look, frames: bool, **options: Any) -> int:
     from journal_inspect.commands.log import Wanted
 
     wanted = Wanted(**options)
-    _check(wanted, frames, look)
+    _check(wanted, frames, renderer)
     if frames:
         from journal_inspect.commands.frames import show_frames
 
         with open_reader(path) as reader:
-            return show_frames(reader, look, wanted)
+            return show_frames(reader, renderer, wanted)
     from journal_inspect.commands.log import show_log
 
     with open_reader(path) as reader:
-        return show_log(reader, look, wanted)
+        return show_log(reader, renderer, wanted)
 
 
-def _check(wanted: Wanted, frames: bool, look: Look) -> None:
+def _check(wanted: Wanted, frames: bool, renderer: Renderer) -> None:
     """Raise UsageError for what can't be meant."""
     check_range(wanted.from_lsn, wanted.to_lsn)
     if wanted.follow and wanted.reverse:
         raise click.UsageError("-f goes on for ever, so there is no -r of it")
-    if wanted.follow and look.form == "json":
+    if wanted.follow and renderer.form == "json":
         raise click.UsageError("-f goes on for ever, and a JSON array does not: use -o jsonl")
     if not wanted.follow and (wanted.until_match or wanted.timeout_s):
         raise click.UsageError("--until-match and --timeout-s are for -f")
-    if frames and (look.decode or any(getattr(wanted, name) for name in _OF_RECORDS)):
+    if frames and (renderer.decode or any(getattr(wanted, name) for name in _OF_RECORDS)):
         what = "there is no -r -f -a -k -g --decoder"
         raise click.UsageError(f"--frames shows frames, not records: {what}")
 
@@ -110,7 +110,7 @@ def _check(wanted: Wanted, frames: bool, look: Look) -> None:
 @PATH
 @click.option("--from-lsn", type=LSN, default=1, help="Leave out segments that end before it.")
 @verb()
-def verify(path: str, look: Look, from_lsn: int) -> int:
+def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
     """Look at every segment, record and checkpoint, needed or not.
 
     One line for each finding, then what is lost and what of it can be read, then the last good
@@ -125,7 +125,7 @@ def verify(path: str, look: Look, from_lsn: int) -> int:
     from journal_inspect.commands.verify import show_findings
 
     with open_reader(path) as reader:
-        return show_findings(reader, look, from_lsn=from_lsn)
+        return show_findings(reader, renderer, from_lsn=from_lsn)
 
 
 @click.command(short_help="Show what a journal is full of: kinds, agents, batches.")
@@ -133,7 +133,7 @@ def verify(path: str, look: Look, from_lsn: int) -> int:
 @lsn_range()
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows.")
 @verb(payload=True)
-def stats(path: str, look: Look, top: int, **options: Any) -> int:
+def stats(path: str, renderer: Renderer, top: int, **options: Any) -> int:
     """Show what a journal is full of: kinds, agents, batches, growth.
 
     Goes on behind damage, and exits with 3 then.
@@ -144,7 +144,7 @@ def stats(path: str, look: Look, top: int, **options: Any) -> int:
     wanted = Wanted(**options)
     check_range(wanted.from_lsn, wanted.to_lsn)
     with open_reader(path) as reader:
-        return show_stats(reader, look, wanted, top=top)
+        return show_stats(reader, renderer, wanted, top=top)
 
 
 @click.command(short_help="Show a checkpoint, or write the state as of any moment.")
@@ -160,7 +160,7 @@ def stats(path: str, look: Look, top: int, **options: Any) -> int:
 @click.option("--at", type=MOMENT, help="With --write: the state as of then.  [default: the end]")
 @verb(payload=True)
 def checkpoint(
-    path: str, look: Look, lsn: int | None, out: str | None, at: int | Time | None
+    path: str, renderer: Renderer, lsn: int | None, out: str | None, at: int | Time | None
 ) -> int:
     """Show a checkpoint that verifies, and its items; or write the state as of any moment.
 
@@ -172,13 +172,13 @@ def checkpoint(
             raise click.UsageError("--write takes the state at --at, not a checkpoint by its --lsn")
         from journal_inspect.commands.state import write_state
 
-        return write_state(path, look, out, at)
+        return write_state(path, renderer, out, at)
     if at is not None:
         raise click.UsageError("--at is for --write FILE; a checkpoint is shown by its --lsn")
     from journal_inspect.commands.checkpoint import show_checkpoint
 
     with open_reader(path) as reader:
-        return show_checkpoint(reader, look, lsn=lsn)
+        return show_checkpoint(reader, renderer, lsn=lsn)
 
 
 COMMANDS = (info, verify, log, stats, checkpoint)

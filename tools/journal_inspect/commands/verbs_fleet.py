@@ -11,7 +11,7 @@ from journal_inspect.commands.options import AT, MOMENT, PATH, PATTERN, UTC, red
 
 if TYPE_CHECKING:
     from journal_inspect.commands.fleets import Moment
-    from journal_inspect.rendering.look import Look
+    from journal_inspect.rendering.renderer import Renderer
 
 # As the manager has them: to import it for its `--help` takes too long.
 STATUSES = (
@@ -40,7 +40,7 @@ STATUSES = (
 @verb(payload=True)
 def agents(
     path: str,
-    look: Look,
+    renderer: Renderer,
     at: Moment | None,
     statuses: tuple[str, ...],
     names: tuple[str, ...],
@@ -52,12 +52,12 @@ def agents(
 
     Exits with 1 if there are none, with 4 if it is not the journal of a manager.
     """
-    if tree and look.form != "text":
+    if tree and renderer.form != "text":
         raise click.UsageError("--tree is for text; JSON has each one's parent_id")
     from journal_inspect.commands.agents import Filter, show_agents
 
     wanted = Filter(statuses=statuses, names=names, parent=parent, grep=grep)
-    return show_agents(path, look, at, wanted, tree=tree)
+    return show_agents(path, renderer, at, wanted, tree=tree)
 
 
 @click.command()
@@ -65,14 +65,14 @@ def agents(
 @click.argument("ref")
 @AT
 @verb(payload=True)
-def show(path: str, look: Look, ref: str, at: Moment | None) -> int:
+def show(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
     """Show all of one agent: REF is its id, or its name.
 
     Exits with 1 if there is no such agent.
     """
     from journal_inspect.commands.show import show_agent
 
-    return show_agent(path, look, ref, at)
+    return show_agent(path, renderer, ref, at)
 
 
 @click.command(short_help="Show each change of one agent.")
@@ -80,14 +80,14 @@ def show(path: str, look: Look, ref: str, at: Moment | None) -> int:
 @click.argument("ref")
 @AT
 @verb(payload=True)
-def history(path: str, look: Look, ref: str, at: Moment | None) -> int:
+def history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
     """Show each change of one agent: when, at which LSN, what changed.
 
     As far back as the log is kept; REF may be one that was removed meanwhile.
     """
     from journal_inspect.commands.history import show_history
 
-    return show_history(path, look, ref, at)
+    return show_history(path, renderer, ref, at)
 
 
 class _TakesTimesAgo(click.Command):
@@ -103,14 +103,14 @@ class _TakesTimesAgo(click.Command):
 @click.argument("a", type=MOMENT)
 @click.argument("b", type=MOMENT)
 @verb(payload=True)
-def diff(path: str, look: Look, a: Moment, b: Moment) -> int:
+def diff(path: str, renderer: Renderer, a: Moment, b: Moment) -> int:
     """Show the agents that differ between two moments, and their fields.
 
     A and B are LSNs or times; 0 is before the first record. Exits with 1 if any differ.
     """
     from journal_inspect.commands.diff import show_diff
 
-    return show_diff(path, look, a, b)
+    return show_diff(path, renderer, a, b)
 
 
 @click.command(short_help="Write a page for a browser: timeline, commits, health.")

@@ -9,7 +9,7 @@ import click
 from journal_inspect.commands.options import LSN, PATH, verb
 
 if TYPE_CHECKING:
-    from journal_inspect.rendering.look import Look
+    from journal_inspect.rendering.renderer import Renderer
 
 _SHELLS = ("bash", "zsh", "fish")
 SCHEMAS = (
@@ -22,16 +22,16 @@ SCHEMAS = (
 @PATH
 @click.argument("dest", type=click.Path())
 @verb()
-def backup(path: str, look: Look, dest: str) -> int:
+def backup(path: str, renderer: Renderer, dest: str) -> int:
     """Copy a journal, live or not, into the new directory DEST, and verify the copy.
 
     It holds what a reader is shown now, and opens as a journal of its own.
     """
     from journal_inspect.commands.backup import make_backup
-    from journal_inspect.rendering.text import saying_what_is_logged
+    from journal_inspect.rendering.text import showing_log_messages
 
-    with saying_what_is_logged():
-        return make_backup(path, look, dest)
+    with showing_log_messages():
+        return make_backup(path, renderer, dest)
 
 
 @click.command(short_help="Tell what a repair would take; with --apply, do it.")
@@ -44,7 +44,7 @@ def backup(path: str, look: Look, dest: str) -> int:
     help="Write the whole frames behind the cut to a journal beside this one.",
 )
 @verb(payload=True)
-def repair(path: str, look: Look, apply: bool, cut_at: int | None, salvage: bool) -> int:
+def repair(path: str, renderer: Renderer, apply: bool, cut_at: int | None, salvage: bool) -> int:
     """Tell what it takes to make a damaged journal open again; with --apply, do it.
 
     Needs the lock: stop the writer first. Everything behind the last good LSN goes. Files that
@@ -55,10 +55,10 @@ def repair(path: str, look: Look, apply: bool, cut_at: int | None, salvage: bool
     Exits with 3 while the journal is damaged.
     """
     from journal_inspect.commands.repair import show_repair
-    from journal_inspect.rendering.text import saying_what_is_logged
+    from journal_inspect.rendering.text import showing_log_messages
 
-    with saying_what_is_logged():
-        return show_repair(path, look, apply=apply, cut_at=cut_at, salvage=salvage)
+    with showing_log_messages():
+        return show_repair(path, renderer, apply=apply, cut_at=cut_at, salvage=salvage)
 
 
 @click.command()

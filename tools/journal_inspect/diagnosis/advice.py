@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from journal import DamageReason, Finding, Outlook
+from journal import DamageReason, Finding, RecoveryPreview
 from journal_inspect.diagnosis.misnamed import Pair, find_copies, plan_renames
 
 
@@ -69,14 +69,14 @@ class Advice:
 
 def advise(
     findings: Sequence[Finding],
-    outlook: Outlook | None = None,
+    preview: RecoveryPreview | None = None,
     *,
     taken: Collection[str] = (),
     is_salvageable: bool = False,
 ) -> Advice:
     """Return what to do about `findings`, which are all of one kind.
 
-    `outlook`: of the journal; None while a writer lives, and then no file may be renamed.
+    `preview`: of the journal; None while a writer lives, and then no file may be renamed.
     `taken`: the names in the journal's directory. `is_salvageable`: whole frames follow the damage.
     """
     match findings[0].kind:
@@ -87,16 +87,16 @@ def advise(
         case "bad_checkpoint":
             is_newer = any(it.reason is DamageReason.NEWER_VERSION for it in findings)
             return Advice(Action.UPGRADE if is_newer else Action.SEE_INFO)
-    checkpoint_lsn = outlook.checkpoint_lsn if outlook else 0
-    if outlook and not outlook.problem:
+    checkpoint_lsn = preview.checkpoint_lsn if preview else 0
+    if preview and not preview.problem:
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
     if not any(it.lsn for it in findings):
         return Advice(Action.SET_ASIDE)
-    renames = plan_renames(findings, taken) if outlook else ()
+    renames = plan_renames(findings, taken) if preview else ()
     action = Action.SALVAGE if is_salvageable else Action.REPAIR
     if renames:
         action = Action.RENAME
-    elif outlook and outlook.has_no_start:
+    elif preview and preview.has_no_start:
         action = Action.RESTORE_BACKUP
     copies = () if renames else find_copies(findings, taken)
     return Advice(action, renames, copies, _whole_lsn(findings), checkpoint_lsn)

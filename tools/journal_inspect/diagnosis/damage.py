@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from journal import FrameInfo, JournalReader, Outlook
+from journal import FrameInfo, JournalReader, RecoveryPreview
 from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
 from journal_inspect.rendering.objects import JSON
-from journal_inspect.rendering.text import some
+from journal_inspect.rendering.text import count_of
 
 Range = tuple[int, int]  # of LSNs, from and to
 _RANGES_SHOWN = 5
@@ -27,7 +27,7 @@ class Loss:
 
 
 @dataclass(slots=True)
-class Behind:
+class AfterDamage:
     """`readable`: LSNs in whole frames behind `last_good_lsn`; `last_lsn`: the highest that
     anything tells of; `cut`: LSNs in whole frames behind a cut, which are no part of the log."""
 
@@ -47,29 +47,35 @@ class Behind:
         return self.lost - count_lsns(self.readable)
 
 
-def outlook_of(reader: JournalReader) -> Outlook | None:
+def preview_of(reader: JournalReader) -> RecoveryPreview | None:
     """None beside a live writer: the end of its log is moving."""
-    return None if reader.live else reader.outlook()
+    return None if reader.live else reader.preview_recovery()
 
 
-def last_good_lsn(reader: JournalReader, lost_lsn: int | None, outlook: Outlook | None) -> int:
+def last_good_lsn(
+    reader: JournalReader, lost_lsn: int | None, preview: RecoveryPreview | None
+) -> int:
     """Up to which an open has everything, or else a repair would keep it; `lost_lsn` is the first
     that is known to be lost."""
-    if outlook:
-        return outlook.last_lsn
+    if preview:
+        return preview.last_lsn
     return lost_lsn - 1 if lost_lsn else reader.last_lsn
 
 
-def look_behind(
-    reader: JournalReader, last_good_lsn: int, outlook: Outlook | None = None
-) -> Behind:
+def read_after_damage(
+    reader: JournalReader, last_good_lsn: int, preview: RecoveryPreview | None = None
+) -> AfterDamage:
     """What follows `last_good_lsn`, whether the log still goes there or not. What is only in the
     way tells nothing."""
-    aside = outlook.aside if outlook else ()
-    segments = [it for it in reader.files() if it.kind == "segment" and it.name not in aside]
-    last = max({it.lsn for it in segments} & set(reader.first_lsns), default=0)
-    evidence_lsn = max(last_good_lsn, _evidence_lsn(reader, outlook), last - 1)
-    found = Behind(last_good_lsn, evidence_lsn, [], [], {})
+    aside = preview.aside if preview else ()
+    segments = [
+        checkpoint
+        for checkpoint in reader.files()
+        if checkpoint.kind == "segment" and checkpoint.name not in aside
+    ]
+    last = max({checkpoint.lsn for checkpoint in segments} & set(reader.first_lsns), default=0)
+    evidence_lsn = max(last_good_lsn, _evidence_lsn(reader, preview), last - 1)
+    found = AfterDamage(last_good_lsn, evidence_lsn, [], [], {})
     readable: list[Range] = []
     cut: list[Range] = []
     for info in reader.frames():
@@ -91,14 +97,14 @@ def look_behind(
     return found
 
 
-def _evidence_lsn(reader: JournalReader, outlook: Outlook | None) -> int:
+def _evidence_lsn(reader: JournalReader, preview: RecoveryPreview | None) -> int:
     """Return the LSN up to which a checkpoint says that there was a log."""
-    if outlook:
-        return outlook.evidence_lsn
+    if preview:
+        return preview.evidence_lsn
     checkpoints = reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
-    return max((it.lsn for it in checkpoints), default=0)
+    return max((checkpoint.lsn for checkpoint in checkpoints), default=0)
 
 
 def _count(losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int) -> None:
@@ -127,26 +133,32 @@ def count_lsns(ranges: Iterable[Range]) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
-def told(ranges: list[Range]) -> str:
+def describe_ranges(ranges: list[Range]) -> str:
     """For people: `LSN 4, 7 to 9 (4 records)`."""
     if not ranges:
         return "none"
     spans = [str(a) if a == b else f"{a} to {b}" for a, b in ranges[:_RANGES_SHOWN]]
-    more = f" and {some(len(ranges) - len(spans), 'more range')}" if ranges[len(spans) :] else ""
-    return f"LSN {', '.join(spans)}{more} ({some(count_lsns(ranges), 'record')})"
+    more = (
+        f" and {count_of(len(ranges) - len(spans), 'more range')}" if ranges[len(spans) :] else ""
+    )
+    return f"LSN {', '.join(spans)}{more} ({count_of(count_lsns(ranges), 'record')})"
 
 
-def told_lost(behind: Behind) -> str:
+def describe_lost(after_damage: AfterDamage) -> str:
     """For people, as much as is known of it."""
-    if not behind.lost:
-        return f"what followed LSN {behind.last_good_lsn}" if behind.is_open_ended else "none"
-    lost = told([(behind.last_good_lsn + 1, behind.last_lsn)])
-    return f"{lost} and what followed" if behind.is_open_ended else lost
+    if not after_damage.lost:
+        return (
+            f"what followed LSN {after_damage.last_good_lsn}"
+            if after_damage.is_open_ended
+            else "none"
+        )
+    lost = describe_ranges([(after_damage.last_good_lsn + 1, after_damage.last_lsn)])
+    return f"{lost} and what followed" if after_damage.is_open_ended else lost
 
 
-def told_unreadable(behind: Behind) -> str:
+def describe_unreadable(after_damage: AfterDamage) -> str:
     """For people: what is told of the lost, by agent too, is not all of it."""
-    return f"{some(behind.unreadable, 'lost record')}; nothing tells whose"
+    return f"{count_of(after_damage.unreadable, 'lost record')}; nothing tells whose"
 
 
 def as_json(ranges: Iterable[Range]) -> JSON:

@@ -39,16 +39,16 @@ def plan_renames(findings: Iterable[Finding], taken: Collection[str]) -> tuple[P
 def _in_order(moves: dict[str, str], taken: Collection[str]) -> Iterator[Pair]:
     """Yield `moves` so that each new name is free by then. Of a ring, one file steps aside first,
     under a name that is not `taken`."""
-    left = dict(moves)
-    while left:
-        file = next((file for file, name in left.items() if name not in left), None)
+    pending = dict(moves)
+    while pending:
+        file = next((file for file, name in pending.items() if name not in pending), None)
         if file:
-            yield file, left.pop(file)
+            yield file, pending.pop(file)
             continue
-        file, name = left.popitem()
-        aside = next(it for n in count(1) if (it := f"{file}.aside-{n}") not in taken)
+        file, name = pending.popitem()
+        aside = next(free for n in count(1) if (free := f"{file}.aside-{n}") not in taken)
         yield file, aside
-        left[aside] = name
+        pending[aside] = name
 
 
 def find_copies(findings: Collection[Finding], taken: Collection[str]) -> tuple[Pair, ...]:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from journal import Checkpoint, DamageReason, JournalReader, Outlook, SegmentInfo, foresee
-from journal_inspect.diagnosis.damage import outlook_of
+from journal import (
+    Checkpoint,
+    DamageReason,
+    JournalReader,
+    RecoveryPreview,
+    SegmentInfo,
+    preview_recovery,
+)
+from journal_inspect.diagnosis.damage import preview_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +40,29 @@ def recovery_of(
 ) -> Recovery:
     """Return what an open would do with `segments` and the `checkpoints` that verify, newest
     first. If something is damaged (`is_bad`: another checkpoint), look where an open does."""
-    outlook = foresee(segments, checkpoints, reader.journal_id)
-    records = max(0, outlook.last_lsn - outlook.checkpoint_lsn)
-    is_whole = segments and not is_bad and not any(it.state == "damaged" for it in segments)
-    if not (is_whole or outlook.refusal):
-        outlook = outlook_of(reader) or outlook
-    return Recovery(checkpoints[0].lsn if checkpoints else None, records, told_refusal(outlook))
+    preview = preview_recovery(segments, checkpoints, reader.journal_id)
+    records = max(0, preview.last_lsn - preview.checkpoint_lsn)
+    is_whole = (
+        segments and not is_bad and not any(segment.state == "damaged" for segment in segments)
+    )
+    if not (is_whole or preview.refusal):
+        preview = preview_of(reader) or preview
+    return Recovery(checkpoints[0].lsn if checkpoints else None, records, describe_refusal(preview))
 
 
-def told_refusal(outlook: Outlook) -> str | None:
-    it, base_lsn = outlook.refusal, outlook.checkpoint_lsn
-    if it is None:
+def describe_refusal(preview: RecoveryPreview) -> str | None:
+    cause, base_lsn = preview.refusal, preview.checkpoint_lsn
+    if cause is None:
         return None
     words = {
         DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
-        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {it.durable_lsn}",
-        DamageReason.FOREIGN: f"{it.path} is a checkpoint of another journal",
+        DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {cause.durable_lsn}",
+        DamageReason.FOREIGN: f"{cause.path} is a checkpoint of another journal",
     }
-    return words.get(it.reason, f"{it.path} is damaged")
+    return words.get(cause.reason, f"{cause.path} is damaged")
 
 
 def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
     """The highest that anything whole proves to have been durable, though it be lost."""
-    proven = [max(it.durable_lsn, it.first_lsn - 1) for it in segments]
-    return max([*proven, *(it.lsn for it in checkpoints)], default=0)
+    proven = [max(file.durable_lsn, file.first_lsn - 1) for file in segments]
+    return max([*proven, *(file.lsn for file in checkpoints)], default=0)

@@ -14,8 +14,8 @@ from journal_inspect.rendering.kinds import (
     is_managers_application,
     kind_of,
 )
-from journal_inspect.rendering.look import Look, shortened
 from journal_inspect.rendering.objects import JSON, dumps, versioned
+from journal_inspect.rendering.renderer import Renderer, shortened
 from journal_inspect.rendering.text import cut, escaped, terminal_width
 
 _LSN_WIDTH = 8
@@ -28,20 +28,20 @@ class Lines:
     """How the entries of one journal are shown. `payload`: "none", "short" (cut to the
     terminal), "full"; None: short on a terminal, else full."""
 
-    def __init__(self, reader: JournalReader, look: Look, payload: str | None) -> None:
+    def __init__(self, reader: JournalReader, renderer: Renderer, payload: str | None) -> None:
         self._reader = reader
-        self._look = look
+        self._renderer = renderer
         width = terminal_width()
-        self._payload = payload or ("short" if width and look.form == "text" else "full")
+        self._payload = payload or ("short" if width and renderer.form == "text" else "full")
         if self._payload == "short":
             width = width or SHORT_CHARS
         self._width = None if self._payload == "full" else width
         self._is_managers: bool | None = None
-        self._time = (0, look.time(0))
+        self._time = (0, renderer.time(0))
 
     def text(self, entry: Entry) -> str:
         if entry.written_at_ns != self._time[0]:  # all of a frame have the same
-            self._time = (entry.written_at_ns, self._look.time(entry.written_at_ns))
+            self._time = (entry.written_at_ns, self._renderer.time(entry.written_at_ns))
         body = self._brief(entry) if self._payload == "none" else self.body(entry)
         head = f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {self._time[1]}"
         if self._width is None or self._width - len(head) >= _BODY_WIDTH_MIN:
@@ -51,31 +51,31 @@ class Lines:
     def object(self, entry: Entry) -> JSON:
         shown = versioned(lsn=entry.lsn, epoch=entry.epoch, written_at_ns=entry.written_at_ns)
         if self._payload != "none":
-            record = self._look.record(entry.record)
+            record = self._renderer.record(entry.record)
             shown["record"] = shortened(record) if self._payload == "short" else record
         shown |= {"offset": entry.offset, "path": entry.path}
-        if self._look.decode and self._payload != "none":
-            shown["decoded"] = self._look.decoded(entry.record)
+        if self._renderer.decode and self._payload != "none":
+            shown["decoded"] = self._renderer.decoded(entry.record)
         return shown
 
     def body(self, entry: Entry) -> str:
         """What the record says, with nothing in it that is to be left out."""
-        if self._look.decode:
-            decoded = self._look.decoded(entry.record)
+        if self._renderer.decode:
+            decoded = self._renderer.decoded(entry.record)
             if decoded is not None:
                 return escaped(decoded) if isinstance(decoded, str) else dumps(decoded)
-        record = self._look.record(entry.record)
+        record = self._renderer.record(entry.record)
         fields = self._fields(record)
         if fields is None:
             return dumps(record)
-        whom = fields.pop("agent_id", "")
+        agent_id = fields.pop("agent_id", "")
         fields = {name: value for name, value in fields.items() if value is not None}
-        return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(whom))}  {dumps(fields)}"
+        return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(agent_id))}  {dumps(fields)}"
 
     def _brief(self, entry: Entry) -> str:
         fields = self._fields(entry.record)
-        whom = escaped(str(fields.get("agent_id", ""))) if fields else ""
-        return f"{escaped(kind_of(entry.record)):<{_KIND_WIDTH}}  {whom}".rstrip()
+        agent_id = escaped(str(fields.get("agent_id", ""))) if fields else ""
+        return f"{escaped(kind_of(entry.record)):<{_KIND_WIDTH}}  {agent_id}".rstrip()
 
     def _fields(self, record: Any) -> dict[str, Any] | None:
         """By their names, if it is a record of a manager and in a manager's journal."""

@@ -33,7 +33,7 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def saying_what_is_logged() -> Iterator[None]:
+def showing_log_messages() -> Iterator[None]:
     """Say what the engine warns of. For verbs that write: `logging` takes a while to import."""
     import logging
 
@@ -258,7 +258,7 @@ def age(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
-def some(number: int, what: str) -> str:
+def count_of(number: int, what: str) -> str:
     """`1 record`, `2 records`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 
-from journal_inspect.rendering.text import some
+from journal_inspect.rendering.text import count_of
 from journal_inspect.report.data import Step
 
 _S, _MIN, _H, _D = 1000, 60_000, 3_600_000, 86_400_000
@@ -70,7 +70,7 @@ class Axis:
     def ticks(self) -> list[tuple[str, str]]:
         """Place and label of each. The script makes them in the same way when it zooms."""
         wanted = self.span_ms / TICKS_MAX
-        step = next((it for it in TICK_STEPS_MS if it >= wanted), None)
+        step = next((candidate for candidate in TICK_STEPS_MS if candidate >= wanted), None)
         step = step or -(-int(wanted) // YEAR_MS) * YEAR_MS
         first = -(-(self.begin_ms + self.offset_ms) // step) * step - self.offset_ms
         times = range(first, self.begin_ms + self.span_ms, step)
@@ -117,7 +117,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def told(step: Step) -> str:
-    commits, records = some(step.commits, "commit"), some(step.records, "record")
+    commits, records = count_of(step.commits, "commit"), count_of(step.records, "record")
     return f"{commits}, {records}, at most {step.largest} in one"
 
 

@@ -20,9 +20,9 @@ from journal import (
     JournalReader,
     SegmentInfo,
 )
-from journal_inspect.diagnosis.damage import last_good_lsn, outlook_of
-from journal_inspect.diagnosis.kept import look_at_files
+from journal_inspect.diagnosis.damage import last_good_lsn, preview_of
 from journal_inspect.diagnosis.recovery import Recovery, recovery_of
+from journal_inspect.diagnosis.retention import list_files
 from journal_inspect.rendering.kinds import is_boot, is_managers_application, kind_of
 from journal_inspect.report.fleet import FleetTimeline
 
@@ -88,7 +88,9 @@ class Commits:
 
     def _widen(self) -> None:
         narrow, self._steps = self._steps, {}
-        wider = next((it for it in STEPS_MS if it > self.step_ms), self.step_ms * 10)
+        wider = next(
+            (candidate for candidate in STEPS_MS if candidate > self.step_ms), self.step_ms * 10
+        )
         for number, step in narrow.items():
             self._steps.setdefault(number * self.step_ms // wider, Step()).add(step)
         self.step_ms = wider
@@ -136,11 +138,11 @@ def observe(reader: JournalReader) -> Observed:
     writer_pid, now_ms = reader.writer_pid, time.time_ns() // 1_000_000
     log = _read_log(reader)
     if log.fleet:
-        last_ms = max((it.agent["updated_at_ms"] for it in log.fleet.lives.values()), default=0)
+        last_ms = max((life.agent["updated_at_ms"] for life in log.fleet.lives.values()), default=0)
         end_ms = max(last_ms, log.fleet.alive_ms, 0 if writer_pid is None else now_ms)
         log.fleet.finish(end_ms, is_live=writer_pid is not None)
     findings = _find(reader)
-    segments, checkpoints = look_at_files(reader)
+    segments, checkpoints = list_files(reader)
     return Observed(
         path=reader.path,
         observed_at_ms=now_ms,
@@ -178,12 +180,14 @@ class _Pass:
         self._log = Log()
         self._after = min(reader.first_lsns, default=1) - 1
         self._fleet_lsn = 0  # it is as of this one, or a later one that was taken
-        self._checkpoints = sorted(checkpoints, key=lambda it: it.lsn)
-        if any(is_managers_application(it.application) for it in checkpoints):
+        self._checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.lsn)
+        if any(is_managers_application(checkpoint.application) for checkpoint in checkpoints):
             self._log.fleet = FleetTimeline()
         if self._after:
             first_lsn = reader.first_state_lsn
-            for base in (it for it in self._checkpoints if it.lsn == first_lsn):
+            for base in (
+                checkpoint for checkpoint in self._checkpoints if checkpoint.lsn == first_lsn
+            ):
                 self._load(base)
 
     def run(self) -> Log:
@@ -196,7 +200,10 @@ class _Pass:
             except CorruptionError as error:
                 log.damage.append(str(error))
                 read_lsn = max(log.last_lsn, self._after)
-                ahead = next((it for it in self._checkpoints if it.lsn > read_lsn), None)
+                ahead = next(
+                    (checkpoint for checkpoint in self._checkpoints if checkpoint.lsn > read_lsn),
+                    None,
+                )
                 if not ahead:
                     return log
                 self._after = ahead.lsn
@@ -252,8 +259,8 @@ def _find(reader: JournalReader) -> Findings:
             first.append(finding)
         if finding.kind == "corruption" and finding.lsn:
             lost_lsn = min(finding.lsn, lost_lsn or finding.lsn)
-    outlook = outlook_of(reader) if counts["corruption"] else None
-    return Findings(first, counts, last_good_lsn(reader, lost_lsn, outlook))
+    preview = preview_of(reader) if counts["corruption"] else None
+    return Findings(first, counts, last_good_lsn(reader, lost_lsn, preview))
 
 
 def _closed(checkpoints: list[Checkpoint]) -> list[Checkpoint]:

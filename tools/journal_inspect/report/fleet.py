@@ -145,50 +145,52 @@ class FleetTimeline:
 
     # --- what each kind of record does ---
 
-    def _boot(self, told: Fields) -> None:
-        at_ms = _time(told["at_ms"])
-        self.application = cut(str(told["application"]))
+    def _boot(self, fields: Fields) -> None:
+        at_ms = _time(fields["at_ms"])
+        self.application = cut(str(fields["application"]))
         self.boots.append(at_ms)
         for life in self.lives.values():
             if life.state == RUNNING:  # until its process ended; when, nobody wrote
                 life.turn(WAITING, min(self.alive_ms or at_ms, at_ms))
 
-    def _spawn(self, told: Fields) -> None:
-        at_ms, is_running = told["at_ms"], told["status"] == "running"
+    def _spawn(self, fields: Fields) -> None:
+        at_ms, is_running = fields["at_ms"], fields["status"] == "running"
         times = {"created_at_ms": at_ms, "started_at_ms": at_ms if is_running else None}
-        changes = {"name": told["name"] or told["agent_id"], "steps_taken": 0, "tokens_used": 0}
-        self._put({**dict.fromkeys(TOLD), **told, **changes, **times, "updated_at_ms": at_ms})
+        changes = {"name": fields["name"] or fields["agent_id"], "steps_taken": 0, "tokens_used": 0}
+        self._put({**dict.fromkeys(TOLD), **fields, **changes, **times, "updated_at_ms": at_ms})
 
-    def _run(self, told: Fields) -> None:
-        changes = {"status": "running", "reason": None, "started_at_ms": told["at_ms"]}
-        self._changed(told, **changes).turn(RUNNING, told["at_ms"])
+    def _run(self, fields: Fields) -> None:
+        changes = {"status": "running", "reason": None, "started_at_ms": fields["at_ms"]}
+        self._changed(fields, **changes).turn(RUNNING, fields["at_ms"])
 
-    def _checkpoint(self, told: Fields) -> None:
-        self._changed(told, steps_taken=told["steps_taken"])
+    def _checkpoint(self, fields: Fields) -> None:
+        self._changed(fields, steps_taken=fields["steps_taken"])
 
-    def _usage(self, told: Fields) -> None:
-        self._changed(told)
-        self._count(told)
+    def _usage(self, fields: Fields) -> None:
+        self._changed(fields)
+        self._count(fields)
 
-    def _interrupt(self, told: Fields) -> None:
-        changes = {"status": "interrupted", "reason": told["reason"]}
-        self._changed(told, **changes).turn(WAITING, told["at_ms"])
+    def _interrupt(self, fields: Fields) -> None:
+        changes = {"status": "interrupted", "reason": fields["reason"]}
+        self._changed(fields, **changes).turn(WAITING, fields["at_ms"])
 
-    def _result(self, told: Fields) -> None:
-        changes = {name: told[name] for name in ("status", "reason")}
-        kept = {name: told[name] for name in ("result", "steps_taken") if told[name] is not None}
-        life = self._changed(told, **changes, **kept)
-        self._count(told)
-        if told["status"] in LIVE:
-            life.turn(WAITING, told["at_ms"])
+    def _result(self, fields: Fields) -> None:
+        changes = {name: fields[name] for name in ("status", "reason")}
+        kept = {
+            name: fields[name] for name in ("result", "steps_taken") if fields[name] is not None
+        }
+        life = self._changed(fields, **changes, **kept)
+        self._count(fields)
+        if fields["status"] in LIVE:
+            life.turn(WAITING, fields["at_ms"])
         else:
-            self._end(life, told)
+            self._end(life, fields)
 
-    def _cancel(self, told: Fields) -> None:
-        self._end(self._changed(told, status="cancelled", reason=told["reason"]), told)
+    def _cancel(self, fields: Fields) -> None:
+        self._end(self._changed(fields, status="cancelled", reason=fields["reason"]), fields)
 
-    def _remove(self, told: Fields) -> None:
-        del self.lives[told["agent_id"]]
+    def _remove(self, fields: Fields) -> None:
+        del self.lives[fields["agent_id"]]
         self.removed += 1
 
     # --- how ---
@@ -211,20 +213,20 @@ class FleetTimeline:
             life.turn("", agent["updated_at_ms"] if ended_at_ms is None else ended_at_ms)
         self.lives[agent["agent_id"]] = life
 
-    def _changed(self, told: Fields, **changes: Any) -> Life:
-        life = self.lives[told["agent_id"]]
-        changes["updated_at_ms"] = told["at_ms"]
+    def _changed(self, fields: Fields, **changes: Any) -> Life:
+        life = self.lives[fields["agent_id"]]
+        changes["updated_at_ms"] = fields["at_ms"]
         life.agent.update({name: _CHECKS[name](value) for name, value in changes.items()})
         return life
 
-    def _end(self, life: Life, told: Fields) -> None:
-        life.agent["ended_at_ms"] = _time(told["at_ms"])
-        life.turn("", told["at_ms"])
+    def _end(self, life: Life, fields: Fields) -> None:
+        life.agent["ended_at_ms"] = _time(fields["at_ms"])
+        life.turn("", fields["at_ms"])
 
-    def _count(self, told: Fields) -> None:
+    def _count(self, fields: Fields) -> None:
         """Tokens are its ancestors' too."""
-        agent_id, counted = told["agent_id"], {None}
-        tokens = _whole(told["input_tokens"] + told["output_tokens"])
+        agent_id, counted = fields["agent_id"], {None}
+        tokens = _whole(fields["input_tokens"] + fields["output_tokens"])
         while tokens and agent_id in self.lives and agent_id not in counted:
             counted.add(agent_id)
             agent = self.lives[agent_id].agent

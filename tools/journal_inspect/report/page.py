@@ -8,10 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from journal import Finding, foresee
+from journal import Finding, preview_recovery
 from journal_inspect.diagnosis.recovery import durable_lsn
-from journal_inspect.rendering.look import REDACTED
-from journal_inspect.rendering.text import escaped, size, some
+from journal_inspect.rendering.renderer import REDACTED
+from journal_inspect.rendering.text import count_of, escaped, size
 from journal_inspect.report.axis import (
     LABELLED,
     TICK_STEPS_MS,
@@ -48,38 +48,40 @@ _VERDICTS = {
 }
 
 
-def page(seen: Observed, *, redact: Collection[str], utc: bool) -> dict[str, object]:
+def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str, object]:
     """All of the template's names and what they stand for."""
-    log = seen.log
+    log = observed.log
     lives = list(log.fleet.by_family()) if log.fleet else []
     times = [log.commits.first_ms, log.commits.last_ms] if log.commits.total.commits else []
     times += [ms for life in lives for _, begin, end in life.spans for ms in (begin, end)]
     axis = Axis(
-        min(times, default=seen.observed_at_ms), max(times, default=seen.observed_at_ms), utc=utc
+        min(times, default=observed.observed_at_ms),
+        max(times, default=observed.observed_at_ms),
+        utc=utc,
     )
-    told = [_told(life, redact) for life in lives]
-    verdict = next(kind for kind in _VERDICTS if not kind or seen.findings.counts[kind])
+    rows_shown = [_life_row(life, redact) for life in lives]
+    verdict = next(kind for kind in _VERDICTS if not kind or observed.findings.counts[kind])
     return {
-        "path": escaped(seen.path),
-        "name": escaped(Path(seen.path).name),
-        "made_at": axis.stamp(seen.observed_at_ms),
+        "path": escaped(observed.path),
+        "name": escaped(Path(observed.path).name),
+        "made_at": axis.stamp(observed.observed_at_ms),
         "zone": axis.zone,
         "verdict": verdict or "whole",
         "verdict_words": _VERDICTS[verdict],
-        "next_open": _next_open(seen, lives),
-        "command": _command("verify", seen),
-        "facts": _facts(seen, axis),
-        "findings": [_finding(it) for it in seen.findings.first],
-        "findings_left": seen.findings.counts.total() - len(seen.findings.first),
-        "damage": [escaped(it) for it in dict.fromkeys(log.damage)],
+        "next_open": _next_open(observed, lives),
+        "command": _command("verify", observed),
+        "facts": _facts(observed, axis),
+        "findings": [_finding(each) for each in observed.findings.first],
+        "findings_left": observed.findings.counts.total() - len(observed.findings.first),
+        "damage": [escaped(each) for each in dict.fromkeys(log.damage)],
         "ticks": axis.ticks(),
-        "fleet": log.fleet and _fleet(log.fleet, lives, told, axis),
-        "fleet_lsn": log.last_lsn if seen.is_damaged else 0,
-        "errors": _errors(lives, told, axis),
-        "charts": _charts(seen, axis),
-        "kinds": [] if log.fleet else _kinds(seen, axis),
-        "segments": _segments(seen),
-        "checkpoints": _checkpoints(seen, axis),
+        "fleet": log.fleet and _fleet(log.fleet, lives, rows_shown, axis),
+        "fleet_lsn": log.last_lsn if observed.is_damaged else 0,
+        "errors": _errors(lives, rows_shown, axis),
+        "charts": _charts(observed, axis),
+        "kinds": [] if log.fleet else _kinds(observed, axis),
+        "segments": _segments(observed),
+        "checkpoints": _checkpoints(observed, axis),
         "data": {
             "begin": axis.begin_ms,
             "span": axis.span_ms,
@@ -93,7 +95,7 @@ def page(seen: Observed, *, redact: Collection[str], utc: bool) -> dict[str, obj
             "fields": TOLD,
             "agents": [
                 [*values, life.depth, [_from(axis, span) for span in life.spans]]
-                for life, values in zip(lives, told, strict=True)
+                for life, values in zip(lives, rows_shown, strict=True)
             ],
         },
     }
@@ -107,7 +109,7 @@ def _from(axis: Axis, span: tuple[str, int, int]) -> tuple[str, int, int]:
 # --- agents ---
 
 
-def _told(life: Life, redact: Collection[str]) -> list[Any]:
+def _life_row(life: Life, redact: Collection[str]) -> list[Any]:
     return [REDACTED if name in redact else _safe(life.agent[name]) for name in TOLD]
 
 
@@ -124,14 +126,14 @@ def _field(values: list[Any], name: str) -> Any:
 
 
 def _fleet(
-    fleet: FleetTimeline, lives: list[Life], told: list[list[Any]], axis: Axis
+    fleet: FleetTimeline, lives: list[Life], rows_shown: list[list[Any]], axis: Axis
 ) -> dict[str, object]:
     counts = Counter(life.agent["status"] for life in fleet.lives.values())
     return {
-        "total": some(len(lives), "agent"),
-        "left": len(fleet.lives) > len(lives) and some(len(fleet.lives) - len(lives), "agent"),
-        "removed": fleet.removed and some(fleet.removed, "agent"),
-        "unknown": fleet.unknown and some(fleet.unknown, "record"),
+        "total": count_of(len(lives), "agent"),
+        "left": len(fleet.lives) > len(lives) and count_of(len(fleet.lives) - len(lives), "agent"),
+        "removed": fleet.removed and count_of(fleet.removed, "agent"),
+        "unknown": fleet.unknown and count_of(fleet.unknown, "record"),
         "counts": [(status, counts[status]) for status in STATUSES if counts[status]],
         "rows": [
             {
@@ -144,12 +146,12 @@ def _fleet(
                     for kind, begin_ms, end_ms in life.spans
                 ],
             }
-            for life, values in zip(lives, told, strict=True)
+            for life, values in zip(lives, rows_shown, strict=True)
         ],
     }
 
 
-def _errors(lives: list[Life], told: list[list[Any]], axis: Axis) -> dict[str, object]:
+def _errors(lives: list[Life], rows_shown: list[list[Any]], axis: Axis) -> dict[str, object]:
     """The newest first."""
     found = [row for row, life in enumerate(lives) if life.agent["status"] in ERRORS]
     found.sort(key=lambda row: lives[row].agent["updated_at_ms"], reverse=True)
@@ -159,9 +161,9 @@ def _errors(lives: list[Life], told: list[list[Any]], axis: Axis) -> dict[str, o
             {
                 "row": row,
                 "status": lives[row].agent["status"],
-                "name": _field(told[row], "name"),
+                "name": _field(rows_shown[row], "name"),
                 "at": axis.stamp(lives[row].agent["updated_at_ms"]),
-                "reason": _field(told[row], "reason") or "no reason given",
+                "reason": _field(rows_shown[row], "reason") or "no reason given",
                 "was_cut_off": lives[row].was_cut_off,
             }
             for row in found[:ERRORS_MAX]
@@ -172,37 +174,37 @@ def _errors(lives: list[Life], told: list[list[Any]], axis: Axis) -> dict[str, o
 # --- commits ---
 
 
-def _charts(seen: Observed, axis: Axis) -> list[dict[str, object]]:
-    commits = seen.log.commits
+def _charts(observed: Observed, axis: Axis) -> list[dict[str, object]]:
+    commits = observed.log.commits
     if not commits.total.commits:
         return []
     steps, step = commits.steps(), duration(commits.step_ms).removeprefix("1 ")
-    counted, most = axis.bars(steps, commits.step_ms, lambda it: [("all", it.commits)])
+    counted, most = axis.bars(steps, commits.step_ms, lambda each: [("all", each.commits)])
     sizes, largest = axis.bars(
         steps,
         commits.step_ms,
-        lambda it: [("largest", it.largest), ("mean", it.records / it.commits)],
+        lambda each: [("largest", each.largest), ("mean", each.records / each.commits)],
     )
     total, mean = commits.total, commits.total.records / commits.total.commits
     return [
         {
             "title": f"Commits per {step}",
             "top": f"{most:.0f}",
-            "words": f"{some(total.commits, 'commit')}, at most {most:.0f} per {step}",
+            "words": f"{count_of(total.commits, 'commit')}, at most {most:.0f} per {step}",
             "bars": counted,
         },
         {
             "title": "Records in a commit: filled, the mean; outlined, the largest",
             "top": f"{largest:.0f}",
-            "words": f"{some(total.records, 'record')}, {mean:.1f} in a commit, "
+            "words": f"{count_of(total.records, 'record')}, {mean:.1f} in a commit, "
             f"at most {total.largest}",
             "bars": sizes,
         },
     ]
 
 
-def _kinds(seen: Observed, axis: Axis) -> list[dict[str, object]]:
-    commits = seen.log.commits
+def _kinds(observed: Observed, axis: Axis) -> list[dict[str, object]]:
+    commits = observed.log.commits
     kinds = []
     for kind, count in commits.total.kinds.most_common(KINDS_MAX):
 
@@ -226,57 +228,65 @@ def _kinds(seen: Observed, axis: Axis) -> list[dict[str, object]]:
 # --- the journal ---
 
 
-def _next_open(seen: Observed, lives: list[Life]) -> list[str]:
+def _next_open(observed: Observed, lives: list[Life]) -> list[str]:
     """What recovery would do, a sentence each."""
-    plan = seen.recovery
-    said = []
-    if seen.writer_pid is not None:
-        who = f"Process {seen.writer_pid}" if seen.writer_pid else "A live process"
-        said.append(f"{who} has it open, so nothing is to be recovered. Were it to end now:")
+    plan = observed.recovery
+    sentences = []
+    if observed.writer_pid is not None:
+        writer = f"Process {observed.writer_pid}" if observed.writer_pid else "A live process"
+        sentences.append(
+            f"{writer} has it open, so nothing is to be recovered. Were it to end now:"
+        )
     if plan.refused:
-        said.append(f"Refuses, and changes nothing: {escaped(plan.refused)}.")
+        sentences.append(f"Refuses, and changes nothing: {escaped(plan.refused)}.")
         return [
-            *said,
-            f"What can be saved is told, and nothing changed, by: {_command('repair', seen)}",
+            *sentences,
+            f"What can be saved is told, and nothing changed, by: {_command('repair', observed)}",
         ]
     begin = (
         "Starts from nothing"
         if plan.checkpoint_lsn is None
         else f"Takes the checkpoint at LSN {plan.checkpoint_lsn}"
     )
-    said.append(f"{begin}, then replays {some(plan.records, 'record')}.")
-    last_path = seen.segments[-1].path if seen.segments else ""
-    for finding in seen.findings.first:
+    sentences.append(f"{begin}, then replays {count_of(plan.records, 'record')}.")
+    last_path = observed.segments[-1].path if observed.segments else ""
+    for finding in observed.findings.first:
         if finding.kind == "torn_tail" and finding.path == last_path:
-            said.append(f"Leaves a torn tail of {size(finding.size_bytes)} behind.")
+            sentences.append(f"Leaves a torn tail of {size(finding.size_bytes)} behind.")
     cut_off = sum(life.was_cut_off for life in lives)
     if running := sum(life.agent["status"] == "running" for life in lives):
-        said.append(f"Interrupts {some(running, 'agent')}, which run{'s' * (running == 1)} now.")
+        sentences.append(
+            f"Interrupts {count_of(running, 'agent')}, which run{'s' * (running == 1)} now."
+        )
     elif cut_off:
-        said.append(f"Interrupts {some(cut_off, 'agent')}, which ran when the process ended.")
-    return said
+        sentences.append(
+            f"Interrupts {count_of(cut_off, 'agent')}, which ran when the process ended."
+        )
+    return sentences
 
 
-def _command(verb: str, seen: Observed) -> str:
-    return f"journal-inspect {verb} {escaped(shlex.quote(seen.path))}"
+def _command(verb: str, observed: Observed) -> str:
+    return f"journal-inspect {verb} {escaped(shlex.quote(observed.path))}"
 
 
-def _facts(seen: Observed, axis: Axis) -> list[tuple[str, str]]:
-    segments, newest = seen.segments, next(iter(seen.checkpoints), None)
-    epochs = sorted({it.epoch for it in segments})
-    first_lsn = next((it.first_lsn for it in segments if it.last_lsn), 0)
-    last_lsn = foresee(segments, seen.checkpoints).last_lsn
-    total = sum(it.size_bytes for it in segments) + sum(it.size_bytes for it in seen.checkpoints)
-    pid, commits, fleet = seen.writer_pid, seen.log.commits, seen.log.fleet
+def _facts(observed: Observed, axis: Axis) -> list[tuple[str, str]]:
+    segments, newest = observed.segments, next(iter(observed.checkpoints), None)
+    epochs = sorted({file.epoch for file in segments})
+    first_lsn = next((file.first_lsn for file in segments if file.last_lsn), 0)
+    last_lsn = preview_recovery(segments, observed.checkpoints).last_lsn
+    total = sum(file.size_bytes for file in segments) + sum(
+        file.size_bytes for file in observed.checkpoints
+    )
+    pid, commits, fleet = observed.writer_pid, observed.log.commits, observed.log.fleet
     application = newest.application if newest else fleet.application if fleet else ""
     kept = f"{first_lsn} to {last_lsn}" if first_lsn else "none"
     return [
-        ("Journal id", escaped(seen.journal_id or "none yet")),
+        ("Journal id", escaped(observed.journal_id or "none yet")),
         ("Application", escaped(application) or "not said"),
         ("Writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
         ("Epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
-        ("LSNs", f"{kept}, durable up to {durable_lsn(segments, seen.checkpoints)}"),
-        ("Last good LSN", str(seen.findings.last_good_lsn)),
+        ("LSNs", f"{kept}, durable up to {durable_lsn(segments, observed.checkpoints)}"),
+        ("Last good LSN", str(observed.findings.last_good_lsn)),
         ("First commit kept", axis.stamp(commits.first_ms) if commits.total.commits else "none"),
         ("Last commit", axis.stamp(commits.last_ms) if commits.total.commits else "none"),
         ("Size on disk", size(total)),
@@ -294,36 +304,38 @@ def _finding(finding: Finding) -> dict[str, object]:
     }
 
 
-def _segments(seen: Observed) -> dict[str, object]:
-    largest = max((it.size_bytes for it in seen.segments), default=0)
-    shown = seen.segments[-ROWS_MAX:]
+def _segments(observed: Observed) -> dict[str, object]:
+    largest = max((segment.size_bytes for segment in observed.segments), default=0)
+    shown = observed.segments[-ROWS_MAX:]
     return {
-        "left": len(seen.segments) - len(shown),
+        "left": len(observed.segments) - len(shown),
         "shown": [
             {
-                "name": escaped(Path(it.path).name),
-                "state": it.state,
-                "epoch": it.epoch,
-                "lsns": f"{it.first_lsn} to {it.last_lsn}" if it.last_lsn else "none",
-                "frames": it.frames,
-                "size": size(it.size_bytes),
-                "share": percent(it.size_bytes, largest),
+                "name": escaped(Path(segment.path).name),
+                "state": segment.state,
+                "epoch": segment.epoch,
+                "lsns": f"{segment.first_lsn} to {segment.last_lsn}"
+                if segment.last_lsn
+                else "none",
+                "frames": segment.frames,
+                "size": size(segment.size_bytes),
+                "share": percent(segment.size_bytes, largest),
             }
-            for it in shown
+            for segment in shown
         ],
     }
 
 
-def _checkpoints(seen: Observed, axis: Axis) -> list[dict[str, object]]:
-    largest = max((it.size_bytes for it in seen.checkpoints), default=0)
+def _checkpoints(observed: Observed, axis: Axis) -> list[dict[str, object]]:
+    largest = max((checkpoint.size_bytes for checkpoint in observed.checkpoints), default=0)
     return [
         {
-            "name": escaped(Path(it.path).name),
-            "lsn": it.lsn,
-            "count": it.count,
-            "created": axis.stamp(it.created_at_ms),
-            "size": size(it.size_bytes),
-            "share": percent(it.size_bytes, largest),
+            "name": escaped(Path(checkpoint.path).name),
+            "lsn": checkpoint.lsn,
+            "count": checkpoint.count,
+            "created": axis.stamp(checkpoint.created_at_ms),
+            "size": size(checkpoint.size_bytes),
+            "share": percent(checkpoint.size_bytes, largest),
         }
-        for it in seen.checkpoints[:ROWS_MAX]
+        for checkpoint in observed.checkpoints[:ROWS_MAX]
     ]

@@ -12,9 +12,9 @@ import pytest
 from msgpack import packb
 
 from journal import BufferFullError, ClosedError, FailedError, Journal, Options
+from journal._commit.backpressure import Backpressure
 from journal._commit.commit_turn import LoneWaiter
 from journal._commit.gate import Gate
-from journal._commit.room import Room
 from journal._mutex import HandlerSafeLock
 from journal.testing import SimulatedDisk
 from tests.engine.waiting_support import Log, busy, log_of
@@ -119,7 +119,7 @@ def test_closing_ends_the_wait_for_room(
         assert small.has_room  # who polls it goes on, and is told by the next call
 
 
-def test_room_that_comes_while_it_is_closed_lets_go() -> None:
+def test_close_releases_waiters_for_room() -> None:
     """A compaction that is given up leaves room: who waits for that is told at once that the
     journal is closed, though on a full disk the flusher does not come to its end."""
     log = log_of(Options())
@@ -162,13 +162,13 @@ def test_room_is_a_rule_of_five_numbers(
 ) -> None:
     """P8: there is room below half of the bound, and below what the log may grow by before updates
     wait for a compaction."""
-    room = Room(1000)
-    gate = room.gate()
-    room.end_commit(log, filling)
-    room.begin_commit(committing)
-    opened = room.hold_from(float("inf") if hold_from is None else hold_from, filling)
+    backpressure = Backpressure(1000)
+    gate = backpressure.gate()
+    backpressure.end_commit(log, filling)
+    backpressure.begin_commit(committing)
+    opened = backpressure.hold_from(float("inf") if hold_from is None else hold_from, filling)
     assert opened is (gate if is_free else None)
-    assert (filling + committing < room.limit_bytes) is is_free
+    assert (filling + committing < backpressure.limit_bytes) is is_free
 
 
 # --- the gate itself ---
@@ -215,7 +215,7 @@ def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
     assert "close it, fix the cause, and reopen it" in message
 
 
-def test_on_a_slow_disk_a_commit_waits_for_those_it_let_go() -> None:
+def test_on_a_slow_disk_a_commit_gathers_released_waiters() -> None:
     """After a slow sync the next commit is due once as many wait as then did, or a quarter of that
     time has passed; after a quick one, at once: so as many as can share a slow sync."""
 
@@ -250,7 +250,7 @@ ENDS: dict[str, Callable[[Log], None]] = {
 
 @pytest.mark.parametrize("records", range(4))
 @pytest.mark.parametrize("ends", ENDS)
-def test_nothing_is_taken_after_the_end(records: int, ends: str) -> None:
+def test_appends_after_close_are_refused(records: int, ends: str) -> None:
     """P9: however many records a batch holds; what came late would be in no commit."""
     log = log_of(Options())
     for number in range(records):
@@ -261,7 +261,7 @@ def test_nothing_is_taken_after_the_end(records: int, ends: str) -> None:
     assert log.buffer.last_lsn == records
 
 
-def test_what_wakes_the_flusher_is_the_first_record_and_that_at_flush_bytes() -> None:
+def test_the_first_record_and_flush_bytes_wake_the_flusher() -> None:
     """In each batch, however many there were before; no other wakes it."""
     log = log_of(Options(flush_bytes=1000, flush_interval_s=NEVER_S))
 
@@ -291,7 +291,7 @@ def test_the_bound_holds_in_a_batch_of_any_length() -> None:
     assert (log.buffer.last_lsn, log.buffer.used_bytes) == (10, 1000)
 
 
-def test_one_thread_at_a_time_has_the_turn() -> None:
+def test_only_one_thread_has_the_commit_turn() -> None:
     """P2: whoever came second would write where the first one does."""
     log = log_of(Options())
     waiter = LoneWaiter()

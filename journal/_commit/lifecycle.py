@@ -1,4 +1,4 @@
-"""Standing: whether the journal takes records; and if it does not, why."""
+"""Lifecycle: whether the journal takes records; and if it does not, why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _closed = partial(ClosedError, "the journal is closed; open it again")
 _forked = partial(ClosedError, "the journal belongs to the parent process; open it after the fork")
 
 
-class Standing:
+class Lifecycle:
     """The journal as callers see it: open, closing, failed or forked.
 
     Changed under the log buffer's lock, except by `close` and `abandon`. `refusal` is one

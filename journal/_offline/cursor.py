@@ -1,4 +1,4 @@
-"""Tail: where a reader stands in the log, and what is to be had from there.
+"""Cursor: where a reader stands in the log, and what is to be had from there.
 
 Of a live log the end moves: bytes that don't parse there are not finished rather than damaged,
 and damage is only what is still bad when it is read again after the evidence against it.
@@ -19,29 +19,29 @@ from journal._format.segment import (
     Segment,
     SegmentName,
     is_zero,
-    kept_after,
     segment_names,
+    segments_after,
 )
-from journal._recovery.walk import Batch, Walk
+from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import CompactedError, CorruptionError
 
 _PEEK_BYTES = 1 << 14
-_LOOK_S = 1.0  # between two looks at all that was allocated ahead of a live log
+_PREALLOCATED_POLL_S = 1.0  # between two looks at all that was allocated ahead of a live log
 
 
-def find(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentName | None]:
+def locate(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentName | None]:
     """The segment that holds `lsn`, or will, and the one behind it."""
     begun = bisect_right(segments, lsn, key=attrgetter("first_lsn"))
     if not begun:
         _raise_compacted(lsn, segments)
-    behind = segments[begun : begun + 1]
-    return segments[begun - 1], behind[0] if behind else None
+    following = segments[begun : begun + 1]
+    return segments[begun - 1], following[0] if following else None
 
 
-def shown(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
+def kept_segments(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
     """Return the segments that every writer keeps. Others are leftovers of an unfinished removal,
     or of a writer that keeps more: they may have gaps, and are read only if they are asked for."""
-    return kept_after(segments, floor_lsn(checkpoints))
+    return segments_after(segments, floor_lsn(checkpoints))
 
 
 def open_segment(directory: Directory, name: SegmentName, lsn: int) -> Segment:
@@ -61,7 +61,7 @@ def _raise_compacted(lsn: int, segments: list[SegmentName]) -> NoReturn:
     )
 
 
-class Tail:
+class LogCursor:
     """Where a reader stands in the log: an LSN, and in a segment the place of its frame."""
 
     def __init__(self, directory: Directory, after: int | None) -> None:
@@ -75,9 +75,9 @@ class Tail:
         self._walk = Walk(directory.path, 0)
         # Further on in the same segment, where all up to there is known to be whole.
         self._ahead: list[Walk] = []
-        self._looked_at_s = 0.0
+        self._checked_at_s = 0.0
         # What must be read again before it is called damage.
-        self._doubt: tuple[str, int, int] | None = None
+        self._suspect_place: tuple[str, int, int] | None = None
         self.at_end = False  # nothing more is to be had now
 
     def last_lsn(self) -> int:
@@ -96,28 +96,28 @@ class Tail:
         except CorruptionError:  # advance() raises it, after what is good before it
             return name.first_lsn - 1
 
-    def go_to_last(self, count: int) -> None:
+    def seek_last(self, count: int) -> None:
         """Stand in front of the last `count` entries, or as far back as it may go."""
         names = self._directory.names()
-        kept = shown(segment_names(names), checkpoint_lsns(names))
+        kept = kept_segments(segment_names(names), checkpoint_lsns(names))
         if kept:
             begin = kept[0].first_lsn if self._next_lsn is None else self._next_lsn
             self._next_lsn = max(begin, self.last_lsn() + 1 - count)
 
-    def advance(self) -> Iterator[Batch]:
+    def advance(self) -> Iterator[ReplayBatch]:
         """What is to be had from where it stands to the end of this segment."""
-        if not self._segments or self._stands_in_the_last():
-            self._list()
+        if not self._segments or self._is_in_last_segment():
+            self._list_files()
         segments, evidence = self._segments, max(self._checkpoint_lsns, default=0)
         if self._next_lsn is None and segments:
-            self._next_lsn = shown(segments, self._checkpoint_lsns)[0].first_lsn
+            self._next_lsn = kept_segments(segments, self._checkpoint_lsns)[0].first_lsn
         if not segments and evidence:
-            self._miss_the_log(evidence)
+            self._check_log_exists(evidence)
             return
         if self._next_lsn is None or not segments:
             self.at_end = True
             return
-        name, after = find(segments, self._next_lsn)
+        name, after = locate(segments, self._next_lsn)
         with open_segment(self._directory, name, self._next_lsn) as segment:
             self._enter(segment)
             self._skip(segment)
@@ -135,22 +135,22 @@ class Tail:
                 self._next_lsn = max(self._next_lsn, after.first_lsn)
             if error:
                 raise error
-            self.at_end = not after and self._doubt is None
+            self.at_end = not after and self._suspect_place is None
 
-    def _stands_in_the_last(self) -> bool:
+    def _is_in_last_segment(self) -> bool:
         return self._next_lsn is None or self._next_lsn >= self._segments[-1].first_lsn
 
-    def _list(self) -> None:
+    def _list_files(self) -> None:
         self._live = self._directory.lock_holder() is not None  # asked before anything is read
         names = self._directory.names()
         self._segments, self._checkpoint_lsns = segment_names(names), checkpoint_lsns(names)
 
-    def _miss_the_log(self, evidence: int) -> None:
+    def _check_log_exists(self, evidence: int) -> None:
         """The last segment is never removed: if none is there at a second look, it is lost."""
         doubt = (self._directory.path, 0, 1)
-        if self._doubt == doubt:
+        if self._suspect_place == doubt:
             Walk(self._directory.path, evidence).finish()
-        self._doubt = doubt
+        self._suspect_place = doubt
 
     def _enter(self, segment: Segment) -> None:
         if segment.name != self._name:
@@ -158,7 +158,7 @@ class Tail:
             known = self._walk.journal_id, self._walk.epoch if goes_on else 0
             self._name = segment.name
             self._walk = Walk.at(segment, segment.name.first_lsn - 1, *known)
-            self._ahead, self._looked_at_s = [], 0.0
+            self._ahead, self._checked_at_s = [], 0.0
             self._walk.enter(segment)
 
     def _skip(self, segment: Segment) -> None:
@@ -167,7 +167,7 @@ class Tail:
         for walk in self._ahead:
             if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
                 self._walk = walk
-        for _ in self._walk.pass_over(segment, self._next_lsn - 1):
+        for _ in self._walk.skip_frames(segment, self._next_lsn - 1):
             pass
 
     def _probe(
@@ -176,33 +176,33 @@ class Tail:
         """Up to which LSN the last segment may be shown, and what is wrong with what follows."""
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
         probe = (self._ahead or [self._walk])[-1].branch(evidence)
-        self._ahead.extend(walk.branch() for walk in probe.pass_over(segment))
-        found: CorruptionError | None = None
+        self._ahead.extend(walk.branch() for walk in probe.skip_frames(segment))
+        damage: CorruptionError | None = None
         try:
-            if not (live and self._looked_lately() and _is_quiet(probe, segment)):
+            if not (live and self._was_checked_lately() and _has_no_frame_ahead(probe, segment)):
                 for _ in probe.frames(segment, None):
                     pass
             if live and probe.damage:
                 probe.read_evidence(segment, segment.file.read(FRAME_HEADER_BYTES, probe.end))
             probe.finish()
         except CorruptionError as error:
-            found = error
+            damage = error
         limit_lsn = probe.next_lsn - 1
         if live and not segment.header.flags & FLAG_OS:
             limit_lsn = min(limit_lsn, probe.evidence)
-        doubt, self._doubt = self._doubt, None
-        if found and doubt != (place := (found.path, found.offset, found.lsn)):
-            self._doubt, found = place, None
-        return limit_lsn, found
+        doubt, self._suspect_place = self._suspect_place, None
+        if damage and doubt != (place := (damage.path, damage.offset, damage.lsn)):
+            self._suspect_place, damage = place, None
+        return limit_lsn, damage
 
-    def _looked_lately(self) -> bool:
-        now_s, then_s = time.monotonic(), self._looked_at_s
-        if is_due := now_s >= then_s + _LOOK_S:
-            self._looked_at_s = now_s
+    def _was_checked_lately(self) -> bool:
+        now_s, then_s = time.monotonic(), self._checked_at_s
+        if is_due := now_s >= then_s + _PREALLOCATED_POLL_S:
+            self._checked_at_s = now_s
         return not is_due
 
 
-def _is_quiet(walk: Walk, segment: Segment) -> bool:
+def _has_no_frame_ahead(walk: Walk, segment: Segment) -> bool:
     """Whether no more than a mark and zeros is in sight; a mark testifies."""
     data = segment.file.read(_PEEK_BYTES, walk.end)
     header = walk.read_evidence(segment, data)

@@ -1,4 +1,4 @@
-"""Misplaced: segments that no log could hold where their names put them.
+"""Stray segments: segments that no log could hold where their names put them.
 
 A segment ends where the next one begins, and only names say so. A file that is not what its name
 says, as a copy under another name, would end the one before it in its middle. Where that one
@@ -17,33 +17,33 @@ from journal._format.segment import FrameState, Segment, SegmentHeader, SegmentN
 from journal.errors import CorruptionError, DamageReason, JournalError
 
 
-def misplaced(
+def stray_segments(
     directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes] = ()
 ) -> dict[SegmentName, CorruptionError]:
     """Each such segment, and why. `journal_ids`: what else says whose journal it is."""
     headers = _headers(directory, segments)
-    ours = _owner(headers, journal_ids)
+    ours = _majority_id(headers, journal_ids)
     whole = [name for name, header in headers.items() if _is(header, name, ours)]
-    found: dict[SegmentName, CorruptionError] = {}
+    strays: dict[SegmentName, CorruptionError] = {}
     before: SegmentName | None = None  # None: whatever it was, it can't be read
     for name, header in headers.items():
         is_whole = _is(header, name, ours)
         is_older = before is not None and name.epoch < before.epoch
         why = None
         if is_older or not is_whole:
-            after = next((it for it in whole if it > name), None)
+            after = next((other for other in whole if other > name), None)
             if before and is_older and after:
                 why = f"epoch {name.epoch} behind epoch {before.epoch}"
             elif after and name.epoch > after.epoch:
                 why = f"epoch {name.epoch} in front of epoch {after.epoch}"
             elif after and name.first_lsn == after.first_lsn:
                 why = f"the log goes on at LSN {name.first_lsn} in {after}"
-            elif before and _goes_on(directory, before, name, header):
+            elif before and _continues_in(directory, before, name, header):
                 why = f"LSN {name.first_lsn} is in {before}"
         if why:
             is_foreign = header and header.journal_id != ours
             is_copy = header and not is_foreign and header.name != name
-            found[name] = CorruptionError(
+            strays[name] = CorruptionError(
                 f"{directory.path}/{name}",
                 0,
                 0,
@@ -54,41 +54,45 @@ def misplaced(
             )
         else:
             before = name if is_whole and not is_older else None
-    return found
+    return strays
 
 
-def owner(directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes]) -> bytes:
+def majority_journal_id(
+    directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes]
+) -> bytes:
     """The id of the journal that most of it is of."""
-    return _owner(_headers(directory, segments), journal_ids)
+    return _majority_id(_headers(directory, segments), journal_ids)
 
 
-def _owner(headers: dict[SegmentName, SegmentHeader | None], journal_ids: Iterable[bytes]) -> bytes:
+def _majority_id(
+    headers: dict[SegmentName, SegmentHeader | None], journal_ids: Iterable[bytes]
+) -> bytes:
     ids = [header.journal_id for name, header in headers.items() if header and header.name == name]
     counts = Counter([*journal_ids, *ids])
     return max(counts, key=counts.__getitem__, default=b"")
 
 
-def ends(
+def with_successors(
     segments: list[SegmentName], wrong: Container[SegmentName]
 ) -> list[tuple[SegmentName, SegmentName | None]]:
     """Each segment, and the one behind it that ends it, which is none of the `wrong` ones."""
-    found: list[tuple[SegmentName, SegmentName | None]] = []
+    pairs: list[tuple[SegmentName, SegmentName | None]] = []
     after: SegmentName | None = None
     for name in reversed(segments):
-        found.append((name, after))
+        pairs.append((name, after))
         after = after if name in wrong else name
-    return found[::-1]
+    return pairs[::-1]
 
 
 def _headers(
     directory: Directory, segments: list[SegmentName]
 ) -> dict[SegmentName, SegmentHeader | None]:
     """Without files that a live writer has removed meanwhile."""
-    found: dict[SegmentName, SegmentHeader | None] = {}
+    headers: dict[SegmentName, SegmentHeader | None] = {}
     for name in segments:
         with suppress(FileNotFoundError):
-            found[name] = _header(directory, name)
-    return found
+            headers[name] = _header(directory, name)
+    return headers
 
 
 def _header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
@@ -114,18 +118,18 @@ def _content(header: SegmentHeader | None, name: SegmentName, journal_id: bytes)
     return "a segment" if header.name == name else f"a copy of {header.name}"
 
 
-def _goes_on(
+def _continues_in(
     directory: Directory, before: SegmentName, name: SegmentName, header: SegmentHeader | None
 ) -> bool:
     """Whether the log went on in `before` where `name` says that it begins."""
     begins_there, durable_lsn = False, 0
     with suppress(CorruptionError, FileNotFoundError), Segment(directory, before) as segment:
-        for found in segment.scan():
-            durable_lsn = max(durable_lsn, found.header.durable_lsn)
-            if found.state is not FrameState.RECORDS:
+        for scanned in segment.scan():
+            durable_lsn = max(durable_lsn, scanned.header.durable_lsn)
+            if scanned.state is not FrameState.RECORDS:
                 continue
-            first_lsn = found.header.first_lsn
-            if first_lsn < name.first_lsn < first_lsn + found.header.record_count:
+            first_lsn = scanned.header.first_lsn
+            if first_lsn < name.first_lsn < first_lsn + scanned.header.record_count:
                 return True  # every cut lies between two frames
             begins_there = begins_there or first_lsn == name.first_lsn
     # Only a later epoch cuts, so before one of the same no frame is dead. Before a later one it may

@@ -6,7 +6,7 @@ import pytest
 
 from journal import CorruptionError, DamageReason, Finding
 from journal._format.segment import SegmentName, segment_names
-from journal._recovery.misplaced import misplaced
+from journal._recovery.stray_segments import stray_segments
 from journal.testing import SimulatedDisk
 from tests.support import PATH, findings, infos, names, open_on, put
 
@@ -41,7 +41,7 @@ def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn:
     assert {finding.lsn for finding in findings(disk) if finding.kind == "corruption"} == {7, 8}
 
 
-def test_what_was_compacted_meanwhile_is_not_misplaced(disk: SimulatedDisk) -> None:
+def test_segments_compacted_meanwhile_are_not_stray(disk: SimulatedDisk) -> None:
     """A live writer may remove a segment after its name was read; an empty one lies in no range."""
     for _ in range(2):
         with open_on(disk) as journal:
@@ -49,6 +49,6 @@ def test_what_was_compacted_meanwhile_is_not_misplaced(disk: SimulatedDisk) -> N
     directory = disk.open_directory(PATH, write=False)
     gone = SegmentName(2, 1)
     segments = sorted([*segment_names(directory.names()), gone])
-    assert misplaced(directory, segments) == {}
+    assert stray_segments(directory, segments) == {}
     copy_to(disk, names(disk, ".seg")[0], str(gone))
-    assert list(misplaced(directory, segments)) == [gone]
+    assert list(stray_segments(directory, segments)) == [gone]

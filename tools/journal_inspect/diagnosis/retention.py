@@ -1,4 +1,4 @@
-"""Kept: from where to where a log goes, for who asked for what is not in it; and whether its
+"""Retention: from where to where a log goes, for who asked for what is not in it; and whether its
 beginning is gone without a checkpoint in its place."""
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from journal import (
     DamageReason,
     JournalReader,
     SegmentInfo,
-    foresee,
+    preview_recovery,
 )
 from journal_inspect.rendering.text import command
 
-_LOOKS = 5  # while a live writer compacts away what was looked at
+_ATTEMPTS = 5  # while a live writer compacts away what was looked at
 
 
-def told_kept(reader: JournalReader) -> str:
+def describe_kept(reader: JournalReader) -> str:
     """Which entries there are to be read."""
     first_lsn, last_lsn = min(reader.first_lsns, default=1), 0
     with suppress(CorruptionError):  # told by who reads up to there
@@ -28,22 +28,22 @@ def told_kept(reader: JournalReader) -> str:
     return f"it holds LSN {first_lsn} to {last_lsn}"
 
 
-def look_at_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoint]]:
+def list_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoint]]:
     """The segments, and the checkpoints, newest first and closed, that were there before those were
     read: one that a live writer publishes later is of a log that they do not show."""
-    for _ in range(_LOOKS):
+    for _ in range(_ATTEMPTS):
         checkpoints = reader.checkpoints()
         for checkpoint in checkpoints:
             checkpoint.close()
         segments = reader.segments()
-        refusal = foresee(segments, checkpoints).refusal
+        refusal = preview_recovery(segments, checkpoints).refusal
         is_overtaken = refusal and refusal.reason is DamageReason.BEGINNING_MISSING
         if not (is_overtaken and reader.live):
             break
     return segments, checkpoints
 
 
-def told_beginning(reader: JournalReader) -> str | None:
+def describe_beginning(reader: JournalReader) -> str | None:
     """That the log begins behind what a checkpoint covers, so that an open refuses; None if it
     does not."""
     first_lsn = min(reader.first_lsns, default=1)

@@ -1,4 +1,4 @@
-"""Room: backpressure. How many bytes may wait to be written, and for how long updates go on beside
+"""Backpressure: how many bytes may wait to be written, and for how long updates go on beside
 a compaction that is behind.
 """
 
@@ -10,7 +10,7 @@ from journal.errors import BufferFullError
 _NEVER = float("inf")
 
 
-class Room:
+class Backpressure:
     """Two bounds, what is being committed, and the gate of those who wait for room.
 
     Guarded by the log buffer's lock; `limit_bytes` and `committing_bytes` may be read without. The

@@ -1,4 +1,4 @@
-"""Outlook: whether a journal would open, and what there is to be had of it. Changes nothing.
+"""Recovery preview: whether a journal would open, and what it holds. Changes nothing.
 
 The end of the log is where an opening finds it. If it refuses, the end is where a repair cuts: in
 front of the first damage that matters, after whatever is only in the way was set aside.
@@ -14,19 +14,19 @@ from journal._disk.disk import Directory
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, Checkpoint
 from journal._format.layout import EPOCH_MAX, LSN_MAX
 from journal._format.record import check_spans
-from journal._format.segment import SegmentName, kept_after, segment_names
+from journal._format.segment import SegmentName, segment_names, segments_after
 from journal._format.segment_info import SegmentInfo
 from journal._public import public
-from journal._recovery.misplaced import misplaced, owner
 from journal._recovery.plan import Plan
 from journal._recovery.recovery import covered, decide, find_checkpoints, walk_log
+from journal._recovery.stray_segments import majority_journal_id, stray_segments
 from journal._recovery.walk import Walk
 from journal.errors import CorruptionError, DamageReason, Refusal
 
 
 @public
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class RecoveryPreview:
     """A forecast of the next open of a journal that no writer has open.
 
     The open is one that keeps two checkpoints, so it does not read older ones.
@@ -56,31 +56,31 @@ class Outlook:
 
 
 @public
-def foresee(
+def preview_recovery(
     segments: Sequence[SegmentInfo],
     checkpoints: Sequence[Checkpoint],
     journal_id: str | None = None,
-) -> Outlook:
-    """Return the outlook from what was already looked at, beside a live writer too: `segments`,
+) -> RecoveryPreview:
+    """Return the preview from what was already looked at, beside a live writer too: `segments`,
     oldest first, and the `checkpoints` that verify, newest first.
 
     `journal_id`: whose checkpoints an open takes (None: it is not known). It reads nothing, so it
     names no files that are in the way. Where it finds nothing wrong an open still refuses if there
     is no segment and a damaged checkpoint says that there was a log, or if the segment from which
-    an older checkpoint goes on has no whole header: of these `JournalReader.outlook` knows.
+    an older checkpoint goes on has no whole header. `JournalReader.preview_recovery` finds them.
     """
-    paths = [*(it.path for it in segments), *(it.path for it in checkpoints), ""]
+    paths = [*(file.path for file in segments), *(file.path for file in checkpoints), ""]
     path = paths[0].rpartition("/")[0]
     plan = Plan(path, segments, checkpoints)
     last_lsn = max(map(_end_lsn, segments), default=0)
     error = (
-        next((_damage(it) for it in plan.segments if it.state == "damaged"), None)
+        next((_damage(file) for file in plan.segments if file.state == "damaged"), None)
         or plan.missing()
         or Walk(path, plan.base_lsn, next_lsn=last_lsn + 1).cut_short()
         or plan.foreign_to(journal_id)
         or plan.exhausted()
     )
-    return Outlook(
+    return RecoveryPreview(
         problem=str(error) if error else None,
         checkpoint_lsn=plan.base_lsn,
         last_lsn=last_lsn,
@@ -101,8 +101,8 @@ def _end_lsn(segment: SegmentInfo) -> int:
     return segment.last_lsn or segment.first_lsn - 1
 
 
-class Prospect:
-    """How an outlook is found: as recovery does it, once more after each file set aside."""
+class RecoveryDryRun:
+    """How a preview is found: as recovery does it, once more after each file set aside."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -112,9 +112,9 @@ class Prospect:
         self.checkpoints.close()
         self.aside: list[str] = []
         self.last_lsn = 0
-        error = first = self._look()
+        error = first = self._try_recovery()
         while error and self._set_aside(error):
-            error = self._look()
+            error = self._try_recovery()
         self.problem = str(first) if first else None
         self.refusal = first.refusal if first else None
         # Older checkpoints of another journal than the newest, which an open takes. It does not
@@ -125,18 +125,18 @@ class Prospect:
         for name in self._unread:
             self.checkpoints.forget(name)
         if error:
-            self.clear_for(self.last_lsn)
+            self.set_aside_for_cut(self.last_lsn)
 
-    def clear_for(self, end_lsn: int) -> None:
+    def set_aside_for_cut(self, end_lsn: int) -> None:
         """Set aside what would be in the way once it is cut behind `end_lsn`."""
         self._drop(self._unread)
         self._unread = []
-        while (error := self._look_at_cut(end_lsn)) and self._set_aside(error, end_lsn):
+        while (error := self._try_cut(end_lsn)) and self._set_aside(error, end_lsn):
             pass
 
-    def reached_by(self, end_lsn: int) -> int:
+    def last_lsn_after_cut(self, end_lsn: int) -> int:
         """How far the log goes, of what a cut behind `end_lsn` leaves."""
-        good = [it for it in self.checkpoints.good if it.lsn <= end_lsn]
+        good = [checkpoint for checkpoint in self.checkpoints.good if checkpoint.lsn <= end_lsn]
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         plan = Plan(self._directory.path, segments, good)
         reached_lsn = plan.base_lsn
@@ -150,8 +150,8 @@ class Prospect:
         is_checkpoint = any(lsn <= last_lsn for lsn in self.checkpoints.verified_lsns)
         return not is_checkpoint and bool(self.segments) and self.segments[0].first_lsn > 1
 
-    def outlook(self) -> Outlook:
-        return Outlook(
+    def preview_recovery(self) -> RecoveryPreview:
+        return RecoveryPreview(
             problem=self.problem,
             checkpoint_lsn=self.checkpoints.base_lsn,
             last_lsn=self.last_lsn,
@@ -161,7 +161,7 @@ class Prospect:
             refusal=self.refusal,
         )
 
-    def _look(self) -> CorruptionError | None:
+    def _try_recovery(self) -> CorruptionError | None:
         self.last_lsn = self.checkpoints.base_lsn
         place = self._directory, self.names, self.checkpoints
         try:
@@ -171,7 +171,7 @@ class Prospect:
             return error
         return None
 
-    def _look_at_cut(self, end_lsn: int) -> CorruptionError | None:
+    def _try_cut(self, end_lsn: int) -> CorruptionError | None:
         verified = [lsn for lsn in self.checkpoints.verified_lsns if lsn <= end_lsn]
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
@@ -186,13 +186,13 @@ class Prospect:
     def _set_aside(self, error: CorruptionError, end_lsn: int = LSN_MAX) -> bool:
         """Whether there are segments that no log could hold, or checkpoints of another journal;
         or it is a segment of what a checkpoint up to `end_lsn` covers."""
-        names = list(map(str, misplaced(self._directory, self.segments, self._journal_ids())))
+        names = list(map(str, stray_segments(self._directory, self.segments, self._journal_ids())))
         names += self._foreign()
         if not names:
             name = _name_of(error.path)
             lsns = self.checkpoints.verified_lsns
             base_lsn = max((lsn for lsn in lsns if lsn <= end_lsn), default=0)
-            needed = kept_after(self.segments, base_lsn)
+            needed = segments_after(self.segments, base_lsn)
             if name not in self.names or name in map(str, needed):
                 return False
             names = [name]
@@ -202,7 +202,7 @@ class Prospect:
     def _foreign(self) -> list[str]:
         """Return the names of the checkpoints that are of another journal than most files."""
         good, ids = self.checkpoints.good, self._journal_ids()
-        ours = owner(self._directory, self.segments, ids)
+        ours = majority_journal_id(self._directory, self.segments, ids)
         return [_name_of(it.path) for it, its in zip(good, ids, strict=True) if its != ours]
 
     def _journal_ids(self) -> list[bytes]:

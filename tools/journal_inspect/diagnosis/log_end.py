@@ -1,17 +1,17 @@
-"""Ends: behind which LSN the log is damaged, for who does not read it from its beginning."""
+"""The log's end: the last LSN before damage, for readers that do not start at the beginning."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from journal import DamageReason, JournalReader, foresee
+from journal import DamageReason, JournalReader, preview_recovery
 from journal_inspect.rendering.text import command
 
-_LOOKED_AT_BYTES = 1 << 26  # what is looked through in a tenth of a second or two
+_SCAN_BYTES_MAX = 1 << 26  # what is looked through in a tenth of a second or two
 
 
-class End(NamedTuple):
+class DamagedEnd(NamedTuple):
     """The last LSN that comes before the damage, and the segment in which that is."""
 
     lsn: int
@@ -28,15 +28,15 @@ def is_large(reader: JournalReader) -> bool:
     """Whether to look for damage would take longer than somebody waits for a few lines."""
     segments = [it.path for it in reader.files() if it.kind == "segment"]
     sizes = [Path(path).stat().st_size for path in segments]
-    return sum(sizes[:-1]) > _LOOKED_AT_BYTES  # the last one is looked at anyway
+    return sum(sizes[:-1]) > _SCAN_BYTES_MAX  # the last one is looked at anyway
 
 
-def find_end(reader: JournalReader) -> End | None:
+def find_end(reader: JournalReader) -> DamagedEnd | None:
     """Where what an open would read is damaged first; None where it is not."""
     checkpoints = reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()
-    refusal = foresee(reader.segments(), checkpoints).refusal
+    refusal = preview_recovery(reader.segments(), checkpoints).refusal
     if refusal and refusal.reason is DamageReason.SEGMENT_DAMAGED:
-        return End(refusal.lsn - 1, refusal.path)
+        return DamagedEnd(refusal.lsn - 1, refusal.path)
     return None

@@ -1,4 +1,4 @@
-"""Look: how it is all shown. The form, the zone of times, what is left out, who decodes."""
+"""Renderer: how it is all shown. The form, the zone of times, what is left out, who decodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STRING_CHARS = 80  # what `short` leaves of each string
 
 
 @dataclass(slots=True)
-class Look:
+class Renderer:
     """What all verbs are told of how to show things. `failed` counts what `decode` refused."""
 
     form: Format = "text"

@@ -208,7 +208,6 @@ def test_no_claim_of_a_record_takes_memory(payload: bytes) -> None:
 ]
 
 
-@pytest.mark.skipif(msgpack.version < (1, 2, 4), reason="msgpack believes these before 1.2.4")
 @pytest.mark.parametrize(
     "payload", [*SMALL_CLAIMS, pytest.param(LARGE_CLAIMS, marks=pytest.mark.slow)], ids=len
 )
@@ -255,10 +254,7 @@ except JournalError as error:
     [
         b"\xc6\xff\xff\xff\xff" + b"x" * (16 * MIB),
         b"\xdd\x01\0\0\0" + b"\x91" * (16 * MIB),
-        pytest.param(
-            LARGE_CLAIMS + b"\xc0" * (12 * MIB),
-            marks=pytest.mark.skipif(msgpack.version < (1, 2, 4), reason="believed before 1.2.4"),
-        ),
+        LARGE_CLAIMS + b"\xc0" * (12 * MIB),
     ],
     ids=["bytes", "depth", "claims"],
 )

@@ -1,7 +1,7 @@
-"""What every test needs: the packages of this checkout and no others, and Hypothesis's settings.
+"""Set-up for all tests: the packages of this checkout, Hypothesis's settings, and common fixtures.
 
-A copy that is installed beside the checkout would be what is tested, in this process or in a child,
-if the paths were left to chance.
+Without the check, a copy that is installed beside the checkout could be tested instead, in this
+process or in a child process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-if TYPE_CHECKING:  # imported by the fixtures, once it is sure that they are this checkout's
+if TYPE_CHECKING:  # the fixtures import these, after the check that they are this checkout's
     from journal import Journal, JournalReader
     from journal._disk.disk import Directory
     from journal.testing import SimulatedDisk
@@ -33,8 +33,8 @@ PACKAGES = ("journal", "manager", "_journal_console", "journal_inspect")
 _paths = [str(ROOT), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 
-# A change is judged by the same examples on every machine; `--hypothesis-profile thorough` looks
-# longer, and elsewhere each time. Deadlines and slow generation are the machine's business.
+# The quick profile derives the same examples on every machine. `--hypothesis-profile thorough`
+# tries more, and other ones each time. There are no deadlines, since speed depends on the machine.
 _quick = settings(
     max_examples=50,
     deadline=None,
@@ -47,51 +47,58 @@ settings.register_profile("thorough", _quick, max_examples=2000, derandomize=Fal
 settings.load_profile("quick")
 
 
-def strangers() -> list[str]:
-    """Packages of ours that would be, or were, imported from elsewhere than this checkout."""
-    found = []
+def foreign_packages() -> list[str]:
+    """Return the packages of this project that would be, or were, imported from elsewhere."""
+    messages = []
     for name in PACKAGES:
         spec = find_spec(name)
         places = spec.submodule_search_locations if spec else None
         place = Path(next(iter(places))).resolve() if places else None
         if place not in (ROOT / name, ROOT / "tools" / name):
-            found.append(f"{name} comes from {place}, not from {ROOT}")
-    return found
+            messages.append(f"{name} comes from {place}, not from {ROOT}")
+    return messages
 
 
 def pytest_sessionstart() -> None:
-    """Before anything is collected."""
+    """Check the packages before any test is collected."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # What a shell starts in the background ignores it, and so would every child of a test.
+        # A shell starts background jobs with SIGINT ignored, and every child of a test would
+        # inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if found := strangers():
-        raise pytest.UsageError("; ".join(found) + f"; sys.path is {sys.path}")
+    if messages := foreign_packages():
+        raise pytest.UsageError("; ".join(messages) + f"; sys.path is {sys.path}")
 
 
 def pytest_runtest_setup() -> None:
-    """Let the last test's log messages, which another thread logs, not arrive in the next one."""
+    """Wait for the last test's log messages, which another thread logs, so that this test sees
+    none."""
     if log := sys.modules.get("journal._log"):
         log.settle(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _packages_of_this_checkout() -> None:
-    """Once more when all is imported, which may have changed the path."""
-    assert not strangers()
+    """Check the packages again once everything is imported, since an import may change
+    `sys.path`."""
+    assert not foreign_packages()
 
 
 @pytest.fixture
 def disk() -> Iterator[SimulatedDisk]:
-    """Mended in the end: leaving a journal's `with` on a full disk waits for room."""
+    """Yield a new simulated disk.
+
+    A fault on it ends after TIMEOUT_S: on a full disk, the end of a journal's `with` waits for
+    room.
+    """
     from journal.testing import SimulatedDisk
     from tests.support import TIMEOUT_S
 
     disk = SimulatedDisk()
 
-    def mend() -> None:
+    def clear_faults() -> None:
         disk.before, disk.capacity = None, None
 
-    timer = threading.Timer(TIMEOUT_S, mend)
+    timer = threading.Timer(TIMEOUT_S, clear_faults)
     timer.start()
     yield disk
     timer.cancel()
@@ -100,7 +107,7 @@ def disk() -> Iterator[SimulatedDisk]:
 
 @pytest.fixture
 def directory(disk: SimulatedDisk) -> Directory:
-    """The journal's directory, empty."""
+    """Return the journal's directory, empty."""
     from tests.support import PATH
 
     return disk.open_directory(PATH, write=True)
@@ -116,7 +123,7 @@ def journal(disk: SimulatedDisk) -> Iterator[Journal]:
 
 @pytest.fixture
 def manager(disk: SimulatedDisk) -> Iterator[SubAgentManager]:
-    """One that commits when someone waits, and not before."""
+    """Yield a manager that commits only when somebody waits for it."""
     from manager import SubAgentManager
     from tests.manager_support import MANY, PATIENT
 
@@ -139,11 +146,11 @@ def engine_log() -> Iterator[list[logging.LogRecord]]:
     """Return the engine's log records, in order. Call `journal._log.settle` before reading them."""
     records: list[logging.LogRecord] = []
 
-    class Keeping(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             records.append(record)
 
-    handler, log = Keeping(), logging.getLogger("journal")
+    handler, log = Recorder(), logging.getLogger("journal")
     log.addHandler(handler)
     yield records
     log.removeHandler(handler)
@@ -151,7 +158,7 @@ def engine_log() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compactor's thread retries a failed compaction at once."""
+    """Let the compactor's thread retry a failed compaction at once."""
     monkeypatch.setattr("journal._engine.compaction_schedule._BACKOFF_S_MIN", 0.001)
 
 

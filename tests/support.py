@@ -1,4 +1,4 @@
-"""What the tests of the engine share: journals on a simulated disk, slow disks, other processes."""
+"""Helpers that the engine's tests share: simulated and slow disks, damage, child processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.independent_reader import Segment, decode_files, decode_segment
 
 PATH = "/journal"
 FIRST = "00000000000000000001-0000000001.seg"  # a new journal's segment
-TIMEOUT_S = 30.0  # of what happens at once, unless something is wrong
+TIMEOUT_S = 30.0  # bounds waits for events that come at once unless something is broken
 NEVER_S = 3600.0
 
 
@@ -35,7 +35,7 @@ def options(
     checkpoint_min_bytes: int = 1 << 30,
     **others: Any,
 ) -> Options:
-    """Small segments; nothing is committed or compacted but when a test asks for it."""
+    """Return options with small segments and without commits or compactions of their own accord."""
     return Options(
         durability=durability,
         flush_interval_s=flush_interval_s,
@@ -51,27 +51,27 @@ def open_on(disk: SimulatedDisk, **others: Any) -> Journal:
 
 
 def put(journal: Journal, *records: Any) -> int:
-    """Append each in a commit of its own; the last LSN."""
+    """Append each record in a commit of its own. Return the last LSN."""
     for record in records:
         journal.wait_durable(journal.append(record), timeout_s=TIMEOUT_S)
     return journal.last_lsn
 
 
 def sized(size: int) -> bytes:
-    """A record that packs to `size` bytes."""
+    """Return a record that packs to `size` bytes."""
     record = b"x" * (size - 2 if size < 258 else size - 3)
     assert len(msgpack.packb(record)) == size
     return record
 
 
 def put_lines(journal: Journal, count: int, *, size: int = 10) -> None:
-    """`count` commits of one record each: `[lsn, "xxx…"]`."""
+    """Append `count` records, `[lsn, "xxx…"]` each, in a commit of its own."""
     for _ in range(count):
         put(journal, [journal.last_lsn + 1, "x" * size])
 
 
 def logged(journal: Journal, after: int | None = 0) -> list[Any]:
-    """The records that replay shows; their LSNs are checked to be dense."""
+    """Return the replayed records. Their LSNs must be dense."""
     entries = list(journal.replay(after))
     if entries:
         first_lsn = entries[0].lsn
@@ -80,13 +80,13 @@ def logged(journal: Journal, after: int | None = 0) -> list[Any]:
 
 
 def reopened(disk: SimulatedDisk, **others: Any) -> list[Any]:
-    """What another opening recovers."""
+    """Open the journal again, and return the records that it recovers."""
     with open_on(disk, **others) as journal:
         return logged(journal)
 
 
 def on_disk(disk: SimulatedDisk) -> list[Any]:
-    """The records, as a reader that knows only the format page sees them."""
+    """Return the records, as a reader that knows only the format page sees them."""
     return [record.record for record in decode_files(disk.contents(PATH))[1]]
 
 
@@ -96,7 +96,7 @@ def read_all(disk: SimulatedDisk, after: int | None = None) -> list[Any]:
 
 
 def crash(journal: Journal, disk: SimulatedDisk) -> None:
-    """The process dies; what is left of it here is tidied away."""
+    """Kill the process that owns the journal, and clean up its remains in this process."""
     disk.kill()
     disk.before = None
     with suppress(FailedError):
@@ -104,7 +104,7 @@ def crash(journal: Journal, disk: SimulatedDisk) -> None:
 
 
 def frozen(journal: Journal, *items: Any) -> Callable[[], tuple[int, list[Any]]]:
-    """A freeze for `Journal.compact`: these items as of all that was appended."""
+    """Return a freeze for `Journal.compact`: `items`, as of the last LSN at the call."""
     return lambda: (journal.last_lsn, list(items))
 
 
@@ -127,18 +127,18 @@ def names(disk: SimulatedDisk, end: str) -> list[str]:
 
 
 def end_of(disk: SimulatedDisk, name: str) -> int:
-    """Where the last frame or mark of a segment ends."""
+    """Return the offset where the last frame or mark of a segment ends."""
     data = disk.contents(PATH)[name]
     return len(data) - len(decode_segment(data).rest)
 
 
 def write_at(disk: SimulatedDisk, name: str, offset: int, data: bytes) -> None:
-    """Change a file of the journal, behind its back."""
+    """Write into a file of the journal without the journal's knowledge."""
     disk.open_directory(PATH, write=True).open(name, "update").write(data, offset)
 
 
 def put_file(directory: Directory, name: str, data: bytes, *, synced: bool = True) -> SimulatedFile:
-    """Create a file, and unless `synced` is False make it and its name durable."""
+    """Create a file. Make it and its name durable, unless `synced` is False."""
     file = directory.open(name, "create")
     assert isinstance(file, SimulatedFile)
     file.write(data, 0)
@@ -148,23 +148,23 @@ def put_file(directory: Directory, name: str, data: bytes, *, synced: bool = Tru
     return file
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
-    """Wait for what nothing tells of; fails where it never comes."""
+def until(condition: Callable[[], object], event: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Poll until `condition` holds. Fail after `timeout_s`, and name the `event`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
+        assert time.monotonic() < deadline, f"never happened: {event}"
         time.sleep(0.001)
 
 
 class Held:
-    """A slow disk: each `operation` on paths that contain `path` waits until it is let go.
+    """A slow disk: each `operation` on a path that contains `path` waits until it is released.
 
         with Held(disk, "sync") as held:
             ...
-            held.wait_reached()  # one waits now
-            held.let_one()
+            held.wait_reached()  # now one operation waits
+            held.release_one()
 
-    All go on at the end of the `with`.
+    All operations are released at the end of the `with`.
     """
 
     def __init__(self, disk: SimulatedDisk, operation: Operation, path: str = "") -> None:
@@ -180,26 +180,26 @@ class Held:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.let_all()
+        self.release_all()
 
     def _before(self, operation: Operation, path: str) -> None:
         if operation == self._operation and self._path in path and not self._is_over:
             self._reached.release()
-            assert self._may_go.acquire(timeout=TIMEOUT_S), "the test never let it go on"
+            assert self._may_go.acquire(timeout=TIMEOUT_S), "the test never released it"
 
     def wait_reached(self) -> None:
         assert self._reached.acquire(timeout=TIMEOUT_S), f"no {self._operation} was called"
 
-    def let_one(self) -> None:
+    def release_one(self) -> None:
         self._may_go.release()
 
-    def let_all(self) -> None:
+    def release_all(self) -> None:
         self._is_over = True
         self._may_go.release(1000)
 
 
 class Watched:
-    """Counts what a simulated disk is asked for, in which thread."""
+    """A recorder of the calls that a simulated disk receives, and of their threads."""
 
     def __init__(self, disk: SimulatedDisk) -> None:
         self.calls: list[tuple[Operation, str]] = []
@@ -215,11 +215,12 @@ class Watched:
 
 
 def scripted(draws: Iterable[int], *, damage: bool = False) -> Outcome:
-    """`drawn`, with the draws given; each must be possible."""
-    left = iter(draws)
+    """Return an outcome that follows the given draws. Each must be within the bound that is asked
+    for."""
+    values = iter(draws)
 
     def draw(most: int) -> int:
-        value = next(left)
+        value = next(values)
         assert 0 <= value <= most
         return value
 
@@ -227,7 +228,7 @@ def scripted(draws: Iterable[int], *, damage: bool = False) -> Outcome:
 
 
 class Table:
-    """A state machine of `[key, value]` records; None for a value removes the key."""
+    """A state machine of `[key, value]` records. A value of None removes the key."""
 
     application = "table/1"
 
@@ -253,19 +254,19 @@ class Table:
         return {key: row[1] for key, row in self.rows.items()}
 
 
-class Interrupted(Exception):  # noqa: N818 it stands for KeyboardInterrupt
+class Interrupted(Exception):  # noqa: N818 stands for KeyboardInterrupt
     pass
 
 
 @contextmanager
 def interrupt_after(seconds: float) -> Iterator[None]:
-    """Raises Interrupted in this thread, the main one, once."""
+    """Raise Interrupted once, after `seconds`, in this thread, which must be the main one."""
 
     def strike(*_: object) -> None:
         raise Interrupted
 
     before = signal.signal(signal.SIGALRM, strike)
-    gc.disable()  # what strikes in a finalizer is not raised to anyone
+    gc.disable()  # an exception that is raised inside a finalizer reaches nobody
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -277,7 +278,7 @@ def interrupt_after(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `script`; it is killed at the end of the `with`, if it still runs."""
+    """Run `script` in a process of its own. Kill it at the end of the `with` if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-u", "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -298,7 +299,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run `script` in a Python of its own, to its end."""
+    """Run `script` in a Python process of its own, until it ends."""
     return subprocess.run(
         [sys.executable, "-P", "-u", "-c", script, *map(str, arguments)],
         capture_output=True,

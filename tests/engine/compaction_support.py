@@ -1,4 +1,4 @@
-"""What the tests of compaction share."""
+"""Helpers that the tests of compaction share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def compact(journal: Journal, *items: Any) -> Checkpoint:
 
 
 def small() -> Options:
-    """Compaction is due after four kilobytes of log, and updates wait soon after that."""
+    """Return options with which compaction is due after 4,000 bytes of log, and soon holds
+    updates."""
     return options(checkpoint_min_bytes=4000, flush_bytes=1000)
 
 
@@ -44,8 +45,8 @@ def raising(error: BaseException) -> Callable[[], Any]:
     return freeze
 
 
-class Ear:
-    """An observer that keeps what it is told about compactions."""
+class RecordingObserver:
+    """An observer that counts compactions and records their failures."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
@@ -62,7 +63,7 @@ class Ear:
 
 
 class FailsOnce:
-    """A freeze of all that was appended to `journal`, the first of which raises `error`."""
+    """A freeze of everything that was appended to `journal`. The first attempt raises `error`."""
 
     def __init__(self, journal: Journal, error: BaseException) -> None:
         self._journal = journal

@@ -1,4 +1,4 @@
-"""Items of checkpoints for tests: strategies, and files with any bytes for items."""
+"""Checkpoint items for tests: strategies, and files whose items may have any bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ITEMS = st.recursive(
 
 
 def items_after(disk: SimulatedDisk) -> list[Any]:
-    """The items that the next opening starts from."""
+    """Return the items from which the next opening starts."""
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
         return list(journal.checkpoint.items())
@@ -41,7 +41,7 @@ def file_of(disk: SimulatedDisk) -> bytes:
 
 
 def forge(disk: SimulatedDisk, version: int, lines: Iterable[bytes]) -> None:
-    """Put a checkpoint of one record there, of that version, with these lines for its items."""
+    """Write a checkpoint of one record in that version, with the given lines as its items."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, 0)
@@ -57,7 +57,7 @@ def forge(disk: SimulatedDisk, version: int, lines: Iterable[bytes]) -> None:
 
 
 def nested(bottom: Any, *, map_key: str | None = None) -> Any:
-    """`bottom` in as many lists, or maps, as still fit around it."""
+    """Wrap `bottom` in as many lists, or maps, as an item may have."""
     value = bottom
     for _ in range(NESTING_MAX - isinstance(bottom, list | dict)):
         value = [value] if map_key is None else {map_key: value}

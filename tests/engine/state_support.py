@@ -1,4 +1,4 @@
-"""What the tests of state share."""
+"""Helpers that the tests of state share."""
 
 from __future__ import annotations
 

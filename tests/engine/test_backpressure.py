@@ -1,4 +1,4 @@
-"""Waiting for room in the log buffer, and the gate itself."""
+"""Waiting for room in the log buffer, and the gates that release waiters."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from tests.support import (
 # --- room ---
 
 
-def test_the_bound_is_to_the_byte(disk: SimulatedDisk) -> None:
-    """P8: `buffer_bytes` may be used to the last byte, by an urgent record a quarter more; at the
-    bound BufferFullError takes no LSN, changes nothing, and says what to do."""
+def test_the_buffer_bound_is_exact_to_the_byte(disk: SimulatedDisk) -> None:
+    """P8: Records may fill `buffer_bytes` to the last byte, and urgent ones a quarter more. Past
+    that, BufferFullError consumes no LSN, changes nothing, and says what to do."""
     with open_on(disk, buffer_bytes=1000) as journal:
         assert journal.append(sized(1000)) == 1
         full = r"1001 bytes would wait to be written, over buffer_bytes=1000; nothing was appended"
@@ -60,7 +60,7 @@ def test_the_bound_is_to_the_byte(disk: SimulatedDisk) -> None:
 
 
 def test_a_full_buffer_empties_by_itself(disk: SimulatedDisk) -> None:
-    """P8: who waits for room starts a commit, though nobody waits for a record."""
+    """P8: A waiter for room starts a commit, even if nobody waits for a record."""
     with open_on(disk, buffer_bytes=1000) as journal:
         for _ in range(20):
             journal.append(b"x" * 300)
@@ -71,10 +71,10 @@ def test_a_full_buffer_empties_by_itself(disk: SimulatedDisk) -> None:
         assert journal.last_lsn == 40
 
 
-def test_room_is_less_than_half(
+def test_there_is_room_below_half_of_the_bound(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """`wait_room` and `room` return at once below half of the bound, and not at it."""
+    """`wait_room` and `room` return at once below half of the bound, and wait at half of it."""
     journal.close()
     with open_on(disk, buffer_bytes=1000) as small:
         with busy(disk, small, pool) as held:
@@ -90,7 +90,7 @@ def test_room_is_less_than_half(
             waiters = [pool.submit(small.wait_room) for _ in range(3)]
             waiters += [pool.submit(small.wait_room, timeout_s=TIMEOUT_S) for _ in range(3)]
             waiters += [pool.submit(asyncio.run, small.room()) for _ in range(3)]
-            held.let_all()
+            held.release_all()
             for waiter in waiters:
                 waiter.result(TIMEOUT_S)
         small.wait_room(timeout_s=0)
@@ -99,7 +99,7 @@ def test_room_is_less_than_half(
 def test_closing_ends_the_wait_for_room(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """Who waits for room while the journal is closed gets room or ClosedError, and never hangs."""
+    """A waiter for room gets room or ClosedError when the journal is closed, and never hangs."""
     journal.close()
     with open_on(disk, buffer_bytes=100) as small:
         with busy(disk, small, pool):
@@ -116,12 +116,14 @@ def test_closing_ends_the_wait_for_room(
             small.wait_room()
         with pytest.raises(ClosedError):
             asyncio.run(small.room())
-        assert small.has_room  # who polls it goes on, and is told by the next call
+        assert (
+            small.has_room
+        )  # a caller that polls `has_room` continues, and the next call raises ClosedError
 
 
 def test_close_releases_waiters_for_room() -> None:
-    """A compaction that is given up leaves room: who waits for that is told at once that the
-    journal is closed, though on a full disk the flusher does not come to its end."""
+    """A closed journal refuses waiters for room as soon as an abandoned compaction leaves room,
+    although the flusher can't end on a full disk."""
     log = log_of(Options())
     log.buffer.append("never committed")
     log.buffer.hold_from(0)
@@ -146,22 +148,22 @@ def closed_to(journal: Journal) -> bool:
 @pytest.mark.parametrize(
     ("filling", "committing", "hold_from", "log", "is_free"),
     [
-        (499, 0, None, 0, True),  # less than half of the bound
+        (499, 0, None, 0, True),  # below half of the bound
         (500, 0, None, 0, False),
-        (100, 400, None, 0, False),  # what is being committed counts
-        (99, 0, 5000, 4900, True),  # less than the log may grow by
+        (100, 400, None, 0, False),  # bytes that are being committed count
+        (99, 0, 5000, 4900, True),  # below the size from which updates wait for a compaction
         (100, 0, 5000, 4900, False),
         (0, 0, 5000, 5000, False),
         (0, 0, 5000, 6000, False),
-        (499, 0, 9000, 4900, True),  # it may grow by more than there is room for
+        (499, 0, 9000, 4900, True),  # the log may still grow by more than the buffer has room for
         (500, 0, 9000, 4900, False),
     ],
 )
-def test_room_is_a_rule_of_five_numbers(
+def test_room_depends_on_five_numbers(
     filling: int, committing: int, hold_from: float | None, log: int, is_free: bool
 ) -> None:
-    """P8: there is room below half of the bound, and below what the log may grow by before updates
-    wait for a compaction."""
+    """P8: There is room below half of the bound, and below the size to which the log may grow
+    before updates wait for a compaction."""
     backpressure = Backpressure(1000)
     gate = backpressure.gate()
     backpressure.end_commit(log, filling)
@@ -171,11 +173,11 @@ def test_room_is_a_rule_of_five_numbers(
     assert (filling + committing < backpressure.limit_bytes) is is_free
 
 
-# --- the gate itself ---
+# --- gates ---
 
 
-def test_a_gate_opens_once_for_all(pool: ThreadPoolExecutor) -> None:
-    """One gate wakes every kind of waiter it has, and who comes later does not wait."""
+def test_a_gate_releases_all_waiters_at_once(pool: ThreadPoolExecutor) -> None:
+    """One gate wakes every kind of waiter, and a later caller does not wait."""
     gate = Gate()
     assert gate.wait(0.001) is False
     assert gate.wait(0) is gate.wait(-1) is False
@@ -191,8 +193,8 @@ def test_a_gate_opens_once_for_all(pool: ThreadPoolExecutor) -> None:
     asyncio.run(gate.passed())
 
 
-def test_gates_have_nothing_in_common(pool: ThreadPoolExecutor) -> None:
-    """Opening one batch's gate wakes nobody of another's."""
+def test_gates_are_independent(pool: ThreadPoolExecutor) -> None:
+    """Opening one batch's gate wakes no waiter of another batch."""
     gates = [Gate() for _ in range(3)]
     waiters = [pool.submit(gate.wait) for gate in gates]
     for gate, waiter in zip(gates, waiters, strict=True):
@@ -201,8 +203,8 @@ def test_gates_have_nothing_in_common(pool: ThreadPoolExecutor) -> None:
         assert waiter.result(TIMEOUT_S)
 
 
-def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
-    """FailedError names the file, what the system said, and what to do next."""
+def test_a_failure_names_the_path(disk: SimulatedDisk) -> None:
+    """FailedError names the file, quotes the system's error, and says what to do next."""
     with suppress(FailedError), open_on(disk) as journal:
         put(journal, 1)
         disk.fail("sync", errno.EIO)
@@ -216,8 +218,8 @@ def test_the_path_is_in_the_failure(disk: SimulatedDisk) -> None:
 
 
 def test_on_a_slow_disk_a_commit_gathers_released_waiters() -> None:
-    """After a slow sync the next commit is due once as many wait as then did, or a quarter of that
-    time has passed; after a quick one, at once: so as many as can share a slow sync."""
+    """After a slow sync, the next commit waits until as many waiters are back as it released, or
+    until a quarter of that sync's time has passed. After a quick sync, it starts at once."""
 
     def waiting(sync_s: float, again: int) -> float:
         log = log_of(Options())
@@ -237,7 +239,7 @@ def test_on_a_slow_disk_a_commit_gathers_released_waiters() -> None:
     assert waiting(10.0, 3) == 0
 
 
-# --- the few records that something must be made ready for ---
+# --- records that the fast path of an append can't take ---
 
 
 ENDS: dict[str, Callable[[Log], None]] = {
@@ -251,7 +253,8 @@ ENDS: dict[str, Callable[[Log], None]] = {
 @pytest.mark.parametrize("records", range(4))
 @pytest.mark.parametrize("ends", ENDS)
 def test_appends_after_close_are_refused(records: int, ends: str) -> None:
-    """P9: however many records a batch holds; what came late would be in no commit."""
+    """P9: A record that is appended after the end is refused, however many records the batch holds:
+    no commit would include it."""
     log = log_of(Options())
     for number in range(records):
         log.buffer.append(number)
@@ -262,7 +265,8 @@ def test_appends_after_close_are_refused(records: int, ends: str) -> None:
 
 
 def test_the_first_record_and_flush_bytes_wake_the_flusher() -> None:
-    """In each batch, however many there were before; no other wakes it."""
+    """In each batch, only the first record and the one that reaches `flush_bytes` wake the
+    flusher."""
     log = log_of(Options(flush_bytes=1000, flush_interval_s=NEVER_S))
 
     def woken_by(size: int) -> bool:
@@ -279,7 +283,7 @@ def test_the_first_record_and_flush_bytes_wake_the_flusher() -> None:
 
 
 def test_the_bound_holds_in_a_batch_of_any_length() -> None:
-    """What is being committed counts, too."""
+    """Bytes that are being committed count toward the bound."""
     log = log_of(Options(buffer_bytes=1000, flush_bytes=10_000))
     for _ in range(4):
         log.buffer.append(sized(100))
@@ -292,14 +296,14 @@ def test_the_bound_holds_in_a_batch_of_any_length() -> None:
 
 
 def test_only_one_thread_has_the_commit_turn() -> None:
-    """P2: whoever came second would write where the first one does."""
+    """P2: The turn is exclusive: a second thread would write at the same offset."""
     log = log_of(Options())
     waiter = LoneWaiter()
     assert log.take_alone(1, waiter) is not None
     assert log.take_alone(2) is None
     log.turn.leave(waiter, is_done=True)
     assert log.turn.gate(2) is not None
-    assert log.turn.take_alone(2, LoneWaiter()) is None  # somebody waits for the flusher
+    assert log.turn.take_alone(2, LoneWaiter()) is None  # a waiter relies on the flusher
     by_flusher = log.turn.take()
     assert by_flusher is not None
     assert by_flusher.records == [packb(2)]

@@ -1,4 +1,4 @@
-"""Items of a checkpoint come back exactly as they were frozen, and version 1 is read as before."""
+"""Items of a checkpoint are read back exactly as they were frozen, also from version 1."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.engine.items_support import ITEMS, file_of, forge, items_after, neste
 from tests.independent_reader import decode_checkpoint
 from tests.support import PATH, findings, open_on, put
 
-# --- what comes back ---
+# --- what is written ---
 
 
 @given(items=st.lists(ITEMS, max_size=10))
 @example(items=[{"$bytes": b"x"}, {"$$bytes": {"$bytes": "eA=="}}, {"$bytes": 1, "k": b""}])
-def test_any_item_comes_back_exactly(items: list[Any]) -> None:
-    """P6: items of every type that a checkpoint carries come back with their types, to the engine
-    and to a reader that knows nothing but the page."""
+def test_any_item_is_read_back_exactly(items: list[Any]) -> None:
+    """P6: Items of every supported type are read back with their types, by the engine and by a
+    reader that knows nothing but the format page."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
         put(journal, 1)
@@ -50,8 +50,11 @@ def test_any_item_comes_back_exactly(items: list[Any]) -> None:
         ("$bytes", '"$bytes"'),
     ],
 )
-def test_bytes_stand_in_the_file_by_the_page(disk: SimulatedDisk, item: Any, line: str) -> None:
-    """P6: bytes are `{"$bytes": base64}`; an object that looks like it gets one `$` more."""
+def test_bytes_are_encoded_as_the_format_page_says(
+    disk: SimulatedDisk, item: Any, line: str
+) -> None:
+    """P6: Bytes are encoded as `{"$bytes": base64}`. An object that looks like that gets one `$`
+    more."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, item)
@@ -60,25 +63,27 @@ def test_bytes_stand_in_the_file_by_the_page(disk: SimulatedDisk, item: Any, lin
     assert repr(items_after(disk)) == repr([item])
 
 
-def test_an_item_nests_as_deep_as_it_may(disk: SimulatedDisk) -> None:
-    """P6: an item at the bound comes back, also with bytes and a dollar key at its bottom."""
+def test_an_item_may_reach_the_depth_limit(disk: SimulatedDisk) -> None:
+    """P6: An item at the depth limit is read back, also with bytes or a dollar key at its
+    bottom."""
     items = [nested([]), nested(b"x"), nested({"$bytes": 1}), nested(1, map_key="$bytes")]
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, *items)
-    found = items_after(disk)
-    assert list(map(json_of, found)) == list(map(json_of, items))
+    recovered = items_after(disk)
+    assert list(map(json_of, recovered)) == list(map(json_of, items))
 
 
-def json_of(value: Any) -> str:  # a repr of so many levels is refused by some Pythons
+def json_of(value: Any) -> str:  # some Pythons refuse a repr of so many levels
     return json.dumps(value, default=lambda data: {"bytes": data.hex()})
 
 
 # --- what is read ---
 
 
-def test_version_1_is_read_without_the_rule(disk: SimulatedDisk) -> None:
-    """P6: what an engine wrote that knew no bytes comes back as it meant it: as an object."""
+def test_version_1_has_no_encoded_bytes(disk: SimulatedDisk) -> None:
+    """P6: In a file of version 1, which had no bytes, an object that looks like encoded bytes is an
+    object."""
     items = [{"$bytes": "QQ=="}, {"$bytes": 1}, {"$$bytes": {"$bytes": "no"}}, "$bytes"]
     forge(disk, 1, [json.dumps(item).encode() for item in items])
     assert items_after(disk) == items
@@ -86,8 +91,8 @@ def test_version_1_is_read_without_the_rule(disk: SimulatedDisk) -> None:
     assert findings(disk) == []
 
 
-def test_checkpoints_of_both_versions_stand_side_by_side(disk: SimulatedDisk) -> None:
-    """P6, P7: after version 1 the next checkpoint is version 2; both verify."""
+def test_checkpoints_of_both_versions_coexist(disk: SimulatedDisk) -> None:
+    """P6, P7: The next checkpoint after one of version 1 is of version 2, and both verify."""
     forge(disk, 1, [b'{"$bytes":"QQ=="}'])
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
@@ -135,14 +140,15 @@ def test_checkpoints_of_both_versions_stand_side_by_side(disk: SimulatedDisk) ->
     ],
 )
 def test_invalid_base64_in_an_item_is_corruption(disk: SimulatedDisk, bad: bytes) -> None:
-    """P4: bytes that no writer made, in a file that verified: CorruptionError, with its place."""
+    """P4: Bytes that no writer produced, in a file that verified, raise CorruptionError with their
+    offset."""
     forge(disk, 2, [b'{"$bytes":"QQ=="}', b"0", bad, b"1"])
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
-        found: list[Any] = []
+        items: list[Any] = []
         with pytest.raises(CorruptionError, match="item 2 of the checkpoint") as caught:
-            found.extend(journal.checkpoint.items())
-        assert (found, caught.value.lsn) == ([b"A", 0], 1)
+            items.extend(journal.checkpoint.items())
+        assert (items, caught.value.lsn) == ([b"A", 0], 1)
         assert caught.value.path == journal.checkpoint.path
         assert caught.value.offset == file_of(disk).index(bad)
     assert [(f.kind, f.offset) for f in findings(disk)] == [
@@ -153,7 +159,7 @@ def test_invalid_base64_in_an_item_is_corruption(disk: SimulatedDisk, bad: bytes
 @pytest.mark.parametrize(
     ("line", "item"),
     [
-        (b'{"$bytes":"QQ==","$bytes":"Qg=="}', b"B"),  # as any JSON reader: the last one counts
+        (b'{"$bytes":"QQ==","$bytes":"Qg=="}', b"B"),  # the last one counts, as in any JSON reader
         (b'{"$bytes":"QQ==","$$bytes":1}', {"$bytes": "QQ==", "$$bytes": 1}),
         (b'{"k":1,"$bytes":2}', {"k": 1, "$bytes": 2}),
         (b'{"\\u0024bytes":"QQ=="}', b"A"),
@@ -164,8 +170,9 @@ def test_invalid_base64_in_an_item_is_corruption(disk: SimulatedDisk, bad: bytes
         (b'"\\u0024bytes"', "$bytes"),
     ],
 )
-def test_the_rule_is_about_keys_not_about_their_spelling(line: bytes, item: Any) -> None:
-    """P6: JSON that spells the same object differently is the same item, whatever stands around."""
+def test_the_spelling_of_a_key_does_not_matter(line: bytes, item: Any) -> None:
+    """P6: A different spelling of the same JSON object is the same item, whichever items precede
+    it."""
     for others in ([], [b"0"], [b'{"$bytes":""}']):
         disk = SimulatedDisk()
         forge(disk, 2, [*others, line])
@@ -173,8 +180,8 @@ def test_the_rule_is_about_keys_not_about_their_spelling(line: bytes, item: Any)
         assert decode_checkpoint(file_of(disk)).items[-1] == item
 
 
-def test_large_bytes_come_back(disk: SimulatedDisk) -> None:
-    """P6: an item of many megabytes goes through the same way."""
+def test_large_bytes_are_read_back(disk: SimulatedDisk) -> None:
+    """P6: An item of many megabytes is read back like any other."""
     items = [bytes(range(256)) * 40_000, {"k": [b"\xff" * 3_000_001]}]
     with open_on(disk) as journal:
         put(journal, 1)

@@ -1,4 +1,4 @@
-"""Items that would not come back as they are: refused by their index and the path inside them."""
+"""Items that would not be read back unchanged are refused, by their index and inner path."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ STEPS = st.lists(
 
 
 def refused(*items: Any) -> CheckpointItemError:
-    """Return the error for `items`. No part of the checkpoint may remain, and the log goes on."""
+    """Return the error for `items`. Nothing of the checkpoint may remain, and the log must
+    continue."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
         put(journal, 1)
@@ -110,7 +111,7 @@ def refused(*items: Any) -> CheckpointItemError:
 
 
 def wrapped(value: Any, steps: list[tuple[str, Any]]) -> tuple[Any, str]:
-    """`value` somewhere in an item, and the path to it."""
+    """Wrap `value` in an item by `steps`. Return the item and the path to the value."""
     path = ""
     for kind, at in reversed(steps):
         path = f"[{at!r}]{path}"
@@ -119,10 +120,10 @@ def wrapped(value: Any, steps: list[tuple[str, Any]]) -> tuple[Any, str]:
 
 
 @given(kind=st.sampled_from([*BAD_VALUES]), steps=STEPS, before=st.lists(ITEMS, max_size=3))
-def test_a_value_of_another_type_is_refused_by_its_path(
+def test_an_unsupported_value_is_refused_with_its_path(
     kind: str, steps: list[tuple[str, Any]], before: list[Any]
 ) -> None:
-    """P6: what JSON or UTF-8 would change or can't carry is refused, wherever it stands."""
+    """P6: A value that JSON or UTF-8 would change or can't represent is refused, at any place."""
     item, path = wrapped(BAD_VALUES[kind](), steps)
     error = refused(*before, item)
     assert (error.index, error.item_path) == (len(before), path)
@@ -133,19 +134,19 @@ def test_a_value_of_another_type_is_refused_by_its_path(
 
 
 @given(kind=st.sampled_from([*BAD_KEYS]), steps=STEPS, others=st.dictionaries(KEYS, ITEMS))
-def test_a_key_that_is_no_str_is_refused_by_the_path_of_its_map(
+def test_a_key_other_than_str_is_refused_with_the_path_of_its_map(
     kind: str, steps: list[tuple[str, Any]], others: dict[Any, Any]
 ) -> None:
-    """P6: JSON makes strings of some keys; a checkpoint refuses them, and names the map."""
+    """P6: JSON turns some keys into strings, so a checkpoint refuses them and names their map."""
     item, path = wrapped({**others, BAD_KEYS[kind](): 1}, steps)
     error = refused(item)
     assert (error.index, error.item_path) == (0, path)
     assert "key" in error.reason
 
 
-def test_a_refusal_says_which_item_where_and_why() -> None:
-    """The message names the index, the path inside the item and the rule, and it is a JournalError
-    and a ValueError with fields that say the same."""
+def test_a_refusal_names_item_path_and_rule() -> None:
+    """The message names the index, the path inside the item and the rule. The error is a
+    JournalError and a ValueError, and its fields give the same facts."""
     error = refused({}, {"rows": [0, 1, 2, {"key": {1: 10}}]})
     assert isinstance(error, ValueError)
     assert str(error) == (
@@ -169,13 +170,14 @@ def test_a_refusal_says_which_item_where_and_why() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_refusal_says_what_to_convert_to(item: Any, hint: str) -> None:
-    """An instance of a subclass becomes a plain one; a tuple or a set becomes a list."""
+def test_a_refusal_advises_a_conversion(item: Any, hint: str) -> None:
+    """The message advises a plain value for an instance of a subclass, and a list for a tuple or a
+    set."""
     assert re.search(hint, str(refused(item)))
 
 
 def test_a_refusal_stays_short() -> None:
-    """A long key, a deep path and a large value do not make the message as large."""
+    """A long key, a deep path or a large value does not make the message long."""
     deep: Any = {"k" * 10_000: {1}}
     for _ in range(NESTING_MAX - 2):
         deep = ["x" * 1000, deep]
@@ -204,12 +206,12 @@ def cycle(kind: str) -> Any:
         (cycle("list"), "contains itself"),
         (cycle("dict"), "contains itself"),
     ],
-    ids=["lists", "bytes", "at the bound", "maps", "a list that is its own", "a map"],
+    ids=["lists", "bytes", "at the bound", "maps", "a list in itself", "a map in itself"],
 )
 def test_an_item_nested_too_deep_is_refused(
     disk: SimulatedDisk, item: Any, reason: str | None
 ) -> None:
-    """P6: an item that a reader's JSON might refuse for its depth is never written."""
+    """P6: An item so deep that a JSON reader might refuse it is never written."""
     with open_on(disk) as journal:
         put(journal, 1)
         if reason is None:
@@ -219,8 +221,8 @@ def test_an_item_nested_too_deep_is_refused(
             compact(journal, item)
 
 
-def test_the_same_value_may_stand_in_an_item_twice(disk: SimulatedDisk) -> None:
-    """A value that is shared is no cycle, with bytes and dollar keys too."""
+def test_an_item_may_contain_the_same_value_twice(disk: SimulatedDisk) -> None:
+    """A shared value is not a cycle, also with bytes and dollar keys."""
     shared: Any = [{"$bytes": [b"x"]}]
     with open_on(disk) as journal:
         put(journal, 1)
@@ -231,7 +233,7 @@ def test_the_same_value_may_stand_in_an_item_twice(disk: SimulatedDisk) -> None:
 def test_a_line_over_the_bound_is_refused(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An item whose line no reader would take is refused like any other, by its index."""
+    """An item whose line is too long for readers is refused like any other, by its index."""
     assert LINE_BYTES_MAX == 1 << 26
     monkeypatch.setattr("journal._format.checkpoint.LINE_BYTES_MAX", 1000)
     with open_on(disk) as journal:

@@ -1,4 +1,4 @@
-"""Checkpoints stay readable while they are held, whatever compaction does meanwhile."""
+"""Checkpoints stay readable while they are held, and are verified before they are used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tests.engine.compaction_support import checkpoint_lsns, compact
 from tests.support import PATH, findings, logged, names, open_on, put
 
 
-def test_a_checkpoint_can_be_read_after_it_was_replaced(disk: SimulatedDisk) -> None:
-    """Its file stays open: items() works until close, whatever compaction removed meanwhile."""
+def test_a_replaced_checkpoint_can_still_be_read(disk: SimulatedDisk) -> None:
+    """A checkpoint's file stays open, so `items()` works until close, even after the file was
+    removed."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, "old")
@@ -32,8 +33,9 @@ def test_a_checkpoint_can_be_read_after_it_was_replaced(disk: SimulatedDisk) -> 
         list(first.items())
 
 
-def test_an_item_that_rots_is_corruption(disk: SimulatedDisk) -> None:
-    """P4: an item that can't be decoded, in a file that verified: CorruptionError and its place."""
+def test_a_rotten_item_is_corruption(disk: SimulatedDisk) -> None:
+    """P4: An item that can't be decoded, in a file that verified, raises CorruptionError with its
+    offset."""
     with open_on(disk) as journal:
         put(journal, 1)
         checkpoint = compact(journal, {"id": "a"}, {"id": "b"})
@@ -47,9 +49,12 @@ def test_an_item_that_rots_is_corruption(disk: SimulatedDisk) -> None:
         assert (caught.value.path, caught.value.offset) == (checkpoint.path, offset)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "extra", "count", "crc", "name", "empty", "json"])
-def test_a_checkpoint_that_does_not_verify_is_passed_over(disk: SimulatedDisk, harm: str) -> None:
-    """P4: one byte off, shorter, longer, of another LSN, no JSON at all: the older one is taken."""
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "extra", "count", "crc", "name", "empty", "json"]
+)
+def test_a_checkpoint_that_does_not_verify_is_skipped(disk: SimulatedDisk, damage: str) -> None:
+    """P4: If one byte is wrong, the file is shorter or longer, its LSN is another one, or it is no
+    JSON, recovery uses the older checkpoint."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, "one")
@@ -58,7 +63,7 @@ def test_a_checkpoint_that_does_not_verify_is_passed_over(disk: SimulatedDisk, h
     old, name = names(disk, ".json")
     data = disk.contents(PATH)[name]
     lines = data.splitlines(keepends=True)
-    harmed = {
+    damaged = {
         "flip": data.replace(b"two", b"twp"),
         "cut": data[:-1],
         "extra": data + b"\n",
@@ -67,12 +72,12 @@ def test_a_checkpoint_that_does_not_verify_is_passed_over(disk: SimulatedDisk, h
         "name": disk.contents(PATH)[old],
         "empty": b"",
         "json": b"".join(lines[1:]),
-    }[harm]
-    assert harmed != data
+    }[damage]
+    assert damaged != data
     directory = disk.open_directory(PATH, write=True)
     file = directory.open(name, "update")
     file.truncate(0)
-    file.write(harmed, 0)
+    file.write(damaged, 0)
     assert [(f.kind, f.path) for f in findings(disk)] == [("bad_checkpoint", f"{PATH}/{name}")]
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
@@ -80,7 +85,8 @@ def test_a_checkpoint_that_does_not_verify_is_passed_over(disk: SimulatedDisk, h
 
 
 def test_a_newer_checkpoint_version_is_refused_by_name(disk: SimulatedDisk) -> None:
-    """A checkpoint of a newer version is no damage: FormatVersionError, not an older state."""
+    """A checkpoint of a newer version is not damage: open raises FormatVersionError, and does not
+    fall back to an older state."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, 1)
@@ -94,15 +100,15 @@ def test_a_newer_checkpoint_version_is_refused_by_name(disk: SimulatedDisk) -> N
 
 
 def test_another_application_is_refused(disk: SimulatedDisk) -> None:
-    """A checkpoint says whose state it is: another application, or an older version of it, does not
-    open it unless it accepts it."""
+    """A checkpoint of another application, or of an older version of it, does not open unless the
+    caller accepts it."""
     with open_on(disk, application="jobs/1") as journal:
         put(journal, 1)
         compact(journal, 1)
     with pytest.raises(FormatVersionError, match="'jobs/1', not for 'jobs/2'") as caught:
         open_on(disk, application="jobs/2")
     assert "open it with the program that wrote it" in str(caught.value)
-    with open_on(disk) as journal:  # who names none takes any
+    with open_on(disk) as journal:  # an opening without an application accepts any
         assert journal.checkpoint is not None
         assert journal.checkpoint.application == "jobs/1"
     open_on(disk, application="jobs/1").close()

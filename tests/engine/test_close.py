@@ -1,4 +1,4 @@
-"""Closing a journal, and dropping one that was never closed."""
+"""Closing a journal, and abandoning one that was never closed."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def journal_threads() -> set[threading.Thread]:
     return {each for each in threading.enumerate() if each.name.startswith("journal-")}
 
 
-def test_close_commits_all_and_frees_everything(disk: SimulatedDisk) -> None:
-    """All that was appended is durable, both threads have ended, the lock is free."""
+def test_close_commits_everything_and_frees_everything(disk: SimulatedDisk) -> None:
+    """After close, every appended record is durable, both threads have ended, and the lock is
+    free."""
     before = journal_threads()
     journal = open_on(disk)
     journal.start_compaction(frozen(journal))
@@ -59,7 +60,7 @@ def test_close_commits_all_and_frees_everything(disk: SimulatedDisk) -> None:
 
 
 def test_closing_again_does_nothing(disk: SimulatedDisk) -> None:
-    """A second close returns, and does not touch a journal that was opened meanwhile."""
+    """A second close returns, and leaves a journal alone that was opened meanwhile."""
     journal = open_on(disk)
     put(journal, 1)
     journal.close()
@@ -88,7 +89,7 @@ CALLS: dict[str, Callable[[Journal], object]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_a_closed_journal_refuses(disk: SimulatedDisk, call: Callable[[Journal], object]) -> None:
-    """Every use after close is a ClosedError that says what to do, and changes nothing."""
+    """Every use after close raises ClosedError, which says what to do, and changes nothing."""
     with open_on(disk) as journal:
         put(journal, 1)
     operations = list(disk.operations)
@@ -97,8 +98,8 @@ def test_a_closed_journal_refuses(disk: SimulatedDisk, call: Callable[[Journal],
     assert (disk.operations, journal.last_lsn, journal.durable_lsn) == (operations, 1, 1)
 
 
-def test_a_closed_journal_still_answers(disk: SimulatedDisk) -> None:
-    """What needs no disk can be asked for after close: who it was, and its figures."""
+def test_a_closed_journal_still_has_its_statistics(disk: SimulatedDisk) -> None:
+    """Properties and statistics, which need no disk, can be read after close."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
     assert (journal.last_lsn, journal.durable_lsn, journal.epoch) == (2, 2, 1)
@@ -107,8 +108,8 @@ def test_a_closed_journal_still_answers(disk: SimulatedDisk) -> None:
     assert (stats.records, stats.last_lsn, stats.buffered_bytes) == (2, 2, 0)
 
 
-def test_a_replay_that_a_close_overtakes_is_told(disk: SimulatedDisk) -> None:
-    """Entries of a segment that is not read yet are refused with ClosedError."""
+def test_a_replay_during_close_raises_closed_error(disk: SimulatedDisk) -> None:
+    """A replay that is still running at close raises ClosedError at the next unread segment."""
     journal = open_on(disk)
     put_lines(journal, 20, size=700)
     entries = journal.replay()
@@ -118,8 +119,9 @@ def test_a_replay_that_a_close_overtakes_is_told(disk: SimulatedDisk) -> None:
         list(entries)
 
 
-def test_close_on_a_slow_disk_may_have_a_limit(disk: SimulatedDisk) -> None:
-    """Time over: TimeoutError, the lock still held, nothing more taken; called again it closes."""
+def test_close_on_a_slow_disk_can_time_out(disk: SimulatedDisk) -> None:
+    """At the limit, close raises TimeoutError, keeps the lock and refuses appends. A second call
+    closes."""
     journal = open_on(disk)
     put(journal, 0)
     with Held(disk, "sync", ".seg") as held:
@@ -132,15 +134,15 @@ def test_close_on_a_slow_disk_may_have_a_limit(disk: SimulatedDisk) -> None:
                 open_on(disk)
             with pytest.raises(ClosedError):
                 journal.append(2)
-        held.let_all()
+        held.release_all()
         journal.close(timeout_s=TIMEOUT_S)
     assert journal.closed
     assert reopened(disk) == [0, 1]
 
 
-def test_close_on_a_full_disk_may_have_a_limit(disk: SimulatedDisk) -> None:
-    """P2: nothing that was appended is given up for want of space: close waits, or times out and
-    can be called again when there is room."""
+def test_close_on_a_full_disk_can_time_out(disk: SimulatedDisk) -> None:
+    """P2: A full disk loses no appended record: close waits for room, or times out and can be
+    called again."""
     journal = open_on(disk)
     put(journal, 0)
     disk.fail("write", errno.ENOSPC, times=None)
@@ -164,7 +166,8 @@ def fail_stop(disk: SimulatedDisk, journal: Journal) -> None:
 
 
 def test_close_after_a_failure_frees_everything_and_writes_nothing(disk: SimulatedDisk) -> None:
-    """P2: FailedError if something that was appended isn't durable, once; the lock is free."""
+    """P2: After a failure, close raises FailedError once if an appended record isn't durable, and
+    frees the lock."""
     journal = open_on(disk)
     journal.start_compaction(frozen(journal))
     put(journal, 0)
@@ -174,13 +177,13 @@ def test_close_after_a_failure_frees_everything_and_writes_nothing(disk: Simulat
         journal.close()
     journal.close()
     assert journal.closed
-    # Nobody writes any more, and so nobody is named.
+    # LOCK is emptied: there is no writer to name any more.
     assert disk.contents(PATH) == {**before, "LOCK": b""}
     assert reopened(disk)[:1] == [0]
 
 
-def test_close_after_a_failure_that_cost_nothing_is_silent(disk: SimulatedDisk) -> None:
-    """P2: if all that was appended is durable, the failure of a mark is no reason to raise."""
+def test_close_after_a_failure_without_loss_is_silent(disk: SimulatedDisk) -> None:
+    """P2: If every appended record is durable, close does not raise because a mark failed."""
     journal = open_on(disk)
     put(journal, 0)
     disk.fail("write", errno.EIO, times=None)
@@ -193,7 +196,7 @@ def test_close_after_a_failure_that_cost_nothing_is_silent(disk: SimulatedDisk) 
 def test_a_with_block_never_hides_its_exception(
     disk: SimulatedDisk, failed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exception that leaves the `with` comes through; that the close failed too is logged."""
+    """The exception that leaves the `with` is raised, and the failed close is logged."""
     journal = open_on(disk)
     put(journal, 0)
     if failed:
@@ -207,7 +210,7 @@ def test_a_with_block_never_hides_its_exception(
 
 
 def test_leaving_a_with_block_raises_a_failure(disk: SimulatedDisk) -> None:
-    """P2: leaving the `with` in peace is a promise that all is durable."""
+    """P2: A `with` that ends without an exception promises that all records are durable."""
     journal = open_on(disk)
     put(journal, 0)
     fail_stop(disk, journal)
@@ -215,8 +218,9 @@ def test_leaving_a_with_block_raises_a_failure(disk: SimulatedDisk) -> None:
         journal.__exit__(None, None, None)
 
 
-def test_closing_in_several_threads_at_once(disk: SimulatedDisk) -> None:
-    """Whoever closes, when all calls have returned it is closed, once."""
+def test_several_threads_may_close_at_once(disk: SimulatedDisk) -> None:
+    """Several threads may call close at once: the journal is closed once, by the time all calls
+    return."""
     journal = open_on(disk)
     journal.start_compaction(frozen(journal))
     for n in range(10):
@@ -230,11 +234,12 @@ def test_closing_in_several_threads_at_once(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [*range(10)]
 
 
-def test_a_close_on_top_of_a_close_is_refused(
+def test_a_close_inside_a_close_is_refused(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a signal handler it would wait for a thread that its own thread is waiting for, with
-    the interpreter's lock for that taken. Also if another thread closes meanwhile."""
+    """A close inside a close, as from a signal handler, is refused: it would wait for a thread for
+    which its own thread already waits, with that wait's internal lock taken. This holds also if
+    another thread closes meanwhile."""
     journal = open_on(disk)
     put(journal, 1)
     committer = journal._core.committer
@@ -257,7 +262,8 @@ def test_a_close_on_top_of_a_close_is_refused(
 
 
 def test_close_waits_for_a_compaction_of_another_thread(disk: SimulatedDisk) -> None:
-    """P5: a compaction under way in any thread is given up before the lock is free; no `*.tmp`."""
+    """P5: A compaction in any thread is abandoned before the lock is free, and leaves no
+    `*.tmp`."""
     journal = open_on(disk)
     put(journal, 1)
     reached = threading.Event()
@@ -278,34 +284,34 @@ def test_close_waits_for_a_compaction_of_another_thread(disk: SimulatedDisk) -> 
     thread.start()
     assert reached.wait(TIMEOUT_S)
     journal.close(timeout_s=TIMEOUT_S)
-    left = names(disk, ".tmp")
+    tmp_names = names(disk, ".tmp")
     thread.join(TIMEOUT_S)
     assert len(errors) == 1
-    assert left == names(disk, ".tmp") == []
+    assert tmp_names == names(disk, ".tmp") == []
     assert reopened(disk) == [1]
 
 
-# --- dropped without a close ---
+# --- abandoned without a close ---
 
 
 def drop(make: Callable[[], object]) -> None:
-    """Lets go of what `make` returns, without a reference to it left anywhere."""
+    """Drop the only reference to what `make` returns. A ResourceWarning is expected."""
     kept = [make()]
 
-    def let_go() -> None:
+    def drop_reference() -> None:
         kept.clear()
         gc.collect()
 
     with pytest.warns(ResourceWarning, match=r"journal \S+ was never closed"):
-        let_go()
+        drop_reference()
 
 
 @pytest.mark.parametrize("kind", ["journal", "compacted", "state"])
 def test_a_dropped_journal_warns_commits_and_releases_the_directory(
     disk: SimulatedDisk, kind: str
 ) -> None:
-    """A journal that is never closed is a ResourceWarning; what it was given is committed, both its
-    threads end, and the lock is free, without anybody waiting."""
+    """An abandoned journal raises a ResourceWarning. Its records are committed, both threads end,
+    and the lock is freed, without anybody waiting for it."""
     before = journal_threads()
 
     def make() -> object:
@@ -327,7 +333,7 @@ def test_a_dropped_journal_warns_commits_and_releases_the_directory(
 
 
 def test_a_dropped_failed_journal_releases_the_directory(tmp_path: Path) -> None:
-    """P5: a state whose journal failed, and that nobody closed, is in nobody's way."""
+    """P5: A failed state that nobody closed does not keep the next opening out."""
     before = journal_threads()
 
     def make() -> DurableState[Table]:
@@ -346,8 +352,8 @@ def test_a_dropped_failed_journal_releases_the_directory(tmp_path: Path) -> None
     Journal.open(tmp_path / "j").close()
 
 
-def test_a_closed_journal_is_dropped_in_silence(disk: SimulatedDisk) -> None:
-    """Only those never closed warn: not a closed one, nor one that failed and was closed."""
+def test_a_closed_journal_is_dropped_silently(disk: SimulatedDisk) -> None:
+    """Neither a closed journal nor a failed one that was closed warns."""
     journal: Journal | None = open_on(disk)
     assert journal is not None
     journal.close()

@@ -1,4 +1,5 @@
-"""The turn to commit, alone: who may take it, and how it is left, also by an interrupt."""
+"""The commit turn on its own: which thread may take it, and how it is left, also by an
+interrupt."""
 
 from __future__ import annotations
 
@@ -33,16 +34,16 @@ from tests.support import (
         pytest.param(lambda log: None, False, id="nothing"),
     ],
 )
-def test_leaving_the_logs_end_wakes_the_flusher(
+def test_leaving_the_commit_turn_wakes_the_flusher(
     pool: ThreadPoolExecutor, meanwhile: Callable[[Log], object], woken: bool
 ) -> None:
-    """P2: the flusher looks, finds the log's end taken, and sleeps on. The waiter that leaves the
-    end wakes it again if there is something to do by then."""
+    """P2: The flusher finds the turn taken, and sleeps again. The waiter that leaves the turn wakes
+    it if there is something to do by then."""
     log, waiter = log_of(ManualOptions()), LoneWaiter()
     batch = log.take_alone(1, waiter)
     assert batch is not None
     pool.submit(meanwhile, log).result(TIMEOUT_S)
-    log.is_woken()  # the flusher looks, and sleeps on
+    log.is_woken()  # the flusher finds the turn taken, and sleeps again
     log.turn.committed(batch, 0, 0)
     log.turn.leave(waiter, is_done=True)
     assert log.is_woken() is woken
@@ -57,11 +58,11 @@ def interrupted(*_: object, **__: object) -> None:
     [(WakePolicy, "note_begin"), (Backpressure, "begin_commit"), (LogBuffer, "begin_batch")],
     ids=lambda where: where[1],
 )
-def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
+def test_the_flusher_takes_the_batch_of_an_interrupted_waiter(
     monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
-    """P2: an interrupt may strike while a waiter takes the turn. The batch goes on filling until
-    somebody has taken it out of the log buffer."""
+    """P2: If an interrupt strikes while a waiter takes the turn, the batch stays open for appends
+    until somebody takes it out of the log buffer."""
     log, waiter = log_of(ManualOptions()), LoneWaiter()
     with monkeypatch.context() as patch:
         patch.setattr(*where, interrupted)
@@ -80,8 +81,8 @@ def test_the_flusher_takes_what_an_interrupted_waiter_did_not(
 def test_the_flusher_repeats_a_commit_whose_waiter_could_not_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P2: an interrupt may strike as a waiter leaves the turn. It has left all the same, and a wait
-    of its thread is not refused."""
+    """P2: A waiter that is interrupted while it leaves the turn has left it all the same, and its
+    thread may wait again."""
     log, waiter = log_of(ManualOptions()), LoneWaiter()
     batch = log.take_alone(1, waiter)
     assert batch is not None
@@ -110,15 +111,16 @@ def test_the_flusher_repeats_a_commit_whose_waiter_could_not_leave(
     ],
 )
 @pytest.mark.parametrize("has_left", [True, False])
-def test_a_wait_has_the_flusher_look_after_a_lone_waiter(
+def test_a_wait_lets_the_flusher_check_on_a_lone_waiter(
     pool: ThreadPoolExecutor, wait: Callable[[Log], object], has_left: bool
 ) -> None:
-    """P2: two interrupts keep a lone waiter from waking the flusher as it leaves. The flusher may
-    sleep for `flush_interval_s`: a wait wakes it, and from then on it looks by itself."""
+    """P2: Two interrupts can prevent a lone waiter from waking the flusher when it leaves, and the
+    flusher may sleep for `flush_interval_s`. A wait wakes it, and from then on it looks by
+    itself."""
     log, waiter = log_of(ManualOptions(buffer_bytes=100)), LoneWaiter()
     batch = log.take_alone("x" * 60, waiter)
     assert batch is not None
-    log.is_woken()  # the flusher has seen the record, and sleeps on
+    log.is_woken()  # the flusher has seen the record, and sleeps again
     waiter.has_left = has_left
     pool.submit(wait, log).result(TIMEOUT_S)
     assert log.is_woken()
@@ -129,11 +131,11 @@ def test_a_wait_has_the_flusher_look_after_a_lone_waiter(
 def test_repeated_interrupts_do_not_block_the_commit_turn(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: a timer's signals may come faster than the handling of the last one ends, so that a lone
-    waiter gets to do nothing more. The flusher commits, and all threads wait as before."""
+    """P2: Signals may arrive faster than a lone waiter can handle them, so that it makes no
+    progress. The flusher commits, and all threads can wait as before."""
     committed = CommitTurn.committed
 
-    def struck(turn: CommitTurn, *args: Any) -> None:
+    def interrupted_here(turn: CommitTurn, *args: Any) -> None:
         if turn.is_committing_here:
             raise KeyboardInterrupt
         committed(turn, *args)
@@ -141,7 +143,7 @@ def test_repeated_interrupts_do_not_block_the_commit_turn(
     with Journal.open(PATH, options=ManualOptions(), disk=disk) as journal:
         put(journal, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(CommitTurn, "committed", struck)
+            patch.setattr(CommitTurn, "committed", interrupted_here)
             patch.setattr(CommitTurn, "leave", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 journal.wait_durable(journal.append(2))

@@ -88,7 +88,7 @@ def test_stats_count_compactions(disk: SimulatedDisk) -> None:
     """Compactions, their time, the files: `stats()` tells, and observers are called."""
     told: list[tuple[int, int, int]] = []
 
-    class Ear:
+    class RecordingObserver:
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
         def stalled(self, error: OSError) -> None: ...
         def compaction_failed(self, error: BaseException) -> None: ...
@@ -98,7 +98,7 @@ def test_stats_count_compactions(disk: SimulatedDisk) -> None:
             raise ValueError("the observer's own")
 
     with open_on(disk) as journal:
-        journal.observe(Ear())
+        journal.observe(RecordingObserver())
         put_lines(journal, 12, size=700)
         size = compact(journal, 1, 2).size_bytes
         stats = journal.stats()

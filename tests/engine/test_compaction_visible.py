@@ -15,7 +15,7 @@ import pytest
 from journal import ClosedError, CowTable, DurableState, Journal
 from journal._log import settle
 from journal.testing import SimulatedDisk
-from tests.engine.compaction_support import Ear, FailsOnce, open_small, raising, small
+from tests.engine.compaction_support import FailsOnce, RecordingObserver, open_small, raising, small
 from tests.support import PATH, TIMEOUT_S, frozen, open_on, put, put_lines, until
 
 # --- what is counted ---
@@ -82,7 +82,7 @@ def test_a_failure_keeps_nothing_alive(disk: SimulatedDisk) -> None:
 
     state = State()
     gone = weakref.ref(state)
-    ear = Ear()
+    ear = RecordingObserver()
     with open_on(disk) as journal:
         journal.observe(ear)
         with pytest.raises(ZeroDivisionError):
@@ -97,7 +97,7 @@ def test_a_compaction_that_close_gives_up_is_no_failure(
     disk: SimulatedDisk, engine_log: list[logging.LogRecord]
 ) -> None:
     """An ordinary close amid a compaction, by hand or in the thread, says and counts nothing."""
-    reached, ear = threading.Event(), Ear()
+    reached, ear = threading.Event(), RecordingObserver()
 
     def items() -> Iterator[int]:
         reached.set()
@@ -130,7 +130,7 @@ def test_a_freeze_that_is_closed_for_good_is_a_failure(
 
 def test_a_compaction_that_succeeds_tells_of_no_failure(disk: SimulatedDisk) -> None:
     """The counters part what worked from what did not."""
-    ear = Ear()
+    ear = RecordingObserver()
     with open_on(disk) as journal:
         journal.observe(ear)
         put(journal, 1)
@@ -166,7 +166,7 @@ def test_a_disk_that_fails_is_named_without_a_traceback(
     disk: SimulatedDisk, impatient: None, engine_log: list[logging.LogRecord]
 ) -> None:
     """The error has the file's path; the engine's frames would say nothing more."""
-    ear = Ear()
+    ear = RecordingObserver()
     with open_small(disk) as journal:
         journal.observe(ear)
         disk.fail("write", errno.ENOSPC, path=".json.tmp")

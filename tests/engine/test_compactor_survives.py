@@ -20,7 +20,7 @@ from journal._engine.compactor import Compactor
 from journal._log import settle
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
-from tests.engine.compaction_support import Ear, FailsOnce, open_small, raising
+from tests.engine.compaction_support import FailsOnce, RecordingObserver, open_small, raising
 from tests.support import TIMEOUT_S, frozen, put_lines, until
 
 ENDING = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, MemoryError)
@@ -40,7 +40,7 @@ def test_whatever_an_owner_raises_the_thread_goes_on(
     disk: SimulatedDisk, impatient: None, error: type[BaseException], midway: bool
 ) -> None:
     """P8: the thread ends only when the journal stops; the attempt is reported like any other."""
-    ear, freezes = Ear(), [0]
+    ear, freezes = RecordingObserver(), [0]
     with open_small(disk) as journal:
         journal.observe(ear)
         failing = failing_midway(journal, error()) if midway else raising(error())
@@ -63,7 +63,7 @@ def test_whatever_an_observer_raises_the_thread_goes_on(
 ) -> None:
     """P8: an observer of failures that raises is skipped."""
 
-    class Raising(Ear):
+    class Raising(RecordingObserver):
         def compaction_failed(self, _: BaseException) -> None:
             super().compaction_failed(_)
             raise error

@@ -139,7 +139,7 @@ def test_compact_waits_for_one_under_way(disk: SimulatedDisk) -> None:
             second = pool.submit(compact, journal, "second")
             put(journal, 3)
             assert checkpoint_lsns(disk) == []
-            held.let_one()
+            held.release_one()
             held.wait_reached()
             assert checkpoint_lsns(disk) == [1]
         assert first.result(TIMEOUT_S).lsn == 1

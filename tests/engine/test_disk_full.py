@@ -106,7 +106,7 @@ def test_a_full_disk_is_told_once_and_when_it_is_over(
     observers and the figures."""
     told: list[str] = []
 
-    class Ear:
+    class RecordingObserver:
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
         def compacted(self, *_: Any) -> None: ...
         def compaction_failed(self, error: BaseException) -> None: ...
@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_once_and_when_it_is_over(
             told.append(str(error.errno))
 
     with open_on(disk) as journal:
-        journal.observe(Ear())
+        journal.observe(RecordingObserver())
         put(journal, 1)
         calls = []
 

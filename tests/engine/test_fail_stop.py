@@ -216,7 +216,7 @@ def test_a_failure_is_logged_and_observed(
     """Fail-stop is one error in the log, and one call of each observer; one may raise."""
     told: list[str] = []
 
-    class Ear:
+    class RecordingObserver:
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
         def compacted(self, *_: Any) -> None: ...
         def compaction_failed(self, error: BaseException) -> None: ...
@@ -226,8 +226,8 @@ def test_a_failure_is_logged_and_observed(
             raise ValueError("the observer's own")
 
     with suppress(FailedError), open_on(disk) as journal:
-        journal.observe(Ear())
-        journal.observe(Ear())
+        journal.observe(RecordingObserver())
+        journal.observe(RecordingObserver())
         put(journal, 1)
         disk.fail("sync", errno.EIO)
         journal.append(2)

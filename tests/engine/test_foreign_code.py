@@ -91,7 +91,7 @@ def test_a_log_filter_that_raises_lets_nothing_be_acknowledged(
             waits = [pool.submit(journal.wait_durable, journal.append(n)) for n in range(3)]
             waits += [pool.submit(asyncio.run, journal.durable(journal.last_lsn))]
             disk.fail("sync", errno.EIO, path=".seg")
-            held.let_all()
+            held.release_all()
             first.result(TIMEOUT_S)
             for wait in waits:
                 with pytest.raises(FailedError):
@@ -307,7 +307,7 @@ def test_a_closed_event_loop_harms_no_other_waiter(disk: SimulatedDisk) -> None:
             with suppress(RuntimeError):
                 task.cancel()
             loop.close()
-            held.let_all()
+            held.release_all()
         first.result(TIMEOUT_S)
         second.result(TIMEOUT_S)
         del task

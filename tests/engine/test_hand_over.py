@@ -153,7 +153,7 @@ def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
                 lsn = journal.append("second")
                 with pytest.raises(TimeoutError):  # time for the flusher to look, and to sleep on
                     journal.wait_durable(lsn, timeout_s=0.02)
-                held.let_all()
+                held.release_all()
                 first.result(SOON_S)
                 until(lambda: journal.durable_lsn == journal.last_lsn, "the second commit", SOON_S)
 

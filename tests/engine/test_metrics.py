@@ -230,7 +230,7 @@ def test_the_backlog_is_never_negative(
 # --- observers ---
 
 
-class Ear:
+class RecordingObserver:
     """An Observer that notes what it hears."""
 
     def __init__(self, *, raises: bool = False) -> None:
@@ -259,12 +259,12 @@ class Ear:
 
 
 @pytest.fixture
-def ears() -> list[Ear]:
-    return [Ear(raises=True), Ear()]
+def ears() -> list[RecordingObserver]:
+    return [RecordingObserver(raises=True), RecordingObserver()]
 
 
 def test_observers_hear_of_each_commit(
-    disk: SimulatedDisk, ears: list[Ear], caplog: pytest.LogCaptureFixture
+    disk: SimulatedDisk, ears: list[RecordingObserver], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each is told, also behind one that raises, which is logged and harms nobody."""
     with open_on(disk) as journal:
@@ -277,11 +277,13 @@ def test_observers_hear_of_each_commit(
     expected = [("committed", 1, 44 + 2, True), ("committed", 2, 44 + 4, True)]
     assert [ear.heard for ear in ears] == [expected, expected]
     assert settle(TIMEOUT_S)
-    told = "an observer raised, so it missed an event: fix Ear"
+    told = "an observer raised, so it missed an event: fix RecordingObserver"
     assert [record.message for record in caplog.records] == [told] * 2
 
 
-def test_observers_hear_of_each_compaction(disk: SimulatedDisk, ears: list[Ear]) -> None:
+def test_observers_hear_of_each_compaction(
+    disk: SimulatedDisk, ears: list[RecordingObserver]
+) -> None:
     """With its LSN, items, bytes and time."""
     with open_on(disk) as journal:
         put(journal, 1)
@@ -294,7 +296,9 @@ def test_observers_hear_of_each_compaction(disk: SimulatedDisk, ears: list[Ear])
         assert ear.heard[-1] == ("compacted", 1, 3, size, True)
 
 
-def test_observers_hear_of_each_compaction_that_fails(disk: SimulatedDisk, ears: list[Ear]) -> None:
+def test_observers_hear_of_each_compaction_that_fails(
+    disk: SimulatedDisk, ears: list[RecordingObserver]
+) -> None:
     """Each observer is called once per failed attempt, with what the caller of `compact` catches.
     An observer that raises hides nothing from the next one."""
     with open_on(disk) as journal:
@@ -345,7 +349,7 @@ def test_an_observer_without_the_newest_method_is_not_told(
 def test_an_observer_may_look_at_the_journal(disk: SimulatedDisk) -> None:
     """It is called with no lock held: it may append, and ask for figures."""
 
-    class Curious(Ear):
+    class Curious(RecordingObserver):
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
             self.heard.append((journal.stats().last_lsn, journal.durable_lsn))
             if len(self.heard) == 1:

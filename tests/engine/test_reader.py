@@ -181,7 +181,7 @@ def test_a_live_journal_shows_records_proved_durable(disk: SimulatedDisk) -> Non
             held.wait_reached()
             assert read_all(disk) == [1, 2]
             assert findings(disk) == []
-            held.let_all()
+            held.release_all()
             waiter.result(TIMEOUT_S)
         until(lambda: read_all(disk) == [1, 2, 3], "the idle mark")
 
@@ -195,9 +195,9 @@ def test_the_first_record_of_a_live_journal_is_not_shown_before_it_is_durable(
             waiter = pool.submit(put, journal, "first")
             while b"first" not in log_bytes(disk):
                 held.wait_reached()
-                held.let_one()
+                held.release_one()
             assert read_all(disk) == []
-            held.let_all()
+            held.release_all()
             waiter.result(TIMEOUT_S)
         until(lambda: read_all(disk) == ["first"], "the idle mark")
 
@@ -219,7 +219,7 @@ def test_a_dead_journal_shows_what_recovery_keeps(disk: SimulatedDisk) -> None:
         waiter = pool.submit(put, journal, 2)
         held.wait_reached()
         disk.kill()
-        held.let_all()
+        held.release_all()
         assert waiter.exception(TIMEOUT_S) is not None
     crash(journal, disk)
     assert read_all(disk) == [1, 2] == reopened(disk)

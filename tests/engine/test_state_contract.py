@@ -142,7 +142,7 @@ def test_a_wait_covers_a_change_being_applied(disk: SimulatedDisk, wait: Wait) -
             assert change.result(TIMEOUT_S) == 2
             held.wait_reached()
             assert not waiting.done()
-            held.let_all()
+            held.release_all()
         waiting.result(TIMEOUT_S)
         assert state.journal.durable_lsn == 2
 

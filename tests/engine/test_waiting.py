@@ -140,7 +140,7 @@ def test_the_next_batch_waits_for_its_own_sync(
     it is one commit."""
     with busy(disk, journal, pool) as held:
         waiters = [wait_in(pool, journal, journal.append(n)) for n in range(10)]
-        held.let_one()
+        held.release_one()
         held.wait_reached()  # the second batch's sync
         assert journal.durable_lsn == 2
         assert not any(waiter.done() for waiter in waiters)
@@ -234,7 +234,7 @@ def test_durable_leaves_the_loop_alone(
             await asyncio.sleep(0)
             turns += 1
         assert not waiting.done()
-        held.let_all()
+        held.release_all()
         await asyncio.wait_for(waiting, TIMEOUT_S)
         return turns
 
@@ -286,7 +286,7 @@ def test_a_thousand_coroutines_pass_with_one_commit(
         loop.call_soon_threadsafe = spy  # type: ignore[method-assign]
         waiting = [asyncio.create_task(journal.durable(journal.append(n))) for n in range(1000)]
         await asyncio.sleep(0)
-        held.let_all()
+        held.release_all()
         await asyncio.wait_for(asyncio.gather(*waiting), TIMEOUT_S)
 
     with busy(disk, journal, pool) as held:
@@ -310,7 +310,7 @@ def test_a_cancelled_coroutine_leaves_the_commit_alone(
                 await journal.durable(lsn)
         others[1].cancel()
         await asyncio.sleep(0)
-        held.let_all()
+        held.release_all()
         for other in (others[0], others[2]):
             await asyncio.wait_for(other, TIMEOUT_S)
         assert others[1].cancelled()

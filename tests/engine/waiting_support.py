@@ -1,4 +1,4 @@
-"""What the tests of waiting share."""
+"""Helpers that the tests of waiting share."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def wait_in(pool: ThreadPoolExecutor, journal: Journal, lsn: int | None = None) 
 
 @contextmanager
 def busy(disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor) -> Iterator[Held]:
-    """A commit of one record is at its sync, and stays there until it is let go."""
+    """Keep a commit of one record at its sync until the end of the `with`, or until it is
+    released."""
     put(journal, "first")
     with Held(disk, "sync", ".seg") as held:
         waiter = wait_in(pool, journal, journal.append("at the sync"))
         held.wait_reached()
         yield held
-        held.let_all()
+        held.release_all()
         waiter.result(TIMEOUT_S)
 
 
@@ -63,16 +64,16 @@ class Log(NamedTuple):
 
 def log_of(options: Options) -> Log:
     """Return the log of a new journal."""
-    lock, alarm, standing, backpressure = (
+    lock, alarm, lifecycle, backpressure = (
         HandlerSafeLock(),
         Alarm(),
         Lifecycle(),
         Backpressure(options.buffer_bytes),
     )
     buffer = LogBuffer(
-        0, options, lock=lock, alarm=alarm, lifecycle=standing, backpressure=backpressure
+        0, options, lock=lock, alarm=alarm, lifecycle=lifecycle, backpressure=backpressure
     )
     turn = CommitTurn(
-        buffer, options, lock=lock, alarm=alarm, lifecycle=standing, backpressure=backpressure
+        buffer, options, lock=lock, alarm=alarm, lifecycle=lifecycle, backpressure=backpressure
     )
     return Log(buffer, turn, alarm)

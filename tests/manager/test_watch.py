@@ -94,7 +94,7 @@ def test_waiters_are_woken_only_once_the_end_is_durable(
         held.wait_reached()
         assert manager.get(agent.agent_id).status == "completed"
         order.append("synced")
-        held.let_all()
+        held.release_all()
         thread.join(timeout=TIMEOUT_S)
     assert order == ["synced", "woken"]
 
@@ -144,11 +144,11 @@ def test_a_commit_wakes_for_what_is_in_it_and_no_more(
         manager.update_from_result(agents[0], DONE)
         held.wait_reached()
         manager.update_from_result(agents[1], DONE)
-        held.let_one()
+        held.release_one()
         waits[0].result()
         held.wait_reached()
         assert woken == agents[:1]
-        held.let_all()
+        held.release_all()
         waits[1].result()
     assert woken == agents
 
@@ -177,7 +177,7 @@ def test_an_end_that_never_gets_durable_is_bounded_too(
             waited.result()
         with pytest.raises(TimeoutError):
             manager.wait_ended(agent.agent_id, timeout_s=0.001)
-        held.let_all()
+        held.release_all()
     assert manager.wait_ended(agent.agent_id, timeout_s=TIMEOUT_S).result == "done"
 
 

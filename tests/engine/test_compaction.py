@@ -1,4 +1,4 @@
-"""One compaction: what it publishes, what is kept and what is dropped."""
+"""One compaction: what it publishes, what it keeps, and what it removes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ from tests.support import (
 # --- one compaction ---
 
 
-def test_a_checkpoint_is_what_was_frozen(disk: SimulatedDisk) -> None:
-    """P6: its items, LSN, epoch, count and application; by the page, and to this engine."""
+def test_a_checkpoint_contains_the_frozen_items(disk: SimulatedDisk) -> None:
+    """P6: A checkpoint has the frozen items, and its LSN, epoch, count and application, as read by
+    this engine and by a reader that follows the format page."""
     items = [{"id": "é✓", "n": 1}, None, [1.5, "a\nb"], {}, "x" * 100_000, *range(1000)]
     with open_on(disk, application="mine/2") as journal:
         put(journal, *range(5))
@@ -50,7 +51,7 @@ def test_a_checkpoint_is_what_was_frozen(disk: SimulatedDisk) -> None:
         assert checkpoint.path == f"{PATH}/checkpoint-{5:020d}.json"
         assert list(checkpoint.items()) == items == list(checkpoint.items())
         assert "lsn=5" in repr(checkpoint)
-        assert journal.checkpoint is None  # this opening started from none
+        assert journal.checkpoint is None  # this opening did not start from a checkpoint
         page = decode_checkpoint(disk.contents(PATH)[checkpoint.path.rpartition("/")[2]])
         assert (page.items, page.lsn, page.application) == (tuple(items), 5, "mine/2")
         assert page.journal_id.hex() == journal.journal_id
@@ -65,8 +66,8 @@ def test_a_checkpoint_is_what_was_frozen(disk: SimulatedDisk) -> None:
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(), lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(st.text(), inner, max_size=3)), max_size=20))  # fmt: skip
-def test_any_json_comes_back(items: list[Any]) -> None:
-    """P6: whatever JSON the items are, they are read back as they were, by anyone."""
+def test_any_json_is_read_back(items: list[Any]) -> None:
+    """P6: Any JSON item is read back unchanged, by the engine and by an independent reader."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
         put(journal, 1)
@@ -79,11 +80,9 @@ def test_any_json_comes_back(items: list[Any]) -> None:
 @pytest.mark.parametrize(
     "bad", [float("nan"), float("inf"), {1: 2}, (1,), {1, 2}, ..., "\ud800", {(1,): 2}], ids=repr
 )
-def test_an_item_that_cannot_be_read_back_aborts_the_compaction(
-    disk: SimulatedDisk, bad: Any
-) -> None:
-    """An item that a checkpoint can't hold is an error of the caller's; nothing is left of it,
-    nothing is dropped, and the log goes on."""
+def test_an_unsupported_item_ends_the_compaction(disk: SimulatedDisk, bad: Any) -> None:
+    """An item that a checkpoint can't represent raises an error in the caller. No file of the
+    attempt remains, no other file is removed, and the log continues."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         before = disk.contents(PATH)
@@ -97,8 +96,9 @@ def test_an_item_that_cannot_be_read_back_aborts_the_compaction(
         assert list(journal.checkpoint.items()) == ["good"]
 
 
-def test_an_empty_checkpoint_of_an_empty_journal(disk: SimulatedDisk) -> None:
-    """No record and no item is a state too; compacting it again and again changes nothing else."""
+def test_an_empty_journal_can_be_compacted(disk: SimulatedDisk) -> None:
+    """A journal without records or items can be compacted, and compacting it again changes
+    nothing."""
     with open_on(disk) as journal:
         for _ in range(3):
             checkpoint = compact(journal)
@@ -112,7 +112,8 @@ def test_an_empty_checkpoint_of_an_empty_journal(disk: SimulatedDisk) -> None:
 
 
 def test_compact_needs_a_freeze(disk: SimulatedDisk) -> None:
-    """Without one of its own `compact` takes `start_compaction`'s; without that, a ValueError."""
+    """`compact` without a freeze uses that of `start_compaction`, and raises ValueError if there is
+    none."""
     with open_on(disk) as journal:
         put(journal, 1)
         with pytest.raises(ValueError, match="freeze"):
@@ -122,8 +123,8 @@ def test_compact_needs_a_freeze(disk: SimulatedDisk) -> None:
         assert list(compact(journal, "given").items()) == ["given"]
 
 
-def test_compaction_is_started_once(disk: SimulatedDisk) -> None:
-    """A second `start_compaction` is a RuntimeError, and the first goes on."""
+def test_compaction_can_be_started_once(disk: SimulatedDisk) -> None:
+    """A second `start_compaction` raises RuntimeError, and the first one stays in force."""
     with open_on(disk) as journal:
         journal.start_compaction(frozen(journal, 1))
         with pytest.raises(RuntimeError, match="started before"):
@@ -133,7 +134,8 @@ def test_compaction_is_started_once(disk: SimulatedDisk) -> None:
 
 
 def test_freeze_is_called_once_and_iterated_later(disk: SimulatedDisk) -> None:
-    """`freeze` is called once a compaction; its items are read afterwards, in the same thread."""
+    """`freeze` is called once per compaction, and its items are read afterwards in the same
+    thread."""
     calls = []
 
     def freeze() -> tuple[int, Iterator[int]]:
@@ -152,11 +154,11 @@ def test_freeze_is_called_once_and_iterated_later(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_the_log_is_synced_up_to_the_snapshot_first(
+def test_the_log_is_synced_before_the_checkpoint_is_published(
     disk: SimulatedDisk, durability: Literal["disk", "os"]
 ) -> None:
-    """P2, P10: what a checkpoint covers is on stable storage before the checkpoint has its name,
-    in "os" mode too, and with records that nobody waited for."""
+    """P2, P10: Records that a checkpoint covers are on stable storage before the checkpoint has its
+    name, also with durability `os`, and also if nobody waited for them."""
     with open_on(disk, durability=durability) as journal:
         journal.append("a")
         put(journal, "b")
@@ -172,8 +174,8 @@ def test_the_log_is_synced_up_to_the_snapshot_first(
 
 
 def test_a_checkpoint_is_published_atomically(disk: SimulatedDisk) -> None:
-    """P10: written aside, synced, renamed, the directory synced; only then is anything dropped, and
-    the directory synced again."""
+    """P10: A checkpoint is written under a temporary name, synced and renamed, and then the
+    directory is synced. Only after that are files removed, and the directory synced again."""
     with open_on(disk) as journal:
         for _ in range(2):
             put_lines(journal, 12, size=700)
@@ -198,11 +200,12 @@ def test_a_checkpoint_is_published_atomically(disk: SimulatedDisk) -> None:
     assert {operation for operation, _ in removals} == {"remove"}
 
 
-# --- what is kept ---
+# --- retention ---
 
 
 def test_two_checkpoints_are_kept_with_the_segments_after_the_older(disk: SimulatedDisk) -> None:
-    """P8: nothing is dropped before two verified; then always what no kept one needs."""
+    """P8: No file is removed before two checkpoints verified. From then on, exactly the files that
+    neither of them needs are removed."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         compact(journal, 1)
@@ -219,8 +222,9 @@ def test_two_checkpoints_are_kept_with_the_segments_after_the_older(disk: Simula
 
 
 @pytest.mark.parametrize("kept", [2, 3, 5])
-def test_as_many_checkpoints_are_kept_as_chosen(disk: SimulatedDisk, kept: int) -> None:
-    """P8: `checkpoints_kept` of them, with the segments after the oldest, over reopenings too."""
+def test_the_chosen_number_of_checkpoints_is_kept(disk: SimulatedDisk, kept: int) -> None:
+    """P8: `checkpoints_kept` checkpoints are kept, with the segments after the oldest, also across
+    openings."""
     for life in range(1, 8):
         with open_on(disk, checkpoints_kept=kept) as journal:
             put_lines(journal, 12, size=700)
@@ -235,8 +239,8 @@ def test_as_many_checkpoints_are_kept_as_chosen(disk: SimulatedDisk, kept: int) 
         assert logged(journal, None) == []
 
 
-def test_distinct_lsns_count(disk: SimulatedDisk) -> None:
-    """P8: a checkpoint made again at the same LSN is still one, and nothing is dropped for it."""
+def test_checkpoints_of_one_lsn_count_once(disk: SimulatedDisk) -> None:
+    """P8: A checkpoint that is made again at the same LSN counts once, and causes no removal."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         for n in range(3):
@@ -248,9 +252,9 @@ def test_distinct_lsns_count(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("bad", ["older", "newer"])
-def test_a_checkpoint_that_rots_drops_nothing(disk: SimulatedDisk, bad: str) -> None:
-    """P4, P8: only those that verified in this process count: after one rots the next opening, and
-    its next compaction, drop nothing that the other one needs."""
+def test_a_rotten_checkpoint_causes_no_removal(disk: SimulatedDisk, bad: str) -> None:
+    """P4, P8: Only checkpoints that verified in this process count. After one rots, the next
+    opening and its first compaction remove nothing that the other one needs."""
     with open_on(disk) as journal:
         for n in range(2):
             put_lines(journal, 12, size=700)
@@ -276,8 +280,8 @@ def test_a_checkpoint_that_rots_drops_nothing(disk: SimulatedDisk, bad: str) -> 
 
 
 def test_without_a_good_checkpoint_the_whole_log_is_replayed(disk: SimulatedDisk) -> None:
-    """P6: if none verifies and the log reaches back to LSN 1, it is all there; otherwise what was
-    durable is missing, and open says where."""
+    """P6: If no checkpoint verifies, a log that begins at LSN 1 is replayed as a whole. A log that
+    begins later lacks durable records, and open raises CorruptionError with their LSN."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         compact(journal, 1)
@@ -299,7 +303,7 @@ def test_without_a_good_checkpoint_the_whole_log_is_replayed(disk: SimulatedDisk
 
 
 def test_leftovers_of_an_unfinished_removal_are_removed(disk: SimulatedDisk) -> None:
-    """P8: a crash amid the removal leaves any of the files behind; the next open removes them."""
+    """P8: A crash during the removal may leave any of the files, and the next open removes them."""
     with open_on(disk) as journal:
         for n in range(2):
             put_lines(journal, 12, size=700)
@@ -319,9 +323,9 @@ def test_leftovers_of_an_unfinished_removal_are_removed(disk: SimulatedDisk) -> 
 
 
 @given(data=st.data())
-def test_no_history_grows(data: st.DataObject) -> None:
-    """P6, P8: whatever is appended, compacted, reopened, killed: checkpoint plus tail is the state,
-    and the files stay few."""
+def test_disk_space_does_not_grow_with_history(data: st.DataObject) -> None:
+    """P6, P8: After any mix of updates, compactions, reopenings and kills, the newest checkpoint
+    and the records after it give the state, and the files stay few."""
     disk = SimulatedDisk()
     state: dict[str, int] = {}
     steps = data.draw(
@@ -347,8 +351,8 @@ def test_no_history_grows(data: st.DataObject) -> None:
     durable.close()
 
 
-def test_a_stray_name_makes_no_segment_go(disk: SimulatedDisk) -> None:
-    """P4: a copy under a name inside a segment's range is refused before anything is removed."""
+def test_a_stray_name_removes_no_segment(disk: SimulatedDisk) -> None:
+    """P4: A copy whose name lies inside a segment's range is refused before anything is removed."""
     with open_on(disk, segment_bytes=1 << 20) as journal:
         put_lines(journal, 2)
         compact(journal)
@@ -357,8 +361,8 @@ def test_a_stray_name_makes_no_segment_go(disk: SimulatedDisk) -> None:
     with open_on(disk) as journal:
         put_lines(journal, 1)
     original = disk.contents(PATH)["00000000000000000001-0000000001.seg"]
-    with_stray = disk.open_directory(PATH, write=True)
-    stray = with_stray.open("00000000000000000003-0000000001.seg", "create")
+    directory = disk.open_directory(PATH, write=True)
+    stray = directory.open("00000000000000000003-0000000001.seg", "create")
     stray.write(original, 0)
     with pytest.raises(CorruptionError, match="00000000000000000003-0000000001"):
         open_on(disk)

@@ -1,4 +1,5 @@
-"""A compaction that the log outgrows: who waits for it, how long, and when the next one is due."""
+"""A compaction that lags behind the log: which updates wait, for how long, and when the next is
+due."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def line(number: int, _: Any) -> list[Any]:
 
 
 class SlowTable:
-    """Its checkpoint takes until it may go on."""
+    """A state machine whose checkpoint does not end until `may_go` is set."""
 
     application = "slow/1"
 
@@ -60,8 +61,8 @@ class SlowTable:
 
 
 def test_updates_wait_while_compaction_is_far_behind(disk: SimulatedDisk) -> None:
-    """P8: where callers never wait for the disk the log would outgrow any: at a quarter more than
-    what made the compaction due they wait for it, at most for the room that is left."""
+    """P8: If callers never wait for the disk, the log could outgrow any compaction. Once it has
+    grown by a quarter more than what made the compaction due, updates wait for the compaction."""
     may_go = threading.Event()
 
     def items() -> Iterator[str]:
@@ -83,9 +84,10 @@ def test_updates_wait_while_compaction_is_far_behind(disk: SimulatedDisk) -> Non
         assert (journal.stats().stalls, journal.stats().compactions) == (1, 1)
 
 
-def test_the_next_compaction_begins_earlier_where_the_log_grows_fast(disk: SimulatedDisk) -> None:
-    """P8: by twice what it grew by during the last one, at most a quarter: done by when it would
-    have begun, it leaves the disk no more than what two of them let the log grow by."""
+def test_the_next_compaction_begins_earlier_if_the_log_grows_fast(disk: SimulatedDisk) -> None:
+    """P8: The next compaction begins earlier by twice the log's growth during the last one, but at
+    most by a quarter. It is then done by the time it would have begun, so that the disk holds no
+    more than two compactions let the log grow by."""
     busy = True
 
     def items() -> Iterator[str]:
@@ -95,7 +97,7 @@ def test_the_next_compaction_begins_earlier_where_the_log_grows_fast(disk: Simul
 
     with open_on(disk, checkpoint_min_bytes=10_000) as journal:
         journal.start_compaction(lambda: (journal.last_lsn, items()))
-        put_lines(journal, 10, size=956)  # 1,006 bytes each, with its frame's header
+        put_lines(journal, 10, size=956)  # 1,006 bytes each, including the frame header
         until(lambda: journal.stats().compactions == 1, "the first compaction")
         busy = False
         put_lines(journal, 5, size=956)
@@ -109,7 +111,7 @@ def test_the_next_compaction_begins_earlier_where_the_log_grows_fast(disk: Simul
 
 
 def test_a_late_compaction_makes_the_next_one_earlier(disk: SimulatedDisk) -> None:
-    """P8: what a commit adds past that point is on the disk as well as what comes after it."""
+    """P8: Bytes that a commit adds past the due point take disk space like those that follow."""
     with open_on(disk, checkpoint_min_bytes=10_000) as journal:
         journal.start_compaction(frozen(journal, "state"))
         journal.wait_durable(journal.append_batch(["x" * 1000] * 14))
@@ -118,8 +120,8 @@ def test_a_late_compaction_makes_the_next_one_earlier(disk: SimulatedDisk) -> No
         until(lambda: journal.stats().compactions == 2, "the second compaction, a quarter early")
 
 
-def test_a_log_that_was_long_at_open_makes_the_next_no_earlier(disk: SimulatedDisk) -> None:
-    """It did not grow while the compaction was made."""
+def test_growth_before_open_does_not_advance_the_next_compaction(disk: SimulatedDisk) -> None:
+    """Growth before the open is not growth during a compaction."""
     with open_on(disk) as journal:
         put_lines(journal, 30, size=956)
     with open_on(disk, checkpoint_min_bytes=10_000) as journal:
@@ -130,8 +132,9 @@ def test_a_log_that_was_long_at_open_makes_the_next_no_earlier(disk: SimulatedDi
         assert committer.due_bytes == 10_000
 
 
-def test_updates_wait_until_what_a_compaction_covers_is_removed(disk: SimulatedDisk) -> None:
-    """P8: among callers in a hurry the compactor waits for its turn after each file."""
+def test_updates_wait_until_covered_files_are_removed(disk: SimulatedDisk) -> None:
+    """P8: Removal counts as part of the compaction: among busy callers, the compactor waits for its
+    turn after each file."""
     small = {"checkpoint_min_bytes": 4000, "flush_bytes": 1000, "segment_bytes": 4096}
     with open_on(disk, **small) as journal:
         journal.start_compaction(frozen(journal, "state"))
@@ -147,8 +150,9 @@ def test_updates_wait_until_what_a_compaction_covers_is_removed(disk: SimulatedD
         journal.wait_room(timeout_s=TIMEOUT_S)
 
 
-def test_a_removal_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
-    """Its checkpoint counts, and puts off the next compaction, and with it when updates wait."""
+def test_a_failed_removal_does_not_hold_updates(disk: SimulatedDisk) -> None:
+    """A checkpoint counts even if the removal after it fails. It postpones the next compaction, and
+    the size from which updates wait."""
     small = {"checkpoint_min_bytes": 4000, "flush_bytes": 1000, "segment_bytes": 4096}
     with open_on(disk, **small) as journal:
         journal.start_compaction(frozen(journal, "state"))
@@ -169,11 +173,11 @@ def test_a_removal_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
         journal.wait_room(timeout_s=TIMEOUT_S)
 
 
-def test_no_update_waits_for_a_compactor_in_back_off(
+def test_updates_do_not_wait_for_a_compactor_in_back_off(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P8: whoever compacts by hand meanwhile, and fails as he removes what that covers: only the
-    thread that will compact says from where on updates wait."""
+    """P8: Only the thread that will compact sets the size from which updates wait. A compaction by
+    hand that fails during its removal does not."""
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", NEVER_S)
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", NEVER_S)
     attempts: list[int] = []
@@ -202,10 +206,10 @@ def test_no_update_waits_for_a_compactor_in_back_off(
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit])
-def test_no_error_of_an_owner_ends_the_thread(
+def test_an_owners_error_does_not_end_the_thread(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """P8: its compactions go on, as after any other error; nobody would make them else."""
+    """P8: Compactions continue as after any other error. No other thread would make them."""
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", 0.001)
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         freeze = FailsOnce(journal, error())
@@ -215,10 +219,11 @@ def test_no_error_of_an_owner_ends_the_thread(
         journal.wait_room(timeout_s=TIMEOUT_S)
 
 
-def test_a_thread_that_does_not_start_holds_nobody(
+def test_a_thread_that_does_not_start_does_not_hold_updates(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal goes on without compaction; it may be asked for again, and closes."""
+    """The journal continues without compaction, which can be started again later, and the journal
+    closes."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -234,10 +239,11 @@ def test_a_thread_that_does_not_start_holds_nobody(
         until(lambda: journal.stats().compactions == 1, "the compaction")
 
 
-def test_an_interrupt_at_the_end_of_a_compaction_holds_nobody(
+def test_an_interrupt_at_the_end_of_a_compaction_does_not_hold_updates(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P8: it puts off the next one, and with it when updates wait, even if nobody is told."""
+    """P8: A published checkpoint postpones the next one, and the size from which updates wait, even
+    if the interrupt prevents waking the thread."""
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         journal.start_compaction(frozen(journal, "state"))
         put_lines(journal, 4, size=700)
@@ -253,14 +259,14 @@ def test_an_interrupt_at_the_end_of_a_compaction_holds_nobody(
             patch.setattr(Alarm, "wake", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 compact(journal, "by hand")
-        for _ in range(4):  # past where it was due and where updates were to wait, not past either
+        for _ in range(4):  # past the old due point and hold point, and short of the new ones
             put_lines(journal, 1, size=700)
             journal.wait_room(timeout_s=TIMEOUT_S)
         assert journal.stats().compactions == 1
 
 
 def test_updates_wait_for_a_compaction_that_is_far_behind(disk: SimulatedDisk) -> None:
-    """P7, P8: before they take the lock; what is urgent does not."""
+    """P7, P8: Updates wait for room before they take the lock, and urgent ones don't wait."""
     may_go = threading.Event()
     small = options(checkpoint_min_bytes=4000, flush_bytes=1000)
     with (
@@ -280,7 +286,7 @@ def test_updates_wait_for_a_compaction_that_is_far_behind(disk: SimulatedDisk) -
 
 
 def test_no_update_is_refused_for_a_compaction(disk: SimulatedDisk) -> None:
-    """However long it takes: after `room_timeout_s` the update goes on."""
+    """An update continues after `room_timeout_s`, however long the compaction takes."""
     may_go = threading.Event()
     small = options(checkpoint_min_bytes=4000, flush_bytes=1000)
     with DurableState.open(
@@ -293,8 +299,8 @@ def test_no_update_is_refused_for_a_compaction(disk: SimulatedDisk) -> None:
         may_go.set()
 
 
-def test_a_compaction_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
-    """The log goes on, however far it has outgrown what made the compaction due."""
+def test_a_failed_compaction_does_not_hold_updates(disk: SimulatedDisk) -> None:
+    """The log continues after a failure, however far it is past the due point."""
     may_go = threading.Event()
 
     def items() -> Iterator[str]:
@@ -313,10 +319,10 @@ def test_a_compaction_that_fails_holds_nobody(disk: SimulatedDisk) -> None:
         assert journal.has_room
 
 
-def test_no_compaction_holds_anybody_for_long(
+def test_a_compaction_holds_updates_for_a_limited_time(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A state may be so large that its checkpoint takes minutes."""
+    """Updates wait for a limited time, since the checkpoint of a large state may take minutes."""
     monkeypatch.setattr(compaction_schedule, "_HOLD_S_MAX", 0.0)
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         journal.start_compaction(lambda: (journal.last_lsn, itertools.count()))
@@ -327,8 +333,8 @@ def test_no_compaction_holds_anybody_for_long(
         assert journal.has_room
 
 
-def test_a_compaction_that_is_given_up_holds_nobody(disk: SimulatedDisk) -> None:
-    """A state that was dropped leaves its journal to whoever has it."""
+def test_an_abandoned_compaction_does_not_hold_updates(disk: SimulatedDisk) -> None:
+    """The journal of a dropped state can still be used, without compaction."""
 
     def freeze() -> tuple[int, list[Any]]:
         raise ClosedError("the state was dropped without being closed")
@@ -339,10 +345,10 @@ def test_a_compaction_that_is_given_up_holds_nobody(disk: SimulatedDisk) -> None
         journal.wait_room(timeout_s=TIMEOUT_S)
 
 
-def test_a_compaction_that_works_ends_the_back_off(
+def test_a_successful_compaction_ends_the_back_off(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P8: who compacts by hand after a failure leaves nobody waiting for the thread's next try."""
+    """P8: After a compaction by hand succeeds, the thread does not sit out its back-off."""
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", NEVER_S)
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", NEVER_S)
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:

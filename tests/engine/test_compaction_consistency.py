@@ -1,4 +1,4 @@
-"""A checkpoint is of one LSN, whatever is appended while it is taken."""
+"""A checkpoint is consistent: it is the state as of one LSN, whatever is appended meanwhile."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from tests.support import (
 )
 
 
-def test_a_snapshot_is_of_one_lsn_while_writers_go_on(disk: SimulatedDisk) -> None:
-    """P6, P10: every checkpoint made under load is the state as of its LSN, to the key."""
+def test_a_snapshot_is_of_one_lsn_under_load(disk: SimulatedDisk) -> None:
+    """P6, P10: Every checkpoint that is made under load equals the state as of its LSN, key by
+    key."""
     state = DurableState.open(
         PATH, Table(), options=options(segment_bytes=1 << 20, checkpoints_kept=1000), disk=disk
     )
@@ -58,23 +59,23 @@ def test_a_snapshot_is_of_one_lsn_while_writers_go_on(disk: SimulatedDisk) -> No
     model = Table()
     checked = 0
     with JournalReader.open(PATH, disk=disk) as reader:
-        found = {checkpoint.lsn: checkpoint for checkpoint in reader.checkpoints()}
+        checkpoints = {checkpoint.lsn: checkpoint for checkpoint in reader.checkpoints()}
         for entry in reader.entries(0):
             model.apply(entry.lsn, entry.record)
-            if entry.lsn in found:
-                items = dict(found[entry.lsn].items())
+            if entry.lsn in checkpoints:
+                items = dict(checkpoints[entry.lsn].items())
                 assert items == model.content()
                 checked += 1
-        for checkpoint in found.values():
+        for checkpoint in checkpoints.values():
             checkpoint.close()
-    assert checked == len(found) > 1
+    assert checked == len(checkpoints) > 1
     assert model.content() == live
     with DurableState.open(PATH, Table(), options=options(), disk=disk) as again:
         assert again.machine.content() == live
 
 
-def test_the_text_streams_greps_and_diffs(disk: SimulatedDisk) -> None:
-    """The checkpoint is JSON as a whole, with one item a line."""
+def test_a_checkpoint_is_json_with_one_item_per_line(disk: SimulatedDisk) -> None:
+    """A checkpoint is one JSON document with one item per line."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, {"id": "a"}, {"id": "b"})
@@ -85,8 +86,8 @@ def test_the_text_streams_greps_and_diffs(disk: SimulatedDisk) -> None:
 
 
 def test_stats_count_compactions(disk: SimulatedDisk) -> None:
-    """Compactions, their time, the files: `stats()` tells, and observers are called."""
-    told: list[tuple[int, int, int]] = []
+    """`stats()` counts compactions, their time and the files, and observers are called."""
+    observed: list[tuple[int, int, int]] = []
 
     class RecordingObserver:
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
@@ -94,7 +95,7 @@ def test_stats_count_compactions(disk: SimulatedDisk) -> None:
         def compaction_failed(self, error: BaseException) -> None: ...
         def failed(self, error: BaseException) -> None: ...
         def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
-            told.append((lsn, count, size_bytes))
+            observed.append((lsn, count, size_bytes))
             raise ValueError("the observer's own")
 
     with open_on(disk) as journal:
@@ -104,11 +105,11 @@ def test_stats_count_compactions(disk: SimulatedDisk) -> None:
         stats = journal.stats()
         assert (stats.compactions, stats.segments) == (1, len(first_lsns(disk)))
         assert stats.disk_bytes == sum(map(len, disk.contents(PATH).values()))
-    assert told == [(12, 2, size)]
+    assert observed == [(12, 2, size)]
 
 
-def test_compacting_reads_back_what_it_wrote(disk: SimulatedDisk) -> None:
-    """P4: a checkpoint that does not verify when it is read back counts for nothing."""
+def test_a_compaction_verifies_its_checkpoint(disk: SimulatedDisk) -> None:
+    """P4: A checkpoint that does not verify when it is read back does not count."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         compact(journal, 1)

@@ -1,4 +1,4 @@
-"""A compaction that fails is that attempt only; and the compactor's thread."""
+"""A failing compaction fails alone: the log continues, and the next attempt works."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def freezing() -> tuple[int, Iterable[Any]]:
 def test_an_error_of_the_owner_ends_the_compaction_attempt(
     disk: SimulatedDisk, where: str, durability: Literal["disk", "os"]
 ) -> None:
-    """A freeze or an iterator that raises: the caller gets it, no `*.tmp`, nothing dropped, and the
-    log and the next compaction go on."""
+    """If the freeze or its iterator raises, the caller gets the error, no `*.tmp` is left, no file
+    is removed, and the log and the next compaction work."""
     with open_on(disk, durability=durability) as journal:
         put_lines(journal, 12, size=700)
         compact(journal, 1)
@@ -79,11 +79,11 @@ STEPS: list[tuple[Operation, str]] = [
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EMFILE], ids=errno.errorcode.get)
 @pytest.mark.parametrize(("operation", "path"), STEPS)
-def test_a_disk_that_fails_a_compaction_leaves_the_log_going(
+def test_the_log_survives_a_disk_error_in_a_compaction(
     disk: SimulatedDisk, operation: Operation, path: str, code: int
 ) -> None:
-    """P2, P8: that attempt only: no `*.tmp` is left, the log goes on, the next compaction works;
-    and after a power cut in between all is there."""
+    """P2, P8: A disk error ends that attempt only. No `*.tmp` is left, the log continues, the next
+    compaction works, and a power cut afterwards loses nothing."""
     with open_on(disk) as journal:
         for n in range(2):
             put_lines(journal, 12, size=700)
@@ -109,8 +109,8 @@ def test_a_disk_that_fails_a_compaction_leaves_the_log_going(
 
 
 def test_a_failed_journal_is_not_compacted(disk: SimulatedDisk) -> None:
-    """P2: a snapshot of what the log could not keep is no checkpoint, also when the sync of the log
-    is what fails."""
+    """P2: After a failure of the log, also of the sync that a compaction begins with, no checkpoint
+    is made: the snapshot may include records that the log lost."""
     with suppress(FailedError), open_on(disk, durability="os") as journal:
         put(journal, 1)
         disk.fail("sync", errno.EIO, path=".seg")
@@ -123,9 +123,9 @@ def test_a_failed_journal_is_not_compacted(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("lsn", [2, 10**9, -1])
-def test_a_freeze_that_is_wrong_about_its_lsn_is_refused(disk: SimulatedDisk, lsn: int) -> None:
-    """P5: a checkpoint past the end of the log would be corruption to every later open: ValueError,
-    and nothing is written."""
+def test_a_freeze_with_a_wrong_lsn_is_refused(disk: SimulatedDisk, lsn: int) -> None:
+    """P5: A freeze that returns a wrong LSN raises ValueError, and nothing is written. Later opens
+    would take a checkpoint past the end of the log for corruption."""
     with open_on(disk) as journal:
         put(journal, 1)
         with pytest.raises(ValueError, match=rf"LSN {lsn}"):
@@ -134,11 +134,11 @@ def test_a_freeze_that_is_wrong_about_its_lsn_is_refused(disk: SimulatedDisk, ls
     assert reopened(disk) == [1]
 
 
-def test_a_compaction_that_a_failure_ends_says_so(
+def test_a_compaction_reports_a_failure_of_the_log(
     disk: SimulatedDisk, pool: ThreadPoolExecutor
 ) -> None:
-    """P2, P9: the log fails while the items are encoded: FailedError, as from any other call, and
-    not that the journal is being closed."""
+    """P2, P9: If the log fails while items are encoded, `compact` raises FailedError like any other
+    call, and not ClosedError."""
     reached, may_go = threading.Event(), threading.Event()
 
     def items() -> Iterator[str]:
@@ -161,11 +161,11 @@ def test_a_compaction_that_a_failure_ends_says_so(
         assert names(disk, ".tmp") == []
 
 
-def test_an_item_that_no_reader_takes_is_refused(
+def test_an_item_over_the_line_limit_is_refused(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P5: a line of a checkpoint has a bound (FORMAT.md), so an item over it ends that attempt and
-    an item at it is read back."""
+    """P5: An item over the line limit of FORMAT.md ends that attempt, and an item at the limit is
+    read back."""
     monkeypatch.setattr(checkpoint, "LINE_BYTES_MAX", 1000)
     longest = "x" * (1000 - len('"",\n'))
     with open_on(disk) as journal:
@@ -176,8 +176,9 @@ def test_an_item_that_no_reader_takes_is_refused(
         assert list(compact(journal, longest, longest).items()) == [longest, longest]
 
 
-def test_a_compactor_thread_that_ends_leaves_room(disk: SimulatedDisk) -> None:
-    """P8: once nobody compacts, no update waits for a compaction, however far the log grows."""
+def test_updates_have_room_after_the_compactor_thread_ends(disk: SimulatedDisk) -> None:
+    """P8: After the compactor's thread has ended, no update waits for a compaction, however far the
+    log grows."""
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         journal.start_compaction(frozen(journal, "state"))
         compactor = journal._core.compactor

@@ -1,4 +1,4 @@
-"""The schedule of compactions, in plain numbers: due, lead, pace, hold, back-off."""
+"""The schedule of compactions, as plain numbers: due point, lead, pace, hold and back-off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from journal import Options
 from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule, Pace
 
-# The log may grow by 1,000 bytes between two compactions, or by thrice a larger checkpoint's size.
+# The log may grow by 1,000 bytes between two compactions, or by three times a larger checkpoint's
+# size.
 OPTIONS = Options(checkpoint_min_bytes=1000, checkpoint_growth=3.0, flush_bytes=100)
 
 
@@ -20,7 +21,7 @@ def new_schedule(
 def compact(
     schedule: CompactionSchedule, *, at: int, end: int, size: int = 10, passed: float = NEVER
 ) -> Attempt:
-    """Compact from log size `at` to `end`, after a commit that passed the due point `passed`."""
+    """Compact from log size `at` to `end`, after a commit passed the due point `passed`."""
     schedule.passed_due(passed)
     attempt = schedule.begin(at)
     schedule.published(attempt, size)
@@ -28,25 +29,26 @@ def compact(
     return attempt
 
 
-# --- due ---
+# --- due point ---
 
 
 @pytest.mark.parametrize(
     ("checkpoint_bytes", "log_bytes", "due_bytes"),
     [
-        pytest.param(0, 0, 1000, id="a new journal: the least growth"),
-        pytest.param(333, 0, 1000, id="a small checkpoint: the least growth"),
-        pytest.param(500, 0, 1500, id="a larger checkpoint: thrice its size"),
-        pytest.param(0, 400, 600, id="what was logged before the open counts"),
-        pytest.param(500, 400, 1100, id="both"),
+        pytest.param(0, 0, 1000, id="a new journal: the minimum growth"),
+        pytest.param(333, 0, 1000, id="a small checkpoint: the minimum growth"),
+        pytest.param(500, 0, 1500, id="a larger checkpoint: three times its size"),
+        pytest.param(0, 400, 600, id="growth before the open counts"),
+        pytest.param(500, 400, 1100, id="a larger checkpoint and growth before the open"),
         pytest.param(0, 5000, -4000, id="overdue at the open"),
     ],
 )
-def test_the_first_compaction_is_due(
+def test_the_first_due_point_follows_the_options(
     checkpoint_bytes: int, log_bytes: int, due_bytes: float
 ) -> None:
-    """P8: as the log has grown by `checkpoint_min_bytes`, and by `checkpoint_growth` times the
-    newest checkpoint's size, since that one's snapshot."""
+    """P8: A compaction is due when the log has grown by `checkpoint_min_bytes`, and by
+    `checkpoint_growth` times the size of the newest checkpoint, since that checkpoint's
+    snapshot."""
     schedule = new_schedule(checkpoint_bytes=checkpoint_bytes, log_bytes=log_bytes)
     assert schedule.due_bytes == due_bytes
 
@@ -55,29 +57,38 @@ def test_the_first_compaction_is_due(
     ("at", "end", "size", "passed", "due_bytes"),
     [
         pytest.param(1000, 1000, 10, NEVER, 2000, id="the log did not grow"),
-        pytest.param(300, 300, 10, NEVER, 1300, id="by hand, before it was due"),
+        pytest.param(300, 300, 10, NEVER, 1300, id="a compaction by hand, before the due point"),
         pytest.param(1000, 1000, 500, NEVER, 2500, id="the new checkpoint is larger"),
         pytest.param(1000, 1100, 10, NEVER, 1800, id="the log grew by 100"),
-        pytest.param(1000, 1125, 10, NEVER, 1750, id="by an eighth: a quarter earlier"),
-        pytest.param(1000, 9000, 10, NEVER, 1750, id="by more: no earlier than that"),
+        pytest.param(1000, 1125, 10, NEVER, 1750, id="by an eighth: due a quarter earlier"),
+        pytest.param(1000, 9000, 10, NEVER, 1750, id="by more: no earlier than a quarter"),
         pytest.param(1000, 9000, 500, NEVER, 2125, id="a quarter of the new growth"),
         pytest.param(1050, 1050, 10, 1000, 1950, id="a commit passed the due point by 50"),
-        pytest.param(1050, 1060, 10, 1000, 1930, id="and the log grew by 10"),
-        pytest.param(900, 910, 10, 1000, 1880, id="a snapshot before the due point counts itself"),
+        pytest.param(1050, 1060, 10, 1000, 1930, id="and the log grew by 10 more"),
+        pytest.param(
+            900,
+            910,
+            10,
+            1000,
+            1880,
+            id="a snapshot before the due point: counted from the snapshot",
+        ),
     ],
 )
-def test_the_next_compaction_is_due(
+def test_the_next_due_point_follows_the_last_growth(
     at: int, end: int, size: int, passed: float, due_bytes: float
 ) -> None:
-    """P8: earlier by twice what the log grew by during the last one, from the due point that a
-    commit passed, or else from its snapshot; at most by a quarter of the growth."""
+    """P8: The next compaction is due earlier by twice the log's growth during the last one, at most
+    by a quarter of the growth. That growth is counted from the due point that a commit passed, or
+    else from the snapshot."""
     schedule = new_schedule()
     compact(schedule, at=at, end=end, size=size, passed=passed)
     assert schedule.due_bytes == due_bytes
 
 
 def test_the_first_due_point_that_a_commit_passes_counts() -> None:
-    """The thread may set it anew before it gets to compact."""
+    """The first passed due point counts, although the thread may set another one before it
+    compacts."""
     schedule = new_schedule()
     for due_bytes in (1000, 1020, NEVER):
         schedule.passed_due(due_bytes)
@@ -85,7 +96,8 @@ def test_the_first_due_point_that_a_commit_passes_counts() -> None:
 
 
 def test_a_due_point_counts_for_one_attempt() -> None:
-    """What a commit passed before an attempt, or during it, does not set a later one's lead."""
+    """A due point that a commit passed before or during an attempt does not set a later one's
+    lead."""
     schedule = new_schedule()
     schedule.passed_due(1000)
     attempt = schedule.begin(1050)
@@ -98,15 +110,16 @@ def test_a_due_point_counts_for_one_attempt() -> None:
     assert schedule.begin(3100).grown_from_bytes == 3100
 
 
-def test_an_attempt_that_ends_early_puts_nothing_off() -> None:
-    """An interrupt or an error before its checkpoint is published leaves the next one due."""
+def test_an_unfinished_attempt_does_not_postpone_the_next() -> None:
+    """An attempt that ends before its checkpoint is published leaves the next one due."""
     schedule = new_schedule()
     schedule.begin(1000)
     assert (schedule.due_bytes, schedule.snapshot_bytes) == (1000, 0)
 
 
-def test_a_checkpoint_counts_before_what_it_covers_is_removed() -> None:
-    """If the removal is interrupted or fails, the next one is put off, with the lead of before."""
+def test_a_checkpoint_counts_before_covered_files_are_removed() -> None:
+    """A published checkpoint postpones the next one by the previous lead, even if the removal is
+    interrupted or fails."""
     schedule = new_schedule()
     compact(schedule, at=1000, end=1100)
     schedule.published(schedule.begin(1800), 500)
@@ -121,18 +134,21 @@ def test_a_checkpoint_counts_before_what_it_covers_is_removed() -> None:
     [
         pytest.param(1000, 1000, True, 2, id="the log does not grow"),
         pytest.param(1000, 1125, True, 2, id="up to an eighth of the growth"),
-        pytest.param(1000, 1126, True, 64, id="past an eighth: in larger steps"),
-        pytest.param(1000, 1126, False, 256, id="and updates wait: in the largest"),
-        pytest.param(1000, 1125, False, 2, id="updates wait for something else"),
-        pytest.param(200, 325, True, 2, id="by hand, early: counted from the snapshot"),
-        pytest.param(200, 326, True, 64, id="by hand, early, and past an eighth"),
-        pytest.param(5000, 5000, True, 64, id="begun late: counted from the due point"),
+        pytest.param(1000, 1126, True, 64, id="past an eighth: larger steps"),
+        pytest.param(
+            1000, 1126, False, 256, id="past an eighth, and updates wait: the largest steps"
+        ),
+        pytest.param(1000, 1125, False, 2, id="updates wait for another reason"),
+        pytest.param(200, 325, True, 2, id="by hand and early: counted from the snapshot"),
+        pytest.param(200, 326, True, 64, id="by hand and early, past an eighth"),
+        pytest.param(5000, 5000, True, 64, id="late: counted from the due point"),
     ],
 )
 def test_the_encoding_step_grows_when_compaction_lags(
     at: int, log_bytes: int, has_room: bool, items: int
 ) -> None:
-    """P7, P8: few, so that no other thread is stalled, until the log outgrows the compaction."""
+    """P7, P8: Items are encoded a few at a time, so that no other thread stalls, until the log
+    outgrows the compaction."""
     attempt = new_schedule().begin(at)
     assert attempt.pace(log_bytes, has_room=has_room, now_s=0) == Pace(items, gives_room=False)
 
@@ -140,26 +156,32 @@ def test_the_encoding_step_grows_when_compaction_lags(
 @pytest.mark.parametrize(
     ("pauses", "gives_room"),
     [
-        pytest.param([(5.0, False)], False, id="they just began to wait"),
-        pytest.param([(5.0, False), (5.9, False)], False, id="for less than a second"),
-        pytest.param([(5.0, False), (6.0, False)], True, id="for a second"),
-        pytest.param([(5.0, False), (6.5, False), (7.0, False)], True, id="and from then on"),
-        pytest.param([(5.0, True), (6.0, False)], False, id="counted from when they wait"),
-        pytest.param([(5.0, False), (5.5, True), (6.0, False)], True, id="not counted anew"),
+        pytest.param([(5.0, False)], False, id="updates just began to wait"),
+        pytest.param([(5.0, False), (5.9, False)], False, id="updates wait for less than a second"),
+        pytest.param([(5.0, False), (6.0, False)], True, id="updates wait for a second"),
+        pytest.param(
+            [(5.0, False), (6.5, False), (7.0, False)], True, id="room stays once it was given"
+        ),
+        pytest.param([(5.0, True), (6.0, False)], False, id="counted from the first wait"),
+        pytest.param(
+            [(5.0, False), (5.5, True), (6.0, False)],
+            True,
+            id="a pause with room does not restart the count",
+        ),
         pytest.param([(5.0, False), (7.0, True)], False, id="there is room"),
     ],
 )
-def test_updates_wait_for_a_second_of_encoding(
+def test_updates_wait_for_at_most_a_second_of_encoding(
     pauses: list[tuple[float, bool]], gives_room: bool
 ) -> None:
-    """P7: however large the state is. A pause is a reading of the clock, and whether there is
-    room."""
+    """P7: Updates wait for at most a second of encoding, however large the state is. A pause is a
+    reading of the clock, and whether there is room."""
     attempt = new_schedule().begin(1000)
     paces = [attempt.pace(2000, has_room=has_room, now_s=now_s) for now_s, has_room in pauses]
     assert paces[-1].gives_room is gives_room
 
 
-# --- hold ---
+# --- hold point ---
 
 
 @pytest.mark.parametrize(
@@ -167,20 +189,20 @@ def test_updates_wait_for_a_second_of_encoding(
     [
         pytest.param(0, 100, 1250, id="a quarter of the growth past the due point"),
         pytest.param(1000, 100, 1250, id="due now"),
-        pytest.param(3000, 100, 3250, id="overdue: past where the log is"),
-        pytest.param(0, 400, 1400, id="a batch's room at least"),
+        pytest.param(3000, 100, 3250, id="overdue: counted from the log's size"),
+        pytest.param(0, 400, 1400, id="at least the size of a batch"),
     ],
 )
 def test_updates_wait_for_a_compaction_that_is_far_behind(
     log_bytes: int, flush_bytes: int, hold_bytes: float
 ) -> None:
-    """P8: the disk holds no more than what two compactions let the log grow by."""
+    """P8: Updates wait before the disk holds more than two compactions let the log grow by."""
     options = Options(checkpoint_min_bytes=1000, flush_bytes=flush_bytes)
     assert new_schedule(options=options).hold_bytes(log_bytes) == hold_bytes
 
 
-def test_an_earlier_compaction_is_waited_for_earlier() -> None:
-    """The lead moves the hold with the due point."""
+def test_an_earlier_due_point_has_an_earlier_hold_point() -> None:
+    """The lead moves the hold point together with the due point."""
     schedule = new_schedule()
     compact(schedule, at=1000, end=1100)
     assert schedule.hold_bytes(1100) == schedule.due_bytes + 250 == 2050
@@ -190,7 +212,7 @@ def test_an_earlier_compaction_is_waited_for_earlier() -> None:
 
 
 def test_the_back_off_doubles_from_one_second_to_sixty() -> None:
-    """P8: what keeps failing is tried again at least once a minute."""
+    """P8: A compaction that keeps failing is retried at least once a minute."""
     schedule = new_schedule()
     delays = []
     for _ in range(8):
@@ -207,8 +229,8 @@ def test_the_back_off_doubles_from_one_second_to_sixty() -> None:
     ],
 )
 def test_a_success_ends_the_back_off(by_the_thread: bool, then_s: float) -> None:
-    """P8: the next compaction is no retry: it is made when it is due, and updates may wait for
-    it."""
+    """P8: The compaction after a success is not a retry: it is made when it is due, and updates may
+    wait for it."""
     schedule = new_schedule()
     retries = [schedule.is_retry]
     schedule.failed()
@@ -223,8 +245,9 @@ def test_a_success_ends_the_back_off(by_the_thread: bool, then_s: float) -> None
     assert schedule.backoff_s == then_s
 
 
-def test_a_removal_that_fails_is_retried() -> None:
-    """The back-off goes on after a checkpoint was published, until what it covers is removed."""
+def test_a_failed_removal_is_retried() -> None:
+    """The back-off continues after a checkpoint was published, until the files that it covers are
+    removed."""
     schedule = new_schedule()
     schedule.failed()
     schedule.published(schedule.begin(1000), 10)

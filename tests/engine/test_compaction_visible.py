@@ -1,4 +1,4 @@
-"""A compaction that fails is visible: in figures, to observers, and in the log."""
+"""Failed compactions are visible in the statistics, to observers, and in the log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import FailsOnce, RecordingObserver, open_small, raising, small
 from tests.support import PATH, TIMEOUT_S, frozen, open_on, put, put_lines, until
 
-# --- what is counted ---
+# --- statistics and observers ---
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_failed_compaction_is_counted(disk: SimulatedDisk) -> None:
-    """Attempts of the thread and attempts by hand count alike. The text of the last error stays
-    after a compaction that succeeds."""
+    """Failed attempts of the thread and failed attempts by hand count alike. The text of the last
+    error stays after a compaction succeeds."""
     with open_small(disk) as journal:
         put(journal, 1)
         with pytest.raises(ZeroDivisionError):
@@ -49,18 +49,19 @@ def test_a_failed_compaction_is_counted(disk: SimulatedDisk) -> None:
     ],
     ids=["no_text", "two_lines", "with_path"],
 )
-def test_the_last_error_is_never_an_empty_text(
+def test_the_text_of_the_last_error_is_never_empty(
     disk: SimulatedDisk, error: BaseException, text: str
 ) -> None:
-    """The error's type stands first, so an error without a message is not taken for none."""
+    """The text begins with the error's type, so that an error without a message is not taken for
+    none."""
     with open_on(disk) as journal:
         with pytest.raises(type(error)):
             journal.compact(raising(error))
         assert journal.stats().last_compaction_error == text
 
 
-def test_an_error_that_has_no_text_is_counted(disk: SimulatedDisk, impatient: None) -> None:
-    """`__str__` of an owner's error is the owner's code too, and may raise anything."""
+def test_an_error_without_a_text_is_counted(disk: SimulatedDisk, impatient: None) -> None:
+    """An error of the owner is counted even if its `__str__`, which is the owner's code, raises."""
 
     class Mute(Exception):  # noqa: N818
         def __str__(self) -> str:
@@ -74,7 +75,8 @@ def test_an_error_that_has_no_text_is_counted(disk: SimulatedDisk, impatient: No
 
 
 def test_a_failure_keeps_nothing_alive(disk: SimulatedDisk) -> None:
-    """Stats keep the text of an error: the error's frames would keep the owner's state alive."""
+    """Statistics keep the error's text only: its traceback's frames would keep the owner's state
+    alive."""
 
     class State:
         def freeze(self) -> tuple[int, Iterable[Any]]:
@@ -93,10 +95,10 @@ def test_a_failure_keeps_nothing_alive(disk: SimulatedDisk) -> None:
     assert ear.failures == ['ZeroDivisionError("the owner\'s own")']
 
 
-def test_a_compaction_that_close_gives_up_is_no_failure(
+def test_a_compaction_that_close_abandons_is_no_failure(
     disk: SimulatedDisk, engine_log: list[logging.LogRecord]
 ) -> None:
-    """An ordinary close amid a compaction, by hand or in the thread, says and counts nothing."""
+    """A close during a compaction, by hand or in the thread, logs nothing and counts no failure."""
     reached, ear = threading.Event(), RecordingObserver()
 
     def items() -> Iterator[int]:
@@ -116,11 +118,9 @@ def test_a_compaction_that_close_gives_up_is_no_failure(
     assert (ear.failures, engine_log) == ([], [])
 
 
-def test_a_freeze_that_is_closed_for_good_is_a_failure(
-    disk: SimulatedDisk, impatient: None
-) -> None:
-    """A ClosedError may mean that the journal is about to close. Where the next attempt raises it
-    too, the journal is open, and something that `freeze` needs is closed."""
+def test_a_freeze_that_stays_closed_is_a_failure(disk: SimulatedDisk, impatient: None) -> None:
+    """A first ClosedError may mean that the journal is about to close. A second one in an open
+    journal means that something that `freeze` needs is closed, and is a failure."""
     with open_small(disk) as journal:
         journal.start_compaction(raising(ClosedError("the state was dropped")))
         put_lines(journal, 8, size=700)
@@ -128,8 +128,8 @@ def test_a_freeze_that_is_closed_for_good_is_a_failure(
         assert journal.stats().last_compaction_error == "ClosedError: the state was dropped"
 
 
-def test_a_compaction_that_succeeds_tells_of_no_failure(disk: SimulatedDisk) -> None:
-    """The counters part what worked from what did not."""
+def test_a_successful_compaction_reports_no_failure(disk: SimulatedDisk) -> None:
+    """A compaction that succeeds counts as a success only."""
     ear = RecordingObserver()
     with open_on(disk) as journal:
         journal.observe(ear)
@@ -140,13 +140,14 @@ def test_a_compaction_that_succeeds_tells_of_no_failure(disk: SimulatedDisk) -> 
     assert (ear.compactions, ear.failures) == (1, [])
 
 
-# --- what is logged ---
+# --- log messages ---
 
 
-def test_a_warning_says_what_where_and_what_to_do(
+def test_a_warning_names_error_journal_and_remedy(
     disk: SimulatedDisk, impatient: None, engine_log: list[logging.LogRecord]
 ) -> None:
-    """The owner's own error comes with its traceback; the message names the journal."""
+    """The message names the journal, the error, and what to do. The owner's error comes with its
+    traceback."""
     with open_small(disk) as journal:
         journal.start_compaction(FailsOnce(journal, LookupError("no such user")))
         put_lines(journal, 8, size=700)
@@ -162,10 +163,11 @@ def test_a_warning_says_what_where_and_what_to_do(
     assert isinstance(record.exc_info[1], LookupError)
 
 
-def test_a_disk_that_fails_is_named_without_a_traceback(
+def test_a_disk_error_is_logged_without_a_traceback(
     disk: SimulatedDisk, impatient: None, engine_log: list[logging.LogRecord]
 ) -> None:
-    """The error has the file's path; the engine's frames would say nothing more."""
+    """The message of a disk error names the file. A traceback of the engine's frames would not
+    help."""
     ear = RecordingObserver()
     with open_small(disk) as journal:
         journal.observe(ear)
@@ -183,11 +185,11 @@ def test_a_disk_that_fails_is_named_without_a_traceback(
     assert len(ear.failures) == 1
 
 
-def test_a_state_that_stopped_is_told_to_be_reopened(
+def test_a_stopped_state_must_be_reopened(
     disk: SimulatedDisk, engine_log: list[logging.LogRecord]
 ) -> None:
-    """A state whose `apply` raised can't be frozen until it is opened again, so no time until the
-    next attempt is promised."""
+    """A state whose `apply` raised can't be frozen until it is reopened, so the message does not
+    promise a next attempt."""
 
     class Stopping:
         application = "stopping/1"
@@ -206,7 +208,7 @@ def test_a_state_that_stopped_is_told_to_be_reopened(
     with DurableState.open(PATH, Stopping(), options=small(), disk=disk) as state:
         with pytest.raises(ZeroDivisionError):
             state.update(lambda _: "bad")
-        for _ in range(8):  # past the machine
+        for _ in range(8):  # append without the state machine
             state.journal.wait_durable(Journal.append(state.journal, "x" * 700))
         until(lambda: state.journal.stats().compaction_failures, "the attempt")
     assert settle(TIMEOUT_S)

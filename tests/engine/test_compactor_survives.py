@@ -1,4 +1,5 @@
-"""Nobody else's code ends the compactor's thread: not the owner's, an observer's or a handler's."""
+"""Foreign code does not end the compactor's thread: the owner's, an observer's or a log
+handler's."""
 
 from __future__ import annotations
 
@@ -36,10 +37,11 @@ def failing_midway(journal: Journal, error: BaseException) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("midway", [False, True], ids=["freeze", "items"])
 @pytest.mark.parametrize("error", ENDING)
-def test_whatever_an_owner_raises_the_thread_goes_on(
+def test_the_thread_survives_every_error_of_an_owner(
     disk: SimulatedDisk, impatient: None, error: type[BaseException], midway: bool
 ) -> None:
-    """P8: the thread ends only when the journal stops; the attempt is reported like any other."""
+    """P8: The thread ends only when the journal stops, and a failed attempt is reported like any
+    other."""
     ear, freezes = RecordingObserver(), [0]
     with open_small(disk) as journal:
         journal.observe(ear)
@@ -58,10 +60,10 @@ def test_whatever_an_owner_raises_the_thread_goes_on(
 
 
 @pytest.mark.parametrize("error", ENDING)
-def test_whatever_an_observer_raises_the_thread_goes_on(
+def test_the_thread_survives_every_error_of_an_observer(
     disk: SimulatedDisk, impatient: None, error: type[BaseException]
 ) -> None:
-    """P8: an observer of failures that raises is skipped."""
+    """P8: An observer that raises from `compaction_failed` is skipped."""
 
     class Raising(RecordingObserver):
         def compaction_failed(self, _: BaseException) -> None:
@@ -79,7 +81,8 @@ def test_whatever_an_observer_raises_the_thread_goes_on(
 
 
 class Raising(logging.Filter):
-    """A filter that reads a ContextVar, as request ids are added; or that raises something else."""
+    """A log filter that reads an unset ContextVar, as filters for request ids may, or that raises
+    another error."""
 
     def __init__(self, error: type[BaseException]) -> None:
         super().__init__()
@@ -95,10 +98,10 @@ class Raising(logging.Filter):
 
 
 @pytest.mark.parametrize("error", [LookupError, *ENDING])
-def test_a_log_filter_that_raises_ends_no_thread(
+def test_the_thread_survives_a_log_filter_that_raises(
     disk: SimulatedDisk, impatient: None, error: type[BaseException]
 ) -> None:
-    """P8: logging is other people's code; the next compaction is made all the same."""
+    """P8: A log filter that raises does not prevent the next compaction."""
     log, raising_filter = logging.getLogger("journal"), Raising(error)
     log.addFilter(raising_filter)
     try:
@@ -113,10 +116,9 @@ def test_a_log_filter_that_raises_ends_no_thread(
     assert raising_filter.calls == 1
 
 
-def test_a_log_handler_that_never_returns_holds_up_nothing(
-    disk: SimulatedDisk, impatient: None
-) -> None:
-    """P8: neither the next compaction nor an update that waits for room, nor close."""
+def test_a_hanging_log_handler_holds_up_no_work(disk: SimulatedDisk, impatient: None) -> None:
+    """P8: A log handler that hangs holds up no compaction, no update that waits for room, and no
+    close."""
     reached, may_go = threading.Event(), threading.Event()
 
     class Stuck(logging.Handler):
@@ -141,18 +143,18 @@ def test_a_log_handler_that_never_returns_holds_up_nothing(
     assert settle(TIMEOUT_S)
 
 
-def test_room_is_counted_before_waiters_are_released(
+def test_waiters_are_released_before_foreign_code_runs(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P8: what fails to compact must not stop the log. An error's `__str__` and an observer may
-    take as long as they like; updates have room by then."""
+    """P8: Updates have room as soon as an attempt has failed, before the error's `__str__` and the
+    observers run, which may take any time."""
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MIN", 3600.0)
     monkeypatch.setattr(compaction_schedule, "_BACKOFF_S_MAX", 3600.0)
     may_fail, may_go = threading.Event(), threading.Event()
 
     class Slow(Exception):  # noqa: N818
         def __str__(self) -> str:
-            may_go.wait(2 * TIMEOUT_S)  # longer than anybody waits for room below
+            may_go.wait(2 * TIMEOUT_S)  # longer than any wait for room below
             return "slow"
 
     def freeze() -> Any:
@@ -173,8 +175,8 @@ def test_room_is_counted_before_waiters_are_released(
 
 
 def test_a_retry_removes_covered_files(disk: SimulatedDisk, impatient: None) -> None:
-    """P8: an attempt that fails after its checkpoint was published is repeated after the back-off,
-    and not when the log has grown once more."""
+    """P8: An attempt that fails after its checkpoint was published is repeated after the back-off,
+    and not only when the log has grown again."""
     with open_small(disk) as journal:
         failures = itertools.count()
 
@@ -190,8 +192,8 @@ def test_a_retry_removes_covered_files(disk: SimulatedDisk, impatient: None) -> 
         assert journal.stats().compaction_failures == 2
 
 
-def test_a_retry_holds_nobody(disk: SimulatedDisk, impatient: None) -> None:
-    """P8: updates don't wait for an attempt that follows a failed one, however far it is behind."""
+def test_a_retry_does_not_hold_updates(disk: SimulatedDisk, impatient: None) -> None:
+    """P8: Updates don't wait for a retry, however far it lags behind the log."""
     reached, may_go = threading.Event(), threading.Event()
 
     def items() -> Iterator[str]:
@@ -223,7 +225,7 @@ def test_a_retry_holds_nobody(disk: SimulatedDisk, impatient: None) -> None:
         (Compactor, "_wait_until_due"),
     ],
 )
-def test_a_defect_of_the_loop_is_a_failure_too(
+def test_a_defect_of_the_loop_is_retried(
     disk: SimulatedDisk,
     impatient: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -231,15 +233,16 @@ def test_a_defect_of_the_loop_is_a_failure_too(
     owner: type,
     broken: str,
 ) -> None:
-    """P8: what nobody foresaw is reported, backed off from, and tried again; the log goes on."""
-    calls, whole = [0], getattr(owner, broken)
-    is_property = isinstance(whole, property)
+    """P8: A defect of the thread's own loop is reported, backed off from and retried, and the log
+    continues."""
+    calls, original = [0], getattr(owner, broken)
+    is_property = isinstance(original, property)
 
     def breaks(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             raise MemoryError("unforeseen")
-        bound = whole.__get__(self)
+        bound = original.__get__(self)
         return bound if is_property else bound(*args, **kwargs)
 
     with open_small(disk) as journal:
@@ -256,7 +259,8 @@ def test_a_defect_of_the_loop_is_a_failure_too(
 def test_a_loop_that_keeps_breaking_does_not_spin(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread backs off as after a failed compaction, and close does not wait for that."""
+    """The thread backs off as after a failed compaction, and close does not wait for the
+    back-off."""
 
     def breaks(*_: Any, **__: Any) -> None:
         raise MemoryError("unforeseen")

@@ -1,4 +1,4 @@
-"""The compactor's thread: when it compacts, and how it goes on after a failure."""
+"""The compactor's thread: when it compacts, and what it does after a failure."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from tests.support import (
 
 
 def test_the_thread_compacts_when_the_log_has_grown(disk: SimulatedDisk) -> None:
-    """P8: due when the log since the last one exceeds `checkpoint_min_bytes`, and its size times
-    `checkpoint_growth`: total bytes written stay proportional to what was appended."""
+    """P8: A compaction is due when the log has grown by `checkpoint_min_bytes`, and by
+    `checkpoint_growth` times the checkpoint's size, so that all bytes written stay proportional to
+    those appended."""
     with open_on(disk, checkpoint_min_bytes=3000, checkpoint_growth=2.0) as journal:
         journal.start_compaction(frozen(journal, "x" * 5000))
         put_lines(journal, 2, size=1000)
         assert journal.stats().compactions == 0
         put_lines(journal, 1, size=1000)
         until(lambda: journal.stats().compactions == 1, "the first compaction")
-        put_lines(journal, 8, size=1000)  # under twice its 5,000 bytes
+        put_lines(journal, 8, size=1000)  # less than twice the checkpoint's 5,000 bytes
         assert journal.stats().compactions == 1
         put_lines(journal, 4, size=1000)
         until(lambda: journal.stats().compactions == 2, "the second compaction")
@@ -45,20 +46,23 @@ def test_the_thread_compacts_when_the_log_has_grown(disk: SimulatedDisk) -> None
     assert len(checkpoint_lsns(disk)) == 2
 
 
-def test_a_compaction_by_hand_puts_off_the_next_one(disk: SimulatedDisk) -> None:
-    """P8: it is due when the log has grown since that one, not since the one before."""
+def test_a_compaction_by_hand_postpones_the_next(disk: SimulatedDisk) -> None:
+    """P8: The next compaction is due when the log has grown enough since the one by hand."""
     with open_on(disk, checkpoint_min_bytes=5000) as journal:
         journal.start_compaction(frozen(journal, "state"))
         put_lines(journal, 5, size=700)
         journal.compact().close()
-        put_lines(journal, 5, size=700)  # 7,000 since the beginning, 3,500 since that one
+        put_lines(
+            journal, 5, size=700
+        )  # 7,000 bytes since the beginning, 3,500 since the compaction
         put_lines(journal, 3, size=700)
         until(lambda: journal.stats().compactions == 2, "the next compaction")
     assert [lsn >= 11 for lsn in checkpoint_lsns(disk)] == [False, True]
 
 
 def test_log_growth_before_open_counts(disk: SimulatedDisk) -> None:
-    """P8: a log that was due when its process died is compacted by the next one, unasked."""
+    """P8: If compaction was due when a process died, the next process compacts without being
+    asked."""
     with open_on(disk) as journal:
         put_lines(journal, 20, size=700)
     with open_on(disk, checkpoint_min_bytes=10_000) as journal:
@@ -74,11 +78,11 @@ def failed_message(delay_s: int) -> str:
     )
 
 
-def test_a_failing_compaction_is_tried_again_with_patience(
+def test_a_failing_compaction_is_retried_after_a_delay(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The thread survives what the owner raises, says so, and tries again after a while and not at
-    once, while the log goes on."""
+    """The thread survives an error of the owner, logs it, and retries after a delay, while the log
+    continues."""
     attempts: list[int] = []
 
     def freeze() -> tuple[int, list[Any]]:
@@ -98,8 +102,8 @@ def test_a_failing_compaction_is_tried_again_with_patience(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_compaction_that_failed_is_done_in_the_end(disk: SimulatedDisk) -> None:
-    """P8: after the back-off the thread compacts, and afterwards whenever it is due again."""
+def test_a_failed_compaction_is_made_after_the_back_off(disk: SimulatedDisk) -> None:
+    """P8: The thread compacts after the back-off, and whenever compaction is due afterwards."""
     with open_on(disk, checkpoint_min_bytes=1000) as journal:
         freeze = FailsOnce(journal, ZeroDivisionError("the owner's own"))
         journal.start_compaction(freeze)
@@ -110,8 +114,8 @@ def test_a_compaction_that_failed_is_done_in_the_end(disk: SimulatedDisk) -> Non
     assert freeze.attempts == 3
 
 
-def test_close_gives_up_a_compaction_under_way(disk: SimulatedDisk) -> None:
-    """Close does not wait for the checkpoint of a large state: it is abandoned without a trace."""
+def test_close_abandons_a_running_compaction(disk: SimulatedDisk) -> None:
+    """Close does not wait for the checkpoint of a large state: it abandons it without a trace."""
     reached = threading.Event()
 
     def items() -> Iterator[int]:
@@ -128,8 +132,8 @@ def test_close_gives_up_a_compaction_under_way(disk: SimulatedDisk) -> None:
     assert len(reopened(disk)) == 2
 
 
-def test_compact_waits_for_one_under_way(disk: SimulatedDisk) -> None:
-    """P10: compactions are made one at a time: no older state replaces a newer one."""
+def test_compact_waits_for_a_running_compaction(disk: SimulatedDisk) -> None:
+    """P10: Compactions run one at a time, so that no older state replaces a newer one."""
     with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
         put(journal, 1)
         with Held(disk, "rename", ".json") as held:
@@ -150,7 +154,7 @@ def test_compact_waits_for_one_under_way(disk: SimulatedDisk) -> None:
 
 
 def test_a_compaction_blocks_no_append(disk: SimulatedDisk) -> None:
-    """P7: while a checkpoint is written and synced, records are appended and become durable."""
+    """P7: Records are appended and become durable while a checkpoint is written and synced."""
     with open_on(disk) as journal, ThreadPoolExecutor(2) as pool:
         put(journal, 1)
         with Held(disk, "sync", ".json") as held:
@@ -165,7 +169,7 @@ def test_a_compaction_blocks_no_append(disk: SimulatedDisk) -> None:
 def test_items_are_encoded_with_pauses(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P7: the encoder sleeps, really, every few items; it hurries only when the log outgrows it."""
+    """P7: The encoder sleeps after every few items, and hurries only when the log outgrows it."""
     pauses: list[float] = []
     monkeypatch.setattr("journal._engine.compactor.time.sleep", pauses.append)
     with open_on(disk, checkpoint_min_bytes=100_000) as journal:
@@ -186,10 +190,10 @@ def test_items_are_encoded_with_pauses(
     assert set(pauses) <= {0.0002}
 
 
-def test_room_that_is_given_as_a_commit_ends_is_not_lost(
+def test_room_granted_at_the_end_of_a_commit_is_not_lost(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever waits for it appends nothing, so no later commit would set it right."""
+    """A waiter for room appends nothing, so no later commit would correct a lost grant."""
     with open_on(disk) as journal:
         committer, committed = journal._core.committer, CommitTurn.committed
 

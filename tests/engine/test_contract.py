@@ -1,4 +1,4 @@
-"""The state machines that DurableState accepts, and the items that their `freeze` may return."""
+"""The state machines that DurableState accepts, and the items that `freeze` may return."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.support import PATH, options
 
 
 class Accounts:
-    """Two tables and a dict, each with a row for each name; a record sets or removes one."""
+    """A machine of two tables and a dict, each with a row per name. A record sets or removes a
+    row."""
 
     application = "accounts/1"
 
@@ -97,13 +98,13 @@ class Inheriting(Late):
         return super().freeze()
 
 
-# --- what freeze may return ---
+# --- results of freeze ---
 
 ALLOWED: dict[str, Freeze] = {
     "a snapshot": lambda m: m.a.freeze(),
     "two snapshots": lambda m: itertools.chain(m.a.freeze(), m.b.freeze()),
     "a generator expression over a snapshot": lambda m: (row for row in m.a.freeze()),
-    "a generator that was given a snapshot": lambda m: given_items(m.a.freeze()),
+    "a generator over a given snapshot": lambda m: given_items(m.a.freeze()),
     "a map over a snapshot": lambda m: map(list, m.a.freeze()),
     "an iterator over a snapshot": lambda m: iter(m.a.freeze()),
     "a list": lambda m: [*m.dict.values()],
@@ -119,7 +120,7 @@ ALLOWED: dict[str, Freeze] = {
 def test_a_freeze_that_takes_its_snapshots_first_is_accepted(
     freeze: Freeze, disk: SimulatedDisk
 ) -> None:
-    """Any other iterable becomes a checkpoint."""
+    """A freeze that returns an iterable that can't change is accepted."""
     with DurableState.open(PATH, machine_of(freeze=freeze), options=options(), disk=disk) as state:
         state.update(lambda _: ["a", 1])
         count = state.compact().count
@@ -128,7 +129,7 @@ def test_a_freeze_that_takes_its_snapshots_first_is_accepted(
 
 GENERATORS: dict[str, Any] = {
     "a generator function": generator,
-    "a static one": staticmethod(functools.partial(generator, None)),
+    "a static generator function": staticmethod(functools.partial(generator, None)),
     "a partial": functools.partialmethod(generator),
     "an object that is called": Called(),
     "a coroutine function": coroutine,
@@ -138,19 +139,19 @@ GENERATORS: dict[str, Any] = {
 
 @pytest.mark.parametrize("freeze", GENERATORS.values(), ids=GENERATORS)
 def test_a_generator_function_is_refused_at_open(freeze: Any, disk: SimulatedDisk) -> None:
-    """Its body would run, and take its snapshots, after the lock is released. Nothing on disk is
-    touched, and the message shows the right form."""
+    """A generator function takes its snapshots too late, after the lock is released. It is refused
+    before the disk is touched, and the message shows the right form."""
     with pytest.raises(TypeError) as caught:
         DurableState.open(PATH, machine_of(freeze=freeze), disk=disk)
-    said = str(caught.value)
-    assert said.startswith(("Bank.freeze is a generator function: ", "Bank.freeze is an async"))
-    assert "`return self.table.freeze()`" in said
-    assert "`tables = self.a.freeze(), self.b.freeze(); return itertools.chain(*tables)`" in said
+    message = str(caught.value)
+    assert message.startswith(("Bank.freeze is a generator function: ", "Bank.freeze is an async"))
+    assert "`return self.table.freeze()`" in message
+    assert "`tables = self.a.freeze(), self.b.freeze(); return itertools.chain(*tables)`" in message
     assert disk.operations == []
 
 
 def test_a_bound_generator_method_is_refused_at_open(disk: SimulatedDisk) -> None:
-    """`freeze` may be an attribute of the instance as well as of its class."""
+    """A `freeze` that is an attribute of the instance is checked like one of its class."""
     machine = machine_of()
     for freeze in (Late().freeze, functools.partial(Late().freeze)):
         machine.freeze = freeze
@@ -187,15 +188,16 @@ REFUSED: dict[str, tuple[Freeze, str]] = {
 def test_items_that_would_change_are_refused(
     freeze: Freeze, returned: str, disk: SimulatedDisk
 ) -> None:
-    """A generator of its own, a dict, a table, a view, and what is no iterable of items become no
-    checkpoint; the message names what was returned, and what to return. The journal goes on."""
+    """Its own generator, a dict, a table, a view, and anything that is no iterable of items become
+    no checkpoint. The message says what was returned and what to return, and the journal
+    continues."""
     with DurableState.open(PATH, machine_of(freeze=freeze), options=options(), disk=disk) as state:
         state.update(lambda _: ["a", 1])
         with pytest.raises(TypeError) as caught:
             state.compact()
         is_type = returned not in ("None", "its own generator")
-        what = f"an object of type {returned}" if is_type else returned
-        assert str(caught.value).startswith(f"Bank.freeze returned {what}, ")
+        returned_text = f"an object of type {returned}" if is_type else returned
+        assert str(caught.value).startswith(f"Bank.freeze returned {returned_text}, ")
         assert "return self.table.freeze()" in str(caught.value)
         is_iterable = "not an iterable" not in str(caught.value)
         assert ("for several tables" in str(caught.value)) is is_iterable
@@ -204,7 +206,7 @@ def test_items_that_would_change_are_refused(
 
 
 def test_an_inherited_generator_is_refused(disk: SimulatedDisk) -> None:
-    """`return super().freeze()` gives a generator that has not begun, if that one is written so."""
+    """A `return super().freeze()` is refused if the inherited method is a generator function."""
     with (
         DurableState.open(PATH, Inheriting(), disk=disk) as state,
         pytest.raises(TypeError, match=r"Inheriting\.freeze returned its own generator"),
@@ -212,20 +214,20 @@ def test_an_inherited_generator_is_refused(disk: SimulatedDisk) -> None:
         state.compact()
 
 
-def test_wrappers_in_a_circle_do_not_hang(disk: SimulatedDisk) -> None:
-    """A function may name itself in `__wrapped__`."""
+def test_circular_wrappers_do_not_hang(disk: SimulatedDisk) -> None:
+    """A function whose `__wrapped__` is the function itself is accepted without a hang."""
     freeze = traced(lambda m: given_items(m.a.freeze()))
     freeze.__wrapped__ = freeze  # type: ignore[attr-defined]
     with DurableState.open(PATH, machine_of(freeze=freeze), disk=disk) as state:
         state.compact()
 
 
-# --- what a machine has ---
+# --- members of a machine ---
 
 
 @pytest.mark.parametrize("member", ["application", "load", "apply", "freeze"])
 def test_a_machine_that_lacks_a_member_is_refused(member: str, tmp_path: Path) -> None:
-    """The message names the member that is missing; nothing on disk is touched."""
+    """The message names the missing member, and the disk is not touched."""
     members = {name: getattr(Accounts(), name) for name in ("load", "apply", "freeze")}
     machine: Any = SimpleNamespace(application="bank/1", **members)
     delattr(machine, member)
@@ -250,18 +252,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("members", "said"), WRONG)
+@pytest.mark.parametrize(("members", "message"), WRONG)
 def test_a_machine_with_a_wrong_member_is_refused(
-    members: dict[str, Any], said: str, disk: SimulatedDisk
+    members: dict[str, Any], message: str, disk: SimulatedDisk
 ) -> None:
-    """The message says which member it is, and what is wrong with it."""
-    with pytest.raises(TypeError, match=f"^{said}"):
+    """The message names the member, and says what is wrong with it."""
+    with pytest.raises(TypeError, match=f"^{message}"):
         DurableState.open(PATH, machine_of(**members), disk=disk)
     assert disk.operations == []
 
 
 def test_a_class_is_no_machine(tmp_path: Path) -> None:
-    """Somebody forgot the parentheses: the message says to pass an instance."""
+    """A class is refused, and the message says to pass an instance."""
     machine: Any = Accounts
     with pytest.raises(TypeError, match=r"Accounts is a class.*: pass an instance, Accounts\(\)"):
         DurableState.open(tmp_path / "bank.d", machine)
@@ -272,13 +274,13 @@ def test_a_class_is_no_machine(tmp_path: Path) -> None:
     "members", [{"application": ""}, {"accepts": ()}, {"accepts": ("bank/0", "bank/1")}]
 )
 def test_any_string_is_an_application(members: dict[str, Any], disk: SimulatedDisk) -> None:
-    """As `Options.application` is; an empty one refuses no journal."""
+    """Any string is accepted as the application, and an empty one accepts every journal."""
     with DurableState.open(PATH, machine_of(**members), disk=disk) as state:
         assert state.update(lambda _: ["a", 1]) == 1
 
 
-def test_the_error_of_a_property_comes_through(disk: SimulatedDisk) -> None:
-    """A member that can't be read counts as missing; what its property raised is the cause."""
+def test_the_error_of_a_property_is_the_cause(disk: SimulatedDisk) -> None:
+    """A member whose property raises counts as missing, and the property's error is the cause."""
 
     def application(self: Any) -> str:
         return str(self.nmae)

@@ -1,4 +1,4 @@
-"""Open handles stand for files, locks and threads of this process: they can't be copied."""
+"""Open handles own files, locks and threads of this process, so they can't be copied."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def handle(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize("copied", COPIES, ids=lambda call: f"{call.__module__}.{call.__name__}")
 def test_an_open_handle_is_not_copied(handle: Any, copied: Callable[[Any], object]) -> None:
-    """A copy would share the file and the threads, and close them: TypeError says so."""
+    """A copy would share the file and the threads, and close them, so a copy raises TypeError."""
     with pytest.raises(TypeError, match=f"{type(handle).__name__}.*open it again"):
         copied(handle)
 
 
 def test_a_refusal_names_a_public_class(tmp_path: Path) -> None:
-    """The journal of a DurableState is of a private class, and is shown as a Journal."""
+    """The journal of a DurableState has a private class, and the message calls it a Journal."""
     with (
         DurableState.open(tmp_path / "j", Table()) as state,
         pytest.raises(TypeError, match=r"^an open Journal can't be copied"),
@@ -60,7 +60,7 @@ def test_a_refusal_names_a_public_class(tmp_path: Path) -> None:
 
 
 def test_a_refused_copy_leaves_the_journal_open(tmp_path: Path) -> None:
-    """Before, the copy's end closed the original."""
+    """A refused copy closes nothing of the original when it is collected."""
     with Journal.open(tmp_path / "j") as journal:
         with pytest.raises(TypeError):
             copy.copy(journal)
@@ -73,8 +73,8 @@ def test_a_refused_copy_leaves_the_journal_open(tmp_path: Path) -> None:
     [copy.copy, copy.deepcopy, lambda table: pickle.loads(pickle.dumps(table))],
     ids=["copy", "deepcopy", "pickle"],
 )
-def test_a_copied_table_is_a_table_of_its_own(copied: Callable[[Any], Any]) -> None:
-    """P6: what is written to the copy changes neither the original nor a snapshot of it."""
+def test_a_copied_table_is_independent(copied: Callable[[Any], Any]) -> None:
+    """P6: A write to the copy changes neither the original nor a snapshot of it."""
     table: CowTable[str, int] = CowTable()
     table["a"], table["b"] = 1, 2
     snapshot = table.freeze()

@@ -1,4 +1,4 @@
-"""A full disk: nothing is lost, and the journal goes on by itself."""
+"""A full disk: nothing is lost, and the journal continues by itself when there is room."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ NO_SPACE = [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE]
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
 def test_no_space_for_a_write(disk: SimulatedDisk, code: int) -> None:
-    """Nothing is lost: the same bytes are written at the same offset until there is room, and
-    waiters wait or time out meanwhile."""
+    """On a full disk, the same bytes are written at the same offset until there is room. Meanwhile,
+    waiters wait or time out, and nothing is lost."""
     with open_on(disk) as journal:
         put(journal, 1)
         disk.fail("write", code, path=FIRST, times=None)
@@ -59,8 +59,8 @@ def test_no_space_for_a_write(disk: SimulatedDisk, code: int) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 1, 20, 44, 100])
-def test_no_space_in_the_midst_of_a_write(disk: SimulatedDisk, part: int) -> None:
-    """P1, P3: a frame that found room for a part of itself is written again from its beginning."""
+def test_no_space_for_the_rest_of_a_write(disk: SimulatedDisk, part: int) -> None:
+    """P1, P3: A frame that fits only in part is written again from its beginning."""
     with open_on(disk, segment_bytes=1 << 20) as journal:
         disk.fail("allocate", errno.EOPNOTSUPP)
         put(journal, "a")
@@ -80,8 +80,8 @@ def test_no_space_in_the_midst_of_a_write(disk: SimulatedDisk, part: int) -> Non
 def test_no_space_for_a_new_segment(
     disk: SimulatedDisk, operation: Operation, code: int, first: bool
 ) -> None:
-    """Full, over quota or out of handles while a segment is made, the first or a later one: no
-    half-made one is left, and the journal goes on by itself when there is room."""
+    """If a segment can't be made for want of space, quota or file handles, no incomplete file is
+    left, and the journal continues by itself when there is room."""
     with open_on(disk) as journal:
         if not first:
             put_lines(journal, 4, size=900)
@@ -99,12 +99,12 @@ def test_no_space_for_a_new_segment(
     assert reopened(disk) == [*log, "x" * 900, "on"]
 
 
-def test_a_full_disk_is_told_once_and_when_it_is_over(
+def test_a_full_disk_is_reported_once_and_its_end_too(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log of the program says that the disk is full, and that it no longer is; so do the
-    observers and the figures."""
-    told: list[str] = []
+    """The log and the observers report once that the disk is full, the log also when there is room
+    again, and `stats()` counts it."""
+    observed: list[str] = []
 
     class RecordingObserver:
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
@@ -112,7 +112,7 @@ def test_a_full_disk_is_told_once_and_when_it_is_over(
         def compaction_failed(self, error: BaseException) -> None: ...
         def failed(self, error: BaseException) -> None: ...
         def stalled(self, error: OSError) -> None:
-            told.append(str(error.errno))
+            observed.append(str(error.errno))
 
     with open_on(disk) as journal:
         journal.observe(RecordingObserver())
@@ -133,12 +133,12 @@ def test_a_full_disk_is_told_once_and_when_it_is_over(
     assert len(messages) == 2
     assert messages[0].startswith("/journal: no room on disk, the journal waits and tries again: ")
     assert messages[1] == "/journal: there is room again: the journal goes on"
-    assert (told, journal.stats().stalls) == ([str(errno.ENOSPC)], 1)
+    assert (observed, journal.stats().stalls) == ([str(errno.ENOSPC)], 1)
 
 
-def test_a_full_disk_fills_the_buffer_and_no_more(disk: SimulatedDisk) -> None:
-    """P8: at the bound appends are refused, room is waited for in vain, urgent records still fit;
-    and when there is room again all of it is committed."""
+def test_a_full_disk_fills_the_buffer_up_to_its_bound(disk: SimulatedDisk) -> None:
+    """P8: At the bound, appends are refused, waits for room time out, and urgent records still fit.
+    When there is room again, all of them are committed."""
     with open_on(disk, buffer_bytes=1000) as journal:
         put(journal, sized(10))
         disk.fail("write", errno.ENOSPC, times=None)
@@ -163,7 +163,7 @@ def test_a_full_disk_fills_the_buffer_and_no_more(disk: SimulatedDisk) -> None:
 
 @pytest.mark.parametrize("torn", [True, False])
 def test_a_full_disk_opens_and_reads(disk: SimulatedDisk, torn: bool) -> None:
-    """P5: opening, replaying and reading need no space; the first commit waits for it."""
+    """P5: Opening, replaying and reading need no space, and the first commit waits for it."""
     journal = open_on(disk)
     put_lines(journal, 20, size=700)
     if torn:
@@ -176,7 +176,9 @@ def test_a_full_disk_opens_and_reads(disk: SimulatedDisk, torn: bool) -> None:
     disk.capacity = 0
     with open_on(disk) as journal:
         assert [record[0] for record in logged(journal)] == [*range(1, 21)]
-        assert len(read_all(disk)) >= 19  # of a live journal all that has a later witness
+        assert (
+            len(read_all(disk)) >= 19
+        )  # a reader of a live journal sees every record that a later frame proves durable
         journal.append("on")
         with pytest.raises(TimeoutError):
             journal.wait_durable(timeout_s=0.03)
@@ -187,7 +189,7 @@ def test_a_full_disk_opens_and_reads(disk: SimulatedDisk, torn: bool) -> None:
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EOPNOTSUPP, errno.EINVAL])
 def test_preallocation_may_fail(disk: SimulatedDisk, code: int) -> None:
-    """It is an optimization: whatever fails in it is ignored, and the segments are as before."""
+    """Preallocation is an optimization: its errors are ignored, and the segments are the same."""
 
     def fail(operation: Operation, path: str) -> None:
         if operation == "allocate":
@@ -202,8 +204,8 @@ def test_preallocation_may_fail(disk: SimulatedDisk, code: int) -> None:
 
 
 @pytest.mark.parametrize("write_bytes_max", [1, 7, 100])
-def test_short_writes_are_finished(disk: SimulatedDisk, write_bytes_max: int) -> None:
-    """A write that takes a part only is gone on with, in segments and checkpoints."""
+def test_short_writes_are_continued(disk: SimulatedDisk, write_bytes_max: int) -> None:
+    """A write that takes only a part of its bytes is continued, in segments and in checkpoints."""
     disk.write_bytes_max = write_bytes_max
     with open_on(disk) as journal:
         put_lines(journal, 6, size=300)
@@ -219,7 +221,7 @@ def test_short_writes_are_finished(disk: SimulatedDisk, write_bytes_max: int) ->
 
 
 class Naps:
-    """Stands for `time`: nobody really sleeps."""
+    """A stand-in for `time` whose `sleep` returns at once."""
 
     perf_counter_ns = staticmethod(time.perf_counter_ns)
 
@@ -233,13 +235,13 @@ class Naps:
 def test_a_full_disk_is_retried_every_second(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal goes on within a second after there is room; at first it tries more often."""
+    """The journal retries at least once a second, and more often at first."""
     naps = Naps()
     monkeypatch.setattr("journal._commit.committer.time", naps)
     with open_on(disk) as journal:
         put(journal, 1)
         disk.fail("write", errno.ENOSPC, path=FIRST, times=20)
         put(journal, 2)
-    assert len(naps.slept_s) > 10  # a mark may have met some of them
+    assert len(naps.slept_s) > 10  # a write of a mark may have met some of the 20 errors
     assert 0 < naps.slept_s[0] < 0.1
     assert max(naps.slept_s) == 1.0

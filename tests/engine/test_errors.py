@@ -1,4 +1,4 @@
-"""Errors as programs get them: what their fields say."""
+"""Errors and their fields, as programs get them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ FILES = [str(SegmentName(1, 1)), str(SegmentName(2**64 - 2, 2**32 - 1)), checkpo
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
-def test_an_error_knows_its_journal_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+def test_an_error_names_its_journal_whatever_the_directory_is_called(
+    tmp_path: Path, name: str
+) -> None:
     """P4: `directory` is the journal's, for damage to a file and to the log as a whole, and the
-    message names it in the command that it advises."""
+    message advises a command with it."""
     path = make(tmp_path / name)
     for file in segments(path):
         file.write_bytes(b"")
@@ -33,14 +35,16 @@ def test_an_error_knows_its_journal_whatever_that_is_called(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_directory_of_a_journals_file_is_the_one_it_is_in(name: str) -> None:
-    """P4: whatever file of a journal is damaged."""
+def test_the_directory_of_an_error_is_that_of_its_file(name: str) -> None:
+    """P4: The directory of an error is that of the damaged file, for every kind of a journal's
+    file."""
     error = CorruptionError(f"/a/x.seg/{name}", 0, 0, "", reason=DamageReason.FRAME_DAMAGED)
     assert error.directory == "/a/x.seg"
 
 
-def test_the_directory_of_a_stray_file_is_the_one_it_is_in(tmp_path: Path) -> None:
-    """P4: though the file's name is none of a journal's."""
+def test_the_directory_of_a_stray_file_is_the_journals(tmp_path: Path) -> None:
+    """P4: The directory of a finding is the journal's, even if the file's name is not a
+    journal's."""
     path = make(tmp_path / "j")
     (path / "notes.txt").write_text("")
     with JournalReader.open(path) as reader:
@@ -49,13 +53,13 @@ def test_the_directory_of_a_stray_file_is_the_one_it_is_in(tmp_path: Path) -> No
     assert finding.as_error().directory == str(path)
 
 
-def test_an_overtaken_reader_is_told_to_retry() -> None:
-    """Nothing is damaged, so `verify` would find nothing."""
+def test_an_overtaken_reader_should_retry() -> None:
+    """An overtaken reader finds nothing damaged, so the message does not advise `verify`."""
     error = CorruptionError("/j", 0, 0, "overtaken", reason=DamageReason.OVERTAKEN)
     assert str(error) == "/j: overtaken; nothing is damaged; try again"
 
 
-# Each with the LSN that was durable and is missing, and the journal that a file is of.
+# Each kind of damage, with the durable LSN that is missing, and the journal that a file belongs to.
 FACTS = {
     "all segments are gone": (20, None),
     "a bit of the last commit": (45, None),
@@ -67,19 +71,19 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("what", FACTS)
-def test_errors_carry_the_durable_lsn_and_the_journal_id(tmp_path: Path, what: str) -> None:
-    """P4: an open's error, the preview's refusal and the finding agree on them."""
-    durable_lsn, other = FACTS[what]
+@pytest.mark.parametrize("damage", FACTS)
+def test_errors_carry_the_durable_lsn_and_the_journal_id(tmp_path: Path, damage: str) -> None:
+    """P4: The error of an open, the preview's refusal and the finding have the same facts."""
+    durable_lsn, other = FACTS[damage]
     path, journal_id = history(tmp_path / "j"), None
-    REFUSED[what][0](path)
+    REFUSED[damage][0](path)
     if other:
         with JournalReader.open(tmp_path / other) as reader:
             journal_id = reader.journal_id
     with JournalReader.open(path) as reader:
-        found, refusal = next(reader.verify()), reader.preview_recovery().refusal
+        finding, refusal = next(reader.verify()), reader.preview_recovery().refusal
     with pytest.raises(CorruptionError) as caught:
         Journal.open(path)
     assert refusal == caught.value.refusal
-    for it in (found, found.as_error(), refusal, caught.value):
-        assert (it.durable_lsn, it.journal_id) == (durable_lsn, journal_id)
+    for source in (finding, finding.as_error(), refusal, caught.value):
+        assert (source.durable_lsn, source.journal_id) == (durable_lsn, journal_id)

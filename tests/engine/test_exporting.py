@@ -1,4 +1,4 @@
-"""Figures for monitoring systems, as the real clients of these show them."""
+"""Metrics for monitoring systems, as the real client libraries export them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ otel = import_package("opentelemetry.sdk.metrics")
 
 
 def scraped(registry: Any) -> dict[str, float]:
-    """Each line of the exposition but comments: name and labels, and the value."""
+    """Return the value of each line of the exposition except comments, by name and labels."""
     lines = prometheus.generate_latest(registry).decode().splitlines()
     return {
         name: float(value)
@@ -29,7 +29,7 @@ def scraped(registry: Any) -> dict[str, float]:
 
 
 def exported(reader: Any) -> dict[tuple[str, tuple[Any, ...]], Any]:
-    """Each data point by instrument and attributes."""
+    """Return the value of each data point by instrument and attributes."""
     data = reader.get_metrics_data()
     return {
         (metric.name, tuple(sorted(point.attributes.items()))): point.value
@@ -40,8 +40,8 @@ def exported(reader: Any) -> dict[tuple[str, tuple[Any, ...]], Any]:
     }
 
 
-def test_a_scrape_shows_each_figure_of_each_journal(disk: SimulatedDisk) -> None:
-    """What Prometheus is told is what `stats()` tells, in base units, and of the lock too."""
+def test_a_scrape_contains_each_metric_of_each_journal(disk: SimulatedDisk) -> None:
+    """Prometheus gets the metrics of `stats()` and of the lock, in base units."""
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()
@@ -51,22 +51,22 @@ def test_a_scrape_shows_each_figure_of_each_journal(disk: SimulatedDisk) -> None
         collector.watch("fleet", manager)
         journal.wait_durable(journal.append(["x"]))
         manager.wait_durable(manager.spawn("work").lsn)
-        found = scraped(registry)
+        samples = scraped(registry)
         stats = journal.stats()
-        assert found['journal_records_total{journal="a"}'] == 1
-        assert found['journal_log_bytes_total{journal="a"}'] == stats.bytes
-        assert found['journal_durable_lsn{journal="fleet"}'] == 2
-        assert found['journal_sync_time_seconds_count{journal="a"}'] == stats.syncs
-        quantile = found['journal_sync_time_seconds{journal="a",quantile="1.0"}']
+        assert samples['journal_records_total{journal="a"}'] == 1
+        assert samples['journal_log_bytes_total{journal="a"}'] == stats.bytes
+        assert samples['journal_durable_lsn{journal="fleet"}'] == 2
+        assert samples['journal_sync_time_seconds_count{journal="a"}'] == stats.syncs
+        quantile = samples['journal_sync_time_seconds{journal="a",quantile="1.0"}']
         assert quantile == pytest.approx(stats.sync_ns.max / 1e9)
-        assert found['journal_lock_hold_time_seconds_count{journal="fleet"}'] >= 2
-        assert 'journal_lock_hold_time_seconds_count{journal="a"}' not in found
+        assert samples['journal_lock_hold_time_seconds_count{journal="fleet"}'] >= 2
+        assert 'journal_lock_hold_time_seconds_count{journal="a"}' not in samples
         for figure in FIGURES:
-            assert any(name.startswith(f"journal_{figure.name}") for name in found)
+            assert any(name.startswith(f"journal_{figure.name}") for name in samples)
 
 
-def test_an_export_shows_each_figure_of_each_journal(disk: SimulatedDisk) -> None:
-    """The same for OpenTelemetry."""
+def test_an_export_contains_each_metric_of_each_journal(disk: SimulatedDisk) -> None:
+    """OpenTelemetry gets the same metrics."""
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
     from journal.otel import JournalInstruments
@@ -78,27 +78,28 @@ def test_an_export_shows_each_figure_of_each_journal(disk: SimulatedDisk) -> Non
     with Journal.open("/a", options=options, disk=disk) as journal:
         instruments.watch("a", journal)
         journal.wait_durable(journal.append(["x"]))
-        found = exported(reader)
+        points = exported(reader)
         a = ("journal", "a")
-        assert found["journal.records", (a,)] == 1
-        assert found["journal.last_lsn", (a,)] == 1
-        longest = found["journal.sync_time", (a, ("quantile", 1.0))]
+        assert points["journal.records", (a,)] == 1
+        assert points["journal.last_lsn", (a,)] == 1
+        longest = points["journal.sync_time", (a, ("quantile", 1.0))]
         assert longest == pytest.approx(journal.stats().sync_ns.max / 1e9)
-        names = {name for name, _ in found}
+        names = {name for name, _ in points}
         assert names >= {f"journal.{figure.name}" for figure in FIGURES}
         assert names <= {f"journal.{shown.name}" for shown in (*FIGURES, *DISTRIBUTIONS)}
     provider.shutdown()
 
 
 def test_a_dropped_journal_exports_nothing(disk: SimulatedDisk) -> None:
-    """A watched journal may be closed or dropped; its name is free then, and not before."""
+    """A closed or dropped journal exports nothing, and only then is its name free for another
+    one."""
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()
     collector = JournalCollector(registry)
     journal = Journal.open("/a", disk=disk)
     collector.watch("a", journal)
-    collector.watch("a", journal)  # again: nothing
+    collector.watch("a", journal)  # watching it again changes nothing
     with Journal.open("/b", disk=disk) as other:
         with pytest.raises(ValueError, match="'a'"):
             collector.watch("a", other)
@@ -115,8 +116,8 @@ def test_a_dropped_journal_exports_nothing(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("kind", ["state", "manager"])
-def test_a_watched_state_is_dropped_when_it_is_closed(disk: SimulatedDisk, kind: str) -> None:
-    """What is left out when it is closed is any of the three that may be watched."""
+def test_a_closed_source_exports_nothing(disk: SimulatedDisk, kind: str) -> None:
+    """A source of any kind that was closed exports nothing."""
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()
@@ -133,8 +134,8 @@ def test_a_watched_state_is_dropped_when_it_is_closed(disk: SimulatedDisk, kind:
     assert scraped(registry) == {}
 
 
-def test_a_journal_that_cannot_be_read_hides_no_other(disk: SimulatedDisk) -> None:
-    """A disk that fails takes its own journal's figures away, and no other's."""
+def test_an_unreadable_journal_hides_no_other(disk: SimulatedDisk) -> None:
+    """A disk that fails hides the metrics of its own journal, and of no other."""
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()
@@ -146,8 +147,8 @@ def test_a_journal_that_cannot_be_read_hides_no_other(disk: SimulatedDisk) -> No
         assert {name.partition("{")[2][:11] for name in scraped(registry)} == {'journal="b"'}
 
 
-def test_both_formats_are_what_their_parsers_take(disk: SimulatedDisk) -> None:
-    """A server of the client's own sends the text format, or OpenMetrics to who asks for that."""
+def test_both_formats_can_be_parsed(disk: SimulatedDisk) -> None:
+    """The client's own parsers accept the text format and OpenMetrics."""
     from journal.prometheus import JournalCollector
 
     registry = prometheus.CollectorRegistry()

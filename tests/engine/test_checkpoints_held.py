@@ -84,7 +84,7 @@ def test_a_checkpoint_that_does_not_verify_is_skipped(disk: SimulatedDisk, damag
         assert (journal.checkpoint.lsn, logged(journal, None)) == (1, [2])
 
 
-def test_a_newer_checkpoint_version_is_refused_by_name(disk: SimulatedDisk) -> None:
+def test_a_newer_checkpoint_version_is_refused(disk: SimulatedDisk) -> None:
     """A checkpoint of a newer version is not damage: open raises FormatVersionError, and does not
     fall back to an older state."""
     with open_on(disk) as journal:

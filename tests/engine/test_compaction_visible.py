@@ -84,22 +84,22 @@ def test_a_failure_keeps_nothing_alive(disk: SimulatedDisk) -> None:
 
     state = State()
     gone = weakref.ref(state)
-    ear = RecordingObserver()
+    observer = RecordingObserver()
     with open_on(disk) as journal:
-        journal.observe(ear)
+        journal.observe(observer)
         with pytest.raises(ZeroDivisionError):
             journal.compact(state.freeze)
         del state
         gc.collect()
         assert gone() is None
-    assert ear.failures == ['ZeroDivisionError("the owner\'s own")']
+    assert observer.failures == ['ZeroDivisionError("the owner\'s own")']
 
 
 def test_a_compaction_that_close_abandons_is_no_failure(
     disk: SimulatedDisk, engine_log: list[logging.LogRecord]
 ) -> None:
     """A close during a compaction, by hand or in the thread, logs nothing and counts no failure."""
-    reached, ear = threading.Event(), RecordingObserver()
+    reached, observer = threading.Event(), RecordingObserver()
 
     def items() -> Iterator[int]:
         reached.set()
@@ -107,7 +107,7 @@ def test_a_compaction_that_close_abandons_is_no_failure(
             yield 1
 
     journal = open_small(disk)
-    journal.observe(ear)
+    journal.observe(observer)
     journal.start_compaction(lambda: (journal.last_lsn, items()))
     put_lines(journal, 8, size=700)
     assert reached.wait(TIMEOUT_S)
@@ -115,7 +115,7 @@ def test_a_compaction_that_close_abandons_is_no_failure(
     assert settle(TIMEOUT_S)
     stats = journal.stats()
     assert (stats.compaction_failures, stats.last_compaction_error) == (0, "")
-    assert (ear.failures, engine_log) == ([], [])
+    assert (observer.failures, engine_log) == ([], [])
 
 
 def test_a_freeze_that_stays_closed_is_a_failure(disk: SimulatedDisk, impatient: None) -> None:
@@ -130,14 +130,14 @@ def test_a_freeze_that_stays_closed_is_a_failure(disk: SimulatedDisk, impatient:
 
 def test_a_successful_compaction_reports_no_failure(disk: SimulatedDisk) -> None:
     """A compaction that succeeds counts as a success only."""
-    ear = RecordingObserver()
+    observer = RecordingObserver()
     with open_on(disk) as journal:
-        journal.observe(ear)
+        journal.observe(observer)
         put(journal, 1)
         journal.compact(frozen(journal, 1)).close()
         stats = journal.stats()
     assert (stats.compactions, stats.compaction_failures) == (1, 0)
-    assert (ear.compactions, ear.failures) == (1, [])
+    assert (observer.compactions, observer.failures) == (1, [])
 
 
 # --- log messages ---
@@ -168,9 +168,9 @@ def test_a_disk_error_is_logged_without_a_traceback(
 ) -> None:
     """The message of a disk error names the file. A traceback of the engine's frames would not
     help."""
-    ear = RecordingObserver()
+    observer = RecordingObserver()
     with open_small(disk) as journal:
-        journal.observe(ear)
+        journal.observe(observer)
         disk.fail("write", errno.ENOSPC, path=".json.tmp")
         journal.start_compaction(frozen(journal, "state"))
         put_lines(journal, 8, size=700)
@@ -182,7 +182,7 @@ def test_a_disk_error_is_logged_without_a_traceback(
     assert ".json.tmp" in record.getMessage()
     assert "Check the disk" in record.getMessage()
     assert not record.exc_info
-    assert len(ear.failures) == 1
+    assert len(observer.failures) == 1
 
 
 def test_a_stopped_state_must_be_reopened(

@@ -42,9 +42,9 @@ def test_the_thread_survives_every_error_of_an_owner(
 ) -> None:
     """P8: The thread ends only when the journal stops, and a failed attempt is reported like any
     other."""
-    ear, freezes = RecordingObserver(), [0]
+    observer, freezes = RecordingObserver(), [0]
     with open_small(disk) as journal:
-        journal.observe(ear)
+        journal.observe(observer)
         failing = failing_midway(journal, error()) if midway else raising(error())
 
         def freeze() -> Any:
@@ -56,7 +56,7 @@ def test_the_thread_survives_every_error_of_an_owner(
         until(lambda: journal.stats().compactions == 1, "the second attempt")
         assert journal.stats().compaction_failures == 1
         journal.wait_room(timeout_s=TIMEOUT_S)
-    assert len(ear.failures) == 1
+    assert len(observer.failures) == 1
 
 
 @pytest.mark.parametrize("error", ENDING)
@@ -70,14 +70,14 @@ def test_the_thread_survives_every_error_of_an_observer(
             super().compaction_failed(_)
             raise error
 
-    ear = Raising()
+    observer = Raising()
     with open_small(disk) as journal:
-        journal.observe(ear)
+        journal.observe(observer)
         journal.start_compaction(FailsOnce(journal, ZeroDivisionError()))
         put_lines(journal, 8, size=700)
         until(lambda: journal.stats().compactions == 1, "the second attempt")
         assert journal.stats().compaction_failures == 1
-    assert ear.failures == ["ZeroDivisionError()"]
+    assert observer.failures == ["ZeroDivisionError()"]
 
 
 class Raising(logging.Filter):

@@ -176,9 +176,8 @@ def test_a_full_disk_opens_and_reads(disk: SimulatedDisk, torn: bool) -> None:
     disk.capacity = 0
     with open_on(disk) as journal:
         assert [record[0] for record in logged(journal)] == [*range(1, 21)]
-        assert (
-            len(read_all(disk)) >= 19
-        )  # a reader of a live journal sees every record that a later frame proves durable
+        # A reader of a live journal sees every record that a later frame proves durable.
+        assert len(read_all(disk)) >= 19
         journal.append("on")
         with pytest.raises(TimeoutError):
             journal.wait_durable(timeout_s=0.03)

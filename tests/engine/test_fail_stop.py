@@ -1,4 +1,4 @@
-"""Fail-stop: what a failed sync or write and a deleted file lead to."""
+"""Fail-stop: the consequences of a failed sync, a failed write or a deleted file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FATAL_AT_A_ROLL: list[tuple[Operation, str, int]] = [
 def test_waiters_are_released_before_the_files_are_closed(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P9: on a disk that is broken even closing a file may take for ever."""
+    """P9: Waiters don't wait for files to be closed, which may take forever on a broken disk."""
     may_close = threading.Event()
     release = Writer.release
 
@@ -105,12 +105,12 @@ def calls_after_failure(journal: Journal) -> Iterator[Callable[[], object]]:
     [(*fault, False) for fault in FATAL] + [(*fault, True) for fault in FATAL_AT_A_ROLL],
 )
 @pytest.mark.parametrize("here", [True, False], ids=["no limit", "limit"])
-def test_a_broken_disk_stops_the_journal(
+def test_a_disk_error_stops_the_journal(
     disk: SimulatedDisk, operation: Operation, path: str, code: int, roll: bool, here: bool
 ) -> None:
-    """P2: the durable LSN is frozen; every waiter and later call raises FailedError, with the
-    OSError as cause and the file named, before it changes anything; nothing is tried again; and a
-    reopening recovers all that was acknowledged, and goes on."""
+    """P2: The durable LSN no longer changes. Every waiter and every later call raises FailedError,
+    with the OSError as its cause and the file named, and changes nothing. Nothing is retried. A
+    reopening recovers everything that was acknowledged, and continues."""
     journal = open_on(disk)
     put_lines(journal, 4, size=900)
     disk.fail(operation, code, path=path)
@@ -140,13 +140,14 @@ def test_a_broken_disk_stops_the_journal(
     with open_on(disk) as journal:
         assert len(logged(journal)) >= 4
         put(journal, "on")
-    found = reopened(disk)
-    assert [record[0] for record in found[:4]] == [1, 2, 3, 4]
-    assert found[-1] == "on"
+    records = reopened(disk)
+    assert [record[0] for record in records[:4]] == [1, 2, 3, 4]
+    assert records[-1] == "on"
 
 
-def test_a_failure_of_the_mark_costs_nothing_durable(disk: SimulatedDisk) -> None:
-    """P2: the idle mark may meet the broken disk first: then what comes next fails."""
+def test_a_failed_mark_loses_no_durable_record(disk: SimulatedDisk) -> None:
+    """P2: The mark of an idle log may be the first write that fails. Then later appends fail, and
+    the durable records stay durable."""
     journal = open_on(disk)
     put(journal, 1)
     disk.fail("write", errno.EIO, path=FIRST, times=None)
@@ -167,7 +168,7 @@ def test_a_failure_of_the_mark_costs_nothing_durable(disk: SimulatedDisk) -> Non
 
 
 def test_no_space_for_the_mark_is_no_failure(disk: SimulatedDisk) -> None:
-    """A mark that a full disk refuses is left out."""
+    """On a full disk, the mark is skipped, and the journal continues."""
     with open_on(disk) as journal:
         put(journal, 1)
         watched = []
@@ -188,10 +189,11 @@ def test_no_space_for_the_mark_is_no_failure(disk: SimulatedDisk) -> None:
     "error", [RuntimeError("bug"), MemoryError("none"), SystemExit(3)], ids=repr
 )
 @pytest.mark.parametrize("operation", ["write", "sync"])
-def test_no_thread_dies_in_silence(
+def test_an_unforeseen_exception_is_fail_stop(
     disk: SimulatedDisk, error: BaseException, operation: Operation
 ) -> None:
-    """An exception that nobody foresaw, wherever the commit runs, is fail-stop with it as cause."""
+    """An unforeseen exception in a commit, in any thread, is fail-stop, with that exception as the
+    cause."""
     with suppress(FailedError), open_on(disk) as journal:
         put(journal, 1)
 
@@ -213,8 +215,8 @@ def test_no_thread_dies_in_silence(
 def test_a_failure_is_logged_and_observed(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fail-stop is one error in the log, and one call of each observer; one may raise."""
-    told: list[str] = []
+    """Fail-stop logs one error and calls each observer once, and an observer may raise."""
+    observed: list[str] = []
 
     class RecordingObserver:
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None: ...
@@ -222,7 +224,7 @@ def test_a_failure_is_logged_and_observed(
         def compaction_failed(self, error: BaseException) -> None: ...
         def stalled(self, error: OSError) -> None: ...
         def failed(self, error: BaseException) -> None:
-            told.append(str(error))
+            observed.append(str(error))
             raise ValueError("the observer's own")
 
     with suppress(FailedError), open_on(disk) as journal:
@@ -236,13 +238,13 @@ def test_a_failure_is_logged_and_observed(
     assert settle(TIMEOUT_S)
     messages = [record.getMessage() for record in caplog.records]
     assert sum("the journal stopped" in message for message in messages) == 1
-    assert len(told) == 2
-    assert "EIO" in told[0]
+    assert len(observed) == 2
+    assert "EIO" in observed[0]
 
 
-def test_after_a_failed_sync_only_the_disk_is_believed(disk: SimulatedDisk) -> None:
-    """P2: what a failed sync left in the cache, clean and never written, is not there for the next
-    opening, or it would go on behind records that a power cut then takes away."""
+def test_after_a_failed_sync_recovery_does_not_trust_the_cache(disk: SimulatedDisk) -> None:
+    """P2: The next opening doesn't read records from the cache that a failed sync left there, clean
+    but not written: a power cut would remove them from the middle of the log."""
     journal = open_on(disk)
     put(journal, 1)
     disk.fail("sync", errno.EIO)
@@ -257,9 +259,9 @@ def test_after_a_failed_sync_only_the_disk_is_believed(disk: SimulatedDisk) -> N
     assert reopened(disk) == [1, "another 2"]
 
 
-def test_recovery_syncs_what_it_is_about_to_trust(disk: SimulatedDisk) -> None:
-    """P2: what can be read may stand in memory only: directory and last segment are synced before
-    anything is read, by each opening."""
+def test_recovery_syncs_files_before_it_reads_them(disk: SimulatedDisk) -> None:
+    """P2: Readable bytes may be in memory only, so each opening syncs the directory and the last
+    segment before it reads anything."""
     journal = open_on(disk)
     put_lines(journal, 5, size=900)
     journal.compact(frozen(journal, 1))

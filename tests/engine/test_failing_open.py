@@ -1,4 +1,4 @@
-"""Failures while opening: a read or a write that fails is no corruption, and changes nothing."""
+"""Errors while a journal is opened: an I/O error is not corruption, and changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support import PATH, crash, frozen, logged, names, open_on, put, put_
 
 
 def refused(disk: SimulatedDisk) -> JournalError | OSError | None:
-    """What opening raises, and closing again."""
+    """Open and close the journal. Return the error, or None."""
     try:
         with open_on(disk) as journal:
             assert journal.last_lsn == 15
@@ -41,8 +41,8 @@ OPENING: list[Operation] = [
 def test_a_failing_open_changes_nothing(
     disk: SimulatedDisk, operation: Operation, after: int, code: int
 ) -> None:
-    """P4, P5: a read that fails is no corruption: FailedError (OSError where the directory itself
-    can't be opened), nothing changed, the lock free; the next open recovers all."""
+    """P4, P5: An I/O error during open raises FailedError, or OSError if the directory itself can't
+    be opened. Nothing is changed, the lock is free, and the next open recovers everything."""
     journal = open_on(disk)
     put_lines(journal, 12, size=700)
     journal.compact(frozen(journal, "state"))
@@ -59,17 +59,17 @@ def test_a_failing_open_changes_nothing(
         assert not isinstance(refusal, JournalError)
         assert operation in ("open_directory", "lock", "names")
         assert refusal.errno == code
-    after_it = disk.contents(PATH)
+    contents = disk.contents(PATH)
     for name in names(disk, ".seg"):
-        assert after_it[name].rstrip(b"\0") == before[name].rstrip(b"\0")
+        assert contents[name].rstrip(b"\0") == before[name].rstrip(b"\0")
     assert names(disk, ".json") == [name for name in before if name.endswith(".json")]
     with open_on(disk) as journal:
         assert len(logged(journal, 0)) == 15
         put(journal, "on")
 
 
-def test_a_recovery_is_finished_after_its_last_batch(disk: SimulatedDisk) -> None:
-    """P1: an opening can't go on from a log that it has not read to the end."""
+def test_a_recovery_can_not_be_finished_before_its_last_batch(disk: SimulatedDisk) -> None:
+    """P1: A log that recovery has not read to its end can't be continued."""
     with open_on(disk) as journal:
         put(journal, "first")
     with open_on(disk) as journal:
@@ -82,21 +82,19 @@ def test_a_recovery_is_finished_after_its_last_batch(disk: SimulatedDisk) -> Non
         assert recovery.finish().last_lsn == 2
 
 
-def test_a_read_error_is_no_corruption_to_a_reader(disk: SimulatedDisk) -> None:
-    """P4: what can't be read is not called damaged, by entries() or by verify()."""
+def test_a_reader_does_not_take_a_read_error_for_corruption(disk: SimulatedDisk) -> None:
+    """P4: `entries()` and `verify()` raise the OSError, and report no damage."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
     with JournalReader.open(PATH, disk=disk) as reader:
         disk.fail("read", errno.EIO, after=1, times=None)
-        for look in (lambda: list(reader.entries()), lambda: list(reader.verify())):
+        for read in (lambda: list(reader.entries()), lambda: list(reader.verify())):
             with pytest.raises(OSError, match="EIO"):
-                look()
+                read()
 
 
-def test_an_error_names_the_whole_path_where_nothing_may_be_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who may not pass through the parent is told of which path that is."""
+def test_an_error_names_the_full_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error names the full path, even if the caller may not enter the parent directory."""
     path = tmp_path.resolve() / "journal"
     path.mkdir()
 

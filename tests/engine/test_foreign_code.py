@@ -1,7 +1,7 @@
-"""Other people's code inside the engine's calls: log filters and handlers, observers, event loops.
+"""Foreign code inside the engine's calls: log filters and handlers, observers, event loops.
 
-It may raise anything, at any moment: nothing false is acknowledged, nothing hangs, and nobody else
-is harmed.
+It may raise anything at any time. Even then, nothing false is acknowledged, nothing hangs, and no
+other caller is affected.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ raised = pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).
 
 @contextmanager
 def filtered(filter_: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
-    """Every message of the engine passes through this filter."""
+    """Pass every log message of the engine through this filter."""
     log = logging.getLogger("journal")
     log.addFilter(filter_)
     try:
@@ -77,11 +77,11 @@ def raising(error: BaseException) -> Callable[..., bool]:
 
 
 @raised
-def test_a_log_filter_that_raises_lets_nothing_be_acknowledged(
+def test_a_log_filter_that_raises_does_not_hide_a_failure(
     disk: SimulatedDisk, error: BaseException
 ) -> None:
-    """P2: a sync fails, and so does the message about it. Every waiter gets FailedError, and so do
-    later calls and close."""
+    """P2: If a sync fails, and so does the log message about it, every waiter still gets
+    FailedError, as do later calls and close."""
     with filtered(raising(error)), ThreadPoolExecutor(8) as pool:
         journal = open_on(disk)
         put(journal, "safe")
@@ -111,9 +111,11 @@ def test_a_log_filter_that_raises_lets_nothing_be_acknowledged(
         assert journal.durable_lsn == 2
 
 
-def test_a_log_filter_that_raises_on_a_full_disk_costs_nothing(disk: SimulatedDisk) -> None:
-    """P2: it raises in the flusher's thread, which has no context, as filters for request ids do.
-    The journal waits for space, and goes on."""
+def test_a_log_filter_that_raises_on_a_full_disk_does_not_stop_the_journal(
+    disk: SimulatedDisk,
+) -> None:
+    """P2: A filter for request ids raises in the flusher's thread, which has no context. The
+    journal waits for space all the same, and continues."""
     request_id: ContextVar[str] = ContextVar("request_id")
 
     def filter_(record: logging.LogRecord) -> bool:
@@ -133,8 +135,9 @@ def test_a_log_filter_that_raises_on_a_full_disk_costs_nothing(disk: SimulatedDi
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_log_handler_may_take_a_lock_that_a_waiter_holds(disk: SimulatedDisk, code: int) -> None:
-    """A handler that journals what is logged, say: its lock is held by whoever logs and waits for
-    that to be durable. A message of the engine waits for that lock, and nobody for the message."""
+    """A handler may append to the journal what is logged, under a lock that a thread holds while it
+    logs and waits for durability. The engine's message waits for that lock, and no waiter waits for
+    the message."""
     lock = threading.Lock()
 
     def filter_(_: logging.LogRecord) -> bool:
@@ -162,8 +165,8 @@ def test_a_log_handler_may_take_a_lock_that_a_waiter_holds(disk: SimulatedDisk, 
             journal.close()
 
 
-def test_a_log_handler_that_never_returns_stops_nobody(disk: SimulatedDisk) -> None:
-    """It is stuck with the message that the disk is full; commits go on, and so does close."""
+def test_a_hanging_log_handler_does_not_stop_the_journal(disk: SimulatedDisk) -> None:
+    """Commits and close don't wait for a log handler that hangs in a message about a full disk."""
     may_return = threading.Event()
 
     def filter_(_: logging.LogRecord) -> bool:
@@ -186,15 +189,15 @@ def test_a_log_handler_that_never_returns_stops_nobody(disk: SimulatedDisk) -> N
 
 
 class Raising:
-    """An observer, all of whose methods raise."""
+    """An observer whose methods all raise."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def method(*_: object) -> None:
-            self.told.append(name)
+            self.calls.append(name)
             raise self.error
 
         return method
@@ -202,8 +205,8 @@ class Raising:
 
 @raised
 def test_an_observer_that_raises_is_skipped(disk: SimulatedDisk, error: BaseException) -> None:
-    """Whatever it raises, at each event: commits, stalls, compactions and the failure go on, and
-    whoever observes beside it is told."""
+    """Whatever an observer raises, at any event, commits, stalls, compactions and failures are
+    handled, and the other observers are called."""
     observers = Raising(error), Raising(error)
     journal = open_on(disk)
     for observer in observers:
@@ -219,44 +222,46 @@ def test_an_observer_that_raises_is_skipped(disk: SimulatedDisk, error: BaseExce
         journal.close()
     expected = ["committed"] * 3 + ["compacted", "failed", "stalled"]
     for observer in observers:
-        assert sorted(observer.told) == expected
+        assert sorted(observer.calls) == expected
     assert settle(TIMEOUT_S)
 
 
-def test_no_caller_runs_observers(disk: SimulatedDisk) -> None:
-    """Waiters commit and callers compact in their own threads, and the engine's report it: what a
-    signal handler raises in a caller's thread is never taken for an observer's error."""
+def test_observers_never_run_in_a_callers_thread(disk: SimulatedDisk) -> None:
+    """Waiters commit and callers compact in their own threads, but only a thread of the engine
+    calls observers. An exception that a signal handler raises in a caller's thread is then never
+    taken for an observer's error."""
 
-    class Noting:
+    class ThreadRecorder:
         def __init__(self) -> None:
-            self.told: list[tuple[str, int]] = []
+            self.calls: list[tuple[str, int]] = []
 
         def __getattr__(self, name: str) -> Callable[..., None]:
-            return lambda *_: self.told.append((name, threading.get_ident()))
+            return lambda *_: self.calls.append((name, threading.get_ident()))
 
-    observer = Noting()
+    observer = ThreadRecorder()
     with open_on(disk) as journal:
         journal.observe(observer)
         for n in range(20):
             journal.wait_durable(journal.append(n))  # without a timeout: the waiter commits
         journal.compact(frozen(journal, "state")).close()
-    assert {name for name, _ in observer.told} == {"committed", "compacted"}
-    assert threading.get_ident() not in {thread for _, thread in observer.told}
+    assert {name for name, _ in observer.calls} == {"committed", "compacted"}
+    assert threading.get_ident() not in {thread for _, thread in observer.calls}
 
 
 # --- gates and threads ---
 
 
-def test_a_runtime_error_of_a_signal_handler_in_a_wait_is_the_handlers(
+def test_a_wait_raises_the_error_of_a_signal_handler(
     disk: SimulatedDisk,
 ) -> None:
-    """P2: a waiter behind another's commit is struck; what struck it comes out of the wait."""
+    """P2: If a signal handler raises in the thread of a waiter, the wait raises that error, and not
+    one of its own."""
     for opened in (False, True):
         gate = Gate()
         turnstile = gate._turnstile
 
-        class Struck:
-            """The turnstile, in which a signal handler raises."""
+        class InterruptedTurnstile:
+            """A turnstile in whose exit a signal handler raises."""
 
             def __enter__(self) -> None:
                 if opened:  # noqa: B023
@@ -267,17 +272,17 @@ def test_a_runtime_error_of_a_signal_handler_in_a_wait_is_the_handlers(
 
         if opened:
             gate.open()
-        gate._turnstile = Struck()  # type: ignore[assignment]
+        gate._turnstile = InterruptedTurnstile()  # type: ignore[assignment]
         with pytest.raises(RuntimeError, match="took too long"):
             gate.wait()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_flusher_that_ends_for_no_known_reason_is_a_failure(
+def test_an_unexpected_end_of_the_flusher_is_a_failure(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No thread of the engine ends without the journal having failed or closed: even if recording
-    a failure fails."""
+    """A flusher thread that ends leaves the journal failed or closed, even if recording the failure
+    fails."""
     journal = open_on(disk)
     put(journal, "safe")
     monkeypatch.setattr(Committer, "_fail", raising(SystemExit(1)))
@@ -291,8 +296,8 @@ def test_a_flusher_that_ends_for_no_known_reason_is_a_failure(
         journal.close()
 
 
-def test_a_closed_event_loop_harms_no_other_waiter(disk: SimulatedDisk) -> None:
-    """A loop that is closed while it waits is passed over; threads and other loops are woken."""
+def test_a_closed_event_loop_does_not_affect_other_waiters(disk: SimulatedDisk) -> None:
+    """An event loop that was closed during a wait is skipped. Threads and other loops are woken."""
     with open_on(disk) as journal, ThreadPoolExecutor(2) as pool:
         put(journal, 1)
         with Held(disk, "sync", ".seg") as held:
@@ -303,7 +308,7 @@ def test_a_closed_event_loop_harms_no_other_waiter(disk: SimulatedDisk) -> None:
             task = loop.create_task(journal.durable(lsn))
             loop.run_until_complete(asyncio.sleep(0))
             second = pool.submit(asyncio.run, journal.durable(lsn))
-            until(lambda: len(_gate_at_work(journal)._loops) == 2, "both loops wait")
+            until(lambda: len(_gate_of_commit(journal)._loops) == 2, "both loops wait")
             with suppress(RuntimeError):
                 task.cancel()
             loop.close()
@@ -313,7 +318,7 @@ def test_a_closed_event_loop_harms_no_other_waiter(disk: SimulatedDisk) -> None:
         del task
 
 
-def _gate_at_work(journal: Journal) -> Gate:
+def _gate_of_commit(journal: Journal) -> Gate:
     batch = journal._turn._committing
     assert batch is not None
     assert batch.gate is not None
@@ -324,16 +329,16 @@ def _gate_at_work(journal: Journal) -> Gate:
 
 
 @pytest.mark.parametrize("interrupted", ["append", "commit"])
-def test_a_handler_does_not_wait_for_a_compaction_that_waits_for_its_thread(
+def test_compact_in_a_signal_handler_is_refused_where_it_would_deadlock(
     disk: SimulatedDisk, interrupted: str
 ) -> None:
-    """A compaction needs the log buffer's lock and commits. On top of a call that holds the lock or
-    commits, `compact` is refused, instead of waiting for a compaction in another thread."""
+    """A compaction needs the lock of the log buffer, and commits. Inside a call that holds that
+    lock or commits, `compact` is refused instead of waiting for another thread's compaction."""
     began, over = threading.Event(), threading.Event()
 
     def freeze() -> NoReturn:
         began.set()
-        over.wait(5)  # only if `compact` waits, which ends then
+        over.wait(5)  # reached only if `compact` waits: then ends that wait
         raise ZeroDivisionError
 
     def handler(*_: object) -> None:
@@ -357,12 +362,12 @@ def test_a_handler_does_not_wait_for_a_compaction_that_waits_for_its_thread(
         assert isinstance(compaction.exception(TIMEOUT_S), ZeroDivisionError)
 
 
-# --- a state machine's own code ---
+# --- calls of a state machine ---
 
 
 def test_a_wait_inside_a_callback_is_refused(disk: SimulatedDisk) -> None:
-    """`wait_durable` and the like inside `decide` would wait under the owner's lock: refused, and
-    nothing has changed."""
+    """`wait_durable` and similar calls inside `decide` would wait under the owner's lock. They are
+    refused, and change nothing."""
     with DurableState.open(PATH, Table(), options=options(), disk=disk) as state:
         calls: list[Callable[[], object]] = [
             state.wait_durable,
@@ -383,8 +388,8 @@ def test_a_wait_inside_a_callback_is_refused(disk: SimulatedDisk) -> None:
         state.update(lambda _: ["a", 2])
 
 
-def test_a_state_alone_appends_to_its_journal(disk: SimulatedDisk) -> None:
-    """P6: what the machine would never see is refused, and nothing is appended."""
+def test_only_the_state_appends_to_its_journal(disk: SimulatedDisk) -> None:
+    """P6: An append that the state machine would not see is refused."""
     with DurableState.open(PATH, Table(), options=options(), disk=disk) as state:
         with pytest.raises(JournalError, match="use update or update_batch"):
             state.journal.append(["a", 1])

@@ -1,4 +1,4 @@
-"""The bytes on disk: the page that describes them, and a reader that knows nothing but the page."""
+"""The bytes on disk: the format page, and a reader that was written from that page alone."""
 
 from __future__ import annotations
 
@@ -55,43 +55,43 @@ def checkpoint_of_the_page() -> bytes:
     return re.sub("^    ", "", block, flags=re.MULTILINE).encode()
 
 
-def test_the_pages_segment_is_what_it_says() -> None:
-    """The worked example decodes to the records that the page names, and nothing is left over."""
+def test_the_pages_segment_decodes_to_its_records() -> None:
+    """The page's example of a segment decodes completely, to the records that the page names."""
     segment = decode_segment(segment_of_the_page())
     assert (segment.header, segment.frames, segment.rest) == (HEADER, FRAMES, b"")
     assert f"`{HEADER.name}`" in PAGE
 
 
-def test_the_pages_segment_can_be_made() -> None:
-    """Who encodes by the page gets the bytes of the page."""
+def test_the_pages_segment_can_be_encoded() -> None:
+    """An encoder that follows the page produces the bytes of the page."""
     frames = b"".join(frame.encode(HEADER.seed) for frame in FRAMES)
     assert HEADER.encode() + frames == segment_of_the_page()
 
 
-def test_the_pages_checkpoint_is_what_it_says() -> None:
-    """The example of a checkpoint decodes, and encodes to itself."""
+def test_the_pages_checkpoint_decodes_to_its_items() -> None:
+    """The page's example of a checkpoint decodes, and encodes to itself."""
     assert decode_checkpoint(checkpoint_of_the_page()) == CHECKPOINT
     assert encode_checkpoint(CHECKPOINT) == checkpoint_of_the_page()
 
 
 def test_the_crc_is_castagnolis() -> None:
-    """The check value of CRC32C, and that a CRC goes on from where another ended."""
+    """The CRC has CRC32C's check value, and can be continued from a partial CRC."""
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(b"6789", crc32c(b"12345")) == 0xE3069283
 
 
 @pytest.mark.parametrize("is_found", [True, False])
-def test_the_engine_computes_it_whatever_the_librarys_layout(
+def test_the_engine_computes_the_crc_with_any_layout_of_the_library(
     monkeypatch: pytest.MonkeyPatch, is_found: bool
 ) -> None:
-    """Where what computes does not stand beside the crc32c package, the package itself is used."""
+    """If the compiled module is not beside the crc32c package, the package itself is used."""
     if not is_found:
-        found = PathFinder.find_spec
+        find_spec = PathFinder.find_spec
 
-        def some(name: str, *where: Any) -> Any:
-            return None if name == "_crc32c" else found(name, *where)
+        def find_all_but_crc32c(name: str, *where: Any) -> Any:
+            return None if name == "_crc32c" else find_spec(name, *where)
 
-        monkeypatch.setattr(PathFinder, "find_spec", some)
+        monkeypatch.setattr(PathFinder, "find_spec", find_all_but_crc32c)
     crc32c_module.crc32c.cache_clear()
     try:
         assert checksum(b"123456789") == 0xE3069283
@@ -101,14 +101,14 @@ def test_the_engine_computes_it_whatever_the_librarys_layout(
 
 
 def test_the_crc32c_import_is_visible_to_freezing_tools() -> None:
-    """By an import statement, which is what such tools look for."""
+    """An import statement names crc32c, since that is what freezing tools look for."""
     tree = ast.parse(Path(crc32c_module.__file__).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     assert "crc32c" in [alias.name for node in imports for alias in node.names]
 
 
 def test_every_bit_of_the_pages_segment_counts() -> None:
-    """P4: no single bit of a segment can flip and leave it reading the same."""
+    """P4: No single bit of a segment can flip without a change in what is read."""
     data = segment_of_the_page()
     for bit in range(len(data) * 8):
         flipped = bytearray(data)
@@ -122,7 +122,7 @@ def test_every_bit_of_the_pages_segment_counts() -> None:
 
 
 def test_every_byte_of_the_pages_checkpoint_counts() -> None:
-    """P4: no single byte of a checkpoint can change and leave it readable."""
+    """P4: No single byte of a checkpoint can change without an error."""
     data = checkpoint_of_the_page()
     for at in range(len(data)):
         with pytest.raises((FormatError, ValueError)):
@@ -130,30 +130,31 @@ def test_every_byte_of_the_pages_checkpoint_counts() -> None:
 
 
 IMPOSSIBLE = {
-    "an LSN again": Frame(7, 6, EPOCH_NS, ("x",)),
-    "an LSN left out": Frame(9, 6, EPOCH_NS, ("x",)),
-    "durable before it was written": Frame(8, 8, EPOCH_NS, ("x",)),
+    "a repeated LSN": Frame(7, 6, EPOCH_NS, ("x",)),
+    "a skipped LSN": Frame(9, 6, EPOCH_NS, ("x",)),
+    "durable before the write": Frame(8, 8, EPOCH_NS, ("x",)),
 }
 
 
 @pytest.mark.parametrize("frame", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
 def test_the_reader_is_strict(frame: Frame) -> None:
-    """A frame whose CRCs hold and that says something impossible is refused, not skipped."""
+    """A frame with good CRCs and impossible contents is refused, not skipped."""
     first = Frame(7, 6, EPOCH_NS, ("x",))
     data = HEADER.encode() + first.encode(HEADER.seed) + frame.encode(HEADER.seed)
     with pytest.raises(FormatError):
         decode_segment(data)
 
 
-def test_the_seed_keeps_foreign_frames_out() -> None:
-    """P1: a frame of another epoch does not validate, though nothing in it says whose it is."""
+def test_the_seed_excludes_foreign_frames() -> None:
+    """P1: A frame of another epoch does not verify, although it does not name its segment."""
     other = SegmentHeader(ID, 3, 7, EPOCH_NS)
     segment = decode_segment(HEADER.encode() + FRAMES[0].encode(other.seed))
     assert segment.frames == ()
 
 
-def test_the_reader_wants_all_records_of_a_journal() -> None:
-    """P1: a segment that is missing, cut or of another journal does not go unnoticed."""
+def test_the_reader_requires_all_records_of_a_journal() -> None:
+    """P1: The reader refuses a journal with a segment that is missing, shortened, or of another
+    journal."""
     first = SegmentHeader(ID, 1, 1, EPOCH_NS)
     frames = [Frame(lsn, lsn - 1, EPOCH_NS, (lsn,)) for lsn in range(1, 7)]
     whole = {

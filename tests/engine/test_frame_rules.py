@@ -1,4 +1,4 @@
-"""The rules that a frame's header keeps, whatever a crash leaves."""
+"""The rules that every frame header keeps: no crash can break them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ BROKEN: list[tuple[HeaderRule, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("header", [WHOLE, WHOLE_MARK])
 def test_a_writers_header_breaks_no_rule(header: Header) -> None:
-    """Neither that of a frame of records nor a mark's."""
+    """A writer's header breaks no rule, for a frame of records or a mark."""
     assert header.broken_rule(LSN) is None
 
 
 @pytest.mark.parametrize(("rule", "changed"), BROKEN)
-def test_a_header_that_no_writer_wrote_breaks_a_rule(
-    rule: HeaderRule, changed: dict[str, Any]
-) -> None:
-    """P4: which one is a field for programs; the words are for people."""
+def test_an_impossible_header_breaks_a_rule(rule: HeaderRule, changed: dict[str, Any]) -> None:
+    """P4: The broken rule is a field for programs, and its description is for people."""
     header = WHOLE._replace(**changed)
     assert header.broken_rule(LSN) is rule
     assert header.describe(rule, LSN).startswith("a frame ")

@@ -1,4 +1,5 @@
-"""A gate's waiters in event loops: few a turn, whatever batches they are of, and none forgotten."""
+"""The waiters of a gate in event loops: a bounded number is released per turn, and none is
+forgotten."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from journal._commit.gate import _FUTURES_PER_TURN, Gate, _LoopPump
 
 
 def test_a_turn_resolves_a_bounded_number_of_futures() -> None:
-    """Five batches let go at once share the turns of their loop, which runs others between."""
+    """The waiters of five batches share the turns of their loop, which runs other tasks in
+    between."""
     passed: list[Gate] = []
 
     async def wait(gate: Gate) -> None:
@@ -36,14 +38,14 @@ def test_a_turn_resolves_a_bounded_number_of_futures() -> None:
     assert len(passed) == 500
 
 
-class Struck:
-    """A future amid whose look an interrupt comes, once."""
+class InterruptedFuture:
+    """A future whose first call of `done` is interrupted."""
 
-    looks = 0
+    calls = 0
 
     def done(self) -> bool:
-        self.looks += 1
-        if self.looks == 1:
+        self.calls += 1
+        if self.calls == 1:
             raise KeyboardInterrupt
         return True
 
@@ -57,8 +59,8 @@ class Loop:
 
 
 def test_an_interrupted_turn_is_followed_by_another() -> None:
-    """Else all who wait in that loop from then on would wait for ever."""
-    pump, loop, waiting = _LoopPump(), Loop(), {Struck(): None}
+    """After an interrupt, the pump runs again, or later waiters of that loop would wait forever."""
+    pump, loop, waiting = _LoopPump(), Loop(), {InterruptedFuture(): None}
     with pytest.raises(KeyboardInterrupt):
         pump.add(loop, waiting)  # type: ignore[arg-type]
     turns = 0

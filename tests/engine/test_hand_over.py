@@ -1,5 +1,7 @@
-"""What passes between waiters that commit in their own thread, the flusher, and all who wait:
-nobody is forgotten, whoever is at the end of the log, and however the flusher ends."""
+"""Hand-over of commits between the flusher and waiters that commit in their own thread.
+
+No waiter is forgotten, whoever has the turn to commit, and however the flusher ends.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +38,17 @@ from tests.support import (
     until,
 )
 
-SOON_S = 5.0  # after which a flusher that was not woken sleeps on
+SOON_S = 5.0  # a flusher that is not woken sleeps longer than this
 
 
 @contextmanager
 def asleep(disk: SimulatedDisk, options: Options) -> Iterator[Journal]:
-    """A journal whose flusher sleeps: this thread commits what it waits for without a limit."""
+    """Yield a journal whose flusher sleeps, so that a wait without a limit commits in this
+    thread."""
     with suppress(FailedError), Journal.open(PATH, options=options, disk=disk) as journal:
         put(journal, "first")
         watched = Watched(disk)
-        for _ in range(1000):  # the flusher may be at the log's end still
+        for _ in range(1000):  # the flusher may still have the commit turn
             journal.wait_durable(journal.append("again"))
             if threading.current_thread().name in watched.threads:
                 break
@@ -61,14 +64,15 @@ def alone(disk: SimulatedDisk) -> Iterator[Journal]:
         yield journal
 
 
-# Before `alone` a test asks for the pool: so its threads end after the journal, that they wait for.
+# A test requests `pool` before `alone`, so that the pool's threads, which wait for the journal, end
+# after it.
 
 
 def test_a_full_disk_does_not_stop_a_lone_waiter(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
 ) -> None:
-    """P2: a waiter without a limit commits in its own thread. If the disk is full there, the wait
-    goes on until there is room."""
+    """P2: A waiter without a limit commits in its own thread. If the disk is full, the wait
+    continues until there is room."""
     threads: list[str] = []
 
     def full(operation: Operation, path: str) -> None:
@@ -84,10 +88,11 @@ def test_a_full_disk_does_not_stop_a_lone_waiter(
     assert reopened(disk)[-2:] == on_disk(disk)[-2:] == ["on a full disk", "on"]
 
 
-def test_a_failure_that_a_waiter_meets_ends_the_flusher(
+def test_a_failure_in_a_waiters_thread_ends_the_flusher(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
 ) -> None:
-    """P9: so do the compactor's thread and all else that ends with the flusher."""
+    """P9: After a failure in a waiter's thread, the flusher ends, and so does all that depends on
+    it, like the compactor's thread."""
     disk.fail("sync", errno.EIO)
     with pytest.raises(FailedError):
         pool.submit(alone.wait_durable, alone.append("lost")).result(SOON_S)
@@ -95,7 +100,7 @@ def test_a_failure_that_a_waiter_meets_ends_the_flusher(
 
 
 class Stuck:
-    """An observer that keeps the flusher's thread."""
+    """An observer that holds up the thread in which it is called."""
 
     def __init__(self) -> None:
         self.reached, self.may_go = threading.Event(), threading.Event()
@@ -113,10 +118,11 @@ class Stuck:
 def test_a_failure_releases_all_waiters_at_once(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, alone: Journal
 ) -> None:
-    """P9: also where a waiter meets it, while an observer holds up the flusher."""
+    """P9: A failure in a waiter's thread releases all waiters at once, even while an observer is
+    stuck."""
     stuck, may_fail = Stuck(), threading.Event()
     alone.observe(stuck)
-    alone.wait_durable(alone.append("told of"))
+    alone.wait_durable(alone.append("observed"))
     assert stuck.reached.wait(TIMEOUT_S)
 
     def fail(operation: Operation, path: str) -> None:
@@ -140,10 +146,11 @@ def test_a_failure_releases_all_waiters_at_once(
         stuck.may_go.set()
 
 
-def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
+def test_a_wait_that_begins_during_a_commit_ends_soon_after_it(
     disk: SimulatedDisk, pool: ThreadPoolExecutor
 ) -> None:
-    """P2: the flusher commits what came while a waiter committed in its own thread, right after."""
+    """P2: A record that is appended during a waiter's own commit is committed by the flusher right
+    after it."""
     with Journal.open(PATH, options=ManualOptions(), disk=disk) as journal:
         put(journal, 1)
         for _ in range(5):
@@ -151,7 +158,8 @@ def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
                 first = pool.submit(journal.wait_durable, journal.append("first"))
                 held.wait_reached()
                 lsn = journal.append("second")
-                with pytest.raises(TimeoutError):  # time for the flusher to look, and to sleep on
+                # Gives the flusher time to look and to sleep again.
+                with pytest.raises(TimeoutError):
                     journal.wait_durable(lsn, timeout_s=0.02)
                 held.release_all()
                 first.result(SOON_S)
@@ -159,13 +167,13 @@ def test_a_wait_that_begins_amid_anothers_commit_is_soon_over(
 
 
 def test_records_without_a_waiter_are_committed_after_the_interval(disk: SimulatedDisk) -> None:
-    """P8: `flush_interval_s` bounds how long a record stays in memory, though the flusher sleeps
-    when it comes, as it does once the log was marked idle."""
+    """P8: `flush_interval_s` bounds how long a record stays in memory, even if the flusher was
+    asleep when it came, as after the mark of an idle log."""
     with open_on(disk, flush_interval_s=0.01) as journal:
         for number in range(5):
             journal.append(number)
             until(lambda: journal.durable_lsn == journal.last_lsn, "the commit", SOON_S)
-            # A mark says which LSN is next.
+            # The mark's LSN is the next one.
             until(lambda: segments(disk)[0].frames[-1].first_lsn > journal.last_lsn, "a mark")
     assert reopened(disk) == [*range(5)]
 
@@ -173,7 +181,7 @@ def test_records_without_a_waiter_are_committed_after_the_interval(disk: Simulat
 def test_a_compaction_wakes_the_flusher_to_sync_the_log(
     disk: SimulatedDisk, pool: ThreadPoolExecutor
 ) -> None:
-    """P5: with durability "os" a commit does not sync, and the log may be idle for hours when the
+    """P5: With durability `os`, commits do not sync, and the log may be idle for hours when a
     checkpoint needs it on stable storage."""
     with asleep(disk, ManualOptions(durability="os")) as journal:
         assert journal.stats().synced_lsn < journal.durable_lsn == journal.last_lsn
@@ -182,8 +190,8 @@ def test_a_compaction_wakes_the_flusher_to_sync_the_log(
 
 
 def test_the_last_expected_waiter_wakes_the_flusher() -> None:
-    """On a slow disk the flusher gives those it let go some time to come back, and no longer than
-    they need."""
+    """After a slow sync, the flusher waits for the waiters that it released to come back, but no
+    longer than until the last one is back."""
     log = log_of(ManualOptions())
 
     def woken_by_a_wait() -> bool:
@@ -199,7 +207,8 @@ def test_the_last_expected_waiter_wakes_the_flusher() -> None:
 
 
 class Clock:
-    """Stands for `time`, and for a flusher that nobody wakes: its sleeps take their whole time."""
+    """A stand-in for `time` and for a flusher that is never woken: each sleep takes its whole
+    time."""
 
     def __init__(self) -> None:
         self.now_s = 1e6
@@ -215,7 +224,7 @@ class Clock:
 
 
 def test_records_without_a_waiter_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are gathered for `flush_interval_s`, counted from the first one."""
+    """Records without a waiter are gathered for `flush_interval_s`, counted from the first one."""
     clock, log = Clock(), log_of(Options(flush_interval_s=10))
     for module in ("buffer", "commit_turn"):
         monkeypatch.setattr(f"journal._commit.{module}.time", clock)
@@ -230,8 +239,8 @@ def test_records_without_a_waiter_share_a_commit(monkeypatch: pytest.MonkeyPatch
     assert clock.slept == [6, 6]
 
 
-def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the log was marked idle the flusher sleeps until somebody wakes it."""
+def test_an_idle_log_does_not_wake_the_flusher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an idle log was marked, the flusher sleeps until somebody wakes it."""
     clock, options = Clock(), Options()
     log = log_of(options)
     monkeypatch.setattr(Alarm, "sleep", lambda _, timeout_s=-1: clock.sleep(timeout_s))
@@ -242,9 +251,9 @@ def test_an_idle_log_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.slept == [options.idle_s, -1]
 
 
-def test_each_wait_for_room_waits() -> None:
-    """P7: room that came and went lets nobody pass later. A gate that stays open would make a
-    waiting thread spin, and stop an event loop."""
+def test_past_room_lets_no_later_waiter_pass() -> None:
+    """P7: Room in the past lets no later waiter pass. A gate that stayed open would make a waiting
+    thread spin, and block an event loop."""
     log = log_of(Options())
     for _ in range(2):
         log.buffer.hold_from(0)
@@ -256,13 +265,14 @@ def test_each_wait_for_room_waits() -> None:
         assert log.turn.room_gate() is None
 
 
-def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
+def test_the_limit_covers_the_whole_wait_for_room(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P7: others may take the room each time that there is some; the limit is not counted anew."""
+    """P7: The time limit covers the whole wait, although other threads may take the room each time
+    that there is some."""
     clock, limits = Clock(), list[float | None]()
 
-    class Taken(Gate):
+    class TakenRoomGate(Gate):
         def wait(self, timeout_s: float | None = None) -> bool:
             limits.append(timeout_s)
             clock.now_s += 1
@@ -270,18 +280,18 @@ def test_the_limit_of_a_wait_for_room_is_for_all_of_it(
 
     monkeypatch.setattr("journal._engine.journal.time", clock)
     with monkeypatch.context() as patch:
-        patch.setattr(CommitTurn, "room_gate", lambda _: Taken())
+        patch.setattr(CommitTurn, "room_gate", lambda _: TakenRoomGate())
         with pytest.raises(TimeoutError, match="within 3 s"):
             journal.wait_room(timeout_s=3)
     assert limits == [3, 2, 1, 0]
 
 
-# --- how the flusher ends ---
+# --- the end of the flusher ---
 
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_no_gate_outlives_the_flusher(closed: bool) -> None:
-    """P2, P9: gates that were given out open as the flusher ends; whoever asks later is refused."""
+    """P2, P9: When the flusher ends, all gates open, and later waits are refused."""
     log = log_of(Options(buffer_bytes=1000))
     gates = log.append_and_wait(sized(600)), log.turn.sync_gate(), log.turn.room_gate()
     assert [gate and gate.opened for gate in gates] == [False, False, False]
@@ -293,11 +303,11 @@ def test_no_gate_outlives_the_flusher(closed: bool) -> None:
         log.turn.gate(log.buffer.last_lsn)
 
 
-def test_closing_releases_waiters_for_room_amid_a_compaction(
+def test_close_during_a_compaction_releases_waiters_for_room(
     disk: SimulatedDisk, pool: ThreadPoolExecutor
 ) -> None:
-    """P9: a compaction that left no room may take long to be given up: waiters for room are told at
-    once that the journal is closed."""
+    """P9: An abandoned compaction that left no room may take long to end. Waiters for room are
+    released at once, and raise ClosedError."""
     may_go = threading.Event()
 
     def items() -> Iterator[str]:

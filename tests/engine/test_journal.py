@@ -1,4 +1,4 @@
-"""Journal: opening, appending, frames and batches."""
+"""Journals: opening, appending, frames and batches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ from tests.support import (
 
 
 def test_a_new_journal_is_empty(disk: SimulatedDisk) -> None:
-    """Before the first record: LSN 0, epoch 1, no checkpoint, nothing to replay or to wait for."""
+    """A new journal has last LSN 0, epoch 1 and no checkpoint, and nothing to replay or to wait
+    for."""
     with open_on(disk) as journal:
         assert (journal.last_lsn, journal.durable_lsn, journal.epoch) == (0, 0, 1)
         assert (journal.path, journal.closed, journal.checkpoint) == (PATH, False, None)
@@ -54,8 +55,8 @@ def test_a_new_journal_is_empty(disk: SimulatedDisk) -> None:
     assert journal.closed
 
 
-def test_opening_without_writing_leaves_nothing_but_lock(disk: SimulatedDisk) -> None:
-    """An opening that writes no record uses no epoch, and leaves no file but LOCK."""
+def test_opening_without_writing_leaves_only_lock(disk: SimulatedDisk) -> None:
+    """An opening that writes no record uses no epoch, and leaves no file except LOCK."""
     for _ in range(3):
         with open_on(disk) as journal:
             assert journal.epoch == 1
@@ -70,7 +71,8 @@ def test_opening_without_writing_leaves_nothing_but_lock(disk: SimulatedDisk) ->
 
 
 def test_the_first_commit_makes_the_segment(disk: SimulatedDisk) -> None:
-    """Appending makes no file; the first commit makes the segment of its first LSN and epoch."""
+    """Appending makes no file. The first commit makes the segment, named by its first LSN and
+    epoch."""
     for epoch in (1, 2, 3):
         with open_on(disk) as journal:
             before = names(disk, ".seg")
@@ -80,22 +82,23 @@ def test_the_first_commit_makes_the_segment(disk: SimulatedDisk) -> None:
             assert names(disk, ".seg") == [*before, f"{epoch:020d}-{epoch:010d}.seg"]
 
 
-def test_every_epoch_is_one_more_than_any_before(disk: SimulatedDisk) -> None:
-    """P10: epochs go up by opening; each entry says which one wrote it, under one journal id."""
+def test_every_epoch_is_one_more_than_the_last(disk: SimulatedDisk) -> None:
+    """P10: Each opening that writes has the next epoch. Entries state their epoch, and the journal
+    id stays."""
     ids = set()
     for epoch in range(1, 5):
         with open_on(disk) as journal:
             assert journal.epoch == epoch
             put(journal, epoch, epoch)
             ids.add(journal.journal_id)
-            found = [(entry.epoch, entry.record) for entry in journal.replay()]
-            assert found == [(e, e) for e in range(1, epoch + 1) for _ in range(2)]
+            entries = [(entry.epoch, entry.record) for entry in journal.replay()]
+            assert entries == [(e, e) for e in range(1, epoch + 1) for _ in range(2)]
     assert len(ids) == 1
     assert {segment.header.journal_id.hex() for segment in segments(disk)} == ids
 
 
-def test_a_checkpoints_epoch_counts_too(disk: SimulatedDisk) -> None:
-    """P10: an opening that wrote a checkpoint and no segment has used its epoch."""
+def test_an_opening_that_wrote_a_checkpoint_has_used_its_epoch(disk: SimulatedDisk) -> None:
+    """P10: An opening that wrote a checkpoint and no segment has used its epoch."""
     with open_on(disk) as journal:
         put(journal, 1)
     with open_on(disk) as journal:
@@ -104,8 +107,8 @@ def test_a_checkpoints_epoch_counts_too(disk: SimulatedDisk) -> None:
         assert journal.epoch == 3
 
 
-def test_lock_tells_people_who_writes(tmp_path: Path) -> None:
-    """LOCK holds the writer's pid and epoch as text, and whatever stood there is replaced."""
+def test_lock_names_the_writer(tmp_path: Path) -> None:
+    """LOCK contains the writer's pid and epoch as text, which replaces any earlier contents."""
     path = tmp_path / "j"
     with Journal.open(path) as journal:
         put(journal, 1)
@@ -117,8 +120,9 @@ def test_lock_tells_people_who_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff" * 100, b"pid 1\nepoch 99\n"])
-def test_no_decision_reads_lock(disk: SimulatedDisk, note: bytes) -> None:
-    """P9: whatever LOCK says, or nothing, changes neither epoch nor who may open."""
+def test_no_decision_depends_on_lock(disk: SimulatedDisk, note: bytes) -> None:
+    """P9: The contents of LOCK affect neither the epoch nor who may open, and a missing LOCK
+    doesn't either."""
     with open_on(disk) as journal:
         put(journal, 1)
     write_at(disk, "LOCK", 0, note)
@@ -128,8 +132,9 @@ def test_no_decision_reads_lock(disk: SimulatedDisk, note: bytes) -> None:
     assert reopened(disk) == [1]
 
 
-def test_a_second_writer_of_this_process_is_told(tmp_path: Path) -> None:
-    """P10: LockedError is a BlockingIOError, with path, pid, and what to do; then all goes on."""
+def test_a_second_writer_in_this_process_is_refused(tmp_path: Path) -> None:
+    """P10: LockedError is a BlockingIOError, and states the path, the pid and what to do. The first
+    writer continues."""
     path = tmp_path / "j"
     with Journal.open(path) as journal:
         with pytest.raises(
@@ -154,8 +159,9 @@ with Journal.open(sys.argv[1]) as journal:
 """
 
 
-def test_a_writer_of_another_process_is_named(tmp_path: Path) -> None:
-    """P10: two processes never write at once; who dies without closing leaves no lock."""
+def test_a_second_writer_in_another_process_is_refused(tmp_path: Path) -> None:
+    """P10: A second process is refused while the first one writes. A process that dies without
+    closing leaves no lock."""
     with child(HOLD, tmp_path / "j") as other:
         assert line_of(other) == "open"
         with pytest.raises(LockedError) as caught:
@@ -167,9 +173,9 @@ def test_a_writer_of_another_process_is_named(tmp_path: Path) -> None:
             assert (logged(journal), journal.epoch) == (["theirs"], 2)
 
 
-def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
-    """P9: a non-empty directory without a segment or LOCK is no place for a journal; it is left
-    as it was, unlocked."""
+def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
+    """P9: A directory with files, but without a segment or LOCK, is refused. It is left unchanged
+    and unlocked."""
     (tmp_path / "holiday.jpg").touch()
     tmp_path.chmod(0o755)
     for _ in range(2):
@@ -182,7 +188,7 @@ def test_a_directory_of_other_things_is_refused(tmp_path: Path) -> None:
 
 
 def test_open_makes_the_last_component_only(tmp_path: Path) -> None:
-    """The journal's directory is made, 0700; its parent is not."""
+    """Open makes the journal's directory, with mode 0700, but not the parent."""
     with pytest.raises(FileNotFoundError):
         Journal.open(tmp_path / "a" / "b")
     assert os.listdir(tmp_path) == []
@@ -194,8 +200,8 @@ def test_open_makes_the_last_component_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["segment", "LOCK", "checkpoint"])
-def test_no_file_of_a_journal_may_be_a_symlink(tmp_path: Path, name: str) -> None:
-    """P9: a symlink in place of a file is refused, and what it leads to is not touched."""
+def test_a_symlink_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    """P9: A symlink in place of a file is refused, and its target is not touched."""
     path = tmp_path / "j"
     with Journal.open(path) as journal:
         put(journal, 1)
@@ -209,12 +215,12 @@ def test_no_file_of_a_journal_may_be_a_symlink(tmp_path: Path, name: str) -> Non
     assert (tmp_path / "outside").read_bytes() == before
     file.unlink()
     (tmp_path / "outside").rename(file)
-    with Journal.open(path) as journal:  # the refusal left no lock behind
+    with Journal.open(path) as journal:  # the refusal left no lock
         assert logged(journal) == [1]
 
 
-def test_a_newer_version_is_refused_by_name(disk: SimulatedDisk) -> None:
-    """What a newer version wrote is no corruption: FormatVersionError says which to use."""
+def test_a_newer_format_version_is_refused(disk: SimulatedDisk) -> None:
+    """A newer format version is not corruption: FormatVersionError names it."""
     with open_on(disk) as journal:
         put(journal, 1)
     (name,) = names(disk, ".seg")
@@ -231,7 +237,7 @@ def test_a_newer_version_is_refused_by_name(disk: SimulatedDisk) -> None:
 
 
 def test_lsns_are_dense_from_one(disk: SimulatedDisk) -> None:
-    """`append` returns the record's LSN, `append_batch` the last one's: 1, 2, 3, …"""
+    """`append` returns the record's LSN, and `append_batch` the last record's: 1, 2, 3, …"""
     with open_on(disk) as journal:
         assert [journal.append(n) for n in (1, 2)] == [1, 2]
         assert journal.append_batch([3, 4, 5]) == 5
@@ -245,7 +251,7 @@ def test_lsns_are_dense_from_one(disk: SimulatedDisk) -> None:
 
 
 def test_append_does_no_io(disk: SimulatedDisk) -> None:
-    """P7: appending asks the disk for nothing."""
+    """P7: Appending makes no call to the disk."""
     with open_on(disk) as journal:
         put(journal, 1)
         journal.stats()
@@ -257,7 +263,7 @@ def test_append_does_no_io(disk: SimulatedDisk) -> None:
 
 
 def test_append_never_waits(disk: SimulatedDisk) -> None:
-    """P7: while a sync takes its time, records are numbered and buffered as before."""
+    """P7: While a sync runs, records are numbered and buffered as before."""
     with open_on(disk) as journal, Held(disk, "sync", ".seg") as held:
         journal.append(0)
         with pytest.raises(TimeoutError):
@@ -269,7 +275,7 @@ def test_append_never_waits(disk: SimulatedDisk) -> None:
 
 
 def test_records_without_a_waiter_join_the_next_commit(disk: SimulatedDisk) -> None:
-    """One wait commits all that was appended before it: one frame, one sync."""
+    """One wait commits everything that was appended before it, in one frame with one sync."""
     with open_on(disk) as journal:
         put(journal, 0)
         watched = Watched(disk)
@@ -281,7 +287,7 @@ def test_records_without_a_waiter_join_the_next_commit(disk: SimulatedDisk) -> N
 
 
 def test_the_flush_interval_commits_records_without_a_waiter(disk: SimulatedDisk) -> None:
-    """A record is durable by itself once it is `flush_interval_s` old."""
+    """A record becomes durable without a waiter once it is `flush_interval_s` old."""
     with open_on(disk, flush_interval_s=0.01) as journal:
         for n in range(1, 4):
             journal.append(n)
@@ -289,7 +295,8 @@ def test_the_flush_interval_commits_records_without_a_waiter(disk: SimulatedDisk
 
 
 def test_flush_bytes_start_a_commit(disk: SimulatedDisk) -> None:
-    """Buffered bytes of that many are committed, whoever waits and however young they are."""
+    """A commit starts at `flush_bytes` buffered bytes, even without a waiter, and however recent
+    the records are."""
     with open_on(disk, flush_bytes=100) as journal:
         journal.append(b"x" * 90)
         journal.append(b"x" * 5)
@@ -308,8 +315,8 @@ STEPS = st.lists(
 
 @given(steps=STEPS, frame_bytes_max=st.integers(92, 200))
 def test_a_batch_is_in_one_frame(steps: list[Any], frame_bytes_max: int) -> None:
-    """P3: a commit larger than one frame is several, none over `frame_bytes_max`, and the records
-    of a batch are in one of them."""
+    """P3: A commit larger than a frame is split into frames of at most `frame_bytes_max`, and a
+    batch is never split."""
     disk = SimulatedDisk()
     with open_on(disk, frame_bytes_max=frame_bytes_max) as journal:
         batches = []
@@ -330,7 +337,7 @@ def test_a_batch_is_in_one_frame(steps: list[Any], frame_bytes_max: int) -> None
 
 
 def test_several_frames_share_one_sync(disk: SimulatedDisk) -> None:
-    """P2: a commit of many frames is one write's worth of bytes, and one sync."""
+    """P2: A commit of several frames does one sync."""
     with open_on(disk, frame_bytes_max=100) as journal:
         put(journal, 0)
         watched = Watched(disk)
@@ -343,9 +350,9 @@ def test_several_frames_share_one_sync(disk: SimulatedDisk) -> None:
         assert logged(journal) == [0] + [b"x" * 20] * 4 + [b"x" * 90] * 10
 
 
-def test_a_batch_is_whole_after_a_crash_in_the_middle_of_its_frame(disk: SimulatedDisk) -> None:
-    """P3: whatever part of a batch's frame reached the disk, none of the batch is recovered, or
-    all of it."""
+def test_a_batch_is_atomic_when_a_crash_tears_its_frame(disk: SimulatedDisk) -> None:
+    """P3: Whatever part of a batch's frame reached the disk, recovery yields all of the batch or
+    none of it."""
     with open_on(disk) as journal:
         put(journal, "before")
         ((start, size),) = [(len(s.header.encode()) + 44 + 7, 0) for s in segments(disk)]

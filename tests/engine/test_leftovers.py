@@ -1,4 +1,4 @@
-"""What ends, is given up or does not start leaves no lock, no open file and no memory behind."""
+"""Calls that fail, end early or are abandoned leave no lock, open file or memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def no_thread_starts() -> Iterator[None]:
 
 
 def test_a_flusher_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
-    """P5: an open that finds no thread for its flusher fails, and the next one gets the lock."""
+    """P5: An open that can't start its flusher fails, and the next open gets the lock."""
     with no_thread_starts(), pytest.raises(RuntimeError, match="can't start new thread"):
         open_on(disk)
     with open_on(disk) as journal:
@@ -46,7 +46,7 @@ def test_a_flusher_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> No
 
 
 def test_a_compactor_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
-    """P5: a journal whose compactor found no thread releases its lock when it is dropped, too."""
+    """P5: A dropped journal releases its lock even if its compactor could not start."""
 
     def make() -> Journal:
         journal = open_on(disk)
@@ -58,8 +58,8 @@ def test_a_compactor_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> 
     until(lambda: disk.open_directory(PATH, write=False).lock_holder() is None, "the unlock", 5.0)
 
 
-def test_a_close_closes_what_recovery_started_from(disk: SimulatedDisk) -> None:
-    """A program that opens journals again and again keeps no file of each."""
+def test_close_closes_the_checkpoint_that_recovery_started_from(disk: SimulatedDisk) -> None:
+    """A program that opens many journals in turn doesn't keep a checkpoint of each open."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, "state").close()
@@ -71,9 +71,9 @@ def test_a_close_closes_what_recovery_started_from(disk: SimulatedDisk) -> None:
         list(checkpoint.items())
 
 
-def test_a_wait_that_ends_early_leaves_nothing_in_its_gate() -> None:
-    """P8: a caller that polls with a time limit, or cancels its waits, costs no memory while the
-    disk is stuck."""
+def test_a_wait_that_ends_early_leaves_its_gate_empty() -> None:
+    """P8: A caller that polls with a time limit, or cancels its waits, costs no memory while the
+    disk hangs."""
     gate = Gate()
     for _ in range(3):
         assert gate.wait(0) is False
@@ -88,11 +88,11 @@ def test_a_wait_that_ends_early_leaves_nothing_in_its_gate() -> None:
     assert not any(gate._loops.values())
 
 
-def test_an_exit_on_a_full_disk_is_over_in_time(
+def test_an_exit_on_a_full_disk_does_not_hang(
     disk: SimulatedDisk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P9: a disk that stays full does not hang the interpreter's exit: after some seconds, which
-    are none here, it gives up what it could not write."""
+    """P9: A disk that stays full does not hang the interpreter's exit. After a few seconds, here
+    none, the exit gives up."""
     monkeypatch.setattr(core, "_EXIT_TIMEOUT_S", 0.01)
     with open_on(disk) as journal:
         put(journal, 1)
@@ -106,20 +106,21 @@ def test_an_exit_on_a_full_disk_is_over_in_time(
     assert reopened(disk) == [1, 2]
 
 
-def test_an_heir_that_is_gone_is_waited_for_once() -> None:
-    """P7: interrupts may end a thread for which the owner's lock is left. Every later hold would
-    wait for it if the lock were left for it again."""
+def test_the_owner_lock_waits_once_for_an_heir_that_is_gone() -> None:
+    """P7: Interrupts may end a thread for which the owner's lock is reserved. Later holders wait
+    for that thread once, and don't reserve the lock for it again."""
     lock = OwnerLock()
-    lock._heir = -1  # a thread that does not come
+    lock._heir = -1  # a thread that never comes
     for _ in range(3):
         lock.run(int, 0)
     assert (lock._holder, lock._heir) == (0, 0)
 
 
 @pytest.mark.usefixtures("monitored")
-def test_an_interrupted_append_leaves_no_room_taken() -> None:
-    """P8: an interrupt may come after a record's bytes were counted, and before it is in: nobody
-    would ever commit them, and whoever waits for room would wait forever."""
+def test_an_interrupted_append_takes_no_room() -> None:
+    """P8: An interrupt may strike after a record's bytes were counted and before the record is in
+    the buffer. Those bytes must not stay counted: no commit would ever free them, and waiters for
+    room would wait forever."""
     appended = []
     for nth in range(30):
         log = log_of(Options(buffer_bytes=1000))

@@ -1,4 +1,5 @@
-"""The owner's lock: one at a time, nobody forgotten, nobody given it who does not run."""
+"""The owner's lock: one holder at a time, no waiter forgotten, never reserved for a thread in
+vain."""
 
 from __future__ import annotations
 
@@ -22,30 +23,31 @@ from tests.support import until
 
 __all__ = ["monitored"]  # a fixture
 TIMEOUT_S = 20
-LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")  # instructions that look for signals, and switch
-LEAVES = ("CALL", "RERAISE")  # how a `with` block is left
+# Instructions at which CPython handles signals and switches threads.
+SWITCH_POINTS = ("CALL", "RESUME", "JUMP_BACKWARD")
+BLOCK_EXITS = ("CALL", "RERAISE")  # instructions that leave a `with` block
 
 
 @contextmanager
 def held(lock: OwnerLock, pool: ThreadPoolExecutor) -> Iterator[threading.Event]:
-    """Another thread holds it until the event is set, or the block is left."""
-    inside, let_go = threading.Event(), threading.Event()
+    """Hold the lock in another thread until the event is set, or the block ends."""
+    inside, may_release = threading.Event(), threading.Event()
 
     def hold(_: None) -> None:
         inside.set()
-        assert let_go.wait(TIMEOUT_S)
+        assert may_release.wait(TIMEOUT_S)
 
     holding = pool.submit(lock.run, hold, None)
     assert inside.wait(TIMEOUT_S)
     try:
-        yield let_go
+        yield may_release
     finally:
-        let_go.set()
+        may_release.set()
         holding.result(TIMEOUT_S)
 
 
 def test_the_lock_excludes_other_threads() -> None:
-    """Threads that are switched at every chance lose no step of a counter."""
+    """Threads that are switched as often as possible lose no increment of a counter."""
     lock = OwnerLock()
     count = 0
 
@@ -70,15 +72,16 @@ def test_the_lock_excludes_other_threads() -> None:
 
 
 def test_waiting_threads_take_the_lock_in_turn() -> None:
-    """Each of twenty that found it held passes once it is let go, and all count as waits."""
+    """Twenty threads that wait for a held lock all get it after its release, and all count as
+    waits."""
     lock = OwnerLock()
     passed: list[int] = []
     with ThreadPoolExecutor(21) as pool:
-        with held(lock, pool) as let_go:
+        with held(lock, pool) as may_release:
             waiting = [pool.submit(lock.run, passed.append, number) for number in range(20)]
-            until(lambda: len(lock._queue) == 20, "all wait beside it")
+            until(lambda: len(lock._queue) == 20, "all threads wait in the queue")
             assert passed == []
-            let_go.set()
+            may_release.set()
         for each in waiting:
             each.result(TIMEOUT_S)
     assert sorted(passed) == list(range(20))
@@ -86,19 +89,20 @@ def test_waiting_threads_take_the_lock_in_turn() -> None:
     assert not lock._queue
 
 
-def test_a_lost_wake_up_is_made_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is never woken (an interrupt struck the one who should have) looks again by itself."""
+def test_a_lost_wake_up_is_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiter that was never woken, as after an interrupt of the thread that should wake it, looks
+    again by itself."""
     lock = OwnerLock()
     monkeypatch.setattr(OwnerLock, "_wake", lambda self: None)
     with ThreadPoolExecutor(2) as pool:
         with held(lock, pool):
             waiting = pool.submit(lock.run, int, 0)
-            until(lambda: lock._queue, "one waits beside it")
+            until(lambda: lock._queue, "a thread waits in the queue")
         assert waiting.result(TIMEOUT_S) == 0
 
 
 def test_an_action_that_raises_releases_the_lock() -> None:
-    """An error comes out, the hold is counted, and the lock is free."""
+    """The error is raised, the hold is counted, and the lock is free."""
     lock = OwnerLock()
     with pytest.raises(ZeroDivisionError):
         lock.run(lambda _: 1 // 0, None)
@@ -107,27 +111,27 @@ def test_an_action_that_raises_releases_the_lock() -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there it may be late, which is slower")
-def test_no_switch_between_the_look_and_the_hold() -> None:
-    """In the bytecode nothing that could switch threads or interrupt stands between the look at
-    `_holder` and where it is set, nor between where it is cleared and the lock's release."""
+def test_no_thread_switch_between_check_and_hold() -> None:
+    """In the bytecode, no instruction that could switch threads or handle an interrupt is between
+    the check of `_holder` and its assignment, nor between its clearing and the lock's release."""
     code = [i for i in dis.get_instructions(OwnerLock.run) if i.opname != "CACHE"]
     names = [i.opname for i in code]
     stores = [n for n, i in enumerate(code) if (i.opname, i.argval) == ("STORE_ATTR", "_holder")]
     set_at, *cleared_at = stores
     looked_at = max(n for n, name in enumerate(names[:set_at]) if "JUMP" in name)
-    assert not [name for name in names[looked_at + 1 : set_at] if name.startswith(LOOKS)]
+    assert not [name for name in names[looked_at + 1 : set_at] if name.startswith(SWITCH_POINTS)]
     assert cleared_at
     for at in cleared_at:
-        released_at = next(n for n in range(at, len(names)) if names[n].startswith(LEAVES))
-        assert not [name for name in names[at + 1 : released_at] if name.startswith(LOOKS)]
+        released_at = next(n for n in range(at, len(names)) if names[n].startswith(BLOCK_EXITS))
+        assert not [name for name in names[at + 1 : released_at] if name.startswith(SWITCH_POINTS)]
 
 
-# --- interrupts, and what else may come at any moment ---
+# --- interrupts and other asynchronous exceptions ---
 
 
 @pytest.mark.usefixtures("monitored")
 def test_an_interrupt_during_a_hold_releases_the_lock() -> None:
-    """Struck at each point of a hold and of its end, it is free for the next one."""
+    """After an interrupt at any point of a hold or of its end, the lock is free."""
     lock = OwnerLock()
     for nth in range(1000):
         where = struck(partial(lock.run, int, 0), nth)
@@ -139,18 +143,18 @@ def test_an_interrupt_during_a_hold_releases_the_lock() -> None:
 
 @pytest.mark.usefixtures("monitored")
 def test_an_interrupt_during_a_wait_loses_no_waiter(pool: ThreadPoolExecutor) -> None:
-    """Struck at each point of waiting beside it: another who waits there gets through, and what
-    the struck one leaves behind does not add up."""
+    """After an interrupt at any point of a wait, the other waiters get the lock, and the
+    interrupted waiter's entries don't pile up."""
     lock = OwnerLock()
     strikes = 0
     for nth in range(60):
-        with held(lock, pool) as let_go:
+        with held(lock, pool) as may_release:
             other = pool.submit(lock.run, int, 0)
-            until(lambda: lock._queue, "it waits beside it")
-            timer = threading.Timer(0.015, let_go.set)
+            until(lambda: lock._queue, "the other thread waits in the queue")
+            timer = threading.Timer(0.015, may_release.set)
             timer.start()
             strikes += bool(struck(partial(lock.run, int, 0), nth))
-            let_go.set()
+            may_release.set()
             other.result(TIMEOUT_S)
             timer.join()
         in_other_thread(partial(lock.run, int, 0))
@@ -158,13 +162,13 @@ def test_an_interrupt_during_a_wait_loses_no_waiter(pool: ThreadPoolExecutor) ->
     assert len(lock._queue) <= 1
 
 
-class Struck(Exception):  # noqa: N818 it stands for what a debugger or a framework raises
-    """Raised in a thread from outside."""
+class Injected(Exception):  # noqa: N818 stands for an exception of a debugger or a framework
+    """An exception that another thread raises in this one."""
 
 
-def test_exceptions_from_outside_lose_no_turn() -> None:
-    """Threads in which exceptions are raised at any moment never leave it held, nor are two of
-    them ever inside."""
+def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
+    """Exceptions that other threads raise at any moment never leave the lock held, nor let two
+    threads hold it at once."""
     lock = OwnerLock()
     inside, most, over = 0, 0, False
     strike = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -185,7 +189,7 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
 
     def work(caught: SimpleQueue[None]) -> None:
         while not over:
-            with suppress(Struck):
+            with suppress(Injected):
                 hold_on(caught)
 
     all_caught: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(4)]
@@ -195,7 +199,7 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
     for _ in range(100):
         for thread, caught in zip(threads, all_caught, strict=True):
             caught.get(timeout=TIMEOUT_S)
-            strike(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Struck))
+            strike(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Injected))
     for caught in all_caught:
         caught.get(timeout=TIMEOUT_S)
     over = True
@@ -207,16 +211,16 @@ def test_exceptions_from_outside_lose_no_turn() -> None:
 
 
 def test_a_reentrant_call_is_refused() -> None:
-    """A callback, or a signal handler amid one, that asks for the lock again: RuntimeError, no
-    hang; the lock is free afterwards."""
+    """A callback, or a signal handler during one, that asks for the lock again gets
+    InterruptedCallError, does not hang, and leaves the lock free."""
     lock = OwnerLock()
     with pytest.raises(InterruptedCallError, match="already inside a call"):
         in_other_thread(partial(lock.run, partial(lock.run, int), 0))
     assert lock.run(int, 0) == 0
 
 
-class SlowLook:
-    """A lock; `meanwhile` happens while somebody looks whether it is free."""
+class WatchedLock:
+    """A lock that calls `meanwhile` during each check of whether it is free."""
 
     def __init__(self, real: threading.Lock, meanwhile: Callable[[], None]) -> None:
         self._real = real
@@ -234,18 +238,18 @@ class SlowLook:
         return is_locked
 
 
-def test_a_waiter_that_checks_the_lock_clears_no_holder(pool: ThreadPoolExecutor) -> None:
-    """An heir takes the lock just as a waiter finds it free, and left to one who does not come: the
-    heir stays the holder, so that others go on waiting beside the lock. For the lock itself they
-    would wait in a convoy."""
+def test_a_waiter_does_not_clear_a_new_holder(pool: ThreadPoolExecutor) -> None:
+    """An heir takes the lock just as a waiter finds the lock free and reserved for a thread that
+    never comes. The heir stays the holder, so that later waiters wait in the queue. They would form
+    a convoy on the lock itself."""
     lock = OwnerLock()
-    called, go, inside, let_go = (threading.Event() for _ in range(4))
-    looked: SimpleQueue[None] = SimpleQueue()
+    called, go, inside, may_release = (threading.Event() for _ in range(4))
+    checks: SimpleQueue[None] = SimpleQueue()
     heir = 0
 
     def hold(_: None) -> None:
         inside.set()
-        assert let_go.wait(TIMEOUT_S)
+        assert may_release.wait(TIMEOUT_S)
 
     def inherit() -> None:
         nonlocal heir
@@ -257,25 +261,26 @@ def test_a_waiter_that_checks_the_lock_clears_no_holder(pool: ThreadPoolExecutor
     def take() -> None:
         go.set()
         assert inside.wait(TIMEOUT_S)
-        looked.put(None)
+        checks.put(None)
 
     inheriting = pool.submit(inherit)
     assert called.wait(TIMEOUT_S)
     lock._holder = lock._heir = -heir
-    lock._lock = SlowLook(lock._lock, take)  # type: ignore[assignment]  # all that OwnerLock asks of one
+    # All that OwnerLock needs.
+    lock._lock = WatchedLock(lock._lock, take)  # type: ignore[assignment]
     waiting = pool.submit(lock.run, int, 0)
     try:
         for _ in range(3):
-            looked.get(timeout=TIMEOUT_S)
+            checks.get(timeout=TIMEOUT_S)
             assert lock._holder == heir
     finally:
-        let_go.set()
+        may_release.set()
     inheriting.result(TIMEOUT_S)
     assert waiting.result(TIMEOUT_S) == 0
 
 
 def test_no_waiter_is_overtaken_forever() -> None:
-    """Threads that hold it without a pause let another one through."""
+    """Threads that take the lock again and again let another one through."""
     lock = OwnerLock()
     over = False
 

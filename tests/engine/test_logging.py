@@ -1,4 +1,4 @@
-"""The logger `journal`: what a program sees of it that sets up nothing, and what it can change."""
+"""The logger `journal`: what a program sees without any set-up, and what it can configure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ settle(30)
 """
 
 
-def test_a_program_that_sets_up_nothing_sees_warnings() -> None:
-    """On stderr, as Python does for every logger that has no handler."""
+def test_a_program_without_logging_set_up_sees_warnings() -> None:
+    """Without logging set-up, warnings appear on stderr, as Python does for every logger without a
+    handler."""
     process = run(FAILING.format(set_up=""))
     lines = process.stderr.splitlines()
     assert lines[0].startswith("/j: a compaction failed: LookupError: no such user. The log goes")
@@ -53,15 +54,15 @@ def test_a_program_that_sets_up_nothing_sees_warnings() -> None:
     ],
     ids=["root_handler", "own_handler", "null_handler", "level"],
 )
-def test_a_program_that_sets_up_logging_decides(set_up: str, times: int) -> None:
-    """A message goes where the program says, once, and nowhere else."""
+def test_a_program_can_configure_logging(set_up: str, times: int) -> None:
+    """A message goes once to each configured destination, and nowhere else."""
     process = run(FAILING.format(set_up=set_up))
     assert process.stdout.count("a compaction failed") == times
     assert (process.returncode, process.stderr) == (0, "")
 
 
 class Stuck(logging.Handler):
-    """Does not return until it may."""
+    """A handler that hangs until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,11 +72,11 @@ class Stuck(logging.Handler):
         self._reached.set()
         assert self._may_go.wait(TIMEOUT_S)
 
-    def stick(self) -> None:
+    def hang(self) -> None:
         post(logging.WARNING, "stuck")
         assert self._reached.wait(TIMEOUT_S)
 
-    def go_on(self) -> None:
+    def release(self) -> None:
         self._may_go.set()
 
 
@@ -84,19 +85,20 @@ def stuck(engine_log: list[logging.LogRecord]) -> Iterator[Stuck]:
     log, handler = logging.getLogger("journal"), Stuck()
     log.addHandler(handler)
     yield handler
-    handler.go_on()
+    handler.release()
     log.removeHandler(handler)
     assert settle(TIMEOUT_S)
 
 
-def test_a_quiet_test_hears_nothing_afterwards(
+def test_messages_inside_quiet_do_not_appear_after_it(
     stuck: Stuck, engine_log: list[logging.LogRecord]
 ) -> None:
-    """What other threads posted inside `quiet` is reported before its end: to nobody."""
-    stuck.stick()
+    """Messages that other threads post inside `quiet` are handled before its end, and reach no
+    handler."""
+    stuck.hang()
     with quiet():
         post(logging.WARNING, "posted")
-        timer = threading.Timer(0.05, stuck.go_on)
+        timer = threading.Timer(0.05, stuck.release)
         timer.start()
     assert settle(TIMEOUT_S)
     timer.join(TIMEOUT_S)
@@ -105,7 +107,7 @@ def test_a_quiet_test_hears_nothing_afterwards(
 
 @pytest.mark.parametrize("crash", ["power_cut", "kill", "end"])
 def test_a_simulated_crash_logs_nothing(engine_log: list[logging.LogRecord], crash: str) -> None:
-    """What a dead process would have said as its disk went away, nobody needs to know."""
+    """A simulated crash hides the messages of the dead process about its missing disk."""
     owner = Owner(Table)
     owner.append(["a", 1])
     owner.wait()
@@ -115,27 +117,28 @@ def test_a_simulated_crash_logs_nothing(engine_log: list[logging.LogRecord], cra
     assert engine_log == []
 
 
-def test_messages_that_wait_keep_few_tracebacks(
+def test_waiting_messages_keep_few_tracebacks(
     stuck: Stuck, engine_log: list[logging.LogRecord]
 ) -> None:
-    """P8: the frames of an error hold the owner's state. While a handler is stuck, only the first
-    ten messages keep theirs; the text of the others is kept."""
-    stuck.stick()
+    """P8: The frames of an error keep the owner's state alive. While a handler hangs, only the
+    first ten messages keep a traceback, and the others keep its text."""
+    stuck.hang()
     for number in range(20):
         post(logging.WARNING, "%d", number, error=ValueError(number))
-    stuck.go_on()
+    stuck.release()
     assert settle(TIMEOUT_S)
     with_traceback = [bool(record.exc_info) for record in engine_log[1:]]
     assert with_traceback == [True] * 10 + [False] * 10
 
 
-def test_a_message_is_reported_before_the_exit() -> None:
-    """A slow filter gets to see what was posted last; a stuck one does not hold the exit up."""
+def test_messages_are_reported_before_the_exit() -> None:
+    """At exit, a slow filter still gets the last messages, and a stuck one does not hold up the
+    exit."""
     script = (
         "import logging, sys, time\n"
         "from journal import Journal\n"
         "from journal._log import post\n"
-        "assert Journal\n"  # what writes has the exit hook
+        "assert Journal\n"  # the writing part of the engine has the exit hook
         "logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"
         "def slow(record):\n"
         "    time.sleep(float(record.getMessage()))\n"

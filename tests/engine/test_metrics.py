@@ -1,4 +1,5 @@
-"""Figures: what `stats()` says, how exact the histograms are, and who is told of what."""
+"""Statistics: the values of `stats()`, the accuracy of the histograms, and the calls of
+observers."""
 
 from __future__ import annotations
 
@@ -32,10 +33,10 @@ def recorded(values: list[int]) -> Histogram:
     return recorder.histogram()
 
 
-def test_no_commit_waits_for_a_reader_of_figures(
+def test_no_commit_waits_for_a_reader_of_statistics(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: a signal handler on top of `stats()` may wait for a commit of another thread."""
+    """P2: A signal handler that interrupts `stats()` may wait for another thread's commit."""
     monkeypatch.setattr(commit_figures, "_FOLD_EVERY", 1)
     with open_on(disk) as journal:
         with journal._core.committer.figures.sync_ns._lock, ThreadPoolExecutor() as pool:
@@ -47,62 +48,66 @@ def test_no_commit_waits_for_a_reader_of_figures(
 
 
 def test_an_empty_histogram_is_all_zeros() -> None:
-    """Nothing recorded: no division by zero, no percentile of nothing."""
+    """An empty histogram has no percentiles, and does not divide by zero."""
     assert recorded([]) == Histogram(0, 0, 0, 0, 0, 0.0)
 
 
 @given(values=st.lists(st.integers(0, 10**13), min_size=1, max_size=300))
 def test_percentiles_are_at_most_a_twentieth_over(values: list[int]) -> None:
-    """`count`, `max` and `mean` are exact; a percentile is the exact one or up to 5 % more, and
-    never over the maximum."""
+    """`count`, `max` and `mean` are exact. A percentile is at most 5 % above the exact one, and
+    never above the maximum."""
     histogram = recorded(values)
     assert (histogram.count, histogram.max) == (len(values), max(values))
     assert histogram.mean == pytest.approx(sum(values) / len(values))
     ordered = sorted(values)
-    for per_mille, found in ((500, histogram.p50), (990, histogram.p99), (999, histogram.p99_9)):
+    for per_mille, percentile in (
+        (500, histogram.p50),
+        (990, histogram.p99),
+        (999, histogram.p99_9),
+    ):
         exact = ordered[-(-len(values) * per_mille // 1000) - 1]
-        assert exact <= found <= max(exact * 1.05, exact + 1)
-        assert found <= histogram.max
+        assert exact <= percentile <= max(exact * 1.05, exact + 1)
+        assert percentile <= histogram.max
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 19, 20, 21, 2**31, 2**62])
 def test_a_single_value_is_every_percentile(value: int) -> None:
-    """All figures of a single value are that value."""
+    """Every statistic of a single value is that value."""
     assert recorded([value]) == Histogram(1, value, value, value, value, float(value))
 
 
 def test_values_from_many_threads_all_count() -> None:
-    """No value is lost between those who add, fold and look at once."""
+    """No value is lost between threads that add, fold and read at the same time."""
     recorder = Recorder()
     stop = threading.Event()
 
-    def look() -> None:
+    def read() -> None:
         while not stop.is_set():
             recorder.histogram()
             recorder.fold()
 
     with ThreadPoolExecutor(6) as pool:
-        looking = pool.submit(look)
+        reading = pool.submit(read)
         adding = [
             pool.submit(lambda: [recorder.add(value) for value in range(5000)]) for _ in range(4)
         ]
         for each in adding:
             each.result(TIMEOUT_S)
         stop.set()
-        looking.result(TIMEOUT_S)
+        reading.result(TIMEOUT_S)
     histogram = recorder.histogram()
     assert (histogram.count, histogram.max) == (20_000, 4999)
     assert histogram.mean == pytest.approx(2499.5)
 
 
-def test_a_value_that_comes_amid_a_fold_counts_in_the_next() -> None:
-    """What is added between taking the values and forgetting them is not among the forgotten."""
+def test_a_value_added_during_a_fold_counts_in_the_next() -> None:
+    """A value that is added while a fold takes the values is kept for the next fold."""
 
     class Busy(list[int]):
         def __getitem__(self, index: Any) -> Any:
-            found = super().__getitem__(index)
+            values = super().__getitem__(index)
             self.append(7)
-            return found
+            return values
 
     recorder = Recorder()
     recorder.pending = Busy([1, 2, 3])
@@ -113,7 +118,7 @@ def test_a_value_that_comes_amid_a_fold_counts_in_the_next() -> None:
 
 
 def test_folded_values_take_no_memory() -> None:
-    """P8: a recorder holds buckets, not values, once they are folded."""
+    """P8: Once they are folded, a recorder holds buckets, and not values."""
     recorder = Recorder()
     tracemalloc.start()
     for value in range(20_000):
@@ -128,7 +133,7 @@ def test_folded_values_take_no_memory() -> None:
 # --- stats ---
 
 
-def test_a_fresh_journal_has_done_nothing(disk: SimulatedDisk) -> None:
+def test_the_statistics_of_a_new_opening_begin_at_zero(disk: SimulatedDisk) -> None:
     """All counts begin at 0 with each opening."""
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
@@ -143,7 +148,7 @@ def test_a_fresh_journal_has_done_nothing(disk: SimulatedDisk) -> None:
 
 
 def test_commits_are_counted(disk: SimulatedDisk) -> None:
-    """Commits, their records and bytes, their syncs and how long they took; and the waits."""
+    """Commits, records, bytes, syncs, sync times and wait times are counted."""
     journal = open_on(disk)
     for size in (1, 2, 3):
         for _ in range(size):
@@ -165,7 +170,7 @@ def test_commits_are_counted(disk: SimulatedDisk) -> None:
 
 
 def test_stats_count_buffered_and_backlog_records(disk: SimulatedDisk) -> None:
-    """`buffered_bytes` until they are committed, `backlog_records` until they are durable."""
+    """A record counts as buffered until it is committed, and as backlog until it is durable."""
     with open_on(disk) as journal:
         journal.append("x" * 9)
         journal.append_batch(["x" * 9] * 2)
@@ -178,8 +183,9 @@ def test_stats_count_buffered_and_backlog_records(disk: SimulatedDisk) -> None:
         assert (stats.backlog_records, stats.durable_lsn, stats.synced_lsn) == (0, 3, 3)
 
 
-def test_os_durability_tells_what_is_synced(disk: SimulatedDisk) -> None:
-    """P2: with durability "os" `durable_lsn` is of the process, `synced_lsn` of the power."""
+def test_stats_distinguish_durable_and_synced(disk: SimulatedDisk) -> None:
+    """P2: With durability `os`, `durable_lsn` is what survives the process, and `synced_lsn` is
+    what survives a power cut."""
     with open_on(disk, durability="os") as journal:
         put(journal, 1, 2)
         stats = journal.stats()
@@ -189,11 +195,11 @@ def test_os_durability_tells_what_is_synced(disk: SimulatedDisk) -> None:
         assert (stats.durable_lsn, stats.synced_lsn, stats.syncs) == (2, 2, 1)
 
 
-def test_stats_beside_writers(disk: SimulatedDisk) -> None:
-    """`stats()` may be called by any thread at any time, and never goes backwards."""
+def test_stats_can_be_read_during_writes(disk: SimulatedDisk) -> None:
+    """`stats()` may be called in any thread at any time, and its counts never decrease."""
     stop = threading.Event()
 
-    def look(journal: Journal) -> None:
+    def read(journal: Journal) -> None:
         before = journal.stats()
         while not stop.is_set():
             stats = journal.stats()
@@ -202,10 +208,10 @@ def test_stats_beside_writers(disk: SimulatedDisk) -> None:
             before = stats
 
     with open_on(disk, flush_interval_s=0.001) as journal, ThreadPoolExecutor(3) as pool:
-        looking = [pool.submit(look, journal) for _ in range(2)]
+        reading = [pool.submit(read, journal) for _ in range(2)]
         put_lines(journal, 100, size=500)
         stop.set()
-        for each in looking:
+        for each in reading:
             each.result(TIMEOUT_S)
     assert journal.stats().records == 100
 
@@ -213,7 +219,7 @@ def test_stats_beside_writers(disk: SimulatedDisk) -> None:
 def test_the_backlog_is_never_negative(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that ends between two looks does not turn the backlog into less than nothing."""
+    """A commit that ends while `stats()` reads does not make the backlog negative."""
     durable_lsn = Journal.durable_lsn.fget  # type: ignore[attr-defined]
 
     def meanwhile(journal: Journal) -> int:
@@ -231,98 +237,99 @@ def test_the_backlog_is_never_negative(
 
 
 class RecordingObserver:
-    """An Observer that notes what it hears."""
+    """An observer that records each call."""
 
     def __init__(self, *, raises: bool = False) -> None:
-        self.heard: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
         self._raises = raises
 
-    def _hear(self, *description: Any) -> None:
-        self.heard.append(description)
+    def _record(self, *description: Any) -> None:
+        self.events.append(description)
         if self._raises:
             raise ValueError("the observer's own")
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
-        self._hear("committed", records, size_bytes, sync_ns > 0)
+        self._record("committed", records, size_bytes, sync_ns > 0)
 
     def stalled(self, error: OSError) -> None:
-        self._hear("stalled", error)
+        self._record("stalled", error)
 
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
-        self._hear("compacted", lsn, count, size_bytes, duration_ns > 0)
+        self._record("compacted", lsn, count, size_bytes, duration_ns > 0)
 
     def compaction_failed(self, error: BaseException) -> None:
-        self._hear("compaction_failed", error)
+        self._record("compaction_failed", error)
 
     def failed(self, error: BaseException) -> None:
-        self._hear("failed", error)
+        self._record("failed", error)
 
 
 @pytest.fixture
-def ears() -> list[RecordingObserver]:
+def observers() -> list[RecordingObserver]:
     return [RecordingObserver(raises=True), RecordingObserver()]
 
 
-def test_observers_hear_of_each_commit(
-    disk: SimulatedDisk, ears: list[RecordingObserver], caplog: pytest.LogCaptureFixture
+def test_observers_are_called_for_each_commit(
+    disk: SimulatedDisk, observers: list[RecordingObserver], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is told, also behind one that raises, which is logged and harms nobody."""
+    """Each observer is called, even after one that raises. The error is logged, and affects nothing
+    else."""
     with open_on(disk) as journal:
         put(journal, "before")
         until(lambda: journal.stats().commits == 1, "the count")
-        for ear in ears:
-            journal.observe(ear)
+        for observer in observers:
+            journal.observe(observer)
         put(journal, "a")
         journal.wait_durable(journal.append_batch(["b", "c"]))
     expected = [("committed", 1, 44 + 2, True), ("committed", 2, 44 + 4, True)]
-    assert [ear.heard for ear in ears] == [expected, expected]
+    assert [observer.events for observer in observers] == [expected, expected]
     assert settle(TIMEOUT_S)
-    told = "an observer raised, so it missed an event: fix RecordingObserver"
-    assert [record.message for record in caplog.records] == [told] * 2
+    message = "an observer raised, so it missed an event: fix RecordingObserver"
+    assert [record.message for record in caplog.records] == [message] * 2
 
 
-def test_observers_hear_of_each_compaction(
-    disk: SimulatedDisk, ears: list[RecordingObserver]
+def test_observers_are_called_for_each_compaction(
+    disk: SimulatedDisk, observers: list[RecordingObserver]
 ) -> None:
-    """With its LSN, items, bytes and time."""
+    """Observers get a compaction's LSN, item count, bytes and duration."""
     with open_on(disk) as journal:
         put(journal, 1)
-        for ear in ears:
-            journal.observe(ear)
+        for observer in observers:
+            journal.observe(observer)
         journal.compact(frozen(journal, 1, 2, 3))
     (name,) = names(disk, ".json")
     size = len(disk.contents(PATH)[name])
-    for ear in ears:
-        assert ear.heard[-1] == ("compacted", 1, 3, size, True)
+    for observer in observers:
+        assert observer.events[-1] == ("compacted", 1, 3, size, True)
 
 
-def test_observers_hear_of_each_compaction_that_fails(
-    disk: SimulatedDisk, ears: list[RecordingObserver]
+def test_observers_are_called_for_each_failed_compaction(
+    disk: SimulatedDisk, observers: list[RecordingObserver]
 ) -> None:
-    """Each observer is called once per failed attempt, with what the caller of `compact` catches.
-    An observer that raises hides nothing from the next one."""
+    """Each observer is called once per failed attempt, with the error that the caller of `compact`
+    catches, even after an observer that raises."""
     with open_on(disk) as journal:
         put(journal, 1)
-        for ear in ears:
-            journal.observe(ear)
+        for observer in observers:
+            journal.observe(observer)
         with pytest.raises(ZeroDivisionError) as caught:
             journal.compact(raising(ZeroDivisionError()))
-    for ear in ears:
-        assert ear.heard[-1] == ("compaction_failed", caught.value)
+    for observer in observers:
+        assert observer.events[-1] == ("compaction_failed", caught.value)
 
 
-def test_an_observer_without_the_newest_method_is_not_told(
+def test_an_observer_may_lack_the_newest_method(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An observer written before `compaction_failed` existed works as before, and nothing is
-    logged about it. One that extends the protocol inherits an empty method."""
+    """An observer that was written before `compaction_failed` existed works as before, and nothing
+    is logged about it. An observer that extends the protocol inherits an empty method."""
 
     class Old:
         def __init__(self) -> None:
-            self.heard: list[int] = []
+            self.events: list[int] = []
 
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
-            self.heard.append(records)
+            self.events.append(records)
 
         def stalled(self, error: OSError) -> None: ...
         def compacted(self, *_: Any) -> None: ...
@@ -341,23 +348,23 @@ def test_an_observer_without_the_newest_method_is_not_told(
         with pytest.raises(ZeroDivisionError):
             journal.compact(raising(ZeroDivisionError()))
         put(journal, 1)
-        until(lambda: old.heard == [1], "the commit is observed")
+        until(lambda: old.events == [1], "the commit is observed")
     assert settle(TIMEOUT_S)
     assert caplog.records == []
 
 
-def test_an_observer_may_look_at_the_journal(disk: SimulatedDisk) -> None:
-    """It is called with no lock held: it may append, and ask for figures."""
+def test_an_observer_may_use_the_journal(disk: SimulatedDisk) -> None:
+    """An observer is called without any lock held, so it may append and read statistics."""
 
     class Curious(RecordingObserver):
         def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
-            self.heard.append((journal.stats().last_lsn, journal.durable_lsn))
-            if len(self.heard) == 1:
+            self.events.append((journal.stats().last_lsn, journal.durable_lsn))
+            if len(self.events) == 1:
                 journal.append("from the observer")
 
-    ear = Curious()
+    observer = Curious()
     with open_on(disk) as journal:
-        journal.observe(ear)
+        journal.observe(observer)
         put(journal, 1)
-    assert ear.heard[0] == (1, 1)
+    assert observer.events[0] == (1, 1)
     assert journal.last_lsn == 2

@@ -1,4 +1,4 @@
-"""The names of a journal's files, and what they tell."""
+"""The names of a journal's files, and what they state."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_files_name_tells_what_it_is(name: str) -> None:
-    """FORMAT.md, "Files": nothing but a name in full is one of a journal's."""
+def test_a_files_name_states_its_kind(name: str) -> None:
+    """FORMAT.md, "Files": Only a complete name is that of a journal's file."""
     file = file_at(f"/a/{name}")
     assert (file.kind, file.lsn) == FILES[name]
     assert (file.path, file.name) == (f"/a/{name}", name)
@@ -34,13 +34,14 @@ def test_a_files_name_tells_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_of_its_files_makes_a_directory_a_journal(name: str) -> None:
-    """A crash may leave no more than an unfinished one."""
+    """One of its files makes a directory a journal, since a crash may leave just an unfinished
+    one."""
     is_one = FILES[name][0] in ("segment", "checkpoint", "lock") or name == f"{SEGMENT}.tmp"
     assert is_journal(["stray", name]) == is_one
 
 
 def test_a_reader_lists_files_by_name(tmp_path: Path) -> None:
-    """It needs to read none of them."""
+    """A reader lists files by their names, without reading them."""
     for name in (SEGMENT, CHECKPOINT, "stray"):
         (tmp_path / name).write_bytes(b"")
     with JournalReader.open(tmp_path) as reader:

@@ -1,4 +1,4 @@
-"""Where a journal can't be kept: what open says, and that it leaves nothing behind."""
+"""Places where a journal can't be kept: open explains the refusal, and leaves nothing there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def path(tmp_path: Path) -> Path:
 def test_a_failed_sync_of_the_parent_is_a_failed_sync(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: the directory's own name may not survive: FailedError, and the cause is the OSError."""
+    """P2: If the parent's sync fails, the directory's name may not survive. Open raises
+    FailedError, with the OSError as its cause."""
 
     def failing(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -42,10 +43,10 @@ def test_a_failed_sync_of_the_parent_is_a_failed_sync(
         put(journal, 1)
 
 
-def test_a_parent_that_may_not_be_opened_is_no_failed_sync(
+def test_a_parent_that_can_not_be_opened_is_no_failed_sync(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that can't be opened stays a plain PermissionError."""
+    """A parent that may not be opened raises PermissionError, and not FailedError."""
     opened = os.open
 
     def refusing(name: Any, *args: Any, **more: Any) -> int:
@@ -67,7 +68,7 @@ def test_a_parent_that_may_not_be_opened_is_no_failed_sync(
 def test_a_file_system_without_locks_is_named(
     path: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P10: the message has the path and what to do, not only a number."""
+    """P10: The error names the path, says what to do, and has the OSError as its cause."""
 
     def refusing(fd: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
@@ -83,7 +84,7 @@ def test_a_file_system_without_locks_is_named(
 def test_other_errors_of_the_lock_are_not_translated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that says nothing about the file system is a plain OSError."""
+    """An error that says nothing about the file system is raised as a plain OSError."""
 
     def refusing(fd: int, operation: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -94,11 +95,11 @@ def test_other_errors_of_the_lock_are_not_translated(
     assert caught.value.errno == errno.EIO
 
 
-def test_a_lock_that_a_second_handle_gets_too_is_refused(
+def test_a_file_system_with_useless_locks_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P10: where flock succeeds and keeps nobody out, two writers would destroy each other's
-    records: nothing is opened there, and no handle is left."""
+    """P10: If `flock` succeeds for a second handle, two writers could destroy each other's records.
+    Open refuses the file system, and leaves no handle."""
     descriptors = len(os.listdir("/dev/fd"))
     monkeypatch.setattr(fcntl, "flock", lambda fd, operation: None)
     with pytest.raises(UnsafePathError, match=f"{path}: .*locks.*local file system"):
@@ -107,8 +108,8 @@ def test_a_lock_that_a_second_handle_gets_too_is_refused(
     assert len(os.listdir("/dev/fd")) == descriptors
 
 
-def test_looking_at_the_lock_leaves_it_held(path: Path) -> None:
-    """P10: closing the second handle does not free the lock, and nor does a failed open."""
+def test_a_check_of_the_lock_does_not_free_it(path: Path) -> None:
+    """P10: Neither the closing of the second handle nor a failed open frees the lock."""
     with Journal.open(path):
         for _ in range(2):
             with pytest.raises(LockedError):
@@ -149,8 +150,8 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_an_isolated_subinterpreter_is_refused(path: Path, call: str) -> None:
-    """No thread of the engine could run there: a JournalError says so before anything is made, and
-    nothing is left for the exit."""
+    """An isolated subinterpreter can't run the engine's threads. Open raises JournalError before it
+    makes anything, and leaves nothing for the exit."""
     script = (
         f"try:\n    {call}\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
     )
@@ -163,7 +164,8 @@ def test_an_isolated_subinterpreter_is_refused(path: Path, call: str) -> None:
 
 
 def test_a_legacy_subinterpreter_is_not_refused(path: Path) -> None:
-    """One that shares the interpreter's lock and may start threads works like the main one."""
+    """A subinterpreter that shares the GIL and may start threads works like the main
+    interpreter."""
     script = (
         "from journal import Journal\n"
         "with Journal.open(path) as journal:\n"

@@ -1,4 +1,4 @@
-"""What an owner may choose, what may be appended, and what is said of the rest."""
+"""Options and records: the accepted ones, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ MIB = 1 << 20
 # --- options ---
 
 
-def test_the_defaults_are_those_of_the_page() -> None:
-    """`Options()` is what the public names say it is."""
+def test_the_defaults_are_as_documented() -> None:
+    """The defaults are those that the public documentation states."""
     assert Options() == Options(
         durability="disk",
         flush_interval_s=0.010,
@@ -41,7 +41,7 @@ def test_the_defaults_are_those_of_the_page() -> None:
     )
 
 
-NO_NUMBERS = [None, "1", True, float("nan"), -1, float("inf"), b"1"]
+NOT_NUMBERS = [None, "1", True, float("nan"), -1, float("inf"), b"1"]
 BAD: list[tuple[str, Any]] = [
     ("durability", "Disk"),
     ("durability", None),
@@ -67,14 +67,14 @@ BAD: list[tuple[str, Any]] = [
         (field.name, value)
         for field in fields(Options)
         if field.type in ("int", "float")
-        for value in NO_NUMBERS
+        for value in NOT_NUMBERS
     ),
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: repr(value))
 def test_a_bad_option_is_named(name: str, value: Any) -> None:
-    """A bad value is a ValueError with the option's name and the value in it."""
+    """A bad value raises ValueError, which names the option and the value."""
     with pytest.raises(ValueError, match=name) as caught:
         Options(**{name: value})
     assert repr(value) in str(caught.value)
@@ -95,7 +95,7 @@ def test_a_bad_option_is_named(name: str, value: Any) -> None:
     ],
 )
 def test_extreme_options_work(name: str, value: Any) -> None:
-    """What is allowed can be kept a journal with: records go in, and come back."""
+    """A journal with extreme options takes records, and reads them back."""
     disk = SimulatedDisk()
     chosen = Options(**{name: value})
     with Journal.open(PATH, options=chosen, disk=disk) as journal:
@@ -104,15 +104,15 @@ def test_extreme_options_work(name: str, value: Any) -> None:
         assert logged(journal) == [1, 2]
 
 
-def test_options_are_by_keyword_and_fixed() -> None:
-    """Options are keyword-only and can't be changed under a running journal."""
+def test_options_are_keyword_only_and_frozen() -> None:
+    """Options are keyword-only, and can't be changed while a journal uses them."""
     with pytest.raises(TypeError):
         Options("os")  # type: ignore[call-arg]
     with pytest.raises(FrozenInstanceError):
         Options().flush_bytes = 1  # type: ignore[misc]
 
 
-# --- what comes back ---
+# --- records that are read back ---
 
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
 SCALARS = (
@@ -133,7 +133,8 @@ RECORDS = st.recursive(
 
 @given(st.lists(RECORDS, min_size=1, max_size=20))
 def test_packed_records_are_read_back_equal(records: list[Any]) -> None:
-    """P1: each record is read back with its value and its types, live and after a reopening."""
+    """P1: Each record is read back with its value and its types, from the same journal and after a
+    reopening."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
         for record in records:
@@ -143,8 +144,8 @@ def test_packed_records_are_read_back_equal(records: list[Any]) -> None:
     assert repr(reopened(disk)) == repr(records)
 
 
-def test_a_record_is_taken_as_it_is_when_appended() -> None:
-    """What the caller does to a record after `append` does not reach the log."""
+def test_later_changes_do_not_reach_an_appended_record() -> None:
+    """A change that the caller makes to a record after `append` does not reach the log."""
     record = {"a": [1]}
     with open_on(SimulatedDisk()) as journal:
         journal.append(record)
@@ -153,7 +154,7 @@ def test_a_record_is_taken_as_it_is_when_appended() -> None:
         assert logged(journal) == [{"a": [1]}, {"a": [1, 2]}]
 
 
-# --- what is refused ---
+# --- records that are refused ---
 
 
 class Point(NamedTuple):
@@ -209,9 +210,9 @@ REFUSED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "record"), REFUSED, ids=[kind for kind, _ in REFUSED])
-def test_records_that_would_not_read_back_equal_are_refused(kind: str, record: Any) -> None:
-    """RecordError, a ValueError: takes no LSN, leaves what was packed before it, names the type,
-    and says what may be used instead."""
+def test_unsupported_records_are_refused(kind: str, record: Any) -> None:
+    """RecordError is a ValueError that names the type, and says what to use instead. It consumes no
+    LSN, and keeps what was packed before."""
     disk = SimulatedDisk()
     with open_on(disk) as journal:
         journal.append("before")
@@ -231,8 +232,8 @@ def test_records_that_would_not_read_back_equal_are_refused(kind: str, record: A
 
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {1: inner}])
 @pytest.mark.parametrize("depth", [511, 512, 1000, 1022, 1023, 1024, 1025])
-def test_no_record_is_taken_that_nests_deeper_than_it_can_be_read(depth: int, wrap: Any) -> None:
-    """P1: about the depth at which packing ends, a record is refused or comes back."""
+def test_every_accepted_depth_is_read_back(depth: int, wrap: Any) -> None:
+    """P1: Around the depth limit of packing, a record is refused or is read back."""
     disk = SimulatedDisk()
     record, accepted = nested(depth, wrap), True
     with open_on(disk) as journal:
@@ -242,19 +243,20 @@ def test_no_record_is_taken_that_nests_deeper_than_it_can_be_read(depth: int, wr
             accepted = False
         put(journal, "after")
     assert accepted or depth > 1000
-    # Too deep for `==` and `repr`.
-    found = [msgpack.packb(each) for each in reopened(disk)]
+    # These nest too deep for `==` and `repr`.
+    recovered = [msgpack.packb(each) for each in reopened(disk)]
     expected = [record, "after"] if accepted else ["after"]
-    assert found == [msgpack.packb(each) for each in expected]
+    assert recovered == [msgpack.packb(each) for each in expected]
 
 
 # --- limits ---
 
 
-def test_record_bytes_max_is_of_the_packed_record() -> None:
-    """A record of exactly that size is taken; one byte more is a RecordError with both numbers."""
+def test_record_bytes_max_limits_the_packed_record() -> None:
+    """A packed record of `record_bytes_max` bytes is accepted, and one more byte raises RecordError
+    with both numbers."""
     with open_on(SimulatedDisk(), record_bytes_max=10) as journal:
-        put(journal, b"x" * 8)  # and two bytes of its header
+        put(journal, b"x" * 8)  # packs to 10 bytes, with its two-byte header
         with pytest.raises(RecordError, match="11 bytes is over record_bytes_max=10; split it"):
             journal.append(b"x" * 9)
         with pytest.raises(RecordError, match="record_bytes_max=10"):
@@ -262,8 +264,8 @@ def test_record_bytes_max_is_of_the_packed_record() -> None:
         assert (journal.last_lsn, logged(journal)) == (1, [b"x" * 8])
 
 
-def test_frame_bytes_max_is_of_the_whole_batch() -> None:
-    """P3: a batch that can't be one frame is a RecordError, and none of it is appended."""
+def test_frame_bytes_max_limits_the_whole_batch() -> None:
+    """P3: A batch that does not fit in one frame raises RecordError, and none of it is appended."""
     with open_on(SimulatedDisk(), frame_bytes_max=30) as journal:
         assert journal.append_batch([b"x" * 8] * 3) == 3
         with pytest.raises(RecordError, match="31 bytes is over frame_bytes_max=30; split it"):
@@ -273,24 +275,24 @@ def test_frame_bytes_max_is_of_the_whole_batch() -> None:
         assert logged(journal) == [b"x" * 8] * 3
 
 
-def test_frame_bytes_max_is_of_a_single_record_too() -> None:
-    """No frame's payload is over `frame_bytes_max`, whatever `record_bytes_max` says."""
+def test_frame_bytes_max_limits_a_single_record() -> None:
+    """A frame's payload is at most `frame_bytes_max`, even if `record_bytes_max` allows more."""
     with open_on(SimulatedDisk(), frame_bytes_max=30) as journal:
         journal.append(sized(30))
         with pytest.raises(RecordError, match="frame_bytes_max=30"):
             journal.append(sized(31))
 
 
-def test_an_empty_batch_is_a_mistake() -> None:
-    """`append_batch([])` is a ValueError and takes no LSN."""
+def test_an_empty_batch_is_refused() -> None:
+    """`append_batch([])` raises ValueError, and consumes no LSN."""
     with open_on(SimulatedDisk()) as journal:
         with pytest.raises(ValueError, match="at least one"):
             journal.append_batch([])
         assert journal.last_lsn == 0
 
 
-def test_a_record_that_no_buffer_holds_is_refused() -> None:
-    """P8: the buffer's bound holds for a single record too, and nothing hangs on it."""
+def test_a_record_larger_than_the_buffer_is_refused() -> None:
+    """P8: The buffer's bound holds for a single record too, and later waits don't hang."""
     with open_on(SimulatedDisk(), buffer_bytes=100) as journal:
         with pytest.raises((BufferFullError, RecordError), match="buffer_bytes=100"):
             journal.append(b"x" * 200)
@@ -300,7 +302,7 @@ def test_a_record_that_no_buffer_holds_is_refused() -> None:
 
 
 def test_the_largest_record_is_committed_and_recovered() -> None:
-    """The default limits' largest record goes through, in a segment that is smaller than it."""
+    """The largest record of the default limits is stored, even in a smaller segment."""
     disk = SimulatedDisk()
     largest = b"x" * (4 * MIB - 5)
     with Journal.open(PATH, options=Options(segment_bytes=4096), disk=disk) as journal:

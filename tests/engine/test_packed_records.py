@@ -1,4 +1,4 @@
-"""Records that are packed before the lock is taken: they are records like any other."""
+"""Records that were packed before the lock is taken are records like any other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ APPENDS: dict[str, Callable[[Journal, Any], int]] = {
 
 
 def test_a_packed_record_is_appended_like_any_other(disk: SimulatedDisk) -> None:
-    """P1: by each of the four, alone and among others; the machine is given the record itself."""
+    """P1: All four calls take packed records, alone and with others, and the machine gets the
+    unpacked record."""
     with open_on(disk) as journal:
         assert journal.append(pack(["a", 1])) == 1
         assert journal.append_batch([pack(["b", 2]), ["c", 3], pack(["d", [4]])]) == 4
@@ -46,7 +47,7 @@ def test_a_packed_record_is_appended_like_any_other(disk: SimulatedDisk) -> None
 
 
 def test_later_changes_do_not_reach_a_packed_record(disk: SimulatedDisk) -> None:
-    """P1: whoever changes it afterwards changes only what the machine is given."""
+    """P1: A change to the object after `pack` does not reach the log."""
     record = ["a", 1]
     packed = pack(record)
     record[1] = 2
@@ -59,7 +60,7 @@ def test_later_changes_do_not_reach_a_packed_record(disk: SimulatedDisk) -> None
     "record", [(1, 2), {1}, 2**64, "\ud800", object], ids=["tuple", "set", "int", "str", "type"]
 )
 def test_pack_refuses_what_append_refuses(disk: SimulatedDisk, record: Any) -> None:
-    """P1: in the same words."""
+    """P1: `pack` and `append` refuse the same records with the same message."""
     with open_on(disk) as journal, pytest.raises(RecordError) as by_append:
         journal.append(record)
     with pytest.raises(RecordError) as by_pack:
@@ -68,10 +69,10 @@ def test_pack_refuses_what_append_refuses(disk: SimulatedDisk, record: Any) -> N
 
 
 @pytest.mark.parametrize("append", APPENDS.values(), ids=APPENDS.keys())
-def test_the_journal_refuses_one_that_is_too_large(
+def test_the_journal_refuses_a_packed_record_that_is_too_large(
     disk: SimulatedDisk, append: Callable[[Journal, Any], int]
 ) -> None:
-    """P8: how large a record may be is the journal's to say, when it comes."""
+    """P8: The journal checks the size of a packed record when it is appended."""
     large = pack("x" * 100)
     with open_on(disk, record_bytes_max=100) as journal:
         with pytest.raises(RecordError, match="102 bytes is over record_bytes_max=100"):
@@ -81,24 +82,24 @@ def test_the_journal_refuses_one_that_is_too_large(
         assert append(journal, large) == 1
 
 
-def test_each_thread_packs_by_itself() -> None:
-    """P1: it takes no lock, and no thread gets the bytes of another."""
+def test_threads_pack_independently() -> None:
+    """P1: Packing takes no lock, and no thread gets the bytes of another."""
 
     def packed(number: int) -> list[PackedRecord]:
         return [pack([number, index, "x" * (index % 50)]) for index in range(2000)]
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(packed, range(8)))
+        batches = list(pool.map(packed, range(8)))
     disk = SimulatedDisk()
     with open_on(disk) as journal:
-        for some in found:
-            journal.append_batch(some)
+        for batch in batches:
+            journal.append_batch(batch)
     expected = [[n, index, "x" * (index % 50)] for n in range(8) for index in range(2000)]
     assert reopened(disk) == expected
 
 
-def test_a_history_knows_what_was_packed() -> None:
-    """What the crash tests compare with is the record."""
+def test_a_history_contains_the_unpacked_records() -> None:
+    """The crash tests compare the state with the unpacked records."""
     with Owner(Table) as owner:
         owner.state.update(lambda _: pack(["a", 1]))
         owner.state.update_batch(lambda _: [pack(["b", 2])])
@@ -108,8 +109,8 @@ def test_a_history_knows_what_was_packed() -> None:
         assert owner.state.machine.content() == {"a": 1, "b": 2}
 
 
-def test_nil_is_a_record_too(disk: SimulatedDisk) -> None:
-    """P6: packed, it is no `None` that says that nothing is to be done."""
+def test_a_packed_nil_is_a_record(disk: SimulatedDisk) -> None:
+    """P6: A packed nil is a record, while a plain `None` means that there is nothing to do."""
     with DurableState.open(PATH, Applied(), options=options(), disk=disk) as state:
         assert state.update(lambda _: None) is None
         assert state.update(lambda _: pack(None)) == 1
@@ -123,7 +124,7 @@ def test_nil_is_a_record_too(disk: SimulatedDisk) -> None:
 
 
 class Applied:
-    """All records that it was given; it may fail."""
+    """A machine that keeps all records, and can be made to fail."""
 
     application = "applied/1"
     fails = False
@@ -143,8 +144,8 @@ class Applied:
         return self.records.copy()
 
 
-class PacksAsItGoes:
-    """Garbage that packs as it is collected."""
+class PacksWhenCollected:
+    """Garbage whose finalizer packs a record."""
 
     def __init__(self, packed: list[Any]) -> None:
         self._packed = packed
@@ -154,14 +155,15 @@ class PacksAsItGoes:
         self._packed.append(pack(["inner"])._packed)
 
 
-def test_a_collector_may_run_as_a_record_is_refused() -> None:
-    """P1: before 3.12 right inside it; what that packs has no bytes of what was refused."""
+def test_garbage_collection_during_a_refusal_mixes_no_bytes() -> None:
+    """P1: Garbage collection may run when a record is refused, before Python 3.12 inside the
+    packer. A record that a finalizer packs then contains no bytes of the refused one."""
     packed: list[bytes] = []
     threshold = gc.get_threshold()
-    gc.freeze()  # what is here already need not be looked at sixty times
+    gc.freeze()  # the collector need not examine existing objects in each of the 59 rounds
     try:
         for allocations in range(1, 60):
-            PacksAsItGoes(packed)
+            PacksWhenCollected(packed)
             gc.set_threshold(allocations)
             with suppress(RecordError):
                 pack(["outer", "record", object()])
@@ -173,8 +175,9 @@ def test_a_collector_may_run_as_a_record_is_refused() -> None:
     assert set(packed) == {msgpack.packb(["inner"])}
 
 
-def test_only_pack_makes_one(disk: SimulatedDisk) -> None:
-    """P1: bytes that are no record would make a journal that does not open."""
+def test_only_pack_makes_a_packed_record(disk: SimulatedDisk) -> None:
+    """P1: A PackedRecord can't be made or copied by hand, since bytes that are no record would make
+    a journal that does not open."""
     with pytest.raises(TypeError, match=r"make one with journal\.pack"):
         PackedRecord((1, b"\xc1"))
     packed = pack(["a", 1])
@@ -187,29 +190,29 @@ def test_only_pack_makes_one(disk: SimulatedDisk) -> None:
         assert state.journal.last_lsn == 0
 
 
-class Packing(CrashMachine[Table]):
-    """It draws packed records."""
+class PackedRecordsMachine(CrashMachine[Table]):
+    """A crash machine that draws packed records."""
 
     machine = Table
     records = st.tuples(st.sampled_from("ab"), st.integers(0, 3)).map(lambda pair: pack([*pair]))
 
 
-TestACrashMachineOfPackedRecords = Packing.TestCase
+TestACrashMachineOfPackedRecords = PackedRecordsMachine.TestCase
 TestACrashMachineOfPackedRecords.settings = settings(max_examples=5, deadline=None)
 
 
-class Refusing:
-    """A packer that may not be asked."""
+class ForbiddenPacker:
+    """A packer that fails the test when it is called."""
 
     def __call__(self, record: Any) -> bytes:
         raise AssertionError(f"packed under the lock: {record}")
 
 
 def test_the_manager_packs_before_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P7: so a prompt, a checkpoint or a result of a megabyte is held no longer than one of a
-    byte."""
+    """P7: The manager holds its lock no longer for a prompt, checkpoint or result of a megabyte
+    than for one of a byte."""
     with SubAgentManager.open(tmp_path) as manager:
-        monkeypatch.setattr(manager._state._buffer, "_pack", Refusing())
+        monkeypatch.setattr(manager._state._buffer, "_pack", ForbiddenPacker())
         parent = manager.spawn("p", name="parent", queued=True)
         for ref in (parent.agent_id, "parent"):
             child = manager.spawn("p", parent_id=ref).agent_id
@@ -222,7 +225,7 @@ def test_the_manager_packs_before_its_lock(tmp_path: Path, monkeypatch: pytest.M
         manager.start("parent")
         manager.update_failed("parent", "why")
         manager.cancel(manager.spawn("p").agent_id)
-        manager.record_usage("parent", input_tokens=1, output_tokens=1)  # it has ended
+        manager.record_usage("parent", input_tokens=1, output_tokens=1)  # the agent has ended
         manager.spawn("p", parent_id="parent")
 
 
@@ -231,26 +234,28 @@ def row_of(agent_id: str, depth: int) -> Row:
     return tuple(fields.get(name) for name in FIELDS)
 
 
-def test_a_record_that_names_another_agent_meanwhile_is_packed_again(
+def test_a_record_with_an_outdated_name_is_packed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P6: the name may be another's by the time that the lock is taken."""
+    """P6: If a name belongs to another agent by the time the lock is taken, the record is packed
+    again."""
     with SubAgentManager.open(tmp_path) as manager:
         ended = manager.spawn("p", name="one").agent_id
         stale = manager._state.machine.prefetch(ended)
         manager.cancel(ended)
-        now = manager.spawn("p", name="one").agent_id
+        current = manager.spawn("p", name="one").agent_id
         with monkeypatch.context() as patch:
             patch.setattr(manager._state.machine, "prefetch", lambda ref: stale)
-            assert manager.update_checkpoint("one", "c", steps_taken=1).agent_id == now
+            assert manager.update_checkpoint("one", "c", steps_taken=1).agent_id == current
             child = manager.spawn("p", parent_id="one")
-        assert (child.parent_id, child.spawn_depth) == (now, 1)
-        with monkeypatch.context() as patch:  # the same id, once imported at another depth
-            patch.setattr(manager._state.machine, "prefetch", lambda ref: row_of(now, 3))
-            assert manager.spawn("p", parent_id=now).spawn_depth == 1
+        assert (child.parent_id, child.spawn_depth) == (current, 1)
+        # The same id, as if it had been imported at another depth.
+        with monkeypatch.context() as patch:
+            patch.setattr(manager._state.machine, "prefetch", lambda ref: row_of(current, 3))
+            assert manager.spawn("p", parent_id=current).spawn_depth == 1
         live = {agent.agent_id: agent for agent in manager.agents()}
-        assert live[now].checkpoint == "c"
+        assert live[current].checkpoint == "c"
         assert manager.get(ended).checkpoint is None
     with SubAgentManager.open(tmp_path) as manager:
-        assert manager.get(now).checkpoint == "c"
-        assert manager.get(child.agent_id).parent_id == now
+        assert manager.get(current).checkpoint == "c"
+        assert manager.get(child.agent_id).parent_id == current

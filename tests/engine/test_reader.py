@@ -1,4 +1,4 @@
-"""JournalReader: opening, and what it shows of the dead and of the living."""
+"""JournalReader: opening, and the records that it shows of closed and of live journals."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def records(reader: JournalReader, after: int | None = None) -> list[Any]:
 
 
 def test_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
-    """Missing: FileNotFoundError; another directory: JournalError that says what is missing; a
-    symlink: UnsafePathError. Nothing is made or changed."""
+    """A missing path raises FileNotFoundError, a directory that is no journal raises JournalError,
+    and a symlink raises UnsafePathError. Nothing is made or changed."""
     with pytest.raises(FileNotFoundError):
         JournalReader.open(tmp_path / "missing")
     (tmp_path / "other").mkdir()
@@ -71,7 +71,7 @@ def test_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_a_reader_takes_no_lock_and_changes_nothing(disk: SimulatedDisk, live: bool) -> None:
-    """It takes no lock and changes nothing, whatever it is asked."""
+    """No call of a reader takes the lock or changes anything."""
     journal = open_on(disk)
     put_lines(journal, 12, size=700)
     journal.compact(frozen(journal, 1))
@@ -94,15 +94,16 @@ def test_a_reader_takes_no_lock_and_changes_nothing(disk: SimulatedDisk, live: b
 
 
 def test_an_empty_journal_reads_as_empty(disk: SimulatedDisk, reader: JournalReader) -> None:
-    """A journal that nobody has written to is one all the same."""
+    """A journal without records can be read, and is empty."""
     assert (records(reader), reader.checkpoints(), reader.segments()) == ([], [], [])
     assert (list(reader.verify()), reader.live) == ([], False)
     assert (reader.journal_id, reader.last_lsn, reader.first_lsns) == (None, 0, [])
 
 
-def test_readers_count_on_two_checkpoints(disk: SimulatedDisk) -> None:
-    """P8: how many a writer was told to keep is not on disk. So a reader begins after the older of
-    the two newest, and a backup has these two; older records are there for one who asks."""
+def test_a_reader_begins_after_the_second_newest_checkpoint(disk: SimulatedDisk) -> None:
+    """P8: The number of checkpoints that a writer keeps is not on disk. So a reader begins after
+    the older of the two newest, and a backup has these two. Older records can be read by their
+    LSN."""
     with open_on(disk, checkpoints_kept=5) as journal:
         for n in range(7):
             put_lines(journal, 12, size=700)
@@ -114,7 +115,7 @@ def test_readers_count_on_two_checkpoints(disk: SimulatedDisk) -> None:
         assert reader.first_lsns[0] <= 73 < reader.first_lsns[1]
         assert reader.first_state_lsn == 72
         assert [entry.lsn for entry in reader.entries(kept_lsns[0])] == [*range(37, 85)]
-        assert [it.lsn for it in reader.checkpoints()] == kept_lsns[::-1]
+        assert [checkpoint.lsn for checkpoint in reader.checkpoints()] == kept_lsns[::-1]
         preview = reader.preview_recovery()
         assert (preview.refusal, preview.checkpoint_lsn, preview.last_lsn) == (None, 84, 84)
     assert findings(disk) == []
@@ -124,16 +125,16 @@ def test_readers_count_on_two_checkpoints(disk: SimulatedDisk) -> None:
         assert journal.last_lsn == 84
 
 
-def test_a_checkpoint_of_nothing_makes_no_log_missing(disk: SimulatedDisk) -> None:
-    """P4: compacted before the first append, a journal is as empty as before."""
+def test_a_checkpoint_before_the_first_record_is_no_finding(disk: SimulatedDisk) -> None:
+    """P4: A checkpoint before the first record does not prove that records are missing."""
     with open_on(disk) as journal:
         assert journal.compact(frozen(journal)).lsn == 0
     with JournalReader.open(PATH, disk=disk) as reader:
         assert (records(reader), list(reader.verify()), reader.last_lsn) == ([], [], 0)
 
 
-def test_an_entry_has_its_place_in_the_files(disk: SimulatedDisk) -> None:
-    """A reader's entries name the file, and the offset of the frame that the record is in."""
+def test_an_entry_names_its_file_and_offset(disk: SimulatedDisk) -> None:
+    """An entry names the file, and the offset of the frame that contains the record."""
     with open_on(disk) as journal:
         put(journal, "a")
         journal.wait_durable(journal.append_batch(["b", "c"]))
@@ -148,8 +149,9 @@ def test_an_entry_has_its_place_in_the_files(disk: SimulatedDisk) -> None:
     assert one.path == f"{PATH}/{names(disk, '.seg')[0]}"
 
 
-def test_entries_after_an_lsn(disk: SimulatedDisk) -> None:
-    """None: all that are kept; otherwise those after that LSN, none past the end."""
+def test_entries_begin_after_the_given_lsn(disk: SimulatedDisk) -> None:
+    """`entries(after)` yields the records after that LSN, and without it all records that are
+    kept."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
     with open_on(disk) as journal:
@@ -162,7 +164,7 @@ def test_entries_after_an_lsn(disk: SimulatedDisk) -> None:
             list(reader.entries(-1))
 
 
-# --- of the living ---
+# --- live journals ---
 
 
 def log_bytes(disk: SimulatedDisk) -> bytes:
@@ -170,8 +172,8 @@ def log_bytes(disk: SimulatedDisk) -> bytes:
 
 
 def test_a_live_journal_shows_records_proved_durable(disk: SimulatedDisk) -> None:
-    """P2: records that a durable LSN in the log covers: it may trail by a commit, which the idle
-    mark makes good; what is not durable is never shown."""
+    """P2: A reader shows the records that a durable LSN in the log covers. These may lag by one
+    commit until the idle mark. A record that is not durable is never shown."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
         assert read_all(disk)[:1] == [1]
@@ -186,10 +188,10 @@ def test_a_live_journal_shows_records_proved_durable(disk: SimulatedDisk) -> Non
         until(lambda: read_all(disk) == [1, 2, 3], "the idle mark")
 
 
-def test_the_first_record_of_a_live_journal_is_not_shown_before_it_is_durable(
+def test_a_live_journal_hides_its_first_record_until_it_is_durable(
     disk: SimulatedDisk,
 ) -> None:
-    """P2: a whole frame that nothing testifies of."""
+    """P2: A whole frame is not shown before anything proves that it is durable."""
     with open_on(disk) as journal:
         with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:
             waiter = pool.submit(put, journal, "first")
@@ -203,7 +205,7 @@ def test_the_first_record_of_a_live_journal_is_not_shown_before_it_is_durable(
 
 
 def test_a_live_journal_in_os_mode_shows_every_whole_frame(disk: SimulatedDisk) -> None:
-    """With durability "os" a written frame has survived the process: it is shown at once."""
+    """With durability `os`, a written frame survives the process, and is shown at once."""
     with open_on(disk, durability="os") as journal:
         for n in range(1, 8):
             put(journal, n)
@@ -212,7 +214,8 @@ def test_a_live_journal_in_os_mode_shows_every_whole_frame(disk: SimulatedDisk) 
 
 
 def test_a_dead_journal_shows_what_recovery_keeps(disk: SimulatedDisk) -> None:
-    """P1: also frames that nobody was told are durable; and recovery keeps just these."""
+    """P1: A reader of a dead journal shows the same records as recovery keeps, also unacknowledged
+    ones."""
     journal = open_on(disk)
     put(journal, 1)
     with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:
@@ -225,9 +228,9 @@ def test_a_dead_journal_shows_what_recovery_keeps(disk: SimulatedDisk) -> None:
     assert read_all(disk) == [1, 2] == reopened(disk)
 
 
-def test_the_space_ahead_of_a_live_log_is_no_torn_tail(disk: SimulatedDisk) -> None:
-    """Zeros, a half-written frame and a half-written mark are the writer's business, while it
-    lives; afterwards they are a torn tail."""
+def test_the_end_of_a_live_log_is_no_torn_tail(disk: SimulatedDisk) -> None:
+    """Zeros, a half-written frame or a half-written mark at the end of a live log are the writer's.
+    After its death they are a torn tail."""
     journal = open_on(disk)
     put(journal, 1)
     (name,) = names(disk, ".seg")
@@ -243,9 +246,9 @@ def test_the_space_ahead_of_a_live_log_is_no_torn_tail(disk: SimulatedDisk) -> N
     assert (finding.kind, finding.offset, finding.size_bytes) == ("torn_tail", end, 60)
 
 
-def test_a_live_journal_is_never_called_damaged(disk: SimulatedDisk) -> None:
-    """P4: verify, entries and segments, again and again beside a writer that appends, rolls and
-    compacts: no finding, no gap, nothing that was not appended."""
+def test_a_live_journal_is_never_reported_as_damaged(disk: SimulatedDisk) -> None:
+    """P4: While a writer appends, rolls and compacts, a reader sees no damage, no gap, and no
+    record that was not appended."""
     stop = threading.Event()
 
     def write(journal: Journal) -> None:
@@ -266,18 +269,18 @@ def test_a_live_journal_is_never_called_damaged(disk: SimulatedDisk) -> None:
             for _ in range(40):
                 assert list(reader.verify()) == []
                 try:
-                    shown = list(reader.entries())
-                except CompactedError:  # while it read
+                    entries = list(reader.entries())
+                except CompactedError:  # compacted while the reader read
                     continue
-                assert [e.lsn for e in shown] == [e.record[0] + 1 for e in shown]
+                assert [e.lsn for e in entries] == [e.record[0] + 1 for e in entries]
                 assert {info.state for info in reader.segments()} <= {"active", "sealed"}
         stop.set()
         writing.result(TIMEOUT_S)
     assert findings(disk) == []
 
 
-def test_a_writer_of_another_process_is_seen(tmp_path: Path) -> None:
-    """`live` is told from the system's locks, with the pid, and never by taking the lock."""
+def test_a_reader_sees_the_writer_of_another_process(tmp_path: Path) -> None:
+    """`live` and the writer's pid come from the system's locks, without taking the lock."""
     script = (
         "import sys\n"
         "from journal import Journal\n"

@@ -1,4 +1,5 @@
-"""A reader beside a writer: what changes while it is read is looked at twice, and then believed."""
+"""A reader beside a writer: a defect that may be a change during the read is checked a second
+time."""
 
 from __future__ import annotations
 
@@ -14,25 +15,26 @@ from journal.testing.disk import Operation
 from tests.support import PATH, names, open_on, put, sized, until, write_at
 
 KIB = 1 << 10
-WINDOW_BYTES = 256 * KIB  # what a reader takes in at once
+WINDOW_BYTES = 256 * KIB  # the size of a reader's read
 
 
 @contextmanager
 def long_log(disk: SimulatedDisk) -> Iterator[Journal]:
-    """One record, and 60 KiB in front of where a reader's second window begins."""
+    """Yield a journal with one record, which ends 60 KiB before a reader's second window."""
     with open_on(disk, segment_bytes=1 << 20) as journal:
         put(journal, b"x" * (WINDOW_BYTES - 60 * KIB))
         yield journal
 
 
-def amid_the_read(disk: SimulatedDisk, act: Callable[[], object]) -> list[int]:
-    """Have `act` done once, before the second read of a segment's frames."""
+def during_the_read(disk: SimulatedDisk, act: Callable[[], object]) -> list[int]:
+    """Call `act` once, before the second read of a segment's frames. Return the list of reads."""
     reads: list[int] = []
 
     def before(operation: Operation, path: str) -> None:
         if operation == "read" and ".seg" in path:
             reads.append(len(reads))
-            if len(reads) == 3:  # of the segment: its header, a window, and this
+            # The reads of a segment: its header, the first window, the second one.
+            if len(reads) == 3:
                 disk.before = None
                 act()
 
@@ -41,13 +43,14 @@ def amid_the_read(disk: SimulatedDisk, act: Callable[[], object]) -> list[int]:
 
 
 def commits(journal: Journal) -> Callable[[], object]:
-    """A frame over the border of the windows, and a later one that says it was durable."""
+    """Return a call that commits a frame across the windows' border, and one that proves it
+    durable."""
     return lambda: put(journal, b"y" * 100 * KIB, b"z")
 
 
 class CommitsAt:
-    """Called before each operation: commits as `commits` does, more than a window at a time, before
-    the reads of a segment that have these numbers."""
+    """A hook that commits more than a window, as `commits` does, before the reads with given
+    numbers."""
 
     def __init__(self, journal: Journal, numbers: set[int]) -> None:
         self._journal = journal
@@ -61,15 +64,15 @@ class CommitsAt:
             put(self._journal, b"y" * 300 * KIB, b"z")
 
 
-@pytest.mark.parametrize("look", ["entries", "verify", "segments"])
-def test_half_of_a_commit_is_no_damage(disk: SimulatedDisk, look: str) -> None:
-    """P4: who has read the place of a frame before it was written, and what testifies for it after,
-    sees damage to something durable: until a second look."""
+@pytest.mark.parametrize("read", ["entries", "verify", "segments"])
+def test_a_half_read_commit_is_no_damage(disk: SimulatedDisk, read: str) -> None:
+    """P4: A reader that reads the place of a frame before the frame is written, and its evidence
+    afterwards, seems to see durable damage. A second look shows that it is none."""
     with long_log(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
-        reads = amid_the_read(disk, commits(journal))
-        if look == "entries":
+        reads = during_the_read(disk, commits(journal))
+        if read == "entries":
             assert [entry.record[:1] for entry in reader.entries()][:2] == [b"x", b"y"]
-        elif look == "verify":
+        elif read == "verify":
             assert list(reader.verify()) == []
         else:
             assert [info.state for info in reader.segments()] == ["active"]
@@ -79,8 +82,8 @@ def test_half_of_a_commit_is_no_damage(disk: SimulatedDisk, look: str) -> None:
 
 @pytest.mark.parametrize("first", range(5, 11))
 def test_a_commit_seen_half_written_twice_is_no_damage(first: int) -> None:
-    """P4: a log that goes on may look bad here at one look and there at the next one: whichever
-    two reads it is before which something is committed."""
+    """P4: A log that grows may look bad at one place in one look and at another in the next,
+    whichever two reads the commits precede."""
     for second in range(first + 1, 32):
         disk = SimulatedDisk()
         with (
@@ -93,14 +96,14 @@ def test_a_commit_seen_half_written_twice_is_no_damage(first: int) -> None:
 
 
 def test_damage_persists_at_the_second_read(disk: SimulatedDisk) -> None:
-    """P4: what is bad both times is damage, with its place, though the writer lives and goes on."""
+    """P4: Damage that both looks see is reported with its place, while the writer continues."""
     with long_log(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
 
         def damage() -> None:
             commits(journal)()
             write_at(disk, names(disk, ".seg")[0], WINDOW_BYTES - 60 * KIB + 200, b"\xff" * 60)
 
-        amid_the_read(disk, damage)
+        during_the_read(disk, damage)
         entries = reader.entries()
         assert next(entries).record[:1] == b"x"
         with pytest.raises(CorruptionError) as caught:
@@ -115,18 +118,19 @@ def test_damage_persists_at_the_second_read(disk: SimulatedDisk) -> None:
 def test_the_durable_lsn_does_not_fall_while_a_segment_is_made(
     disk: SimulatedDisk,
 ) -> None:
-    """P2: what was once shown to be durable is, at each step from one segment to the next."""
+    """P2: Records that were once shown as durable stay so, at each step from one segment to the
+    next."""
     with open_on(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
         put(journal, 1, sized(3000))
         until(lambda: reader.last_lsn == 2, "the mark")
         steps: list[tuple[Operation, int]] = []
 
-        def look(operation: Operation, path: str) -> None:
+        def before(operation: Operation, path: str) -> None:
             disk.before = None
             steps.append((operation, reader.last_lsn))
-            disk.before = look
+            disk.before = before
 
-        disk.before = look
+        disk.before = before
         put(journal, sized(3000))
         disk.before = None
     assert len(names(disk, ".seg")) == 2
@@ -138,7 +142,8 @@ def test_the_durable_lsn_does_not_fall_while_a_segment_is_made(
 def test_the_durable_lsn_does_not_fall_while_a_mark_is_overwritten(
     disk: SimulatedDisk, number: int
 ) -> None:
-    """P2: the next frame's header, over two pages of the system's, may be seen half written."""
+    """P2: The header of the next frame, which overwrites the mark, may be seen half written if it
+    crosses a page."""
     with open_on(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
         put(journal, 1, 2)
         until(lambda: reader.last_lsn == 2, "the mark")

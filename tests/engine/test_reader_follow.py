@@ -1,4 +1,4 @@
-"""JournalReader: following a live writer across rolls, restarts and compaction."""
+"""JournalReader: following a live writer across new segments, restarts and compactions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support import (
 
 
 class Follower:
-    """Collects what `entries(follow=True)` yields, in a thread of its own."""
+    """A thread that collects what `entries(follow=True)` yields."""
 
     def __init__(self, reader: JournalReader, after: int | None = None) -> None:
         self.entries: list[Entry] = []
@@ -52,15 +52,15 @@ class Follower:
         except Exception as error:
             self.error = error
 
-    def reaches(self, lsn: int) -> None:
+    def wait_until(self, lsn: int) -> None:
         until(
             lambda: self.error or (self.entries and self.entries[-1].lsn >= lsn),
-            f"the follower's reaching LSN {lsn}",
+            f"the follower reaches LSN {lsn}",
         )
         assert self.error is None
 
     def end(self) -> None:
-        """With the next record; to be called before that is written."""
+        """Stop the thread at the next record. Call it before that record is written."""
         self._stop.set()
 
     def join(self) -> list[Entry]:
@@ -91,27 +91,27 @@ os._exit(0)
 """
 
 
-def test_following_over_rolls_restarts_and_compaction(tmp_path: Path) -> None:
-    """P1: each record once, in order, whatever becomes of the files behind the reader and of the
-    writer: rolls, clean closes, deaths, torn tails, compactions."""
+def test_following_across_segments_restarts_and_compactions(tmp_path: Path) -> None:
+    """P1: A follower gets each record once and in order, across new segments, clean closes, deaths,
+    torn tails and compactions."""
     path = tmp_path / "j"
     Journal.open(path).close()
     follower = Follower(JournalReader.open(path))
-    for how in ("close", "die", "close", "die"):
-        with child(LIFE, path, how) as writer:
-            follower.reaches(int(line_of(writer)) - 1)
+    for ending in ("close", "die", "close", "die"):
+        with child(LIFE, path, ending) as writer:
+            follower.wait_until(int(line_of(writer)) - 1)
             assert writer.stdin is not None
             writer.stdin.write("\n")
             writer.stdin.flush()
             last_lsn = int(line_of(writer))
             writer.wait(TIMEOUT_S)
-        if how == "die":
+        if ending == "die":
             last = max(path.glob("*.seg"))
             end = len(last.read_bytes()) - len(decode_segment(last.read_bytes()).rest)
             with last.open("r+b") as file:
                 file.seek(end)
                 file.write(b"torn")
-        follower.reaches(last_lsn)
+        follower.wait_until(last_lsn)
     follower.end()
     with Journal.open(path) as journal:
         put(journal, [journal.last_lsn + 1, ""])
@@ -122,20 +122,20 @@ def test_following_over_rolls_restarts_and_compaction(tmp_path: Path) -> None:
     assert {entry.epoch for entry in entries} == {1, 2, 3, 4, 5}
 
 
-def test_following_from_an_lsn_that_is_still_to_come(disk: SimulatedDisk) -> None:
-    """`after` may be the last LSN, or lie ahead; the follower waits for what comes after it."""
+def test_following_from_a_future_lsn(disk: SimulatedDisk) -> None:
+    """P1: If `after` is the last LSN or a later one, the follower waits for the record after it."""
     with open_on(disk) as journal:
         put_lines(journal, 2)
         follower = Follower(JournalReader.open(PATH, disk=disk), after=4)
         put_lines(journal, 4)
-        follower.reaches(6)
+        follower.wait_until(6)
         follower.end()
         put_lines(journal, 1)
         assert [entry.lsn for entry in follower.join()] == [5, 6, 7]
 
 
 def test_following_a_journal_from_its_beginning(disk: SimulatedDisk) -> None:
-    """An empty journal can be followed: the first record is the first to come."""
+    """A follower of an empty journal gets its first record."""
     journal = open_on(disk)
     follower = Follower(JournalReader.open(PATH, disk=disk))
     follower.end()
@@ -144,9 +144,9 @@ def test_following_a_journal_from_its_beginning(disk: SimulatedDisk) -> None:
     journal.close()
 
 
-def test_a_follower_that_falls_behind_is_told(disk: SimulatedDisk) -> None:
-    """P1: what compaction took from it is CompactedError, with the first LSN that is kept; no
-    record is left out in silence."""
+def test_a_follower_that_falls_behind_gets_an_error(disk: SimulatedDisk) -> None:
+    """P1: If compaction removed records that a follower has not read, it raises CompactedError with
+    the first LSN that is kept. No record is skipped silently."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         with JournalReader.open(PATH, disk=disk) as reader:
@@ -159,14 +159,15 @@ def test_a_follower_that_falls_behind_is_told(disk: SimulatedDisk) -> None:
                 seen += [entry.lsn for entry in entries]
             assert seen == [*range(1, len(seen) + 1)]
             assert caught.value.first_lsn > len(seen) + 1
-            shown = [entry.lsn for entry in reader.entries(caught.value.first_lsn - 1)]
-            assert shown[0] == caught.value.first_lsn
+            kept_lsns = [entry.lsn for entry in reader.entries(caught.value.first_lsn - 1)]
+            assert kept_lsns[0] == caught.value.first_lsn
             with pytest.raises(CompactedError):
                 list(reader.entries(0))
 
 
-def test_following_meets_damage(disk: SimulatedDisk) -> None:
-    """P4: damage to what was durable ends the following with its place, after what is good."""
+def test_following_reports_damage(disk: SimulatedDisk) -> None:
+    """P4: Damage to durable records ends the following with CorruptionError, after the good
+    records."""
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
         until(lambda: read_all(disk) == [1, 2, 3], "the mark")

@@ -1,4 +1,4 @@
-"""DurableState: the README's example, update and read, recovery."""
+"""DurableState: the documented example, updates, reads and recovery."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support import (
     names,
 )
 
-# --- the example of the page ---
+# --- the documented example ---
 
 
 class Jobs:
@@ -53,8 +53,8 @@ class Jobs:
         return self.table.freeze()
 
 
-def test_a_users_whole_program(tmp_path: Path) -> None:
-    """The example of the public names runs as it stands, again and again."""
+def test_the_documented_example_runs(tmp_path: Path) -> None:
+    """The documented example runs as it is written, also repeatedly."""
     for _ in range(3):
         with DurableState.open(tmp_path / "jobs.d", Jobs()) as jobs:
             jobs.wait_durable(
@@ -68,8 +68,8 @@ def test_a_users_whole_program(tmp_path: Path) -> None:
 
 
 def test_update_appends_and_applies(disk: SimulatedDisk) -> None:
-    """`decide` sees the machine; its record is appended, applied under its LSN, and seen by the
-    next look; None is nothing to do."""
+    """`decide` sees the machine. Its record is appended, applied under its LSN, and seen by the
+    next read. None changes nothing."""
     with state_on(disk) as state:
         assert state.update(partial(setting, "a", 1)) == 1
         assert state.update(lambda m: ["a", m.rows["a"][1] + 1]) == 2
@@ -81,7 +81,8 @@ def test_update_appends_and_applies(disk: SimulatedDisk) -> None:
 
 
 def test_update_batch_is_one_batch(disk: SimulatedDisk) -> None:
-    """P3: all of `decide`'s records in one frame, each applied under its own LSN; none: None."""
+    """P3: All records of `decide` are in one frame, and each is applied under its own LSN. An empty
+    list changes nothing."""
     with state_on(disk) as state:
         put(state, "a", 1)
         assert state.update_batch(lambda m: [["b", 2], ["c", 3], ["a", None]]) == 4
@@ -95,7 +96,7 @@ def test_update_batch_is_one_batch(disk: SimulatedDisk) -> None:
 
 
 def test_a_batch_may_be_any_iterable(disk: SimulatedDisk) -> None:
-    """A tuple or a generator from `decide` is a batch like a list, and no reason to fail."""
+    """`decide` may return a tuple or a generator as a batch."""
     with state_on(disk) as state:
         assert state.update_batch(lambda m: (["a", n] for n in range(3))) == 3  # type: ignore[arg-type,return-value]
         assert state.update_batch(lambda m: (["b", 1],)) == 4  # type: ignore[arg-type,return-value]
@@ -113,8 +114,8 @@ REFUSED: list[tuple[Any, type[BaseException]]] = [
 def test_a_refused_update_changes_nothing(
     disk: SimulatedDisk, decide: Any, error: type[BaseException]
 ) -> None:
-    """`decide` or `append` raises: the exception comes through, nothing has changed, and the next
-    update goes on."""
+    """If `decide` or `append` raises, the caller gets the error, nothing has changed, and the next
+    update works."""
     with state_on(disk, buffer_bytes=1000) as state:
         put(state, "a", 1)
         with pytest.raises(error):
@@ -126,8 +127,8 @@ def test_a_refused_update_changes_nothing(
         assert state.machine.applied == [1, 2]
 
 
-def test_a_read_may_raise(disk: SimulatedDisk) -> None:
-    """`read` lets exceptions through and frees the lock."""
+def test_an_error_in_a_read_frees_the_lock(disk: SimulatedDisk) -> None:
+    """An error in `read` reaches the caller, and the lock is freed."""
     with state_on(disk) as state:
         with pytest.raises(KeyError):
             state.read(lambda m: m.rows["missing"])
@@ -136,7 +137,7 @@ def test_a_read_may_raise(disk: SimulatedDisk) -> None:
 
 
 def test_concurrent_updates_are_one_sequence(disk: SimulatedDisk) -> None:
-    """P1, P6: read-modify-write from many threads loses no update; memory and log agree."""
+    """P1, P6: Read-modify-write in many threads loses no update, and memory and log agree."""
     with state_on(disk, segment_bytes=1 << 18) as state:
 
         def work(thread: int) -> None:
@@ -154,7 +155,7 @@ def test_concurrent_updates_are_one_sequence(disk: SimulatedDisk) -> None:
 
 
 def test_no_disk_io_happens_under_the_lock(disk: SimulatedDisk) -> None:
-    """P7: whatever `update` and `read` do, the calling thread asks the disk for nothing."""
+    """P7: `update` and `read` make no call to the disk in the calling thread."""
     with state_on(disk, flush_interval_s=0.001) as state:
         put(state, "a", 1)
         watched = Watched(disk)
@@ -169,9 +170,9 @@ def test_no_disk_io_happens_under_the_lock(disk: SimulatedDisk) -> None:
 
 
 @given(data=st.data())
-def test_checkpoint_and_tail_are_the_state(data: st.DataObject) -> None:
-    """P6: after any updates, compactions, closings and kills the reopened machine is what the live
-    one was, and what replaying everything gives."""
+def test_a_checkpoint_and_later_records_give_the_state(data: st.DataObject) -> None:
+    """P6: After any mix of updates, compactions, closes and kills, the reopened machine equals the
+    live one and a replay of all records."""
     steps = data.draw(
         st.lists(
             st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 9))
@@ -206,8 +207,9 @@ def test_checkpoint_and_tail_are_the_state(data: st.DataObject) -> None:
     state.close()
 
 
-def test_load_comes_before_apply(disk: SimulatedDisk) -> None:
-    """P6: recovery loads the newest checkpoint's items, then applies each later record, once."""
+def test_items_are_loaded_before_records_are_applied(disk: SimulatedDisk) -> None:
+    """P6: Recovery loads the items of the newest checkpoint, then applies each later record
+    once."""
     with state_on(disk) as state:
         put(state, "a", 1)
         put(state, "b", 2)
@@ -233,8 +235,9 @@ def test_load_comes_before_apply(disk: SimulatedDisk) -> None:
         assert state.journal.checkpoint.application == "table/1"
 
 
-def test_a_batch_that_a_checkpoint_parts_is_applied_from_there(disk: SimulatedDisk) -> None:
-    """P6: a frame that holds records before and after the checkpoint's LSN is applied in part."""
+def test_a_frame_across_the_checkpoint_is_applied_in_part(disk: SimulatedDisk) -> None:
+    """P6: Of a frame with records before and after the checkpoint's LSN, only the later ones are
+    applied."""
     with state_on(disk) as state:
         for n in range(5):
             state.update(partial(setting, "n", n))
@@ -252,9 +255,9 @@ class Accepting(Table):
     accepts = ("table/1", "table/0")
 
 
-def test_an_older_application_needs_to_be_accepted(disk: SimulatedDisk) -> None:
-    """Another application's checkpoint refuses to open, unless the machine says it understands it;
-    from then on it is the newer one's."""
+def test_another_application_must_be_accepted(disk: SimulatedDisk) -> None:
+    """A checkpoint of another application does not open unless the machine accepts it. The next
+    checkpoint is the newer application's."""
     with state_on(disk) as state:
         put(state, "a", 1)
         state.compact()
@@ -289,18 +292,16 @@ class Refusing(Table):
 
 
 @pytest.mark.parametrize("refused", ["load", "apply"])
-def test_an_item_or_record_that_the_machine_rejects_is_named(
-    disk: SimulatedDisk, refused: str
-) -> None:
-    """An item or record that the machine can't take in: the error names the file and the
-    application, what raised and what to do; nothing has changed, and the lock is free."""
+def test_a_rejected_item_or_record_is_named(disk: SimulatedDisk, refused: str) -> None:
+    """If the machine rejects an item or a record, the error names the file, the application, the
+    cause and what to do. Nothing has changed, and the lock is free."""
     with state_on(disk) as state:
         put(state, "a", 1)
         state.compact()
         put(state, "b", 2)
     before = {**disk.contents(PATH), "LOCK": b""}
-    told = rf"{refused} raised .*of tomorrow.*'table/1'.*or, if this program wrote it, fix"
-    with pytest.raises(FormatVersionError, match=told) as caught:
+    message = rf"{refused} raised .*of tomorrow.*'table/1'.*or, if this program wrote it, fix"
+    with pytest.raises(FormatVersionError, match=message) as caught:
         state_on(disk, Refusing(refused))
     assert PATH in str(caught.value)
     assert ("LSN 2: apply" in str(caught.value)) == (refused == "apply")
@@ -309,8 +310,9 @@ def test_an_item_or_record_that_the_machine_rejects_is_named(
         assert state.machine.content() == {"a": 1, "b": 2}
 
 
-def test_a_read_error_is_no_question_of_versions(disk: SimulatedDisk) -> None:
-    """P4: a disk that can't read the checkpoint's items is a FailedError."""
+def test_a_read_error_is_no_version_error(disk: SimulatedDisk) -> None:
+    """P4: An I/O error while the checkpoint's items are read is a FailedError, and not a
+    FormatVersionError."""
     with state_on(disk) as state:
         for n in range(1000):
             state.update(partial(setting, f"key {n}", "x" * 50))
@@ -326,7 +328,7 @@ def test_a_read_error_is_no_question_of_versions(disk: SimulatedDisk) -> None:
     until_items = 1 << 30
     disk.before = fail
     state_on(disk).close()
-    until_items = len(reads) - 1  # the last one, amid the items
+    until_items = len(reads) - 1  # fail the last read, which is of the items
     reads.clear()
     with pytest.raises(FailedError, match="unreadable"):
         state_on(disk)

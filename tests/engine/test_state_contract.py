@@ -1,4 +1,4 @@
-"""DurableState: what `apply` sees, in which order a change is made, and what waits for it cover."""
+"""DurableState: the values that `apply` gets, the order of a change, and what waits cover."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support import TIMEOUT_S, Held, Table, on_disk, until
 given = pytest.mark.parametrize("given", [bare, pack], ids=["plain", "packed"])
 
 
-class Kept(Table):
-    """Keeps each record itself, as a naive machine does."""
+class Keeping(Table):
+    """A naive machine that keeps the record objects that it gets."""
 
     def apply(self, lsn: int, record: Any) -> None:
         super().apply(lsn, [str(lsn), record])
 
 
-# --- what apply sees ---
+# --- the values that apply gets ---
 
 
 @given
@@ -39,8 +39,8 @@ class Kept(Table):
 def test_apply_sees_the_same_value_live_and_in_replay(
     disk: SimulatedDisk, given: Callable[[Any], Any], batch: bool
 ) -> None:
-    """P6: what the packed record decodes to, never the caller's own object, who goes on to change
-    it. A bytearray or memoryview comes back as bytes."""
+    """P6: `apply` gets what the packed record decodes to, and not the caller's object, which the
+    caller may change. A bytearray or memoryview becomes bytes."""
     record: dict[Any, Any] = {
         "list": [1, {"a": b"x"}],
         "array": bytearray(b"abc"),
@@ -48,13 +48,13 @@ def test_apply_sees_the_same_value_live_and_in_replay(
         1: 2,
     }
     expected = {"list": [1, {"a": b"x"}], "array": b"abc", "view": b"def", 1: 2}
-    with state_on(disk, Kept()) as state:
+    with state_on(disk, Keeping()) as state:
         change = given(record)
         state.update_batch(lambda _: [change, change]) if batch else state.update(lambda _: change)
         record["list"].append("changed by its owner")
         record["array"][0] = 0
         live = dict(state.machine.content())
-    with state_on(disk, Kept()) as state:
+    with state_on(disk, Keeping()) as state:
         replayed = dict(state.machine.content())
     assert live == replayed == dict.fromkeys("12" if batch else "1", expected)
     for value in (*live.values(), *replayed.values()):
@@ -63,7 +63,7 @@ def test_apply_sees_the_same_value_live_and_in_replay(
 
 @pytest.mark.parametrize("record", [("a", 1), {1, 2}, object(), [1 << 64], float, ["\ud800"]])
 def test_a_record_that_cannot_be_packed_changes_nothing(disk: SimulatedDisk, record: Any) -> None:
-    """RecordError comes before `apply`."""
+    """RecordError is raised before `apply` is called."""
     with state_on(disk) as state:
         with pytest.raises(RecordError):
             state.update(lambda _: record)
@@ -74,7 +74,7 @@ def test_a_record_that_cannot_be_packed_changes_nothing(disk: SimulatedDisk, rec
 
 
 def test_a_record_that_is_too_large_changes_nothing(disk: SimulatedDisk) -> None:
-    """The bounds of a record, packed or not, and of a batch are looked at before `apply`."""
+    """The bounds of a record, packed or not, and of a batch are checked before `apply`."""
     with state_on(disk, record_bytes_max=100, frame_bytes_max=150) as state:
         large, half = ["a", "x" * 100], ["a", "x" * 80]
         changes: list[Callable[[], object]] = [
@@ -93,16 +93,16 @@ def test_a_record_that_is_too_large_changes_nothing(disk: SimulatedDisk) -> None
 
 
 class Gated(Table):
-    """Its `apply` shows the change, and then waits."""
+    """A machine whose `apply` makes a slow change visible, and then waits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown, self.may_return = threading.Event(), threading.Event()
+        self.visible, self.may_return = threading.Event(), threading.Event()
 
     def apply(self, lsn: int, record: Any) -> None:
         super().apply(lsn, record)
         if record[1] == "slow":
-            self.shown.set()
+            self.visible.set()
             assert self.may_return.wait(TIMEOUT_S)
 
 
@@ -118,9 +118,9 @@ each_wait = pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
 
 
 def change_slowly(pool: ThreadPoolExecutor, state: DurableState[Gated]) -> Future[int | None]:
-    """Begin a change, which is applied and not appended yet."""
+    """Begin a change. Return when it has been applied but not yet appended."""
     change = pool.submit(state.update, partial(setting, "b", "slow"))
-    assert state.machine.shown.wait(TIMEOUT_S)
+    assert state.machine.visible.wait(TIMEOUT_S)
     assert state.machine.content() == {"a": 1, "b": "slow"}
     assert state.journal.last_lsn == 1
     return change
@@ -128,8 +128,8 @@ def change_slowly(pool: ThreadPoolExecutor, state: DurableState[Gated]) -> Futur
 
 @each_wait
 def test_a_wait_covers_a_change_being_applied(disk: SimulatedDisk, wait: Wait) -> None:
-    """P2: a reader without the lock sees a change before it is in the log, and waits for it: that
-    is not over before the change is durable, and its LSN is not called unknown."""
+    """P2: A reader without the lock sees a change before it is in the log, and may wait for it. The
+    wait ends only when the change is durable, and its LSN is not called unknown."""
     with state_on(disk, Gated()) as state, ThreadPoolExecutor(2) as pool:
         put(state, "a", 1)
         change = change_slowly(pool, state)
@@ -148,8 +148,8 @@ def test_a_wait_covers_a_change_being_applied(disk: SimulatedDisk, wait: Wait) -
 
 
 def test_close_waits_for_a_change_being_applied(disk: SimulatedDisk) -> None:
-    """An ordinary close among threads that update: none of them is told that the state failed. What
-    was being applied is appended and committed, and what comes later is ClosedError."""
+    """A close during an update does not fail the state. The change that is being applied is
+    appended and committed, and later updates raise ClosedError."""
     state = state_on(disk, Gated())
     with ThreadPoolExecutor(3) as pool:
         state.update(partial(setting, "a", 1))
@@ -170,8 +170,8 @@ def test_close_waits_for_a_change_being_applied(disk: SimulatedDisk) -> None:
 
 @each_wait
 def test_a_change_that_is_never_appended_stops_its_state(disk: SimulatedDisk, wait: Wait) -> None:
-    """P6: the journal fails between apply and append. Nobody is told that it is durable, and the
-    machine, which is ahead of the log, is neither read nor changed nor frozen."""
+    """P6: If the journal fails between apply and append, no wait reports the change as durable. The
+    machine, which is ahead of the log, is no longer read, changed or frozen."""
     state = state_on(disk, Gated())
     with ThreadPoolExecutor(2) as pool:
         state.update(partial(setting, "a", 1))
@@ -185,9 +185,9 @@ def test_a_change_that_is_never_appended_stops_its_state(disk: SimulatedDisk, wa
             change.result(TIMEOUT_S)
         with pytest.raises(FailedError):
             waiting.result(TIMEOUT_S)
-        for look in (lambda: state.read(len_of_rows), state._freeze):
+        for read in (lambda: state.read(len_of_rows), state._freeze):
             with pytest.raises(FailedError, match="stopped at LSN 2"):
-                look()
+                read()
         for update in (state.update, state.update_batch):
             with pytest.raises(FailedError):
                 update(lambda _: ["c", 1])
@@ -200,22 +200,23 @@ def test_a_change_that_is_never_appended_stops_its_state(disk: SimulatedDisk, wa
 def test_a_manager_waits_for_a_change_being_applied(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: `wait_ended`, `wait_durable` and `changes` of what only `apply` has shown so far."""
+    """P2: `wait_ended`, `wait_durable` and `changes` wait for the append of a change that `apply`
+    has made visible."""
     agent = manager.spawn("work", name="a")
     manager.wait_durable()
-    shown, may_return = threading.Event(), threading.Event()
+    visible, may_return = threading.Event(), threading.Event()
     apply = Fleet.apply
 
     def slow(fleet: Fleet, lsn: int, record: Any) -> None:
         apply(fleet, lsn, record)
-        shown.set()
+        visible.set()
         assert may_return.wait(TIMEOUT_S)
 
     lsn = agent.lsn + 1
     with ThreadPoolExecutor(5) as pool:
         monkeypatch.setattr(Fleet, "apply", slow)
         change = pool.submit(manager.update_from_result, "a", AgentResult("done"))
-        assert shown.wait(TIMEOUT_S)
+        assert visible.wait(TIMEOUT_S)
         waits: list[Future[Any]] = [
             pool.submit(manager.wait_durable, lsn),
             pool.submit(manager.wait_durable),
@@ -232,15 +233,15 @@ def test_a_manager_waits_for_a_change_being_applied(
         assert manager.stats().durable_lsn == lsn
 
 
-def test_a_fleet_that_stopped_releases_those_who_wait(
+def test_a_stopped_fleet_releases_all_waiters(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception inside the fleet's own `apply`: no agent will end any more. Whoever waits for
-    that, or reads changes, gets FailedError."""
+    """If the fleet's own `apply` raises, waits for an agent's end and readers of changes raise
+    FailedError, since no agent can end any more."""
     manager.spawn("work", name="a")
     apply = Fleet.apply
 
-    def struck(fleet: Fleet, lsn: int, record: Any) -> None:
+    def interrupted_apply(fleet: Fleet, lsn: int, record: Any) -> None:
         apply(fleet, lsn, record)
         raise KeyboardInterrupt
 
@@ -256,7 +257,7 @@ def test_a_fleet_that_stopped_releases_those_who_wait(
         ]
         until(lambda: len(manager._watch._waiters.get(manager.get("a").agent_id, ())) == 2, "both")
         until(lambda: manager._watch._idle, "the reader")
-        monkeypatch.setattr(Fleet, "apply", struck)
+        monkeypatch.setattr(Fleet, "apply", interrupted_apply)
         with pytest.raises(KeyboardInterrupt):
             manager.update_from_result("a", AgentResult("done"))
         for wait in waits:
@@ -267,7 +268,7 @@ def test_a_fleet_that_stopped_releases_those_who_wait(
 
 
 def test_the_buffers_lock_is_free_while_a_record_is_applied(disk: SimulatedDisk) -> None:
-    """P7: a slow `apply` holds up the state's own calls, and no commit."""
+    """P7: A slow `apply` holds up the state's own calls, and no commit."""
     with state_on(disk, Gated()) as state, ThreadPoolExecutor(2) as pool:
         state.update(partial(setting, "a", 1))
         change = change_slowly(pool, state)
@@ -281,7 +282,7 @@ def test_the_buffers_lock_is_free_while_a_record_is_applied(disk: SimulatedDisk)
 def test_a_record_that_apply_rejects_is_not_in_the_journal(
     disk: SimulatedDisk, given: Callable[[Any], Any], batch: bool
 ) -> None:
-    """A typo, such as a pair of brackets forgotten, costs an open, and no repair."""
+    """A mistake such as forgotten brackets costs a reopening, and no repair."""
 
     class Strict(Table):
         def apply(self, lsn: int, record: Any) -> None:
@@ -298,8 +299,8 @@ def test_a_record_that_apply_rejects_is_not_in_the_journal(
         assert put(state, "a", 1) == 2
 
 
-def test_a_record_is_applied_once_however_full_the_buffer(disk: SimulatedDisk) -> None:
-    """BufferFullError comes before `apply`: nothing was changed, and what is urgent goes in."""
+def test_a_refused_record_is_not_applied(disk: SimulatedDisk) -> None:
+    """BufferFullError is raised before `apply`, so nothing is changed. Urgent records still fit."""
     with state_on(disk, buffer_bytes=1000, room_timeout_s=0.01) as state:
         disk.fail("write", errno.ENOSPC, times=None)
         kept = 0

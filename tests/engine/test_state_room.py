@@ -1,4 +1,4 @@
-"""DurableState: room, the lock's figures, snapshots."""
+"""DurableState: backpressure, the statistics of its lock, and snapshots."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from tests.support import (
     until,
 )
 
-# --- room ---
+# --- backpressure ---
 
 
 def fill(disk: SimulatedDisk, state: DurableState[Any]) -> None:
-    """Over half of a buffer of 1,000 bytes, on a disk that is full."""
+    """Fill more than half of a buffer of 1,000 bytes, on a full disk."""
     disk.fail("write", errno.ENOSPC, times=None)
     state.update(lambda m: ["a", sized(600)])
 
 
 def test_update_waits_for_room_before_its_lock(disk: SimulatedDisk) -> None:
-    """P7, P8: over half of the bound an update waits, and nobody else does: the lock is free; with
-    room it goes on."""
+    """P7, P8: Above half of the bound, an update waits for room before it takes the lock, so that
+    other calls continue."""
     with state_on(disk, buffer_bytes=1000) as state, ThreadPoolExecutor(2) as pool:
         fill(disk, state)
         waiting = pool.submit(state.update, partial(setting, "b", 1))
@@ -53,8 +53,9 @@ def test_update_waits_for_room_before_its_lock(disk: SimulatedDisk) -> None:
         assert {waiting.result(TIMEOUT_S), another.result(TIMEOUT_S)} == {3, 4}
 
 
-def test_waiting_for_room_has_a_limit(disk: SimulatedDisk) -> None:
-    """After `room_timeout_s` BufferFullError, and nothing has changed; who is urgent goes on."""
+def test_waiting_for_room_can_time_out(disk: SimulatedDisk) -> None:
+    """After `room_timeout_s`, an update raises BufferFullError, and changes nothing. Urgent updates
+    still work."""
     with state_on(disk, buffer_bytes=1000, room_timeout_s=0.02) as state:
         fill(disk, state)
         for _ in range(2):
@@ -70,20 +71,21 @@ def test_waiting_for_room_has_a_limit(disk: SimulatedDisk) -> None:
 
 
 def test_update_never_waits_in_an_event_loop(disk: SimulatedDisk) -> None:
-    """P7: in a thread that runs a loop it appends as long as there is space, then BufferFullError
-    at once; `await backpressure()` waits without holding up the loop."""
+    """P7: In a thread that runs an event loop, an update appends while there is space, and
+    otherwise raises BufferFullError at once. `await state.room()` waits without blocking the
+    loop."""
 
     async def main(state: DurableState[Any]) -> None:
         fill(disk, state)
         assert state.update(lambda m: ["b", sized(300)]) == 2
         with pytest.raises(BufferFullError, match="nothing was appended"):
             state.update(lambda m: ["b", sized(300)])
-        backpressure = asyncio.create_task(state.room())
+        waiting = asyncio.create_task(state.room())
         for _ in range(50):
             await asyncio.sleep(0)
-        assert not backpressure.done()
+        assert not waiting.done()
         disk.before = None
-        await asyncio.wait_for(backpressure, TIMEOUT_S)
+        await asyncio.wait_for(waiting, TIMEOUT_S)
         lsn = state.update(partial(setting, "c", 3))
         await asyncio.wait_for(state.durable(lsn), TIMEOUT_S)
 
@@ -94,7 +96,8 @@ def test_update_never_waits_in_an_event_loop(disk: SimulatedDisk) -> None:
 
 
 def test_a_failure_ends_the_wait_for_room(disk: SimulatedDisk) -> None:
-    """P2: an update that waits for room on a disk that breaks: FailedError, and nothing changed."""
+    """P2: If the disk breaks while an update waits for room, it raises FailedError, and changes
+    nothing."""
     with suppress(FailedError), state_on(disk, buffer_bytes=1000) as state:
         fill(disk, state)
         with ThreadPoolExecutor(1) as pool:
@@ -106,11 +109,12 @@ def test_a_failure_ends_the_wait_for_room(disk: SimulatedDisk) -> None:
     disk.before = None
 
 
-# --- the lock's figures ---
+# --- the statistics of the lock ---
 
 
-def test_every_hold_counts(disk: SimulatedDisk) -> None:
-    """P7: updates, batches, looks, snapshots, those that raise: each is one hold and one wait."""
+def test_every_hold_is_counted(disk: SimulatedDisk) -> None:
+    """P7: Each update, batch, read and snapshot counts as one hold and one wait, even if it
+    raises."""
     with state_on(disk) as state:
         expected = 0
         for n in range(10):
@@ -130,18 +134,18 @@ def test_every_hold_counts(disk: SimulatedDisk) -> None:
         assert 0 < stats.hold.p50 <= stats.hold.p99 <= stats.hold.max
 
 
-def test_waits_are_waits_and_holds_are_holds(disk: SimulatedDisk) -> None:
-    """P7: what one thread holds the lock, another waits for it; both figures are in nanoseconds."""
+def test_lock_statistics_measure_holds_and_waits(disk: SimulatedDisk) -> None:
+    """P7: While one thread holds the lock, another waits for it. Both times are in nanoseconds."""
     with state_on(disk) as state, ThreadPoolExecutor(1) as pool:
-        holding, let_go = threading.Event(), threading.Event()
+        holding, may_release = threading.Event(), threading.Event()
 
         def hold(_: Table) -> None:
             holding.set()
-            assert let_go.wait(TIMEOUT_S)
+            assert may_release.wait(TIMEOUT_S)
 
         held = pool.submit(state.read, hold)
         assert holding.wait(TIMEOUT_S)
-        timer = threading.Timer(0.05, let_go.set)
+        timer = threading.Timer(0.05, may_release.set)
         timer.start()
         state.update(partial(setting, "a", 1))
         held.result(TIMEOUT_S)
@@ -151,8 +155,8 @@ def test_waits_are_waits_and_holds_are_holds(disk: SimulatedDisk) -> None:
         assert stats.wait.max >= 10_000_000
 
 
-def test_the_figures_take_no_more_memory_the_longer_it_runs(disk: SimulatedDisk) -> None:
-    """P8: a state that is only ever read keeps its figures within bounds."""
+def test_lock_statistics_take_bounded_memory(disk: SimulatedDisk) -> None:
+    """P8: The statistics of a state that is only read take bounded memory."""
     with state_on(disk) as state:
         for _ in range(10_000):
             state.read(len_of_rows)
@@ -169,7 +173,8 @@ def test_the_figures_take_no_more_memory_the_longer_it_runs(disk: SimulatedDisk)
 
 
 def test_freeze_is_consistent_with_its_lsn(disk: SimulatedDisk) -> None:
-    """P6: a checkpoint holds the state as of its LSN, though updates go on while it is written."""
+    """P6: A checkpoint contains the state as of its LSN, although updates continue while it is
+    written."""
     with state_on(disk) as state, ThreadPoolExecutor(1) as pool:
         for n in range(20):
             put(state, f"key {n}", 0)
@@ -187,14 +192,14 @@ def test_freeze_is_consistent_with_its_lsn(disk: SimulatedDisk) -> None:
         assert state.machine.content() == live
 
 
-def test_the_state_is_compacted_by_itself(disk: SimulatedDisk) -> None:
-    """P8: opening a state starts its compaction; the thread keeps no dropped state alive."""
+def test_a_state_compacts_itself(disk: SimulatedDisk) -> None:
+    """P8: Opening a state starts its compaction, which removes the covered files."""
     with state_on(disk, checkpoint_min_bytes=2000, segment_bytes=4096) as state:
         for n in range(60):
             put(state, f"key {n % 5}", "x" * 200)
         until(lambda: state.stats().compactions >= 2, "the compactions")
         until(lambda: len(names(disk, ".json")) == 2, "two checkpoints")
-        until(lambda: len(names(disk, ".seg")) < 5, "what they cover is gone")
+        until(lambda: len(names(disk, ".seg")) < 5, "the removal of covered segments")
         live = state.machine.content()
     with state_on(disk) as state:
         assert state.machine.content() == live

@@ -39,10 +39,10 @@ class Fragile(Table):
 
 
 @pytest.mark.parametrize("batch", [True, False])
-def test_apply_raising_is_fail_stop(disk: SimulatedDisk, batch: bool) -> None:
-    """P6: the caller gets the exception; from then on the state, which is half-way through a
-    record, is neither changed nor read nor compacted. Nothing of that record or batch is in the
-    journal, so the next open works."""
+def test_an_error_in_apply_is_fail_stop(disk: SimulatedDisk, batch: bool) -> None:
+    """P6: The caller gets the error of `apply`. From then on, the state, which has applied a part
+    of a record, is neither changed nor read nor compacted. Nothing of that record or batch is in
+    the journal, so the next open works."""
     with state_on(disk, Fragile()) as state:
         put(state, "a", 1)
         poisoned = [["b", 2], ["c", "poison"], ["d", 3]]
@@ -53,7 +53,8 @@ def test_apply_raising_is_fail_stop(disk: SimulatedDisk, batch: bool) -> None:
             lambda: state.update_batch(lambda m: [["d", 1]]),
             state.compact,
             lambda: state.read(len_of_rows),
-            lambda: state.wait_durable(timeout_s=TIMEOUT_S),  # what was seen of it never will be
+            # A visible change of the record will never be durable.
+            lambda: state.wait_durable(timeout_s=TIMEOUT_S),
             lambda: state.wait_durable(2),
             lambda: asyncio.run(state.durable(2)),
         ]
@@ -72,8 +73,8 @@ def test_apply_raising_is_fail_stop(disk: SimulatedDisk, batch: bool) -> None:
 
 
 def test_a_failed_journal_changes_no_state(disk: SimulatedDisk) -> None:
-    """P2: after a failed sync update raises FailedError before it changes anything, also where the
-    machine has been asked already."""
+    """P2: After a failed sync, an update raises FailedError, and changes nothing, even if `decide`
+    was called."""
     with suppress(FailedError), state_on(disk) as state:
         put(state, "a", 1)
         disk.fail("sync", errno.EIO)
@@ -90,8 +91,8 @@ def test_a_failed_journal_changes_no_state(disk: SimulatedDisk) -> None:
             state.compact()
 
 
-def test_a_closed_state_refuses(disk: SimulatedDisk) -> None:
-    """Closed: ClosedError from update, update_batch, compact and waiting for room."""
+def test_a_closed_state_refuses_calls(disk: SimulatedDisk) -> None:
+    """Every update, compaction and wait for room of a closed state raises ClosedError."""
     with state_on(disk) as state:
         put(state, "a", 1)
     calls: list[Any] = [
@@ -114,16 +115,16 @@ def test_a_closed_state_refuses(disk: SimulatedDisk) -> None:
 
 @pytest.mark.parametrize("batch", [True, False])
 @pytest.mark.parametrize("given", [bare, pack])
-@pytest.mark.parametrize("when", ["before", "as it is appended"])
-def test_an_interrupt_between_apply_and_append(
+@pytest.mark.parametrize("when", ["before", "during the append"])
+def test_an_interrupt_between_apply_and_append_loses_no_record(
     disk: SimulatedDisk,
     batch: bool,
     given: Callable[[Any], Any],
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P6: whatever is in memory is in the log: an interrupt after the record was applied comes
-    through once the record is appended, once, and the state goes on."""
+    """P6: An interrupt after the record was applied reaches the caller once the record is in the
+    log. It is appended once, and the state continues."""
     with state_on(disk) as state:
         put(state, "a", 1)
         name = "append_batch_admitted" if batch else "append_admitted"
@@ -131,7 +132,7 @@ def test_an_interrupt_between_apply_and_append(
 
         def interrupted(packed: Any) -> None:
             is_first = next(calls) == 0
-            if when == "as it is appended" or not is_first:
+            if when == "during the append" or not is_first:
                 append(packed)
             if is_first:
                 raise KeyboardInterrupt
@@ -153,7 +154,7 @@ def test_an_interrupt_between_apply_and_append(
 def test_an_interrupt_before_the_append_changes_nothing(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interrupt in `decide` or in the look for room leaves log and memory as they were."""
+    """An interrupt in `decide` or in the check for room leaves log and memory unchanged."""
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -171,8 +172,8 @@ def test_an_interrupt_before_the_append_changes_nothing(
 
 
 def test_an_interrupt_in_apply_is_fail_stop(disk: SimulatedDisk) -> None:
-    """P6: amid `apply` nobody knows how far it got: no checkpoint of that, a reopening puts it
-    right."""
+    """P6: An interrupt in `apply` may leave a half-applied record, so the state stops and makes no
+    checkpoint. A reopening restores it."""
 
     class InterruptedTable(Table):
         def apply(self, lsn: int, record: Any) -> None:
@@ -194,9 +195,9 @@ def test_an_interrupt_in_apply_is_fail_stop(disk: SimulatedDisk) -> None:
         assert again.machine.content() == {"a": 1}
 
 
-def test_no_interrupt_parts_log_and_memory(disk: SimulatedDisk) -> None:
-    """P6: struck again and again at any point of update, update_batch and read, the state agrees
-    with the log, or stops; a reopening agrees in any case."""
+def test_no_interrupt_separates_log_and_memory(disk: SimulatedDisk) -> None:
+    """P6: After interrupts at any point of update, update_batch and read, the state agrees with the
+    log or has stopped. A reopened state always agrees."""
     state = state_on(disk, segment_bytes=1 << 20)
     numbers = itertools.count()
     for _ in range(150):

@@ -1,4 +1,4 @@
-"""Segments that no log could hold where their names put them, and what verify says of them."""
+"""Segments under names where no log could have them, and the findings of verify about them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def copy_to(disk: SimulatedDisk, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("lsn", [3, 5])
-def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn: int) -> None:
-    """P4: in the range of another segment, between two frames or amid one, it is corruption, and
-    no record is lost. Where nothing proves it wrong, it is a segment that is damaged, and is."""
+def test_a_copy_under_a_wrong_name_is_not_taken_for_a_loss(disk: SimulatedDisk, lsn: int) -> None:
+    """P4: A copy in the range of another segment, between two frames or inside one, is corruption
+    without a lost record. A copy that nothing proves to be stray counts as a damaged segment."""
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
         journal.wait_durable(journal.append_batch([4, 5]))
@@ -30,11 +30,13 @@ def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn:
     copy_to(disk, first, name)
     with pytest.raises(CorruptionError):
         open_on(disk)
-    found = [finding for finding in findings(disk) if finding.kind == "corruption"]
-    what = f"a copy of {first}; no log has it here: LSN {lsn} is in {first}"
+    corruption = [finding for finding in findings(disk) if finding.kind == "corruption"]
+    message = f"a copy of {first}; no log has it here: LSN {lsn} is in {first}"
     size = len(disk.contents(PATH)[name])
     reason = DamageReason.OUT_OF_PLACE
-    assert found == [Finding("corruption", f"{PATH}/{name}", 0, 0, size, what, reason, first)]
+    assert corruption == [
+        Finding("corruption", f"{PATH}/{name}", 0, 0, size, message, reason, first)
+    ]
     assert [info.state for info in infos(disk)] == ["sealed", "damaged", "sealed"]
     disk.open_directory(PATH, write=True).remove(name)
     copy_to(disk, first, f"{8:020d}-{2:010d}.seg")
@@ -42,7 +44,8 @@ def test_a_copy_under_a_wrong_name_is_told_from_a_loss(disk: SimulatedDisk, lsn:
 
 
 def test_segments_compacted_meanwhile_are_not_stray(disk: SimulatedDisk) -> None:
-    """A live writer may remove a segment after its name was read; an empty one lies in no range."""
+    """A segment that a live writer removed after its name was read is not stray. An empty one is in
+    no range."""
     for _ in range(2):
         with open_on(disk) as journal:
             put(journal, 1)

@@ -1,4 +1,4 @@
-"""CowTable: a dict, with snapshots that stay what they were."""
+"""CowTable: a dict whose snapshots do not change."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ def table_of(count: int) -> CowTable[int, int]:
 
 
 class TableMachine(RuleBasedStateMachine):
-    """P6, P7: against a plain dict, with any number of snapshots open at once, each of them read in
-    pieces and in part while the table changes."""
+    """P6, P7: A table compared with a plain dict, with any number of snapshots open at once. Each
+    is read in pieces, or only in part, while the table changes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table: CowTable[int, int] = CowTable()
         self.model: dict[int, int] = {}
-        # Snapshots that are not read yet, and those being read: the values, what is left of them.
+        # Snapshots that are not read yet, and iterators of others, each with the values that
+        # remain.
         self.fresh: list[tuple[Iterable[int], list[int]]] = []
         self.reading: list[tuple[Iterator[int], list[int]]] = []
 
@@ -98,21 +99,21 @@ class TableMachine(RuleBasedStateMachine):
     def begin_reading(self, data: st.DataObject) -> None:
         if self.fresh:
             index = data.draw(st.integers(0, len(self.fresh) - 1))
-            snapshot, values = self.fresh.pop(index)  # the iterator is all that is left of it
+            snapshot, values = self.fresh.pop(index)  # only the iterator keeps the snapshot alive
             self.reading.append((iter(snapshot), list(values)))
 
     @rule(data=st.data(), count=st.integers(1, 5))
-    def read_on(self, data: st.DataObject, count: int) -> None:
+    def continue_reading(self, data: st.DataObject, count: int) -> None:
         if self.reading:
             index = data.draw(st.integers(0, len(self.reading) - 1))
-            values, left = self.reading[index]
+            values, remaining = self.reading[index]
             for _ in range(count):
                 value = next(values, None)
                 if value is None:
-                    assert left == []
+                    assert remaining == []
                     del self.reading[index]
                     break
-                left.remove(value)
+                remaining.remove(value)
 
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
@@ -131,15 +132,15 @@ class TableMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for snapshot, values in self.fresh:
             assert sorted(snapshot) == values
-        for reading, left in self.reading:
-            assert sorted(reading) == sorted(left)
+        for reading, remaining in self.reading:
+            assert sorted(reading) == sorted(remaining)
 
 
 TestTable = TableMachine.TestCase
 
 
-def test_keys_come_in_the_order_of_insertion() -> None:
-    """Like a dict's until the first removal, and a replaced value keeps its place."""
+def test_keys_are_in_insertion_order() -> None:
+    """Until the first removal, keys have a dict's order, and a replaced value keeps its place."""
     table: CowTable[str, int] = CowTable()
     for n, key in enumerate("edcba"):
         table[key] = n
@@ -150,8 +151,8 @@ def test_keys_come_in_the_order_of_insertion() -> None:
     assert repr(table) == "CowTable({'e': 0, 'd': 9, 'c': 2, 'b': 3, 'a': 4})"
 
 
-def test_missing_keys_and_odd_ones() -> None:
-    """KeyError for what isn't there; any hashable is a key, None a value like any other."""
+def test_missing_and_unusual_keys_behave_as_in_a_dict() -> None:
+    """A missing key raises KeyError. Any hashable object can be a key, and None can be a value."""
     table: CowTable[Any, Any] = CowTable()
     with pytest.raises(KeyError):
         table["a"]
@@ -169,7 +170,7 @@ def test_missing_keys_and_odd_ones() -> None:
 
 
 def test_a_table_can_be_changed_while_it_is_iterated() -> None:
-    """Iteration shows the keys of the moment it began."""
+    """Iteration yields the keys as of its beginning."""
     table = table_of(5)
     seen = []
     for key in table:
@@ -180,8 +181,8 @@ def test_a_table_can_be_changed_while_it_is_iterated() -> None:
     assert sorted(table) == [10, 11, 12, 13, 14]
 
 
-def test_freeze_copies_nothing() -> None:
-    """P7: a snapshot of a large table takes no more memory than one of a small, and so while an
+def test_freeze_does_not_copy_the_table() -> None:
+    """P7: A snapshot of a large table takes no more memory than one of a small table, also while an
     earlier one is being read."""
     sizes = []
     for table in (table_of(1), table_of(20_000)):
@@ -196,8 +197,8 @@ def test_freeze_copies_nothing() -> None:
     assert max(sizes) < 2000
 
 
-def test_a_dropped_snapshot_costs_nothing() -> None:
-    """P8: a snapshot that nobody reads any more is freed, with all that was saved for it."""
+def test_a_dropped_snapshot_is_freed() -> None:
+    """P8: A dropped snapshot is freed, together with the values that were saved for it."""
 
     class Value:
         pass
@@ -223,8 +224,8 @@ def test_a_dropped_snapshot_costs_nothing() -> None:
     assert gone() is None
 
 
-def test_an_old_snapshot_reads_through_many_newer_ones() -> None:
-    """P6: each of many snapshots is what it was, in whatever order they are read and dropped."""
+def test_many_snapshots_keep_their_values() -> None:
+    """P6: Each of many snapshots keeps its values, in whatever order they are read and dropped."""
     table = table_of(6)
     snapshots = []
     for n in range(40):
@@ -242,15 +243,15 @@ def test_an_old_snapshot_reads_through_many_newer_ones() -> None:
         assert sorted(snapshot) == sorted(values.values())
 
 
-def test_clearing_takes_as_many_steps_as_there_are_keys() -> None:
-    """`clear` of a large table is one step a key, not one copy of the table a key."""
+def test_clearing_takes_one_step_per_key() -> None:
+    """`clear` takes one step per key, and does not copy the table for each key."""
 
     class Counted(CowTable[int, int]):
-        keys_shown = 0
+        keys_yielded = 0
 
         def __iter__(self) -> Iterator[int]:
             keys = list(super().__iter__())
-            Counted.keys_shown += len(keys)
+            Counted.keys_yielded += len(keys)
             return iter(keys)
 
     table = Counted()
@@ -259,26 +260,27 @@ def test_clearing_takes_as_many_steps_as_there_are_keys() -> None:
     snapshot = table.freeze()
     assert table.popitem() == (999, 999)
     table.clear()
-    assert Counted.keys_shown <= 1000
+    assert Counted.keys_yielded <= 1000
     assert (len(table), sum(snapshot)) == (0, 499_500)
 
 
 @pytest.fixture
-def restless() -> Iterator[None]:
-    """Threads take turns far more often than they would."""
+def frequent_switches() -> Iterator[None]:
+    """Switch threads far more often than by default."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(before)
 
 
-@pytest.mark.usefixtures("restless")
-def test_readers_and_a_writer_in_threads() -> None:
-    """P6, P7: with no lock between them, a snapshot that is read while the table changes is what it
-    was, and any key can be looked up meanwhile.
+@pytest.mark.usefixtures("frequent_switches")
+def test_snapshots_are_consistent_across_threads() -> None:
+    """P6, P7: Without a lock between them, a snapshot keeps its values while the table changes, and
+    any key can be looked up.
 
-    Every value is (key, number), and the numbers of a snapshot add up to what was noted at its
-    freeze, so that a value of another moment is seen."""
+    Every value is (key, number). A snapshot's numbers must add up to the total at its freeze, so
+    that a value of another moment is noticed.
+    """
     table: CowTable[int, tuple[int, int]] = CowTable()
     for key in range(200):
         table[key] = (key, 0)

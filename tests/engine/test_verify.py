@@ -1,4 +1,4 @@
-"""What verify says of each segment and checkpoint."""
+"""The findings of verify, and its description of each segment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support import (
 
 
 def test_a_sound_journal_has_no_findings(disk: SimulatedDisk) -> None:
-    """P4: nothing is said of a journal with segments, epochs and checkpoints in good order."""
+    """P4: A sound journal with several segments, epochs and checkpoints has no findings."""
     for _ in range(4):
         with open_on(disk) as journal:
             put_lines(journal, 12, size=700)
@@ -46,8 +46,9 @@ def test_a_sound_journal_has_no_findings(disk: SimulatedDisk) -> None:
     assert findings(disk) == []
 
 
-def test_segments_tell_what_they_hold(disk: SimulatedDisk) -> None:
-    """Epoch, LSNs, frames, sizes, durable LSN and state of each: sealed, torn, active."""
+def test_segment_info_describes_each_segment(disk: SimulatedDisk) -> None:
+    """The information about a segment states its epoch, LSNs, frames, size, durable LSN and state:
+    sealed, torn or active."""
     with open_on(disk) as journal:
         put_lines(journal, 5, size=900)
     journal = open_on(disk)
@@ -70,8 +71,8 @@ def test_segments_tell_what_they_hold(disk: SimulatedDisk) -> None:
     assert infos(disk)[-1].state == "sealed"
 
 
-def test_an_empty_segment_says_so(disk: SimulatedDisk) -> None:
-    """`last_lsn` is 0 where a segment holds no record: its first commit was lost."""
+def test_an_empty_segment_has_last_lsn_0(disk: SimulatedDisk) -> None:
+    """`last_lsn` is 0 for a segment without records, as after the loss of its first commit."""
     journal = open_on(disk)
     put(journal, 1)
     crash(journal, disk)
@@ -83,8 +84,8 @@ def test_an_empty_segment_says_so(disk: SimulatedDisk) -> None:
 
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_torn_tail_is_found(disk: SimulatedDisk, marked: bool) -> None:
-    """Its file, offset, the LSN at which the log goes on, and its size; also once the next epoch
-    has gone on behind it."""
+    """A torn tail is reported with its file, offset, next LSN and size, also after the next epoch
+    has continued the log."""
     journal = open_on(disk)
     put(journal, 1, 2)
     if marked:
@@ -107,8 +108,9 @@ def test_a_torn_tail_is_found(disk: SimulatedDisk, marked: bool) -> None:
     assert read_all(disk) == [1, 2, 3]
 
 
-def test_a_dead_frame_behind_the_cut_is_a_torn_tail(disk: SimulatedDisk) -> None:
-    """P1: a whole frame that the next epoch's segment cut off is no part of the log, and found."""
+def test_a_dead_frame_after_the_cut_is_a_torn_tail(disk: SimulatedDisk) -> None:
+    """P1: A whole frame after the cut of the next epoch is not part of the log, and is reported as
+    a torn tail."""
     journal = open_on(disk)
     put(journal, 1)
     until(lambda: read_all(disk) == [1], "the mark")
@@ -120,7 +122,7 @@ def test_a_dead_frame_behind_the_cut_is_a_torn_tail(disk: SimulatedDisk) -> None
     crash(journal, disk)
     with open_on(copy) as journal:
         put(journal, 2)
-    # What one disk made of the last frame, and the other of the opening after it.
+    # Merge the last frame of one disk with the later opening of the other.
     directory.open(name, "update").write(disk.contents(PATH)[name].rstrip(b"\0"), 0)
     assert read_all(copy) == [1, 2] == reopened(copy)
     (finding,) = findings(copy)
@@ -146,19 +148,21 @@ def cut(disk: SimulatedDisk, name: str, size: int = 1500) -> None:
     disk.open_directory(PATH, write=True).open(name, "update").truncate(size)
 
 
-@pytest.mark.parametrize(("harm"), [harm for _, harm in corruptions()], ids=dict(corruptions()))
-def test_corruption_is_found_where_open_finds_it(disk: SimulatedDisk, harm: Any) -> None:
-    """P4: verify names the same place and LSN that open refuses with, and changes nothing; a reader
-    yields what is good before it, then raises the same."""
+@pytest.mark.parametrize(
+    ("damage"), [damage for _, damage in corruptions()], ids=dict(corruptions())
+)
+def test_corruption_is_found_where_open_finds_it(disk: SimulatedDisk, damage: Any) -> None:
+    """P4: Verify reports the file, offset and LSN of the error that open raises, and changes
+    nothing. A reader yields the good records before the damage, then raises the same error."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
-    harm(disk, names(disk, ".seg"))
+    damage(disk, names(disk, ".seg"))
     before = disk.contents(PATH)
     with pytest.raises(CorruptionError) as refused:
         open_on(disk)
     assert disk.contents(PATH) == before
-    found = [finding for finding in findings(disk) if finding.kind == "corruption"]
-    places = [(finding.path, finding.offset, finding.lsn) for finding in found]
+    corruption = [finding for finding in findings(disk) if finding.kind == "corruption"]
+    places = [(finding.path, finding.offset, finding.lsn) for finding in corruption]
     assert (refused.value.path, refused.value.offset, refused.value.lsn) in places
     assert "damaged" in {info.state for info in infos(disk)}
     good: list[Any] = []
@@ -168,8 +172,8 @@ def test_corruption_is_found_where_open_finds_it(disk: SimulatedDisk, harm: Any)
     assert (seen.value.path, seen.value.offset) == (refused.value.path, refused.value.offset)
 
 
-def test_a_log_that_is_gone_is_found(disk: SimulatedDisk) -> None:
-    """P4: a checkpoint proves that there was a log; without any segment it is missing."""
+def test_a_missing_log_is_found(disk: SimulatedDisk) -> None:
+    """P4: A checkpoint without any segment proves that the log is missing."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
         journal.compact(frozen(journal, 1))
@@ -181,53 +185,53 @@ def test_a_log_that_is_gone_is_found(disk: SimulatedDisk) -> None:
     assert (finding.path, finding.lsn) == (refused.value.path, refused.value.lsn) == (PATH, 1)
 
 
-HARM = st.one_of(
+DAMAGE = st.one_of(
     st.tuples(st.just("write"), st.floats(0, 1), st.binary(min_size=1, max_size=50)),
     st.tuples(st.just("cut"), st.floats(0, 1), st.just(b"")),
     st.tuples(st.just("remove"), st.just(0.0), st.just(b"")),
 )
 
 
-@given(harms=st.lists(st.tuples(st.integers(0, 20), HARM), min_size=1, max_size=3))
+@given(damages=st.lists(st.tuples(st.integers(0, 20), DAMAGE), min_size=1, max_size=3))
 def test_verify_finds_whatever_open_refuses(
-    harms: list[tuple[int, tuple[str, float, bytes]]],
+    damages: list[tuple[int, tuple[str, float, bytes]]],
 ) -> None:
-    """P4: if open refuses, verify names the same place, and that LSN or one that is missing before
-    it; if it does not, verify finds no corruption in what open needed; and nobody raises anything
-    else."""
+    """P4: If open refuses, verify reports the same place, with that LSN or an earlier one that is
+    missing. Otherwise verify finds no corruption in what open needed. Neither raises any other
+    error."""
     disk = SimulatedDisk()
     for _ in range(2):
         with open_on(disk) as journal:
             put_lines(journal, 4, size=300)
             journal.compact(frozen(journal, 1, 2))
             put_lines(journal, 8, size=700)
-    for number, (harm, where, data) in harms:
+    for number, (kind, where, data) in damages:
         files = [*names(disk, ".seg"), *names(disk, ".json")]
         name = files[number % len(files)]
         size = len(disk.contents(PATH)[name])
-        if harm == "write" and size:
+        if kind == "write" and size:
             write_at(disk, name, min(int(where * size), size - 1), data)
-        elif harm == "cut":
+        elif kind == "cut":
             cut(disk, name, int(where * size))
-        elif harm == "remove":
+        elif kind == "remove":
             remove(disk, name)
-    found = [finding for finding in findings(disk) if finding.kind == "corruption"]
+    corruption = [finding for finding in findings(disk) if finding.kind == "corruption"]
     try:
         with open_on(disk) as journal:
             base_lsn = journal.checkpoint.lsn if journal.checkpoint else 0
     except CorruptionError as error:
         place = (error.path, error.offset)
-        lsns = [finding.lsn for finding in found if (finding.path, finding.offset) == place]
+        lsns = [finding.lsn for finding in corruption if (finding.path, finding.offset) == place]
         refused_lsn = error.lsn
         assert min([refused_lsn + 1, *lsns]) <= refused_lsn
     else:
-        assert all(0 < finding.lsn <= base_lsn for finding in found)
+        assert all(0 < finding.lsn <= base_lsn for finding in corruption)
 
 
-def test_a_frame_quoted_in_a_record_hides_nothing(disk: SimulatedDisk) -> None:
-    """P4: a record may hold the header of an earlier frame, valid in this segment. Looked at behind
-    a damaged header, it is no place to go on from: the frames that testify may lie within what it
-    claims to be its payload."""
+def test_a_frame_quoted_in_a_record_hides_no_damage(disk: SimulatedDisk) -> None:
+    """P4: A record may contain the header of an earlier frame, which is valid in this segment.
+    After a damaged header, the scan does not take it for the next frame: the evidence may lie
+    inside the payload that it claims."""
     with open_on(disk) as journal:
         put(journal, b"x" * 1500)
         (name,) = names(disk, ".seg")
@@ -243,7 +247,8 @@ def test_a_frame_quoted_in_a_record_hides_nothing(disk: SimulatedDisk) -> None:
 
 
 def test_a_bad_checkpoint_is_found(disk: SimulatedDisk) -> None:
-    """A checkpoint that does not verify is a finding of its own; the journal may be sound."""
+    """A checkpoint that does not verify is a finding of its own, in a journal that is otherwise
+    sound."""
     with open_on(disk) as journal:
         put(journal, 1)
         journal.compact(frozen(journal, {"id": 1}))
@@ -267,31 +272,31 @@ def test_a_bad_checkpoint_is_found(disk: SimulatedDisk) -> None:
         checkpoint.close()
 
 
-def test_strays_are_found(disk: SimulatedDisk) -> None:
-    """Files that are not the journal's, and what a crash left half-made; of a live journal the
-    half-made ones are the writer's."""
+def test_stray_files_are_found(disk: SimulatedDisk) -> None:
+    """Foreign files and unfinished files are reported. The unfinished files of a live journal are
+    its writer's."""
     with open_on(disk) as journal:
         put(journal, 1)
     directory = disk.open_directory(PATH, write=True)
     directory.open("notes.txt", "create")
     directory.open("checkpoint-1.json", "create")
     directory.open(f"{9:020d}-{9:010d}.seg.tmp", "create")
-    found = findings(disk)
-    assert {finding.kind for finding in found} == {"stray"}
-    assert {finding.path.rpartition("/")[2]: finding.message for finding in found} == {
+    strays = findings(disk)
+    assert {finding.kind for finding in strays} == {"stray"}
+    assert {finding.path.rpartition("/")[2]: finding.message for finding in strays} == {
         "notes.txt": "not the journal's",
         "checkpoint-1.json": "not the journal's",
         f"{9:020d}-{9:010d}.seg.tmp": "left unfinished by a crash",
     }
     with open_on(disk):
-        assert names(disk, ".tmp") == []  # cleared away
+        assert names(disk, ".tmp") == []  # removed by the open
         directory.open("x.json.tmp", "create")
         assert len(findings(disk)) == 2
 
 
 def test_leftovers_of_a_removal_are_no_damage(disk: SimulatedDisk) -> None:
-    """P4: segments that no checkpoint needs any more may have gaps between them: no finding, and
-    open removes them."""
+    """P4: Old segments that no checkpoint needs may have gaps between them. They are no finding,
+    and open removes them."""
     with open_on(disk) as journal:
         for n in range(2):
             put_lines(journal, 20, size=700)
@@ -305,14 +310,14 @@ def test_leftovers_of_a_removal_are_no_damage(disk: SimulatedDisk) -> None:
     for name in gone[::2]:
         directory.open(name, "create").write(kept[name], 0)
     assert findings(disk) == []
-    shown = [entry[0] for entry in read_all(disk)]
-    assert shown == [*range(shown[0], 43)]
+    lsns = [entry[0] for entry in read_all(disk)]
+    assert lsns == [*range(lsns[0], 43)]
     open_on(disk).close()
     assert not {*gone} & {*names(disk, ".seg")}
 
 
 def test_a_foreign_segment_is_found(disk: SimulatedDisk) -> None:
-    """P1, P4: a segment of another journal is corruption, with both ids told apart."""
+    """P1, P4: A segment of another journal is corruption."""
     other = SimulatedDisk()
     for each, ids in ((disk, 1), (other, 2)):
         for _ in range(ids):
@@ -329,8 +334,8 @@ def test_a_foreign_segment_is_found(disk: SimulatedDisk) -> None:
 
 
 def test_findings_under_os_durability(disk: SimulatedDisk) -> None:
-    """P2: after a power cut with durability "os" the lost end is a torn tail at most, and what was
-    synced is there."""
+    """P2: After a power cut with durability `os`, the lost end is at most a torn tail, and synced
+    records are recovered."""
     journal = open_on(disk, durability="os")
     put(journal, 1, 2)
     journal.compact(frozen(journal, "as of 2"))
@@ -341,7 +346,7 @@ def test_findings_under_os_durability(disk: SimulatedDisk) -> None:
 
     disk.power_cut(outcome)
     crash(journal, disk)
-    shown = read_all(disk)
-    assert shown[:2] == [1, 2]
+    records = read_all(disk)
+    assert records[:2] == [1, 2]
     assert {finding.kind for finding in findings(disk)} <= {"torn_tail"}
-    assert reopened(disk) == shown
+    assert reopened(disk) == records

@@ -1,4 +1,4 @@
-"""Waiting for records to be durable: threads, event loops, and who is woken."""
+"""Waiting for durable records: in threads, in event loops, and after interrupts and failures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support import (
 
 
 def test_a_wait_that_returns_means_stable_storage(disk: SimulatedDisk) -> None:
-    """P2: after each wait that returned, the worst power cut leaves the record there."""
+    """P2: After each wait that returned, the record survives the worst power cut."""
     for n in range(5):
         journal = open_on(disk)
         assert logged(journal) == [*range(n)]
@@ -42,17 +42,17 @@ def test_a_wait_that_returns_means_stable_storage(disk: SimulatedDisk) -> None:
 
 
 def test_waiting_for_none_covers_all_appended_records(journal: Journal) -> None:
-    """Without an LSN: all that was appended when the call began."""
+    """A wait without an LSN covers all records that were appended before the call."""
     for n in range(10):
         journal.append(n)
     journal.wait_durable()
     assert journal.durable_lsn == 10
 
 
-def test_the_durable_lsn_is_no_promise_before_the_sync(
+def test_the_durable_lsn_does_not_rise_before_the_sync(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """P2: while a sync is under way nobody passes, and the durable LSN stays where it was."""
+    """P2: During a sync, no wait for its records returns, and the durable LSN does not change."""
     with busy(disk, journal, pool):
         assert (journal.durable_lsn, journal.stats().durable_lsn) == (1, 1)
         with pytest.raises(TimeoutError):
@@ -61,10 +61,11 @@ def test_the_durable_lsn_is_no_promise_before_the_sync(
     assert journal.durable_lsn == 2
 
 
-def test_a_wait_may_have_a_limit(
+def test_a_wait_can_time_out(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """TimeoutError names LSN and limit; the record is still committed, and can be waited for."""
+    """TimeoutError names the LSN and the limit. The record is still committed, and can be waited
+    for again."""
     with busy(disk, journal, pool):
         for timeout_s in (0, -1, 0.01):
             with pytest.raises(TimeoutError, match=f"LSN 2 was not durable within {timeout_s} s"):
@@ -79,8 +80,9 @@ def test_a_wait_may_have_a_limit(
 
 
 @pytest.mark.parametrize("lsn", [2, 3])
-def test_an_lsn_that_was_never_appended_is_a_mistake(journal: Journal, lsn: int) -> None:
-    """An LSN past the last one is a ValueError that names both, for threads and loops."""
+def test_a_wait_for_an_unknown_lsn_is_refused(journal: Journal, lsn: int) -> None:
+    """An LSN past the last one raises ValueError, which names both, in threads and in event
+    loops."""
     put(journal, 1)
     message = f"LSN {lsn} was never appended, the last one is 1"
     with pytest.raises(ValueError, match=message):
@@ -90,7 +92,8 @@ def test_an_lsn_that_was_never_appended_is_a_mistake(journal: Journal, lsn: int)
 
 
 def test_waiting_for_a_durable_lsn_returns_on_a_closed_journal(disk: SimulatedDisk) -> None:
-    """An LSN up to the durable one: returns at once, on a closed and on a failed journal too."""
+    """A wait for an LSN that is already durable returns at once, also on a closed or failed
+    journal."""
     journal = open_on(disk)
     put(journal, 1, 2)
     journal.close()
@@ -110,8 +113,9 @@ def test_waiting_for_a_durable_lsn_returns_on_a_closed_journal(disk: SimulatedDi
     failed.wait_durable(3)
 
 
-def test_waiting_on_a_closed_journal_for_more_is_refused(disk: SimulatedDisk) -> None:
-    """Closed: ClosedError or, for an LSN that never was, an error in any case; it never hangs."""
+def test_waiting_on_a_closed_journal_for_a_later_lsn_is_refused(disk: SimulatedDisk) -> None:
+    """A wait on a closed journal for an LSN that was never appended raises an error, and never
+    hangs."""
     with open_on(disk) as journal:
         put(journal, 1)
     with pytest.raises((ClosedError, ValueError)):
@@ -123,7 +127,7 @@ def test_waiting_on_a_closed_journal_for_more_is_refused(disk: SimulatedDisk) ->
 def test_closing_commits_awaited_records(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """A close in another thread lets the waiters pass, once their records are durable."""
+    """A close in another thread releases waiters once their records are durable."""
     with busy(disk, journal, pool):
         waiters = [wait_in(pool, journal, journal.append(n)) for n in range(8)]
         closing = pool.submit(journal.close, timeout_s=TIMEOUT_S)
@@ -136,8 +140,8 @@ def test_closing_commits_awaited_records(
 def test_the_next_batch_waits_for_its_own_sync(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """P2: while one batch syncs the next gathers; its waiters pass with it, not before, and all of
-    it is one commit."""
+    """P2: Records that are appended during a sync form one commit of their own, and its waiters
+    pass only after its sync."""
     with busy(disk, journal, pool) as held:
         waiters = [wait_in(pool, journal, journal.append(n)) for n in range(10)]
         held.release_one()
@@ -148,12 +152,12 @@ def test_the_next_batch_waits_for_its_own_sync(
         waiter.result(TIMEOUT_S)
     assert journal.durable_lsn == 12
     journal.close()
-    assert journal.stats().commits == 3  # of them two with one record each
+    assert journal.stats().commits == 3  # the first two with one record each
 
 
-def test_many_threads_each_wait_for_their_own(disk: SimulatedDisk) -> None:
-    """P1, P2: whatever the interleaving, each thread's record is durable once its wait returns, in
-    the order of its LSN, and all LSNs are used once."""
+def test_many_threads_wait_for_their_own_records(disk: SimulatedDisk) -> None:
+    """P1, P2: However threads interleave, each record is durable when its wait returns, LSNs rise
+    in each thread, and each LSN is used once."""
     with open_on(disk, segment_bytes=1 << 16) as journal:
 
         def work(thread: int) -> list[int]:
@@ -166,11 +170,11 @@ def test_many_threads_each_wait_for_their_own(disk: SimulatedDisk) -> None:
             return lsns
 
         with ThreadPoolExecutor(16) as pool:
-            found = list(pool.map(work, range(16)))
-        assert all(lsns == sorted(lsns) for lsns in found)
-        assert sorted(lsn for lsns in found for lsn in lsns) == [*range(1, 641)]
+            lsns_of_threads = list(pool.map(work, range(16)))
+        assert all(lsns == sorted(lsns) for lsns in lsns_of_threads)
+        assert sorted(lsn for lsns in lsns_of_threads for lsn in lsns) == [*range(1, 641)]
         log = logged(journal)
-    for thread, lsns in enumerate(found):
+    for thread, lsns in enumerate(lsns_of_threads):
         assert [log[lsn - 1] for lsn in lsns] == [[thread, n] for n in range(40)]
     assert on_disk(disk) == log
 
@@ -181,8 +185,8 @@ def test_many_threads_each_wait_for_their_own(disk: SimulatedDisk) -> None:
 def test_a_wait_can_be_interrupted(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """Control-C ends a wait without a limit; the record is committed all the same, and others who
-    wait for it pass."""
+    """Control-C ends a wait without a limit. The record is still committed, and its other waiters
+    pass."""
     with busy(disk, journal, pool):
         other = wait_in(pool, journal, journal.append("next"))
         for lsn in (2, 3):
@@ -194,8 +198,8 @@ def test_a_wait_can_be_interrupted(
 
 
 def test_no_interrupt_leaves_a_gap(disk: SimulatedDisk) -> None:
-    """P1, P2: an interrupt at any point of `append`, `append_batch` or `wait_durable` leaves an LSN
-    that nobody was told at most; the log goes on, dense, with all that was acknowledged."""
+    """P1, P2: An interrupt at any point of `append`, `append_batch` or `wait_durable` leaves at
+    most a record whose LSN nobody knows. The log stays dense, with every acknowledged record."""
     acknowledged: dict[int, int] = {}
     strikes = 0
     with open_on(disk, segment_bytes=1 << 20) as journal:
@@ -222,10 +226,10 @@ def test_no_interrupt_leaves_a_gap(disk: SimulatedDisk) -> None:
 # --- event loops ---
 
 
-def test_durable_leaves_the_loop_alone(
+def test_durable_does_not_block_the_event_loop(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """P7: while a coroutine waits for the disk, its loop runs everything else."""
+    """P7: While a coroutine waits for the disk, its event loop runs other tasks."""
 
     async def main(held: Held) -> int:
         waiting = asyncio.create_task(journal.durable(journal.append("next")))
@@ -243,8 +247,8 @@ def test_durable_leaves_the_loop_alone(
     assert journal.durable_lsn == 3
 
 
-def test_several_loops_wait_at_once(disk: SimulatedDisk) -> None:
-    """Any number of event loops, each in its own thread, and threads beside them."""
+def test_several_event_loops_can_wait_at_once(disk: SimulatedDisk) -> None:
+    """Several event loops, each in its own thread, and other threads can wait at once."""
     with open_on(disk, segment_bytes=1 << 16) as journal:
 
         async def one(loop: int, n: int) -> int:
@@ -262,7 +266,7 @@ def test_several_loops_wait_at_once(disk: SimulatedDisk) -> None:
         with ThreadPoolExecutor(8) as pool:
             threads = [pool.submit(thread, n) for n in range(3)]
             loops = [pool.submit(asyncio.run, many(loop)) for loop in range(4)]
-            lsns = [lsn for found in loops for lsn in found.result(TIMEOUT_S)]
+            lsns = [lsn for result in loops for lsn in result.result(TIMEOUT_S)]
             for each in threads:
                 each.result(TIMEOUT_S)
         assert len(set(lsns)) == 200
@@ -272,7 +276,7 @@ def test_several_loops_wait_at_once(disk: SimulatedDisk) -> None:
 def test_a_thousand_coroutines_pass_with_one_commit(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """All who wait for a batch pass with it, however many, with one call into their loop."""
+    """All waiters of a batch pass with its commit, with one call into their event loop."""
     calls = []
 
     async def main(held: Held) -> None:
@@ -297,10 +301,11 @@ def test_a_thousand_coroutines_pass_with_one_commit(
     assert journal.stats().commits == 3
 
 
-def test_a_cancelled_coroutine_leaves_the_commit_alone(
+def test_a_cancelled_wait_does_not_affect_others(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """`durable` has no limit of its own; `asyncio.timeout` ends it, and nobody else's wait."""
+    """`durable` has no limit of its own. A limit of `asyncio.timeout`, or a cancellation, ends only
+    that wait."""
 
     async def main(held: Held) -> None:
         lsn = journal.append("next")
@@ -324,7 +329,7 @@ def test_a_cancelled_coroutine_leaves_the_commit_alone(
 def test_a_loop_that_has_closed_is_skipped(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """A loop that ended with a wait under way harms neither the commit nor who else waits."""
+    """An event loop that closed during a wait affects neither the commit nor other waiters."""
 
     async def wait_shortly(lsn: int) -> None:
         waiting = asyncio.ensure_future(journal.durable(lsn))
@@ -347,17 +352,17 @@ def test_a_loop_that_has_closed_is_skipped(
 def test_a_failure_reaches_every_waiter(
     disk: SimulatedDisk, journal: Journal, pool: ThreadPoolExecutor
 ) -> None:
-    """Threads with and without a limit, several loops, those who wait for the batch at the disk and
-    for the next one, and for room: FailedError with the OSError as its cause, never a hang."""
+    """All waiters, in threads with and without a limit and in event loops, for the batch at the
+    disk, for the next one and for room, get FailedError with the OSError as its cause."""
     journal.close()
     with suppress(FailedError), open_on(disk, buffer_bytes=1000) as small:
         put(small, 1)
-        reached, go_on = threading.Event(), threading.Event()
+        reached, may_fail = threading.Event(), threading.Event()
 
         def fail(operation: str, path: str) -> None:
             if operation == "sync":
                 reached.set()
-                assert go_on.wait(TIMEOUT_S)
+                assert may_fail.wait(TIMEOUT_S)
                 raise OSError(errno.EIO, "broken", path)
 
         disk.before = fail
@@ -369,7 +374,7 @@ def test_a_failure_reaches_every_waiter(
         waiters += [wait_in(pool, small, lsn) for lsn in (first, second)]
         waiters += [pool.submit(asyncio.run, small.durable(lsn)) for lsn in (first, second)]
         waiters += [pool.submit(small.wait_room), pool.submit(asyncio.run, small.room())]
-        go_on.set()
+        may_fail.set()
         for waiter in waiters:
             with pytest.raises(FailedError, match="broken") as caught:
                 waiter.result(TIMEOUT_S)

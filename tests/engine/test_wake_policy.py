@@ -1,4 +1,4 @@
-"""How the waiters of a commit are woken: in turn, or all at once."""
+"""The policy of waking a commit's waiters: in turn, or all at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def commit(policy: WakePolicy, clock: Clock, waiters: int, passed: int, took_s: float) -> bool:
-    """End a commit of `waiters`, and begin the next one after `took_s`, when `passed` of them have
+    """End a commit of `waiters`, and begin the next one `took_s` later, after `passed` of them have
     passed. Return whether the next waiters are woken all at once."""
     policy.note_release(waiters, 0)
     clock.now_ns += int(took_s * 1e9)
@@ -43,24 +43,25 @@ def commit(policy: WakePolicy, clock: Clock, waiters: int, passed: int, took_s: 
 @pytest.mark.parametrize(
     ("waiters", "passed", "took_s", "at_once"),
     [
-        (64, 64, 0.0016, False),  # 25 us each
-        (256, 256, 0.013, False),  # 50
-        (64, 1, 0.0001, False),  # the first one back has found nobody at the log's end
-        (64, 0, 1.0, False),  # a commit that nobody of them waits for
-        (64, 20, 0.028, True),  # a computing thread takes its turn between any two
+        (64, 64, 0.0016, False),  # 25 us per waiter
+        (256, 256, 0.013, False),  # 50 us per waiter
+        (64, 1, 0.0001, False),  # the first waiter back found the commit turn free
+        (64, 0, 1.0, False),  # no waiter passed
+        (64, 20, 0.028, True),  # a computing thread runs between any two waiters
         (8, 1, 0.005, True),
-        (1, 1, 0.005, False),  # alone it waits for nobody
+        (1, 1, 0.005, False),  # a lone waiter waits for no other
     ],
 )
 def test_slow_waiters_are_woken_all_at_once(
     clock: Clock, waiters: int, passed: int, took_s: float, at_once: bool
 ) -> None:
-    """P7: beside threads that compute, each hand-over of the interpreter may take 5 ms."""
+    """P7: Among threads that compute, each switch to a waiter may take 5 ms."""
     assert commit(WakePolicy(), clock, waiters, passed, took_s) == at_once
 
 
-def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
-    """What counts is how long the released waiters took to pass, not when the next call came."""
+def test_a_pause_between_commits_does_not_count_as_slow(clock: Clock) -> None:
+    """What counts is the time in which the released waiters pass, and not the time until the next
+    commit."""
     policy = WakePolicy()
     policy.note_release(64, 0)
     clock.now_ns += 1_600_000
@@ -71,8 +72,9 @@ def test_a_pause_between_two_commits_is_not_slow(clock: Clock) -> None:
     assert not policy.wakes_all_at_once
 
 
-def test_waking_all_at_once_is_given_up_again(clock: Clock) -> None:
-    """Elsewhere it is half as fast, so waking in turn is tried again and again."""
+def test_waking_in_turn_is_tried_again(clock: Clock) -> None:
+    """Otherwise, waking all at once is half as fast, so waking in turn is tried again after 16
+    batches."""
     policy = WakePolicy()
     assert commit(policy, clock, 64, 2, 0.010)
     batches = 1
@@ -83,7 +85,7 @@ def test_waking_all_at_once_is_given_up_again(clock: Clock) -> None:
 
 
 def test_a_gate_wakes_all_at_once() -> None:
-    """P2: none waits for another to have passed, and nobody passes before it opens."""
+    """P2: No waiter waits for another to pass, and none passes before the gate opens."""
     gate, passed = Gate(wakes_all_at_once=True), []
 
     def wait() -> None:
@@ -102,20 +104,20 @@ def test_a_gate_wakes_all_at_once() -> None:
     assert gate.wait()
 
 
-def test_each_waiter_notes_that_it_passed(
+def test_passing_waiters_inform_the_policy(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the next batch on: a gate is one or the other for all who wait at it."""
+    """The policy is set per batch: all waiters at a gate are woken the same way."""
     monkeypatch.setattr(wake_policy, "_SLOW_NS_MIN", -(10**18))
     monkeypatch.setattr(wake_policy, "_SLOW_PASS_NS", -(10**18))
     gates: list[bool] = []
 
-    class Noted(Gate):
+    class RecordedGate(Gate):
         def __init__(self, *, wakes_all_at_once: bool = False) -> None:
             gates.append(wakes_all_at_once)
             super().__init__(wakes_all_at_once=wakes_all_at_once)
 
-    monkeypatch.setattr("journal._commit.batch.Gate", Noted)
+    monkeypatch.setattr("journal._commit.batch.Gate", RecordedGate)
     with open_on(disk) as journal, ThreadPoolExecutor(4) as pool:
         for _ in range(2):
             with Held(disk, "sync", ".seg") as held:

@@ -1,7 +1,7 @@
-"""A script that makes one journal of version 1, the same bytes each time.
+"""A script that makes one journal of version 1, with the same bytes each time.
 
-Its files stand in `v1/`, and no test writes them: they change with the format's version only. Once
-for each version, by hand, from the checkout:
+The files are in `v1/`, and no test writes them: they change only with the format's version. They
+are made once per version, by hand, in the checkout:
 
     python -m tests.golden.journal_v1
 """
@@ -35,13 +35,13 @@ EVERY_TYPE: list[Any] = [
     *(msgpack.ExtType(5, b"x"), msgpack.ExtType(127, b"x" * 17)),
     *(msgpack.Timestamp(1), msgpack.Timestamp(2**34, 999_999_999), msgpack.Timestamp(-1, 5)),
 ]
-FILLER: list[Any] = [["filler", n, "f" * 400] for n in range(12)]  # more than one segment holds
+FILLER: list[Any] = [["filler", n, "f" * 400] for n in range(12)]  # more than fits in one segment
 BATCH: list[Any] = [{"batch": n} for n in range(3)]
 AFTER: list[Any] = [["epoch 2", n] for n in range(4)]
 KEPT, TORN = ["epoch 3", "acknowledged"], ["epoch 3", "torn", "t" * 100]
 LAST: list[Any] = [["epoch 4", "after the torn tail"], ["epoch 4", "the last"]]
 
-# (epoch, record) in the order of the log; the LSN is the place in it, from 1.
+# The log as (epoch, record), in order. A record's LSN is its position, from 1.
 LOG: list[tuple[int, Any]] = [
     *((1, record) for record in (*FILLER, *EVERY_TYPE, *BATCH)),
     *((2, record) for record in AFTER),
@@ -52,7 +52,7 @@ CHECKPOINTS = (len(FILLER), len(FILLER) + len(EVERY_TYPE) + len(BATCH) + 2)
 
 
 def options(*, durability: Any = "disk") -> Options:
-    # Nothing is committed or compacted by time or size: only when the script waits for it.
+    # The script alone decides when to commit and to compact, not the time or the size.
     return Options(
         durability=durability,
         flush_interval_s=3600,
@@ -63,7 +63,7 @@ def options(*, durability: Any = "disk") -> Options:
 
 
 class Script:
-    """One step after the other; the clock stands still in each."""
+    """A sequence of steps. The clock stands still within each step."""
 
     def __init__(self) -> None:
         self.disk = SimulatedDisk()
@@ -74,7 +74,7 @@ class Script:
         return Journal.open(PLACE, options=options(**kwargs), disk=self.disk)
 
     def append(self, journal: Journal, records: Iterable[Any]) -> None:
-        """Each in a frame of its own."""
+        """Append each record in a frame of its own."""
         for record in records:
             self.disk.clock_ns += SECOND_NS
             journal.wait_durable(journal.append(record))
@@ -84,7 +84,8 @@ class Script:
         journal.compact(lambda: (journal.last_lsn, items(journal.last_lsn)))
 
     def tear(self, journal: Journal, record: Any) -> None:
-        """The power fails between the write and the sync, and half of the write is on the disk."""
+        """Cut the power between the write and the sync, so that half of the write is on the
+        disk."""
         self.disk.clock_ns += SECOND_NS
         self.disk.before = lambda operation, _: (
             self.disk.crash_after(0) if operation == "sync" else None
@@ -97,13 +98,13 @@ class Script:
 
 
 def items(lsn: int) -> list[Any]:
-    """The state as of `lsn`: how many records there were of each type."""
+    """Return the state as of `lsn`: the number of records of each type."""
     kinds = [type(record).__name__ for _, record in LOG[:lsn]]
     return [{"type": kind, "count": kinds.count(kind)} for kind in sorted(set(kinds))]
 
 
 def write() -> dict[str, bytes]:
-    """The journal's files, but for LOCK, which is for people."""
+    """Return the journal's files, without LOCK, which is for people."""
     script = Script()
 
     with script.open() as journal:
@@ -114,7 +115,8 @@ def write() -> dict[str, bytes]:
 
     with script.open() as journal:
         script.append(journal, AFTER[:2])
-        script.checkpoint(journal)  # the second: what ends at the first one or below goes
+        # The second one: removes segments that end at or before the first.
+        script.checkpoint(journal)
         script.append(journal, AFTER[2:])
 
     journal = script.open()

@@ -1,7 +1,7 @@
-"""A script that makes one journal whose checkpoints are of version 2, the same bytes each time.
+"""A script that makes one journal with checkpoints of version 2, with the same bytes each time.
 
-Its segments are of version 1. Its files stand in `v2/`, and no test writes them: they change with
-the format's version only. Once for each version, by hand, from the checkout:
+Its segments are of version 1. The files are in `v2/`, and no test writes them: they change only
+with the format's version. They are made once per version, by hand, in the checkout:
 
     python -m tests.golden.journal_v2
 """
@@ -16,7 +16,7 @@ from tests.golden.journal_v1 import PLACE, SECOND_NS, Script
 
 FOLDER = Path(__file__).resolve().parent / "v2"
 
-# The records, which are the items too: every type that both carry, at every place.
+# The records, which are also the checkpoint's items: every type that both support, at every place.
 LOG: list[Any] = [
     None,
     *(True, False),
@@ -35,7 +35,7 @@ CHECKPOINTS = (20, len(LOG) - 3)
 
 
 def items(lsn: int) -> list[Any]:
-    """Return the state as of `lsn`: every record so far, and an int that only JSON carries."""
+    """Return the state as of `lsn`: every record so far, and an int that only JSON supports."""
     return [*LOG[:lsn], 10**30]
 
 
@@ -45,7 +45,7 @@ def checkpoint(script: Script, journal: Journal) -> None:
 
 
 def write() -> dict[str, bytes]:
-    """Return the journal's files, but for LOCK, which is for people."""
+    """Return the journal's files, without LOCK, which is for people."""
     script = Script()
     done = 0
     for lsn in CHECKPOINTS:

@@ -2,10 +2,11 @@
 
     python -m tests.project.docstrings [PATHS]
 
-The command lists every docstring that opens otherwise, in the files and folders of PATHS or in the
-whole checkout, and counts them by folder. Ruff's rule D401 knows many verbs and nouns; this module
-knows the words that D401 lets through. A folder is checked, here and by ruff, unless
-`per-file-ignores` in `pyproject.toml` excuses it from D401. Tests state rules, so they are free.
+The command lists every docstring that opens with another kind of word, in the files and folders of
+PATHS or in the whole checkout, and counts them by folder. Ruff's rule D401 knows many verbs and
+nouns, and this module knows the words that D401 lets through. A folder is checked, here and by
+ruff, unless `per-file-ignores` in `pyproject.toml` excuses it from D401. Docstrings of tests state
+rules, so they are not checked.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPS = ("journal", "manager", "tools", "tests")
-NEITHER = (  # begins a clause or a phrase, and hides its subject
+NEITHER = (  # these words begin a clause or a phrase, and hide its subject
     "After Again And As At Because Before Behind But By For From How If In Into It Never Not "
     "Now Of On Once Only Or Out Over So Than That Then There These They This Those Through Though "
     "To Under Unless Until Up What Whatever When Where Whether Which While Who Whoever Whose Why "
     "With Within Without"
 )
-NOUN = (  # begins a noun's phrase
+NOUN = (  # these words begin a noun phrase
     "A All An Another Any Anything Best Both Each Either Every Everything Few First Half Her His "
     "Its Last Long Many More Most Neither Next No Nobody None Nothing One Other Our Ours Several "
     "Small Some Something Such Ten The Their Three Two Whole"
@@ -50,7 +51,7 @@ def is_wrong_for_function(word: str) -> bool:
     """Return whether a function's docstring must not open with `word`."""
     if word in (*NEITHER.split(), *NOUN.split()) or not re.fullmatch("[A-Z][a-z]+", word):
         return True
-    return word.endswith("s") and not word.endswith("ss")  # a plural, or a third person
+    return word.endswith("s") and not word.endswith("ss")  # a plural, or the third person
 
 
 def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -75,8 +76,8 @@ def offences_in(path: Path, root: Path = ROOT) -> Iterator[Offence]:
 
 def modules(paths: Iterable[Path]) -> list[Path]:
     """Return the Python files in `paths`, which are files or folders."""
-    found = {p for path in paths for p in (path.rglob("*.py") if path.is_dir() else [path])}
-    return sorted(path.resolve() for path in found)
+    paths_found = {p for path in paths for p in (path.rglob("*.py") if path.is_dir() else [path])}
+    return sorted(path.resolve() for path in paths_found)
 
 
 def checked_modules() -> list[Path]:
@@ -84,17 +85,17 @@ def checked_modules() -> list[Path]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     ignores = project["tool"]["ruff"]["lint"]["per-file-ignores"]
     excused = [str(ROOT / glob) for glob, rules in ignores.items() if "D401" in rules]
-    found = modules(ROOT / top for top in TOPS)
-    return [path for path in found if not any(fnmatch(str(path), glob) for glob in excused)]
+    candidates = modules(ROOT / top for top in TOPS)
+    return [path for path in candidates if not any(fnmatch(str(path), glob) for glob in excused)]
 
 
 def offences_by_ruff(paths: list[Path]) -> Iterator[Offence]:
-    """Yield what D401 finds, in excused files too."""
+    """Yield the offences that ruff's D401 finds, in excused files too."""
     options = ("--isolated", "--select=D401", "--output-format=json")
     command = [sys.executable, "-m", "ruff", "check", *options, *map(str, paths)]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    for found in json.loads(answer.stdout):
-        path, row = Path(found["filename"]), found["location"]["row"]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    for offence in json.loads(output.stdout):
+        path, row = Path(offence["filename"]), offence["location"]["row"]
         line = path.read_text().splitlines()[row - 1].strip().removeprefix('"""')
         yield Offence(str(path.relative_to(ROOT)), row, "D401", line.removesuffix('"""'))
 
@@ -104,14 +105,14 @@ def main(arguments: list[str]) -> int:
     paths = modules([Path(each) for each in arguments] or [ROOT / top for top in TOPS])
     ours = {each[:2]: each for path in paths for each in offences_in(path)}
     theirs = {each[:2]: each for each in offences_by_ruff(paths)}
-    found = sorted((theirs | ours).values())
-    for each in found:
+    offences = sorted((theirs | ours).values())
+    for each in offences:
         print(f"{each.path}:{each.line}: {each.name}: {each.text}")
-    by_folder = Counter(str(Path(each.path).parent) for each in found)
+    by_folder = Counter(str(Path(each.path).parent) for each in offences)
     for folder, count in sorted(by_folder.items()):
         print(f"{count:5}  {folder}")
-    print(f"{len(found):5}  in all")
-    return 1 if found else 0
+    print(f"{len(offences):5}  in all")
+    return 1 if offences else 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Pages: what a Markdown page shows, and how it is run as its reader would run it.
+"""Support for tests of Markdown pages: finds the blocks of a page, and runs them as a reader would.
 
-The blocks of one part of a page (from one heading `##` to the next; all of a tutorial) are run in
-their order in one new directory:
+The blocks of one part of a page (from one `## ` heading to the next, or a whole tutorial) are run
+in order in one new directory:
 
-    ```python   saved, if the text in front says so ("Save this as `jobs.py`"), else run
-    ```sh       run by bash; each line exits with 0, or as its comment says: `# exits with 3`
-    ```text     right behind one of these: what that prints; `...` stands for anything
+    ```python   saved if the text before it says so ("Save this as `jobs.py`"), else run
+    ```sh       run by bash; each line must exit with 0, or as its comment says: `# exits with 3`
+    ```text     directly after one of these: its output; `...` matches anything
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.installed import import_package
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300
 RUN = ("python", "sh")
-# What a page may show besides; nothing of it is run. `py` is a signature.
+# Other kinds of blocks that a page may show. They are not run; `py` is a signature.
 SHOWN = ("text", "hex", "py", "mermaid")
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _EXITS = re.compile(r"^(.*\S) +# exits with (\d+)$", re.MULTILINE)
@@ -50,7 +50,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A row of blocks, each of which may need what those before it left."""
+    """The blocks of one part of a page. Each may need the files of those before it."""
 
     page: str
     title: str
@@ -61,15 +61,15 @@ class Part:
 
 
 def blocks_of(text: str) -> Iterator[Block]:
-    found = list(_FENCE.finditer(text))
+    fences = list(_FENCE.finditer(text))
     end = 0
-    for number, match in enumerate(found):
+    for number, match in enumerate(fences):
         _, kind, source = match.groups()
         before, end = text[end : match.start()], match.end()
         if kind not in RUN:
             continue
         named = _SAVED.search(before.strip().rpartition("\n\n")[2])
-        after = found[number + 1] if number + 1 < len(found) else None
+        after = fences[number + 1] if number + 1 < len(fences) else None
         is_output = after and after[2] == "text" and not text[match.end() : after.start()].strip()
         yield Block(
             kind,
@@ -80,7 +80,7 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 
 def parts_of(page: Path, *, whole: bool = False) -> list[Part]:
-    """Those parts of a page that have something to run."""
+    """Return the parts of a page that have blocks to run."""
     text, name = page.read_text(), str(page.relative_to(ROOT))
     sections = [text] if whole else _sections(text)
     titles = [re.sub(r"^#+ ", "", section.partition("\n")[0]) for section in sections]
@@ -92,7 +92,7 @@ def parts_of(page: Path, *, whole: bool = False) -> list[Part]:
 
 
 def _sections(text: str) -> list[str]:
-    """Parted at each `## ` that is outside of a fence."""
+    """Split a page at each `## ` heading outside of a fence."""
     fenced = [match.span() for match in _FENCE.finditer(text)]
     starts = [
         match.start()
@@ -104,7 +104,8 @@ def _sections(text: str) -> list[str]:
 
 
 def shims(folder: Path) -> Path:
-    """Commands as an installation would put them on PATH, of this checkout and this Python."""
+    """Make the commands that an installation would put on PATH, for this checkout and this
+    Python."""
     folder.mkdir()
     for script, arguments in _SCRIPTS.items():
         path = folder / script
@@ -114,7 +115,7 @@ def shims(folder: Path) -> Path:
 
 
 def run_part(part: Part, folder: Path, path: str) -> None:
-    """Raises AssertionError where a page does not hold."""
+    """Run the blocks of a part. Raise AssertionError if one does not do what its page says."""
     for block in part.blocks:
         if block.saved_as:
             (folder / block.saved_as).write_text(block.text)
@@ -134,11 +135,11 @@ def run_part(part: Part, folder: Path, path: str) -> None:
             timeout=TIMEOUT_S,
             check=False,
         )
-        said = f"{block.text}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
-        assert done.returncode == 0, said
-        assert block.kind == "sh" or not done.stderr, said
+        output = f"{block.text}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+        assert done.returncode == 0, output
+        assert block.kind == "sh" or not done.stderr, output
         if block.prints is not None:
-            assert matches(block.prints, done.stdout), f"{said}\n--- promised\n{block.prints}"
+            assert matches(block.prints, done.stdout), f"{output}\n--- promised\n{block.prints}"
 
 
 def environment(path: str) -> dict[str, str]:
@@ -146,7 +147,7 @@ def environment(path: str) -> dict[str, str]:
 
 
 def matches(promised: str, printed: str) -> bool:
-    """Whether that was printed, spaces at the ends of lines aside."""
+    """Return whether the output matches, apart from spaces at the ends of lines."""
 
     def bare(text: str) -> str:
         return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
@@ -156,7 +157,8 @@ def matches(promised: str, printed: str) -> bool:
 
 
 def import_needed_packages(part: Part) -> None:
-    """Skip the test if a package that a part needs, of `check` or `site`, is not installed."""
+    """Skip the test if a part needs a package of the group `check` or `site` that is not
+    installed."""
     text = "".join(block.text for block in part.blocks)
     for name, use in (("ruff", "^ruff"), ("mypy", "^mypy"), ("sphinx", "tools/site")):
         if re.search(rf"{use}\b", text, re.MULTILINE):
@@ -164,8 +166,8 @@ def import_needed_packages(part: Part) -> None:
 
 
 def copy_of_checkout(to: Path) -> Path:
-    """All that is in it but what tools leave there."""
-    left = shutil.ignore_patterns(
+    """Copy the checkout, without the files that tools leave in it."""
+    ignored = shutil.ignore_patterns(
         "__pycache__", ".git", ".*_cache", ".hypothesis", ".venv", "build", "dist", "*.egg-info"
     )
-    return shutil.copytree(ROOT, to, ignore=left)
+    return shutil.copytree(ROOT, to, ignore=ignored)

@@ -1,6 +1,7 @@
-"""`python tools/bench`: each benchmark runs, and tells what it found beside what it has to reach.
+"""`python tools/bench`: each benchmark runs, and prints its results and the bars that they must
+reach.
 
-What it finds is the machine's business, and none of these tests'.
+The measured values depend on the machine, and are not tested.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SMALL = {
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
     "legacy": ("--rounds", 1, "--agents", 10),
 }
-BARS = {  # the least that so small a run has
+BARS = {  # the bars that even such a small run must report
     "append": {"append to the bare loop"},
     "hold": {"held for a plain record", "held for a packed record"},
     "recover": {"recovery at 64 a frame to the bare Unpacker", "peak memory, a log 2 x as long"},
@@ -65,60 +66,62 @@ def run_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def found_by(*arguments: object) -> dict[str, Any]:
-    """What it prints as JSON."""
-    found: dict[str, Any] = json.loads(run_bench(*arguments, "--json").stdout)
-    return found
+def results_of(*arguments: object) -> dict[str, Any]:
+    """Run a benchmark. Return the results that it prints as JSON."""
+    results: dict[str, Any] = json.loads(run_bench(*arguments, "--json").stdout)
+    return results
 
 
 def quantiles(value: float) -> dict[str, float]:
     return dict.fromkeys(("p50", "p99", "p99_9", "max"), value)
 
 
-def some_slow(benches: Iterable[str], *quick: str) -> list[Any]:
+def mark_slow(benches: Iterable[str], *quick: str) -> list[Any]:
     """Return the parameters of a test: all benches, of which only `quick` are not slow."""
     slow = pytest.mark.slow
     return [pytest.param(name, marks=() if name in quick else slow) for name in benches]
 
 
-@pytest.mark.parametrize("bench", some_slow(SMALL, "append", "commits", "legacy"))
+@pytest.mark.parametrize("bench", mark_slow(SMALL, "append", "commits", "legacy"))
 def test_a_benchmark_prints_machine_results_and_bars(bench: str, tmp_path: Path) -> None:
-    """Machine and versions, what was found, and each bar with its value and whether it is met."""
-    found = found_by(bench, *SMALL[bench], *at(bench, tmp_path))
-    assert found["bench"] == bench
-    assert {"python", "system", "cpus", "journal"} <= found.keys()
+    """A benchmark prints the machine and versions, its results, and each bar with its value and
+    whether the bar is met."""
+    results = results_of(bench, *SMALL[bench], *at(bench, tmp_path))
+    assert results["bench"] == bench
+    assert {"python", "system", "cpus", "journal"} <= results.keys()
     for name in BARS[bench]:
-        assert [bar for bar in found["bars"] if bar["name"].startswith(name)], name
-    for bar in found["bars"]:
+        assert [bar for bar in results["bars"] if bar["name"].startswith(name)], name
+    for bar in results["bars"]:
         assert bar["value"] > 0
         reached = bar["value"] >= bar["bar"]
         assert bar["met"] == (reached if bar["sense"] == "at least" else not reached)
-    assert not list(tmp_path.iterdir())  # nothing is left where it measured
+    assert not list(tmp_path.iterdir())  # the measured directory is left empty
 
 
 def at(bench: str, directory: Path) -> tuple[object, ...]:
     return () if bench == "imports" else ("--dir", directory)
 
 
-@pytest.mark.parametrize("bench", some_slow(["burn", "fanout"], "fanout"))
-def test_the_table_has_a_line_a_row(bench: str, tmp_path: Path) -> None:
-    """Without --json it is for people: where it ran, the table, the bars; --plot draws it, too."""
+@pytest.mark.parametrize("bench", mark_slow(["burn", "fanout"], "fanout"))
+def test_the_table_has_a_line_per_row(bench: str, tmp_path: Path) -> None:
+    """Without --json, a benchmark prints the machine, a table and the bars. With --plot, it also
+    draws."""
     import_package("matplotlib")
     drawn = tmp_path / "drawn.svg"
-    said = run_bench(bench, *SMALL[bench], "--plot", drawn).stdout.splitlines()
-    assert said[0].startswith("python ")
+    lines = run_bench(bench, *SMALL[bench], "--plot", drawn).stdout.splitlines()
+    assert lines[0].startswith("python ")
     assert drawn.read_text().count("<svg ") == 1
     if bench == "fanout":
-        assert [line for line in said if line.startswith("3 coroutines, 10 agents")]
-        assert [line for line in said if "the loop's lag at full speed" in line]
+        assert [line for line in lines if line.startswith("3 coroutines, 10 agents")]
+        assert [line for line in lines if "the loop's lag at full speed" in line]
     else:
-        assert [line for line in said if " 1      2   threads         sqlite " in line]
+        assert [line for line in lines if " 1      2   threads         sqlite " in line]
 
 
 def test_a_peer_that_is_missing_is_skipped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are measured; a note says which one was not."""
+    """A missing peer is skipped with a note, and the others are measured."""
     real = builtins.__import__
 
     def without_lmdb(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -137,7 +140,7 @@ def test_a_peer_that_is_missing_is_skipped(
 
 
 def test_latency_is_counted_from_due() -> None:
-    """One call that stalls makes those late that were due meanwhile, and they say so."""
+    """If one call stalls, the calls that are due meanwhile count as late."""
     calls = iter([0.2])
     latencies = load.at_rate([lambda: time.sleep(next(calls, 0))], 100, 0.1)
     assert len(latencies) == 10
@@ -145,11 +148,11 @@ def test_latency_is_counted_from_due() -> None:
 
 
 def test_latency_is_counted_from_due_in_a_loop() -> None:
-    """As with threads; a timer of the loop tells how late it comes."""
+    """Latency in an event loop is counted in the same way, and a timer reports the loop's lag."""
     calls = iter([0.2])
 
     async def call() -> None:
-        time.sleep(next(calls, 0))  # holds the loop up
+        time.sleep(next(calls, 0))  # blocks the loop
 
     latencies, late = asyncio.run(load.coroutines_at_rate([call], 100, 0.1))
     assert len(latencies) == 10
@@ -158,7 +161,7 @@ def test_latency_is_counted_from_due_in_a_loop() -> None:
 
 
 def test_computing_threads_end_with_the_measurement() -> None:
-    """The computing threads take turns until they are told to end, and then end."""
+    """The computing threads take turns until the measurement ends, and then end."""
     before = threading.active_count()
     deadline = time.monotonic() + 30
     with load.burning(2) as turns:
@@ -173,7 +176,7 @@ def test_computing_threads_end_with_the_measurement() -> None:
 
 
 def test_a_bar_is_met_or_not() -> None:
-    """At its bar it is met, on the wrong side it is not; the table says which."""
+    """A value at its bar meets it, a value on the wrong side does not, and the table says which."""
     assert at_least("a", 1, 1).met
     assert not at_least("a", 0.9, 1).met
     assert at_most("a", 1, 1, "ms").met
@@ -189,17 +192,19 @@ def test_a_bar_is_met_or_not() -> None:
 def test_all_bars_are_in_one_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each run's bars, and with -o what each run found, for the plots."""
+    """The table has the bars of all benchmarks, and `-o` saves the results of each for the
+    plots."""
     done = subprocess.CompletedProcess("", 0, json.dumps({"bars": [at_most("b", 2, 1).as_json()]}))
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: done)
     assert bars.main(["imports", "append", "-o", str(tmp_path)]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in said[1:]] == ["MET", "MET"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[1:]] == ["MET", "MET"]
     assert {path.name for path in tmp_path.iterdir()} == {"imports.json", "append.json"}
 
 
 def test_imports_are_measured_with_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an installed package has it, whatever the environment says."""
+    """Imports are measured with bytecode, like those of an installed package, whatever the
+    environment says."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     environment = imports.environment()
     assert "PYTHONDONTWRITEBYTECODE" not in environment
@@ -207,7 +212,8 @@ def test_imports_are_measured_with_bytecode(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_quantiles_of_nothing_and_of_rounds() -> None:
-    """The maximum is the last; the median of rounds is each quantile's own."""
+    """Quantiles of no values are 0, the maximum is the last value, and the median of several rounds
+    is taken for each quantile."""
     assert Quantiles.of([]) == Quantiles(0, 0, 0, 0)
     assert Quantiles.of(range(1000)) == Quantiles(500, 990, 999, 999)
     rounds = [Quantiles(1, 5, 7, 9), Quantiles(3, 4, 8, 9), Quantiles(2, 6, 9, 10)]
@@ -217,7 +223,7 @@ def test_quantiles_of_nothing_and_of_rounds() -> None:
 # --- plots ---
 
 
-FOUND: dict[str, dict[str, Any]] = {
+RESULTS: dict[str, dict[str, Any]] = {
     "commits": {
         "rows": [
             {"delay_ms": 0, "waiting": "threads", "count": count, "peer": peer, "per_s": count}
@@ -270,17 +276,18 @@ FOUND: dict[str, dict[str, Any]] = {
 }
 
 
-def test_each_that_measures_can_be_drawn() -> None:
-    """There is a plot for each benchmark of speed."""
-    assert FOUND.keys() == plots.DRAWN.keys() == SMALL.keys()
+def test_each_benchmark_can_be_drawn() -> None:
+    """Each benchmark of speed has a plot."""
+    assert RESULTS.keys() == plots.DRAWN.keys() == SMALL.keys()
 
 
-@pytest.mark.parametrize("bench", FOUND)
-def test_the_same_figures_make_the_same_plot(bench: str, tmp_path: Path) -> None:
-    """Byte for byte, so that what is checked in changes with what was measured alone."""
+@pytest.mark.parametrize("bench", RESULTS)
+def test_the_same_results_make_the_same_plot(bench: str, tmp_path: Path) -> None:
+    """The same results make the same plot byte for byte, so that a plot in git changes only with
+    its results."""
     import_package("matplotlib")
     results = tmp_path / "results.json"
-    results.write_text(json.dumps({"bench": bench, **FOUND[bench]}))
+    results.write_text(json.dumps({"bench": bench, **RESULTS[bench]}))
     drawn = []
     for folder in ("one", "other"):
         assert plot.main([str(results), "-o", str(tmp_path / folder)]) == 0
@@ -290,7 +297,7 @@ def test_the_same_figures_make_the_same_plot(bench: str, tmp_path: Path) -> None
 
 
 def test_results_that_cannot_be_plotted_are_refused(tmp_path: Path) -> None:
-    """Results of something else are named, and nothing is drawn."""
+    """Results that have no plot are refused, and nothing is drawn."""
     results = tmp_path / "results.json"
     results.write_text('{"bench": "bars"}')
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""The pages beside the code: all that they show is run, and every link leads somewhere."""
+"""The pages beside the code: every block that they show is run, and every link has a target."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from tests.project.page_support import (
     run_part,
     shims,
 )
-from tests.project.test_rooms import JOURNAL_FLOORS, MANAGER_FLOORS
+from tests.project.test_layers import JOURNAL_LAYERS, MANAGER_LAYERS
 
 PAGES = sorted(
     p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
 )
-WHOLE = {"TUTORIAL.md"}  # one story from its first line to its last
-IN_CHECKOUT = ".github/CONTRIBUTING.md"  # its commands are typed there
+WHOLE = {"TUTORIAL.md"}  # pages that are one story from beginning to end
+IN_CHECKOUT = ".github/CONTRIBUTING.md"  # its commands are run in a copy of the checkout
 PARTS = [part for page in PAGES for part in parts_of(page, whole=page.name in WHOLE)]
 FOR_USERS = [part for part in PARTS if part.page != IN_CHECKOUT]
-FOR_CHANGERS = [part for part in PARTS if part.page == IN_CHECKOUT]
+FOR_CONTRIBUTORS = [part for part in PARTS if part.page == IN_CHECKOUT]
 CODE_SPAN = r"`([^`\n]+)`"
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """PATH as it is where the project is installed."""
+    """Return PATH as it is where the project is installed."""
     folder = shims(tmp_path_factory.mktemp("scripts") / "bin")
     return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.mark.parametrize("part", FOR_USERS, ids=str)
-def test_a_part_runs_as_it_stands(part: Part, tmp_path: Path, path: str) -> None:
+def test_a_part_runs_as_written(part: Part, tmp_path: Path, path: str) -> None:
     """Each block of a page does what the page says, and prints what it shows."""
     run_part(part, tmp_path, path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", FOR_CHANGERS, ids=str)
+@pytest.mark.parametrize("part", FOR_CONTRIBUTORS, ids=str)
 def test_a_part_runs_in_the_checkout(part: Part, tmp_path: Path, path: str) -> None:
-    """Who changes the project types what its page says: in a copy here, where what it takes is."""
+    """The blocks of the contributors' page run in a copy of the checkout."""
     import_needed_packages(part)
     run_part(part, copy_of_checkout(tmp_path / "checkout"), path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_fence_of_a_page_is_checked(page: Path) -> None:
-    """Each fence has a kind that is run, or one that is known to be for show."""
+    """Each fence of a page has a kind that is run, or one that is known not to be."""
     text = page.read_text()
     kinds = re.findall(r"^ *```(.*)$", text, re.MULTILINE)[::2]
     assert {*kinds} <= {*RUN, *SHOWN}
@@ -68,8 +68,8 @@ def test_every_fence_of_a_page_is_checked(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    """A link is to a file that is there, and to a heading that it has."""
+def test_links_have_targets(page: Path) -> None:
+    """Each link leads to an existing file, and to an existing heading of it."""
     for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
         name, _, anchor = target.partition("#")
         other = (page.parent / name).resolve() if name else page
@@ -79,8 +79,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
-def test_links_lead_somewhere_where_it_is_installed(package: str) -> None:
-    """The wheel has the packages and no other page: a link of theirs leads into one of them."""
+def test_links_have_targets_in_the_wheel(package: str) -> None:
+    """The wheel contains only the pages of the packages, so their links lead to one another."""
     for page in (ROOT / package).glob("**/*.md"):
         for target in re.findall(r"\]\(([^)#:]+)", page.read_text()):
             place = (page.parent / target).resolve().relative_to(ROOT)
@@ -88,13 +88,13 @@ def test_links_lead_somewhere_where_it_is_installed(package: str) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Return the anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_outputs_are_compared() -> None:
-    """`...` stands for anything, nothing else does."""
+    """In an expected output, `...` matches anything, and every other character only itself."""
     assert matches("a ... c\n", "a b\nc  \n".replace("b\n", "b "))
     assert matches("a\n...\n", "a\nb\n")
     assert not matches("a\n", "a\nb\n")
@@ -102,7 +102,7 @@ def test_outputs_are_compared() -> None:
 
 
 def test_each_error_has_an_entry() -> None:
-    """With its cause or its fix, in the order of their names."""
+    """Each error has an entry with its cause or its fix, in alphabetical order."""
     text = (ROOT / "journal" / "docs" / "ERRORS.md").read_text()
     engine, _, manager = text.partition("\n# ")
     for names, part in ((engine_names, engine), (manager_names, manager)):
@@ -112,18 +112,18 @@ def test_each_error_has_an_entry() -> None:
         assert not [name for name, entry in entries if "- *Fix*: " not in entry]
 
 
-def test_the_floors_are_those_that_are_held() -> None:
-    """The page for contributors shows the floors that a test holds, in their order."""
+def test_the_page_lists_the_layers() -> None:
+    """The contributors' page lists the layers that `test_layers.py` checks, in their order."""
     text = (ROOT / IN_CHECKOUT).read_text()
-    engine, manager = re.findall(r"^\| floor .*?\n\n", text, re.MULTILINE | re.DOTALL)
-    for table, floors in ((engine, JOURNAL_FLOORS), (manager, MANAGER_FLOORS)):
-        cells = re.findall(r"^\| (?!floor)([^|]+?) \|", table, re.MULTILINE)
-        assert [tuple(re.findall(CODE_SPAN, cell)) or ("",) for cell in cells] == [*floors]
+    engine, manager = re.findall(r"^\| layer .*?\n\n", text, re.MULTILINE | re.DOTALL)
+    for table, layers in ((engine, JOURNAL_LAYERS), (manager, MANAGER_LAYERS)):
+        cells = re.findall(r"^\| (?!layer)([^|]+?) \|", table, re.MULTILINE)
+        assert [tuple(re.findall(CODE_SPAN, cell)) or ("",) for cell in cells] == [*layers]
 
 
-def test_paths_and_programs_that_are_named_are_there() -> None:
-    """A file of the project that a page names by its path exists, and so does each benchmark and
-    proof. All of those are named in the page for who changes the project."""
+def test_named_paths_and_programs_exist() -> None:
+    """Each file that a page names by its path exists, and so does each benchmark and proof. The
+    contributors' page names all of the latter."""
     import bench.__main__
     import proof.__main__
 
@@ -132,8 +132,8 @@ def test_paths_and_programs_that_are_named_are_there() -> None:
         for word in re.findall(CODE_SPAN, page.read_text()):
             if re.fullmatch(r"(journal|manager|tools|tests)/[a-z0-9_/]+\.py", word):
                 assert (ROOT / word).exists(), (page, word)
-            if found := re.match(r"python tools/(bench|proof) (\w+)", word):
-                assert found[2] in names[found[1]], (page, word)
-    for folder, there in names.items():
+            if command := re.match(r"python tools/(bench|proof) (\w+)", word):
+                assert command[2] in names[command[1]], (page, word)
+    for folder, existing in names.items():
         named = re.findall(rf"python tools/{folder} (\w+)", (ROOT / IN_CHECKOUT).read_text())
-        assert {*named} == {*there}
+        assert {*named} == {*existing}

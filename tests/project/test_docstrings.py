@@ -1,4 +1,4 @@
-"""A docstring opens with a verb if it is a function's, with a noun if it is a class's."""
+"""The docstring of a function begins with a verb, and that of a class with a noun."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ METHOD = "class C:\n    {decorator}\n    def name(self):\n        '''{text}'''\n
     ],
 )
 def test_a_wrong_first_word_is_found(tmp_path: Path, source: str, is_wrong: bool) -> None:
-    """The check knows functions, properties and classes, and leaves tests alone."""
+    """The check knows functions, properties and classes, and ignores tests."""
     module = tmp_path / "module.py"
     module.write_text(source)
     assert bool(list(offences_in(module, tmp_path))) == is_wrong
 
 
 def test_docstrings_open_with_a_verb_or_a_noun() -> None:
-    """Nothing that is checked opens with a word that hides its subject."""
+    """No checked docstring begins with a word that hides its subject."""
     checked = checked_modules()
     assert checked
-    found = [offence for path in checked for offence in offences_in(path)]
-    assert [f"{each.path}:{each.line}: {each.text}" for each in found] == []
+    offences = [offence for path in checked for offence in offences_in(path)]
+    assert [f"{each.path}:{each.line}: {each.text}" for each in offences] == []

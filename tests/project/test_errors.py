@@ -1,5 +1,4 @@
-"""Public errors as values: each comes whole out of a pickle and a copy, as a pool of processes or a
-test runner makes them."""
+"""Public errors as values: copies and pickles of them, as process pools and test runners make."""
 
 from __future__ import annotations
 
@@ -40,19 +39,20 @@ ERRORS: list[Exception] = [
 
 
 def public_errors() -> set[type[Exception]]:
-    """The exceptions among what the packages export."""
+    """Return the exceptions among the public names of the packages."""
     exported = [getattr(module, name) for module in (journal, manager) for name in module.__all__]
-    return {it for it in exported if inspect.isclass(it) and issubclass(it, Exception)}
+    return {value for value in exported if inspect.isclass(value) and issubclass(value, Exception)}
 
 
 def test_every_public_error_is_in_the_table() -> None:
-    """P4: an error that is added is held to the same."""
+    """P4: The table of this module contains every public error."""
     assert {type(error) for error in ERRORS} == public_errors()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_comes_whole_out_of_a_pickle_and_a_copy(error: Exception) -> None:
-    """P4: its class, message, arguments, fields and notes, and its `__init__` is not called."""
+def test_errors_can_be_pickled_and_copied(error: Exception) -> None:
+    """P4: A pickle and a copy keep the class, message, arguments, fields and notes of an error, and
+    do not call its `__init__`."""
     error.add_note("seen by worker 3")
     pickles = [pickle.dumps(error, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
     for again in (*map(pickle.loads, pickles), copy.copy(error), copy.deepcopy(error)):

@@ -1,4 +1,4 @@
-"""The README's example: a harness that loses its process again and again, and yet finishes."""
+"""The README's example: a harness that finishes although its process is killed again and again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def killed(folder: Path, lines: int) -> FleetView:
-    """What a SIGKILL leaves after the example has said so many lines."""
+    """Kill the example with SIGKILL after it has printed `lines` lines. Return the fleet on
+    disk."""
     with start(folder) as child:
         assert child.stdout
         for _ in range(lines):
@@ -42,7 +43,7 @@ def steps(fleet: FleetView) -> dict[str, int]:
 
 
 def finished(folder: Path) -> str:
-    """Let it run to its end; what it said."""
+    """Run the example to its end. Return its output."""
     with start(folder) as child:
         out, err = child.communicate(timeout=TIMEOUT_S)
         assert (child.returncode, err) == (0, "")
@@ -51,7 +52,8 @@ def finished(folder: Path) -> str:
 
 @pytest.mark.parametrize("lines", [(1,), (9, 30), (12, 20, 25, 3), (45,)])
 def test_the_example_survives_sigkill(tmp_path: Path, lines: tuple[int, ...]) -> None:
-    """P2: each run takes up what the one before had made durable, until all is done, once."""
+    """P2: Each run continues from what the last one had made durable, until all parts are
+    completed."""
     before: dict[str, int] = {}
     for count in lines:
         fleet = killed(tmp_path, count)
@@ -62,7 +64,7 @@ def test_the_example_survives_sigkill(tmp_path: Path, lines: tuple[int, ...]) ->
     out = finished(tmp_path)
     for name, taken in before.items():
         status = fleet.get(name).status
-        if name != "lead":  # that runs again before the first change is read
+        if name != "lead":  # the lead runs again before the first change is read
             assert f"{name} {status} {taken}\n" in out
     fleet = read_fleet(tmp_path / ".subagents")
     assert steps(fleet) == dict.fromkeys(PARTS, 5) | {"lead": 0}
@@ -72,12 +74,12 @@ def test_the_example_survives_sigkill(tmp_path: Path, lines: tuple[int, ...]) ->
     report = "\n".join(f"{name} has {{'done': 4}}" for name in PARTS)
     assert fleet.get("lead").result == report
     assert report in out
-    assert report in finished(tmp_path)  # and there is nothing more to do
+    assert report in finished(tmp_path)  # nothing is left to do
     assert read_fleet(tmp_path / ".subagents").agents(include_archived=True) == agents
 
 
 def test_the_example_is_short() -> None:
-    """Thirty lines of code."""
+    """The example has at most thirty lines of code."""
     lines = EXAMPLE.splitlines()
     assert len([line for line in lines if line]) <= 30
     assert max(map(len, lines)) <= 100

@@ -1,4 +1,4 @@
-"""What is not installed is skipped, but not where it has to be there."""
+"""Missing tools: their tests skip, unless the environment says that the tool must be installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ MISSING = [partial(find_command, "no-tool", "not-this-either"), partial(import_p
 def test_a_missing_tool_skips_its_test(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], missing: str | None
 ) -> None:
-    """A developer's machine need not have the tool, nor one on which it can't be installed."""
+    """A missing tool skips its tests on a developer's machine, and if it is listed as one that
+    can't be installed."""
     monkeypatch.delenv("JOURNAL_MISSING", raising=False)
     if missing is not None:
         monkeypatch.setenv("JOURNAL_MISSING", missing)
@@ -31,10 +32,10 @@ def test_a_missing_tool_skips_its_test(
 
 @pytest.mark.parametrize("ask", MISSING)
 @pytest.mark.parametrize("missing", ["", "strace tool"])
-def test_a_tool_that_must_be_there_fails_its_test(
+def test_a_missing_required_tool_fails_its_test(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], missing: str
 ) -> None:
-    """A check that `.ci/run` forgot to install can't go unnoticed."""
+    """A tool that `.ci/run` must install fails its tests if it is missing."""
     monkeypatch.setenv("JOURNAL_MISSING", missing)
     with pytest.raises(pytest.fail.Exception, match=r"^no.tool is not installed"):
         ask()
@@ -46,8 +47,8 @@ def test_an_installed_tool_is_returned() -> None:
     assert import_package("json.decoder").JSONDecoder
 
 
-def test_all_tests_ask_in_one_place() -> None:
-    """No test has a check of its own for a command or a package."""
+def test_all_checks_for_tools_are_in_one_place() -> None:
+    """No test checks for a command or a package by itself."""
     own = re.compile(r"\bimportorskip\(|\bshutil\.which,|\bshutil\.which\(")
     modules = {path for path in TESTS.rglob("*.py") if own.search(path.read_text())}
     assert modules == {TESTS / "installed.py", Path(__file__).resolve()}

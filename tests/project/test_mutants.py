@@ -1,4 +1,4 @@
-"""The list of weakenings that the suite has to notice stays true to the code."""
+"""The list of weakenings that the suite must notice matches the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import TIMEOUT_S, until
 
 
 def misfit(weakening: Weakening) -> str | None:
-    """Say why a weakening can't be applied; None if it can."""
+    """Return why a weakening can't be applied, or None if it can."""
     source = (ROOT / weakening.path).read_text()
     try:
         weak = ast.parse(weakened(source, weakening))
@@ -25,13 +25,14 @@ def misfit(weakening: Weakening) -> str | None:
     return f"{weakening.name} changes nothing" if same else None
 
 
-def test_they_apply() -> None:
-    """What each takes away stands in the code once, and what is left is Python."""
-    assert [found for weakening in WEAKENINGS if (found := misfit(weakening))] == []
+def test_weakenings_match_the_code() -> None:
+    """The code of each weakening is in its file exactly once, and the weakened file is valid
+    Python."""
+    assert [reason for weakening in WEAKENINGS if (reason := misfit(weakening))] == []
 
 
 def test_tests_that_read_source_text_are_ignored(tmp_path: Path) -> None:
-    """Such a test fails for any change of the code: with it no weakening would survive."""
+    """Tests that read source text are ignored, since they fail for any change of the code."""
     (tmp_path / "tests" / "project").mkdir(parents=True)
     for name in LOOK_AT_TEXT:
         assert (ROOT / "tests" / "project" / name).exists()
@@ -45,23 +46,24 @@ def test_tests_that_read_source_text_are_ignored(tmp_path: Path) -> None:
 
 
 def test_a_test_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the whole suite may take, one test that hangs is noticed as one that fails."""
+    """A test that hangs counts as failed, well before the time limit of the whole suite."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_hanging.py").write_text(
         "import pathlib, time\n\ndef test_sound():\n    pass\n\n"
         "def test_hanging():\n    pathlib.Path('begun').touch()\n    time.sleep(1000)\n"
     )
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(first_failure, tmp_path, ["tests"])
+        failure = pool.submit(first_failure, tmp_path, ["tests"])
         until((tmp_path / "begun").exists, "the test begins", TIMEOUT_S * 4)
         monkeypatch.setattr(mutants, "SILENCE_S", 0)
-        assert found.result(TIMEOUT_S) == "tests/test_hanging.py::test_hanging hangs"
+        assert failure.result(TIMEOUT_S) == "tests/test_hanging.py::test_hanging hangs"
 
 
 def test_a_failed_test_may_hold_up_the_exit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure is one as soon as pytest has named it: a thread that it left may never end."""
+    """A failure counts as soon as pytest names it, even if a thread that the test left never
+    ends."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_broken.py").write_text(
         "import threading, time\n\ndef test_broken():\n"
@@ -71,8 +73,8 @@ def test_a_failed_test_may_hold_up_the_exit(
     assert first_failure(tmp_path, ["tests"]) == "tests/test_broken.py::test_broken"
 
 
-def test_each_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    """So one can be asked for by it; one that is not there is told of."""
+def test_weakenings_have_unique_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each weakening can be selected by its name, and an unknown name is refused."""
     assert len({weakening.name for weakening in WEAKENINGS}) == len(WEAKENINGS)
     assert main(["--list", "no_page_drop"]) == 0
     assert capsys.readouterr().out.split() == ["no_page_drop", "journal/_recovery/recovery.py"]

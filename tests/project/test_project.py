@@ -1,4 +1,4 @@
-"""The project's own rules: how long a file may be, what no file says, what is public."""
+"""The project's own rules: the size of files, words that no file contains, and public names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FUNCTION_LINES_MAX = 60
 
 
 def code_lines(source: str) -> set[int]:
-    """The numbers of the lines that hold code: no docstrings, comments, blank lines."""
+    """Return the numbers of the lines with code: no docstrings, comments or blank lines."""
     layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -44,12 +44,12 @@ def code_lines(source: str) -> set[int]:
 
 
 def oversized(path: Path) -> Iterator[str]:
-    """Say what in a file holds more lines of code than it may."""
+    """Yield a message for each part of a file that has too many lines of code."""
     source = path.read_text()
     lines = code_lines(source)
     name = path.relative_to(ROOT)
     if len(lines) > CODE_LINES_MAX:
-        yield f"{name} holds {len(lines)} lines"
+        yield f"{name} has {len(lines)} lines"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
@@ -58,13 +58,13 @@ def oversized(path: Path) -> Iterator[str]:
 
 
 def test_files_and_functions_stay_small() -> None:
-    """No module holds over 300 lines of code, no function 60."""
+    """No module has more than 300 lines of code, and each function has less than 60."""
     assert len(CODE) > 100
     assert [line for path in CODE for line in oversized(path)] == []
 
 
-def test_code_lines_are_counted_rightly() -> None:
-    """The counter leaves out what is not code, and nothing else."""
+def test_code_lines_are_counted_correctly() -> None:
+    """The counter leaves out docstrings, comments and blank lines, and nothing else."""
     source = (
         '"""Doc,\nof two lines."""\n\nX = 1  # why\n# a comment\n\n\n'
         'def f():\n    """Doc."""\n    return """a\n    b"""\n\n\nY = 2\n"""Of Y,\nand more."""\n'
@@ -76,7 +76,7 @@ def test_code_lines_are_counted_rightly() -> None:
 
 
 def written_files() -> list[Path]:
-    """All that people write here, none of what tools leave."""
+    """Return all files that people write, without the files that tools leave."""
     folders = ("journal", "manager", "tools", "tests", ".ci", ".github", "docs")
     paths = [
         p
@@ -92,20 +92,20 @@ def written_files() -> list[Path]:
 
 
 def test_no_file_names_a_machine_or_leaves_work_undone() -> None:
-    """The project speaks of itself alone, and what it holds is finished."""
+    """No file names a path of the machine on which it was written, or contains unfinished work."""
     machine = re.compile(r"/(?:work|farm|root|home/\w+|Users/\w+|tmp/bash_jobs)/")
     undone = re.compile(r"\b(?:TO[D]O|FIX[M]E|X{3})\b")
-    found = [
+    lines = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in written_files()
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
         if machine.search(line) or undone.search(line)
     ]
-    assert found == []
+    assert lines == []
 
 
 def test_every_test_states_its_rule() -> None:
-    """Each test's docstring says which rule it holds."""
+    """The docstring of each test states its rule."""
     assert TESTS
     mute = [
         f"{path.name}: {node.name}"
@@ -122,16 +122,16 @@ def test_every_test_states_its_rule() -> None:
 
 
 def test_the_version_is_written_once() -> None:
-    """The build reads the version from where the package has it; nothing else states one."""
+    """The build reads the version from the package, and no other file states one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]
     source = (ROOT / project["tool"]["hatch"]["version"]["path"]).read_text()
-    found = re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', source, re.MULTILINE)
-    assert found == [importlib.import_module("journal").__version__]
+    versions = re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', source, re.MULTILINE)
+    assert versions == [importlib.import_module("journal").__version__]
 
 
 def test_the_changelog_begins_with_the_bytes_on_disk() -> None:
-    """The newest version is this one; who upgrades reads first what happens to the files."""
+    """The newest version is this one, and each version's changes begin with the files on disk."""
     headings = re.findall(r"^##.*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     versions = [heading for heading in headings if heading.startswith("## ")]
     newest = next(heading for heading in versions if heading != "## [Unreleased]")
@@ -142,27 +142,28 @@ def test_the_changelog_begins_with_the_bytes_on_disk() -> None:
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
 def test_no_module_takes_a_public_name(package: str) -> None:
-    """A module that is imported becomes what its package has of that name: `journal.repair` would
-    be a module or a function, by who came first."""
+    """No module has the name of a public function: `journal.repair` would be a module or a
+    function, depending on which was imported first."""
     module = importlib.import_module(package)
     assert not {name for _, name, _ in iter_modules(module.__path__)} & set(module.__all__)
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
 def test_public_names_are_sorted(package: str) -> None:
-    """`__all__` is sorted, constants first."""
+    """The names in `__all__` are sorted, constants first."""
     module = importlib.import_module(package)
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name))
 
 
 @pytest.mark.parametrize("package", ["journal", "manager"])
-def test_public_names_show_no_private_room(package: str) -> None:
-    """Tracebacks, `repr` and pickles name the package; public fields' types can be looked up."""
+def test_public_names_hide_private_modules(package: str) -> None:
+    """Tracebacks, `repr` and pickles name the package, and the types of public fields can be
+    resolved."""
     module = importlib.import_module(package)
     values = {name: getattr(module, name) for name in module.__all__}
     defined = [v for v in values.values() if inspect.isclass(v) or inspect.isfunction(v)]
     constants = [name for name in values if name.isupper()]
-    assert len(defined) >= len(values) - len(constants) - 1  # but for a Literal of the manager's
+    assert len(defined) >= len(values) - len(constants) - 1  # except for one Literal of the manager
     for value in defined:
         assert value.__module__ == package, value
         assert pickle.loads(pickle.dumps(value)) is value

@@ -1,4 +1,4 @@
-"""Docstrings of the public surface: an editor and the site show one for each name and field."""
+"""Docstrings of the public API, which editors and the site show for each name and field."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import pytest
 from contents import COMMANDS, MODULES, Command, Module
 
 ROOT = Path(__file__).resolve().parents[2]
-# Methods of these are described by the interface that they implement.
+# The interfaces that these classes implement describe their methods.
 IMPLEMENTATIONS = ("SimulatedDirectory", "SimulatedFile")
 
 
 def names_of(module: Module) -> list[str]:
-    """Return the names that the reference has of a module."""
+    """Return the names of a module in the reference."""
     return [name for names in module.headings.values() for name in names]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_the_reference_has_each_public_name_once(module: Module) -> None:
-    """The names under the headings of the reference are those of `__all__`."""
+    """The reference contains each name of `__all__` once."""
     assert sorted(names_of(module)) == sorted(import_module(module.name).__all__)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_each_public_name_has_a_docstring(module: Module) -> None:
-    """Each public class, method, property and function has a docstring of its own."""
+    """Each public class, method, property and function has its own docstring."""
     package = import_module(module.name)
     values = {name: getattr(package, name) for name in names_of(module)}
     defined = {name: value for name, value in values.items() if get_origin(value) is None}
@@ -43,14 +43,15 @@ def test_each_public_name_has_a_docstring(module: Module) -> None:
 
 
 def has_docstring(value: object) -> bool:
-    """Return whether a docstring was written: a dataclass without one gets its signature for it."""
+    """Return whether a docstring was written. A dataclass without one gets its signature
+    instead."""
     return bool(value.__doc__) and not str(value.__doc__).startswith(
         f"{getattr(value, '__name__', '')}("
     )
 
 
 def mute_members(value: type) -> Iterator[str]:
-    """Find the public methods and properties of a class that have no docstring."""
+    """Yield the public methods and properties of a class that have no docstring."""
     for name, member in vars(value).items():
         inner = getattr(member, "__func__", member)
         is_rule = any(attribute.startswith("hypothesis_") for attribute in dir(inner))
@@ -62,7 +63,8 @@ def mute_members(value: type) -> Iterator[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_each_public_field_has_a_docstring(module: Module) -> None:
-    """Each field of a public dataclass, enumeration, error or other class has a string below it."""
+    """Each field of a public dataclass, enumeration, error or other class has a docstring below
+    it."""
     mute = [
         f"{name}.{field}"
         for name, node in public_classes(module).items()
@@ -77,15 +79,15 @@ def public_classes(module: Module) -> dict[str, ast.ClassDef]:
     folder = path if path.is_dir() else path.parent
     sources = sorted(folder.glob("**/*.py")) if path.is_dir() else [path.with_suffix(".py")]
     names = {n for n in names_of(module) if inspect.isclass(getattr(import_module(module.name), n))}
-    found = {
+    classes = {
         node.name: node
         for source in sources
         if module.name != "journal" or folder / "testing" not in source.parents
         for node in ast.parse(source.read_text()).body
         if isinstance(node, ast.ClassDef) and node.name in names
     }
-    assert found.keys() == names
-    return found
+    assert classes.keys() == names
+    return classes
 
 
 def fields_of(node: ast.ClassDef) -> set[str]:
@@ -118,7 +120,7 @@ def documented_fields_of(node: ast.ClassDef) -> set[str]:
 
 
 def test_a_field_without_a_docstring_is_found() -> None:
-    """The search for mute fields knows every way to have a field."""
+    """The search for fields without a docstring knows every way to define a field."""
     [node] = ast.parse(
         "class A:\n    a: int\n    '''Doc.'''\n    b: int = 0\n    C = 'c'\n"
         "    d: ClassVar[int] = 0\n    _e: int\n"
@@ -130,17 +132,17 @@ def test_a_field_without_a_docstring_is_found() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.program)
 def test_each_verb_and_option_has_help(command: Command) -> None:
-    """`--help` says what each verb does and what each of its options means."""
+    """`--help` describes each verb and each option."""
     mute: list[str] = []
 
-    def look(found: click.Command, name: str) -> None:
-        if not found.help:
+    def check(command_found: click.Command, name: str) -> None:
+        if not command_found.help:
             mute.append(name)
-        options = [it for it in found.params if isinstance(it, click.Option)]
-        mute.extend(f"{name} {it.opts[0]}" for it in options if not it.help)
-        if isinstance(found, click.Group):
-            for inner, other in found.commands.items():
-                look(other, f"{name} {inner}")
+        options = [option for option in command_found.params if isinstance(option, click.Option)]
+        mute.extend(f"{name} {option.opts[0]}" for option in options if not option.help)
+        if isinstance(command_found, click.Group):
+            for inner, other in command_found.commands.items():
+                check(other, f"{name} {inner}")
 
-    look(getattr(import_module(command.module), command.name), command.program)
+    check(getattr(import_module(command.module), command.name), command.program)
     assert mute == []

@@ -1,4 +1,4 @@
-"""What the README shows is run: every snippet, every command."""
+"""The README: every snippet and every command that it shows is run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MODULES = {"subagents": "manager", "journal-inspect": "journal_inspect"}
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_runs_as_it_stands(snippet: str, tmp_path: Path) -> None:
-    """Each Python snippet runs by itself, twice over the same files, and says something."""
+def test_a_snippet_runs_as_written(snippet: str, tmp_path: Path) -> None:
+    """Each Python snippet runs by itself, twice on the same files, and prints something."""
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-P", "-W", "error", "-c", snippet],
@@ -34,7 +34,7 @@ def test_a_snippet_runs_as_it_stands(snippet: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=range(len(COMMANDS)))
-def test_a_block_of_commands_runs_as_it_stands(block: str, tmp_path: Path) -> None:
+def test_a_block_of_commands_runs_as_written(block: str, tmp_path: Path) -> None:
     """Each line of a shell block exits with 0, from the first to the last."""
     functions = "".join(
         f'{script}() {{ "{sys.executable}" -P -m {module} "$@"; }}\n'
@@ -51,8 +51,8 @@ def test_a_block_of_commands_runs_as_it_stands(block: str, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_readme_has_what_it_should() -> None:
-    """The snippets and commands were found: a README that changes its fences is not skipped."""
+def test_the_readme_has_snippets_and_commands() -> None:
+    """The snippets and commands were found, so a README with other fences is not skipped."""
     assert len(SNIPPETS) >= 3
     assert COMMANDS
     assert "python -m pip install '.[cli]' && subagents demo" in TEXT
@@ -60,7 +60,7 @@ def test_the_readme_has_what_it_should() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    """What is longer has a page of its own."""
+    """The README is short, and links to every page."""
     assert len(TEXT.splitlines()) < 250
     pages = [
         p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
@@ -68,7 +68,7 @@ def test_the_readme_is_short() -> None:
     assert not [page.name for page in pages if f"({page.relative_to(ROOT)})" not in TEXT]
 
 
-def test_the_links_lead_somewhere() -> None:
-    """A link to a file of the project is to one that is there."""
+def test_the_links_have_targets() -> None:
+    """Each link to a file of the project leads to an existing file."""
     for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (ROOT / target).exists(), target

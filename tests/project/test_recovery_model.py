@@ -1,7 +1,7 @@
-"""`python tools/proof model`: the recovery rule keeps its promises in every state that the model
-reaches, and breaks one when any of its clauses is dropped.
+"""`python tools/proof model`: checks that the recovery rule keeps its promises in the model.
 
-The bounds are small, so that this takes seconds; longer searches are made by hand.
+The rule keeps them in every state that the model reaches, and breaks one if any of its clauses is
+dropped. The bounds are small, so that this takes seconds. Longer searches are run by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proof import model
 from proof.recovery_model import Durability, Mode, Model, Weakening
 
 ROOT = Path(__file__).resolve().parents[2]
-# Two records are too few to show these.
+# Two records are too few to break a promise with these.
 NEEDS_3_RECORDS = {
     Weakening.FRAMES_AFTER_MARK,
     Weakening.NO_NEW_EPOCH,
@@ -29,34 +29,36 @@ NEEDS_3_RECORDS = {
 @pytest.mark.parametrize("mode", get_args(Mode))
 @pytest.mark.parametrize("durability", get_args(Durability))
 def test_the_rule_keeps_its_promises(durability: Durability, mode: Mode) -> None:
-    """P1 to P5 hold after each crash of each state, and damage has every outcome that P4 allows."""
-    found = model.explore(Model(durability, mode, records=2))
-    assert (found.broken, found.trace) == (None, [])
-    assert found.states > 3000
-    assert found.crashes > 2 * found.states
+    """P1 to P5 hold after each crash in each state, and damage has every outcome that P4 allows."""
+    result = model.explore(Model(durability, mode, records=2))
+    assert (result.broken, result.trace) == (None, [])
+    assert result.states > 3000
+    assert result.crashes > 2 * result.states
     allowed = {"open refuses", "nothing is lost", "one commit is lost, without a witness"}
     if durability == "os":
         allowed |= {"unsynced commits are lost, without a witness"}
-    assert set(found.damage) == (allowed if mode == "damage" else set())
+    assert set(result.damage) == (allowed if mode == "damage" else set())
 
 
 @pytest.mark.parametrize("weakening", Weakening, ids=lambda weakening: weakening.name.lower())
-def test_no_clause_can_be_dropped(weakening: Weakening) -> None:
-    """Without any one of its clauses the rule breaks a promise, and the way there is told."""
+def test_every_clause_is_needed(weakening: Weakening) -> None:
+    """Without any one of its clauses, the rule breaks a promise, and the steps to that state are
+    returned."""
     records = 3 if weakening in NEEDS_3_RECORDS else 2
-    found = model.explore(Model(weakening.durability, weakening.mode, weakening, records=records))
-    assert found.broken is not None
-    assert re.match("P[1-5]: ", found.broken)
-    assert found.trace[0] == "an empty directory"
-    assert [line for line in found.trace if line.startswith(("KILL", "POWER CUT"))]
+    result = model.explore(Model(weakening.durability, weakening.mode, weakening, records=records))
+    assert result.broken is not None
+    assert re.match("P[1-5]: ", result.broken)
+    assert result.trace[0] == "an empty directory"
+    assert [line for line in result.trace if line.startswith(("KILL", "POWER CUT"))]
 
 
-def test_the_way_there_is_the_shortest() -> None:
-    """A commit that is acknowledged before its sync is lost by the first power cut after it."""
+def test_the_trace_is_the_shortest() -> None:
+    """The trace is the shortest one: a commit that is acknowledged before its sync is lost by the
+    first power cut after it."""
     weakening = Weakening.ACKNOWLEDGE_BEFORE_SYNC
-    found = model.explore(Model("disk", "crash", weakening))
-    assert found.broken == "P2: open yields up to LSN 0 of 1 acknowledged"
-    assert [re.split(r" {2,}", line)[0] for line in found.trace[4:]] == [
+    result = model.explore(Model("disk", "crash", weakening))
+    assert result.broken == "P2: open yields up to LSN 0 of 1 acknowledged"
+    assert [re.split(r" {2,}", line)[0] for line in result.trace[4:]] == [
         "give segment 1 of epoch 1 its name",
         "sync the segment's name",
         "write a frame of 1",
@@ -66,8 +68,8 @@ def test_the_way_there_is_the_shortest() -> None:
     ]
 
 
-def test_each_bound_bounds_the_search() -> None:
-    """With any bound smaller, fewer states are reached."""
+def test_each_bound_limits_the_search() -> None:
+    """With any smaller bound, fewer states are reached."""
     base = Model(records=2)
     smaller = [
         replace(base, records=1),
@@ -89,8 +91,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_says_what_is_proved() -> None:
-    """It prints how many states were searched, and within which bounds that proves what."""
+def test_the_command_prints_what_is_proved() -> None:
+    """The command prints how many states were searched, and what that proves within which
+    bounds."""
     done = run("model", "--records", "1", "--durability", "disk", "--mode", "crash")
     assert done.returncode == 0, done.stderr
     searched, _, proved = done.stdout.partition("\n\n")
@@ -104,7 +107,7 @@ def test_the_command_says_what_is_proved() -> None:
 
 
 def test_the_command_exits_with_1_if_a_promise_breaks() -> None:
-    """It prints the promise, and the numbered steps of the shortest way there."""
+    """The command prints the broken promise, and the numbered steps of the shortest way to it."""
     done = run("model", "--records", "2", "--weaken", "split_batch")
     assert done.returncode == 1
     assert "P3: open yields up to LSN 1, batches were ((0, 1),)" in done.stdout
@@ -114,7 +117,7 @@ def test_the_command_exits_with_1_if_a_promise_breaks() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    """No such program, no such weakening, and a bound within which nothing happens."""
+    """An unknown program, an unknown weakening, and a bound that allows no step are refused."""
     assert run("no_such_proof").returncode == 2
     assert run("model", "--weaken", "no_such_weakening").returncode == 2
     assert run("model", "--records", "0").returncode == 2

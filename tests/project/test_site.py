@@ -1,4 +1,4 @@
-"""The documentation site: a strict build has everything, and refuses what is missing."""
+"""The documentation site: a strict build is complete, and fails if something is missing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ for package in ("sphinx", "myst_parser", "furo"):
 
 pytestmark = pytest.mark.slow
 TIMEOUT_S = 300
-# What a page makes a browser fetch; links are for its reader to follow.
+# References that a browser fetches by itself, unlike links.
 FETCHED = re.compile(r'<(?:script|img|source|iframe|link)\b[^>]*?(?:src|href)="(?:https?:)?//')
 
 
 def build(checkout: Path, folder: Path) -> tuple[int, str]:
-    """Build the site of a checkout. Return the exit code, and what was printed."""
+    """Build the site of a checkout. Return the exit code and the output."""
     done = subprocess.run(
         [sys.executable, str(checkout / "tools" / "site"), str(folder)],
         capture_output=True,
@@ -38,9 +38,10 @@ def build(checkout: Path, folder: Path) -> tuple[int, str]:
 
 
 def test_the_site_has_each_page_name_field_and_verb(tmp_path: Path) -> None:
-    """A strict build succeeds, and its pages fetch nothing from a network."""
-    code, said = build(ROOT, tmp_path)
-    assert code == 0, said
+    """A strict build succeeds with every page, name, field and command, and its pages fetch nothing
+    from a network."""
+    code, output = build(ROOT, tmp_path)
+    assert code == 0, output
     for page in ("index", *(page for pages in PAGES.values() for page in pages.values())):
         assert not FETCHED.findall((tmp_path / f"{page}.html").read_text()), page
     for module in MODULES:
@@ -49,7 +50,9 @@ def test_the_site_has_each_page_name_field_and_verb(tmp_path: Path) -> None:
             value = getattr(import_module(module.name), name)
             places = [f"{module.name}.{name}"]
             if is_dataclass(value):
-                places += [f"{places[0]}.{it.name}" for it in fields(value) if it.name[0] != "_"]
+                places += [
+                    f"{places[0]}.{field.name}" for field in fields(value) if field.name[0] != "_"
+                ]
             assert not [place for place in places if f'id="{place}"' not in text]
     for command in COMMANDS:
         text = (tmp_path / f"{command.page}.html").read_text()
@@ -59,9 +62,9 @@ def test_the_site_has_each_page_name_field_and_verb(tmp_path: Path) -> None:
         assert not [usage for usage in usages if usage not in text]
 
 
-def test_a_broken_link_and_a_mute_name_fail_the_build(tmp_path: Path) -> None:
-    """A link to no page or heading, a name in a docstring that is gone, and a public name or field
-    without a docstring are each reported, and the build fails."""
+def test_a_broken_link_or_a_missing_docstring_fails_the_build(tmp_path: Path) -> None:
+    """A link without a target, an unknown name in a docstring, and a public name or field without a
+    docstring are reported, and fail the build."""
     checkout = copy_of_checkout(tmp_path / "checkout")
     with (checkout / "README.md").open("a") as readme:
         readme.write("\n[no page](GONE.md) and [no heading](CHANGELOG.md#gone)\n")
@@ -73,7 +76,7 @@ def test_a_broken_link_and_a_mute_name_fail_the_build(tmp_path: Path) -> None:
         source = (checkout / name).read_text()
         assert text in source
         (checkout / name).write_text(source.replace(text, broken))
-    code, said = build(checkout, tmp_path / "site")
+    code, output = build(checkout, tmp_path / "site")
     assert code != 0
     for problem in (
         "GONE.md",
@@ -82,4 +85,4 @@ def test_a_broken_link_and_a_mute_name_fail_the_build(tmp_path: Path) -> None:
         "journal.Options.frame_bytes_max has no docstring",
         "journal.BackupReport has no docstring",
     ):
-        assert problem in said
+        assert problem in output

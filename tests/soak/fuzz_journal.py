@@ -1,10 +1,10 @@
-"""Files that nobody wrote, for hours.
+"""A coverage-guided fuzzer of forged journals, to be run by hand for hours. It needs atheris.
 
     python -m tests.soak.fuzz_journal CORPUS [-max_total_time=S]
 
-By hand: needs atheris. Its bytes are the choices of a forger, so that what its coverage leads it to
-are journals whose checksums hold; CORPUS is a directory for those that reached something new.
-What fails is written to a file, `crash-...`, to give instead of CORPUS.
+The fuzzer's bytes are the choices of a forger, so that coverage leads to journals whose checksums
+hold. CORPUS is a directory that collects inputs which reached new code. An input that fails is
+written to a file `crash-...`. To run it again, give that file instead of CORPUS.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["journal", "manager"]):
-    import manager  # noqa: F401 - instrumented as it is imported
+    import manager  # noqa: F401 - the import instruments it
     from tests.crash.hostile_forge import Tape, forge
     from tests.crash.hostile_support import (
         knock_at_manager,
@@ -24,14 +24,14 @@ with atheris.instrument_imports(include=["journal", "manager"]):
         knock_at_state,
     )
 
-DOORS = (knock_at_readers, knock_at_repair, knock_at_state, knock_at_manager)
+ENTRY_POINTS = (knock_at_readers, knock_at_repair, knock_at_state, knock_at_manager)
 
 
 def knock_at_all(tape: bytes) -> None:
-    """Each door gives what is there, or a JournalError; anything else ends the run."""
+    """Open the forged files in each way. Any error other than a JournalError ends the run."""
     files = forge(Tape(tape))
-    for door in DOORS:
-        door(dict(files))
+    for open_files in ENTRY_POINTS:
+        open_files(dict(files))
 
 
 if __name__ == "__main__":

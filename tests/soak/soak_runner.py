@@ -1,13 +1,13 @@
-"""A run of many tasks under parents, killed again and again, and looked at all the while.
+"""A soak of `subagents run`: many tasks under parents, killed and inspected again and again.
 
     python -m tests.soak.soak_runner --tasks 500 --kills 20 --seed 7
 
-Each time a runner is killed with SIGKILL at a random moment; the next one goes on, until that many
-were killed and one came to its end. Beside them another process lists the fleet and shows one of
-its agents, over and over: that is answered always. How soon is printed, and how much of that it
-computed itself: it waits for no writer, so the rest is for a processor or, where no runner lives,
-for the kernel's list of locks. In the end each task has completed, below its parent, and its
-command ran once or, where a kill fell on it, again.
+Each runner is killed with SIGKILL at a random moment, and the next one continues, until `--kills`
+runners were killed and one has finished. Meanwhile another process lists the fleet and shows one of
+its agents, over and over, and must always get an answer. The soak prints how long each answer took,
+and how much of that was computing: a query waits for no writer, so the rest is a wait for a
+processor or, while no runner lives, for the kernel's list of locks. In the end, each task has
+completed under its parent, and its command ran once, or once more for each kill.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from typing import NamedTuple
 from manager import read_fleet
 
 ROOT = Path(__file__).resolve().parents[2]
-A_FAMILY = 25  # tasks: a parent and its children
+A_FAMILY = 25  # tasks per family: a parent and its children
 WITHIN_MS = 100
 NOTHING_YET = "No such file or directory", "not a journal", "no sub-agents", "no agent has the id"
 
 
 class Answer(NamedTuple):
-    """How long a look took, and how much of it was spent computing."""
+    """How long a query took, and how much of that was computing."""
 
     took_s: float
     cpu_s: float
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Result:
-    """`faults`: what was not as it should be. `answers`: of each look, in order."""
+    """The result of a soak: violations, and each query's answer, in order."""
 
     kills: int = 0
     faults: list[str] = field(default_factory=list)
@@ -61,13 +61,14 @@ def write_tasks(path: Path, tasks: int, task_s: float) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This checkout's packages, and compiled once, as an installed one is."""
+    """Return an environment with this checkout's packages that are compiled once, like installed
+    ones."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))}
 
 
 def begun(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`subagents` in a process of its own; what it says to stderr is kept."""
+    """Start `subagents` in a process of its own, with its stderr captured."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "manager", *arguments],
         cwd=workspace,
@@ -78,8 +79,9 @@ def begun(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def look(workspace: Path, result: Result, over: threading.Event) -> None:
-    """List and show, each as a process of its own."""
+def query(workspace: Path, result: Result, over: threading.Event) -> None:
+    """List the fleet and show an agent in turn, each in a process of its own, until `over` is
+    set."""
     turn = 0
     while not over.is_set():
         verb = ("list",) if turn % 2 else ("show", "task 0")
@@ -92,18 +94,18 @@ def look(workspace: Path, result: Result, over: threading.Event) -> None:
             asked.returncode = os.waitstatus_to_exitcode(status)
         took_s = time.perf_counter() - began
         result.answers.append(Answer(took_s, used.ru_utime + used.ru_stime))
-        if asked.returncode and not any(what in messages for what in NOTHING_YET):
+        if asked.returncode and not any(text in messages for text in NOTHING_YET):
             result.faults.append(f"{verb[0]} exited {asked.returncode}: {messages}")
         over.wait(0.05)
 
 
 def run(workspace: Path, tasks: int, kills: int, seed: int, task_s: float = 0.02) -> Result:
-    """Run `tasks` tasks, killing the runner `kills` times if they last so long."""
+    """Run `tasks` tasks. Kill the runner `kills` times, if the tasks take that long."""
     chance, result, over = random.Random(seed), Result(), threading.Event()
     write_tasks(workspace / "tasks.txt", tasks, task_s)
     about_s = task_s * tasks / 10 / (kills + 1)
-    looking = threading.Thread(target=look, args=(workspace, result, over))
-    looking.start()
+    querying = threading.Thread(target=query, args=(workspace, result, over))
+    querying.start()
     try:
         while True:
             with begun(workspace, "run", "tasks.txt") as runner:
@@ -120,7 +122,7 @@ def run(workspace: Path, tasks: int, kills: int, seed: int, task_s: float = 0.02
             break
     finally:
         over.set()
-        looking.join()
+        querying.join()
     result.faults += list(judge(workspace, tasks, result.kills))
     return result
 
@@ -157,9 +159,9 @@ def main() -> int:
     times_ms = sorted((1000 * answer.took_s, 1000 * answer.cpu_s) for answer in result.answers)
     p50, p99 = (times_ms[int(len(times_ms) * part)] for part in (0.5, 0.99))
     print(
-        f"seed {options.seed}: {options.tasks} tasks, {result.kills} kills, {len(times_ms)} looks: "
-        f"p50 {p50[0]:.0f} ms (of the processor's {p50[1]:.0f}), p99 {p99[0]:.0f} ({p99[1]:.0f}), "
-        f"max {times_ms[-1][0]:.0f} ({times_ms[-1][1]:.0f})"
+        f"seed {options.seed}: {options.tasks} tasks, {result.kills} kills, "
+        f"{len(times_ms)} queries: p50 {p50[0]:.0f} ms ({p50[1]:.0f} of it computing), "
+        f"p99 {p99[0]:.0f} ({p99[1]:.0f}), max {times_ms[-1][0]:.0f} ({times_ms[-1][1]:.0f})"
     )
     late = [f"{took:.0f} ({cpu:.0f})" for took, cpu in times_ms if took > WITHIN_MS]
     print(f"{len(late)} over {WITHIN_MS} ms{':' if late else ''} {', '.join(late)}".rstrip())

@@ -1,11 +1,12 @@
-"""A real process, killed again and again in the midst of its work, on a real directory.
+"""A soak of a real process, killed again and again while it works on a real directory.
 
     python -m tests.soak.soak_sigkill --kills 1000 --seed 7
 
-A child opens one state; its threads and its event loop append, wait, compact and roll as fast as
-they can. Each acknowledgement goes through a pipe, after the wait that it tells of has returned. At
-a random moment comes SIGKILL. What is left then opens the next child, which may be killed before it
-has recovered, or this process; both are held against all that was ever acknowledged.
+A child process opens one state. Its threads and its event loop append, wait, compact and start
+segments as fast as they can. Each acknowledgement is sent through a pipe, after its wait has
+returned. SIGKILL strikes at a random moment. The remaining files are then opened by the next child,
+which may be killed before it has recovered, or by this process. Both are compared with everything
+that was ever acknowledged.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from journal import CowTable, DurableState, JournalReader, Options
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60
 THREADS = 4
-LOOP = THREADS  # the number of the one that waits in an event loop
+LOOP = THREADS  # the number of the writer that waits in an event loop
 WRITERS = THREADS + 1
-BATCH = 3  # the records of an update_batch
-START_S = 0.4  # about how long it takes to open
+BATCH = 3  # records in an update_batch
+START_S = 0.4  # about the time that an open takes
 
 
 class Counters:
-    """For each writer the number of its last record; and every record that came out of turn."""
+    """A machine with each writer's last record number, and every record that came out of order."""
 
     application = "counters/1"
 
@@ -63,15 +64,15 @@ class Counters:
         return item["number"] if item else 0
 
     @property
-    def found(self) -> dict[int, int]:
+    def last_numbers(self) -> dict[int, int]:
         return {writer: self.last(writer) for writer in range(WRITERS)}
 
 
 def open_counters(path: Path, durability: Any) -> DurableState[Counters]:
     options = Options(
         durability=durability,
-        segment_bytes=8192,  # rolls a few times a cycle
-        checkpoint_min_bytes=16384,  # and compacts by itself
+        segment_bytes=8192,  # several segments per cycle
+        checkpoint_min_bytes=16384,  # and compactions by the compactor's thread
     )
     return DurableState.open(path, Counters(), options=options)
 
@@ -80,10 +81,10 @@ def open_counters(path: Path, durability: Any) -> DurableState[Counters]:
 
 
 def work(path: Path, durability: str) -> None:
-    """Append until killed. What was recovered, then a line for each acknowledgement."""
+    """Append until killed. Print the recovered numbers, then a line for each acknowledgement."""
     state = open_counters(path, durability)
     assert not state.machine.misplaced, state.machine.misplaced
-    print("open", *state.machine.found.values(), flush=True)
+    print("open", *state.machine.last_numbers.values(), flush=True)
     threads = [
         *(threading.Thread(target=append, args=(state, writer)) for writer in range(THREADS)),
         threading.Thread(target=lambda: asyncio.run(append_in_loop(state))),
@@ -96,7 +97,7 @@ def work(path: Path, durability: str) -> None:
 
 
 def acknowledge(writer: int, number: int) -> None:
-    # Written at once and whole: a line is shorter than what a pipe takes in one piece.
+    # The line is written at once and whole, since it is shorter than a pipe's atomic size.
     os.write(1, b"%d %d\n" % (writer, number))
 
 
@@ -147,13 +148,13 @@ def compact(state: DurableState[Counters]) -> None:
 
 @dataclass
 class Report:
-    """What a soak has seen. `acknowledged` and `recovered` are records, `shown` is how often a
-    state was looked at after a kill."""
+    """The results of a soak. `acknowledged` and `recovered` count records, and `checks` counts how
+    often a recovered state was compared after a kill."""
 
     seed: int
     kills: int = 0
     in_recovery: int = 0
-    shown: int = 0
+    checks: int = 0
     acknowledged: int = 0
     recovered: int = 0
     epochs: int = 0
@@ -161,22 +162,22 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"{self.kills} kills ({self.in_recovery} before it was open), "
+            f"{self.kills} kills ({self.in_recovery} before the state was open), "
             f"{self.acknowledged} records acknowledged, {self.recovered} recovered, "
-            f"{self.epochs} epochs, looked at {self.shown} times, "
+            f"{self.epochs} epochs, {self.checks} recovered states checked, "
             f"{self.seconds:.0f} s, seed {self.seed}"
         )
 
 
 class Soak:
-    """Kills children over one directory. AssertionError at the first promise that is broken."""
+    """A series of children on one directory. A broken promise raises AssertionError."""
 
     def __init__(self, path: Path, seed: int) -> None:
         self.report = Report(seed)
         self._path = path
         self._generator = random.Random(seed)
-        self._told: dict[int, int] = {}  # acknowledged through the pipe
-        self._kept: dict[int, int] = {}  # that, and what was ever shown: it stays
+        self._acknowledged: dict[int, int] = {}  # numbers received through the pipe
+        self._minimum: dict[int, int] = {}  # acknowledged or once recovered, so they must stay
         self._opened = threading.Event()
 
     def run(self, kills: int) -> Report:
@@ -186,7 +187,7 @@ class Soak:
             self._run_and_kill(durability)
             self.report.kills += 1
             if number == kills or self._generator.random() < 0.3:
-                self._look(durability)
+                self._recover(durability)
             self.report.seconds = time.monotonic() - began
             if not number % 100:
                 print(self.report, file=sys.stderr, flush=True)
@@ -194,9 +195,10 @@ class Soak:
         return self.report
 
     def _run_and_kill(self, durability: str) -> None:
-        """One in five is killed while it starts: imports, recovery."""
-        while_it_starts = self._generator.random() < 0.2
-        delay_s = self._generator.uniform(0, START_S if while_it_starts else 0.1)
+        """Run one child and kill it: in one of five cases during its start, with imports and
+        recovery."""
+        during_start = self._generator.random() < 0.2
+        delay_s = self._generator.uniform(0, START_S if during_start else 0.1)
         self._opened.clear()
         command = [sys.executable, "-P", "-X", "faulthandler", "-m", "tests.soak.soak_sigkill"]
         with subprocess.Popen(
@@ -208,54 +210,57 @@ class Soak:
             reader = threading.Thread(target=self._read, args=(child.stdout,))
             reader.start()
             try:
-                if not while_it_starts and not self._opened.wait(TIMEOUT_S):
-                    child.send_signal(signal.SIGABRT)  # it tells where all its threads are
+                if not during_start and not self._opened.wait(TIMEOUT_S):
+                    # Faulthandler prints the stacks of all threads.
+                    child.send_signal(signal.SIGABRT)
                     child.wait(TIMEOUT_S)
                 time.sleep(delay_s)
             finally:
                 child.kill()
             reader.join(TIMEOUT_S)
             assert not reader.is_alive()
-        assert child.returncode == -signal.SIGKILL, "it was alive until then"
+        assert child.returncode == -signal.SIGKILL, "the child ended before it was killed"
         self.report.in_recovery += not self._opened.is_set()
 
     def _read(self, pipe: IO[bytes]) -> None:
-        found: dict[int, int] = {}
+        recovered: dict[int, int] = {}
         for line in pipe:
             words = line.split()
             if not line.endswith(b"\n"):
                 break
             if words[0] == b"open":
-                found = dict(enumerate(map(int, words[1:])))
+                recovered = dict(enumerate(map(int, words[1:])))
                 self._opened.set()
             else:
                 writer, number = map(int, words)
-                self._told[writer] = max(self._told.get(writer, 0), number)
-        if found:
-            self._check(found)
-        self._kept = {w: max(self._kept.get(w, 0), n) for w, n in (found | self._told).items()}
+                self._acknowledged[writer] = max(self._acknowledged.get(writer, 0), number)
+        if recovered:
+            self._check(recovered)
+        self._minimum = {
+            w: max(self._minimum.get(w, 0), n) for w, n in (recovered | self._acknowledged).items()
+        }
 
-    def _look(self, durability: str) -> None:
+    def _recover(self, durability: str) -> None:
         with open_counters(self._path, durability) as state:
             assert not state.machine.misplaced, f"P1: {state.machine.misplaced}"
-            found, self.report.epochs = state.machine.found, state.journal.epoch
-        self._check(found)
-        self._kept = found
-        self.report.recovered = sum(found.values())
-        self.report.acknowledged = sum(self._told.values())
+            recovered, self.report.epochs = state.machine.last_numbers, state.journal.epoch
+        self._check(recovered)
+        self._minimum = recovered
+        self.report.recovered = sum(recovered.values())
+        self.report.acknowledged = sum(self._acknowledged.values())
 
-    def _check(self, found: dict[int, int]) -> None:
-        self.report.shown += 1
-        lost = {w: (n, found[w]) for w, n in self._kept.items() if found[w] < n}
-        assert not lost, f"P2: acknowledged, found: {lost}; {self.report}"
+    def _check(self, recovered: dict[int, int]) -> None:
+        self.report.checks += 1
+        lost = {w: (n, recovered[w]) for w, n in self._minimum.items() if recovered[w] < n}
+        assert not lost, f"P2: expected at least, recovered: {lost}; {self.report}"
         in_batches = range(1, THREADS, 2)
-        assert not any(found[w] % BATCH for w in in_batches), f"P3: {found}; {self.report}"
+        assert not any(recovered[w] % BATCH for w in in_batches), f"P3: {recovered}; {self.report}"
 
     def _verify(self) -> None:
         with JournalReader.open(self._path) as reader:
             assert {finding.kind for finding in reader.verify()} <= {"torn_tail"}
             checkpoints = reader.checkpoints()
-        assert checkpoints, "it did compact"
+        assert checkpoints, "no compaction was made"
         for checkpoint in checkpoints:
             checkpoint.close()
 
@@ -266,7 +271,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
-    parser.add_argument("--path", type=Path, help="where the journal is to be, and stays")
+    parser.add_argument("--path", type=Path, help="keep the journal at this path")
     parser.add_argument("--child", nargs=2, metavar=("PATH", "DURABILITY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

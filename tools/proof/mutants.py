@@ -40,7 +40,7 @@ LOOK_AT_TEXT = (
     "test_mutants.py",
     "test_project.py",
     "test_readme.py",
-    "test_rooms.py",
+    "test_layers.py",
 )
 SILENCE_S = 240  # pytest prints each test's name as it begins; the slowest test takes half of that
 EXIT_S = 5  # threads of the failed test may hold up the interpreter's exit

@@ -1,4 +1,5 @@
-"""The rooms: which way imports go, who reaches the world outside, who uses whose public names."""
+"""The layers: the direction of imports, access to the outside world, and the use of public
+names."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ PACKAGES = {
     "_journal_console": ROOT / "tools" / "_journal_console",
     "journal_inspect": ROOT / "tools" / "journal_inspect",
 }
-# A module imports from lower floors, or from its own room; "" is the package itself, which is all
-# its public names. Words that are not rooms are modules beside the package's `__init__`.
-JOURNAL_FLOORS = (
+# A module may import from lower layers, and from its own package. "" is the package itself, with
+# all its public names. A word that is not a folder is a module beside the package's `__init__`.
+JOURNAL_LAYERS = (
     ("_public",),
     ("_names",),
     ("errors",),
@@ -39,7 +40,7 @@ JOURNAL_FLOORS = (
     ("_exporting",),
     ("testing", "prometheus", "otel"),
 )
-MANAGER_FLOORS = (
+MANAGER_LAYERS = (
     ("_public",),
     ("errors", "arguments"),
     ("agent", "values", "ids", "workspace"),
@@ -55,7 +56,7 @@ MANAGER_FLOORS = (
     ("_cli",),
     ("__main__",),
 )
-INSPECT_FLOORS = (
+INSPECT_LAYERS = (
     ("",),
     ("rendering",),
     ("exits",),
@@ -64,7 +65,7 @@ INSPECT_FLOORS = (
     ("commands",),
     ("__main__",),
 )
-# These reach the world outside; of the engine only these modules may.
+# Modules that reach the outside world. In the engine, only `_disk` may import them.
 OUTSIDE = {
     "os",
     "fcntl",
@@ -96,7 +97,8 @@ def modules_of(package: str) -> dict[str, ast.Module]:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Each name imported anywhere in a module: (module, name), the name "" for a whole module."""
+    """Yield each import anywhere in a module as (module, name), with the name "" for a whole
+    module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
@@ -106,7 +108,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def inner_imports(package: str) -> Iterator[tuple[str, str]]:
-    """(module, module of the same package that it imports), both without the package's name."""
+    """Yield (importer, imported module) within one package, both without the package's name."""
     trees = modules_of(package)
     for importer, tree in trees.items():
         for module, name in imports(tree):
@@ -119,38 +121,39 @@ def top(module: str) -> str:
     return module.split(".")[0]
 
 
-def wrong_arrows(package: str, floors: tuple[tuple[str, ...], ...]) -> list[str]:
-    """Return the imports that go neither down nor to the importer's own room."""
-    floor_of = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+def wrong_imports(package: str, layers: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return the imports that lead neither to a lower layer nor into the importer's own package."""
+    layer_of = {name: layer for layer, names in enumerate(layers) for name in names}
     known = {top(name.partition(".")[2]) for name in modules_of(package)}
-    assert known == floor_of.keys()
+    assert known == layer_of.keys()
     return [
         f"{package}.{importer} imports {package}.{target}"
         for importer, target in inner_imports(package)
-        if top(target) != top(importer) and floor_of[top(target)] >= floor_of[top(importer)]
+        if top(target) != top(importer) and layer_of[top(target)] >= layer_of[top(importer)]
     ]
 
 
 @pytest.mark.parametrize(
-    ("package", "floors"),
+    ("package", "layers"),
     [
-        ("journal", JOURNAL_FLOORS),
-        ("manager", MANAGER_FLOORS),
-        ("journal_inspect", INSPECT_FLOORS),
+        ("journal", JOURNAL_LAYERS),
+        ("manager", MANAGER_LAYERS),
+        ("journal_inspect", INSPECT_LAYERS),
     ],
 )
-def test_imports_go_one_way(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
-    """A module imports lower floors and its own room only, and no imports run in a circle."""
-    assert wrong_arrows(package, floors) == []
-    arrows: dict[str, set[str]] = {}
+def test_imports_go_one_way(package: str, layers: tuple[tuple[str, ...], ...]) -> None:
+    """A module imports from lower layers and its own package only, and no imports form a cycle."""
+    assert wrong_imports(package, layers) == []
+    imports_of: dict[str, set[str]] = {}
     for importer, target in inner_imports(package):
-        # `from journal._format import frame` names the module; the room's own file holds nothing.
-        arrows.setdefault(importer, set()).add(target)
-    TopologicalSorter(arrows).prepare()  # raises CycleError
+        # `from journal._format import frame` means the module `frame`: the folder's own file is
+        # empty.
+        imports_of.setdefault(importer, set()).add(target)
+    TopologicalSorter(imports_of).prepare()  # raises CycleError
 
 
-def test_only_the_real_disk_and_the_process_reach_the_world() -> None:
-    """The engine below `testing` does I/O through the seam: it opens nothing by itself."""
+def test_only_the_disk_package_does_io() -> None:
+    """Only `_disk` does I/O: the other private folders of the engine open nothing by themselves."""
     trees = modules_of("journal")
     inner = [name for name in trees if "._" in name]
     assert len(inner) > 30
@@ -168,7 +171,7 @@ def test_only_the_real_disk_and_the_process_reach_the_world() -> None:
     [("manager", "journal"), ("journal_inspect", "journal"), ("journal_inspect", "manager")],
 )
 def test_packages_use_each_others_public_names_only(user: str, used: str) -> None:
-    """What is above the engine needs nothing of it but what `__all__` names."""
+    """A package above the engine uses only the names in the engine's `__all__`."""
     public = {*importlib.import_module(used).__all__, "__file__", "__version__"}
     for name, tree in modules_of(user).items():
         for module, imported in imports(tree):
@@ -183,9 +186,10 @@ def test_packages_use_each_others_public_names_only(user: str, used: str) -> Non
             assert {a.attr for a in of_used} <= public, f"{name} reaches into {used}"
 
 
-def test_the_engine_knows_nothing_of_its_users() -> None:
-    """The engine imports neither the manager nor the tools, the manager not the tools, and what
-    both command lines share none of them: `--help` is there before any is imported."""
+def test_the_engine_does_not_import_its_users() -> None:
+    """The engine imports neither the manager nor the tools, and the manager not the tools. What
+    both command lines share imports none of them, so that `--help` is printed before any is
+    loaded."""
     for package, above in (
         ("_journal_console", {"journal", "manager", "journal_inspect"}),
         ("journal", {"manager", "journal_inspect", "_journal_console"}),

@@ -35,7 +35,7 @@ NOTHING_YET = "No such file or directory", "not a journal", "no sub-agents", "no
 
 
 class Answer(NamedTuple):
-    """How long a query took, and how much of that was computing."""
+    """The time that a query took, and the part of it that was spent computing."""
 
     took_s: float
     cpu_s: float

@@ -85,10 +85,9 @@ def _packages_of_this_checkout() -> None:
 
 @pytest.fixture
 def disk() -> Iterator[SimulatedDisk]:
-    """Yield a new simulated disk.
+    """Yield a new simulated disk, and clear its faults after TIMEOUT_S.
 
-    A fault on it ends after TIMEOUT_S: on a full disk, the end of a journal's `with` waits for
-    room.
+    Otherwise, the end of a journal's `with` could wait forever for room on a full disk.
     """
     from journal.testing import SimulatedDisk
     from tests.support import TIMEOUT_S

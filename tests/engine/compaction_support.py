@@ -27,8 +27,8 @@ def compact(journal: Journal, *items: Any) -> Checkpoint:
 
 
 def small() -> Options:
-    """Return options with which compaction is due after 4,000 bytes of log, and soon holds
-    updates."""
+    """Return options with compaction due after 4,000 bytes of log, and with updates held soon
+    after."""
     return options(checkpoint_min_bytes=4000, flush_bytes=1000)
 
 

@@ -253,8 +253,8 @@ ENDS: dict[str, Callable[[Log], None]] = {
 @pytest.mark.parametrize("records", range(4))
 @pytest.mark.parametrize("ends", ENDS)
 def test_appends_after_close_are_refused(records: int, ends: str) -> None:
-    """P9: A record that is appended after the end is refused, however many records the batch holds:
-    no commit would include it."""
+    """P9: After a close or a failure, a record is refused, however many records the batch holds: no
+    commit would include it."""
     log = log_of(Options())
     for number in range(records):
         log.buffer.append(number)

@@ -53,8 +53,8 @@ def test_a_rotten_item_is_corruption(disk: SimulatedDisk) -> None:
     "damage", ["flip", "cut", "extra", "count", "crc", "name", "empty", "json"]
 )
 def test_a_checkpoint_that_does_not_verify_is_skipped(disk: SimulatedDisk, damage: str) -> None:
-    """P4: If one byte is wrong, the file is shorter or longer, its LSN is another one, or it is no
-    JSON, recovery uses the older checkpoint."""
+    """P4: Recovery uses the older checkpoint if the newer one has a wrong byte, is shorter or
+    longer, is of another LSN, or is not JSON."""
     with open_on(disk) as journal:
         put(journal, 1)
         compact(journal, "one")

@@ -1,4 +1,4 @@
-"""A wrong clock does no harm: times in files are for people, are clamped, and decide nothing."""
+"""A wrong clock changes no decision: times in files are for people, and are clamped."""
 
 from __future__ import annotations
 

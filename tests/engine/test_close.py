@@ -166,8 +166,8 @@ def fail_stop(disk: SimulatedDisk, journal: Journal) -> None:
 
 
 def test_close_after_a_failure_frees_everything_and_writes_nothing(disk: SimulatedDisk) -> None:
-    """P2: After a failure, close raises FailedError once if an appended record isn't durable, and
-    frees the lock."""
+    """P2: After a failure, close writes nothing, frees the lock, and raises FailedError once if an
+    appended record isn't durable."""
     journal = open_on(disk)
     journal.start_compaction(frozen(journal))
     put(journal, 0)

@@ -37,7 +37,7 @@ from tests.support import (
 def test_leaving_the_commit_turn_wakes_the_flusher(
     pool: ThreadPoolExecutor, meanwhile: Callable[[Log], object], woken: bool
 ) -> None:
-    """P2: The flusher finds the turn taken, and sleeps again. The waiter that leaves the turn wakes
+    """P2: A flusher that finds the turn taken sleeps again. The waiter that leaves the turn wakes
     it if there is something to do by then."""
     log, waiter = log_of(ManualOptions()), LoneWaiter()
     batch = log.take_alone(1, waiter)

@@ -111,7 +111,8 @@ def test_the_next_compaction_begins_earlier_if_the_log_grows_fast(disk: Simulate
 
 
 def test_a_late_compaction_makes_the_next_one_earlier(disk: SimulatedDisk) -> None:
-    """P8: Bytes that a commit adds past the due point take disk space like those that follow."""
+    """P8: Bytes that a commit adds past the due point count as growth during the compaction, since
+    they take disk space as well."""
     with open_on(disk, checkpoint_min_bytes=10_000) as journal:
         journal.start_compaction(frozen(journal, "state"))
         journal.wait_durable(journal.append_batch(["x" * 1000] * 14))
@@ -152,7 +153,7 @@ def test_updates_wait_until_covered_files_are_removed(disk: SimulatedDisk) -> No
 
 def test_a_failed_removal_does_not_hold_updates(disk: SimulatedDisk) -> None:
     """A checkpoint counts even if the removal after it fails. It postpones the next compaction, and
-    the size from which updates wait."""
+    raises the log size from which updates wait."""
     small = {"checkpoint_min_bytes": 4000, "flush_bytes": 1000, "segment_bytes": 4096}
     with open_on(disk, **small) as journal:
         journal.start_compaction(frozen(journal, "state"))
@@ -222,8 +223,8 @@ def test_an_owners_error_does_not_end_the_thread(
 def test_a_thread_that_does_not_start_does_not_hold_updates(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal continues without compaction, which can be started again later, and the journal
-    closes."""
+    """If the thread can't start, the journal continues without compaction and can be closed, and
+    compaction can be started later."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -242,8 +243,8 @@ def test_a_thread_that_does_not_start_does_not_hold_updates(
 def test_an_interrupt_at_the_end_of_a_compaction_does_not_hold_updates(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P8: A published checkpoint postpones the next one, and the size from which updates wait, even
-    if the interrupt prevents waking the thread."""
+    """P8: A published checkpoint postpones the next one, and raises the log size from which updates
+    wait, even if an interrupt prevents waking the thread."""
     with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
         journal.start_compaction(frozen(journal, "state"))
         put_lines(journal, 4, size=700)

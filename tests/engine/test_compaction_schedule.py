@@ -118,7 +118,7 @@ def test_an_unfinished_attempt_does_not_postpone_the_next() -> None:
 
 
 def test_a_checkpoint_counts_before_covered_files_are_removed() -> None:
-    """A published checkpoint postpones the next one by the previous lead, even if the removal is
+    """A published checkpoint postpones the next one, with the previous lead, even if the removal is
     interrupted or fails."""
     schedule = new_schedule()
     compact(schedule, at=1000, end=1100)

@@ -188,8 +188,8 @@ REFUSED: dict[str, tuple[Freeze, str]] = {
 def test_items_that_would_change_are_refused(
     freeze: Freeze, returned: str, disk: SimulatedDisk
 ) -> None:
-    """Its own generator, a dict, a table, a view, and anything that is no iterable of items become
-    no checkpoint. The message says what was returned and what to return, and the journal
+    """A freeze that returns its own generator, a dict, a table, a view, or no iterable of items
+    makes no checkpoint. The message says what was returned and what to return, and the journal
     continues."""
     with DurableState.open(PATH, machine_of(freeze=freeze), options=options(), disk=disk) as state:
         state.update(lambda _: ["a", 1])

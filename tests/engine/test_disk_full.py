@@ -99,11 +99,11 @@ def test_no_space_for_a_new_segment(
     assert reopened(disk) == [*log, "x" * 900, "on"]
 
 
-def test_a_full_disk_is_reported_once_and_its_end_too(
+def test_a_full_disk_and_its_end_are_reported_once(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log and the observers report once that the disk is full, the log also when there is room
-    again, and `stats()` counts it."""
+    """The log and the observers report a full disk once, and `stats()` counts it. The log also
+    reports when there is room again."""
     observed: list[str] = []
 
     class RecordingObserver:

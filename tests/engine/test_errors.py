@@ -73,7 +73,8 @@ FACTS = {
 
 @pytest.mark.parametrize("damage", FACTS)
 def test_errors_carry_the_durable_lsn_and_the_journal_id(tmp_path: Path, damage: str) -> None:
-    """P4: The error of an open, the preview's refusal and the finding have the same facts."""
+    """P4: The error of an open, the preview's refusal and the finding state the same durable LSN
+    and journal id."""
     durable_lsn, other = FACTS[damage]
     path, journal_id = history(tmp_path / "j"), None
     REFUSED[damage][0](path)

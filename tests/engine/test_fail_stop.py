@@ -108,9 +108,9 @@ def calls_after_failure(journal: Journal) -> Iterator[Callable[[], object]]:
 def test_a_disk_error_stops_the_journal(
     disk: SimulatedDisk, operation: Operation, path: str, code: int, roll: bool, here: bool
 ) -> None:
-    """P2: The durable LSN no longer changes. Every waiter and every later call raises FailedError,
-    with the OSError as its cause and the file named, and changes nothing. Nothing is retried. A
-    reopening recovers everything that was acknowledged, and continues."""
+    """P2: After a disk error, the durable LSN no longer changes. Every waiter and every later call
+    raises FailedError, with the OSError as its cause and the file named, and changes nothing.
+    Nothing is retried. A reopening recovers everything that was acknowledged, and continues."""
     journal = open_on(disk)
     put_lines(journal, 4, size=900)
     disk.fail(operation, code, path=path)

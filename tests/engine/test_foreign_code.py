@@ -135,9 +135,9 @@ def test_a_log_filter_that_raises_on_a_full_disk_does_not_stop_the_journal(
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_log_handler_may_take_a_lock_that_a_waiter_holds(disk: SimulatedDisk, code: int) -> None:
-    """A handler may append to the journal what is logged, under a lock that a thread holds while it
-    logs and waits for durability. The engine's message waits for that lock, and no waiter waits for
-    the message."""
+    """A log handler may need a lock that a thread holds while it waits for its record to be
+    durable, for example to journal what is logged. The engine's message waits for that lock, but no
+    waiter waits for the message."""
     lock = threading.Lock()
 
     def filter_(_: logging.LogRecord) -> bool:
@@ -205,8 +205,8 @@ class Raising:
 
 @raised
 def test_an_observer_that_raises_is_skipped(disk: SimulatedDisk, error: BaseException) -> None:
-    """Whatever an observer raises, at any event, commits, stalls, compactions and failures are
-    handled, and the other observers are called."""
+    """An observer that raises at any event is skipped: commits, stalls, compactions and failures
+    are handled, and the other observers are called."""
     observers = Raising(error), Raising(error)
     journal = open_on(disk)
     for observer in observers:
@@ -332,8 +332,9 @@ def _gate_of_commit(journal: Journal) -> Gate:
 def test_compact_in_a_signal_handler_is_refused_where_it_would_deadlock(
     disk: SimulatedDisk, interrupted: str
 ) -> None:
-    """A compaction needs the lock of the log buffer, and commits. Inside a call that holds that
-    lock or commits, `compact` is refused instead of waiting for another thread's compaction."""
+    """A compaction needs the lock of the log buffer, and commits. In a signal handler inside a call
+    that holds this lock or commits, `compact` is refused. It would wait for another thread's
+    compaction, which waits for this thread."""
     began, over = threading.Event(), threading.Event()
 
     def freeze() -> NoReturn:

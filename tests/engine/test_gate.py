@@ -59,7 +59,8 @@ class Loop:
 
 
 def test_an_interrupted_turn_is_followed_by_another() -> None:
-    """After an interrupt, the pump runs again, or later waiters of that loop would wait forever."""
+    """After an interrupted turn, the pump runs again. Otherwise, later waiters of that loop would
+    wait forever."""
     pump, loop, waiting = _LoopPump(), Loop(), {InterruptedFuture(): None}
     with pytest.raises(KeyboardInterrupt):
         pump.add(loop, waiting)  # type: ignore[arg-type]

@@ -252,8 +252,8 @@ def test_an_idle_log_does_not_wake_the_flusher(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_past_room_lets_no_later_waiter_pass() -> None:
-    """P7: Room in the past lets no later waiter pass. A gate that stayed open would make a waiting
-    thread spin, and block an event loop."""
+    """P7: Room that came and went lets no later waiter pass. A gate that stayed open would make a
+    waiting thread spin, and block an event loop."""
     log = log_of(Options())
     for _ in range(2):
         log.buffer.hold_from(0)

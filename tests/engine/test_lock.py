@@ -1,5 +1,5 @@
-"""The owner's lock: one holder at a time, no waiter forgotten, never reserved for a thread in
-vain."""
+"""The owner's lock: one holder at a time, no waiter forgotten, no wait for a thread that is
+gone."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def test_an_interrupt_during_a_hold_releases_the_lock() -> None:
 
 @pytest.mark.usefixtures("monitored")
 def test_an_interrupt_during_a_wait_loses_no_waiter(pool: ThreadPoolExecutor) -> None:
-    """After an interrupt at any point of a wait, the other waiters get the lock, and the
-    interrupted waiter's entries don't pile up."""
+    """After an interrupt at any point of a wait, the other waiters get the lock, and the queue
+    entries of interrupted waiters don't accumulate."""
     lock = OwnerLock()
     strikes = 0
     for nth in range(60):
@@ -182,7 +182,7 @@ def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
         finally:
             inside -= 1
 
-    def hold_on(caught: SimpleQueue[None]) -> None:
+    def hold_repeatedly(caught: SimpleQueue[None]) -> None:
         caught.put(None)
         while not over:
             lock.run(step, None)
@@ -190,7 +190,7 @@ def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
     def work(caught: SimpleQueue[None]) -> None:
         while not over:
             with suppress(Injected):
-                hold_on(caught)
+                hold_repeatedly(caught)
 
     all_caught: list[SimpleQueue[None]] = [SimpleQueue() for _ in range(4)]
     threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in all_caught]

@@ -26,7 +26,8 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_files_name_states_its_kind(name: str) -> None:
-    """FORMAT.md, "Files": Only a complete name is that of a journal's file."""
+    """A file belongs to the journal only if its name has the complete form that FORMAT.md
+    states."""
     file = file_at(f"/a/{name}")
     assert (file.kind, file.lsn) == FILES[name]
     assert (file.path, file.name) == (f"/a/{name}", name)

@@ -102,7 +102,7 @@ def test_an_empty_journal_reads_as_empty(disk: SimulatedDisk, reader: JournalRea
 
 def test_a_reader_begins_after_the_second_newest_checkpoint(disk: SimulatedDisk) -> None:
     """P8: The number of checkpoints that a writer keeps is not on disk. So a reader begins after
-    the older of the two newest, and a backup has these two. Older records can be read by their
+    the older of the two newest, and a backup contains these two. Older records can be read by their
     LSN."""
     with open_on(disk, checkpoints_kept=5) as journal:
         for n in range(7):
@@ -229,8 +229,8 @@ def test_a_dead_journal_shows_what_recovery_keeps(disk: SimulatedDisk) -> None:
 
 
 def test_the_end_of_a_live_log_is_no_torn_tail(disk: SimulatedDisk) -> None:
-    """Zeros, a half-written frame or a half-written mark at the end of a live log are the writer's.
-    After its death they are a torn tail."""
+    """Zeros, a half-written frame or a half-written mark at the end of a live log are the writer's
+    unfinished work. After its death they are a torn tail."""
     journal = open_on(disk)
     put(journal, 1)
     (name,) = names(disk, ".seg")

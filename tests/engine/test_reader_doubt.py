@@ -66,8 +66,8 @@ class CommitsAt:
 
 @pytest.mark.parametrize("read", ["entries", "verify", "segments"])
 def test_a_half_read_commit_is_no_damage(disk: SimulatedDisk, read: str) -> None:
-    """P4: A reader that reads the place of a frame before the frame is written, and its evidence
-    afterwards, seems to see durable damage. A second look shows that it is none."""
+    """P4: If a reader reads a frame's place before the frame is written, and the evidence for it
+    afterwards, the frame looks damaged. A second look finds it whole."""
     with long_log(disk) as journal, JournalReader.open(PATH, disk=disk) as reader:
         reads = during_the_read(disk, commits(journal))
         if read == "entries":
@@ -82,8 +82,8 @@ def test_a_half_read_commit_is_no_damage(disk: SimulatedDisk, read: str) -> None
 
 @pytest.mark.parametrize("first", range(5, 11))
 def test_a_commit_seen_half_written_twice_is_no_damage(first: int) -> None:
-    """P4: A log that grows may look bad at one place in one look and at another in the next,
-    whichever two reads the commits precede."""
+    """P4: Commits before any two reads may make a growing log look bad, at a different place in
+    each look. That is no damage."""
     for second in range(first + 1, 32):
         disk = SimulatedDisk()
         with (

@@ -44,8 +44,8 @@ def test_a_copy_under_a_wrong_name_is_not_taken_for_a_loss(disk: SimulatedDisk, 
 
 
 def test_segments_compacted_meanwhile_are_not_stray(disk: SimulatedDisk) -> None:
-    """A segment that a live writer removed after its name was read is not stray. An empty one is in
-    no range."""
+    """A segment that a live writer removed after its name was read is not stray, while a copy of
+    another segment under that name is."""
     for _ in range(2):
         with open_on(disk) as journal:
             put(journal, 1)

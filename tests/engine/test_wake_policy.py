@@ -73,8 +73,8 @@ def test_a_pause_between_commits_does_not_count_as_slow(clock: Clock) -> None:
 
 
 def test_waking_in_turn_is_tried_again(clock: Clock) -> None:
-    """Otherwise, waking all at once is half as fast, so waking in turn is tried again after 16
-    batches."""
+    """Among quick waiters, waking all at once is half as fast, so waking in turn is tried again
+    after 16 batches."""
     policy = WakePolicy()
     assert commit(policy, clock, 64, 2, 0.010)
     batches = 1
@@ -107,7 +107,8 @@ def test_a_gate_wakes_all_at_once() -> None:
 def test_passing_waiters_inform_the_policy(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The policy is set per batch: all waiters at a gate are woken the same way."""
+    """Each waiter reports when it passed. The policy changes with the next batch, for all waiters
+    at its gate."""
     monkeypatch.setattr(wake_policy, "_SLOW_NS_MIN", -(10**18))
     monkeypatch.setattr(wake_policy, "_SLOW_PASS_NS", -(10**18))
     gates: list[bool] = []

@@ -54,7 +54,7 @@ class Log(NamedTuple):
         return gate
 
     def is_woken(self) -> bool:
-        """Sleep as the flusher does, for no time. Return whether something woke it."""
+        """Sleep for 0 s, as the flusher would. Return whether something has woken it."""
         return self.alarm.sleep(0)
 
     def take_alone(self, record: object, waiter: LoneWaiter | None = None) -> CommitBatch | None:

@@ -115,7 +115,7 @@ def write() -> dict[str, bytes]:
 
     with script.open() as journal:
         script.append(journal, AFTER[:2])
-        # The second one: removes segments that end at or before the first.
+        # The second checkpoint removes the segments that end at or before the first.
         script.checkpoint(journal)
         script.append(journal, AFTER[2:])
 

@@ -123,7 +123,7 @@ def test_the_page_lists_the_layers() -> None:
 
 def test_named_paths_and_programs_exist() -> None:
     """Each file that a page names by its path exists, and so does each benchmark and proof. The
-    contributors' page names all of the latter."""
+    contributors' page names all benchmarks and proofs."""
     import bench.__main__
     import proof.__main__
 

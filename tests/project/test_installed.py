@@ -1,4 +1,4 @@
-"""Missing tools: their tests skip, unless the environment says that the tool must be installed."""
+"""Missing tools: their tests are skipped, unless the environment says that they are required."""
 
 from __future__ import annotations
 

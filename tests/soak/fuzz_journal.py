@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["journal", "manager"]):
 ENTRY_POINTS = (knock_at_readers, knock_at_repair, knock_at_state, knock_at_manager)
 
 
-def knock_at_all(tape: bytes) -> None:
+def open_in_each_way(tape: bytes) -> None:
     """Open the forged files in each way. Any error other than a JournalError ends the run."""
     files = forge(Tape(tape))
     for open_files in ENTRY_POINTS:
@@ -36,5 +36,5 @@ def knock_at_all(tape: bytes) -> None:
 
 if __name__ == "__main__":
     logging.disable()
-    atheris.Setup(sys.argv, knock_at_all)
+    atheris.Setup(sys.argv, open_in_each_way)
     atheris.Fuzz()

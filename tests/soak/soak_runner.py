@@ -61,13 +61,12 @@ def write_tasks(path: Path, tasks: int, task_s: float) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return an environment with this checkout's packages that are compiled once, like installed
-    ones."""
+    """Return an environment with this checkout's packages, and with bytecode, as if installed."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))}
 
 
-def begun(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(workspace: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start `subagents` in a process of its own, with its stderr captured."""
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "manager", *arguments],
@@ -87,15 +86,15 @@ def query(workspace: Path, result: Result, over: threading.Event) -> None:
         verb = ("list",) if turn % 2 else ("show", "task 0")
         turn += 1
         began = time.perf_counter()
-        with begun(workspace, *verb) as asked:
-            assert asked.stderr is not None
-            messages = asked.stderr.read()
-            _, status, used = os.wait4(asked.pid, 0)
-            asked.returncode = os.waitstatus_to_exitcode(status)
+        with start(workspace, *verb) as process:
+            assert process.stderr is not None
+            messages = process.stderr.read()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
         took_s = time.perf_counter() - began
         result.answers.append(Answer(took_s, used.ru_utime + used.ru_stime))
-        if asked.returncode and not any(text in messages for text in NOTHING_YET):
-            result.faults.append(f"{verb[0]} exited {asked.returncode}: {messages}")
+        if process.returncode and not any(text in messages for text in NOTHING_YET):
+            result.faults.append(f"{verb[0]} exited {process.returncode}: {messages}")
         over.wait(0.05)
 
 
@@ -108,7 +107,7 @@ def run(workspace: Path, tasks: int, kills: int, seed: int, task_s: float = 0.02
     querying.start()
     try:
         while True:
-            with begun(workspace, "run", "tasks.txt") as runner:
+            with start(workspace, "run", "tasks.txt") as runner:
                 if result.kills < kills:
                     try:
                         runner.wait(0.3 + chance.random() * 2 * about_s)

@@ -45,7 +45,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.table: CowTable[int, Any] = CowTable()
-        self.misplaced: list[Any] = []
+        self.out_of_order: list[Any] = []
 
     def load(self, item: Any) -> None:
         self.table[item["writer"]] = item
@@ -53,7 +53,7 @@ class Counters:
     def apply(self, lsn: int, record: Any) -> None:
         writer, number, _ = record
         if number != self.last(writer) + 1:
-            self.misplaced.append([lsn, record])
+            self.out_of_order.append([lsn, record])
         self.table[writer] = {"writer": writer, "number": number}
 
     def freeze(self) -> Iterable[Any]:
@@ -83,7 +83,7 @@ def open_counters(path: Path, durability: Any) -> DurableState[Counters]:
 def work(path: Path, durability: str) -> None:
     """Append until killed. Print the recovered numbers, then a line for each acknowledgement."""
     state = open_counters(path, durability)
-    assert not state.machine.misplaced, state.machine.misplaced
+    assert not state.machine.out_of_order, state.machine.out_of_order
     print("open", *state.machine.last_numbers.values(), flush=True)
     threads = [
         *(threading.Thread(target=append, args=(state, writer)) for writer in range(THREADS)),
@@ -242,7 +242,7 @@ class Soak:
 
     def _recover(self, durability: str) -> None:
         with open_counters(self._path, durability) as state:
-            assert not state.machine.misplaced, f"P1: {state.machine.misplaced}"
+            assert not state.machine.out_of_order, f"P1: {state.machine.out_of_order}"
             recovered, self.report.epochs = state.machine.last_numbers, state.journal.epoch
         self._check(recovered)
         self._minimum = recovered

@@ -221,7 +221,7 @@ def test_on_a_slow_disk_a_commit_gathers_released_waiters() -> None:
     """After a slow sync, the next commit waits until as many waiters are back as it released, or
     until a quarter of that sync's time has passed. After a quick sync, it starts at once."""
 
-    def waiting(sync_s: float, again: int) -> float:
+    def waiting(sync_s: float, waiters: int) -> float:
         log = log_of(Options())
         for lsn in range(1, 4):
             log.append_and_wait(lsn)
@@ -229,7 +229,7 @@ def test_on_a_slow_disk_a_commit_gathers_released_waiters() -> None:
         assert batch is not None
         log.turn.committed(batch, sync_s, 0)
         log.turn._end()
-        for lsn in range(4, 4 + again):
+        for lsn in range(4, 4 + waiters):
             log.append_and_wait(lsn)
         return log.turn._due_s(log.buffer.filling)
 

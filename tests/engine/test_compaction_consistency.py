@@ -70,8 +70,8 @@ def test_a_snapshot_is_of_one_lsn_under_load(disk: SimulatedDisk) -> None:
             checkpoint.close()
     assert checked == len(checkpoints) > 1
     assert model.content() == live
-    with DurableState.open(PATH, Table(), options=options(), disk=disk) as again:
-        assert again.machine.content() == live
+    with DurableState.open(PATH, Table(), options=options(), disk=disk) as reopened_state:
+        assert reopened_state.machine.content() == live
 
 
 def test_a_checkpoint_is_json_with_one_item_per_line(disk: SimulatedDisk) -> None:

@@ -86,7 +86,7 @@ def test_an_export_contains_each_metric_of_each_journal(disk: SimulatedDisk) -> 
         assert longest == pytest.approx(journal.stats().sync_ns.max / 1e9)
         names = {name for name, _ in points}
         assert names >= {f"journal.{figure.name}" for figure in FIGURES}
-        assert names <= {f"journal.{shown.name}" for shown in (*FIGURES, *DISTRIBUTIONS)}
+        assert names <= {f"journal.{metric.name}" for metric in (*FIGURES, *DISTRIBUTIONS)}
     provider.shutdown()
 
 

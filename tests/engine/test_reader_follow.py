@@ -151,14 +151,14 @@ def test_a_follower_that_falls_behind_gets_an_error(disk: SimulatedDisk) -> None
         put_lines(journal, 12, size=700)
         with JournalReader.open(PATH, disk=disk) as reader:
             entries = reader.entries(follow=True)
-            seen = [next(entries).lsn for _ in range(2)]
+            lsns_read = [next(entries).lsn for _ in range(2)]
             for _ in range(2):
                 put_lines(journal, 12, size=700)
                 journal.compact(frozen(journal))
             with pytest.raises(CompactedError, match="no longer kept") as caught:
-                seen += [entry.lsn for entry in entries]
-            assert seen == [*range(1, len(seen) + 1)]
-            assert caught.value.first_lsn > len(seen) + 1
+                lsns_read += [entry.lsn for entry in entries]
+            assert lsns_read == [*range(1, len(lsns_read) + 1)]
+            assert caught.value.first_lsn > len(lsns_read) + 1
             kept_lsns = [entry.lsn for entry in reader.entries(caught.value.first_lsn - 1)]
             assert kept_lsns[0] == caught.value.first_lsn
             with pytest.raises(CompactedError):

@@ -67,9 +67,9 @@ def test_an_error_in_apply_is_fail_stop(disk: SimulatedDisk, batch: bool) -> Non
         state.wait_durable(1, timeout_s=TIMEOUT_S)
         assert state.journal.last_lsn == 1
     assert names(disk, ".json") == []
-    with state_on(disk, Fragile()) as again:
-        assert again.machine.content() == {"a": 1}
-        assert put(again, "b", 2) == 2
+    with state_on(disk, Fragile()) as reopened_state:
+        assert reopened_state.machine.content() == {"a": 1}
+        assert put(reopened_state, "b", 2) == 2
 
 
 def test_a_failed_journal_changes_no_state(disk: SimulatedDisk) -> None:
@@ -191,8 +191,8 @@ def test_an_interrupt_in_apply_is_fail_stop(disk: SimulatedDisk) -> None:
         with pytest.raises(FailedError):
             state.compact()
     armed = False
-    with state_on(disk) as again:
-        assert again.machine.content() == {"a": 1}
+    with state_on(disk) as reopened_state:
+        assert reopened_state.machine.content() == {"a": 1}
 
 
 def test_no_interrupt_separates_log_and_memory(disk: SimulatedDisk) -> None:
@@ -218,5 +218,5 @@ def test_no_interrupt_separates_log_and_memory(disk: SimulatedDisk) -> None:
             assert live.applied == [*range(live.applied[0], state.journal.last_lsn + 1)]
     content = state.machine.content()
     state.close()
-    with state_on(disk) as again:
-        assert again.machine.content() == content
+    with state_on(disk) as reopened_state:
+        assert reopened_state.machine.content() == content

@@ -166,10 +166,10 @@ def test_corruption_is_found_where_open_finds_it(disk: SimulatedDisk, damage: An
     assert (refused.value.path, refused.value.offset, refused.value.lsn) in places
     assert "damaged" in {info.state for info in infos(disk)}
     good: list[Any] = []
-    with JournalReader.open(PATH, disk=disk) as reader, pytest.raises(CorruptionError) as seen:
+    with JournalReader.open(PATH, disk=disk) as reader, pytest.raises(CorruptionError) as raised:
         good += (entry.record[0] for entry in reader.entries(0))
     assert good == [*range(1, len(good) + 1)]
-    assert (seen.value.path, seen.value.offset) == (refused.value.path, refused.value.offset)
+    assert (raised.value.path, raised.value.offset) == (refused.value.path, refused.value.offset)
 
 
 def test_a_missing_log_is_found(disk: SimulatedDisk) -> None:

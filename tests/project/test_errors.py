@@ -55,7 +55,7 @@ def test_errors_can_be_pickled_and_copied(error: Exception) -> None:
     do not call its `__init__`."""
     error.add_note("seen by worker 3")
     pickles = [pickle.dumps(error, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
-    for again in (*map(pickle.loads, pickles), copy.copy(error), copy.deepcopy(error)):
-        assert type(again) is type(error)
-        assert (str(again), again.args) == (str(error), error.args)
-        assert vars(again) == vars(error)
+    for restored in (*map(pickle.loads, pickles), copy.copy(error), copy.deepcopy(error)):
+        assert type(restored) is type(error)
+        assert (str(restored), restored.args) == (str(error), error.args)
+        assert vars(restored) == vars(error)

@@ -16,10 +16,10 @@ TESTS = Path(__file__).resolve().parents[1]
 MISSING = [partial(find_command, "no-tool", "not-this-either"), partial(import_package, "no_tool")]
 
 
-@pytest.mark.parametrize("ask", MISSING)
+@pytest.mark.parametrize("find_tool", MISSING)
 @pytest.mark.parametrize("missing", [None, "strace no-tool no_tool"])
 def test_a_missing_tool_skips_its_test(
-    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], missing: str | None
+    monkeypatch: pytest.MonkeyPatch, find_tool: Callable[[], object], missing: str | None
 ) -> None:
     """A missing tool skips its tests on a developer's machine, and if it is listed as one that
     can't be installed."""
@@ -27,18 +27,18 @@ def test_a_missing_tool_skips_its_test(
     if missing is not None:
         monkeypatch.setenv("JOURNAL_MISSING", missing)
     with pytest.raises(pytest.skip.Exception, match=r"^no.tool is not installed$"):
-        ask()
+        find_tool()
 
 
-@pytest.mark.parametrize("ask", MISSING)
+@pytest.mark.parametrize("find_tool", MISSING)
 @pytest.mark.parametrize("missing", ["", "strace tool"])
 def test_a_missing_required_tool_fails_its_test(
-    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], missing: str
+    monkeypatch: pytest.MonkeyPatch, find_tool: Callable[[], object], missing: str
 ) -> None:
     """A tool that `.ci/run` must install fails its tests if it is missing."""
     monkeypatch.setenv("JOURNAL_MISSING", missing)
     with pytest.raises(pytest.fail.Exception, match=r"^no.tool is not installed"):
-        ask()
+        find_tool()
 
 
 def test_an_installed_tool_is_returned() -> None:

@@ -107,7 +107,7 @@ def test_the_next_compaction_begins_earlier_if_the_log_grows_fast(disk: Simulate
         put_lines(journal, 8, size=956)
         assert journal.stats().compactions == 2
         put_lines(journal, 2, size=956)
-        until(lambda: journal.stats().compactions == 3, "the third compaction, at its time again")
+        until(lambda: journal.stats().compactions == 3, "the third compaction, at the usual point")
 
 
 def test_a_late_compaction_makes_the_next_one_earlier(disk: SimulatedDisk) -> None:

@@ -104,9 +104,9 @@ def calls_after_failure(journal: Journal) -> Iterator[Callable[[], object]]:
     ("operation", "path", "code", "roll"),
     [(*fault, False) for fault in FATAL] + [(*fault, True) for fault in FATAL_AT_A_ROLL],
 )
-@pytest.mark.parametrize("here", [True, False], ids=["no limit", "limit"])
+@pytest.mark.parametrize("without_limit", [True, False], ids=["no limit", "limit"])
 def test_a_disk_error_stops_the_journal(
-    disk: SimulatedDisk, operation: Operation, path: str, code: int, roll: bool, here: bool
+    disk: SimulatedDisk, operation: Operation, path: str, code: int, roll: bool, without_limit: bool
 ) -> None:
     """P2: After a disk error, the durable LSN no longer changes. Every waiter and every later call
     raises FailedError, with the OSError as its cause and the file named, and changes nothing.
@@ -116,7 +116,7 @@ def test_a_disk_error_stops_the_journal(
     disk.fail(operation, code, path=path)
     lsn = journal.append("x" * 900 if roll else "x")
     with pytest.raises(FailedError) as caught:
-        journal.wait_durable(lsn, timeout_s=None if here else TIMEOUT_S)
+        journal.wait_durable(lsn, timeout_s=None if without_limit else TIMEOUT_S)
     cause = caught.value.__cause__
     assert isinstance(cause, OSError)
     assert cause.errno == code

@@ -345,7 +345,7 @@ def test_compact_in_a_signal_handler_is_refused_where_it_would_deadlock(
     def handler(*_: object) -> None:
         disk.before = None
         with pytest.raises(InterruptedCallError):
-            journal.compact(lambda: pytest.fail("it waited for the other compaction"))
+            journal.compact(lambda: pytest.fail("`compact` waited for the other compaction"))
 
     with open_on(disk) as journal, ThreadPoolExecutor(1) as pool:
         put(journal, "a segment, which a waiter's own commit needs")

@@ -205,7 +205,7 @@ def test_asynchronous_exceptions_do_not_break_the_lock() -> None:
     over = True
     for thread in threads:
         thread.join(TIMEOUT_S)
-        assert not thread.is_alive(), "hangs"
+        assert not thread.is_alive(), "a thread hangs"
     in_other_thread(partial(lock.run, int, 0))
     assert most == 1
 

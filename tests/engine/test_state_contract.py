@@ -255,8 +255,11 @@ def test_a_stopped_fleet_releases_all_waiters(
             pool.submit(asyncio.run, manager.ended("a")),
             pool.submit(asyncio.run, read()),
         ]
-        until(lambda: len(manager._watch._waiters.get(manager.get("a").agent_id, ())) == 2, "both")
-        until(lambda: manager._watch._idle, "the reader")
+        until(
+            lambda: len(manager._watch._waiters.get(manager.get("a").agent_id, ())) == 2,
+            "both waiters wait",
+        )
+        until(lambda: manager._watch._idle, "the reader waits")
         monkeypatch.setattr(Fleet, "apply", interrupted_apply)
         with pytest.raises(KeyboardInterrupt):
             manager.update_from_result("a", AgentResult("done"))

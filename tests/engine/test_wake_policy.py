@@ -94,7 +94,7 @@ def test_a_gate_wakes_all_at_once() -> None:
     threads = [threading.Thread(target=wait) for _ in range(8)]
     for thread in threads:
         thread.start()
-    until(lambda: len(gate._wakers) == len(threads), "all waiting")
+    until(lambda: len(gate._wakers) == len(threads), "all threads wait")
     assert not gate.wait(0.01)
     assert passed == []
     gate.open()
@@ -125,7 +125,9 @@ def test_passing_waiters_inform_the_policy(
                 waiting = [pool.submit(put, journal, "first")]
                 held.wait_reached()
                 waiting += [pool.submit(put, journal, number) for number in range(3)]
-                until(lambda: journal._buffer.filling.waiters == 3, "three gather")
+                until(
+                    lambda: journal._buffer.filling.waiters == 3, "three waiters in the next batch"
+                )
             for each in waiting:
                 each.result(TIMEOUT_S)
     policy = journal._wake_policy

@@ -1,4 +1,4 @@
-"""Sub-agents that survive their process: a manager whose every change is journaled.
+"""A manager of sub-agents that survive their process: every change is journaled.
 
 with SubAgentManager.open(".") as manager:
     agent = manager.spawn("count the words", name="counter")
@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import importlib
 
-# `typing.get_type_hints` looks up the types of public fields here. No public name.
+# Not a public name: `typing.get_type_hints` looks up the types of public fields here.
 from dataclasses import KW_ONLY as KW_ONLY
 from typing import TYPE_CHECKING
 
 import journal
 
-# A file or folder of the same name in the user's own program comes before ours on sys.path.
+# A file or folder called `journal` in the user's own program may come before ours on sys.path.
 if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
-    place = journal.__file__ or list(getattr(journal, "__path__", []))
+    location = journal.__file__ or list(getattr(journal, "__path__", []))
     raise ImportError(
-        "manager needs the journal package that came with it, but `import journal` found "
-        f"{place}; rename that, or move it off sys.path",
+        "manager needs the journal package that it was installed with, but `import journal` found "
+        f"{location}; rename that file or folder, or remove it from sys.path",
         name="journal",
         path=journal.__file__,
     )
 
-from manager.agent import JSON as JSON  # as KW_ONLY above
+from manager.agent import JSON as JSON  # for `get_type_hints`, like KW_ONLY above
 from manager.agent import Agent, Status
 from manager.errors import (
     AmbiguousNameError,
@@ -74,9 +74,9 @@ __all__ = [
     "read_history",
 ]
 
-# Imported when first asked for: reading a fleet does not load what writes one, and reading a log
-# loads neither.
-_PLACES = {
+# Modules of names that are imported on first use, so that reading a fleet does not load the code
+# that writes one, and reading a log loads neither.
+_MODULES = {
     "AGENT_ID_PATTERN": "manager.values",
     "APPLICATION_PREFIX": "manager.records",
     "RECORD_FIELDS": "manager.records",
@@ -93,12 +93,12 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PLACES[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_PLACES]
+    return [*globals(), *_MODULES]

@@ -1,7 +1,7 @@
-"""Agent: what a caller sees, the row it is built from, and the table of transitions.
+"""Agent: the public view of an agent, the row that it is built from, and the transition table.
 
-Inside, an agent is a row: a tuple that is replaced, never mutated. An `Agent` is built of it
-after the lock is released.
+Internally, an agent is a row: a tuple that is replaced, never mutated. An `Agent` is built from the
+row after the lock is released.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from manager.arguments import short_repr
 Status = Literal[
     "queued", "running", "interrupted", "completed", "failed", "cancelled", "budget_exhausted"
 ]
-"""Of an agent: one of the first three while it lives (has not ended), else how it ended."""
+"""An agent's status. A live agent, which is one that has not ended, has one of the first three; an
+ended agent has one of the others."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 LIVE: tuple[Status, ...] = ("queued", "running", "interrupted")
 ENDED: tuple[Status, ...] = tuple(status for status in STATUSES if status not in LIVE)
 
-# What each method asks of an agent's status, and what it makes of it. This is the whole table:
-# no other way leads from one status to another, so a late result never revives an agent.
+# The statuses from which each method may be called, and those to which it may lead. No other
+# transition exists, so a late result never revives an agent.
 VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
     "start": (("queued",), ("running",)),
     "resume": (("interrupted",), ("running",)),
@@ -49,91 +50,91 @@ JSON = Any  # null, bool, int, float, str, list or dict with str keys
 @public
 @dataclass(slots=True)
 class Agent:
-    """A sub-agent as of one of its changes. It is a copy, so you may change it."""
+    """A sub-agent as one of its changes left it. It is a copy, so you may modify it."""
 
     agent_id: str
-    """The agent's identity."""
+    """The agent's id."""
 
     name: str
-    """The name that it was spawned with, or `agent_id` if it was given none."""
+    """The name given to `spawn`, or `agent_id` if none was given."""
 
     agent_type: str
-    """The type that it was spawned with, for its runner."""
+    """The type given to `spawn`, for the agent's runner."""
 
     role: str | None
-    """The role that it was spawned with, for its runner."""
+    """The role given to `spawn`, for the agent's runner."""
 
     model: str | None
-    """The model that it was spawned with, for its runner."""
+    """The model given to `spawn`, for the agent's runner."""
 
     prompt: str
-    """The prompt that it was spawned with, for its runner."""
+    """The prompt given to `spawn`, for the agent's runner."""
 
     status: Status
-    """The status: see `Status`."""
+    """The status; see `Status`."""
 
     reason: str | None
-    """The error, or the cause of an interruption."""
+    """The error of a failed agent, or the cause of an interruption or a cancellation."""
 
     result: str | None
-    """The result that its runner reported last."""
+    """The result that the runner reported last."""
 
     steps_taken: int
-    """The number of steps that its runner reported last."""
+    """The number of steps that the runner reported last."""
 
     checkpoint: JSON
-    """The checkpoint of the agent (not of the engine): opaque JSON that its runner needs to resume
-    it."""
+    """The agent's checkpoint (not the engine's): opaque JSON that the runner needs to resume the
+    agent."""
 
     needs_input: JSON
-    """The question that the agent waits on: opaque JSON that its runner needs to resume it."""
+    """The question that the agent waits for an answer to: opaque JSON for the runner."""
 
     allowed_tools: tuple[str, ...] | None
-    """The tools that it may use. None allows all, () allows none."""
+    """The tools that the agent may use. None allows all, () allows none."""
 
     parent_id: str | None
-    """The `agent_id` of the agent that spawned it. None if none did."""
+    """The `agent_id` of the agent's parent, or None."""
 
     spawn_depth: int
-    """The number of its ancestors."""
+    """The number of the agent's ancestors."""
 
     token_budget: int | None
-    """The number of tokens that it and its descendants may use. None if it has no bound."""
+    """The number of tokens that the agent and its descendants may use. None means no limit."""
 
     tokens_used: int
-    """The number of tokens that it and its descendants have used, at most 2^64 - 1."""
+    """The number of tokens that the agent and its descendants have used, at most 2^64 - 1."""
 
     metadata: dict[str, JSON]
-    """The JSON values that it was spawned with, by name, for its runner."""
+    """The JSON values given to `spawn`, by name, for the agent's runner."""
 
     created_at_ms: int
-    """The time at which it was spawned, in Unix milliseconds."""
+    """The time at which the agent was spawned, in Unix milliseconds."""
 
     started_at_ms: int | None
-    """The time at which it last began to run, in Unix milliseconds. None if it never did."""
+    """The time at which the agent last began to run, in Unix milliseconds, or None."""
 
     updated_at_ms: int
-    """The time of its last change, in Unix milliseconds."""
+    """The time of the agent's last change, in Unix milliseconds."""
 
     ended_at_ms: int | None
-    """The time at which it ended, in Unix milliseconds. None while it lives."""
+    """The time at which the agent ended, in Unix milliseconds. None while it lives."""
 
     boot_id: str
-    """The session, which is one opening of the manager, that spawned it or last started or resumed
-    it."""
+    """The session that spawned, or last started or resumed, the agent. A session is one opening of
+    the manager."""
 
     from_prior_session: bool
-    """Whether that session is an earlier one than the present."""
+    """Whether `boot_id` is an earlier session than the current one."""
 
     lsn: int
-    """The LSN of the change that made it what it is here."""
+    """The LSN of the change that left the agent in this state."""
 
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))
 
 
-# A row holds an Agent's fields in their order, but for the computed one; `allowed_tools` is a
-# list in it, as in records and checkpoints.
+# A row holds an Agent's fields in their order, except the computed `from_prior_session`. Its
+# `allowed_tools` is a list, as in records and checkpoints.
 Row = tuple[Any, ...]
 FIELDS = tuple(field.name for field in fields(Agent) if field.name != "from_prior_session")
 
@@ -142,11 +143,11 @@ def _field(name: str) -> Any:
     return itemgetter(FIELDS.index(name))
 
 
-class get:  # noqa: N801 - it reads like a verb
-    """The fields of a row, each by a function of its name: `get.status(row)`.
+class get:  # noqa: N801 - a call reads like a sentence
+    """Accessors of a row's fields, as in `get.status(row)`.
 
-    That takes 14 ns; a subscript takes 5, and `row.status` would take 12, but the garbage collector
-    goes through the instances of a subclass of tuple again and again.
+    A call takes 14 ns and a subscript 5. With rows of a NamedTuple, `row.status` would take 12, but
+    the garbage collector never stops tracking instances of a subclass of tuple.
     """
 
     agent_id: Callable[[Row], str] = _field("agent_id")
@@ -173,8 +174,8 @@ _ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
 def agent_from_row(row: Row, boot_id: str) -> Agent:
-    """Return the Agent that `row` is, seen from the session `boot_id`. It shares nothing that can
-    change."""
+    """Return an Agent made from `row`, as seen from the session `boot_id`. It shares no mutable
+    value with the row."""
     agent = Agent.__new__(Agent)
     (
         agent.agent_id,
@@ -213,20 +214,22 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
 def agents_from_rows(
     rows: Iterable[Row], boot_id: str, *, status: Status | None, include_archived: bool
 ) -> list[Agent]:
-    """The Agents among `rows` with that status (None: any), oldest first.
+    """Return the agents of `rows` that have `status` (None: any status), oldest first.
 
-    Archived ones, which have ended in a session other than `boot_id`, only if asked for.
+    Archived agents, which ended in a session other than `boot_id`, are left out unless
+    `include_archived` is true. Raise ValueError for an unknown status.
     """
     if status is not None and status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {short_repr(status)}")
-    chosen = [
+    selected = [
         row
         for row in rows
         if (status is None or get.status(row) == status)
         and (include_archived or get.status(row) in LIVE or get.boot_id(row) == boot_id)
     ]
-    chosen.sort(key=get.created_at_ms)  # stable: of one millisecond as they stand
-    return [agent_from_row(row, boot_id) for row in chosen]
+    # The sort is stable, so agents of the same millisecond stay in their order.
+    selected.sort(key=get.created_at_ms)
+    return [agent_from_row(row, boot_id) for row in selected]
 
 
 def _copied(value: JSON) -> JSON:

@@ -1,4 +1,4 @@
-"""Arguments: what callers give, checked; an error names the argument, its value and what fits."""
+"""Arguments: checks of callers' arguments. An error names the argument, its value and the rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _SHOWN_CHARS = 80
 
 
 def short_repr(value: object) -> str:
-    """`value` as a message shows it: cut, and its type if it has no repr, as a huge integer."""
+    """Return a short form of `value` for a message: its repr, cut at 80 characters, or only its
+    type if it has no repr, like a huge integer.
+    """
     try:
         text = repr(value)
     except Exception:
@@ -33,7 +35,7 @@ def lsn(where: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{where} must be an LSN, a whole number, not {short_repr(value)}")
     if value < 0:
-        raise ValueError(f"{where} must be an LSN, from 0 on, not {short_repr(value)}")
+        raise ValueError(f"{where} must be an LSN, at least 0, not {short_repr(value)}")
     return value
 
 
@@ -42,15 +44,15 @@ def optional_lsn(where: str, value: object) -> int | None:
 
 
 def seconds(where: str, value: object, *, low: float = -math.inf) -> float:
-    what = "a number of seconds" if low == -math.inf else f"a number of seconds from {low}"
+    rule = "a number of seconds" + ("" if low == -math.inf else f", at least {low}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{where} must be {what}, not {short_repr(value)}")
+        raise TypeError(f"{where} must be {rule}, not {short_repr(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.nan
     if not number >= low:
-        raise ValueError(f"{where} must be {what}, not {short_repr(value)}")
+        raise ValueError(f"{where} must be {rule}, not {short_repr(value)}")
     return number
 
 
@@ -69,12 +71,15 @@ def path(where: str, value: object) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"{where} must be a path, not {short_repr(value)}: {error}") from None
     if b"\0" in encoded:
-        raise ValueError(f"{where} must be a path, without NUL, not {short_repr(value)}")
+        raise ValueError(f"{where} must be a path without NUL, not {short_repr(value)}")
     return name
 
 
 def remaining_s(until: float | None) -> float | None:
-    """Return the seconds until the monotonic time `until`, as a lock takes them; None: no limit."""
+    """Return the seconds until the monotonic time `until`, within the range that a lock accepts.
+
+    None means no limit, for both.
+    """
     if until is None:
         return None
     return min(max(until - time.monotonic(), 0), threading.TIMEOUT_MAX)

@@ -1,4 +1,4 @@
-"""Changes: one reader of the changes of all agents, which keeps each agent's newest row."""
+"""Changes: a reader of the changes of all agents. It keeps only each agent's newest row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from manager.agent import Agent, Row, agent_from_row, get
 if TYPE_CHECKING:
     from asyncio import Future
 
-A_TURN = 128  # futures resolved, or changes read, before the loop gets to run something else
+A_TURN = 128  # futures resolved, or changes read, before the event loop may run other tasks
 
 
 class Feed(Protocol):
@@ -25,7 +25,8 @@ class Feed(Protocol):
 
 
 class Idle:
-    """The readers of one loop that wait for changes; `is_called`: that loop will wake them."""
+    """The readers that wait for changes in one event loop. `is_called`: the loop was asked to wake
+    them."""
 
     __slots__ = ("futures", "is_called")
 
@@ -36,18 +37,19 @@ class Idle:
 
 @public
 class Changes:
-    """An async iterator of Agents, ordered by LSN; made by `SubAgentManager.changes`.
+    """An async iterator of agents, ordered by LSN, as `SubAgentManager.changes` returns it.
 
-    Several tasks may read it; each change goes to one of them. Dropping it, or `aclose`, ends it.
+    Several tasks may read it; each change goes to one of them. It ends when `aclose` is called or
+    the last reference to it is dropped.
     """
 
     def __init__(self, watch: Feed, boot_id: str) -> None:
         self._watch = watch
         self._boot_id = boot_id
         self._turns = 0
-        self._ref: weakref.ref[Changes] | None = None  # what the watch knows it by
+        self._ref: weakref.ref[Changes] | None = None  # the watch's key for this reader
         self._is_closed = False
-        # What is still to be read, by agent; guarded by the watch's lock.
+        # The rows that are still to be read, by agent. Guarded by the watch's lock.
         self._dirty: OrderedDict[str, Row] = OrderedDict()
 
     def __aiter__(self) -> Changes:
@@ -55,7 +57,7 @@ class Changes:
 
     async def __anext__(self) -> Agent:
         self._turns += 1
-        if not self._turns % A_TURN:  # while there is always more, nothing here would wait
+        if not self._turns % A_TURN:  # with more always to read, the code below never yields
             import asyncio
 
             await asyncio.sleep(0)
@@ -67,21 +69,25 @@ class Changes:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End it: a waiting task gets StopAsyncIteration. Does nothing the second time."""
+        """End the iterator. Waiting tasks get StopAsyncIteration. A second call does nothing."""
         self._is_closed = True
         self._watch.close_reader(self)
 
     def _enlist(self, ref: weakref.ref[Changes]) -> None:
-        """Keep `ref`, by which the watch knows this reader and learns that it was dropped."""
+        """Keep `ref`, the watch's key for this reader, whose callback reports that the reader was
+        dropped.
+        """
         self._ref = ref
 
     def _retire(self) -> weakref.ref[Changes] | None:
-        """Give up that reference, and return it; None the second time."""
+        """Return the watch's key for this reader and forget it. Return None on a second call."""
         ref, self._ref = self._ref, None
         return ref
 
     def _put(self, row: Row) -> None:
-        """Take in an agent's newest row in place of an older one not yet shown."""
+        """Store an agent's newest row in place of an older one that was not read yet. A row of one
+        field means that the agent was removed.
+        """
         agent_id = get.agent_id(row)
         if len(row) == 1:
             self._dirty.pop(agent_id, None)
@@ -90,7 +96,7 @@ class Changes:
             self._dirty.move_to_end(agent_id)
 
     def _begin_with(self, rows: Iterable[Row]) -> None:
-        """Add the rows from before this reader began. Of two rows of an agent keep the newer."""
+        """Add `rows` from before this reader began. If an agent has two rows, keep the newer."""
         newest = {get.agent_id(row): row for row in rows}
         for agent_id, row in self._dirty.items():
             if agent_id not in newest or get.lsn(newest[agent_id]) < get.lsn(row):

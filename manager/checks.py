@@ -1,8 +1,8 @@
-"""Checks: an agent's fields hold what a manager gives them, before anybody relies on it.
+"""Checks: the fields of recovered agents and records have types and ranges that a manager writes.
 
-Bytes with the right checksum may still be nobody's. A field of another type ends a listing in a
-TypeError, and what JSON can't carry lets no checkpoint be written. Nothing here quotes a value: it
-may be one that the reader asked to leave out.
+A correct checksum does not prove that a manager wrote the bytes. A field of a wrong type would end
+a listing in a TypeError, and a value that JSON can't carry would prevent every later checkpoint. No
+message quotes a value, because `journal-inspect` may have been asked to leave that value out.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ _TYPES: dict[object, tuple[type, ...]] = {
 
 
 def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
-    """Return the types that each field of a record may have, in their order."""
+    """Return the allowed types of each field of a record, in the fields' order."""
     return [_TYPES.get(hint, (str,)) for hint in get_type_hints(layout).values()]
 
 
-# A row holds what an "import" record holds after its kind, and an LSN.
+# A row has the fields of an "import" record without its kind, followed by the LSN.
 _ALLOWED = [*allowed_types(Import)[1:], (int,)]
 _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
-_LEVELS = 50  # of nesting: anything deeper is looked at closely
+_LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
 _STATUSES = frozenset(STATUSES)
 _texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
 
 
 def check_row(row: Row) -> None:
-    """Raise TypeError or ValueError that names a field to which no manager gives such a value."""
+    """Raise TypeError or ValueError, naming the field, for a value that no manager writes."""
     _check_types(tuple(map(type, row)))
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
     ) = row  # fmt: skip
-    # A negative number makes the whole negative, and one over 64 bits makes it as long.
+    # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
+    # of them is.
     together = steps_taken | depth | tokens_used | lsn | created | updated
     together |= (started or 0) | (ended or 0)
     if together >> 64 or budget is not None:
@@ -57,14 +58,14 @@ def check_row(row: Row) -> None:
                 check_whole(FIELDS[at], row[at], low=int(FIELDS[at] == "token_budget"))
     check_names(agent_id, name)
     if status not in _STATUSES:
-        raise ValueError("status is not one that an agent has")
+        raise ValueError("status is not the status of an agent")
     if (ended is None) is (status in ENDED):
         raise ValueError("ended_at_ms does not fit the status")
     check_given(tools, metadata)
 
 
 def check_names(agent_id: str, name: str) -> None:
-    """Raise ValueError unless they have a length, and the name a form, that a manager allows."""
+    """Raise ValueError unless a manager would accept the lengths of both and the name's form."""
     if not 0 < len(agent_id) <= NAME_BYTES_MAX // 4:
         _check_id(agent_id)
     if name != agent_id and (not 0 < len(name) <= NAME_BYTES_MAX // 4 or name[:6] == "agent_"):
@@ -72,16 +73,18 @@ def check_names(agent_id: str, name: str) -> None:
 
 
 def check_given(allowed_tools: list[Any] | None, metadata: dict[Any, Any]) -> None:
-    """Raise TypeError or ValueError for a tool that is no text, or metadata that is no JSON."""
+    """Raise TypeError or ValueError if a tool is not a text, or if `metadata` is not JSON."""
     if allowed_tools:
         for index, tool in enumerate(allowed_tools):
             text(f"allowed_tools[{index}]", tool)
     if metadata and not _is_plain(metadata):
-        json_value("metadata", metadata)  # knows whether that is wrong, and where
+        json_value("metadata", metadata)  # raises, with the place, if it is not JSON
 
 
 def check_progress(row: Row) -> None:
-    """Raise TypeError or ValueError for what no manager gives the fields that runs report."""
+    """Raise TypeError or ValueError if a field that runs report has a value that no manager
+    accepts.
+    """
     check_whole("steps_taken", get.steps_taken(row))
     check_whole("updated_at_ms", get.updated_at_ms(row))
     checkpoint, needs_input = get.checkpoint(row), get.needs_input(row)
@@ -92,7 +95,7 @@ def check_progress(row: Row) -> None:
 
 
 def check_texts(row: Row) -> None:
-    """Raise ValueError for half a surrogate pair: JSON can spell it, msgpack can't."""
+    """Raise ValueError for half a surrogate pair, which JSON can express and msgpack can't."""
     if not all(map(str.isascii, filter(None, _texts(row)))):
         for at in _TEXTS:
             if row[at] is not None:
@@ -100,7 +103,7 @@ def check_texts(row: Row) -> None:
 
 
 def check_whole(field: str, value: object, *, low: int = 0) -> None:
-    """Raise TypeError or ValueError unless `value` is an int from `low` to what 64 bits hold."""
+    """Raise TypeError or ValueError unless `value` is an int from `low` to 2^64 - 1."""
     if type(value) is not int:
         raise TypeError(f"{field} is of type {type(value).__name__}, not int")
     if not low <= value <= INT_MAX:
@@ -108,9 +111,9 @@ def check_whole(field: str, value: object, *, low: int = 0) -> None:
 
 
 def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
-    """Return whether JSON can carry `value`; False too where that takes a closer look.
+    """Return True if JSON can carry `value`. False means that only `json_value` can tell.
 
-    Takes a third of the time of `json_value`, which copies and knows the way to each value.
+    This takes a third of the time of `json_value`, which copies and tracks the path to each value.
     """
     kind = type(value)
     if kind is str:
@@ -132,10 +135,10 @@ def _is_plain(value: Any, levels: int = _LEVELS) -> bool:
 
 
 def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
-    """Return what raises TypeError or ValueError for a record with other fields than `layout`'s.
+    """Return a function that raises TypeError or ValueError unless a record has `layout`'s fields.
 
-    It takes for granted the kind and the agent_id, by which the caller found the checker and the
-    agent. Which JSON a field holds it leaves to `Replay.check_progress`.
+    It does not check the kind and the agent_id: the caller used them to find the checker and the
+    agent. It leaves JSON fields to `Replay.check_progress`.
     """
     names, hints = layout._fields, [*get_type_hints(layout).values()]
     fields = [(at, hint) for at, hint in enumerate(hints) if at > 1 and hint is not Any]
@@ -162,9 +165,9 @@ def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
 def types_checker(
     names: Sequence[str], allowed: Sequence[tuple[type, ...]]
 ) -> Callable[[tuple[type, ...]], None]:
-    """Return what raises TypeError or ValueError unless values have the types of their fields.
+    """Return a function that raises TypeError or ValueError unless values have `allowed` types.
 
-    Many agents have the same types, so the cache cuts a check to a sixth of its time.
+    Many agents have the same types, so its cache cuts a check to a sixth of its time.
     """
 
     @lru_cache(maxsize=1024)
@@ -187,7 +190,7 @@ def _check_name(name: str) -> None:
     try:
         checked_name(name)
     except ValueError:
-        raise ValueError("name is not one that an agent may have") from None
+        raise ValueError("name is not allowed for an agent") from None
 
 
 _check_types = types_checker(FIELDS, _ALLOWED)

@@ -1,4 +1,5 @@
-"""Cleanup: which agents may go. Found in a snapshot, outside the lock; checked again under it."""
+"""Cleanup: finds agents to remove or cancel. It searches a snapshot outside the lock, and checks
+each agent again under the lock."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ IsSilent = Callable[[Row], bool]
 
 
 class Heartbeats:
-    """When each running agent gave its last sign of life, on a clock that nobody sets.
+    """The time of each running agent's last sign of life, by the monotonic clock.
 
-    Memory of this process only: all that run were started in it. An entry left of one that has
-    stopped says nothing. Each step is one operation of a dict, atomic in itself.
+    The times are kept in memory only, because every running agent was started in this process. The
+    entry of an agent that no longer runs has no meaning. No lock is needed: each step is a single
+    operation of a dict, which is atomic.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -33,26 +35,29 @@ class Heartbeats:
         self._at_s.pop(agent_id, None)
 
     def forget_removed(self, agent_ids: Container[str]) -> None:
-        """All but `agent_ids`."""
+        """Forget every agent that is not in `agent_ids`."""
         for agent_id in list(self._at_s):
             if agent_id not in agent_ids:
                 self.forget(agent_id)
 
     def silence(self) -> IsSilent:
-        """What tells of an agent's row whether there was no sign of life for too long by now."""
+        """Return a function that checks whether a row's agent has been silent for `timeout_s`, as
+        of now.
+        """
         now_s = time.monotonic()
 
         def is_silent(row: Row) -> bool:
-            # One that is not there has just begun to run: its time counts from now.
+            # An agent without an entry has just begun to run, so its time counts from now.
             return now_s - self._at_s.setdefault(get.agent_id(row), now_s) >= self.timeout_s
 
         return is_silent
 
 
 def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent) -> list[Row]:
-    """The running ones that are silent, then those that ended long enough ago.
+    """Return the rows of silent running agents, followed by those of agents that ended by
+    `ended_before_ms`.
 
-    Of the latter none that a child still needs; children come before their parents.
+    An ended agent is left out while it has a child that stays. Children come before their parents.
     """
     rows = list(rows)
     due = [row for row in rows if get.status(row) == "running" and is_silent(row)]
@@ -74,9 +79,9 @@ def slices(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 def still_due(
     fleet: Fleet, rows: Iterable[Row], is_silent: IsSilent, at_ms: int, reason: str
 ) -> list[tuple[Row | None, Record]]:
-    """Under the lock: what is to be done to those of `rows` that may still go."""
+    """Return the changes for those of `rows` that are still due. Called under the lock."""
     changes: list[tuple[Row | None, Record]] = []
-    gone: dict[str | None, int] = {}  # children that this slice removes, by parent
+    removed: dict[str | None, int] = {}  # children that this slice removes, by parent
     for row in rows:
         agent_id = get.agent_id(row)
         now = fleet.rows.get(agent_id)
@@ -86,9 +91,9 @@ def still_due(
             if is_silent(row):
                 changes.append((now, records.cancel(agent_id, at_ms, reason)))
             continue
-        # It may have been removed since, imported again, and live.
+        # The agent may have been removed and imported again since, and may be live now.
         is_same = get.status(now) in ENDED and get.ended_at_ms(now) == get.ended_at_ms(row)
-        if is_same and fleet.family.children(agent_id) == gone.get(agent_id, 0):
-            gone[get.parent_id(now)] = gone.get(get.parent_id(now), 0) + 1
+        if is_same and fleet.family.children(agent_id) == removed.get(agent_id, 0):
+            removed[get.parent_id(now)] = removed.get(get.parent_id(now), 0) + 1
             changes.append((now, records.remove(agent_id)))
     return changes

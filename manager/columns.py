@@ -1,7 +1,7 @@
-"""Columns: the place of each field in a row.
+"""Columns: the index of each field in a row.
 
-The steps, and what the fleet does under its lock, read rows by place: that takes 5 ns a field,
-where `manager.agent.get`, which everything else uses, takes 14.
+The steps and the fleet's code under the lock read rows by index, which takes 5 ns a field. All
+other code uses `manager.agent.get`, which takes 14 ns.
 """
 
 from __future__ import annotations

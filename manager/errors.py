@@ -1,4 +1,4 @@
-"""Every exception of the manager. It imports next to nothing, so anything may import it."""
+"""The exceptions of the manager. The module imports almost nothing, so any module may import it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from manager._public import public
 
 @public
 class ManagerError(Exception):
-    """Base of every error that this package raises on purpose. Nothing has changed when one is."""
+    """Base class of the errors that this package raises deliberately. Nothing has changed when one
+    is raised."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # For pickle and copy: an `__init__` that makes the message takes other arguments than
-        # `args`, so what it set is restored instead of calling it.
+        # For pickle and copy, which would pass `args` to `__init__`. An `__init__` that builds the
+        # message takes other arguments, so the attributes are restored without a call of it.
         state = {**vars(self), "args": self.args}
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
@@ -27,27 +28,27 @@ class UnknownAgentError(ManagerError, LookupError):
 
 @public
 class AmbiguousNameError(ManagerError, LookupError):
-    """Several finished agents had this name, and no live one has it: use an id."""
+    """Several ended agents had this name, and no live agent has it. Use an id."""
 
 
 @public
 class TransitionError(ManagerError):
-    """The agent's present status does not allow the change."""
+    """The agent's current status does not allow the change."""
 
     agent_id: str
-    """The agent's identity."""
+    """The agent's id."""
 
     name: str
     """The agent's name."""
 
     from_status: str
-    """The agent's present status."""
+    """The agent's current status."""
 
     to_status: str
-    """The status that it was to get."""
+    """The status that the change would have led to."""
 
     allowed: tuple[str, ...]
-    """The statuses that it may get."""
+    """The statuses that the current one may change to."""
 
     def __init__(
         self,
@@ -63,9 +64,10 @@ class TransitionError(ManagerError):
         self.from_status = from_status
         self.to_status = to_status
         self.allowed = tuple(allowed)
+        rule = f"it can become {', '.join(self.allowed)}" if self.allowed else "it has ended"
         super().__init__(
-            f"agent {_called(agent_id, name)} is {from_status}: {verb} can't make it {to_status}; "
-            f"it may become: {', '.join(self.allowed) or 'nothing, it has ended'}"
+            f"agent {_id_and_name(agent_id, name)} is {from_status}: "
+            f"{verb} can't make it {to_status}; {rule}"
         )
 
 
@@ -74,7 +76,7 @@ class CapacityError(ManagerError):
     """A limit of the manager is reached."""
 
     limit: str
-    """The name of the limit, a field of `Limits`."""
+    """The name of the limit, which is a field of `Limits`."""
 
     value: int
     """The value of the limit."""
@@ -86,8 +88,8 @@ class CapacityError(ManagerError):
         self.limit = limit
         self.value = value
         self.counts = {status: count for status, count in counts.items() if count}
-        there_are = ", ".join(f"{count} {status}" for status, count in self.counts.items())
-        super().__init__(f"{limit}={value} is reached: {what}; agents: {there_are or 'none'}")
+        agents = ", ".join(f"{count} {status}" for status, count in self.counts.items())
+        super().__init__(f"{limit}={value} is reached (agents: {agents or 'none'}): {what}")
 
 
 @public
@@ -98,7 +100,7 @@ class NameInUseError(ManagerError):
     """The name."""
 
     agent_id: str
-    """The identity of the agent that has it."""
+    """The id of the agent that has the name."""
 
     status: str
     """The status of that agent."""
@@ -108,16 +110,17 @@ class NameInUseError(ManagerError):
         self.agent_id = agent_id
         self.status = status
         super().__init__(
-            f"name {name!r} is in use by {agent_id} ({status}); end it, or pick another"
+            f"name {name!r} is in use by agent {agent_id}, which is {status}; "
+            "end that agent, or choose another name"
         )
 
 
 @public
 class BudgetError(ManagerError):
-    """A token budget is spent: the agent's own, or an ancestor's."""
+    """A token budget is spent, either the agent's own or an ancestor's."""
 
     agent_id: str
-    """The identity of the agent whose budget is spent."""
+    """The id of the agent whose budget is spent."""
 
     name: str
     """The name of that agent."""
@@ -134,15 +137,15 @@ class BudgetError(ManagerError):
         self.token_budget = token_budget
         self.tokens_used = tokens_used
         super().__init__(
-            f"agent {_called(agent_id, name)} has used {tokens_used} tokens of its "
-            f"token_budget={token_budget}: it and those below it may not run; end it with "
-            "status='budget_exhausted', or spawn outside of it"
+            f"agent {_id_and_name(agent_id, name)} has used {tokens_used} tokens of its "
+            f"token_budget={token_budget}: it and its descendants may not start, resume or spawn; "
+            "end it with status='budget_exhausted', or spawn outside it"
         )
 
 
 @public
 class LegacyError(ManagerError, ValueError):
-    """The legacy state file can't be imported. The message says where and why."""
+    """The legacy state file can't be imported. The message names the place and the reason."""
 
     path: str
     """The path of the file."""
@@ -153,8 +156,8 @@ class LegacyError(ManagerError, ValueError):
 
 
 class TasksError(ValueError):
-    """A line that is no task; the message begins with `file:line:`."""
+    """A line of a task file is not valid. The message begins with `file:line:`."""
 
 
-def _called(agent_id: str, name: str) -> str:
+def _id_and_name(agent_id: str, name: str) -> str:
     return agent_id if name == agent_id else f"{agent_id} ({name!r})"

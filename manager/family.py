@@ -1,8 +1,8 @@
-"""Family: who is below whom. How many children each agent has, and where among them is life.
+"""Family: the tree of agents. It counts each agent's children, and finds its live descendants.
 
-A *branch* of an agent is a child that has not ended, or that has branches itself. Only branches
-are kept, so finding all that live below an agent takes time for those, and none for the many that
-may have ended there. Follows from the rows alone, in whatever order they are loaded.
+A *branch* of an agent is a child that is live, or that has branches itself. Only branches are kept,
+so the time to find the live descendants of an agent does not depend on how many have ended. The
+tree is derived from the rows alone, which may be loaded in any order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from manager.agent import LIVE, Row, get
 
 
 class Family:
-    """Each change takes constant time, and at worst one step for each ancestor."""
+    """The children and the live branches of each agent.
+
+    A change takes constant time in most cases, and at worst one step for each ancestor.
+    """
 
     def __init__(self, rows: Mapping[str, Row]) -> None:
         self._rows = rows
@@ -21,17 +24,17 @@ class Family:
         self._branches: dict[str, dict[str, None]] = {}
 
     def added(self, agent_id: str, row: Row) -> None:
-        """`row` is in the table now."""
+        """Take in a new agent, whose `row` is in the table."""
         parent_id = get.parent_id(row)
         if parent_id is None:
             return
         self._children[parent_id] = self._children.get(parent_id, 0) + 1
-        # One that has ended has branches already if children of its were loaded before it.
+        # An ended agent has branches already if children of it were loaded before it.
         if get.status(row) in LIVE or agent_id in self._branches:
             self._grow(agent_id, parent_id)
 
     def ended(self, agent_id: str, parent_id: str | None) -> None:
-        """It lives no more; its children may."""
+        """Take note that the agent has ended. Its children may still be live."""
         while parent_id is not None and agent_id not in self._branches:
             branches = self._branches[parent_id]
             del branches[agent_id]
@@ -44,30 +47,30 @@ class Family:
             agent_id, parent_id = parent_id, get.parent_id(row)
 
     def removed(self, parent_id: str) -> None:
-        """One of its children is gone, which had ended and had none of its own."""
+        """Take note that a child of `parent_id` was removed. It had ended, and had no children."""
         self._children[parent_id] -= 1
         if not self._children[parent_id]:
             del self._children[parent_id]
 
     def children(self, agent_id: str) -> int:
-        """How many it has, ended or not."""
+        """Return the number of the agent's children, live or ended."""
         return self._children.get(agent_id, 0)
 
     def living(self, agent_id: str) -> Iterator[str]:
-        """All below it that have not ended, parents before their children."""
-        line = [agent_id]
-        while line:
-            for child_id in self._branches.get(line.pop(), ()):
-                line.append(child_id)
+        """Yield the ids of the agent's live descendants, parents before their children."""
+        pending = [agent_id]
+        while pending:
+            for child_id in self._branches.get(pending.pop(), ()):
+                pending.append(child_id)
                 if get.status(self._rows[child_id]) in LIVE:
                     yield child_id
 
     def _grow(self, agent_id: str, parent_id: str | None) -> None:
         while parent_id is not None:
             branches = self._branches.get(parent_id)
-            if branches is not None:  # then it is a branch itself
+            if branches is not None:  # then the parent is in its own parent's branches already
                 branches[agent_id] = None
                 return
             self._branches[parent_id] = {agent_id: None}
-            row = self._rows.get(parent_id)  # None: its turn to be loaded has not come
+            row = self._rows.get(parent_id)  # None if the parent is not loaded yet
             agent_id, parent_id = parent_id, None if row is None else get.parent_id(row)

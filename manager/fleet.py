@@ -1,10 +1,11 @@
-"""Fleet: all agents in memory, as the state machine that the journal replays. Pure: no I/O,
-no clock, no randomness; what it needs of those is in the records.
+"""Fleet: all agents in memory, as the state machine that the journal replays. It does no I/O and
+uses no clock and no randomness; the records contain all times and ids.
 
-Everything here but `load` and `freeze`'s result runs under the manager's lock, so all of it is
-constant-time in the fleet: look-ups, counters, one new row a change (and one for each ancestor,
-where tokens are counted). Checkpoint items are the agents, one JSON object each, with the fields of
-Agent; the counters, the index of names, the family and the session are made again from them.
+Everything here except `load` and the iterator that `freeze` returns runs under the manager's lock,
+so the time that it takes does not depend on the number of agents: a change does look-ups, updates
+counters and makes one new row, or one for each ancestor too if it counts tokens. Each checkpoint
+item is one agent, a JSON object with the fields of Agent. The counters, the index of names, the
+family and the session are rebuilt from the items.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from manager.values import NAME_BYTES_MAX
 if TYPE_CHECKING:
     from manager.limits import Limits
 
-_NAMED_MAX = 3  # ids that a message lists
+_SHOWN_IDS_MAX = 3  # ids that a message lists
 _row: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIELDS)
 
 
 class Fleet:
-    """The agents by id, in the order they were spawned in."""
+    """The agents by id, in the order in which they were spawned."""
 
     application = records.APPLICATION
     accepts: tuple[str, ...] = ()
@@ -51,25 +52,28 @@ class Fleet:
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
-        # The latest session, if it is known: a checkpoint knows it by the agents that are of it.
+        # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
+        # session are marked.
         self.boot_id = ""
-        # Where each new row goes while somebody watches, and None otherwise.
+        # Receives each new row while somebody watches; otherwise None.
         self.feed: deque[Row] | None = None
-        # Names other than ids: of a live agent its id, of finished ones all of their ids.
+        # Agents by name, except those whose name is their id. A name has the id of the live agent,
+        # and the ids of all ended ones.
         self._live: dict[str, str] = {}
         self._ended: dict[str, dict[str, None]] = {}
-        # None once all changes are this process's own: its steps check nothing under the lock.
+        # None after replay: this process checks its own changes before it makes a record of them,
+        # so its steps check nothing under the lock.
         self._replay: Replay | None = Replay(self.rows, self.family, self._live)
         self._steps = self._replay.steps
 
     def load(self, item: Mapping[str, Any]) -> None:
-        """Take one agent from a checkpoint. Raises FormatVersionError if no manager wrote it."""
+        """Add an agent from a checkpoint. Raise FormatVersionError if no manager wrote it."""
         try:
             row = _row(item)
         except (KeyError, TypeError) as error:
             raise FormatVersionError(
-                f"a checkpoint item is no agent of {self.application}; "
-                "open it with the version that wrote it"
+                f"a checkpoint item is not an agent of {self.application}; "
+                "open the journal with the version that wrote it"
             ) from error
         assert self._replay is not None
         self._replay.check_item(row)
@@ -78,13 +82,15 @@ class Fleet:
             self.boot_id = get.boot_id(row)
 
     def freeze(self) -> Iterator[dict[str, Any]]:
-        """The checkpoint's items as of now: constant time; built as they are iterated."""
+        """Return an iterator of the checkpoint's items as of now. This takes constant time: an item
+        is built when the iterator reaches it.
+        """
         return map(partial(_item, self.boot_id), self.rows.freeze())
 
     def apply(self, lsn: int, record: Record) -> None:
-        """Carry out one record, live and in replay alike.
+        """Apply one record, both live and in replay.
 
-        In replay, raises FormatVersionError for one that no manager would have written.
+        In replay, raise FormatVersionError for a record that no manager would have written.
         """
         try:
             step, old = self._steps[record[records.KIND]], self.rows.get(record[records.AGENT_ID])
@@ -96,7 +102,7 @@ class Fleet:
                 return
             raise FormatVersionError(
                 f"LSN {lsn}: not a record of {self.application}; "
-                "open it with the version that wrote it"
+                "open the journal with the version that wrote it"
             ) from None
         new = step(old, lsn, record)
         if new is None:
@@ -112,23 +118,23 @@ class Fleet:
                 self._add_tokens(lsn, parent_id, tokens)
 
     def feed_to(self, feed: deque[Row]) -> None:
-        """Append each new row to `feed` from now on, and of a removed agent only its id."""
+        """Append each new row to `feed` from now on. A removed agent's row is only its id."""
         self.feed = feed
 
     def stop_feeding(self) -> None:
-        """Append no more rows to the feed."""
+        """Stop appending rows to the feed."""
         self.feed = None
 
     def begin_session(self, boot_id: str) -> None:
-        """Take `boot_id` for the latest session, which no record and no item tells."""
+        """Set the latest session to `boot_id`, because no record and no item states it."""
         self.boot_id = boot_id
 
     def end_session(self) -> None:
-        """Take every agent for one of a prior session: the latest one's writer is gone."""
+        """Treat all agents as agents of a prior session, because the latest writer has ended."""
         self.boot_id = ""
 
     def presume(self, lsn: int, record: Record) -> None:
-        """Apply an interruption that is not in the log, though a later record may put it there."""
+        """Apply an interruption that is not in the log. A later record may state it too."""
         agent_id = record[records.AGENT_ID]
         old = self.rows[agent_id]
         self._put(old, advance(old, lsn, record))
@@ -136,30 +142,34 @@ class Fleet:
             self._replay.presume(agent_id)
 
     def check_loaded(self, lsn: int) -> None:
-        """Raise FormatVersionError unless the loaded items make a whole fleet, as of `lsn`."""
+        """Raise FormatVersionError unless the loaded items form a complete fleet as of `lsn`."""
         if self._replay is not None:
             self._replay.check_loaded(lsn)
 
     def check_replayed(self, agent_ids: Iterable[str] | None = None) -> None:
-        """Raise FormatVersionError if an agent (None: any) reports what no manager lets through."""
+        """Raise FormatVersionError if an agent's progress has values that no manager accepts.
+
+        `agent_ids` are the agents to check; None checks all.
+        """
         if self._replay is None:
             return
         ids = self.rows if agent_ids is None else agent_ids
         self._replay.check_progress(row for row in map(self.rows.get, ids) if row is not None)
 
     def end_replay(self) -> None:
-        """Stop checking records: from now on, this process checks each before it is appended.
+        """Stop checking records, because from now on this process checks each before appending it.
 
-        Raises FormatVersionError as `check_replayed` does.
+        Raise FormatVersionError as `check_replayed` does.
         """
         self.check_replayed()
         self._replay, self._steps = None, STEPS
 
     def find(self, ref: str) -> Row:
-        """The row of the agent whose id or unique name `ref` is; a live one's name wins.
+        """Return the row of the agent whose id or unique name is `ref`. A live agent has precedence
+        over ended ones of the same name.
 
-        Raises UnknownAgentError, or AmbiguousNameError if only finished agents have that name
-        and they are several.
+        Raise UnknownAgentError, or AmbiguousNameError if several agents of that name have ended and
+        none is live.
         """
         row = self.rows.get(ref)
         if row is not None:
@@ -170,10 +180,11 @@ class Fleet:
         return self.rows[agent_id]
 
     def prefetch(self, ref: str) -> Row | None:
-        """Return the row that `find` will probably find, read into the processor's cache.
+        """Return the row that `find` will probably return, and read it into the processor's cache.
 
-        Called before the lock is taken: the row may change until then, or be missing. Of 60,000
-        agents, an update of any of them holds the lock for 2.1 us after it, and for 2.6 otherwise.
+        Called before the lock is taken, so the row may be missing, and may change before the lock
+        is taken. With 60,000 agents, an update of a random one then holds the lock for 2.1 us
+        instead of 2.6.
         """
         row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
         if row is None and len(ids := [*self._ended.get(ref, ())]) == 1:
@@ -183,23 +194,26 @@ class Fleet:
         return row
 
     def refuse_verb(self, row: Row, verb: str, target: str) -> None:
-        """Raise TransitionError: `verb` may not be done to that agent."""
+        """Raise TransitionError, because `verb` is not allowed in that agent's status."""
         status = get.status(row)
         allowed = TRANSITIONS[status]
         raise TransitionError(get.agent_id(row), get.name(row), status, target, verb, allowed)
 
     def check_running(self, limits: Limits) -> None:
-        """Raise CapacityError unless one more may run."""
+        """Raise CapacityError unless one more agent may run."""
         if self.counts["running"] >= limits.max_running:
-            what = "wait until one ends, spawn with queued=True, or raise the limit"
-            raise CapacityError("max_running", limits.max_running, self.counts, what)
+            advice = "wait until an agent ends, spawn with queued=True, or raise the limit"
+            raise CapacityError("max_running", limits.max_running, self.counts, advice)
 
     def check_spawn(self, name: str | None, parent: Row | None, limits: Limits) -> None:
-        """Raise CapacityError or NameInUseError unless such an agent may be admitted."""
+        """Raise CapacityError or NameInUseError unless an agent with this name and parent may be
+        admitted.
+        """
         depth = 0 if parent is None else get.spawn_depth(parent) + 1
         if parent is not None and depth > limits.max_depth:
-            what = f"a child of {get.agent_id(parent)} would be at depth {depth}"
-            raise CapacityError("max_depth", limits.max_depth, self.counts, what)
+            cause = f"a child of agent {get.agent_id(parent)} would be at depth {depth}"
+            advice = "spawn it below another agent, or raise the limit"
+            raise CapacityError("max_depth", limits.max_depth, self.counts, f"{cause}; {advice}")
         if name is not None and (holder := self._live.get(name)) is not None:
             raise NameInUseError(name, holder, get.status(self.rows[holder]))
         if name is not None and (row := self.rows.get(name)) is not None:
@@ -207,11 +221,11 @@ class Fleet:
         counts = self.counts
         live = counts["queued"] + counts["running"] + counts["interrupted"]
         if live >= limits.max_admitted:
-            what = f"{live} have not ended; wait, cancel some, or raise the limit"
-            raise CapacityError("max_admitted", limits.max_admitted, counts, what)
+            advice = f"{live} have not ended; wait, cancel some, or raise the limit"
+            raise CapacityError("max_admitted", limits.max_admitted, counts, advice)
 
     def check_budget(self, row: Row | None) -> None:
-        """Raise BudgetError if that agent's budget is spent, or an ancestor's."""
+        """Raise BudgetError if the budget of the agent, or of an ancestor, is spent."""
         while row is not None:
             budget = get.token_budget(row)
             if budget is not None and get.tokens_used(row) >= budget:
@@ -220,7 +234,7 @@ class Fleet:
             row = None if parent_id is None else self.rows[parent_id]
 
     def live_agent_id(self, name: str) -> str | None:
-        """The id of the live agent with this name."""
+        """Return the id of the live agent with this name, or None."""
         return self._live.get(name)
 
     def _find_ended(self, name: str) -> str:
@@ -231,8 +245,8 @@ class Fleet:
                 f"no agent has the id or name {name[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
             )
         if len(ids) > 1:
-            shown_ids = ", ".join(islice(ids, _NAMED_MAX)) + (
-                ", ..." if len(ids) > _NAMED_MAX else ""
+            shown_ids = ", ".join(islice(ids, _SHOWN_IDS_MAX)) + (
+                ", ..." if len(ids) > _SHOWN_IDS_MAX else ""
             )
             raise AmbiguousNameError(
                 f"{len(ids)} agents named {name!r} have ended: {shown_ids}; use an id"
@@ -240,10 +254,10 @@ class Fleet:
         return next(iter(ids))
 
     def _put(self, old: Row | None, new: Row) -> None:
-        """Store a row; keep the counters and the index of names true to it."""
+        """Store a row, and update the counters, the family and the index of names."""
         agent_id, status = new[AGENT_ID], new[STATUS]
         self.rows[agent_id] = new
-        if (feed := self.feed) is not None:  # once: nobody watches from one moment to the next
+        if (feed := self.feed) is not None:  # read once: the watch may set it to None at any time
             feed.append(new)
         if old is None:
             self.family.added(agent_id, new)
@@ -267,7 +281,7 @@ class Fleet:
             self._ended.setdefault(name, {})[agent_id] = None
 
     def _remove(self, agent_id: str) -> None:
-        """Forget an agent that has ended and has no children."""
+        """Remove an agent that has ended and has no children."""
         row = self.rows[agent_id]
         del self.rows[agent_id]
         if (feed := self.feed) is not None:
@@ -292,6 +306,6 @@ class Fleet:
 
 def _item(boot_id: str, row: Row) -> dict[str, Any]:
     item = dict(zip(FIELDS, row, strict=True))
-    # A log that is compacted has lost the session's boot, and who reads from outside asks for it.
+    # Compaction removes the record of the session's boot, and readers need to know the session.
     item["from_prior_session"] = get.boot_id(row) != boot_id
     return item

@@ -1,4 +1,4 @@
-"""History: each change of one agent, as far back as the journal tells of it."""
+"""History: each change of one agent, as far back as the journal retains it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from manager.workspace import StrPath
 class AgentChange:
     """The effect of a record on an agent.
 
-    The first change that is kept may be a state instead of an effect: the agent as a checkpoint
-    holds it, with kind "" and without a `before`.
+    The first item of a history may be a state instead: the agent as a checkpoint contains it, with
+    the kind "" and without a `before`.
     """
 
     lsn: int
@@ -42,22 +42,23 @@ class AgentChange:
     """The kind of the record."""
 
     agent_id: str
-    """The agent that the record is about. It may be a descendant of the changed agent, whose tokens
-    count for that one too."""
+    """The id of the agent that the record is about. This may be a descendant of the changed agent:
+    its tokens count for its ancestors too."""
 
     before: Agent | None
-    """The agent before the record. None if it did not exist yet."""
+    """The agent before the record, or None if it did not exist yet."""
 
     after: Agent | None
-    """The agent after the record. None if it was removed."""
+    """The agent after the record, or None if the record removed it."""
 
 
 @public
 def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[AgentChange]:
-    """Each change of the agent that is or was `ref`, as far back as they are kept, up to `at`.
+    """Return the retained changes of an agent, up to the LSN `at`, oldest first.
 
-    An id, or a name: of the live agent that has it, else of the only one that had. Raises what
-    `read_fleet` raises, UnknownAgentError, AmbiguousNameError.
+    `ref` is an id or a name. A name means the live agent that has it, or else the only agent that
+    had it. The agent may have been removed. Raise UnknownAgentError, AmbiguousNameError, and the
+    errors of `read_fleet`.
     """
     arguments.instance("ref", ref, str)
     at = arguments.optional_lsn("at", at)
@@ -67,25 +68,25 @@ def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[Agen
 
 def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChange]:
     fleet, lsn = initial_fleet(reader, at, oldest=True)
-    found: dict[str, list[AgentChange]] = {}
+    changes: dict[str, list[AgentChange]] = {}
     rows: dict[str, Row] = {}
     for agent_id, row in fleet.rows.items():
         if ref in (agent_id, get.name(row)):
             rows[agent_id] = row
             agent = agent_from_row(row, fleet.boot_id)
             at_ns = get.updated_at_ms(row) * 1_000_000
-            found[agent_id] = [AgentChange(get.lsn(row), at_ns, "", agent_id, None, agent)]
+            changes[agent_id] = [AgentChange(get.lsn(row), at_ns, "", agent_id, None, agent)]
     feed: deque[Row] = deque()
     fleet.feed_to(feed)
     for entry in entries_up_to(reader, lsn, at):
         apply_entry(fleet, entry)
         check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
         for row in feed:
-            agent_id, is_there = get.agent_id(row), len(row) > 1
-            if agent_id not in rows and (not is_there or ref not in (agent_id, get.name(row))):
+            agent_id, is_removed = get.agent_id(row), len(row) == 1
+            if agent_id not in rows and (is_removed or ref not in (agent_id, get.name(row))):
                 continue
             before = rows.pop(agent_id, None)
-            if is_there:
+            if not is_removed:
                 rows[agent_id] = row
             change = AgentChange(
                 entry.lsn,
@@ -93,15 +94,18 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
                 entry.record[records.KIND],
                 entry.record[records.AGENT_ID],
                 agent_from_row(before, fleet.boot_id) if before else None,
-                agent_from_row(row, fleet.boot_id) if is_there else None,
+                None if is_removed else agent_from_row(row, fleet.boot_id),
             )
-            found.setdefault(agent_id, []).append(change)
+            changes.setdefault(agent_id, []).append(change)
         feed.clear()
-    return found[_chosen(fleet, ref, list(found))]
+    return changes[_pick(fleet, ref, list(changes))]
 
 
-def _chosen(fleet: Fleet, ref: str, ids: list[str]) -> str:
-    """Of the agents that are or were `ref` the one that is meant."""
+def _pick(fleet: Fleet, ref: str, ids: list[str]) -> str:
+    """Return the agent that `ref` means among `ids`, the agents that have or had that id or name.
+
+    Raise UnknownAgentError or AmbiguousNameError.
+    """
     if ref in ids:
         return ref
     try:

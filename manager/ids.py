@@ -1,12 +1,12 @@
-"""Ids of new agents. By itself: who only reads a fleet imports no source of chance."""
+"""Ids of new agents. A module of its own, so that reading a fleet does not import `random`."""
 
 from __future__ import annotations
 
 import os
 import random
 
-# The system's source would let go of the interpreter, at every spawn.
-_random = random.Random()  # noqa: S311 - ids have to differ, not to be secret
+# Not `os.urandom`: its system call would release the interpreter lock at every spawn.
+_random = random.Random()  # noqa: S311 - ids must differ, but need not be secret
 os.register_at_fork(after_in_child=_random.seed)
 
 

@@ -1,24 +1,25 @@
-"""Importing: which agents of an older file a fleet takes over, decided under the lock."""
+"""Importing: selects the agents of a legacy file that are new to the fleet, under the lock."""
 
 from __future__ import annotations
 
 from manager.agent import LIVE, Row, get
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
-from manager.legacy import call_by_id
+from manager.legacy import named_by_id
 from manager.records import Import, Record
 
 
 def imports(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:
-    """Return the records that take over those of `agents` that are not in the fleet yet."""
-    found = (new_here(fleet, agent) for agent in agents)
-    return [(None, [*agent]) for agent in found if agent is not None]
+    """Return records that add those of `agents` that are not in the fleet yet."""
+    new_agents = (as_new(fleet, agent) for agent in agents)
+    return [(None, [*agent]) for agent in new_agents if agent is not None]
 
 
-def new_here(fleet: Fleet, agent: Import) -> Import | None:
-    """Return the agent to import, called by its id if its name is taken; None if it is here.
+def as_new(fleet: Fleet, agent: Import) -> Import | None:
+    """Return the agent to import, named by its id if its name is taken. Return None if the fleet
+    has an agent with its id.
 
-    Raises NameInUseError if its id is the name of a live agent.
+    Raise NameInUseError if its id is the name of a live agent.
     """
     if agent.agent_id in fleet.rows:
         return None
@@ -26,5 +27,5 @@ def new_here(fleet: Fleet, agent: Import) -> Import | None:
         raise NameInUseError(agent.agent_id, holder, get.status(fleet.rows[holder]))
     is_live = agent.status in LIVE
     if agent.name in fleet.rows or (is_live and fleet.live_agent_id(agent.name) is not None):
-        return call_by_id(agent)
+        return named_by_id(agent)
     return agent

@@ -1,14 +1,14 @@
-"""Legacy: the file that agents were kept in before there was a journal, as records of it.
+"""Legacy: reads the JSON file in which an older tool kept its agents, and makes records of it.
 
     {"schema_version": 1, "agents": [{...}, ...], "workers": [...]}
 
-In the file, and in an Agent:
+The fields in the file, and the fields of an Agent that they become:
 
     id                                      agent_id
-    session_name                            name, unless it is an id, or a live agent's name: then
-                                            the id is the name, and it is kept in metadata
-    agent_type, prompt, model, result,      the same; a prompt may be left out where there is an
-    steps_taken, checkpoint, needs_input    objective, which is the prompt then
+    session_name                            name, unless that is an id or a live agent's name: then
+                                            the name is the id, and metadata keep the session_name
+    agent_type, prompt, model, result,      the same; without a prompt, the objective becomes the
+    steps_taken, checkpoint, needs_input    prompt
     assignment.role                         role
     assignment.objective, nickname          metadata
     status "Completed", "Cancelled",        the same
@@ -16,16 +16,17 @@ In the file, and in an Agent:
     status "Running"                        interrupted, with the reason "process restarted"
     status {"Failed": text},                the same; the text is the reason
       {"Interrupted": text}
-    allowed_tools [], null                  None, which is all
-    updated_at_ms                           updated_at_ms, and ended_at_ms of one that has ended;
-                                            0 or none: the time of the import
+    allowed_tools [], null                  None, which allows all tools
+    updated_at_ms                           updated_at_ms, and ended_at_ms of an ended agent; if it
+                                            is 0 or missing, the time of the import
     updated_at_ms - duration_ms             created_at_ms, started_at_ms
     session_boot_id                         boot_id
     any other field                         metadata, under its own name
     an item of workers                      metadata.workers of the agent that its agent_id,
-                                            worker_id or id names; else logged, and left out
+                                            worker_id or id names; without one, the item is logged
+                                            and left out
 
-What is of a wrong type, or can't be journaled, refuses the whole file.
+The whole file is refused if one value has a wrong type or can't be journaled.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ log.addHandler(logging.NullHandler())
 SCHEMA_VERSION = 1
 _SLICE_BYTES = 1 << 20
 _FILE_BYTES_MAX = 256 << 20
-_LATER_BYTES = 512  # what a record may grow by when its name proves to be taken
-_LEVELS_MAX = 103  # of what is taken: a value's 100, in an agent of the list in the file
-_SHOWN_MAX = 8  # keys and indices of a place in a message
+_GROWTH_BYTES_MAX = 512  # by which a record may grow when its name proves to be taken
+_LEVELS_MAX = 103  # nesting of a valid file: 100 of a value, in an agent, in a list, in the file
+_SHOWN_KEYS_MAX = 8  # keys and indices of a place that a message shows
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]|[\d.eE+]+')
 
 _STATUSES = {
@@ -85,22 +86,25 @@ _KNOWN = {
 def read_legacy(
     path: str | os.PathLike[str], *, at_ms: int, limits: Limits, record_bytes_max: int
 ) -> list[list[Import]]:
-    """The file's agents as "import" records, all checked, in slices of one batch each.
+    """Return the file's agents as checked "import" records, in slices that fit in a batch each.
 
-    Raises LegacyError naming the place, UnsafePathError for what is no regular file, OSError.
+    Raise LegacyError, which names the place, UnsafePathError if the path is not a regular file, or
+    OSError.
     """
     path = arguments.path("path", path)
     try:
-        found = _agents(_parsed(_data(path)), path, at_ms, limits)
-        return _sliced(found, record_bytes_max)
+        agents = _agents(_parsed(_data(path)), path, at_ms, limits)
+        return _sliced(agents, record_bytes_max)
     except (TypeError, ValueError) as error:
         if isinstance(error, LegacyError):
             raise
         raise LegacyError(path, str(error)) from None
 
 
-def call_by_id(agent: Import) -> Import:
-    """Return `agent` with its id for a name, which it keeps in its metadata: that is taken."""
+def named_by_id(agent: Import) -> Import:
+    """Return `agent` with its id as its name, because its name is taken. Its metadata keep the
+    name.
+    """
     metadata = {**agent.metadata}
     metadata.setdefault("session_name", agent.name)
     return agent._replace(name=agent.agent_id, metadata=metadata)
@@ -111,15 +115,15 @@ def call_by_id(agent: Import) -> Import:
 
 def _data(path: str) -> bytes:
     try:
-        # A pipe without a writer would otherwise keep us here.
+        # Without O_NONBLOCK, opening a pipe that has no writer would block.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if os.path.islink(path):
-            raise UnsafePathError("a symlink; give the file that it leads to", path=path) from error
+            raise UnsafePathError("is a symlink; give its target instead", path=path) from error
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise UnsafePathError("not a regular file", path=path)
+        raise UnsafePathError("is not a regular file", path=path)
     with open(handle, "rb") as file:
         data = file.read(_FILE_BYTES_MAX + 1)
     if len(data) > _FILE_BYTES_MAX:
@@ -133,64 +137,68 @@ def _parsed(data: bytes) -> Any:
         return json.loads(content, object_pairs_hook=_object)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"is not JSON: {error}") from None
-    except (RecursionError, ValueError) as error:  # these do not say where
+    except (RecursionError, ValueError) as error:  # these errors have no place in the file
         raise _parse_error(content, isinstance(error, RecursionError)) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key is there twice")
-    return made
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key appears twice")
+    return values
 
 
 def _parse_error(content: str, is_too_deep: bool) -> ValueError:
-    """What keeps JSON from being read though it is JSON, with its place."""
+    """Return an error that names the place of a fault which the JSON parser does not locate.
+
+    The fault is a value that nests too deep, an integer of too many digits, or a key that appears
+    twice in an object.
+    """
     digits_max = sys.get_int_max_str_digits()
-    at: list[Any] = []  # the key or index in each object and array that is open
-    keys: list[set[str] | None] = []  # of each object all so far, None of an array
+    at: list[Any] = []  # the current key or index of each open object and array
+    keys: list[set[str] | None] = []  # for each open object its keys so far, None for an array
     is_key = False
     for match in _TOKEN.finditer(content):
-        part = match[0]
-        what = ""
-        if part in "{[":
+        symbol = match[0]
+        fault = ""
+        if symbol in "{[":
             at.append(0)
-            keys.append(set() if part == "{" else None)
+            keys.append(set() if symbol == "{" else None)
             if is_too_deep and len(at) > _LEVELS_MAX:
-                what = f"{_path(at[:3])} nests deeper than {_LEVELS_MAX} levels"
-        elif part in "}],":
+                fault = f"{_path(at[:3])} nests deeper than {_LEVELS_MAX} levels"
+        elif symbol in "}],":
             if not at:
-                break  # only if the stack was short, and there is a fault of another kind
-            if part != ",":
+                break  # not valid JSON: the parser ran out of stack before it reached this fault
+            if symbol != ",":
                 del at[-1], keys[-1]
             elif keys[-1] is None:
                 at[-1] += 1
-        elif part[0] != '"':
-            if part.isdigit() and len(part) > digits_max > 0:
-                what = f"{_path(at)} is an integer of {len(part)} digits"
-        elif is_key and (inside := keys[-1]) is not None:
-            at[-1] = json.loads(part)
-            if at[-1] in inside:
-                what = f"{_path(at[:-1])} has the key {at[-1][:80]!r} twice"
-            inside.add(at[-1])
-        if what:
-            return json.JSONDecodeError(what, content, match.start())
-        is_key = part in "{,"
+        elif symbol[0] != '"':
+            if symbol.isdigit() and len(symbol) > digits_max > 0:
+                fault = f"{_path(at)} is an integer of {len(symbol)} digits"
+        elif is_key and (object_keys := keys[-1]) is not None:
+            at[-1] = json.loads(symbol)
+            if at[-1] in object_keys:
+                fault = f"{_path(at[:-1])} has the key {at[-1][:80]!r} twice"
+            object_keys.add(at[-1])
+        if fault:
+            return json.JSONDecodeError(fault, content, match.start())
+        is_key = symbol in "{,"
     return ValueError("nests too deep")
 
 
 def _path(at: list[Any]) -> str:
-    """As messages name a place: agents[1].checkpoint['key'][0]."""
+    """Return a place as messages name it, like `agents[1].checkpoint['key'][0]`."""
     if not at:
         return "the file"
-    short_repr = [
+    parts = [
         f".{key:.80}" if depth < 3 and isinstance(key, str) else f"[{key!r:.80}]"
-        for depth, key in enumerate(at[:_SHOWN_MAX])
+        for depth, key in enumerate(at[:_SHOWN_KEYS_MAX])
     ]
-    return "".join(short_repr).removeprefix(".") + ("..." if len(at) > _SHOWN_MAX else "")
+    return "".join(parts).removeprefix(".") + ("..." if len(at) > _SHOWN_KEYS_MAX else "")
 
 
-# --- what is in it ---
+# --- the agents in it ---
 
 
 def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import]:
@@ -200,16 +208,16 @@ def _agents(document: Any, path: str, at_ms: int, limits: Limits) -> list[Import
             f"schema_version is {arguments.short_repr(version)}; only {SCHEMA_VERSION} is known"
         )
     by_id: dict[str, Import] = {}
-    for index, found in enumerate(_list("agents", document.get("agents"))):
+    for index, item in enumerate(_list("agents", document.get("agents"))):
         where = f"agents[{index}]"
-        agent = _agent(where, _dict(where, found), at_ms, limits)
+        agent = _agent(where, _dict(where, item), at_ms, limits)
         if by_id.setdefault(agent.agent_id, agent) is not agent:
-            raise ValueError(f"{where}.id: {agent.agent_id!r} is there twice")
+            raise ValueError(f"{where}.id: an earlier agent has the id {agent.agent_id!r} too")
     names: set[str] = set()  # of live agents
     for agent_id, agent in by_id.items():
         is_live = agent.status in LIVE
         if agent.name != agent_id and (agent.name in by_id or (is_live and agent.name in names)):
-            by_id[agent_id] = call_by_id(agent)
+            by_id[agent_id] = named_by_id(agent)
         elif is_live:
             names.add(agent.name)
     _add_workers(by_id, document.get("workers"), path)
@@ -222,19 +230,20 @@ def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Imp
     agent_id = text(f"{where}.id", agent.get("id"))
     if not 1 <= len(agent_id.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"{where}.id must have 1 to {NAME_BYTES_MAX} bytes")
-    name, unfit = _name(f"{where}.session_name", agent_id, agent.get("session_name"))
+    name, rejected_name = _name(f"{where}.session_name", agent_id, agent.get("session_name"))
     status, reason = _status(f"{where}.status", agent.get("status"))
     updated_at_ms = whole(f"{where}.updated_at_ms", _get(agent, "updated_at_ms", 0)) or at_ms
     duration_ms = whole(f"{where}.duration_ms", _get(agent, "duration_ms", 0))
     started_at_ms = max(updated_at_ms - duration_ms, 0)
     unknown = {key: value for key, value in agent.items() if key not in _KNOWN}
-    is_free = "objective" not in unknown  # of the same name, it is some other field
-    apart = ("objective", "role") if is_free else ("role",)
+    # An unknown field that happens to be called "objective" keeps that place in the metadata.
+    is_free = "objective" not in unknown
+    moved = ("objective", "role") if is_free else ("role",)
     mapped = {
         "objective": objective if is_free else None,
         "nickname": optional_text(f"{where}.nickname", agent.get("nickname")),
-        "session_name": unfit,
-        "assignment": {k: v for k, v in assignment.items() if k not in apart},
+        "session_name": rejected_name,
+        "assignment": {k: v for k, v in assignment.items() if k not in moved},
     }
     return Import(
         kind="import",
@@ -267,7 +276,7 @@ def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Imp
 
 
 def _name(where: str, agent_id: str, name: object) -> tuple[str, str | None]:
-    """What it is called here; and what it was called, if that can be nobody's name here."""
+    """Return the agent's name, and its old name if no agent may have that name here, or None."""
     name = optional_text(where, name)
     if not name or name == agent_id:
         return agent_id, None
@@ -284,8 +293,8 @@ def _status(where: str, value: object) -> tuple[str, str | None]:
         ((kind, reason),) = value.items()
         if kind in _STATUSES_WITH_TEXT:
             return _STATUSES_WITH_TEXT[kind], text(f"{where}.{kind}", reason)
-    known = [*_STATUSES, *(f'{{"{kind}": text}}' for kind in _STATUSES_WITH_TEXT)]
-    raise ValueError(f"{where} must be one of {', '.join(known)}, not {str(value)[:80]!r}")
+    allowed = [*_STATUSES, *(f'{{"{kind}": text}}' for kind in _STATUSES_WITH_TEXT)]
+    raise ValueError(f"{where} must be one of {', '.join(allowed)}, not {str(value)[:80]!r}")
 
 
 def _tools(where: str, value: object) -> list[str] | None:
@@ -298,39 +307,43 @@ def _tail(where: str, value: object, limits: Limits) -> str | None:
 
 
 def _add_workers(by_id: dict[str, Import], workers: object, path: str) -> None:
-    strangers = 0
-    for index, worker in enumerate(_list("workers", [] if workers is None else workers)):
+    ownerless = 0
+    for index, item in enumerate(_list("workers", [] if workers is None else workers)):
         where = f"workers[{index}]"
-        found = _dict(where, worker)
-        owners = (found.get(key) for key in ("agent_id", "worker_id", "id"))
-        owner = next((by_id[o] for o in owners if isinstance(o, str) and o in by_id), None)
+        worker = _dict(where, item)
+        ids = (worker.get(key) for key in ("agent_id", "worker_id", "id"))
+        owner = next((by_id[i] for i in ids if isinstance(i, str) and i in by_id), None)
         if owner is None:
-            strangers += 1
+            ownerless += 1
         else:
-            kept = owner.metadata.setdefault("workers", [])
-            _list(f"the field workers of the owner of {where}", kept).append(
-                json_value(where, [[found]])[0][0]  # as deep as it will stand
+            owned = owner.metadata.setdefault("workers", [])
+            _list(f"the field workers of the owner of {where}", owned).append(
+                json_value(where, [[worker]])[0][0]  # checked at the depth that it will have
             )
-    if strangers:
-        log.warning("%s: %d of its workers belong to none of its agents: left out", path, strangers)
+    if ownerless:
+        log.warning("%s: workers of no agent in the file were left out: %d", path, ownerless)
 
 
-def _sliced(found: list[Import], record_bytes_max: int) -> list[list[Import]]:
-    """Raises ValueError for a record over the journal's bound: later it would be half-way."""
+def _sliced(agents: list[Import], record_bytes_max: int) -> list[list[Import]]:
+    """Return `agents` in slices of one batch each.
+
+    Raise ValueError for a record that exceeds the journal's limit. The journal would refuse it only
+    after the agents before it were imported.
+    """
     slices: list[list[Import]] = []
-    room = 0
-    for index, agent in enumerate(found):
-        size = len(msgpack.packb([*agent], strict_types=True)) + _LATER_BYTES
+    free_bytes = 0
+    for index, agent in enumerate(agents):
+        size = len(msgpack.packb([*agent], strict_types=True)) + _GROWTH_BYTES_MAX
         if size > record_bytes_max:
             raise ValueError(
                 f"agents[{index}]: {size} bytes, over record_bytes_max={record_bytes_max}; "
                 "raise that option"
             )
-        if not slices or len(slices[-1]) == HOLD_AGENTS_MAX or size > room:
+        if not slices or len(slices[-1]) == HOLD_AGENTS_MAX or size > free_bytes:
             slices.append([])
-            room = min(_SLICE_BYTES, record_bytes_max)
+            free_bytes = min(_SLICE_BYTES, record_bytes_max)
         slices[-1].append(agent)
-        room -= size
+        free_bytes -= size
     return slices
 
 

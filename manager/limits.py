@@ -1,4 +1,4 @@
-"""Limits: what a manager admits, and how many agents it deals with while it holds its lock."""
+"""Limits: how much a manager admits, and how many agents it processes in one hold of its lock."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass, fields
 from manager._public import public
 from manager.arguments import short_repr
 
-HOLD_AGENTS_MAX = 64  # agents that one hold of the manager's lock cleans up or imports
+HOLD_AGENTS_MAX = 64  # agents that are cleaned up or imported in one hold of the manager's lock
 
 
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of a manager. A bad value raises a ValueError that names it."""
+    """The limits of a manager. A bad value raises a ValueError that names the field."""
 
     max_running: int = 10
-    """The most agents that run at a time."""
+    """The largest number of agents that may run at a time."""
 
     max_admitted: int = 1000
-    """The most agents that have not ended: queued, running and interrupted ones together."""
+    """The largest number of agents that have not ended: queued, running and interrupted."""
 
     max_depth: int = 3
     """The highest `spawn_depth`. With 0, no agent may have children."""
 
     prompt_bytes_max: int = 1 << 20
-    """The longest prompt, in bytes of UTF-8."""
+    """The size of the longest prompt, in bytes of UTF-8."""
 
     result_bytes_max: int = 1 << 20
-    """The longest result, error or reason, in bytes of UTF-8."""
+    """The size of the longest result, error or reason, in bytes of UTF-8. Longer ones are cut."""
 
     heartbeat_timeout_s: float = 300
-    """The time without an update or a touch, in seconds, after which `cleanup` considers a running
-    agent dead."""
+    """The time without an update or a `touch`, in seconds, after which `cleanup` considers a
+    running agent dead."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -42,7 +42,7 @@ class Limits:
             kinds = (int, float) if is_time else int
             fits = isinstance(value, kinds) and not isinstance(value, bool) and value >= low
             if isinstance(value, int) and value.bit_length() > 64:
-                raise ValueError(f"{field.name} must be what 64 bits hold, not {short_repr(value)}")
+                raise ValueError(f"{field.name} must fit in 64 bits, not {short_repr(value)}")
             if not fits or (is_time and not value):
-                rule = "a number above" if is_time else "a whole number from"
+                rule = "a number greater than" if is_time else "a whole number, at least"
                 raise ValueError(f"{field.name} must be {rule} {low}, not {short_repr(value)}")

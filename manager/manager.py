@@ -1,10 +1,10 @@
-"""SubAgentManager: sub-agents whose every change is journaled, with a lock that is barely held.
+"""SubAgentManager: sub-agents whose every change is journaled, with a lock that is held briefly.
 
-A method checks and copies its values, builds and packs the record, and only then takes the lock: to
-look the agent up, check the table and the limits, apply and append. (One that changes many agents
-finds out under the lock which, and packs there.) The Agent it returns is built when the lock is
-free again, and who watches is told then. Nothing waits for the disk, but for what says so in its
-name.
+A method checks and copies its arguments, and builds and packs the record, before it takes the lock.
+Under the lock it looks up the agent, checks the transition and the limits, and applies and appends
+the record. (A method that changes many agents selects them and packs their records under the lock.)
+After it has released the lock, it notifies watchers and builds the Agent that it returns. Only
+methods whose names or docstrings say so wait for the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.fleet import Fleet
-from manager.importing import imports, new_here
+from manager.importing import as_new, imports
 from manager.legacy import read_legacy
 from manager.limits import Limits
 from manager.records import Record
@@ -45,31 +45,32 @@ from manager.values import tail, text
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
-_INTERRUPT_SLICE = 256  # agents interrupted by one batch when a fleet is opened again
+_INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opened
 
 
 @public
 class SubAgentManager:
-    """The sub-agents of one workspace; made by `open`.
+    """The sub-agents of one workspace. Use `open` to make one.
 
-    Any thread may call any method, and so may code in an event loop: no method but `open`,
-    `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact`, `stats` and `close`
-    waits or does I/O there. A method that changes an agent returns it as that change left it, in
-    memory: `wait_durable(agent.lsn)` waits until it is on stable storage. `ref` is an agent's id,
-    or its name if that is unique: a live agent's (queued, running, interrupted) name always is; a
-    name that only several finished agents had is an AmbiguousNameError, one that none had
-    UnknownAgentError.
+    Any thread may call any method. Code in an event loop may too, because only `open`,
+    `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact`, `stats` and `close` wait
+    or do I/O there. A method that changes an agent returns the agent as that change left it in
+    memory; `wait_durable(agent.lsn)` waits until the change is on stable storage.
 
-    Values are copied, and checked to be JSON: otherwise TypeError or ValueError names the key.
-    Errors of the journal come through: BufferFullError when the disk can't keep up or is full,
-    FailedError, ClosedError, RecordError for what is too large. After any error nothing has
-    changed. Source: `manager.agent.VERBS` for the transitions, `Limits` for what is admitted.
+    A `ref` is an agent's id or its name. A name means the live agent (queued, running or
+    interrupted) that has it, or else the only ended agent that had it. AmbiguousNameError is raised
+    if several ended agents had it, and UnknownAgentError if none did.
+
+    Values are copied and must be JSON; otherwise TypeError or ValueError names the key. Errors of
+    the journal are passed on: BufferFullError if the disk can't keep up or is full, FailedError,
+    ClosedError, and RecordError if a record is too large. After an error, nothing has changed.
+    Source: `manager.agent.VERBS` for the transitions, `Limits` for the limits.
     """
 
     def __init__(
         self, state: DurableState[Fleet], limits: Limits, options: Options = Options()
     ) -> None:
-        state.machine.end_replay()  # from now on it changes only as the methods below allow
+        state.machine.end_replay()  # from now on, only the methods below change the fleet
         self._state = state
         self._limits = limits
         self._options = options
@@ -88,25 +89,25 @@ class SubAgentManager:
         options: Options = Options(),
         disk: Any = None,
     ) -> SubAgentManager:
-        """Recover the fleet kept in `state_dir` below `workspace`, or begin one.
+        """Recover the fleet in `state_dir` below `workspace`, or create a new one.
 
-        Agents that were running are interrupted now, with the reason "process restarted". Those
-        records need not be waited for: whatever is durable later makes them durable too, and
-        without it the next open interrupts the same agents again. So a full disk opens.
+        Agents that were running are interrupted, with the reason "process restarted". Their records
+        are not waited for: any later commit makes them durable too, and without one the next open
+        interrupts the same agents again. So `open` succeeds on a full disk.
 
-        Raises what opening a journal raises: LockedError, CorruptionError, FormatVersionError,
-        UnsafePathError also for a symlink below the workspace. `disk` is for tests: then
-        `workspace` is a path on that disk.
+        Raise LockedError, CorruptionError, FormatVersionError, UnsafePathError (also for a symlink
+        below the workspace), and the other errors of opening a journal. `disk` is for tests; with
+        it, `workspace` is a path on that disk.
         """
         instance("limits", limits, Limits)
         instance("options", options, Options)
-        place = (
+        state_directory = (
             state_path(workspace, state_dir)
             if disk is None
             else nullcontext(os.path.join(workspace, state_dir))
         )
         with ExitStack() as undo:
-            with place as path:
+            with state_directory as path:
                 state = recovered(path, options=options, disk=disk)
                 undo.push(state)
             manager = cls(state, limits, options)
@@ -141,13 +142,14 @@ class SubAgentManager:
         queued: bool = False,
         metadata: dict[str, JSON] | None = None,
     ) -> Agent:
-        """Admit a new agent: running, or queued if asked.
+        """Admit a new agent, which is running, or queued if `queued` is true.
 
-        `parent_id` is a ref; the parent may have ended. `allowed_tools`: None is all, () none.
-        `token_budget`: tokens, at least 1. Raises NameInUseError if a live agent has that
-        name, BudgetError if the budget of the parent or one above it is spent, CapacityError past
-        `max_depth`, `max_admitted` (agents that have not ended) or, unless queued,
-        `max_running`. Source: `Limits`.
+        `parent_id` is a ref; the parent may have ended. `allowed_tools` None allows all tools, ()
+        none. `token_budget` is a number of tokens, at least 1, for the agent and its descendants.
+
+        Raise NameInUseError if a live agent has the name, BudgetError if the budget of the parent
+        or of one of its ancestors is spent, and CapacityError if the agent would exceed
+        `max_depth`, `max_admitted` or, unless it is queued, `max_running`. Source: `Limits`.
         """
         record = records.spawn(
             ids.new_agent_id(),
@@ -167,7 +169,7 @@ class SubAgentManager:
         parent_ref = None if parent_id is None else text("parent_id", parent_id)
         prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
         if prefetched is not None:
-            record[records.PARENT] = _below(prefetched)
+            record[records.PARENT] = _parent_and_depth(prefetched)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:
@@ -177,50 +179,52 @@ class SubAgentManager:
             fleet.check_spawn(name, parent, self._limits)
             if not queued:
                 fleet.check_running(self._limits)
-            if parent is None or record[records.PARENT] == _below(parent):
+            if parent is None or record[records.PARENT] == _parent_and_depth(parent):
                 return packed
-            record[records.PARENT] = _below(parent)
+            record[records.PARENT] = _parent_and_depth(parent)
             return record
 
         return self._agent(self._updates.spawn(record, decide))
 
     def start(self, ref: str) -> Agent:
-        """Let a queued agent run.
+        """Mark a queued agent as running.
 
-        Raises CapacityError at `max_running`, BudgetError if its budget or one above it is spent,
-        TransitionError.
+        Raise CapacityError if `max_running` agents run already, BudgetError if the budget of the
+        agent or of an ancestor is spent, and TransitionError if the agent is not queued.
         """
         return self._update("start", ref, "running", records.start(_now_ms(), self._boot_id))
 
     def resume(self, ref: str) -> Agent:
-        """Let an interrupted agent run again, from its `checkpoint`.
+        """Mark an interrupted agent as running again, and clear its `reason` and `needs_input`.
 
-        Clears `reason` and `needs_input`. Raises what `start` raises.
+        Its runner continues from its `checkpoint`. Raise CapacityError and BudgetError as `start`
+        does, and TransitionError if the agent is not interrupted.
         """
         return self._update("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
 
     def update_checkpoint(self, ref: str, checkpoint: JSON, *, steps_taken: int) -> Agent:
-        """Note how far a running agent has come, and what it needs to go on from there.
+        """Store the progress of a running agent: a checkpoint to resume from, and its steps so far.
 
-        Raises TransitionError unless it runs.
+        Raise TransitionError if the agent is not running.
         """
         record = records.checkpoint(_now_ms(), checkpoint, steps_taken)
         return self._update("update_checkpoint", ref, "running", record)
 
     def record_usage(self, ref: str, *, input_tokens: int, output_tokens: int) -> Agent:
-        """Add to the `tokens_used` of an agent and all its ancestors, whatever their status.
+        """Add to the `tokens_used` of an agent and of all its ancestors, whatever their status.
 
-        Ends nobody, even past a budget: `spawn`, `start` and `resume` ask for that. End it with
-        `update_from_result` and status "budget_exhausted", so that what it has is not lost.
+        This never ends an agent, even if it exceeds its budget; only `spawn`, `start` and `resume`
+        check budgets. End such an agent with `update_from_result` and the status
+        "budget_exhausted", so that its partial result is not lost.
         """
         record = records.usage(_now_ms(), input_tokens, output_tokens)
         return self._update("record_usage", ref, None, record)
 
     def update_from_result(self, ref: str, result: AgentResult) -> Agent:
-        """Note how a running agent's run came out; see `AgentResult`.
+        """Store the outcome of a running agent's run; see `AgentResult`.
 
-        A result or reason over `result_bytes_max` keeps its tail and says so. Raises
-        TransitionError unless it runs: a late result changes nothing.
+        A result or reason longer than `result_bytes_max` is cut to its end, after a line that says
+        so. Raise TransitionError if the agent is not running: a late result changes nothing.
         """
         instance("result", result, AgentResult)
         record = records.result(
@@ -237,9 +241,9 @@ class SubAgentManager:
         return self._update("update_from_result", ref, result.status, record, urgent=True)
 
     def update_failed(self, ref: str, error: str) -> Agent:
-        """End a running agent as failed, with `error` as its `reason`, cut like a result.
+        """End a running agent as failed, with `error` as its `reason`, which is cut like a result.
 
-        Raises TransitionError unless it runs.
+        Raise TransitionError if the agent is not running.
         """
         reason = tail("error", error, self._limits.result_bytes_max)
         record = records.result(_now_ms(), "failed", reason=reason)
@@ -248,19 +252,20 @@ class SubAgentManager:
     def interrupt(
         self, ref: str, reason: str, *, checkpoint: JSON = None, needs_input: JSON = None
     ) -> Agent:
-        """Stop a running agent that may be resumed; `checkpoint` None keeps the one it has.
+        """Interrupt a running agent, which may be resumed later.
 
-        `needs_input`: what it waits for. Raises TransitionError unless it runs.
+        `checkpoint` None keeps the agent's checkpoint. `needs_input` is the question that the agent
+        waits for an answer to. Raise TransitionError if the agent is not running.
         """
         reason = tail("reason", reason, self._limits.result_bytes_max)
         record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
         return self._update("interrupt", ref, "interrupted", record, urgent=True)
 
     def cancel(self, ref: str, *, descendants: bool = False) -> Agent:
-        """End an agent that has not ended; one that has is left as it is.
+        """Cancel an agent. An agent that has ended stays as it is.
 
-        With `descendants` also all below it that have not ended, in one batch: a crash leaves
-        all of it or nothing. That hold of the lock takes a time for each of them.
+        With `descendants`, cancel its live descendants too, in one batch, so that a crash leaves
+        all of these changes or none. The lock is then held for a time that grows with their number.
         """
         at_ms = _now_ms()
         if not descendants:
@@ -271,17 +276,17 @@ class SubAgentManager:
         def decide(fleet: Fleet) -> RecordsByRow:
             nonlocal row
             row = fleet.find(ref)
-            line = [] if get.status(row) in ENDED else [row]
-            line += [fleet.rows[agent_id] for agent_id in fleet.family.living(get.agent_id(row))]
-            return [(each, records.cancel(get.agent_id(each), at_ms)) for each in line]
+            live = [] if get.status(row) in ENDED else [row]
+            live += [fleet.rows[agent_id] for agent_id in fleet.family.living(get.agent_id(row))]
+            return [(each, records.cancel(get.agent_id(each), at_ms)) for each in live]
 
         cancelled = self._updates.many(decide, urgent=True)
         return self._agent(row if get.status(row) in ENDED else cancelled[0])
 
     def touch(self, ref: str) -> None:
-        """Say that a running agent is alive, if nothing else changed: any update says so too.
+        """Record a sign of life of a running agent, for `cleanup`. Any update counts as one too.
 
-        Of one that does not run it says nothing. Not journaled. Source: `cleanup`.
+        This is not journaled, and has no effect on an agent that is not running.
         """
         ref = text("ref", ref)
         row = self._state.read(lambda fleet: fleet.find(ref))
@@ -289,119 +294,136 @@ class SubAgentManager:
             self._beats.beat(get.agent_id(row))
 
     def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
-        """Drop agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
+        """Remove agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
 
-        For dead is taken a running one without an update or a touch for `heartbeat_timeout_s`.
-        A parent stays while a child does. Returns the dropped as they were, the cancelled as they
-        are. It goes through the fleet outside the lock; a hold of it, and a batch, deals with 64
-        agents at most. Source: `Limits`.
+        A running agent is considered dead after `heartbeat_timeout_s` without an update or a
+        `touch`. A parent stays as long as one of its children. Return the removed agents as they
+        last were, and the cancelled ones as they are now. The fleet is searched outside the lock;
+        each hold of the lock, and each batch, changes at most 64 agents. Source: `Limits`.
         """
         max_age_s = seconds("max_age_s", max_age_s, low=0)
         at_ms = _now_ms()
         self._beats.forget_removed(self._state.machine.rows)
         is_silent = self._beats.silence()
-        found = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
+        rows = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
         reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
         cleaned: list[Row] = []
-        for chunk in slices(found):
+        for chunk in slices(rows):
             decide = partial(still_due, rows=chunk, is_silent=is_silent, at_ms=at_ms, reason=reason)
             cleaned += self._updates.many(decide, urgent=True)
         return tuple(map(self._agent, cleaned))
 
     def get(self, ref: str) -> Agent:
-        """The agent as it is now, an archived one too."""
+        """Return the agent as it is now, even if it is archived."""
         ref = text("ref", ref)
         return self._agent(self._state.read(lambda fleet: fleet.find(ref)))
 
     def agents(
         self, *, status: Status | None = None, include_archived: bool = False
     ) -> list[Agent]:
-        """The agents as they are at one moment, oldest first; with that status, if given.
+        """Return all agents, or those with `status`, as they are at one moment, oldest first.
 
-        Archived ones are left out unless asked for: those that have ended in a prior session, so
-        that a new session begins with what is still of concern to it.
+        Archived agents, which ended in a prior session, are left out unless `include_archived` is
+        true, so that a new session begins without old results.
         """
         return agents_from_rows(
             self._rows(), self._boot_id, status=status, include_archived=include_archived
         )
 
     def counts(self) -> dict[str, int]:
-        """How many agents have each status, archived ones too; kept by every change."""
+        """Return the number of agents with each status, archived ones too. This takes constant
+        time.
+        """
         return self._state.read(lambda fleet: fleet.counts.copy())
 
     def wait_ended(self, ref: str, *, timeout_s: float | None = None) -> Agent:
-        """Block until an agent has ended and that is durable; the agent as it ended.
+        """Block until an agent has ended and its end is durable, and return the agent.
 
-        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and
-        ClosedError if the manager is closed before it ends.
+        Raise TimeoutError after `timeout_s` seconds (None: no limit), FailedError, and ClosedError
+        if the manager is closed before the agent ends.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
         return self._agent(self._watch.wait_ended(text("ref", ref), timeout_s))
 
     async def ended(self, ref: str) -> Agent:
-        """The same for asyncio, in any event loop; use `asyncio.timeout` to bound it."""
+        """Await an agent's durable end, like `wait_ended`, in any asyncio event loop.
+
+        Use `asyncio.timeout` for a time limit.
+        """
         return self._agent(await self._watch.ended(text("ref", ref)))
 
     def changes(self, after: int | None = None) -> Changes:
-        """An async iterator of agents as they change, from this call on, until close.
+        """Return an async iterator that yields each agent when it changes, until `close`.
 
-        With `after` it begins with all that have changed since that LSN (0: with all there are).
-        It shows each agent's newest state, ordered by `lsn`. An agent and its ancestors may share
-        one, and if several share `after` all of them are shown again. A slow reader misses states,
-        never an agent that is still there, and holds no writer back. What it shows is in memory:
-        `await durable(agent.lsn)` before that counts.
+        With `after`, it begins with the agents that changed since that LSN; 0 means all agents.
+        It yields each agent's newest state, ordered by `lsn`. An agent and its ancestors may share
+        an LSN; if several agents have the LSN `after`, all of them are yielded again. A slow reader
+        skips states, but never an agent that still exists, and never delays a writer. A yielded
+        state is in memory: `await durable(agent.lsn)` before you rely on it.
 
-        Raises ClosedError, ValueError for an LSN never appended; reading it, FailedError.
+        Raise ClosedError, and ValueError if `after` was never appended. Reading the iterator may
+        raise FailedError.
         """
         return self._watch.changes(self._boot_id, optional_lsn("after", after))
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        """Block until all changes up to `lsn`, an Agent's or None for all, survive a crash.
+        """Block until all changes up to `lsn` (None: all changes so far) are durable.
 
-        Raises TimeoutError after `timeout_s` seconds (None: no limit), FailedError. Source:
+        Raise TimeoutError after `timeout_s` seconds (None: no limit), and FailedError. Source:
         journal/docs/RELIABILITY.md, P2.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
         self._state.wait_durable(optional_lsn("lsn", lsn), timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
-        """The same for asyncio, in any event loop; use `asyncio.timeout` to bound it."""
+        """Await the durability of changes, like `wait_durable`, in any asyncio event loop.
+
+        Use `asyncio.timeout` for a time limit.
+        """
         await self._state.durable(optional_lsn("lsn", lsn))
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
-        """Block until there is room; see Journal.wait_room. Raises TimeoutError, FailedError."""
+        """Block until the log buffer has room; see `Journal.wait_room`.
+
+        Raise TimeoutError after `timeout_s` seconds (None: no limit), and FailedError.
+        """
         self._state.wait_room(timeout_s=optional_seconds("timeout_s", timeout_s))
 
     async def room(self) -> None:
-        """The same for asyncio: await it before many changes, which never wait in a loop."""
+        """Await room in the log buffer, like `wait_room`, in any asyncio event loop.
+
+        Await it before many changes, because in an event loop a change never waits for room.
+        """
         await self._state.room()
 
     def stats(self) -> Stats:
-        """The journal's figures since it was opened."""
+        """Return the journal's statistics since it was opened."""
         return self._state.stats()
 
     def lock_stats(self) -> LockStats:
-        """How long the manager's lock was held and waited for, in ns."""
+        """Return how long the manager's lock was held and waited for, in nanoseconds."""
         return self._state.lock_stats()
 
     def compact(self) -> Checkpoint:
-        """Write a checkpoint now and drop what it covers; done in the background anyway.
+        """Write a checkpoint now, and remove the files that it covers.
 
-        Raises OSError where it fails, and that attempt only; FailedError, ClosedError.
+        This also happens in the background, so there is no need to call it. Raise OSError if this
+        attempt fails, which has no other consequence, FailedError, and ClosedError.
         """
         return self._state.compact()
 
     def import_legacy(self, path: StrPath) -> tuple[Agent, ...]:
-        """Take over the agents of a file that was kept before there was a journal.
+        """Import the agents of a JSON file in which an older tool kept them.
 
-        Returns those that were not here yet: an id that is here is skipped, so importing again
-        changes nothing. One that ran is interrupted. They may be more than `Limits` admits. All
-        is checked before anything is journaled, and durable on return; a crash in between may
-        leave a part, which importing again completes. It blocks, so in an event loop use
-        `asyncio.to_thread`.
+        Return the imported agents. Agents whose id exists here are skipped, so importing a file
+        again changes nothing. Agents that were running become interrupted. `Limits` do not apply to
+        their number. The whole file is checked before anything is journaled, and the agents are
+        durable when the method returns. A crash during the import may leave a part of them, which
+        a second import completes. The method blocks, so use `asyncio.to_thread` in an event loop.
 
-        Raises LegacyError, which says where the file is wrong, UnsafePathError, OSError, and
-        NameInUseError if an id in it is a live agent's name here. Source: `manager.legacy`.
+        Raise LegacyError, which names the place of a bad value, UnsafePathError, OSError, and
+        NameInUseError if an id in the file is the name of a live agent here. Source:
+        `manager.legacy`.
         """
         batches = read_legacy(
             path,
@@ -410,7 +432,7 @@ class SubAgentManager:
             record_bytes_max=self._options.record_bytes_max,
         )
         for agent in chain.from_iterable(batches):
-            new_here(self._state.machine, agent)  # refuses an id that is a name here
+            as_new(self._state.machine, agent)  # raises if its id is a live agent's name
         imported: list[Row] = []
         for chunk in batches:
             imported += self._updates.many(partial(imports, agents=chunk))
@@ -418,11 +440,11 @@ class SubAgentManager:
         return tuple(map(self._agent, imported))
 
     def close(self) -> None:
-        """Make all changes durable and close the journal; again: nothing.
+        """Make all changes durable and close the journal. A second call does nothing.
 
-        Agents that run stay `running`, and are interrupted at the next open. Who waits for one
-        to end gets ClosedError; `changes` come to their end. Waits as long as the disk takes;
-        raises FailedError if the journal had failed and a change was not synced.
+        Agents that are running stay `running` until the next open interrupts them. Waiters for an
+        agent's end get ClosedError, and `changes` iterators end. There is no time limit on the wait
+        for the disk. Raise FailedError if the journal has failed and a change was not synced.
         """
         self._watch.check_free()
         try:
@@ -432,22 +454,23 @@ class SubAgentManager:
 
     @property
     def boot_id(self) -> str:
-        """This opening of the manager; `from_prior_session` compares with it."""
+        """The id of this session, which is this opening of the manager. An agent is
+        `from_prior_session` if its `boot_id` is another one."""
         return self._boot_id
 
     @property
     def limits(self) -> Limits:
-        """What this manager admits."""
+        """The limits that this manager was opened with."""
         return self._limits
 
     @property
     def path(self) -> str:
-        """The journal's directory."""
+        """The path of the journal's directory."""
         return self._state.journal.path
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed."""
+        """True if the manager is closed."""
         return self._state.closed
 
     def __enter__(self) -> SubAgentManager:
@@ -469,7 +492,7 @@ class SubAgentManager:
         return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
 
     def _rows(self) -> Iterable[Row]:
-        """All rows of this moment. As long as it is held, each change costs a little more."""
+        """Return a snapshot of all rows. As long as it exists, each change costs a little more."""
         return self._state.read(lambda fleet: fleet.rows.freeze())
 
     def _agent(self, row: Row) -> Agent:
@@ -480,11 +503,11 @@ class SubAgentManager:
 
 
 def _decide(records: list[Any], fleet: Fleet) -> list[Any]:
-    """Nobody else uses the fleet yet: there is nothing to look up under the lock."""
+    """Return `records` as they are. The fleet has no other user yet, so nothing is looked up."""
     return records
 
 
-def _below(parent: Row) -> list[Any]:
+def _parent_and_depth(parent: Row) -> list[Any]:
     return [get.agent_id(parent), get.spawn_depth(parent) + 1]
 
 

@@ -1,22 +1,22 @@
-"""Records: what the journal is told of a change, built and checked before any lock is taken.
+"""Records: the changes as the journal stores them. They are built before any lock is taken.
 
-Each kind of record is a class below, with its fields in the order in which they are journaled: an
-array of msgpack, the kind first. `KINDS` is the table of them. Replay derives the checks of a
-record from it, and `RECORD_FIELDS`, the names of the fields, is what a reader of logs needs. A kind
-that changes agents has a step besides, in `manager.steps`, and that is all of it.
+Each kind of record has a class below that lists its fields in the order in which they are
+journaled: as a msgpack array, with the kind first. `KINDS` is the table of these classes. Replay
+derives its checks from it, and `RECORD_FIELDS` gives readers of logs the names of the fields. A
+kind that changes agents also has a step in `manager.steps`.
 
-A record is a list that nobody else holds, not an instance of its class: msgpack packs no subclass,
-and made by its field names one takes 0.6 us instead of 0.03, for each change of an agent. So the
-functions below and the steps keep to the order by themselves; `test_manager_records.py` holds them
-to it.
+A record itself is a list that nothing else refers to, and not an instance of its class: msgpack
+does not pack subclasses, and to make a record by field names would take 0.6 us instead of 0.03 for
+each change of an agent. So the functions below and the steps must follow the order of the fields;
+`test_manager_records.py` checks that they do.
 
-Values from outside are copied into a record, and checked to be what msgpack and JSON both carry
-unchanged, so that replay gives what was live. What only the fleet knows (who `ref` is, how deep its
-parent) is filled in under the lock.
+Values from callers are copied into a record. They are checked to be values that msgpack and JSON
+both carry unchanged, so that replay gives the live state. Facts that only the fleet knows (the id
+that a `ref` means, the depth of a parent) are filled in under the lock.
 """
 
-# No `from __future__ import annotations` here: to derive checks from types that are text takes
-# 0.3 ms more, each time that a program starts.
+# This module does not use `from __future__ import annotations`: to derive the checks from
+# annotations that are strings takes 0.3 ms more, each time that a program starts.
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -34,16 +34,16 @@ JSON = Any  # null, bool, int, float, str, list or dict with str keys
 Record = list[Any]
 
 APPLICATION_PREFIX = "subagents/"
-"""The beginning of `Options.application` in each manager's journal, whatever its version."""
+"""The prefix of `Options.application` in the journals of all versions of the manager."""
 APPLICATION = f"{APPLICATION_PREFIX}1"
-RESTARTED = "process restarted"  # the reason of agents that were running when it ended
+RESTARTED = "process restarted"  # the reason of agents that were running when the process ended
 
 
 class Layout:
-    """The fields of one kind of record, with their types. It has no instances.
+    """The fields of one kind of record, with their types. There are no instances.
 
-    NamedTuples take 1 ms to make, each time that a program starts. `Import` is one all the same,
-    because a file of the older format is read into instances of it.
+    The layouts are not NamedTuples, because creating those takes 1 ms at each program start.
+    `Import` is one, because a legacy file is read into instances of it.
     """
 
     if TYPE_CHECKING:  # an annotation here would count as a field
@@ -54,7 +54,7 @@ class Layout:
 
 
 class Boot(Layout):
-    """A manager has opened the journal."""
+    """A manager opened the journal."""
 
     kind: Literal["boot"]
     application: str
@@ -64,7 +64,7 @@ class Boot(Layout):
 
 
 class Spawn(Layout):
-    """There is a new agent. Without a `name` it is called by its id."""
+    """An agent was spawned. Without a `name`, its name is its id."""
 
     kind: Literal["spawn"]
     agent_id: str
@@ -84,7 +84,7 @@ class Spawn(Layout):
 
 
 class Start(Layout):
-    """A queued agent runs."""
+    """A queued agent began to run."""
 
     kind: Literal["start"]
     agent_id: str
@@ -93,7 +93,7 @@ class Start(Layout):
 
 
 class Resume(Layout):
-    """An interrupted agent runs again."""
+    """An interrupted agent began to run again."""
 
     kind: Literal["resume"]
     agent_id: str
@@ -102,7 +102,7 @@ class Resume(Layout):
 
 
 class Checkpoint(Layout):
-    """A running agent has come this far."""
+    """A running agent reported its progress."""
 
     kind: Literal["checkpoint"]
     agent_id: str
@@ -112,7 +112,7 @@ class Checkpoint(Layout):
 
 
 class Usage(Layout):
-    """An agent has used tokens, which its ancestors have used too."""
+    """An agent used tokens, which count for its ancestors too."""
 
     kind: Literal["usage"]
     agent_id: str
@@ -122,7 +122,7 @@ class Usage(Layout):
 
 
 class Interrupt(Layout):
-    """A running agent is stopped, and may be resumed. A nil checkpoint keeps what it has."""
+    """A running agent was interrupted. A nil checkpoint keeps the agent's."""
 
     kind: Literal["interrupt"]
     agent_id: str
@@ -133,7 +133,7 @@ class Interrupt(Layout):
 
 
 class Result(Layout):
-    """A run came out. A nil result, steps_taken or checkpoint keeps what the agent has."""
+    """A run ended. A nil result, steps_taken or checkpoint keeps the agent's."""
 
     kind: Literal["result"]
     agent_id: str
@@ -149,7 +149,7 @@ class Result(Layout):
 
 
 class Cancel(Layout):
-    """An agent that had not ended is cancelled."""
+    """A live agent was cancelled."""
 
     kind: Literal["cancel"]
     agent_id: str
@@ -158,14 +158,14 @@ class Cancel(Layout):
 
 
 class Remove(Layout):
-    """An agent that has ended, and has no children, is forgotten."""
+    """An ended agent without children was removed."""
 
     kind: Literal["remove"]
     agent_id: str
 
 
 class Import(NamedTuple):
-    """There is an agent of an older file: all that an agent is, but for its `lsn`."""
+    """An agent was imported from a legacy file. The record has all fields of a row but the LSN."""
 
     kind: Literal["import"]
     agent_id: str
@@ -209,10 +209,10 @@ KINDS: Mapping[str, type[Layout | Import]] = {
 RECORD_FIELDS: Mapping[str, tuple[str, ...]] = {
     kind: fields._fields[1:] for kind, fields in KINDS.items()
 }
-"""The names of the fields of each kind of record that a manager journals, by kind. A record is a
-list: its kind, then a value for each of them."""
+"""The field names of each kind of record that a manager journals, by kind. A record is a list of
+its kind and a value for each field."""
 
-# Places in a record.
+# Indices in a record.
 KIND = 0
 AGENT_ID = 1  # of every kind but "boot"
 AT_MS = 2  # of every kind that changes an agent
@@ -239,7 +239,7 @@ def spawn(
     token_budget: int | None,
     metadata: dict[str, Any] | None,
 ) -> Record:
-    """Raises TypeError or ValueError that name the value which can't be taken."""
+    """Return a spawn record. Raise TypeError or ValueError, which names the value at fault."""
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
     return [
@@ -301,7 +301,7 @@ def interrupt(agent_id: str, at_ms: int, reason: str, value: object, needs_input
 
 
 def interrupt_by_restart(agent_id: str, at_ms: int) -> Record:
-    """Return the record that interrupts an agent whose process has ended."""
+    """Return the record that interrupts an agent because its process has ended."""
     return interrupt(agent_id, at_ms, RESTARTED, None, None)
 
 

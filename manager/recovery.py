@@ -1,4 +1,4 @@
-"""Recovery: opens a fleet from its journal, and refuses one that no manager wrote."""
+"""Recovery: opens a fleet from its journal, and refuses a journal that no manager wrote."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from manager.fleet import Fleet
 
 
 def recovered(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
-    """Open the state in the directory `path`. Raises what opening a journal raises.
+    """Open the fleet in the directory `path`.
 
-    Raises FormatVersionError, with file and field, for a value that no manager writes.
+    Raise FormatVersionError, with file and field, for a value that no manager writes, and the
+    errors of opening a journal.
     """
     with ExitStack() as undo:
         state = DurableState.open(path, Fleet(), options=options, disk=disk)
@@ -21,7 +22,7 @@ def recovered(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
         try:
             if checkpoint is not None:
                 where = checkpoint.path
-                fleet.check_loaded(checkpoint.lsn)  # by now done, if a record came after it
+                fleet.check_loaded(checkpoint.lsn)  # replay did this if a record followed
             where = state.journal.path
             fleet.end_replay()
         except FormatVersionError as error:

@@ -1,10 +1,10 @@
-"""Replay: the rules that items and records of a recovered journal have to keep.
+"""Replay: checks the items and records of a recovered journal before the fleet applies them.
 
-Their checksums say that they are what somebody wrote, not that a manager did. So each is held to
-what a manager writes before the fleet takes it in: an agent has a parent that is there, at a depth
-of one less, which excludes every cycle; a status changes as `VERBS` allows; fields have the types
-and ranges that the methods of a manager let through. A manager's own changes are checked before
-they are appended, so they are not checked here.
+Checksums prove that the bytes are unchanged, but not that a manager wrote them. So each item and
+record must follow the rules that a manager follows: the parent of an agent exists and has a depth
+of one less, which excludes cycles; a status changes only as `VERBS` allows; fields have the types
+and ranges that a manager's methods accept. A manager's own changes are checked before they are
+appended, so they are not checked here.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from manager.steps import SOURCES, STEPS, Step
 
 Check = Callable[[Record], None]
 
-_HINT = "open it with the version that wrote it"
+_HINT = "open the journal with the version that wrote it"
 
 
 class Replay:
-    """Checks what a fleet is rebuilt from; it looks at the fleet's own tables, and changes none.
+    """Checks of the items and records from which a fleet is rebuilt.
 
-    `rows` and `live` are the fleet's agents by id, and the ids of live ones by name.
+    It reads the fleet's own tables, and changes none. `rows` are the fleet's agents by id, and
+    `live` the ids of its live agents by name.
     """
 
     def __init__(self, rows: Mapping[str, Row], family: Family, live: Mapping[str, str]) -> None:
@@ -46,22 +47,22 @@ class Replay:
         self._live = live
         self._loaded = 0
         self._newest = 0, 0  # the highest LSN of an item, and the item's number
-        # Items come in any order. Each parent that has not come yet, with the depth that its
-        # children give it, and the number of the first of them.
+        # Items may come in any order. Parents that are not loaded yet, each with the depth that its
+        # children imply, and the number of the first child's item.
         self._awaited: dict[str, tuple[int, int]] = {}
         self._first_lsn: int | None = None
         # Agents that a reader marked as interrupted without a record. The log's next record may
         # still treat them as running.
         self._presumed: set[str] = set()
-        # What a fleet goes by instead of STEPS: the same, with the rules before.
+        # The steps that the fleet uses during replay: those of STEPS, with checks.
         self.steps: Mapping[str, Step] = {kind: self._checked(kind) for kind in STEPS}
 
     def presume(self, agent_id: str) -> None:
-        """Note that a reader marked the agent as interrupted, without a record that says so."""
+        """Remember that a reader marked the agent as interrupted without a record of that."""
         self._presumed.add(agent_id)
 
     def check_item(self, row: Row) -> None:
-        """Raise FormatVersionError unless a checkpoint may have `row` beside those before it."""
+        """Raise FormatVersionError unless `row` is valid after the items that came before it."""
         self._loaded += 1
         try:
             check_row(row)
@@ -78,32 +79,33 @@ class Replay:
             raise FormatVersionError(f"item {self._loaded}: {error!s:.200}; {_HINT}") from error
 
     def check_loaded(self, lsn: int) -> None:
-        """Raise FormatVersionError unless the items make a whole checkpoint, as of `lsn`."""
+        """Raise FormatVersionError unless the items form a complete checkpoint as of `lsn`."""
         for _, number in self._awaited.values():
             raise FormatVersionError(f"item {number}: parent_id names no agent; {_HINT}")
         newest_lsn, number = self._newest
         if newest_lsn > lsn:
-            raise FormatVersionError(f"item {number}: lsn is after the checkpoint's; {_HINT}")
+            raise FormatVersionError(f"item {number}: lsn is over the checkpoint's; {_HINT}")
 
     def begin(self, lsn: int) -> None:
-        """Note the LSN of the first record. Raise what `check_loaded` raises."""
+        """Remember the LSN of the first record. Raise FormatVersionError as `check_loaded` does."""
         if self._first_lsn is None:
             self._first_lsn = lsn
             try:
                 self.check_loaded(lsn - 1)
             except FormatVersionError as error:
-                # Whoever replays names the record's place, where nothing is wrong.
+                # The caller will add the place of the record, but the fault is in the checkpoint.
                 what = f"checkpoint of LSN {lsn - 1}: {error.what}"
                 raise FormatVersionError(what, reason=error.reason) from error
 
     def check_progress(self, rows: Iterable[Row]) -> None:
-        """Raise FormatVersionError if a record gave one of `rows` what no manager would.
+        """Raise FormatVersionError if a record gave one of `rows` a value that no manager accepts.
 
-        It looks at what "checkpoint" records say, and at all JSON. An agent may have thousands of
-        those records, each of which replaces what the one before said, so the last one is enough.
+        This checks the fields that "checkpoint" records set, and all JSON. An agent may have
+        thousands of such records, and each replaces the values of the one before, so it is enough
+        to check the last state.
         """
         if self._first_lsn is None:
-            return  # all are as they were loaded
+            return  # no record followed the items, which were checked when they were loaded
         for row in rows:
             if get.lsn(row) < self._first_lsn:
                 continue
@@ -116,7 +118,7 @@ class Replay:
                 ) from error
 
     def _checked(self, kind: str) -> Step:
-        """Return the step of `kind` with the rules before and after it."""
+        """Return the step of `kind` with checks before and after it."""
         step, sources, check = STEPS[kind], SOURCES[kind], _CHECKS[kind]
         is_new = not sources
 
@@ -168,10 +170,11 @@ class Replay:
             raise ValueError("name is taken by another live agent")
 
     def _check_line(self, row: Row) -> None:
-        """Raise ValueError unless its depth is its parent's and one, and its children's less one.
+        """Raise ValueError unless the depth is one more than the parent's and one less than the
+        children's.
 
-        A parent that has not come yet is awaited at that depth. In a cycle the depths would have
-        to grow forever, so the last of its agents to come breaks the rule.
+        A parent that is not loaded yet is awaited at the depth that follows. In a cycle the depths
+        would have to grow forever, so the agent of a cycle that is loaded last breaks the rule.
         """
         parent_id, depth = get.parent_id(row), get.spawn_depth(row)
         if parent_id is None:
@@ -188,23 +191,23 @@ class Replay:
 
 def _check_depth(depth: int, due: int, whose: str) -> None:
     if depth != due:
-        raise ValueError(f"spawn_depth is {depth}, but its {whose} make it {due}")
+        raise ValueError(f"spawn_depth is {depth}, but must be {due} because of its {whose}")
 
 
 def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:
     kind = record[KIND]
     count = len(KINDS[kind]._fields)
-    what = str(error) if len(record) == count else f"{len(record)} fields, not {count}"
+    fault = str(error) if len(record) == count else f"{len(record)} fields, not {count}"
     return FormatVersionError(
-        f"LSN {lsn}: {kind}: {what:.200}; not a record of {APPLICATION}; {_HINT}"
+        f"LSN {lsn}: {kind}: {fault:.200}; not a record of {APPLICATION}; {_HINT}"
     )
 
 
-# --- what the fields of each kind of record hold ---
+# --- checks of the fields of each kind of record ---
 
 
 def is_boot(record: Record) -> bool:
-    """Return whether `record` says that a manager of this application opened the journal."""
+    """Return True if `record` states that a manager of this application opened the journal."""
     if not isinstance(record, list) or record[:2] != ["boot", APPLICATION]:
         return False
     try:
@@ -215,13 +218,15 @@ def is_boot(record: Record) -> bool:
 
 
 def _check_spawn(record: Record) -> None:
-    """Check a spawn record. It takes half as long as `check_row`: most fields are fixed."""
+    """Check a spawn record in half the time of `check_row`, because most fields of the row are
+    fixed.
+    """
     _check_spawn_types(tuple(map(type, record)))
     _, agent_id, at_ms, _, _, _, status, name, _, _, _, _, tools, token_budget, metadata = record
     if at_ms < 0:
         check_whole("at_ms", at_ms)
     if status not in _BEGINNINGS:
-        raise ValueError("status is not one that an agent begins with")
+        raise ValueError("status is not allowed for a new agent")
     if token_budget is not None:
         check_whole("token_budget", token_budget, low=1)
     check_names(agent_id, agent_id if name is None else name)
@@ -232,8 +237,9 @@ def _check_import(record: Record) -> None:
     check_row((*record[1:], 0))
 
 
-# msgpack carries no int over 64 bits, so the types and the signs are enough. Most of a log are the
-# two kinds below: all numbers together take 0.1 us, and what `record_checker` returns 0.4.
+# The checks of the two most frequent kinds check all numbers at once, which takes 0.1 us instead of
+# the 0.4 us of `record_checker`'s function. Types and signs are enough, because msgpack carries no
+# integer over 64 bits.
 
 
 def _check_usage(record: Record) -> None:
@@ -260,7 +266,7 @@ _check_spawn_types = types_checker(Spawn._fields, allowed_types(Spawn))
 _check_boot = _DERIVED["boot"]
 _check_usage_fields = _DERIVED["usage"]
 _check_result_fields = _DERIVED["result"]
-# What checks the fields of each kind of record.
+# The check of the fields of each kind of record.
 _CHECKS: Mapping[str, Check | None] = {
     **_DERIVED,
     "spawn": _check_spawn,

@@ -1,4 +1,4 @@
-"""AgentResult: how a run came out."""
+"""AgentResult: the outcome of a run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from manager.arguments import short_repr
 @public
 @dataclass(frozen=True, slots=True)
 class AgentResult:
-    """The outcome of a run, for `update_from_result`."""
+    """The outcome of a run, for `SubAgentManager.update_from_result`."""
 
     result: str | None
-    """The result. None keeps the one that the agent has."""
+    """The result. None keeps the agent's."""
 
     _: KW_ONLY
     status: Status = "completed"
-    """The new status: any that a running agent may get, so not "queued" or "running"."""
+    """The new status: any except "queued" and "running"."""
 
     reason: str | None = None
-    """The error, or the cause of an interruption. It replaces the agent's."""
+    """The error, or the cause of an interruption. It replaces the agent's, even if it is None."""
 
     steps_taken: int | None = None
     """The number of steps taken so far. None keeps the agent's."""
@@ -31,14 +31,14 @@ class AgentResult:
     """The agent's checkpoint, as JSON. None keeps the agent's."""
 
     needs_input: JSON = None
-    """The question that the agent waits on, as JSON. It replaces the agent's."""
+    """The question that the agent waits for an answer to, as JSON. It replaces the agent's, even if
+    it is None."""
 
     input_tokens: int = 0
-    """The number of input tokens. It is added to `tokens_used` of the agent and of its ancestors.
-    """
+    """The number of input tokens to add to `tokens_used` of the agent and of its ancestors."""
 
     output_tokens: int = 0
-    """The number of output tokens. It is added like `input_tokens`."""
+    """The number of output tokens to add, like `input_tokens`."""
 
     def __post_init__(self) -> None:
         allowed = VERBS["update_from_result"][1]

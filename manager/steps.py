@@ -1,7 +1,7 @@
-"""Steps: what each kind of record makes of an agent's row. Pure functions of the two.
+"""Steps: the effect of each kind of record on an agent's row. A step is a pure function of both.
 
-A step takes a record apart by position, in the order of its class in `manager.records`: to make an
-instance of that first would take 0.1 us of an update's 0.8.
+A step unpacks a record by position, in the order of the fields of its class in `manager.records`.
+To make an instance of that class first would take 0.1 us of an update's 0.8.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ Step = Callable[[Row | None, int, Record], Row | None]
 
 
 def advance(row: Row | None, lsn: int, record: Record) -> Row:
-    """What `record`, which removes nothing, makes of an agent's row (None: there is none yet)."""
+    """Return the row that `record` makes of `row`, which is None for a new agent.
+
+    The record must not be one that removes the agent.
+    """
     new = STEPS[record[KIND]](row, lsn, record)
     assert new is not None
     return new
 
 
 def count_tokens(row: Row, lsn: int, tokens: int) -> Row:
-    """Return the row of an agent one of whose descendants has used `tokens` more."""
+    """Return `row` with `tokens` added, which a descendant of the agent has used."""
     new = list(row)
     new[LSN] = lsn
     used = new[TOKENS_USED] + tokens
@@ -139,7 +142,7 @@ def _cancel(row: Row | None, lsn: int, record: Record) -> Row:
     return tuple(new)
 
 
-def _gone(row: Row | None, lsn: int, record: Record) -> None:
+def _remove(row: Row | None, lsn: int, record: Record) -> None:
     return None
 
 
@@ -155,7 +158,8 @@ def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
     return new
 
 
-# Each kind's step, and the statuses of agents that allow it (none: it adds an agent).
+# The step of each kind, and the agent's statuses that allow it. A kind that allows no status adds
+# an agent.
 _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "spawn": (_spawn, ()),
     "start": (_run, VERBS["start"][0]),
@@ -165,7 +169,7 @@ _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "interrupt": (_interrupt, VERBS["interrupt"][0]),
     "result": (_result, VERBS["update_from_result"][0]),
     "cancel": (_cancel, VERBS["cancel"][0]),
-    "remove": (_gone, ENDED),
+    "remove": (_remove, ENDED),
     "import": (_import, ()),
 }
 STEPS: Mapping[str, Step] = {kind: step for kind, (step, _) in _TABLE.items()}

@@ -1,7 +1,7 @@
-"""Updates: the one way a fleet is changed, of an agent or of many. What it does around the lock.
+"""Updates: the only way to change a fleet, for one agent or for many.
 
-Before it, the row is fetched and the record packed; under it, what is decided is appended and
-applied; after it, the new row is built once more for who called, and who watches is told.
+Before the lock is taken, the row is prefetched and the record packed. Under the lock, the change is
+decided, appended and applied. After that, watchers are notified, and the caller gets the new row.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from manager.values import text
 from manager.watch import Watch
 
 Change = Record | PackedRecord
-# What one batch does: each record, and the row that it is about (None: a new agent).
+# The records of one batch, each with the row that it changes (None: a new agent).
 RecordsByRow = list[tuple[Row | None, Record]]
 
 
 class Updates:
+    """The changes of one manager's fleet. Any thread may make one."""
+
     def __init__(
         self, state: DurableState[Fleet], limits: Limits, watch: Watch, beats: Heartbeats
     ) -> None:
@@ -36,8 +38,11 @@ class Updates:
         self._beats = beats
 
     def spawn(self, record: Record, decide: Callable[[PackedRecord, Fleet], Change | None]) -> Row:
-        """`decide` gives the record, packed already if that has not changed since, or None if the
-        id in it is taken."""
+        """Spawn an agent and return its row.
+
+        `decide` runs under the lock. It returns the packed record, or the record itself if it had
+        to change it, or None if the id in it is taken; then another id is tried.
+        """
         try:
             while (lsn := self._state.update(partial(decide, pack(record)))) is None:
                 record[records.AGENT_ID] = ids.new_agent_id()
@@ -52,9 +57,9 @@ class Updates:
     def one(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Row:
-        """Do `verb` to one agent, which `record` does not name yet; its row as it is then.
+        """Apply `verb` to the agent `ref`, whose id is filled into `record`. Return its new row.
 
-        `target`: the status that this gives it, None to leave it whatever it is.
+        `target` is the agent's new status; None leaves the status as it is.
         """
         ref = text("ref", ref)
         row: Row = ()
@@ -64,7 +69,7 @@ class Updates:
             packed_id = get.agent_id(prefetched)
             record[records.AGENT_ID] = packed_id
             packed = pack(record)
-            # Before the change: cleanup must not find an agent that changed and has no beat.
+            # The beat comes before the change, so that no cleanup between them finds it missing.
             if target == "running" or get.status(prefetched) == "running":
                 self._beats.beat(packed_id)
 
@@ -97,7 +102,10 @@ class Updates:
         return self._notify_watch(lsn, row, record)
 
     def many(self, decide: Callable[[Fleet], RecordsByRow], *, urgent: bool = False) -> list[Row]:
-        """All that `decide` says, in one batch: each row as it is then, or last was."""
+        """Apply the records that `decide` returns in one batch.
+
+        Return the new row of each agent, or the last row of one that was removed.
+        """
         changes: RecordsByRow = []
 
         def batch(fleet: Fleet) -> list[Record]:
@@ -120,9 +128,9 @@ class Updates:
         ]
 
     def _notify_watch(self, lsn: int, before: Row | None, record: Record, *ended: str) -> Row:
-        """Tell who watches; the row as that change left it."""
+        """Notify the watch. Return the row as the change of `lsn` left it."""
         if self._fleet.feed is not None:
             self._watch.changed(lsn, ended)
         now = self._fleet.rows.get(record[records.AGENT_ID])
-        # Another change may have come since; then it is made once more.
+        # If another change has been made since, compute the row of this change again.
         return now if now is not None and get.lsn(now) == lsn else advance(before, lsn, record)

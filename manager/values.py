@@ -1,4 +1,4 @@
-"""Values: what callers give, checked and copied to what msgpack and JSON both carry unchanged."""
+"""Values: checks and copies callers' values, so that msgpack and JSON both carry them unchanged."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from manager.arguments import short_repr
 
-_INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1  # what msgpack carries
+_INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1  # the range of msgpack's integers
 NAME_BYTES_MAX = 256
 _LEVELS_MAX = 100  # well below the recursion limits of msgpack, json and this module
 AGENT_ID_PATTERN = r"agent_[0-9a-f]{12}"
-"""The regular expression of the ids that a manager gives its agents. No name looks like one; an
-imported agent keeps the id that it had."""
+"""The regular expression of the ids that a manager gives its agents. No name may match it. An
+imported agent keeps its old id, which need not match."""
 _is_agent_id = re.compile(AGENT_ID_PATTERN).fullmatch
 
 
 def text(where: str, value: object) -> str:
-    """`value` as an exact str. Raises TypeError, or ValueError for what UTF-8 can't carry."""
+    """Return `value` as an exact str. Raise TypeError, or ValueError if UTF-8 can't encode it."""
     if type(value) is str and value.isascii():
         return value
     if not isinstance(value, str):
@@ -28,8 +28,8 @@ def text(where: str, value: object) -> str:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{where} holds half a surrogate pair: {error}") from None
-    return str.__str__(value)  # of a subclass, such as a StrEnum, msgpack packs none
+            raise ValueError(f"{where} has half a surrogate pair: {error}") from None
+    return str.__str__(value)  # msgpack does not pack a subclass, such as a StrEnum
 
 
 def optional_text(where: str, value: object) -> str | None:
@@ -44,10 +44,10 @@ def prompt_text(where: str, value: object, bytes_max: int) -> str:
 
 
 def tail(where: str, value: object, bytes_max: int) -> str:
-    """`value`, cut to about `bytes_max` bytes of UTF-8: its end, after a line that says so.
+    """Return `value`, or its end after a line that says so if it has over `bytes_max` UTF-8 bytes.
 
-    Of a long text the end tells how it came out. No less than half the bound is kept of it,
-    however small the bound.
+    The end of a long text shows the outcome. At least half of `bytes_max` is kept of the text, so
+    with a small limit the result may be longer than `bytes_max`.
     """
     full = text(where, value)
     if _utf8_bytes(full) <= bytes_max:
@@ -63,7 +63,7 @@ def _utf8_bytes(value: str) -> int:
 
 
 def whole(where: str, value: object, *, low: int = 0) -> int:
-    """`value` as an exact int from `low` to what 64 bits hold. Raises TypeError or ValueError."""
+    """Return `value` as an exact int from `low` to 2^64 - 1. Raise TypeError or ValueError."""
     if type(value) is int and low <= value <= INT_MAX:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
@@ -74,16 +74,16 @@ def whole(where: str, value: object, *, low: int = 0) -> int:
 
 
 def json_value(where: str, value: object) -> Any:
-    """A deep copy of `value` in exact types; tuples become lists, as in JSON.
+    """Return a deep copy of `value` in exact types. Tuples become lists, as in JSON.
 
-    Raises TypeError or ValueError that names the key: str keys, finite floats, ints of 64 bits,
-    no bytes, nested no deeper than 100 levels.
+    Raise TypeError or ValueError, which names the key, unless keys are strings, floats are finite,
+    integers fit in 64 bits, there are no bytes, and values nest at most 100 levels deep.
     """
     return None if value is None else _json_value([where], value)
 
 
 def _json_value(path: list[object], value: object) -> Any:
-    if isinstance(value, dict) and len(path) <= _LEVELS_MAX:  # first: most often it is one
+    if isinstance(value, dict) and len(path) <= _LEVELS_MAX:  # first, as the most frequent type
         return {
             key if type(key) is str and key.isascii() else _key(path, key): item
             if type(item) is int and 0 <= item <= INT_MAX
@@ -92,18 +92,18 @@ def _json_value(path: list[object], value: object) -> Any:
         }
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, str):  # its place is spelled out only if it could be wrong
+    if isinstance(value, str):  # the place is formatted only if the text might be refused
         return value if type(value) is str and value.isascii() else text(_named(path), value)
     if isinstance(value, int):
         if not _INT_MIN <= value <= INT_MAX:
-            raise ValueError(f"{_named(path)} is an integer that 64 bits can't hold")
+            raise ValueError(f"{_named(path)} is an integer that does not fit in 64 bits")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{_named(path)} is {value}, which JSON can't carry")
         return float(value)
     if len(path) > _LEVELS_MAX:
-        raise ValueError(f"{path[0]} nests deeper than {_LEVELS_MAX} levels, or holds itself")
+        raise ValueError(f"{path[0]} nests deeper than {_LEVELS_MAX} levels, or contains itself")
     if isinstance(value, (list, tuple)):
         return [_item(path, index, item) for index, item in enumerate(value)]
     raise TypeError(f"{_named(path)} is of type {type(value).__name__}, which JSON can't carry")
@@ -118,7 +118,7 @@ def _item(path: list[object], key: object, value: object) -> Any:
 
 def _key(path: list[object], key: object) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"{_named(path)} has the key {key!r}; in JSON keys are strings")
+        raise TypeError(f"{_named(path)} has the key {key!r}; in JSON, keys are strings")
     return str.__str__(key) if key.isascii() else text(f"{_named(path)}, key {key!r}", key)
 
 
@@ -127,12 +127,12 @@ def _named(path: list[object]) -> str:
 
 
 def checked_name(name: str) -> str:
-    """Raises TypeError or ValueError that says why it is no name."""
+    """Return `name` as an exact str. Raise TypeError or ValueError if no agent may have it."""
     name = text("name", name)
     if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"name must have 1 to {NAME_BYTES_MAX} bytes, not {len(name.encode())}")
     if _is_agent_id(name):
-        raise ValueError(f"name {name!r} looks like an agent's id; it would be ambiguous")
+        raise ValueError(f"name {name!r} looks like an agent's id, so it would be ambiguous")
     return name
 
 

@@ -1,4 +1,4 @@
-"""View: a fleet seen from outside, by a process that takes no lock and writes nothing."""
+"""View: reads a fleet from any process, without taking a lock and without writing."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _POLL_S = 0.02
 
 @public
 class FleetView:
-    """The agents of a state directory as of one LSN. Later changes, and changes that the log did
-    not yet show to be durable, do not appear in it."""
+    """The agents of a state directory as of one LSN. It does not contain later changes, nor changes
+    that the log did not yet prove to be durable."""
 
     lsn: int
-    """The LSN of the last record that the view includes."""
+    """The LSN of the last record that the view contains."""
 
     def __init__(self, fleet: Fleet, lsn: int) -> None:
         self._fleet = fleet
@@ -41,31 +41,41 @@ class FleetView:
     def agents(
         self, *, status: Status | None = None, include_archived: bool = False
     ) -> list[Agent]:
-        """As SubAgentManager.agents; the session is the writer's, if one lives."""
+        """Return the agents, oldest first, as `SubAgentManager.agents` does.
+
+        Archived agents are those that ended before the live writer's session, or all ended agents
+        if there is no live writer.
+        """
         rows = self._fleet.rows.values()
         boot_id = self._fleet.boot_id
         return agents_from_rows(rows, boot_id, status=status, include_archived=include_archived)
 
     def get(self, ref: str) -> Agent:
-        """The agent with this id or unique name; raises as SubAgentManager.get does."""
+        """Return the agent with this id or unique name, as `SubAgentManager.get` does.
+
+        Raise UnknownAgentError or AmbiguousNameError.
+        """
         row = self._fleet.find(arguments.instance("ref", ref, str))
         return agent_from_row(row, self._fleet.boot_id)
 
 
 @public
 def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
-    """The fleet kept in the state directory `path`: a live writer's, or what the next open finds.
+    """Return the fleet in the state directory `path`, as its writer or the next open has it.
 
-    Of a live writer what its log tells to be durable, which what comes next in the log says: so
-    it trails by a commit, until the next one or the mark that a log idle for `Options.idle_s`
-    gets. What `wait_durable` and `wait_ended` have told the writer may not show for that long.
-    Until a writer that is opening the state has made its first commit, it is taken for the one
-    before it: what ran then is shown to run, and that one's last commit may be missing again.
+    While a writer lives, the view contains the changes that its log proves to be durable. The proof
+    for a commit is the next commit, or the mark that is written after the log has been idle for
+    `Options.idle_s`. So the view is one commit behind until then, and may lack changes for which
+    `wait_durable` or `wait_ended` has already returned in the writer. While a writer is opening the
+    state, and until its first commit, the view is as if the previous writer were still alive:
+    agents that were running are shown as running, and the last commit may be missing again.
 
-    Without a writer all that is left shows, and agents that ran when it ended are interrupted.
-    `at`: as it was with the record of that LSN (the last one, if it lies ahead), when they ran.
-    Raises FileNotFoundError, CorruptionError (not of damage behind `at`), FormatVersionError,
-    CompactedError if that is no longer kept, and JournalError if there is no journal.
+    Without a live writer, the view contains everything that is left, and agents that were running
+    are shown as interrupted. With `at`, it is the fleet as of the record of that LSN (or as of the
+    last record, if `at` is later), and agents that were running then are shown as running.
+
+    Raise FileNotFoundError, CorruptionError (but not for damage after `at`), FormatVersionError,
+    CompactedError if `at` is no longer retained, and JournalError if there is no journal.
     """
     at = arguments.optional_lsn("at", at)
     with closing(open_reader(path)) as reader:
@@ -76,29 +86,31 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
 
 @public
 def follow_fleet(path: StrPath) -> Iterator[Agent]:
-    """The agents as `read_fleet` finds them, oldest first, then each again when it changes.
+    """Yield the agents that `read_fleet` returns, oldest first, and then each one when it changes.
 
-    For ever, across restarts of the writer, a few hundredths of a second behind it; if it falls
-    behind compaction, an agent's states in between are skipped. When the writer ends, what ran is
-    shown as interrupted, and once more when the next one has journaled that. Raises what
-    `read_fleet` raises.
+    This goes on forever, across restarts of the writer, a few hundredths of a second behind it. If
+    compaction removes records before they were read, an agent's states in between are skipped.
+    When the writer ends, agents that were running are yielded as interrupted, and once more when
+    the next writer has journaled that. Raise the errors of `read_fleet`.
     """
     with closing(open_reader(path)) as reader:
-        short_repr: dict[str, tuple[int, str]] = {}
+        yielded: dict[str, tuple[int, str]] = {}  # the LSN and the status of each agent
         while True:
             fleet, lsn = current_fleet(reader)
             for row in sorted(fleet.rows.values(), key=get.created_at_ms):
-                if short_repr.get(get.agent_id(row)) != (get.lsn(row), get.status(row)):
+                if yielded.get(get.agent_id(row)) != (get.lsn(row), get.status(row)):
                     yield agent_from_row(row, fleet.boot_id)
             try:
                 yield from _changed(reader, fleet, lsn)
             except (CompactedError, FileNotFoundError):
                 rows = fleet.rows.values()
-                short_repr = {get.agent_id(row): (get.lsn(row), get.status(row)) for row in rows}
+                yielded = {get.agent_id(row): (get.lsn(row), get.status(row)) for row in rows}
 
 
 def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
-    """The agents as they change after `lsn`, which `fleet` is at, until it is compacted away."""
+    """Yield agents as they change after `lsn`, the LSN of `fleet`. Raise CompactedError or
+    FileNotFoundError when compaction removes records before they were read.
+    """
     feed: deque[Row] = deque()
     fleet.feed_to(feed)
     while True:
@@ -116,23 +128,27 @@ def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
 
 def _fed(feed: deque[Row], fleet: Fleet) -> Iterator[Agent]:
     while feed:
-        if len(row := feed.popleft()) > 1:  # else it was removed
+        if len(row := feed.popleft()) > 1:  # a row of one field means a removed agent
             yield agent_from_row(row, fleet.boot_id)
 
 
 class _WriterGoneError(Exception):
-    """It has left agents that run, and all that it has left of the log has been read."""
+    """The writer has ended and left running agents, and the rest of its log has been read."""
 
 
 def _wait_while_writer_lives(reader: JournalReader, fleet: Fleet) -> Callable[[], None]:
-    """What waits for more of the log; raises _WriterGoneError once there is nobody to write it."""
-    gone = False
+    """Return a function that waits for more of the log. It raises _WriterGoneError if agents are
+    running and no writer lives.
+    """
+    is_gone = False
 
     def wait() -> None:
-        nonlocal gone
+        nonlocal is_gone
         time.sleep(_POLL_S)
-        before, gone = gone, fleet.counts["running"] > 0 and not reader.live
-        if before and gone:  # what a writer had not shown to be durable was read in between
+        was_gone, is_gone = is_gone, fleet.counts["running"] > 0 and not reader.live
+        # Raised the second time only: in between, the reader has read the records that the writer
+        # had not yet proved to be durable.
+        if was_gone and is_gone:
             raise _WriterGoneError
 
     return wait

@@ -1,4 +1,4 @@
-"""Waking: how the calls that wait for an agent's end are woken, in threads and event loops."""
+"""Waking: wakes the waiters for agents' ends, in threads and in event loops."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Waiter:
-    """One call that waits. `row` is the agent as it ended, None while it has not."""
+    """One call that waits for an agent's end. `row` is the ended agent's row, None before."""
 
     __slots__ = ("agent_id", "future", "group", "lock", "row")
 
     def __init__(self, future: Future[None] | None = None) -> None:
-        self.future = future  # None: a thread, which waits for the lock
+        self.future = future  # None for a thread, which waits by acquiring the lock a second time
         self.lock = threading.Lock()
         self.lock.acquire()
         self.agent_id = ""
@@ -30,10 +30,11 @@ class Waiter:
         self.row: Row | None = None
 
 
-Group = dict[Waiter, None]  # those who wait for one agent
+Group = dict[Waiter, None]  # the waiters for one agent
 
 
 def wake(groups: Iterable[tuple[Row | None, Group]]) -> None:
+    """Wake the waiters of each group, and give them the row that comes with it."""
     loops: dict[AbstractEventLoop, Futures] = {}
     for row, group in groups:
         for waiter in group:
@@ -41,7 +42,7 @@ def wake(groups: Iterable[tuple[Row | None, Group]]) -> None:
             if waiter.future is not None:
                 loops.setdefault(waiter.future.get_loop(), {})[waiter.future] = None
             else:
-                if waiter.lock.locked():  # else it was woken before an interrupt
+                if waiter.lock.locked():  # else an earlier, interrupted call woke it already
                     waiter.lock.release()
     for loop, futures in loops.items():
         call_in_loop(loop, resolve, loop, futures)
@@ -50,19 +51,21 @@ def wake(groups: Iterable[tuple[Row | None, Group]]) -> None:
 def call_in_loop(
     loop: AbstractEventLoop, callback: Callable[..., None], *arguments: object
 ) -> None:
+    """Call `callback` in the thread of `loop`, unless the loop is closed."""
     try:
         loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:
-        if not loop.is_closed():  # a closed one's waiters are gone with it
+        if not loop.is_closed():  # a closed loop has no waiters any more
             raise
 
 
 def resolve(loop: AbstractEventLoop, futures: Futures) -> None:
+    """Resolve `futures`, at most `A_TURN` in each iteration of the loop."""
     try:
         for future in list(islice(futures, A_TURN)):
             if not future.done():
                 future.set_result(None)
             del futures[future]
-    finally:  # an interrupt must not end the turns: nobody else would wake the rest
+    finally:  # after an interrupt too, because nothing else would resolve the rest
         if futures:
             loop.call_soon(resolve, loop, futures)

@@ -1,17 +1,17 @@
-"""Watch: who waits for agents to end, and who reads the changes of all of them.
+"""Watch: the waiters for agents' ends, and the readers of all changes.
 
-While somebody does, the fleet puts each new row on the feed, under its lock: one append, however
-many watch. All else happens here, without that lock, and no writer waits for it: who reads, or
-makes a commit durable, moves what is on the feed to where it is waited for.
+While there are any, the fleet appends each new row to the feed under its own lock: one append for
+all of them. Everything else happens here, without that lock, and no writer waits for it. Rows are
+moved from the feed to waiters and readers by the thread that reads, or that made a commit durable.
 
-A waiter is woken once, when its agent has ended *and* that is durable. So the thread that made
-it durable wakes it, and calls into an event loop once a commit, however many wait there. A reader
-keeps each agent's newest row only. Its loop is called when there is something to read and it has
-none; a change that was not called out, because an interrupt struck, is at the next commit.
+A waiter is woken once, when its agent has ended *and* that is durable. The thread that made it
+durable wakes it, with one call for each event loop and commit, however many waiters the loop has. A
+reader keeps only each agent's newest row. Its event loop is called when there is a row to read and
+the reader has none. If an interrupt prevents that call, the next commit makes it.
 
-Who leaves waits for no lock: a coroutine may be collected in any thread, between any two
-bytecodes, also in a thread that holds the lock below. It leaves word, and whoever holds the lock,
-or takes it next, forgets it.
+A waiter or reader that leaves does not take the lock, because its coroutine may be collected in any
+thread, between any two bytecodes, even in a thread that holds the lock. It adds itself to the list
+of leavers, and the thread that holds the lock, or takes it next, forgets it.
 """
 
 from __future__ import annotations
@@ -36,44 +36,49 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Of one manager. It observes the journal's commits from when it is first asked to."""
+    """The waiters and readers of one manager. The first one makes it observe the journal."""
 
     def __init__(self, state: DurableState[Fleet]) -> None:
         self._state = state
         self._fleet = state.machine
-        # Filled under the state's lock, emptied under the one below.
+        # Filled under the state's lock, emptied under the lock below.
         self.feed: deque[Row] = deque()
-        # Guards the fields up to the next remark. Writers of the fleet never take it, and who
-        # has it takes no other.
+        # Guards the fields up to the next comment. Writers of the fleet never take it, and no other
+        # lock is taken while it is held.
         self._lock = HandlerSafeLock()
         self._observer: _Observer | None = None
         self._is_over = False
-        self._is_ending = False  # the journal failed, or is closed
-        self._is_late = False  # a thread waits for the lock, to catch up
+        self._is_ending = False  # the journal has failed or is closed
+        self._is_catch_up_due = False  # a thread waits for the lock to catch up
         self._waiters: dict[str, Group] = {}
-        self._ended: deque[tuple[Row, Group]] = deque()  # not durable yet, in order of LSNs
+        # Ends that are not durable yet, in order of LSNs.
+        self._ended: deque[tuple[Row, Group]] = deque()
         self._readers: dict[weakref.ref[Changes], None] = {}
-        # Touched without the lock, by single operations that are atomic in themselves. A loop's
-        # idle readers are put in and taken out in its own thread.
+        # Changed without the lock, by single operations, which are atomic. The idle readers of a
+        # loop are added and removed in the loop's own thread.
         self._idle: dict[AbstractEventLoop, Idle] = {}
         self._leavers: deque[Waiter | weakref.ref[Changes]] = deque()
 
     def changed(self, lsn: int, ended: Iterable[str]) -> None:
-        """For writers, after a change, with no lock held. Waits for nothing."""
+        """Notify waiters and readers of a change. Writers call this with no lock held, and it waits
+        for nothing.
+        """
         if self._idle:
             self._call_readers()
         waiters = self._waiters
         if self._ended or (waiters and any(agent_id in waiters for agent_id in ended)):
-            # Someone waits for it, so it is to be committed now.
+            # There are waiters, so the change should be committed now.
             self._state.journal.request_commit(lsn)
 
     def release_if_stopped(self) -> None:
-        """For writers, after a change that raised: release those who wait if none can follow."""
+        """Release all waiters if the journal has stopped. Writers call this after a change that
+        raised.
+        """
         try:
             self._state.check()
         except JournalError:
             self._is_ending = True
-            self._catch_up_soon()
+            self._catch_up_in_thread()
 
     # --- waiting for an end ---
 
@@ -111,7 +116,7 @@ class Watch:
             self._leave(waiter)
 
     def _enlist(self, ref: str, waiter: Waiter) -> Row:
-        """The agent's row; if it has not ended, the waiter will be woken when it has."""
+        """Return the agent's row. If the agent has not ended, its end will wake the waiter."""
         row = self._state.read(lambda fleet: fleet.find(ref))
         if get.status(row) in ENDED:
             return row
@@ -120,7 +125,7 @@ class Watch:
             self._begin()
             waiter.group = self._waiters.setdefault(waiter.agent_id, {})
             waiter.group[waiter] = None
-        # It may have ended before the feed began.
+        # Read the row again: the agent may have ended before the feed began.
         now = self._state.read(lambda fleet: fleet.rows.get(waiter.agent_id))
         if now is None:
             raise UnknownAgentError(f"agent {waiter.agent_id} has ended and was removed meanwhile")
@@ -140,17 +145,19 @@ class Watch:
     # --- reading changes ---
 
     def changes(self, boot_id: str, after: int | None) -> Changes:
-        """A new reader; see SubAgentManager.changes."""
+        """Return a new reader; see `SubAgentManager.changes`."""
         last_lsn = self._state.journal.last_lsn
-        if after is not None and after > last_lsn:  # maybe it is being applied
+        if after is not None and after > last_lsn:  # wait for the change that may be under way
             self._state.read(lambda _: None)
             last_lsn = self._state.journal.last_lsn
         if after is not None and not 0 <= after <= last_lsn:
-            what = f"after must be an LSN up to the last one, {last_lsn}, not {short_repr(after)}"
-            raise ValueError(what)
+            raise ValueError(
+                f"after must be an LSN up to the last one, which is {last_lsn}, "
+                f"not {short_repr(after)}"
+            )
         with _Sweeping(self), self._lock.checked():
             self._begin()
-            self._drain()  # what is on the feed was changed before
+            self._drain()  # the new reader must not get rows of changes before its creation
             reader = Changes(self, boot_id)
             ref = weakref.ref(reader, self._leavers.append)
             reader._enlist(ref)
@@ -159,7 +166,8 @@ class Watch:
             snapshot = self._state.read(lambda fleet: fleet.rows.freeze())
             rows = [row for row in snapshot if get.lsn(row) >= after]
             at_after = [row for row in rows if get.lsn(row) == after]
-            if len(at_after) == 1:  # of several, who asks may have seen but some
+            # Of several agents with that LSN, the caller may have seen only some.
+            if len(at_after) == 1:
                 rows.remove(at_after[0])
             with _Sweeping(self), self._lock.checked():
                 self._drain()
@@ -167,7 +175,9 @@ class Watch:
         return reader
 
     def next_row(self, reader: Changes) -> Row | None:
-        """None if there is none yet. Raises StopAsyncIteration after the last one."""
+        """Return the next row to read, or None if there is none yet. Raise StopAsyncIteration after
+        the last one.
+        """
         with _Sweeping(self), self._lock.checked():
             self._drain()
             if reader._dirty:
@@ -187,7 +197,7 @@ class Watch:
         idle = self._idle.setdefault(loop, Idle())
         idle.futures[future] = None
         try:
-            # For what came before the loop was known to be idle, nobody calls it.
+            # Nobody calls the loop for a row that came before the loop was entered in `_idle`.
             if not (self.feed or reader._dirty or reader._is_closed or self._is_over):
                 await future
         finally:
@@ -201,11 +211,13 @@ class Watch:
             self._sweep()
             self._call_readers()
 
-    # --- what the journal tells ---
+    # --- calls from the journal ---
 
     def committed(self) -> None:
-        """Wake those whose agent's end is durable now. For the journal's threads, which wait for
-        nobody: a signal handler on top of whoever holds the lock may wait for them.
+        """Wake the waiters whose agent's end is durable now.
+
+        The journal's threads call this. They must not wait for the lock, because a signal handler
+        may have interrupted its holder and may wait for these threads.
         """
         if self._fleet.feed is None and not self._is_ending:
             return
@@ -215,40 +227,43 @@ class Watch:
             finally:
                 self._lock.release()
             self._call_readers()
-        elif not self._is_late:
-            self._is_late = True
+        elif not self._is_catch_up_due:
+            self._is_catch_up_due = True
             try:
-                self._catch_up_soon()
-            except RuntimeError:  # no thread is left
-                self._is_late = False
+                self._catch_up_in_thread()
+            except RuntimeError:  # no thread can be started
+                self._is_catch_up_due = False
 
-    def _catch_up_soon(self) -> None:
-        """Catch up in a thread that no signal handler's exception strikes, as it may a user's."""
-        threading.Thread(target=self._catch_up_late, name="subagents-watch", daemon=True).start()
+    def _catch_up_in_thread(self) -> None:
+        """Catch up in a new thread, which a signal handler's exception can't interrupt."""
+        threading.Thread(target=self._run_catch_up, name="subagents-watch", daemon=True).start()
 
-    def _catch_up_late(self) -> None:
+    def _run_catch_up(self) -> None:
         with self._lock.checked():
-            self._is_late = False
+            self._is_catch_up_due = False
             self._catch_up()
         self._call_readers()
 
     def failed(self) -> None:
-        """Wake everybody, for the journal's threads: no agent will change any more."""
+        """Wake all waiters and readers, because no agent will change any more.
+
+        The journal's threads call this.
+        """
         self._is_ending = True
         self.committed()
 
     def close(self) -> None:
-        """Wake everybody, who then find out why."""
+        """Wake all waiters and readers. They then raise the error of the closed journal, or end."""
         self._is_ending = True
         with self._lock.checked():
             self._catch_up()
         self._call_readers()
 
     def check_free(self) -> None:
-        """Raise InterruptedCallError on top of a call that holds the lock."""
+        """Raise InterruptedCallError if this call interrupted one that holds the lock."""
         self._lock.checked()
 
-    # --- inside ---
+    # --- internals ---
 
     def _begin(self) -> None:
         if self._is_over:
@@ -256,11 +271,14 @@ class Watch:
         if self._observer is None:
             self._observer = _Observer(self)
             self._state.journal.observe(self._observer)
-            self._state.check()  # a failure before that is told to nobody
+            self._state.check()  # an earlier failure was not reported to the observer
         self._fleet.feed_to(self.feed)
 
     def _catch_up(self) -> None:
-        """Forget those that left; wake those whose agent's end is durable, and at the end all."""
+        """Forget the leavers, and wake the waiters whose agent's end is durable.
+
+        Wake all waiters if the journal has stopped.
+        """
         while self._leavers:
             self._forget(self._leavers[0])
             self._leavers.popleft()
@@ -272,16 +290,16 @@ class Watch:
             self._ended.popleft()
         if self._is_ending:
             self._is_over = True
-            left = [*self._waiters.values(), *(group for _, group in self._ended)]
-            wake((None, group) for group in left)
+            groups = [*self._waiters.values(), *(group for _, group in self._ended)]
+            wake((None, group) for group in groups)
             self._waiters.clear()
             self._ended.clear()
         self._stop_feed_if_unused()
 
     def _drain(self) -> None:
-        """Move what is on the feed now to those who wait for it.
+        """Move the rows that are on the feed now to the readers and waiters.
 
-        It goes off the feed last, so what an interrupt struck in is done once more.
+        A row is removed from the feed last, so that an interrupted move is repeated.
         """
         readers = [reader for ref in self._readers if (reader := ref()) is not None]
         for _ in range(len(self.feed)):
@@ -298,16 +316,16 @@ class Watch:
             idle = self._idle.get(loop)
             if idle is not None and not idle.is_called:
                 call_in_loop(loop, self._wake_readers, loop)
-                idle.is_called = True  # last: a call that an interrupt strikes in is made again
+                idle.is_called = True  # set last, so that an interrupted call is made again
 
     def _wake_readers(self, loop: AbstractEventLoop) -> None:
-        """Wake a loop's readers, in its own thread, where alone they fall idle."""
+        """Wake the idle readers of `loop`. Runs in the loop's thread, where readers become idle."""
         idle = self._idle.pop(loop, None)
         if idle is not None:
             resolve(loop, idle.futures)
 
     def _sweep(self) -> None:
-        """Forget those that left, unless this thread holds the lock: then it sweeps afterwards."""
+        """Forget the leavers, unless this thread holds the lock; then it does so afterwards."""
         while self._leavers and not self._lock.is_held_here():
             with self._lock.checked():
                 while self._leavers:
@@ -316,7 +334,7 @@ class Watch:
                 self._stop_feed_if_unused()
 
     def _stop_feed_if_unused(self) -> None:
-        """If nobody watches, the fleet need not feed anybody."""
+        """Stop the feed if there are no waiters and no readers."""
         if not (self._waiters or self._ended or self._readers):
             self._fleet.stop_feeding()
             self.feed.clear()
@@ -331,8 +349,9 @@ class Watch:
 
 
 class _Sweeping:
-    """Sweeps when it is left. It goes around a plain lock, and does not take it itself: an
-    interrupt between the end of its code and the block would leave the lock taken."""
+    """A context manager that sweeps at its exit. It goes around a plain lock instead of taking the
+    lock itself, because an interrupt after its `__enter__` and before the block would leave the
+    lock taken."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -344,7 +363,8 @@ class _Sweeping:
 
 
 class _Observer:
-    """The journal's threads know a watch by this only, or a dropped manager would never go."""
+    """The journal's observer. It refers to the watch weakly, so that the journal's threads do not
+    keep a dropped manager alive."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = weakref.ref(watch)

@@ -1,8 +1,9 @@
-"""Where a manager keeps its journal: a directory inside the workspace, reached without symlinks.
+"""Workspace: opens the way to a manager's journal inside the workspace without following symlinks.
 
-An agent may write to its workspace, so a link left on the way could lead the journal out of it.
-Each component is opened relative to its parent's handle and never followed; what the journal
-then opened by its path is compared with what the handles lead to.
+An agent may write to its workspace, so a symlink on the way could lead the journal out of it. Each
+component of the path is opened relative to its parent's handle, without following a symlink. After
+the journal has opened the directory by its path, that directory is compared with the one that the
+handles lead to.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextmanager
 def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
-    """The path to open the journal at, inside the `with`; components above it are made (0700).
+    """Yield the path at which the block must open the journal.
 
-    Raises UnsafePathError for a `state_dir` that is absolute, has `..`, or meets a symlink, and
-    at the end if something was swapped meanwhile; FileNotFoundError without a workspace.
+    Missing directories above it are created, with mode 0700. Raise UnsafePathError if `state_dir`
+    is absolute, contains `..` or leads over a symlink, and after the block if a component was
+    replaced meanwhile. Raise FileNotFoundError if the workspace does not exist.
     """
     workspace = arguments.path("workspace", workspace)
     state_dir = arguments.path("state_dir", state_dir)
@@ -43,25 +45,30 @@ def state_path(workspace: StrPath, state_dir: StrPath) -> Iterator[str]:
             handle = _entered(handle, name, path)
         path = os.path.join(path, names[-1])
         yield path
-        held = os.stat(names[-1], dir_fd=handle, follow_symlinks=False)
-        if not os.path.samestat(held, os.stat(path)):
-            raise UnsafePathError("a component was replaced while it was opened", path=path)
+        checked = os.stat(names[-1], dir_fd=handle, follow_symlinks=False)
+        if not os.path.samestat(checked, os.stat(path)):
+            raise UnsafePathError(
+                "a component of the path was replaced while it was opened", path=path
+            )
     finally:
         os.close(handle)
 
 
 def _entered(parent: int, name: str, path: str) -> int:
-    """A handle on `name` in `parent`, made if missing; closes the parent's if it succeeds."""
+    """Return a handle on the directory `name` in `parent`, which is created if it is missing. Close
+    `parent` on success.
+    """
     try:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=parent)
         handle = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # Linux and macOS, of a symlink
-            raise UnsafePathError("a symlink, or no directory; move it away", path=path) from error
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # a symlink's on Linux and on macOS
+            what = "is a symlink or not a directory; move it away"
+            raise UnsafePathError(what, path=path) from error
         raise
-    # A power cut may take a name that isn't synced, and the journal below with it; also when it
-    # was there, for who made it may have crashed before this sync.
+    # A power cut may remove a name that isn't synced, and the journal below it. This also syncs a
+    # name that existed before, because its creator may have crashed before the sync.
     os.fsync(parent)
     os.close(parent)
     return handle

@@ -173,7 +173,7 @@ def test_workers_are_kept_with_their_agents(
     )
     assert one.metadata == {"workers": [{"agent_id": "a", "x": 1}, {"id": "a"}]}
     assert two.metadata == {"workers": [{"worker_id": "b"}]}
-    assert "2 of its workers" in caplog.text
+    assert "were left out: 2" in caplog.text
 
 
 def test_the_command_line_says_what_is_logged(
@@ -185,7 +185,7 @@ def test_the_command_line_says_what_is_logged(
         (tmp_path / directory).mkdir()
         assert run_cli(["import", str(file), "--workspace", str(tmp_path / directory)]) == 0
         assert capsys.readouterr().err.splitlines() == [
-            f"manager: {file}: 1 of its workers belong to none of its agents: left out",
+            f"manager: {file}: workers of no agent in the file were left out: 1",
             f"subagents: 1 sub-agents imported from {file}",
         ]
 

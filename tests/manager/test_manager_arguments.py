@@ -173,13 +173,13 @@ def test_a_strange_limit_is_named_or_taken(named: str) -> None:
             "result must be an AgentResult, not 'r'",
         ),
         (lambda m: m.cleanup(None), TypeError, "max_age_s must be a number of .*, not None"),
-        (lambda m: m.cleanup(-1), ValueError, "max_age_s must be .* from 0, not -1"),
+        (lambda m: m.cleanup(-1), ValueError, "max_age_s must be .* at least 0, not -1"),
         (lambda m: m.wait_room(timeout_s=math.nan), ValueError, "timeout_s must be .*, not nan"),
         (lambda m: m.spawn("p", allowed_tools=5), TypeError, "allowed_tools must be .*, not 5"),
         (lambda m: m.spawn("p", token_budget=0), ValueError, "token_budget must be .*, not 0"),
-        (lambda m: Limits(max_running=HUGE), ValueError, "max_running must be what 64 bits"),
+        (lambda m: Limits(max_running=HUGE), ValueError, "max_running must fit in 64 bits"),
         (lambda m: read_fleet(None), TypeError, "path must be a path, not None"),  # type: ignore[arg-type]
-        (lambda m: read_fleet("a\0"), ValueError, r"path must be a path, .*not 'a\\x00'"),
+        (lambda m: read_fleet("a\0"), ValueError, r"path must be a path without NUL, not 'a\\x00'"),
     ],
 )
 def test_the_argument_its_value_and_what_fits_are_named(

@@ -1,4 +1,4 @@
-"""`python -m manager`, and the console script `subagents`."""
+"""Entry point of `python -m manager` and of the console script `subagents`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        gc.freeze()  # nothing is to be collected any more: to look takes a tenth of a listing
+        gc.freeze()  # skip the collection at exit, which takes a tenth of the time of a listing
 
 
 def _main() -> int:
     for name in _NEEDED:
         if find_spec(name) is None:
-            what = f"needs {name}: python -m pip install 'journal-engine[cli]'"
-            print(f"subagents: the command line {what}", file=sys.stderr)
+            advice = "install it with: python -m pip install 'journal-engine[cli]'"
+            print(f"subagents: the command line needs {name}; {advice}", file=sys.stderr)
             return 1
-    gc.disable()  # nothing that is made by an import is garbage
+    gc.disable()  # imports make no garbage
     from manager._cli.cli import run_cli
 
     gc.enable()

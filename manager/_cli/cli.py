@@ -1,6 +1,6 @@
-"""The `subagents` command line: run, list, show, import, demo.
+"""The command line of `subagents`: run, list, show, import and demo.
 
-Data goes to stdout, messages and progress to stderr.
+Data goes to stdout, and messages and progress go to stderr.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manager._cli.output import (
     follow_line,
     print_lines,
     say,
-    say_what_is_logged,
+    show_warnings,
     table,
 )
 from manager.agent import STATUSES, Status
@@ -31,7 +31,9 @@ from manager.view import FleetView, follow_fleet, read_fleet
 
 
 def run_cli(args: list[str]) -> int:
-    """Carry out a command line; its exit code. What a user can cause is never a traceback."""
+    """Run a command line and return its exit code. No error that a user can cause ends in a
+    traceback.
+    """
     stdout = sys.stdout
     try:
         code = app.main(args, prog_name="subagents", standalone_mode=False)
@@ -49,7 +51,7 @@ def run_cli(args: list[str]) -> int:
     except SystemExit as error:
         if error.code != 1:
             raise
-        sys.stdout = stdout  # click put another there, for a pipe was closed
+        sys.stdout = stdout  # click replaced it, because the pipe was closed
         release_stdout()
         return 141
 
@@ -77,9 +79,10 @@ def _exit_code(error: Exception) -> int:
 def app() -> None:
     """Run commands as durable, resumable sub-agents.
 
-    Exit codes: 0 fine; 1 a task failed, or nothing was found; 2 usage; 3 the state is damaged;
-    4 it can't be opened; 5 another process has it open for writing; 124 timed out; 130, 143
-    stopped by SIGINT, SIGTERM; 141 who read the output has gone.
+    Exit codes: 0 success; 1 a task failed, or no agent was found; 2 wrong usage; 3 the state is
+    damaged; 4 the state can't be opened, or a file can't be read or imported; 5 another process has
+    the state open for writing; 124 timeout; 130 and 143 stopped by SIGINT and SIGTERM; 141 the
+    reader of the output closed the pipe.
     """
 
 
@@ -89,21 +92,21 @@ _workspace = click.option(
     show_default=True,
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False, readable=False),
-    help="The directory that commands run in.",
+    help="Directory in which commands run.",
 )
 _state_dir = click.option(
     "--state-dir",
     default=".subagents",
     show_default=True,
     metavar="DIR",
-    help="The state's directory, below the workspace.",
+    help="Directory of the state, relative to the workspace and below it.",
 )
-_form = partial(click.option, "-o", "output", default="text", help="Text for people, or JSON.")
+_output = partial(click.option, "-o", "output", default="text", help="Output format.")
 
 
 def _finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number of seconds")
+        raise click.BadParameter(f"{value} is not a number of seconds")
     return value
 
 
@@ -113,14 +116,19 @@ def _finite(value: float | None) -> float | None:
 )
 @_workspace
 @_state_dir
-@click.option("-j", "--jobs", type=click.IntRange(1), help="At once.  [default: one a CPU]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    help="Number of commands that run at a time.  [default: number of CPUs]",
+)
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0, min_open=True),
     callback=lambda context, option, value: _finite(value),
-    help="Seconds until a task without a timeout_s of its own is stopped.  [default: none]",
+    help="Time limit, in seconds, of tasks without a timeout_s of their own.  [default: none]",
 )
-@click.option("--retry-failed", is_flag=True, help="Run the tasks that failed before, too.")
+@click.option("--retry-failed", is_flag=True, help="Also run tasks that have failed again.")
 def run(
     tasks: str | None,
     workspace: str,
@@ -129,41 +137,41 @@ def run(
     timeout_s: float | None,
     retry_failed: bool,
 ) -> int:
-    """Run the commands of the file TASKS (-: stdin), each as a sub-agent whose state is durable.
+    """Run the commands in the file TASKS (-: stdin), each as a sub-agent whose state is durable.
 
     A line is a shell command, or a JSON object with "command" (a string for /bin/sh, or an array)
-    and, if wanted, "name", "prompt", "parent" (another task's name) and "timeout_s". Blank lines
-    and lines that begin with # are skipped. A parent is only who a task belongs to: neither waits
-    for the other.
+    and, optionally, "name", "prompt", "parent" (the name of another task) and "timeout_s". Blank
+    lines and lines that begin with # are skipped. A task and its parent do not wait for each other.
 
-    Commands run in the workspace, with no input and their two outputs merged; the end of the
-    output is the result. Exit 0 is completed, anything else failed. What a command leaves running
-    when it ends is killed, unless it left its process group.
+    Commands run in the workspace, without input, and with stdout and stderr merged. The end of the
+    output is the result. A task is completed if its command exits with 0, and failed otherwise.
+    When a command exits, the processes that it leaves running in its process group are killed.
 
-    Run it again over the same state, and what completed is not run again; what was queued or
-    interrupted is; what failed only with --retry-failed. A task is the same if it has the same
-    name, else if its line says the same (and is the first, second, ... to say so). Lines may be
-    added, moved, and, where they have a name and have not completed, edited. Without TASKS, all
-    that the state holds unfinished is run.
+    To continue, run the same command again. Completed tasks are not run again. Queued and
+    interrupted tasks are run, and failed ones only with --retry-failed. A line is the same task as
+    in the last run if it has the same name. Without a name, it must be an equal line, and as many
+    equal lines must come before it. So you may add and move lines, and edit those that have a name
+    and have not completed. Without TASKS, all unfinished tasks in the state are run.
 
-    In the state a command completes exactly once. It runs at least once: one that was cut off is
-    run again from its beginning, and so is one whose end was not durable yet when this process
-    was killed. SUBAGENT_ID and SUBAGENT_NAME tell it who it is, the same each time.
+    In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
+    its end was not yet durable when this process was killed, it is run again from its beginning.
+    The environment variables SUBAGENT_ID and SUBAGENT_NAME identify its agent, and are the same
+    each time.
 
-    SIGINT and SIGTERM stop the commands (TERM, 5 s later or at a second signal KILL) and mark them
-    interrupted. If this process is killed with SIGKILL, its commands are too.
+    SIGINT and SIGTERM interrupt the tasks: their commands get SIGTERM, and SIGKILL after 5 s or at
+    a second signal. If this process is killed with SIGKILL, its commands are killed too.
     """
-    from manager._cli.progress import progress, sum_up
+    from manager._cli.progress import progress, show_outcome
     from manager._run.runner import run_tasks
     from manager._run.tasks import read_tasks
 
-    say_what_is_logged()
+    show_warnings()
     parsed = None
     if tasks is not None:
         with click.open_file(tasks, "rb") as file:
             parsed = read_tasks(file.read(), "stdin" if tasks == "-" else tasks)
-    began = time.monotonic()
-    with progress() as tell:
+    start_s = time.monotonic()
+    with progress() as show_progress:
         report = run_tasks(
             workspace,
             parsed,
@@ -171,27 +179,29 @@ def run(
             jobs=jobs or os.cpu_count() or 1,
             timeout_s=timeout_s,
             retry_failed=retry_failed,
-            tell=tell,
+            on_change=show_progress,
         )
-    sum_up(report, time.monotonic() - began)
+    show_outcome(report, time.monotonic() - start_s)
     return report.exit_code
 
 
 @app.command("list", short_help="List the sub-agents.")
 @_workspace
 @_state_dir
-@click.option("--status", type=click.Choice(STATUSES), help="Only those with this status.")
-@_form(type=click.Choice(["text", "json", "jsonl"]))
-@click.option("-f", "--follow", is_flag=True, help="Go on with each that changes, until stopped.")
+@click.option("--status", type=click.Choice(STATUSES), help="List only agents with this status.")
+@_output(type=click.Choice(["text", "json", "jsonl"]))
+@click.option(
+    "-f", "--follow", is_flag=True, help="Continue with each agent that changes, until stopped."
+)
 def list_(workspace: str, state_dir: str, status: Status | None, output: str, follow: bool) -> int:
-    """List the sub-agents of a workspace, oldest first, whether a run is going on or not."""
+    """List the sub-agents of a workspace, oldest first. A run may be in progress."""
     if follow:
         if output == "json":
-            raise click.UsageError("--follow has no end, and an array has: use -o jsonl")
+            raise click.UsageError("--follow can't complete a JSON array; use -o jsonl")
         changes = follow_fleet(_path(workspace, state_dir))
-        chosen = (agent for agent in changes if status in (None, agent.status))
+        selected = (agent for agent in changes if status in (None, agent.status))
         as_line = follow_line if output == "text" else lambda agent: json.dumps(as_json(agent))
-        return print_lines(map(as_line, chosen), each_at_once=True)
+        return print_lines(map(as_line, selected), each_at_once=True)
     agents = _fleet(workspace, state_dir).agents(status=status, include_archived=True)
     if output == "json":
         code = print_lines([json.dumps([as_json(agent) for agent in agents], indent=2)])
@@ -200,7 +210,7 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
     else:
         code = print_lines(table(agents) if agents else ())
     if not agents:
-        say("no sub-agents" if status is None else f"no sub-agents that are {status}")
+        say("no sub-agents found" if status is None else f"no {status} sub-agents found")
     return code or int(not agents)
 
 
@@ -208,47 +218,47 @@ def list_(workspace: str, state_dir: str, status: Status | None, output: str, fo
 @click.argument("ref")
 @_workspace
 @_state_dir
-@_form(type=click.Choice(["text", "json"]))
+@_output(type=click.Choice(["text", "json"]))
 def show(ref: str, workspace: str, state_dir: str, output: str) -> int:
-    """Show all of the sub-agent whose id or name is REF."""
+    """Show all fields of the sub-agent whose id or name is REF."""
     agent = as_json(_fleet(workspace, state_dir).get(ref))
     return print_lines(description(agent) if output == "text" else [json.dumps(agent, indent=2)])
 
 
-@app.command("import", short_help="Take over the agents of an older state file.")
+@app.command("import", short_help="Import the agents of an older tool's file.")
 @click.argument("file", type=click.Path())
 @_workspace
 @_state_dir
 def import_(file: str, workspace: str, state_dir: str) -> int:
-    """Take over the agents of FILE, a JSON object that an older tool kept all of them in.
+    """Import the agents of FILE, a JSON file in which an older tool kept all its agents.
 
-    One that is there already is left as it is, so the same file may be imported again. One that
-    ran is interrupted. A file that is not right in every part is refused as a whole.
+    Agents that the state already contains are skipped, so a file may be imported again. Agents that
+    were running become interrupted. If one value in the file is wrong, the whole file is refused.
     """
     from journal import Options
     from manager.legacy import read_legacy
     from manager.limits import Limits
     from manager.manager import SubAgentManager
 
-    if not os.path.lexists(_path(workspace, state_dir)):  # a file that is refused begins no state
+    if not os.path.lexists(_path(workspace, state_dir)):  # don't create a state for a refused file
         bound = Options().record_bytes_max
         read_legacy(file, at_ms=0, limits=Limits(), record_bytes_max=bound)
-    say_what_is_logged()
+    show_warnings()
     with SubAgentManager.open(workspace, state_dir=state_dir) as manager:
         imported = manager.import_legacy(file)
-    say(f"{len(imported)} sub-agents imported from {file}")
+    say(f"{len(imported)} sub-agent{'' if len(imported) == 1 else 's'} imported from {file}")
     return 0
 
 
-@app.command(short_help="See it survive a kill -9.")
+@app.command(short_help="See sub-agents survive a kill -9.")
 def demo() -> int:
-    """Hash files with 64 sub-agents, kill their process half-way, and finish what it left.
+    """Hash files with 64 sub-agents, kill their process half-way, and complete their work.
 
-    In a new directory under the system's temporary one, which stays for a look at it.
+    The demo creates a new directory in the system's temporary directory, and keeps it.
     """
     from manager._cli.demo import run_demo
 
-    say_what_is_logged()
+    show_warnings()
     return run_demo(lambda line: print(line, flush=True))
 
 

@@ -1,8 +1,9 @@
-"""Demo: the first minute. Sub-agents lose their process to a kill -9, and nothing that counted.
+"""Demo: sub-agents lose their process to a kill -9, but no acknowledged change.
 
-Each of 64 sub-agents hashes its share of the Python standard library. After each file it journals
-a checkpoint: how many files, and the digest so far. What is durable the child process notes in a
-log of acknowledgements, which is what this process holds the recovered state against.
+Each of 64 sub-agents hashes its share of the Python standard library. After each file it journals a
+checkpoint, which is the number of its files and the digest so far. The child process writes each
+change that is durable to a log of acknowledgements. After the kill, this process compares that log
+with the recovered state.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from manager.result import AgentResult
 _AGENTS = 64
 _THREADS = 24
 _FILES_MAX = 24 * _AGENTS
-_KILL_AT = _AGENTS // 2  # completed and acknowledged
+_KILL_AT = _AGENTS // 2  # number of completed and acknowledged sub-agents
 _WAIT_AT = _AGENTS * 3 // 4
 _TIMEOUT_S = 60.0
 _POLL_S = 0.001
@@ -42,7 +43,7 @@ _ACKS = "acks.jsonl"
 
 
 class Ack(NamedTuple):
-    """A change that the child was told is durable."""
+    """A change that was durable in the child process."""
 
     agent_id: str
     lsn: int
@@ -55,30 +56,33 @@ Acknowledge = Callable[[Agent], None]
 
 
 def run_demo(say: Callable[[str], None] = print) -> int:
-    """Its exit code: 1 if anything acknowledged is missing, or a digest is wrong."""
+    """Run the demo and return its exit code, which is 1 if an acknowledged change is lost or a
+    digest is wrong.
+    """
     scratch = tempfile.mkdtemp(prefix="subagents-demo-")
     files = library_files()
     say(f"{_AGENTS} sub-agents of one parent hash {len(files)} files, {_THREADS} at a time. Each")
-    say("file is a change to the journal, acknowledged when that is on stable storage.")
+    say("file is one change in the journal, which is acknowledged when it is on stable storage.")
     say("")
-    began = time.monotonic()
-    _killed_half_way(scratch)
+    start_s = time.monotonic()
+    _kill_half_way(scratch)
     acks = read_acks(os.path.join(scratch, _ACKS))
-    say(f"kill -9    after {time.monotonic() - began:.2f} s, {len(acks)} changes acknowledged")
+    say(f"kill -9    after {time.monotonic() - start_s:.2f} s and {len(acks)} acknowledged changes")
 
-    began = time.monotonic()
+    start_s = time.monotonic()
     with SubAgentManager.open(scratch, limits=_LIMITS) as manager:
-        took_ms = (time.monotonic() - began) * 1000
+        took_ms = (time.monotonic() - start_s) * 1000
         fleet = {agent.agent_id: agent for agent in manager.agents(include_archived=True)}
         say(f"recovered  in {took_ms:.0f} ms: {_counts(manager)}")
-        missing = lost(acks, fleet)
-        say(f"checked    {len(acks)} acknowledged changes against it, {len(missing)} lost")
-        for line in missing:
+        lost_changes = find_lost(acks, fleet)
+        say(f"checked    {len(acks)} acknowledged changes: {len(lost_changes)} lost")
+        for line in lost_changes:
             say(f"           {line}")
-        kept = sum(agent.steps_taken for agent in fleet.values() if agent.status == "interrupted")
+        interrupted = [agent for agent in fleet.values() if agent.status == "interrupted"]
+        saved_files = sum(agent.steps_taken for agent in interrupted)
         _finish(manager)
         wrong = _wrong_digests(manager, files)
-        say(f"resumed    the interrupted from their checkpoints, {kept} files not hashed again")
+        say(f"resumed    from the checkpoints, without hashing {saved_files} files again")
         say(f"finished   {_counts(manager)}; {wrong or 'no'} digests differ from a plain run's")
         say("")
         _say_figures(manager, say)
@@ -92,48 +96,48 @@ def run_demo(say: Callable[[str], None] = print) -> int:
         f"subagents list --workspace {shlex.quote(scratch)}",
     ):
         say(f"  {command}")
-    return 1 if missing or wrong else 0
+    return 1 if lost_changes or wrong else 0
 
 
 def library_files() -> list[str]:
-    """Files that are on any machine with this interpreter."""
-    found: list[str] = []
+    """Return files of the standard library, which every machine with this interpreter has."""
+    files: list[str] = []
     for folder, folders, names in os.walk(sysconfig.get_path("stdlib")):
         folders[:] = sorted(set(folders) - {"site-packages", "dist-packages", "__pycache__"})
         paths = (os.path.join(folder, name) for name in sorted(names) if name.endswith(".py"))
-        found.extend(path for path in paths if os.access(path, os.R_OK))
-        if len(found) >= _FILES_MAX:
+        files.extend(path for path in paths if os.access(path, os.R_OK))
+        if len(files) >= _FILES_MAX:
             break
-    return found[:_FILES_MAX]
+    return files[:_FILES_MAX]
 
 
 def hashed(digest: str, path: str) -> str:
-    """The digest so far, with one more file in it."""
+    """Return the digest so far with one more file added."""
     return hashlib.sha256(digest.encode() + Path(path).read_bytes()).hexdigest()
 
 
 def read_acks(path: str) -> list[Ack]:
-    """What the child acknowledged; a line that the kill cut short was not."""
+    """Return the child's acknowledgements, without a last line that the kill cut short."""
     with open(path, "rb") as file:
         return [Ack(*json.loads(line)) for line in file if line.endswith(b"\n")]
 
 
-def lost(acks: Iterable[Ack], fleet: Mapping[str, Agent]) -> list[str]:
-    """Each acknowledged change that `fleet` does not hold."""
-    missing = []
+def find_lost(acks: Iterable[Ack], fleet: Mapping[str, Agent]) -> list[str]:
+    """Return a line for each acknowledged change that `fleet` does not contain."""
+    lines = []
     for ack in acks:
         agent = fleet.get(ack.agent_id)
         if agent is None:
-            missing.append(f"{ack.agent_id} is not there, LSN {ack.lsn}")
+            lines.append(f"{ack.agent_id} is missing, LSN {ack.lsn}")
         elif agent.lsn < ack.lsn or agent.steps_taken < ack.steps_taken:
-            missing.append(f"{ack.agent_id} is at LSN {agent.lsn}, not {ack.lsn}")
+            lines.append(f"{ack.agent_id} is at LSN {agent.lsn}, not {ack.lsn}")
         elif ack.status == "completed" and (agent.status, agent.result) != ack[3:]:
-            missing.append(f"{ack.agent_id} is {agent.status}: {agent.result}, not {ack.result}")
-    return missing
+            lines.append(f"{ack.agent_id} is {agent.status}: {agent.result}, not {ack.result}")
+    return lines
 
 
-def _killed_half_way(scratch: str) -> None:
-    """Run the child, and kill it when half of its sub-agents have completed."""
+def _kill_half_way(scratch: str) -> None:
+    """Run the child process, and kill it when half of its sub-agents have completed."""
     package = str(Path(__file__).parents[2])
     paths = [package, os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(  # noqa: S603 - this file, by our own interpreter
@@ -146,7 +150,9 @@ def _killed_half_way(scratch: str) -> None:
     try:
         while _completed(acks) < _KILL_AT:
             if child.poll() is not None or time.monotonic() > until:
-                raise ManagerError(f"the process to be killed came to nothing: {child.poll()}")
+                code = child.poll()
+                fault = "has hung" if code is None else f"has ended by itself with code {code}"
+                raise ManagerError(f"the child process that the demo was to kill {fault}")
             time.sleep(_POLL_S)
     finally:
         child.send_signal(signal.SIGKILL)
@@ -166,8 +172,8 @@ def _child(scratch: str) -> None:
         ack = Ack(agent.agent_id, agent.lsn, agent.steps_taken, agent.status, agent.result)
         os.write(log, json.dumps(ack).encode() + b"\n")
         if agent.status == "completed" and manager.counts()["completed"] >= _WAIT_AT:
-            # On a machine that lets the other process wait, it would come too late: stay here
-            # to be killed, as long as it lives.
+            # On a slow machine, the parent's kill could come after all work is done. So wait here
+            # to be killed, until the parent ends.
             os.read(0, 1)
 
     files = library_files()
@@ -195,7 +201,7 @@ def _finish(manager: SubAgentManager) -> None:
 
 
 def _hash_all(manager: SubAgentManager, acknowledge: Acknowledge) -> None:
-    """Start or resume every child that has not ended, and bring it to its end."""
+    """Start or resume each live child, and hash its files."""
 
     def work(agent: Agent) -> None:
         begin = manager.resume if agent.status == "interrupted" else manager.start
@@ -220,7 +226,7 @@ def _hash(manager: SubAgentManager, agent: Agent, acknowledge: Acknowledge) -> N
 
 
 def _wrong_digests(manager: SubAgentManager, files: list[str]) -> int:
-    """How many children have another result than hashing their files once more gives."""
+    """Return the number of children whose result differs from a second hash of their files."""
     wrong = 0
     for number in range(_AGENTS):
         digest = ""

@@ -1,6 +1,6 @@
-"""Output: how `subagents` shows agents, and what it says beside them.
+"""Output: prints the agents and the messages of `subagents`.
 
-What others wrote (names, prompts, output of commands) is shown with its control characters escaped:
+Control characters in texts from elsewhere (names, prompts, output of commands) are escaped, because
 a terminal would obey them.
 """
 
@@ -24,7 +24,7 @@ _BLOCKS = ("prompt", "reason", "result")
 
 
 def print_lines(lines: Iterable[str], *, each_at_once: bool = False) -> int:
-    """The exit code: of who read the output and has gone, the one that shells have for it."""
+    """Print `lines`. Return 0, or 141 if the reader closed the pipe, as shells do for SIGPIPE."""
     try:
         for line in lines:
             print(line, flush=each_at_once)
@@ -36,17 +36,21 @@ def print_lines(lines: Iterable[str], *, each_at_once: bool = False) -> int:
 
 
 def say(message: str) -> None:
+    """Print a message to stderr."""
     with suppress(BrokenPipeError):
         click.echo(f"subagents: {plain(message)}", err=True)
 
 
-def say_what_is_logged() -> None:
-    """From here to the end of the command, on stderr as it then is: a live bar may stand there."""
-    import logging  # takes a twentieth of a listing, which logs nothing
+def show_warnings() -> None:
+    """Print logged warnings to stderr from now to the end of the command.
+
+    They go to the `sys.stderr` of that moment, which a live progress bar may have replaced.
+    """
+    import logging  # here, because it takes a twentieth of a listing, which logs nothing
 
     class Messages(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            with suppress(OSError):  # who logs has better to do than to fail for want of a reader
+            with suppress(OSError):  # a closed stderr must not make the logging code fail
                 print(f"{record.name}: {plain(record.getMessage())}", file=sys.stderr)
 
     messages, loggers = Messages(logging.WARNING), map(logging.getLogger, ("journal", "manager"))
@@ -58,24 +62,26 @@ def say_what_is_logged() -> None:
 def _moment(at_ms: int) -> str:
     from datetime import UTC, datetime
 
-    with suppress(ValueError, OverflowError, OSError):  # what was imported may lie anywhere
+    with suppress(ValueError, OverflowError, OSError):  # imported times may have any value
         return f" ({datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()})"
     return ""
 
 
 def plain(text: str) -> str:
-    """`text` in one line, with what a terminal would not print as it stands escaped."""
+    """Return `text` in one line, with unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell(text: str) -> str:
+    """Return the first line of `text`, escaped, and cut to the width of a table's cell."""
     line = plain(text.strip().partition("\n")[0])
     return line if len(line) <= _CELL_CHARS else f"{line[: _CELL_CHARS - 3]}..."
 
 
 def table(agents: list[Agent]) -> Iterator[str]:
+    """Yield the lines of a table of agents."""
     head = ("AGENT", "STATUS", "SECONDS", "NAME", "PROMPT", "REASON")
     rows: list[tuple[str, ...]] = [head]
     rows += map(_cells, agents)
@@ -86,22 +92,21 @@ def table(agents: list[Agent]) -> Iterator[str]:
 
 
 def _cells(agent: Agent) -> tuple[str, ...]:
-    ended = agent.ended_at_ms or agent.updated_at_ms
-    took = "" if agent.started_at_ms is None else f"{(ended - agent.started_at_ms) / 1000:.1f}"
+    end_ms = agent.ended_at_ms or agent.updated_at_ms
+    seconds = "" if agent.started_at_ms is None else f"{(end_ms - agent.started_at_ms) / 1000:.1f}"
     name = "" if agent.name == agent.agent_id else agent.name
     reason = "; ".join((agent.reason or "").splitlines())
-    short_repr = map(cell, (name, agent.prompt, reason))
-    return (cell(agent.agent_id), agent.status, took, *short_repr)
+    return (cell(agent.agent_id), agent.status, seconds, *map(cell, (name, agent.prompt, reason)))
 
 
 def follow_line(agent: Agent) -> str:
-    """What comes later can't widen what is printed: these are the usual widths."""
+    """Return a table row of fixed column widths, because the rows that will follow are unknown."""
     cells = zip(_cells(agent), (18, 16, 7, 16, 32, 0), strict=True)
     return "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
 
 
 def description(agent: dict[str, Any]) -> Iterator[str]:
-
+    """Yield the lines that show all fields of an agent in the form of `as_json`."""
     for name, value in agent.items():
         if value is None or name == "schema_version":
             continue
@@ -116,4 +121,5 @@ def description(agent: dict[str, Any]) -> Iterator[str]:
 
 
 def as_json(agent: Agent) -> dict[str, Any]:
+    """Return the agent's fields as a JSON object."""
     return {"schema_version": 1} | {f.name: getattr(agent, f.name) for f in fields(agent)}

@@ -1,4 +1,4 @@
-"""Progress: how a run goes, and how it came out."""
+"""Progress: shows the progress and the outcome of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from manager._cli.output import cell, say
 from manager.agent import LIVE, STATUSES
 
-if TYPE_CHECKING:  # asyncio, which it needs, takes longer to import than `list` to run
+if TYPE_CHECKING:  # the runner imports asyncio, which takes longer than the whole `list` command
     from manager._run.runner import RunReport
 
 _LINE_EVERY_S = 5.0
@@ -20,7 +20,9 @@ _FAILED_SHOWN = 10
 
 @contextmanager
 def progress() -> Iterator[Callable[[RunReport], None]]:
-    """Who is told how a run goes: a live bar on a terminal, else a line now and then."""
+    """Yield a function that shows a run's report: in a live bar if stderr is a terminal, otherwise
+    in a line every five seconds.
+    """
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -36,35 +38,36 @@ def progress() -> Iterator[Callable[[RunReport], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task_id = bar.add_task("", total=None)
 
-        def tell(report: RunReport) -> None:
+        def show(report: RunReport) -> None:
             ended = len(report.agents) - _unfinished(report)
-            text = _standing(report)
+            text = _summary(report)
             bar.update(task_id, total=len(report.agents), completed=ended, description=text)
 
-        yield tell
+        yield show
 
 
 class _Lines:
     def __init__(self) -> None:
-        self._due = time.monotonic() + _LINE_EVERY_S
+        self._due_s = time.monotonic() + _LINE_EVERY_S
 
     def __call__(self, report: RunReport) -> None:
-        if time.monotonic() >= self._due:
-            say(_standing(report))
-            self._due = time.monotonic() + _LINE_EVERY_S
+        if time.monotonic() >= self._due_s:
+            say(_summary(report))
+            self._due_s = time.monotonic() + _LINE_EVERY_S
 
 
 def _unfinished(report: RunReport) -> int:
     return sum(report.counts[status] for status in LIVE)
 
 
-def _standing(report: RunReport) -> str:
+def _summary(report: RunReport) -> str:
     counts = ", ".join(f"{report.counts[s]} {s}" for s in STATUSES if report.counts[s])
     total = len(report.agents)
     return f"{total} task{'' if total == 1 else 's'}: {counts or 'nothing to run'}"
 
 
-def sum_up(report: RunReport, took_s: float) -> None:
+def show_outcome(report: RunReport, took_s: float) -> None:
+    """Print failed tasks, the reason of a stop, and the number of tasks by status."""
     failed = [agent for agent in report.agents.values() if agent.status == "failed"]
     for agent in failed[:_FAILED_SHOWN]:
         reason = "; ".join((agent.reason or "").splitlines())
@@ -72,7 +75,8 @@ def sum_up(report: RunReport, took_s: float) -> None:
     if len(failed) > _FAILED_SHOWN:
         say(f"failed: {len(failed) - _FAILED_SHOWN} more; subagents list --status failed")
     if report.signal is not None:
-        say(f"stopped by {report.signal.name}; the same command goes on from here")
+        say(f"stopped by {report.signal.name}; run the same command again to continue")
     if report.others:
-        say(f"{report.others} unfinished from elsewhere are left alone; without TASKS they run")
-    say(f"{_standing(report)}; {took_s:.1f} s")
+        tasks = f"{report.others} unfinished task{'' if report.others == 1 else 's'}"
+        say(f"not run: {tasks} of other files; `subagents run` without TASKS runs all unfinished")
+    say(f"{_summary(report)}; {took_s:.1f} s")

@@ -1,1 +1,1 @@
-"""Running commands as sub-agents."""
+"""The runner of commands as sub-agents."""

@@ -1,17 +1,17 @@
-"""Guard: a small process beside a runner that outlives it, by just enough to clear up after it.
+"""Guard: a small process that outlives its runner just long enough to kill the runner's commands.
 
-A runner that is killed with SIGKILL can do nothing more, but the kernel closes its pipes. The
-guard reads one of them, a command a line:
+A runner that is killed with SIGKILL can do nothing more, but the kernel closes its pipes. The guard
+reads one of them. Each line is a request:
 
-    lock HEX    lock the file of this path (in hex) until exit; waits, then answers "ok"
+    lock HEX    wait for the lock on the file of this path (in hex), hold it until exit, answer "ok"
     +GROUP      this process group is about to run a command
-    -GROUP      nothing of it is left
+    -GROUP      no process of this group is left
 
-At the end of the pipe it kills the groups that are left and stays until they are gone. It holds
-its lock as long, so the guard of the next runner, which asks for the same lock, answers only
-when nothing of the run before is left.
+When the pipe ends, the guard kills the remaining groups and waits until they have ended. It holds
+its lock until then. The guard of the next runner requests the same lock, so it answers only when no
+process of the run before is left.
 
-It runs as a script, by its path: it needs the standard library alone and is up in 10 ms.
+The guard runs as a script, by its path. It needs only the standard library, so it starts in 10 ms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLL_S = 0.005
 
 
 def main() -> None:
-    # A terminal's signals are meant for the runner, which may have children yet to be killed.
+    # A terminal's signals are for the runner. The guard must live on, to kill its commands.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
@@ -48,13 +48,14 @@ def main() -> None:
 
 
 def is_running(groups: set[int]) -> bool:
-    """Whether a process of these groups still runs; one that only waits to be reaped does not."""
-    if not os.path.exists("/proc/self/stat"):  # macOS, where init reaps at once
+    """Return whether a process of `groups` is running. A zombie does not count."""
+    if not os.path.exists("/proc/self/stat"):  # on macOS, where init reaps zombies at once
         return any(_exists(group) for group in groups)
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # After the command, which may hold anything: state, parent, process group.
+                # The fields after the command, which may contain any character: the state, the
+                # parent and the process group.
                 state, _, group = file.read().rpartition(b")")[2].split()[:3]
                 if int(group) in groups and state not in b"ZXx":
                     return True
@@ -70,7 +71,7 @@ def _exists(group: int) -> bool:
 
 
 def _lock(path: bytes) -> None:
-    with suppress(FileNotFoundError):  # a full disk may have had no room even for this file
+    with suppress(FileNotFoundError):  # on a full disk, even this file may be missing
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         fcntl.flock(handle, fcntl.LOCK_EX)
 

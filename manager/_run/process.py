@@ -1,10 +1,11 @@
-"""Process: a command as a process group of its own, which no end of the runner leaves behind.
+"""Process: runs each command as a process group of its own, which never outlives the runner.
 
-A command is started by a shell of two lines that waits for a word before it becomes the command.
-In between the guard is told of the group. So a runner killed at any moment leaves a shell that
-finds its input closed and ends, or a group that the guard knows.
+A command is started as a small shell that waits for a line of input and then executes the command.
+Before the runner sends that line, it names the group to the guard. So a runner that is killed at
+any moment leaves either a shell that finds its input closed and exits, or a group that the guard
+knows and kills.
 
-A command that makes a session or group of its own (setsid, a daemon) is out of reach.
+A command that creates its own session or process group (setsid, a daemon) is not killed.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ from typing import IO, cast
 from manager._run import guard
 from manager.errors import ManagerError
 
-_EXEC_WHEN_TOLD = 'read -r _ || exit 125; exec "$@" </dev/null'
+_EXEC_AFTER_LINE = 'read -r _ || exit 125; exec "$@" </dev/null'
 _LOCK_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 1.0
 
 
 class GuardError(ManagerError):
-    """The guard is gone: commands that were started now could outlive their runner."""
+    """The guard has died, so a command could outlive its runner. No more commands are started."""
 
 
 class Guard:
-    """The runner's end of its guard. Start it before the journal is opened: what is started
-    later holds the journal's lock between its fork and its exec."""
+    """The runner's connection to its guard process.
+
+    Make it before the journal is opened, because a process that is started later holds a copy of
+    the journal's lock between its fork and its exec.
+    """
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own file, by our own interpreter
@@ -45,7 +49,7 @@ class Guard:
             cwd="/",
             start_new_session=True,
         )
-        self._tells = cast(IO[bytes], self._process.stdin)
+        self._requests = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
 
     @property
@@ -53,34 +57,38 @@ class Guard:
         return self._process.pid
 
     def lock(self, path: str) -> None:
-        """Wait until the guard of an earlier runner that locked the file `path` has done its work.
+        """Lock the file `path` in the guard. This waits until the guard of an earlier runner that
+        holds the lock has killed that runner's commands.
 
-        Raises TimeoutError, GuardError.
+        Raise TimeoutError or GuardError.
         """
-        self._tell(f"lock {os.fsencode(path).hex()}")
+        self._send(f"lock {os.fsencode(path).hex()}")
         try:
             if not select.select([self._answers], [], [], _LOCK_TIMEOUT_S)[0]:
                 raise TimeoutError(
-                    f"{path}: commands of an earlier run were killed over {_LOCK_TIMEOUT_S:.0f} s "
-                    "ago and still have not ended; look for processes that wait for a device, or "
-                    "that this user can't kill"
+                    f"{path}: commands of an earlier run were killed more than "
+                    f"{_LOCK_TIMEOUT_S:.0f} s ago and still have not ended; look for processes "
+                    "that wait for a device, or that this user can't kill"
                 )
         except BaseException:
-            self._process.kill()  # it waits, and watches nothing yet
+            self._process.kill()  # it waits for the lock, and has no groups yet
             raise
         if not self._answers.read(3):
             self._raise_dead()
 
     def watch(self, group: int) -> None:
-        """From now on, kill this process group if the runner goes away. Cheap: a pipe keeps it."""
-        self._tell(f"+{group}")
+        """Kill this process group if the runner ends before it calls `forget`.
+
+        This is only a write to a pipe, and does not wait for the guard.
+        """
+        self._send(f"+{group}")
 
     def forget(self, group: int) -> None:
-        self._tell(f"-{group}")
+        self._send(f"-{group}")
 
     def close(self) -> None:
-        """End it; what it was told of and not to forget is killed."""
-        self._tells.close()
+        """End the guard. It kills the groups that it watches."""
+        self._requests.close()
         self._process.wait()
         self._answers.close()
 
@@ -90,21 +98,21 @@ class Guard:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         try:
-            os.write(self._tells.fileno(), f"{line}\n".encode())  # whole: it is short
+            os.write(self._requests.fileno(), f"{line}\n".encode())  # short, so written as a whole
         except BrokenPipeError:
             self._raise_dead()
 
     def _raise_dead(self) -> None:
         raise GuardError(
-            f"the guard, process {self.pid}, has died: without it a killed runner would leave "
-            "its commands running; run again"
+            f"the guard, process {self.pid}, has died, and without it a killed runner would leave "
+            "its commands running; run the same command again"
         )
 
 
 class Command(asyncio.SubprocessProtocol):
-    """A running command; made by `launch`. Keeps the last bytes of what it prints."""
+    """A running command, started by `launch`. It keeps the last bytes of the command's output."""
 
     def __init__(self, output_bytes_max: int) -> None:
         loop = asyncio.get_running_loop()
@@ -126,10 +134,13 @@ class Command(asyncio.SubprocessProtocol):
         env: Mapping[str, str],
         output_bytes_max: int,
     ) -> Command:
-        """Start `argv` with no input, both outputs merged. Raises OSError, GuardError."""
+        """Start `argv` without input, and with stdout and stderr merged.
+
+        Raise OSError or GuardError.
+        """
         transport, command = await asyncio.get_running_loop().subprocess_exec(
             partial(cls, output_bytes_max),
-            *("/bin/sh", "-c", _EXEC_WHEN_TOLD, "subagents", *argv),
+            *("/bin/sh", "-c", _EXEC_AFTER_LINE, "subagents", *argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -143,9 +154,9 @@ class Command(asyncio.SubprocessProtocol):
         except BaseException:
             await command.finish()
             raise
-        word = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        word.write(b"\n")
-        word.close()
+        stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
+        stdin.write(b"\n")
+        stdin.close()
         return command
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -161,22 +172,26 @@ class Command(asyncio.SubprocessProtocol):
             self.exited.set_result(None)
 
     def signal(self, number: signal.Signals) -> None:
-        """To all of its process group that is left."""
+        """Send a signal to all processes of the group."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._transport.get_pid(), number)
 
     async def terminate(self, *, grace_s: float, hurry: asyncio.Future[None]) -> None:
-        """TERM; until it has exited, `grace_s` seconds have passed, or `hurry` is done."""
+        """Send SIGTERM, and wait until the command has exited, `grace_s` seconds have passed, or
+        `hurry` is done.
+        """
         self.signal(signal.SIGTERM)
         await asyncio.wait(
             (self.exited, hurry), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED
         )
 
     async def finish(self) -> int:
-        """Kill all that is left of it; its exit code, or -N if signal N ended it."""
+        """Kill the processes that are left, and return the exit code, or -N if signal N ended the
+        command.
+        """
         self.signal(signal.SIGKILL)
         await self.exited
-        # A process out of reach may hold the output open for ever.
+        # A process that left the group may keep the output open forever.
         await asyncio.wait((self._drained,), timeout=_DRAIN_TIMEOUT_S)
         self._transport.close()
         self._guard.forget(self._transport.get_pid())
@@ -186,7 +201,7 @@ class Command(asyncio.SubprocessProtocol):
 
     @property
     def output(self) -> str:
-        """What it printed, or the end of that after a line that says so."""
+        """The output, or its end after a line that says so."""
         text = self._output.decode(errors="replace")
         if self._output_bytes == len(self._output):
             return text

@@ -1,10 +1,10 @@
-"""Runner: real commands as sub-agents, durable and resumable.
+"""Runner: runs commands as durable, resumable sub-agents.
 
-That a command begins to run is durable before it does, and how it came out before anybody is
-told. So in the state each command completes exactly once. In the world it runs *at least* once:
-one that ended when its runner was killed, but before that was durable, is run again, as is any
-that was cut off half-way. A command that must not do its work twice can look for traces of
-SUBAGENT_ID, which is the same each time.
+The start of a command is durable before the command runs, and its outcome is durable before it is
+reported. So in the state, each command completes exactly once. In the real world it runs *at least*
+once: if the runner is killed, a command whose end was not yet durable runs again, and so does a
+command that was killed with the runner. SUBAGENT_ID is the same each time, so a command that must
+not do its work twice can use it to find traces of an earlier run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from manager.limits import Limits
 from manager.manager import SubAgentManager
 from manager.result import AgentResult
 
-_UNBOUNDED = 1 << 30  # a file of tasks is its own bound
+_UNBOUNDED = 1 << 30  # the file of tasks limits the number of agents
 _OUTPUT_BYTES = 64 << 10
 _REASON_LINES = 5
 _REASON_CHARS = 1000
@@ -42,10 +42,11 @@ _POLL_S = 0.02
 
 @dataclass
 class RunReport:
-    """How a run stands, or has ended. Of a task that was retried, its newest agent counts.
+    """The state of a run, during it and after its end.
 
-    `agents`: those of this run by id, and `counts` of their statuses; `others`: unfinished tasks
-    of the state that this run was not asked for; `signal`: what stopped it.
+    `agents` are the agents of this run by id, of a retried task only the newest one, and `counts`
+    their number by status. `others` is the number of unfinished tasks in the state that are not
+    part of this run. `signal` is the signal that stopped the run, or None.
     """
 
     agents: dict[str, Agent] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class RunReport:
     signal: Signals | None = None
 
     def put(self, agent: Agent) -> None:
-        """Note how `agent` stands now."""
+        """Store an agent's new state."""
         old = self.agents.get(agent.agent_id)
         if old is not None:
             self.counts[old.status] -= 1
@@ -62,17 +63,18 @@ class RunReport:
         self.counts[agent.status] += 1
 
     def note_stop(self, number: Signals) -> None:
-        """Note the signal that stops the run."""
+        """Store the signal that stops the run."""
         self.signal = number
 
     @property
     def exit_code(self) -> int:
+        """The exit code of `subagents run`."""
         if self.signal is not None:
             return 128 + self.signal
         return 0 if self.counts["completed"] == len(self.agents) else 1
 
 
-Tell = Callable[[RunReport], None]
+OnChange = Callable[[RunReport], None]
 
 
 def run_tasks(
@@ -83,39 +85,40 @@ def run_tasks(
     jobs: int,
     timeout_s: float | None = None,
     retry_failed: bool = False,
-    tell: Tell = lambda report: None,
+    on_change: OnChange = lambda report: None,
 ) -> RunReport:
-    """Run `tasks`, or what the state holds unfinished (None), `jobs` at a time, to their ends.
+    """Run `tasks`, or the unfinished tasks of the state if None, `jobs` at a time, until all end.
 
-    For the main thread: until it returns, SIGINT and SIGTERM stop the commands, mark them
-    interrupted and make that durable; before and after the run itself they are a SystemExit.
-    `timeout_s` is for tasks without one of their own. `tell` is called at every change.
+    Call this in the main thread. During the run, SIGINT and SIGTERM stop the commands, and their
+    agents become durably interrupted; just before and after the run, the signals raise SystemExit.
+    `timeout_s` applies to tasks without a timeout of their own. `on_change` is called after every
+    change.
 
-    Raises TasksError if the state has another use for a task's name, FileNotFoundError if there
-    is no state to go on with, TimeoutError if commands of an earlier run can't be killed,
-    GuardError, and what opening and using a manager raises.
+    Raise TasksError if another agent in the state has a task's name, FileNotFoundError if there is
+    no state to continue, TimeoutError if commands of an earlier run can't be killed, GuardError,
+    and the errors of opening and using a manager.
     """
     if tasks is None and not os.path.lexists(path := os.path.join(workspace, state_dir)):
-        raise FileNotFoundError(errno.ENOENT, "no state to go on with; give a file of tasks", path)
+        raise FileNotFoundError(errno.ENOENT, "no state to continue; give a file of tasks", path)
     limits = Limits(max_running=jobs, max_admitted=_UNBOUNDED, max_depth=DEPTH_MAX)
     with _Signals() as signals, Guard() as guard, _open(workspace, state_dir, limits) as manager:
         guard.lock(os.path.join(manager.path, "LOCK"))
         report = admit(manager, tasks, retry_failed=retry_failed)
-        run = _Run(manager, guard, report, os.path.realpath(workspace), timeout_s, tell)
+        run = _Run(manager, guard, report, os.path.realpath(workspace), timeout_s, on_change)
         asyncio.run(run.run_all(jobs, signals))
     return report
 
 
 def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: bool) -> RunReport:
-    """Find each task's agent in the state, or spawn one, queued; the report of all of them."""
-    held = {
-        agent.metadata["task"]: agent  # the newest of each task
+    """Find the agent of each task in the state, or spawn a queued one. Return a report of them."""
+    known = {
+        agent.metadata["task"]: agent  # the newest agent of each task
         for agent in manager.agents(include_archived=True)
         if argv_of(agent.metadata) is not None
     }
     if tasks is None:
         report = RunReport()
-        for agent in held.values():
+        for agent in known.values():
             again = retry_failed and agent.status == "failed"
             report.put(_spawn_again(manager, agent) if again else agent)
         return report
@@ -123,11 +126,11 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
     ids: dict[str, str] = {}
     for task in parents_first(tasks):
         parent_id = None if task.parent is None else ids[task.parent]
-        agent = _admit(manager, task, held.pop(task.key, None), parent_id, retry_failed)
+        agent = _admit(manager, task, known.pop(task.key, None), parent_id, retry_failed)
         admitted[task.key] = agent
         if task.name is not None:
             ids[task.name] = agent.agent_id
-    report = RunReport(others=sum(agent.status in LIVE for agent in held.values()))
+    report = RunReport(others=sum(agent.status in LIVE for agent in known.values()))
     for task in tasks:
         report.put(admitted[task.key])
     return report
@@ -136,14 +139,17 @@ def admit(manager: SubAgentManager, tasks: list[Task] | None, *, retry_failed: b
 def _admit(
     manager: SubAgentManager, task: Task, agent: Agent | None, parent_id: str | None, retry: bool
 ) -> Agent:
-    """The agent that the task has; or a new one if there is none, to retry, or if the line of an
-    unfinished one (its name tells which it is) has been edited."""
+    """Return the task's `agent`, or spawn a new one if it has none.
+
+    Also spawn a new one to retry a failed agent, and if the task's line was edited before the agent
+    completed. An edited task is recognized by its name.
+    """
     if agent is not None:
-        edited = (agent.prompt, agent.metadata) != (task.prompt, task.metadata)
-        again = retry if agent.status == "failed" else edited and agent.status != "completed"
+        is_edited = (agent.prompt, agent.metadata) != (task.prompt, task.metadata)
+        again = retry if agent.status == "failed" else is_edited and agent.status != "completed"
         if not again:
             return agent
-        manager.cancel(agent.agent_id)  # one that has ended stays as it is
+        manager.cancel(agent.agent_id)  # has no effect on an agent that has ended
     try:
         return manager.spawn(
             task.prompt,
@@ -174,32 +180,32 @@ def _open(workspace: str, state_dir: str, limits: Limits) -> SubAgentManager:
         try:
             return SubAgentManager.open(workspace, state_dir=state_dir, limits=limits)
         except LockedError:
-            # A command that was being started when its runner was killed has a copy of the
-            # runner's lock until its exec.
+            # If a runner is killed while it starts a command, the command's process holds a copy of
+            # the runner's lock until its exec.
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_S)
 
 
 class _Signals:
-    """SIGINT and SIGTERM during a run. They raise SystemExit, except within `delivered_to`."""
+    """A handler of SIGINT and SIGTERM, which raise SystemExit, except within `delivered_to`."""
 
     def __init__(self) -> None:
         self._deliver: Callable[[Signals], object] | None = None
-        self._before: dict[Signals, Any] = {}
+        self._old_handlers: dict[Signals, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
+            self._old_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 
     @contextmanager
     def delivered_to(self, deliver: Callable[[Signals], object]) -> Iterator[None]:
-        """Call `deliver` with each signal that comes meanwhile."""
+        """Call `deliver` with each signal that arrives during the block."""
         self._deliver = deliver
         try:
             yield
@@ -213,7 +219,7 @@ class _Signals:
 
 
 class _Run:
-    """One run, in one event loop."""
+    """A run of commands in one event loop."""
 
     def __init__(
         self,
@@ -222,14 +228,14 @@ class _Run:
         report: RunReport,
         workspace: str,
         timeout_s: float | None,
-        tell: Tell,
+        on_change: OnChange,
     ) -> None:
         self._manager = manager
         self._guard = guard
         self._report = report
         self._workspace = workspace
         self._timeout_s = timeout_s
-        self._tell = tell
+        self._on_change = on_change
         self._output_bytes_max = min(_OUTPUT_BYTES, manager.limits.result_bytes_max)
         self._waiting = deque(a for a in report.agents.values() if a.status in LIVE)
         self._stop: asyncio.Future[None]
@@ -244,12 +250,12 @@ class _Run:
 
         with signals.delivered_to(deliver):
             try:
-                self._tell(self._report)
+                self._on_change(self._report)
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(jobs, len(self._waiting))):
                         group.create_task(self._work())
             except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None  # the first; it cancelled the others
+                raise errors.exceptions[0] from None  # the first error cancelled the other tasks
 
     def _on_signal(self, number: Signals) -> None:
         if not self._stop.done():
@@ -279,10 +285,13 @@ class _Run:
         agent = change()
         await self._manager.durable(agent.lsn)
         self._report.put(agent)
-        self._tell(self._report)
+        self._on_change(self._report)
 
     async def _result(self, agent: Agent) -> AgentResult | None:
-        """Run its command; None if the run was stopped before that had ended."""
+        """Run the agent's command and return its result.
+
+        Return None if the run was stopped before the command had exited.
+        """
         argv = argv_of(agent.metadata)
         assert argv is not None
         try:
@@ -302,24 +311,24 @@ class _Run:
                 timeout=timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            stopped, cut_off = self._stop.done(), not command.exited.done()
-            if cut_off:
+            is_stopped, is_cut_off = self._stop.done(), not command.exited.done()
+            if is_cut_off:
                 await command.terminate(grace_s=_GRACE_S, hurry=self._hurry)
         finally:
             code = await command.finish()
-        if cut_off and stopped:
+        if is_cut_off and is_stopped:
             return None
-        reason = f"timed out after {timeout_s:g} s" if cut_off else _exit_reason(code)
+        reason = f"timed out after {timeout_s:g} s" if is_cut_off else _exit_reason(code)
         return _as_result(reason, command.output)
 
 
 def _exit_reason(code: int) -> str:
-    """ "" for success."""
+    """Return a text for an exit code other than 0, and "" for 0."""
     if code >= 0:
         return f"exit {code}" if code else ""
     try:
         return f"killed by {Signals(-code).name}"
-    except ValueError:  # a real-time one has no name
+    except ValueError:  # real-time signals have no names
         return f"killed by signal {-code}"
 
 

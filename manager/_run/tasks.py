@@ -1,11 +1,11 @@
-"""Tasks: what `subagents run` is asked to do, read and checked as a whole before any of it starts.
+"""Tasks: reads the file of `subagents run`, and checks all of it before any task starts.
 
 A line is a shell command, or, if it begins with "{", a JSON object:
 
     {"command": "make -C src", "name": "build", "parent": "all", "timeout_s": 60, "prompt": "..."}
 
-`command` is a string for /bin/sh or an array of arguments; only it is needed. Blank lines and
-lines that begin with "#" are skipped.
+`command` is a string for /bin/sh or an array of arguments. The other keys are optional. Blank lines
+and lines that begin with "#" are skipped.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from manager.limits import Limits
 from manager.values import optional_text
 
 AGENT_TYPE = "command"
-DEPTH_MAX = 64  # what an agent does may cost its manager a step for each ancestor
+DEPTH_MAX = 64  # a change of an agent may cost its manager one step for each ancestor
 _KEYS = ("name", "prompt", "command", "parent", "timeout_s")
 _PROMPT_BYTES_MAX = Limits().prompt_bytes_max
-_TIMEOUT_S = 1e9
+_TIMEOUT_S_MAX = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One line. `where` is its `file:line`, `parent` another task's name.
+    """A task, which is one line of the file. `where` is its `file:line`, `parent` a task's name.
 
-    `key` tells over the same state that it is the same task: by its name if it has one, else by
-    what the line says and which occurrence of that it is. So a file may be appended to, and its
-    lines moved around; the same command on two lines is two tasks.
+    `key` identifies the task in the state across runs. It consists of the name, or else of the
+    line's content and a number that counts equal lines. So lines may be added and moved between
+    runs, and two equal lines are two tasks.
     """
 
     where: str
@@ -50,12 +50,14 @@ class Task:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What its agent carries, and all that is needed to run it again."""
+        """The metadata of the task's agent, from which the task can be run again."""
         return {"task": self.key, "command": self.command, "timeout_s": self.timeout_s}
 
 
 def argv_of(metadata: Mapping[str, Any]) -> list[str] | None:
-    """The arguments to run for an agent with this metadata; None if it is no task."""
+    """Return the command and its arguments from an agent's metadata. Return None if the agent was
+    not made from a task.
+    """
     command = metadata.get("command")
     if not isinstance(metadata.get("task"), str):
         return None
@@ -67,7 +69,10 @@ def argv_of(metadata: Mapping[str, Any]) -> list[str] | None:
 
 
 def read_tasks(data: bytes, source: str) -> list[Task]:
-    """The tasks in `data`, in its order. Raises TasksError naming `source` and the line."""
+    """Return the tasks in `data`, in their order.
+
+    Raise TasksError, which names `source` and the line.
+    """
     tasks: list[Task] = []
     named: dict[str, Task] = {}
     occurrences: Counter[str] = Counter()
@@ -80,81 +85,87 @@ def read_tasks(data: bytes, source: str) -> list[Task]:
         if task is None:
             continue
         if task.name is not None and (first := named.setdefault(task.name, task)) is not task:
-            raise TasksError(f"{where}: name {task.name!r} is taken by {first.where}")
+            raise TasksError(
+                f"{where}: name {task.name!r} is taken by {first.where}; choose another name"
+            )
         tasks.append(task)
     _check_parents(tasks, named)
     return tasks
 
 
 def parents_first(tasks: Iterable[Task]) -> Iterator[Task]:
-    """All tasks in their order, but for a parent, which comes before its first child."""
+    """Yield the tasks in their order, except that a parent comes before its first child."""
     tasks = list(tasks)
     named = {task.name: task for task in tasks if task.name is not None}
     done: set[str] = set()
     for task in tasks:
-        line: list[Task] = []
-        above: Task | None = task
-        while above is not None and above.key not in done:
-            done.add(above.key)
-            line.append(above)
-            above = named[above.parent] if above.parent is not None else None
-        yield from reversed(line)
+        lineage: list[Task] = []
+        ancestor: Task | None = task
+        while ancestor is not None and ancestor.key not in done:
+            done.add(ancestor.key)
+            lineage.append(ancestor)
+            ancestor = named[ancestor.parent] if ancestor.parent is not None else None
+        yield from reversed(lineage)
 
 
 def _check_parents(tasks: list[Task], named: Mapping[str, Task]) -> None:
     depths: dict[str, int] = {}
     for task in tasks:
-        line: dict[str, Task] = {}  # from the task upwards
+        lineage: dict[str, Task] = {}  # the task, its parent, the parent's parent, ...
         while task.key not in depths:
-            line[task.key] = task
+            lineage[task.key] = task
             if task.parent is None:
                 break
             if task.parent not in named:
                 raise TasksError(
-                    f"{task.where}: parent {short_repr(task.parent)} names no task here"
+                    f"{task.where}: parent {short_repr(task.parent)} is not the name of a task "
+                    "in this file"
                 )
-            if named[task.parent].key in line:
+            if named[task.parent].key in lineage:
                 raise TasksError(f"{task.where}: parent {task.parent!r} is its own descendant")
             task = named[task.parent]
         depth = depths.get(task.key, -1)
-        for below in reversed(line.values()):
+        for descendant in reversed(lineage.values()):
             depth += 1
             if depth > DEPTH_MAX:
-                raise TasksError(f"{below.where}: has more than {DEPTH_MAX} ancestors")
-            depths[below.key] = depth
+                raise TasksError(f"{descendant.where}: has more than {DEPTH_MAX} ancestors")
+            depths[descendant.key] = depth
 
 
 def _task(where: str, line: str, occurrences: Counter[str]) -> Task | None:
-    """Raises TypeError or ValueError that says what is wrong with the line."""
+    """Return the task of a line, or None for a blank line or a comment.
+
+    Raise TypeError or ValueError, which says what is wrong with the line.
+    """
     if not line or line.startswith("#"):
         return None
-    given: dict[str, Any] = {"command": line}
+    fields: dict[str, Any] = {"command": line}
     if line.startswith("{"):
-        given = _object(line)
-        line = json.dumps(given, sort_keys=True)
-    command = _command(given.get("command"))
-    name = optional_text("name", given.get("name"))
+        fields = _object(line)
+        line = json.dumps(fields, sort_keys=True)
+    command = _command(fields.get("command"))
+    name = optional_text("name", fields.get("name"))
     if name is None:
         occurrences[line] += 1
         key = f"line:{hashlib.sha256(line.encode()).hexdigest()[:32]}:{occurrences[line]}"
     else:
         key = f"name:{name}"
     if "\0" in (name or ""):
-        raise ValueError("name holds a NUL")
-    prompt = given.get("prompt")
+        raise ValueError("name contains a NUL")
+    prompt = fields.get("prompt")
     if prompt is None:
         prompt = command if isinstance(command, str) else shlex.join(command)
-    timeout_s = given.get("timeout_s")
+    timeout_s = fields.get("timeout_s")
     if timeout_s is not None:
         timeout_s = _seconds(timeout_s)
-    parent = optional_text("parent", given.get("parent"))
+    parent = optional_text("parent", fields.get("parent"))
     task = Task(where, key, name, prompt, command, parent, timeout_s)
     _check_record(task)
     return task
 
 
 def _check_record(task: Task) -> None:
-    """What the manager would refuse is refused now, when nothing has been journaled yet."""
+    """Raise the error with which the manager would refuse the task, before it journals any task."""
     records.spawn(
         "",
         0,
@@ -174,27 +185,27 @@ def _check_record(task: Task) -> None:
 
 def _object(line: str) -> dict[str, Any]:
     try:
-        given = json.loads(line, object_pairs_hook=_once)
+        fields = json.loads(line, object_pairs_hook=_without_duplicates)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"begins with {{ but is not JSON: {error.msg} at column {error.colno}; "
-            "a shell group can be written as ( ...; )"
+            "write a shell group as ( ...; )"
         ) from None
     except RecursionError:
         raise ValueError("nests too deep") from None
-    assert isinstance(given, dict)
-    if unknown := sorted(given.keys() - set(_KEYS)):
-        raise ValueError(f"unknown key {short_repr(unknown[0])}; a task has: {', '.join(_KEYS)}")
-    return given
+    assert isinstance(fields, dict)
+    if unknown := sorted(fields.keys() - set(_KEYS)):
+        raise ValueError(f"unknown key {short_repr(unknown[0])}; use {', '.join(_KEYS)}")
+    return fields
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     for key, value in pairs:
-        if key in given:
-            raise ValueError(f"key {short_repr(key)} is there twice")
-        given[key] = value
-    return given
+        if key in fields:
+            raise ValueError(f"key {short_repr(key)} appears twice")
+        fields[key] = value
+    return fields
 
 
 def _command(value: object) -> str | list[str]:
@@ -207,13 +218,18 @@ def _command(value: object) -> str | list[str]:
             f"command must be a string or an array of strings, not {short_repr(value)}"
         )
     if any("\0" in word for word in words):
-        raise ValueError("command holds a NUL")
+        raise ValueError("command contains a NUL")
     return value
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _TIMEOUT_S:
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 < value <= _TIMEOUT_S_MAX
+    ):
         return float(value)
     raise ValueError(
-        f"timeout_s must be from above 0 to {_TIMEOUT_S:.0f} seconds, not {short_repr(value)}"
+        f"timeout_s must be a number greater than 0 and at most {_TIMEOUT_S_MAX:.0f}, "
+        f"not {short_repr(value)}"
     )

@@ -52,7 +52,7 @@ def run(
         jobs=jobs,
         timeout_s=timeout_s,
         retry_failed=retry_failed,
-        tell=tell,
+        on_change=tell,
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from journal import JournalReader
 from manager import AgentResult, SubAgentManager
 from manager._cli import demo as demo_module
-from manager._cli.demo import Ack, hashed, library_files, lost, read_acks
+from manager._cli.demo import Ack, find_lost, hashed, library_files, read_acks
 from manager.view import read_fleet
 
 TIMEOUT_S = 120
@@ -42,7 +42,7 @@ def test_the_demo_loses_nothing_to_a_kill(tmp_path: Path) -> None:
     assert "Traceback" not in messages
     (scratch,) = tmp_path.glob("subagents-demo-*")
     acks = read_acks(str(scratch / "acks.jsonl"))
-    assert f"{len(acks)} acknowledged changes against it, 0 lost" in said
+    assert f"{len(acks)} acknowledged changes: 0 lost" in said
     recovered = re.search(
         r"recovered .*: (?:\d+ queued, )?(\d+) interrupted, (\d+) completed", said
     )
@@ -74,7 +74,7 @@ def test_its_exit_code_tells_of_a_loss(
     assert demo_module.run_demo() == 1
     said = capsys.readouterr().out
     assert "1 lost" in said
-    assert "agent_000000000000 is not there" in said
+    assert "agent_000000000000 is missing" in said
 
 
 def test_a_wrong_digest_is_told(
@@ -98,17 +98,17 @@ def test_lost_reports_missing_and_older_agents(tmp_path: Path) -> None:
         Ack(running.agent_id, running.lsn, 3, "running", None),
         Ack(done.agent_id, done.lsn, 0, "completed", "good"),
     ]
-    assert lost(acks, fleet) == []
-    assert lost([acks[0]._replace(lsn=running.lsn - 1, steps_taken=2)], fleet) == []
+    assert find_lost(acks, fleet) == []
+    assert find_lost([acks[0]._replace(lsn=running.lsn - 1, steps_taken=2)], fleet) == []
     for wrong in (
         acks[0]._replace(agent_id="agent_none"),
         acks[0]._replace(lsn=running.lsn + 100),
         acks[0]._replace(steps_taken=4),
         acks[1]._replace(result="bad"),
     ):
-        assert len(lost([*acks, wrong], fleet)) == 1
+        assert len(find_lost([*acks, wrong], fleet)) == 1
     revived = {**fleet, done.agent_id: replace(done, status="running")}
-    assert len(lost(acks, revived)) == 1
+    assert len(find_lost(acks, revived)) == 1
 
 
 def test_a_line_cut_short_acknowledges_nothing(tmp_path: Path) -> None:

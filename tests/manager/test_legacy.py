@@ -186,7 +186,7 @@ def test_the_command_line_says_what_is_logged(
         assert run_cli(["import", str(file), "--workspace", str(tmp_path / directory)]) == 0
         assert capsys.readouterr().err.splitlines() == [
             f"manager: {file}: workers of no agent in the file were left out: 1",
-            f"subagents: 1 sub-agents imported from {file}",
+            f"subagents: 1 sub-agent imported from {file}",
         ]
 
 
@@ -199,7 +199,7 @@ def test_a_narrowed_mode_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
     assert capsys.readouterr().err.splitlines() == [
         f"journal: {path}: mode 0755 let others read the journal; narrowed to 0700",
-        f"subagents: 1 sub-agents imported from {file}",
+        f"subagents: 1 sub-agent imported from {file}",
     ]
 
 

@@ -97,8 +97,8 @@ def test_the_guard_forgets_whom_it_need_not_kill(
     told: list[str] = []
 
     class Telling(Guard):
-        def _tell(self, line: str) -> None:
-            super()._tell(line)
+        def _send(self, line: str) -> None:
+            super()._send(line)
             told.append(line)
 
     monkeypatch.setattr(runner_module, "Guard", Telling)

@@ -207,7 +207,7 @@ def test_list_as_json(fleet: Path) -> None:
     assert (code, json.loads(out)) == (1, [])
     code, out, messages = subagents("list", "--status", "cancelled", cwd=fleet)
     assert (code, out) == (1, "")
-    assert messages == "subagents: no sub-agents that are cancelled\n"
+    assert messages == "subagents: no cancelled sub-agents found\n"
 
 
 def test_show(fleet: Path) -> None:
@@ -380,7 +380,8 @@ def test_without_its_extra_it_says_which(tmp_path: Path, missing: str) -> None:
     )
     assert child.returncode == 1
     assert child.stderr.splitlines() == [
-        f"subagents: the command line needs {missing}: python -m pip install 'journal-engine[cli]'"
+        f"subagents: the command line needs {missing}; install it with: "
+        "python -m pip install 'journal-engine[cli]'"
     ]
 
 

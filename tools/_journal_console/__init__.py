@@ -1,7 +1,7 @@
 """The standard streams of both command lines, `subagents` and `journal-inspect`.
 
-This is a package of its own because `--help` may wait for neither `journal` nor `manager`: it
-imports the standard library alone.
+This is a package of its own, which imports only the standard library, so that `--help` need not
+wait for the import of `journal` or `manager`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 
 def repair_streams() -> None:
-    """Give a process that was started without some of its streams the null device for them, and
-    let no stream fail on a character that it can't encode.
+    """Replace missing standard streams by the null device, and make the output streams escape the
+    characters that they can't encode.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115 - open to the end
         if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
-            # PYTHONUNBUFFERED would cost a system call for each half of a line.
+            # With PYTHONUNBUFFERED, `print` would make two system calls for each line.
             stream = open(stream.fileno(), mode, encoding=stream.encoding, closefd=False)  # noqa: SIM115 - the same
         if mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -28,7 +28,10 @@ def repair_streams() -> None:
 
 
 def release_stdout() -> None:
-    """Drop what stdout can't take: at exit the interpreter would try again, and report that."""
+    """Discard the output that stdout does not accept.
+
+    Otherwise the interpreter would flush it at exit again, and print a traceback.
+    """
     try:
         sys.stdout.flush()
     except OSError:

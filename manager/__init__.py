@@ -74,8 +74,8 @@ __all__ = [
     "read_history",
 ]
 
-# Modules of names that are imported on first use, so that reading a fleet does not load the code
-# that writes one, and reading a log loads neither.
+# The modules of names that are imported only on first use. So reading a fleet does not load the
+# code that writes one, and reading a log loads neither.
 _MODULES = {
     "AGENT_ID_PATTERN": "manager.values",
     "APPLICATION_PREFIX": "manager.records",

@@ -78,7 +78,7 @@ def path(where: str, value: object) -> str:
 def remaining_s(until: float | None) -> float | None:
     """Return the seconds until the monotonic time `until`, within the range that a lock accepts.
 
-    None means no limit, for both.
+    Return None, which means no limit, if `until` is None.
     """
     if until is None:
         return None

@@ -57,7 +57,9 @@ class Changes:
 
     async def __anext__(self) -> Agent:
         self._turns += 1
-        if not self._turns % A_TURN:  # with more always to read, the code below never yields
+        if (
+            not self._turns % A_TURN
+        ):  # as long as there are rows to read, the loop below never waits
             import asyncio
 
             await asyncio.sleep(0)
@@ -74,9 +76,7 @@ class Changes:
         self._watch.close_reader(self)
 
     def _enlist(self, ref: weakref.ref[Changes]) -> None:
-        """Keep `ref`, the watch's key for this reader, whose callback reports that the reader was
-        dropped.
-        """
+        """Keep `ref`, the watch's key for this reader. Its callback runs when this is dropped."""
         self._ref = ref
 
     def _retire(self) -> weakref.ref[Changes] | None:

@@ -1,4 +1,4 @@
-"""Checks: the fields of recovered agents and records have types and ranges that a manager writes.
+"""Checks: verifies that fields of recovered agents and records have values that a manager writes.
 
 A correct checksum does not prove that a manager wrote the bytes. A field of a wrong type would end
 a listing in a TypeError, and a value that JSON can't carry would prevent every later checkpoint. No
@@ -73,7 +73,7 @@ def check_names(agent_id: str, name: str) -> None:
 
 
 def check_given(allowed_tools: list[Any] | None, metadata: dict[Any, Any]) -> None:
-    """Raise TypeError or ValueError if a tool is not a text, or if `metadata` is not JSON."""
+    """Raise TypeError or ValueError if a tool is not a string, or if `metadata` is not JSON."""
     if allowed_tools:
         for index, tool in enumerate(allowed_tools):
             text(f"allowed_tools[{index}]", tool)

@@ -40,7 +40,7 @@ class Heartbeats:
             if agent_id not in agent_ids:
                 self.forget(agent_id)
 
-    def silence(self) -> IsSilent:
+    def silence_check(self) -> IsSilent:
         """Return a function that checks whether a row's agent has been silent for `timeout_s`, as
         of now.
         """
@@ -54,7 +54,7 @@ class Heartbeats:
 
 
 def candidates(rows: Iterable[Row], ended_before_ms: float, is_silent: IsSilent) -> list[Row]:
-    """Return the rows of silent running agents, followed by those of agents that ended by
+    """Return the rows of silent running agents, followed by those of agents that ended at or before
     `ended_before_ms`.
 
     An ended agent is left out while it has a child that stays. Children come before their parents.

@@ -16,7 +16,7 @@ class ManagerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # For pickle and copy, which would pass `args` to `__init__`. An `__init__` that builds the
-        # message takes other arguments, so the attributes are restored without a call of it.
+        # message takes other arguments, so the attributes are restored without calling it.
         state = {**vars(self), "args": self.args}
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 

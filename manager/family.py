@@ -24,14 +24,14 @@ class Family:
         self._branches: dict[str, dict[str, None]] = {}
 
     def added(self, agent_id: str, row: Row) -> None:
-        """Take in a new agent, whose `row` is in the table."""
+        """Add a new agent, whose `row` is already in the table."""
         parent_id = get.parent_id(row)
         if parent_id is None:
             return
         self._children[parent_id] = self._children.get(parent_id, 0) + 1
         # An ended agent has branches already if children of it were loaded before it.
         if get.status(row) in LIVE or agent_id in self._branches:
-            self._grow(agent_id, parent_id)
+            self._add_branch(agent_id, parent_id)
 
     def ended(self, agent_id: str, parent_id: str | None) -> None:
         """Take note that the agent has ended. Its children may still be live."""
@@ -65,7 +65,7 @@ class Family:
                 if get.status(self._rows[child_id]) in LIVE:
                     yield child_id
 
-    def _grow(self, agent_id: str, parent_id: str | None) -> None:
+    def _add_branch(self, agent_id: str, parent_id: str | None) -> None:
         while parent_id is not None:
             branches = self._branches.get(parent_id)
             if branches is not None:  # then the parent is in its own parent's branches already

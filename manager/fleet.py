@@ -61,8 +61,8 @@ class Fleet:
         # and the ids of all ended ones.
         self._live: dict[str, str] = {}
         self._ended: dict[str, dict[str, None]] = {}
-        # None after replay: this process checks its own changes before it makes a record of them,
-        # so its steps check nothing under the lock.
+        # None after replay: this process checks its own changes before it appends them, so its
+        # steps check nothing under the lock.
         self._replay: Replay | None = Replay(self.rows, self.family, self._live)
         self._steps = self._replay.steps
 
@@ -221,7 +221,7 @@ class Fleet:
         counts = self.counts
         live = counts["queued"] + counts["running"] + counts["interrupted"]
         if live >= limits.max_admitted:
-            advice = f"{live} have not ended; wait, cancel some, or raise the limit"
+            advice = f"{live} agents have not ended; wait, cancel some, or raise the limit"
             raise CapacityError("max_admitted", limits.max_admitted, counts, advice)
 
     def check_budget(self, row: Row | None) -> None:

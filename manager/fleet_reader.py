@@ -40,12 +40,12 @@ def current_fleet(reader: JournalReader) -> tuple[Fleet, int]:
         if not (live or reader.live):
             end_session(fleet)
         else:
-            _interrupt_prior(fleet)  # a writer that has just begun may not have done so yet
+            _interrupt_prior(fleet)  # a live writer that has just begun may not have done so yet
         return fleet, lsn
     raise _overtaken(reader)
 
 
-def retried(reader: JournalReader, at: int | None, attempt: Callable[[], T]) -> T:
+def retry(reader: JournalReader, at: int | None, attempt: Callable[[], T]) -> T:
     """Return the result of `attempt`, which is repeated if compaction removes what it reads.
 
     Raise CompactedError if the fleet as of LSN `at` is no longer retained.
@@ -65,8 +65,8 @@ def retried(reader: JournalReader, at: int | None, attempt: Callable[[], T]) -> 
 
 
 def _overtaken(reader: JournalReader) -> CorruptionError:
-    """Return the error that keeps a reader from the beginning of the log, or one that states that
-    compaction was faster in every attempt.
+    """Return the corruption that makes the beginning of the log unreadable, if there is one, or an
+    error that reports that compaction overtook each attempt to read it.
     """
     try:
         reader.check_beginning()

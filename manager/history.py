@@ -18,7 +18,7 @@ from manager.fleet_reader import (
     entries_up_to,
     initial_fleet,
     open_reader,
-    retried,
+    retry,
 )
 from manager.workspace import StrPath
 
@@ -63,7 +63,7 @@ def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[Agen
     arguments.instance("ref", ref, str)
     at = arguments.optional_lsn("at", at)
     with closing(open_reader(path)) as reader:
-        return retried(reader, at, lambda: _history(reader, ref, at))
+        return retry(reader, at, lambda: _history(reader, ref, at))
 
 
 def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChange]:

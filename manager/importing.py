@@ -9,7 +9,7 @@ from manager.legacy import named_by_id
 from manager.records import Import, Record
 
 
-def imports(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:
+def import_records(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:
     """Return records that add those of `agents` that are not in the fleet yet."""
     new_agents = (as_new(fleet, agent) for agent in agents)
     return [(None, [*agent]) for agent in new_agents if agent is not None]

@@ -5,8 +5,9 @@
 The fields in the file, and the fields of an Agent that they become:
 
     id                                      agent_id
-    session_name                            name, unless that is an id or a live agent's name: then
-                                            the name is the id, and metadata keep the session_name
+    session_name                            name, unless it is too long, an id, or a live agent's
+                                            name; then the name is the id, and metadata keep the
+                                            session_name
     agent_type, prompt, model, result,      the same; without a prompt, the objective becomes the
     steps_taken, checkpoint, needs_input    prompt
     assignment.role                         role
@@ -276,7 +277,7 @@ def _agent(where: str, agent: dict[str, Any], at_ms: int, limits: Limits) -> Imp
 
 
 def _name(where: str, agent_id: str, name: object) -> tuple[str, str | None]:
-    """Return the agent's name, and its old name if no agent may have that name here, or None."""
+    """Return the agent's name, and the session_name if no agent may have that as a name."""
     name = optional_text(where, name)
     if not name or name == agent_id:
         return agent_id, None

@@ -34,11 +34,11 @@ from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.fleet import Fleet
-from manager.importing import as_new, imports
+from manager.importing import as_new, import_records
 from manager.legacy import read_legacy
 from manager.limits import Limits
 from manager.records import Record
-from manager.recovery import recovered
+from manager.recovery import open_fleet
 from manager.result import AgentResult
 from manager.updates import Change, RecordsByRow, Updates
 from manager.values import tail, text
@@ -108,7 +108,7 @@ class SubAgentManager:
         )
         with ExitStack() as undo:
             with state_directory as path:
-                state = recovered(path, options=options, disk=disk)
+                state = open_fleet(path, options=options, disk=disk)
                 undo.push(state)
             manager = cls(state, limits, options)
             manager._boot()
@@ -280,7 +280,7 @@ class SubAgentManager:
             live += [fleet.rows[agent_id] for agent_id in fleet.family.living(get.agent_id(row))]
             return [(each, records.cancel(get.agent_id(each), at_ms)) for each in live]
 
-        cancelled = self._updates.many(decide, urgent=True)
+        cancelled = self._updates.update_many(decide, urgent=True)
         return self._agent(row if get.status(row) in ENDED else cancelled[0])
 
     def touch(self, ref: str) -> None:
@@ -304,13 +304,13 @@ class SubAgentManager:
         max_age_s = seconds("max_age_s", max_age_s, low=0)
         at_ms = _now_ms()
         self._beats.forget_removed(self._state.machine.rows)
-        is_silent = self._beats.silence()
+        is_silent = self._beats.silence_check()
         rows = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
         reason = f"no sign of life for {self._limits.heartbeat_timeout_s:g} s"
         cleaned: list[Row] = []
         for chunk in slices(rows):
             decide = partial(still_due, rows=chunk, is_silent=is_silent, at_ms=at_ms, reason=reason)
-            cleaned += self._updates.many(decide, urgent=True)
+            cleaned += self._updates.update_many(decide, urgent=True)
         return tuple(map(self._agent, cleaned))
 
     def get(self, ref: str) -> Agent:
@@ -407,8 +407,8 @@ class SubAgentManager:
     def compact(self) -> Checkpoint:
         """Write a checkpoint now, and remove the files that it covers.
 
-        This also happens in the background, so there is no need to call it. Raise OSError if this
-        attempt fails, which has no other consequence, FailedError, and ClosedError.
+        This also happens in the background, so there is no need to call it. Raise FailedError,
+        ClosedError, and OSError if this attempt fails, which has no other consequence.
         """
         return self._state.compact()
 
@@ -435,7 +435,7 @@ class SubAgentManager:
             as_new(self._state.machine, agent)  # raises if its id is a live agent's name
         imported: list[Row] = []
         for chunk in batches:
-            imported += self._updates.many(partial(imports, agents=chunk))
+            imported += self._updates.update_many(partial(import_records, agents=chunk))
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
@@ -489,7 +489,7 @@ class SubAgentManager:
     def _update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Agent:
-        return self._agent(self._updates.one(verb, ref, target, record, urgent=urgent))
+        return self._agent(self._updates.update(verb, ref, target, record, urgent=urgent))
 
     def _rows(self) -> Iterable[Row]:
         """Return a snapshot of all rows. As long as it exists, each change costs a little more."""

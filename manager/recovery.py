@@ -9,7 +9,7 @@ from journal import DurableState, FormatVersionError, Options
 from manager.fleet import Fleet
 
 
-def recovered(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
+def open_fleet(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
     """Open the fleet in the directory `path`.
 
     Raise FormatVersionError, with file and field, for a value that no manager writes, and the

@@ -72,7 +72,7 @@ class Replay:
                 raise ValueError("agent_id is taken")
             if get.name(row) in self._live:
                 self._check_name(row)
-            self._check_line(row)
+            self._check_item_depth(row)
             if (lsn := get.lsn(row)) > self._newest[0]:
                 self._newest = lsn, self._loaded
         except (TypeError, ValueError) as error:
@@ -84,7 +84,7 @@ class Replay:
             raise FormatVersionError(f"item {number}: parent_id names no agent; {_HINT}")
         newest_lsn, number = self._newest
         if newest_lsn > lsn:
-            raise FormatVersionError(f"item {number}: lsn is over the checkpoint's; {_HINT}")
+            raise FormatVersionError(f"item {number}: lsn is higher than the checkpoint's; {_HINT}")
 
     def begin(self, lsn: int) -> None:
         """Remember the LSN of the first record. Raise FormatVersionError as `check_loaded` does."""
@@ -169,12 +169,13 @@ class Replay:
         if get.status(row) in LIVE and get.name(row) != get.agent_id(row):
             raise ValueError("name is taken by another live agent")
 
-    def _check_line(self, row: Row) -> None:
+    def _check_item_depth(self, row: Row) -> None:
         """Raise ValueError unless the depth is one more than the parent's and one less than the
         children's.
 
-        A parent that is not loaded yet is awaited at the depth that follows. In a cycle the depths
-        would have to grow forever, so the agent of a cycle that is loaded last breaks the rule.
+        A parent that is not loaded yet must later have the depth that its children imply. In a
+        cycle, the depths would have to grow forever, so the agent of a cycle that is loaded last
+        breaks the rule.
         """
         parent_id, depth = get.parent_id(row), get.spawn_depth(row)
         if parent_id is None:

@@ -54,7 +54,7 @@ class Updates:
             self._beats.beat(get.agent_id(row))
         return row
 
-    def one(
+    def update(
         self, verb: str, ref: str, target: Status | None, record: Record, *, urgent: bool = False
     ) -> Row:
         """Apply `verb` to the agent `ref`, whose id is filled into `record`. Return its new row.
@@ -69,7 +69,7 @@ class Updates:
             packed_id = get.agent_id(prefetched)
             record[records.AGENT_ID] = packed_id
             packed = pack(record)
-            # The beat comes before the change, so that no cleanup between them finds it missing.
+            # The beat comes first, so that a cleanup right after the change finds it.
             if target == "running" or get.status(prefetched) == "running":
                 self._beats.beat(packed_id)
 
@@ -101,7 +101,9 @@ class Updates:
             return self._notify_watch(lsn, row, record, get.agent_id(row))
         return self._notify_watch(lsn, row, record)
 
-    def many(self, decide: Callable[[Fleet], RecordsByRow], *, urgent: bool = False) -> list[Row]:
+    def update_many(
+        self, decide: Callable[[Fleet], RecordsByRow], *, urgent: bool = False
+    ) -> list[Row]:
         """Apply the records that `decide` returns in one batch.
 
         Return the new row of each agent, or the last row of one that was removed.

@@ -19,7 +19,7 @@ from manager.fleet_reader import (
     end_session,
     fleet_as_of,
     open_reader,
-    retried,
+    retry,
 )
 from manager.workspace import StrPath
 
@@ -61,7 +61,7 @@ class FleetView:
 
 @public
 def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
-    """Return the fleet in the state directory `path`, as its writer or the next open has it.
+    """Return the fleet in the state directory `path`, without opening it for writing.
 
     While a writer lives, the view contains the changes that its log proves to be durable. The proof
     for a commit is the next commit, or the mark that is written after the log has been idle for
@@ -81,7 +81,7 @@ def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:
     with closing(open_reader(path)) as reader:
         if at is None:
             return FleetView(*current_fleet(reader))
-        return FleetView(*retried(reader, at, lambda: fleet_as_of(reader, at)))
+        return FleetView(*retry(reader, at, lambda: fleet_as_of(reader, at)))
 
 
 @public
@@ -101,13 +101,13 @@ def follow_fleet(path: StrPath) -> Iterator[Agent]:
                 if yielded.get(get.agent_id(row)) != (get.lsn(row), get.status(row)):
                     yield agent_from_row(row, fleet.boot_id)
             try:
-                yield from _changed(reader, fleet, lsn)
+                yield from _changed_agents(reader, fleet, lsn)
             except (CompactedError, FileNotFoundError):
                 rows = fleet.rows.values()
                 yielded = {get.agent_id(row): (get.lsn(row), get.status(row)) for row in rows}
 
 
-def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
+def _changed_agents(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
     """Yield agents as they change after `lsn`, the LSN of `fleet`. Raise CompactedError or
     FileNotFoundError when compaction removes records before they were read.
     """
@@ -120,13 +120,13 @@ def _changed(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[Agent]:
             ):
                 apply_entry(fleet, entry)
                 check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
-                yield from _fed(feed, fleet)
+                yield from _agents_in_feed(feed, fleet)
                 lsn = entry.lsn
         end_session(fleet)
-        yield from _fed(feed, fleet)
+        yield from _agents_in_feed(feed, fleet)
 
 
-def _fed(feed: deque[Row], fleet: Fleet) -> Iterator[Agent]:
+def _agents_in_feed(feed: deque[Row], fleet: Fleet) -> Iterator[Agent]:
     while feed:
         if len(row := feed.popleft()) > 1:  # a row of one field means a removed agent
             yield agent_from_row(row, fleet.boot_id)

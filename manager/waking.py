@@ -34,7 +34,7 @@ Group = dict[Waiter, None]  # the waiters for one agent
 
 
 def wake(groups: Iterable[tuple[Row | None, Group]]) -> None:
-    """Wake the waiters of each group, and give them the row that comes with it."""
+    """Wake the waiters of each group, and set their `row` to the group's."""
     loops: dict[AbstractEventLoop, Futures] = {}
     for row, group in groups:
         for waiter in group:

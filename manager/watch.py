@@ -9,9 +9,9 @@ durable wakes it, with one call for each event loop and commit, however many wai
 reader keeps only each agent's newest row. Its event loop is called when there is a row to read and
 the reader has none. If an interrupt prevents that call, the next commit makes it.
 
-A waiter or reader that leaves does not take the lock, because its coroutine may be collected in any
-thread, between any two bytecodes, even in a thread that holds the lock. It adds itself to the list
-of leavers, and the thread that holds the lock, or takes it next, forgets it.
+A waiter or reader that leaves first adds itself to the list of leavers. Its coroutine may be
+collected in any thread, between any two bytecodes, even in a thread that holds the lock. Such a
+thread forgets the leavers after it has released the lock; any other thread does so at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """The waiters and readers of one manager. The first one makes it observe the journal."""
+    """The waiters and readers of one manager. It observes the journal from the first one on."""
 
     def __init__(self, state: DurableState[Fleet]) -> None:
         self._state = state
@@ -253,7 +253,7 @@ class Watch:
         self.committed()
 
     def close(self) -> None:
-        """Wake all waiters and readers. They then raise the error of the closed journal, or end."""
+        """Wake all waiters and readers. Waiters then raise an error, and readers end."""
         self._is_ending = True
         with self._lock.checked():
             self._catch_up()
@@ -325,7 +325,7 @@ class Watch:
             resolve(loop, idle.futures)
 
     def _sweep(self) -> None:
-        """Forget the leavers, unless this thread holds the lock; then it does so afterwards."""
+        """Forget the leavers. If this thread holds the lock, it does so once it has released it."""
         while self._leavers and not self._lock.is_held_here():
             with self._lock.checked():
                 while self._leavers:

@@ -63,7 +63,8 @@ def _entered(parent: int, name: str, path: str) -> int:
             os.mkdir(name, 0o700, dir_fd=parent)
         handle = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # a symlink's on Linux and on macOS
+        # A symlink gives ENOTDIR on Linux and ELOOP on macOS.
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
             what = "is a symlink or not a directory; move it away"
             raise UnsafePathError(what, path=path) from error
         raise

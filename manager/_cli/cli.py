@@ -128,7 +128,7 @@ def _finite(value: float | None) -> float | None:
     callback=lambda context, option, value: _finite(value),
     help="Time limit, in seconds, of tasks without a timeout_s of their own.  [default: none]",
 )
-@click.option("--retry-failed", is_flag=True, help="Also run tasks that have failed again.")
+@click.option("--retry-failed", is_flag=True, help="Run failed tasks again, too.")
 def run(
     tasks: str | None,
     workspace: str,
@@ -149,9 +149,9 @@ def run(
 
     To continue, run the same command again. Completed tasks are not run again. Queued and
     interrupted tasks are run, and failed ones only with --retry-failed. A line is the same task as
-    in the last run if it has the same name. Without a name, it must be an equal line, and as many
-    equal lines must come before it. So you may add and move lines, and edit those that have a name
-    and have not completed. Without TASKS, all unfinished tasks in the state are run.
+    before if it has the same name. A line without a name is the same task if its text is the same;
+    equal lines are numbered from the top. So you may add and move lines, and edit those that have
+    a name and have not completed. Without TASKS, all unfinished tasks in the state are run.
 
     In the state, a command completes exactly once. It runs at least once: if it was cut off, or if
     its end was not yet durable when this process was killed, it is run again from its beginning.
@@ -194,7 +194,7 @@ def run(
     "-f", "--follow", is_flag=True, help="Continue with each agent that changes, until stopped."
 )
 def list_(workspace: str, state_dir: str, status: Status | None, output: str, follow: bool) -> int:
-    """List the sub-agents of a workspace, oldest first. A run may be in progress."""
+    """List the sub-agents of a workspace, oldest first. This also works during a run."""
     if follow:
         if output == "json":
             raise click.UsageError("--follow can't complete a JSON array; use -o jsonl")

@@ -43,7 +43,7 @@ _ACKS = "acks.jsonl"
 
 
 class Ack(NamedTuple):
-    """A change that was durable in the child process."""
+    """A change that the child process knew to be durable."""
 
     agent_id: str
     lsn: int

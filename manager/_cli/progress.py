@@ -67,7 +67,7 @@ def _summary(report: RunReport) -> str:
 
 
 def show_outcome(report: RunReport, took_s: float) -> None:
-    """Print failed tasks, the reason of a stop, and the number of tasks by status."""
+    """Print the failed tasks, the signal that stopped the run, and a summary."""
     failed = [agent for agent in report.agents.values() if agent.status == "failed"]
     for agent in failed[:_FAILED_SHOWN]:
         reason = "; ".join((agent.reason or "").splitlines())
@@ -78,5 +78,6 @@ def show_outcome(report: RunReport, took_s: float) -> None:
         say(f"stopped by {report.signal.name}; run the same command again to continue")
     if report.others:
         tasks = f"{report.others} unfinished task{'' if report.others == 1 else 's'}"
-        say(f"not run: {tasks} of other files; `subagents run` without TASKS runs all unfinished")
+        advice = "`subagents run` without TASKS runs all unfinished tasks"
+        say(f"not run: {tasks} outside TASKS; {advice}")
     say(f"{_summary(report)}; {took_s:.1f} s")

@@ -27,7 +27,8 @@ _POLL_S = 0.005
 
 
 def main() -> None:
-    # A terminal's signals are for the runner. The guard must live on, to kill its commands.
+    # A terminal's signals are for the runner. The guard ignores them, because the runner may have
+    # commands that are still to be killed.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

@@ -87,7 +87,7 @@ def run_tasks(
     retry_failed: bool = False,
     on_change: OnChange = lambda report: None,
 ) -> RunReport:
-    """Run `tasks`, or the unfinished tasks of the state if None, `jobs` at a time, until all end.
+    """Run `tasks` (None: the unfinished tasks in the state), `jobs` at a time, until all end.
 
     Call this in the main thread. During the run, SIGINT and SIGTERM stop the commands, and their
     agents become durably interrupted; just before and after the run, the signals raise SystemExit.

@@ -17,8 +17,8 @@ from manager.arguments import short_repr
 Status = Literal[
     "queued", "running", "interrupted", "completed", "failed", "cancelled", "budget_exhausted"
 ]
-"""An agent's status. A live agent, which is one that has not ended, has one of the first three; an
-ended agent has one of the others."""
+"""An agent's status. A live agent has one of the first three, and an ended agent one of the others.
+"""
 STATUSES: tuple[Status, ...] = get_args(Status)
 LIVE: tuple[Status, ...] = ("queued", "running", "interrupted")
 ENDED: tuple[Status, ...] = tuple(status for status in STATUSES if status not in LIVE)

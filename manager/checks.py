@@ -82,7 +82,7 @@ def check_given(allowed_tools: list[Any] | None, metadata: dict[Any, Any]) -> No
 
 
 def check_progress(row: Row) -> None:
-    """Raise TypeError or ValueError if a field that runs report has a value that no manager
+    """Raise TypeError or ValueError if a field that a runner reports has a value that no manager
     accepts.
     """
     check_whole("steps_taken", get.steps_taken(row))

@@ -84,16 +84,16 @@ def still_due(
     removed: dict[str | None, int] = {}  # children that this slice removes, by parent
     for row in rows:
         agent_id = get.agent_id(row)
-        now = fleet.rows.get(agent_id)
-        if now is None:
+        current = fleet.rows.get(agent_id)
+        if current is None:
             continue
-        if get.status(now) == "running":
+        if get.status(current) == "running":
             if is_silent(row):
-                changes.append((now, records.cancel(agent_id, at_ms, reason)))
+                changes.append((current, records.cancel(agent_id, at_ms, reason)))
             continue
         # The agent may have been removed and imported again since, and may be live now.
-        is_same = get.status(now) in ENDED and get.ended_at_ms(now) == get.ended_at_ms(row)
+        is_same = get.status(current) in ENDED and get.ended_at_ms(current) == get.ended_at_ms(row)
         if is_same and fleet.family.children(agent_id) == removed.get(agent_id, 0):
-            removed[get.parent_id(now)] = removed.get(get.parent_id(now), 0) + 1
-            changes.append((now, records.remove(agent_id)))
+            removed[get.parent_id(current)] = removed.get(get.parent_id(current), 0) + 1
+            changes.append((current, records.remove(agent_id)))
     return changes

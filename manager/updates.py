@@ -133,6 +133,6 @@ class Updates:
         """Notify the watch. Return the row as the change of `lsn` left it."""
         if self._fleet.feed is not None:
             self._watch.changed(lsn, ended)
-        now = self._fleet.rows.get(record[records.AGENT_ID])
+        row = self._fleet.rows.get(record[records.AGENT_ID])
         # If another change has been made since, compute the row of this change again.
-        return now if now is not None and get.lsn(now) == lsn else advance(before, lsn, record)
+        return row if row is not None and get.lsn(row) == lsn else advance(before, lsn, record)

@@ -43,7 +43,7 @@ class Watch:
         self._fleet = state.machine
         # Filled under the state's lock, emptied under the lock below.
         self.feed: deque[Row] = deque()
-        # Guards the fields up to the next comment. Writers of the fleet never take it, and no other
+        # Guards the fields from here to `_readers`. Writers of the fleet never take it. No other
         # lock is taken while it is held.
         self._lock = HandlerSafeLock()
         self._observer: _Observer | None = None
@@ -126,10 +126,10 @@ class Watch:
             waiter.group = self._waiters.setdefault(waiter.agent_id, {})
             waiter.group[waiter] = None
         # Read the row again: the agent may have ended before the feed began.
-        now = self._state.read(lambda fleet: fleet.rows.get(waiter.agent_id))
-        if now is None:
+        current = self._state.read(lambda fleet: fleet.rows.get(waiter.agent_id))
+        if current is None:
             raise UnknownAgentError(f"agent {waiter.agent_id} has ended and was removed meanwhile")
-        return now
+        return current
 
     def _outcome(self, waiter: Waiter) -> Row:
         if waiter.row is None:
@@ -349,9 +349,9 @@ class Watch:
 
 
 class _Sweeping:
-    """A context manager that sweeps at its exit. It goes around a plain lock instead of taking the
-    lock itself, because an interrupt after its `__enter__` and before the block would leave the
-    lock taken."""
+    """A context manager that sweeps at its exit. It does not take the lock itself, because an
+    interrupt after its `__enter__` and before the block would leave the lock taken. So it is used
+    around a plain lock's `with`."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch

@@ -1,12 +1,12 @@
-"""An embedded, append-only journal: state kept in memory that a crash can't lose.
+"""An embedded, append-only journal: it keeps state in memory that a crash can't lose.
 
     with Journal.open("events.d") as journal:
         lsn = journal.append(["paid", 42])  # memory only
-        journal.wait_durable(lsn)  # on stable storage
+        journal.wait_durable(lsn)  # now on stable storage
 
-`Journal` keeps records, `DurableState` any state machine, `JournalReader` looks from outside.
-The bytes and the recovery rule are in journal/docs/FORMAT.md, the promises in
-journal/docs/RELIABILITY.md.
+`Journal` stores records, `DurableState` stores the changes of a state machine, and `JournalReader`
+reads a journal without taking its lock. journal/docs/FORMAT.md describes the bytes and the recovery
+rule, journal/docs/RELIABILITY.md the promises.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-# `typing.get_type_hints` looks up the types of public fields here. No public name.
+# Not public names: `typing.get_type_hints` looks up the types of public fields here.
 from typing import ClassVar as ClassVar
 from typing import Literal as Literal
 
 from journal._disk.disk import Directory, Disk, File
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, PackedRecord, pack
-from journal._format.record import Record as Record  # as Literal above
+from journal._format.record import Record as Record  # for get_type_hints, too
 from journal._mutex import HandlerSafeLock
 from journal._names import JournalFile
 from journal._offline.reader import JournalReader
@@ -109,9 +109,9 @@ __all__ = [
     "repair",
 ]
 
-# What writes takes as long to import as all that reads, and what looks at every file half as long.
-# A program that only reads waits for neither.
-_PLACES = {
+# Imported at first use. The modules that write take as long to import as all those that read, and
+# the modules that examine every file take half as long. A program that only reads needs neither.
+_MODULES = {
     **dict.fromkeys(("BackupReport", "backup"), "_offline.backup"),
     **dict.fromkeys(("RepairReport", "repair"), "_offline.repair"),
     **dict.fromkeys(("Finding", "FrameInfo"), "_offline.findings"),
@@ -126,12 +126,12 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"journal.{_PLACES[name]}"), name)
+    value = getattr(importlib.import_module(f"journal.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_PLACES]
+    return [*globals(), *_MODULES]

@@ -1,4 +1,4 @@
-"""Exporting: which figures go to a monitoring system, under which names. Knows none of them."""
+"""Exporting: the figures for monitoring systems, and their names, without any system's own API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Source(Protocol):
 
 
 class Figure(NamedTuple):
-    """`kind`: a counter only grows. `unit` as UCUM has it: s, By, 1."""
+    """A figure of Stats. A counter only grows. `unit` is written as in UCUM: s, By, 1."""
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -38,7 +38,7 @@ class Figure(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """Values times `scale` are in `unit`."""
+    """A histogram of Stats or LockStats. Its values, multiplied by `scale`, are in `unit`."""
 
     name: str
     unit: str
@@ -56,58 +56,106 @@ def _wait(stats: Stats, lock: LockStats | None) -> Histogram | None:
 
 
 FIGURES = (
-    Figure("commits", "counter", "1", "Commits, of one record or many.", lambda s: s.commits),
+    Figure("commits", "counter", "1", "Commits, each of one or more records.", lambda s: s.commits),
     Figure("records", "counter", "1", "Records committed.", lambda s: s.records),
-    Figure("log_bytes", "counter", "By", "Bytes of frames written.", lambda s: s.bytes),
+    Figure("log_bytes", "counter", "By", "Bytes written to the log.", lambda s: s.bytes),
     Figure("syncs", "counter", "1", "Syncs of the log.", lambda s: s.syncs),
-    Figure("stalls", "counter", "1", "Appends refused, waits for room.", lambda s: s.stalls),
-    Figure("compactions", "counter", "1", "Checkpoints written.", lambda s: s.compactions),
+    Figure(
+        "stalls",
+        "counter",
+        "1",
+        "Appends refused, commits without disk space, waits for a compaction.",
+        lambda s: s.stalls,
+    ),
+    Figure("compactions", "counter", "1", "Compactions that succeeded.", lambda s: s.compactions),
     Figure(
         "compaction_failures",
         "counter",
         "1",
-        "Attempts to compact that failed.",
+        "Compactions that failed.",
         lambda s: s.compaction_failures,
     ),
     Figure(
-        "compaction_time", "counter", "s", "Time in compactions.", lambda s: s.compaction_ns * _NS
+        "compaction_time",
+        "counter",
+        "s",
+        "Time that successful compactions took.",
+        lambda s: s.compaction_ns * _NS,
     ),
     Figure(
-        "checkpoint_bytes", "counter", "By", "Of checkpoints written.", lambda s: s.checkpoint_bytes
+        "checkpoint_bytes",
+        "counter",
+        "By",
+        "Bytes of the checkpoints written.",
+        lambda s: s.checkpoint_bytes,
     ),
-    Figure("buffered_bytes", "gauge", "By", "Not yet committed.", lambda s: s.buffered_bytes),
-    Figure("backlog_records", "gauge", "1", "Not yet durable.", lambda s: s.backlog_records),
+    Figure(
+        "buffered_bytes",
+        "gauge",
+        "By",
+        "Bytes appended but not yet committed.",
+        lambda s: s.buffered_bytes,
+    ),
+    Figure(
+        "backlog_records",
+        "gauge",
+        "1",
+        "Records appended but not yet durable.",
+        lambda s: s.backlog_records,
+    ),
     Figure("last_lsn", "gauge", "1", "LSN of the last record.", lambda s: s.last_lsn),
-    Figure("durable_lsn", "gauge", "1", "All up to it are durable.", lambda s: s.durable_lsn),
-    Figure("synced_lsn", "gauge", "1", "All up to it survive power.", lambda s: s.synced_lsn),
+    Figure(
+        "durable_lsn",
+        "gauge",
+        "1",
+        "LSN up to which every record is durable.",
+        lambda s: s.durable_lsn,
+    ),
+    Figure(
+        "synced_lsn",
+        "gauge",
+        "1",
+        "LSN up to which every record survives a power cut.",
+        lambda s: s.synced_lsn,
+    ),
     Figure("segments", "gauge", "1", "Segments on disk.", lambda s: s.segments),
     Figure("disk_bytes", "gauge", "By", "Bytes on disk.", lambda s: s.disk_bytes),
 )
 DISTRIBUTIONS = (
-    Distribution("sync_time", "s", "Time of a sync.", _NS, lambda s, lock: s.sync_ns),
-    Distribution("wait_time", "s", "Time until durable.", _NS, lambda s, lock: s.wait_ns),
-    Distribution("commit_records", "1", "Records a commit.", 1, lambda s, lock: s.commit_records),
-    Distribution("commit_bytes", "By", "Bytes a commit.", 1, lambda s, lock: s.commit_bytes),
-    Distribution("lock_hold_time", "s", "Time the owner's lock is held.", _NS, _hold),
-    Distribution("lock_wait_time", "s", "Time it is waited for.", _NS, _wait),
+    Distribution("sync_time", "s", "Duration of a sync.", _NS, lambda s, lock: s.sync_ns),
+    Distribution(
+        "wait_time", "s", "Time that a thread waited for a commit.", _NS, lambda s, lock: s.wait_ns
+    ),
+    Distribution(
+        "commit_records", "1", "Records in a commit.", 1, lambda s, lock: s.commit_records
+    ),
+    Distribution("commit_bytes", "By", "Bytes of a commit.", 1, lambda s, lock: s.commit_bytes),
+    Distribution("lock_hold_time", "s", "Time that a thread held the owner's lock.", _NS, _hold),
+    Distribution(
+        "lock_wait_time", "s", "Time that a thread waited for the owner's lock.", _NS, _wait
+    ),
 )
 
 
 class Watched:
-    """Sources by name; one that is dropped, closed or another process's says nothing, nor does one
-    whose directory can't be read now."""
+    """The watched sources by name.
+
+    A source is left out if it was dropped, is closed, was opened by another process, or has a
+    directory that can't be read now.
+    """
 
     def __init__(self) -> None:
         self._sources: weakref.WeakValueDictionary[str, Source] = weakref.WeakValueDictionary()
 
     def add(self, name: str, source: Source) -> None:
-        """Raises ValueError if another one has that name."""
+        """Watch `source` under `name`. Raises ValueError if another open source has that name."""
         other = self._sources.get(name, source)
         if other is not source and not other.closed:
-            raise ValueError(f"a journal named {name!r} is watched already; give it another name")
+            raise ValueError(f"a journal named {name!r} is already watched; choose another name")
         self._sources[name] = source
 
     def stats(self) -> Iterator[tuple[str, Stats, LockStats | None]]:
+        """Yield the name, the figures and the lock's figures of each readable source."""
         for name, source in sorted(self._sources.items()):
             if source.closed:
                 continue

@@ -1,5 +1,5 @@
-"""The engine's logger. Filters, handlers and record factories are other people's code: they may
-raise anything, take a lock that a waiter holds, or never return.
+"""The engine's logger. Log filters, handlers and record factories are foreign code: they may raise
+anything, take a lock that a waiter holds, or never return.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections import deque
 from types import TracebackType
 from typing import NamedTuple
 
-# Without a NullHandler: in a program that sets up no logging Python prints warnings on stderr.
+# It has no NullHandler: in a program that sets up no logging, Python prints warnings on stderr.
 log = logging.getLogger("journal")
 
-_POSTED_MAX = 1000  # while a handler is stuck, older messages are dropped
-_TRACEBACKS_MAX = 10  # and before that, tracebacks: their frames keep an owner's state alive
+_POSTED_MAX = 1000  # while a handler is stuck, the oldest messages are dropped
+_TRACEBACKS_MAX = 10  # messages beyond it lose their tracebacks, which keep an owner's state alive
 _POLL_S = 0.005
-# An error whose traceback is logged, too; or its type, itself and the traceback that it had.
+# An error that is logged with its traceback; or its type, itself and a traceback saved earlier.
 Raised = BaseException | tuple[type[BaseException], BaseException, TracebackType] | None
 
 
@@ -29,12 +29,14 @@ class _Message(NamedTuple):
 
 
 def report(level: int, text: str, *arguments: object, error: Raised = None) -> None:
-    """Log in this thread. Drop what logging raises, except in the main thread KeyboardInterrupt,
-    SystemExit and the like: a signal handler may have raised those.
+    """Log in this thread, and ignore exceptions that logging raises.
+
+    In the main thread, KeyboardInterrupt, SystemExit and the like propagate, because a signal
+    handler may have raised them.
     """
     try:
         log.log(level, text, *arguments, exc_info=error, stacklevel=2)
-    except Exception:  # noqa: S110 - there is nobody to tell
+    except Exception:  # noqa: S110 - there is nowhere left to report it
         pass
     except BaseException:
         if threading.current_thread() is threading.main_thread():
@@ -42,15 +44,17 @@ def report(level: int, text: str, *arguments: object, error: Raised = None) -> N
 
 
 def post(level: int, text: str, *arguments: object, error: Raised = None) -> None:
-    """Have a separate thread log the message, for the engine's threads, which no log handler may
-    hold up. Messages keep their order. Returns at once and raises nothing.
+    """Let a separate thread log the message. Returns at once and raises nothing.
+
+    The engine's threads log this way, because no log handler may hold them up. Messages keep their
+    order.
     """
     _reporter.post(_Message(level, text, arguments, error))
 
 
 def settle(timeout_s: float) -> bool:
-    """Wait until all posted messages were reported, at most `timeout_s` seconds. Return whether
-    they were."""
+    """Wait until all posted messages are logged, for at most `timeout_s` seconds. Return whether
+    they are."""
     until_s = time.monotonic() + timeout_s
     while _reporter.is_busy and time.monotonic() < until_s:
         time.sleep(_POLL_S)
@@ -58,17 +62,17 @@ def settle(timeout_s: float) -> bool:
 
 
 def forget_posted() -> None:
-    """Begin anew, in a forked child, where the reporting thread doesn't live on."""
+    """Drop all posted messages in a forked child, where the reporting thread does not exist."""
     global _reporter
     _reporter = _Reporter()
 
 
 class _Reporter:
-    """Reports messages in a thread that it starts when there are some, and ends after them."""
+    """Logs the posted messages in a thread of its own, which runs only while there are any."""
 
     def __init__(self) -> None:
-        # Guards the fields below. Taken in the engine's threads only, where no handler runs, and
-        # never held while a message is reported.
+        # Guards the fields below. Only the engine's threads take it, where no signal handler runs,
+        # and none holds it while a message is logged.
         self._lock = threading.Lock()
         self._messages: deque[_Message] = deque(maxlen=_POSTED_MAX)
         self.is_busy = False

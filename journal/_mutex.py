@@ -16,7 +16,7 @@ from journal.errors import InterruptedCallError
 
 
 @public
-class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be derived from
+class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be subclassed
     """A mutex for `with lock.checked():`. It is never held twice by one thread.
 
     Acquiring or releasing it is a single step in C, so a signal handler's exception can't leave it
@@ -41,10 +41,10 @@ class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be derived 
 
 
 class Alarm:
-    """A place where one thread sleeps until others wake it. A wake-up before the sleep counts.
+    """An alarm for which one thread sleeps. A wake-up that comes before the sleep counts, too.
 
-    A lock that is free when there is something to do: an interrupt that strikes in an Event or a
-    Condition may leave its lock taken.
+    It is a plain lock, which is free when there is something to do. An Event or a Condition would
+    not do: an interrupt that strikes inside one may leave its lock taken.
     """
 
     __slots__ = ("_lock",)
@@ -58,26 +58,26 @@ class Alarm:
         return self._lock.acquire(timeout=timeout_s)
 
     def clear(self) -> None:
-        """Forget wake-ups so far: what they were for is about to be looked at."""
+        """Forget earlier wake-ups, because the caller is about to check for their causes."""
         self._lock.acquire(blocking=False)
 
     def wake(self) -> None:
-        """Wake the sleeper, or keep it from falling asleep. Takes no lock, waits for nothing."""
+        """Wake the sleeper, or keep it from falling asleep. Never waits."""
         try:
             self._lock.release()
-        except RuntimeError as error:  # it is awake
+        except RuntimeError as error:  # it is awake, or was woken already
             if not is_raised_by_call(error):
                 raise
 
 
 def is_raised_by_call(error: BaseException, *packages: str) -> bool:
-    """Return whether `error` was raised by the call that the catching frame made: by C code, or by
-    code of `packages` alone. Otherwise a signal handler or another thread raised it."""
+    """Return whether the call that the catching frame made raised `error`: C code, or only code of
+    `packages`. Otherwise a signal handler or another thread raised it."""
     trace = error.__traceback__
     if trace is None:
         return False
     if trace.tb_next is None:
-        return bool(error.args)  # what another thread raises here has none
+        return bool(error.args)  # an exception that another thread raises here has none
     inner: TracebackType | None = trace.tb_next
     while inner is not None and package_of(inner) in packages:
         inner = inner.tb_next

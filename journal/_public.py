@@ -1,4 +1,4 @@
-"""The mark of public classes and functions."""
+"""The decorator of public classes and functions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ T = TypeVar("T")
 
 
 def public(definition: T) -> T:
-    """Make the package the module of a public class or function: tracebacks, `repr` and pickles
-    then show the name that users import, and no private room.
+    """Make the package the module of a public class or function. Return it.
+
+    Tracebacks, `repr` and pickles then show the name that users import, not a private module.
     """
     definition.__module__ = definition.__module__.partition(".")[0]
     return definition

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from journal._mutex import HandlerSafeLock, is_raised_by_call
 
-if TYPE_CHECKING:  # imported once figures are asked for: making its classes takes 2 ms
+if TYPE_CHECKING:  # imported when figures are requested: creating its classes takes 2 ms
     from journal.metrics import Histogram
 
 
@@ -26,8 +26,8 @@ PENDING_MAX = 4096
 class Recorder:
     """Collects values from any thread; `add` is one append to a list.
 
-    The values are `pending` there until someone who is in no hurry folds them into the buckets,
-    which is worth it when there are more than `PENDING_MAX`.
+    Values stay in `pending` until a thread that is not in a hurry folds them into the buckets.
+    That pays off when there are more than `PENDING_MAX`.
     """
 
     def __init__(self) -> None:
@@ -40,21 +40,21 @@ class Recorder:
         self._sum = 0
 
     def fold(self) -> None:
-        """Call it with no other lock held."""
+        """Move the pending values into the buckets. Call this with no other lock held."""
         with self._lock.checked():
             self._fold()
 
     def fold_if_free(self) -> None:
-        """Fold unless somebody reads the figures, for whom a committing thread must not wait."""
-        if self._lock.is_held_here():  # this thread reads them, and was interrupted
+        """Fold, unless a reader holds the lock: a committing thread must not wait for it."""
+        if self._lock.is_held_here():  # this thread is the reader, and was interrupted
             return
         try:
             if self._lock.acquire(blocking=False):
                 self._fold()
         finally:
             try:
-                self._lock.release()  # first of all: another interrupt may strike after it
-            except RuntimeError as error:  # somebody else has it
+                self._lock.release()  # as the first call: another interrupt may strike after it
+            except RuntimeError as error:  # another thread holds it
                 if not is_raised_by_call(error):
                     raise
 
@@ -77,9 +77,9 @@ class Recorder:
             )
 
     def _fold(self) -> None:
-        # Sorted, they are counted a bucket at a time: a search for each would cost twice as much.
+        # Sorted values are counted a bucket at a time; a search for each would take twice as long.
         values = self.pending[:]
-        del self.pending[: len(values)]  # what others add meanwhile comes after those
+        del self.pending[: len(values)]  # values added meanwhile come after these
         values.sort()
         begin = 0
         while begin < len(values):
@@ -91,9 +91,9 @@ class Recorder:
         self._max = max([self._max, *values[-1:]])
 
     def _quantile(self, fraction: float, count: int) -> int:
-        left = fraction * count
+        remaining = fraction * count
         for bucket in sorted(self._counts):
-            left -= self._counts[bucket]
-            if left <= 0:
+            remaining -= self._counts[bucket]
+            if remaining <= 0:
                 return min(_BOUNDS[bucket], self._max)
         return self._max

@@ -1,7 +1,7 @@
-"""Every exception of the engine, and the reasons that they carry, for programs to decide by.
+"""All exceptions of the engine, with the reasons by which programs decide.
 
-It imports next to nothing, so anything may import it. What an error says to people is
-made here from its fields, and no other part of the program takes it apart again.
+This module imports almost nothing, so every module may import it. The messages for people are made
+here from the fields of the errors. No other part of the program parses them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from journal._names import file_at
 from journal._public import public
 
-_SHOWN_PATH_CHARS = 100  # of each end of a path that is too long for a message
+_SHOWN_PATH_CHARS = 100  # shown of each end, if a path is too long for a message
 
 
 @public
@@ -21,13 +21,13 @@ class DamageReason(StrEnum):
     """The rule that a file, or the log as a whole, breaks."""
 
     HEADER_DAMAGED = "header_damaged"
-    """A segment's header does not verify, or holds what no version of the format writes."""
+    """A segment's header does not verify, or contains what no version of the format writes."""
 
     MISNAMED = "misnamed"
-    """A whole file stands under the name of another one."""
+    """An undamaged file has the name of another file."""
 
     OUT_OF_PLACE = "out_of_place"
-    """No log could have this segment where its name puts it. Without the file nothing is lost."""
+    """No log could have this segment where its name puts it. Nothing is lost without the file."""
 
     FOREIGN = "foreign"
     """A segment or a checkpoint belongs to another journal."""
@@ -36,7 +36,7 @@ class DamageReason(StrEnum):
     """A segment of an older epoch follows one of a newer epoch."""
 
     BEGINNING_MISSING = "beginning_missing"
-    """The log begins after the records that the newest checkpoint holds."""
+    """The records between a checkpoint and the beginning of the log are missing."""
 
     OVERTAKEN = "overtaken"
     """Compaction kept removing files before a reader had read them. Nothing is damaged: retry."""
@@ -45,19 +45,19 @@ class DamageReason(StrEnum):
     """Records between two segments are missing."""
 
     END_MISSING = "end_missing"
-    """The log ends before a record that something proves to have been durable."""
+    """The log ends before a record that was durable, as evidence on disk proves."""
 
     FRAME_DAMAGED = "frame_damaged"
-    """A frame does not verify, or no frame stands where one should."""
+    """A frame does not verify, or there is no frame where one should be."""
 
     FRAME_IMPOSSIBLE = "frame_impossible"
     """A frame verifies, but no writer could have written its header there."""
 
     RECORD_UNREADABLE = "record_unreadable"
-    """A frame verifies, but does not unpack to the records that its header counts."""
+    """A frame verifies, but does not unpack to the number of records that its header states."""
 
     SEGMENT_DAMAGED = "segment_damaged"
-    """A segment is damaged. Only `preview_recovery` reports this; `verify` finds how."""
+    """A segment is damaged. Only `preview_recovery` reports this; `verify` finds the place."""
 
     CHECKPOINT_DAMAGED = "checkpoint_damaged"
     """A checkpoint does not verify."""
@@ -69,25 +69,25 @@ class DamageReason(StrEnum):
     """A checkpoint was written by a newer version of the format."""
 
     NUMBERS_EXHAUSTED = "numbers_exhausted"
-    """The last LSN or epoch that the format can number is taken."""
+    """The highest LSN or epoch of the format is in use, so none is left for the next."""
 
     NO_START = "no_start"
     """Neither a checkpoint nor the beginning of the log is left. Only a backup helps."""
 
     COPY_INCOMPLETE = "copy_incomplete"
-    """A backup ends before the LSN up to which it was to be made."""
+    """A backup ends before the LSN that it had to reach."""
 
     UNFINISHED = "unfinished"
-    """A crash left it unfinished. Nothing that was acknowledged is missing."""
+    """A crash left a file or a frame unfinished. No acknowledged record is missing."""
 
     CUT_OFF = "cut_off"
-    """A repair cut it off, though it was durable."""
+    """A repair cut off records that were durable."""
 
     UNSAFE_FILE = "unsafe_file"
-    """A checkpoint's name is that of a symlink or a special file, which is not opened."""
+    """A symlink or a special file has the name of a checkpoint. It is not opened."""
 
     UNKNOWN_FILE = "unknown_file"
-    """The file is none of a journal's."""
+    """The file does not belong to a journal."""
 
 
 @public
@@ -98,10 +98,10 @@ class FormatReason(StrEnum):
     """A newer version of the format wrote the file. Open it with a newer version of the engine."""
 
     OTHER_APPLICATION = "other_application"
-    """The journal is another application's: open it with the program that wrote it."""
+    """The journal belongs to another application. Open it with the program that wrote it."""
 
     REFUSED = "refused"
-    """The state machine's `load` or `apply` refused an item or a record: see the `__cause__`."""
+    """The state machine's `load` or `apply` refused an item or a record. See the `__cause__`."""
 
 
 @public
@@ -117,8 +117,8 @@ class CutReason(StrEnum):
 
 @public
 class Refusal(NamedTuple):
-    """The reason why an open refuses a journal, in the fields of the CorruptionError that it
-    raises."""
+    """The reason why an open refuses a journal. Its fields are those of the CorruptionError that
+    the open raises."""
 
     reason: DamageReason
     """The rule that is broken."""
@@ -149,24 +149,27 @@ class Refusal(NamedTuple):
 
 @public
 class JournalError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """The base class of all errors of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # For pickle and copy: an `__init__` that makes the message takes other arguments than
-        # `args`, so what it set is restored instead of calling it.
+        # For pickle and copy. An `__init__` that makes the message takes other arguments than
+        # `args`, so the attributes that it set are restored and it is not called.
         state = {**vars(self), "args": self.args}
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
 
 @public
 class NotAJournalError(JournalError):
-    """The directory holds no journal: neither a segment, nor a checkpoint, nor a LOCK."""
+    """The directory contains no journal: neither a segment, nor a checkpoint, nor a LOCK."""
 
     path: str
     """The directory."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path}: not a journal: no segment, checkpoint or LOCK in it")
+        super().__init__(
+            f"{path}: not a journal: the directory contains no segment, checkpoint or LOCK; "
+            "give the directory that contains the *.seg files"
+        )
         self.path = path
 
 
@@ -233,15 +236,15 @@ class CorruptionError(JournalError):
         journal_id: str | None = None,
         directory: str | None = None,
     ) -> None:
-        if directory is None:  # then `path` is a file if its name is a segment's or a checkpoint's
+        if directory is None:  # `path` is a file if it has the name of a segment or a checkpoint
             is_file = file_at(path).kind in ("segment", "checkpoint")
             directory = path.rpartition("/")[0] if is_file else path
         hint = ""
         if reason is DamageReason.NO_START:
-            hint = f": restore a backup, or see what is left: journal-inspect log {directory}"
+            hint = f": restore a backup, or show what is left: journal-inspect log {directory}"
         message = (
             f"{path}: offset {offset}, LSN {lsn}: {what}{hint}; nothing was changed; "
-            f"look closer with: journal-inspect verify {directory}"
+            f"to see all damage, run: journal-inspect verify {directory}"
         )
         if reason is DamageReason.OVERTAKEN:
             message = f"{path}: {what}; nothing is damaged; try again"
@@ -276,11 +279,11 @@ class FormatVersionError(JournalError):
     """The journal can't be read by this program, although it is not damaged.
 
     It has a newer format or another application's records, or `load` or `apply` of the state
-    machine raised during an open. In the last case `__cause__` is what was raised.
+    machine raised an exception during an open. In the last case, `__cause__` is that exception.
     """
 
     path: str | None
-    """The file or the journal. None if whoever raised the error does not know it."""
+    """The path of the file or of the journal. None if it is not known."""
 
     what: str
     """The cause in words, without the path."""
@@ -303,22 +306,24 @@ class FormatVersionError(JournalError):
 
 @public
 class FailedError(JournalError):
-    """A write or a sync failed, and the journal stopped (fail-stop): `__cause__` is the OSError. Or
-    an `apply` raised, and its state stopped: then that is the cause.
+    """The journal or a state stopped, and `__cause__` is the reason.
 
-    Whether records that were not acknowledged survive is unknown until a reopen.
+    A journal stops when a write or a sync fails (fail-stop), and the cause is usually an OSError.
+    A state stops when its `apply` raises. Until a reopen, it is unknown whether unacknowledged
+    records survive.
     """
 
 
 @public
 class ClosedError(JournalError):
-    """The journal is closed, or was opened by a process of which this one is a fork."""
+    """The journal is closed, or this process is a fork of the one that opened it."""
 
 
 @public
 class InterruptedCallError(JournalError, RuntimeError):
-    """A signal handler or a callback made a call that would wait for the call around it, in the
-    same thread. It would wait forever, so it did nothing; the outer call goes on.
+    """A signal handler or a callback called the journal inside another call of the same thread.
+
+    It would have waited for that outer call forever, so it did nothing. The outer call continues.
 
     Source: journal/docs/HOWTO.md, "Stop on SIGTERM".
     """
@@ -326,26 +331,26 @@ class InterruptedCallError(JournalError, RuntimeError):
     def __init__(
         self,
         message: str = "this thread is already inside a call of the journal, which a signal "
-        "handler or a callback can't wait for; nothing was done, and the outer call goes on. In a "
-        "handler, raise SystemExit or set a flag, and call the journal after the handler returned",
+        "handler or a callback can't wait for; nothing was done, and the outer call continues. In "
+        "a handler, raise SystemExit, or set a flag and call the journal after the handler returns",
     ) -> None:
         super().__init__(message)
 
 
 @public
 class BufferFullError(JournalError):
-    """The log buffer is at its bound: nothing was appended, no LSN was taken. Wait for room."""
+    """The log buffer is full. Nothing was appended, and no LSN was taken. Wait for room."""
 
 
 @public
 class CompactedError(JournalError):
-    """The requested records are older than the oldest ones that are kept."""
+    """The requested records are older than the oldest retained ones."""
 
     first_lsn: int
-    """The oldest LSN that is kept."""
+    """The oldest retained LSN."""
 
     lsn: int | None
-    """The LSN that was asked for. None if it was no particular one."""
+    """The requested LSN. None if no particular one was requested."""
 
     def __init__(self, message: str, first_lsn: int, *, lsn: int | None = None) -> None:
         super().__init__(message)
@@ -367,10 +372,10 @@ class CutError(JournalError, ValueError):
     """The rule that the cut would break."""
 
     at_most: int | None
-    """The nearest possible cut below `cut_at`. None if there is none to name."""
+    """The nearest possible cut below `cut_at`. None if there is none."""
 
     at_least: int | None
-    """The nearest possible cut above `cut_at`. None if there is none to name."""
+    """The nearest possible cut above `cut_at`. None if there is none."""
 
     def __init__(
         self,
@@ -382,15 +387,15 @@ class CutError(JournalError, ValueError):
         at_least: int | None = None,
     ) -> None:
         if reason is CutReason.NO_BATCH_END:
-            beside = at_most if at_least is None else at_least
+            nearby = at_most if at_least is None else at_least
             what = (
-                f"is no end of a batch in what is good, up to LSN {good_lsn}; "
-                f"an end beside it: {beside}"
+                f"is not the end of a batch among the good records, up to LSN {good_lsn}; "
+                f"cut at LSN {nearby} instead"
             )
         else:
             what = (
-                "lies behind damage that only a later checkpoint covers; keep "
-                f"LSN {at_least} at least, or {at_most} at most"
+                "lies after damage that only a later checkpoint covers; "
+                f"cut at LSN {at_least} or later, or at LSN {at_most} or earlier"
             )
         super().__init__(f"cut_at={cut_at} {what}")
         self.cut_at = cut_at
@@ -402,18 +407,18 @@ class CutError(JournalError, ValueError):
 
 @public
 class RecordError(JournalError, ValueError):
-    """A record that msgpack can't carry unchanged, or one over a limit."""
+    """A record that msgpack can't carry unchanged, or that exceeds a limit."""
 
 
 @public
 class CheckpointItemError(JournalError, ValueError):
-    """The checkpoint can't hold an item unchanged. It was not published, and the log goes on.
+    """A checkpoint can't hold an item unchanged. It was not published, and the log continues.
 
     Source: journal/docs/FORMAT.md, "Items".
     """
 
     index: int
-    """The item's position among those that `freeze` returned, from 0."""
+    """The item's position among the items that `freeze` returned, from 0."""
 
     item_path: str
     """The place inside the item, as an expression like "['rows'][3]"; "" for the item itself."""
@@ -438,7 +443,7 @@ class UnsafePathError(JournalError, PermissionError):
     that others may write to, or a file system whose locks do not keep a second writer out."""
 
     path: str | None
-    """The path. None if whoever raised the error does not know it."""
+    """The path. None if it is not known."""
 
     what: str
     """The problem in words, without the path."""

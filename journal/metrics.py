@@ -1,4 +1,4 @@
-"""Figures: what `stats()` returns, and who is told of events."""
+"""Metrics: the figures that `stats()` returns, and the observer of events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Histogram:
 @public
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """Figures of an owner's lock. Each time it was held counts, also for reads."""
+    """Figures of an owner's lock. Every hold counts, also those of reads."""
 
     hold: Histogram
     """The times for which the lock was held, in nanoseconds."""
@@ -56,7 +56,7 @@ class Stats:
     """The number of records in those commits."""
 
     bytes: int
-    """The size of their frames, in bytes."""
+    """The number of bytes written to the log: frames and segment headers."""
 
     syncs: int
     """The number of syncs of the log."""
@@ -75,10 +75,10 @@ class Stats:
     loop are not measured."""
 
     buffered_bytes: int
-    """The number of bytes that are appended and not yet committed now."""
+    """The number of bytes that are appended but not yet committed."""
 
     backlog_records: int
-    """The number of records that are appended and not yet durable now."""
+    """The number of records that are appended but not yet durable."""
 
     durable_lsn: int
     """The LSN up to which every record is acknowledged."""
@@ -107,43 +107,46 @@ class Stats:
 
     compaction_failures: int
     """The number of compactions that failed, in the compactor's thread or in a call of `compact`.
-    One that was given up because the journal closed does not count."""
+    A compaction that was given up because the journal closed does not count."""
 
     last_compaction_error: str
     """The type and the message of the last failed compaction's error; "" if none has failed. A
-    compaction that succeeds does not clear it."""
+    later success does not clear it."""
 
     stalls: int
-    """The number of times that writers were held up: appends that were refused with BufferFullError
-    at the buffer's bound, commits that found no space on the disk (each once, however often it was
-    retried), and times that there was no room until a compaction had caught up. Callers that waited
-    for room do not count."""
+    """The number of times that writers were held up: appends refused with BufferFullError because
+    the buffer was full, commits that found no space on the disk (each counts once, however often it
+    was retried), and periods without room because a compaction was overdue. Callers that waited for
+    room do not count."""
 
 
 @public
 class Observer(Protocol):
-    """Told of what happens, in the flusher's or the compactor's thread, a moment after it happened.
+    """A receiver of events, called in the flusher's or the compactor's thread shortly after each.
 
-    A callback must not wait for a commit, and its updates must be `urgent`. One that raises
-    anything, SystemExit too, is skipped, and that is logged.
+    A callback must not wait for a commit, and its updates must be `urgent`. If it raises anything,
+    even SystemExit, the exception is logged, and the engine continues.
     """
 
     def committed(self, records: int, size_bytes: int, sync_ns: int) -> None:
-        """So many records are durable now, in frames of `size_bytes`; `sync_ns` 0: unsynced."""
+        """Receive a commit: `records` records in frames of `size_bytes`, now durable.
+
+        `sync_ns` is how long its sync took, or 0 if it was not synced.
+        """
 
     def stalled(self, error: OSError) -> None:
-        """There is no space for a commit, which is tried again until there is."""
+        """Receive the error of a commit that found no space. It is retried until there is space."""
 
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
-        """A checkpoint as of `lsn`, of `count` items in `size_bytes`, was published."""
+        """Receive a compaction: its checkpoint as of `lsn` has `count` items in `size_bytes`."""
 
     def compaction_failed(self, error: BaseException) -> None:
-        """A compaction failed with `error`. The log goes on, and the thread tries again.
+        """Receive the error of a failed compaction. The log continues, and the thread tries again.
 
-        An observer without this method is not told. Don't keep `error`: its frames keep the
-        owner's state alive.
+        An observer may lack this method. Don't keep `error`: its frames keep the owner's state
+        alive.
         """
         return
 
     def failed(self, error: BaseException) -> None:
-        """The journal stopped for good: what it raises from now on is a FailedError from this."""
+        """Receive the error that stopped the journal. Calls raise FailedError from it."""

@@ -1,4 +1,4 @@
-"""Options: what an owner may choose, checked when it is made."""
+"""Options: the choices of a journal's owner, checked when the object is made."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Options:
     """The size of a segment in bytes, all of which is preallocated."""
 
     buffer_bytes: int = 64 * MIB
-    """The bound, in bytes, of what is appended and not yet committed."""
+    """The largest number of bytes that may be appended but not yet committed."""
 
     record_bytes_max: int = 4 * MIB
     """The largest packed record, in bytes."""
@@ -50,7 +50,7 @@ class Options:
     checkpoint is written, the next compaction is due up to a quarter earlier."""
 
     checkpoints_kept: int = 2
-    """The number of checkpoints that are kept, with all segments after the oldest of them."""
+    """The number of checkpoints that are retained, with all segments after the oldest of them."""
 
     application: str = ""
     """The application's name, which each checkpoint carries. An open refuses a journal of another
@@ -62,13 +62,13 @@ class Options:
         "frame_bytes_max": (1, PAYLOAD_BYTES_MAX),
         "record_bytes_max": (1, PAYLOAD_BYTES_MAX),
         "checkpoint_growth": (0, 1e6),
-        # One could rot the moment after what it covers was dropped.
+        # One would not do: it could decay right after the log that it covers was removed.
         "checkpoints_kept": (CHECKPOINTS_KEPT_MIN, 1000),
     }
 
     @property
     def idle_s(self) -> float:
-        """How long the log must be quiet to be called idle."""
+        """The time without activity, in seconds, after which the log counts as idle."""
         return min(max(self.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
 
     def __post_init__(self) -> None:

@@ -1,13 +1,13 @@
-"""Figures for OpenTelemetry: asynchronous instruments that are asked when metrics are read.
+"""Figures for OpenTelemetry: asynchronous instruments, which are read at each export.
 
     from journal.otel import JournalInstruments
 
     instruments = JournalInstruments()  # on the global meter provider
     instruments.watch("jobs", jobs)  # a Journal, a DurableState or a SubAgentManager
 
-Nothing is added to a commit's way: what `stats()` tells is read at each export. Instruments are
-named `journal.*`, and each measurement has the attribute `journal`. Distributions are gauges of
-their quantiles, with the attribute `quantile`. Needs the extra `otel`.
+Commits do no extra work: each export calls `stats()`. Instruments are named `journal.*`, and each
+measurement has the attribute `journal`. Distributions are gauges of their quantiles, with the
+attribute `quantile`. Needs the extra `otel`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ _Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class JournalInstruments:
-    """Observes what `stats()` tells at each export. `meter` None: one of the global provider,
-    named `journal`.
+    """Instruments that observe the figures of `stats()` at each export.
 
-    A source that is dropped or closed, that another process opened, or whose directory can't be
-    read is left out.
+    Without a `meter`, they belong to the global provider's meter `journal`. A source is left out if
+    it was dropped, is closed, was opened by another process, or has a directory that can't be read.
     """
 
     def __init__(self, meter: Meter | None = None) -> None:
@@ -46,15 +45,18 @@ class JournalInstruments:
             counter = figure.kind == "counter"
             make = meter.create_observable_counter if counter else meter.create_observable_gauge
             make(f"journal.{figure.name}", [self._values(figure)], figure.unit, figure.description)
-        for shown in DISTRIBUTIONS:
+        for distribution in DISTRIBUTIONS:
             meter.create_observable_gauge(
-                f"journal.{shown.name}", [self._quantiles(shown)], shown.unit, shown.description
+                f"journal.{distribution.name}",
+                [self._quantiles(distribution)],
+                distribution.unit,
+                distribution.description,
             )
 
     def watch(self, name: str, source: Source) -> None:
-        """Show its figures from now on, with the attribute `journal=name`, until it is dropped.
+        """Export the figures of `source` with the attribute `journal=name`, until it is dropped.
 
-        Raises ValueError if another one has that name.
+        Raises ValueError if another open source has that name.
         """
         self._watched.add(name, source)
 
@@ -65,13 +67,13 @@ class JournalInstruments:
 
         return observe
 
-    def _quantiles(self, shown: Distribution) -> _Callback:
+    def _quantiles(self, distribution: Distribution) -> _Callback:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
             for name, stats, lock in self._watched.stats():
-                histogram = shown.histogram(stats, lock)
+                histogram = distribution.histogram(stats, lock)
                 if histogram is not None and histogram.count:
                     for quantile, value in QUANTILES:
                         attributes: dict[str, str | float] = {"journal": name, "quantile": quantile}
-                        yield Observation(value(histogram) * shown.scale, attributes)
+                        yield Observation(value(histogram) * distribution.scale, attributes)
 
         return observe

@@ -1,13 +1,12 @@
-"""Figures for Prometheus: `prometheus_client` asks for them when it is scraped.
+"""Figures for Prometheus, which `prometheus_client` collects at each scrape.
 
     from journal.prometheus import JournalCollector
 
     collector = JournalCollector()  # in prometheus_client's own registry
     collector.watch("jobs", jobs)  # a Journal, a DurableState or a SubAgentManager
 
-Nothing is counted twice and nothing is added to a commit's way: what `stats()` tells is read at
-each scrape. Metrics are named `journal_*` and carry the label `journal`. Needs the extra
-`prometheus`.
+Commits do no extra work, and nothing is counted twice: each scrape calls `stats()`. Metrics are
+named `journal_*` and have the label `journal`. Needs the extra `prometheus`.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ _UNITS = {"s": "_seconds", "By": "", "1": ""}
 
 
 class JournalCollector(Collector):
-    """Collects what `stats()` tells at each scrape. Registers itself in `registry` (None: in none).
+    """A collector of the figures of `stats()`. It registers itself in `registry`, if there is one.
 
-    A source that is dropped or closed, that another process opened, or whose directory can't be
-    read is left out.
+    A source is left out if it was dropped, is closed, was opened by another process, or has a
+    directory that can't be read.
     """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
@@ -43,36 +42,36 @@ class JournalCollector(Collector):
             registry.register(self)
 
     def watch(self, name: str, source: Source) -> None:
-        """Show its figures from now on, with the label `journal=name`, until it is dropped.
+        """Export the figures of `source` with the label `journal=name`, until it is dropped.
 
-        Raises ValueError if another one has that name.
+        Raises ValueError if another open source has that name.
         """
         self._watched.add(name, source)
 
     def describe(self) -> list[Metric]:
-        """None: what is watched may change, so no name is taken in advance."""
+        """Return no metrics: sources may change, so no name is reserved in advance."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """For the registry: all metrics, in seconds and bytes, each with the label `journal`."""
-        found = list(self._watched.stats())
+        """Yield all metrics for the registry, in seconds and bytes, with the label `journal`."""
+        sources = list(self._watched.stats())
         for figure in FIGURES:
             name = f"journal_{figure.name}{_UNITS[figure.unit]}"
             family = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
             metric = family(name, figure.description, labels=["journal"])
-            for label, stats, _ in found:
+            for label, stats, _ in sources:
                 metric.add_metric([label], figure.value(stats))
             yield metric
-        for shown in DISTRIBUTIONS:
-            name = f"journal_{shown.name}{_UNITS[shown.unit]}"
-            summary = SummaryMetricFamily(name, shown.description, labels=["journal"])
-            for label, stats, lock in found:
-                histogram = shown.histogram(stats, lock)
+        for distribution in DISTRIBUTIONS:
+            name = f"journal_{distribution.name}{_UNITS[distribution.unit]}"
+            summary = SummaryMetricFamily(name, distribution.description, labels=["journal"])
+            for label, stats, lock in sources:
+                histogram = distribution.histogram(stats, lock)
                 if histogram is None:
                     continue
-                total = histogram.mean * histogram.count * shown.scale
+                total = histogram.mean * histogram.count * distribution.scale
                 summary.add_metric([label], histogram.count, total)
                 for quantile, value in QUANTILES:
                     labels = {"journal": label, "quantile": str(quantile)}
-                    summary.add_sample(name, labels, value(histogram) * shown.scale)
+                    summary.add_sample(name, labels, value(histogram) * distribution.scale)
             yield summary

@@ -58,7 +58,7 @@ def test_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         JournalReader.open(tmp_path / "missing")
     (tmp_path / "other").mkdir()
-    with pytest.raises(JournalError, match="not a journal: no segment, checkpoint or LOCK in it"):
+    with pytest.raises(JournalError, match="contains no segment, checkpoint or LOCK"):
         JournalReader.open(tmp_path / "other")
     with Journal.open(tmp_path / "j") as journal:
         put(journal, 1)

@@ -70,7 +70,7 @@ def test_a_broken_link_or_a_missing_docstring_fails_the_build(tmp_path: Path) ->
         readme.write("\n[no page](GONE.md) and [no heading](CHANGELOG.md#gone)\n")
     for name, text, broken in (
         ("journal/options.py", '    """The largest payload of a frame, in bytes."""\n', ""),
-        ("journal/otel.py", "Show its figures", "See `Options.gone`. Show its figures"),
+        ("journal/otel.py", "Export the figures", "See `Options.gone`. Export the figures"),
         ("journal/_offline/backup.py", '"""A finished copy of a journal."""', "pass"),
     ):
         source = (checkout / name).read_text()

@@ -1,1 +1,1 @@
-"""Commits: the way of a record from its append to the disk, and its waiters."""
+"""Commits: the path of a record from its append to the disk, and its waiters."""

@@ -1,5 +1,5 @@
-"""Backpressure: how many bytes may wait to be written, and for how long updates go on beside
-a compaction that is behind.
+"""Backpressure: how many bytes may wait to be written, and when updates wait for an overdue
+compaction.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ _NEVER = float("inf")
 
 
 class Backpressure:
-    """Two bounds, what is being committed, and the gate of those who wait for room.
+    """The log buffer's bounds, the bytes being committed, and the gate of waiters for room.
 
-    Guarded by the log buffer's lock; `limit_bytes` and `committing_bytes` may be read without. The
-    bytes of the batch that fills are the log buffer's to count, and given with each call.
+    The log buffer's lock guards it; `limit_bytes` and `committing_bytes` may be read without the
+    lock. The log buffer counts the bytes of the filling batch and passes them with each call.
     """
 
     def __init__(self, bound_bytes: int) -> None:
         self.bound_bytes = bound_bytes
-        self.committing_bytes = 0  # taken out of the log buffer, and not yet durable
+        self.committing_bytes = 0  # taken out of the log buffer, but not yet durable
         self.stalls = 0
-        # There is room while fewer bytes are used: half of the bound, or what the log may still
-        # grow by, from where it stood at the last commit to where updates wait for a compaction.
+        # There is room while fewer bytes than this are used. It is half of the bound, or less: the
+        # growth of the log from the last commit to the size at which updates wait for a compaction.
         self.limit_bytes: float = bound_bytes / 2
         self._log_bytes, self._hold_bytes = 0, _NEVER
         self._gate: Gate | None = None
 
     @property
     def free_bytes(self) -> int:
-        """Return how many bytes the batch that fills may have."""
+        """The number of bytes that the filling batch may have."""
         return self.bound_bytes - self.committing_bytes
 
     def check(self, filling_bytes: int, urgent: bool) -> None:
-        """Raise BufferFullError if the batch that fills may not grow to `filling_bytes`. An urgent
-        record may take a quarter more than the bound."""
+        """Raise BufferFullError if the filling batch may not grow to `filling_bytes`. An urgent
+        record may exceed the bound by a quarter."""
         used_bytes, bound = filling_bytes + self.committing_bytes, self.bound_bytes
         if used_bytes > bound and not (urgent and used_bytes <= bound * 5 // 4):
             self.stalls += 1
             raise BufferFullError(
-                f"{used_bytes} bytes would wait to be written, over buffer_bytes={bound}; "
-                "nothing was appended: wait_room() first"
+                f"the log buffer is full: {used_bytes} bytes would wait to be written, more than "
+                f"buffer_bytes={bound}; nothing was appended. Call wait_room() first"
             )
 
     def gate(self) -> Gate:
@@ -50,24 +50,25 @@ class Backpressure:
         return self._gate
 
     def last_gate(self) -> Gate | None:
-        """Return the gate that is to open once there is nothing to wait for any more."""
+        """Return the current gate, if any, which opens when the journal fails or ends."""
         return self._gate
 
     def begin_commit(self, size: int) -> None:
-        """Note that `size` bytes are being committed; 0: that they are not, after all."""
+        """Note that `size` bytes are being committed. 0 takes that back."""
         self.committing_bytes = size
 
     def end_commit(self, log_bytes: int, filling_bytes: int) -> Gate | None:
-        """Note that they are durable, and the log's size. Return the gate to open, if any."""
+        """Note that the commit is durable, and the log's size. Return the gate to open, if any."""
         self.committing_bytes = 0
-        return self._limit(log_bytes, self._hold_bytes, filling_bytes)
+        return self._update_limit(log_bytes, self._hold_bytes, filling_bytes)
 
     def hold_from(self, log_bytes: float, filling_bytes: int) -> Gate | None:
         """Let the log grow to `log_bytes` before updates wait. Return the gate to open, if any."""
-        return self._limit(self._log_bytes, log_bytes, filling_bytes)
+        return self._update_limit(self._log_bytes, log_bytes, filling_bytes)
 
-    def _limit(self, log_bytes: int, hold_bytes: float, filling_bytes: int) -> Gate | None:
-        # Whoever waits for room commits nothing, so the latest of both numbers decides.
+    def _update_limit(self, log_bytes: int, hold_bytes: float, filling_bytes: int) -> Gate | None:
+        # With the latest of both numbers: the callers that wait for room commit nothing, so no
+        # later commit would correct a stale limit.
         self._log_bytes, self._hold_bytes = log_bytes, hold_bytes
         if hold_bytes <= log_bytes and self.limit_bytes > 0:
             self.stalls += 1

@@ -1,4 +1,4 @@
-"""Batch: records that are committed together, from the first one that is appended on."""
+"""Batch: records that are committed together, from the append of the first one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from journal._commit.gate import Gate
 
 
 class Commit(NamedTuple):
-    """Bytes with their place: writing them twice is writing them once."""
+    """The bytes of a batch and their offset. Writing them twice has the effect of writing once."""
 
     data: bytes
     offset: int
     last_lsn: int
-    log_bytes: int  # written since open, these included
+    log_bytes: int  # of the log since open, including these bytes
 
 
 class CommitBatch:
     """Records that share a commit.
 
-    While it fills, the log buffer's lock guards it, and the log buffer adds its records.
+    While the batch is filling, the log buffer adds records to it, and its lock guards the batch.
     """
 
     __slots__ = (
@@ -37,17 +37,17 @@ class CommitBatch:
     def __init__(self, first_lsn: int) -> None:
         self.first_lsn = first_lsn
         self.records: list[bytes] = []
-        self.groups: list[tuple[int, int]] = []  # from, to: indices that share a frame
+        self.groups: list[tuple[int, int]] = []  # (begin, end): the records that share a frame
         self.bytes = 0
         self.since = 0.0
         self.waiters = 0
-        self.sync = False  # someone waits for the log itself, whatever the durability
+        self.sync = False  # the commit must sync, whatever the durability
         self.gate: Gate | None = None
-        self.commit: Commit | None = None  # once it has its place on disk
+        self.commit: Commit | None = None  # set when the batch has its place on disk
 
     @classmethod
     def of(cls, first_lsn: int, records: list[bytes]) -> CommitBatch:
-        """Return a batch of packed `records`, all at once."""
+        """Return a batch of the packed `records`."""
         batch = cls(first_lsn)
         batch.records, batch.bytes = records, sum(map(len, records))
         return batch
@@ -66,18 +66,18 @@ class CommitBatch:
         return self.waiters
 
     def require_sync(self) -> None:
-        """Have the commit end with a sync, whatever the durability."""
+        """Let the commit end with a sync, whatever the durability."""
         self.sync = True
 
     def waiters_gate(self, *, wakes_all_at_once: bool) -> Gate:
-        """Return the gate that the batch's waiters wait at. The first one decides how it wakes."""
+        """Return the gate of the batch's waiters. The first waiter decides how it wakes them."""
         if self.gate is None:
             self.gate = Gate(wakes_all_at_once=wakes_all_at_once)
         return self.gate
 
     def place(self, commit: Commit) -> None:
-        """Note the bytes to write, and where. A commit that is repeated writes the same there."""
+        """Set the bytes to write and their offset. A repeated commit writes the same again."""
         self.commit = commit
 
 
-EVENTS_ONLY = CommitBatch(0)  # nothing to commit, but events to report
+EVENTS_ONLY = CommitBatch(0)  # there is nothing to commit, only events to report

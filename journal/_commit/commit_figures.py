@@ -1,4 +1,4 @@
-"""CommitFigures: what `Journal.stats` says of commits."""
+"""CommitFigures: the figures of commits that `Journal.stats` returns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _FOLD_EVERY = 1024  # commits
 class CommitFigures:
     """Sums and histograms of the commits since open.
 
-    Written by the thread whose turn it is to commit, `wait_ns` by each waiter. A reader may see the
-    last commit in part.
+    The thread that has the turn to commit writes them, except `wait_ns`, which each waiter writes.
+    A reader may see only a part of the last commit.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class CommitFigures:
         self.wait_ns = Recorder()
 
     def add_stall(self) -> None:
-        """Count a commit that found no space."""
+        """Count a commit that found no space on the disk."""
         self.stalls += 1
 
     def add(self, records: int, size_bytes: int, sync_ns: int) -> None:
-        """Count a commit: of `records`, if there are any, and with a sync, if it took time."""
+        """Count a commit of `records`, and its sync. Either may be 0, and is not counted then."""
         if sync_ns:
             self.syncs += 1
             self.sync_ns.add(sync_ns)

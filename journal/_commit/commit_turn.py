@@ -1,9 +1,9 @@
-"""CommitTurn: whose turn it is to commit, and when.
+"""CommitTurn: which thread commits, and when.
 
-At most two batches exist: one that fills, in the log buffer, and one that is being committed, here.
-One thread at a time has the turn, and so is alone at the end of the log: the flusher, or a lone
-waiter that found nobody there and commits in its own thread. If such a waiter is interrupted, the
-flusher finishes its commit.
+At most two batches exist: the filling one, in the log buffer, and the one being committed, here.
+One thread at a time has the turn, and only that thread writes to the end of the log. It is the
+flusher, or a lone waiter that found the turn free and commits in its own thread. If that waiter is
+interrupted, the flusher finishes its commit.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from journal.options import Options
 
 
 class LoneWaiter:
-    """A thread that commits what it waits for. It sets `has_left` when an interrupt ends that: this
-    takes no call, so no further interrupt can come between."""
+    """A thread that commits the record that it waits for.
+
+    If an interrupt ends the commit, the thread sets `has_left`. That takes no call, so no further
+    interrupt can prevent it.
+    """
 
     __slots__ = ("has_left", "thread_id")
 
@@ -37,7 +40,7 @@ class LoneWaiter:
 class CommitTurn:
     """The batch being committed, the thread that commits it, and the waiters of both batches.
 
-    `lock` is the log buffer's, and guards all that is here; `durable_lsn` may be read without it.
+    `lock` is the log buffer's and guards all fields; `durable_lsn` may be read without it.
     """
 
     def __init__(
@@ -54,25 +57,25 @@ class CommitTurn:
         self._options = options
         self._idle_s = options.idle_s
         self._lock = lock
-        self._alarm = alarm  # what the flusher sleeps on
+        self._alarm = alarm  # wakes the flusher
         self._lifecycle = lifecycle
         self._backpressure = backpressure
         self.wake_policy = WakePolicy()
         self._committing: CommitBatch | None = None
-        # The waiter that has the turn, or left a commit to the flusher; None if the flusher has the
-        # turn, or nobody.
+        # The lone waiter that has the turn, or that has left its commit to the flusher. None if the
+        # flusher has the turn, or nobody.
         self._waiter: LoneWaiter | None = None
-        self._idle_batch: CommitBatch | None = None  # the batch in which the log was marked idle
+        self._idle_batch: CommitBatch | None = None  # the filling one when the log went idle
         self.durable_lsn = buffer.last_lsn
 
-    # --- what waiters call ---
+    # --- called by waiters ---
 
     def gate(self, lsn: int) -> Gate | None:
-        """Return the gate that opens when `lsn` is durable; None if it is."""
+        """Return the gate that opens when `lsn` is durable, or None if it is durable already."""
         lifecycle = self._lifecycle
         if lifecycle.refusal is not None and not lifecycle.closing and lsn > self.durable_lsn:
-            lifecycle.check()  # first: in a forked child it takes no lock
-        if self._lock._is_owned():  # `checked` without its call, for every waiter
+            lifecycle.check()  # first: in a forked child, it raises without a lock
+        if self._lock._is_owned():  # `checked`, inlined: every waiter runs this
             raise InterruptedCallError
         with self._lock:
             filling, committing = self._buffer.filling, self._committing
@@ -80,14 +83,14 @@ class CommitTurn:
                 return None
             if lsn >= filling.first_lsn + len(filling.records):
                 raise ValueError(
-                    f"LSN {lsn} was never appended, the last one is {filling.last_lsn}"
+                    f"LSN {lsn} was never appended; the last one is {filling.last_lsn}"
                 )
             if lifecycle.failure or lifecycle.ended:
                 raise lifecycle.error()
             if self._waiter is not None:
                 self._refuse_within_commit()
-                # Interrupts may keep the lone waiter from waking the flusher as it leaves. While a
-                # batch is being committed, a flusher that was woken once looks again by itself.
+                # Interrupts may keep the lone waiter from waking the flusher when it leaves. While
+                # a batch is being committed, a flusher that was woken once looks again by itself.
                 self._alarm.wake()
             if committing and lsn < filling.first_lsn:
                 return self._gate_of(committing)
@@ -95,7 +98,7 @@ class CommitTurn:
             return filling.gate or self._gate_of(filling)
 
     def request_commit(self, lsn: int) -> None:
-        """Have `lsn` committed as soon as if somebody waited for it. Does nothing if it is."""
+        """Commit `lsn` as soon as if a thread waited for it. Do nothing if it is committed."""
         with self._lock.checked():
             filling = self._buffer.filling
             if filling.first_lsn <= lsn <= filling.last_lsn:
@@ -104,8 +107,8 @@ class CommitTurn:
                 self._alarm.wake()
 
     def sync_gate(self) -> Gate:
-        """Return the gate that opens once all appended so far is on stable storage, in "os" mode
-        too."""
+        """Return the gate that opens once every record so far is on stable storage, even with
+        durability "os"."""
         self._lifecycle.check()
         with self._lock.checked():
             self._lifecycle.check()
@@ -116,7 +119,7 @@ class CommitTurn:
             return self._gate_of(filling)
 
     def room_gate(self) -> Gate | None:
-        """Return the gate that opens when there is room; None if there is."""
+        """Return the gate that opens when there is room, or None if there is room now."""
         self._lifecycle.check()
         with self._lock.checked():
             self._lifecycle.check()
@@ -130,7 +133,7 @@ class CommitTurn:
 
     @property
     def is_committing_here(self) -> bool:
-        """Return whether this thread is inside a commit, which the caller interrupted."""
+        """True if this thread is inside a commit, which the caller has interrupted."""
         waiter = self._waiter
         return waiter is not None and waiter.thread_id == get_ident() and not waiter.has_left
 
@@ -141,18 +144,18 @@ class CommitTurn:
     # --- the turn ---
 
     def take(self, events: Sized = ()) -> CommitBatch | None:
-        """Block until there is a batch to commit, and take the turn. Called by the flusher only,
-        when it has committed the last one.
+        """Block until there is a batch to commit, and take the turn. Only the flusher calls this,
+        after it has committed the last batch.
 
-        Return an empty batch when the log has gone idle, NEWS when there are `events` to tell, and
-        None when it is closed and everything is committed, or has failed.
+        Return an empty batch when the log has gone idle, and EVENTS_ONLY when there are `events` to
+        report. Return None when the log has failed, or is closed and everything is committed.
         """
         with self._lock.checked():
             if self._waiter is None:
                 self._end()
         while True:
             with self._lock.checked():
-                # First: a wake-up from here on is for something that is not seen below.
+                # First: a wake-up after this may be for something that is not seen below.
                 self._alarm.clear()
                 filling, timeout_s = self._buffer.filling, self._idle_s
                 if self._lifecycle.failure is not None:
@@ -171,15 +174,15 @@ class CommitTurn:
                             return None
                     elif filling is self._idle_batch:
                         timeout_s = -1
-                # The flusher may sleep longer than a record may wait.
+                # The flusher may sleep longer than an unawaited record may stay in memory.
                 oversleeps = timeout_s < 0 or self._options.flush_interval_s < self._idle_s
                 self._buffer.wake_at_first_record(not filling.has_work and oversleeps)
             if not self._alarm.sleep(timeout_s) and (idle := self._take_idle(filling)):
                 return idle
 
     def _take_idle(self, filling: CommitBatch) -> CommitBatch | None:
-        """Take the turn if nothing has happened since `filling` was empty. Return a batch of
-        nothing then, in which the log is to be marked idle."""
+        """Take the turn to mark the log idle, if nothing has happened since `filling` was empty.
+        Return an empty batch then, or else None."""
         with self._lock.checked():
             if self._committing or self._buffer.filling is not filling or filling.has_work:
                 return None
@@ -187,36 +190,40 @@ class CommitTurn:
             return self._committing
 
     def take_alone(self, lsn: int, waiter: LoneWaiter) -> CommitBatch | None:
-        """Take the turn for `waiter`, and return the batch with `lsn`; None if somebody else waits
-        or commits. Where several wait, gathering them is worth more than the time saved."""
+        """Take the turn for `waiter`, and return the batch with `lsn`. Return None if another
+        thread waits or commits: a commit that several waiters share is worth more than an early
+        one."""
         with self._lock.checked():
             filling = self._buffer.filling
-            inside = 0 <= lsn - filling.first_lsn < len(filling.records)
+            is_filling = 0 <= lsn - filling.first_lsn < len(filling.records)
             is_free = self._committing is None and self._lifecycle.refusal is None
             alone = self.wake_policy.last_waiters <= 1 and not filling.waiters and not filling.sync
-            if not (inside and is_free and alone):
+            if not (is_filling and is_free and alone):
                 return None
             self._waiter = waiter
             filling.add_waiter()
             return self._begin(filling)
 
     def leave(self, waiter: LoneWaiter, *, is_done: bool) -> None:
-        """Give up the turn, if `waiter` has it. A commit that is not done is the flusher's to
-        finish. If an interrupt strikes in here, set `waiter.has_left`: the flusher looks for it
-        when it wakes, and whoever waits wakes it."""
+        """Give up the turn if `waiter` has it. The flusher finishes a commit that is not done.
+
+        If an interrupt strikes in here, the caller must set `waiter.has_left`. The flusher checks
+        that when it wakes, and the next waiter wakes it.
+        """
         if self._waiter is not waiter:
             return
         with self._lock.checked():
             if not is_done or self._buffer.filling.has_work or self._lifecycle.closing:
-                self._alarm.wake()  # first: the flusher waits for the lock
+                # First, because an interrupt may strike below. The flusher waits for the lock.
+                self._alarm.wake()
             if is_done:
                 self._end()
             else:
                 waiter.has_left = True
 
     def committed(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
-        """Release the waiters of `batch`, which is durable, and those for room, if there is some
-        now that the log has `log_bytes`. May be repeated."""
+        """Note that `batch` is durable and that the log has `log_bytes`. Release the waiters of the
+        batch, and those for room if there is some now. May be repeated."""
         with self._lock.checked():
             self.wake_policy.note_sync(sync_s)
             self.durable_lsn = batch.last_lsn
@@ -225,7 +232,7 @@ class CommitTurn:
             open_gates(batch.gate, room_gate)
 
     def fail(self, error: BaseException) -> None:
-        """Fail-stop: take nothing more, and release all waiters."""
+        """Stop the journal (fail-stop): take nothing more, and release all waiters."""
         with self._lock.checked():
             self._lifecycle.fail(error)
             self._buffer.end_fast_path()
@@ -239,11 +246,11 @@ class CommitTurn:
             self._buffer.end_fast_path()
         self._open_all()
 
-    # --- inside ---
+    # --- internal ---
 
     def _take_over(self) -> bool:
-        """Take the turn of a waiter that left it, for the flusher. Return whether it has left a
-        batch to commit: an interrupt may have come before it took that out of the log buffer."""
+        """Take the turn from a lone waiter that has left. Return whether it left a batch to commit:
+        an interrupt may have struck before it took the batch out of the log buffer."""
         self._waiter = None
         if self._committing is not None and self._committing is not self._buffer.filling:
             return True
@@ -253,7 +260,7 @@ class CommitTurn:
 
     def _begin(self, filling: CommitBatch) -> CommitBatch:
         self.wake_policy.note_begin()
-        # In this order: what fills and is being committed at once has not been taken.
+        # In this order: a batch that is filling and being committed at once was not taken yet.
         self._committing = filling
         self._backpressure.begin_commit(filling.bytes)
         self._buffer.begin_batch()

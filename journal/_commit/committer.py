@@ -1,11 +1,11 @@
-"""Committer: group commit, and the flusher thread that does it.
+"""Committer: group commit, and the flusher thread.
 
-One commit: take what has gathered, frame it, write it, sync it, raise the durable LSN, open that
-batch's gate. While it syncs, the next batch gathers. No lock is held across a write or a sync.
+A commit takes the filling batch, frames it, writes it, syncs it, raises the durable LSN and opens
+the batch's gate. During the sync, the next batch fills. No lock is held across a write or a sync.
 
-That is done by the flusher, or by a lone waiter in its own thread, which spares it two switches of
-threads a commit. A waiter takes on only what is idempotent (the same bytes at the same offset, then
-a sync): if an interrupt strikes, the flusher repeats it.
+The flusher commits, or a lone waiter in its own thread, which saves two thread switches a commit. A
+waiter takes on only what is idempotent (the same bytes at the same offset, then a sync), so the
+flusher can repeat it after an interrupt.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _RETRY_S_MIN, _RETRY_S_MAX = 0.02, 1.0
 
 
 class Committer:
-    """Commits batches: in the flusher's thread, or in a waiter's.
+    """Commits batches, in the flusher's thread or in a waiter's.
 
-    The flusher ends when the journal is closed and all is committed, or at the first failure.
+    The flusher ends when the journal is closed and everything committed, or at the first failure.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Committer:
         self._lifecycle = lifecycle
         self._sync_each = options.durability == "disk"
         self._thread = threading.Thread(target=self._run, name="journal-flusher", daemon=True)
-        self._ended: Callable[[], None] = _nothing
-        self._failure_trace: TracebackType | None = None  # of an unforeseen failure, to be logged
+        self._ended: Callable[[], None] = _do_nothing
+        self._failure_trace: TracebackType | None = None  # of an unexpected failure, to be logged
         self.figures = CommitFigures()
         self._observers = Observers(alarm)
         self.due_bytes = float("inf")
-        self._notify_due: Callable[[], None] = _nothing
+        self._notify_due: Callable[[], None] = _do_nothing
 
     def start(self, ended: Callable[[], None]) -> None:
-        """Start the flusher. It calls `ended` as the last thing that it does."""
+        """Start the flusher, whose last act is to call `ended`."""
         self._ended = ended
         self._thread.start()
 
@@ -76,19 +76,19 @@ class Committer:
         return self._thread.ident is not None
 
     def join(self, timeout_s: float | None) -> bool:
-        """Return whether the flusher has ended within `timeout_s` seconds."""
+        """Wait at most `timeout_s` seconds for the flusher to end. Return whether it has ended."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     @property
     def log_bytes(self) -> int:
-        """Return how many bytes were written to the log since open."""
+        """The number of bytes written to the log since open."""
         return self._writer.log_bytes
 
     @property
     def synced_lsn(self) -> int:
-        """Return the LSN up to which all survives a power cut. In "disk" durability that is all
-        that was acknowledged."""
+        """The LSN up to which every record survives a power cut. With durability "disk", these are
+        all acknowledged records."""
         return self._writer.synced_lsn
 
     @property
@@ -96,15 +96,15 @@ class Committer:
         return self._buffer.has_room
 
     def hold_from(self, log_bytes: float) -> None:
-        """Leave the buffer no more room than the log needs to grow to so many bytes."""
+        """Let the log grow to `log_bytes` before updates wait."""
         self._buffer.hold_from(log_bytes)
 
     def notify_when_due(self, due_bytes: float, notify: Callable[[], None]) -> None:
-        """Call `notify` at each commit that finds the log at `due_bytes` or more."""
+        """Call `notify` after each commit that leaves the log at `due_bytes` or more."""
         self._notify_due, self.due_bytes = notify, due_bytes
 
     def sync_log(self) -> None:
-        """Wait until all appended so far is on stable storage, whatever the durability."""
+        """Wait until every record so far is on stable storage, whatever the durability."""
         last_lsn = self._buffer.last_lsn
         if self.synced_lsn < last_lsn:
             self._turn.sync_gate().wait()
@@ -112,33 +112,34 @@ class Committer:
                 raise self._lifecycle.error()
 
     def abandon(self) -> None:
-        """Close the files, in a forked child, where the flusher does not live on."""
+        """Close the segment's file in a forked child, where the flusher does not exist."""
         self._writer.release()
 
     def mark(self) -> None:
-        """Write down that all so far is durable. Called by the flusher when the log goes idle, and
-        by a test that is alone."""
+        """Write a mark, which states that every record so far is durable. The flusher calls this
+        when the log goes idle; so may a test in which no other thread commits."""
         self._writer.mark()
 
     def observe(self, observer: Observer) -> None:
-        """Tell `observer` of all events from now on."""
+        """Report all events to `observer` from now on."""
         self._observers.add(observer)
 
-    def tell(self, event: Event) -> None:
-        """Call the observers, in one of the engine's threads."""
-        self._observers.tell(event)
+    def notify(self, event: Event) -> None:
+        """Call the observers now. Only the engine's threads may do so."""
+        self._observers.notify(event)
 
     def queue(self, event: Event) -> None:
-        """Have the flusher call the observers, for a caller's thread."""
+        """Let the flusher call the observers, for an event in a caller's thread."""
         self._observers.queue(event)
 
     def commit_alone(self, lsn: int) -> bool:
-        """Commit `lsn` in the calling thread, if nobody else waits or commits. Return whether it is
-        committed; if not, the flusher commits it, or finds the journal failed.
+        """Commit `lsn` in the calling thread, if no other thread waits or commits.
 
-        Interrupts (a signal handler's exceptions) may strike after any call, also in leaving the
-        turn after an earlier one. So `has_left`, which takes no call, is all that must be set here:
-        what is not done then, the flusher does once more.
+        Return whether it is committed. If not, the flusher commits it, or the journal has failed.
+
+        Interrupts (a signal handler's exceptions) may strike after any call, even while an earlier
+        interrupt is handled. So the handling relies only on setting `has_left`, which takes no
+        call: the flusher then repeats whatever was not done.
         """
         is_done, waiter = False, LoneWaiter()
         try:
@@ -149,7 +150,7 @@ class Committer:
                     is_done = True
             except Exception as error:
                 if not self._is_log_failure(error):
-                    raise  # a signal handler's: it propagates, and the journal goes on
+                    raise  # a signal handler's: it propagates, and the journal continues
                 if getattr(error, "errno", None) not in NO_SPACE:
                     self._fail(error)
             self._turn.leave(waiter, is_done=is_done)
@@ -160,7 +161,7 @@ class Committer:
         return is_done
 
     def _is_log_failure(self, error: Exception) -> bool:
-        if isinstance(error, JournalError):  # a handler may raise one that another journal raised
+        if isinstance(error, JournalError):  # a handler may raise the error of another journal
             return isinstance(error, FailedError) and self._writer.failed
         return is_disk_error(error)
 
@@ -181,8 +182,8 @@ class Committer:
             self._end()
 
     def _fail(self, error: BaseException) -> None:
-        """Record the failure and release the waiters. All that is other people's code comes later,
-        and in the flusher's thread."""
+        """Record the failure and release the waiters. Foreign code is called later, and in the
+        flusher's thread."""
         self._failure_trace = (
             None if isinstance(error, (OSError, JournalError)) else error.__traceback__
         )
@@ -199,16 +200,22 @@ class Committer:
         self._observers.notify_queued()
         error, trace, self._failure_trace = self._lifecycle.failure, self._failure_trace, None
         if error is not None:
-            unforeseen = (type(error), error, trace) if trace else None
+            unexpected = (type(error), error, trace) if trace else None
             path = self._writer.directory_path
-            post(logging.ERROR, "%s: the journal stopped: %s", path, error, error=unforeseen)
-            self.tell(lambda observer: observer.failed(error))
-        with suppress(OSError):  # all that was acknowledged is synced
+            post(
+                logging.ERROR,
+                "%s: the journal stopped: %s; close it, fix the cause, and reopen it",
+                path,
+                error,
+                error=unexpected,
+            )
+            self.notify(lambda observer: observer.failed(error))
+        with suppress(OSError):  # a failed close loses nothing that was acknowledged
             self._writer.release()
         self._ended()
 
     def _commit_with_retries(self, batch: CommitBatch) -> None:
-        """Try until there is space: the same bytes at the same offset, then a sync."""
+        """Commit, and retry until there is space: the same bytes at the same offset, and a sync."""
         delay_s = 0.0
         while True:
             try:
@@ -223,7 +230,7 @@ class Committer:
             else:
                 if delay_s:
                     path = self._writer.directory_path
-                    post(logging.WARNING, "%s: there is room again: the journal goes on", path)
+                    post(logging.WARNING, "%s: there is space again; the journal continues", path)
                 return
 
     def _commit(self, batch: CommitBatch) -> None:
@@ -242,7 +249,7 @@ class Committer:
         records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
         self.figures.add(records, size, sync_ns)
         if self._observers.all and records:
-            self._tell_committed(records, size, sync_ns)
+            self._notify_committed(records, size, sync_ns)
         if self._writer.log_bytes >= self.due_bytes:
             self._notify_due()
 
@@ -250,17 +257,18 @@ class Committer:
         self.figures.add_stall()
         post(
             logging.WARNING,
-            "%s: no room on disk, the journal waits and tries again: %s",
+            "%s: a commit lacks disk space or a file handle: %s; the journal retries it. "
+            "Free some space or handles",
             self._writer.directory_path,
             error,
         )
-        self.tell(lambda observer: observer.stalled(error))
+        self.notify(lambda observer: observer.stalled(error))
 
-    def _tell_committed(self, records: int, size: int, sync_ns: int) -> None:
+    def _notify_committed(self, records: int, size: int, sync_ns: int) -> None:
         is_flusher = threading.current_thread() is self._thread
-        told = self.tell if is_flusher else self.queue
-        told(lambda observer: observer.committed(records, size, sync_ns))
+        notify = self.notify if is_flusher else self.queue
+        notify(lambda observer: observer.committed(records, size, sync_ns))
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

@@ -1,10 +1,11 @@
-"""Gate: one a batch. It opens once, and wakes those who wait for that batch and no others.
+"""Gate: where threads and event loops wait for one event, mostly for the commit of a batch.
 
-Threads that wait without a limit pass through a turnstile, one lock that each takes and gives
-back: one wake-up a thread, one after the other, and nothing in common with the next batch. A
-lock that all would have to take back from a Condition costs a third of the throughput. Those
-with a time limit, and event loops, leave behind nothing when they stop waiting. A gate may let
-wake all at once instead: see WakePolicy.
+A gate opens once, and wakes only its own waiters. Threads without a time limit pass through a
+turnstile: one lock, which each thread takes and releases. That is one wake-up a thread, one after
+the other, and the next batch has a lock of its own. A Condition, whose one lock every waiter takes
+again, costs a third of the throughput. Waiters that have a time limit, or wait in an event loop,
+leave nothing behind when they stop waiting. A gate can also wake all threads at once: see
+WakePolicy.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Waiting = dict[Future[None], None]
 
-_FUTURES_PER_TURN = 64  # resolved before the loop gets to run something else
+_FUTURES_PER_TURN = 64  # resolved before the loop may run other tasks
 
 
 class Gate:
@@ -35,15 +36,15 @@ class Gate:
         self._turnstile = threading.Lock()
         self._turnstile.acquire()
         # No lock guards these: a signal handler that interrupted the lock's holder might wait for
-        # the thread that opens the gate. A waiter enlists, then checks `opened`; `open` sets it,
-        # then wakes those enlisted.
+        # the thread that opens the gate. A waiter adds itself, then checks `opened`; `open` sets
+        # that, then wakes the waiters that were added.
         self.opened = False
         self._wakers: list[threading.Lock] = []
-        # The inner dicts are touched in their loop's thread only.
+        # Each inner dict is used only in its loop's thread.
         self._loops: dict[AbstractEventLoop, Waiting] = {}
 
     def open(self) -> None:
-        """Again, after an interrupt: finishes it."""
+        """Open the gate, and wake its waiters. After an interrupt, another call finishes that."""
         self.opened = True
         for lock in (self._turnstile, *self._wakers):
             release(lock)
@@ -52,20 +53,20 @@ class Gate:
             try:
                 loop.call_soon_threadsafe(_resolve, loop, waiting)
             except RuntimeError:
-                if not loop.is_closed():  # a closed one's waiters are gone with it
+                if not loop.is_closed():  # a closed loop has no waiters left
                     raise
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Block until open, at most `timeout_s` seconds. Return whether it is open."""
+        """Block until the gate is open, for at most `timeout_s` seconds. Return whether it is."""
         if timeout_s is None and not self._wakes_all_at_once:
-            # An interrupt can't part taking from giving back in a `with` of a plain lock.
+            # In a `with` of a plain lock, no interrupt can prevent the release after the acquire.
             try:
                 with self._turnstile:
                     return True
             except RuntimeError as error:
                 if not is_raised_by_call(error):
                     raise
-                return True  # the gate was opened once more while this thread passed
+                return True  # the gate was opened again while this thread passed
         waker = threading.Lock()
         waker.acquire()
         self._wakers.append(waker)
@@ -78,7 +79,7 @@ class Gate:
             self._wakers.remove(waker)
 
     async def passed(self) -> None:
-        """Wait until open, in the running loop."""
+        """Wait in the running event loop until the gate is open."""
         loop = _asyncio().get_running_loop()
         future = loop.create_future()
         waiting = self._loops.setdefault(loop, {})
@@ -92,22 +93,25 @@ class Gate:
 
 @cache
 def _asyncio() -> ModuleType:
-    # At first use: its import takes as long as the engine's own. And an import statement that
-    # finds the module there costs a waiter as much as its future.
+    # Imported at first use, because its import takes as long as the engine's own. Cached, because
+    # an import statement that finds the module costs a waiter as much as its future.
     import asyncio
 
     return asyncio
 
 
 class _LoopPump:
-    """Of one loop: lets those go who wait there, a few a turn however many batches they are of,
-    so that the loop gets to run something else. Called in the loop's thread only."""
+    """Resolves the futures that wait in one event loop, at most `_FUTURES_PER_TURN` a turn.
+
+    So the loop can run other tasks in between, however many batches open. It is used only in the
+    loop's thread.
+    """
 
     __slots__ = ("_is_turning", "_opened")
 
     def __init__(self) -> None:
         self._opened: deque[Waiting] = deque()
-        self._is_turning = False  # what is added now waits for the next turn
+        self._is_turning = False  # the next turn resolves what is added now
 
     def add(self, loop: AbstractEventLoop, waiting: Waiting) -> None:
         self._opened.append(waiting)

@@ -1,7 +1,7 @@
-"""Observers: tells them of events, in the engine's threads, and logs what they raise.
+"""Observers: reports events to them in the engine's threads, and logs the exceptions they raise.
 
-No signal handler runs in those threads, so every exception there is an observer's. In a caller's
-thread it could not be told from a signal handler's.
+No signal handler runs in those threads, so every exception there comes from an observer. In a
+caller's thread, it might as well come from a signal handler.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ Event = Callable[["Observer"], None]
 
 
 class Observers:
-    """The observers of a journal, and the events that the flusher has yet to tell them."""
+    """The observers of a journal, and the events that the flusher has yet to report."""
 
     def __init__(self, alarm: Alarm) -> None:
-        self._alarm = alarm  # what the flusher sleeps on
+        self._alarm = alarm  # wakes the flusher
         self.all: tuple[Observer, ...] = ()
         # Changed by single atomic operations only.
         self.queued: deque[tuple[Event, tuple[Observer, ...]]] = deque()
 
     def add(self, observer: Observer) -> None:
-        """Tell `observer` of all events from now on."""
+        """Report all events to `observer` from now on."""
         self.all += (observer,)
 
-    def tell(self, event: Event) -> None:
-        """Call the observers, in one of the engine's threads."""
+    def notify(self, event: Event) -> None:
+        """Call the observers now. Only the engine's threads may do so."""
         _notify(event, self.all)
 
     def queue(self, event: Event) -> None:
-        """Have the flusher call the observers, for a caller's thread."""
+        """Let the flusher call the observers, for an event in a caller's thread."""
         if self.all:
             self.queued.append((event, self.all))
             self._alarm.wake()
 
     def notify_queued(self) -> None:
-        """Call the observers for all events in the queue. Called by the flusher only."""
+        """Call the observers for all queued events. Only the flusher does so."""
         while self.queued:
             _notify(*self.queued.popleft())
 
@@ -56,7 +56,7 @@ def _notify(event: Event, observers: tuple[Observer, ...]) -> None:
         except BaseException as error:
             post(
                 logging.ERROR,
-                "an observer raised, so it missed an event: fix %s",
+                "an observer raised an exception and missed an event; fix %s",
                 type(observer).__qualname__,
                 error=error,
             )

@@ -1,4 +1,4 @@
-"""OpenSegment: the segment that the writer adds to, and what stands at its end."""
+"""OpenSegment: the segment to which the writer appends, and the state of its end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from journal._format.layout import FRAME_HEADER_BYTES, MARK, RECORDS
 
 
 class OpenSegment:
-    """A segment's file, and where the next frame goes. Used by the thread whose turn it is."""
+    """A segment's file and the offset of the next frame. Only the thread with the turn uses it."""
 
     def __init__(self, file: File, path: str, header: bytes, recorded_lsn: int) -> None:
         self.file = file
         self.path = path
         self.seed = int.from_bytes(header[-4:], "little")
         self.offset = len(header)
-        self.recorded_lsn = recorded_lsn  # the highest durable LSN that is written down
-        self._is_marked = False  # whether a mark stands at the end
+        self.recorded_lsn = recorded_lsn  # the highest durable LSN that the segment states
+        self._is_marked = False  # whether a mark is at the end
 
     def encode(
         self,
@@ -29,12 +29,12 @@ class OpenSegment:
         durable_lsn: int,
         now_ns: int,
     ) -> bytes:
-        """Return the frames for `payloads`: index of the first record, count and bytes of each."""
+        """Return the frames for `payloads`: the index of the first record, the count, the bytes."""
         self.recorded_lsn = durable_lsn
         frames: list[bytes] = []
         for index, count, payload in payloads:
             lsn = first_lsn + index
-            each = frame.encode(
+            encoded = frame.encode(
                 RECORDS,
                 payload,
                 count,
@@ -43,17 +43,20 @@ class OpenSegment:
                 now_ns=now_ns,
                 seed=self.seed,
             )
-            frames.append(each)
+            frames.append(encoded)
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def write(self, data: bytes, offset: int) -> None:
-        """Write frames at `offset`, over a mark that may stand there. May be repeated."""
+        """Write frames at `offset`, over a mark if there is one. May be repeated."""
         write_all(self.file, data, offset)
         self._is_marked = False
         self.offset = offset + len(data)
 
     def mark(self, next_lsn: int, durable_lsn: int, now_ns: int) -> None:
-        """Write at the end that all up to `durable_lsn` is durable. The next frame goes over it."""
+        """Write a mark, which states that every record up to `durable_lsn` is durable.
+
+        The next frame is written over it.
+        """
         mark = frame.encode(
             MARK,
             b"",
@@ -68,9 +71,10 @@ class OpenSegment:
         self._is_marked = True
 
     def trim(self) -> None:
-        """Give back the space that was preallocated and is not used."""
-        # A mark stays: who was shown what it tells must not find that gone until a next segment is.
+        """Free the space that was preallocated and is not used."""
+        # A mark stays: a reader that has seen its durable LSN must find that again, until the next
+        # segment exists and proves it.
         size = self.offset + FRAME_HEADER_BYTES * self._is_marked
-        with suppress(OSError):  # saves space, proves nothing
+        with suppress(OSError):  # it saves space, and no promise depends on it
             if self.file.size() > size:
                 self.file.truncate(size)

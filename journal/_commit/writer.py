@@ -1,12 +1,13 @@
-"""Writer: the end of the log. Whoever holds it is alone there.
+"""Writer: writes to the end of the log. One thread at a time uses it.
 
-A segment is born whole: made as `*.tmp`, synced, given a name that no other file has, the name
-synced; only then is a frame written to it, and only after the segment before it is synced. So its
-existence proves that all before its first LSN was durable.
+A segment is complete before it gets its name: it is created as `*.tmp`, synced, and given a name
+that no other file has, and then its directory is synced. Frames are written to it only after that,
+and only after the segment before it was synced. So its existence proves that every record before
+its first LSN was durable.
 
-What the disk refuses for want of space raises OSError and may be tried again, as may what an
-interrupt broke off: the same bytes at the same offset. What must not be tried again (a sync
-that failed) raises FailedError, now and ever after.
+A call that finds no space raises OSError and may be repeated, as may one that was interrupted: it
+writes the same bytes at the same offset. A failed sync must never be repeated, so it raises
+FailedError, and so does every later call.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from journal._format.segment import SegmentHeader, SegmentName, encode_header, s
 from journal.errors import FailedError
 from journal.options import Options
 
-_CHECK_NS = 10_000_000  # how long "os" commits may go on without a check of the segment's name
+_CHECK_NS = 10_000_000  # the time between two checks of the segment's name by "os" commits
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
 
@@ -57,7 +58,7 @@ class Writer:
         self._synced_lsn = last_lsn
         self._segment: OpenSegment | None = None
         self._failure: OSError | None = None
-        self._sync_error: OSError | None = None  # what a sync raised: the disk's, or a handler's
+        self._sync_error: OSError | None = None  # what a sync raised, by the disk or in a handler
         self._prepared_ns = self._checked_ns = -_CHECK_NS
         self.log_bytes = 0  # frames and headers written since open
 
@@ -67,23 +68,23 @@ class Writer:
 
     @property
     def failed(self) -> bool:
-        """Return whether a sync failed, after which nothing may be acknowledged."""
+        """True if a sync failed or the segment was deleted: nothing more may be acknowledged."""
         return self._failure is not None
 
     @property
     def directory_path(self) -> str:
-        """Return the journal's directory, for messages."""
+        """The path of the journal's directory, for messages."""
         return self._directory.path
 
     def has_segment_for(self, batch: CommitBatch) -> bool:
-        """Return whether `prepare` would only compute: no roll, no segment to make."""
+        """Return whether the batch fits in the open segment, so that `prepare` does no I/O."""
         segment = self._segment
         if segment is None or batch.bytes > self._options.frame_bytes_max:
             return False
         return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
 
     def prepare(self, batch: CommitBatch) -> None:
-        """Give the batch its frames, all in one segment, and their place there."""
+        """Encode the batch's frames, all for one segment, and set their offset in it."""
         payloads = [(0, len(batch.records), b"".join(batch.records))]
         if batch.bytes > self._options.frame_bytes_max:
             payloads = list(
@@ -91,8 +92,8 @@ class Writer:
             )
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
         segment = self._segment
-        begun = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
-        if segment and begun and segment.offset + size > self._options.segment_bytes:
+        has_frames = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
+        if segment and has_frames and segment.offset + size > self._options.segment_bytes:
             self._seal(segment)
             segment = None
         if segment is None:
@@ -108,7 +109,7 @@ class Writer:
         batch.place(Commit(data, segment.offset, last_lsn, log_bytes))
 
     def begin_segment(self, size: int = 0) -> OpenSegment:
-        """Make the segment for what comes next, with room for `size` bytes of frames."""
+        """Create the next segment, with space for at least `size` bytes of frames."""
         name = SegmentName(self._written_lsn + 1, self._epoch)
         flags = FLAG_OS if self._options.durability == "os" else 0
         header = encode_header(
@@ -126,7 +127,7 @@ class Writer:
         except BaseException as error:
             file.close()
             remove_if_exists(self._directory, tmp)
-            if isinstance(error, FileExistsError):  # no opening of ours had this epoch before
+            if isinstance(error, FileExistsError):  # no earlier opening had this epoch
                 raise _second_writer_error(self._directory.path, name) from error
             raise
         try:
@@ -135,34 +136,34 @@ class Writer:
             file.close()
             raise FailedError(f"{self._directory.path}: can't be synced: {error}") from error
         path = f"{self._directory.path}/{name}"
-        # The segment's name says that all before it is durable.
+        # The segment's name states that every record before it is durable.
         self._segment = segment = OpenSegment(file, path, header, recorded_lsn=self._written_lsn)
         self.log_bytes += len(header)
         return segment
 
     def write(self, batch: CommitBatch) -> None:
-        """Write the batch where `prepare` has put it. May be repeated."""
+        """Write the batch at the offset that `prepare` has set. May be repeated."""
         assert self._segment is not None
         assert batch.commit is not None
         data, offset, last_lsn, self.log_bytes = batch.commit
         self._segment.write(data, offset)
         self._written_lsn = last_lsn
-        # "os" commits sync nothing, so without this they would be acknowledged in a directory that
-        # was deleted. A check at each commit would take up to a fifth of its time; one every 10 ms
-        # costs next to nothing.
+        # "os" commits sync nothing, so without this check they would be acknowledged even if the
+        # directory was deleted. A check at each commit would take up to a fifth of its time; one
+        # every 10 ms costs next to nothing.
         is_os = self._options.durability == "os"
         if is_os and abs(self._prepared_ns - self._checked_ns) >= _CHECK_NS:
             self._check_linked()
 
     def sync(self) -> None:
-        """Put all that is written on stable storage, and see that it can be found again."""
-        if self._sync_error is not None:  # an interrupt kept the last sync from judging it
+        """Sync everything written so far, and check that the segment still has a name."""
+        if self._sync_error is not None:  # an interrupt left it without a judgement
             self._record_sync_failure()
         if self._failure is None and self._segment is not None:
             try:
                 self._segment.file.sync()
             except OSError as error:
-                # Noted before any call: an interrupt must not make us try again.
+                # Set before any call, so that no interrupt can lead to a second sync.
                 self._sync_error = error
                 self._record_sync_failure()
                 if self._failure is None:
@@ -178,33 +179,34 @@ class Writer:
         self._sync_error = None
 
     def _check_linked(self) -> None:
-        """Raise FailedError, now and ever after, if a sync failed or the segment has no name left:
-        what is written to it can't be found again."""
+        """Raise FailedError, now and in every later call, if a sync failed or the segment has no
+        name left, so that its frames can't be found again."""
         segment = self._segment
         if self._failure is None and segment is not None and not segment.file.is_linked():
-            self._failure = FileNotFoundError(errno.ENOENT, "was deleted underneath")
+            self._failure = FileNotFoundError(errno.ENOENT, "it was deleted while it was open")
         if self._failure is not None:
             path = segment.path if segment else self._directory.path
             raise FailedError(f"{path}: can't be synced: {self._failure}") from self._failure
         self._checked_ns = self._prepared_ns
 
     def _check_sole_writer(self) -> None:
-        """Raise FailedError if a later opening has begun a segment: what this one adds is lost.
+        """Raise FailedError if a later opening has begun a segment: records of this one are lost.
 
-        The lock forbids it. Where that works within a machine only, two may be open all the same.
+        The lock prevents that, unless it works only within a machine and the openings are on two.
         """
         names: list[SegmentName] = []
-        with _ignore_no_space():  # it takes two handles, and a new segment only one
+        with _ignore_no_space():  # it takes two file handles; a new segment takes one
             names = segment_names(self._directory.names())
         newest = max(names, key=lambda name: name.epoch, default=None)
         if newest is not None and newest.epoch > self._epoch:
             raise _second_writer_error(self._directory.path, newest)
 
     def mark(self) -> None:
-        """Say that all so far is durable, unless that stands there already.
+        """Write a mark, which states that every record so far is durable.
 
-        It costs no sync, proves nothing that is not so, and the next frame is written over it.
-        Raises FailedError if the segment was deleted, or there is another writer.
+        There is none if the segment states that already. A mark needs no sync, because it states
+        only what is true. The next frame is written over it. Raises FailedError if the segment was
+        deleted, or there is another writer.
         """
         self._check_linked()
         self._check_sole_writer()
@@ -215,7 +217,7 @@ class Writer:
             segment.mark(self._written_lsn + 1, self._synced_lsn, clock_ns(self._disk))
 
     def close(self) -> None:
-        """After a clean end: sync, mark, and give back the space preallocated in vain."""
+        """Finish the log: sync, write a mark, and free the space that was not used."""
         segment = self._segment
         if segment is None:
             return
@@ -225,7 +227,7 @@ class Writer:
         self.release()
 
     def release(self) -> None:
-        """Close the handle, and nothing else."""
+        """Close the file handle, and do nothing else."""
         if self._segment is not None:
             self._segment.file.close()
             self._segment = None
@@ -240,7 +242,7 @@ class Writer:
             file.allocate(size)
         except OSError:
             with suppress(OSError):
-                file.truncate(0)  # leave what there is to the records
+                file.truncate(0)  # leave the free space to the records
 
 
 @contextmanager
@@ -255,8 +257,8 @@ def _ignore_no_space() -> Iterator[None]:
 
 def _second_writer_error(path: str, name: SegmentName) -> FailedError:
     return FailedError(
-        f"{path}/{name}: another process made this segment. The lock does not work here, so there "
-        "are two writers. This one has replaced nothing, but what it wrote since the other one "
-        "opened may be lost. Stop one of them, put the journal on a local file system, and reopen "
-        "it"
+        f"{path}/{name}: another process created this segment. The lock does not work here, so "
+        "there are two writers. This one has replaced nothing, but the records that it wrote since "
+        "the other one opened the journal may be lost. Stop one of them, move the journal to a "
+        "local file system, and reopen it"
     )

@@ -1,4 +1,4 @@
-"""CheckpointStore: the checkpoints of an open journal, written, verified, and what they cover."""
+"""CheckpointStore: writes and verifies a journal's checkpoints, and removes what they cover."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckpointStore:
         epoch: int,
         verified_lsns: list[int],
     ) -> None:
-        """`verified_lsns`: the LSNs of the checkpoints that verified at open, ascending."""
+        """Make a store. `verified_lsns`: of the checkpoints that verified at open, ascending."""
         self.path = directory.path
         self._directory = directory
         self._disk = disk
@@ -33,7 +33,7 @@ class CheckpointStore:
         self._journal_id = journal_id
         self._epoch = epoch
         self._verified_lsns = verified_lsns
-        self._handed_out: WeakSet[Checkpoint] = WeakSet()
+        self._open_checkpoints: WeakSet[Checkpoint] = WeakSet()
 
     def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[], int]) -> None:
         """Write the state as of `lsn`, atomically and durably. `pace`: see write_checkpoint."""
@@ -49,9 +49,9 @@ class CheckpointStore:
         )
 
     def verify(self, lsn: int) -> Checkpoint:
-        """Read the checkpoint back, so that it counts among those that cover the log."""
+        """Read the checkpoint back and count it among those that cover the log."""
         checkpoint = read_checkpoint(self._directory, lsn)
-        self._handed_out.add(checkpoint)
+        self._open_checkpoints.add(checkpoint)
         self._verified_lsns = sorted({*self._verified_lsns, lsn})
         return checkpoint
 
@@ -62,6 +62,6 @@ class CheckpointStore:
         self._verified_lsns = self._verified_lsns[-keep:]
 
     def close(self) -> None:
-        """Close the files of the checkpoints that were given out."""
-        for checkpoint in list(self._handed_out):
+        """Close the files of the checkpoints that `verify` returned."""
+        for checkpoint in list(self._open_checkpoints):
             checkpoint.close()

@@ -1,17 +1,17 @@
 """CompactionSchedule: when a compaction is due, how fast it encodes, when updates wait for it.
 
-Pure: sizes and readings of the clock come in, decisions come out. A log size is what was written
-since open, in bytes. As the log grows after the snapshot of the last checkpoint:
+It is pure: log sizes and clock readings go in, decisions come out. A log size is the number of
+bytes written since open. It grows from the snapshot of the last checkpoint on:
 
     snapshot                       due      hurry     hold
     |<------- growth - lead ------->|<- 1/8 ->|         |
                                     |<------ 1/4 ------>|
 
-`growth` is what the options allow the log to grow by between two compactions. One that is due
-encodes in small steps, since whatever computes stalls all other threads. Past `hurry` it takes
-larger steps; past `hold`, updates wait for it, because many threads that never wait for the disk
-would leave it too small a share of the interpreter. The next one is due `lead` bytes earlier, so
-that it is finished about when it would have begun.
+`growth` is the growth that the options allow between two compactions. A compaction that is due
+encodes in small steps, because a thread that computes stalls all others. Past `hurry`, it takes
+larger steps. Past `hold`, updates wait for it, because many threads that never wait for the disk
+would leave it too small a share of the interpreter. A compaction is due `lead` bytes early, so that
+it ends about where it would have begun otherwise.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 
 
 class Pace(NamedTuple):
-    """The speed at which a compaction goes on after a pause."""
+    """The speed of a compaction after a pause."""
 
     items: int
-    """Items to encode until the next pause."""
+    """The number of items to encode until the next pause."""
 
     gives_room: bool
-    """True once updates have waited for it long enough: now they go on beside it."""
+    """True once updates have waited long enough: they continue while the compaction runs."""
 
 
 class Attempt:
-    """One compaction, from the size of the log at its snapshot on."""
+    """One compaction, with the sizes of the log that decide its pace and the next lead."""
 
     def __init__(self, snapshot_bytes: int, grown_from_bytes: float, hurry_bytes: float) -> None:
         self.snapshot_bytes = snapshot_bytes
-        # What the log grows by from here to the end of this compaction sets the next lead.
+        # The growth of the log from here to the end of this compaction sets the next lead.
         self.grown_from_bytes = grown_from_bytes
         self._hurry_bytes = hurry_bytes
         self._hold_until_s = NEVER
 
     def pace(self, log_bytes: int, *, has_room: bool, now_s: float) -> Pace:
-        """Return how to go on while the log has `log_bytes`. `has_room`: no update has to wait."""
+        """Return the pace for a log of `log_bytes`. `has_room`: no update has to wait."""
         if log_bytes <= self._hurry_bytes:
             return Pace(_ITEMS_RELAXED, gives_room=False)
         if has_room:
@@ -60,20 +60,21 @@ class Attempt:
 
 
 class CompactionSchedule:
-    """Decides for a compactor's thread, and for compactions that other threads make by hand.
+    """Schedules the compactions of the compactor's thread. Those that are run by hand count, too.
 
-    Guarded by the compactor's lock, except that a committing thread calls `passed_due`, and that
-    `failed`, `succeeded` and the fields that they set are the compactor thread's own.
+    The compactor's lock guards it, with two exceptions: a committing thread calls `passed_due`, and
+    the compactor's thread alone calls `failed` and `succeeded`, both without the lock.
     """
 
     def __init__(self, options: Options, *, checkpoint_bytes: int, log_bytes: int) -> None:
-        """`checkpoint_bytes`: the newest checkpoint's size; `log_bytes`: the log after it."""
+        """Make a schedule. `checkpoint_bytes`: the size of the newest checkpoint; `log_bytes`: the
+        size of the log after it."""
         self._options = options
         self._checkpoint_bytes = checkpoint_bytes
-        # The log's size at the snapshot of the newest checkpoint. Negative: before this open.
+        # The log's size at the newest checkpoint's snapshot. Negative if that precedes this open.
         self.snapshot_bytes = -log_bytes
         self._lead_bytes = 0.0
-        self._passed_due_bytes = NEVER  # the due point that a commit has passed since
+        self._passed_due_bytes = NEVER  # the lowest due point that a commit has passed since
         self.backoff_s = 0.0
         # Whether the thread's next attempt repeats one that failed. Any success ends that.
         self.is_retry = False
@@ -90,8 +91,8 @@ class CompactionSchedule:
         return self.snapshot_bytes + self._growth_bytes - lead_bytes
 
     def hold_bytes(self, log_bytes: int) -> float:
-        """Return the size of the log, now at `log_bytes`, from which updates wait for the next
-        compaction. That leaves them room for one batch at least."""
+        """Return the log size from which updates wait for the next compaction. It leaves a log that
+        has `log_bytes` now room for one batch at least."""
         slack_bytes = max(_HOLD * self._growth_bytes, self._options.flush_bytes)
         return max(self.due_bytes, log_bytes) + slack_bytes
 
@@ -100,29 +101,29 @@ class CompactionSchedule:
         self._passed_due_bytes = min(self._passed_due_bytes, due_bytes)
 
     def begin(self, log_bytes: int) -> Attempt:
-        """Begin a compaction: its snapshot is taken next."""
+        """Begin a compaction, whose snapshot the caller takes next."""
         passed_bytes, self._passed_due_bytes = self._passed_due_bytes, NEVER
         hurry_bytes = min(log_bytes, self.due_bytes) + _HURRY * self._growth_bytes
         return Attempt(log_bytes, min(passed_bytes, log_bytes), hurry_bytes)
 
     def published(self, attempt: Attempt, checkpoint_bytes: int) -> None:
-        """Put off the next compaction: the attempt's checkpoint counts from here on, whether or not
-        the files that it covers can be removed."""
-        # With no call in between, at which an interrupt could part the two.
+        """Postpone the next compaction, because the attempt's checkpoint is published, even if the
+        files that it covers can't be removed."""
+        # Without a call in between, after which an interrupt could separate the two.
         self._checkpoint_bytes, self.snapshot_bytes = checkpoint_bytes, attempt.snapshot_bytes
 
     def finished(self, attempt: Attempt, log_bytes: int) -> None:
-        """Set the next lead, now that the files that the attempt covers are removed, too."""
+        """Set the next lead, now that the files that the checkpoint covers are removed."""
         self._lead_bytes = 2 * (log_bytes - attempt.grown_from_bytes)
         self._passed_due_bytes = NEVER
         self.is_retry = False
 
     def failed(self) -> None:
-        """Back off: twice as long as after the failure before, within bounds."""
+        """Double the back-off, within its bounds."""
         self.backoff_s = min(max(self.backoff_s * 2, _BACKOFF_S_MIN), _BACKOFF_S_MAX)
         self.is_retry = True  # last: any success from here on ends the back-off
 
     def succeeded(self) -> None:
-        """Note that the thread's own attempt succeeded. After a compaction by hand, another failure
-        of the thread still counts as the next in a row."""
+        """Reset the back-off, because the thread's own attempt succeeded. A compaction by hand does
+        not reset it: the thread's next failure doubles it again."""
         self.backoff_s = 0.0

@@ -1,9 +1,9 @@
-"""Compactor: snapshot -> checkpoint -> drop what it covers; and its thread.
+"""Compactor: takes a snapshot, writes it as a checkpoint, and removes what that covers.
 
-Encoding holds no lock, yet whatever computes holds the interpreter: one `json.dumps` of ten
-thousand items stalls every other thread for its whole time. So items are encoded a few at a time
-with a real pause between. How many, when a compaction is due and when updates wait for it:
-CompactionSchedule decides.
+Encoding holds no lock, but a thread that computes holds the interpreter: one `json.dumps` of ten
+thousand items stalls every other thread until it ends. So items are encoded a few at a time, with a
+real pause in between. CompactionSchedule decides how many, when a compaction is due, and when
+updates wait for it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ _POLL_S = 0.001
 
 
 class Compactor:
-    """The one place where compactions are made: in a thread of its own when they are due, and by
-    hand in any other thread."""
+    """Runs all compactions: in its own thread when they are due, by hand in any other thread."""
 
     def __init__(
         self, committer: Committer, checkpoints: CheckpointStore, schedule: CompactionSchedule
@@ -45,14 +44,14 @@ class Compactor:
         self._checkpoints = checkpoints
         self._schedule = schedule
         self.stats = CompactionStats()
-        # Held for the whole of a compaction: one at a time.
+        # Held for a whole compaction, so that only one runs at a time.
         self._lock = HandlerSafeLock()
         self._is_compacting = False
         self._freeze: Freeze | None = None
         self._thread: threading.Thread | None = None
         self._ended: Callable[[], None] = _ignore
-        self._alarm = Alarm()  # what the thread sleeps on
-        self._is_due = False  # whether the thread has found the next one due
+        self._alarm = Alarm()  # wakes the thread
+        self._is_due = False  # whether the thread has found that a compaction is due
         self._is_stopping = False
 
     @property
@@ -64,9 +63,10 @@ class Compactor:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, freeze: Freeze, ended: Callable[[], None]) -> None:
-        """Compact whenever it is due, until `stop`; `ended` is the thread's last call."""
+        """Start the thread, which compacts whenever it is due, until `stop`. Its last act is to
+        call `ended`."""
         if self._thread is not None:
-            raise RuntimeError("compaction was started before")
+            raise RuntimeError("compaction is already started")
         self._freeze = freeze
         self._ended = ended
         thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
@@ -74,17 +74,18 @@ class Compactor:
         try:
             thread.start()
         except RuntimeError:
-            if thread.ident is None:  # there are too many; or else it is a signal handler's
+            if thread.ident is None:  # too many threads; otherwise, a signal handler raised it
                 self._thread = self._freeze = None
             raise
 
     def stop(self) -> None:
-        """Give up a compaction under way, and take no other."""
+        """Give up a compaction that is under way, and begin no other."""
         self._is_stopping = True
         self._alarm.wake()
 
     def join(self, timeout_s: float | None) -> bool:
-        """Return whether the thread and all compactions end within `timeout_s` seconds."""
+        """Wait at most `timeout_s` seconds for the thread and all compactions to end. Return
+        whether they have ended."""
         until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -94,15 +95,15 @@ class Compactor:
 
     @property
     def is_compacting_here(self) -> bool:
-        """Return whether this thread is inside a compaction, which the caller interrupted."""
+        """True if this thread is inside a compaction, which the caller has interrupted."""
         return self._lock.is_held_here()
 
     def close(self) -> None:
-        """Close the files of the checkpoints that were given out."""
+        """Close the files of the checkpoints that were returned."""
         self._checkpoints.close()
 
     def compact(self, freeze: Freeze) -> Checkpoint:
-        """Make a compaction now, once one that is under way has ended."""
+        """Run a compaction now, after one that is under way."""
         try:
             checkpoint, duration_ns = self._compact(freeze)
         except BaseException as error:
@@ -115,7 +116,7 @@ class Compactor:
         return checkpoint
 
     def _compact(self, freeze: Freeze) -> tuple[Checkpoint, int]:
-        """Return the new checkpoint and how long it took, in ns."""
+        """Run a compaction. Return its checkpoint, and the time that it took in ns."""
         with self._lock.checked():
             self._is_compacting = True
             try:
@@ -128,12 +129,12 @@ class Compactor:
         self._notify_all(lambda o: o.compacted(lsn, count, size, duration_ns))
 
     def _notify_failure(self, error: BaseException) -> None:
-        # An observer that was written before the protocol had this method is not interested.
+        # An observer may have been written before the protocol had this method.
         self._notify_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
 
     def _notify_all(self, event: Callable[[Observer], None]) -> None:
-        is_ours = threading.current_thread() is self._thread
-        (self._committer.tell if is_ours else self._committer.queue)(event)
+        is_own_thread = threading.current_thread() is self._thread
+        (self._committer.notify if is_own_thread else self._committer.queue)(event)
 
     def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
         self._check()
@@ -143,11 +144,11 @@ class Compactor:
         try:
             self._committer.sync_log()
             end_lsn = self._committer.synced_lsn
-            if not 0 <= lsn <= end_lsn:  # no later opening would trust it
-                raise ValueError(f"freeze() says LSN {lsn}, but the log ends at {end_lsn}")
+            if not 0 <= lsn <= end_lsn:  # no later open would trust it
+                raise ValueError(f"freeze returned LSN {lsn}, but the log ends at {end_lsn}")
             self._checkpoints.write(lsn, items, partial(self._pace, attempt))
         finally:
-            # Freed here, outside the owner's lock: it may be as large as the state.
+            # Freed here, outside the owner's lock, as they may be as large as the state.
             del items
         checkpoint = self._checkpoints.verify(lsn)
         self._schedule.published(attempt, checkpoint.size_bytes)
@@ -159,7 +160,7 @@ class Compactor:
 
     def _check(self) -> None:
         if self._is_stopping:
-            raise ClosedError("the journal is being closed; this compaction is given up")
+            raise ClosedError("the journal is being closed; this compaction was given up")
 
     def _pace(self, attempt: Attempt) -> int:
         """Pause the encoding. Return how many items to encode until the next pause."""
@@ -176,7 +177,7 @@ class Compactor:
             while not self._is_stopping:
                 try:
                     self._compact_when_due()
-                except BaseException as error:  # the owner's SystemExit ends no thread of ours
+                except BaseException as error:  # the owner's SystemExit must not end this thread
                     with suppress(BaseException):
                         self._back_off_after(error)
         finally:
@@ -204,35 +205,36 @@ class Compactor:
     def _back_off_after(self, error: BaseException) -> None:
         """Back off after a failed compaction, or after a defect in waiting for the next one.
 
-        What the log needs to go on comes first. Everything after it is other people's code.
+        The steps that the log needs to continue come first, because the others call foreign code.
         """
         self._schedule.failed()
         self._committer.hold_from(NEVER)
         text = self.stats.failed(error, is_stopping=self._is_stopping)
         if not text:
             return
-        is_foreseen = isinstance(error, (OSError, JournalError))
+        is_expected = isinstance(error, (OSError, JournalError))
         post(
             logging.WARNING,
             "%s: a compaction failed: %s. %s",
             self._checkpoints.path,
             text,
             _advice(error, self._schedule.backoff_s),
-            error=None if is_foreseen else error,
+            error=None if is_expected else error,
         )
         self._notify_failure(error)
 
     def _wait_until_due(self, *, may_hold: bool) -> None:
         """Wait until the log has grown enough. `may_hold`: updates may have to wait for the next
-        compaction; not after a failure, since what fails to compact must not stop the log."""
+        compaction. After a failure they must not: a state that can't be compacted must not stop
+        the log."""
         schedule, committer = self._schedule, self._committer
         held_since_bytes = NEVER if may_hold else schedule.snapshot_bytes
         while not self._is_stopping:
-            with self._lock.checked():  # after another thread's compaction, it is due later
+            with self._lock.checked():  # another thread's compaction makes the next one due later
                 due_bytes = schedule.due_bytes
                 if held_since_bytes != schedule.snapshot_bytes:
                     held_since_bytes = schedule.snapshot_bytes
-                    # Only here: no other thread is sure to make the compaction that ends the wait.
+                    # Only here: no other thread is sure to run the compaction that ends the wait.
                     committer.hold_from(schedule.hold_bytes(committer.log_bytes))
             committer.notify_when_due(due_bytes, self._note_due)
             if committer.log_bytes >= due_bytes:
@@ -244,28 +246,28 @@ class Compactor:
 
     def _wait_backoff(self, delay_s: float) -> bool:
         """Wait `delay_s` before a retry. Return False early if the journal stops, or if another
-        compaction succeeded meanwhile: then the next one is due like any."""
+        compaction succeeded meanwhile; the normal schedule then applies."""
         until_s = time.monotonic() + delay_s
         while not self._is_stopping and self._schedule.is_retry:
-            if (left_s := until_s - time.monotonic()) <= 0:
+            if (remaining_s := until_s - time.monotonic()) <= 0:
                 return True
-            self._alarm.sleep(left_s)
+            self._alarm.sleep(remaining_s)
         return False
 
     def _note_due(self) -> None:
-        """Note that the log has reached the due point, and wake the thread. Called at a commit."""
+        """Note that a commit has reached the due point, and wake the thread."""
         self._schedule.passed_due(self._committer.due_bytes)
         self._alarm.wake()
 
 
 def _advice(error: BaseException, delay_s: float) -> str:
-    if isinstance(error, FailedError):  # the log stopped, or the state: no later attempt succeeds
+    if isinstance(error, FailedError):  # the log or the state stopped: no later attempt succeeds
         return "Close the journal, fix the cause, and reopen it"
     is_disk = isinstance(error, (OSError, CorruptionError))
-    what = "Check the disk" if is_disk else "Fix `freeze`, or the items that it returns"
+    remedy = "Check the disk" if is_disk else "Fix `freeze`, or the items that it returns"
     return (
-        "The log goes on, and grows until a compaction succeeds; "
-        f"the next attempt is in {delay_s:g} s. {what}"
+        "The log continues, and grows until a compaction succeeds; "
+        f"the next attempt is in {delay_s:g} s. {remedy}"
     )
 
 

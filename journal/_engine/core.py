@@ -1,4 +1,4 @@
-"""Core: what an open journal is made of, wired, from recovery to the last thread's end.
+"""Core: the parts of an open journal, connected, from recovery to the end of the last thread.
 
 write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
 read:   disk -> segment -> frame -> record
@@ -43,7 +43,7 @@ _EXIT_TIMEOUT_S = 10.0
 
 
 class Core:
-    """The parts of an open journal. They know no Journal, so a dropped one can be collected."""
+    """The parts of an open journal. They do not refer to the Journal, so it can be collected."""
 
     def __init__(
         self, directory: Directory, disk: Disk, options: Options, recovered: Recovered
@@ -99,13 +99,13 @@ class Core:
             ),
         )
         self._use = DirectoryUse(directory)
-        # Threads that wait for ours to end. Changed by single atomic operations only.
+        # The threads that are inside `finish_close`. Changed only by single atomic operations.
         self._closers: dict[int, None] = {}
 
     def start(self) -> None:
         self._use.enter(self.committer)
         self.committer.start(self._flusher_ended)
-        process.own(self)  # only now: at exit nobody can wait for a thread that never started
+        process.own(self)  # only now: an exit can't wait for a thread that never started
 
     def start_compaction(self, freeze: Freeze) -> None:
         thread = object()
@@ -117,7 +117,7 @@ class Core:
             raise
 
     def compact(self, freeze: Freeze) -> Checkpoint:
-        # The compactor's thread may be waiting for that lock, or for that commit.
+        # The compactor's thread may wait for that lock or that commit.
         if self.buffer.is_locked_here() or self.turn.is_committing_here:
             raise InterruptedCallError
         try:
@@ -138,18 +138,19 @@ class Core:
         self.compactor.stop()
 
     def finish_close(self, timeout_s: float | None) -> bool:
-        """Return whether all is done and the directory given back, within `timeout_s` seconds."""
+        """Wait at most `timeout_s` seconds for the threads to end, then release the directory.
+        Return whether that is done."""
         here = get_ident()
-        self._closers[here] = None  # noted and removed without a call: an interrupt comes after one
+        self._closers[here] = None  # added and removed without a call: interrupts follow calls
         try:
             return self._finish_close(timeout_s)
         finally:
             del self._closers[here]
 
     def _finish_close(self, timeout_s: float | None) -> bool:
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in (self.committer, self.compactor):
-            remaining_s = None if until is None else max(0.0, until - time.monotonic())
+            remaining_s = None if until_s is None else max(0.0, until_s - time.monotonic())
             if not thread.join(remaining_s):
                 return False
         self._use.release()
@@ -160,15 +161,15 @@ class Core:
         return True
 
     def drop(self) -> None:
-        """The owner is collected: close without waiting, and without taking a lock."""
+        """Close without waiting and without a lock, because the owner is garbage-collected."""
         self._use.drop_owner()
         self.buffer.close_soon()
-        if not self.committer.has_begun:  # an interrupt came before
+        if not self.committer.has_begun:  # an interrupt struck before
             self._use.leave(self.committer)
         self._use.release_if_unused()
 
     def _flusher_ended(self) -> None:
-        self.compactor.stop()  # after a failure too: there is no log left that it could sync
+        self.compactor.stop()  # after a failure, too: a compaction could no longer sync the log
         self._use.leave(self.committer)
 
     def abandon(self) -> None:
@@ -183,17 +184,17 @@ class Core:
         if not self.finish_close(_EXIT_TIMEOUT_S):
             report(
                 logging.ERROR,
-                "%s: %d bytes could not be written before exit, and are lost",
+                "%s: %d bytes could not be written before the exit and are lost",
                 self.directory.path,
                 self.buffer.used_bytes,
             )
 
 
 class Opening:
-    """An opening for writing: a directory, then its lock and recovery, then a Core.
+    """An opening for writing: it locks the directory, recovers the log, and starts a Core.
 
-    A context manager. Leaving it with an exception undoes all of it: no thread and no lock is left.
-    Without one, the core is the caller's to close.
+    A context manager. If it is left with an exception, everything is undone: no thread and no lock
+    remains. Otherwise the caller has to close the core.
     """
 
     def __init__(self, path: StrPath, options: Options, disk: Disk | None) -> None:
@@ -206,9 +207,9 @@ class Opening:
         self._core: Core | None = None
 
     def recover(self, accepts: tuple[str, ...]) -> Recovery:
-        """Open and lock the directory, and return its recovery, whose batches are all to be read.
+        """Open and lock the directory. Return its recovery, whose batches must all be read.
 
-        `accepts`: the applications whose checkpoint may be there (none: any).
+        `accepts`: the applications whose checkpoint may be loaded; if it is empty, any.
         """
         process.check_interpreter(self._path)
         directory = self._directory = self._disk.open_directory(self._path, write=True)
@@ -216,7 +217,7 @@ class Opening:
         names = directory.names()
         if names and not is_journal(names):
             raise UnsafePathError(
-                f"holds files and no journal, such as {names[0]!r}; "
+                f"the directory contains files, such as {names[0]!r}, but no journal; "
                 "give an empty or a new directory",
                 path=directory.path,
             )
@@ -226,7 +227,7 @@ class Opening:
         return self._recovery
 
     def start(self) -> Core:
-        """Finish the recovery, start the flusher, and return the Core that it belongs to."""
+        """Finish the recovery, start the flusher, and return its Core."""
         directory, recovery = self._directory, self._recovery
         assert directory is not None
         assert recovery is not None
@@ -236,7 +237,7 @@ class Opening:
         core = self._core = Core(directory, self._disk, self._options, recovered)
         try:
             core.start()
-        except BaseException:  # an interrupt; another one may come as the context is left
+        except BaseException:  # an interrupt; another one may strike when the context is left
             core.drop()
             raise
         return core
@@ -255,7 +256,7 @@ class Opening:
                 self._recovery.close()
         finally:
             self._directory.close(unlock=True)
-        # A disk that can't be read says nothing of what it holds: that is no corruption.
-        of_disk = isinstance(error, OSError) and is_disk_error(error)
-        if self._is_recovering and of_disk and not isinstance(error, JournalError):
+        # A disk that can't be read proves nothing about its data, so this is no corruption.
+        is_of_disk = isinstance(error, OSError) and is_disk_error(error)
+        if self._is_recovering and is_of_disk and not isinstance(error, JournalError):
             raise FailedError(f"{self._directory.path}: can't be recovered: {error}") from error

@@ -1,4 +1,4 @@
-"""DirectoryUse: who still uses a journal's open directory, and its release by the last of them."""
+"""DirectoryUse: the users of a journal's open directory, and its release by the last one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from journal._log import report
 
 
 class DirectoryUse:
-    """Releases the directory and its lock once: when the owner has closed the journal, or, if the
-    owner is gone without a close, when the last thread leaves.
+    """Releases the directory and its lock once: when the owner closes the journal, or, if the owner
+    is gone without a close, when the last thread leaves.
 
-    Takes no lock, since a collector may drop the owner in any thread: the fields are changed by
-    single atomic operations only.
+    It takes no lock, because the garbage collector may drop the owner in any thread. The fields are
+    changed only by single atomic operations.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -28,21 +28,21 @@ class DirectoryUse:
         self._users.add(user)
 
     def leave(self, user: object) -> None:
-        """Note that `user` uses it no more. Release it if nobody else does."""
+        """Note that `user` no longer uses the directory. Release it if nobody does."""
         self._users.discard(user)
         self.release_if_unused()
 
     def drop_owner(self) -> None:
-        """Note that the owner is gone, and will not close the journal."""
+        """Note that the owner is gone and will not close the journal."""
         self._has_owner = False
 
     def release_if_unused(self) -> None:
-        """Release it if neither an owner nor a user is left."""
+        """Release the directory if neither an owner nor a user is left."""
         if not self._has_owner and not self._users:
             self.release()
 
     def release(self) -> None:
-        """Clear the note of who holds the lock, and close the directory. May be repeated."""
+        """Clear the note that names the writer, and close the directory. May be repeated."""
         if self._is_released:
             return
         try:
@@ -50,8 +50,9 @@ class DirectoryUse:
                 process.clear_pid_note(self._directory)
             finally:
                 self._directory.close(unlock=True)
-        except OSError as error:  # the handle is gone all the same, and the lock with it
+        except OSError as error:  # the handle is gone nevertheless, and the lock with it
             if not is_disk_error(error):
                 raise
-            report(logging.WARNING, "%s: not closed well: %s", self._directory.path, error)
+            path = self._directory.path
+            report(logging.WARNING, "%s: the directory was not closed cleanly: %s", path, error)
         self._is_released = True

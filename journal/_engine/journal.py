@@ -1,4 +1,4 @@
-"""Engine: `Journal`, records in and out."""
+"""Journal: an open journal, into which records are appended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from journal._recovery.walk import ReplayBatch
 from journal.errors import FailedError, InterruptedCallError, JournalError
 from journal.options import Options
 
-if TYPE_CHECKING:  # imported at first use: an open needs neither, and waits for its imports
+if TYPE_CHECKING:  # imported at first use, so that an open does not wait for it
     from journal._offline.backup import BackupReport
     from journal.metrics import Observer, Stats
 
@@ -49,57 +49,57 @@ class Journal(OpenHandle):
     def open(
         cls, path: StrPath, *, options: Options = Options(), disk: Disk | None = None
     ) -> Journal:
-        """Recover what is at `path`, or begin a journal there; then take its lock until close.
+        """Open the journal at `path`, or create one there. It holds the lock until it is closed.
 
-        Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError
-        (a read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
-        can't be opened). Source:
-        journal/docs/FORMAT.md, "Recovery".
+        The open recovers the log. Raises LockedError, CorruptionError, FormatVersionError,
+        UnsafePathError, FailedError (a read or a sync failed), JournalError (in an isolated
+        subinterpreter) and OSError (`path` can't be opened). Source: journal/docs/FORMAT.md,
+        "Recovery".
         """
         accepts = (options.application,) if options.application else ()
         with Opening(path, options, disk) as opening:
             for _ in opening.recover(accepts).batches(check_spans):
-                pass  # nobody takes in the records, but each has to be whole
+                pass  # the records are not used here, but each has to be intact
             return cls(options, opening.start())
 
     @property
     def path(self) -> str:
-        """The directory's absolute path, as it was when it was opened."""
+        """The absolute path of the directory at the time of the open."""
         return self._core.directory.path
 
     @property
     def journal_id(self) -> str:
-        """32 hex digits, the same in every file of the journal."""
+        """The journal's identity: 32 hex digits, the same in every file of the journal."""
         return self._core.journal_id
 
     @property
     def epoch(self) -> int:
-        """Which opening for writing this is: 1 + the highest that any file tells of."""
+        """The number of this opening for writing: 1 + the highest epoch that any file states."""
         return self._core.epoch
 
     @property
     def last_lsn(self) -> int:
-        """LSN of the last record appended; 0 if there never was one."""
+        """The LSN of the last record that was appended; 0 if there never was one."""
         return self._buffer.last_lsn
 
     @property
     def durable_lsn(self) -> int:
-        """All records up to it survive what `Options.durability` says."""
+        """The LSN up to which every record survives what `Options.durability` promises."""
         return self._turn.durable_lsn
 
     @property
     def closed(self) -> bool:
-        """Whether `close` has done all that it has to do. A failed journal is closed by it too."""
+        """True once `close` has finished. `close` also closes a journal that has failed."""
         return self._is_closed
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """What recovery started from."""
+        """The checkpoint from which recovery started. None if it started from the first record."""
         return self._core.checkpoint
 
     @property
     def has_room(self) -> bool:
-        """Whether less than half of `buffer_bytes` is used, and no compaction is far behind."""
+        """True while less than half of `buffer_bytes` is used and no compaction is far overdue."""
         return self._buffer.has_room
 
     def check(self) -> None:
@@ -107,20 +107,20 @@ class Journal(OpenHandle):
         self._lifecycle.check()
 
     def check_process(self) -> None:
-        """Raise ClosedError in a forked child. Takes no lock: it may be held there for ever."""
+        """Raise ClosedError in a forked child. Takes no lock: it may be held there forever."""
         if self._lifecycle.abandoned:
             self._lifecycle.check()
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
-        """Number a record and buffer it; its LSN. Memory only: never waits, never does I/O.
+        """Append a record to the log buffer, and return its LSN. Never waits, never does I/O.
 
-        `urgent` may use a quarter more than `buffer_bytes`. Raises RecordError,
-        BufferFullError, FailedError, ClosedError; then nothing was appended.
+        An `urgent` record may use a quarter more than `buffer_bytes`. Raises RecordError,
+        BufferFullError, FailedError and ClosedError; nothing was appended then.
         """
         return self._buffer.append(record, urgent)
 
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
-        """Append all of `records`, of which a crash leaves all or none; the last one's LSN.
+        """Append `records` as one batch, and return the last LSN. A crash leaves all or none.
 
         Raises what `append` raises, RecordError also for a batch over `frame_bytes_max`, and
         ValueError for an empty one. Source: journal/docs/RELIABILITY.md, P3.
@@ -128,11 +128,11 @@ class Journal(OpenHandle):
         return self._buffer.append_batch(records, urgent)
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        """Block until `lsn` (None: all appended so far) is durable.
+        """Block until `lsn` is durable. None stands for everything appended so far.
 
-        Returns at once for one that is, on a closed or failed journal too. Raises TimeoutError
-        after `timeout_s` seconds, ValueError for an LSN never appended, FailedError, and
-        ClosedError. Source: journal/docs/RELIABILITY.md, P2.
+        Returns at once if it is durable already, even on a closed or failed journal. Raises
+        TimeoutError after `timeout_s` seconds, ValueError for an LSN that was never appended,
+        FailedError, and ClosedError. Source: journal/docs/RELIABILITY.md, P2.
         """
         turn, committer = self._turn, self._committer
         if lsn is None:
@@ -156,9 +156,10 @@ class Journal(OpenHandle):
             raise self._lifecycle.error()
 
     async def durable(self, lsn: int | None = None) -> None:
-        """`wait_durable` for asyncio, from any loop; cancelling it leaves the commit alone.
+        """Wait in the running event loop until `lsn` is durable, as `wait_durable` does.
 
-        Has no limit of time: `asyncio.timeout` sets one. Raises what `wait_durable` raises.
+        Cancelling the wait does not affect the commit. For a time limit, use `asyncio.timeout`.
+        Raises what `wait_durable` raises.
         """
         if lsn is None:
             lsn = self.last_lsn
@@ -169,48 +170,52 @@ class Journal(OpenHandle):
                 raise self._lifecycle.error()
 
     def request_commit(self, lsn: int) -> None:
-        """Have `lsn` committed as soon as if somebody waited for it, and return at once.
+        """Request that `lsn` is committed as soon as if a thread waited for it. Returns at once.
 
-        Otherwise a record that nobody waits for is committed after `flush_interval_s`. Does
-        nothing if it is committed already or was never appended, or if the journal has failed.
+        Otherwise, a record that nobody waits for is committed after `flush_interval_s`. Does
+        nothing if `lsn` is committed already or was never appended, or if the journal has failed.
         """
         self._turn.request_commit(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
-        """Block until there is room. Call it with no lock held.
+        """Block until there is room for updates. Call it with no lock held.
 
-        There is none while half of `buffer_bytes` is used, nor while a compaction is so far behind
-        that the log has grown by a quarter more than what made it due: about a second at most, and
-        as long as its checkpoint takes to be synced and read again, and what it covers removed.
-        Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
+        There is no room while half of `buffer_bytes` is used, nor while a compaction is so overdue
+        that the log has grown by a quarter more than what made it due. The latter lasts for about a
+        second of encoding at most, plus the time to sync the checkpoint, read it back, and remove
+        what it covers. Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
         """
         if not self._await_room(timeout_s):
             raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
 
     def _await_room(self, timeout_s: float | None) -> bool:
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
         while gate := self._room_gate():
-            remaining_s = None if until is None else until - time.monotonic()
+            remaining_s = None if until_s is None else until_s - time.monotonic()
             if not gate.wait(remaining_s):
                 return False
         return True
 
     async def room(self) -> None:
-        """`wait_room` for asyncio, from any loop. Raises FailedError, ClosedError."""
+        """Wait in the running event loop until there is room, as `wait_room` does.
+
+        Raises FailedError and ClosedError.
+        """
         while gate := self._room_gate():
             await gate.passed()
 
     def _room_gate(self) -> Gate | None:
         gate = self._turn.room_gate()
         if gate is not None and self._core.compactor.is_compacting_here:
-            raise InterruptedCallError  # it is what makes room
+            raise InterruptedCallError  # only that compaction makes room
         return gate
 
     def replay(self, after: int | None = None) -> Iterator[Entry]:
-        """Entries after LSN `after` (None: after `checkpoint`) that are durable now, in order.
+        """Return an iterator over the entries after LSN `after` that are durable now, in order.
 
-        Raises CompactedError if they are no longer kept, CorruptionError, ClosedError. Holds
-        no lock; may run while others append.
+        None stands for the LSN of `checkpoint`. Raises CompactedError if the entries are no longer
+        retained, CorruptionError, FormatVersionError, FailedError, ClosedError. Holds no lock, so
+        other threads may append meanwhile.
         """
         self._lifecycle.check()
         if after is None:
@@ -219,13 +224,13 @@ class Journal(OpenHandle):
             raise ValueError(f"after must be an LSN, or 0, not {after}")
         return self._replay(after, self.durable_lsn)
 
-    def _replay(self, after: int, limit: int) -> Iterator[Entry]:
-        batches = read_batches(self._core.directory, after, limit)
+    def _replay(self, after: int, limit_lsn: int) -> Iterator[Entry]:
+        batches = read_batches(self._core.directory, after, limit_lsn)
         while batch := self._next(batches):
             for _, at_ns, first_lsn, records in batch.frames():
                 for lsn, record in enumerate(records, first_lsn):
                     yield Entry(lsn, batch.epoch, at_ns, record)
-            del batch, records  # before the next is read: each may be one large frame
+            del batch, records  # before the next batch is read: each may be one large frame
 
     def _next(self, batches: Iterator[ReplayBatch]) -> ReplayBatch | None:
         try:
@@ -233,25 +238,25 @@ class Journal(OpenHandle):
         except JournalError:
             raise
         except OSError as error:
-            self._lifecycle.check()  # closed meanwhile
+            self._lifecycle.check()  # raises ClosedError if it was closed meanwhile
             raise FailedError(f"{self.path}: can't be read: {error}") from error
 
     def start_compaction(self, freeze: Freeze) -> None:
         """Start a thread that compacts whenever the log has outgrown the last checkpoint.
 
-        `freeze()` takes the owner's lock, and returns the LSN that the state is at and an
-        iterable of its items, which is read later, with no lock held. A second call is a
-        RuntimeError.
+        `freeze()` takes the owner's lock, and returns the LSN of the state and an iterable of its
+        items, which is read later, with no lock held. Raises RuntimeError at a second call.
         """
         self._lifecycle.check()
         self._core.start_compaction(freeze)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
-        """Publish a checkpoint now, in this thread, and drop what no kept one needs.
+        """Write a checkpoint now, in this thread, and remove what no retained one needs. Return it.
 
-        `freeze` None: that of `start_compaction`; ValueError if there is none. Waits for a
-        compaction under way. What `freeze` or its items raise, and OSError, end this attempt
-        only, and count in `stats().compaction_failures`. Raises FailedError and ClosedError too.
+        None stands for the `freeze` of `start_compaction`; if there is none, raises ValueError.
+        Waits for a compaction that is under way. Raises what `freeze` or its items raise, and
+        OSError: these end only this attempt, and count in `stats().compaction_failures`. Raises
+        FailedError and ClosedError, too.
         """
         self._lifecycle.check()
         freeze = freeze or self._core.compactor.freeze
@@ -260,10 +265,11 @@ class Journal(OpenHandle):
         return self._core.compact(freeze)
 
     def backup(self, dest: StrPath) -> BackupReport:
-        """Copy all that is durable into a new directory `dest`, while others append.
+        """Copy everything that is durable into a new directory `dest`. Others may append meanwhile.
 
-        Raises FileExistsError if `dest` is there and not empty, CorruptionError if what is copied
-        is damaged, CompactedError if compaction outran it, OSError, FailedError, ClosedError.
+        Raises FileExistsError if `dest` exists and is not empty, CorruptionError if the files to
+        copy are damaged, CompactedError if compaction removed them first, OSError, FailedError,
+        ClosedError.
         """
         from journal._offline.backup import backup_directory
 
@@ -271,14 +277,14 @@ class Journal(OpenHandle):
         return backup_directory(self._core.directory, self._core.disk, dest, self.durable_lsn)
 
     def observe(self, observer: Observer) -> None:
-        """Tell `observer` of each commit, compaction, stall and failure from now on."""
+        """Report each commit, compaction, stall and failure to `observer` from now on."""
         self._committer.observe(observer)
 
     def stats(self) -> Stats:
-        """Figures since open, of a failed or closed journal too.
+        """Return the figures since open, also those of a failed or closed journal.
 
-        Reads the directory's names; holds no lock that a writer needs. Raises OSError where that
-        fails, ClosedError in a forked child.
+        Reads the directory, and holds no lock that a writer needs. Raises OSError if that fails,
+        and ClosedError in a forked child.
         """
         from journal.metrics import Stats
 
@@ -312,10 +318,11 @@ class Journal(OpenHandle):
         )
 
     def close(self, *, timeout_s: float | None = None) -> None:
-        """Commit all that was appended, and let go of the directory. Again: nothing.
+        """Commit everything that was appended, and release the directory.
 
-        Raises TimeoutError after `timeout_s` seconds: the lock is still held, call it again.
-        Raises FailedError if the journal had failed and something appended was not synced.
+        Does nothing if the journal is closed. Raises TimeoutError after `timeout_s` seconds; the
+        lock is still held then, so call it again. Raises FailedError if the journal has failed and
+        a record that was appended is not synced.
         """
         if self._is_closed or self._lifecycle.abandoned:
             self._is_closed = True
@@ -327,7 +334,7 @@ class Journal(OpenHandle):
                 "are still to be written; call close() again"
             )
         self._is_closed = True
-        # In "os" durability a failed sync may have taken what counted as durable before it.
+        # With durability "os", a failed sync may have lost records that counted as durable.
         if self.last_lsn > self._committer.synced_lsn:
             raise self._lifecycle.error()
 
@@ -341,17 +348,17 @@ class Journal(OpenHandle):
         try:
             self.close()
         except JournalError as failure:
-            if not self._is_closed:  # a signal handler's, for one: call close again
+            if not self._is_closed:  # for example a signal handler's: close must be called again
                 raise
-            report(logging.ERROR, "%s: not closed well: %s", self.path, failure)
+            report(logging.ERROR, "%s: the journal was not closed cleanly: %s", self.path, failure)
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
         if core is None or self._is_closed or core.lifecycle.abandoned:
             return
-        # Waits for nothing: this may run in any thread, under any lock.
+        # This must not wait, because it may run in any thread, under any lock.
         core.drop()
-        message = f"journal {self.path} was never closed"
+        message = f"journal {self.path} was never closed; use `with`, or call close()"
         warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:

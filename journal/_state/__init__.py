@@ -1,1 +1,1 @@
-"""State machines kept in a journal."""
+"""State machines whose changes are journaled."""

@@ -1,11 +1,11 @@
-"""Contract: checks what a caller passes as a state machine, and what its `freeze` returns.
+"""Contract: checks a caller's state machine, and the items that its `freeze` returns.
 
-The rules are those of StateMachine in state.py. Nothing here calls a method of the machine.
+StateMachine in durable_state.py states the rules. Nothing here calls a method of the machine.
 """
 
 from __future__ import annotations
 
-import inspect  # costs no time: `dataclasses` has imported it already
+import inspect  # takes no time: `dataclasses` has imported it already
 from collections.abc import Iterable, Mapping, MappingView
 from functools import partial, partialmethod
 from types import CodeType, CoroutineType, GeneratorType, MethodType
@@ -47,22 +47,22 @@ def check_machine(machine: object) -> None:
 def check_items(machine: object, items: object) -> None:
     """Raise TypeError if the `items` that `freeze` returned change while they are read.
 
-    What the generators and iterators of other functions read can't be seen from outside;
-    `journal.testing` reads them late, and compares.
+    Generators and iterators of other functions hide what they read. `journal.testing` reads them
+    late, and compares.
     """
     if isinstance(items, CoroutineType):
         items.close()  # otherwise Python warns that it was never awaited
-    what = "None" if items is None else f"an object of type {type(items).__name__}"
-    wrong = ""
+    kind = "None" if items is None else f"an object of type {type(items).__name__}"
+    fault = ""
     if isinstance(items, GeneratorType):
         if items.gi_code in _codes_of_freeze(machine):
-            wrong = f"its own generator, whose {_TOO_LATE}; {_RIGHT_FORM}"
+            fault = f"its own generator, whose {_TOO_LATE}; {_RIGHT_FORM}"
     elif isinstance(items, Mapping | MappingView):
-        wrong = f"{what}, which changes while it is read; {_RIGHT_FORM}"
+        fault = f"{kind}, which changes while it is read; {_RIGHT_FORM}"
     elif isinstance(items, str | bytes | bytearray) or not isinstance(items, Iterable):
-        wrong = f"{what}, not an iterable of items; {_RETURN_SNAPSHOT}"
-    if wrong:
-        raise TypeError(f"{type(machine).__name__}.freeze returned {wrong}")
+        fault = f"{kind}, not an iterable of items; {_RETURN_SNAPSHOT}"
+    if fault:
+        raise TypeError(f"{type(machine).__name__}.freeze returned {fault}")
 
 
 def _member(machine: object, name: str) -> Any:
@@ -90,7 +90,7 @@ def _check_method(name: str, method: Any) -> None:
 
 
 def _function(call: Any) -> Any:
-    """Return the function that is run by calling `call`: beneath methods and partials."""
+    """Return the function that a call of `call` runs, inside any methods and partials."""
     while True:
         if isinstance(call, MethodType | staticmethod | classmethod):
             call = call.__func__
@@ -102,9 +102,9 @@ def _function(call: Any) -> Any:
 
 
 def _codes_of_freeze(machine: Any) -> set[CodeType]:
-    """Return the code of `freeze`, of each one that it overrides, and of what these wrap.
+    """Return the code of `freeze`, of each one that it overrides, and of the functions they wrap.
 
-    A generator function that is wrapped is not refused at open: its wrapper may make a list.
+    An open does not refuse a generator function that is wrapped: its wrapper may make a list.
     """
     codes: set[CodeType] = set()
     calls = [machine.freeze, *(vars(kind).get("freeze") for kind in type(machine).__mro__)]

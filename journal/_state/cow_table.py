@@ -1,10 +1,10 @@
-"""CowTable: a mapping whose snapshot takes constant time, whatever its size.
+"""CowTable: a mapping whose snapshots take constant time, whatever its size.
 
-Values stand in cells, cells in a dense list. A snapshot is the list's length at that moment
-and the *before-images* of the places that were written since. A writer saves a place's value
-there before it changes the place, so a reader who looks at the place first and at the
-before-images second sees what stood there at the snapshot. Writers save into the newest
-snapshot only; an older one goes on to read in its successors.
+Each value is in a cell, and the cells are in a dense list. A snapshot is the list's length at that
+moment, plus the *before-images* of the places that were written since. A writer saves a place's
+value there before it changes the place. So a reader that reads the place first and the
+before-images second gets the value as of the snapshot. Writers save only into the newest snapshot;
+a reader of an older one continues in the newer ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MISSING: Any = object()
 
 
 class Snapshot(Generic[V]):
-    """The values of a CowTable as they were at one moment; iterate it in any thread, at leisure."""
+    """The values of a CowTable at one moment. Any thread may iterate it, at any later time."""
 
     __slots__ = ("__weakref__", "_cells", "_count", "images", "newer")
 
@@ -41,7 +41,7 @@ class Snapshot(Generic[V]):
         for place in range(self._count):
             try:
                 value = self._cells[place][1]
-            except IndexError:  # the table has shrunk; then the place has an image
+            except IndexError:  # the table has shrunk, so the place has a before-image
                 value = _MISSING
             snapshot: Snapshot[V] | None = self
             while snapshot is not None:
@@ -52,7 +52,7 @@ class Snapshot(Generic[V]):
             yield value
 
     def save(self, cell: _Cell) -> None:
-        """Called before the cell's place changes; what was saved first stays."""
+        """Save the cell's value before its place changes. A value that was saved earlier stays."""
         if cell[2] < self._count:
             self.images.setdefault(cell[2], cell[1])
 
@@ -61,19 +61,19 @@ class Snapshot(Generic[V]):
 class CowTable(MutableMapping[K, V]):
     """A dict with a constant-time `freeze()`. Values are replaced, never mutated.
 
-    One thread at a time may write or freeze (the owner's lock sees to that); any thread may
-    look up a key at any time. Iteration shows the keys of the moment it began, in the order
-    of insertion until the first removal: a removed key's place goes to the last one.
+    One thread at a time may write or freeze, which the owner's lock ensures. Any thread may look up
+    a key at any time. An iteration shows the keys of the moment at which it began. They are in the
+    order of insertion until the first removal, which moves the last key to the removed key's place.
     """
 
     def __init__(self) -> None:
         self._by_key: dict[K, _Cell] = {}
         self._cells: list[_Cell] = []
-        # Weak, so that a snapshot that is read to its end, or dropped, costs writers nothing.
+        # A weak reference, so that a snapshot that is no longer used costs writers nothing.
         self._newest: weakref.ref[Snapshot[V]] | None = None
 
     def freeze(self) -> Snapshot[V]:
-        """The values as they are now. Constant time; does not copy."""
+        """Return a snapshot of the values. Takes constant time, and copies nothing."""
         snapshot: Snapshot[V] = Snapshot(self._cells)
         older = self._newest() if self._newest else None
         if older is not None:
@@ -90,7 +90,7 @@ class CowTable(MutableMapping[K, V]):
     @overload
     def get(self, key: K, default: V | T, /) -> V | T: ...
     def get(self, key: K, default: Any = None, /) -> Any:
-        """The key's value, or `default`. One step: another thread may write meanwhile."""
+        """Return the key's value, or `default`. One step, so another thread may write meanwhile."""
         cell = self._by_key.get(key)
         return default if cell is None else cell[1]
 
@@ -126,7 +126,7 @@ class CowTable(MutableMapping[K, V]):
         self._cells.pop()
 
     def popitem(self) -> tuple[K, V]:
-        """The last key and its value, removed: one step, so `clear` takes one a key."""
+        """Remove and return the last key and its value. Takes constant time, unlike the base's."""
         if not self._cells:
             raise KeyError("the table is empty")
         key, value, _ = self._cells[-1]
@@ -134,8 +134,8 @@ class CowTable(MutableMapping[K, V]):
         return key, value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # For copy and pickle: a table of its own. One that shared cells with this one would
-        # change what this one's snapshots show.
+        # For copy and pickle: an independent table. If it shared cells with this one, it would
+        # change the snapshots of this one.
         return type(self), (), None, None, iter(list(self.items()))
 
     def _save(self, cell: _Cell) -> None:

@@ -1,12 +1,12 @@
-"""DurableState: a state machine whose every change is journaled, under one small lock.
+"""DurableState: a state machine whose changes are all journaled, under one small lock.
 
-Under the lock: decide, pack and decode the record, look for room, apply, append (memory only). No
-I/O, no copy that grows with the state, no waiting. Room is waited for before the lock is taken,
-durability after it was released.
+Under the lock, a change decides, packs and decodes its record, checks for room, applies the record,
+and appends it to memory. It does no I/O there, makes no copy that grows with the state, and never
+waits: it waits for room before it takes the lock, and for durability after it has released it.
 
-A record is applied before it is appended, so one that `apply` refuses is never in the journal.
-Until it is appended, a reader without the lock sees a change that the log does not have: the waits
-of OwnedJournal cover that.
+A record is applied before it is appended, so a record that `apply` refuses is never in the journal.
+Until the append, a reader without the lock sees a change that is not in the log. The waits of
+OwnedJournal include such a change.
 """
 
 from __future__ import annotations
@@ -51,29 +51,32 @@ if TYPE_CHECKING:
 
 @public
 class StateMachine(Protocol):
-    """State that follows from its records alone.
+    """State that results from its records alone.
 
-    `application` ("jobs/1") stands in every checkpoint; a journal with another one does not
-    open. A machine may have `accepts`, a tuple of older applications that it understands.
+    Every checkpoint names the `application`, such as "jobs/1"; an open refuses a journal of another
+    application. A machine may have `accepts`, a tuple of older applications that it understands.
     """
 
     @property
     def application(self) -> str:
-        """Whose state it is, and of which shape: a name and a number."""
+        """The name of the application and the version of its records, such as "jobs/1"."""
 
     def load(self, item: Any) -> None:
-        """Take in one item of a checkpoint."""
+        """Add one item of a checkpoint to the state."""
 
     def apply(self, lsn: int, record: Any) -> None:
-        """Take in one record. Pure, constant time, can't fail; the same live and in replay."""
+        """Apply one record to the state. Must be pure, take constant time, and never fail.
+
+        It does the same live and in replay.
+        """
 
     def freeze(self) -> Iterable[JSON]:
-        """Return the items of the state as it is now. Takes constant time, under the lock.
+        """Return the items of the current state. Must take constant time, since it holds the lock.
 
-        It takes each of its snapshots before it returns, as `return self.table.freeze()` does: the
-        items are read later, outside the lock, while `apply` goes on. So `freeze` is no generator
-        function, and returns no dict, CowTable or view of one, which would change meanwhile.
-        Values are replaced, never changed in place.
+        It must take each snapshot before it returns, as `return self.table.freeze()` does: the
+        items are read later, outside the lock, while `apply` continues. So `freeze` must not be a
+        generator function, and must not return a dict, a CowTable or a view of one, which would
+        change meanwhile. Values must be replaced, never changed in place.
         """
 
 
@@ -83,10 +86,10 @@ T = TypeVar("T")
 
 @public
 class DurableState(OpenHandle, Generic[M]):
-    """A state machine and its journal, recovered, open for writing. A context manager.
+    """A state machine and its recovered journal, open for writing. A context manager.
 
     Thread-safe: `update`, `update_batch` and `read` run their callbacks under one lock, which
-    `lock_stats` measures. Callbacks must be of constant time and must not call back in.
+    `lock_stats` measures. Callbacks must take constant time, and must not call this object.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class DurableState(OpenHandle, Generic[M]):
         room_timeout_s: float,
     ) -> None:
         self._journal = journal
-        self._buffer = buffer  # the journal's own: what every update asks of it, it asks directly
+        self._buffer = buffer  # the journal's own, for direct calls by each update
         self._progress = progress
         self._machine = machine
         self._room_timeout_s = room_timeout_s
@@ -117,59 +120,62 @@ class DurableState(OpenHandle, Generic[M]):
         room_timeout_s: float = 30.0,
         disk: Disk | None = None,
     ) -> Self:
-        """Bring `machine`, which is new, to the state at `path`, and go on from there.
+        """Open the journal at `path`, and bring the new `machine` to its state.
 
-        `options.application` is the machine's. Raises what `Journal.open` raises,
-        FormatVersionError for an item or a record that the machine can't take in, and TypeError
-        for a `machine` that lacks a member of StateMachine, or has one of another kind.
+        The machine's `application` replaces `options.application`. Raises what `Journal.open`
+        raises, FormatVersionError for an item or a record that the machine refuses, and TypeError
+        for a `machine` that lacks a member of StateMachine or has one of the wrong kind.
         """
         check_machine(machine)
         options = replace(options, application=machine.application)
         journal, buffer, progress = _recovered(path, machine, options, disk)
         try:
             state = cls(journal, buffer, progress, machine, options, room_timeout_s)
-            # Weakly, so that the compactor's thread keeps no state alive that nobody else does.
+            # A weak reference: the compactor's thread must not keep a dropped state alive.
             freeze = weakref.WeakMethod(state._freeze)
             journal.start_compaction(lambda: _call(freeze))
-        except BaseException:  # no thread left for the compactor, or an interrupt
+        except BaseException:  # no thread can be started for the compactor, or an interrupt
             journal.close()
             raise
         return state
 
     @property
     def machine(self) -> M:
-        """For reads that need no lock."""
+        """The state machine, for reads that need no lock."""
         return self._machine
 
     @property
     def journal(self) -> Journal:
-        """The journal, for what this class has no name for. It refuses to append: use `update`."""
+        """The journal, for calls that this class lacks. It refuses to append: use `update`."""
         return self._journal
 
     @property
     def closed(self) -> bool:
-        """See Journal.closed."""
+        """True once `close` has finished. See Journal.closed."""
         return self._journal.closed
 
     def check(self) -> None:
-        """Raise what an update would raise whatever it decides: FailedError, ClosedError."""
+        """Raise the error that every update would raise now: FailedError or ClosedError."""
         self._progress.check()
         self._journal.check()
 
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
-        """Call `record = decide(machine)`, apply it and append it, under the lock; return its LSN.
+        """Call `record = decide(machine)`, apply the record, append it, and return its LSN.
 
-        None if `decide` returns None (`wait_durable(None)` then waits for all that it may have
-        read). What `decide` raises, and RecordError, BufferFullError,
-        FailedError and ClosedError, leave everything as it was. Where there is no room (see
-        Journal.wait_room) it waits first, at most `room_timeout_s`, then raises BufferFullError
-        if half of the log buffer is used; not if `urgent`, and never in a thread that runs an
-        event loop: `await room()` there. A large record is best packed before: `journal.pack`.
+        All of that happens under the lock. Returns None if `decide` returns None;
+        `wait_durable(None)` then waits for everything that `decide` may have read. If `decide`
+        raises, or the update raises RecordError, BufferFullError, FailedError or ClosedError,
+        nothing has changed.
 
-        `apply` gets what the packed record decodes to, never the caller's own object, and may raise
-        nothing. What it raises propagates, and its record is not in the journal. This state may be
-        half-way through that record, so every later change or read raises FailedError; reopening
-        works.
+        If there is no room (see Journal.wait_room), the update first waits for at most
+        `room_timeout_s`, and then raises BufferFullError if half of the log buffer is used. It does
+        not wait if it is `urgent`, nor in a thread that runs an event loop: call `await room()`
+        there. Pack a large record before the call, with `journal.pack`.
+
+        `apply` gets the decoded form of the packed record, never the caller's own object, and must
+        not raise. If it does, its exception propagates, and its record is not in the journal. The
+        state may be half-way through that record, so every later change or read raises FailedError.
+        Reopening works. The same is true if the journal fails between `apply` and the append.
         """
         if not self._buffer.is_ready:
             self._wait_for_room(urgent)
@@ -178,30 +184,30 @@ class DurableState(OpenHandle, Generic[M]):
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
     ) -> int | None:
-        """`update` with a list of records, all of which a crash leaves or none; the last LSN.
+        """Do what `update` does for a list of records, as one batch. Return the last LSN.
 
-        None if the list is empty.
+        A crash leaves all of the records or none. Returns None if the list is empty.
         """
         if not self._buffer.is_ready:
             self._wait_for_room(urgent)
         return self._lock.run(self._change_batch, (decide, urgent))
 
     def read(self, query: Callable[[M], T]) -> T:
-        """`query(machine)` under the lock; for looks of constant time."""
+        """Return `query(machine)`, called under the lock. It must take constant time."""
         self._journal.check_process()
         if self._progress.broken is not None:
             self._progress.check()
-        seen = self._lock.run(query, self._machine)
-        if self._progress.broken is not None:  # it broke while this waited for the lock
+        result = self._lock.run(query, self._machine)
+        if self._progress.broken is not None:  # the state stopped while this waited for the lock
             self._progress.check()
-        return seen
+        return result
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        """See Journal.wait_durable. It also waits for a change that is being applied."""
+        """Wait as Journal.wait_durable does, and also for a change that is being applied."""
         self._journal.wait_durable(lsn, timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
-        """See Journal.durable. It also waits for a change that is being applied."""
+        """Wait as Journal.durable does, and also for a change that is being applied."""
         await self._journal.durable(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
@@ -221,7 +227,7 @@ class DurableState(OpenHandle, Generic[M]):
         return self._journal.stats()
 
     def lock_stats(self) -> LockStats:
-        """How long the lock was held and waited for, in ns, since open; every hold counts."""
+        """Return how long the lock was held and waited for since open, in ns. Every hold counts."""
         self._journal.check_process()
         return self._lock.stats()
 
@@ -244,7 +250,7 @@ class DurableState(OpenHandle, Generic[M]):
             return None
         if type(record) is PackedRecord:
             value, packed = record._take()
-        else:  # what RecordPacker.pack_and_unpack does, without the call, which takes 150 ns
+        else:  # RecordPacker.pack_and_unpack, inlined: its call takes 150 ns
             try:
                 packed = self._pack(record)
             except CANT_PACK as error:
@@ -263,7 +269,7 @@ class DurableState(OpenHandle, Generic[M]):
             is_applied = True
             self._buffer.append_admitted(packed)
         except BaseException as error:
-            if lsn:  # first of all, and without a call: another interrupt may strike here
+            if lsn:  # first, and without a call: another interrupt may strike here
                 self._progress.broken = error
             self._finish_change(lsn, is_applied, partial(self._buffer.append_admitted, packed))
             raise
@@ -281,8 +287,8 @@ class DurableState(OpenHandle, Generic[M]):
         try:
             lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
             self._progress.lsn = last_lsn = lsn + len(records) - 1
-            for at, (value, _) in enumerate(records, lsn):
-                self._machine.apply(at, value)
+            for record_lsn, (value, _) in enumerate(records, lsn):
+                self._machine.apply(record_lsn, value)
             is_applied = True
             self._buffer.append_batch_admitted(packed)
         except BaseException as error:
@@ -295,7 +301,7 @@ class DurableState(OpenHandle, Generic[M]):
         return last_lsn
 
     def _finish_change(self, lsn: int, is_applied: bool, append: Callable[[], None]) -> None:
-        """Append what was applied, unless it is appended already. Withdraw what was not applied."""
+        """End a change that raised: append what was applied, unless it is appended already."""
         try:
             if is_applied:
                 if self._buffer.last_lsn < lsn:
@@ -305,32 +311,32 @@ class DurableState(OpenHandle, Generic[M]):
             self._buffer.withdraw()
 
     def _freeze(self) -> tuple[int, Iterable[JSON]]:
-        def look(machine: M) -> tuple[int, Iterable[JSON]]:
+        def snapshot(machine: M) -> tuple[int, Iterable[JSON]]:
             self._progress.check()
             return self._buffer.last_lsn, machine.freeze()
 
-        lsn, items = self.read(look)
+        lsn, items = self.read(snapshot)
         check_items(self._machine, items)
         return lsn, items
 
     def _wait_for_room(self, urgent: bool) -> None:
-        self._journal.check()  # first: in a forked child no lock may be taken
+        self._journal.check()  # first: a forked child must not take a lock
         if urgent or self._buffer.has_room or _in_event_loop():
             return
         has_room = self._journal._await_room(self._room_timeout_s)
-        # A compaction that takes so long is no reason to refuse.
+        # A compaction that takes long is no reason to refuse the change.
         if not has_room and self._buffer.is_half_full:
             raise BufferFullError(
                 f"no room in the log buffer within {self._room_timeout_s} s; nothing was "
-                "changed: try again later, or pass urgent=True"
+                "changed. Try again later, or pass urgent=True"
             )
 
 
 def _recovered(
     path: StrPath, machine: StateMachine, options: Options, disk: Disk | None
 ) -> tuple[OwnedJournal, LogBuffer, ApplyProgress]:
-    """Open the journal and let `machine` take in what it holds. Return the journal, its log buffer,
-    and how far the machine has come."""
+    """Open the journal, and bring `machine` to its state. Return the journal, its log buffer, and
+    the machine's progress."""
     accepts = (machine.application, *getattr(machine, "accepts", ()))
     with Opening(path, options, disk) as opening:
         recovery = opening.recover(accepts)
@@ -338,7 +344,7 @@ def _recovered(
             _load(machine, recovery.checkpoint)
         for batch in recovery.batches():
             _apply(machine, batch)
-            del batch  # before the next is read: each may be one large frame
+            del batch  # before the next batch is read: each may be one large frame
         core = opening.start()
         progress = ApplyProgress(core.buffer.last_lsn)
         return OwnedJournal(options, core, progress), core.buffer, progress
@@ -349,8 +355,8 @@ def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
         try:
             machine.load(item)
         except Exception as error:
-            what = f"load raised {error!r:.200} for an item"
-            raise _refusal(machine, checkpoint.path, what) from error
+            problem = f"load raised {error!r:.200} for an item"
+            raise _refusal(machine, checkpoint.path, problem) from error
 
 
 def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
@@ -359,8 +365,8 @@ def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
             machine.apply(lsn, record)
         except Exception as error:
             where = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
-            what = f"{where}: apply raised {error!r:.200} for a record"
-            raise _refusal(machine, batch.path, what) from error
+            problem = f"{where}: apply raised {error!r:.200} for a record"
+            raise _refusal(machine, batch.path, problem) from error
 
 
 def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
@@ -370,16 +376,16 @@ def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
     return method()
 
 
-def _refusal(machine: StateMachine, path: str, what: str) -> FormatVersionError:
+def _refusal(machine: StateMachine, path: str, problem: str) -> FormatVersionError:
     return FormatVersionError(
-        f"{what} of application {machine.application!r}; nothing was changed: open it with the "
-        "version that wrote it, or, if this program wrote it, fix what changed in `apply` or "
-        "`load` since",
+        f"{problem} of application {machine.application!r}; nothing was changed. Open the journal "
+        "with the program version that wrote it. If that is this one, find out what has changed in "
+        "`apply` or `load` since",
         path=path,
     )
 
 
 def _in_event_loop() -> bool:
-    # Who runs a loop has imported asyncio; importing it here would cost those who don't.
+    # A program that runs a loop has imported asyncio. An import here would slow down the others.
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None

@@ -1,4 +1,4 @@
-"""OwnedJournal: the journal of a DurableState, as seen from outside that state's lock."""
+"""OwnedJournal: the journal of a DurableState, for calls from outside that state's lock."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from journal.options import Options
 
 
 class ApplyProgress:
-    """How far a machine has applied the log: to which LSN, and the error that stopped it.
+    """The last LSN that a machine has applied, and the error that stopped it.
 
-    DurableState sets the fields, under the owner's lock and by stores without a call, so that no
-    interrupt comes between them and what they are about. Its journal reads them, without the lock.
+    DurableState sets the fields under the owner's lock, with plain stores and no call, so that no
+    interrupt can separate them from the step that they describe. Its journal reads them without the
+    lock.
     """
 
     __slots__ = ("broken", "lsn")
 
     def __init__(self, lsn: int) -> None:
-        self.lsn = lsn  # past the log's last LSN until the record is appended
-        # Why the machine is half-way through a record, or ahead of the log; None if it is not.
+        self.lsn = lsn  # above the log's last LSN until the record is appended
+        # The error that left the machine half-way through a record or ahead of the log, or None.
         self.broken: BaseException | None = None
 
     def check(self) -> None:
-        """Raise FailedError if the machine is not what the log says."""
+        """Raise FailedError if the machine may differ from the log."""
         if self.broken is not None:
             raise FailedError(
                 f"this state stopped at LSN {self.lsn}, which may be applied in part and may not "
-                f"be in the journal: {self.broken!r:.200}; close it and reopen it; if apply "
-                "raised, fix apply"
+                f"be in the journal: {self.broken!r:.200}; close the state and reopen it. If apply "
+                "raised the error, fix apply"
             ) from self.broken
 
 
 class OwnedJournal(Journal):
-    """A Journal that only its state appends to. Its waits include the change being applied.
+    """A Journal to which only its state appends. Its waits include the change being applied.
 
-    Under the owner's lock nothing may wait: not for a commit, not for the compactor's thread, which
-    asks for that lock.
+    Nothing may wait under the owner's lock, neither for a commit nor for the compactor's thread,
+    which needs that lock.
     """
 
     def __init__(self, options: Options, core: Core, progress: ApplyProgress) -> None:
@@ -53,18 +54,18 @@ class OwnedJournal(Journal):
 
     def append(self, record: Record, *, urgent: bool = False) -> int:
         """Raise JournalError: only the state appends to its journal."""
-        raise _not_here()
+        raise _append_error()
 
     def append_batch(self, records: list[Record], *, urgent: bool = False) -> int:
         """Raise JournalError: only the state appends to its journal."""
-        raise _not_here()
+        raise _append_error()
 
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        self._cover(lsn)
+        self._wait_for_append(lsn)
         super().wait_durable(lsn, timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
-        self._cover(lsn)
+        self._wait_for_append(lsn)
         await super().durable(lsn)
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
@@ -73,7 +74,7 @@ class OwnedJournal(Journal):
 
     def close(self, *, timeout_s: float | None = None) -> None:
         self.owner_lock.refuse_inside()
-        # A change that broke is not under way, even if two interrupts say so.
+        # A change that failed is not under way, even if two interrupts left it marked so.
         if self._progress.broken is not None:
             self._buffer.withdraw()
         super().close(timeout_s=timeout_s)
@@ -82,25 +83,25 @@ class OwnedJournal(Journal):
         self.owner_lock.refuse_inside()
         return super()._room_gate()
 
-    def _cover(self, lsn: int | None) -> None:
-        """Let a change be appended that the caller may have seen while it was being applied.
+    def _wait_for_append(self, lsn: int | None) -> None:
+        """Wait until a change that the caller may have seen while it was applied is appended.
 
-        Such a change is appended before the lock is free again, or never: then this raises.
+        It is appended before the lock is free again, or never; this raises then.
         """
         self.owner_lock.refuse_inside()
         applying_lsn = self._progress.lsn  # first: it may be appended from here on
         if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:
             self.check_process()  # in a forked child the lock may be held forever
-            self.owner_lock.run(_nothing, None)
+            self.owner_lock.run(_do_nothing, None)
             self._progress.check()
 
 
-def _not_here() -> JournalError:
+def _append_error() -> JournalError:
     return JournalError(
         "this journal belongs to a DurableState, whose machine would never see the record; "
         "nothing was appended: use update or update_batch of the state"
     )
 
 
-def _nothing(_: object) -> None:
+def _do_nothing(_: object) -> None:
     pass

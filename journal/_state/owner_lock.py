@@ -1,11 +1,11 @@
-"""OwnerLock: the owner's lock, measured, for short holds by many threads, free of convoys.
+"""OwnerLock: a measured lock for short holds by many threads, without convoys.
 
-The interpreter's lock wakes a waiter by giving it the lock. The waiter then waits for the
-interpreter while it *holds* the lock, so that all others run into it: from the first switch of
-threads inside a hold, each hold costs two switches, for as long as anybody is in a hurry
-(measured: 64 threads at a third of what 8 do). Here nobody waits for the lock itself. Who finds
-it held waits *beside* it, and looks again once it runs; whoever runs meanwhile takes it first.
-Who was overtaken for too long becomes the heir, for whom the next one who lets go leaves it.
+Python's lock wakes a waiter by giving it the lock. The waiter then waits for the interpreter while
+it *holds* the lock, so that all other threads run into it. After the first thread switch inside a
+hold, each hold costs two switches, for as long as the lock is busy (measured: 64 threads do a third
+of what 8 do). Here no thread waits for the lock itself. A thread that finds it held waits *beside*
+it, and tries again once it runs; a thread that runs meanwhile takes the lock first. A thread that
+was overtaken for too long becomes the heir, and the next release leaves the lock to it.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 T = TypeVar("T")
 
-_LOST_WAKE_UP_S = 0.01  # an interrupt may swallow one; then this is how long it takes
+_LOST_WAKE_UP_S = 0.01  # the delay after an interrupt has swallowed a wake-up
 _OVERTAKEN_NS = 50_000_000
 
 
 class OwnerLock:
-    """Not reentrant. How long it was held and waited for is counted for every hold."""
+    """A lock that is not reentrant, and that measures every hold and every wait for it."""
 
     def __init__(self, is_inside: Callable[[], bool] = bool) -> None:
         """Make a free lock. `is_inside` returns whether this thread holds a lock that comes after
-        this one; then waiting here could deadlock, and raises InterruptedCallError.
+        this one in the lock order. If so, waiting here could deadlock, so InterruptedCallError is
+        raised instead.
         """
         self._is_inside = is_inside
         self._lock = threading.Lock()
-        # These only keep others away from the lock, which alone decides. The thread that holds
-        # it; or, negative, the one for whom it is left; 0: nobody.
-        self._holder = 0
-        self._heir = 0  # negative, too
-        # What those beside it sleep on; changed by single atomic operations.
+        # These two only keep other threads away from the lock; the lock itself decides.
+        self._holder = 0  # the thread that holds it, or negated, the heir that it is left to; or 0
+        self._heir = 0  # a thread, negated, or 0
+        # The locks on which waiting threads sleep. Changed only by single atomic operations.
         self._queue: deque[threading.Lock] = deque()
         self._hold_ns = Recorder()
         self._wait_ns = Recorder()
 
     def run(self, action: Callable[[A], T], argument: A) -> T:
-        """Return `action(argument)`, run under the lock. Raises InterruptedCallError if this thread
-        holds it.
+        """Return `action(argument)`, called under the lock. Raises InterruptedCallError if this
+        thread holds it already.
 
-        The interpreter switches threads, and interrupts, at calls and jumps back only. There is
-        none from the look at `_holder` to where it is set, nor from where it is cleared to the
-        lock's release: it is set as long as the lock is held. Without a global interpreter lock
-        (or where a finalizer runs in between, as before 3.12 it may) it is late, and then the lock
-        itself is waited for: slower, and right all the same.
+        The interpreter switches threads, and runs signal handlers, only at calls and backward
+        jumps. There is none between the check of `_holder` and its setting, nor between its
+        clearing and the lock's release, so it is set exactly while the lock is held. Without a
+        global interpreter lock, or when a finalizer runs in between (possible before 3.12), it is
+        set late. Threads then wait for the lock itself, which is slower but still correct.
         """
         hold_ns, wait_ns = self._hold_ns, self._wait_ns
         if len(hold_ns.pending) > PENDING_MAX:
@@ -84,13 +84,13 @@ class OwnerLock:
                 self._leave(me)
 
     def refuse_inside(self) -> None:
-        """Raise InterruptedCallError if this thread holds the lock: a callback called back in, or
-        a signal handler."""
+        """Raise InterruptedCallError if this thread holds the lock, so that a callback or a signal
+        handler made this call."""
         if self._holder == get_ident() and self._lock.locked():
             raise InterruptedCallError
 
     def stats(self) -> LockStats:
-        """In ns, since it was made."""
+        """Return the times of all holds and waits so far, in ns."""
         from journal.metrics import LockStats
 
         return LockStats(self._hold_ns.histogram(), self._wait_ns.histogram())
@@ -104,13 +104,13 @@ class OwnerLock:
         self._queue.append(asleep)
         was_woken = not self._holder or asleep.acquire(timeout=_LOST_WAKE_UP_S)
         holder = self._holder
-        # The call may switch threads; whoever has taken it since then has set another holder. To
-        # clear that would send all others to the lock itself, and begin a convoy.
+        # `locked` may switch threads, and a thread that then takes the lock sets another holder.
+        # Clearing that one would send all others to the lock itself and begin a convoy.
         if not was_woken and not self._lock.locked() and self._holder == holder:
-            self._holder = self._heir = 0  # two interrupts left it so, or an heir is gone, or late
+            self._holder = self._heir = 0  # two interrupts left it so, or the heir is gone or late
         try:
             self._queue.remove(asleep)
-        except ValueError as error:  # it was woken
+        except ValueError as error:  # another thread woke it
             if not is_raised_by_call(error):
                 raise
         if not self._heir and perf_counter_ns() - asked_ns > _OVERTAKEN_NS:
@@ -122,13 +122,13 @@ class OwnerLock:
         if self._holder == -me:
             self._holder = 0
         self._wake()
-        for _ in range(len(self._queue) if self._heir else 0):  # whichever of them it is
+        for _ in range(len(self._queue) if self._heir else 0):  # the heir may be any of them
             self._wake()
 
     def _wake(self) -> None:
         try:
             asleep = self._queue.popleft()
-        except IndexError as error:  # another thread took the last one
+        except IndexError as error:  # another thread has taken the last one
             if not is_raised_by_call(error):
                 raise
         else:

@@ -204,7 +204,7 @@ def test_a_with_block_never_hides_its_exception(
     with pytest.raises(KeyError, match="mine"), journal:
         raise KeyError("mine")
     assert journal.closed
-    not_closed_well = [r for r in caplog.records if "not closed well" in r.getMessage()]
+    not_closed_well = [r for r in caplog.records if "not closed cleanly" in r.getMessage()]
     assert len(not_closed_well) == failed
     assert reopened(disk)[:1] == [0]
 

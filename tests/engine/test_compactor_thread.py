@@ -72,7 +72,7 @@ def test_log_growth_before_open_counts(disk: SimulatedDisk) -> None:
 
 def failed_message(delay_s: int) -> str:
     return (
-        f"{PATH}: a compaction failed: ZeroDivisionError: the owner's own. The log goes on, and "
+        f"{PATH}: a compaction failed: ZeroDivisionError: the owner's own. The log continues, and "
         f"grows until a compaction succeeds; the next attempt is in {delay_s} s. "
         "Fix `freeze`, or the items that it returns"
     )

@@ -131,8 +131,8 @@ def test_a_full_disk_and_its_end_are_reported_once(
     assert settle(TIMEOUT_S)
     messages = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert len(messages) == 2
-    assert messages[0].startswith("/journal: no room on disk, the journal waits and tries again: ")
-    assert messages[1] == "/journal: there is room again: the journal goes on"
+    assert messages[0].startswith("/journal: a commit lacks disk space or a file handle: ")
+    assert messages[1] == "/journal: there is space again; the journal continues"
     assert (observed, journal.stats().stalls) == ([str(errno.ENOSPC)], 1)
 
 

@@ -122,7 +122,7 @@ def test_a_disk_error_stops_the_journal(
     assert cause.errno == code
     assert errno.errorcode[code] in str(caught.value)
     assert PATH in str(caught.value)
-    assert "close it, fix the cause, and reopen it" in str(caught.value)
+    assert "fix the cause, and reopen it" in str(caught.value)
     watched = Watched(disk)
     for call in calls_after_failure(journal):
         with pytest.raises(FailedError):

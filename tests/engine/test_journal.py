@@ -180,7 +180,7 @@ def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     for _ in range(2):
         with pytest.raises(
-            UnsafePathError, match=r"'holiday.jpg'; give an empty or a new directory"
+            UnsafePathError, match=r"'holiday.jpg', but no journal; give an empty or"
         ):
             Journal.open(tmp_path)
     assert os.listdir(tmp_path) == ["holiday.jpg"]

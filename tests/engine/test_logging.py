@@ -37,7 +37,7 @@ def test_a_program_without_logging_set_up_sees_warnings() -> None:
     handler."""
     process = run(FAILING.format(set_up=""))
     lines = process.stderr.splitlines()
-    assert lines[0].startswith("/j: a compaction failed: LookupError: no such user. The log goes")
+    assert lines[0].startswith("/j: a compaction failed: LookupError: no such user. The log ")
     assert lines[1] == "Traceback (most recent call last):"
     assert lines[-1] == "LookupError: no such user"
     assert process.stderr.count("a compaction failed") == 1

@@ -284,7 +284,7 @@ def test_observers_are_called_for_each_commit(
     expected = [("committed", 1, 44 + 2, True), ("committed", 2, 44 + 4, True)]
     assert [observer.events for observer in observers] == [expected, expected]
     assert settle(TIMEOUT_S)
-    message = "an observer raised, so it missed an event: fix RecordingObserver"
+    message = "an observer raised an exception and missed an event; fix RecordingObserver"
     assert [record.message for record in caplog.records] == [message] * 2
 
 

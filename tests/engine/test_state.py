@@ -300,7 +300,7 @@ def test_a_rejected_item_or_record_is_named(disk: SimulatedDisk, refused: str) -
         state.compact()
         put(state, "b", 2)
     before = {**disk.contents(PATH), "LOCK": b""}
-    message = rf"{refused} raised .*of tomorrow.*'table/1'.*or, if this program wrote it, fix"
+    message = rf"{refused} raised .*of tomorrow.*'table/1'.*If that is this one, find"
     with pytest.raises(FormatVersionError, match=message) as caught:
         state_on(disk, Refusing(refused))
     assert PATH in str(caught.value)

@@ -84,7 +84,7 @@ def test_a_wait_for_an_unknown_lsn_is_refused(journal: Journal, lsn: int) -> Non
     """An LSN past the last one raises ValueError, which names both, in threads and in event
     loops."""
     put(journal, 1)
-    message = f"LSN {lsn} was never appended, the last one is 1"
+    message = f"LSN {lsn} was never appended; the last one is 1"
     with pytest.raises(ValueError, match=message):
         journal.wait_durable(lsn, timeout_s=TIMEOUT_S)
     with pytest.raises(ValueError, match=message):

@@ -42,7 +42,7 @@ def test_deleted_files_stop_the_journal(
         put(journal, 1, 2)
         harm(path)
         lsn = journal.append(3)
-        with pytest.raises(FailedError, match="deleted underneath"):
+        with pytest.raises(FailedError, match="deleted while it was open"):
             journal.wait_durable(lsn, timeout_s=timeout_s)
         with pytest.raises(FailedError):
             journal.append(4)
@@ -59,7 +59,7 @@ def test_deleted_files_stop_a_journal_in_os_mode(
         put(journal, 1, 2)
         harm(tmp_path / "j")
         until(lambda: refused(journal), "a commit looks for the segment's name")
-        with pytest.raises(FailedError, match="deleted underneath"):
+        with pytest.raises(FailedError, match="deleted while it was open"):
             journal.append(4)
 
 
@@ -108,7 +108,7 @@ def test_an_idle_mark_looks_for_the_segment(
     with open_on(disk, durability=durability) as journal:
         put(journal, 1)
         disk.open_directory(PATH, write=True).remove(FIRST)
-        with pytest.raises(FailedError, match="deleted underneath"):
+        with pytest.raises(FailedError, match="deleted while it was open"):
             journal._core.committer.mark()
         with suppress(FailedError):  # all of it had been synced, in "disk" durability
             journal.close()

@@ -56,7 +56,7 @@ STATE = (
         "journal/_state/owned_journal.py",
         "    def append(self, record: Record, *, urgent: bool = False) -> int:\n"
         '        """Raise JournalError: only the state appends to its journal."""\n'
-        "        raise _not_here()\n",
+        "        raise _append_error()\n",
         "",
         FOREIGN,
     ),
@@ -96,8 +96,8 @@ FOREIGN_CODE = (
     Weakening(
         "observers_are_told_by_waiters",
         "journal/_commit/committer.py",
-        "told = self.tell if is_flusher else self.queue",
-        "told = self.tell",
+        "notify = self.notify if is_flusher else self.queue",
+        "notify = self.notify",
         FOREIGN,
     ),
     Weakening(

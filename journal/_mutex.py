@@ -41,7 +41,7 @@ class HandlerSafeLock(RLock):  # type: ignore[misc]  # CPython's can be subclass
 
 
 class Alarm:
-    """An alarm for which one thread sleeps. A wake-up that comes before the sleep counts, too.
+    """An alarm that wakes one sleeping thread. A wake-up before the sleep counts, too.
 
     It is a plain lock, which is free when there is something to do. An Event or a Condition would
     not do: an interrupt that strikes inside one may leave its lock taken.
@@ -71,8 +71,8 @@ class Alarm:
 
 
 def is_raised_by_call(error: BaseException, *packages: str) -> bool:
-    """Return whether the call that the catching frame made raised `error`: C code, or only code of
-    `packages`. Otherwise a signal handler or another thread raised it."""
+    """Return whether `error` was raised by the call that the catching frame made, in C code or in
+    code of `packages` only. Otherwise, a signal handler or another thread raised it."""
     trace = error.__traceback__
     if trace is None:
         return False

@@ -138,7 +138,10 @@ class Observer(Protocol):
         """Receive the error of a commit that found no space. It is retried until there is space."""
 
     def compacted(self, lsn: int, count: int, size_bytes: int, duration_ns: int) -> None:
-        """Receive a compaction: its checkpoint as of `lsn` has `count` items in `size_bytes`."""
+        """Receive a compaction, which published a checkpoint as of `lsn` in `duration_ns`.
+
+        The checkpoint has `count` items in `size_bytes`.
+        """
 
     def compaction_failed(self, error: BaseException) -> None:
         """Receive the error of a failed compaction. The log continues, and the thread tries again.

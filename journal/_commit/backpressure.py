@@ -21,8 +21,8 @@ class Backpressure:
         self.bound_bytes = bound_bytes
         self.committing_bytes = 0  # taken out of the log buffer, but not yet durable
         self.stalls = 0
-        # There is room while fewer bytes than this are used. It is half of the bound, or less: the
-        # growth of the log from the last commit to the size at which updates wait for a compaction.
+        # There is room while fewer bytes than this are used: half of the bound, or if it is less,
+        # what the log may still grow after the last commit before updates wait for a compaction.
         self.limit_bytes: float = bound_bytes / 2
         self._log_bytes, self._hold_bytes = 0, _NEVER
         self._gate: Gate | None = None
@@ -54,7 +54,7 @@ class Backpressure:
         return self._gate
 
     def begin_commit(self, size: int) -> None:
-        """Note that `size` bytes are being committed. 0 takes that back."""
+        """Note that `size` bytes are being committed. A size of 0 means that none are."""
         self.committing_bytes = size
 
     def end_commit(self, log_bytes: int, filling_bytes: int) -> Gate | None:
@@ -67,8 +67,8 @@ class Backpressure:
         return self._update_limit(self._log_bytes, log_bytes, filling_bytes)
 
     def _update_limit(self, log_bytes: int, hold_bytes: float, filling_bytes: int) -> Gate | None:
-        # With the latest of both numbers: the callers that wait for room commit nothing, so no
-        # later commit would correct a stale limit.
+        # Uses the latest of both numbers, because the callers that wait for room commit nothing,
+        # so no later commit would correct a stale limit.
         self._log_bytes, self._hold_bytes = log_bytes, hold_bytes
         if hold_bytes <= log_bytes and self.limit_bytes > 0:
             self.stalls += 1

@@ -8,7 +8,7 @@ from journal._commit.gate import Gate
 
 
 class Commit(NamedTuple):
-    """The bytes of a batch and their offset. Writing them twice has the effect of writing once."""
+    """The bytes of a batch and their offset. Writing them twice changes nothing."""
 
     data: bytes
     offset: int
@@ -39,7 +39,7 @@ class CommitBatch:
         self.records: list[bytes] = []
         self.groups: list[tuple[int, int]] = []  # (begin, end): the records that share a frame
         self.bytes = 0
-        self.since = 0.0
+        self.since = 0.0  # when the first record was added
         self.waiters = 0
         self.sync = False  # the commit must sync, whatever the durability
         self.gate: Gate | None = None

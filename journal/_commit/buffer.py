@@ -27,7 +27,7 @@ def record_packer(options: Options) -> RecordPacker:
 
 
 class LogBuffer:
-    """The filling batch, whose records it numbers and bounds.
+    """Numbers the records of the filling batch, and bounds their size.
 
     `lock` guards it; `last_lsn`, `used_bytes`, `has_room` and `is_ready` may be read without it.
     The lock is never held across a write or a sync. Lock order: the owner's lock, then this one.
@@ -73,7 +73,8 @@ class LogBuffer:
 
     @property
     def has_room(self) -> bool:
-        """True while less is used than half of the bound and than the log may still grow."""
+        """True while the used bytes are less than half of the bound, and than what the log may
+        still grow by."""
         return self.used_bytes < self._backpressure.limit_bytes
 
     @property
@@ -94,7 +95,7 @@ class LogBuffer:
         return self._backpressure.stalls
 
     def is_locked_here(self) -> bool:
-        """Return whether this thread holds the lock, so that the caller has interrupted it."""
+        """Return whether this thread holds the lock, which this call has interrupted then."""
         return self._is_held_here()
 
     # --- records ---
@@ -139,7 +140,8 @@ class LogBuffer:
     def admit(self, size: int, urgent: bool = False) -> int:
         """Admit a record of `size` bytes, and return its LSN. Raises what its append would raise.
 
-        For an owner that is the only one to append, and does so next: there is room for it then.
+        Only an owner that is the sole appender may call this, and it must append next. So there is
+        still room for the record then.
         """
         if self._is_held_here():
             raise InterruptedCallError

@@ -65,7 +65,8 @@ class CommitTurn:
         # The lone waiter that has the turn, or that has left its commit to the flusher. None if the
         # flusher has the turn, or nobody.
         self._waiter: LoneWaiter | None = None
-        self._idle_batch: CommitBatch | None = None  # the filling one when the log went idle
+        # The filling batch at the moment when the log last went idle.
+        self._idle_batch: CommitBatch | None = None
         self.durable_lsn = buffer.last_lsn
 
     # --- called by waiters ---
@@ -191,8 +192,8 @@ class CommitTurn:
 
     def take_alone(self, lsn: int, waiter: LoneWaiter) -> CommitBatch | None:
         """Take the turn for `waiter`, and return the batch with `lsn`. Return None if another
-        thread waits or commits: a commit that several waiters share is worth more than an early
-        one."""
+        thread waits or commits: a commit that several waiters share saves more than one in the
+        waiter's own thread."""
         with self._lock.checked():
             filling = self._buffer.filling
             is_filling = 0 <= lsn - filling.first_lsn < len(filling.records)
@@ -222,8 +223,8 @@ class CommitTurn:
                 waiter.has_left = True
 
     def committed(self, batch: CommitBatch, sync_s: float, log_bytes: int) -> None:
-        """Note that `batch` is durable and that the log has `log_bytes`. Release the waiters of the
-        batch, and those for room if there is some now. May be repeated."""
+        """Note that `batch` is durable and that the log has `log_bytes`. Release the batch's
+        waiters, and the waiters for room if there is room now. May be repeated."""
         with self._lock.checked():
             self.wake_policy.note_sync(sync_s)
             self.durable_lsn = batch.last_lsn
@@ -260,7 +261,7 @@ class CommitTurn:
 
     def _begin(self, filling: CommitBatch) -> CommitBatch:
         self.wake_policy.note_begin()
-        # In this order: a batch that is filling and being committed at once was not taken yet.
+        # The order matters: a batch that is both filling and being committed was not taken yet.
         self._committing = filling
         self._backpressure.begin_commit(filling.bytes)
         self._buffer.begin_batch()

@@ -2,10 +2,10 @@
 
 A gate opens once, and wakes only its own waiters. Threads without a time limit pass through a
 turnstile: one lock, which each thread takes and releases. That is one wake-up a thread, one after
-the other, and the next batch has a lock of its own. A Condition, whose one lock every waiter takes
-again, costs a third of the throughput. Waiters that have a time limit, or wait in an event loop,
-leave nothing behind when they stop waiting. A gate can also wake all threads at once: see
-WakePolicy.
+the other, and the next batch has a lock of its own. With a Condition, all waiters would take the
+same lock again, which costs a third of the throughput. Waiters that have a time limit, or wait in
+an event loop, leave nothing behind when they stop waiting. A gate can also wake all threads at
+once: see WakePolicy.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _asyncio() -> ModuleType:
 class _LoopPump:
     """Resolves the futures that wait in one event loop, at most `_FUTURES_PER_TURN` a turn.
 
-    So the loop can run other tasks in between, however many batches open. It is used only in the
+    This lets the loop run other tasks in between, however many gates open. It is used only in the
     loop's thread.
     """
 

@@ -29,7 +29,8 @@ class OpenSegment:
         durable_lsn: int,
         now_ns: int,
     ) -> bytes:
-        """Return the frames for `payloads`: the index of the first record, the count, the bytes."""
+        """Return the frames for `payloads`, each of which is the index of its first record, the
+        number of records, and their bytes."""
         self.recorded_lsn = durable_lsn
         frames: list[bytes] = []
         for index, count, payload in payloads:

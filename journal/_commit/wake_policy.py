@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 
-# After a sync longer than `_SLOW_SYNC_S`, it pays to wait for a third of its time if twice as many
-# waiters then share the next one.
+# After a sync longer than `_SLOW_SYNC_S`, it pays to wait for a third of its duration, if twice as
+# many waiters then share the next sync.
 _SLOW_SYNC_S, _GATHER_S_MAX = 0.001, 0.005
 # Waking a waiter in turn takes 10 to 60 us; next to a thread that computes, at least 1 ms.
 _SLOW_PASS_NS, _SLOW_NS_MIN = 500_000, 2_000_000
@@ -26,8 +26,8 @@ class WakePolicy:
     """
 
     def __init__(self) -> None:
-        self.last_waiters = 0  # of the last batch
-        self.expected_waiters = 0  # of the next batch; no more are expected after these
+        self.last_waiters = 0  # the number of waiters of the last batch
+        self.expected_waiters = 0  # the number of waiters expected for the next one
         self._gather_s = 0.0
         self._batches_at_once = 0  # whose waiters are still to be woken all at once
         # When the last waiters were released, how many have run since, and when the latest did. Two

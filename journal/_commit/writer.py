@@ -157,7 +157,7 @@ class Writer:
 
     def sync(self) -> None:
         """Sync everything written so far, and check that the segment still has a name."""
-        if self._sync_error is not None:  # an interrupt left it without a judgement
+        if self._sync_error is not None:  # an interrupt struck before it was judged
             self._record_sync_failure()
         if self._failure is None and self._segment is not None:
             try:
@@ -190,12 +190,13 @@ class Writer:
         self._checked_ns = self._prepared_ns
 
     def _check_sole_writer(self) -> None:
-        """Raise FailedError if a later opening has begun a segment: records of this one are lost.
+        """Raise FailedError if a later opening has begun a segment, since it ignores later records
+        of this one.
 
         The lock prevents that, unless it works only within a machine and the openings are on two.
         """
         names: list[SegmentName] = []
-        with _ignore_no_space():  # it takes two file handles; a new segment takes one
+        with _ignore_no_space():  # listing takes two file handles, a new segment one
             names = segment_names(self._directory.names())
         newest = max(names, key=lambda name: name.epoch, default=None)
         if newest is not None and newest.epoch > self._epoch:
@@ -204,9 +205,9 @@ class Writer:
     def mark(self) -> None:
         """Write a mark, which states that every record so far is durable.
 
-        There is none if the segment states that already. A mark needs no sync, because it states
-        only what is true. The next frame is written over it. Raises FailedError if the segment was
-        deleted, or there is another writer.
+        Does nothing if the segment states that already. A mark is not synced: it states only what
+        is true, so losing it breaks no promise. The next frame is written over it. Raises
+        FailedError if the segment was deleted, or if there is another writer.
         """
         self._check_linked()
         self._check_sole_writer()

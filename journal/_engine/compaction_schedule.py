@@ -91,8 +91,8 @@ class CompactionSchedule:
         return self.snapshot_bytes + self._growth_bytes - lead_bytes
 
     def hold_bytes(self, log_bytes: int) -> float:
-        """Return the log size from which updates wait for the next compaction. It leaves a log that
-        has `log_bytes` now room for one batch at least."""
+        """Return the log size from which updates wait for the next compaction. It is at least one
+        batch above `log_bytes`, the current size."""
         slack_bytes = max(_HOLD * self._growth_bytes, self._options.flush_bytes)
         return max(self.due_bytes, log_bytes) + slack_bytes
 
@@ -109,7 +109,7 @@ class CompactionSchedule:
     def published(self, attempt: Attempt, checkpoint_bytes: int) -> None:
         """Postpone the next compaction, because the attempt's checkpoint is published, even if the
         files that it covers can't be removed."""
-        # Without a call in between, after which an interrupt could separate the two.
+        # No call separates the two assignments, so no interrupt can.
         self._checkpoint_bytes, self.snapshot_bytes = checkpoint_bytes, attempt.snapshot_bytes
 
     def finished(self, attempt: Attempt, log_bytes: int) -> None:

@@ -13,7 +13,7 @@ class CompactionStats:
     def __init__(self) -> None:
         self.compactions = 0
         self.compaction_ns = self.checkpoint_bytes = 0
-        # Guards the two fields below. The compactor's lock would be held for too long.
+        # Guards the two fields below. The compactor's lock may be held for too long.
         self._failure_lock = HandlerSafeLock()
         # Only the text of the last error is kept: its frames would keep the owner's state alive.
         self.failures, self.last_error = 0, ""

@@ -105,7 +105,7 @@ class Core:
     def start(self) -> None:
         self._use.enter(self.committer)
         self.committer.start(self._flusher_ended)
-        process.own(self)  # only now: an exit can't wait for a thread that never started
+        process.own(self)  # last: the exit hook can't wait for a thread that never started
 
     def start_compaction(self, freeze: Freeze) -> None:
         thread = object()
@@ -141,7 +141,7 @@ class Core:
         """Wait at most `timeout_s` seconds for the threads to end, then release the directory.
         Return whether that is done."""
         here = get_ident()
-        self._closers[here] = None  # added and removed without a call: interrupts follow calls
+        self._closers[here] = None  # set and deleted without a call: interrupts follow calls
         try:
             return self._finish_close(timeout_s)
         finally:

@@ -49,9 +49,9 @@ class Journal(OpenHandle):
     def open(
         cls, path: StrPath, *, options: Options = Options(), disk: Disk | None = None
     ) -> Journal:
-        """Open the journal at `path`, or create one there. It holds the lock until it is closed.
+        """Open and recover the journal at `path`, or create one there. Hold its lock until `close`.
 
-        The open recovers the log. Raises LockedError, CorruptionError, FormatVersionError,
+        Raises LockedError, CorruptionError, FormatVersionError,
         UnsafePathError, FailedError (a read or a sync failed), JournalError (in an isolated
         subinterpreter) and OSError (`path` can't be opened). Source: journal/docs/FORMAT.md,
         "Recovery".

@@ -2,7 +2,7 @@
 
 Under the lock, a change decides, packs and decodes its record, checks for room, applies the record,
 and appends it to memory. It does no I/O there, makes no copy that grows with the state, and never
-waits: it waits for room before it takes the lock, and for durability after it has released it.
+waits: it waits for room before it takes the lock, and a caller waits for durability afterwards.
 
 A record is applied before it is appended, so a record that `apply` refuses is never in the journal.
 Until the append, a reader without the lock sees a change that is not in the log. The waits of
@@ -71,7 +71,7 @@ class StateMachine(Protocol):
         """
 
     def freeze(self) -> Iterable[JSON]:
-        """Return the items of the current state. Must take constant time, since it holds the lock.
+        """Return the items of the current state, in constant time, because the lock is held.
 
         It must take each snapshot before it returns, as `return self.table.freeze()` does: the
         items are read later, outside the lock, while `apply` continues. So `freeze` must not be a
@@ -134,7 +134,7 @@ class DurableState(OpenHandle, Generic[M]):
             # A weak reference: the compactor's thread must not keep a dropped state alive.
             freeze = weakref.WeakMethod(state._freeze)
             journal.start_compaction(lambda: _call(freeze))
-        except BaseException:  # no thread can be started for the compactor, or an interrupt
+        except BaseException:  # the compactor's thread can't be started, or an interrupt
             journal.close()
             raise
         return state
@@ -164,8 +164,8 @@ class DurableState(OpenHandle, Generic[M]):
 
         All of that happens under the lock. Returns None if `decide` returns None;
         `wait_durable(None)` then waits for everything that `decide` may have read. If `decide`
-        raises, or the update raises RecordError, BufferFullError, FailedError or ClosedError,
-        nothing has changed.
+        raises, or the update raises RecordError, BufferFullError, FailedError or ClosedError before
+        it calls `apply`, nothing has changed.
 
         If there is no room (see Journal.wait_room), the update first waits for at most
         `room_timeout_s`, and then raises BufferFullError if half of the log buffer is used. It does

@@ -84,9 +84,9 @@ class OwnedJournal(Journal):
         return super()._room_gate()
 
     def _wait_for_append(self, lsn: int | None) -> None:
-        """Wait until a change that the caller may have seen while it was applied is appended.
+        """Wait until the change being applied is appended, if the caller may have seen it.
 
-        It is appended before the lock is free again, or never; this raises then.
+        It is appended before the lock is free again, or never. In the latter case, this raises.
         """
         self.owner_lock.refuse_inside()
         applying_lsn = self._progress.lsn  # first: it may be appended from here on

@@ -32,7 +32,7 @@ _OVERTAKEN_NS = 50_000_000
 
 
 class OwnerLock:
-    """A lock that is not reentrant, and that measures every hold and every wait for it."""
+    """A lock that is not reentrant. It measures every hold, and every wait for it."""
 
     def __init__(self, is_inside: Callable[[], bool] = bool) -> None:
         """Make a free lock. `is_inside` returns whether this thread holds a lock that comes after
@@ -42,8 +42,10 @@ class OwnerLock:
         self._is_inside = is_inside
         self._lock = threading.Lock()
         # These two only keep other threads away from the lock; the lock itself decides.
-        self._holder = 0  # the thread that holds it, or negated, the heir that it is left to; or 0
-        self._heir = 0  # a thread, negated, or 0
+        # `_holder` is the id of the thread that holds the lock, or the negated id of the heir to
+        # which the lock is left, or 0. `_heir` is the negated id of the heir, or 0.
+        self._holder = 0
+        self._heir = 0
         # The locks on which waiting threads sleep. Changed only by single atomic operations.
         self._queue: deque[threading.Lock] = deque()
         self._hold_ns = Recorder()

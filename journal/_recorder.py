@@ -24,10 +24,10 @@ PENDING_MAX = 4096
 
 
 class Recorder:
-    """Collects values from any thread; `add` is one append to a list.
+    """Collects values from any thread. `add` is one append to a list.
 
-    Values stay in `pending` until a thread that is not in a hurry folds them into the buckets.
-    That pays off when there are more than `PENDING_MAX`.
+    Values stay in `pending` until a thread that is not in a hurry folds them into the buckets. That
+    pays off when there are more than `PENDING_MAX`.
     """
 
     def __init__(self) -> None:

@@ -21,8 +21,8 @@ class Backpressure:
         self.bound_bytes = bound_bytes
         self.committing_bytes = 0  # taken out of the log buffer, but not yet durable
         self.stalls = 0
-        # There is room while fewer bytes than this are used: half of the bound, or if it is less,
-        # what the log may still grow after the last commit before updates wait for a compaction.
+        # There is room while fewer bytes than this are used. It is half of the bound, or the number
+        # of bytes that the log may still grow by before updates wait for a compaction, if less.
         self.limit_bytes: float = bound_bytes / 2
         self._log_bytes, self._hold_bytes = 0, _NEVER
         self._gate: Gate | None = None

@@ -13,7 +13,7 @@ class Commit(NamedTuple):
     data: bytes
     offset: int
     last_lsn: int
-    log_bytes: int  # of the log since open, including these bytes
+    log_bytes: int  # written to the log since open, including `data`
 
 
 class CommitBatch:

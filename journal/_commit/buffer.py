@@ -1,8 +1,8 @@
 """Log buffer: packed and numbered records that no commit has taken yet.
 
 A record's LSN is its position here (the batch's first LSN + index). So adding the record to the
-list is the one step that numbers it, and an interrupt of `append` leaves no gap. Everything that
-must hold once the record is in the list (the flusher is awake, the bytes are counted) comes before.
+list is the one step that numbers it, and an interrupt of `append` leaves no gap. Before that step,
+everything is done that must hold after it: the flusher is awake, and the bytes are counted.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class LogBuffer:
         return self._backpressure.stalls
 
     def is_locked_here(self) -> bool:
-        """Return whether this thread holds the lock, which this call has interrupted then."""
+        """Return whether this thread holds the lock, so that this call has interrupted it."""
         return self._is_held_here()
 
     # --- records ---

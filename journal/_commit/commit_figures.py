@@ -27,7 +27,8 @@ class CommitFigures:
         self.stalls += 1
 
     def add(self, records: int, size_bytes: int, sync_ns: int) -> None:
-        """Count a commit of `records`, and its sync. Either may be 0, and is not counted then."""
+        """Count a commit and its sync. Without `records`, only the sync counts; a `sync_ns` of 0
+        means that there was none."""
         if sync_ns:
             self.syncs += 1
             self.sync_ns.add(sync_ns)

@@ -1,4 +1,4 @@
-"""Observers: reports events to them in the engine's threads, and logs the exceptions they raise.
+"""Observers: calls the observers in the engine's threads, and logs the exceptions they raise.
 
 No signal handler runs in those threads, so every exception there comes from an observer. In a
 caller's thread, it might as well come from a signal handler.
@@ -26,7 +26,7 @@ class Observers:
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm  # wakes the flusher
         self.all: tuple[Observer, ...] = ()
-        # Changed by single atomic operations only.
+        # Changed only by single atomic operations.
         self.queued: deque[tuple[Event, tuple[Observer, ...]]] = deque()
 
     def add(self, observer: Observer) -> None:

@@ -29,7 +29,7 @@ class WakePolicy:
         self.last_waiters = 0  # the number of waiters of the last batch
         self.expected_waiters = 0  # the number of waiters expected for the next one
         self._gather_s = 0.0
-        self._batches_at_once = 0  # whose waiters are still to be woken all at once
+        self._batches_at_once = 0  # how many batches are still woken all at once
         # When the last waiters were released, how many have run since, and when the latest did. Two
         # that run in the same moment may be counted as one, so these are estimates.
         self._released_ns = self._passed = self._passed_ns = 0

@@ -58,7 +58,7 @@ class Writer:
         self._synced_lsn = last_lsn
         self._segment: OpenSegment | None = None
         self._failure: OSError | None = None
-        self._sync_error: OSError | None = None  # what a sync raised, by the disk or in a handler
+        self._sync_error: OSError | None = None  # a sync's error, from the disk or a handler
         self._prepared_ns = self._checked_ns = -_CHECK_NS
         self.log_bytes = 0  # frames and headers written since open
 
@@ -127,7 +127,7 @@ class Writer:
         except BaseException as error:
             file.close()
             remove_if_exists(self._directory, tmp)
-            if isinstance(error, FileExistsError):  # no earlier opening had this epoch
+            if isinstance(error, FileExistsError):  # no earlier opening has this epoch
                 raise _second_writer_error(self._directory.path, name) from error
             raise
         try:
@@ -190,8 +190,8 @@ class Writer:
         self._checked_ns = self._prepared_ns
 
     def _check_sole_writer(self) -> None:
-        """Raise FailedError if a later opening has begun a segment, since it ignores later records
-        of this one.
+        """Raise FailedError if a later opening has begun a segment: records of this one would be
+        lost.
 
         The lock prevents that, unless it works only within a machine and the openings are on two.
         """

@@ -25,7 +25,8 @@ class CheckpointStore:
         epoch: int,
         verified_lsns: list[int],
     ) -> None:
-        """Make a store. `verified_lsns`: of the checkpoints that verified at open, ascending."""
+        """Make a store. `verified_lsns`: the LSNs of the checkpoints that verified at open, in
+        ascending order."""
         self.path = directory.path
         self._directory = directory
         self._disk = disk

@@ -22,7 +22,7 @@ from journal.options import Options
 
 NEVER = float("inf")
 
-# Fractions of the growth. The lead is a quarter at most.
+# Fractions of the growth. The lead is at most a quarter.
 _LEAD_MAX, _HURRY, _HOLD = 1 / 4, 1 / 8, 1 / 4
 _HOLD_S_MAX = 1.0  # updates wait no longer than this while one compaction encodes
 _ITEMS_RELAXED, _ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 2, 64, 256
@@ -60,7 +60,7 @@ class Attempt:
 
 
 class CompactionSchedule:
-    """Schedules the compactions of the compactor's thread. Those that are run by hand count, too.
+    """Schedules the compactions of the compactor's thread, given those that are run by hand.
 
     The compactor's lock guards it, with two exceptions: a committing thread calls `passed_due`, and
     the compactor's thread alone calls `failed` and `succeeded`, both without the lock.

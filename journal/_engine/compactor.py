@@ -148,7 +148,7 @@ class Compactor:
                 raise ValueError(f"freeze returned LSN {lsn}, but the log ends at {end_lsn}")
             self._checkpoints.write(lsn, items, partial(self._pace, attempt))
         finally:
-            # Freed here, outside the owner's lock, as they may be as large as the state.
+            # Freed here, outside the owner's lock, because they may be as large as the state.
             del items
         checkpoint = self._checkpoints.verify(lsn)
         self._schedule.published(attempt, checkpoint.size_bytes)

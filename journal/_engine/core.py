@@ -1,4 +1,4 @@
-"""Core: the parts of an open journal, connected, from recovery to the end of the last thread.
+"""Core: opens a journal, connects its parts, and closes it when the last thread has ended.
 
 write:  record -> log buffer -> frame -> segment -> disk => durable LSN => waiter
 read:   disk -> segment -> frame -> record
@@ -117,7 +117,7 @@ class Core:
             raise
 
     def compact(self, freeze: Freeze) -> Checkpoint:
-        # The compactor's thread may wait for that lock or that commit.
+        # A compaction under way, for which this waits, may wait for that lock or that commit.
         if self.buffer.is_locked_here() or self.turn.is_committing_here:
             raise InterruptedCallError
         try:
@@ -164,7 +164,7 @@ class Core:
         """Close without waiting and without a lock, because the owner is garbage-collected."""
         self._use.drop_owner()
         self.buffer.close_soon()
-        if not self.committer.has_begun:  # an interrupt struck before
+        if not self.committer.has_begun:  # an interrupt struck before it started
             self._use.leave(self.committer)
         self._use.release_if_unused()
 

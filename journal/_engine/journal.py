@@ -51,10 +51,9 @@ class Journal(OpenHandle):
     ) -> Journal:
         """Open and recover the journal at `path`, or create one there. Hold its lock until `close`.
 
-        Raises LockedError, CorruptionError, FormatVersionError,
-        UnsafePathError, FailedError (a read or a sync failed), JournalError (in an isolated
-        subinterpreter) and OSError (`path` can't be opened). Source: journal/docs/FORMAT.md,
-        "Recovery".
+        Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError (a
+        read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
+        can't be opened). Source: journal/docs/FORMAT.md, "Recovery".
         """
         accepts = (options.application,) if options.application else ()
         with Opening(path, options, disk) as opening:
@@ -172,7 +171,7 @@ class Journal(OpenHandle):
     def request_commit(self, lsn: int) -> None:
         """Request that `lsn` is committed as soon as if a thread waited for it. Returns at once.
 
-        Otherwise, a record that nobody waits for is committed after `flush_interval_s`. Does
+        Without this, a record that nobody waits for may stay in memory for `flush_interval_s`. Does
         nothing if `lsn` is committed already or was never appended, or if the journal has failed.
         """
         self._turn.request_commit(lsn)
@@ -292,7 +291,7 @@ class Journal(OpenHandle):
         core, committer, figures = self._core, self._committer, self._committer.figures
         compaction = core.compactor.stats
         names = [] if self._is_closed else core.directory.names()
-        durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # in this order
+        durable_lsn, last_lsn = self.durable_lsn, self.last_lsn  # this order: no negative
         return Stats(
             commits=figures.commits,
             records=figures.records,

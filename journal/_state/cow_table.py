@@ -126,7 +126,7 @@ class CowTable(MutableMapping[K, V]):
         self._cells.pop()
 
     def popitem(self) -> tuple[K, V]:
-        """Remove and return the last key and its value. Takes constant time, unlike the base's."""
+        """Remove and return the last key and its value. Takes constant time."""
         if not self._cells:
             raise KeyError("the table is empty")
         key, value, _ = self._cells[-1]

@@ -14,7 +14,7 @@ from journal.options import Options
 
 
 class ApplyProgress:
-    """The last LSN that a machine has applied, and the error that stopped it.
+    """The last LSN that a machine has applied or is applying, and the error that stopped it.
 
     DurableState sets the fields under the owner's lock, with plain stores and no call, so that no
     interrupt can separate them from the step that they describe. Its journal reads them without the

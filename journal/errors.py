@@ -388,16 +388,16 @@ class CutError(JournalError, ValueError):
     ) -> None:
         if reason is CutReason.NO_BATCH_END:
             nearby = at_most if at_least is None else at_least
-            what = (
+            problem = (
                 f"is not the end of a batch among the good records, up to LSN {good_lsn}; "
                 f"cut at LSN {nearby} instead"
             )
         else:
-            what = (
+            problem = (
                 "lies after damage that only a later checkpoint covers; "
                 f"cut at LSN {at_least} or later, or at LSN {at_most} or earlier"
             )
-        super().__init__(f"cut_at={cut_at} {what}")
+        super().__init__(f"cut_at={cut_at} {problem}")
         self.cut_at = cut_at
         self.good_lsn = good_lsn
         self.reason = reason
@@ -427,11 +427,11 @@ class CheckpointItemError(JournalError, ValueError):
     """The rule that the item breaks, in words."""
 
     def __init__(self, index: int, item_path: str, reason: str) -> None:
-        shown = item_path
-        if len(shown) > 2 * _SHOWN_PATH_CHARS:
-            shown = f"{shown[:_SHOWN_PATH_CHARS]} ... {shown[-_SHOWN_PATH_CHARS:]}"
-        where = f"item {index} of the checkpoint" + (f", at {shown}" if shown else "")
-        super().__init__(f"{where}: {reason}")
+        short_path = item_path
+        if len(item_path) > 2 * _SHOWN_PATH_CHARS:
+            short_path = f"{item_path[:_SHOWN_PATH_CHARS]} ... {item_path[-_SHOWN_PATH_CHARS:]}"
+        place = f"item {index} of the checkpoint" + (f", at {short_path}" if short_path else "")
+        super().__init__(f"{place}: {reason}")
         self.index = index
         self.item_path = item_path
         self.reason = reason

@@ -198,8 +198,10 @@ class CommitTurn:
             filling = self._buffer.filling
             is_filling = 0 <= lsn - filling.first_lsn < len(filling.records)
             is_free = self._committing is None and self._lifecycle.refusal is None
-            alone = self.wake_policy.last_waiters <= 1 and not filling.waiters and not filling.sync
-            if not (is_filling and is_free and alone):
+            is_alone = (
+                self.wake_policy.last_waiters <= 1 and not filling.waiters and not filling.sync
+            )
+            if not (is_filling and is_free and is_alone):
                 return None
             self._waiter = waiter
             filling.add_waiter()

@@ -242,9 +242,9 @@ class Committer:
                     self._writer.prepare(batch)
                 self._writer.write(batch)
             if self._sync_each or batch.sync:
-                began = time.perf_counter_ns()
+                began_ns = time.perf_counter_ns()
                 self._writer.sync()
-                sync_ns = time.perf_counter_ns() - began
+                sync_ns = time.perf_counter_ns() - began_ns
         self._turn.committed(batch, sync_ns / 1e9, self._writer.log_bytes)
         records, size = len(batch.records), len(batch.commit.data) if batch.commit else 0
         self.figures.add(records, size, sync_ns)

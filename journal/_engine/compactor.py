@@ -126,11 +126,11 @@ class Compactor:
 
     def _notify_compacted(self, checkpoint: Checkpoint, duration_ns: int) -> None:
         lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
-        self._notify_all(lambda o: o.compacted(lsn, count, size, duration_ns))
+        self._notify_all(lambda observer: observer.compacted(lsn, count, size, duration_ns))
 
     def _notify_failure(self, error: BaseException) -> None:
         # An observer may have been written before the protocol had this method.
-        self._notify_all(lambda o: getattr(o, "compaction_failed", _ignore)(error))
+        self._notify_all(lambda observer: getattr(observer, "compaction_failed", _ignore)(error))
 
     def _notify_all(self, event: Callable[[Observer], None]) -> None:
         is_own_thread = threading.current_thread() is self._thread
@@ -138,7 +138,7 @@ class Compactor:
 
     def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
         self._check()
-        began = time.perf_counter_ns()
+        began_ns = time.perf_counter_ns()
         attempt = self._schedule.begin(self._committer.log_bytes)
         lsn, items = freeze()
         try:
@@ -154,7 +154,7 @@ class Compactor:
         self._schedule.published(attempt, checkpoint.size_bytes)
         self._checkpoints.drop_covered()
         self._schedule.finished(attempt, self._committer.log_bytes)
-        duration_ns = time.perf_counter_ns() - began
+        duration_ns = time.perf_counter_ns() - began_ns
         self.stats.succeeded(checkpoint.size_bytes, duration_ns)
         return checkpoint, duration_ns
 

@@ -140,12 +140,12 @@ class Core:
     def finish_close(self, timeout_s: float | None) -> bool:
         """Wait at most `timeout_s` seconds for the threads to end, then release the directory.
         Return whether that is done."""
-        here = get_ident()
-        self._closers[here] = None  # set and deleted without a call: interrupts follow calls
+        thread_id = get_ident()
+        self._closers[thread_id] = None  # neither this nor the `del` can be interrupted
         try:
             return self._finish_close(timeout_s)
         finally:
-            del self._closers[here]
+            del self._closers[thread_id]
 
     def _finish_close(self, timeout_s: float | None) -> bool:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s

@@ -139,8 +139,8 @@ class Journal(OpenHandle):
         if lsn <= turn.durable_lsn:
             return
         began_ns = time.perf_counter_ns()
-        alone = timeout_s is None and self._wake_policy.last_waiters <= 1
-        if alone and committer.commit_alone(lsn):
+        is_alone = timeout_s is None and self._wake_policy.last_waiters <= 1
+        if is_alone and committer.commit_alone(lsn):
             passed_ns = time.perf_counter_ns()
         else:
             gate = turn.gate(lsn)

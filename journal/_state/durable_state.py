@@ -282,7 +282,7 @@ class DurableState(OpenHandle, Generic[M]):
         records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
         if not records:
             return None
-        packed = [each[1] for each in records]
+        packed = [packed_record for _, packed_record in records]
         lsn, is_applied = 0, False
         try:
             lsn = self._buffer.admit_batch(sum(map(len, packed)), urgent)
@@ -364,8 +364,8 @@ def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
         try:
             machine.apply(lsn, record)
         except Exception as error:
-            where = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
-            problem = f"{where}: apply raised {error!r:.200} for a record"
+            place = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
+            problem = f"{place}: apply raised {error!r:.200} for a record"
             raise _refusal(machine, batch.path, problem) from error
 
 

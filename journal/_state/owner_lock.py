@@ -66,19 +66,19 @@ class OwnerLock:
             hold_ns.fold()
             wait_ns.fold()
         me = get_ident()
-        asked = perf_counter_ns()
+        asked_ns = perf_counter_ns()
         try:
             while self._holder and self._holder != -me:
-                self._wait_in_queue(me, asked)
+                self._wait_in_queue(me, asked_ns)
             with self._lock:
                 self._holder = me
                 try:
-                    held = perf_counter_ns()
+                    held_ns = perf_counter_ns()
                     try:
                         return action(argument)
                     finally:
-                        hold_ns.add(perf_counter_ns() - held)
-                        wait_ns.add(held - asked)
+                        hold_ns.add(perf_counter_ns() - held_ns)
+                        wait_ns.add(held_ns - asked_ns)
                 finally:
                     self._holder = self._heir
         finally:

@@ -1,4 +1,4 @@
-"""Names: the files of a journal's directory, as their names tell.
+"""Names: the kinds of files in a journal's directory, and the patterns of their names.
 
 Source: journal/docs/FORMAT.md, "Files".
 """
@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from journal._public import public
 
-LOCK = "LOCK"  # names the writer, for people; no decision ever reads it
-TMP = ".tmp"  # ends the name of a file that is being made; such a file is never read
+LOCK = "LOCK"  # the file that names the writer, for people; no decision depends on it
+TMP = ".tmp"  # the ending of a file that is being made; such a file is never read
 SEGMENT_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 CHECKPOINT_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 
@@ -37,7 +37,7 @@ class JournalFile(NamedTuple):
 
 
 def file_at(path: str) -> JournalFile:
-    """Return what the name of the file at `path` tells."""
+    """Return the kind and the LSN that the name of the file at `path` states."""
     name = path.rpartition("/")[2]
     if match := SEGMENT_NAME.fullmatch(name):
         return JournalFile(path, "segment", int(match[1]))
@@ -50,6 +50,6 @@ def file_at(path: str) -> JournalFile:
 
 def is_journal(names: list[str]) -> bool:
     """Return whether a directory of files with these names is a journal."""
-    # Of a journal that had just begun, a crash may leave no more than a file that was being made.
+    # If a crash interrupts the making of a journal, an unfinished file may be all that exists.
     files = (file_at(name.removesuffix(TMP)) for name in names)
     return any(file.kind in ("segment", "checkpoint", "lock") for file in files)

@@ -1,7 +1,7 @@
-"""The storage seam: all that the engine asks of a disk, and nothing else.
+"""The storage seam: everything that the engine asks of a disk, and nothing else.
 
 `journal._disk.posix` is the real disk; `journal.testing.disk` simulates one that loses power. Both
-pass one contract suite. Errors of the disk are plain `OSError`s with an `errno`; who calls
+pass one contract suite. Errors of the disk are plain `OSError`s with an `errno`; the caller
 decides what they mean. Names are plain file names, never paths.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from journal._mutex import package_of
-from journal._names import LOCK as LOCK  # every user of a disk takes them from here
+from journal._names import LOCK as LOCK  # every user of a disk imports both names from here
 from journal._names import TMP as TMP
 from journal._public import public
 
@@ -20,7 +20,7 @@ _CLOCK_NS_MAX = 2**64 - 1
 
 
 class PathLike(Protocol):
-    """What `os.fspath` takes; defined here so that the core need not import `os`."""
+    """An argument of `os.fspath`. It is defined here so that the core need not import `os`."""
 
     def __fspath__(self) -> str: ...
 
@@ -34,125 +34,140 @@ class File(Protocol):
 
     @property
     def path(self) -> str:
-        """Absolute path when it was opened; for messages only."""
+        """The absolute path that the file had when it was opened, for messages only."""
 
     def read(self, size: int, offset: int) -> bytes:
-        """`size` bytes at `offset`, fewer only where the file ends."""
+        """Return `size` bytes at `offset`; fewer only if the file ends before."""
 
     def write(self, data: Buffer, offset: int) -> int:
-        """Write at `offset` (never at the end by itself); the bytes written, which may be fewer."""
+        """Write `data` at `offset`, and return the number of bytes written, which may be less.
+
+        The file is never in append mode, so the bytes never go to its end instead.
+        """
 
     def sync(self) -> None:
-        """Put content and size of the whole file on stable storage, not only the last write."""
+        """Put the content and the size of the whole file on stable storage.
+
+        This covers every write so far, not only the last one.
+        """
 
     def size(self) -> int:
-        """How many bytes it reads as having now."""
+        """Return the size in bytes that a reader of the file sees now."""
 
     def truncate(self, size: int) -> None:
-        """Cut the file to `size` bytes, or grow it with zeros that take no space."""
+        """Cut the file to `size` bytes, or grow it with zeros that take no disk space."""
 
     def allocate(self, size: int) -> None:
-        """Grow the file to `size` bytes of zeros with disk space behind them.
+        """Grow the file with zeros to `size` bytes, and reserve the disk space for them.
 
-        An optimization: it may raise, and leave the file of any size up to `size`.
+        This is an optimization: it may raise, and then the file may have any size up to `size`.
         """
 
     def is_linked(self) -> bool:
-        """Whether the file still has a name: what is written to one without is lost."""
+        """Return whether the file still has a name.
+
+        A file without one is lost when it is closed, with everything that was written to it.
+        """
 
     def drop_cache(self) -> None:
-        """Best effort: let the next read come from the disk, not from clean cached pages."""
+        """Drop the file's clean cached pages, so that the next read comes from the disk.
+
+        This is done as far as the system allows, and never raises.
+        """
 
     def close(self) -> None:
-        """Close the handle; again: nothing. Syncs nothing."""
+        """Close the handle, without a sync. A second call does nothing."""
 
 
 @public
 class Directory(Protocol):
-    """One journal's directory, held open: every name is taken relative to the handle."""
+    """The open directory of one journal. Every name is looked up relative to the handle."""
 
     @property
     def path(self) -> str:
-        """Absolute path, for messages only."""
+        """The absolute path, for messages only."""
 
     def open(self, name: str, mode: Mode) -> File:
-        """Open a regular file: to read, to read and write, or as a new file (mode 0600).
+        """Open a regular file.
 
-        Raises FileNotFoundError, FileExistsError (mode create), and UnsafePathError for a
-        symlink or anything that is not a regular file; never blocks on a FIFO.
+        `mode`: "read" to read it, "update" to read and write it, "create" to make a new file with
+        the permissions 0600. Raises FileNotFoundError, FileExistsError (mode "create"), and
+        UnsafePathError for a symlink or any other file that is not regular. Never blocks on a FIFO.
         """
 
     def names(self) -> list[str]:
-        """The names of all entries, sorted."""
+        """Return the names of all entries, sorted."""
 
     def rename(self, old: str, new: str) -> None:
-        """Atomically replace `new` by `old`."""
+        """Rename the file `old` to `new`, and atomically replace a file of that name."""
 
     def rename_new(self, old: str, new: str) -> None:
         """Give the file `old` the name `new`, which no file may have yet.
 
-        A crash before the next `sync` of the directory may leave it either name, or both. Raises
-        FileExistsError, and UnsafePathError on a file system that can't do it.
+        After a crash before the next `sync` of the directory, the file may have either name, or
+        both. Raises FileExistsError, and UnsafePathError on a file system that can't do this.
         """
 
     def remove(self, name: str) -> None:
-        """Take the name away; handles that are open go on. Raises FileNotFoundError."""
+        """Remove the name. Open handles of the file stay usable. Raises FileNotFoundError."""
 
     def sync(self) -> None:
-        """Put every create, rename and removal so far on stable storage."""
+        """Put every creation, renaming and removal so far on stable storage."""
 
     def lock(self) -> None:
-        """Take the writer's lock, without waiting.
+        """Take the writer's lock, without waiting for it.
 
-        Raises LockedError, and UnsafePathError where locks don't exist or keep nobody out.
+        Raises LockedError, and UnsafePathError on a file system that has no locks, or whose locks
+        exclude nobody.
         """
 
     def lock_holder(self) -> int | None:
-        """The pid of the live writer, 0 if there is one of unknown pid, None if there is none.
+        """Return the pid of the live writer: 0 if the pid is unknown, None if there is no writer.
 
         Never takes the lock to find out.
         """
 
     def close(self, *, unlock: bool) -> None:
-        """Close the handle; again: nothing.
+        """Close the handle. A second call does nothing.
 
-        `unlock` releases the lock first. A forked child passes False: its handle shares the
-        parent's lock, which a release would free.
+        `unlock`: release the lock first. A forked child passes False, because its handle shares the
+        parent's lock, and releasing it would release the parent's.
         """
 
 
 @public
 class Disk(Protocol):
-    """Where journals live, with the clock and the source of ids that they need."""
+    """A place for journals, with the clock and the source of ids that they need."""
 
     def open_directory(self, path: StrPath, *, write: bool) -> Directory:
-        """Open a journal's directory; with `write`, make its last component (0700) if missing.
+        """Open a journal's directory.
 
-        What is above the last component is resolved once and may hold symlinks; the last
-        component may not be one. With `write`: a directory of another owner or writable by
-        others is an UnsafePathError; one that others can only read is narrowed to 0700, with a
-        warning logged; the parent is synced, so that the directory's own name is durable; if
-        that fails, it raises FailedError.
+        The path above the last component is resolved once and may hold symlinks; the last component
+        must not be a symlink. Raises UnsafePathError.
+
+        `write`: also create the directory (mode 0700) if only its last component is missing. Raise
+        UnsafePathError if another user owns the directory or others can write to it. If others can
+        only read it, narrow its mode to 0700 and log a warning. Then sync the parent, so that the
+        directory's own name is durable; raise FailedError if that sync fails.
         """
 
     def now_ns(self) -> int:
         """Return nanoseconds since the Unix epoch. It may be any number if the clock is wrong."""
 
     def new_id(self) -> bytes:
-        """16 random bytes."""
+        """Return 16 random bytes."""
 
 
 def clock_ns(disk: Disk) -> int:
-    """Return the disk's time, at most what 8 bytes can say.
+    """Return the disk's time in Unix nanoseconds, limited to the range of 8 bytes.
 
-    A clock before 1970, or after 2554, stops no journal: no decision of recovery uses
-    times.
+    A clock before 1970 or after 2554 stops no journal, because recovery decides nothing by time.
     """
     return min(max(disk.now_ns(), 0), _CLOCK_NS_MAX)
 
 
 def write_all(file: File, data: bytes, offset: int) -> None:
-    """Write all of `data` at `offset`, in as many writes as the disk makes of it."""
+    """Write all of `data` at `offset`, in more than one write if the disk takes only a part."""
     rest = memoryview(data)
     while rest:
         written = file.write(rest, offset)
@@ -161,10 +176,11 @@ def write_all(file: File, data: bytes, offset: int) -> None:
 
 
 def is_disk_error(error: Exception, disk: object = None) -> bool:
-    """Return whether a disk raised `error`, as it is caught by the code that asked the disk.
+    """Return whether the disk raised `error`, rather than a signal handler.
 
-    Otherwise a signal handler raised it: it has no errno, such as an alarm's TimeoutError, or code
-    outside the engine raised it. `disk`: the File or Directory that was asked.
+    To be called where the error is caught, in the code that called the disk. The error is a signal
+    handler's if it has no errno, such as an alarm's TimeoutError, or if code outside the engine
+    raised it. `disk`: the File or Directory that was called.
     """
     if not isinstance(error, OSError) or error.errno is None:
         return False
@@ -174,13 +190,13 @@ def is_disk_error(error: Exception, disk: object = None) -> bool:
         if package not in ("journal", "contextlib"):
             return package == type(disk).__module__.partition(".")[0]
         if trace.tb_frame.f_globals["__name__"].startswith("journal.testing."):
-            return True  # the simulated disk calls what the test gave it
+            return True  # the simulated disk raised it, perhaps in a function that the test passed
         trace = trace.tb_next
     return True
 
 
 def remove_if_exists(directory: Directory, name: str) -> None:
-    """Remove a file if that can be: what is left of one that never got its name harms nobody."""
+    """Remove a file, and ignore the disk's errors: an unfinished file that stays does no harm."""
     try:
         directory.remove(name)
     except OSError as error:
@@ -189,7 +205,7 @@ def remove_if_exists(directory: Directory, name: str) -> None:
 
 
 def file_size(directory: Directory, name: str) -> int:
-    """In bytes; 0 for one that is gone."""
+    """Return the file's size in bytes, or 0 if it can't be opened."""
     try:
         file = directory.open(name, "read")
     except OSError as error:

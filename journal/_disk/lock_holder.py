@@ -1,4 +1,7 @@
-"""Who holds the lock on a directory: flock(2) can not be asked, so the kernel's lists are read."""
+"""The holder of the lock on a directory, found in the kernel's lists of locks.
+
+flock(2) has no call that names the holder of a lock.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,21 @@ import os
 from contextlib import suppress
 from itertools import islice
 
-_LOCKS_BYTES = 4096  # no page is smaller
-_DESCRIPTORS = 64  # of a process: a lock is taken early, and to look at one takes 10 us
+_LOCKS_BYTES = 4096  # one page; no system has smaller ones
+# The number of descriptors that are read of one process. The lock is taken early, so its descriptor
+# is among the lowest; reading one takes 10 us.
+_DESCRIPTORS = 64
 
 
 def lock_holder(directory: int, likely_pid: int | None) -> int | None:
-    """The pid of the live process that locked the open `directory` with flock, 0 if that has died
-    and left the lock to a fork; None if nobody has it.
+    """Return the pid of the live process that locked the open `directory` with flock.
 
-    `likely_pid` is only where to look first: to ask one process takes microseconds, all of them
-    milliseconds, for the kernel stops every processor's locking. Raises FileNotFoundError where
-    there is no /proc/locks: macOS. A holder in another pid namespace (container) is not seen.
+    Return 0 if that process has died and a fork of it still holds the lock, and None if nobody
+    holds it. A holder in another pid namespace (container) is not seen.
+
+    `likely_pid`: the process to look at first. Looking at one process takes microseconds; the list
+    of all locks takes milliseconds, because the kernel stops the locking on every processor for it.
+    Raises FileNotFoundError on a system without /proc/locks, such as macOS.
     """
     inode = listed_inode(directory)
     if likely_pid is not None and (pid := _holder_in(likely_pid, inode)) is not None:
@@ -29,12 +36,12 @@ def lock_holder(directory: int, likely_pid: int | None) -> int | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Return whether the process exists."""
     if pid <= 0:
         return False
     try:
         os.kill(pid, 0)
-    except PermissionError:  # of another user, so alive
+    except PermissionError:  # it belongs to another user, so it is alive
         return True
     except (ProcessLookupError, OverflowError):
         return False
@@ -42,27 +49,29 @@ def is_alive(pid: int) -> bool:
 
 
 def listed_inode(directory: int) -> bytes:
-    """An open directory as /proc/locks names it, `fe:00:1191`: as its file system does.
+    """Return the name of an open directory in /proc/locks, such as `fe:00:1191`.
 
-    fstat may say otherwise: btrfs has a device number for each subvolume.
+    The numbers are those of its file system. fstat may return others: btrfs has a device number of
+    its own for each subvolume.
     """
     with open(f"/proc/self/fdinfo/{directory}", "rb") as info:
         facts = dict(line.split()[:2] for line in info)
-    found = os.fstat(directory)
-    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
+    status = os.fstat(directory)
+    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
     with open("/proc/self/mountinfo", "rb") as mounts:
         for line in mounts:
             mount_id, _, numbers = line.split()[:3]
-            if mount_id == facts.get(b"mnt_id:"):  # gVisor tells none
+            if mount_id == facts.get(b"mnt_id:"):  # gVisor has no mnt_id
                 major, minor = map(int, numbers.split(b":"))
-    return b"%02x:%02x:%d" % (major, minor, int(facts.get(b"ino:", found.st_ino)))
+    return b"%02x:%02x:%d" % (major, minor, int(facts.get(b"ino:", status.st_ino)))
 
 
 def _holder_in(pid: int, inode: bytes) -> int | None:
-    """The holder that a descriptor of process `pid` names, if one has the lock."""
+    """Return the holder of the lock, if a descriptor of process `pid` has the lock."""
     folder = f"/proc/{pid}/fdinfo"
-    with suppress(OSError), os.scandir(folder) as descriptors:  # it has ended, or is another user's
-        for descriptor in islice(descriptors, _DESCRIPTORS):  # they are listed from the lowest on
+    # An OSError means that the process has ended or belongs to another user.
+    with suppress(OSError), os.scandir(folder) as descriptors:
+        for descriptor in islice(descriptors, _DESCRIPTORS):  # the lowest ones come first
             with suppress(OSError), open(descriptor.path, "rb", buffering=0) as info:
                 locks = info.read(_LOCKS_BYTES).replace(b"lock:", b"")
                 if (holder := _holder_of(locks, inode)) is not None:
@@ -71,13 +80,15 @@ def _holder_in(pid: int, inode: bytes) -> int | None:
 
 
 def _listed_holder(inode: bytes) -> tuple[int | None, bool]:
-    """The holder that /proc/locks names.
+    """Return the holder that /proc/locks names, and whether the answer is certain.
 
-    And whether that is sure: the kernel lists locks a page at a time, less where those that
-    wait for one would not fit, and a lock that moves between two pages may be missed.
+    The kernel lists the locks in pages, and ends a page early if a lock and its waiters don't fit.
+    So None is not certain if there is a second page: a lock that moves from one page to another
+    between two reads is missed.
     """
     with open("/proc/locks", "rb", buffering=0) as locks:
-        # No more than needed: a call may take milliseconds, it waits for all processors.
+        # Read only as much as needed: each read waits for all processors, which may take
+        # milliseconds.
         listed = locks.read(_LOCKS_BYTES)
         if not listed:
             return None, True
@@ -88,12 +99,12 @@ def _listed_holder(inode: bytes) -> tuple[int | None, bool]:
 
 
 def _holder_of(listed: bytes, inode: bytes) -> int | None:
-    """From lines such as `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`."""
+    """Return the holder in lines such as `1: FLOCK ADVISORY WRITE 4257 fe:00:1191 0 EOF`."""
     for line in listed.splitlines():
         fields = line.split()
-        # Those that wait have `->` there; the last one may be cut off.
+        # A waiter's line has a `->` there, so one field more. The last line may be cut off.
         if len(fields) == 8 and fields[1] == b"FLOCK" and fields[5] == inode:
             pid = int(fields[4])
-            # A fork may hold the lock of a parent that has died.
+            # The process that took the lock may have died, while a fork of it still holds it.
             return pid if is_alive(pid) else 0
     return None

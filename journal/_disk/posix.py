@@ -1,8 +1,8 @@
 """The real disk: file descriptors, each opened relative to a directory's handle.
 
-Nothing here buffers, retries or decides: `journal._commit.writer` and
-`journal._recovery.recovery` do. What is done here is what a path could do to us: follow a symlink,
-block on a FIFO, be somebody else's, or be swapped for another between two calls.
+This module buffers nothing, retries nothing and decides nothing: `journal._commit.writer` and
+`journal._recovery.recovery` do. It guards against the dangers of a path, which may lead through a
+symlink, block on a FIFO, belong to another user, or be replaced between two calls.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from journal._disk.disk import LOCK, Buffer, Mode, StrPath
 from journal._names import is_journal
 from journal.errors import FailedError, LockedError, UnsafePathError
 
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: opening a FIFO never blocks
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: never block on a FIFO
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODES: dict[Mode, int] = {
     "read": os.O_RDONLY,
     "update": os.O_RDWR,
     "create": os.O_RDWR | os.O_CREAT | os.O_EXCL,
 }
-# How open(2) refuses what is no regular file: a symlink, a directory, a socket or a device.
+# The errors of open(2) for a symlink, a directory, a socket or a device.
 _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
-# How flock(2) refuses where there are no locks, as on some network file systems.
+# The errors of flock(2) on a file system without locks, such as some network file systems.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-# What a closed handle has for a descriptor: the kernel refuses it with EBADF in every call,
-# where -1 is a ValueError of Python's in some.
+# The descriptor of a closed handle. The kernel refuses it with EBADF in every call; for -1, some of
+# Python's functions raise ValueError instead.
 _CLOSED = 2**31 - 1
 _OTHERS_ACCESS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class PosixDisk:
-    """Local file systems, with the system's clock and its source of random bytes."""
+    """The local file systems, with the system's clock and its source of random bytes."""
 
     def open_directory(self, path: StrPath, *, write: bool) -> PosixDirectory:
         parent_path, name = _split_last(os.fspath(path))
         full_path = os.path.join(parent_path, name)
-        # A reader may be allowed to pass through the parent and not to list it.
+        # A reader may have the right to pass through the parent, but not to list it.
         flags = _DIRECTORY if write else os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
         parent = os.open(parent_path, flags)
         try:
@@ -61,7 +61,7 @@ class PosixDisk:
             try:
                 if write:
                     _secure(fd, full_path, made=made)
-                    # Even if it exists: whoever made it may have crashed before this sync.
+                    # Also if the directory existed: its maker may have crashed before this sync.
                     _sync_parent(parent, parent_path)
             except BaseException:
                 os.close(fd)
@@ -78,7 +78,7 @@ class PosixDisk:
 
 
 class PosixDirectory:
-    """A directory's handle, and the flock on it: it goes with the handle, not with a file."""
+    """A directory's handle. The flock is on this handle, not on a file in the directory."""
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
@@ -97,7 +97,7 @@ class PosixDirectory:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
                 raise _not_regular_error(path)
-            if mode == "create" and info.st_mode & 0o600 != 0o600:  # a umask that strips even us
+            if mode == "create" and info.st_mode & 0o600 != 0o600:  # the umask took our own rights
                 os.fchmod(fd, 0o600)
         except BaseException:
             os.close(fd)
@@ -105,7 +105,7 @@ class PosixDirectory:
         return PosixFile(fd, path)
 
     def names(self) -> list[str]:
-        # On a handle of its own: listing moves the handle's position, which threads would share.
+        # Listing moves a handle's position, which threads would share. So use a handle of its own.
         fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
         try:
             return sorted(os.listdir(fd))
@@ -126,8 +126,8 @@ class PosixDirectory:
                 raise
             raise UnsafePathError(
                 "the file system can neither rename a file without replacing another nor link one "
-                f"({error.strerror}), so two writers could destroy each other's records: use a "
-                "local file system",
+                f"({error.strerror}), so two writers could destroy each other's records; put the "
+                "journal on a local file system",
                 path=self.path,
             ) from error
 
@@ -148,17 +148,20 @@ class PosixDirectory:
                 raise _no_locks_error(self.path, f"has no locks ({error.strerror})") from error
             raise
         if self._is_lock_ignored():
-            raise _no_locks_error(self.path, "gives the same lock twice, so it keeps nobody out")
+            raise _no_locks_error(self.path, "grants the same lock twice, so it excludes nobody")
         syscalls.load()
 
     def lock_holder(self) -> int | None:
-        """As the Protocol says; a writer in another pid namespace (container) is not seen."""
+        """Return the pid of the live writer, as the Protocol says.
+
+        A writer in another pid namespace (container) is not seen.
+        """
         likely_pid = None
         with suppress(OSError, UnsafePathError):
             likely_pid = self._read_pid_note()
         try:
             return holder.lock_holder(self._fd, likely_pid)
-        except FileNotFoundError:  # no /proc/locks: macOS
+        except FileNotFoundError:  # the system has no /proc/locks, like macOS
             return self._read_pid_note()
 
     def close(self, *, unlock: bool) -> None:
@@ -168,7 +171,7 @@ class PosixDirectory:
                 if unlock:
                     fcntl.flock(fd, fcntl.LOCK_UN)
             except OSError as error:
-                if error.errno not in _NO_LOCKS:  # then none was ever taken
+                if error.errno not in _NO_LOCKS:  # without locks, none was ever taken
                     raise
             finally:
                 os.close(fd)
@@ -195,7 +198,7 @@ class PosixDirectory:
         return f"{self.path}/{name}"
 
     def _read_pid_note(self) -> int | None:
-        """The first number in LOCK, if it is the pid of a live process."""
+        """Return the first number in LOCK, if it is the pid of a live process."""
         try:
             file = self.open(LOCK, "read")
         except FileNotFoundError:
@@ -265,17 +268,17 @@ class PosixFile:
 
 
 def _split_last(path: str) -> tuple[str, str]:
-    """The real path of what is above the last component, and the component."""
+    """Return the real path of everything above the last component, and the last component."""
     if not path:
         raise FileNotFoundError(errno.ENOENT, "a journal's path can't be empty", path)
     above, name = os.path.split(path.rstrip("/"))
-    if name in ("", ".", ".."):  # no name to refuse a symlink by: it is what it leads to
+    if name in ("", ".", ".."):  # not a name that could be a symlink, so resolve the whole path
         return os.path.split(os.path.realpath(path))
     return os.path.realpath(above), name
 
 
 def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, bool]:
-    """A handle on the directory `name` in `parent`, and whether it had to be made."""
+    """Return a handle of the directory `name` in `parent`, and whether it had to be made."""
     made = False
     while True:
         try:
@@ -288,7 +291,7 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
                 os.mkdir(name, 0o700, dir_fd=parent)
             made = True
         except OSError as error:
-            # Linux says ENOTDIR of a symlink, macOS ELOOP.
+            # For a symlink, Linux raises ENOTDIR, and macOS raises ELOOP.
             with _with_whole_path(path):
                 info = os.lstat(name, dir_fd=parent)
             if stat.S_ISLNK(info.st_mode):
@@ -300,19 +303,22 @@ def _open_last(parent: int, name: str, path: str, *, make: bool) -> tuple[int, b
 
 
 def _secure(fd: int, path: str, *, made: bool) -> None:
-    """Refuse a directory in which others could change a journal; close one they could read."""
+    """Raise UnsafePathError for a directory that others own or can write to.
+
+    Narrow the mode of one that others can read. `made`: it has just been made by this process.
+    """
     info = os.fstat(fd)
     mode = stat.S_IMODE(info.st_mode)
     if info.st_uid != os.geteuid():
         raise UnsafePathError(
-            f"owned by uid {info.st_uid}, and this process runs as uid {os.geteuid()}; "
+            f"owned by uid {info.st_uid}, but this process runs as uid {os.geteuid()}; "
             f"run as its owner, or: chown {os.geteuid()} {path}",
             path=path,
         )
     if mode & _OTHERS_WRITE:
-        what = f"mode {mode:04o} lets others write; chmod 700 {path}"
-        raise UnsafePathError(what, path=path)
-    if made and mode & 0o777 != 0o700:  # a umask that strips even us
+        problem = f"mode {mode:04o} lets others write to it; run: chmod 700 {path}"
+        raise UnsafePathError(problem, path=path)
+    if made and mode & 0o777 != 0o700:  # the umask took our own rights
         os.fchmod(fd, 0o700)
     elif mode & _OTHERS_ACCESS and _is_ours(os.listdir(fd)):
         os.fchmod(fd, 0o700)
@@ -320,19 +326,22 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
 
         from journal._log import report
 
-        text = "%s: mode %04o let others read the journal; narrowed to 0700"
+        text = "%s: mode %04o let others read the journal; it was narrowed to 0700"
         report(logging.WARNING, text, path, mode)
 
 
 def _is_ours(names: list[str]) -> bool:
-    """Return whether a directory is a journal, or is to become one. An open refuses any other, such
-    as somebody's home, so that keeps its mode."""
+    """Return whether a directory with these names is a journal, or an empty one that will become a
+    journal.
+
+    An open refuses any other directory, such as a user's home, so its mode must not change.
+    """
     return not names or is_journal(names)
 
 
 @contextmanager
 def _with_whole_path(path: str, new_path: str | None = None) -> Iterator[None]:
-    """Have an error name the whole path: calls relative to a handle know only the last name."""
+    """Put the whole path into an OSError: a call relative to a handle knows only the last name."""
     try:
         yield
     except OSError as error:
@@ -356,17 +365,17 @@ def _sync_parent(fd: int, path: str) -> None:
         raise FailedError(f"{path}: can't be synced: {error}") from error
 
 
-def _no_locks_error(path: str, what: str) -> UnsafePathError:
+def _no_locks_error(path: str, problem: str) -> UnsafePathError:
     return UnsafePathError(
-        f"the file system {what}; without locks two writers would destroy each other's "
-        "records: put the journal on a local file system",
+        f"the file system {problem}; without locks, two writers would destroy each other's "
+        "records; put the journal on a local file system",
         path=path,
     )
 
 
 def _not_regular_error(path: str) -> UnsafePathError:
     return UnsafePathError(
-        "a symlink, or no regular file; a journal makes none: find out who did, "
-        "then move it out of the directory",
+        "is not a regular file but a symlink, a directory or a special file; a journal makes none "
+        "of these, so find out what made it, then move it out of the directory",
         path=path,
     )

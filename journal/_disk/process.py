@@ -1,4 +1,4 @@
-"""The process: who writes, and what happens to open journals when it forks or exits."""
+"""The process: the note that names the writer, and what a fork and an exit do to open journals."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ _SETTLE_S = 1.0
 
 
 class Owned(Protocol):
-    """What belongs to this process alone."""
+    """An open journal, which belongs to this process and not to its forks."""
 
     @property
     def directory(self) -> Directory:
-        """Return the journal's directory, for messages."""
+        """The journal's directory, for messages."""
 
     def abandon(self) -> None:
-        """In a forked child: refuse all use from now on, without taking any lock."""
+        """Refuse all use from now on, without taking any lock. Called in a forked child."""
 
     def finish(self) -> None:
-        """At exit: commit what is buffered, and close."""
+        """Commit the buffered records, and close. Called at exit."""
 
 
 def check_interpreter(path: StrPath) -> None:
-    """Raise JournalError in an interpreter that lets no thread of the engine run."""
+    """Raise JournalError in an interpreter that can't run the engine's threads."""
     if not _may_start_threads():
         raise JournalError(
-            f"{os.fspath(path)}: can't be opened in an isolated subinterpreter, where no daemon "
-            "thread may run; open it in the main interpreter"
+            f"{os.fspath(path)}: can't be opened in an isolated subinterpreter, which runs no "
+            "daemon threads; open it in the main interpreter"
         )
 
 
 def _may_start_threads() -> bool:
     if sys.version_info >= (3, 12):
         return _thread.daemon_threads_allowed()
-    # 3.11 says so only when a thread is started. So one is, outside the main interpreter.
+    # In 3.11 only an attempt shows it, so start a thread if this is not the main interpreter.
     try:
         interpreters = import_module("_xxsubinterpreters")
-    except ImportError:  # then there are none
+    except ImportError:  # this Python has no subinterpreters
         return True
     if interpreters.get_current() != interpreters.get_main():
         try:
@@ -70,7 +70,10 @@ def disown(owned: Owned) -> None:
 
 
 def write_pid_note(directory: Directory, epoch: int) -> None:
-    """Tell people who holds the lock. It may fail: nothing depends on it."""
+    """Write the writer's pid and epoch into LOCK, for people.
+
+    A write that fails is only logged, because nothing depends on the note.
+    """
     _write_note(directory, f"pid {os.getpid()}\nepoch {epoch}\n")
 
 
@@ -103,19 +106,19 @@ def _abandon_all() -> None:
 
 
 def _finish_all() -> None:
-    """Finish every open journal, whatever finishing another one raises."""
+    """Finish every open journal, even if finishing another one raises."""
     for owned in list(_owned):
         try:
             owned.finish()
         except BaseException as error:
-            # An interrupt, too, gives up one journal only: the others' records are still here.
+            # Even an interrupt gives up only one journal: the others still have buffered records.
             with suppress(BaseException):
                 path = owned.directory.path
-                report(logging.ERROR, "%s: not finished at exit: %r", path, error, error=error)
+                report(logging.ERROR, "%s: closing it at exit failed: %r", path, error, error=error)
     settle(_SETTLE_S)
 
 
-# Registered when `journal` is imported, so that it runs after most other hooks: those may
-# still append.
+# Hooks run in reverse order. This one is registered when `journal` is imported, so it runs after
+# most other hooks, which may still append.
 atexit.register(_finish_all)
 os.register_at_fork(after_in_child=_abandon_all)

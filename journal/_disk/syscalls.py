@@ -1,4 +1,4 @@
-"""System calls that `os` does not have, through ctypes."""
+"""System calls that `os` lacks, made through ctypes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from functools import cache
 _AT_EMPTY_PATH, _STATX_NLINK, _STATX_BYTES = 0x1000, 0x4, 256
 # renameat2(2), renameatx_np(2)
 _RENAME_NOREPLACE, _RENAME_EXCL = 1, 4
-# How a call is refused that the kernel, a sandbox or the file system doesn't know.
+# The errors of a call that the kernel, a sandbox or the file system doesn't know.
 UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 
 
 def load() -> None:
-    """Import ctypes: for writers, as they open. It takes a tenth of the package's own import, and
-    among busy threads, at the first use, much longer."""
+    """Import ctypes. A writer calls this while it opens.
+
+    The import takes a tenth of the package's own import time. Later, at the first use and among
+    busy threads, it would take much longer.
+    """
     _statx()
     _exclusive_rename()
 
@@ -29,7 +32,7 @@ def _statx() -> Callable[..., int] | None:
     try:
         import ctypes
 
-        # PyDLL: a call this short is not worth giving up the interpreter's lock.
+        # PyDLL keeps the interpreter's lock: for a call this short, releasing it does not pay.
         return ctypes.PyDLL(None).statx
     except (ImportError, OSError, AttributeError):
         return None
@@ -37,7 +40,10 @@ def _statx() -> Callable[..., int] | None:
 
 @cache
 def _exclusive_rename() -> Callable[[int, str, str], int] | None:
-    """Return what renames a file within a directory unless the new name exists, if there is any."""
+    """Return a function that renames a file within a directory, but not onto an existing name.
+
+    Return None on a system without such a call.
+    """
     try:
         import ctypes
 
@@ -59,8 +65,8 @@ def _exclusive_rename() -> Callable[[int, str, str], int] | None:
 def rename_new(folder: int, old: str, new: str) -> None:
     """Give the file `old` the name `new`, both in the open directory `folder`.
 
-    Raises FileExistsError, replacing nothing, and an OSError whose errno is in UNKNOWN where the
-    file system has no way to do this.
+    Raises FileExistsError, and replaces nothing, if the name exists. Raises an OSError whose errno
+    is in UNKNOWN if the file system has no way to do this.
     """
     rename = _exclusive_rename()
     if rename is not None:
@@ -71,30 +77,30 @@ def rename_new(folder: int, old: str, new: str) -> None:
         code = ctypes.get_errno()
         if code not in UNKNOWN:
             raise OSError(code, os.strerror(code))
-    # Not every file system knows such a rename: NFS and some FUSE ones know links alone.
+    # Some file systems, such as NFS and some FUSE ones, have no such rename, but have links.
     os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    with suppress(OSError):  # it has the new name, and that is what counts
+    with suppress(OSError):  # the file has its new name already, so the old one may stay
         os.unlink(old, dir_fd=folder)
 
 
 def link_counter(fd: int) -> Callable[[], int]:
-    """Return how many names an open file has, without reading its ctime.
+    """Return a function that counts the names of an open file without reading its ctime.
 
-    fstat reads the ctime too. Since Linux 6.13 (multigrain timestamps), once a ctime has been read,
-    the next write stamps the inode again and the next fdatasync has to commit that: each commit
-    takes half as long again. statx(2) can be asked for one field.
+    fstat reads the ctime too. Since Linux 6.13 (multigrain timestamps), the first write after the
+    ctime was read stamps the inode again, and the next fdatasync has to commit that stamp, so each
+    commit takes half as long again. statx(2) can read one field alone.
     """
     statx = _statx()
     if statx is None:
         return lambda: os.fstat(fd).st_nlink
     import ctypes
 
-    answer = bytearray(_STATX_BYTES)
-    out = (ctypes.c_char * len(answer)).from_buffer(answer)
+    result = bytearray(_STATX_BYTES)
+    out = (ctypes.c_char * len(result)).from_buffer(result)
 
     def count() -> int:
         if statx(fd, b"", _AT_EMPTY_PATH, _STATX_NLINK, out):
             return os.fstat(fd).st_nlink
-        return int.from_bytes(answer[16:20], sys.byteorder)
+        return int.from_bytes(result[16:20], sys.byteorder)
 
     return count

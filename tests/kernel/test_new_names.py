@@ -95,7 +95,7 @@ def test_a_file_system_with_neither_is_refused(
     monkeypatch.setattr(os, "link", link)
     journal = Journal.open(tmp_path / "j")
     journal.append(1)
-    with pytest.raises(FailedError, match="use a local file system") as caught:
+    with pytest.raises(FailedError, match="put the journal on a local file system") as caught:
         journal.wait_durable(timeout_s=TIMEOUT_S)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == code

@@ -246,7 +246,7 @@ def test_a_directory_that_others_may_read_is_narrowed(
         assert mode_of(path) == 0o700
         DISK.open_directory(path, write=True)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: mode 0755 let others read the journal; narrowed to 0700"
+        f"{path}: mode 0755 let others read the journal; it was narrowed to 0700"
     ]
 
 

@@ -198,7 +198,7 @@ def test_a_narrowed_mode_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixt
     file = write(tmp_path, BARE)
     assert run_cli(["import", str(file), "--workspace", str(tmp_path)]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"journal: {path}: mode 0755 let others read the journal; narrowed to 0700",
+        f"journal: {path}: mode 0755 let others read the journal; it was narrowed to 0700",
         f"subagents: 1 sub-agent imported from {file}",
     ]
 

@@ -1,1 +1,1 @@
-"""The bytes: records, frames, segments, checkpoints. Nothing here does I/O by itself."""
+"""The bytes of records, frames, segments and checkpoints."""

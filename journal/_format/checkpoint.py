@@ -1,4 +1,5 @@
-"""Checkpoint: the state as of one LSN. JSON, one item a line, so that it streams and greps.
+"""Checkpoint: the state as of one LSN, in JSON with one item a line, so that it can be streamed
+and searched.
 
     {"format":"journal-checkpoint","version":2,…,"lsn":4096,…,
     "items":[
@@ -7,7 +8,7 @@
     ],
     "count":2,"crc32c":"89abcdef"}
 
-The CRC covers every byte up to and with the LF before the last line.
+The CRC covers every byte before the last line, including the LF before it.
 Source: journal/docs/FORMAT.md.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
 from journal._format.crc32c import checksum
 from journal._format.items import CODEC, decoder, encode_item
-from journal._format.items import JSON as JSON  # the modules that freeze take it from here
+from journal._format.items import JSON as JSON  # the modules that freeze import it from here
 from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
 from journal._names import CHECKPOINT_NAME
@@ -37,10 +38,10 @@ from journal.errors import (
 )
 
 FORMAT = "journal-checkpoint"
-VERSION = 2  # is written; version 1, whose items hold no bytes, is read
+VERSION = 2  # the version written; version 1, whose items hold no bytes, can be read too
 LINE_BYTES_MAX = 1 << 26
-# Every writer keeps at least two checkpoints. How many it was told to keep is not on disk, so
-# readers count on these two.
+# Every writer keeps at least two checkpoints. How many more it is configured to keep is not on
+# disk, so readers rely on two.
 CHECKPOINTS_KEPT_MIN = 2
 _FIRST = b'"items":[\n'
 _HEADER_KINDS = {
@@ -57,7 +58,7 @@ _LINES_AT_ONCE = 64
 
 
 class BadCheckpointError(JournalError):
-    """A checkpoint that does not verify. Recovery takes an older one."""
+    """A checkpoint that does not verify. Recovery looks for an older one."""
 
     reason = DamageReason.CHECKPOINT_DAMAGED
 
@@ -67,7 +68,7 @@ class BadCheckpointError(JournalError):
 
 
 class MisnamedCheckpointError(BadCheckpointError):
-    """It is whole, and under a name that is not its own."""
+    """A whole checkpoint under the name of another one."""
 
     reason = DamageReason.MISNAMED
 
@@ -77,19 +78,23 @@ def checkpoint_name(lsn: int) -> str:
 
 
 def checkpoint_lsns(names: list[str]) -> list[int]:
-    """The LSNs of the checkpoints among `names`, ascending."""
+    """Return the LSNs of the checkpoints among `names`, ascending."""
     return sorted(int(match[1]) for match in map(CHECKPOINT_NAME.fullmatch, names) if match)
 
 
 def floor_lsn(lsns: Sequence[int]) -> int:
-    """Return the LSN after which every writer keeps the log, if its checkpoints are at `lsns`,
-    ascending: that of the older of the newest two. 0: there are fewer, so it keeps all."""
+    """Return the LSN after which every writer whose checkpoints are at `lsns` keeps the log.
+
+    `lsns` ascend. The result is the LSN of the older of the two newest checkpoints, or 0 if there
+    are fewer than two: then the writer keeps the whole log.
+    """
     return lsns[-CHECKPOINTS_KEPT_MIN] if len(lsns) >= CHECKPOINTS_KEPT_MIN else 0
 
 
 @public
 class Checkpoint(OpenHandle):
-    """A verified checkpoint. Its file stays open, so `items()` works even after it was replaced."""
+    """A verified checkpoint. Its file stays open, so `items()` works even after compaction has
+    removed it."""
 
     size_bytes: int
     """The size of its file in bytes."""
@@ -130,7 +135,7 @@ class Checkpoint(OpenHandle):
         self.created_at_ms = round(created.timestamp() * 1000)
 
     def items(self) -> Iterator[JSON]:
-        """Read the items one at a time. Raises CorruptionError for one that can't be decoded."""
+        """Yield the items. Raises CorruptionError for one that can't be decoded."""
         offset, number = self._first_item_offset, 0
         lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
         while chunk := _next_lines(lines):
@@ -139,7 +144,10 @@ class Checkpoint(OpenHandle):
             number += len(chunk)
 
     def _decoded(self, lines: list[bytes], offset: int, number: int) -> Iterator[JSON]:
-        """Many lines are one list of JSON, which takes half the time of as many values."""
+        """Yield the items in `lines`. The first one is item `number`, at `offset`.
+
+        All lines are decoded as one list, which takes half the time of decoding each by itself.
+        """
         joined = b"".join(lines)
         decode = decoder(self._version, joined)
         try:
@@ -151,22 +159,22 @@ class Checkpoint(OpenHandle):
         if len(items) == len(lines):
             yield from items
             return
-        for line in lines:  # one of them can't be decoded
+        for line in lines:  # one of the lines can't be decoded, so find it
             try:
                 item = decode(_text(line))
             except (ValueError, RecursionError) as error:
                 if not is_raised_by_call(error, *CODEC):
                     raise
-                what = f"item {number} of the checkpoint can't be decoded: {error}"
+                problem = f"item {number} of the checkpoint can't be decoded: {error}"
                 raise CorruptionError(
-                    self.path, offset, self.lsn, what, reason=DamageReason.ITEM_UNREADABLE
+                    self.path, offset, self.lsn, problem, reason=DamageReason.ITEM_UNREADABLE
                 ) from error
             yield item
             offset += len(line)
             number += 1
 
     def close(self) -> None:
-        """Close its file: `items()` raises OSError from now on. Again: nothing."""
+        """Close the file. From now on `items()` raises OSError. A second call does nothing."""
         self._file.close()
 
     def __repr__(self) -> str:
@@ -174,9 +182,9 @@ class Checkpoint(OpenHandle):
 
 
 def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
-    """Open and verify the checkpoint whose name says `lsn`.
+    """Open and verify the checkpoint whose name states `lsn`.
 
-    Raises BadCheckpointError, with what does not verify, and FormatVersionError.
+    Raises BadCheckpointError, which says what does not verify, and FormatVersionError.
     """
     file = directory.open(checkpoint_name(lsn), "read")
     try:
@@ -187,7 +195,10 @@ def read_checkpoint(directory: Directory, lsn: int) -> Checkpoint:
 
 
 def read_application(directory: Directory, lsn: int) -> str:
-    """Of the checkpoint whose name says `lsn`, as its first line says; nothing else is read."""
+    """Return the application that the checkpoint at `lsn` states in its first line.
+
+    Nothing else is read, so the checkpoint need not verify.
+    """
     file = directory.open(checkpoint_name(lsn), "read")
     try:
         return str(_read_header(file, file.size())["application"])
@@ -207,12 +218,12 @@ def _verified(file: File, lsn: int) -> Checkpoint:
         lines += chunk.count(b"\n")
     count = lines - 3
     if count < 0 or last_line != _last_line(count, crc):
-        what = f"its last line, {last_line!r}, does not match its content"
-        raise BadCheckpointError(file.path, what)
+        problem = f"the last line, {last_line!r}, does not match the content"
+        raise BadCheckpointError(file.path, problem)
     header = _read_header(file, size)
     if header["lsn"] != lsn:
-        what = f"says LSN {header['lsn']}, not that of its name"
-        raise MisnamedCheckpointError(file.path, what)
+        problem = f"the file states LSN {header['lsn']}, but its name states LSN {lsn}"
+        raise MisnamedCheckpointError(file.path, problem)
     return Checkpoint(file, size, header, count)
 
 
@@ -222,20 +233,22 @@ def _read_header(file: File, size: int) -> dict[str, Any]:
     try:
         header = json.loads(first.decode().removesuffix(",\n") + "}")
         if header["format"] != FORMAT or second != _FIRST:
-            raise BadCheckpointError(file.path, f"not a {FORMAT}")
+            raise BadCheckpointError(file.path, f"the file is not a {FORMAT}")
         version = header["version"]
         for key, kind in _HEADER_KINDS.items():
             if type(header[key]) is not kind:
-                raise BadCheckpointError(file.path, f"{key} is {header[key]!r}")
+                problem = f"{key} is {header[key]!r}, which is not of type {kind.__name__}"
+                raise BadCheckpointError(file.path, problem)
         bytes.fromhex(header["journal_id"])
         datetime.fromisoformat(header["created_at"]).timestamp()
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         if not is_raised_by_call(error, *CODEC):
             raise
-        raise BadCheckpointError(file.path, f"a bad first line: {error!r}") from error
+        problem = f"the first line can't be read: {error!r}"
+        raise BadCheckpointError(file.path, problem) from error
     if version > VERSION:
         raise FormatVersionError(
-            f"checkpoint version {version}, newer than {VERSION}; "
+            f"checkpoint version {version} is newer than {VERSION}; "
             "open it with a newer journal-engine",
             path=file.path,
             reason=FormatReason.NEWER_VERSION,
@@ -255,13 +268,13 @@ def write_checkpoint(
     application: str,
     pace: Callable[[], int],
 ) -> None:
-    """Stream `items` into a file and publish it under its name, atomically and durably.
+    """Stream `items` into a file, and publish it under its name, atomically and durably.
 
-    Raises CheckpointItemError for an item that would not come back as it is.
+    Raises CheckpointItemError for an item that would not be read back unchanged.
 
-    `pace` is called after some items: it may sleep, or raise to give up, and says after how
-    many to call it again. Whatever is raised, no `*.tmp` is left, as far as the disk lets it
-    be removed.
+    `pace` is called after the first item. It returns the number of items after which to call it
+    again, and may sleep, or raise to give up. Whatever is raised, the `*.tmp` file is removed,
+    unless the disk fails to do even that.
     """
     name = checkpoint_name(lsn)
     header = {
@@ -299,8 +312,8 @@ def _write(
     for item in items:
         line = encode_item(item, count)
         if len(line) > LINE_BYTES_MAX - 2:
-            what = f"its line of {len(line)} bytes is over {LINE_BYTES_MAX}; split it"
-            raise CheckpointItemError(count, "", what)
+            problem = f"its line of {len(line)} bytes is over {LINE_BYTES_MAX}; split the item"
+            raise CheckpointItemError(count, "", problem)
         out.add(b",\n" + line if count else line)
         count += 1
         if count == pause_at:
@@ -311,7 +324,7 @@ def _write(
 
 
 class _ChecksummedWriter:
-    """Writes in pieces, with the CRC of what went before."""
+    """A writer that buffers, and keeps the CRC of everything that it has written."""
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -337,22 +350,22 @@ def _last_line(count: int, crc: int) -> bytes:
 
 
 def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
-    """Lines from `offset` on, with their LF, none longer than a line may be."""
+    """Yield the lines from `offset` on, each with its LF. Stop at a line that is too long."""
     pieces: list[bytes] = []
     while offset < size and len(pieces) * _CHUNK_BYTES <= LINE_BYTES_MAX:
         chunk = file.read(min(_CHUNK_BYTES, size - offset), offset)
         if not chunk:
             return
         offset += len(chunk)
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            yield b"".join((*pieces, end, b"\n"))
+        *line_ends, rest = chunk.split(b"\n")
+        for line_end in line_ends:
+            yield b"".join((*pieces, line_end, b"\n"))
             pieces = []
         pieces.append(rest)
 
 
 def _next_lines(lines: Iterator[bytes]) -> list[bytes]:
-    """The next lines, as many as are worth decoding at once."""
+    """Return the next lines, as many as are worth decoding together."""
     chunk: list[bytes] = []
     size = 0
     for line in lines:

@@ -1,4 +1,4 @@
-"""CRC32C, from the library of that name, which is loaded at first use."""
+"""CRC32C: the checksum function of the library `crc32c`, loaded at first use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from journal._disk.disk import Buffer
 
 @cache
 def crc32c() -> Callable[[Buffer, int], int]:
-    """Return the library's function: CRC32C of a buffer, continued from a start."""
-    # At first use, which for a writer is as it opens: among busy threads an import takes seconds,
-    # and readers of help texts need none. Its package looks up its own version as it is imported,
-    # which takes as long as the whole engine; what computes stands beside that.
+    """Return the library's function, which continues a CRC32C over a buffer."""
+    # The library is loaded at first use, because a program that only prints its help needs no CRC.
+    # A writer uses it while it opens: later, among busy threads, the import would take seconds.
+    # Importing the library's package looks up the package's version, which takes as long as
+    # importing the whole engine. So load only its extension module, which has the function.
     import importlib.util
     from importlib.machinery import PathFinder
 
@@ -22,7 +23,7 @@ def crc32c() -> Callable[[Buffer, int], int]:
     places = package and package.submodule_search_locations
     spec = PathFinder.find_spec("_crc32c", places) if places else None
     if spec is None or spec.loader is None:
-        import crc32c as module  # a statement, for those who freeze programs look for them
+        import crc32c as module  # a statement, because tools that freeze programs look for those
     else:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

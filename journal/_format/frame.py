@@ -1,4 +1,4 @@
-"""Frame: the unit of group commit. Bytes in, bytes out; no I/O.
+"""Frame: the unit of group commit. This module turns bytes into bytes, and does no I/O.
 
     offset  size  field (little-endian)
     0       4     CRC32C of bytes 4..43, started from the segment's seed
@@ -34,33 +34,34 @@ from journal._format.layout import (
 )
 from journal._format.record import Span
 
-_WHOLE = Struct("<IIQQ8xIII")  # all that `read_run` looks at; the last is the kind and the zeros
+# The fields that `read_run` needs, in one read. The last one is the kind with the zeros after it.
+_WHOLE = Struct("<IIQQ8xIII")
 
 
 class HeaderRule(Enum):
-    """The rules that every writer's headers keep."""
+    """The rules that the headers of every writer obey."""
 
     KIND = auto()
     """The kind is one that the format has, and the bytes after it are zero."""
 
     FIRST_LSN = auto()
-    """The first LSN is the next one."""
+    """The first LSN is the one that is due."""
 
     DURABLE_LSN = auto()
-    """The durable LSN lies before the first LSN."""
+    """The durable LSN is less than the first LSN."""
 
     LAST_LSN = auto()
-    """The last record has an LSN that the format can number."""
+    """The LSN of the last record is one that the format can number."""
 
     PAYLOAD_BYTES = auto()
     """The payload is no larger than a frame may hold."""
 
     EMPTY = auto()
-    """A mark has neither records nor a payload, a frame of records has both."""
+    """A mark has neither records nor a payload; a frame of records has both."""
 
 
 class Header(NamedTuple):
-    """A frame's header, its own CRC checked."""
+    """A frame's header whose own CRC was checked."""
 
     payload_crc: int
     first_lsn: int
@@ -72,8 +73,10 @@ class Header(NamedTuple):
     zero: bytes = b"\0\0\0"
 
     def broken_rule(self, lsn: int) -> HeaderRule | None:
-        """Return the rule that this header breaks where `lsn` is next, or None. No crash leaves
-        such a header: it is corruption."""
+        """Return the rule that this header breaks where `lsn` is due, or None.
+
+        No crash leaves a header that breaks a rule: it is corruption.
+        """
         if self.zero != b"\0\0\0" or self.kind not in (RECORDS, MARK):
             return HeaderRule.KIND
         if self.first_lsn != lsn:
@@ -90,24 +93,34 @@ class Header(NamedTuple):
         return None
 
     def describe(self, broken: HeaderRule, lsn: int) -> str:
-        """Return in words how this header breaks the rule `broken` where `lsn` is next."""
+        """Return how this header breaks the rule `broken` where `lsn` is due, in words."""
         count, size = self.record_count, self.payload_bytes
         return {
-            HeaderRule.KIND: f"a frame of kind {self.kind} with flags {self.zero.hex()}",
-            HeaderRule.FIRST_LSN: f"a frame that says LSN {self.first_lsn} where {lsn} is next",
-            HeaderRule.DURABLE_LSN: (
-                f"a frame that says LSN {self.durable_lsn} was durable before it"
+            HeaderRule.KIND: (
+                f"the frame states kind {self.kind} and reserved bytes {self.zero.hex()}, "
+                "which no writer writes"
             ),
-            HeaderRule.LAST_LSN: f"a frame of {count} records from LSN {lsn} on, past {LSN_MAX}",
-            HeaderRule.PAYLOAD_BYTES: f"a frame of {size} bytes",
-            HeaderRule.EMPTY: f"a frame of kind {self.kind} with {count} records in {size} bytes",
+            HeaderRule.FIRST_LSN: f"the frame states LSN {self.first_lsn}, but LSN {lsn} is due",
+            HeaderRule.DURABLE_LSN: (
+                f"the frame states that LSN {self.durable_lsn} was durable before it, "
+                f"but its own first LSN is {lsn}"
+            ),
+            HeaderRule.LAST_LSN: (
+                f"the frame counts {count} records from LSN {lsn} on, "
+                f"but no LSN goes past {LSN_MAX}"
+            ),
+            HeaderRule.PAYLOAD_BYTES: f"the frame states a payload of {size} bytes, over the limit",
+            HeaderRule.EMPTY: (
+                f"the frame of kind {self.kind} states {count} records in {size} bytes, "
+                "which no writer writes"
+            ),
         }[broken]
 
 
 def encode(
     kind: int, payload: bytes, count: int, *, lsn: int, durable_lsn: int, now_ns: int, seed: int
 ) -> bytes:
-    """Header and payload."""
+    """Return the bytes of a frame: its header and `payload`."""
     fields = FRAME_FIELDS.pack(
         checksum(payload), lsn, durable_lsn, now_ns, len(payload), count, kind, b"\0\0\0"
     )
@@ -117,9 +130,11 @@ def encode(
 def split_frames(
     records: list[bytes], groups: list[tuple[int, int]], payload_bytes_max: int
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Index of the first record, count and payload of each frame for `records`.
+    """Yield, for each frame that `records` need, the index of its first record, its count of
+    records, and its payload.
 
-    `groups` are the indices, from and to, of records that a crash must not part.
+    `groups`: the start and end indices of records that a crash must not part, so they stay within
+    one frame.
     """
     inside = {i for begin, end in groups for i in range(begin + 1, end)}
     cuts = [i for i in range(len(records) + 1) if i not in inside]
@@ -134,7 +149,7 @@ def split_frames(
 
 
 def parse(data: bytes, at: int, seed: int) -> Header | None:
-    """The header at `at`, or None if its CRC fails or `data` ends before it does."""
+    """Return the header at `at`, or None if its CRC fails or `data` ends before it does."""
     end = at + FRAME_HEADER_BYTES
     if len(data) < end or CRC.unpack_from(data, at)[0] != checksum(data[at + 4 : end], seed):
         return None
@@ -148,18 +163,20 @@ def read_run(
     limit_lsn: int,
     spans: list[Span] | None = None,
 ) -> tuple[int, int, int]:
-    """Over the frames at the beginning of `data` that are whole, where `lsn` is next.
+    """Read the whole frames of records at the beginning of `data`, where `lsn` is due.
 
-    Where they end, the next LSN there, and the highest durable LSN that they tell; `spans` gets
-    where each payload begins and ends, and its count of records. Stops before a frame that goes
-    past `limit_lsn`, and before anything else than a good frame of records: a mark, damage, what
-    is impossible. What `parse`, `broken_rule` and `checksum` find out of each frame by itself, for
-    a log of frames so small that their number is what takes time.
+    Return the offset at which they end, the LSN that is due there, and the highest durable LSN that
+    they state. Append to `spans` the beginning and the end of each payload, and its count of
+    records. Stop before a frame that goes past `limit_lsn`, and before anything but a good frame of
+    records: a mark, damage, or a header that breaks a rule.
+
+    The checks are those of `parse`, `broken_rule` and `checksum`, made without a call for each
+    frame, because the time to read a log of small frames grows with their number.
     """
     crc, unpack, view = crc32c(), _WHOLE.unpack_from, memoryview(data)
     at, evidence, size = 0, 0, len(data)
     while (start := at + FRAME_HEADER_BYTES) <= size:
-        own, of_payload, first, durable, length, count, kind = unpack(data, at)
+        header_crc, payload_crc, first, durable, length, count, kind = unpack(data, at)
         end = start + length
         if (
             first != lsn
@@ -168,8 +185,8 @@ def read_run(
             or lsn + count - 1 > limit_lsn
             or kind != RECORDS
             or end > size
-            or crc(data[at + 4 : start], seed) != own
-            or crc(view[start:end], 0) != of_payload
+            or crc(data[at + 4 : start], seed) != header_crc
+            or crc(view[start:end], 0) != payload_crc
         ):
             break
         if spans is not None:

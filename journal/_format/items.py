@@ -1,9 +1,9 @@
-"""Items: what a checkpoint holds, as lines of JSON that give back exactly what was frozen.
+"""Items: the content of a checkpoint, as lines of JSON that decode to exactly what was frozen.
 
-JSON has no bytes, and Python's encoder changes what it has no type for: `{1: 10}` becomes
-`{"1": 10}`, a tuple a list, an IntEnum an int. So bytes are written as `{"$bytes": "<base64>"}`,
-an object that looks like that gets one `$` more, and whatever would come back as something else is
-refused. Source: journal/docs/FORMAT.md, "Items".
+JSON has no bytes, and Python's encoder converts some values to other types: `{1: 10}` becomes
+`{"1": 10}`, a tuple becomes a list, and an IntEnum becomes an int. So bytes are written as
+`{"$bytes": "<base64>"}`, a map that looks like this gets one more `$`, and every value that would
+be read back changed is refused. Source: journal/docs/FORMAT.md, "Items".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from journal._mutex import is_raised_by_call
 from journal.errors import CheckpointItemError
 
 JSON = Any  # None, bool, int, float, str, bytes, list, dict with str keys
-# Where Python counts the calls of C and of Python together (3.11), a decoder stops at about 1000
+# Python 3.11 counts the calls of C and of Python together, so a decoder there stops at about 1000
 # levels less the caller's own. An item that was written must never be too deep to be read.
 NESTING_MAX = 500
 CODEC = "journal", "json"  # packages whose code encodes and decodes
@@ -27,7 +27,7 @@ _BYTES_FROM_VERSION = 2
 _DOLLAR_KEY = re.compile(r"\$+bytes")
 _BYTES_KEY = "$bytes"
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
-_SHOWN_CHARS = 80
+_REPR_CHARS_MAX = 80
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
 
@@ -38,8 +38,8 @@ _BASES = (int, float, str, bytes, list, dict)
 def encode_item(item: JSON, index: int) -> bytes:
     """Return the item's line, without the comma and the LF.
 
-    `index` is the item's place in the checkpoint, for the message. Raises CheckpointItemError
-    for an item that would not come back as it is.
+    `index`: the item's place in the checkpoint, for the error. Raises CheckpointItemError for an
+    item that would not be read back unchanged.
     """
     try:
         if _is_plain_json(item, NESTING_MAX):
@@ -47,36 +47,37 @@ def encode_item(item: JSON, index: int) -> bytes:
     except (ValueError, RecursionError) as error:
         if not is_raised_by_call(error, *CODEC):
             raise
-        # A float, an int, a string or the stack's depth: found again, with its path
-    careful = escaped(item, index)
+        # A float, an int, a string or the stack's depth is to blame. The walk below finds its path.
+    plain = escaped(item, index)
     try:
-        return _encode(careful).encode()
+        return _encode(plain).encode()
     except (ValueError, RecursionError) as error:
         if not is_raised_by_call(error, *CODEC):
             raise
-        # The stack is too deep already, or another thread changes the item.
+        # The caller's stack is too deep, or another thread changes the item meanwhile.
         raise CheckpointItemError(index, "", f"it can't be encoded: {error}") from error
 
 
 def escaped(item: JSON, index: int) -> JSON:
-    """Return a copy of the item as plain JSON, with objects for its bytes and one `$` more in each
-    key that asks for it. Raises CheckpointItemError as `encode_item` does."""
+    """Return a copy of the item as plain JSON: bytes become objects, and dollar keys that could be
+    mistaken for them get one more `$`. Raises CheckpointItemError as `encode_item` does."""
     path: list[object] = []
     try:
         return _Escaping(path).copy(item)
     except _RefusedError as error:
-        raise CheckpointItemError(index, _joined(path), str(error)) from None
+        raise CheckpointItemError(index, _path_text(path), str(error)) from None
     except RecursionError as error:
-        raise CheckpointItemError(index, _joined(path), f"nests too deep here: {error}") from None
+        problem = f"nests too deep here: {error}"
+        raise CheckpointItemError(index, _path_text(path), problem) from None
 
 
 def _is_plain_json(value: JSON, levels: int) -> bool:
-    """Return whether the encoder alone gives the item's line, if it gives one.
+    """Return whether the encoder alone makes the right line of the value, or raises.
 
-    False for what it would change, what nests deeper than `levels`, and keys to be escaped. It
-    takes a quarter of the time that encoding takes: 1.5 us for an agent of 25 fields. A walk by
-    levels, `set.issuperset(map(type, ...))` and msgpack's strict types with a look at the keys
-    all took longer.
+    Return False for a value that the encoder would convert, for one that nests deeper than
+    `levels`, and for keys that have to be escaped. This takes a quarter of the time of encoding:
+    1.5 us for an agent of 25 fields. Three other ways took longer: a walk by levels,
+    `set.issuperset(map(type, ...))`, and msgpack's strict types with a check of the keys.
     """
     kind = type(value)
     if kind in _SCALARS:
@@ -99,13 +100,14 @@ def _is_plain_json(value: JSON, levels: int) -> bool:
 
 
 def _encoded_bytes(value: object) -> JSON:
-    """Return bytes as JSON: the encoder asks for whatever it has no type for."""
+    """Return bytes as JSON. The encoder calls this for every value whose type JSON lacks."""
     if type(value) is bytes:
         return {_BYTES_KEY: b2a_base64(value, newline=False).decode()}
-    raise ValueError(f"{type(value).__name__} is no type of JSON")
+    raise ValueError(f"JSON has no type for {type(value).__name__}")
 
 
-# `json.dumps` would make one for each value. A cycle nests too deep, so it is never encoded.
+# One encoder for all values; `json.dumps` would make one for each. It need not check for cycles: a
+# cycle nests too deep, so it never gets here.
 _encode = json.JSONEncoder(
     ensure_ascii=False,
     allow_nan=False,
@@ -116,18 +118,19 @@ _encode = json.JSONEncoder(
 
 
 class _RefusedError(Exception):
-    """The reason why an item is refused; the path of the _Escaping leads to the place."""
+    """The reason why an item is refused. The place is in the path of the _Escaping."""
 
 
 class _Escaping:
-    """One careful walk through an item. `path` has the keys and indices down to where it is."""
+    """A walk through an item that checks every value. `path` holds the keys and indices down to the
+    current one."""
 
     def __init__(self, path: list[object]) -> None:
         self._path = path
-        self._outer_ids: set[int] = set()  # of the lists and dicts around
+        self._outer_ids: set[int] = set()  # of the lists and dicts that enclose the current value
 
     def copy(self, value: JSON) -> JSON:
-        """Return the value as plain JSON. One call a level: the stack bounds the levels."""
+        """Return the value as plain JSON. Each level takes one call, so the stack bounds them."""
         kind = type(value)
         if kind in _SCALARS:
             return _checked_scalar(value)
@@ -150,7 +153,7 @@ class _Escaping:
 
 
 def _escaped_map(mapping: dict[str, JSON]) -> dict[str, JSON]:
-    """Return the map with one `$` more if it would be read as bytes, or as what stands for it."""
+    """Return the map, with one more `$` if its single key is a dollar key."""
     if len(mapping) == 1:
         [(key, value)] = mapping.items()
         if _DOLLAR_KEY.fullmatch(key):
@@ -172,28 +175,28 @@ def _checked_scalar(value: JSON) -> JSON:
 
 
 def _wrong_type(kind: type) -> str:
-    """Return what is wrong with a value of that type, and what to do about it."""
+    """Return the error message for a value of this type, with the type to convert it to."""
     base = next((base.__name__ for base in _BASES if issubclass(kind, base)), None)
     if base is None:
         target = "a list" if issubclass(kind, (tuple, set, frozenset)) else "one of these"
         return f"a value is of type {kind.__name__}; {_TYPES}: convert it to {target} first"
-    what = f"a value is of type {kind.__name__}, a subclass of {base}"
-    return f"{what}; a checkpoint holds no subclasses: convert it to a plain {base} first"
+    problem = f"a value is of type {kind.__name__}, a subclass of {base}"
+    return f"{problem}; a checkpoint holds no subclasses: convert it to a plain {base} first"
 
 
 def _check_key(key: object) -> None:
     if type(key) is not str:
-        what = f"a map's key is {_shown(key)}, of type {type(key).__name__}"
-        raise _RefusedError(f"{what}; a checkpoint holds plain str keys only: convert it first")
+        problem = f"a map's key is {_short_repr(key)}, of type {type(key).__name__}"
+        raise _RefusedError(f"{problem}; a checkpoint holds plain str keys only: convert it first")
     _check_text("a map's key", key)
 
 
-def _check_text(what: str, text: str) -> None:
+def _check_text(subject: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        problem = f"{what} has {text[error.start]!r}, half a surrogate pair, at {error.start}"
-        raise _RefusedError(f"{problem}; a checkpoint holds UTF-8") from None
+        half = f"{text[error.start]!r}, half a surrogate pair, at {error.start}"
+        raise _RefusedError(f"{subject} has {half}; a checkpoint holds only UTF-8") from None
 
 
 def _check_int(value: int) -> None:
@@ -203,37 +206,39 @@ def _check_int(value: int) -> None:
         raise _RefusedError(f"an int is too large to be read back: {error}") from None
 
 
-def _joined(path: list[object]) -> str:
-    """Return the path as an expression, its keys cut."""
-    return "".join(f"[{_shown(part)}]" for part in path)
+def _path_text(path: list[object]) -> str:
+    """Return the path as an expression, with its long keys cut."""
+    return "".join(f"[{_short_repr(part)}]" for part in path)
 
 
-def _shown(key: object) -> str:
-    """Return a repr that is short, of a key that has none too."""
+def _short_repr(key: object) -> str:
+    """Return a short repr of a key, even if its own repr raises."""
     try:
         text = repr(key)
-    except Exception:  # whatever somebody's class raises, and an int that is too large
-        return "one without a repr"
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+    except Exception:  # raised by a user's class, or for an int that is too large
+        return "an object without a repr"
+    return text if len(text) <= _REPR_CHARS_MAX else f"{text[:_REPR_CHARS_MAX]}..."
 
 
 # --- decoding ---
 
 
 def decoder(version: int, lines: bytes) -> Callable[[str], JSON]:
-    """Return what decodes these lines of a checkpoint of that version.
+    """Return the function that decodes these lines of a checkpoint of this version.
 
-    It raises ValueError or RecursionError for what is no JSON, and for bytes that are no base64.
+    It raises ValueError or RecursionError for text that is not JSON, and for bytes that are not
+    base64.
     """
-    # A `$` is written as itself or as an escape. Looking for one character takes no time; looking
-    # for `"$` would take an eighth of what decoding takes, more than a decoder that unescapes.
+    # JSON spells a `$` as itself or as an escape with a backslash. The search for one character
+    # takes no time. The search for `"$` would take an eighth of the decoding time, more than a
+    # decoder that unescapes needs.
     if version < _BYTES_FROM_VERSION or not (b"$" in lines or b"\\" in lines):
         return _decode
     return _decode_escaped
 
 
 def _unescaped(mapping: dict[str, JSON]) -> JSON:
-    """Return what an object of a checkpoint stands for."""
+    """Return the value that an object in a checkpoint encodes."""
     if len(mapping) != 1:
         return mapping
     [(key, value)] = mapping.items()
@@ -242,15 +247,16 @@ def _unescaped(mapping: dict[str, JSON]) -> JSON:
     if key != _BYTES_KEY:
         return {key[1:]: value}
     if type(value) is not str:
-        raise ValueError(f"{_BYTES_KEY} of type {type(value).__name__}, not base64")
-    data = a2b_base64(value)  # a binascii.Error is a ValueError
-    if b2a_base64(data, newline=False) != value.encode():  # it passes over much
-        raise ValueError(f"{_BYTES_KEY} with what is not base64")
+        kind = type(value).__name__
+        raise ValueError(f"the value of {_BYTES_KEY} is of type {kind}, not a string of base64")
+    data = a2b_base64(value)  # its binascii.Error is a ValueError
+    if b2a_base64(data, newline=False) != value.encode():  # a2b_base64 ignores some errors
+        raise ValueError(f"the value of {_BYTES_KEY} is not base64")
     return data
 
 
 def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode

@@ -1,4 +1,4 @@
-"""Record: one msgpack object, and the rule that what packs comes back equal."""
+"""Record: one msgpack object, which unpacks to a value equal to the one that was packed."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class PackedRecord:
         )
 
     def _take(self) -> tuple[Record, bytes]:
-        """Return what its bytes decode to, which nobody else has, and the bytes."""
+        """Return the unpacked value, to which nothing else refers, and the bytes."""
         try:
             return self._values.pop(), self._packed
-        except IndexError as error:  # it was taken before
+        except IndexError as error:  # an earlier call has taken the value
             if not is_raised_by_call(error):
                 raise
         return unpack_one(self._packed), self._packed
 
-    __reduce_ex__ = __init__  # type: ignore[assignment]  # a copy, or a pickle
+    __reduce_ex__ = __init__  # type: ignore[assignment]  # copying and pickling raise, too
 
     def __eq__(self, other: object) -> bool:
         return type(other) is PackedRecord and self._packed == other._packed
@@ -85,30 +85,31 @@ CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 def refuse(record: Record, error: Exception) -> NoReturn:
-    """Raise RecordError for what the packer raised, as it is caught. What a signal handler raised
-    meanwhile goes on."""
+    """Raise RecordError for an error of the packer, where that is caught. Raise a signal handler's
+    error again as it is."""
     if not is_raised_by_call(error, "msgpack"):
         raise error
     raise RecordError(
-        f"a record of type {type(record).__name__} can't be packed: {error}; use nil, "
-        "bool, int (64 bits), float, str, bytes, list, dict (their exact types)"
+        f"a record of type {type(record).__name__} can't be packed: {error}; use only nil, bool, "
+        "int (64 bits), float, str, bytes, list and dict, and no subclasses of them"
     ) from error
 
 
 _new = object.__new__
 
-# Packers that nobody uses. Each is one caller's from when it is taken: as one refuses, a collector
-# may run, and what that runs may pack, too. Their buffers only grow, so those that grew are let go.
+# Free packers. A packer is exclusive while in use: packing may trigger garbage collection, and a
+# finalizer may pack too. Buffers never shrink, so a packer whose buffer has grown is not kept.
 _idle_packs: deque[Callable[[Record], bytes]] = deque()
 
 
 @public
 def pack(record: Record) -> PackedRecord:
-    """Pack a record now, under no lock. `update` and `append` take what it returns in the record's
-    place, and then hold their locks for a time that hardly grows with the record's size.
+    """Pack a record ahead of time, without holding any lock.
 
-    Later changes to the record have no effect: `apply` gets what the bytes decode to. Raises
-    RecordError, but `update` and `append` are what refuse a record that is too large.
+    Pass the result to `update` or `append` in the record's place: they then hold their locks for a
+    time that hardly grows with the record's size. Later changes to the record have no effect,
+    because `apply` gets the value that the bytes decode to. Raises RecordError. A record that is
+    too large is refused only by `update` and `append`.
     """
     if type(record) is PackedRecord:
         return record
@@ -135,13 +136,16 @@ def pack(record: Record) -> PackedRecord:
 
 
 def bare(record: Record) -> Record:
-    """Return the record itself, also of a packed one."""
+    """Return the record itself; a packed one is unpacked."""
     return unpack_one(record._packed) if type(record) is PackedRecord else record
 
 
 def unpack_one(packed: bytes) -> Record:
-    """Return what replay makes of the bytes of one record. Raises RecordError for one that it
-    can't read back: a packer may nest deeper than an unpacker."""
+    """Return the record that replay would read from these bytes.
+
+    Raises RecordError if they can't be read back: the packer accepts deeper nesting than the
+    unpacker.
+    """
     try:
         return unpackb(packed, strict_map_key=False)
     except Exception as error:
@@ -149,16 +153,16 @@ def unpack_one(packed: bytes) -> Record:
 
 
 class RecordPacker:
-    """Packs records one at a time. Not thread-safe: the log buffer's lock guards it."""
+    """A packer of one record at a time. It is not thread-safe: the log buffer's lock guards it."""
 
     def __init__(self, **bytes_max: int) -> None:
-        """`bytes_max`: bounds by the names of the options that set them; the least holds."""
+        """Take the limits in bytes, each by the name of its option. The smallest one applies."""
         self.pack_unchecked: Callable[[Record], bytes] = msgpack.Packer(strict_types=True).pack
         self._limit, self.bytes_max = min(bytes_max.items(), key=itemgetter(1))
-        self.surely_fits = min(NESTING_MAX, self.bytes_max + 1)  # less than so many bytes
+        self.surely_fits = min(NESTING_MAX, self.bytes_max + 1)  # fewer bytes need no check
 
     def pack(self, record: Record) -> bytes:
-        """The record's bytes. Raises RecordError, after which the packer is as before."""
+        """Return the record's bytes. After a RecordError, the packer is as it was before."""
         try:
             packed = record._packed if type(record) is PackedRecord else self.pack_unchecked(record)
         except CANT_PACK as error:
@@ -168,14 +172,14 @@ class RecordPacker:
         return packed
 
     def pack_and_unpack(self, record: Record) -> tuple[Record, bytes]:
-        """Return what replay makes of the record, and its bytes. Raises RecordError."""
+        """Return the record as replay would read it, and its bytes. Raises RecordError."""
         packed = self.pack(record)
         if type(record) is PackedRecord:
             return record._take()
         return unpack_one(packed), packed
 
     def check(self, record: Record, packed: bytes) -> None:
-        """Raise RecordError if it is too large, or can't be read back."""
+        """Raise RecordError if the record is too large or can't be read back."""
         if type(record) is not PackedRecord and len(packed) >= NESTING_MAX:
             _check_unpacks(packed)
         if len(packed) > self.bytes_max:
@@ -186,8 +190,11 @@ class RecordPacker:
 
 
 def _check_unpacks(packed: bytes) -> None:
-    """Raise RecordError if it can't be read back: a packer may nest deeper than an unpacker. A
-    level costs a byte, so a record of less than `NESTING_MAX` can't be that deep."""
+    """Raise RecordError if the bytes can't be read back, because they nest too deep.
+
+    The packer accepts deeper nesting than the unpacker. Each level takes at least a byte, so only a
+    record of `NESTING_MAX` bytes or more can be too deep.
+    """
     try:
         feed(packed).skip()
     except Exception as error:
@@ -195,8 +202,8 @@ def _check_unpacks(packed: bytes) -> None:
 
 
 def raise_unreadable(error: Exception) -> NoReturn:
-    """Raise RecordError for what unpacking raised. What a signal handler raised meanwhile goes on,
-    and so does a MemoryError, which says nothing of the bytes."""
+    """Raise RecordError for an error of the unpacker. Raise a signal handler's error, or a
+    MemoryError, again as it is: neither proves anything about the bytes."""
     if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack"):
         raise error
     raise RecordError(f"a record nests too deep to be read back: {error!r:.200}") from error
@@ -210,14 +217,14 @@ def feed(payload: bytes) -> msgpack.Unpacker:
     return unpacker
 
 
-# Where a payload begins and ends in the bytes that were read, and its count of records.
+# The offsets in the bytes at which a payload begins and ends, and its count of records.
 Span = tuple[int, int, int]
 
 
 def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
     """Return the records of the payloads at `spans` of `data`.
 
-    Raises ValueError, with what is wrong, if a payload does not hold just its count of records.
+    Raises ValueError, with the reason, if a payload does not hold exactly its count of records.
     """
     unpacker = feed(data)
     pass_over, unpack, tell = unpacker.read_bytes, unpacker.unpack, unpacker.tell
@@ -239,28 +246,30 @@ def unpack_spans(data: bytes, spans: list[Span]) -> list[Record]:
         count_so_far, size = len(records) - total + count, tell() - start
     except msgpack.OutOfData:
         count_so_far, size = 0, 0
-    except MemoryError:  # it says nothing about these bytes
+    except MemoryError:  # it proves nothing about these bytes
         raise
     except Exception as error:
         _refuse_payload(error)
     finally:
-        # A kept traceback would keep what the unpacker allocated for the lengths that it read.
+        # The unpacker has allocated memory for the lengths that it read. A traceback that somebody
+        # keeps would keep this memory alive.
         del unpacker, pass_over, unpack, tell
-    raise ValueError(f"{count_so_far} of {count} records in the first {size} bytes")
+    raise ValueError(f"its first {size} bytes hold {count_so_far} of {count} records")
 
 
 def check_spans(data: bytes, spans: list[Span]) -> list[Record]:
-    """Raise what `unpack_spans` raises, and return no records.
+    """Check the payloads as `unpack_spans` does, and return no records.
 
-    It keeps none of them, so it takes half the time of `unpack_spans`, and no memory.
+    Because no record is kept, this takes half the time of `unpack_spans`, and no memory. Raises the
+    same ValueError.
     """
     if not _spans_hold(data, spans):
-        return unpack_spans(data, spans)  # it raises, and says what is wrong
+        return unpack_spans(data, spans)  # raises the ValueError with the reason
     return []
 
 
 def _spans_hold(data: bytes, spans: list[Span]) -> bool:
-    """Return whether each payload holds just its count of records."""
+    """Return whether each payload holds exactly its count of records."""
     unpacker = feed(data)
     pass_over, unpack, tell, at = unpacker.read_bytes, unpacker.unpack, unpacker.tell, 0
     try:
@@ -282,8 +291,8 @@ def _spans_hold(data: bytes, spans: list[Span]) -> bool:
 
 
 def _refuse_payload(error: Exception) -> NoReturn:
-    """Raise ValueError for what unpacking raised; a signal handler's exception goes on."""
+    """Raise ValueError for an error of the unpacker. Raise any other error again as it is."""
     if not is_raised_by_call(error, "msgpack"):
         raise error
-    # Not its repr: that of a UnicodeDecodeError has all the bytes that it was given.
+    # The message has no repr: the one of a UnicodeDecodeError contains all the bytes.
     raise ValueError(f"a record does not unpack: {type(error).__name__}: {error}") from error

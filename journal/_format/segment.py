@@ -1,4 +1,4 @@
-"""Segment: one log file. Its header, its name, and what stands in it.
+"""Segment: one log file, with its name, its header and its frames.
 
     offset  size  field (little-endian)
     0       8     magic 89 4A 52 4E 4C 0D 0A 1A
@@ -59,7 +59,7 @@ _RUN_BYTES = 1 << 16
 
 
 class SegmentName(NamedTuple):
-    """Sorts in the order of the log."""
+    """A segment's name. Names sort in the order of the log."""
 
     first_lsn: int
     epoch: int
@@ -81,12 +81,12 @@ class SegmentHeader(NamedTuple):
 
     @property
     def name(self) -> SegmentName:
-        """That of the file which was made with it."""
+        """The name of the file for which the header was made."""
         return SegmentName(self.first_lsn, self.epoch)
 
 
 class FrameState(Enum):
-    """The kinds of things that may stand at an offset of a segment."""
+    """The kinds of pieces that a scan finds in a segment."""
 
     RECORDS = auto()
     """A whole frame of records."""
@@ -95,10 +95,10 @@ class FrameState(Enum):
     """A whole mark."""
 
     UNKNOWN_KIND = auto()
-    """A whole frame of a kind that the format does not have. No crash leaves that."""
+    """A whole frame of a kind that the format does not have. No crash leaves such a frame."""
 
     DAMAGED_PAYLOAD = auto()
-    """A valid header, but not the payload that it describes: a crash cut the write short."""
+    """A valid header without the payload that it describes: a crash cut the write short."""
 
     GARBAGE = auto()
     """No valid header: a crash cut the write short in the header, or only later bytes of the write
@@ -110,9 +110,10 @@ _NO_HEADER = frame.Header(0, 0, 0, 0, 0, 0, 0)
 
 
 class ScannedFrame(NamedTuple):
-    """A piece of a segment, from `offset` to `end`: a frame, or bytes that are none.
+    """A piece of a segment, from `offset` to `end`: a frame, or bytes that are not a frame.
 
-    `header` is all zeros for GARBAGE; `data`, the bytes of the frame, is empty unless it is whole.
+    `header` is all zeros for GARBAGE. `data` holds the bytes of a whole frame, and is empty for any
+    other piece.
     """
 
     offset: int
@@ -122,17 +123,18 @@ class ScannedFrame(NamedTuple):
     data: bytes = b""
 
     def run(self) -> FrameRun:
-        """Return the run that this frame, which is whole, is by itself."""
+        """Return this whole frame as a run of one."""
         first_lsn, count = self.header.first_lsn, self.header.record_count
         place = self.offset, self.end, first_lsn, first_lsn + count, self.header.durable_lsn
         return FrameRun(*place, self.data, [(FRAME_HEADER_BYTES, len(self.data), count)])
 
 
 class FrameRun(NamedTuple):
-    """Whole frames of records that follow one another, from `offset` to `end` of a segment.
+    """A sequence of whole frames of records, from `offset` to `end` of a segment.
 
-    They hold the LSNs from `first_lsn` to before `next_lsn`; `durable_lsn` is the highest that
-    their headers state. `data` begins with the first frame, and has the payloads at `spans`.
+    They hold the LSNs from `first_lsn` up to, but not including, `next_lsn`. `durable_lsn` is the
+    highest one that their headers state. `data` begins with the first frame; `spans` says where in
+    it the payloads are.
     """
 
     offset: int
@@ -145,29 +147,32 @@ class FrameRun(NamedTuple):
 
 
 def segment_names(names: list[str]) -> list[SegmentName]:
-    """The segments among `names`, in the order of the log."""
+    """Return the segments among `names`, in the order of the log."""
     matches = map(SEGMENT_NAME.fullmatch, names)
     return sorted(SegmentName(int(m[1]), int(m[2])) for m in matches if m)
 
 
 def segments_after(segments: Sequence[S], lsn: int) -> list[S]:
-    """Without those that end at or below `lsn`; the last one always stays."""
+    """Return `segments` without those that end at or below `lsn`. The last one always stays."""
     pairs = zip_longest(segments, segments[1:])
     return [name for name, after in pairs if after is None or after.first_lsn - 1 > lsn]
 
 
 def encode_header(header: SegmentHeader) -> bytes:
-    """`header` with the seed that its other fields give."""
+    """Return the bytes of `header`. Their CRC, which is the seed, is computed anew."""
     fields = SEGMENT_FIELDS.pack(SEGMENT_MAGIC, SEGMENT_VERSION, *header[:-1], bytes(12))
     return fields + CRC.pack(checksum(fields))
 
 
 def read_header(file: File, lsn: int) -> SegmentHeader:
-    """Raises CorruptionError, with `lsn` as lost, or FormatVersionError."""
+    """Read and check the header of a segment, under whatever name the file has.
+
+    Raises FormatVersionError, or CorruptionError that names `lsn` as the first one lost.
+    """
     data = file.read(SEGMENT_HEADER_BYTES, 0)
 
-    def corrupt(what: str) -> CorruptionError:
-        return CorruptionError(file.path, 0, lsn, what, reason=DamageReason.HEADER_DAMAGED)
+    def corrupt(problem: str) -> CorruptionError:
+        return CorruptionError(file.path, 0, lsn, problem, reason=DamageReason.HEADER_DAMAGED)
 
     if (
         len(data) < SEGMENT_HEADER_BYTES
@@ -176,17 +181,18 @@ def read_header(file: File, lsn: int) -> SegmentHeader:
         raise corrupt("the segment's header is damaged")
     magic, version, *fields, zero = SEGMENT_FIELDS.unpack_from(data)
     if magic != SEGMENT_MAGIC:
-        raise corrupt("not a segment")
+        raise corrupt("the file is not a segment")
     if version > SEGMENT_VERSION:
         raise FormatVersionError(
-            f"format version {version}, newer than {SEGMENT_VERSION}; "
+            f"format version {version} is newer than {SEGMENT_VERSION}; "
             "open it with a newer journal-engine",
             path=file.path,
             reason=FormatReason.NEWER_VERSION,
         )
     header = SegmentHeader._make((*fields, CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]))
     if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
-        raise corrupt(f"a header with version {version}, flags {header.flags}, zero {zero.hex()}")
+        fields_text = f"version {version}, flags {header.flags}, reserved bytes {zero.hex()}"
+        raise corrupt(f"the segment's header holds what no writer writes: {fields_text}")
     if 0 in header.name:
         raise _misnamed(file, lsn, header)
     return header
@@ -198,14 +204,14 @@ def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
         file.path,
         0,
         lsn,
-        f"the header of {name}",
+        f"the file has the header of {name}",
         reason=DamageReason.MISNAMED,
         header_of=name,
     )
 
 
 class Segment:
-    """An open segment; `size` is the file's when it was opened."""
+    """An open segment. `size` is the size that the file had when it was opened."""
 
     def __init__(self, directory: Directory, name: SegmentName) -> None:
         self.name = name
@@ -232,23 +238,26 @@ class Segment:
     def scan(
         self, offset: int = SEGMENT_HEADER_BYTES, lsn: int | None = None
     ) -> Iterator[ScannedFrame]:
-        """Yield what stands from `offset` on, where `lsn` is next. Zeros to the end are nothing.
+        """Yield the pieces from `offset` on, where `lsn` is due (None: the segment's first LSN).
+        Zeros up to the end of the file are not a piece.
 
-        Behind bytes that are no frame, and behind a damaged payload where its header leads
-        nowhere, the next valid header with an LSN not below the first one lost is looked for, at
-        every byte. Memory is bounded by one frame, and time by the size of the file: when more
-        than twice that was read of damaged payloads, which takes headers made to that end, all
-        that follows is where their headers say.
+        After bytes that are not a frame, the next piece begins at the next valid header, at any
+        byte, whose LSN is at least the first one lost. A damaged payload ends where its header
+        says, if a valid header follows there; otherwise the search begins at its first byte.
+
+        Memory is bounded by one frame, and time by the size of the file: once damaged payloads of
+        more than twice that size were read, each further one ends where its header says. Only bytes
+        made for this purpose lead so far.
         """
         window = _Window(self.file, self.size)
         patience_bytes = 2 * self.size
         lsn = self.name.first_lsn if lsn is None else lsn
-        in_log = True  # until the first damage, or the mark: up to there `lsn` counts on
+        in_log = True  # up to the first damage or the mark, whole frames advance `lsn`
         while offset < self.size:
-            scanned = self._at(window, offset)
+            scanned = self._scan_at(window, offset)
             if scanned.state is FrameState.GARBAGE:
                 if window.is_zero_from(offset):
-                    return  # allocated ahead of the log
+                    return  # space that was allocated ahead of the log
                 scanned = scanned._replace(end=self._next_header(window, offset + 1, lsn))
             elif scanned.state is FrameState.DAMAGED_PAYLOAD:
                 patience_bytes -= scanned.end - offset
@@ -262,10 +271,10 @@ class Segment:
             offset = scanned.end
 
     def runs(self, offset: int, lsn: int, limit_lsn: int) -> Iterator[FrameRun]:
-        """Yield the whole frames of records from `offset` on, where `lsn` is next, up to anything
-        else and to the last frame that ends at or below `limit_lsn`.
+        """Yield the whole frames of records from `offset` on, where `lsn` is due, in runs.
 
-        A run is of the frames in `_RUN_BYTES`, or of one frame that is larger.
+        Stop before anything that is not a whole frame of records, and before a frame that goes past
+        `limit_lsn`. A run holds the frames within `_RUN_BYTES`, or one larger frame.
         """
         wanted = _RUN_BYTES
         while lsn <= limit_lsn:
@@ -278,7 +287,7 @@ class Segment:
                 yield FrameRun(offset, offset + size, lsn, next_lsn, durable_lsn, data, spans)
                 offset, lsn, wanted = offset + size, next_lsn, _RUN_BYTES
                 continue
-            if len(data) < wanted:  # the file's end
+            if len(data) < wanted:  # the end of the file
                 return
             header = frame.parse(data, 0, self.header.seed)
             if not header or lsn + header.record_count - 1 > limit_lsn:
@@ -289,7 +298,7 @@ class Segment:
             wanted = frame_bytes
 
     def content_end(self) -> int:
-        """Behind the last byte that is not zero."""
+        """Return the offset after the last byte that is not zero."""
         end = self.size
         while end > SEGMENT_HEADER_BYTES:
             start = max(SEGMENT_HEADER_BYTES, end - _WINDOW_BYTES)
@@ -299,15 +308,15 @@ class Segment:
             end = start
         return end
 
-    def _at(self, window: _Window, offset: int) -> ScannedFrame:
+    def _scan_at(self, window: _Window, offset: int) -> ScannedFrame:
         header = self._header_at(window, offset)
         if header is None:
             return ScannedFrame(offset, self.size, FrameState.GARBAGE)
         frame_bytes = FRAME_HEADER_BYTES + header.payload_bytes
-        # No header can make us allocate more than there is, or than a frame may hold.
+        # Never allocate more than the file holds, or than a frame may hold, whatever a header says.
         size = min(frame_bytes, self.size - offset, FRAME_BYTES_MAX)
         if size == frame_bytes:
-            data, at = window.at(offset, size)
+            data, at = window.read(offset, size)
             data = data[at : at + size]
             if checksum(memoryview(data)[FRAME_HEADER_BYTES:]) == header.payload_crc:
                 state = _STATES.get(header.kind, FrameState.UNKNOWN_KIND)
@@ -315,16 +324,17 @@ class Segment:
         return ScannedFrame(offset, offset + size, FrameState.DAMAGED_PAYLOAD, header)
 
     def _header_at(self, window: _Window, offset: int) -> frame.Header | None:
-        data, at = window.at(offset, FRAME_HEADER_BYTES)
+        data, at = window.read(offset, FRAME_HEADER_BYTES)
         return frame.parse(data, at, self.header.seed)
 
     def _next_header(self, window: _Window, offset: int, lsn: int) -> int:
+        """Return the offset of the next valid header whose LSN is at least `lsn`, or the size."""
         while offset + FRAME_HEADER_BYTES <= self.size:
-            data, at = window.at(offset, FRAME_HEADER_BYTES)
+            data, at = window.read(offset, FRAME_HEADER_BYTES)
             if len(data) - at < FRAME_HEADER_BYTES:
                 break  # the file was cut while it was read
-            for sign in re.compile(KIND_PATTERN).finditer(data, at + KIND_OFFSET):
-                start = sign.start() - KIND_OFFSET
+            for candidate in re.compile(KIND_PATTERN).finditer(data, at + KIND_OFFSET):
+                start = candidate.start() - KIND_OFFSET
                 header = frame.parse(data, start, self.header.seed)
                 if header and header.first_lsn >= lsn:
                     return offset + start - at
@@ -333,13 +343,16 @@ class Segment:
 
 
 def is_zero(data: bytes) -> bool:
-    """Whether there is nothing else in it. A comparison takes a fortieth of what a strip does, and
-    that is most of a look at what is preallocated."""
+    """Return whether `data` is all zeros.
+
+    Comparing takes a fortieth of the time of stripping. Most of the time to read preallocated space
+    is spent here.
+    """
     return data == bytes(len(data))
 
 
 def find_journal_id(directory: Directory) -> str | None:
-    """That of the newest segment whose header is whole; None without one."""
+    """Return the id in the newest segment whose header is whole, or None if there is none."""
     for name in reversed(segment_names(directory.names())):
         with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
             return segment.header.journal_id.hex()
@@ -347,7 +360,7 @@ def find_journal_id(directory: Directory) -> str | None:
 
 
 class _Window:
-    """The file in pieces: one read for many small frames."""
+    """A buffer over the file, so that one read serves many small frames."""
 
     def __init__(self, file: File, size: int) -> None:
         self._file = file
@@ -355,8 +368,11 @@ class _Window:
         self._start = 0
         self._data = b""
 
-    def at(self, offset: int, length: int) -> tuple[bytes, int]:
-        """Bytes that hold `length` from `offset` on (fewer at the file's end), and where."""
+    def read(self, offset: int, length: int) -> tuple[bytes, int]:
+        """Return buffered bytes, and the place in them that corresponds to `offset`.
+
+        At least `length` bytes follow that place, or fewer if the file ends before.
+        """
         at = offset - self._start
         if at < 0 or at + length > len(self._data):
             wanted = min(max(length, _WINDOW_BYTES), self._size - offset)
@@ -365,8 +381,9 @@ class _Window:
         return self._data, at
 
     def is_zero_from(self, offset: int) -> bool:
+        """Return whether the file holds only zeros from `offset` on."""
         while offset < self._size:
-            data, at = self.at(offset, 1)
+            data, at = self.read(offset, 1)
             rest = data[at:]
             if not rest or not is_zero(rest):
                 return False

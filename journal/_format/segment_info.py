@@ -1,4 +1,4 @@
-"""SegmentInfo: what a reader reports of a whole segment."""
+"""SegmentInfo: a reader's report on a segment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from journal._public import public
 @public
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """The contents of a segment."""
+    """The contents and the condition of a segment."""
 
     path: str
     """The path of the segment."""
@@ -29,7 +29,7 @@ class SegmentInfo:
     """The size of the file in bytes, preallocated space included."""
 
     frames: int
-    """The number of its frames of records. Marks do not count."""
+    """The number of its frames of records. Marks are not counted."""
 
     durable_lsn: int
     """The highest durable LSN that its frames and marks state."""

@@ -95,7 +95,7 @@ def test_a_newer_checkpoint_version_is_refused(disk: SimulatedDisk) -> None:
     body = body.replace(b'"version":2', b'"version":3')
     data = body + b'"count":1,"crc32c":"%08x"}\n' % checksum(body)
     disk.open_directory(PATH, write=True).open(name, "update").write(data, 0)
-    with pytest.raises(FormatVersionError, match=rf"{name}: checkpoint version 3, newer than 2"):
+    with pytest.raises(FormatVersionError, match=rf"{name}: checkpoint version 3 is newer than 2"):
         open_on(disk)
 
 

@@ -37,4 +37,4 @@ def test_an_impossible_header_breaks_a_rule(rule: HeaderRule, changed: dict[str,
     """P4: The broken rule is a field for programs, and its description is for people."""
     header = WHOLE._replace(**changed)
     assert header.broken_rule(LSN) is rule
-    assert header.describe(rule, LSN).startswith("a frame ")
+    assert header.describe(rule, LSN).startswith("the frame ")

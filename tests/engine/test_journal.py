@@ -228,7 +228,7 @@ def test_a_newer_format_version_is_refused(disk: SimulatedDisk) -> None:
     header = header[:8] + b"\x02\x00" + header[10:]
     write_at(disk, name, 0, header + checksum(header).to_bytes(4, "little"))
     before = disk.contents(PATH)
-    with pytest.raises(FormatVersionError, match=rf"{name}: format version 2, newer than 1; open"):
+    with pytest.raises(FormatVersionError, match=rf"{name}: format version 2 is newer than 1; op"):
         open_on(disk)
     assert disk.contents(PATH) == before
 

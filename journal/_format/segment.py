@@ -204,7 +204,7 @@ def _misnamed(file: File, lsn: int, header: SegmentHeader) -> CorruptionError:
         file.path,
         0,
         lsn,
-        f"the file has the header of {name}",
+        f"the file's header is that of {name}",
         reason=DamageReason.MISNAMED,
         header_of=name,
     )

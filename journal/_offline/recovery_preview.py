@@ -18,7 +18,7 @@ from journal._format.segment import SegmentName, segment_names, segments_after
 from journal._format.segment_info import SegmentInfo
 from journal._public import public
 from journal._recovery.plan import Plan
-from journal._recovery.recovery import covered, decide, find_checkpoints, walk_log
+from journal._recovery.recovery import covered_files, decide, find_checkpoints, walk_log
 from journal._recovery.stray_segments import majority_journal_id, stray_segments
 from journal._recovery.walk import Walk
 from journal.errors import CorruptionError, DamageReason, Refusal
@@ -176,7 +176,7 @@ class RecoveryDryRun:
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
         try:
-            covered(self._directory, names, verified, CHECKPOINTS_KEPT_MIN)
+            covered_files(self._directory, names, verified, CHECKPOINTS_KEPT_MIN)
         except CorruptionError as error:
             return error
         except FileNotFoundError:  # the cut will be whole

@@ -1,1 +1,1 @@
-"""The recovery rule: which checkpoint to load, which records to replay, what is damage."""
+"""The recovery rule: the checkpoint to load, the records to replay, and what counts as damage."""

@@ -1,8 +1,9 @@
-"""Plan: what an open takes and reads, and why it would refuse before it reads a record.
+"""Plan: the half of the recovery rule that reads no records.
 
-This half of the rule needs no more than the names of segments and the checkpoints that verify.
-Recovery follows a plan; the other half of the rule is the walk over the segments. Readers, which
-rebuild a state from outside, ask where it begins. Source: journal/docs/FORMAT.md, "Recovery".
+From the names of the segments and the checkpoints that verify, a plan derives which checkpoint an
+open takes, which segments it reads, and whether it refuses before it reads a record. Recovery
+follows a plan; the other half of the rule is the walk over the segments. A reader that rebuilds a
+state also asks a plan where to begin. Source: journal/docs/FORMAT.md, "Recovery".
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ S = TypeVar("S", SegmentName, "SegmentInfo")
 
 
 class Plan(Generic[S]):
-    """The checkpoint that an open takes, the newest of `checkpoints`, at `base_lsn` (0: there is
-    none), the `segments` that it goes on with, oldest first, and the highest epoch in use.
+    """A plan of what an open takes and reads.
 
-    A plan is made of the segments in the directory `path`, in the order of the log, and of the
-    checkpoints that verify, newest first. An open judges by the `kept` newest of these, as many as
-    it keeps: it does not read older ones, which it will remove.
+    An open takes the newest of `checkpoints`, at `base_lsn` (0: there is none), and then reads the
+    `segments`, oldest first. `last_epoch` is the highest epoch in use.
+
+    A plan is made from the segments in the directory `path`, in the order of the log, and from the
+    checkpoints that verify, newest first. An open reads and judges only as many of these as it
+    keeps, the `kept` newest ones; it does not read older ones, because it will remove them.
     """
 
     def __init__(
@@ -53,41 +56,42 @@ class Plan(Generic[S]):
 
     @property
     def agreed_id(self) -> str | None:
-        """The journal's id, if two checkpoints agree on it: they know better than one segment."""
+        """The journal's id, if all checkpoints that an open reads agree on it, and there are at
+        least two. Two checkpoints outweigh one segment."""
         ids = {checkpoint.journal_id for checkpoint in self._judged}
         return ids.pop() if len(ids) == 1 < len(self._judged) else None
 
     def check(self, journal_id: str) -> None:
-        """Raise CorruptionError if the log begins too late, or a checkpoint is of another journal
-        than the segments, `journal_id`."""
+        """Raise CorruptionError if the log begins too late, or if a checkpoint belongs to another
+        journal than the segments, whose id is `journal_id`."""
         if missing := self.missing():
             raise missing
         if foreign := self.foreign_to(journal_id):
             raise foreign
 
     def missing(self) -> CorruptionError | None:
-        """Return the error of a log that begins after what the newest checkpoint holds, if it
-        does."""
+        """Return an error if the log begins after the records that the newest checkpoint holds."""
         return missing_before(self._path, self.segments, self.base_lsn)
 
     def foreign_to(self, journal_id: str | None) -> CorruptionError | None:
-        """Return the error of a checkpoint that an open reads and that is of another journal than
-        `journal_id` (None: not known), if there is one."""
+        """Return an error if a checkpoint that an open reads belongs to another journal than
+        `journal_id` (None: any)."""
         return foreign_to(journal_id, self._judged)
 
     def exhausted(self) -> CorruptionError | None:
-        """Return the error of a log whose highest epoch leaves none for a writer, if it does."""
+        """Return an error if the highest epoch in use leaves none for a new writer."""
         if self.last_epoch < EPOCH_MAX:
             return None
-        what = f"epoch {self.last_epoch}: no journal gets so far, and none could follow it"
+        problem = f"epoch {self.last_epoch} leaves no epoch to follow; no journal grows that far"
         place, reason = (self._last_in_use, 0, self.base_lsn + 1), DamageReason.NUMBERS_EXHAUSTED
-        return CorruptionError(*place, what, reason=reason)
+        return CorruptionError(*place, problem, reason=reason)
 
     def base(self, at: int | None = None, *, oldest: bool = False) -> Checkpoint | None:
-        """Return the checkpoint from which to rebuild the state as of `at` (None: the end).
+        """Return the checkpoint from which to rebuild the state as of LSN `at` (None: the end of
+        the log). Return None if the state is rebuilt from nothing.
 
-        None: from nothing. `oldest`: the first one that the log goes on from, if it has lost its
-        beginning, so that as much as can be of the log follows.
+        `oldest`: prefer the oldest checkpoint from which the log continues, so that as much of the
+        log as possible follows it, or None if the log still has its beginning.
         """
         candidates = self._starting_points()[::-1] if oldest else self.checkpoints
         return next(
@@ -96,13 +100,14 @@ class Plan(Generic[S]):
 
     @property
     def first_state_lsn(self) -> int:
-        """The first LSN as of which a state can be rebuilt; 0 if there is none."""
+        """The first LSN as of which a state can be rebuilt, or 0 if there is none."""
         if self._begins_at_lsn == 1:
             return 1
         return min((checkpoint.lsn for checkpoint in self._starting_points()), default=0)
 
     def _starting_points(self) -> list[Checkpoint]:
-        """The checkpoints that the log goes on from; none if it can do without."""
+        """Return the checkpoints from which the log continues, newest first. There are none if the
+        log still has its beginning."""
         begins_at = self._begins_at_lsn
         return [
             checkpoint for checkpoint in self.checkpoints if checkpoint.lsn + 1 >= begins_at > 1
@@ -110,24 +115,27 @@ class Plan(Generic[S]):
 
 
 def missing_before(path: str, segments: Sequence[S], base_lsn: int) -> CorruptionError | None:
-    """Return the error of a log whose `segments`, those in the directory `path`, begin after what
-    the checkpoint at `base_lsn` holds; None if they do not."""
+    """Return an error if the `segments` in the directory `path` begin after the records that the
+    checkpoint at `base_lsn` holds. Otherwise return None."""
     needed = segments_after(segments, base_lsn)
     if not needed or needed[0].first_lsn <= base_lsn + 1:
         return None
     first = SegmentName(needed[0].first_lsn, needed[0].epoch)
-    what = f"the log begins here, what follows LSN {base_lsn} is missing"
+    problem = f"the log begins here, but what follows LSN {base_lsn} is missing"
     reason = DamageReason.BEGINNING_MISSING
-    return CorruptionError(f"{path}/{first}", 0, base_lsn + 1, what, reason=reason)
+    return CorruptionError(f"{path}/{first}", 0, base_lsn + 1, problem, reason=reason)
 
 
 def foreign_to(journal_id: str | None, checkpoints: Sequence[Checkpoint]) -> CorruptionError | None:
-    """Return the error of the first of `checkpoints` that is of another journal than `journal_id`
-    (None: it is not known whose they have to be); None if all are of that one."""
+    """Return an error for the first of `checkpoints` that belongs to another journal than
+    `journal_id` (None: any). Return None if all belong to that one."""
     for checkpoint in checkpoints:
         if journal_id not in (None, checkpoint.journal_id):
-            its_id = checkpoint.journal_id
-            what = f"a checkpoint of another journal, {its_id}"
+            other_id = checkpoint.journal_id
+            problem, reason = (
+                f"this is a checkpoint of another journal, {other_id}",
+                DamageReason.FOREIGN,
+            )
             place = checkpoint.path, 0, checkpoint.lsn
-            return CorruptionError(*place, what, reason=DamageReason.FOREIGN, journal_id=its_id)
+            return CorruptionError(*place, problem, reason=reason, journal_id=other_id)
     return None

@@ -1,7 +1,8 @@
-"""Recovery: what an opening writer does. Source: journal/docs/FORMAT.md, "Recovery".
+"""Recovery: the steps of a writer that opens a journal.
 
-Sync what is about to be trusted, find the checkpoints, lead a walk over the log, decide; and only
-then remove what an unfinished removal left over.
+It syncs the files before it trusts them, finds the checkpoints, walks over the log, and decides.
+Only then does it remove the leftovers of an interrupted removal. Source: journal/docs/FORMAT.md,
+"Recovery".
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ from journal.errors import FormatReason, FormatVersionError
 
 
 class Checkpoints:
-    """The newest checkpoints of a directory, and the LSN up to which one says that there is a log.
+    """The newest checkpoints of a directory.
 
-    `good` are those that verify, newest first, and `bad` is what the others raised; `damaged_lsn`
-    is the newest of those that are damaged.
+    `good` are the checkpoints that verify, newest first. `bad` are the errors that the others
+    raised. `damaged_lsn` is the LSN of the newest damaged one. `evidence` is the highest LSN that
+    the name of any of them proves to have been durable.
     """
 
     def __init__(self, evidence_lsn: int) -> None:
@@ -68,48 +70,52 @@ class Checkpoints:
 
 
 def find_checkpoints(directory: Directory, names: list[str], keep: int) -> Checkpoints:
-    """Open the `keep` newest that verify. One that does not testifies by its name."""
+    """Open the `keep` newest checkpoints that verify.
+
+    The name of one that does not verify is evidence all the same: a checkpoint gets its name only
+    after the log up to its LSN was synced.
+    """
     lsns = checkpoint_lsns(names)
-    found = Checkpoints(max(lsns, default=0))
+    checkpoints = Checkpoints(max(lsns, default=0))
     try:
         for lsn in reversed(lsns):
-            if len(found.good) == keep:
+            if len(checkpoints.good) == keep:
                 break
             try:
-                found.good.append(read_checkpoint(directory, lsn))
+                checkpoints.good.append(read_checkpoint(directory, lsn))
             except BadCheckpointError as error:
-                found.bad.append(error)
+                checkpoints.bad.append(error)
                 if not isinstance(error, MisnamedCheckpointError):
-                    found.damaged_lsn = max(found.damaged_lsn, lsn)
+                    checkpoints.damaged_lsn = max(checkpoints.damaged_lsn, lsn)
     except BaseException:
-        found.close()
+        checkpoints.close()
         raise
-    return found
+    return checkpoints
 
 
 class Recovered(NamedTuple):
-    """The state from which an opening writer starts; `epoch` is the new one."""
+    """The result of a recovery, from which the writer starts. `epoch` is the writer's new epoch."""
 
     epoch: int
     journal_id: str | None
     checkpoint: Checkpoint | None
     verified_lsns: list[int]
     last_lsn: int
-    log_bytes: int  # since the checkpoint
+    log_bytes: int  # the size of the log after the checkpoint
 
 
 class Recovery:
-    """A writer's recovery, in steps: `checkpoint`, all of `batches()`, then `finish()`.
+    """A writer's recovery, in steps: `checkpoint`, then all of `batches()`, then `finish()`.
 
-    The directory's lock is held. If a step raises, nothing on disk has changed: `close` it. A crash
-    at any step is recovered by the next opening.
+    The caller holds the directory's lock. If a step raises, nothing on disk has changed, and the
+    caller calls `close`. A crash may interrupt any step; the next open starts again.
     """
 
     def __init__(self, directory: Directory, *, keep: int, accepts: tuple[str, ...] = ()) -> None:
-        """Look for the `keep` newest checkpoints.
+        """Sync the log, and find the `keep` newest checkpoints.
 
-        `accepts`: the applications whose checkpoint may be there (none: any). Raises
-        FormatVersionError for another one.
+        `accepts`: the applications whose checkpoint may be loaded (none: any). Raises
+        FormatVersionError for the checkpoint of another application.
         """
         self._directory = directory
         self._keep = keep
@@ -119,7 +125,11 @@ class Recovery:
         self._decided: tuple[Walk, int] | None = None
         try:
             for error in self._checkpoints.bad:
-                report(logging.WARNING, "checkpoint rejected: %s", error)
+                report(
+                    logging.WARNING,
+                    "a checkpoint is skipped, because it does not verify: %s",
+                    error,
+                )
             self._check_application(accepts)
         except BaseException:
             self.close()
@@ -129,7 +139,7 @@ class Recovery:
         taken = self.checkpoint
         if taken and accepts and taken.application not in accepts:
             raise FormatVersionError(
-                f"written for application {taken.application!r}, not for "
+                f"the journal was written for application {taken.application!r}, not for "
                 f"{' or '.join(map(repr, accepts))}; open it with the program that wrote it",
                 path=taken.path,
                 reason=FormatReason.OTHER_APPLICATION,
@@ -137,27 +147,30 @@ class Recovery:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The newest that verifies; the log goes on from its state."""
+        """The newest checkpoint that verifies. The log continues from its state."""
         return self._checkpoints.good[0] if self._checkpoints.good else None
 
     def batches(self, read: Reading = unpack_spans) -> Iterator[ReplayBatch]:
-        """Yield the records after the checkpoint. Raises CorruptionError if the log can't be
-        trusted."""
+        """Yield the records after the checkpoint, in batches. Raises CorruptionError if the log
+        can't be trusted."""
         self._decided = yield from decide(
             self._directory, self._names, self._checkpoints, self._keep, read
         )
 
     def finish(self) -> Recovered:
-        """Return what the journal holds, once `batches()` is over, and remove what a crash or an
-        unfinished removal left over."""
+        """Remove the leftovers of a crash or of an interrupted removal, and return the result.
+
+        All of `batches()` must have been read before.
+        """
         if self._decided is None:
-            raise RuntimeError("a recovery is finished after all of its batches were read")
+            raise RuntimeError("finish() was called before all of batches() were read")
         (walk, epoch), taken = self._decided, self.checkpoint
         if walk.damage:
-            # After any crash amid a commit, so it asks nothing of anybody.
+            # Any crash during a commit leaves a torn tail, so nobody has to do anything.
             report(
                 logging.INFO,
-                "%s: a torn tail from offset %d on is left behind, the log goes on at LSN %d",
+                "%s: a torn tail begins at offset %d; it stays there, and a new segment continues "
+                "the log at LSN %d",
                 walk.path,
                 walk.damage.offset,
                 walk.next_lsn,
@@ -188,34 +201,34 @@ def decide(
     keep: int,
     read: Reading = unpack_spans,
 ) -> Generator[ReplayBatch, None, tuple[Walk, int]]:
-    """Decide whether a journal opens: yield each batch after the checkpoint, and return the walk
-    and the highest epoch in use. Raises CorruptionError if an open has to refuse.
+    """Decide whether a journal opens.
 
-    `names`: the files that there are. `keep`: how many checkpoints an open keeps.
+    Yield each batch after the checkpoint, and return the walk and the highest epoch in use. Raises
+    CorruptionError if an open has to refuse. `names`: the files in the directory. `keep`: the
+    number of checkpoints that an open keeps.
     """
     plan = Plan(directory.path, segment_names(names), checkpoints.good, keep)
     walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
     if exhausted := plan.exhausted():
         raise exhausted
-    covered(directory, names, checkpoints.verified_lsns, keep)
+    covered_files(directory, names, checkpoints.verified_lsns, keep)  # it may still find damage
     return walk, plan.last_epoch
 
 
 def walk_log(
     directory: Directory, plan: Plan[SegmentName], evidence: int, read: Reading = unpack_spans
 ) -> Generator[ReplayBatch, None, Walk]:
-    """Lead a walk over all that matters: yield each batch after the checkpoint, and return the
+    """Walk over the segments of the plan. Yield each batch after the checkpoint, and return the
     walk. Raises CorruptionError if the log can't be trusted.
 
-    `evidence`: the highest LSN that a checkpoint, though it be damaged, proves to have been
-    durable.
+    `evidence`: the highest LSN that a checkpoint, even a damaged one, proves to have been durable.
     """
     agreed = bytes.fromhex(plan.agreed_id) if plan.agreed_id else None
     walk = Walk(directory.path, evidence, agreed)
     for name, after in zip_longest(plan.segments, plan.segments[1:]):
         with Segment(directory, name) as segment:
             walk.enter(segment)
-            plan.check(segment.header.journal_id.hex())  # before anything is applied to it
+            plan.check(segment.header.journal_id.hex())  # before any record is applied
             yield from walk.batches(segment, after, after_lsn=plan.base_lsn, read=read)
         if after:
             walk.leave(after)
@@ -224,9 +237,10 @@ def walk_log(
 
 
 def sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None:
-    """The last segment, and the names of all."""
-    # What validates may stand in memory only: written and never synced by a killed process, or
-    # marked clean by a sync that failed. So sync, and read what the disk has.
+    """Sync the last segment and the names of all files, so that recovery reads what is on disk."""
+    # A frame that verifies may exist only in memory. Either a killed process wrote it and never
+    # synced it, or a sync failed, and the kernel marked the page clean without writing it. So sync,
+    # drop the cached pages, and read what is on the disk.
     directory.sync()
     if segments:
         last = directory.open(str(segments[-1]), "update")
@@ -240,44 +254,47 @@ def sync_before_trust(directory: Directory, segments: list[SegmentName]) -> None
 def _remove_leftovers(
     directory: Directory, walk: Walk, segments: list[SegmentName], verified: list[int], keep: int
 ) -> None:
-    """After the decision to open: what an unfinished removal or a crash left over."""
-    drop_covered(directory, verified, keep)  # first: it may still find damage
+    """Remove the leftovers of a crash or of an interrupted removal, once an open is decided."""
+    drop_covered(directory, verified, keep)  # comes first, because it may still find damage
     if walk.end and not walk.damage:
+        # After a crash, space that was allocated ahead of the log is still in the last segment. A
+        # torn tail stays, so that it can be examined or salvaged.
         _trim(directory, segments[-1], walk.end + walk.marked * FRAME_HEADER_BYTES)
     for name in directory.names():
-        if name.endswith(TMP):
+        if name.endswith(TMP):  # a crash came before the file got its name, or left it with both
             remove_if_exists(directory, name)
 
 
-def covered(
+def covered_files(
     directory: Directory, names: list[str], verified_lsns: list[int], keep: int
 ) -> list[str]:
-    """The segments and checkpoints that none of the `keep` newest checkpoints needs.
+    """Return the names of the segments and checkpoints that the `keep` newest checkpoints cover.
 
-    `verified_lsns`: of the checkpoints that this process saw verify, ascending and distinct;
-    fewer than `keep` of them prove too little for anything to be covered. Raises CorruptionError
-    if the first segment that is needed is not what its name says.
+    `verified_lsns`: the LSNs of the checkpoints that this process saw verify, ascending and
+    distinct. If there are fewer than `keep`, nothing is covered. Raises CorruptionError if the
+    first segment that is still needed is not what its name says.
     """
     if len(verified_lsns) < keep:
         return []
     oldest = verified_lsns[-keep]
     segments = segment_names(names)
     kept_segments = segments_after(segments, oldest)
-    gone = set(segments) - set(kept_segments)
-    if gone:
-        # Only names say so: a stray one in the range of a segment must not make it go.
+    covered = set(segments) - set(kept_segments)
+    if covered:
+        # So far, only file names say what is covered. Open the first segment that is kept, so that
+        # a stray name in the range of a needed segment can't get that segment removed.
         with Segment(directory, kept_segments[0]):
             pass
     older = [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < oldest]
-    return [*map(str, sorted(gone)), *older]
+    return [*map(str, sorted(covered)), *older]
 
 
 def drop_covered(directory: Directory, verified_lsns: list[int], keep: int) -> None:
-    """Remove what is covered."""
-    gone = covered(directory, directory.names(), verified_lsns, keep)
-    for name in gone:
+    """Remove the segments and checkpoints that the `keep` newest checkpoints cover."""
+    covered = covered_files(directory, directory.names(), verified_lsns, keep)
+    for name in covered:
         directory.remove(name)
-    if gone:
+    if covered:
         directory.sync()
 
 
@@ -285,7 +302,7 @@ def _trim(directory: Directory, name: SegmentName, end: int) -> None:
     file = directory.open(str(name), "update")
     try:
         if file.size() > end:
-            with suppress(OSError):  # saves space, proves nothing
+            with suppress(OSError):  # trimming only saves space, so it may fail
                 file.truncate(end)
     finally:
         file.close()

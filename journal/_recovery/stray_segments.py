@@ -1,9 +1,9 @@
-"""Stray segments: segments that no log could hold where their names put them.
+"""Stray segments: files whose names put them where the log can't have a segment.
 
-A segment ends where the next one begins, and only names say so. A file that is not what its name
-says, as a copy under another name, would end the one before it in its middle. Where that one
-proves that it went on, the name is wrong and nothing is lost: without the file the log is whole.
-Where nothing proves it, the file may be a segment that was damaged, and the log ends there.
+A segment ends where the next one begins, and only names say where that is. So a file under a wrong
+name, such as a copy, would end the segment before it in its middle. If that segment proves that the
+log continued in it, then the file's name is wrong, and nothing is lost, because the log is whole
+without the file. If nothing proves this, the file may be a damaged segment, and the log ends there.
 """
 
 from __future__ import annotations
@@ -20,34 +20,37 @@ from journal.errors import CorruptionError, DamageReason, JournalError
 def stray_segments(
     directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes] = ()
 ) -> dict[SegmentName, CorruptionError]:
-    """Each such segment, and why. `journal_ids`: what else says whose journal it is."""
-    headers = _headers(directory, segments)
-    ours = _majority_id(headers, journal_ids)
-    whole = [name for name, header in headers.items() if _is(header, name, ours)]
+    """Return the stray segments, each with the error for it.
+
+    `journal_ids`: the ids in other files, which count when the journal's own id is determined.
+    """
+    headers = _read_headers(directory, segments)
+    own_id = _majority_id(headers, journal_ids)
+    whole = [name for name, header in headers.items() if _is_whole(header, name, own_id)]
     strays: dict[SegmentName, CorruptionError] = {}
-    before: SegmentName | None = None  # None: whatever it was, it can't be read
+    before: SegmentName | None = None  # None if the segment before this one can't be trusted
     for name, header in headers.items():
-        is_whole = _is(header, name, ours)
+        is_whole = _is_whole(header, name, own_id)
         is_older = before is not None and name.epoch < before.epoch
-        why = None
+        conflict = None
         if is_older or not is_whole:
             after = next((other for other in whole if other > name), None)
             if before and is_older and after:
-                why = f"epoch {name.epoch} behind epoch {before.epoch}"
+                conflict = f"its epoch {name.epoch} can't follow epoch {before.epoch}"
             elif after and name.epoch > after.epoch:
-                why = f"epoch {name.epoch} in front of epoch {after.epoch}"
+                conflict = f"its epoch {name.epoch} can't precede epoch {after.epoch}"
             elif after and name.first_lsn == after.first_lsn:
-                why = f"the log goes on at LSN {name.first_lsn} in {after}"
+                conflict = f"the log continues at LSN {name.first_lsn} in {after}"
             elif before and _continues_in(directory, before, name, header):
-                why = f"LSN {name.first_lsn} is in {before}"
-        if why:
-            is_foreign = header and header.journal_id != ours
+                conflict = f"LSN {name.first_lsn} is in {before}"
+        if conflict:
+            is_foreign = header and header.journal_id != own_id
             is_copy = header and not is_foreign and header.name != name
             strays[name] = CorruptionError(
                 f"{directory.path}/{name}",
                 0,
                 0,
-                f"{_content(header, name, ours)}; no log has it here: {why}",
+                f"the file {_describe(header, name, own_id)}; it does not belong here: {conflict}",
                 reason=DamageReason.OUT_OF_PLACE,
                 header_of=str(header.name) if header and is_copy else None,
                 journal_id=header.journal_id.hex() if header and is_foreign else None,
@@ -60,8 +63,8 @@ def stray_segments(
 def majority_journal_id(
     directory: Directory, segments: list[SegmentName], journal_ids: Iterable[bytes]
 ) -> bytes:
-    """The id of the journal that most of it is of."""
-    return _majority_id(_headers(directory, segments), journal_ids)
+    """Return the id that most of the segments and of `journal_ids` have."""
+    return _majority_id(_read_headers(directory, segments), journal_ids)
 
 
 def _majority_id(
@@ -73,30 +76,31 @@ def _majority_id(
 
 
 def with_successors(
-    segments: list[SegmentName], wrong: Container[SegmentName]
+    segments: list[SegmentName], strays: Container[SegmentName]
 ) -> list[tuple[SegmentName, SegmentName | None]]:
-    """Each segment, and the one behind it that ends it, which is none of the `wrong` ones."""
+    """Return each segment with the next one that is not a stray, at which it ends."""
     pairs: list[tuple[SegmentName, SegmentName | None]] = []
     after: SegmentName | None = None
     for name in reversed(segments):
         pairs.append((name, after))
-        after = after if name in wrong else name
+        after = after if name in strays else name
     return pairs[::-1]
 
 
-def _headers(
+def _read_headers(
     directory: Directory, segments: list[SegmentName]
 ) -> dict[SegmentName, SegmentHeader | None]:
-    """Without files that a live writer has removed meanwhile."""
+    """Return the header of each segment, without files that a live writer removed meanwhile."""
     headers: dict[SegmentName, SegmentHeader | None] = {}
     for name in segments:
         with suppress(FileNotFoundError):
-            headers[name] = _header(directory, name)
+            headers[name] = _read_header(directory, name)
     return headers
 
 
-def _header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
-    """As it stands there, whatever name the file has; None if it can't be read."""
+def _read_header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
+    """Return the header in the file `name`, even if it is another file's. Return None if it is
+    damaged."""
     with suppress(JournalError):
         file = directory.open(str(name), "read")
         try:
@@ -106,22 +110,24 @@ def _header(directory: Directory, name: SegmentName) -> SegmentHeader | None:
     return None
 
 
-def _is(header: SegmentHeader | None, name: SegmentName, journal_id: bytes) -> bool:
+def _is_whole(header: SegmentHeader | None, name: SegmentName, journal_id: bytes) -> bool:
+    """Return whether the header is the one that the name and the journal ask for."""
     return header is not None and (header.name, header.journal_id) == (name, journal_id)
 
 
-def _content(header: SegmentHeader | None, name: SegmentName, journal_id: bytes) -> str:
+def _describe(header: SegmentHeader | None, name: SegmentName, journal_id: bytes) -> str:
+    """Return what the file `name` contains, in words. `header`: the one in it (None: damaged)."""
     if header is None:
-        return "no segment that can be read"
+        return "has no valid header"
     if header.journal_id != journal_id:
-        return f"a segment of another journal, {header.journal_id.hex()}"
-    return "a segment" if header.name == name else f"a copy of {header.name}"
+        return f"contains a segment of another journal, {header.journal_id.hex()}"
+    return "contains a segment" if header.name == name else f"contains a copy of {header.name}"
 
 
 def _continues_in(
     directory: Directory, before: SegmentName, name: SegmentName, header: SegmentHeader | None
 ) -> bool:
-    """Whether the log went on in `before` where `name` says that it begins."""
+    """Return whether the log continued in `before` at the LSN at which `name` claims to begin."""
     begins_there, durable_lsn = False, 0
     with suppress(CorruptionError, FileNotFoundError), Segment(directory, before) as segment:
         for scanned in segment.scan():
@@ -130,9 +136,10 @@ def _continues_in(
                 continue
             first_lsn = scanned.header.first_lsn
             if first_lsn < name.first_lsn < first_lsn + scanned.header.record_count:
-                return True  # every cut lies between two frames
+                return True  # a frame spans that LSN, and every cut lies between two frames
             begins_there = begins_there or first_lsn == name.first_lsn
-    # Only a later epoch cuts, so before one of the same no frame is dead. Before a later one it may
-    # be, unless it was durable; and a file that is merely damaged may be the cut itself.
+    # Only a segment of a later epoch is a cut, so if the epochs are the same, the frame at that LSN
+    # belongs to the log. If `name` has a later epoch, the frame may be dead, unless it was durable.
+    # And if the header of `name` can't be read, the file may be the cut itself, only damaged.
     is_cut = name.epoch > before.epoch and (header is None or durable_lsn < name.first_lsn)
     return begins_there and not is_cut

@@ -1,10 +1,10 @@
-"""Walk: which frames of the log count, and where it ends.
+"""Walk: the rule that decides which frames belong to the log, and where the log ends.
 
 Source: journal/docs/FORMAT.md, "Recovery".
 
-This is the rule itself, and the one way to read the log: a walk is led over segments in the order
-of the log, yields the records that recovery keeps, gathers evidence, and in the end says where the
-log ends or why it can't be trusted. It changes nothing.
+Everything that reads the log uses this module. A walk goes over the segments in the order of the
+log, yields the records that recovery keeps, and gathers evidence. In the end it states where the
+log ends, or why the log can't be trusted. It changes nothing.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from journal._format.segment import (
 from journal._mutex import is_raised_by_call
 from journal.errors import CorruptionError, DamageReason
 
-_WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # from where a payload begins
+_WRITTEN_AT = WRITTEN_AT_OFFSET - FRAME_HEADER_BYTES  # relative to the beginning of the payload
 
-# Makes the records of payloads, or checks them and returns none: `unpack_spans`, `check_spans`.
+# A function that unpacks payloads: `unpack_spans` returns their records, `check_spans` only checks
+# them and returns none.
 Reading = Callable[[bytes, list[Span]], list[Record]]
 
 
@@ -58,16 +59,16 @@ class ReplayBatch(NamedTuple):
 
     @property
     def written_at_ns(self) -> int:
-        """Return when the last frame was written, in Unix nanoseconds."""
+        """The time at which the last frame was written, in Unix nanoseconds."""
         return self._written_at_ns(self.run.spans[-1][0])
 
     def frames(self) -> Iterator[tuple[int, int, int, list[Record]]]:
-        """Part the batch. Yield the offset of each frame, when it was written (Unix nanoseconds),
-        its first LSN, and its records."""
+        """Yield, for each frame of the batch, its offset, the time at which it was written (Unix
+        nanoseconds), its first LSN, and its records."""
         lsn, records, begin = self.run.first_lsn, self.records, 0
         for start, _, count in self.run.spans:
-            its_own = records[begin : begin + count] if count < len(records) else records
-            yield self._offset(start), self._written_at_ns(start), lsn, its_own
+            of_frame = records[begin : begin + count] if count < len(records) else records
+            yield self._offset(start), self._written_at_ns(start), lsn, of_frame
             lsn, begin = lsn + count, begin + count
 
     def offset_of(self, lsn: int) -> int:
@@ -80,7 +81,7 @@ class ReplayBatch(NamedTuple):
         return self.run.offset
 
     def after(self, lsn: int) -> ReplayBatch:
-        """Return the batch without the records up to `lsn`, which is in its first frame if any."""
+        """Return the batch without the records up to `lsn`, which must be in the first frame."""
         skip = max(0, lsn + 1 - self.run.first_lsn)
         if not skip:
             return self
@@ -99,10 +100,11 @@ class ReplayBatch(NamedTuple):
 class Walk:
     """A walk over the segments that matter, oldest first.
 
-    `next_lsn` is the first LSN not yet seen, `evidence` the highest that anything proves to
-    have been durable. `damage` is where the last segment stops being a log. `end` is where its
-    good frames end, `marked` whether a mark stands there (the next frame is written over it).
-    `dead_offset` is where another segment than the last goes on after its cut.
+    `next_lsn` is the LSN that is due, and `evidence` the highest LSN that anything proves to have
+    been durable. The other fields are about the segment entered last. `end` is the offset at which
+    its good frames end, and `marked` is true if a mark begins there, over which the next frame is
+    written. `damage` is the error for the first piece that is not part of the log. `dead_offset` is
+    the offset of the first dead bytes, if the next segment cut this one.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class Walk:
         epoch: int = 0,
         next_lsn: int = 1,
     ) -> None:
-        """`path`: of the directory. `journal_id` (None: any) and `epoch` are what the log had up
-        to `next_lsn`."""
+        """Prepare a walk over the directory `path`, from `next_lsn` on.
+
+        `journal_id` (None: any) and `epoch` are those of the log before `next_lsn`.
+        """
         self.evidence = evidence
         self.next_lsn = next_lsn
         self.epoch = epoch
@@ -142,30 +146,31 @@ class Walk:
         return cls(segment.file.path, evidence, journal_id, epoch, first_lsn)
 
     def branch(self, evidence: int = 0) -> Walk:
-        """Return a copy that goes on by itself, with this `evidence`, too."""
+        """Return an independent copy of the walk, which also knows this `evidence`."""
         branch = copy(self)
         branch.evidence = max(self.evidence, evidence)
         return branch
 
     @property
     def log_bytes(self) -> int:
-        """The size of the log that the walk went over."""
+        """The size of the log that the walk has covered so far, in bytes."""
         return self._bytes_before + self.end
 
     def enter(self, segment: Segment) -> None:
-        """Go on with `segment`. Raises CorruptionError if it does not belong there."""
+        """Continue with `segment`. Raises CorruptionError if it does not belong there."""
         header, self.path = segment.header, segment.file.path
         self._bytes_before, self.end = self.log_bytes, SEGMENT_HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
-            its_id = header.journal_id.hex()
-            what, place = f"a segment of another journal, {its_id}", (self.path, 16)
-            raise CorruptionError(
-                *place, header.first_lsn, what, reason=DamageReason.FOREIGN, journal_id=its_id
+            other_id, place = header.journal_id.hex(), (self.path, 16, header.first_lsn)
+            problem, reason = (
+                f"this is a segment of another journal, {other_id}",
+                DamageReason.FOREIGN,
             )
+            raise CorruptionError(*place, problem, reason=reason, journal_id=other_id)
         if header.epoch < self.epoch:
-            what = f"epoch {header.epoch} behind epoch {self.epoch}"
+            problem = f"the segment's epoch {header.epoch} can't follow epoch {self.epoch}"
             reason = DamageReason.EPOCH_ORDER
-            raise CorruptionError(self.path, 12, header.first_lsn, what, reason=reason)
+            raise CorruptionError(self.path, 12, header.first_lsn, problem, reason=reason)
         if self.epoch == 0:
             self.next_lsn = header.first_lsn
         self.journal_id, self.epoch = header.journal_id, header.epoch
@@ -179,11 +184,11 @@ class Walk:
         limit_lsn: int | None = None,
         read: Reading = unpack_spans,
     ) -> Iterator[ReplayBatch]:
-        """Yield the records after `after_lsn` in the segment that was entered last, from `end` on.
+        """Yield the records after `after_lsn` in the segment entered last, from `end` on.
 
-        `after` is the segment after it, where its log ends. Stops after the frame of `limit_lsn`;
-        with None it goes on to the end of the log, and looks at everything that stands after that.
-        Raises CorruptionError for what no crash leaves.
+        `after`: the next segment, where the log of this one ends. `limit_lsn`: stop after the frame
+        that holds this LSN. With None, continue to the end of the log, and gather the evidence in
+        everything after it. Raises CorruptionError for anything that no crash leaves.
         """
         cut_lsn = after.first_lsn - 1 if after else LSN_MAX
         cut_lsn = cut_lsn if limit_lsn is None else min(cut_lsn, limit_lsn)
@@ -195,10 +200,10 @@ class Walk:
             except ValueError as error:
                 if not is_raised_by_call(error, *UNPACKING):
                     raise
-                break  # what follows finds the frame that is to blame
+                break  # the scan below finds the frame to blame
             self._advance(run)
             yield _replay_batch(segment, run, records).after(after_lsn)
-            del records  # before the next run is read: each may be one large frame
+            del records  # free the memory before the next run is read: each may be one large frame
         if limit_lsn is not None and self.next_lsn > limit_lsn:
             return
         for scanned in self.frames(segment, after):
@@ -208,8 +213,8 @@ class Walk:
                 return
 
     def skip_frames(self, segment: Segment, limit_lsn: int = LSN_MAX) -> Iterator[Walk]:
-        """Go over the whole frames up to `limit_lsn`, and yield after each run of them. Their
-        records are not looked at."""
+        """Pass over the whole frames up to `limit_lsn`, and yield the walk after each run of them.
+        Their records are not unpacked."""
         for run in segment.runs(self.end, self.next_lsn, limit_lsn):
             self._advance(run)
             yield self
@@ -219,10 +224,11 @@ class Walk:
         self.evidence = max(self.evidence, run.durable_lsn)
 
     def read_evidence(self, segment: Segment, data: bytes) -> frame.Header | None:
-        """Take the evidence of the header that `data`, the bytes at `end`, begins with.
+        """Add the evidence of the header with which `data`, the bytes at `end`, begins.
 
-        Returns that header, or None if there is none. While a frame replaces a mark, neither may be
-        whole: the frame's header then states as much as the mark did.
+        Return that header, or None if it is not valid. While the writer replaces a mark by a frame,
+        neither may be whole. A later look then finds the frame's header, which states at least as
+        much as the mark did.
         """
         header = frame.parse(data, 0, segment.header.seed)
         if header is None or header.broken_rule(self.next_lsn):
@@ -231,25 +237,26 @@ class Walk:
         return header
 
     def frames(self, segment: Segment, after: SegmentName | None) -> Iterator[ScannedFrame]:
-        """Yield the frames from `end` on, in the segment that was entered last, up to where its log
-        ends. Gather the evidence of everything after that."""
+        """Yield the frames of the log in the segment entered last, from `end` on. Gather the
+        evidence in everything after them."""
         self.marked, self.damage, self.dead_offset = False, None, None
         for scanned in segment.scan(self.end, self.next_lsn):
             if after and self.next_lsn == after.first_lsn and not self._is_own_mark(scanned):
-                # An opening after a crash, or a repair, cut the log here: its own segment begins at
-                # this LSN. What stands here was never acknowledged, and proves nothing.
+                # An open after a crash, or a repair, cut the log here: its own segment begins at
+                # this LSN. The bytes after the cut were never acknowledged, and are no evidence.
                 self.dead_offset = scanned.offset
                 return
             if not self.damage:
                 self.damage = self._damage(scanned)
-            # A commit may reach the disk in any order, so a crash leaves valid headers after the
-            # damage as well as before it. If one of them states that a lost LSN was durable, then
-            # this was no crash.
+            # The pages of a commit may reach the disk in any order, so a crash leaves valid headers
+            # after the damage as well as before it. But if one of them states that a lost LSN was
+            # durable, the damage did not come from a crash.
             self.evidence = max(self.evidence, scanned.header.durable_lsn)
             if self.damage:
                 continue
             if scanned.state is FrameState.MARK:
-                # The log fell idle, or was closed; a crash or the close came before another commit.
+                # The log went idle or was closed, and a crash or the close came before another
+                # commit.
                 self.marked = True
             else:
                 self.next_lsn += scanned.header.record_count
@@ -257,80 +264,82 @@ class Walk:
                 yield scanned
 
     def leave(self, after: SegmentName) -> None:
-        """Raise CorruptionError unless `after` goes on where this segment ends."""
+        """Raise CorruptionError unless `after` continues the log where this segment ends."""
         if self.next_lsn != after.first_lsn:
-            what = f"LSN {self.next_lsn} is missing, the next segment begins at {after[0]}"
-            raise self._refusal(what, DamageReason.GAP)
+            problem = f"LSN {self.next_lsn} is missing; the next segment begins at LSN {after[0]}"
+            raise self._refusal(problem, DamageReason.GAP)
 
     def cut_short(self) -> CorruptionError | None:
-        """Return the error of a log that ends before something that was durable, if it does."""
+        """Return an error if the log ends before an LSN that was durable."""
         if self.evidence >= self.next_lsn:
-            what = f"the log ends before LSN {self.next_lsn}, but {self.evidence} was durable"
-            return self._refusal(what, DamageReason.END_MISSING, self.evidence)
+            problem = (
+                f"the log ends before LSN {self.next_lsn}, but LSN {self.evidence} was durable"
+            )
+            return self._refusal(problem, DamageReason.END_MISSING, self.evidence)
         return None
 
     def finish(self) -> None:
-        """Raise CorruptionError if what was durable is missing at the end of the log, or if it
-        leaves no LSN to go on with."""
+        """Raise CorruptionError if durable records are missing at the end of the log, or if no LSN
+        is left to continue with."""
         if missing := self.cut_short():
             raise missing
         if self.next_lsn > LSN_MAX:
-            last = f"LSN {self.next_lsn - 1}, the last that the format can number"
-            what = f"the log ends at {last}, so nothing can follow it"
+            last = f"LSN {self.next_lsn - 1}, the last one that the format can number"
+            problem = f"the log ends at {last}, so nothing can follow it"
             reason = DamageReason.NUMBERS_EXHAUSTED
-            raise CorruptionError(self.path, self.end, self.next_lsn, what, reason=reason)
+            raise CorruptionError(self.path, self.end, self.next_lsn, problem, reason=reason)
 
     def _is_own_mark(self, scanned: ScannedFrame) -> bool:
-        """Return whether `scanned` is the mark that the segment itself ends with."""
+        """Return whether `scanned` is the mark with which the segment's own log ends."""
         is_first = scanned.state is FrameState.MARK and not self.marked
         return is_first and scanned.header.broken_rule(self.next_lsn) is None
 
     def _damage(self, scanned: ScannedFrame) -> CorruptionError | None:
-        """Return the damage that a crash may have left here, None if there is none.
+        """Return the damage that a crash may have left here, or None if there is none.
 
-        Raises CorruptionError for what no crash leaves.
+        Raises CorruptionError for damage that no crash leaves.
         """
         if self.marked:
-            # The next frame is written over the mark. A crash cut that write short: the page of
-            # the mark is still the old one, while a later page of the frame reached the disk.
-            what = "something stands behind a mark"
+            # The next frame is written over the mark. A crash cut that write short: a later page of
+            # the frame reached the disk, while the page of the mark is still the old one.
+            problem = "bytes that are not zero follow a mark"
         elif scanned.state is FrameState.GARBAGE:
-            # A crash cut the write of a frame short before its header was on the disk.
-            what = "no frame stands here"
+            # A crash cut the write of a frame short before its header reached the disk.
+            problem = "no valid frame begins here"
         elif broken := scanned.header.broken_rule(self.next_lsn):
-            # No crash does this: the header's CRC proves that it was written like that.
-            what = scanned.header.describe(broken, self.next_lsn)
+            # No crash leaves this: the header's CRC proves that it was written that way.
+            problem = scanned.header.describe(broken, self.next_lsn)
             reason = DamageReason.FRAME_IMPOSSIBLE
-            raise CorruptionError(self.path, scanned.offset, self.next_lsn, what, reason=reason)
+            raise CorruptionError(self.path, scanned.offset, self.next_lsn, problem, reason=reason)
         elif scanned.state is FrameState.DAMAGED_PAYLOAD:
-            # A crash cut the write of a frame short after its header was on the disk.
-            what = "a frame's payload is damaged"
+            # A crash cut the write of a frame short after its header reached the disk.
+            problem = "the frame's payload is damaged"
         else:
             return None
         reason = DamageReason.FRAME_DAMAGED
-        return CorruptionError(self.path, scanned.offset, self.next_lsn, what, reason=reason)
+        return CorruptionError(self.path, scanned.offset, self.next_lsn, problem, reason=reason)
 
     def _refusal(
-        self, what: str, reason: DamageReason, durable_lsn: int | None = None
+        self, problem: str, reason: DamageReason, durable_lsn: int | None = None
     ) -> CorruptionError:
         if self.damage:
-            what = f"{self.damage.what}; {what}"
+            problem = f"{self.damage.what}; {problem}"
         place = self.path, self.damage.offset if self.damage else self.end, self.next_lsn
-        return CorruptionError(*place, what, reason=reason, durable_lsn=durable_lsn)
+        return CorruptionError(*place, problem, reason=reason, durable_lsn=durable_lsn)
 
 
 def decode(scanned: ScannedFrame, segment: Segment, read: Reading = unpack_spans) -> ReplayBatch:
-    """Return the batch that a whole frame is. Raises CorruptionError if its records are not what
-    its header says."""
+    """Return the records of a whole frame. Raises CorruptionError if its payload does not hold the
+    records that its header counts."""
     run = scanned.run()
     try:
         records = read(run.data, run.spans)
     except ValueError as error:
         if not is_raised_by_call(error, *UNPACKING):
             raise
-        what = f"a frame whose payload is whole, but {error}"
+        problem = f"the frame's payload is whole, but {error}"
         path, reason = segment.file.path, DamageReason.RECORD_UNREADABLE
-        raise CorruptionError(path, run.offset, run.first_lsn, what, reason=reason) from error
+        raise CorruptionError(path, run.offset, run.first_lsn, problem, reason=reason) from error
     return _replay_batch(segment, run, records)
 
 

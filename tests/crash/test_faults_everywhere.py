@@ -212,10 +212,11 @@ def test_a_torn_tail_and_a_bad_checkpoint_are_logged(
     records = [record for record in caplog.records if record.module == "recovery"]
     assert [record.levelname for record in records] == ["WARNING", "INFO"]
     bad, torn = (record.getMessage() for record in records)
-    assert bad.startswith(f"checkpoint rejected: {PATH}/{checkpoint}: ")
+    skipped = f"a checkpoint is skipped, because it does not verify: {PATH}/{checkpoint}: "
+    assert bad.startswith(skipped)
     assert torn == (
-        f"{PATH}/{segment}: a torn tail from offset {end} on is left behind, "
-        "the log goes on at LSN 4"
+        f"{PATH}/{segment}: a torn tail begins at offset {end}; it stays there, and a new segment "
+        "continues the log at LSN 4"
     )
 
 

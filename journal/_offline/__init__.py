@@ -1,1 +1,1 @@
-"""Reading, checking, copying and repairing a directory from outside."""
+"""Reading, checking, copying and repairing a journal from outside, without its writer."""

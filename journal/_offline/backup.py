@@ -1,4 +1,4 @@
-"""Copies: a consistent backup of a journal, live or not; verified before it is called one."""
+"""Backup: a consistent copy of a journal, live or not, which is verified before it counts."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ class BackupReport:
 def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupReport:
     """Copy the journal at `path`, live or not, into the new directory `dest`, and verify it.
 
-    Holds what a reader would be shown: of a live journal all that a durable LSN in the log
-    covers; the two newest checkpoints, and the log from the older one on. Raises FileExistsError if
-    `dest` is there and not empty, CorruptionError, and NotAJournalError if there is no journal.
+    The copy holds the two newest checkpoints, and the log from the older one on, as far as a reader
+    can read it: of a live journal, the records that a durable LSN in the log covers. Raises
+    FileExistsError if `dest` exists and is not empty, NotAJournalError if there is no journal at
+    `path`, and CorruptionError.
     """
     disk = disk or PosixDisk()
-    JournalReader.open(path, disk=disk).close()  # which raises that
+    JournalReader.open(path, disk=disk).close()  # raises NotAJournalError
     directory = disk.open_directory(path, write=False)
     try:
         return backup_directory(directory, disk, dest, None)
@@ -63,16 +64,18 @@ def backup(path: StrPath, dest: StrPath, *, disk: Disk | None = None) -> BackupR
 def backup_directory(
     directory: Directory, disk: Disk, dest: StrPath, limit_lsn: int | None
 ) -> BackupReport:
-    """`backup` up to `limit_lsn` (None: as far as a reader is shown)."""
+    """Back up a journal as `backup` does, up to `limit_lsn` (None: as far as a reader can read)."""
     target = disk.open_directory(dest, write=True)
     try:
         if target.names():
-            raise FileExistsError(f"{target.path}: not empty; give a new directory")
+            raise FileExistsError(
+                f"{target.path}: the directory is not empty; give a new directory"
+            )
         try:
             _copy_or_restart(directory, target, limit_lsn)
             return _verified(target.path, disk, limit_lsn)
         except (JournalError, OSError) as error:
-            with suppress(OSError):  # what is no whole copy must not look like one
+            with suppress(OSError):  # an incomplete copy must not look like a complete one
                 _clear(target)
             if isinstance(error, CorruptionError):
                 _blame_source(directory)
@@ -86,9 +89,13 @@ def _copy_or_restart(directory: Directory, target: Directory, limit_lsn: int | N
         try:
             _copy_all(directory, target, limit_lsn)
             return
-        except (FileNotFoundError, CompactedError):  # compaction took it away
+        except (
+            FileNotFoundError,
+            CompactedError,
+        ):  # compaction removed a file before it was copied
             _clear(target)
-    raise CompactedError(f"{directory.path}: compaction outran the backup", 0)
+    problem = f"compaction removed files before they were copied, {_ATTEMPTS} times in a row"
+    raise CompactedError(f"{directory.path}: {problem}; try again", 0)
 
 
 def _clear(target: Directory) -> None:
@@ -97,7 +104,7 @@ def _clear(target: Directory) -> None:
 
 
 def _blame_source(directory: Directory) -> None:
-    """Raise CorruptionError if the copy is damaged because the source is."""
+    """Raise CorruptionError that names the source, if the copy is damaged because the source is."""
     for finding in JournalReader(directory).verify():
         if finding.kind == "corruption":
             raise finding.as_error()
@@ -106,7 +113,7 @@ def _blame_source(directory: Directory) -> None:
 def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) -> None:
     names = directory.names()
     checkpoints = find_checkpoints(directory, names, CHECKPOINTS_KEPT_MIN)
-    if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its own
+    if limit_lsn is not None:  # a checkpoint that was made meanwhile needs the log up to its LSN
         limit_lsn = max(limit_lsn, checkpoints.base_lsn)
     try:
         begin_lsn = floor_lsn(checkpoints.verified_lsns)
@@ -127,12 +134,12 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
             lsn = checkpoints.base_lsn
             raise CompactedError(f"LSN {lsn} is no longer kept", last_lsn + 1, lsn=lsn)
         for name, end in ends.items():
-            # Nothing follows the last frame of a copy: a mark testifies for it.
+            # Nothing follows the last frame of a copy, so a mark states that it was durable.
             is_last = last is not None and last.path.endswith(f"/{name}")
             copy_file(directory, target, name, end, last if is_last else None)
         for checkpoint in reversed(checkpoints.good):
             copy_file(directory, target, checkpoint_name(checkpoint.lsn), None)
-        process.clear_pid_note(target)  # a LOCK: what makes an empty journal one
+        process.clear_pid_note(target)  # makes a LOCK: without it, an empty copy is not a journal
         target.sync()
     finally:
         checkpoints.close()
@@ -145,10 +152,10 @@ def copy_file(
     size: int | None,
     last: ReplayBatch | None = None,
 ) -> None:
-    """The first `size` bytes of a file (None: all), under its name once they are synced.
+    """Copy the first `size` bytes of a file (None: all). The copy gets its name once it is synced.
 
-    `last`: behind this frame, the last one of a segment, goes a mark of the same time: so two
-    copies are equal.
+    `last`: the last batch of the segment; a mark is written after it. The mark has the time of the
+    last frame, so that two copies are equal.
     """
     file = source.open(name, "read")
     try:
@@ -181,7 +188,7 @@ def _verified(path: str, disk: Disk, limit_lsn: int | None) -> BackupReport:
         checkpoint.close()
     lsn = max([0, *(s.last_lsn for s in segments), *(c.lsn for c in checkpoints)])
     if limit_lsn is not None and lsn < limit_lsn:
-        what, reason = f"the copy ends at LSN {lsn}, not {limit_lsn}", DamageReason.COPY_INCOMPLETE
-        raise CorruptionError(path, 0, lsn + 1, what, reason=reason)
+        problem = f"the copy ends at LSN {lsn}, not at LSN {limit_lsn}"
+        raise CorruptionError(path, 0, lsn + 1, problem, reason=DamageReason.COPY_INCOMPLETE)
     size = sum(s.size_bytes for s in segments) + sum(c.size_bytes for c in checkpoints)
     return BackupReport(path, lsn, len(segments), len(checkpoints), size)

@@ -1,7 +1,7 @@
-"""Cursor: where a reader stands in the log, and what is to be had from there.
+"""Cursor: a reader's position in the log, and the records that can be read from there.
 
-Of a live log the end moves: bytes that don't parse there are not finished rather than damaged,
-and damage is only what is still bad when it is read again after the evidence against it.
+The end of a live log moves, so bytes there that don't parse may just be unfinished. They count as
+damage only if they are still bad when they are read again, after the evidence was gathered.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import CompactedError, CorruptionError
 
 _PEEK_BYTES = 1 << 14
-_PREALLOCATED_POLL_S = 1.0  # between two looks at all that was allocated ahead of a live log
+_PREALLOCATED_POLL_S = 1.0  # between two scans of all the space allocated ahead of a live log
 
 
 def locate(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentName | None]:
-    """The segment that holds `lsn`, or will, and the one behind it."""
+    """Return the segment that holds `lsn`, or that will hold it, and the next segment if any."""
     begun = bisect_right(segments, lsn, key=attrgetter("first_lsn"))
     if not begun:
         _raise_compacted(lsn, segments)
@@ -39,8 +39,11 @@ def locate(segments: list[SegmentName], lsn: int) -> tuple[SegmentName, SegmentN
 
 
 def kept_segments(segments: list[SegmentName], checkpoints: list[int]) -> list[SegmentName]:
-    """Return the segments that every writer keeps. Others are leftovers of an unfinished removal,
-    or of a writer that keeps more: they may have gaps, and are read only if they are asked for."""
+    """Return the segments that every writer keeps.
+
+    The others are leftovers of an interrupted removal, or belong to a writer that keeps more
+    checkpoints. They may have gaps, so they are read only if they are requested by LSN.
+    """
     return segments_after(segments, floor_lsn(checkpoints))
 
 
@@ -54,34 +57,34 @@ def open_segment(directory: Directory, name: SegmentName, lsn: int) -> Segment:
 def _raise_compacted(lsn: int, segments: list[SegmentName]) -> NoReturn:
     first_lsn = segments[0].first_lsn if segments else 0
     raise CompactedError(
-        f"LSN {lsn} is no longer kept, the first that is: {first_lsn}; "
-        "start from a checkpoint and read what follows it",
+        f"LSN {lsn} is no longer kept; the oldest LSN that is kept is {first_lsn}; "
+        "start from a checkpoint, and read the records after it",
         first_lsn,
         lsn=lsn,
     )
 
 
 class LogCursor:
-    """Where a reader stands in the log: an LSN, and in a segment the place of its frame."""
+    """A reader's position in the log: the next LSN, and the place of its frame in a segment."""
 
     def __init__(self, directory: Directory, after: int | None) -> None:
         self._directory = directory
         self._next_lsn = None if after is None else after + 1
-        # As they were listed when nothing more was known behind where it stands.
+        # The files, as they were last listed. They are listed again in the last known segment.
         self._segments: list[SegmentName] = []
         self._checkpoint_lsns: list[int] = []
         self._live = False
         self._name: SegmentName | None = None
         self._walk = Walk(directory.path, 0)
-        # Further on in the same segment, where all up to there is known to be whole.
+        # Walks that are further on in the same segment. Every frame up to each of them is whole.
         self._ahead: list[Walk] = []
         self._checked_at_s = 0.0
-        # What must be read again before it is called damage.
+        # The place of bytes that look damaged. They are read again before they count as damage.
         self._suspect_place: tuple[str, int, int] | None = None
-        self.at_end = False  # nothing more is to be had now
+        self.at_end = False  # True if no more records can be read now
 
     def last_lsn(self) -> int:
-        """That of the last entry that is to be had, told from the newest segment alone."""
+        """Return the LSN of the last record that can be read now. Reads only the newest segment."""
         live = self._directory.lock_holder() is not None
         names = self._directory.names()
         segments = segment_names(names)
@@ -93,11 +96,11 @@ class LogCursor:
                 self._enter(segment)
                 evidence = max(checkpoint_lsns(names), default=0)
                 return self._probe(segment, live, evidence)[0]
-        except CorruptionError:  # advance() raises it, after what is good before it
+        except CorruptionError:  # advance() raises it, after it has yielded the good records
             return name.first_lsn - 1
 
     def seek_last(self, count: int) -> None:
-        """Stand in front of the last `count` entries, or as far back as it may go."""
+        """Skip all but the last `count` records, without reading the segments before them."""
         names = self._directory.names()
         kept = kept_segments(segment_names(names), checkpoint_lsns(names))
         if kept:
@@ -105,7 +108,11 @@ class LogCursor:
             self._next_lsn = max(begin, self.last_lsn() + 1 - count)
 
     def advance(self) -> Iterator[ReplayBatch]:
-        """What is to be had from where it stands to the end of this segment."""
+        """Yield the batches that can be read from the current position to the segment's end.
+
+        Set `at_end`. Raises CorruptionError, after the good records before the damage, and
+        CompactedError.
+        """
         if not self._segments or self._is_in_last_segment():
             self._list_files()
         segments, evidence = self._segments, max(self._checkpoint_lsns, default=0)
@@ -129,7 +136,7 @@ class LogCursor:
             for batch in batches:
                 self._next_lsn = batch.last_lsn + 1
                 yield batch
-                del batch  # before the next is read: each may be one large frame
+                del batch  # free the memory before the next batch: each may be one large frame
             if after:
                 self._walk.leave(after)
                 self._next_lsn = max(self._next_lsn, after.first_lsn)
@@ -141,28 +148,31 @@ class LogCursor:
         return self._next_lsn is None or self._next_lsn >= self._segments[-1].first_lsn
 
     def _list_files(self) -> None:
-        self._live = self._directory.lock_holder() is not None  # asked before anything is read
+        self._live = self._directory.lock_holder() is not None  # determined before any read
         names = self._directory.names()
         self._segments, self._checkpoint_lsns = segment_names(names), checkpoint_lsns(names)
 
     def _check_log_exists(self, evidence: int) -> None:
-        """The last segment is never removed: if none is there at a second look, it is lost."""
-        doubt = (self._directory.path, 0, 1)
-        if self._suspect_place == doubt:
+        """Raise CorruptionError if a second look finds no segment either.
+
+        The last segment is never removed, so then it is lost.
+        """
+        place = (self._directory.path, 0, 1)
+        if self._suspect_place == place:
             Walk(self._directory.path, evidence).finish()
-        self._suspect_place = doubt
+        self._suspect_place = place
 
     def _enter(self, segment: Segment) -> None:
         if segment.name != self._name:
-            goes_on = self._name is not None and self._name < segment.name
-            known = self._walk.journal_id, self._walk.epoch if goes_on else 0
+            is_later = self._name is not None and self._name < segment.name
+            before = self._walk.journal_id, self._walk.epoch if is_later else 0
             self._name = segment.name
-            self._walk = Walk.at(segment, segment.name.first_lsn - 1, *known)
+            self._walk = Walk.at(segment, segment.name.first_lsn - 1, *before)
             self._ahead, self._checked_at_s = [], 0.0
             self._walk.enter(segment)
 
     def _skip(self, segment: Segment) -> None:
-        """Go over the frames that were read, or are not wanted."""
+        """Move the walk past the frames that were read already, or that are not wanted."""
         assert self._next_lsn is not None
         for walk in self._ahead:
             if self._walk.next_lsn < walk.next_lsn <= self._next_lsn:
@@ -173,7 +183,10 @@ class LogCursor:
     def _probe(
         self, segment: Segment, live: bool, evidence: int
     ) -> tuple[int, CorruptionError | None]:
-        """Up to which LSN the last segment may be shown, and what is wrong with what follows."""
+        """Return the LSN up to which the last segment can be read, and the damage after it.
+
+        The first time that damage is found at a place, only the place is remembered.
+        """
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
         probe = (self._ahead or [self._walk])[-1].branch(evidence)
         self._ahead.extend(walk.branch() for walk in probe.skip_frames(segment))
@@ -190,12 +203,13 @@ class LogCursor:
         limit_lsn = probe.next_lsn - 1
         if live and not segment.header.flags & FLAG_OS:
             limit_lsn = min(limit_lsn, probe.evidence)
-        doubt, self._suspect_place = self._suspect_place, None
-        if damage and doubt != (place := (damage.path, damage.offset, damage.lsn)):
+        known_place, self._suspect_place = self._suspect_place, None
+        if damage and known_place != (place := (damage.path, damage.offset, damage.lsn)):
             self._suspect_place, damage = place, None
         return limit_lsn, damage
 
     def _was_checked_lately(self) -> bool:
+        """Return False once in `_PREALLOCATED_POLL_S`: then everything is scanned."""
         now_s, then_s = time.monotonic(), self._checked_at_s
         if is_due := now_s >= then_s + _PREALLOCATED_POLL_S:
             self._checked_at_s = now_s
@@ -203,7 +217,7 @@ class LogCursor:
 
 
 def _has_no_frame_ahead(walk: Walk, segment: Segment) -> bool:
-    """Whether no more than a mark and zeros is in sight; a mark testifies."""
+    """Return whether only a mark and zeros are in sight. Add the mark's evidence to the walk."""
     data = segment.file.read(_PEEK_BYTES, walk.end)
     header = walk.read_evidence(segment, data)
     if header and header.kind == MARK:

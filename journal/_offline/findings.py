@@ -1,4 +1,4 @@
-"""Findings of `verify`, and the pieces of a segment."""
+"""Findings: the problems that `verify` reports, and the pieces of a segment that `frames` lists."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Finding:
     """A problem that `verify` found in a file."""
 
     kind: Literal["torn_tail", "corruption", "bad_checkpoint", "stray"]
-    """The kind of problem: "torn_tail" for what a crash left unfinished, "corruption" for damage to
-    durable data, "bad_checkpoint" for a checkpoint that does not verify, and "stray" for a file
-    that is not the journal's or was never finished."""
+    """The kind of problem: "torn_tail" for a tail that a crash left unfinished or a repair cut off,
+    "corruption" for damage to durable data, "bad_checkpoint" for a checkpoint that does not verify,
+    and "stray" for a file that does not belong to the journal or was never finished."""
 
     path: str
     """The path of the file."""
@@ -52,11 +52,11 @@ class Finding:
 
     @property
     def file(self) -> JournalFile:
-        """Return what the file's name tells."""
+        """The file, as its name describes it."""
         return file_at(self.path)
 
     def as_error(self) -> CorruptionError:
-        """Return it as the error that an open would raise for it."""
+        """Return the finding as an error, such as an open would raise."""
         return CorruptionError(
             self.path,
             self.offset,
@@ -66,7 +66,7 @@ class Finding:
             header_of=self.header_of,
             durable_lsn=self.durable_lsn,
             journal_id=self.journal_id,
-            # A stray file may have any name, so the name does not tell that it is a file.
+            # A stray file may have any name, so its name does not show that it is a file.
             directory=self.path.rpartition("/")[0] if self.kind == "stray" else None,
         )
 
@@ -105,7 +105,7 @@ class FrameInfo:
     """The LSN that was durable when the piece was written, from the header."""
 
     written_at_ns: int = 0
-    """The time at which it was written, in Unix nanoseconds, from the header."""
+    """The time at which the piece was written, in Unix nanoseconds, from the header."""
 
     header_crc: int = 0
     """The CRC32C of the header, from the header."""
@@ -118,10 +118,10 @@ class FrameInfo:
 
     @property
     def file(self) -> JournalFile:
-        """Return what the segment's name tells."""
+        """The segment, as its name describes it."""
         return file_at(self.path)
 
     @property
     def last_lsn(self) -> int:
-        """Return the LSN of its last record; a mark's is that of the last record before it."""
+        """The LSN of the last record. For a mark, this is the last record before it."""
         return self.first_lsn + self.count - 1

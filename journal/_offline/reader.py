@@ -1,9 +1,9 @@
-"""Reader: a journal seen from outside. Takes no lock, maps no file, writes nothing.
+"""Reader: a view of a journal from outside. It takes no lock, maps no file and writes nothing.
 
-Of a dead journal it shows what recovery would keep. Of a live one it shows what a durable LSN
-in the log covers (in "os" durability every whole frame): the end of the log is moving, so bytes
-that don't parse there are not finished rather than damaged, and damage is only what is still
-bad when it is read again after the evidence against it.
+From a dead journal, it yields the records that recovery would keep. From a live one, it yields the
+records that a durable LSN in the log covers (with durability "os", every whole frame). The end of a
+live log moves, so bytes there that don't parse may just be unfinished. They count as damage only if
+they are still bad when they are read again, after the evidence was gathered.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from journal._recovery.plan import Plan, foreign_to
 from journal._recovery.walk import ReplayBatch, Walk
 from journal.errors import CorruptionError, FormatVersionError, NotAJournalError
 
-if TYPE_CHECKING:  # most readers never ask for it, and it takes as long to import as all they use
+# Most readers never use these modules, and importing them takes as long as everything they do use.
+if TYPE_CHECKING:
     from journal._format.segment_info import SegmentInfo
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.recovery_preview import RecoveryPreview
@@ -46,14 +47,14 @@ _POLL_S = 0.02
 
 
 def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterator[ReplayBatch]:
-    """All after `after_lsn` up to `limit_lsn`, which is known to be in the log.
+    """Yield the records after `after_lsn` up to `limit_lsn`, which is known to be in the log.
 
-    Raises CompactedError if the first of them, or one further on by now, is no longer kept.
+    Raises CompactedError if the next record to read is no longer kept, at the beginning or later.
     """
     next_lsn = after_lsn + 1
     segments: list[SegmentName] = []
     while next_lsn <= limit_lsn:
-        if not segments or segments[-1].first_lsn <= next_lsn:  # more may be behind it by now
+        if not segments or segments[-1].first_lsn <= next_lsn:  # newer segments may exist by now
             segments = segment_names(directory.names())
         name, after = locate(segments, next_lsn)
         with open_segment(directory, name, next_lsn) as segment:
@@ -63,7 +64,7 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
             for batch in batches:
                 next_lsn = batch.last_lsn + 1
                 yield batch
-                del batch  # before the next is read: each may be one large frame
+                del batch  # free the memory before the next batch: each may be one large frame
             if next_lsn > limit_lsn:
                 return
             if after:
@@ -73,7 +74,7 @@ def read_batches(directory: Directory, after_lsn: int, limit_lsn: int) -> Iterat
 
 
 def readable(directory: Directory, after: int | None) -> Iterator[ReplayBatch]:
-    """All after LSN `after` that a reader is shown now."""
+    """Yield the records after LSN `after` that a reader can read now."""
     cursor = LogCursor(directory, after)
     while not cursor.at_end:
         yield from cursor.advance()
@@ -81,9 +82,9 @@ def readable(directory: Directory, after: int | None) -> Iterator[ReplayBatch]:
 
 @public
 class JournalReader(OpenHandle):
-    """A read-only view of the journal in the directory `path`, whether a writer lives or not.
+    """A read-only view of the journal in the directory `path`, whether a writer is live or not.
 
-    A context manager. Each call looks at the directory as it is then.
+    It is a context manager. Each call reads the directory anew.
     """
 
     path: str
@@ -95,7 +96,11 @@ class JournalReader(OpenHandle):
 
     @classmethod
     def open(cls, path: StrPath, *, disk: Disk | None = None) -> JournalReader:
-        """Raises FileNotFoundError, UnsafePathError, and NotAJournalError if it is no journal."""
+        """Open the journal at `path` for reading.
+
+        Raises FileNotFoundError, UnsafePathError, and NotAJournalError if the directory is not a
+        journal.
+        """
         directory = (disk or PosixDisk()).open_directory(path, write=False)
         try:
             if not is_journal(directory.names()):
@@ -106,7 +111,7 @@ class JournalReader(OpenHandle):
         return cls(directory)
 
     def close(self) -> None:
-        """Close the directory's handle. Again: nothing."""
+        """Close the directory's handle. A second call does nothing."""
         self._directory.close(unlock=False)
 
     def __enter__(self) -> JournalReader:
@@ -117,40 +122,40 @@ class JournalReader(OpenHandle):
 
     @property
     def writer_pid(self) -> int | None:
-        """The live writer's pid (0: unknown), None if there is none."""
+        """The pid of the live writer: 0 if the pid is unknown, None if there is no live writer."""
         return self._directory.lock_holder()
 
     @property
     def live(self) -> bool:
-        """Whether a writer has it open now."""
+        """True if a writer has the journal open now."""
         return self.writer_pid is not None
 
     @property
     def format_version(self) -> int:
-        """Of the bytes on disk. What a newer one wrote is a FormatVersionError when it is read."""
+        """The version of the segment format. Reading a newer one raises FormatVersionError."""
         return SEGMENT_VERSION
 
     @property
     def journal_id(self) -> str | None:
-        """That of the newest segment whose header is whole; None without one."""
+        """The journal's id, from the newest segment whose header is whole; None without one."""
         return find_journal_id(self._directory)
 
     @property
     def application(self) -> str | None:
-        """Whose journal it is, as the newest checkpoint that has a first line says in it; None
-        without one. Reads no more than that, so it need not verify."""
+        """The application that owns the journal, from the first line of the newest checkpoint in
+        which that line can be read; None without one. The checkpoint need not verify."""
         for lsn in reversed(checkpoint_lsns(self._directory.names())):
             with suppress(BadCheckpointError, FormatVersionError, FileNotFoundError):
                 return read_application(self._directory, lsn)
         return None
 
     def files(self) -> list[JournalFile]:
-        """List the files in the directory, ordered by name. None of them is read."""
+        """Return the files in the directory, ordered by name. None of them is read."""
         return [file_at(f"{self.path}/{name}") for name in self._directory.names()]
 
     @property
     def first_lsns(self) -> list[int]:
-        """The first LSN of each segment that `entries` shows, ascending. Reads no file."""
+        """The first LSN of each segment that `entries` reads, ascending. No file is read."""
         names = self._directory.names()
         return [
             name.first_lsn for name in kept_segments(segment_names(names), checkpoint_lsns(names))
@@ -158,30 +163,38 @@ class JournalReader(OpenHandle):
 
     @property
     def last_lsn(self) -> int:
-        """The LSN of the last entry that `entries` shows now, 0 before there is one. Reads only
-        the newest segment; if nothing in that is whole, the LSN that it goes on from."""
+        """The LSN of the last entry that `entries` would yield now, or 0 if there is none.
+
+        Only the newest segment is read. If that holds no whole frame, this is the LSN before its
+        first one.
+        """
         return LogCursor(self._directory, None).last_lsn()
 
     @property
     def first_state_lsn(self) -> int:
-        """The first LSN as of which a state can be rebuilt: 1, or that of the oldest checkpoint
-        that the log goes on from, of what every writer keeps; 0 if there is none."""
+        """The first LSN as of which a state can be rebuilt from the files that every writer keeps.
+
+        This is 1 if the log has its beginning. Otherwise it is the LSN of the oldest checkpoint
+        from which the log continues, or 0 if there is none.
+        """
         plan = self._plan()
         _close(plan.checkpoints)
         return plan.first_state_lsn
 
     def base(self, at: int | None = None, *, oldest: bool = False) -> Checkpoint | None:
-        """Return the checkpoint from which to rebuild the state as of LSN `at` (None: the end), to
-        be closed by the caller; None: from nothing. The entries after it are the rest of the state.
+        """Return the checkpoint from which to rebuild the state as of LSN `at` (None: the end of
+        the log). Return None if the state is rebuilt from nothing.
 
-        `oldest`: not the newest checkpoint up to `at`, but the first one that the log goes on
-        from, or None where it has its beginning. Raises CorruptionError for a checkpoint of
-        another journal, as an open does.
+        The entries after the checkpoint complete the state. The caller closes the checkpoint.
+
+        `oldest`: instead of the newest checkpoint up to `at`, return the oldest one from which the
+        log continues, or None if the log has its beginning. Raises CorruptionError for a checkpoint
+        of another journal, as an open does.
         """
         plan, base = self._plan(), None
         try:
             journal_id, chosen = plan.agreed_id or self.journal_id, plan.base(at, oldest=oldest)
-            # An open does not read the older ones, but the state would be rebuilt from `chosen`.
+            # An open does not judge older checkpoints, but `chosen` may be one of them.
             foreign = plan.foreign_to(journal_id)
             if foreign := foreign or foreign_to(journal_id, [chosen] if chosen else []):
                 raise foreign
@@ -191,9 +204,10 @@ class JournalReader(OpenHandle):
             _close([checkpoint for checkpoint in plan.checkpoints if checkpoint is not base])
 
     def check_beginning(self) -> None:
-        """Raise CorruptionError if the log begins after what the newest checkpoint holds, as an
-        open does. Reads no segment."""
-        # Compaction may have been between what is looked at: then it is not missing any more.
+        """Raise CorruptionError if the log begins after the records that the newest checkpoint
+        holds, as an open does. No segment is read."""
+        # A compaction between two reads of the directory may make records look missing. Then a
+        # second look finds nothing missing.
         if self._missing() and (missing := self._missing()):
             raise missing
 
@@ -203,8 +217,11 @@ class JournalReader(OpenHandle):
         return plan.missing()
 
     def _plan(self) -> Plan[SegmentName]:
-        """Return the plan of an open, with its checkpoints open. The names are listed first, so no
-        segment is missing before a checkpoint that a live writer publishes meanwhile."""
+        """Return the plan of an open. Its checkpoints are open.
+
+        The segments are listed before the checkpoints are read. So if a live writer publishes a
+        checkpoint meanwhile, the segments before it are not missing from the plan.
+        """
         names = self._directory.names()
         segments = kept_segments(segment_names(names), checkpoint_lsns(names))
         return Plan(self.path, segments, self.checkpoints())
@@ -217,15 +234,18 @@ class JournalReader(OpenHandle):
         follow: bool = False,
         wait: Callable[[], object] | None = None,
     ) -> Iterator[Entry]:
-        """Entries after LSN `after` (None: all that every writer keeps, which is what follows the
-        older of the two newest checkpoints), in order; of them the `last` ones (None: all), for
-        which the segments before them are not read.
+        """Yield the entries after LSN `after`, in order.
 
-        With `follow` it goes on for ever, across rolls, restarts and compaction of a live
-        writer, a few hundredths of a second behind it; each time that it has yielded all there
-        is it calls `wait`, which sleeps (None: for that long) or raises. Raises CompactedError
-        if `after` is older than what is kept, CorruptionError where the log is damaged, after
-        what is good before it.
+        `after`: None stands for everything that every writer keeps, which is the log after the
+        older of the two newest checkpoints. `last`: yield only the last `last` entries of these
+        (None: all); the segments before them are not read.
+
+        `follow`: continue forever, across new segments, restarts and compaction of a live writer, a
+        few hundredths of a second after it. Each time when all entries have been yielded, `wait` is
+        called, which sleeps or raises (None: sleep for 20 ms).
+
+        Raises CompactedError if the records after `after` are no longer kept. Raises
+        CorruptionError if the log is damaged, after the good entries before the damage.
         """
         if after is not None and after < 0:
             raise ValueError(f"after must be an LSN, or 0, not {after}")
@@ -240,38 +260,39 @@ class JournalReader(OpenHandle):
                 for offset, at_ns, first_lsn, records in batch.frames():
                     for lsn, record in enumerate(records, first_lsn):
                         yield Entry(lsn, epoch, at_ns, record, offset, path)
-                del batch, records  # before the next is read: each may be one large frame
+                del batch, records  # free the memory before the next batch: each may be large
             if cursor.at_end:
                 if not follow:
                     return
                 (wait or _sleep)()
 
     def frames(self, after: int | None = None) -> Iterator[FrameInfo]:
-        """What stands in the segments, whether the log goes through it or not, in the order of
-        the files; without frames that hold nothing after LSN `after`."""
+        """Yield the pieces of all segments, whether they belong to the log or not, in the order of
+        the files. Leave out frames that hold no record after LSN `after`."""
         from journal._offline.verify import frames
 
         return frames(self._directory, after or 0)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Those that verify, newest first, open until they are closed or dropped."""
-        found = []
+        """Return the checkpoints that verify, newest first. They stay open until they are closed or
+        garbage-collected."""
+        verified = []
         for lsn in reversed(checkpoint_lsns(self._directory.names())):
             try:
-                found.append(read_checkpoint(self._directory, lsn))
+                verified.append(read_checkpoint(self._directory, lsn))
             except (BadCheckpointError, FileNotFoundError):
                 continue
-        return found
+        return verified
 
     def segments(self) -> list[SegmentInfo]:
-        """What each segment holds, oldest first. Reads all of them."""
+        """Return a report on each segment, oldest first. All of them are read."""
         from journal._offline.verify import check_segments
 
         return [info for info, _ in check_segments(self._directory)]
 
     def preview_recovery(self) -> RecoveryPreview:
-        """Whether an open would refuse, and how far a journal without a live writer goes, by
-        itself or after a repair. Reads all that an open would."""
+        """Return a forecast of the next open of a journal without a live writer: whether it
+        refuses, and where the log ends, with or without a repair. Reads all that an open reads."""
         from journal._offline.recovery_preview import RecoveryDryRun
 
         return RecoveryDryRun(self._directory).preview_recovery()
@@ -279,10 +300,11 @@ class JournalReader(OpenHandle):
     def verify(
         self, *, from_lsn: int = 1, progress: Callable[[int], object] | None = None
     ) -> Iterator[Finding]:
-        """Look at every segment, record and checkpoint, needed for recovery or not.
+        """Check every segment, record and checkpoint, whether recovery needs it or not, and yield
+        the problems.
 
-        `from_lsn`: leave out the segments that end before it. `progress` is told the bytes that
-        were looked at since it was last called.
+        `from_lsn`: leave out the segments that end before this LSN. `progress` is called with the
+        number of bytes that were checked since its last call.
         """
         from journal._offline.verify import verify
 

@@ -1,7 +1,8 @@
-"""Recovery preview: whether a journal would open, and what it holds. Changes nothing.
+"""Recovery preview: a forecast of the next open, which changes nothing.
 
-The end of the log is where an opening finds it. If it refuses, the end is where a repair cuts: in
-front of the first damage that matters, after whatever is only in the way was set aside.
+It says whether a journal would open, and where the log ends. If the open would refuse, the log ends
+where a repair would cut it: before the first damage that matters, once the files that only prevent
+an open are set aside.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from journal.errors import CorruptionError, DamageReason, Refusal
 class RecoveryPreview:
     """A forecast of the next open of a journal that no writer has open.
 
-    The open is one that keeps two checkpoints, so it does not read older ones.
+    The forecast assumes an open that keeps two checkpoints, and so does not read older ones.
     """
 
     problem: str | None
@@ -39,14 +40,14 @@ class RecoveryPreview:
     """The LSN of the checkpoint from which recovery starts; 0 if it starts from nothing."""
 
     last_lsn: int
-    """The last LSN that an open recovers, or a repair if the journal does not open."""
+    """The last LSN that an open recovers, or that a repair keeps if the journal does not open."""
 
     has_no_start: bool
-    """Whether neither a checkpoint nor the beginning of the log is left. Then no repair helps."""
+    """True if neither a checkpoint nor the beginning of the log is left. Then no repair helps."""
 
     aside: tuple[str, ...]
-    """The names of the files that an open would have to move out of the way. They hold no records
-    of the log."""
+    """The names of the files that prevent an open, and that a repair sets aside. They hold no
+    records of the log."""
 
     evidence_lsn: int
     """The highest LSN that a checkpoint, even a damaged one, proves that the log once reached."""
@@ -61,13 +62,14 @@ def preview_recovery(
     checkpoints: Sequence[Checkpoint],
     journal_id: str | None = None,
 ) -> RecoveryPreview:
-    """Return the preview from what was already looked at, beside a live writer too: `segments`,
-    oldest first, and the `checkpoints` that verify, newest first.
+    """Return a preview that is made only from `segments`, oldest first, and from the `checkpoints`
+    that verify, newest first.
 
-    `journal_id`: whose checkpoints an open takes (None: it is not known). It reads nothing, so it
-    names no files that are in the way. Where it finds nothing wrong an open still refuses if there
-    is no segment and a damaged checkpoint says that there was a log, or if the segment from which
-    an older checkpoint goes on has no whole header. `JournalReader.preview_recovery` finds them.
+    `journal_id`: the journal to which the checkpoints must belong (None: any). No file is read, so
+    a writer may be live, and `aside` stays empty. Two problems are missed, for which an open
+    refuses. First, no segment exists, and a damaged checkpoint proves that there was a log. Second,
+    the segment that continues an older checkpoint has a damaged header.
+    `JournalReader.preview_recovery` finds both.
     """
     paths = [*(file.path for file in segments), *(file.path for file in checkpoints), ""]
     path = paths[0].rpartition("/")[0]
@@ -97,12 +99,12 @@ def _damage(segment: SegmentInfo) -> CorruptionError:
 
 
 def _end_lsn(segment: SegmentInfo) -> int:
-    # Nothing whole need be in it: then its first LSN says where those before it ended.
+    # A segment may hold no whole record. Then its first LSN says where the log before it ended.
     return segment.last_lsn or segment.first_lsn - 1
 
 
 class RecoveryDryRun:
-    """How a preview is found: as recovery does it, once more after each file set aside."""
+    """A trial of recovery, which changes no file. It starts again after files were set aside."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -113,29 +115,30 @@ class RecoveryDryRun:
         self.aside: list[str] = []
         self.last_lsn = 0
         error = first = self._try_recovery()
-        while error and self._set_aside(error):
+        while error and self._set_aside_cause(error):
             error = self._try_recovery()
         self.problem = str(first) if first else None
         self.refusal = first.refusal if first else None
-        # Older checkpoints of another journal than the newest, which an open takes. It does not
-        # read them, but after a cut they may be among the newest: then it would refuse.
+        # Find the older checkpoints that belong to another journal than the newest one, which an
+        # open takes. An open does not read them now. But after a cut they may be among the newest:
+        # then an open would read them, and refuse.
         good = [] if error else self.checkpoints.good
-        others = (it for it in good if it.journal_id != good[0].journal_id)
-        self._unread = [_name_of(it.path) for it in others]
-        for name in self._unread:
+        foreign = (each for each in good if each.journal_id != good[0].journal_id)
+        self._unread_foreign = [_name_of(checkpoint.path) for checkpoint in foreign]
+        for name in self._unread_foreign:
             self.checkpoints.forget(name)
         if error:
             self.set_aside_for_cut(self.last_lsn)
 
     def set_aside_for_cut(self, end_lsn: int) -> None:
-        """Set aside what would be in the way once it is cut behind `end_lsn`."""
-        self._drop(self._unread)
-        self._unread = []
-        while (error := self._try_cut(end_lsn)) and self._set_aside(error, end_lsn):
+        """Set aside the files that would prevent an open after a cut at `end_lsn`."""
+        self._set_aside(self._unread_foreign)
+        self._unread_foreign = []
+        while (error := self._try_cut(end_lsn)) and self._set_aside_cause(error, end_lsn):
             pass
 
     def last_lsn_after_cut(self, end_lsn: int) -> int:
-        """How far the log goes, of what a cut behind `end_lsn` leaves."""
+        """Return the last LSN that an open would reach after a cut at `end_lsn`."""
         good = [checkpoint for checkpoint in self.checkpoints.good if checkpoint.lsn <= end_lsn]
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         plan = Plan(self._directory.path, segments, good)
@@ -146,11 +149,12 @@ class RecoveryDryRun:
         return reached_lsn
 
     def has_no_start(self, last_lsn: int) -> bool:
-        """Whether there is nothing from which a log up to `last_lsn` could go on."""
+        """Return whether neither a checkpoint up to `last_lsn` nor the log's beginning is left."""
         is_checkpoint = any(lsn <= last_lsn for lsn in self.checkpoints.verified_lsns)
         return not is_checkpoint and bool(self.segments) and self.segments[0].first_lsn > 1
 
     def preview_recovery(self) -> RecoveryPreview:
+        """Return the results of the trial."""
         return RecoveryPreview(
             problem=self.problem,
             checkpoint_lsn=self.checkpoints.base_lsn,
@@ -162,6 +166,7 @@ class RecoveryDryRun:
         )
 
     def _try_recovery(self) -> CorruptionError | None:
+        """Return the error for which an open would refuse now, or None. Set `last_lsn`."""
         self.last_lsn = self.checkpoints.base_lsn
         place = self._directory, self.names, self.checkpoints
         try:
@@ -172,6 +177,7 @@ class RecoveryDryRun:
         return None
 
     def _try_cut(self, end_lsn: int) -> CorruptionError | None:
+        """Return the error that an open's removal would raise after a cut at `end_lsn`, or None."""
         verified = [lsn for lsn in self.checkpoints.verified_lsns if lsn <= end_lsn]
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]
@@ -179,13 +185,16 @@ class RecoveryDryRun:
             covered_files(self._directory, names, verified, CHECKPOINTS_KEPT_MIN)
         except CorruptionError as error:
             return error
-        except FileNotFoundError:  # the cut will be whole
+        except FileNotFoundError:  # the first segment needed is the cut, which is not made yet
             return None
         return None
 
-    def _set_aside(self, error: CorruptionError, end_lsn: int = LSN_MAX) -> bool:
-        """Whether there are segments that no log could hold, or checkpoints of another journal;
-        or it is a segment of what a checkpoint up to `end_lsn` covers."""
+    def _set_aside_cause(self, error: CorruptionError, end_lsn: int = LSN_MAX) -> bool:
+        """Set aside the files that may have caused `error`, and return whether there are any.
+
+        These are all stray segments and all checkpoints of another journal. If there are none, it
+        is the segment that the error names, if a checkpoint up to `end_lsn` covers that segment.
+        """
         names = list(map(str, stray_segments(self._directory, self.segments, self._journal_ids())))
         names += self._foreign()
         if not names:
@@ -196,20 +205,21 @@ class RecoveryDryRun:
             if name not in self.names or name in map(str, needed):
                 return False
             names = [name]
-        self._drop(names)
+        self._set_aside(names)
         return True
 
     def _foreign(self) -> list[str]:
-        """Return the names of the checkpoints that are of another journal than most files."""
+        """Return the names of the checkpoints that belong to another journal than most files."""
         good, ids = self.checkpoints.good, self._journal_ids()
-        ours = majority_journal_id(self._directory, self.segments, ids)
-        return [_name_of(it.path) for it, its in zip(good, ids, strict=True) if its != ours]
+        own_id = majority_journal_id(self._directory, self.segments, ids)
+        pairs = zip(good, ids, strict=True)
+        return [_name_of(checkpoint.path) for checkpoint, each_id in pairs if each_id != own_id]
 
     def _journal_ids(self) -> list[bytes]:
         return [bytes.fromhex(checkpoint.journal_id) for checkpoint in self.checkpoints.good]
 
-    def _drop(self, names: list[str]) -> None:
-        """Set the files `names` aside."""
+    def _set_aside(self, names: list[str]) -> None:
+        """Take the files out of the trial, and add them to `aside`."""
         for name in names:
             self.aside.append(name)
             self.names.remove(name)

@@ -1,9 +1,9 @@
-"""Repair: cut, salvage. The only writer beside the engine.
+"""Repair: a cut of the log, and salvage. This is the only writer beside the engine.
 
-A cut changes no file. It is what recovery itself would do: a segment of the next epoch, whose
-first LSN is the first one lost. What stands behind it (later segments, later checkpoints) would
-contradict it, so that is removed, after it was copied to a directory of its own; and so is what is
-only in the way of an opening, which costs no record. Then it is looked at again: it has to open.
+A cut changes no file. It is made as recovery would make it: a new segment of the next epoch, whose
+first LSN is the first one lost. Later segments and checkpoints would contradict the cut, so they
+are copied to a separate directory, and then removed. So are files that only prevent an open, which
+costs no record. Finally, the repair checks that the journal opens.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RepairReport:
     """The directory of the journal."""
 
     applied: bool
-    """Whether the repair was carried out. If not, nothing was changed."""
+    """True if the repair was carried out. If False, nothing was changed."""
 
     problem: str | None
     """The reason why the journal does not open, in words. None if it opens."""
@@ -82,21 +82,24 @@ def repair(
     salvage: bool = False,
     disk: Disk | None = None,
 ) -> RepairReport:
-    """Make a damaged journal open again, at the price of what follows the damage.
+    """Make a damaged journal open again, at the price of the records after the damage.
 
-    Does nothing but report unless `apply`. `cut_at`: the last LSN to keep, the end of a batch;
-    None: the last good one. `salvage`: write the valid frames behind it to a journal beside
-    this one, `path` + ".salvaged-1" (or the next number that is free). Raises LockedError,
-    CutError (no such cut), CompactedError (it is older than what is kept), CorruptionError (no
-    checkpoint is left that the log could go on from), NotAJournalError, JournalError (it still
-    does not open, which says where the copies are).
+    `apply`: carry out the repair. Without it, the repair is only planned and reported.
+    `cut_at`: the last LSN to keep, which must be the end of a batch (None: the last good one).
+    `salvage`: write the valid frames after the cut to a new journal beside this one, at
+    `path` + ".salvaged-1" or the next number that is free.
+
+    Raises LockedError, NotAJournalError, CutError (the log can't be cut there), CompactedError (the
+    cut is older than the records that are kept), CorruptionError (no checkpoint is left from which
+    the log could continue), and JournalError (the journal still does not open; the message says
+    where the copies are).
     """
     disk = disk or PosixDisk()
-    JournalReader.open(path, disk=disk).close()  # what is no journal is not made one
-    directory = disk.open_directory(path, write=apply)  # only to look narrows no mode
+    JournalReader.open(path, disk=disk).close()  # raises NotAJournalError, so that none is created
+    directory = disk.open_directory(path, write=apply)  # a plan must not change the mode
     try:
         directory.lock()
-        if apply:  # a cut says that all before it is durable, so it has to be
+        if apply:  # the new segment will state that everything before it is durable
             sync_before_trust(directory, segment_names(directory.names()))
         return _Repair(directory, disk).run(apply, cut_at, salvage)
     finally:
@@ -140,10 +143,11 @@ class _Repair:
 
     def _check_opens(self, saved_to: str | None) -> None:
         if problem := RecoveryDryRun(self._directory).problem:
-            copies = f"; what was cut away is in {saved_to}" if saved_to else ""
+            path = self._directory.path
+            copies = f"; copies of the removed files are in {saved_to}" if saved_to else ""
             raise JournalError(
-                f"{self._directory.path}: it was cut, and still does not open: {problem}{copies}; "
-                "restore a backup, or see what is left with journal-inspect log"
+                f"{path}: the log was cut, but the journal still does not open: {problem}{copies}; "
+                f"restore a backup, or see what is left: journal-inspect log {path}"
             )
 
     def _check_cut(self, cut_at: int, good_lsn: int) -> int:
@@ -173,15 +177,15 @@ class _Repair:
         return cut_at
 
     def _batch_end_at(self, lsn: int) -> int:
-        """The end of a batch that is `lsn`, or follows it."""
+        """Return the LSN at which the batch that holds `lsn` ends, or the good log before it."""
         segments = self._dry_run.segments
         begun = [name for name in segments if name.first_lsn <= lsn + 1]
         if not segments or lsn < 0:
             return 0
         if not begun:
             first_lsn = segments[0].first_lsn
-            what = f"cut_at={lsn} is older than what is kept, LSN {first_lsn} and what follows it"
-            raise CompactedError(f"{self._directory.path}: {what}", first_lsn, lsn=lsn)
+            problem = f"cut_at={lsn} is older than the oldest LSN that is kept, {first_lsn}"
+            raise CompactedError(f"{self._directory.path}: {problem}", first_lsn, lsn=lsn)
         end = begun[-1].first_lsn - 1
         with suppress(CorruptionError), Segment(self._directory, begun[-1]) as segment:
             walk = Walk.at(segment)
@@ -189,25 +193,28 @@ class _Repair:
             for _ in walk.skip_frames(segment, lsn - 1):
                 pass
             end = walk.next_lsn - 1
-            if end < lsn and next(walk.frames(segment, None), None):  # the frame of `lsn`
+            if end < lsn and next(walk.frames(segment, None), None):  # the frame that holds `lsn`
                 end = walk.next_lsn - 1
         return end
 
     def _files_past_cut(self, last_lsn: int) -> list[str]:
-        """Files that say that the log goes on behind `last_lsn`, and those set aside."""
+        """Return the names of the files that contradict a cut at `last_lsn`, and of those that were
+        set aside."""
         if self._dry_run.has_no_start(last_lsn):
             path = self._directory.path
-            what = f"no checkpoint up to LSN {last_lsn} verifies, and the log before it is gone"
-            if not self._dry_run.has_no_start(self._dry_run.last_lsn):  # it is the cut's fault
+            problem = (
+                f"no checkpoint up to LSN {last_lsn} verifies, and the beginning of the log is gone"
+            )
+            if not self._dry_run.has_no_start(self._dry_run.last_lsn):  # only this cut has no start
                 first_lsn = self._dry_run.segments[0].first_lsn
-                raise CompactedError(f"{path}: {what}", first_lsn, lsn=last_lsn)
-            raise CorruptionError(path, 0, 0, what, reason=DamageReason.NO_START)
+                raise CompactedError(f"{path}: {problem}", first_lsn, lsn=last_lsn)
+            raise CorruptionError(path, 0, 0, problem, reason=DamageReason.NO_START)
         lsns = [lsn for lsn in checkpoint_lsns(self._dry_run.names) if lsn > last_lsn]
         segments = [name for name in self._dry_run.segments if name.first_lsn > last_lsn]
         return [*self._dry_run.aside, *map(checkpoint_name, lsns), *map(str, reversed(segments))]
 
     def _frames_past_cut(self, last_lsn: int) -> Iterator[ReplayBatch]:
-        """The valid frames that are no part of the log up to `last_lsn`."""
+        """Yield the valid frames that are not part of the log up to `last_lsn`."""
         for name, after in zip_longest(self._dry_run.segments, self._dry_run.segments[1:]):
             next_lsn = name.first_lsn
             limit_lsn = min(last_lsn, after.first_lsn - 1) if after else last_lsn
@@ -223,6 +230,7 @@ class _Repair:
                         yield decode(scanned, segment)
 
     def _save(self, names: list[str]) -> str:
+        """Copy the files to a new directory, and return its path."""
         target = self._new_directory(".cut")
         try:
             for name in names:
@@ -233,6 +241,7 @@ class _Repair:
         return target.path
 
     def _salvage(self, batches: list[ReplayBatch]) -> str:
+        """Write the records to a new journal, under new LSNs, and return its path."""
         target = self._new_directory(".salvaged")
         options = Options(frame_bytes_max=PAYLOAD_BYTES_MAX)
         packer = RecordPacker(frame_bytes_max=PAYLOAD_BYTES_MAX)
@@ -241,11 +250,9 @@ class _Repair:
         try:
             next_lsn = 1
             for batch in batches:
-                filling = CommitBatch.of(
-                    next_lsn, [packer.pack(record) for record in batch.records]
-                )
-                writer.prepare(filling)
-                writer.write(filling)
+                commit = CommitBatch.of(next_lsn, [packer.pack(record) for record in batch.records])
+                writer.prepare(commit)
+                writer.write(commit)
                 next_lsn += len(batch.records)
             writer.close()
         finally:
@@ -254,6 +261,7 @@ class _Repair:
         return target.path
 
     def _cut(self, last_lsn: int, removed: list[str]) -> None:
+        """Remove the files, and begin a segment of the next epoch after `last_lsn`."""
         journal_id = self._journal_id()
         for name in removed:
             self._directory.remove(name)
@@ -261,8 +269,8 @@ class _Repair:
         epoch = 1 + max(
             [
                 0,
-                *(n.epoch for n in self._dry_run.segments),
-                *(c.epoch for c in self._dry_run.checkpoints.good),
+                *(segment.epoch for segment in self._dry_run.segments),
+                *(checkpoint.epoch for checkpoint in self._dry_run.checkpoints.good),
             ]
         )
         options = Options(segment_bytes=4096)
@@ -289,6 +297,7 @@ class _Repair:
         return self._disk.new_id().hex()
 
     def _new_directory(self, suffix: str) -> Directory:
+        """Make a directory beside the journal, with the first number that is free."""
         for number in count(1):
             path = f"{self._directory.path}{suffix}-{number}"
             directory = self._disk.open_directory(path, write=True)

@@ -1,6 +1,7 @@
-"""Salvage: a segment whose header is damaged, while its frames still verify.
+"""Salvage: a segment whose header may be damaged, while its frames still verify.
 
-No log goes through such a segment. Only a listing of its frames and a rescue of them read it.
+A log never continues through such a segment. Only `frames`, which lists its frames, and `repair`,
+which salvages them, read it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from journal.errors import CorruptionError
 
 
 class SalvageSegment(Segment):
-    """A segment whose header may be damaged. Its frames still verify if the seed survives, or can
-    be recomputed. For salvage only: then just the file's name says that it belongs to this journal.
+    """A segment whose header may be damaged. Its frames still verify if the seed survives or can be
+    recomputed. For salvage only: if the header is damaged, only the file's name says that the
+    segment belongs to this journal.
     """
 
     is_whole = True
@@ -25,9 +27,11 @@ class SalvageSegment(Segment):
         except CorruptionError:
             data = self.file.read(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, 0)
             seeds = _seeds(data)
-            if len(seeds) < 2:  # no header, or a whole one that says something else
+            if (
+                len(seeds) < 2
+            ):  # the header is cut short, or its CRC matches and another check fails
                 raise
-            first, seed = next(
+            first_frame, seed = next(
                 (
                     (header, seed)
                     for seed in seeds
@@ -35,7 +39,7 @@ class SalvageSegment(Segment):
                 ),
                 (None, seeds[0]),
             )
-            if first and first.first_lsn != self.name.first_lsn:
+            if first_frame and first_frame.first_lsn != self.name.first_lsn:
                 raise
             self.is_whole = False
             return SegmentHeader(0, self.name.epoch, b"", self.name.first_lsn, 0, seed)

@@ -1,4 +1,4 @@
-"""Verify: every segment and checkpoint looked at, needed for recovery or not."""
+"""Verify: a check of every segment and checkpoint, whether recovery needs it or not."""
 
 from __future__ import annotations
 
@@ -44,13 +44,16 @@ Progress = Callable[[int], object]  # called with the bytes read since the last 
 
 
 def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[Finding]:
-    """What is wrong, segments first. Takes no lock; the journal may be live."""
+    """Yield the problems of a journal, those of its segments first.
+
+    This takes no lock, and the journal may be live.
+    """
     for _, findings in check_segments(directory, from_lsn, progress):
         yield from findings
     names = directory.names()
     lsns, segments = checkpoint_lsns(names), segment_names(names)
-    wrong = stray_segments(directory, segments)
-    segments = [name for name in segments if name not in wrong]
+    strays = stray_segments(directory, segments)
+    segments = [name for name in segments if name not in strays]
     live = directory.lock_holder() is not None
     journal_id, verified = find_journal_id(directory), [0]
     for lsn in lsns:
@@ -59,37 +62,37 @@ def verify(directory: Directory, from_lsn: int, progress: Progress) -> Iterator[
             yield finding
         else:
             verified.append(lsn)
-    # Under a live writer the older one may have gone meanwhile, and what it needs.
+    # A live writer may have removed the older checkpoint meanwhile, with the segments it needs.
     needed = [] if live else [lsn for lsn in lsns[-CHECKPOINTS_KEPT_MIN:] if lsn in verified]
     for base_lsn in (*needed[:1], verified[-1]):
         if missing := missing_before(directory.path, segments, base_lsn):
             yield _corruption(missing, 0)
             break
     end = Walk(directory.path, max(lsns, default=0))
-    if not segments and (missing := end.cut_short()):  # the last one is never removed
+    if not segments and (missing := end.cut_short()):  # the last segment is never removed
         yield _corruption(missing, 0)
     for name in names:
         file = file_at(f"{directory.path}/{name}")
         if file.kind == "stray":
-            message, reason = "not the journal's", DamageReason.UNKNOWN_FILE
+            message, reason = "the file does not belong to the journal", DamageReason.UNKNOWN_FILE
         elif file.kind == "unfinished" and not live:
-            message, reason = "left unfinished by a crash", DamageReason.UNFINISHED
+            message, reason = "a crash left the file unfinished", DamageReason.UNFINISHED
         else:
             continue
         yield Finding("stray", file.path, 0, 0, 0, message, reason)
 
 
 def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
-    """What stands in each segment, in the order of the files."""
+    """Yield the pieces of each segment, in the order of the files."""
     live = directory.lock_holder() is not None
     segments = segment_names(directory.names())
-    wrong = stray_segments(directory, segments)
-    for name, after in with_successors(segments, wrong):
+    strays = stray_segments(directory, segments)
+    for name, after in with_successors(segments, strays):
         if after and after.first_lsn - 1 <= after_lsn:
             continue
         try:
-            if name in wrong:
-                raise wrong[name]
+            if name in strays:
+                raise strays[name]
             with SalvageSegment(directory, name) as segment:
                 if not segment.is_whole:
                     yield FrameInfo(
@@ -97,26 +100,26 @@ def frames(directory: Directory, after_lsn: int) -> Iterator[FrameInfo]:
                     )
                 for info in _frames(segment, after):
                     if live and not after and info.state in ("damaged", "garbage"):
-                        break  # not finished
+                        break  # the live writer has not finished this frame
                     if info.state == "garbage" or info.last_lsn > after_lsn:
                         yield info
         except FileNotFoundError:
-            continue  # compacted meanwhile
+            continue  # compaction has removed it meanwhile
         except CorruptionError as error:
             yield FrameInfo(error.path, name.epoch, 0, SEGMENT_HEADER_BYTES, "garbage")
 
 
 def _frames(segment: SalvageSegment, after: SegmentName | None) -> Iterator[FrameInfo]:
     path, next_lsn = segment.file.path, segment.name.first_lsn
-    for found in segment.scan():
-        size, header = found.end - found.offset, found.header
-        if found.state is FrameState.GARBAGE:
-            yield FrameInfo(path, segment.name.epoch, found.offset, size, "garbage")
+    for scanned in segment.scan():
+        size, header = scanned.end - scanned.offset, scanned.header
+        if scanned.state is FrameState.GARBAGE:
+            yield FrameInfo(path, segment.name.epoch, scanned.offset, size, "garbage")
             continue
         is_mark, records = header.kind == MARK, None
-        if found.state is not FrameState.DAMAGED_PAYLOAD and not is_mark:
+        if scanned.state is not FrameState.DAMAGED_PAYLOAD and not is_mark:
             with suppress(CorruptionError):
-                records = decode(found, segment).records
+                records = decode(scanned, segment).records
         state: Literal["log", "mark", "cut", "dead", "damaged"] = "dead"
         if not is_mark and records is None:
             state = "damaged"
@@ -129,14 +132,14 @@ def _frames(segment: SalvageSegment, after: SegmentName | None) -> Iterator[Fram
         yield FrameInfo(
             path,
             segment.name.epoch,
-            found.offset,
+            scanned.offset,
             size,
             state,
             header.first_lsn,
             header.record_count,
             header.durable_lsn,
             header.written_at_ns,
-            int.from_bytes(segment.file.read(4, found.offset), "little"),
+            int.from_bytes(segment.file.read(4, scanned.offset), "little"),
             header.payload_crc,
             records,
         )
@@ -151,26 +154,26 @@ def check_segments(
     from_lsn: int = 1,
     progress: Progress = _ignore,
 ) -> Iterator[tuple[SegmentInfo, list[Finding]]]:
-    """Each segment that has `from_lsn` or what follows it, with what is wrong with it."""
+    """Yield each segment that holds `from_lsn` or a later LSN, with the problems found in it."""
     live = directory.lock_holder() is not None
     names = directory.names()
     segments, lsns = segment_names(names), checkpoint_lsns(names)
     covered_lsn, evidence = floor_lsn(lsns), max(lsns, default=0)
-    if live:  # a newer one may have been published since
+    if live:  # the writer may have published a newer checkpoint, and removed what that covers
         covered_lsn = evidence
     journal_id: bytes | None = None
     epoch = 0
-    wrong = stray_segments(directory, segments)
-    for name, after in with_successors(segments, wrong):
+    strays = stray_segments(directory, segments)
+    for name, after in with_successors(segments, strays):
         if after and 1 < after.first_lsn <= from_lsn:
             with suppress(JournalError, FileNotFoundError), Segment(directory, name) as segment:
                 journal_id, epoch = segment.header.journal_id, segment.header.epoch
             continue
-        doubt: tuple[int, int] | None = None
+        suspect_place: tuple[int, int] | None = None
         while True:
             try:
-                if name in wrong:
-                    raise wrong[name]
+                if name in strays:
+                    raise strays[name]
                 with Segment(directory, name) as segment:
                     known_lsn = 0 if after else evidence
                     walk = Walk.at(segment, known_lsn, journal_id, epoch)
@@ -179,17 +182,18 @@ def check_segments(
                     )
                     journal_id, epoch = walk.journal_id, walk.epoch
             except FileNotFoundError:
-                break  # compacted meanwhile
+                break  # compaction has removed it meanwhile
             except CorruptionError as error:
                 size = file_size(directory, str(name))
                 state = SegmentInfo(error.path, *name[::-1], 0, size, 0, 0, "damaged")
                 info, findings = state, [_corruption(error, size)]
-            # The end of a live log moves: damage is what the next look finds at the same place.
+            # The end of a live log moves. So bytes there are damaged only if a second look finds
+            # the same problem at the same place.
             place = (findings[0].offset, findings[0].lsn) if findings else None
-            if place == doubt or not (live and not after):
+            if place == suspect_place or not (live and not after):
                 yield info, findings
                 break
-            doubt = place
+            suspect_place = place
 
 
 def _check_segment(
@@ -208,12 +212,12 @@ def _check_segment(
             run = batch.run
             progress(run.end - run.offset)
             frames, durable_lsn = frames + len(run.spans), max(durable_lsn, run.durable_lsn)
-        # What is left over from a removal may lack segments behind it, and its torn tail may be
-        # one that they cut off.
-        leftover = after and after.first_lsn - 1 <= covered_lsn
+        # A leftover of an interrupted removal may lack the segments after it, and one of those may
+        # have cut off its torn tail.
+        is_leftover = after and after.first_lsn - 1 <= covered_lsn
         if not after:
             walk.finish()
-        elif not leftover or (walk.damage and walk.evidence >= walk.next_lsn):
+        elif not is_leftover or (walk.damage and walk.evidence >= walk.next_lsn):
             walk.leave(after)
     except CorruptionError as raised:
         error = raised
@@ -227,13 +231,14 @@ def _check_segment(
         state = "active"
     elif torn_offset is not None:
         state = "torn"
-        what, reason, lost_lsn = _tear_cause(walk, segment, torn_offset, after)
-        message = f"{what}; the log goes on at LSN {walk.next_lsn}"
+        cause, reason, lost_lsn = _tear_cause(walk, segment, torn_offset, after)
+        message = f"{cause}; the log continues at LSN {walk.next_lsn}"
         size = max(0, end - torn_offset)
         place = path, torn_offset, walk.next_lsn
         findings = [Finding("torn_tail", *place, size, message, reason, durable_lsn=lost_lsn)]
     (first_lsn, epoch), last_lsn = segment.name, walk.next_lsn - 1
-    # What was known before is no proof of this segment's, where it says that more is lost.
+    # `known_lsn` comes from the checkpoints, not from this segment. So it counts here only up to
+    # the last LSN in the segment.
     proven_lsn = walk.evidence if walk.evidence > known_lsn else min(known_lsn, last_lsn)
     durable_lsn = max(durable_lsn, proven_lsn)
     last_lsn = last_lsn if last_lsn >= first_lsn else 0
@@ -244,15 +249,17 @@ def _check_segment(
 def _tear_cause(
     walk: Walk, segment: Segment, offset: int, after: SegmentName | None
 ) -> tuple[str, DamageReason, int | None]:
-    """Return the cause in words, its reason, and the LSN that was durable, if that was cut off."""
+    """Return the cause of a torn tail in words, its reason, and, if durable records were cut off,
+    the last LSN that was durable."""
     if not after:
-        return "left unfinished by a crash", DamageReason.UNFINISHED, None
+        return "a crash left this tail unfinished", DamageReason.UNFINISHED, None
     frames = segment.scan(offset, walk.next_lsn)
-    durable_lsn = max((found.header.durable_lsn for found in frames), default=0)
+    durable_lsn = max((scanned.header.durable_lsn for scanned in frames), default=0)
     if durable_lsn >= walk.next_lsn:
-        what = f"cut off by a repair, though up to LSN {durable_lsn} all was durable"
-        return what, DamageReason.CUT_OFF, durable_lsn
-    return "left unfinished by a crash, or cut off by a repair", DamageReason.UNFINISHED, None
+        cause = f"a repair cut this tail off, although LSN {durable_lsn} was durable"
+        return cause, DamageReason.CUT_OFF, durable_lsn
+    cause = "a crash left this tail unfinished, or a repair cut it off"
+    return cause, DamageReason.UNFINISHED, None
 
 
 def _corruption(error: CorruptionError, size: int) -> Finding:
@@ -263,12 +270,12 @@ def _corruption(error: CorruptionError, size: int) -> Finding:
 def _check_checkpoint(
     directory: Directory, lsn: int, journal_id: str | None, progress: Progress
 ) -> Finding | None:
-    """What is wrong with the checkpoint at `lsn`."""
+    """Return the problem of the checkpoint at `lsn`, or None if it has none."""
     path = f"{directory.path}/{checkpoint_name(lsn)}"
     try:
         checkpoint = read_checkpoint(directory, lsn)
     except FileNotFoundError:
-        return None  # compacted meanwhile
+        return None  # compaction has removed it meanwhile
     except (BadCheckpointError, FormatVersionError, UnsafePathError) as error:
         reason = DamageReason.UNSAFE_FILE
         if isinstance(error, FormatVersionError):
@@ -279,8 +286,8 @@ def _check_checkpoint(
         return Finding("bad_checkpoint", path, 0, lsn, size, error.what, reason)
     try:
         if foreign := foreign_to(journal_id, [checkpoint]):
-            found = _corruption(foreign, checkpoint.size_bytes)
-            return replace(found, lsn=0)  # no record is lost
+            finding = _corruption(foreign, checkpoint.size_bytes)
+            return replace(finding, lsn=0)  # no record is lost
         for _ in checkpoint.items():
             pass
         progress(checkpoint.size_bytes)

@@ -97,13 +97,13 @@ def test_a_torn_tail_is_found(disk: SimulatedDisk, marked: bool) -> None:
     message, reason = findings(disk)[0].message, DamageReason.UNFINISHED
     torn = [Finding("torn_tail", f"{PATH}/{name}", end, 3, 6, message, reason)]
     assert findings(disk) == torn
-    assert "the log goes on at LSN 3" in torn[0].message
+    assert "the log continues at LSN 3" in torn[0].message
     assert [info.state for info in infos(disk)] == ["torn"]
     with open_on(disk) as journal:
         put(journal, 3)
     (finding,) = findings(disk)
     assert replace(finding, message=torn[0].message) == torn[0]
-    assert "by a crash, or cut off by a repair; the log goes on at LSN 3" in finding.message
+    assert "unfinished, or a repair cut it off; the log continues at LSN 3" in finding.message
     assert [info.state for info in infos(disk)] == ["torn", "sealed"]
     assert read_all(disk) == [1, 2, 3]
 
@@ -284,9 +284,9 @@ def test_stray_files_are_found(disk: SimulatedDisk) -> None:
     strays = findings(disk)
     assert {finding.kind for finding in strays} == {"stray"}
     assert {finding.path.rpartition("/")[2]: finding.message for finding in strays} == {
-        "notes.txt": "not the journal's",
-        "checkpoint-1.json": "not the journal's",
-        f"{9:020d}-{9:010d}.seg.tmp": "left unfinished by a crash",
+        "notes.txt": "the file does not belong to the journal",
+        "checkpoint-1.json": "the file does not belong to the journal",
+        f"{9:020d}-{9:010d}.seg.tmp": "a crash left the file unfinished",
     }
     with open_on(disk):
         assert names(disk, ".tmp") == []  # removed by the open

@@ -159,7 +159,8 @@ def test_a_tail_that_a_repair_cut_off_is_not_a_crashes(tmp_path: Path) -> None:
     assert ask("repair", path, "--apply").code == 0
     verify = ask("verify", path)
     assert verify.code == 1
-    what = "cut off by a repair, though up to LSN 35 all was durable; the log goes on at LSN 32"
+    cause = "a repair cut this tail off, although LSN 35 was durable"
+    what = f"{cause}; the log continues at LSN 32"
     assert verify.lines[0].endswith(what)
     assert "or a repair cut it off" in verify.err
     with JournalReader.open(path) as reader:

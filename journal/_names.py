@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from journal._public import public
 
-LOCK = "LOCK"  # the file that names the writer, for people; no decision depends on it
-TMP = ".tmp"  # the ending of a file that is being made; such a file is never read
+LOCK = "LOCK"  # the file that names the writer, for people; recovery never reads it
+TMP = ".tmp"  # the suffix of a file that is being made; such a file is never read
 SEGMENT_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.seg")
 CHECKPOINT_NAME = re.compile(r"checkpoint-([0-9]{20})\.json")
 

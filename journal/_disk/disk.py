@@ -37,12 +37,12 @@ class File(Protocol):
         """The absolute path that the file had when it was opened, for messages only."""
 
     def read(self, size: int, offset: int) -> bytes:
-        """Return `size` bytes at `offset`; fewer only if the file ends before."""
+        """Return `size` bytes at `offset`, or fewer if the file ends before that."""
 
     def write(self, data: Buffer, offset: int) -> int:
         """Write `data` at `offset`, and return the number of bytes written, which may be less.
 
-        The file is never in append mode, so the bytes never go to its end instead.
+        The file is never in append mode.
         """
 
     def sync(self) -> None:

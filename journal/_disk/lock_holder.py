@@ -10,8 +10,8 @@ from contextlib import suppress
 from itertools import islice
 
 _LOCKS_BYTES = 4096  # one page; no system has smaller ones
-# The number of descriptors that are read of one process. The lock is taken early, so its descriptor
-# is among the lowest; reading one takes 10 us.
+# The number of descriptors to read for one process. The lock is taken early, so its descriptor is
+# among the lowest. Reading a descriptor takes 10 us.
 _DESCRIPTORS = 64
 
 

@@ -1,8 +1,9 @@
 """The real disk: file descriptors, each opened relative to a directory's handle.
 
-This module buffers nothing, retries nothing and decides nothing: `journal._commit.writer` and
-`journal._recovery.recovery` do. It guards against the dangers of a path, which may lead through a
-symlink, block on a FIFO, belong to another user, or be replaced between two calls.
+This module buffers nothing, retries nothing and decides nothing. That is left to
+`journal._commit.writer` and `journal._recovery.recovery`. It guards against the dangers of a path,
+which may lead through a symlink, block on a FIFO, belong to another user, or be replaced between
+two calls.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class PosixDisk:
             try:
                 if write:
                     _secure(fd, full_path, made=made)
-                    # Also if the directory existed: its maker may have crashed before this sync.
+                    # Sync also if the directory existed: its maker may have crashed before this.
                     _sync_parent(parent, parent_path)
             except BaseException:
                 os.close(fd)
@@ -97,7 +98,7 @@ class PosixDirectory:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
                 raise _not_regular_error(path)
-            if mode == "create" and info.st_mode & 0o600 != 0o600:  # the umask took our own rights
+            if mode == "create" and info.st_mode & 0o600 != 0o600:  # the umask did that
                 os.fchmod(fd, 0o600)
         except BaseException:
             os.close(fd)
@@ -105,7 +106,7 @@ class PosixDirectory:
         return PosixFile(fd, path)
 
     def names(self) -> list[str]:
-        # Listing moves a handle's position, which threads would share. So use a handle of its own.
+        # Listing moves a handle's position, and threads would share one. So open another handle.
         fd = os.open(".", _DIRECTORY, dir_fd=self._fd)
         try:
             return sorted(os.listdir(fd))
@@ -161,7 +162,7 @@ class PosixDirectory:
             likely_pid = self._read_pid_note()
         try:
             return holder.lock_holder(self._fd, likely_pid)
-        except FileNotFoundError:  # the system has no /proc/locks, like macOS
+        except FileNotFoundError:  # the system, such as macOS, has no /proc/locks
             return self._read_pid_note()
 
     def close(self, *, unlock: bool) -> None:
@@ -222,10 +223,10 @@ class PosixFile:
         if len(data) == size or not data:
             return data
         parts = [data]
-        left = size - len(data)
-        while left and (data := os.pread(self._fd, left, offset + size - left)):
+        missing = size - len(data)
+        while missing and (data := os.pread(self._fd, missing, offset + size - missing)):
             parts.append(data)
-            left -= len(data)
+            missing -= len(data)
         return b"".join(parts)
 
     def write(self, data: Buffer, offset: int) -> int:
@@ -311,14 +312,14 @@ def _secure(fd: int, path: str, *, made: bool) -> None:
     mode = stat.S_IMODE(info.st_mode)
     if info.st_uid != os.geteuid():
         raise UnsafePathError(
-            f"owned by uid {info.st_uid}, but this process runs as uid {os.geteuid()}; "
+            f"is owned by uid {info.st_uid}, but this process runs as uid {os.geteuid()}; "
             f"run as its owner, or: chown {os.geteuid()} {path}",
             path=path,
         )
     if mode & _OTHERS_WRITE:
         problem = f"mode {mode:04o} lets others write to it; run: chmod 700 {path}"
         raise UnsafePathError(problem, path=path)
-    if made and mode & 0o777 != 0o700:  # the umask took our own rights
+    if made and mode & 0o777 != 0o700:  # the umask removed the owner's rights, too
         os.fchmod(fd, 0o700)
     elif mode & _OTHERS_ACCESS and _is_ours(os.listdir(fd)):
         os.fchmod(fd, 0o700)

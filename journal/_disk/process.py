@@ -45,7 +45,8 @@ def check_interpreter(path: StrPath) -> None:
 def _may_start_threads() -> bool:
     if sys.version_info >= (3, 12):
         return _thread.daemon_threads_allowed()
-    # In 3.11 only an attempt shows it, so start a thread if this is not the main interpreter.
+    # In 3.11, only starting a thread shows whether threads may start. So try it, unless this is the
+    # main interpreter.
     try:
         interpreters = import_module("_xxsubinterpreters")
     except ImportError:  # this Python has no subinterpreters

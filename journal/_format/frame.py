@@ -93,7 +93,7 @@ class Header(NamedTuple):
         return None
 
     def describe(self, broken: HeaderRule, lsn: int) -> str:
-        """Return how this header breaks the rule `broken` where `lsn` is due, in words."""
+        """Describe in words how this header breaks the rule `broken` where `lsn` is due."""
         count, size = self.record_count, self.payload_bytes
         return {
             HeaderRule.KIND: (
@@ -109,7 +109,9 @@ class Header(NamedTuple):
                 f"the frame counts {count} records from LSN {lsn} on, "
                 f"but no LSN goes past {LSN_MAX}"
             ),
-            HeaderRule.PAYLOAD_BYTES: f"the frame states a payload of {size} bytes, over the limit",
+            HeaderRule.PAYLOAD_BYTES: (
+                f"the frame states a payload of {size} bytes, over the limit of {PAYLOAD_BYTES_MAX}"
+            ),
             HeaderRule.EMPTY: (
                 f"the frame of kind {self.kind} states {count} records in {size} bytes, "
                 "which no writer writes"
@@ -133,8 +135,8 @@ def split_frames(
     """Yield, for each frame that `records` need, the index of its first record, its count of
     records, and its payload.
 
-    `groups`: the start and end indices of records that a crash must not part, so they stay within
-    one frame.
+    `groups`: the begin and end indices of records that a crash must not separate. Each group stays
+    within one frame.
     """
     inside = {i for begin, end in groups for i in range(begin + 1, end)}
     cuts = [i for i in range(len(records) + 1) if i not in inside]

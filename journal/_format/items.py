@@ -47,7 +47,8 @@ def encode_item(item: JSON, index: int) -> bytes:
     except (ValueError, RecursionError) as error:
         if not is_raised_by_call(error, *CODEC):
             raise
-        # A float, an int, a string or the stack's depth is to blame. The walk below finds its path.
+        # A float, an int or a string is to blame, or the depth of the stack. The walk below finds
+        # the path of a bad value.
     plain = escaped(item, index)
     try:
         return _encode(plain).encode()
@@ -72,7 +73,7 @@ def escaped(item: JSON, index: int) -> JSON:
 
 
 def _is_plain_json(value: JSON, levels: int) -> bool:
-    """Return whether the encoder alone makes the right line of the value, or raises.
+    """Return whether the encoder, by itself, either writes the value correctly or raises.
 
     Return False for a value that the encoder would convert, for one that nests deeper than
     `levels`, and for keys that have to be escaped. This takes a quarter of the time of encoding:
@@ -118,7 +119,7 @@ _encode = json.JSONEncoder(
 
 
 class _RefusedError(Exception):
-    """The reason why an item is refused. The place is in the path of the _Escaping."""
+    """The reason why an item is refused. The path of the `_Escaping` leads to the place."""
 
 
 class _Escaping:
@@ -130,7 +131,7 @@ class _Escaping:
         self._outer_ids: set[int] = set()  # of the lists and dicts that enclose the current value
 
     def copy(self, value: JSON) -> JSON:
-        """Return the value as plain JSON. Each level takes one call, so the stack bounds them."""
+        """Return the value as plain JSON. Each level is one call, so the stack bounds the depth."""
         kind = type(value)
         if kind in _SCALARS:
             return _checked_scalar(value)

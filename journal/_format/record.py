@@ -85,8 +85,8 @@ CANT_PACK = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 def refuse(record: Record, error: Exception) -> NoReturn:
-    """Raise RecordError for an error of the packer, where that is caught. Raise a signal handler's
-    error again as it is."""
+    """Raise RecordError if the packer raised `error`. Otherwise raise `error` again as it is: a
+    signal handler raised it."""
     if not is_raised_by_call(error, "msgpack"):
         raise error
     raise RecordError(
@@ -202,7 +202,7 @@ def _check_unpacks(packed: bytes) -> None:
 
 
 def raise_unreadable(error: Exception) -> NoReturn:
-    """Raise RecordError for an error of the unpacker. Raise a signal handler's error, or a
+    """Raise RecordError if the unpacker raised `error`. Raise a signal handler's error, or a
     MemoryError, again as it is: neither proves anything about the bytes."""
     if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack"):
         raise error
@@ -291,7 +291,7 @@ def _spans_hold(data: bytes, spans: list[Span]) -> bool:
 
 
 def _refuse_payload(error: Exception) -> NoReturn:
-    """Raise ValueError for an error of the unpacker. Raise any other error again as it is."""
+    """Raise ValueError if the unpacker raised `error`. Otherwise raise `error` again as it is."""
     if not is_raised_by_call(error, "msgpack"):
         raise error
     # The message has no repr: the one of a UnicodeDecodeError contains all the bytes.

@@ -133,8 +133,8 @@ class FrameRun(NamedTuple):
     """A sequence of whole frames of records, from `offset` to `end` of a segment.
 
     They hold the LSNs from `first_lsn` up to, but not including, `next_lsn`. `durable_lsn` is the
-    highest one that their headers state. `data` begins with the first frame; `spans` says where in
-    it the payloads are.
+    highest durable LSN that their headers state. `data` begins with the first frame, and `spans`
+    says where in `data` the payloads are.
     """
 
     offset: int
@@ -159,7 +159,7 @@ def segments_after(segments: Sequence[S], lsn: int) -> list[S]:
 
 
 def encode_header(header: SegmentHeader) -> bytes:
-    """Return the bytes of `header`. Their CRC, which is the seed, is computed anew."""
+    """Return the bytes of `header`. The CRC, which is the seed, is computed, not taken from it."""
     fields = SEGMENT_FIELDS.pack(SEGMENT_MAGIC, SEGMENT_VERSION, *header[:-1], bytes(12))
     return fields + CRC.pack(checksum(fields))
 
@@ -191,8 +191,8 @@ def read_header(file: File, lsn: int) -> SegmentHeader:
         )
     header = SegmentHeader._make((*fields, CRC.unpack_from(data, SEGMENT_CRC_OFFSET)[0]))
     if version == 0 or header.flags & ~FLAG_OS or zero != bytes(12):
-        fields_text = f"version {version}, flags {header.flags}, reserved bytes {zero.hex()}"
-        raise corrupt(f"the segment's header holds what no writer writes: {fields_text}")
+        text = f"version {version}, flags {header.flags} and reserved bytes {zero.hex()}"
+        raise corrupt(f"no writer writes a segment header with {text}")
     if 0 in header.name:
         raise _misnamed(file, lsn, header)
     return header

@@ -68,9 +68,7 @@ def backup_directory(
     target = disk.open_directory(dest, write=True)
     try:
         if target.names():
-            raise FileExistsError(
-                f"{target.path}: the directory is not empty; give a new directory"
-            )
+            raise FileExistsError(f"{target.path}: is not empty; give a new directory")
         try:
             _copy_or_restart(directory, target, limit_lsn)
             return _verified(target.path, disk, limit_lsn)
@@ -89,11 +87,8 @@ def _copy_or_restart(directory: Directory, target: Directory, limit_lsn: int | N
         try:
             _copy_all(directory, target, limit_lsn)
             return
-        except (
-            FileNotFoundError,
-            CompactedError,
-        ):  # compaction removed a file before it was copied
-            _clear(target)
+        except (FileNotFoundError, CompactedError):
+            _clear(target)  # compaction removed a file before it was copied: start again
     problem = f"compaction removed files before they were copied, {_ATTEMPTS} times in a row"
     raise CompactedError(f"{directory.path}: {problem}; try again", 0)
 

@@ -70,7 +70,8 @@ class LogCursor:
     def __init__(self, directory: Directory, after: int | None) -> None:
         self._directory = directory
         self._next_lsn = None if after is None else after + 1
-        # The files, as they were last listed. They are listed again in the last known segment.
+        # The files as they were last listed. Once the cursor is in the last of these segments, they
+        # are listed again.
         self._segments: list[SegmentName] = []
         self._checkpoint_lsns: list[int] = []
         self._live = False
@@ -185,7 +186,7 @@ class LogCursor:
     ) -> tuple[int, CorruptionError | None]:
         """Return the LSN up to which the last segment can be read, and the damage after it.
 
-        The first time that damage is found at a place, only the place is remembered.
+        Damage is returned only when it is found at the same place for the second time.
         """
         self._ahead = [walk for walk in self._ahead if walk.next_lsn > self._walk.next_lsn]
         probe = (self._ahead or [self._walk])[-1].branch(evidence)
@@ -209,7 +210,8 @@ class LogCursor:
         return limit_lsn, damage
 
     def _was_checked_lately(self) -> bool:
-        """Return False once in `_PREALLOCATED_POLL_S`: then everything is scanned."""
+        """Return whether all preallocated space was scanned within `_PREALLOCATED_POLL_S`. If not,
+        the caller scans it now."""
         now_s, then_s = time.monotonic(), self._checked_at_s
         if is_due := now_s >= then_s + _PREALLOCATED_POLL_S:
             self._checked_at_s = now_s

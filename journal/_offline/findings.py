@@ -92,8 +92,8 @@ class FrameInfo:
     """The kind of piece: "log" for a frame that belongs to the log, "mark" for a mark, which states
     the durable LSN, "cut" for a whole frame or mark after the point where the next segment
     continues the log, "dead" for a whole frame that can't be reached because damage precedes it,
-    "damaged" for a valid header whose payload is damaged, and "garbage" for bytes that are no
-    frame. The fields below are 0 for garbage."""
+    "damaged" for a valid header whose payload is damaged, and "garbage" for bytes that are
+    not a frame. The fields below are 0 for garbage."""
 
     first_lsn: int = 0
     """The LSN of the first record, from the header."""
@@ -108,10 +108,10 @@ class FrameInfo:
     """The time at which the piece was written, in Unix nanoseconds, from the header."""
 
     header_crc: int = 0
-    """The CRC32C of the header, from the header."""
+    """The CRC32C of the header, as stored in it."""
 
     payload_crc: int = 0
-    """The CRC32C of the payload, from the header."""
+    """The CRC32C of the payload, as stored in the header."""
 
     records: list[Record] | None = None
     """The decoded records. None unless they are whole."""

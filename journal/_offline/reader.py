@@ -165,8 +165,8 @@ class JournalReader(OpenHandle):
     def last_lsn(self) -> int:
         """The LSN of the last entry that `entries` would yield now, or 0 if there is none.
 
-        Only the newest segment is read. If that holds no whole frame, this is the LSN before its
-        first one.
+        Only the newest segment is read. If it holds no whole frame, this is the LSN before the
+        segment's first LSN.
         """
         return LogCursor(self._directory, None).last_lsn()
 
@@ -241,8 +241,8 @@ class JournalReader(OpenHandle):
         (None: all); the segments before them are not read.
 
         `follow`: continue forever, across new segments, restarts and compaction of a live writer, a
-        few hundredths of a second after it. Each time when all entries have been yielded, `wait` is
-        called, which sleeps or raises (None: sleep for 20 ms).
+        few hundredths of a second behind it. `wait` is called whenever all entries have been
+        yielded; it sleeps, or raises to end the iteration (None: sleep for 20 ms).
 
         Raises CompactedError if the records after `after` are no longer kept. Raises
         CorruptionError if the log is damaged, after the good entries before the damage.

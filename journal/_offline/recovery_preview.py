@@ -66,10 +66,9 @@ def preview_recovery(
     that verify, newest first.
 
     `journal_id`: the journal to which the checkpoints must belong (None: any). No file is read, so
-    a writer may be live, and `aside` stays empty. Two problems are missed, for which an open
-    refuses. First, no segment exists, and a damaged checkpoint proves that there was a log. Second,
-    the segment that continues an older checkpoint has a damaged header.
-    `JournalReader.preview_recovery` finds both.
+    a writer may be live, and `aside` stays empty. Two problems go unseen for which an open refuses:
+    no segment exists, but a damaged checkpoint proves that there was a log; or the segment that
+    continues an older checkpoint has a damaged header. `JournalReader.preview_recovery` finds both.
     """
     paths = [*(file.path for file in segments), *(file.path for file in checkpoints), ""]
     path = paths[0].rpartition("/")[0]
@@ -166,7 +165,8 @@ class RecoveryDryRun:
         )
 
     def _try_recovery(self) -> CorruptionError | None:
-        """Return the error for which an open would refuse now, or None. Set `last_lsn`."""
+        """Return the error with which an open of the remaining files would refuse, or None. Set
+        `last_lsn`."""
         self.last_lsn = self.checkpoints.base_lsn
         place = self._directory, self.names, self.checkpoints
         try:
@@ -177,7 +177,8 @@ class RecoveryDryRun:
         return None
 
     def _try_cut(self, end_lsn: int) -> CorruptionError | None:
-        """Return the error that an open's removal would raise after a cut at `end_lsn`, or None."""
+        """Return the error with which an open after a cut at `end_lsn` would refuse to remove the
+        covered files, or None."""
         verified = [lsn for lsn in self.checkpoints.verified_lsns if lsn <= end_lsn]
         segments = [name for name in self.segments if name.first_lsn <= end_lsn]
         names = [*map(str, segments), str(SegmentName(end_lsn + 1, EPOCH_MAX))]

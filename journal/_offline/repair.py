@@ -177,7 +177,8 @@ class _Repair:
         return cut_at
 
     def _batch_end_at(self, lsn: int) -> int:
-        """Return the LSN at which the batch that holds `lsn` ends, or the good log before it."""
+        """Return the LSN at which the batch that holds `lsn` ends. If damage comes before that,
+        return the LSN at which the good log ends."""
         segments = self._dry_run.segments
         begun = [name for name in segments if name.first_lsn <= lsn + 1]
         if not segments or lsn < 0:
@@ -205,7 +206,7 @@ class _Repair:
             problem = (
                 f"no checkpoint up to LSN {last_lsn} verifies, and the beginning of the log is gone"
             )
-            if not self._dry_run.has_no_start(self._dry_run.last_lsn):  # only this cut has no start
+            if not self._dry_run.has_no_start(self._dry_run.last_lsn):  # a later cut has a start
                 first_lsn = self._dry_run.segments[0].first_lsn
                 raise CompactedError(f"{path}: {problem}", first_lsn, lsn=last_lsn)
             raise CorruptionError(path, 0, 0, problem, reason=DamageReason.NO_START)

@@ -27,10 +27,8 @@ class SalvageSegment(Segment):
         except CorruptionError:
             data = self.file.read(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, 0)
             seeds = _seeds(data)
-            if (
-                len(seeds) < 2
-            ):  # the header is cut short, or its CRC matches and another check fails
-                raise
+            if len(seeds) < 2:
+                raise  # the header is cut short, or its CRC matches and another check fails
             first_frame, seed = next(
                 (
                     (header, seed)

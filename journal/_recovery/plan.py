@@ -90,8 +90,9 @@ class Plan(Generic[S]):
         """Return the checkpoint from which to rebuild the state as of LSN `at` (None: the end of
         the log). Return None if the state is rebuilt from nothing.
 
-        `oldest`: prefer the oldest checkpoint from which the log continues, so that as much of the
-        log as possible follows it, or None if the log still has its beginning.
+        `oldest`: instead of the newest checkpoint, return the oldest one from which the log
+        continues, so that as much of the log as possible follows it. Return None if the log still
+        has its beginning.
         """
         candidates = self._starting_points()[::-1] if oldest else self.checkpoints
         return next(
@@ -131,11 +132,8 @@ def foreign_to(journal_id: str | None, checkpoints: Sequence[Checkpoint]) -> Cor
     `journal_id` (None: any). Return None if all belong to that one."""
     for checkpoint in checkpoints:
         if journal_id not in (None, checkpoint.journal_id):
-            other_id = checkpoint.journal_id
-            problem, reason = (
-                f"this is a checkpoint of another journal, {other_id}",
-                DamageReason.FOREIGN,
-            )
+            other_id, reason = checkpoint.journal_id, DamageReason.FOREIGN
+            problem = f"this is a checkpoint of another journal, {other_id}"
             place = checkpoint.path, 0, checkpoint.lsn
             return CorruptionError(*place, problem, reason=reason, journal_id=other_id)
     return None

@@ -107,8 +107,8 @@ class Recovered(NamedTuple):
 class Recovery:
     """A writer's recovery, in steps: `checkpoint`, then all of `batches()`, then `finish()`.
 
-    The caller holds the directory's lock. If a step raises, nothing on disk has changed, and the
-    caller calls `close`. A crash may interrupt any step; the next open starts again.
+    The caller holds the directory's lock. Only `finish()` changes files. If a step raises, the
+    caller calls `close`. A crash may interrupt any step: the next open starts again.
     """
 
     def __init__(self, directory: Directory, *, keep: int, accepts: tuple[str, ...] = ()) -> None:
@@ -125,11 +125,8 @@ class Recovery:
         self._decided: tuple[Walk, int] | None = None
         try:
             for error in self._checkpoints.bad:
-                report(
-                    logging.WARNING,
-                    "a checkpoint is skipped, because it does not verify: %s",
-                    error,
-                )
+                text = "a checkpoint is skipped, because it does not verify: %s"
+                report(logging.WARNING, text, error)
             self._check_application(accepts)
         except BaseException:
             self.close()
@@ -211,7 +208,8 @@ def decide(
     walk = yield from walk_log(directory, plan, checkpoints.evidence, read)
     if exhausted := plan.exhausted():
         raise exhausted
-    covered_files(directory, names, checkpoints.verified_lsns, keep)  # it may still find damage
+    # Raises if the first segment that is still needed is not what its name says.
+    covered_files(directory, names, checkpoints.verified_lsns, keep)
     return walk, plan.last_epoch
 
 

@@ -22,7 +22,7 @@ def stray_segments(
 ) -> dict[SegmentName, CorruptionError]:
     """Return the stray segments, each with the error for it.
 
-    `journal_ids`: the ids in other files, which count when the journal's own id is determined.
+    `journal_ids`: the ids in the checkpoints. They count, too, in the vote on the journal's own id.
     """
     headers = _read_headers(directory, segments)
     own_id = _majority_id(headers, journal_ids)
@@ -111,7 +111,7 @@ def _read_header(directory: Directory, name: SegmentName) -> SegmentHeader | Non
 
 
 def _is_whole(header: SegmentHeader | None, name: SegmentName, journal_id: bytes) -> bool:
-    """Return whether the header is the one that the name and the journal ask for."""
+    """Return whether the header is whole, and belongs to this name and this journal."""
     return header is not None and (header.name, header.journal_id) == (name, journal_id)
 
 

@@ -161,11 +161,9 @@ class Walk:
         header, self.path = segment.header, segment.file.path
         self._bytes_before, self.end = self.log_bytes, SEGMENT_HEADER_BYTES
         if self.journal_id not in (None, header.journal_id):
-            other_id, place = header.journal_id.hex(), (self.path, 16, header.first_lsn)
-            problem, reason = (
-                f"this is a segment of another journal, {other_id}",
-                DamageReason.FOREIGN,
-            )
+            other_id, reason = header.journal_id.hex(), DamageReason.FOREIGN
+            problem = f"this is a segment of another journal, {other_id}"
+            place = self.path, 16, header.first_lsn
             raise CorruptionError(*place, problem, reason=reason, journal_id=other_id)
         if header.epoch < self.epoch:
             problem = f"the segment's epoch {header.epoch} can't follow epoch {self.epoch}"
@@ -227,7 +225,7 @@ class Walk:
         """Add the evidence of the header with which `data`, the bytes at `end`, begins.
 
         Return that header, or None if it is not valid. While the writer replaces a mark by a frame,
-        neither may be whole. A later look then finds the frame's header, which states at least as
+        neither may be whole. A second read then finds the frame's header, which states at least as
         much as the mark did.
         """
         header = frame.parse(data, 0, segment.header.seed)

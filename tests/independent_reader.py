@@ -1,9 +1,9 @@
-"""A reader and an encoder of the format that share no line with the engine: segments of version 1,
-checkpoints of versions 1 and 2.
+"""An independent reader and encoder of the format: segments of version 1, checkpoints of versions 1
+and 2. It shares no line with the engine.
 
-Written from journal/docs/FORMAT.md alone, with a CRC32C of its own, so that the engine and its page
-can't be wrong together. It reads what was not damaged and is strict about every field: whatever
-the page does not allow is a `FormatError`. It is slow, and meant to be read beside the page.
+It was written from journal/docs/FORMAT.md alone and computes CRC32C itself, so that an error in the
+engine can't hide behind the same error here. It skips no field: everything that the page does not
+allow raises `FormatError`. It is slow, and meant to be read beside the page.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class FormatError(Exception):
     """A byte that the format page does not allow."""
 
 
-def require(holds: bool, what: str) -> None:
+def require(holds: bool, problem: str) -> None:
     if not holds:
-        raise FormatError(what)
+        raise FormatError(problem)
 
 
-# --- CRC32C (Castagnoli), reflected; continuing from `start`, so crc(a + b) == crc(b, crc(a)) ---
+# --- CRC32C (Castagnoli), reflected; `start` continues: crc32c(a + b) == crc32c(b, crc32c(a)) ---
 
 
 def _table() -> Iterator[int]:
@@ -65,7 +65,7 @@ def crc32c(data: bytes, start: int = 0) -> int:
     return register ^ 0xFFFFFFFF
 
 
-# --- what a journal is made of ---
+# --- the parts of a journal ---
 
 
 class Record(NamedTuple):
@@ -100,7 +100,7 @@ class SegmentHeader:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame of records or, with none, a mark."""
+    """A frame of records, or a mark if it has no records."""
 
     first_lsn: int
     durable_lsn: int
@@ -119,8 +119,8 @@ class Frame:
 @dataclass(frozen=True)
 class Segment:
     header: SegmentHeader
-    frames: tuple[Frame, ...]  # the marks among them are last things only
-    rest: bytes  # what follows the last valid frame or mark
+    frames: tuple[Frame, ...]  # only the last one can be a mark
+    rest: bytes  # the bytes after the last valid frame or mark
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,10 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
 
 
 def decode_frame(data: bytes, at: int, seed: int) -> tuple[Frame, int] | None:
-    """The frame at `at` and where it ends; None where none is valid; FormatError: impossible."""
+    """Return the frame at `at` and its end, or None if no valid frame begins there.
+
+    Raise FormatError if the frame is valid and says what no writer can have written.
+    """
     if len(data) - at < FRAME_HEADER.size:
         return None
     fields = FRAME_HEADER.unpack_from(data, at)
@@ -165,7 +168,7 @@ def decode_frame(data: bytes, at: int, seed: int) -> tuple[Frame, int] | None:
     require(size <= PAYLOAD_BYTES_MAX, f"a payload of {size} bytes")
     require((kind == MARK) == (count == 0) == (size == 0), f"kind {kind}, {count} in {size} bytes")
     require(first_lsn + count - 1 <= LSN_MAX, f"{count} records from LSN {first_lsn} on")
-    require(durable_lsn < first_lsn, f"durable LSN {durable_lsn} in front of LSN {first_lsn}")
+    require(durable_lsn < first_lsn, f"durable LSN {durable_lsn} is not below LSN {first_lsn}")
     payload = data[start : start + size]
     if len(payload) < size or payload_crc != crc32c(payload):
         return None
@@ -183,26 +186,32 @@ def decode_payload(payload: bytes) -> tuple[Any, ...]:
 
 
 def decode_segment(data: bytes, *, before: int | None = None) -> Segment:
-    """The frames up to the first bad one, a mark, or LSN `before`, where the next one begins."""
+    """Return the segment with its good frames, at most those before LSN `before`.
+
+    `before` is the first LSN of the next segment. A mark ends the frames.
+    """
     header = decode_segment_header(data)
     frames: list[Frame] = []
     at, lsn = SEGMENT_HEADER.size, header.first_lsn
-    while lsn != before and (found := decode_frame(data, at, header.seed)):
-        frame, at = found
+    while lsn != before and (decoded := decode_frame(data, at, header.seed)):
+        frame, at = decoded
         require(frame.first_lsn == lsn, f"LSN {frame.first_lsn} where {lsn} is due")
         frames.append(frame)
         lsn += len(frame.records)
         require(before is None or lsn <= before, f"LSN {lsn - 1} is in the next segment too")
         if not frame.records:
-            break  # a frame begins where a mark does, never behind it
+            break  # the next frame would overwrite the mark, not follow it
     return Segment(header, tuple(frames), data[at:])
 
 
 def decode_segments(files: Mapping[str, bytes], checkpoint_lsn: int = 0) -> list[Segment]:
-    """All segments in LSN order: dense, but for those that end at or below the checkpoint."""
+    """Return all segments in LSN order.
+
+    They must be dense, except those that end at or below the checkpoint.
+    """
     names = sorted(name for name in files if SEGMENT_NAME.fullmatch(name))
     segments: list[Segment] = []
-    due = 1  # the LSN at which the next segment that counts has to begin
+    due = 1  # the LSN at which the next segment after the checkpoint must begin
     for name, after in zip_longest(names, names[1:]):
         before = int(after[:20]) if after else None
         segment = decode_segment(files[name], before=before)
@@ -210,16 +219,16 @@ def decode_segments(files: Mapping[str, bytes], checkpoint_lsn: int = 0) -> list
         segments.append(segment)
         first_lsn = segment.header.first_lsn
         if before is not None and before - 1 <= checkpoint_lsn:
-            continue  # ignored, whatever gaps it has
+            continue  # covered by the checkpoint, so gaps in it do not matter
         require(first_lsn == due or first_lsn <= checkpoint_lsn + 1, f"{name}: LSN {due} is due")
         due = first_lsn + sum(len(frame.records) for frame in segment.frames)
         require(before in (due, None), f"{name} ends before {due}, the next begins at {before}")
     if segments:
-        require(not any(segments[-1].rest), f"something stands behind LSN {due - 1}")
-    require(due <= LSN_MAX, f"the log ends at LSN {due - 1}, which none can follow")
+        require(not any(segments[-1].rest), f"bytes other than zero follow LSN {due - 1}")
+    require(due <= LSN_MAX, f"the log ends at LSN {due - 1}, and no LSN can follow")
     require(due > checkpoint_lsn, f"the log ends before {due}, the checkpoint is {checkpoint_lsn}")
-    for one, other in pairwise(segments):
-        require(one.header.epoch <= other.header.epoch, f"{other.header.name}: an older epoch")
+    for earlier, later in pairwise(segments):
+        require(earlier.header.epoch <= later.header.epoch, f"{later.header.name}: an older epoch")
     return segments
 
 
@@ -236,7 +245,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     require(len(lines) >= 4, "a checkpoint has four lines or more")
     first, opening, *item_lines, closing, last = lines
     require(first.endswith(","), "the first line ends with a comma")
-    require((opening, closing) == ('"items":[', "],"), "items stand between their own two lines")
+    require((opening, closing) == ('"items":[', "],"), "the lines around the items")
     header = json.loads(first[:-1] + "}", parse_constant=no_constant)
     require(list(header) == CHECKPOINT_KEYS, f"keys {list(header)}")
     require(header["format"] == "journal-checkpoint", f"format {header['format']!r}")
@@ -261,17 +270,17 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     return Checkpoint(journal_id, epoch, lsn, created_at, application, items, version)
 
 
-def unescaped(found: dict[str, Any]) -> Any:
-    """Return the bytes or the map that an object of version 2 stands for."""
-    [key, *others] = found or [""]
+def unescaped(value: dict[str, Any]) -> Any:
+    """Return the bytes or the map that a JSON object of version 2 stands for."""
+    [key, *others] = value or [""]
     if others or not DOLLAR_KEY.fullmatch(key):
-        return found
-    value = found[key]
+        return value
+    inner = value[key]
     if key != "$bytes":
-        return {key.removeprefix("$"): value}
-    require(type(value) is str and value.isascii(), f"$bytes is {value!r}")
-    data = base64.b64decode(value, validate=True)
-    require(base64.b64encode(data).decode() == value, f"{value} is not how bytes are encoded")
+        return {key.removeprefix("$"): inner}
+    require(type(inner) is str and inner.isascii(), f"$bytes is {inner!r}")
+    data = base64.b64decode(inner, validate=True)
+    require(base64.b64encode(data).decode() == inner, f"{inner} is not how bytes are encoded")
     return data
 
 
@@ -305,10 +314,10 @@ def compact(value: object) -> str:
 
 
 def decode_files(files: Mapping[str, bytes]) -> tuple[list[Checkpoint], list[Record]]:
-    """What an undamaged journal holds: its checkpoints, oldest first, and all its records."""
+    """Return all checkpoints of an undamaged journal, oldest first, and all its records."""
     for name in files:
-        known = SEGMENT_NAME.fullmatch(name) or CHECKPOINT_NAME.fullmatch(name)
-        require(bool(known) or name == "LOCK" or name.endswith(".tmp"), f"stray file {name}")
+        is_known = SEGMENT_NAME.fullmatch(name) or CHECKPOINT_NAME.fullmatch(name)
+        require(bool(is_known) or name == "LOCK" or name.endswith(".tmp"), f"stray file {name}")
     checkpoints = []
     for name in sorted(filter(CHECKPOINT_NAME.fullmatch, files)):
         checkpoints.append(decode_checkpoint(files[name]))

@@ -1,7 +1,7 @@
-"""Commands and packages that some tests need, and that a machine may not have.
+"""Find the commands and packages that some tests need and that a machine may lack.
 
-A test skips without them. `.ci/run` sets `JOURNAL_MISSING` to the names of those that it could not
-install, parted by spaces: then a test fails if it misses another one.
+A test that needs a missing one is skipped. `.ci/run` sets `JOURNAL_MISSING` to the names that it
+could not install, separated by spaces. A test that misses any other one then fails.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import pytest
 
 
 def find_command(*names: str) -> str:
-    """Return the path of a command that has one of `names`. Skip the test if there is none."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    return found or _miss(names[0])
+    """Return the path of the first command in `names` that is installed. Skip the test if none
+    is."""
+    path = next(filter(None, map(shutil.which, names)), None)
+    return path or _miss(names[0])
 
 
 def import_package(name: str) -> Any:
-    """Import a module. Skip the test, or all of the importing module, if it is not installed."""
+    """Import a module. If it is not installed, skip the test, or the importing test module."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -29,6 +30,7 @@ def import_package(name: str) -> Any:
 
 
 def _miss(name: str) -> NoReturn:
+    """Skip the test. Fail it if `JOURNAL_MISSING` is set and does not contain `name`."""
     missing = os.environ.get("JOURNAL_MISSING")
     if missing is not None and name not in missing.split():
         pytest.fail(f"{name} is not installed, and JOURNAL_MISSING does not name it")

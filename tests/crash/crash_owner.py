@@ -1,4 +1,4 @@
-"""A journal's owner who is crashed at every step, and knows what must survive."""
+"""An owner of a journal, for tests that crash it at every step and know what must survive."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.crash.crash_support import (
     outcome_of,
 )
 
-ONE_RECORD = 120  # bytes of a segment that the second commit would overflow
+ONE_RECORD = 120  # segment size in bytes; a second commit would exceed it
 
 
 class Owner(testing.Owner[Ledger]):
-    """The owner of a ledger, who thinks of records himself."""
+    """The owner of a ledger. It makes up its own records."""
 
     def __init__(self, durability: Durability = "disk", options: Options | None = None) -> None:
         super().__init__(Ledger, options=options or ManualOptions(durability=durability))
@@ -36,14 +36,14 @@ class Owner(testing.Owner[Ledger]):
             self.wait()
 
     def crash(self, choose: Callable[[int], int] | None, *, whole: bool = False) -> None:
-        """The power goes, with an outcome that is chosen; None: the process alone dies."""
+        """Cut the power with an outcome that `choose` decides. With None, kill only the process."""
         if choose:
             self.power_cut(outcome_of(choose, whole=whole))
         else:
             self.kill()
 
     def alarms(self) -> set[str]:
-        """What `verify` calls damage, of a journal that is not open."""
+        """Return the kinds of damage that `verify` reports. The journal must not be open."""
         if not self.disk.contents(PATH):
             return set()
         with JournalReader.open(PATH, disk=self.disk) as reader:
@@ -51,7 +51,7 @@ class Owner(testing.Owner[Ledger]):
 
 
 def rolling(durability: Durability = "disk") -> Owner:
-    """Each commit makes a segment."""
+    """Return an owner whose every commit fills a segment."""
     return Owner(options=ManualOptions(durability=durability, segment_bytes=ONE_RECORD))
 
 
@@ -61,7 +61,7 @@ Step = Callable[[Owner], None]
 def crashes(
     make: Callable[[], Owner], prepare: Step, step: Step, *, whole: bool = False
 ) -> Iterator[Owner]:
-    """The owner after each crash within `step`, before it is reopened."""
+    """Yield the owner after each crash within `step`, before it is reopened."""
     for after in count():
         crashed = False
         for choose in every_choice():
@@ -80,18 +80,18 @@ def crashes(
 
 
 def survives(make: Callable[[], Owner], prepare: Step, step: Step, *, whole: bool = False) -> int:
-    """Each crash within `step` is recovered, and the journal then goes on. How many there were."""
+    """Check recovery after each crash within `step`. Return the number of crashes."""
     states = 0
     for owner in crashes(make, prepare, step, whole=whole):
         states += 1
         assert owner.alarms() <= {"bad_checkpoint"}, "P4: a crash is no damage"
         owner.reopen()
         owner.commit()
-        owner.crash(lambda width: 1)  # all that is not synced is lost
+        owner.crash(lambda width: 1)  # everything unsynced is lost
         owner.reopen()
         owner.end()
     return states
 
 
-def nothing(owner: Owner) -> None:
+def do_nothing(owner: Owner) -> None:
     pass

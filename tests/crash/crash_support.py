@@ -1,4 +1,4 @@
-"""What the crash tests share: the journal's files, and every outcome of a crash."""
+"""Helpers of the crash tests: the journal's files, and every outcome of a crash."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Literal
 from journal.testing import Change, Outcome, SimulatedDisk
 
 PATH = "/journal"
-Record = list[Any]  # key, value (None: the key goes), filler
+Record = list[Any]  # key, value (None deletes the key), filler
 Durability = Literal["disk", "os"]
 
 
 def files(disk: SimulatedDisk, path: str = PATH) -> dict[str, bytes]:
-    """The journal's files, but for LOCK, which is for people."""
+    """Return the journal's files except LOCK, which is only for people."""
     return {name: data for name, data in disk.contents(path).items() if name != "LOCK"}
 
 
 def image(contents: dict[str, bytes], path: str = PATH) -> SimulatedDisk:
-    """A disk on which a directory holds just these files, all of it durable."""
+    """Return a disk whose directory holds exactly these files, all of them durable."""
     return SimulatedDisk.holding(path, contents)
 
 
@@ -27,8 +27,12 @@ def image(contents: dict[str, bytes], path: str = PATH) -> SimulatedDisk:
 
 
 def outcome_of(choose: Callable[[int], int], *, whole: bool = False) -> Outcome:
-    """`choose(n)` is an int below n. 0 keeps, 1 loses; a write may also be torn, zeros or garbage,
-    unless `whole`. What stands in LOCK is for people, but its name counts."""
+    """Return an outcome of a crash in which `choose` decides the fate of each unsynced change.
+
+    `choose(n)` returns an int below n: 0 keeps the change, 1 loses it. Unless `whole` is set, a
+    write may also be torn (2), replaced by zeros (3) or by garbage (4). The contents of LOCK are
+    always kept, because they are only for people; its name may be lost.
+    """
 
     def outcome(change: Change) -> bytes | None:
         size, is_write = len(change.data), change.operation == "write"
@@ -50,8 +54,10 @@ def outcome_of(choose: Callable[[int], int], *, whole: bool = False) -> Outcome:
 
 
 def every_choice() -> Iterator[Callable[[int], int]]:
-    """A function for each way in which a deterministic run can choose. Use each to the end before
-    the next is taken."""
+    """Yield a `choose` function for each way in which a deterministic run can choose.
+
+    Finish a run with one function before taking the next.
+    """
     path: list[int] = []
     while True:
         widths: list[int] = []
@@ -65,6 +71,7 @@ def every_choice() -> Iterator[Callable[[int], int]]:
 
 
 def _choose(path: list[int], widths: list[int], width: int) -> int:
+    """Return the choice that `path` prescribes for this step, and record how many there were."""
     widths.append(width)
     if len(widths) > len(path):
         path.append(0)

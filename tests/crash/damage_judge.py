@@ -1,4 +1,4 @@
-"""One damaged journal, looked at by everybody who can look; and the name of what became of it."""
+"""Judge one damaged journal with open, a reader, verify and repair, and classify the result."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.crash.damage_oracle import (
     Evidence,
     base_lsn,
     checkpoints,
-    foreseen,
+    expected_findings,
     leftovers,
     meaning,
-    misplaced,
+    misnamed_first_kept,
     needed_after,
     pairs,
-    stray_segment,
+    stray_segments,
     verdict,
     whole_frames,
 )
@@ -53,12 +53,12 @@ END = "The end of the log, together with its evidence"
 OLDER_DIRECTORY = "The whole directory, replaced by an older copy"
 FORK = "Files of a copy that was written to separately"
 NOTHING_LOST = "Damage that loses nothing"
-# As journal/docs/RELIABILITY.md names them.
+# The cases that journal/docs/RELIABILITY.md names.
 UNDECIDABLE = (LAST_COMMIT, UNSYNCED, END, OLDER_DIRECTORY, FORK, NOTHING_LOST)
 
 
 class Judge:
-    """Of the damages of one journal."""
+    """A judge of the damaged versions of one journal."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
@@ -67,76 +67,86 @@ class Judge:
         self.known = set(findings(journal.files))
 
     def judge(self, damaged: Files) -> str:
-        """What became of it. It is the same for everybody, and nobody changes anything."""
+        """Return the class of this damage, after checking that all readers agree and change
+        nothing."""
         expected = verdict(damaged, self.evidence)
         disk = image(damaged)
-        found = list(findings_on(disk))
+        findings_found = list(findings_on(disk))
         base = base_lsn(damaged)
         seen, log = read(disk, base)
         assert log == self.log.records(base, base + len(log)), (
             "P1: a reader yields what was appended"
         )
-        report = dry(disk)
-        assert disk.contents(PATH) == damaged, "who looks changes nothing"
+        report = dry_repair(disk)
+        assert disk.contents(PATH) == damaged, "reading changes nothing"
         outcome = recovered(damaged, size=self.journal.size, leftovers=leftovers(damaged))
         assert outcome == expected, "P4: open, against the rule"
         assert seen in self._seen_by_a_reader(damaged, expected), "P4: a reader sees the same"
-        self._check_verify(found, damaged)
+        self._check_verify(findings_found, damaged)
         self._check_repair(damaged, report, expected)
         if expected[0]:
             return REFUSED
         if expected[1] < self.log.last_lsn:
             return self._class_of_loss(damaged, expected[1])
-        if set(found) - self.known:
+        if set(findings_found) - self.known:
             return VERIFIED
         self._check_nothing_lost(damaged)
         return NOTHING_LOST
 
     def _seen_by_a_reader(self, damaged: Files, expected: Opened) -> list[Opened]:
-        """The same; but it reads the log alone, and of that what follows the checkpoint and holds
-        a record. So what is in the way of an opening only is not in its way; and a segment of
-        another journal it may know by the next one."""
+        """Return what a reader may report where open reports `expected`.
+
+        A reader looks only at the records after the checkpoint. Stray segments that stop an open
+        therefore do not stop a reader. It may also recognize a segment of another journal only by
+        the segment after it.
+        """
         if not expected[0]:
             return [expected]
         path, offset, lsn = expected[0]
         name = path[len(PATH) + 1 :]
         if is_aside(damaged, name) or (name, lsn) in pairs(damaged):
             return [verdict(without(damaged, name), self.evidence)]
-        behind = [n for n, _ in pairs(damaged) if lsn_of(n) > lsn][:1]
+        later = [n for n, _ in pairs(damaged) if lsn_of(n) > lsn][:1]
         is_foreign = offset == FOREIGN_OFFSET
-        return [expected, *(((f"{PATH}/{n}", offset, lsn_of(n)), 0) for n in behind if is_foreign)]
+        return [expected, *(((f"{PATH}/{n}", offset, lsn_of(n)), 0) for n in later if is_foreign)]
 
-    def _check_verify(self, found: list[Finding], damaged: Files) -> None:
-        """It finds all that is damaged, needed for recovery or not, and nothing else. It names the
-        segments that are in the way, with which none is lost. Of the rest it names the same place
-        and LSN as open; where a gap follows the newest checkpoint, it may begin in what the older
-        one needs."""
+    def _check_verify(self, reported: list[Finding], damaged: Files) -> None:
+        """Check that verify reports all damage, whether recovery needs the bytes or not, and
+        nothing else.
+
+        Stray segments are reported without lost records. Apart from them, verify names the same
+        place and LSN as open. If a gap follows the newest checkpoint, the reported gap may begin
+        earlier, in the records that only the older checkpoint needs.
+        """
         lsns: dict[tuple[str, str, int], set[int]] = {}
-        for each in found:
-            lsns.setdefault((each.kind, each.path, each.offset), set()).add(each.lsn)
-        wrong = misplaced(damaged, self.journal.files)
-        for name in wrong:
+        for finding in reported:
+            lsns.setdefault((finding.kind, finding.path, finding.offset), set()).add(finding.lsn)
+        stray = stray_segments(damaged, self.journal.files)
+        for name in stray:
             assert lsns["corruption", f"{PATH}/{name}", 0] == {0}, "P4: verify"
-        rest = without(damaged, *wrong)
-        expected = foreseen(rest, self.evidence)
+        rest = without(damaged, *stray)
+        expected = expected_findings(rest, self.evidence)
         if expected is not None:
-            expected |= {(name, "corruption", 0) for name in wrong}
+            expected |= {(name, "corruption", 0) for name in stray}
             expected |= {(n, "stray", 0) for n in damaged if n != LOCK and not NAME.fullmatch(n)}
-            seen = {(each.path.rpartition("/")[2], each.kind, each.offset) for each in found}
+            seen = {
+                (finding.path.rpartition("/")[2], finding.kind, finding.offset)
+                for finding in reported
+            }
             assert seen == expected, "P4: verify"
         refusal, _ = verdict(rest, self.evidence)
         if refusal:
             path, offset, lsn = refusal
             if path.endswith(".json"):
-                lsn = 0  # of another journal: none is lost
-            there = lsns["corruption", path, offset]
+                lsn = 0  # a checkpoint of another journal: no record is lost
+            lsns_there = lsns["corruption", path, offset]
             is_due = lsn == base_lsn(rest) + 1
-            assert lsn in there or (is_due and min(there) < lsn), "P4: verify"
+            assert lsn in lsns_there or (is_due and min(lsns_there) < lsn), "P4: verify"
 
     def _check_repair(self, damaged: Files, report: RepairReport | None, expected: Opened) -> None:
-        """What it would keep, remove and salvage, to the LSN."""
+        """Check what a repair would keep, remove and salvage, to the LSN."""
         refusal, _ = expected
-        if report is None:  # there is nothing to begin with
+        if report is None:  # the journal has no first segment to start from
             assert refusal
             assert refusal[2] == 1
             return
@@ -150,30 +160,35 @@ class Judge:
         assert {lsns for lsns in whole if lsns[0] > last_lsn} <= set(report.salvaged)
 
     def _kept_by_repair(self, damaged: Files, expected: Opened) -> tuple[int, set[str]]:
-        """The last LSN, and what it removes."""
+        """Return the last LSN that a repair keeps, and the names that it removes."""
         refusal, last_lsn = expected
         if refusal is None:
             return last_lsn, set()
         name = refusal[0].rpartition("/")[2]
-        wrong = misplaced(damaged, self.journal.files)
-        if wrong or is_aside(damaged, name):
-            wrong = wrong or {name}
-            rest = without(damaged, *wrong)
+        strays = stray_segments(damaged, self.journal.files)
+        if strays or is_aside(damaged, name):
+            strays = strays or {name}
+            rest = without(damaged, *strays)
             last_lsn, removed = self._kept_by_repair(rest, verdict(rest, self.evidence))
-            return last_lsn, wrong | removed
+            return last_lsn, strays | removed
         last_lsn = max(base_lsn(damaged), refusal[2] - 1)
         names = [name for name in damaged if NAME.fullmatch(name)]
         removed = {name for name in names if lsn_of(name) > last_lsn}
-        # Of what is left, one may be in the way that a checkpoint covers.
+        # A file that the older checkpoint covers may still be in the way.
         cut = f"{last_lsn + 1:020d}-{99:010d}.seg"
-        left = {**without(damaged, *removed), cut: b""}
-        while (stray := stray_segment(left)) and stray != cut and is_aside(left, stray):
+        remaining = {**without(damaged, *removed), cut: b""}
+        while (
+            (stray := misnamed_first_kept(remaining))
+            and stray != cut
+            and is_aside(remaining, stray)
+        ):
             removed.add(stray)
-            left = without(left, stray)
+            remaining = without(remaining, stray)
         return last_lsn, removed
 
     def _class_of_loss(self, damaged: Files, last_lsn: int) -> str:
-        """Nothing on the disk says that LSN `last_lsn + 1` was durable. Did anything ever?"""
+        """Return the class of a loss that begins at `last_lsn + 1`. No evidence of that LSN is
+        left."""
         undamaged = self.journal.files
         if damaged in self.journal.past:
             return OLDER_DIRECTORY
@@ -182,12 +197,13 @@ class Judge:
             return END
         frames = places(undamaged[last])
         if len({frame.durable_lsn for frame in frames}) == len(frames):
-            assert last_lsn == frames[-1].first_lsn - 1, "no more than the last commit"
+            assert last_lsn == frames[-1].first_lsn - 1, "only the last commit is lost"
             return LAST_COMMIT
         return UNSYNCED
 
     def _check_nothing_lost(self, damaged: Files) -> None:
-        """All is there that means anything, but for what one good checkpoint makes useless."""
+        """Check that everything meaningful is still there, except what a good checkpoint makes
+        useless."""
         before, now = meaning(self.journal.files), meaning(damaged)
         assert {name: before[name] for name in now} == now
         ends = dict(pairs(self.journal.files))
@@ -198,7 +214,7 @@ class Judge:
 
 
 def is_aside(contents: Files, name: str) -> bool:
-    """Whether the log that follows the checkpoint goes on without it."""
+    """Return whether the log after the checkpoint continues without the file `name`."""
     needed = {segment for segment, _ in needed_after(contents, base_lsn(contents))}
     return bool(NAME.fullmatch(name)) and name not in needed
 
@@ -217,22 +233,22 @@ def findings_on(disk: SimulatedDisk) -> list[Finding]:
 
 
 def read(disk: SimulatedDisk, base: int) -> tuple[Opened, list[object]]:
-    """How a reader sees what follows the checkpoint at `base`; the records that it yields."""
-    found = []
+    """Return how a reader sees the log after LSN `base`, and the records that it yields."""
+    yielded = []
     with JournalReader.open(PATH, disk=disk) as reader:
         try:
             for entry in reader.entries(base):
-                found.append(entry.record)
-                assert entry.lsn == base + len(found)
+                yielded.append(entry.record)
+                assert entry.lsn == base + len(yielded)
         except CorruptionError as error:
-            return ((error.path, error.offset, error.lsn), 0), found
-        except CompactedError as error:  # of which `open` says that it is missing
+            return ((error.path, error.offset, error.lsn), 0), yielded
+        except CompactedError as error:  # `open` reports that the records are missing
             first = next(n for n, _ in pairs(disk.contents(PATH)) if lsn_of(n) == error.first_lsn)
-            return ((f"{PATH}/{first}", 0, base + 1), 0), found
-    return (None, base + len(found)), found
+            return ((f"{PATH}/{first}", 0, base + 1), 0), yielded
+    return (None, base + len(yielded)), yielded
 
 
-def dry(disk: SimulatedDisk) -> RepairReport | None:
+def dry_repair(disk: SimulatedDisk) -> RepairReport | None:
     try:
         return repair(PATH, disk=disk)
     except JournalError:

@@ -1,6 +1,6 @@
-"""Every kind of damage, enumerated: to the bytes of a file, to whole files, to the directory.
+"""Enumerate every kind of damage: to the bytes of a file, to whole files, and to the directory.
 
-`every` thins out the places of an enumeration; 1 tries all of them.
+Every `every`th place is damaged; 1 damages all of them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.crash.damaged_journal import (
 from tests.independent_reader import FRAME_HEADER
 
 GARBAGE = 0xA5
-SECTORS = {False: (8, 64), True: (512, 4096)}  # of a small journal those are small
+SECTORS = {False: (8, 64), True: (512, 4096)}  # a small journal has small sectors
 
 
 class Journal(NamedTuple):
-    """An undamaged one, and what damage is made of: its own past, and another journal."""
+    """An undamaged journal, with its own past and another journal as material for damage."""
 
     files: Files
     past: tuple[Files, ...]
@@ -52,7 +52,7 @@ def journal_that_is(
 
 
 def sectors(journal: Journal, name: str, every: int) -> Iterator[tuple[int, int]]:
-    """From and to: aligned ones of two sizes, and from each to the end."""
+    """Yield ranges: aligned ones of two sizes, and from each start to the end."""
     end = len(journal.files[name])
     small, large = SECTORS[journal.size != SMALL]
     starts = range(0, end, small)[::every]
@@ -63,7 +63,7 @@ def sectors(journal: Journal, name: str, every: int) -> Iterator[tuple[int, int]
 
 
 def replace(journal: Journal, name: str, start: int, end: int, new: bytes) -> Files:
-    """With `new` in the place of bytes `start` to `end`."""
+    """Return the journal's files with bytes `start` to `end` of `name` replaced by `new`."""
     data = journal.files[name]
     return {**journal.files, name: data[:start] + new + data[end:]}
 
@@ -89,7 +89,7 @@ def extended(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
     for size in (1, FRAME_HEADER.size, 4096):
         for fill in (0, GARBAGE):
             files = replace(journal, name, end, end, bytes([fill]) * size)
-            yield Damaged(f"{size} bytes {fill} behind the end", files)
+            yield Damaged(f"{size} bytes {fill} after the end", files)
 
 
 def zeroed(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
@@ -105,12 +105,12 @@ def garbled(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
 
 
 def stale(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
-    """Writes that were lost: of these bytes an older content."""
+    """Yield the journal with writes lost: each range gets its older content."""
     for old in {each[name] for each in journal.past if name in each}:
         for start, end in sectors(journal, name, every):
             new = old[start:end].ljust(end - start, b"\0")
             files = replace(journal, name, start, end, new)
-            yield Damaged(f"from {start} to {end} what stood there once", files)
+            yield Damaged(f"older content from {start} to {end}", files)
 
 
 def deleted(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
@@ -129,8 +129,11 @@ def inserted(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
 
 
 def spliced(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
-    """Each frame and mark, of this segment and of the others: over each one, in front of each, and
-    behind the end; and its header alone over each one."""
+    """Yield the journal with frames and marks copied into this segment.
+
+    Each one, from this segment and from the others, is written instead of each other one, over it,
+    before it and after the end. Its header alone is also written over each one.
+    """
     if is_segment(name):
         pieces = (
             (source, place.start, journal.files[source][place.start : place.end])
@@ -138,21 +141,24 @@ def spliced(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
             for place in places(journal.files[source])
         )
         where = product(pieces, [*_targets(journal.files[name])])
-        for (source, start, piece), (what, begin, end) in islice(where, 0, None, every):
-            new = piece[: FRAME_HEADER.size] if what == "header over" else piece
+        for (source, start, piece), (how, begin, end) in islice(where, 0, None, every):
+            new = piece[: FRAME_HEADER.size] if how == "header over" else piece
             until = begin + len(new) if end is None else end
             files = replace(journal, name, begin, until, new)
-            yield Damaged(f"{source} {start} {what} {begin}", files)
+            yield Damaged(f"{source} {start} {how} {begin}", files)
 
 
 def _targets(data: bytes) -> Iterator[tuple[str, int, int | None]]:
-    """From and to (None: as far as what comes there)."""
+    """Yield how a piece is placed, where it begins, and the end of the bytes that it replaces.
+
+    None as the end means that it replaces as many bytes as it has.
+    """
     for place in places(data):
-        yield "for", place.start, place.end
+        yield "instead of", place.start, place.end
         yield "over", place.start, None
         yield "header over", place.start, None
-        yield "in front of", place.start, place.start
-    yield "behind", places(data)[-1].end, None
+        yield "before", place.start, place.start
+    yield "after", places(data)[-1].end, None
 
 
 # --- to files ---
@@ -172,7 +178,7 @@ def older(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
 
 
 def exchanged(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
-    """Swapped with another, or another in its place."""
+    """Yield the journal with the file replaced by a copy of another, and with the two swapped."""
     for other in set(journal.files) - {name}:
         here, there = journal.files[name], journal.files[other]
         yield Damaged(f"a copy of {other}", {**journal.files, name: there})
@@ -180,7 +186,7 @@ def exchanged(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
 
 
 def duplicated(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
-    """A copy under each name that another file of its kind might have."""
+    """Yield the journal with a copy under each name that another file of its kind could have."""
     last_lsn = max(map(lsn_of, journal.files)) + 3
     lsns = range(1, last_lsn, 1)
     names = (
@@ -201,11 +207,11 @@ FILES: tuple[Kind, ...] = (removed, foreign, older, exchanged, duplicated)
 
 
 def several_removed(journal: Journal) -> Iterator[Damaged]:
-    """Each set of two files or more, but for all."""
+    """Yield the journal without each set of two or more files, but never without all."""
     for count in range(2, len(journal.files)):
         for names in combinations(sorted(journal.files), count):
-            left = {name: data for name, data in journal.files.items() if name not in names}
-            yield Damaged(f"without {names}", left)
+            remaining = {name: data for name, data in journal.files.items() if name not in names}
+            yield Damaged(f"without {names}", remaining)
 
 
 def older_directory(journal: Journal) -> Iterator[Damaged]:

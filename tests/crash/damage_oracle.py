@@ -1,8 +1,9 @@
-"""What must come of a damaged journal: told from its bytes by an independent reader, and from the
-undamaged journal, which knows what was durable and who could testify to it.
+"""Predict how a damaged journal must open.
 
-The rule is the format's, and simpler: the truth is known here. A witness counts wherever damage
-has moved it to; the engine has to find it there.
+The prediction comes from the journal's bytes, read by an independent reader, and from the undamaged
+journal, which shows what was durable and where the evidence was. The rule is that of the format,
+but simpler, because the truth is known here: evidence counts wherever the damage has moved it. The
+engine has to find it there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.independent_reader import (
 
 
 class End(NamedTuple):
-    """Where a segment stops being a log, and why, if not because it ends."""
+    """The place where a segment stops being a log, and whether damage stops it."""
 
     lsn: int  # the next one
     offset: int
@@ -38,7 +39,7 @@ class End(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the undamaged journal knows: its id, and each header's durable LSN."""
+    """The evidence in the undamaged journal: its id, and the durable LSN in each header."""
 
     journal_id: bytes
     headers: dict[str, tuple[tuple[bytes, int], ...]]
@@ -50,14 +51,14 @@ class Evidence(NamedTuple):
         return cls(decode_segment_header(undamaged[first]).journal_id, headers)
 
     def left_in(self, contents: Files, name: str) -> int:
-        """The highest durable LSN that a whole header states, wherever in the segment it is."""
-        found = self.headers.get(name, ())
-        return max((lsn for header, lsn in found if header in contents[name]), default=0)
+        """Return the highest durable LSN in a whole header, wherever in the segment it is."""
+        headers = self.headers.get(name, ())
+        return max((lsn for header, lsn in headers if header in contents[name]), default=0)
 
 
 @cache
 def headers_of(data: bytes) -> tuple[tuple[bytes, int], ...]:
-    """Each frame's header and its durable LSN; of a torn frame too, if its header is whole."""
+    """Return each whole frame header with its durable LSN, even if its frame is torn."""
     seed, starts = decode_segment_header(data).seed, [place.start for place in places(data)]
     starts.append(places(data)[-1].end)
     heads = [data[start : start + FRAME_HEADER.size] for start in starts]
@@ -74,19 +75,19 @@ def is_header(head: bytes, seed: int) -> bool:
 
 @lru_cache(4096)
 def checkpoint(name: str, data: bytes) -> Checkpoint | None:
-    """What it holds, if it verifies and is the one of its name."""
+    """Return the checkpoint if it verifies and its name states its LSN."""
     try:
-        found = decode_checkpoint(data)
+        decoded = decode_checkpoint(data)
     except (FormatError, ValueError):
         return None
-    return found if found.lsn == lsn_of(name) else None
+    return decoded if decoded.lsn == lsn_of(name) else None
 
 
 def checkpoints(contents: Files) -> list[tuple[str, Checkpoint]]:
-    """The two newest that verify, newest first: more are not needed, nor looked at."""
+    """Return the two newest checkpoints that verify, newest first. Recovery looks at no others."""
     names = [name for name in contents if name.startswith("checkpoint-")]
-    found = ((name, checkpoint(name, contents[name])) for name in sorted(names, reverse=True))
-    return [(name, each) for name, each in found if each][:2]
+    decoded = ((name, checkpoint(name, contents[name])) for name in sorted(names, reverse=True))
+    return [(name, each) for name, each in decoded if each][:2]
 
 
 def base_lsn(contents: Files) -> int:
@@ -104,7 +105,7 @@ def segment_header(name: str, data: bytes) -> SegmentHeader | None:
 
 @lru_cache(4096)
 def end_of(data: bytes, seed: int, lsn: int, before: int | None) -> End:
-    """Go from frame to frame, from LSN `lsn` on, as far as they are good; to LSN `before`."""
+    """Return where the good frames from LSN `lsn` on end, at the latest at LSN `before`."""
     at = SEGMENT_HEADER.size
     while any(data[at:]) and lsn != before:
         head = data[at : at + FRAME_HEADER.size]
@@ -120,21 +121,21 @@ def end_of(data: bytes, seed: int, lsn: int, before: int | None) -> End:
         if decoded is None:
             return End(lsn, at, damaged=True)
         if kind == MARK:
-            behind = at + FRAME_HEADER.size
-            return End(lsn, behind, damaged=True) if any(data[behind:]) else End(lsn, at)
+            after_mark = at + FRAME_HEADER.size
+            return End(lsn, after_mark, damaged=True) if any(data[after_mark:]) else End(lsn, at)
         lsn, at = lsn + count, decoded[1]
     return End(lsn, at)
 
 
 def pairs(contents: Files) -> list[tuple[str, int | None]]:
-    """Each segment, and the LSN at which it ends: where the next one begins."""
+    """Return each segment with the first LSN of the next one, where it must end."""
     names = sorted(filter(is_segment, contents))
     befores = [*map(lsn_of, names[1:]), None]
     return list(zip(names, befores, strict=True)) if names else []
 
 
 def needed_after(contents: Files, lsn: int) -> list[tuple[str, int | None]]:
-    """The segments that do not end at or below `lsn`."""
+    """Return the segments that do not end at or below `lsn`."""
     return [(n, before) for n, before in pairs(contents) if before is None or before - 1 > lsn]
 
 
@@ -142,12 +143,12 @@ def needed_after(contents: Files, lsn: int) -> list[tuple[str, int | None]]:
 
 
 def verdict(contents: Files, evidence: Evidence) -> Opened:
-    """Where and at which LSN open refuses, or up to which LSN it yields."""
+    """Return where open must refuse (path, offset, LSN), or the last LSN that it must yield."""
     good, base = checkpoints(contents), base_lsn(contents)
-    testified = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
+    checkpoint_lsn = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
     needed = needed_after(contents, base)
     if not needed:
-        return ((PATH, 0, 1), 0) if testified else (None, 0)
+        return ((PATH, 0, 1), 0) if checkpoint_lsn else (None, 0)
     epoch, end, last = 0, End(0, 0), needed[-1][0]
     for name, before in needed:
         first_lsn, path = lsn_of(name), f"{PATH}/{name}"
@@ -160,22 +161,24 @@ def verdict(contents: Files, evidence: Evidence) -> Opened:
             return (path, 12, first_lsn), 0
         if not epoch and first_lsn > base + 1:
             return (path, 0, base + 1), 0
-        for foreign, each in good:
+        for checkpoint_name, each in good:
             if each.journal_id != evidence.journal_id:
-                return (f"{PATH}/{foreign}", 0, each.lsn), 0
+                return (f"{PATH}/{checkpoint_name}", 0, each.lsn), 0
         epoch, end = header.epoch, end_of(contents[name], header.seed, first_lsn, before)
         if end.impossible or (before is not None and end.lsn != before):
             return (path, end.offset, end.lsn), 0
-    if max(testified, evidence.left_in(contents, last)) >= end.lsn:
+    if max(checkpoint_lsn, evidence.left_in(contents, last)) >= end.lsn:
         return (f"{PATH}/{last}", end.offset, end.lsn), 0
-    if stray := stray_segment(contents):
+    if stray := misnamed_first_kept(contents):
         return (f"{PATH}/{stray}", 0, lsn_of(stray)), 0
     return None, end.lsn - 1
 
 
-def stray_segment(contents: Files) -> str | None:
-    """The one from which on all would be kept, where others are to go, if it isn't what its name
-    says: names alone make no segment go."""
+def misnamed_first_kept(contents: Files) -> str | None:
+    """Return the first segment that a removal would keep, if its header does not match its name.
+
+    Return None if nothing would be removed. A name alone must not get a segment removed.
+    """
     good = checkpoints(contents)
     if not any(map(is_segment, leftovers(contents))):
         return None
@@ -183,16 +186,19 @@ def stray_segment(contents: Files) -> str | None:
     return None if segment_header(first, contents[first]) else first
 
 
-def misplaced(contents: Files, undamaged: Files) -> set[str]:
-    """Segments in the way of a log that goes on without them: under a name that is not theirs,
-    where the undamaged journal knows that another one, or none, holds what the name says."""
+def stray_segments(contents: Files, undamaged: Files) -> set[str]:
+    """Return the stray segments, without which the log continues.
+
+    Their names are not theirs: the undamaged journal shows that another segment, or none, holds the
+    records that the name promises.
+    """
     journal_id = Evidence.of(undamaged).journal_id
     as_named = set[str]()
     for name in filter(is_segment, contents):
         header = segment_header(name, contents[name])
         if header and header.journal_id == journal_id:
             as_named.add(name)
-    found, before = set[str](), ""
+    strays, before = set[str](), ""
     for name in sorted(filter(is_segment, contents)):
         after = min((each for each in as_named if each > name), default="")
         is_older = bool(before) and epoch_of(name) < epoch_of(before)
@@ -203,10 +209,10 @@ def misplaced(contents: Files, undamaged: Files) -> set[str]:
             or (after and lsn_of(name) == lsn_of(after))
             or (before and is_held(contents, undamaged, before, name))
         ):
-            found.add(name)
+            strays.add(name)
         else:
-            before = ""  # that it isn't the log's next segment, damaged, is not known
-    return found
+            before = ""  # it may be the log's next segment, damaged
+    return strays
 
 
 def epoch_of(name: str) -> int:
@@ -214,8 +220,10 @@ def epoch_of(name: str) -> int:
 
 
 def is_held(contents: Files, undamaged: Files, before: str, name: str) -> bool:
-    """Whether `before` still has the record that `name` claims to begin with, and it is known that
-    none of a later epoch took its place."""
+    """Return whether `before` still holds the first record that the name `name` promises.
+
+    False if a segment of a later epoch may have replaced that record.
+    """
     lsn = lsn_of(name)
     holders = [
         place.first_lsn
@@ -233,7 +241,10 @@ def is_held(contents: Files, undamaged: Files, before: str, name: str) -> bool:
 
 
 def leftovers(contents: Files) -> set[str]:
-    """What an opening may remove, as an unfinished removal's: two checkpoints do without it."""
+    """Return the files that an open may remove because two checkpoints verify without them.
+
+    An interrupted removal leaves such files.
+    """
     good = checkpoints(contents)
     if len(good) < 2:
         return set()
@@ -244,8 +255,11 @@ def leftovers(contents: Files) -> set[str]:
 
 
 def has_seed(name: str, data: bytes, undamaged: bytes) -> bool:
-    """Whether the segment's header tells its seed: it is whole, or the CRC is what it was; or all
-    that the CRC is made of is, and the first frame's header, which bears it out."""
+    """Return whether the segment's header yields its seed.
+
+    It does if it is whole, or if its CRC is intact, or if all bytes that the CRC covers are intact
+    and the header of the first frame confirms them.
+    """
     crc, frames = SEGMENT_HEADER.size - 4, SEGMENT_HEADER.size
     spans = (0, crc), (frames, frames + FRAME_HEADER.size)
     return (
@@ -256,7 +270,7 @@ def has_seed(name: str, data: bytes, undamaged: bytes) -> bool:
 
 
 def whole_frames(contents: Files, undamaged: Files) -> Iterator[Place]:
-    """The frames that are still where they were, or elsewhere in their segment, to the byte."""
+    """Yield the frames that are intact, at their old place or elsewhere in their segment."""
     for name in sorted(filter(is_segment, contents)):
         data = undamaged.get(name, b"")
         for place in places(data) if data and has_seed(name, contents[name], data) else ():
@@ -266,73 +280,79 @@ def whole_frames(contents: Files, undamaged: Files) -> Iterator[Place]:
 
 
 def meaning(contents: Files) -> dict[str, object]:
-    """All that a journal says: what its checkpoints hold, and the records of its log."""
-    found: dict[str, object] = {}
+    """Return everything that a journal states: its checkpoints' contents and its log's records."""
+    stated: dict[str, object] = {}
     for name, before in pairs(contents):
         try:
             segment = decode_segment(contents[name], before=before)
         except FormatError:
-            found[name] = None
+            stated[name] = None
         else:
             frames = [(frame.first_lsn, frame.records) for frame in segment.frames]
-            found[name] = segment.header, [each for each in frames if each[1]]
+            stated[name] = segment.header, [each for each in frames if each[1]]
     for name in contents:
         if name.startswith("checkpoint-"):
-            found[name] = checkpoint(name, contents[name])
-    return found
+            stated[name] = checkpoint(name, contents[name])
+    return stated
 
 
 # --- what verify finds ---
 
 
-def foreseen(contents: Files, evidence: Evidence) -> set[tuple[str, str, int]] | None:
-    """The file, kind and offset of all that `verify` finds, needed for recovery or not. None where
-    a segment is not what its name says and so decides what others are to hold."""
-    testified = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
-    found, epoch = set[tuple[str, str, int]](), 0
+def expected_findings(contents: Files, evidence: Evidence) -> set[tuple[str, str, int]] | None:
+    """Return the file, kind and offset of everything that `verify` must report.
+
+    Return None if a segment belongs to another journal or another place, because it then decides
+    what the other segments should hold.
+    """
+    checkpoint_lsn = max((lsn_of(n) for n in contents if n.startswith("checkpoint-")), default=0)
+    expected, epoch = set[tuple[str, str, int]](), 0
     for name, before in pairs(contents):
         header = segment_header(name, contents[name])
         if header is None:
-            found.add((name, "corruption", 0))
+            expected.add((name, "corruption", 0))
             continue
         if header.journal_id != evidence.journal_id or header.epoch < epoch:
             return None
         epoch, end = header.epoch, end_of(contents[name], header.seed, lsn_of(name), before)
-        witness = testified if before is None else before - 1
-        witness = max(witness, evidence.left_in(contents, name) if before is None else 0)
-        if end.impossible or witness >= end.lsn:
-            found.add((name, "corruption", end.offset))
+        proven_lsn = checkpoint_lsn if before is None else before - 1
+        proven_lsn = max(proven_lsn, evidence.left_in(contents, name) if before is None else 0)
+        if end.impossible or proven_lsn >= end.lsn:
+            expected.add((name, "corruption", end.offset))
         elif end.damaged:
-            found.add((name, "torn_tail", end.offset))
+            expected.add((name, "torn_tail", end.offset))
         elif before and (offset := dead_from(contents[name], end, header.seed)):
-            found.add((name, "torn_tail", offset))
+            expected.add((name, "torn_tail", offset))
     for name, data in contents.items():
         if name.startswith("checkpoint-"):
             each = checkpoint(name, data)
             if each is None:
-                found.add((name, "bad_checkpoint", 0))
+                expected.add((name, "bad_checkpoint", 0))
             elif each.journal_id != evidence.journal_id:
                 return None
     bases = [each.lsn for _, each in checkpoints(contents)] or [0]
     for lsn in reversed(bases):
         first = next(iter(needed_after(contents, lsn)), None)
         if first and lsn_of(first[0]) > lsn + 1:
-            found.add((first[0], "corruption", 0))
+            expected.add((first[0], "corruption", 0))
             break
-    if not any(map(is_segment, contents)) and testified:
-        found.add((PATH[1:], "corruption", 0))
-    return found
+    if not any(map(is_segment, contents)) and checkpoint_lsn:
+        expected.add((PATH[1:], "corruption", 0))
+    return expected
 
 
 def dead_from(data: bytes, end: End, seed: int) -> int | None:
-    """Where something stands that is no log, behind the place at which the next segment goes on."""
+    """Return the offset of dead bytes after the log's end in a segment that has a successor.
+
+    Return None if only zeros follow, or the segment's own mark and then zeros.
+    """
     try:
         decoded = decode_frame(data, end.offset, seed)
     except FormatError:
         return end.offset
     at = end.offset
     if decoded is not None:
-        mark, behind = decoded
+        mark, after_mark = decoded
         is_own = not mark.records and mark.first_lsn == end.lsn and mark.durable_lsn < end.lsn
-        at = behind if is_own else at
+        at = after_mark if is_own else at
     return at if any(data[at:]) else None

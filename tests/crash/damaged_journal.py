@@ -1,4 +1,5 @@
-"""The small journal that the damage tests damage: two checkpoints, four segments, a torn tail."""
+"""The small journal that the damage tests damage: two checkpoints, four segments and a torn
+tail."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ from tests.independent_reader import (
 )
 
 SEGMENTS = [
-    "00000000000000000004-0000000002.seg",  # with a torn tail
+    "00000000000000000004-0000000002.seg",  # ends with a torn tail
     "00000000000000000007-0000000003.seg",
-    "00000000000000000010-0000000003.seg",  # in the same epoch: a roll
+    "00000000000000000010-0000000003.seg",  # same epoch: the segment before it was full
     "00000000000000000012-0000000004.seg",
 ]
 OLDER, NEWER = "checkpoint-00000000000000000004.json", "checkpoint-00000000000000000010.json"
@@ -37,15 +38,15 @@ Files = dict[str, bytes]
 
 
 class Size(NamedTuple):
-    """Of the journal: what a segment may hold, and what fills a record."""
+    """The sizes of the journal: bytes of a segment, and characters that fill a record."""
 
     segment_bytes: int
     filler: int
-    rolls: int  # the filler of the record that needs a segment of its own
+    rolls: int  # characters in the record that needs its own segment
 
 
-SMALL = Size(220, 0, 20)  # every bit of it can be tried
-LARGE = Size(8192, 900, 6000)  # of sectors and pages
+SMALL = Size(220, 0, 20)  # small enough to flip every bit
+LARGE = Size(8192, 900, 6000)  # contains sectors and pages
 
 
 def record(lsn: int, size: Size = SMALL) -> Record:
@@ -61,7 +62,7 @@ RECORDS = records()
 
 @cache
 def appended(size: Size = SMALL) -> History[Ledger]:
-    """The oracle: what each prefix of the records amounts to."""
+    """Return the oracle: the state after each prefix of the records."""
     history = History(Ledger)
     for each in records(size):
         history.add([each])
@@ -80,9 +81,11 @@ def open_small(disk: SimulatedDisk) -> DurableState[Ledger]:
 def history(
     *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
 ) -> tuple[Files, ...]:
-    """Its files as they stood after each step. Made once; in the end it was `closed` well, or
-    killed right after the last commit."""
-    disk, found = SimulatedDisk(), [Files()]
+    """Return the journal's files after each step. The result is cached.
+
+    At the end it was `closed`, or killed right after the last commit.
+    """
+    disk, snapshots = SimulatedDisk(), [Files()]
     for _ in range(journal_id - 1):
         disk.new_id()
     owner = Owner(Ledger, options=options_of(durability, size), disk=disk, path=PATH)
@@ -90,11 +93,11 @@ def history(
     def put(*lsns: int) -> None:
         owner.append_batch([record(lsn, size) for lsn in lsns])
         owner.wait()
-        found.append(files(disk))
+        snapshots.append(files(disk))
 
     def close() -> None:
         owner.close()
-        found.append(files(disk))
+        snapshots.append(files(disk))
 
     put(1)
     put(2, 3)
@@ -104,7 +107,7 @@ def history(
     owner.compact()
     put(5, 6)
     tear(owner, ["b", 0, "torn" + "x" * size.filler])
-    found.append(files(disk))
+    snapshots.append(files(disk))
     owner.reopen()
     put(7)
     put(8, 9)
@@ -118,18 +121,18 @@ def history(
     if closed:
         close()
     owner.end()
-    return tuple(found)
+    return tuple(snapshots)
 
 
 def journal(
     *, closed: bool, journal_id: int = 1, durability: Durability = "disk", size: Size = SMALL
 ) -> Files:
-    """Its files in the end."""
+    """Return the journal's files after the last step."""
     return history(closed=closed, journal_id=journal_id, durability=durability, size=size)[-1]
 
 
 def tear(owner: Owner[Ledger], torn: Record) -> None:
-    """Half of a commit is on the disk when the power goes."""
+    """Cut the power when half of a commit is on the disk."""
     owner.append(torn)
     owner.disk.crash_after(1)
     with suppress(FailedError):
@@ -142,7 +145,7 @@ def half(data: bytes) -> bytes:
 
 
 class Place(NamedTuple):
-    """A frame or (with no record: `last_lsn` is below `first_lsn`) a mark."""
+    """The place of a frame or a mark. A mark's `last_lsn` is below its `first_lsn`."""
 
     start: int
     end: int
@@ -156,20 +159,20 @@ def is_segment(name: str) -> bool:
 
 
 def lsn_of(name: str) -> int:
-    """First LSN of a segment, LSN of a checkpoint."""
+    """Return the first LSN of a segment or the LSN of a checkpoint."""
     return int(name.removeprefix("checkpoint-")[:20])
 
 
 @cache
 def places(data: bytes) -> tuple[Place, ...]:
     seed, at = decode_segment_header(data).seed, SEGMENT_HEADER.size
-    found = []
+    frames_and_marks = []
     while decoded := decode_frame(data, at, seed):
         frame, end = decoded
         last_lsn = frame.first_lsn + len(frame.records) - 1
-        found.append(Place(at, end, frame.first_lsn, last_lsn, frame.durable_lsn))
+        frames_and_marks.append(Place(at, end, frame.first_lsn, last_lsn, frame.durable_lsn))
         at = end
-    return tuple(found)
+    return tuple(frames_and_marks)
 
 
 def marks(data: bytes) -> list[Place]:
@@ -183,7 +186,7 @@ Opened = tuple[tuple[str, int, int] | None, int]
 
 
 def opened(contents: Files) -> Opened:
-    """How it is refused, if it is; the last LSN. P1, P4, P6 on the way."""
+    """Return the refusal, if there is one, and the last LSN. Check P1, P4 and P6."""
     disk = image(contents)
     try:
         state = open_small(disk)
@@ -197,8 +200,10 @@ def opened(contents: Files) -> Opened:
 
 
 def recovered(contents: Files, *, size: Size = SMALL, leftovers: Collection[str] = ()) -> Opened:
-    """`opened`, without the threads of an open journal, for there are ten thousand flips.
-    `leftovers` are what it may remove."""
+    """Return the same as `opened`, without the threads of an open journal.
+
+    It is fast enough for ten thousand flips. Recovery may remove the files in `leftovers`.
+    """
     disk, machine = image(contents), Ledger()
     directory = disk.open_directory(PATH, write=True)
     try:
@@ -208,30 +213,30 @@ def recovered(contents: Files, *, size: Size = SMALL, leftovers: Collection[str]
             for batch in recovery.batches():
                 for lsn, each in enumerate(batch.records, batch.first_lsn):
                     machine.apply(lsn, each)
-            found = recovery.finish()
+            recovered_log = recovery.finish()
     except CorruptionError as error:
         assert disk.contents(PATH) == contents, "a refusal changes nothing"
         return (error.path, error.offset, error.lsn), 0
-    assert state_of(machine) == appended(size).state(found.last_lsn)
+    assert state_of(machine) == appended(size).state(recovered_log.last_lsn)
     keeps_what_it_read(contents, {**contents, **files(disk)})
     assert not set(contents) - set(disk.contents(PATH)) - set(leftovers)
-    return None, found.last_lsn
+    return None, recovered_log.last_lsn
 
 
 def keeps_what_it_read(before: Files, after: Files) -> None:
-    """Nothing is cut or rewritten, torn tails neither; only zeros are trimmed."""
+    """Check that no file was cut or rewritten, not even a torn tail. Only zeros may be trimmed."""
     kept = {name: data.rstrip(b"\0") for name, data in before.items()}
     assert {name: data.rstrip(b"\0") for name, data in after.items()} == kept
 
 
 def findings(contents: Files) -> set[tuple[str, tuple[str, int]]]:
-    """File, kind and offset of all that `verify` finds."""
+    """Return the file, kind and offset of everything that `verify` reports."""
     with JournalReader.open(PATH, disk=image(contents)) as reader:
         return {(f.path.rpartition("/")[2], (f.kind, f.offset)) for f in reader.verify()}
 
 
 def flip(contents: Files, name: str) -> Iterator[tuple[int, int, Files]]:
-    """Each bit of a file: its byte, its place there, and all files with that bit flipped."""
+    """Yield all files with one bit of a file flipped, after the bit's byte and place in it."""
     for offset in range(len(contents[name])):
         for bit in range(8):
             data = bytearray(contents[name])

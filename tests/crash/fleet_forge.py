@@ -1,4 +1,5 @@
-"""Journals of a fleet that no manager wrote: any checkpoint items, any records, right checksums."""
+"""Journals of a fleet that no manager wrote: any checkpoint items and records, with correct
+checksums."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from manager.agent import FIELDS
 from tests.crash.hostile_forge import Files, sum_up
 from tests.independent_reader import Frame, SegmentHeader
 
-BASE_LSN = 5  # of the checkpoint, where there is one
+BASE_LSN = 5  # the checkpoint's LSN, if there is a checkpoint
 JOURNAL_ID = bytes(16)
 
 
 def agent_id(letter: str) -> str:
-    """Return the id that `letter` stands for: one as a manager gives it."""
+    """Return the id that `letter` stands for, in the form in which a manager makes ids."""
     return f"agent_{ord(letter):012x}" if len(letter) == 1 else letter
 
 
@@ -71,7 +72,8 @@ def imported(letter: str, parent: str | None = None, depth: int = 0, **changes: 
 
 
 def forged(items: Sequence[Any] | None, records: Sequence[Any]) -> Files:
-    """Return a journal of a checkpoint (None: without one) and the records after it."""
+    """Return a journal with a checkpoint of `items` and `records` after it. None means no
+    checkpoint."""
     after_lsn = 0 if items is None else BASE_LSN
     header = SegmentHeader(JOURNAL_ID, 1, after_lsn + 1, 0)
     data = header.encode()
@@ -84,7 +86,7 @@ def forged(items: Sequence[Any] | None, records: Sequence[Any]) -> Files:
 
 
 def write(workspace: Path, files: Files) -> Path:
-    """Write the journal as the state of a workspace; return the state's directory."""
+    """Write the journal as a workspace's state. Return the state's directory."""
     state = workspace / ".subagents"
     state.mkdir(mode=0o700)
     for name, data in files.items():
@@ -103,7 +105,7 @@ def _checkpoint(items: Sequence[Any]) -> bytes:
         "created_at": "2026-01-01T00:00:00.000Z",
         "application": "subagents/1",
     }
-    # With escapes, which carry half a surrogate pair, and with what JSON reads as infinity.
+    # JSON escapes can carry half a surrogate pair, and JSON reads 1e999 as infinity.
     lines = ",\n".join(json.dumps(each).replace("Infinity", "1e999") for each in items)
     top = json.dumps(head, separators=(",", ":"))[:-1]
     body = f'{top},\n"items":[\n{lines}\n],\n'.encode()

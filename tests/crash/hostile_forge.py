@@ -1,8 +1,9 @@
-"""Journals that nobody wrote: real files, changed in ways that still pass their CRCs.
+"""Forged journals: real files, changed in ways that still pass their CRCs.
 
-`forge` starts from the files of a real journal and changes some, as `Choices` decides: Hypothesis
-draws them, a fuzzer's bytes are them, a seeded generator rolls them. What a checksum covers is
-mostly summed up again, so that the code behind the checksums is reached.
+`forge` starts from the files of a real journal and changes some of them. `Choices` decides what to
+change: Hypothesis draws the choices, or a fuzzer's bytes are the choices, or a seeded generator
+makes them. Most checksums are computed again after a change, so that the code behind them is
+reached.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ _CRC = Struct("<I")
 
 
 class Choices(Protocol):
-    """Where a forger's decisions come from."""
+    """The source of a forger's decisions."""
 
     def below(self, bound: int) -> int:
-        """A whole number from 0, less than `bound`."""
+        """Return an int from 0 to `bound` - 1."""
 
     def data(self, size_max: int) -> bytes:
-        """Up to `size_max` bytes."""
+        """Return up to `size_max` bytes."""
 
 
 class Tape:
-    """Choices read from bytes; when they are used up, each is the first, and data is empty."""
+    """Choices that are read from bytes. After their end, each choice is the first, and data is
+    empty."""
 
     def __init__(self, tape: bytes) -> None:
         self._tape = tape
@@ -60,7 +62,7 @@ class Tape:
 
 
 class Dice:
-    """Choices by a seed."""
+    """Choices from a random generator with a seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -76,25 +78,25 @@ def pick(choices: Choices, options: list[T] | tuple[T, ...]) -> T:
     return options[choices.below(len(options))]
 
 
-# --- what to begin with ---
+# --- the journals that forging starts from ---
 
 
 @cache
 def agents() -> Files:
-    """A manager's journal with a checkpoint, and every kind of record after it but "import"."""
+    """Return a manager's journal: a checkpoint, then every kind of record except "import"."""
     disk = SimulatedDisk()
     with SubAgentManager.open("/", options=ManualOptions(), disk=disk) as manager:
         lead = manager.spawn("lead", name="lead", metadata={"k": [1, None]})
         manager.spawn("child", parent_id="lead", allowed_tools=("read",), token_budget=7)
-        later = manager.spawn("later", queued=True)
+        queued = manager.spawn("later", queued=True)
         manager.compact()
-        manager.start(later.agent_id)
+        manager.start(queued.agent_id)
         manager.record_usage(lead.agent_id, input_tokens=2, output_tokens=3)
         manager.update_checkpoint("lead", {"at": 3}, steps_taken=3)
         manager.interrupt("lead", "asked", needs_input="?")
         manager.resume("lead")
-        done = manager.spawn("done", name="done")
-        manager.update_from_result(done.agent_id, AgentResult("42", input_tokens=5))
+        completed = manager.spawn("done", name="done")
+        manager.update_from_result(completed.agent_id, AgentResult("42", input_tokens=5))
         manager.cancel(manager.spawn("no", queued=True).agent_id)
         manager.cleanup(0)
     return {n: data for n, data in disk.contents("/.subagents").items() if n != "LOCK"}
@@ -102,7 +104,8 @@ def agents() -> Files:
 
 @cache
 def sources() -> tuple[Files, ...]:
-    """Of every kind: closed and killed, of every type of record, of agents, and of nothing."""
+    """Return journals of every kind: closed, killed, with every type of record, of agents, and
+    empty."""
     golden = {path.name: path.read_bytes() for path in sorted(journal_v1.FOLDER.iterdir())}
     return journal(closed=True), journal(closed=False), golden, agents(), {}
 
@@ -115,7 +118,7 @@ _LONG_EDGES = (*_EDGES, 2**32, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1)
 
 
 def seal(header: list[Any]) -> bytes:
-    """A segment header of these eight fields, with the CRC that they give."""
+    """Return a segment header with these eight fields and a correct CRC."""
     body = SEGMENT_HEADER.pack(*header, 0)[:-4]
     return body + _CRC.pack(crc32c(body))
 
@@ -132,7 +135,7 @@ def frame(
     zero: bytes = bytes(3),
     payload_crc: int | None = None,
 ) -> bytes:
-    """A frame whose header says what it likes, with the header CRC that this gives."""
+    """Return a frame with these header fields, which may be wrong, and a correct header CRC."""
     payload_crc = crc32c(payload) if payload_crc is None else payload_crc
     size = len(payload) if size is None else size
     fields = (payload_crc, lsn, durable_lsn, 0, size, count, kind, zero)
@@ -145,8 +148,9 @@ def header_of(data: bytes) -> list[Any]:
 
 
 def frames_of(data: bytes) -> list[tuple[int, list[Any], bytes]]:
-    """Offset, header fields and payload of what stands one behind the other as frames do."""
-    found = []
+    """Return the offset, header fields and payload of each frame, as far as headers follow each
+    other."""
+    frames = []
     seed, at = crc32c(data[:60]), SEGMENT_HEADER.size
     while at + FRAME_HEADER.size <= len(data):
         crc, *fields = FRAME_HEADER.unpack_from(data, at)
@@ -154,20 +158,21 @@ def frames_of(data: bytes) -> list[tuple[int, list[Any], bytes]]:
         if crc != crc32c(data[at + 4 : start], seed):
             break
         payload = data[start : start + fields[4]]
-        found.append((at, fields, payload))
+        frames.append((at, fields, payload))
         at = start + len(payload)
-    return found
+    return frames
 
 
 def _edge(choices: Choices, now: int, bits: int) -> int:
-    """A number of so many bits: near `now`, or one at which something may go wrong."""
+    """Return a number of `bits` bits: one near `now`, or one at which an overflow is likely."""
     near = (now - 1, now + 1, now * 2, now)
     edges: tuple[int, ...] = _LONG_EDGES if bits == 64 else _EDGES
     return pick(choices, near + edges) % (1 << bits)
 
 
 def _forge_header(choices: Choices, data: bytes) -> bytes:
-    """Another segment header; the frames are sealed anew with its seed."""
+    """Return the segment with one header field changed, and its frames sealed again with the new
+    seed."""
     fields = header_of(data)
     at = choices.below(len(fields))
     if at in _HEADER_BITS:
@@ -178,37 +183,45 @@ def _forge_header(choices: Choices, data: bytes) -> bytes:
 
 
 def reseal(data: bytes, header: list[Any]) -> bytes:
-    """`data` under another header, its frames as valid as before."""
+    """Return `data` under another header, with its frames as valid as before."""
     head = seal(header)
-    seed, out, end = crc32c(head[:60]), [head], SEGMENT_HEADER.size
+    seed, parts, end = crc32c(head[:60]), [head], SEGMENT_HEADER.size
     for at, fields, payload in frames_of(data):
         body = FRAME_HEADER.pack(0, *fields)[4:]
-        out.append(_CRC.pack(crc32c(body, seed)) + body + payload)
+        parts.append(_CRC.pack(crc32c(body, seed)) + body + payload)
         end = at + FRAME_HEADER.size + len(payload)
-    return b"".join(out) + data[end:]
+    return b"".join(parts) + data[end:]
 
 
 def _forge_frame(choices: Choices, data: bytes) -> bytes:
-    """One frame says something else, holds something else, or both."""
-    found = frames_of(data)
-    if not found:
+    """Return the segment with another header field, another payload, or both, in one frame."""
+    frames = frames_of(data)
+    if not frames:
         return data + frame(crc32c(data[:60]), choices.data(50), lsn=1 + choices.below(9))
-    at, fields, payload = pick(choices, found)
+    at, fields, payload = pick(choices, frames)
     end = at + FRAME_HEADER.size + len(payload)
-    which = choices.below(10)
-    if which < 5:
+    kind_of_change = choices.below(10)
+    if kind_of_change < 5:
         _, lsn, durable_lsn, _, size, count, kind, zero = fields
-        named = {"lsn": lsn, "durable_lsn": durable_lsn, "size": size, "count": count, "kind": kind}
-        key = pick(choices, list(named))
+        header_fields = {
+            "lsn": lsn,
+            "durable_lsn": durable_lsn,
+            "size": size,
+            "count": count,
+            "kind": kind,
+        }
+        key = pick(choices, list(header_fields))
         bits = {"lsn": 64, "durable_lsn": 64, "kind": 8}.get(key, 32)
-        named[key] = _edge(choices, named[key], bits)
-        forged = frame(crc32c(data[:60]), payload, **named, zero=zero)
+        header_fields[key] = _edge(choices, header_fields[key], bits)
+        forged = frame(crc32c(data[:60]), payload, **header_fields, zero=zero)
     else:
-        payload, count = _other_records(choices, payload) if which < 8 else records(choices)
+        payload, count = (
+            _other_records(choices, payload) if kind_of_change < 8 else records(choices)
+        )
         forged = frame(
             crc32c(data[:60]), payload, lsn=fields[1], durable_lsn=fields[2], count=count
         )
-    keeps_place = which % 2
+    keeps_place = kind_of_change % 2
     return data[:at] + forged + (data[end:] if keeps_place else b"")
 
 
@@ -220,8 +233,8 @@ _ODD_RECORDS = (
     b"\xc9\xff\xff\xff\xff\x05",
     b"\x91" * 1100,
     b"\x81\xc0" * 1100,
-    b"\x81\x90\xc0",  # a list for a key
-    b"\x82\x01\x02\x01\x03",  # a key twice
+    b"\x81\x90\xc0",  # a list as a key
+    b"\x82\x01\x02\x01\x03",  # the same key twice
     b"\xa2\xff\xfe",
     b"\xa3\xed\xa0\x80",  # half a surrogate pair
     b"\xcb\x7f\xf8\0\0\0\0\0\0",
@@ -253,25 +266,25 @@ _ODD_OBJECTS: tuple[Any, ...] = (
 
 
 def _other_records(choices: Choices, payload: bytes) -> tuple[bytes, int]:
-    """The records of a payload, with something else for one value, or one more, or one gone."""
+    """Return a payload's records with one value replaced, added or removed, and their number."""
     unpacker = msgpack.Unpacker(strict_map_key=False)
     unpacker.feed(payload)
-    found: list[Any] = []
+    unpacked: list[Any] = []
     with suppress(Exception):  # one of them may be forged already
-        found.extend(unpacker)
-    place: Any = found
+        unpacked.extend(unpacker)
+    place: Any = unpacked
     while place and choices.below(4):
-        inner = [it for it in place if isinstance(it, list) and it]
+        inner = [each for each in place if isinstance(each, list) and each]
         if not inner:
             break
         place = pick(choices, inner)
     at, odd = choices.below(len(place) + 1), pick(choices, _ODD_OBJECTS)
     place[at : at + choices.below(3)] = [odd] * choices.below(3)
-    return b"".join(map(msgpack.packb, found)), len(found)
+    return b"".join(map(msgpack.packb, unpacked)), len(unpacked)
 
 
 def records(choices: Choices) -> tuple[bytes, int]:
-    """A payload, and how many records it is said to hold."""
+    """Return a payload and the number of records that its header will claim."""
     parts = [
         pick(choices, _ODD_RECORDS) if choices.below(2) else choices.data(30)
         for _ in range(1 + choices.below(3))
@@ -290,22 +303,22 @@ _ODD_VALUES = (
 
 
 def sum_up(body: bytes, *, count: int | None = None) -> bytes:
-    """A checkpoint of this body: the last line is what verifies, unless `count` says else."""
+    """Return a checkpoint with this body and a correct last line, unless `count` is wrong."""
     count = body.count(b"\n") - 3 if count is None else count
     return body + b'"count":%d,"crc32c":"%08x"}\n' % (count, crc32c(body))
 
 
 def _forge_checkpoint(choices: Choices, data: bytes) -> bytes:
     lines = data.split(b"\n")[:-2]
-    which = choices.below(7)
-    if which < 2 and lines:
+    kind_of_change = choices.below(7)
+    if kind_of_change < 2 and lines:
         lines[0] = _forge_value(choices, lines[0])
-    elif which < 4 and len(lines) > 3:
+    elif kind_of_change < 4 and len(lines) > 3:
         at = 2 + choices.below(len(lines) - 3)
         lines[at] = _forge_value(choices, lines[at])
-    elif which == 4 and lines:
+    elif kind_of_change == 4 and lines:
         del lines[choices.below(len(lines))]
-    elif which == 5 and lines:
+    elif kind_of_change == 5 and lines:
         lines.insert(choices.below(len(lines)), pick(choices, [*_ODD_VALUES, choices.data(40)]))
     elif lines:
         lines = lines[choices.below(len(lines)) :]
@@ -314,7 +327,7 @@ def _forge_checkpoint(choices: Choices, data: bytes) -> bytes:
 
 
 def _forge_value(choices: Choices, line: bytes) -> bytes:
-    """A line of JSON with another value, or with a key gone."""
+    """Return the JSON line with one value or key replaced."""
     spans = [m.span(1) for m in re.finditer(rb'[:\[,]("[^"]*"|[^][{},:"]+|\[\]|\{\})', line)]
     begin, end = pick(choices, spans) if spans else (0, len(line))
     return line[:begin] + pick(choices, [*_ODD_VALUES, choices.data(20)]) + line[end:]
@@ -345,7 +358,9 @@ def _rename(choices: Choices, files: Files, name: str) -> Files:
     kept = {n: d for n, d in files.items() if n != name or choices.below(2)}
     if choices.below(2) and name.endswith(".seg") and len(data) >= SEGMENT_HEADER.size:
         fields = header_of(data)
-        return kept | {f"{fields[5]:020d}-{fields[3]:010d}.seg": data}  # as its header says
+        return kept | {
+            f"{fields[5]:020d}-{fields[3]:010d}.seg": data
+        }  # the name that its header states
     return kept | {pick(choices, _ODD_NAMES): data}
 
 
@@ -355,7 +370,7 @@ def _overwrite(choices: Choices, data: bytes) -> bytes:
 
 
 def _splice(choices: Choices, data: bytes, other: bytes) -> bytes:
-    """A piece of another file, or of this one, from one frame to another if there are any."""
+    """Return `data` with a piece of `other` spliced in, at frame boundaries if there are any."""
     edges = [at for at, _, _ in frames_of(other)] if len(other) > 64 else []
     begin, end = pick(choices, list(pairwise([*edges, len(other)])) or [(0, len(other))])
     places = [at for at, _, _ in frames_of(data)] if len(data) > 64 else []
@@ -377,27 +392,27 @@ def _grow(choices: Choices, data: bytes) -> bytes:
 
 
 def forge(choices: Choices) -> Files:
-    """The files of a journal, changed one to four times."""
+    """Return the files of a journal, changed one to four times."""
     files = dict(pick(choices, sources()))
     for _ in range(1 + choices.below(4)):
         if not files:
             files = {pick(choices, _ODD_NAMES): choices.data(200)}
         name = pick(choices, sorted(files))
         data = files[name]
-        which = choices.below(10)
-        if which < 4 and name.endswith(".json"):
+        kind_of_change = choices.below(10)
+        if kind_of_change < 4 and name.endswith(".json"):
             files[name] = _forge_checkpoint(choices, data)
-        elif which < 3 and len(data) > SEGMENT_HEADER.size:
+        elif kind_of_change < 3 and len(data) > SEGMENT_HEADER.size:
             files[name] = _forge_frame(choices, data)
-        elif which < 4 and len(data) > SEGMENT_HEADER.size:
+        elif kind_of_change < 4 and len(data) > SEGMENT_HEADER.size:
             files[name] = _forge_header(choices, data)
-        elif which == 4:
+        elif kind_of_change == 4:
             files[name] = _splice(choices, data, files[pick(choices, sorted(files))])
-        elif which == 5:
+        elif kind_of_change == 5:
             files[name] = _grow(choices, data)
-        elif which == 6:
+        elif kind_of_change == 6:
             files = _rename(choices, files, name)
-        elif which == 7:
+        elif kind_of_change == 7:
             files.pop(name)
         else:
             files[name] = _overwrite(choices, data)

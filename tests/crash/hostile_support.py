@@ -1,4 +1,6 @@
-"""Every door through which bytes on disk come in, and what may come out of each of them."""
+"""Checks of everything that reads a journal: whatever the files contain, it answers or raises
+JournalError, and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,16 @@ from tests.support import NEVER_S, PATH, options
 
 HANG_S = 60
 STATE = "/w/.subagents"
-# Whatever is read, this is as much as a message may say of it.
+# The longest message, whatever was read.
 MESSAGE_CHARS_MAX = 2000
 
 
 @contextmanager
 def watchdog(seconds: int = HANG_S) -> Iterator[None]:
-    """What does not end in good time fails, wherever it is."""
+    """Raise AssertionError in the running code if it does not end within `seconds`."""
 
     def ring(*_: object) -> None:
-        raise AssertionError(f"it does not end within {seconds} s")
+        raise AssertionError(f"the call did not end within {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
@@ -42,7 +44,7 @@ def watchdog(seconds: int = HANG_S) -> Iterator[None]:
 
 
 class Anything:
-    """A state machine that takes in everything, and gives nothing away."""
+    """A state machine that accepts everything and has an empty snapshot."""
 
     application = ""
 
@@ -60,18 +62,18 @@ class Anything:
         return []
 
 
-def refusal(door: Callable[[], object]) -> JournalError | None:
-    """What it is refused with, if it is; nothing else but a JournalError comes through."""
+def refusal(opener: Callable[[], object]) -> JournalError | None:
+    """Return the JournalError that `opener` raises, or None. Any other exception propagates."""
     refused: JournalError | None = None
     try:
-        door()
+        opener()
     except JournalError as error:
         refused = error
     assert len(str(refused)) < MESSAGE_CHARS_MAX, f"{str(refused)[:200]}... is no message"
     return refused
 
 
-# --- the doors ---
+# --- the openers ---
 
 
 def read_entries(disk: SimulatedDisk) -> list[tuple[int, int, str]]:
@@ -84,7 +86,7 @@ def read_checkpoints(disk: SimulatedDisk) -> None:
         checkpoints = reader.checkpoints()
         try:
             for checkpoint in checkpoints:
-                # One that verified is there as a whole, or there is an error.
+                # A checkpoint that verified is complete, or reading it raises an error.
                 assert len(list(checkpoint.items())) == checkpoint.count
         finally:
             for checkpoint in checkpoints:
@@ -99,9 +101,9 @@ def read_segments(disk: SimulatedDisk) -> None:
 
 def verify(disk: SimulatedDisk) -> set[str]:
     with JournalReader.open(PATH, disk=disk) as reader:
-        found = list(reader.verify())
-    assert all(len(f.message) < MESSAGE_CHARS_MAX for f in found)
-    return {finding.kind for finding in found}
+        findings = list(reader.verify())
+    assert all(len(f.message) < MESSAGE_CHARS_MAX for f in findings)
+    return {finding.kind for finding in findings}
 
 
 def dry_run(disk: SimulatedDisk) -> str | None:
@@ -118,8 +120,8 @@ READERS: tuple[Callable[[SimulatedDisk], object], ...] = (
 )
 
 
-# What journal-inspect is asked of a path.
-ASKED: dict[str, tuple[str, ...]] = {
+# The verbs of journal-inspect that are run, with their arguments.
+VERBS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("info", "verify", "log", "stats", "checkpoint", "agents", "repair"), ()),
     "show": ("lead",),
     "history": ("lead",),
@@ -127,25 +129,25 @@ ASKED: dict[str, tuple[str, ...]] = {
 }
 
 
-def ask_all(path: str, disk: SimulatedDisk | None = None) -> None:
-    """journal-inspect, each verb in both forms: an answer, and harmless."""
+def run_all_verbs(path: str, disk: SimulatedDisk | None = None) -> None:
+    """Run each verb of journal-inspect in both output forms. The output must be harmless."""
     limit = sys.getrecursionlimit()
-    for verb, args in ASKED.items():
+    for verb, args in VERBS.items():
         for form in ("text", "json"):
-            with instead(disk):
+            with default_disk(disk):
                 result = CliRunner().invoke(cli, [verb, path, *args, "-o", form])
-            sys.setrecursionlimit(limit)  # which it raises, in a process of its own
-            told = (verb, form, result.exit_code, result.stderr[:500])
-            assert isinstance(result.exception, SystemExit | None), told
-            assert result.exit_code in (0, 1, 3, 4), told
-            assert "defect" not in result.stderr, told
+            sys.setrecursionlimit(limit)  # the command raises it, as it has the process to itself
+            details = (verb, form, result.exit_code, result.stderr[:500])
+            assert isinstance(result.exception, SystemExit | None), details
+            assert result.exit_code in (0, 1, 3, 4), details
+            assert "defect" not in result.stderr, details
             assert_harmless(result.stdout + result.stderr)
-            assert len(result.stderr) < 2 * MESSAGE_CHARS_MAX, told
+            assert len(result.stderr) < 2 * MESSAGE_CHARS_MAX, details
 
 
 @contextmanager
-def instead(disk: SimulatedDisk | None) -> Iterator[None]:
-    """The disk that who names none gets."""
+def default_disk(disk: SimulatedDisk | None) -> Iterator[None]:
+    """Make `disk` the one that readers and repair use if none is given."""
     with ExitStack() as patches:
         for module in ("reader", "repair") if disk else ():
             patches.enter_context(patch(f"journal._offline.{module}.PosixDisk", lambda: disk))
@@ -153,40 +155,40 @@ def instead(disk: SimulatedDisk | None) -> Iterator[None]:
 
 
 def assert_harmless(text: str) -> None:
-    """Nothing in it that a terminal would obey."""
+    """Check that a terminal would obey nothing in `text`."""
     bad = {c for c in text if not (c.isprintable() or c == "\n")}
     assert not bad, ascii(bad)
 
 
-# --- all of them ---
+# --- checks ---
 
 
-def knock_at_readers(files: Files) -> None:
-    """Nothing is changed, and nothing but a JournalError refuses; of a live journal too."""
+def check_readers(files: Files) -> None:
+    """Check that reading changes nothing and raises only JournalError, also for a live journal."""
     disk = image(files)
     for live in (False, True):
         if live:
             disk.open_directory(PATH, write=True).lock()
-        for door in READERS:
-            refusal(lambda door=door: door(disk))  # type: ignore[misc]  # no type is inferred for a lambda with a default
+        for opener in READERS:
+            refusal(lambda opener=opener: opener(disk))  # type: ignore[misc]  # mypy infers no type for it
     assert disk.contents(PATH) == files, "a reader changed something"
 
 
-def knock_at_repair(files: Files) -> None:
-    """It tells of the problem that open has, and changes nothing."""
+def check_repair(files: Files) -> None:
+    """Check that a dry run reports the problem that open has, and changes nothing."""
     disk = image(files)
-    told: list[str | None] = []
-    refused = refusal(lambda: told.append(dry_run(disk)))
+    problems: list[str | None] = []
+    refused = refusal(lambda: problems.append(dry_run(disk)))
     assert disk.contents(PATH) == files, "a dry run changed something"
     error = refusal(lambda: Journal.open(PATH, options=options(), disk=disk).close())
     if isinstance(error, CorruptionError):
-        assert refused or told == [str(error)]
+        assert refused or problems == [str(error)]
     elif not refused:
-        assert error is None or told[0] is None
+        assert error is None or problems[0] is None
 
 
-def knock_at_state(files: Files) -> None:
-    """Refused and unchanged; or open, and then it is a journal like any other."""
+def check_state(files: Files) -> None:
+    """Check that open either refuses and changes nothing, or gives a working journal."""
     disk, machine = image(files), Anything()
     error = refusal(lambda: DurableState.open(PATH, machine, options=options(), disk=disk).close())
     if error:
@@ -206,14 +208,15 @@ def knock_at_state(files: Files) -> None:
         assert state.journal.last_lsn == lsn
 
 
-def knock_at_cli(files: Files) -> None:
+def check_cli(files: Files) -> None:
+    """Check that no verb of journal-inspect changes anything."""
     disk = image(files)
-    ask_all(PATH, disk)
+    run_all_verbs(PATH, disk)
     assert disk.contents(PATH) == files, "journal-inspect changed something"
 
 
-def knock_at_manager(files: Files) -> None:
-    """As the state of a manager: refused, or open and of use."""
+def check_manager(files: Files) -> None:
+    """Check that a manager refuses the files as its state, or that it then works."""
     disk = image(files, STATE)
     quiet = options(flush_interval_s=NEVER_S)
 
@@ -224,7 +227,7 @@ def knock_at_manager(files: Files) -> None:
             for agent in manager.agents(include_archived=True):
                 manager.record_usage(agent.agent_id, input_tokens=1, output_tokens=2)
                 manager.cancel(agent.agent_id, descendants=True)
-            manager.cleanup(0)  # what ended in a time to come stays
+            manager.cleanup(0)  # agents that ended in the future stay
             manager.wait_durable(manager.spawn("more", queued=True).lsn, timeout_s=HANG_S)
             manager.compact()
 
@@ -232,5 +235,5 @@ def knock_at_manager(files: Files) -> None:
 
 
 def unsigned(files: Files) -> Files:
-    """Without the note for people."""
+    """Return the files without LOCK, which is only for people."""
     return {name: data for name, data in files.items() if name != "LOCK"}

@@ -1,4 +1,4 @@
-"""What the tests of repair share."""
+"""Helpers of the tests of repair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import (
 
 
 def offset_of(disk: SimulatedDisk, lsn: int) -> tuple[str, int]:
-    """File and offset of the frame that holds a record."""
+    """Return the file and offset of the frame that holds a record."""
     with JournalReader.open(PATH, disk=disk) as reader:
         (entry,) = itertools.islice(reader.entries(lsn - 1), 1)
     assert entry.path is not None
@@ -30,19 +30,22 @@ def offset_of(disk: SimulatedDisk, lsn: int) -> tuple[str, int]:
 
 
 def damage(disk: SimulatedDisk, lsn: int) -> None:
-    """Spoil the payload of the frame that holds a record."""
+    """Damage the payload of the frame that holds a record."""
     name, offset = offset_of(disk, lsn)
     write_at(disk, name, offset + 44, b"\xff\xff")
 
 
-def fixed(disk: SimulatedDisk, **how: Any) -> RepairReport:
-    """Dry run first, which must tell the same and change nothing; then the repair itself."""
+def fixed(disk: SimulatedDisk, **options: Any) -> RepairReport:
+    """Repair the journal and return the report.
+
+    A dry run comes first. It must report the same and change nothing.
+    """
     before = disk.contents(PATH)
-    dry = repair(PATH, disk=disk, **how)
+    dry = repair(PATH, disk=disk, **options)
     assert (disk.contents(PATH), dry.applied, dry.saved_to, dry.salvaged_to) == (
         before, False, None, None
     )  # fmt: skip
-    report = repair(PATH, apply=True, disk=disk, **how)
+    report = repair(PATH, apply=True, disk=disk, **options)
     assert report.applied
     assert (dry.problem, dry.last_lsn, dry.removed, dry.salvaged) == (
         report.problem, report.last_lsn, report.removed, report.salvaged
@@ -50,10 +53,12 @@ def fixed(disk: SimulatedDisk, **how: Any) -> RepairReport:
     return report
 
 
-def goes_on(disk: SimulatedDisk, expected: list[Any], *ignored: str) -> None:
-    """It opens with these records; more can be appended; and all of it is there when reopened.
+def check_opens_with(disk: SimulatedDisk, expected: list[Any], *ignored: str) -> None:
+    """Check that the journal opens with `expected`, and that more records can be appended and
+    reread.
 
-    `ignored`: damaged files that a checkpoint covers."""
+    `ignored` are damaged files that a checkpoint covers.
+    """
     with open_on(disk) as journal:
         assert logged(journal, None) == expected
         put_lines(journal, 10, size=900)
@@ -62,5 +67,5 @@ def goes_on(disk: SimulatedDisk, expected: list[Any], *ignored: str) -> None:
     with open_on(disk) as journal:
         assert logged(journal, None) == more
     with JournalReader.open(PATH, disk=disk) as reader:
-        found = [finding for finding in reader.verify() if finding.path not in ignored]
-    assert {finding.kind for finding in found} <= {"torn_tail", "bad_checkpoint"}
+        findings = [finding for finding in reader.verify() if finding.path not in ignored]
+    assert {finding.kind for finding in findings} <= {"torn_tail", "bad_checkpoint"}

@@ -1,4 +1,4 @@
-"""Backups of journals, live and not."""
+"""Backups of journals, open and closed."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ def read_backup(disk: SimulatedDisk, path: str) -> tuple[Any, list[Any]]:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_a_backup_holds_all_that_is_durable(disk: SimulatedDisk, live: bool) -> None:
-    """P6: checkpoints, and the log after the older one, verified; by the open journal itself up to
-    its durable LSN, by path what a reader is shown."""
+    """P6: A backup holds two checkpoints and the durable records after the older one, and verifies.
+
+    An open journal copies the records up to its durable LSN. A backup by path copies what a reader
+    sees.
+    """
     journal = open_on(disk)
     for n in range(3):
         put_lines(journal, 12, size=700)
@@ -79,8 +82,8 @@ def test_a_backup_holds_all_that_is_durable(disk: SimulatedDisk, live: bool) -> 
     journal.close()
 
 
-def test_a_backup_of_an_empty_journal(disk: SimulatedDisk) -> None:
-    """Nothing is a state too: the copy opens, and is as empty."""
+def test_a_backup_of_an_empty_journal_is_empty(disk: SimulatedDisk) -> None:
+    """The backup of an empty journal opens, and is as empty."""
     with open_on(disk) as journal:
         report = journal.backup("/live")
     assert (report.lsn, report.segments, report.checkpoints) == (0, 0, 0)
@@ -90,7 +93,7 @@ def test_a_backup_of_an_empty_journal(disk: SimulatedDisk) -> None:
 
 
 def test_backup_of_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
-    """P4: of a path that was mistyped there is no copy that verifies."""
+    """P4: A path without a journal gives no copy, so a mistyped path does not look backed up."""
     (tmp_path / "plain").mkdir(mode=0o700)
     (tmp_path / "plain" / "notes.txt").touch()
     with pytest.raises(JournalError, match="not a journal"):
@@ -98,9 +101,12 @@ def test_backup_of_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_backup_goes_to_a_new_place(tmp_path: Path) -> None:
-    """FileExistsError if there is anything in it; FileNotFoundError without a parent, or a journal
-    to copy; nothing is changed then."""
+def test_a_backup_needs_a_new_directory(tmp_path: Path) -> None:
+    """A backup into a directory that contains anything raises FileExistsError.
+
+    Without a parent directory, or without a journal to copy, it raises FileNotFoundError. Nothing
+    is changed in either case.
+    """
     with Journal.open(tmp_path / "j") as journal:
         put(journal, 1)
         (tmp_path / "full").mkdir()
@@ -122,8 +128,8 @@ def test_a_backup_goes_to_a_new_place(tmp_path: Path) -> None:
         assert {path.stat().st_mode & 0o777 for path in (tmp_path / "copy").iterdir()} == {0o600}
 
 
-def test_a_damaged_journal_is_not_backed_up_as_sound(disk: SimulatedDisk) -> None:
-    """P4: what can't be read whole is refused, with its place."""
+def test_backup_of_a_damaged_journal_is_refused(disk: SimulatedDisk) -> None:
+    """P4: A journal that can't be read completely is not copied. The error names the place."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         name, offset = offset_of(disk, 3)
@@ -136,10 +142,13 @@ def test_a_damaged_journal_is_not_backed_up_as_sound(disk: SimulatedDisk) -> Non
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
 @pytest.mark.parametrize("live", [True, False])
-def test_damage_to_the_last_frame_of_a_backup_is_told(
+def test_damage_to_the_last_frame_of_a_backup_is_reported(
     disk: SimulatedDisk, live: bool, durability: Literal["disk", "os"]
 ) -> None:
-    """P4: nothing was ever written behind it, so the copy has to bring its own witness."""
+    """P4: A backup carries its own evidence that its last frame was durable.
+
+    Nothing was written after that frame in the journal itself.
+    """
     with Journal.open(PATH, options=options(durability=durability), disk=disk) as journal:
         journal.append("the last one")
         journal.wait_durable()
@@ -156,7 +165,7 @@ def test_damage_to_the_last_frame_of_a_backup_is_told(
 
 
 def test_a_torn_tail_is_left_out_of_a_backup(disk: SimulatedDisk) -> None:
-    """P1: the copy ends where the log does."""
+    """P1: A backup ends where the log does."""
     journal = open_on(disk)
     put(journal, 1, 2)
     crash(journal, disk)
@@ -168,35 +177,38 @@ def test_a_torn_tail_is_left_out_of_a_backup(disk: SimulatedDisk) -> None:
         assert list(reader.verify()) == []
 
 
-def test_a_compaction_before_the_copy_is_no_corruption(disk: SimulatedDisk) -> None:
-    """P4, P6: a checkpoint that is published after the backup began, with a newer LSN than was
-    durable then, is copied with the log that it needs."""
+def test_a_compaction_before_the_copy_is_not_corruption(disk: SimulatedDisk) -> None:
+    """P4, P6: A checkpoint that is published after the backup began is copied with the log that it
+    needs.
+
+    Its LSN may be newer than the durable LSN at the beginning of the backup.
+    """
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         journal.compact(frozen(journal, 1))
 
-        def meanwhile(operation: Operation, path: str) -> None:
+        def compact_at_the_copy(operation: Operation, path: str) -> None:
             if path == "/copy" and operation == "make_directory":
                 disk.before = None
                 put_lines(journal, 12, size=700)
                 journal.compact(frozen(journal, 2))
 
-        disk.before = meanwhile
+        disk.before = compact_at_the_copy
         report = journal.backup("/copy")
         assert report.lsn >= 12
     items, _ = read_backup(disk, "/copy")
     assert items == [2] if report.lsn >= 24 else [1]
 
 
-def test_a_compaction_amid_the_copy_begins_it_anew(disk: SimulatedDisk) -> None:
-    """P6: files that vanish while they are copied are no error; the copy is whole."""
+def test_a_compaction_during_the_copy_restarts_it(disk: SimulatedDisk) -> None:
+    """P6: Files that disappear while they are copied are no error, and the copy is complete."""
     with open_on(disk) as journal:
         for n in range(2):
             put_lines(journal, 12, size=700)
             journal.compact(frozen(journal, n))
         copies = []
 
-        def meanwhile(operation: Operation, path: str) -> None:
+        def compact_at_the_second_file(operation: Operation, path: str) -> None:
             if operation == "create" and path.startswith("/copy"):
                 copies.append(path)
                 if len(copies) == 2:
@@ -204,7 +216,7 @@ def test_a_compaction_amid_the_copy_begins_it_anew(disk: SimulatedDisk) -> None:
                         put_lines(journal, 12, size=700)
                         journal.compact(frozen(journal, n))
 
-        disk.before = meanwhile
+        disk.before = compact_at_the_second_file
         report = journal.backup("/copy")
         disk.before = None
         live = journal.last_lsn
@@ -214,9 +226,11 @@ def test_a_compaction_amid_the_copy_begins_it_anew(disk: SimulatedDisk) -> None:
     assert [record[0] for record in tail] == [*range(report.lsn + 1 - len(tail), report.lsn + 1)]
 
 
-def test_backups_under_load(disk: SimulatedDisk) -> None:
-    """P2, P6: while others append, wait and compact, each backup opens as the state that was live
-    at one LSN, not below what was durable when it began."""
+def test_backups_under_load_are_states_of_one_lsn(disk: SimulatedDisk) -> None:
+    """P2, P6: A backup beside appends, waits and compactions opens as the state at one LSN.
+
+    That LSN is not below the durable LSN at the beginning of the backup.
+    """
     state = DurableState.open(
         PATH, Table(), options=options(segment_bytes=8192, checkpoint_min_bytes=20_000), disk=disk
     )
@@ -255,14 +269,14 @@ def test_backups_under_load(disk: SimulatedDisk) -> None:
                 assert numbers == [expected.get(k, -1) for k in range(20)]
 
 
-def sound(disk: SimulatedDisk) -> Iterator[str]:
+def finding_kinds(disk: SimulatedDisk) -> Iterator[str]:
     with JournalReader.open(PATH, disk=disk) as reader:
         for finding in reader.verify():
             yield finding.kind
 
 
 def test_a_backup_can_be_repaired_and_backed_up(disk: SimulatedDisk) -> None:
-    """A copy is a journal like any other."""
+    """A backup is a journal like any other."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         journal.compact(frozen(journal, 1))
@@ -270,12 +284,12 @@ def test_a_backup_can_be_repaired_and_backed_up(disk: SimulatedDisk) -> None:
     assert repair("/copy", disk=disk).problem is None
     assert backup("/copy", "/again", disk=disk).lsn == 12
     assert read_backup(disk, "/again") == ([1], [])
-    assert list(sound(disk)) == []
+    assert list(finding_kinds(disk)) == []
     assert len(on_disk(disk)) == 12
 
 
-def test_a_backup_on_a_full_disk_leaves_nothing(disk: SimulatedDisk) -> None:
-    """P4: a part of a journal is no backup of it, whatever kept the rest away."""
+def test_a_failed_backup_leaves_nothing(disk: SimulatedDisk) -> None:
+    """P4: A backup that runs out of space removes its files: a part of a journal is no backup."""
     with open_on(disk) as journal:
         put_lines(journal, 20, size=900)
     disk.capacity = sum(map(len, disk.contents(PATH).values())) + 500

@@ -1,4 +1,5 @@
-"""Which file is blamed, and which bytes testify, where files or records hold copies of others."""
+"""The file that an error names, and the bytes that count as evidence, if files or records hold
+copies."""
 
 from __future__ import annotations
 
@@ -31,14 +32,18 @@ def ending_with(header: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_copied_frame_header_does_not_hide_evidence(disk: SimulatedDisk, damaged: bool) -> None:
-    """P4: records may hold copies of earlier frame headers. A search that followed those would
-    jump over the header that testifies, and take a damaged record for a torn tail."""
+    """P4: A copy of an earlier frame header in a record is not followed.
+
+    A search that followed it would jump over the header with the evidence, and take a damaged
+    record for a torn tail.
+    """
     journal = Journal.open(PATH, options=ManualOptions(), disk=disk)
     size = 200
     put(journal, bytes(size - 2))
     copy = places(disk.contents(PATH)[FIRST])[0]
     header = disk.contents(PATH)[FIRST][copy.start : copy.start + FRAME_HEADER.size]
-    # Followed, the copy in record 2 leads behind the header of record 3, to the one in there.
+    # If it is followed, the copy in record 2 leads past the header of record 3, to the copy in
+    # record 3.
     put(journal, ending_with(header, size), ending_with(header, size))
     crash(journal, disk)
     second, third = places(disk.contents(PATH)[FIRST])[1:]
@@ -52,9 +57,11 @@ def test_a_copied_frame_header_does_not_hide_evidence(disk: SimulatedDisk, damag
     assert (caught.value.offset, caught.value.lsn) == (second.start, 2)
 
 
-def test_two_checkpoints_that_agree_know_whose_journal_it_is() -> None:
-    """P4: the first segment that is needed is blamed if two checkpoints contradict it, and the
-    checkpoint is blamed if it is the only one."""
+def test_two_checkpoints_outweigh_a_foreign_segment() -> None:
+    """P4: A segment that contradicts two checkpoints is reported as foreign.
+
+    If there is only one checkpoint, the checkpoint is reported instead.
+    """
     contents, foreign = {**journal(closed=True)}, journal(closed=True, journal_id=2)
     first = SEGMENTS[2]
     damaged = {**contents, first: foreign[first]}
@@ -63,7 +70,7 @@ def test_two_checkpoints_that_agree_know_whose_journal_it_is() -> None:
     assert opened(damaged) == ((f"{PATH}/{NEWER}", 0, 10), 0)
 
 
-def behind_the_cut(frame: Frame) -> Files:
+def with_frame_after_the_cut(frame: Frame) -> Files:
     """Return a journal's files with `frame` instead of the torn tail of its first segment."""
     contents, name = {**journal(closed=True)}, SEGMENTS[0]
     segment = decode_segment(contents[name])
@@ -76,17 +83,20 @@ def behind_the_cut(frame: Frame) -> Files:
     [
         pytest.param(Frame(7, 6, 0), False, id="the segment's own mark"),
         pytest.param(Frame(8, 6, 0), True, id="a mark of another LSN"),
-        pytest.param(Frame(7, 7, 0), True, id="a mark that says too much"),
+        pytest.param(Frame(7, 7, 0), True, id="a mark with a durable LSN that is too high"),
         pytest.param(Frame(9, 6, 0, (["a", 0, "torn"],)), True, id="a frame of another LSN"),
     ],
 )
-def test_bytes_after_a_cut_are_no_corruption(frame: Frame, is_dead: bool) -> None:
-    """P5: the next segment's first LSN ends this one. What no log has there is not corruption:
-    the journal opens without the checkpoint, and `verify` reports a torn tail."""
-    contents = behind_the_cut(frame)
+def test_bytes_after_a_cut_are_not_corruption(frame: Frame, is_dead: bool) -> None:
+    """P5: The first LSN of the next segment ends this one, and other bytes after it are not
+    corruption.
+
+    The journal opens without the newer checkpoint, and `verify` reports a torn tail.
+    """
+    contents = with_frame_after_the_cut(frame)
     offset = len(contents[SEGMENTS[0]]) - len(frame.encode(0))
-    found = {each for name, each in findings(contents) if name == SEGMENTS[0]}
-    assert found == ({("torn_tail", offset)} if is_dead else set())
+    torn_tails = {each for name, each in findings(contents) if name == SEGMENTS[0]}
+    assert torn_tails == ({("torn_tail", offset)} if is_dead else set())
     del contents[NEWER]
     assert opened(contents) == (None, 13)
 
@@ -95,11 +105,13 @@ def test_bytes_after_a_cut_are_no_corruption(frame: Frame, is_dead: bool) -> Non
     ("is_whole", "evidence_lsn"),
     [pytest.param(True, 10, id="misnamed"), pytest.param(False, 99, id="damaged")],
 )
-def test_a_misnamed_checkpoint_says_nothing_of_what_is_lost(
+def test_only_a_damaged_checkpoint_is_evidence_by_its_name(
     is_whole: bool, evidence_lsn: int
 ) -> None:
-    """P4: a whole checkpoint under a newer name is a copy: nothing up to that name's LSN is lost.
-    A damaged one says by its name how far the log went."""
+    """P4: A damaged checkpoint's name is evidence of how far the log went.
+
+    An intact checkpoint under a newer name is only a copy. It is no evidence that records are lost.
+    """
     contents = {**journal(closed=True)}
     copy = contents[NEWER]
     contents[f"checkpoint-{99:020d}.json"] = copy if is_whole else copy[:-9]

@@ -1,7 +1,7 @@
-"""The real engine, threads and all, on a disk that crashes where Hypothesis says.
+"""A crash state machine with the real engine and its threads, on a disk that Hypothesis crashes.
 
 The machine is the one for users, `journal.testing.machine`, with backups and short writes added.
-Its state machine notices every record that is lost, doubled or misplaced.
+Its state machine notices every record that is lost, duplicated or misplaced.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from journal.testing.machine import BESIDE, CrashMachine, Step
 from journal.testing.owner import open_checked
 from tests.crash.crash_support import files
 
-# Three of the largest fill a segment; with a fourth, a commit is more than one frame.
+# Three of the largest records fill a segment. With a fourth, a commit needs a second frame.
 RECORDS = st.tuples(
     st.sampled_from("abc"),
     st.sampled_from([0, 1, None]),
@@ -29,7 +29,8 @@ RECORDS = st.tuples(
 
 
 class CrashLedger(CrashMachine[Ledger]):
-    """Adds backups, with commits and compactions beside them, and writes that take few bytes."""
+    """A crash machine with backups, with commits and compactions beside them, and with short
+    writes."""
 
     machine = Ledger
     records = RECORDS
@@ -57,7 +58,7 @@ class CrashLedger(CrashMachine[Ledger]):
         return {**super().steps(data), "backup": backup}
 
     def _backup(self, data: st.DataObject, beside: Collection[int], compacting: bool) -> None:
-        """P1, P2, P6 hold of a copy too: it has all that was durable when it was begun."""
+        """Make a backup. P1, P2 and P6 hold of it: it has all that was durable at its beginning."""
         owner, path = self.owner, f"/backup-{len(self.backups)}"
         durable_lsn = owner.state.journal.durable_lsn
         self.backups[path] = {}
@@ -79,7 +80,7 @@ class CrashLedger(CrashMachine[Ledger]):
 
 @pytest.mark.slow
 def test_any_crash_is_recovered() -> None:
-    """P1, P2, P3, P5, P6: whatever happens, and wherever a crash or a fault strikes."""
+    """P1, P2, P3, P5, P6: Every crash and every fault is recovered, wherever it strikes."""
     examples = 4 * settings().max_examples
     run_state_machine_as_test(
         CrashLedger, settings=settings(max_examples=examples, stateful_step_count=30)

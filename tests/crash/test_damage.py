@@ -1,7 +1,7 @@
-"""Which bits are undecidable: those that nothing later speaks for, and no others.
+"""Single flipped bits that open can't report: those without later evidence, and no others.
 
-A small journal of four segments, three epochs, two checkpoints and a torn tail is damaged in one
-bit of its last segment, and opened. What must come of that, `damage_oracle` foretells.
+The tests flip each bit in the last segment of a small journal, which has four segments, three
+epochs, two checkpoints and a torn tail, and open it. `damage_oracle` predicts the outcome.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from tests.crash.damaged_journal import (
 )
 
 
-def silent(contents: Files, name: str, last_lsn: int) -> set[int]:
-    """Return the bytes of which a flipped bit loses records, and nobody can know that."""
-    evidence, found = Evidence.of(contents), set()
+def undetected_bytes(contents: Files, name: str, last_lsn: int) -> set[int]:
+    """Return the offsets at which a flipped bit loses records and open reports nothing."""
+    evidence, offsets = Evidence.of(contents), set()
     for offset, bit, damaged in flip(contents, name):
         outcome = recovered(damaged)
         assert outcome == verdict(damaged, evidence), (offset, bit)
         if not outcome[0] and outcome[1] < last_lsn:
-            found.add(offset)
-    return found
+            offsets.add(offset)
+    return offsets
 
 
-def test_the_journal_has_what_damage_may_hit() -> None:
-    """Covered segments and needed ones, a roll, a torn tail, marks, two checkpoints: without any
-    of them its damage would go untested."""
+def test_the_journal_contains_everything_that_can_be_damaged() -> None:
+    """The journal has covered and needed segments, a full segment, a torn tail, marks and
+    checkpoints.
+
+    Without one of them, damage to it would go untested.
+    """
     for closed in (True, False):
         contents = journal(closed=closed)
         assert sorted(contents) == sorted(NAMES)
@@ -50,15 +53,18 @@ def test_the_journal_has_what_damage_may_hit() -> None:
 
 
 def test_only_the_last_commit_of_a_killed_journal_is_undecidable() -> None:
-    """P4: a bit of the frame that nothing later testifies for is taken for a torn tail. No other
-    bit of the last segment loses anything in silence."""
+    """P4: Only a flipped bit in the last frame of a killed journal passes for a torn tail.
+
+    No later evidence covers that frame. A flipped bit elsewhere in the last segment loses nothing
+    in silence.
+    """
     contents, name = journal(closed=False), SEGMENTS[-1]
     *_, last = places(contents[name])
-    assert silent(contents, name, len(RECORDS)) == set(range(last.start, last.end))
+    assert undetected_bytes(contents, name, len(RECORDS)) == set(range(last.start, last.end))
 
 
 def test_with_os_durability_all_commits_since_the_last_sync_are_undecidable() -> None:
-    """P4: frames say what was synced, so those since the log was synced last have no witness."""
+    """P4: Frames state the synced LSN, so no evidence covers the frames after the last sync."""
     with Owner(Ledger, options=ManualOptions(durability="os", segment_bytes=320)) as owner:
         for record in RECORDS[:5]:
             owner.append(record)
@@ -69,4 +75,4 @@ def test_with_os_durability_all_commits_since_the_last_sync_are_undecidable() ->
     [name] = filter(is_segment, contents)
     frames = places(contents[name])
     assert [frame.durable_lsn for frame in frames] == [0, 0, 2, 2, 2]
-    assert silent(contents, name, 5) == set(range(frames[2].start, frames[-1].end))
+    assert undetected_bytes(contents, name, 5) == set(range(frames[2].start, frames[-1].end))

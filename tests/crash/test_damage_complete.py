@@ -1,14 +1,13 @@
-"""Damage of every kind, at every place, and what becomes of it: the list of the undecidable is
-complete.
+"""Damage of every kind at every place: each is detected, or belongs to a documented class.
 
-Each damage of an enumeration is found: open refuses, with the file, offset and LSN that an
-independent reader foretells, and a reader, `verify` and a repair that is not applied say the same;
-or `verify` finds it where open can do without what is damaged. What is not found belongs to a class
-that RELIABILITY.md names under "What is not promised". Nobody changes anything on disk, but
-for what an opening that succeeds may remove or trim.
+Damage is detected if open refuses and names the file, offset and LSN that an independent reader
+predicts, and if a reader, `verify` and a dry run of repair agree. It is also detected if open does
+not need the damaged bytes and `verify` reports them. Undetected damage must belong to a class that
+RELIABILITY.md lists under "What is not promised". Nothing on disk may change, except what a
+successful open may remove or trim.
 
-The suite tries a part of the places; `python -m tests.crash.test_damage_complete` tries all of
-them, and counts.
+The suite tries a part of the places. `python -m tests.crash.test_damage_complete` tries all of them
+and prints counts.
 """
 
 from __future__ import annotations
@@ -81,10 +80,17 @@ class Variant(NamedTuple):
 
 CLOSED, KILLED = Variant(closed=True), Variant(closed=False)
 OS_CLOSED, OS_KILLED = Variant(True, "os"), Variant(False, "os")
-SMALL_ONES = {"closed": CLOSED, "killed": KILLED, "os closed": OS_CLOSED, "os killed": OS_KILLED}
-LARGE_ONES = {f"large {name}": each._replace(size=LARGE) for name, each in SMALL_ONES.items()}
+SMALL_VARIANTS = {
+    "closed": CLOSED,
+    "killed": KILLED,
+    "os closed": OS_CLOSED,
+    "os killed": OS_KILLED,
+}
+LARGE_VARIANTS = {
+    f"large {name}": each._replace(size=LARGE) for name, each in SMALL_VARIANTS.items()
+}
 
-VARIANTS = SMALL_ONES | LARGE_ONES
+VARIANTS = SMALL_VARIANTS | LARGE_VARIANTS
 
 
 @cache
@@ -93,7 +99,7 @@ def judge_of(variant: Variant) -> Judge:
 
 
 def damages(variant: Variant, name: str, kinds: Iterable[Kind], every: int) -> Iterator[Damaged]:
-    """Those that change anything."""
+    """Yield the damaged journals that differ from the undamaged one."""
     undamaged = judge_of(variant).journal
     for kind in kinds:
         for damaged in kind(undamaged, name, every):
@@ -102,7 +108,7 @@ def damages(variant: Variant, name: str, kinds: Iterable[Kind], every: int) -> I
 
 
 def sweep(variant: Variant, damages: Iterable[Damaged]) -> Counter[str]:
-    """What became of each. Each is as foretold, the same for everybody, and of a known class."""
+    """Judge each damaged journal. Return how many belong to each class."""
     counts: Counter[str] = Counter()
     with quiet():
         for damaged in damages:
@@ -114,114 +120,125 @@ def sweep(variant: Variant, damages: Iterable[Damaged]) -> Counter[str]:
     return counts
 
 
-# --- one at a time ---
+# --- one damage ---
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bit_of_each_byte(name: str) -> None:
-    """P4: of a journal that was closed well, no bit loses anything in silence, and `verify` finds
-    each that means anything. Of a checkpoint, which has one CRC, a part of the bytes will do."""
-    every = 7 if name in SEGMENTS else 61  # prime to 8: a bit of each byte, or of every eighth
+def test_a_flipped_bit_of_a_closed_journal_loses_nothing_in_silence(name: str) -> None:
+    """P4: A flipped bit in a closed journal loses nothing in silence, and `verify` reports it.
+
+    Only a bit without a meaning goes unreported. For a checkpoint, which has one CRC, some bytes
+    suffice.
+    """
+    every = 7 if name in SEGMENTS else 61  # coprime to 8, so the bits vary from byte to byte
     assert END not in sweep(CLOSED, damages(CLOSED, name, [flipped], every))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cut_after_each_frame_and_within_it(name: str) -> None:
-    """P1, P4: only the last segment may lose in silence, and only what neither a checkpoint nor
-    what is left of it testifies to."""
+def test_only_a_cut_last_segment_may_lose_records_in_silence(name: str) -> None:
+    """P1, P4: A cut loses records in silence only at the end of the last segment.
+
+    It may lose only records for which neither a checkpoint nor the rest of the segment is evidence.
+    """
     counts = sweep(CLOSED, damages(CLOSED, name, [truncated], 3 if name in SEGMENTS else 17))
     assert (END in counts) == (name == LAST)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("variant", SMALL_ONES)
-def test_damage_to_bytes(variant: str, name: str) -> None:
-    """P4: bits, cuts, zeros, garbage, lost writes, bytes too many, spliced frames."""
+@pytest.mark.parametrize("variant", SMALL_VARIANTS)
+def test_damaged_bytes_are_detected(variant: str, name: str) -> None:
+    """P4: Flipped, cut, zeroed, garbled, stale, extra and spliced bytes are detected."""
     every = 48 if variant == "closed" else 128
     kinds = [kind for kind in BYTES if kind is not deleted]
-    counts = sweep(SMALL_ONES[variant], damages(SMALL_ONES[variant], name, kinds, every))
+    counts = sweep(SMALL_VARIANTS[variant], damages(SMALL_VARIANTS[variant], name, kinds, every))
     assert counts[REFUSED] + counts[VERIFIED] > 20
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("variant", ["closed", "os killed"])
-def test_bytes_that_are_missing(variant: str, name: str) -> None:
-    """P4: what follows them has moved, and testifies where it stands now."""
-    counts = sweep(SMALL_ONES[variant], damages(SMALL_ONES[variant], name, [deleted], 8))
+def test_deleted_bytes_are_detected(variant: str, name: str) -> None:
+    """P4: Bytes after a deletion have moved, and are evidence at their new place."""
+    counts = sweep(SMALL_VARIANTS[variant], damages(SMALL_VARIANTS[variant], name, [deleted], 8))
     assert counts[REFUSED] + counts[VERIFIED] > 20
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_damage_to_files(name: str) -> None:
-    """P4, P10: a file that is gone, older, another journal's, in another's place."""
+def test_damaged_files_are_detected(name: str) -> None:
+    """P4, P10: A file that is missing, older, of another journal or replaced by another is
+    detected."""
     kinds = [kind for kind in FILES if kind is not duplicated]
     assert sweep(CLOSED, damages(CLOSED, name, kinds, 1)).total() > 10
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_that_is_there_twice(name: str) -> None:
-    """P4, P5: under any other name: it makes no other file go. Where it lies in what a checkpoint
-    covers and nothing is to go, open does without it, and `verify` tells."""
+def test_a_copy_of_a_file_removes_no_other_file(name: str) -> None:
+    """P4, P5: A copy of a file under any name does not get another file removed.
+
+    If a checkpoint covers the copy's place and no file is to be removed, open ignores the copy, and
+    `verify` reports it.
+    """
     assert sweep(CLOSED, damages(CLOSED, name, [duplicated], 1)).total() > 10
 
 
-def test_loss_of_files() -> None:
-    """P4: any set of files, the whole log too, while a checkpoint proves that there was one."""
+def test_missing_files_are_detected() -> None:
+    """P4: The loss of any set of files is detected while a checkpoint proves that there was a
+    log."""
     counts = sweep(CLOSED, several_removed(judge_of(CLOSED).journal))
     assert not set(counts) - {REFUSED, VERIFIED, END, NOTHING_LOST}
     assert counts[REFUSED] > 20
 
 
-@pytest.mark.parametrize("variant", LARGE_ONES)
-def test_sectors_and_pages(variant: str) -> None:
-    """P4: of 512 and 4096 bytes: zeros, garbage, an older content; and cuts at and between them."""
-    each = LARGE_ONES[variant]
+@pytest.mark.parametrize("variant", LARGE_VARIANTS)
+def test_damaged_sectors_and_pages_are_detected(variant: str) -> None:
+    """P4: Sectors of 512 and 4096 bytes that are zeroed, garbled or stale, and cuts, are
+    detected."""
+    chosen = LARGE_VARIANTS[variant]
     kinds = [kind for kind in BYTES if kind.__name__ in ("zeroed", "garbled", "stale")]
-    of_sectors = chain.from_iterable(damages(each, name, kinds, 4) for name in SEGMENTS)
-    cuts = chain.from_iterable(damages(each, name, [truncated], 509) for name in SEGMENTS)
-    counts = sweep(each, chain(of_sectors, cuts))
+    of_sectors = chain.from_iterable(damages(chosen, name, kinds, 4) for name in SEGMENTS)
+    cuts = chain.from_iterable(damages(chosen, name, [truncated], 509) for name in SEGMENTS)
+    counts = sweep(chosen, chain(of_sectors, cuts))
     assert counts[REFUSED] > 20
 
 
-# --- two at once ---
+# --- two damages ---
 
 
 def pairs_of(variant: Variant, seed: int, every: int, kinds: Iterable[Kind]) -> Iterator[Damaged]:
-    """Without end: one damage, and in another file or further on in the same one a second."""
+    """Yield endless random pairs of damages to disjoint files."""
     undamaged = judge_of(variant).journal
     pool = [d for name in NAMES for d in damages(variant, name, kinds, every)]
-    choose = random.Random(seed)
+    random_source = random.Random(seed)
     while True:
-        one, other = choose.choice(pool), choose.choice(pool)
-        of_one, of_other = (
-            changed(undamaged.files, one.files),
-            changed(undamaged.files, other.files),
+        first, second = random_source.choice(pool), random_source.choice(pool)
+        of_first, of_second = (
+            changed(undamaged.files, first.files),
+            changed(undamaged.files, second.files),
         )
-        if not set(of_one) & set(of_other):
-            both = {**undamaged.files, **of_one, **of_other}
+        if not set(of_first) & set(of_second):
+            both = {**undamaged.files, **of_first, **of_second}
             contents = {name: data for name, data in both.items() if data is not None}
-            yield Damaged(f"{one.what} and {other.what}", contents)
+            yield Damaged(f"{first.what} and {second.what}", contents)
 
 
 def changed(before: Files, after: Files) -> dict[str, bytes | None]:
-    """Files that are not what they were, None for one that is gone."""
+    """Return the files that differ, with None for a missing file."""
     names = before.keys() | after.keys()
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
 
 
-@pytest.mark.parametrize("variant", SMALL_ONES)
-def test_two_at_once(variant: str) -> None:
-    """P4: a sample: the first of them that matters is named, and no witness overlooked."""
+@pytest.mark.parametrize("variant", SMALL_VARIANTS)
+def test_two_damages_are_detected(variant: str) -> None:
+    """P4: Of two damages, open names the first that matters, and no evidence is overlooked."""
     kinds = [kind for kind in (*BYTES, removed) if kind is not deleted]
-    pairs = pairs_of(SMALL_ONES[variant], 1, 31, kinds)
-    assert sweep(SMALL_ONES[variant], islice(pairs, 60))[REFUSED] > 20
+    pairs = pairs_of(SMALL_VARIANTS[variant], 1, 31, kinds)
+    assert sweep(SMALL_VARIANTS[variant], islice(pairs, 60))[REFUSED] > 20
 
 
-# --- what is undecidable ---
+# --- undecidable damage ---
 
 
-def test_the_undecidable_is_documented() -> None:
-    """P4: RELIABILITY.md names these classes and no others; FORMAT.md the same."""
+def test_undecidable_damage_is_documented() -> None:
+    """P4: RELIABILITY.md and FORMAT.md name exactly these classes of undecidable damage."""
     folder = Path(str(journal.__file__)).parent / "docs"
     for page, heading in (
         ("RELIABILITY.md", "## What is not promised"),
@@ -232,15 +249,17 @@ def test_the_undecidable_is_documented() -> None:
         assert tuple(re.findall(r"^ *- \*(\w[^*]+)\.\*", section, re.MULTILINE)) == UNDECIDABLE
 
 
-def example(variant: Variant, name: str, kind: Kind, what: str) -> str:
-    """What becomes of one damage."""
-    [found] = [d for d in damages(variant, name, [kind], 1) if d.what.endswith(f", {what}")]
-    return judge_of(variant).judge(found.files)
+def example(variant: Variant, name: str, kind: Kind, description: str) -> str:
+    """Return the class of the one damage whose description ends with `description`."""
+    [match] = [d for d in damages(variant, name, [kind], 1) if d.what.endswith(f", {description}")]
+    return judge_of(variant).judge(match.files)
 
 
 def test_damage_to_the_last_commit_is_undecidable() -> None:
-    """P4: it really is undecidable: a bit of the last frame of a killed journal; and no more is
-    lost than that commit. After a clean close, no bit is."""
+    """P4: A flipped bit in the last frame of a killed journal loses that commit in silence.
+
+    It loses no other commit. After a clean close, no bit is undecidable.
+    """
     *_, last = places(judge_of(KILLED).journal.files[LAST])
     middle = f"bit 0 of byte {last.end - 1}"
     assert example(KILLED, LAST, flipped, middle) == LAST_COMMIT
@@ -248,7 +267,7 @@ def test_damage_to_the_last_commit_is_undecidable() -> None:
 
 
 def test_unsynced_commits_in_os_mode_are_undecidable() -> None:
-    """P4: it really is undecidable: of two commits since the last sync, the first."""
+    """P4: A flipped bit in the first of two commits after the last sync loses both in silence."""
     first, *_ = places(judge_of(OS_KILLED).journal.files[LAST])
     bit = f"bit 0 of byte {first.end - 1}"
     assert example(OS_KILLED, LAST, flipped, bit) == UNSYNCED
@@ -256,9 +275,12 @@ def test_unsynced_commits_in_os_mode_are_undecidable() -> None:
     assert example(KILLED, LAST, flipped, bit) == REFUSED
 
 
-def test_loss_of_the_log_end_and_its_witnesses_is_undecidable() -> None:
-    """P4: it really is undecidable: cut off, zeroed, gone with its file, or by two damages, to the
-    last commit and to the mark behind it."""
+def test_loss_of_the_end_of_the_log_and_its_evidence_is_undecidable() -> None:
+    """P4: The end of the log can be lost in silence together with all evidence of it.
+
+    It is cut off, zeroed, lost with its file, or damaged twice: in the last commit and in the mark
+    after it.
+    """
     undamaged = judge_of(CLOSED).journal.files
     first, last, mark = places(undamaged[LAST])
     zeros = f"zeros from {first.start} to {mark.end}"
@@ -271,21 +293,25 @@ def test_loss_of_the_log_end_and_its_witnesses_is_undecidable() -> None:
     assert judge_of(CLOSED).judge({**undamaged, LAST: bytes(twice)}) == END
 
 
-@pytest.mark.parametrize("variant", SMALL_ONES)
+@pytest.mark.parametrize("variant", SMALL_VARIANTS)
 def test_a_rolled_back_directory_is_undecidable(variant: str) -> None:
-    """P4, P10: it really is undecidable, as of any moment that had a log; it opens as it did then,
-    and so does a directory that is empty: a new journal."""
-    each = SMALL_ONES[variant]
-    olds = [old for old in older_directory(judge_of(each).journal) if old.files]
-    counts = sweep(each, olds)
+    """P4, P10: A directory that is replaced by an older copy opens as it did then.
+
+    An empty directory opens as a new journal.
+    """
+    chosen = SMALL_VARIANTS[variant]
+    old_directories = [old for old in older_directory(judge_of(chosen).journal) if old.files]
+    counts = sweep(chosen, old_directories)
     assert set(counts) <= {OLDER_DIRECTORY, NOTHING_LOST}
     assert counts[OLDER_DIRECTORY] >= 10
     assert recovered({}) == (None, 0)
 
 
-def test_files_of_a_copy_that_went_on_by_itself() -> None:
-    """P4: it really is undecidable: a copy has the journal's id, and goes on in the same epoch. In
-    all that is told, its last segment is as good as ours."""
+def test_files_of_a_copy_that_was_written_to_are_undecidable() -> None:
+    """P4: A copy of a journal that is written to has the same id and continues in the same epoch.
+
+    Nothing distinguishes its last segment from ours.
+    """
     undamaged = judge_of(CLOSED).journal.files
     ends = []
     for value in ("ours", "theirs"):
@@ -304,8 +330,8 @@ def test_files_of_a_copy_that_went_on_by_itself() -> None:
 
 
 def test_unreported_damage_loses_nothing() -> None:
-    """P4: these really go unseen, and nothing that means anything is gone: what stands behind the
-    end of a segment, a mark, and one of two checkpoints."""
+    """P4: Damage to the end of a segment, to a mark and to one checkpoint is unreported and
+    harmless."""
     undamaged = judge_of(CLOSED).journal.files
     *_, mark = places(undamaged[LAST])
     torn = places(undamaged[SEGMENTS[0]])[-1].end
@@ -316,11 +342,12 @@ def test_unreported_damage_loses_nothing() -> None:
     assert judge_of(CLOSED).judge({**undamaged, "LOCK": b"nobody reads it"}) == NOTHING_LOST
 
 
-# --- all of them, by hand ---
+# --- the complete run, by hand ---
 
 
 def everything(variant: Variant) -> Iterator[tuple[str, Damaged]]:
-    """Each kind's name, and all its damages; of a large journal every 16th."""
+    """Yield every damage with the name of its kind. A large journal is damaged at every 16th
+    place."""
     every = 1 if variant.size == SMALL else 16
     for kind in (*BYTES, *FILES):
         for name in NAMES:
@@ -337,8 +364,8 @@ def everything(variant: Variant) -> Iterator[tuple[str, Damaged]]:
 
 
 def main(names: list[str]) -> int:
-    """Counts by kind and by what became of them, of these variants; whether any was not as
-    foretold."""
+    """Print counts by kind and class for these variants. Return 1 if any outcome was not
+    predicted."""
     counts: Counter[tuple[str, str]] = Counter()
     wrong: list[str] = []
     for name in names or VARIANTS:
@@ -350,9 +377,9 @@ def main(names: list[str]) -> int:
                 counts[kind, "WRONG"] += 1
                 wrong.append(f"{name}: {damaged.what}: {error}")
         print(f"{counts.total()} after {name}", file=sys.stderr)
-    for (kind, became), count in sorted(counts.items()):
-        print(f"{kind:20} {count:8}  {became}")
-    print(f"{'in all':20} {counts.total():8}  {len(wrong)} not as foretold")
+    for (kind, outcome), count in sorted(counts.items()):
+        print(f"{kind:20} {count:8}  {outcome}")
+    print(f"{'total':20} {counts.total():8}  {len(wrong)} not as predicted")
     print(*wrong[:20], sep="\n")
     return bool(wrong)
 

@@ -1,4 +1,5 @@
-"""A damaged fleet, read from outside: what the next open would find, or the same refusal."""
+"""A damaged fleet, read from outside: the result is the fleet that the next open would find, or the
+same refusal."""
 
 from __future__ import annotations
 
@@ -53,12 +54,12 @@ def open_fleet(disk: SimulatedDisk) -> SubAgentManager:
 
 @cache
 def past_of_fleet(ids: int) -> tuple[Files, ...]:
-    """The files of a fleet as they stood after each step; `ids` tells journals apart."""
+    """Return a fleet's files after each step. `ids` makes the ids of journals differ."""
     disk, past = SimulatedDisk(), list[Files]()
     for _ in range(ids):
         disk.new_id()
 
-    def done(manager: SubAgentManager) -> None:
+    def record_files(manager: SubAgentManager) -> None:
         manager.wait_durable()
         files = disk.contents(FLEET)
         past.append({name: files[name] for name in files if name != "LOCK"})
@@ -66,22 +67,22 @@ def past_of_fleet(ids: int) -> tuple[Files, ...]:
     with open_fleet(disk) as manager:
         for number in range(4):
             manager.spawn("work", name=f"first {number}")
-            done(manager)
+            record_files(manager)
         manager.compact()
         manager.update_from_result("first 0", AgentResult("done"))
-        done(manager)
+        record_files(manager)
     with open_fleet(disk) as manager:
         for number in range(3):
             manager.spawn("work", name=f"second {number}", queued=True)
-            done(manager)
+            record_files(manager)
         manager.compact()
         manager.cancel("second 1")
-        done(manager)
+        record_files(manager)
     with open_fleet(disk) as manager:
         manager.spawn("work", name="third")
-        done(manager)
+        record_files(manager)
         manager.update_checkpoint("third", {"at": 1}, steps_taken=1)
-        done(manager)
+        record_files(manager)
     files = disk.contents(FLEET)
     return (*past, {name: files[name] for name in files if name != "LOCK"})
 
@@ -92,24 +93,24 @@ def fleet() -> Journal:
 
 
 def agents_or_refusal(agents: Callable[[], Iterable[Agent]]) -> list[Agent] | Place:
-    """Agents without the time of the interruption that a restart is."""
+    """Return the agents without what a restart changes, or the place that a refusal names."""
     try:
-        found = agents()
+        listed = agents()
     except CorruptionError as error:
         return error.path.rpartition("/")[2], error.offset, error.lsn
-    return [replace(agent, updated_at_ms=0, lsn=0, boot_id="") for agent in found]
+    return [replace(agent, updated_at_ms=0, lsn=0, boot_id="") for agent in listed]
 
 
 def read(path: Path, damaged: Files) -> list[Agent] | Place:
-    """From files on the real disk; nothing changes there."""
+    """Read a fleet from files on the real disk. Nothing may change there."""
     path.mkdir(mode=0o700)
     for name, data in damaged.items():
         (path / name).touch(mode=0o600)
         (path / name).write_bytes(data)
-    found = agents_or_refusal(lambda: read_fleet(path).agents(include_archived=True))
+    result = agents_or_refusal(lambda: read_fleet(path).agents(include_archived=True))
     assert {each.name: each.read_bytes() for each in path.iterdir()} == damaged
     rmtree(path)
-    return found
+    return result
 
 
 def opened(damaged: Files) -> list[Agent] | Place:
@@ -120,23 +121,24 @@ def opened(damaged: Files) -> list[Agent] | Place:
     return agents_or_refusal(agents)
 
 
-def check(path: Path, damages: Iterable[Damaged]) -> int:
-    """How many are refused; all of them where the format's rule says so."""
+def check_damages(path: Path, damages: Iterable[Damaged]) -> int:
+    """Check each damaged fleet, and return how many are refused, each where the format's rule says
+    so."""
     evidence, refused = Evidence.of(fleet().files), 0
     for damaged in damages:
-        seen, expected = read(path / FOLDER, damaged.files), opened(damaged.files)
-        assert seen == expected, damaged.what
+        read_result, open_result = read(path / FOLDER, damaged.files), opened(damaged.files)
+        assert read_result == open_result, damaged.what
         refusal, _ = verdict(damaged.files, evidence)
         if refusal:
             file, offset, lsn = refusal
             file = FOLDER if file == PATH else file.rpartition("/")[2]
-            assert seen == (file, offset, lsn), damaged.what
+            assert read_result == (file, offset, lsn), damaged.what
             refused += 1
     return refused
 
 
-def test_the_fleet_has_what_damage_may_hit(tmp_path: Path) -> None:
-    """P6: several segments, epochs and checkpoints; undamaged it is read as it is opened."""
+def test_the_fleet_contains_everything_that_can_be_damaged(tmp_path: Path) -> None:
+    """P6: The fleet has several segments, epochs and checkpoints, and reads as it opens."""
     undamaged = fleet().files
     assert sorted(undamaged) == [*SEGMENTS, *CHECKPOINTS]
     assert verdict(undamaged, Evidence.of(undamaged)) == (None, LAST_LSN)
@@ -146,42 +148,45 @@ def test_the_fleet_has_what_damage_may_hit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*SEGMENTS, *CHECKPOINTS])
-def test_damage_to_bytes(tmp_path: Path, name: str) -> None:
-    """P4: refused as by open, with file, offset and LSN; or the fleet that open finds."""
+def test_a_fleet_with_damaged_bytes_reads_as_it_opens(tmp_path: Path, name: str) -> None:
+    """P4: A fleet with damaged bytes is refused with the place that open names, or reads as it
+    opens."""
     kinds = flipped, truncated, zeroed, spliced
     damages = (damaged for kind in kinds for damaged in kind(fleet(), name, 307))
-    refused = check(tmp_path, damages)
+    refused = check_damages(tmp_path, damages)
     assert bool(refused) == (name in SEGMENTS[1:])
 
 
 @pytest.mark.parametrize("name", [*SEGMENTS, *CHECKPOINTS])
-def test_damage_to_files(tmp_path: Path, name: str) -> None:
-    """P4: a file that is gone, older, another's, in another's place."""
+def test_a_fleet_with_damaged_files_reads_as_it_opens(tmp_path: Path, name: str) -> None:
+    """P4: The same holds for a file that is missing, older or replaced by another."""
     kinds = [kind for kind in FILES if kind not in (foreign, duplicated, exchanged)]
-    check(tmp_path, (damaged for kind in kinds for damaged in kind(fleet(), name, 1)))
-    swapped = (d for d in exchanged(fleet(), name, 1) if not {*CHECKPOINTS} <= lost(d.files))
-    check(tmp_path, swapped)
+    check_damages(tmp_path, (damaged for kind in kinds for damaged in kind(fleet(), name, 1)))
+    swapped_files = (
+        d for d in exchanged(fleet(), name, 1) if not {*CHECKPOINTS} <= changed_files(d.files)
+    )
+    check_damages(tmp_path, swapped_files)
 
 
-def lost(damaged: Files) -> set[str]:
+def changed_files(damaged: Files) -> set[str]:
     undamaged = fleet().files
     return {name for name in undamaged if damaged.get(name) != undamaged[name]}
 
 
 @pytest.mark.parametrize("name", [SEGMENTS[2], *CHECKPOINTS])
-def test_a_file_of_another_fleet(tmp_path: Path, name: str) -> None:
-    """P4: agents of another journal are never shown for ours."""
-    assert check(tmp_path, foreign(fleet(), name, 1)) == 1
+def test_a_file_of_another_fleet_is_refused(tmp_path: Path, name: str) -> None:
+    """P4: Agents of another journal are never listed as ours."""
+    assert check_damages(tmp_path, foreign(fleet(), name, 1)) == 1
 
 
-def test_a_log_that_is_gone(tmp_path: Path) -> None:
-    """P4: no older fleet is shown for the one whose log is lost."""
-    gone = {name: data for name, data in fleet().files.items() if not is_segment(name)}
-    assert check(tmp_path, [Damaged("no segments", gone)]) == 1
+def test_a_fleet_without_its_log_is_refused(tmp_path: Path) -> None:
+    """P4: An older fleet is not shown in the place of one whose log is lost."""
+    without_log = {name: data for name, data in fleet().files.items() if not is_segment(name)}
+    assert check_damages(tmp_path, [Damaged("no segments", without_log)]) == 1
 
 
-def test_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
-    """P4: with its beginning dropped, a log alone is not shown for a fleet."""
+def test_a_fleet_without_its_first_records_is_refused(tmp_path: Path) -> None:
+    """P4: A log whose beginning was removed is not shown as a fleet without a checkpoint."""
     [damaged] = removed(fleet(), SEGMENTS[0], 1)
-    alone = {name: data for name, data in damaged.files.items() if is_segment(name)}
-    assert check(tmp_path, [Damaged("no checkpoints", alone)]) == 1
+    only_segments = {name: data for name, data in damaged.files.items() if is_segment(name)}
+    assert check_damages(tmp_path, [Damaged("no checkpoints", only_segments)]) == 1

@@ -1,7 +1,7 @@
-"""Damage on the real disk: who looks at it, and an opening that refuses, change nothing at all.
+"""Damage on the real disk: readers, and an open that refuses, change nothing at all.
 
-Compared is all that a directory can show: names, bytes, times, modes and inodes of its files, and
-its own time, which any name that came or went would have changed.
+The tests compare everything that a directory can show: the names, bytes, times, modes and inodes of
+its files, and its own time, which changes when any name is added or removed.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from tests.crash.damage_oracle import Evidence, base_lsn, verdict
 from tests.crash.damaged_journal import NAMES, Files, is_segment
 
 LONG_AGO_NS = 10**18
-EVERY = 41  # places
+EVERY = 41  # every 41st place is damaged
 
 
-class Seen(NamedTuple):
+class FileState(NamedTuple):
     data: bytes
     mtime_ns: int
     mode: int
     inode: int
 
 
-def write(path: Path, contents: Files) -> dict[str, Seen]:
+def write(path: Path, contents: Files) -> dict[str, FileState]:
     path.mkdir(mode=0o700)
     for name, data in {"LOCK": b"", **contents}.items():
         file = path / name
@@ -57,34 +57,36 @@ def write(path: Path, contents: Files) -> dict[str, Seen]:
         file.chmod(0o600)
         os.utime(file, ns=(LONG_AGO_NS, LONG_AGO_NS))
     os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
-    return look(path)
+    return file_states(path)
 
 
-def look(path: Path) -> dict[str, Seen]:
-    """Each file, and the directory itself as ""."""
-    found = {}
+def file_states(path: Path) -> dict[str, FileState]:
+    """Return the state of each file, and of the directory itself as ""."""
+    states = {}
     for each in (path, *path.iterdir()):
         status = each.stat()
         name = "" if each == path else each.name
         data = each.read_bytes() if name else b""
-        found[name] = Seen(data, status.st_mtime_ns, status.st_mode, status.st_ino)
-    return found
+        states[name] = FileState(data, status.st_mtime_ns, status.st_mode, status.st_ino)
+    return states
 
 
 @cache
 def cases(kind: Kind, name: str) -> list[Damaged]:
-    """Of one kind of damage to a file: one that is refused and one that is not, if there are."""
+    """Return one damage of this kind that open refuses and one that it accepts, if they exist."""
     undamaged = journal_that_is(closed=True)
-    evidence, found = Evidence.of(undamaged.files), dict[bool, Damaged]()
+    evidence, by_refusal = Evidence.of(undamaged.files), dict[bool, Damaged]()
     for damaged in kind(undamaged, name, EVERY):
-        found.setdefault(bool(verdict(damaged.files, evidence)[0]), damaged)
-    return list(found.values())
+        by_refusal.setdefault(bool(verdict(damaged.files, evidence)[0]), damaged)
+    return list(by_refusal.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_on_disk_is_changed(tmp_path: Path, name: str) -> None:
-    """P4: by verify, a reader, a repair that is not applied, and an opening that refuses and names
-    the place. One that succeeds rewrites nothing."""
+def test_a_refused_open_and_readers_change_nothing(tmp_path: Path, name: str) -> None:
+    """P4: Verify, a reader, a dry run of repair and an open that refuses change nothing.
+
+    The refusal names the predicted place. An open that succeeds rewrites nothing.
+    """
     evidence = Evidence.of(journal_that_is(closed=True).files)
     kinds = [kind for kind in (*BYTES, *FILES) if kind not in (deleted, duplicated, foreign)]
     for number, damaged in enumerate(chain.from_iterable(cases(kind, name) for kind in kinds)):
@@ -95,27 +97,29 @@ def test_nothing_on_disk_is_changed(tmp_path: Path, name: str) -> None:
             list(reader.verify())
             with suppress(CorruptionError, CompactedError):
                 list(reader.entries(base_lsn(damaged.files)))
-        with suppress(JournalError):  # nothing is left to go on from
+        with suppress(JournalError):  # no checkpoint and no first segment is left
             repair(path)
-        assert look(path) == before, damaged.what
+        assert file_states(path) == before, damaged.what
         if expected:
             with pytest.raises(CorruptionError) as raised:
                 Journal.open(path, options=ManualOptions())
-            assert look(path) == before, damaged.what
+            assert file_states(path) == before, damaged.what
             assert place(raised.value) == expected
         else:
             with Journal.open(path, options=ManualOptions()) as journal:
                 assert journal.last_lsn == last_lsn
-            keeps(before, look(path))
+            check_rewrites_nothing(before, file_states(path))
 
 
 def place(error: CorruptionError) -> tuple[str, int, int]:
     return f"{PATH}/{error.path.rpartition('/')[2]}", error.offset, error.lsn
 
 
-def keeps(before: dict[str, Seen], after: dict[str, Seen]) -> None:
-    """Every file is there, none was written to but LOCK, at most zeros are trimmed off the last
-    segment."""
+def check_rewrites_nothing(before: dict[str, FileState], after: dict[str, FileState]) -> None:
+    """Check that every file is left, and that none was written to except LOCK.
+
+    Zeros may be trimmed from the last segment.
+    """
     last = max(filter(is_segment, before))
     for name in set(before) - {"", "LOCK", last}:
         assert after[name] == before[name]

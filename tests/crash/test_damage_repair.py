@@ -1,4 +1,4 @@
-"""Repair of a damaged journal: a dry run foretells what comes of it, to the LSN and byte."""
+"""Repair of a damaged journal: a dry run predicts the result, to the LSN and byte."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from tests.crash.damaged_journal import NAMES, NEWER, OLDER, SEGMENTS, Files, re
 from tests.crash.repair_support import fixed
 
 
-def repaired(damaged: Files) -> None:
-    """P4: opens, with the records that the dry run said, and everything else is still there: in its
-    place, or in the directory of what was removed. Unless there is nothing to go on from."""
+def check_repair(damaged: Files) -> None:
+    """Check P4: the journal opens with the records that the dry run predicted, and no file is lost.
+
+    Every other file is still in its place or in the directory of removed files. A journal without
+    anything to start from can't be repaired.
+    """
     disk = image(damaged)
     if not base_lsn(damaged):
         with pytest.raises(CorruptionError, match="no checkpoint up to LSN"):
@@ -32,10 +35,10 @@ def repaired(damaged: Files) -> None:
         assert files(disk) == damaged
         return
     report = fixed(disk)
-    left = files(disk)
-    assert recovered(left) == (None, report.last_lsn)
+    remaining = files(disk)
+    assert recovered(remaining) == (None, report.last_lsn)
     saved = disk.contents(report.saved_to) if report.saved_to else {}
-    assert {**left, **saved}.items() >= damaged.items()
+    assert {**remaining, **saved}.items() >= damaged.items()
     assert set(saved) == set(report.removed)
 
 
@@ -48,12 +51,12 @@ def refused(kind: Kind, name: str, every: int) -> Iterator[Files]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_repair_keeps_what_it_foretold(name: str) -> None:
-    """P4: of damage that an opening refuses, of every kind, at some places."""
+def test_a_repair_keeps_what_its_dry_run_predicts(name: str) -> None:
+    """P4: A repair of damage that open refuses keeps what the dry run predicted."""
     for kind in (*BYTES, *FILES):
         if kind not in (spliced, foreign, duplicated):
             for damaged in refused(kind, name, 61):
-                repaired(damaged)
+                check_repair(damaged)
 
 
 @pytest.mark.parametrize(
@@ -65,23 +68,26 @@ def test_a_repair_keeps_what_it_foretold(name: str) -> None:
         (NEWER, 13),
     ],
 )
-def test_nothing_of_another_journals_file_is_kept(name: str, last_lsn: int) -> None:
-    """P1, P4: whichever file it is, and all that does not depend on it is kept."""
+def test_a_repair_keeps_no_records_of_another_journals_file(name: str, last_lsn: int) -> None:
+    """P1, P4: A file of another journal is removed, and everything that does not depend on it is
+    kept."""
     [damaged] = refused(foreign, name, 1)
-    repaired(damaged)
+    check_repair(damaged)
     assert repair(PATH, disk=image(damaged)).last_lsn == last_lsn
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
 def test_a_copy_under_another_name_is_set_aside(name: str) -> None:
-    """P4: where open refuses it for the sake of what it makes look useless, though it needs no
-    record of it."""
+    """P4: A copy under another name is set aside if it makes open refuse.
+
+    Open refuses it because it makes other files look useless, although it needs no record of it.
+    """
     for damaged in refused(duplicated, name, 1):
-        repaired(damaged)
+        check_repair(damaged)
 
 
 @pytest.mark.parametrize("name", SEGMENTS[2:])
-def test_a_frame_that_was_spliced_in_is_cut_off(name: str) -> None:
-    """P1, P4: what stands behind a cut is dead, be it a mark with good CRCs, for another place."""
+def test_a_spliced_frame_is_cut_off(name: str) -> None:
+    """P1, P4: Bytes after a cut are dead, even if they are a mark with correct CRCs."""
     for damaged in refused(spliced, name, 1):
-        repaired(damaged)
+        check_repair(damaged)

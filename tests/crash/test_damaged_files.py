@@ -1,6 +1,9 @@
-"""What must come of damage, case by case: files that are missing, misnamed, foreign or older, and
-bytes that are forged. The sweeps of the other modules compare with an oracle; here each outcome is
-written down, and the oracle has to foretell it."""
+"""Expected outcomes of damage, case by case: missing, misnamed, foreign and older files, and forged
+bytes.
+
+The sweeps of the other modules compare with an oracle. Here each outcome is written down, and the
+oracle has to predict it.
+"""
 
 from __future__ import annotations
 
@@ -36,31 +39,36 @@ from tests.independent_reader import (
 )
 
 END = len(RECORDS)
-WELL: Opened = None, END
+UNDAMAGED: Opened = None, END
 ONE, TWO, THREE, LAST = SEGMENTS  # a checkpoint covers the first two
 COVERED = "00000000000000000008-0000000003.seg"
 WITHIN = "00000000000000000011-0000000003.seg"
-AFTER_IT = "00000000000000000014-0000000004.seg"
+AFTER_THE_LOG = "00000000000000000014-0000000004.seg"
 AHEAD = f"checkpoint-{99:020d}.json"
-Found = tuple[str, tuple[str, int]]
+PlacedFinding = tuple[str, tuple[str, int]]
 
 
 def at(name: str, offset: int, lsn: int) -> Opened:
     return (f"{PATH}/{name}", offset, lsn), 0
 
 
-def corruption(name: str, offset: int) -> Found:
+def corruption(name: str, offset: int) -> PlacedFinding:
     return name, ("corruption", offset)
 
 
-def check(damaged: Files, outcome: Opened, found: Found | None = None) -> None:
-    """It opens like that, as the oracle foretells; if it doesn't, `verify` names the same place."""
+def check(damaged: Files, outcome: Opened, finding: PlacedFinding | None = None) -> None:
+    """Check that the journal opens as `outcome` and as the oracle predicts, and what `verify`
+    reports.
+
+    If open refuses, `verify` must name the same place. Otherwise `finding` is the one new finding,
+    if any.
+    """
     assert opened(damaged) == verdict(damaged, Evidence.of(journal(closed=True))) == outcome
     if outcome[0]:
         path, offset, _ = outcome[0]
-        found = corruption(path.rpartition("/")[2], offset)
-    known = findings(journal(closed=True))
-    assert found in findings(damaged) if found else findings(damaged) == known
+        finding = corruption(path.rpartition("/")[2], offset)
+    known_findings = findings(journal(closed=True))
+    assert finding in findings(damaged) if finding else findings(damaged) == known_findings
 
 
 # --- files that are missing ---
@@ -69,36 +77,39 @@ def check(damaged: Files, outcome: Opened, found: Found | None = None) -> None:
 class Missing(NamedTuple):
     names: list[str]
     outcome: Opened
-    found: Found | None = None
+    finding: PlacedFinding | None = None
 
 
 MISSING = {
-    "the first that a checkpoint covers": Missing([ONE], WELL, corruption(TWO, 0)),
-    "the second that a checkpoint covers": Missing([TWO], WELL, corruption(ONE, 167)),
-    "all that a checkpoint covers": Missing([ONE, TWO], WELL, corruption(THREE, 0)),
-    "the older checkpoint": Missing([OLDER], WELL),
-    "the newer checkpoint": Missing([NEWER], WELL),
+    "the first segment that a checkpoint covers": Missing([ONE], UNDAMAGED, corruption(TWO, 0)),
+    "the second segment that a checkpoint covers": Missing([TWO], UNDAMAGED, corruption(ONE, 167)),
+    "all segments that a checkpoint covers": Missing([ONE, TWO], UNDAMAGED, corruption(THREE, 0)),
+    "the older checkpoint": Missing([OLDER], UNDAMAGED),
+    "the newer checkpoint": Missing([NEWER], UNDAMAGED),
     "the last segment: undecidable": Missing([LAST], (None, 11)),
     "a needed segment": Missing([THREE], at(TWO, 167, 10)),
-    "one that the older checkpoint needs": Missing([NEWER, TWO], at(ONE, 167, 7)),
-    "what the newer checkpoint testifies to": Missing([THREE, LAST], at(TWO, 167, 10)),
+    "a segment that the older checkpoint needs": Missing([NEWER, TWO], at(ONE, 167, 7)),
+    "records that the newer checkpoint proves durable": Missing([THREE, LAST], at(TWO, 167, 10)),
     "both checkpoints": Missing([OLDER, NEWER], at(ONE, 0, 1)),
     "the whole log": Missing(SEGMENTS, ((PATH, 0, 1), 0)),
 }
 
 
 @pytest.mark.parametrize("case", MISSING.values(), ids=MISSING.keys())
-def test_files_that_are_missing(case: Missing) -> None:
-    """P4, P5: open does without what the newer checkpoint covers; `verify` reports that the older
-    one could not. What is missed is named: the segment before the gap, and the first LSN lost."""
-    check(without(journal(closed=True), *case.names), case.outcome, case.found)
+def test_open_needs_only_the_files_after_the_newer_checkpoint(case: Missing) -> None:
+    """P4, P5: Open does not need the files that the newer checkpoint covers.
+
+    `verify` reports that the older checkpoint would need them. The report names the segment before
+    the gap and the first lost LSN.
+    """
+    check(without(journal(closed=True), *case.names), case.outcome, case.finding)
 
 
 # --- files that are not what they were ---
 
 
 def spliced(files: Files, source: str, start: int, end: int) -> Files:
-    """Put a frame of `source` in the place of the last one."""
+    """Replace the last frame by a frame of `source`."""
     data = files[LAST]
     return {LAST: data[:113] + files[source][start:end] + data[162:]}
 
@@ -114,54 +125,61 @@ def foreign(name: str) -> Callable[[Files], Files]:
 class Others(NamedTuple):
     files: Callable[[Files], Files]
     outcome: Opened
-    found: Found | None = None
+    finding: PlacedFinding | None = None
 
 
 OTHERS = {
-    "a copy behind the log": Others(lambda f: {AFTER_IT: f[THREE]}, at(AFTER_IT, 0, 14)),
+    "a copy after the log": Others(lambda f: {AFTER_THE_LOG: f[THREE]}, at(AFTER_THE_LOG, 0, 14)),
     "a copy in the log": Others(lambda f: {WITHIN: f[THREE]}, at(WITHIN, 0, 11)),
     "a copy in what a checkpoint covers": Others(
-        lambda f: {COVERED: f[THREE]}, WELL, corruption(COVERED, 0)
+        lambda f: {COVERED: f[THREE]}, UNDAMAGED, corruption(COVERED, 0)
     ),
-    "two swapped": Others(lambda f: {THREE: f[LAST], LAST: f[THREE]}, at(THREE, 0, 10)),
+    "two swapped segments": Others(lambda f: {THREE: f[LAST], LAST: f[THREE]}, at(THREE, 0, 10)),
     "a segment of another journal": Others(foreign(LAST), at(LAST, 16, 12)),
     "the older checkpoint of another journal": Others(foreign(OLDER), at(OLDER, 0, 4)),
     "the newer checkpoint of another journal": Others(foreign(NEWER), at(NEWER, 0, 10)),
     "an older copy of a segment": Others(lambda f: {THREE: f[THREE][:133]}, at(THREE, 133, 11)),
-    "an older copy of the last one: undecidable": Others(
+    "an older copy of the last segment: undecidable": Others(
         lambda f: {LAST: f[LAST][:113]}, (None, 12)
     ),
     "an older checkpoint under a newer name": Others(
-        lambda f: {NEWER: f[OLDER]}, WELL, (NEWER, ("bad_checkpoint", 0))
+        lambda f: {NEWER: f[OLDER]}, UNDAMAGED, (NEWER, ("bad_checkpoint", 0))
     ),
     "a checkpoint past the end of the log": Others(lambda f: ahead(f, 99), at(LAST, 162, 14)),
-    "a damaged one past its end": Others(lambda f: ahead(f, 98), at(LAST, 162, 14)),
+    "a damaged checkpoint past the end of the log": Others(
+        lambda f: ahead(f, 98), at(LAST, 162, 14)
+    ),
     "a frame of another segment": Others(lambda f: spliced(f, THREE, 133, 182), at(LAST, 113, 13)),
-    "the frame before it": Others(lambda f: spliced(f, LAST, 64, 113), at(LAST, 113, 13)),
-    "a frame behind a mark: torn": Others(
-        lambda f: {LAST: f[LAST] + forged(seed_of(f[LAST]))}, WELL, (LAST, ("torn_tail", 206))
+    "a copy of the frame before": Others(lambda f: spliced(f, LAST, 64, 113), at(LAST, 113, 13)),
+    "a frame after a mark: torn": Others(
+        lambda f: {LAST: f[LAST] + forged(seed_of(f[LAST]))}, UNDAMAGED, (LAST, ("torn_tail", 206))
     ),
 }
 
 
 @pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS.keys())
-def test_damage_of_file_contents(case: Others) -> None:
-    """P1, P4, P10: a header must agree with the name, the journal and the segments before it; what
-    a checkpoint's name or a later header testifies to must be there; a frame is valid in its place
-    only, and never behind a mark."""
+def test_replaced_files_are_refused_or_reported(case: Others) -> None:
+    """P1, P4, P10: A header must agree with the name, the journal and the segments before it.
+
+    Everything that a checkpoint's name or a later header proves durable must be there. A frame is
+    valid only in its place, and never after a mark.
+    """
     files = journal(closed=True)
-    check({**files, **case.files(files)}, case.outcome, case.found)
+    check({**files, **case.files(files)}, case.outcome, case.finding)
 
 
-def test_the_name_of_a_checkpoint_that_was_rolled_back_testifies() -> None:
-    """P4, P10: an older content under a newer name says by the name how far the log went."""
+def test_the_name_of_a_rolled_back_checkpoint_is_evidence() -> None:
+    """P4, P10: The name of a checkpoint with older contents shows how far the log went."""
     files = without(journal(closed=True), THREE, LAST)
     check({**files, NEWER: files[OLDER]}, at(TWO, 167, 10))
 
 
-def test_an_older_epoch_behind_a_newer_one() -> None:
-    """P1, P10: epochs only grow along the log: a segment that an earlier opening wrote is of a past
-    that was cut off, even where its LSNs fit. A reader yields nothing of it either."""
+def test_an_older_epoch_after_a_newer_one_is_corruption() -> None:
+    """P1, P10: Epochs never decrease along the log.
+
+    A segment of an earlier opening belongs to a past that was cut off, even if its LSNs fit. A
+    reader yields nothing from it.
+    """
     files = journal(closed=True)
     segment = decode_segment(files[LAST])
     header = replace(segment.header, epoch=2)
@@ -188,7 +206,7 @@ def forged(
     kind: int = 1,
     zero: bytes = bytes(3),
 ) -> bytes:
-    """The frame that is next, with good CRCs and whatever its header is to say."""
+    """Return the next frame with correct CRCs and these header fields, which may be impossible."""
     payload: bytes = msgpack.packb(record(END + 1)) * records
     fields = (lsn, durable_lsn, 0, len(payload), count, kind, zero)
     body = FRAME_HEADER.pack(0, crc32c(payload), *fields)[4:]
@@ -196,23 +214,25 @@ def forged(
 
 
 IMPOSSIBLE: dict[str, dict[str, Any]] = {
-    "an LSN again": {"lsn": END},
-    "an LSN left out": {"lsn": END + 2},
+    "a repeated LSN": {"lsn": END},
+    "a skipped LSN": {"lsn": END + 2},
     "durable before it was written": {"durable_lsn": END + 1},
     "an unknown kind": {"kind": 3},
     "a flag": {"zero": b"\0\1\0"},
     "no record": {"count": 0},
-    "no payload": {"records": 0},
-    "a record too many": {"count": 2},
-    "a record too few": {"records": 2},
+    "an empty payload": {"records": 0},
+    "a count that is one too high": {"count": 2},
+    "a count that is one too low": {"records": 2},
     "a mark with a record": {"kind": 2},
 }
 
 
 @pytest.mark.parametrize("changed", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
-def test_a_frame_that_says_something_impossible(changed: dict[str, Any]) -> None:
-    """P4: a frame whose CRCs are good was never torn: what it says was written like that, and is
-    corruption, wherever it stands."""
+def test_a_frame_with_an_impossible_header_is_corruption(changed: dict[str, Any]) -> None:
+    """P4: A frame with correct CRCs was not torn, so an impossible header is corruption.
+
+    It does not matter where the frame is.
+    """
     contents, last = journal(closed=False), SEGMENTS[-1]
     seed, end = seed_of(contents[last]), places(contents[last])[-1].end
     data = contents[last][:end]

@@ -1,4 +1,4 @@
-"""What `journal._disk.disk` asks of a disk, held by the real one and by the simulated one alike."""
+"""The contract of `journal._disk.disk`: the real disk and the simulated one both keep it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = ("posix", "simulated")
 
 
 class Place(NamedTuple):
-    """A disk, the path of a directory that isn't there yet, and the pid that locks belong to."""
+    """A disk, the path of a directory that does not exist yet, and the pid that owns the locks."""
 
     disk: Disk
     path: str
@@ -67,19 +67,20 @@ def error_of(call: Callable[[], object]) -> int | None:
 # --- the directory ---
 
 
-def test_a_missing_directory_is_made_only_for_writing(place: Place) -> None:
-    """Opening without `write` makes nothing; with it, the last component."""
+def test_only_an_open_for_writing_makes_a_directory(place: Place) -> None:
+    """Opening without `write` makes nothing. With `write`, it makes the last component of the
+    path."""
     with pytest.raises(FileNotFoundError):
         place.disk.open_directory(place.path, write=False)
-    made = place.disk.open_directory(place.path, write=True)
-    assert made.names() == []
-    put(made, "a", b"1")
+    directory = place.disk.open_directory(place.path, write=True)
+    assert directory.names() == []
+    put(directory, "a", b"1")
     assert place.disk.open_directory(place.path, write=True).names() == ["a"]
     assert place.disk.open_directory(place.path, write=False).names() == ["a"]
 
 
-def test_paths_of_every_spelling_lead_to_one_directory(place: Place) -> None:
-    """`StrPath` is a str or anything `os.fspath` takes; dots and slashes change nothing."""
+def test_all_spellings_of_a_path_open_the_same_directory(place: Place) -> None:
+    """`StrPath` is a str or anything that `os.fspath` accepts. Dots and slashes change nothing."""
     put(place.disk.open_directory(place.path, write=True), "a", b"1")
     for path in (
         Path(place.path),
@@ -92,28 +93,28 @@ def test_paths_of_every_spelling_lead_to_one_directory(place: Place) -> None:
         assert (again.names(), again.path) == (["a"], place.path)
 
 
-def test_an_empty_path_is_no_directory(place: Place) -> None:
-    """An empty string is a mistake of the caller, not the working directory."""
+def test_an_empty_path_is_refused(place: Place) -> None:
+    """An empty path is a mistake of the caller. It does not mean the working directory."""
     with pytest.raises(FileNotFoundError):
         place.disk.open_directory("", write=True)
 
 
 def test_names_are_sorted(directory: Directory) -> None:
-    """`names` lists every entry, sorted, whatever the order they were made in."""
+    """`names` lists every entry in sorted order, in whatever order the entries were made."""
     for name in ("b", "c.tmp", "a", "B"):
         put(directory, name, b"")
     assert directory.names() == ["B", "a", "b", "c.tmp"]
 
 
 def test_paths_are_absolute(place: Place, directory: Directory) -> None:
-    """`path` of a directory and of a file is absolute, for messages."""
+    """The `path` of a directory and of a file is absolute, for messages."""
     assert directory.path == place.path
     assert put(directory, "a", b"").path == f"{place.path}/a"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "../journal/a"])
 def test_names_are_never_paths(directory: Directory, name: str) -> None:
-    """P9: no name leads out of the directory, or below it."""
+    """P9: No name leads out of the directory or into a subdirectory."""
     put(directory, "a", b"1")
     calls: list[Callable[[], object]] = [
         lambda: directory.open(name, "read"),
@@ -131,8 +132,8 @@ def test_names_are_never_paths(directory: Directory, name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["read", "update"])
-def test_opening_a_missing_file_makes_none(directory: Directory, mode: Mode) -> None:
-    """Only mode `create` makes a file; the error names what is missing."""
+def test_opening_a_missing_file_does_not_create_it(directory: Directory, mode: Mode) -> None:
+    """Only mode `create` makes a file. The error of the other modes names the missing file."""
     with pytest.raises(FileNotFoundError) as caught:
         directory.open("a", mode)
     assert caught.value.errno == errno.ENOENT
@@ -140,8 +141,8 @@ def test_opening_a_missing_file_makes_none(directory: Directory, mode: Mode) -> 
     assert directory.names() == []
 
 
-def test_create_is_for_new_files(directory: Directory) -> None:
-    """Mode `create` gives an empty file to read and write, and never an existing one."""
+def test_create_makes_only_new_files(directory: Directory) -> None:
+    """Mode `create` opens a new, empty file for reading and writing, and never an existing one."""
     file = directory.open("a", "create")
     assert (file.size(), directory.names()) == (0, ["a"])
     file.write(b"xyz", 0)
@@ -151,8 +152,8 @@ def test_create_is_for_new_files(directory: Directory) -> None:
     assert content(directory.open("a", "read")) == b"xyz"
 
 
-def test_a_file_opened_to_read_can_not_be_changed(directory: Directory) -> None:
-    """Mode `read` only reads; mode `update` writes too."""
+def test_a_file_opened_for_reading_cannot_be_changed(directory: Directory) -> None:
+    """Mode `read` only reads. Mode `update` also writes."""
     put(directory, "a", b"xyz")
     file = directory.open("a", "read")
     assert error_of(lambda: file.write(b"-", 0)) == errno.EBADF
@@ -162,8 +163,9 @@ def test_a_file_opened_to_read_can_not_be_changed(directory: Directory) -> None:
     assert content(file) == b"x-z"
 
 
-def test_rename_replaces(directory: Directory) -> None:
-    """`rename` gives the new name the old file; what had that name before has none."""
+def test_rename_replaces_the_new_name(directory: Directory) -> None:
+    """After `rename`, the new name refers to the old file. The file that had the new name has no
+    name."""
     put(directory, "a", b"old")
     replaced = put(directory, "b", b"replaced")
     directory.rename("a", "b")
@@ -178,7 +180,7 @@ def test_rename_replaces(directory: Directory) -> None:
 
 
 def test_rename_new_replaces_nothing(directory: Directory) -> None:
-    """P10: `rename_new` gives a file a name that is free, and otherwise changes nothing."""
+    """P10: `rename_new` gives a file a free name. If the name is taken, it changes nothing."""
     file = put(directory, "a", b"new")
     put(directory, "b", b"older")
     with pytest.raises(FileExistsError) as caught:
@@ -192,7 +194,7 @@ def test_rename_new_replaces_nothing(directory: Directory) -> None:
 
 
 def test_remove_removes_a_name(directory: Directory) -> None:
-    """`remove` takes the name away, once; an open file can still be read."""
+    """`remove` removes a name once. A file that is open can still be read."""
     file = put(directory, "a", b"1")
     directory.remove("a")
     assert directory.names() == []
@@ -202,8 +204,8 @@ def test_remove_removes_a_name(directory: Directory) -> None:
     assert caught.value.filename == f"{directory.path}/a"
 
 
-def test_a_file_knows_whether_it_has_a_name(directory: Directory) -> None:
-    """`is_linked` follows the file, not the name it was opened by."""
+def test_is_linked_follows_the_file(directory: Directory) -> None:
+    """`is_linked` follows the file, not the name by which it was opened."""
     file = put(directory, "a", b"1")
     assert file.is_linked()
     directory.rename("a", "b")
@@ -213,8 +215,8 @@ def test_a_file_knows_whether_it_has_a_name(directory: Directory) -> None:
     assert not file.is_linked()
 
 
-def test_a_closed_directory_refuses(directory: Directory) -> None:
-    """Closing again does nothing; every use after it is an OSError."""
+def test_a_closed_directory_refuses_every_use(directory: Directory) -> None:
+    """Closing a directory again does nothing. Every other use of it raises OSError."""
     put(directory, "a", b"1")
     directory.close(unlock=True)
     directory.close(unlock=True)
@@ -232,11 +234,12 @@ def test_a_closed_directory_refuses(directory: Directory) -> None:
 # --- the lock ---
 
 
-def test_one_writer_at_a_time(place: Place, directory: Directory) -> None:
-    """P10: a second lock is a LockedError at once, with the holder's pid; a release frees it."""
+def test_one_writer_holds_the_lock(place: Place, directory: Directory) -> None:
+    """P10: A second lock raises LockedError at once, with the holder's pid. Closing releases the
+    lock."""
     other = place.disk.open_directory(place.path, write=True)
     directory.lock()
-    directory.lock()  # it has it already
+    directory.lock()  # this handle already has the lock
     with pytest.raises(LockedError) as caught:
         other.lock()
     assert caught.value.pid == place.pid
@@ -247,8 +250,10 @@ def test_one_writer_at_a_time(place: Place, directory: Directory) -> None:
         place.disk.open_directory(place.path, write=True).lock()
 
 
-def test_the_holder_is_told_without_taking_the_lock(place: Place, directory: Directory) -> None:
-    """`lock_holder` says who holds it, from any handle, and is never itself in a writer's way."""
+def test_the_lock_holder_is_known_without_taking_the_lock(
+    place: Place, directory: Directory
+) -> None:
+    """`lock_holder` names the holder from any handle, and never blocks a writer."""
     other = place.disk.open_directory(place.path, write=False)
     assert (directory.lock_holder(), other.lock_holder()) == (None, None)
     directory.lock()
@@ -257,8 +262,9 @@ def test_the_holder_is_told_without_taking_the_lock(place: Place, directory: Dir
     assert other.lock_holder() is None
 
 
-def test_the_lock_is_the_directorys(place: Place, directory: Directory) -> None:
-    """No file is the lock: removing every name leaves it held; another directory has its own."""
+def test_the_lock_belongs_to_the_directory(place: Place, directory: Directory) -> None:
+    """No file is the lock, so removing every name does not release it. Another directory has its
+    own lock."""
     directory.lock()
     put(directory, "LOCK", b"")
     directory.remove("LOCK")
@@ -270,8 +276,8 @@ def test_the_lock_is_the_directorys(place: Place, directory: Directory) -> None:
     elsewhere.lock()
 
 
-def test_closing_another_handle_leaves_the_lock(place: Place, directory: Directory) -> None:
-    """A handle that never had the lock can't free it."""
+def test_closing_another_handle_keeps_the_lock(place: Place, directory: Directory) -> None:
+    """A handle that never had the lock can't release it."""
     directory.lock()
     place.disk.open_directory(place.path, write=True).close(unlock=True)
     with pytest.raises(LockedError):
@@ -282,7 +288,7 @@ def test_closing_another_handle_leaves_the_lock(place: Place, directory: Directo
 
 
 def test_read_is_short_only_at_the_end(directory: Directory) -> None:
-    """`read` gives `size` bytes at `offset`, fewer where the file ends, none behind it."""
+    """`read` returns `size` bytes at `offset`, fewer at the end of the file, and none after it."""
     file = put(directory, "a", b"0123456789")
     assert file.read(4, 3) == b"3456"
     assert file.read(4, 8) == b"89"
@@ -290,8 +296,9 @@ def test_read_is_short_only_at_the_end(directory: Directory) -> None:
 
 
 @pytest.mark.parametrize("buffer", [b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4]])
-def test_write_takes_any_buffer_and_its_offset(directory: Directory, buffer: Buffer) -> None:
-    """`write` writes where it is told to, never at the end by itself, and says how much."""
+def test_write_takes_any_buffer_at_any_offset(directory: Directory, buffer: Buffer) -> None:
+    """`write` writes at the given offset, never at the end by itself, and returns the number of
+    bytes."""
     file = put(directory, "a", b"0123456789")
     assert file.write(buffer, 2) == 3
     assert content(file) == b"01abc56789"
@@ -304,7 +311,7 @@ def test_write_takes_any_buffer_and_its_offset(directory: Directory, buffer: Buf
 
 
 def test_truncate_cuts_and_grows(directory: Directory) -> None:
-    """`truncate` cuts, or grows with zeros: what was cut does not come back."""
+    """`truncate` cuts a file or extends it with zeros. Bytes that were cut do not come back."""
     file = put(directory, "a", b"0123456789")
     file.truncate(4)
     assert content(file) == b"0123"
@@ -315,7 +322,7 @@ def test_truncate_cuts_and_grows(directory: Directory) -> None:
 
 
 def test_allocate_grows_with_zeros(directory: Directory) -> None:
-    """`allocate` changes no byte that is there, and adds zeros up to the size asked for."""
+    """`allocate` changes no existing byte, and adds zeros at most up to the given size."""
     file = put(directory, "a", b"0123")
     file.allocate(8192)
     assert 4 <= file.size() <= 8192
@@ -325,16 +332,19 @@ def test_allocate_grows_with_zeros(directory: Directory) -> None:
     assert file.size() == size
 
 
-def test_handles_share_a_file(directory: Directory) -> None:
-    """What one handle writes another reads at once, synced or not."""
+def test_handles_share_the_contents_of_a_file(directory: Directory) -> None:
+    """Bytes that one handle writes are read by another at once, synced or not."""
     file = put(directory, "a", b"0123")
     other = directory.open("a", "read")
     file.write(b"-", 1)
     assert content(other) == b"0-23"
 
 
-def test_sync_and_drop_cache_change_nothing(directory: Directory) -> None:
-    """Syncing, a file open to read too, and dropping its cached pages leave what is read."""
+def test_sync_and_drop_cache_do_not_change_contents(directory: Directory) -> None:
+    """A file reads the same after a sync and after its cached pages were dropped.
+
+    A file that is open only for reading can be synced too.
+    """
     file = put(directory, "a", b"0123")
     file.drop_cache()
     assert content(file) == b"0123"
@@ -346,8 +356,9 @@ def test_sync_and_drop_cache_change_nothing(directory: Directory) -> None:
     assert content(reader) == b"0123"
 
 
-def test_a_closed_file_refuses(directory: Directory) -> None:
-    """Closing again does nothing; every use after it is an OSError; the file stays."""
+def test_a_closed_file_refuses_every_use(directory: Directory) -> None:
+    """Closing a file again does nothing. Every other use of it raises OSError, and the file
+    stays."""
     file = put(directory, "a", b"0123")
     file.close()
     file.close()
@@ -375,8 +386,10 @@ STEPS = st.lists(
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(steps=STEPS)
-def test_a_file_is_a_row_of_bytes(kind: str, steps: list[tuple[str, int, bytes]]) -> None:
-    """After any calls a file reads as a plain array of bytes would."""
+def test_a_file_behaves_like_an_array_of_bytes(
+    kind: str, steps: list[tuple[str, int, bytes]]
+) -> None:
+    """After any calls, a file reads like a plain array of bytes after the same calls."""
     with tempfile.TemporaryDirectory() as parent:
         place = place_on(kind, parent)
         file = place.disk.open_directory(place.path, write=True).open("a", "create")
@@ -405,13 +418,13 @@ def test_a_file_is_a_row_of_bytes(kind: str, steps: list[tuple[str, int, bytes]]
 
 
 def test_the_clock_is_in_nanoseconds_since_the_epoch(place: Place) -> None:
-    """`now_ns` is a time of this century, and does not run backwards while we look."""
+    """`now_ns` is a time of this century, and does not decrease."""
     first, second = place.disk.now_ns(), place.disk.now_ns()
     assert 1_600_000_000 * 10**9 < first <= second < 4_000_000_000 * 10**9
 
 
 def test_ids_are_sixteen_bytes_and_differ(place: Place) -> None:
-    """`new_id` never gives the same 16 bytes twice."""
+    """`new_id` never returns the same 16 bytes twice."""
     ids = {place.disk.new_id() for _ in range(100)}
     assert len(ids) == 100
     assert {len(each) for each in ids} == {16}

@@ -1,5 +1,5 @@
-"""The crash explorer: a slice of what `python tools/proof crashsim` explores at length, and the
-proof that it would notice."""
+"""The crash explorer: a part of what `python tools/proof crashsim` explores, and proof that it
+catches broken promises."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from journal.testing import (
 from journal.testing.ledger import Ledger
 from tests.support import Table
 
-LONG = "f" * 700  # over a sector
+LONG = "f" * 700  # more than a sector
 Work = Callable[[Owner[Ledger]], None]
 
 
@@ -51,7 +51,7 @@ def append_batch(owner: Owner[Ledger], size: int) -> int:
 
 
 def commits(owner: Owner[Ledger]) -> None:
-    """Commits of one record and of several, over marks and not."""
+    """Commit one record and several, with and without a mark before the frame."""
     for filler in ("", LONG):
         append(owner, filler)
         owner.wait()
@@ -67,7 +67,7 @@ def commits(owner: Owner[Ledger]) -> None:
 
 
 def frames(owner: Owner[Ledger]) -> None:
-    """Commits of several frames, each of few small records."""
+    """Commit several frames with a few small records each."""
     for size in (2, 3):
         for _ in range(size):
             append(owner)
@@ -78,8 +78,8 @@ def frames(owner: Owner[Ledger]) -> None:
 
 
 def compactions(owner: Owner[Ledger]) -> None:
-    """Checkpoints, of nothing and with a commit beside one, and what they drop; what a reopening
-    finds."""
+    """Make checkpoints: an empty one, one beside a commit, and ones that remove segments.
+    Reopen."""
     owner.compact()
     for size in (1, 3, 2):
         for _ in range(2):
@@ -97,7 +97,7 @@ def compactions(owner: Owner[Ledger]) -> None:
 
 
 def compact_beside(owner: Owner[Ledger], at: int = 3) -> None:
-    """Commit in front of one of the operations of a compaction."""
+    """Compact, and commit before operation `at` of the compaction."""
     thread, calls = threading.get_ident(), count()
 
     def before(operation: str, path: str) -> None:
@@ -110,8 +110,8 @@ def compact_beside(owner: Owner[Ledger], at: int = 3) -> None:
     owner.compact()
 
 
-def lives(owner: Owner[Ledger]) -> None:
-    """Deaths of the process and of the machine, each followed by another life."""
+def restarts(owner: Owner[Ledger]) -> None:
+    """Kill the process and cut the power several times, and reopen the journal each time."""
     append(owner)
     owner.wait()
     append_batch(owner, 2)
@@ -124,7 +124,7 @@ def lives(owner: Owner[Ledger]) -> None:
         append_batch(owner, 2)
         owner.wait(owner.last_lsn)
         append(owner, LONG)
-        cut(owner, owner.wait, after=1)
+        crash_during(owner, owner.wait, after=1)
         owner.power_cut(seeded(seed, damage=True))
         owner.reopen()
     owner.compact()
@@ -134,8 +134,8 @@ def lives(owner: Owner[Ledger]) -> None:
     owner.reopen()
 
 
-def cut(owner: Owner[Ledger], step: Callable[[], None], *, after: int) -> None:
-    """A crash comes after so many operations of a step."""
+def crash_during(owner: Owner[Ledger], step: Callable[[], None], *, after: int) -> None:
+    """Run `step` and crash the disk after `after` of its operations."""
     owner.disk.crash_after(after)
     with suppress(OSError, FailedError):
         step()
@@ -149,17 +149,18 @@ def options_of(work: Work, durability: Any, segment_bytes: int) -> ManualOptions
     )
 
 
-# --- the slice ---
+# --- a part of the exploration ---
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("segment_bytes", [1, 400, 4096])
 @pytest.mark.parametrize("durability", ["disk", "os"])
-@pytest.mark.parametrize("work", [commits, frames, compactions, lives])
+@pytest.mark.parametrize("work", [commits, frames, compactions, restarts])
 def test_every_crash_is_recovered(work: Work, durability: str, segment_bytes: int) -> None:
-    """P1 to P6: at each moment of each workload, with each outcome, and in the recoveries."""
+    """P1 to P6: Every crash at every moment is recovered, with every outcome, also in
+    recoveries."""
     options = options_of(work, durability, segment_bytes)
-    # A second life of a journal of so many segments has too many crashes for here.
+    # A second run of a journal with this many segments has too many crashes to explore here.
     sequels = 0 if segment_bytes == 1 else 150
     bounds = Bounds(outcomes_max=64, sequels=sequels, rot=10)
     report = explore(Ledger, work, options=options, bounds=bounds)
@@ -168,21 +169,21 @@ def test_every_crash_is_recovered(work: Work, durability: str, segment_bytes: in
     assert report.images > 30
 
 
-def test_the_same_run_explores_the_same() -> None:
-    """A failure is found again: the same workload has the same moments, states and images."""
+def test_exploring_the_same_workload_twice_gives_the_same_report() -> None:
+    """A failure can be reproduced: a workload always has the same moments, states and images."""
     options = options_of(compactions, "disk", 400)
-    one, other = (explore(Ledger, compactions, options=options) for _ in range(2))
-    assert one == other
+    first, second = (explore(Ledger, compactions, options=options) for _ in range(2))
+    assert first == second
 
 
 def test_reports_add_up() -> None:
-    """What several explorations found is one report."""
+    """The reports of several explorations can be added to one."""
     assert ExplorationReport(1, 2, 3) + ExplorationReport(10, 20, 30) == ExplorationReport(
         11, 22, 33
     )
 
 
-# --- it notices ---
+# --- weakened engines ---
 
 
 def committed_without_a_sync(patch: pytest.MonkeyPatch) -> None:
@@ -196,11 +197,11 @@ def names_never_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedDirectory, "sync", lambda directory: None)
 
 
-def trusted_without_a_sync(patch: pytest.MonkeyPatch) -> None:
+def recovery_trusts_without_a_sync(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recovery, "sync_before_trust", lambda directory, segments: None)
 
 
-def trusted_from_the_cache(patch: pytest.MonkeyPatch) -> None:
+def recovery_trusts_the_cache(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedFile, "drop_cache", lambda file: None)
 
 
@@ -214,11 +215,11 @@ def checkpoints_never_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedFile, "sync", sync)
 
 
-def rolled_without_a_sync(patch: pytest.MonkeyPatch) -> None:
+def segment_ended_without_a_sync(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writer, "_seal", lambda writer, segment: writer.release())
 
 
-def a_mark_in_front(patch: pytest.MonkeyPatch) -> None:
+def mark_not_overwritten(patch: pytest.MonkeyPatch) -> None:
     real = Writer.mark
 
     def mark(writer: Writer) -> None:
@@ -230,7 +231,7 @@ def a_mark_in_front(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writer, "mark", mark)
 
 
-def a_batch_in_parts(patch: pytest.MonkeyPatch) -> None:
+def batch_split_across_frames(patch: pytest.MonkeyPatch) -> None:
     real = frame.split_frames
     patch.setattr(frame, "split_frames", lambda records, groups, most: real(records, [], most))
 
@@ -246,7 +247,7 @@ def every_bad_frame_refused(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Walk, "finish", finish)
 
 
-def no_payload_checked(patch: pytest.MonkeyPatch) -> None:
+def payload_crc_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(frame, "checksum", lambda data, start=0: 0)
 
 
@@ -264,14 +265,14 @@ def acknowledged_too_early(patch: pytest.MonkeyPatch) -> None:
 WEAKENINGS: list[tuple[Callable[[pytest.MonkeyPatch], None], Work, str, int, str]] = [
     (committed_without_a_sync, commits, "disk", 200, "P2"),
     (names_never_synced, commits, "disk", 200, "P2"),
-    (trusted_without_a_sync, lives, "disk", 200, "P[125]"),
-    (trusted_from_the_cache, commits, "disk", 200, "P[125]"),
+    (recovery_trusts_without_a_sync, restarts, "disk", 200, "P[125]"),
+    (recovery_trusts_the_cache, commits, "disk", 200, "P[125]"),
     (checkpoints_never_synced, compactions, "disk", 200, "P[45]"),
-    (rolled_without_a_sync, commits, "os", 200, "P[245]"),
-    (a_mark_in_front, commits, "disk", 4096, "P[245]"),
-    (a_batch_in_parts, frames, "disk", 200, "P3"),
+    (segment_ended_without_a_sync, commits, "os", 200, "P[245]"),
+    (mark_not_overwritten, commits, "disk", 4096, "P[245]"),
+    (batch_split_across_frames, frames, "disk", 200, "P3"),
     (every_bad_frame_refused, commits, "disk", 200, "P[45]"),
-    (no_payload_checked, commits, "disk", 200, "P[1-5]"),
+    (payload_crc_ignored, commits, "disk", 200, "P[1-5]"),
     (one_checkpoint_counts_as_two, compactions, "disk", 200, "P[45]"),
     (acknowledged_too_early, commits, "os", 200, "P2"),
 ]
@@ -290,15 +291,16 @@ def test_a_weakened_engine_is_caught(
     promise: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P1 to P5: drop a sync or a check, and some crash breaks a promise."""
+    """P1 to P5: Without a sync or a check, some crash breaks a promise."""
     weaken(monkeypatch)
     options = options_of(work, durability, segment_bytes)
     with pytest.raises(BrokenPromiseError, match=f"^{promise}"):
         explore(Ledger, work, options=options)
 
 
-def test_a_failure_tells_the_way_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads it learns what broke, where, of what outcome, and how to see just that again."""
+def test_a_failure_explains_how_to_reproduce_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message of a broken promise names the moment, the outcome, and the command to reproduce
+    it."""
 
     def work(owner: Owner[Ledger]) -> None:
         append(owner)
@@ -309,20 +311,20 @@ def test_a_failure_tells_the_way_there(monkeypatch: pytest.MonkeyPatch) -> None:
     every_bad_frame_refused(monkeypatch)
     with pytest.raises(BrokenPromiseError) as caught:
         explore(Ledger, work)
-    said = str(caught.value)
-    assert said.startswith(("P4", "P5"))
-    assert "a power cut in front of sync /journal/" in said
-    assert "00000000000000000001-0000000001.seg: write 49 at 64: torn after 1\n" in said
-    assert "1 records had been appended; no power cut may take the first 0" in said
-    [only] = re.findall(r"only=(\d+)", said)
-    assert f"{int(only) - 1:5} write /journal/" in said.splitlines()[-1]
+    message = str(caught.value)
+    assert message.startswith(("P4", "P5"))
+    assert "a power cut in front of sync /journal/" in message
+    assert "00000000000000000001-0000000001.seg: write 49 at 64: torn after 1\n" in message
+    assert "1 records had been appended; no power cut may take the first 0" in message
+    [only] = re.findall(r"only=(\d+)", message)
+    assert f"{int(only) - 1:5} write /journal/" in message.splitlines()[-1]
     with pytest.raises(BrokenPromiseError) as again:
         explore(Ledger, work, only=int(only))
-    assert str(again.value) == said
+    assert str(again.value) == message
     assert explore(Ledger, work, only=0).moments == 1
 
 
-def test_a_failure_of_the_workload_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_promise_in_the_workload_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recovery in the workload is checked like any other."""
 
     def work(owner: Owner[Ledger]) -> None:
@@ -337,7 +339,7 @@ def test_a_failure_of_the_workload_itself_is_told(monkeypatch: pytest.MonkeyPatc
 
 
 class Forgetful(Table):
-    """It loads less than it freezes."""
+    """A table that loads less than it froze."""
 
     def load(self, item: Any) -> None:
         if item[1] != "b":
@@ -345,7 +347,7 @@ class Forgetful(Table):
 
 
 class Absolute(Table):
-    """Its state hangs on more than its records: on which of them it saw itself."""
+    """A table whose state depends on which records it applied itself."""
 
     def freeze(self) -> Any:
         return [*super().freeze(), len(self.applied)]
@@ -356,14 +358,14 @@ class Absolute(Table):
 
 
 class Selective(Table):
-    """It freezes less than it has, so there is less after each compaction."""
+    """A table that freezes less than it holds, so that each compaction loses a row."""
 
     def freeze(self) -> Any:
         return (row for row in super().freeze() if row[0] != 2)
 
 
 class Private(Table):
-    """What it leaves out is in no table; but it says what makes it the same."""
+    """A table that also compares its list of applied records, which no checkpoint contains."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Private) and self.applied == other.applied
@@ -373,7 +375,7 @@ class Private(Table):
 
 @pytest.mark.parametrize("machine", [Forgetful, Absolute, Selective, Private])
 def test_a_state_machine_that_forgets_is_caught(machine: type[Table]) -> None:
-    """P6: a checkpoint and the records after it make the state that all records make."""
+    """P6: A checkpoint and the records after it give the same state as all records."""
 
     def work(owner: Owner[Table]) -> None:
         owner.append([1, "a"])
@@ -383,8 +385,10 @@ def test_a_state_machine_that_forgets_is_caught(machine: type[Table]) -> None:
         owner.wait()
 
     assert explore(Table, work).states > 100
-    told = {Selective: r"Selective\.rows", Private: r"Private itself"}
-    with pytest.raises(BrokenPromiseError, match="^P6: .*" + told.get(machine, "recovered state")):
+    messages = {Selective: r"Selective\.rows", Private: r"Private itself"}
+    with pytest.raises(
+        BrokenPromiseError, match="^P6: .*" + messages.get(machine, "recovered state")
+    ):
         explore(machine, work)
 
 
@@ -392,8 +396,8 @@ def put_once(state: DurableState[Table], key: str) -> None:
     state.update(lambda table: None if key in table.rows else [key, 1])
 
 
-def test_programs_use_the_state_as_they_do() -> None:
-    """What is done by `owner.state` is noted: updates, batches, refusals that change nothing."""
+def test_calls_on_the_state_itself_are_recorded() -> None:
+    """Updates and batches on `owner.state` are recorded, and refused ones change nothing."""
 
     def work(owner: Owner[Table]) -> None:
         state = owner.state

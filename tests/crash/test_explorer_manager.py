@@ -1,4 +1,4 @@
-"""The manager's fleet, through every crash that could strike in a session."""
+"""The manager's fleet, crashed at every moment of three sessions."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ LIMITS = Limits(max_running=3)
 
 
 def session(owner: Owner[Fleet]) -> SubAgentManager:
-    """What `SubAgentManager.open` makes of a state."""
+    """Return a manager of the owner's state, as `SubAgentManager.open` makes it."""
     manager = SubAgentManager(owner.state, LIMITS)
     manager._boot()
     return manager
 
 
 def work(owner: Owner[Fleet]) -> None:
-    """Agents of each fate over three sessions; some of it in batches, some of it compacted."""
+    """Run three sessions with agents of every fate, with batches and compactions."""
     manager = session(owner)
     lead = manager.spawn("lead", name="lead", token_budget=100)
     child = manager.spawn("child", parent_id="lead")
-    waiting = manager.spawn("waiting", parent_id="lead", queued=True)
+    queued_agent = manager.spawn("queued_agent", parent_id="lead", queued=True)
     manager.wait_durable(child.lsn)
     manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3)
     manager.update_checkpoint(child.agent_id, {"at": 1}, steps_taken=1)
     manager.compact()
-    manager.start(waiting.agent_id)
+    manager.start(queued_agent.agent_id)
     manager.update_from_result(child.agent_id, AgentResult("done", steps_taken=2))
     manager.wait_durable()
     owner.kill()
@@ -59,9 +59,12 @@ def agents(manager: SubAgentManager) -> list[Agent]:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_no_crash_harms_a_fleet(durability: Durability) -> None:
-    """P1 to P6: whatever crash strikes, the fleet is what its records up to some change make; no
-    acknowledged change is missing, no batch (a boot's interrupts, a cleanup) is there in part."""
+def test_a_fleet_survives_every_crash(durability: Durability) -> None:
+    """P1 to P6: After any crash, the fleet is the result of its records up to some change.
+
+    No acknowledged change is missing. No batch, such as the interrupts at a boot or a cleanup, is
+    there in part.
+    """
     options = ManualOptions(durability=durability, segment_bytes=1000)
     report = explore(Fleet, work, options=options, bounds=Bounds(outcomes_max=64, rot=10))
     assert report.states > 2000

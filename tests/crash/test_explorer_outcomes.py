@@ -1,4 +1,4 @@
-"""What the explorer takes for the outcomes of a crash: those of the simulated disk, all of them."""
+"""The outcomes of a crash that the explorer tries: exactly those of the simulated disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = st.lists(
 
 
 def run(steps: list[tuple[object, ...]]) -> SimulatedDisk:
-    """A disk on which all that was done, as far as it could be."""
+    """Return a disk on which the steps were carried out. Impossible steps are skipped."""
     disk = SimulatedDisk()
     directory = disk.open_directory(PATH, write=True)
     for number, (step, *arguments) in enumerate(steps, 1):
@@ -63,19 +63,19 @@ def explored(medium: Medium, bounds: Bounds) -> list[dict[str, bytes]]:
     ]
 
 
-def lasting(medium: Medium) -> list[dict[str, bytes]]:
-    """The same by power cuts, one for each way in which an outcome can be chosen."""
-    found = []
+def power_cut_outcomes(medium: Medium) -> list[dict[str, bytes]]:
+    """Return the same by power cuts, one for each way to choose an outcome."""
+    contents = []
     for choose in every_choice():
         disk = SimulatedDisk(medium)
 
         def outcome(change: Change, choose: Callable[[int], int] = choose) -> bytes | None:
-            ways = list(fates(change).values())
-            return ways[choose(len(ways))]
+            results = list(fates(change).values())
+            return results[choose(len(results))]
 
         disk.power_cut(outcome)
-        found.append(disk.contents(PATH))
-    return found
+        contents.append(disk.contents(PATH))
+    return contents
 
 
 def unsynced(medium: Medium) -> int:
@@ -85,35 +85,36 @@ def unsynced(medium: Medium) -> int:
 
 
 @given(steps=STEPS)
-def test_the_outcomes_explored_are_those_of_power_cuts(steps: list[tuple[object, ...]]) -> None:
-    """No outcome is left out within the bounds, and none is made up."""
+def test_the_explored_outcomes_are_those_of_power_cuts(steps: list[tuple[object, ...]]) -> None:
+    """The explorer leaves out no outcome within its bounds, and invents none."""
     medium = run(steps).snapshot()
     while unsynced(medium) > 4:
         steps = steps[:-1]
         medium = run(steps).snapshot()
-    one, other = explored(medium, ALL), lasting(medium)
-    assert {repr(image) for image in one} == {repr(image) for image in other}
+    explored_images, power_cut_images = explored(medium, ALL), power_cut_outcomes(medium)
+    assert {repr(image) for image in explored_images} == {repr(image) for image in power_cut_images}
 
 
 @given(steps=STEPS, outcomes_max=st.integers(1, 40), deviations=st.integers(1, 2))
-def test_bounds_keep_what_is_nearest(
+def test_bounded_outcomes_include_all_kept_and_all_lost(
     steps: list[tuple[object, ...]], outcomes_max: int, deviations: int
 ) -> None:
-    """Where there are too many outcomes, all kept and all lost are among those that are taken."""
+    """If there are too many outcomes, all changes kept and all changes lost are among the chosen
+    ones."""
     disk = run(steps)
     medium = disk.snapshot()
     bounds = Bounds(outcomes_max=outcomes_max, deviations=deviations)
-    few = explored(medium, bounds)
+    chosen = explored(medium, bounds)
     for outcome in (keep, lose):
         cut = SimulatedDisk(medium)
         cut.power_cut(outcome)
-        assert cut.contents(PATH) in few
+        assert cut.contents(PATH) in chosen
     if unsynced(medium) <= 4:
-        assert all(image in explored(medium, ALL) for image in few)
+        assert all(image in explored(medium, ALL) for image in chosen)
 
 
-def test_few_deviations_are_few() -> None:
-    """The number of outcomes grows with the unsynced changes, not with the power of it."""
+def test_bounded_deviations_give_few_outcomes() -> None:
+    """The number of outcomes grows with the number of unsynced changes, not exponentially."""
     steps: list[tuple[object, ...]] = [("write", "a", 3 * at, 3) for at in range(12)]
     counts = [len(explored(run(steps).snapshot(), Bounds(deviations=n))) for n in (1, 2)]
     assert counts[0] == counts[1] < 256 < len(explored(run(steps[:4]).snapshot(), ALL))
@@ -122,7 +123,7 @@ def test_few_deviations_are_few() -> None:
 
 
 def test_content_that_is_never_read_adds_no_outcomes() -> None:
-    """Of a `*.tmp` all or nothing is there; what stands in LOCK does not count, only its name."""
+    """A `*.tmp` file keeps all of its content or none. Of LOCK, only the name counts."""
     disk = SimulatedDisk()
     directory = disk.open_directory(PATH, write=True)
     for name in ("LOCK", "a.tmp"):
@@ -130,13 +131,14 @@ def test_content_that_is_never_read_adds_no_outcomes() -> None:
         for at in range(5):
             file.write(b"xyz", 3 * at)
     images = explored(disk.snapshot(), ALL)
-    tmp: list[dict[str, bytes]] = [{}, {"a.tmp": b""}, {"a.tmp": b"xyz" * 5}]
-    expected = [{**lock, **rest} for lock, rest in product(({}, {"LOCK": b""}), tmp)]
+    tmp_images: list[dict[str, bytes]] = [{}, {"a.tmp": b""}, {"a.tmp": b"xyz" * 5}]
+    expected = [{**lock, **rest} for lock, rest in product(({}, {"LOCK": b""}), tmp_images)]
     assert sorted(map(repr, images)) == sorted(map(repr, expected))
 
 
 def test_equal_images_have_equal_keys() -> None:
-    """The same names and bytes are one image, however they came about; other ones are others."""
+    """The same names and bytes have the same key, however they came about. Others have other
+    keys."""
     steps: list[tuple[object, ...]] = [("write", "a", 0, 5), ("write", "b", 0, 5)]
     images = list(outcomes(run(steps).snapshot().folders[PATH], PATH, ALL))
     keys = {repr(sorted(i.medium.contents(PATH).items())): i.key for i in images}
@@ -150,16 +152,18 @@ def test_equal_images_have_equal_keys() -> None:
     ("steps", "same"),
     [
         ([], True),
-        ([("sync", "nobody")], True),
+        ([("sync", "missing")], True),
         ([("write", "a", 0, 5)], False),
         ([("sync", "a")], False),
         ([("rename", "a", "b")], False),
         ([("sync_directory",)], False),
     ],
 )
-def test_fingerprints_tell_what_crashes_leave(steps: list[tuple[object, ...]], same: bool) -> None:
-    """Two moments are one only if a crash leaves the same of both."""
+def test_fingerprints_differ_if_crashes_leave_different_files(
+    steps: list[tuple[object, ...]], same: bool
+) -> None:
+    """Two moments have the same fingerprint only if a crash leaves the same files after both."""
     begin: list[tuple[object, ...]] = [("write", "a", 0, 5)]
-    one, other = run(begin).snapshot(), run([*begin, *steps]).snapshot()
-    assert (fingerprint(one.folders[PATH]) == fingerprint(other.folders[PATH])) == same
-    assert fingerprint(one.copy().folders[PATH]) == fingerprint(one.folders[PATH])
+    before, after = run(begin).snapshot(), run([*begin, *steps]).snapshot()
+    assert (fingerprint(before.folders[PATH]) == fingerprint(after.folders[PATH])) == same
+    assert fingerprint(before.copy().folders[PATH]) == fingerprint(before.folders[PATH])

@@ -1,4 +1,4 @@
-"""A fault at every call to the disk, one at a time, and what corruption says."""
+"""A fault at every call to the disk, one at a time, and the report of corruption."""
 
 from __future__ import annotations
 
@@ -44,46 +44,48 @@ from tests.support import (
 # --- faults at every call ---
 
 
-class Told:
-    """What was appended, and the highest LSN that was said to survive a power cut."""
+class Acknowledged:
+    """The appended records, and the highest LSN that was reported to survive a power cut."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
         self.safe_lsn = 0
 
     def check(self, journal: Journal) -> None:
-        """P1, P2: a prefix of what was appended, with all that was acknowledged."""
-        found = logged(journal, None)
+        """Check P1 and P2: the journal is a prefix of the log with everything acknowledged."""
+        records = logged(journal, None)
         assert self.safe_lsn <= journal.last_lsn <= len(self.log)
-        assert found == self.log[journal.last_lsn - len(found) : journal.last_lsn]
+        assert records == self.log[journal.last_lsn - len(records) : journal.last_lsn]
         if journal.checkpoint:
             assert journal.checkpoint.count == journal.checkpoint.lsn
 
 
-def workload(disk: SimulatedDisk, told: Told, durability: Literal["disk", "os"]) -> None:
-    """Appends, batches, rolls, compactions and a reopening."""
-    for life in range(2):
+def workload(
+    disk: SimulatedDisk, acknowledged: Acknowledged, durability: Literal["disk", "os"]
+) -> None:
+    """Append records and batches, fill segments, compact, and reopen."""
+    for opening in range(2):
         with suppress(FailedError), open_on(disk, durability=durability) as journal:
-            told.check(journal)
-            del told.log[journal.last_lsn :]
+            acknowledged.check(journal)
+            del acknowledged.log[journal.last_lsn :]
             for n in range(3):
-                told.log += [[life, n, "x" * 900], "a", "b"]
-                journal.append(told.log[-3])
-                journal.append_batch(told.log[-2:])
+                acknowledged.log += [[opening, n, "x" * 900], "a", "b"]
+                journal.append(acknowledged.log[-3])
+                journal.append_batch(acknowledged.log[-2:])
                 journal.wait_durable(timeout_s=TIMEOUT_S)
                 if durability == "disk":
-                    told.safe_lsn = journal.durable_lsn
+                    acknowledged.safe_lsn = journal.durable_lsn
                 with suppress(OSError):
                     lsn = journal.compact(frozen(journal, *range(journal.last_lsn))).lsn
-                    told.safe_lsn = max(told.safe_lsn, lsn)
+                    acknowledged.safe_lsn = max(acknowledged.safe_lsn, lsn)
             journal.close(timeout_s=TIMEOUT_S)
-            told.safe_lsn = journal.durable_lsn
+            acknowledged.safe_lsn = journal.durable_lsn
 
 
 def count_calls(durability: Literal["disk", "os"]) -> int:
     disk = SimulatedDisk()
     watched = Watched(disk)
-    workload(disk, Told(), durability)
+    workload(disk, Acknowledged(), durability)
     return len(watched.calls)
 
 
@@ -95,12 +97,16 @@ def count_calls(durability: Literal["disk", "os"]) -> int:
 def test_a_fault_at_any_call_loses_nothing_acknowledged(
     code: int, durability: Literal["disk", "os"], cut: Outcome | None, step: int
 ) -> None:
-    """P1, P2, P5: whichever call to the disk fails once, and if the power fails after that too, a
-    reopening without help yields a prefix with all that was acknowledged, and goes on."""
+    """P1, P2, P5: If any call to the disk fails once, a reopened journal has all acknowledged
+    records.
+
+    The same holds if the power fails after that. The journal opens without help, its records are a
+    prefix, and it can continue.
+    """
     calls = count_calls(durability)
     assert calls > 100
     for failing in range(random.randrange(step), calls, step):
-        disk, told, counter = SimulatedDisk(), Told(), itertools.count()
+        disk, acknowledged, counter = SimulatedDisk(), Acknowledged(), itertools.count()
 
         def fail(
             operation: Operation,
@@ -113,12 +119,12 @@ def test_a_fault_at_any_call_loses_nothing_acknowledged(
 
         disk.before = fail
         with suppress(OSError):
-            workload(disk, told, durability)
+            workload(disk, acknowledged, durability)
         disk.before = None
         if cut:
             disk.power_cut(cut)
         with open_on(disk) as journal:
-            told.check(journal)
+            acknowledged.check(journal)
             put(journal, "on")
         with open_on(disk) as journal:
             assert logged(journal, None)[-1] == "on"
@@ -138,37 +144,40 @@ def test_a_fault_at_any_call_loses_nothing_acknowledged(
 def test_faults_of_all_kinds_together(
     faults: list[tuple[Operation, int, int]], write_bytes_max: int | None
 ) -> None:
-    """P1, P2, P5: several faults in one life, and short writes, with a power cut at the end."""
+    """P1, P2, P5: The same holds for several faults, short writes and a power cut in one run."""
     disk = SimulatedDisk()
     disk.write_bytes_max = write_bytes_max
-    left = dict.fromkeys(["write", "sync", "create", "rename", "sync_directory"], 0)
+    calls = dict.fromkeys(["write", "sync", "create", "rename", "sync_directory"], 0)
     mutex = threading.Lock()
 
     def fail(operation: Operation, path: str) -> None:
-        if operation in left:
+        if operation in calls:
             with mutex:
-                left[operation] += 1
-                call = left[operation]
+                calls[operation] += 1
+                call = calls[operation]
             for kind, code, number in faults:
                 if (kind, number) == (operation, call):
                     raise OSError(code, "a fault", path)
 
     disk.before = fail
-    told = Told()
+    acknowledged = Acknowledged()
     with suppress(OSError):
-        workload(disk, told, "disk")
+        workload(disk, acknowledged, "disk")
     disk.before = None
     disk.power_cut(lose)
     with open_on(disk) as journal:
-        told.check(journal)
+        acknowledged.check(journal)
 
 
 # --- corruption ---
 
 
 def test_damage_is_refused_with_its_place(disk: SimulatedDisk) -> None:
-    """P4: CorruptionError has path, offset and LSN, says which command looks closer, and nothing
-    has changed; a reader shows what is good before it, then raises the same."""
+    """P4: CorruptionError states path, offset and LSN, and the command that shows more.
+
+    Nothing is changed. A reader yields the good records before the damage, then raises the same
+    error.
+    """
     with open_on(disk) as journal:
         put(journal, *range(1, 6))
     (name,) = names(disk, ".seg")
@@ -196,8 +205,10 @@ def test_damage_is_refused_with_its_place(disk: SimulatedDisk) -> None:
 def test_a_torn_tail_and_a_bad_checkpoint_are_logged(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P4: what recovery passes over is logged: file, offset, and the LSN at which the log goes on.
-    Every crash may leave a torn tail, so that is no warning."""
+    """P4: Recovery logs what it passes over, with file, offset and the next LSN.
+
+    A torn tail is no warning, because every crash may leave one.
+    """
     journal = open_on(disk)
     put(journal, 1, 2)
     journal.compact(frozen(journal, "state"))
@@ -220,8 +231,8 @@ def test_a_torn_tail_and_a_bad_checkpoint_are_logged(
     )
 
 
-def test_waiters_of_a_full_disk_in_many_threads(disk: SimulatedDisk) -> None:
-    """Threads that append and wait while the disk is full and empty by turns all get through."""
+def test_waiters_on_a_full_disk_all_finish(disk: SimulatedDisk) -> None:
+    """Threads that append and wait all finish, although the disk is full again and again."""
     with open_on(disk, segment_bytes=1 << 16) as journal:
         turns = iter(range(10**6))
 
@@ -244,7 +255,7 @@ def test_waiters_of_a_full_disk_in_many_threads(disk: SimulatedDisk) -> None:
 
 
 def test_default_options_on_a_real_disk_survive_a_reopen(tmp_path: Path) -> None:
-    """P2: what all of this is for, once more without any simulation."""
+    """P2: A journal with default options on a real disk has all its records after a reopen."""
     with Journal.open(tmp_path / "j", options=Options()) as journal:
         lsn = journal.append_batch([{"n": n} for n in range(1000)])
         journal.wait_durable(lsn)

@@ -1,4 +1,5 @@
-"""Released versions are read for ever, and what the engine writes is what the page explains."""
+"""Golden journals: released versions are always readable, and the engine writes what the page
+says."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ from tests.independent_reader import (
     encode_checkpoint,
 )
 
-FIRST_KEPT_LSN = 9  # of the segment that holds the older checkpoint's LSN
+FIRST_KEPT_LSN = 9  # first LSN of the segment with the older checkpoint's LSN
 
 
 def copied(folder: Path, to: Path) -> Path:
-    """Copy a golden journal, and give it the mode that a checkout does not keep."""
+    """Copy a golden journal, and set the mode, which a checkout does not keep."""
     copy = copytree(folder, to / folder.name)
     copy.chmod(0o700)
     return copy
@@ -42,12 +43,12 @@ def golden(tmp_path: Path) -> Path:
 
 
 def in_log(epoch: int, lsn: int, record: object) -> bool:
-    """Whether the golden log has that record there; `==` would take 1 for True."""
+    """Return whether the golden log has that record there. `==` would take 1 for True."""
     return repr(journal_v1.LOG[lsn - 1]) == repr((epoch, record))
 
 
 def test_the_engine_still_opens_version_1(golden: Path) -> None:
-    """P1, P2, P6: the golden journal opens: its newest checkpoint, and every record after it."""
+    """P1, P2, P6: The golden journal opens with its newest checkpoint and every record after it."""
     with Journal.open(golden, options=Options(application="golden/1")) as journal:
         checkpoint = journal.checkpoint
         assert checkpoint is not None
@@ -60,7 +61,7 @@ def test_the_engine_still_opens_version_1(golden: Path) -> None:
 
 
 def test_the_engines_reader_reads_all_of_version_1(golden: Path) -> None:
-    """P4: without a writer the whole of it is read, and nothing in it is called damage."""
+    """P4: A reader reads the whole golden journal, and verify reports only its torn tail."""
     with JournalReader.open(golden) as reader:
         entries = list(reader.entries(FIRST_KEPT_LSN - 1))
         assert all(in_log(entry.epoch, entry.lsn, entry.record) for entry in entries)
@@ -69,7 +70,7 @@ def test_the_engines_reader_reads_all_of_version_1(golden: Path) -> None:
 
 
 def test_the_independent_reader_reads_all_of_version_1() -> None:
-    """The page alone is enough to read the golden journal, checkpoints and records."""
+    """The page alone is enough to read the checkpoints and records of the golden journal."""
     checkpoints, records = decode(journal_v1.FOLDER)
     assert [c.lsn for c in checkpoints] == [*journal_v1.CHECKPOINTS]
     for checkpoint in checkpoints:
@@ -79,9 +80,11 @@ def test_the_independent_reader_reads_all_of_version_1() -> None:
     assert [record.lsn for record in records] == [*range(FIRST_KEPT_LSN, len(journal_v1.LOG) + 1)]
 
 
-def test_the_golden_journal_has_what_the_format_has() -> None:
-    """It holds a roll, epochs, both durabilities, a batch, marks, a torn tail: without them a
-    golden journal would hold nothing to the format."""
+def test_the_golden_journal_covers_the_format() -> None:
+    """The golden journal has every part of the format, so that no part can change unnoticed.
+
+    It has a full segment, several epochs, both durabilities, a batch, marks and a torn tail.
+    """
     segments = [decode_segment(p.read_bytes()) for p in sorted(journal_v1.FOLDER.glob("*.seg"))]
     assert [s.header.epoch for s in segments] == [1, 1, 2, 3, 4]
     assert [s.header.flags for s in segments] == [0, 0, 0, 0, 1]
@@ -90,9 +93,11 @@ def test_the_golden_journal_has_what_the_format_has() -> None:
     assert [any(s.rest) for s in segments] == [False, False, False, True, False]
 
 
-def test_the_engine_writes_the_same_segments() -> None:
-    """The same inputs, clock and ids give the bytes of version 1, but for the number in
-    checkpoints, which are version 2 now."""
+def test_the_engine_writes_the_segments_of_version_1() -> None:
+    """The same inputs, clock and ids give the bytes of version 1.
+
+    Only the version number in checkpoints differs, which is 2 now.
+    """
     golden = {path.name: path.read_bytes() for path in journal_v1.FOLDER.iterdir()}
     for name, data in golden.items():
         if name.endswith(".json"):
@@ -100,15 +105,16 @@ def test_the_engine_writes_the_same_segments() -> None:
     assert journal_v1.write() == golden
 
 
-def test_the_engine_goes_on_after_version_1(golden: Path) -> None:
-    """P6, P7: the next checkpoint stands beside one of version 1, and then in its place."""
+def test_the_engine_continues_a_journal_of_version_1(golden: Path) -> None:
+    """P6, P7: The next checkpoint is added to one of version 1, and the one after it replaces
+    it."""
     with Journal.open(golden, options=Options(application="golden/1")) as journal:
         journal.wait_durable(journal.append(b"new"))
         journal.compact(lambda: (journal.last_lsn, [b"new"])).close()
-        assert [it.version for it in decode(golden)[0]] == [1, 2]
+        assert [checkpoint.version for checkpoint in decode(golden)[0]] == [1, 2]
         journal.wait_durable(journal.append(b"newer"))
         journal.compact(lambda: (journal.last_lsn, [b"newer"])).close()
-        assert [it.version for it in decode(golden)[0]] == [2, 2]
+        assert [checkpoint.version for checkpoint in decode(golden)[0]] == [2, 2]
     with JournalReader.open(golden) as reader:
         assert list(reader.verify()) == []
 
@@ -117,7 +123,8 @@ def test_the_engine_goes_on_after_version_1(golden: Path) -> None:
 
 
 def test_the_engine_opens_version_2(tmp_path: Path) -> None:
-    """P1, P6: items come back as they were frozen, bytes and keys that look like them too."""
+    """P1, P6: Items are loaded as they were frozen, including bytes and keys that look like
+    bytes."""
     golden = copied(journal_v2.FOLDER, tmp_path)
     with Journal.open(golden, options=Options(application="golden/1")) as journal:
         checkpoint = journal.checkpoint
@@ -141,7 +148,7 @@ def test_the_independent_reader_reads_version_2() -> None:
 
 
 def test_the_engine_writes_version_2() -> None:
-    """The same inputs, clock and ids give the bytes of version 2: no byte is left to chance."""
+    """The same inputs, clock and ids give the bytes of version 2."""
     golden = {path.name: path.read_bytes() for path in journal_v2.FOLDER.iterdir()}
     assert journal_v2.write() == golden
 
@@ -171,11 +178,14 @@ STEPS = (
 
 
 @given(steps=st.lists(STEPS, max_size=30), durability=st.sampled_from(["disk", "os"]))
-def test_the_independent_reader_reads_what_the_engine_writes(
+def test_the_independent_reader_reads_any_journal_of_the_engine(
     steps: list[tuple[str, Any]], durability: Any
 ) -> None:
-    """P1, P2, P3: after appends, batches, rolls, compactions, kills and reopenings in any order, a
-    reader by the page gets each record under its LSN and epoch, and where the log ends."""
+    """P1, P2, P3: A reader written from the page reads each record with its LSN and epoch.
+
+    It does so after appends, batches, full segments, compactions, kills and reopenings in any
+    order, and finds the end of the log.
+    """
     disk = SimulatedDisk()
     options = Options(durability=durability, segment_bytes=4096, application="any/1")
     log: list[tuple[int, Any]] = []
@@ -192,20 +202,20 @@ def test_the_independent_reader_reads_what_the_engine_writes(
         else:
             journal.close()
             acknowledged_lsn = len(log)
-        check(decode_files(disk.contents("/any")), log, acknowledged_lsn)
+        check_decoded(decode_files(disk.contents("/any")), log, acknowledged_lsn)
         if step == ("close", None):
             break
 
 
 def carry_out(journal: Journal, log: list[tuple[int, Any]], step: str, value: Any) -> bool:
-    """False where the step is to end this opening."""
+    """Carry out a step. Return False if the step ends this opening."""
     if step == "append":
         assert journal.append(value) == len(log) + 1
         log.append((journal.epoch, value))
     elif step == "batch":
         assert journal.append_batch(value) == len(log) + len(value)
         log.extend((journal.epoch, record) for record in value)
-    elif step == "large":  # so that segments roll
+    elif step == "large":  # fills segments
         journal.append(b"x" * 1500)
         log.append((journal.epoch, b"x" * 1500))
     elif step == "wait":
@@ -217,16 +227,19 @@ def carry_out(journal: Journal, log: list[tuple[int, Any]], step: str, value: An
     return True
 
 
-def check(
+def check_decoded(
     decoded: tuple[list[Checkpoint], list[Record]],
     log: list[tuple[int, Any]],
     acknowledged_lsn: int,
 ) -> None:
-    """What is decoded is a prefix of `log`, which is cut to it: the rest was never acknowledged."""
+    """Check that the decoded records are a prefix of `log`, and cut `log` to that prefix.
+
+    The rest was never acknowledged.
+    """
     checkpoints, records = decoded
     for checkpoint in checkpoints:
         assert checkpoint.items == tuple(range(1, checkpoint.lsn + 1))
-    # Two checkpoints have to verify before anything up to the older one is dropped.
+    # Two checkpoints must verify before records up to the older one are removed.
     kept_lsn = checkpoints[-2].lsn if len(checkpoints) > 1 else 0
     first_lsn = records[0].lsn if records else kept_lsn + 1
     last_lsn = records[-1].lsn if records else kept_lsn

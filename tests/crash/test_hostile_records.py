@@ -1,4 +1,4 @@
-"""Records that nobody packed: what is refused, what it costs, and what is taken (P9)."""
+"""Forged records: which are refused, what reading them costs, and which are accepted (P9)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from tests.independent_reader import SegmentHeader
 from tests.support import PATH, options, run
 
 MIB = 1 << 20
-SOME = MIB // 4
-FEW = MIB // 32
+OBJECTS = MIB // 32
 HEADER = SegmentHeader(bytes(16), 1, 1, 0)
 
 
 def holding(payload: bytes, count: int = 1) -> Files:
-    """A journal with one frame of this payload, its CRCs as they should be."""
+    """Return a journal with one frame of this payload and correct CRCs."""
     return {HEADER.name: HEADER.encode() + frame(HEADER.seed, payload, count=count)}
 
 
@@ -37,7 +36,7 @@ def open_state(disk: SimulatedDisk) -> Anything:
 
 
 class Forgetful(Anything):
-    """A machine that keeps nothing of what it is given."""
+    """A state machine that keeps no record."""
 
     def apply(self, lsn: int, record: Any) -> None: ...
 
@@ -58,7 +57,7 @@ def open_journal(disk: SimulatedDisk) -> None:
             pass
 
 
-DOORS: list[Callable[[SimulatedDisk], object]] = [
+OPENERS: list[Callable[[SimulatedDisk], object]] = [
     open_journal,
     open_state,
     read_entries,
@@ -67,13 +66,13 @@ DOORS: list[Callable[[SimulatedDisk], object]] = [
 ]
 
 
-def peak_of(door: Callable[[SimulatedDisk], object], files: Files) -> int:
-    """The most bytes that a door had allocated at once; refused or not."""
+def peak_of(opener: Callable[[SimulatedDisk], object], files: Files) -> int:
+    """Return the most bytes that an opener had allocated at once, whether it refused or not."""
     disk = image(files)
     tracemalloc.start()
     try:
         with watchdog():
-            refusal(lambda: door(disk))
+            refusal(lambda: opener(disk))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -84,29 +83,31 @@ def peak_of(door: Callable[[SimulatedDisk], object], files: Files) -> int:
 REFUSED = {
     "a byte that msgpack never uses": b"\xc1",
     "a string cut short": b"\xa5ab",
-    "no UTF-8": b"\xa2\xff\xfe",
+    "invalid UTF-8": b"\xa2\xff\xfe",
     "half a surrogate pair": b"\xa3\xed\xa0\x80",
-    "UTF-8 spelled too long": b"\xa2\xc0\x80",
-    "a list for a key": b"\x81\x90\xc0",
-    "a map for a key": b"\x81\x80\xc0",
+    "overlong UTF-8": b"\xa2\xc0\x80",
+    "a list as a key": b"\x81\x90\xc0",
+    "a map as a key": b"\x81\x80\xc0",
     "a timestamp of one byte": b"\xd4\xff\0",
     "a timestamp of no bytes": b"\xc7\0\xff",
     "a timestamp of too many nanoseconds": b"\xd7\xff" + b"\xff" * 8,
-    "a timestamp of 96 bits, the same": b"\xc7\x0c\xff" + b"\xff" * 12,
-    "a timestamp for a key, cut short": b"\x81\xd7\xff" + b"\0" * 7,
-    "an extension of a number that msgpack keeps": b"\xd4\x80x",
+    "a timestamp of 96 bits with too many nanoseconds": b"\xc7\x0c\xff" + b"\xff" * 12,
+    "a timestamp as a key, cut short": b"\x81\xd7\xff" + b"\0" * 7,
+    "an extension with a number reserved for msgpack": b"\xd4\x80x",
     "an extension cut short": b"\xc8\xff\xff\x05x",
 }
 
 
 @pytest.mark.parametrize("payload", REFUSED.values(), ids=REFUSED.keys())
 def test_a_payload_that_does_not_unpack_is_corruption(payload: bytes) -> None:
-    """P4, P9: a payload whose CRC is right and that does not unpack was written like that: each
-    door says so, and that it changed nothing."""
+    """P4, P9: A payload with a correct CRC that does not unpack is reported as corruption.
+
+    The writer must have written it like that. Every opener reports it and changes nothing.
+    """
     files = holding(payload)
-    for door in (open_journal, open_state, read_entries):
+    for opener in (open_journal, open_state, read_entries):
         disk = image(files)
-        error = refusal(lambda door=door, disk=disk: door(disk))  # type: ignore[misc]
+        error = refusal(lambda opener=opener, disk=disk: opener(disk))  # type: ignore[misc]
         assert isinstance(error, CorruptionError)
         assert (error.offset, error.lsn) == (64, 1)
         assert disk.contents(PATH) == files
@@ -115,47 +116,50 @@ def test_a_payload_that_does_not_unpack_is_corruption(payload: bytes) -> None:
 
 
 def test_error_messages_stay_short() -> None:
-    """P9: however long what can't be read is, what is said of it can be."""
+    """P9: An error message about an unreadable record is short, however long the record is."""
     for payload in (b"\xdb\0\1\0\0" + b"\xff" * 65536, b"\x81\xa1x\xdb\0\1\0\0" + b"\xff" * 65536):
-        for door in DOORS:
+        for opener in OPENERS:
             disk = image(holding(payload))
-            refusal(lambda door=door, disk=disk: door(disk))  # type: ignore[misc]
+            refusal(lambda opener=opener, disk=disk: opener(disk))  # type: ignore[misc]
 
 
-# --- taken ---
+# --- accepted ---
 
-TAKEN: dict[str, tuple[bytes, str]] = {
+ACCEPTED: dict[str, tuple[bytes, str]] = {
     "NaN": (b"\xcb\x7f\xf8\0\0\0\0\0\0", "nan"),
     "infinity in 32 bits": (b"\xca\x7f\x80\0\0", "inf"),
-    "a key twice: the last counts": (b"\x82\x01\x02\x01\x03", "{1: 3}"),
+    "a duplicate key, of which the last counts": (b"\x82\x01\x02\x01\x03", "{1: 3}"),
     "keys that are equal: 1, 1.0, true": (
         b"\x83\x01\xa1a\xcb\x3f\xf0\0\0\0\0\0\0\xa1b\xc3\xa1c",
         "{1: 'c'}",
     ),
     "a NUL in a string": (b"\xa3a\0b", "'a\\x00b'"),
-    "an extension of nothing": (b"\xc7\0\x05", "ExtType(code=5, data=b'')"),
+    "an empty extension": (b"\xc7\0\x05", "ExtType(code=5, data=b'')"),
     "a timestamp long ago": (
         b"\xc7\x0c\xff\0\0\0\0" + pack(">q", -(2**63)),
         f"Timestamp(seconds={-(2**63)}, nanoseconds=0)",
     ),
-    "an integer spelled too long": (b"\xcf\0\0\0\0\0\0\0\1", "1"),
+    "an overlong integer": (b"\xcf\0\0\0\0\0\0\0\1", "1"),
     "2^64 - 1": (b"\xcf" + b"\xff" * 8, str(2**64 - 1)),
 }
 
 
-@pytest.mark.parametrize(("payload", "shown"), TAKEN.values(), ids=TAKEN.keys())
-def test_unusual_msgpack_encodings_are_read(payload: bytes, shown: str) -> None:
-    """P9: what this engine would not have packed, and msgpack has, is read as msgpack has it, and
-    no door makes anything else of it."""
+@pytest.mark.parametrize(("payload", "expected"), ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_unusual_msgpack_encodings_are_read(payload: bytes, expected: str) -> None:
+    """P9: An encoding that msgpack reads but this engine would not write is read as msgpack reads
+    it.
+
+    Every opener agrees on the value.
+    """
     files = holding(payload)
-    assert [repr(each) for each in open_state(image(files)).records] == [shown]
-    assert [entry[2] for entry in read_entries(image(files))] == [shown]
+    assert [repr(each) for each in open_state(image(files)).records] == [expected]
+    assert [entry[2] for entry in read_entries(image(files))] == [expected]
     assert verify(image(files)) <= {"torn_tail"}
     assert dry_run(image(files)) is None
 
 
-def test_no_record_is_code() -> None:
-    """P9: extension types, timestamps and strings that other formats would run are data."""
+def test_records_are_never_run_as_code() -> None:
+    """P9: Extension types, timestamps, and strings that other formats would run are data."""
     pickled = b"cos\nsystem\n(S'true'\ntR."
     payload = b"".join(
         (
@@ -172,7 +176,7 @@ def test_no_record_is_code() -> None:
     ]
 
 
-# --- what it costs ---
+# --- cost ---
 
 CLAIMS = {
     **{
@@ -186,20 +190,22 @@ CLAIMS = {
         }.items()
     },
     "a list as long as its payload": b"\xdd" + pack(">I", 65536) + b"\xc0" * 65000,
-    "a million lists, one in the other": b"\x91" * MIB,
-    "a million maps, one in the other": b"\x81\xc0" * MIB,
-    "a million maps, each the other's key": b"\x81" * MIB,
+    "a million nested lists": b"\x91" * MIB,
+    "a million nested maps": b"\x81\xc0" * MIB,
+    "a million maps, each a key of another": b"\x81" * MIB,
     "a million records": b"\xc0" * MIB,
 }
 
 
 @pytest.mark.parametrize("payload", CLAIMS.values(), ids=CLAIMS.keys())
-def test_no_claim_of_a_record_takes_memory(payload: bytes) -> None:
-    """P9: what a length or a depth claims is not believed before it is there: no more memory than
-    a few times the payload is taken, through any door."""
-    for door in DOORS:
+def test_a_claimed_length_takes_no_memory(payload: bytes) -> None:
+    """P9: A claimed length or depth is not believed before the bytes are there.
+
+    No opener takes more memory than a few times the payload.
+    """
+    for opener in OPENERS:
         for count in (1, 2**32 - 1):
-            assert peak_of(door, holding(payload, count)) < 4 * MIB + 20 * len(payload)
+            assert peak_of(opener, holding(payload, count)) < 4 * MIB + 20 * len(payload)
 
 
 *SMALL_CLAIMS, LARGE_CLAIMS = [
@@ -211,28 +217,29 @@ def test_no_claim_of_a_record_takes_memory(payload: bytes) -> None:
 @pytest.mark.parametrize(
     "payload", [*SMALL_CLAIMS, pytest.param(LARGE_CLAIMS, marks=pytest.mark.slow)], ids=len
 )
-def test_a_thousand_lists_that_each_claim_to_be_all_there_is(payload: bytes) -> None:
-    """P9: each list is as long as the payload, so each claim alone may be true; all of them would
-    take a thousand times eight bytes for each byte of it."""
-    for door in DOORS:
-        assert peak_of(door, holding(payload)) < 100 * MIB + 20 * len(payload)
+def test_many_lists_that_each_claim_the_whole_payload_take_bounded_memory(payload: bytes) -> None:
+    """P9: A thousand lists that each claim to be as long as the payload take bounded memory.
+
+    Each claim alone may be true. Together, they would take 8,000 times the payload's size.
+    """
+    for opener in OPENERS:
+        assert peak_of(opener, holding(payload)) < 100 * MIB + 20 * len(payload)
 
 
-@pytest.mark.parametrize("door", [open_journal, open_forgetful, pass_over_entries, verify])
-@pytest.mark.parametrize("payload", [b"\x90" * FEW, b"\x80" * FEW, b"\xc0" * FEW])
-def test_the_smallest_objects_take_what_python_takes_for_them(
-    payload: bytes, door: Callable[[SimulatedDisk], object]
+@pytest.mark.parametrize("opener", [open_journal, open_forgetful, pass_over_entries, verify])
+@pytest.mark.parametrize("payload", [b"\x90" * OBJECTS, b"\x80" * OBJECTS, b"\xc0" * OBJECTS])
+def test_the_smallest_objects_take_bounded_memory(
+    payload: bytes, opener: Callable[[SimulatedDisk], object]
 ) -> None:
-    """P9: the most that a byte of a frame can cost is an empty object of Python, and a door holds
-    those of one frame at a time."""
+    """P9: A byte of a frame costs at most an empty Python object, for one frame at a time."""
     frames = [
-        frame(HEADER.seed, payload, lsn=1 + n * FEW, durable_lsn=n * FEW, count=FEW)
+        frame(HEADER.seed, payload, lsn=1 + n * OBJECTS, durable_lsn=n * OBJECTS, count=OBJECTS)
         for n in range(3)
     ]
     files = {HEADER.name: HEADER.encode() + b"".join(frames)}
-    assert peak_of(door, files) < 100 * len(payload)
+    assert peak_of(opener, files) < 100 * len(payload)
     with Journal.open(PATH, options=options(), disk=image(files)) as journal:
-        assert journal.last_lsn == 3 * FEW
+        assert journal.last_lsn == 3 * OBJECTS
 
 
 OPEN_WITHIN = """
@@ -258,10 +265,13 @@ except JournalError as error:
     ],
     ids=["bytes", "depth", "claims"],
 )
-def test_sixteen_mib_are_read_in_a_process_that_may_have_a_few_times_as_much(
+def test_a_large_forged_frame_is_refused_in_limited_address_space(
     tmp_path: Any, payload: bytes
 ) -> None:
-    """P9: as the kernel counts it, what is not memory of Python's too."""
+    """P9: A forged frame of 16 MiB is refused in 512 MiB more than an idle process has.
+
+    The kernel counts all memory of the process, not only Python's.
+    """
     tmp_path.chmod(0o700)
     for name, data in holding(payload).items():
         (tmp_path / name).write_bytes(data)
@@ -270,9 +280,11 @@ def test_sixteen_mib_are_read_in_a_process_that_may_have_a_few_times_as_much(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
-def test_too_little_memory_is_no_damage(tmp_path: Any) -> None:
-    """P4: a sound journal that needs more memory than there is is not called corrupt: a repair
-    would cut away what is good."""
+def test_too_little_memory_is_not_reported_as_damage(tmp_path: Any) -> None:
+    """P4: An intact journal that needs more memory than there is is not reported as corrupt.
+
+    A repair would cut away good records.
+    """
     tmp_path.chmod(0o700)
     for name, data in holding(b"\x90" * MIB, MIB).items():
         (tmp_path / name).write_bytes(data)

@@ -1,4 +1,4 @@
-"""Segments that nobody wrote: what headers claim, how long a look takes, absurd names (P9)."""
+"""Forged segments: the claims of headers, the cost of reading, and absurd names (P9)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.crash.crash_support import image
 from tests.crash.hostile_forge import Files, frame, seal
 from tests.crash.hostile_support import (
     READERS,
+    default_disk,
     dry_run,
-    instead,
     read_entries,
     refusal,
     unsigned,
@@ -46,12 +46,12 @@ def open_journal(disk: SimulatedDisk) -> None:
     Journal.open(PATH, options=options(), disk=disk).close()
 
 
-Door = Callable[[SimulatedDisk], object]
-DOORS: tuple[Door, ...] = (*READERS, dry_run, open_journal)
+Opener = Callable[[SimulatedDisk], object]
+OPENERS: tuple[Opener, ...] = (*READERS, dry_run, open_journal)
 
 
 class Work:
-    """What was asked of the disk: how many bytes were read, and how often each other thing."""
+    """A count of the bytes read from the disk, and of each other operation."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -80,8 +80,8 @@ def counted(disk: SimulatedDisk) -> Iterator[Work]:
 
 CLAIMS: dict[str, dict[str, Any]] = {
     "4 GiB": {"size": 2**32 - 1},
-    "as much as a frame may hold": {"size": 2**26},
-    "more than a frame may hold": {"size": 2**26 + 1},
+    "the largest payload": {"size": 2**26},
+    "one byte more than the largest payload": {"size": 2**26 + 1},
     "4 billion records": {"count": 2**32 - 1},
     "no record": {"count": 0},
     "an LSN of 2^64 - 1": {"lsn": 2**64 - 1, "durable_lsn": 2**64 - 2},
@@ -93,15 +93,20 @@ CLAIMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
 @pytest.mark.parametrize("payload", [b"", b"\xc0", b"\xc0" * 5000])
-def test_no_claim_of_a_header_takes_memory_or_time(claim: dict[str, Any], payload: bytes) -> None:
-    """P9: a header whose CRC is right says what it likes: it is compared with what there is before
-    anything is allocated or skipped for it."""
+def test_a_claim_in_a_frame_header_takes_no_memory_or_time(
+    claim: dict[str, Any], payload: bytes
+) -> None:
+    """P9: A claim in a frame header is compared with the bytes that exist before it is used.
+
+    Nothing is allocated or skipped for a claim that is too large, although the header's CRC is
+    correct.
+    """
     files = holding(frame(SEED, payload, **claim) + frame(SEED, b"\xc0"))
-    for door in DOORS:
+    for opener in OPENERS:
         disk = image(files)
         tracemalloc.start()
         with watchdog(), counted(disk) as work:
-            refusal(lambda door=door, disk=disk: door(disk))  # type: ignore[misc]
+            refusal(lambda opener=opener, disk=disk: opener(disk))  # type: ignore[misc]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 2 * MIB
@@ -110,51 +115,53 @@ def test_no_claim_of_a_header_takes_memory_or_time(claim: dict[str, Any], payloa
 
 _BAD_MARK = frame(SEED, lsn=2**63, count=0, kind=MARK)
 CRAFTED = {
-    "what every header has": b"\1\0\0\0",
+    "the bytes that every header has": b"\1\0\0\0",
     "marks": frame(SEED, count=0, kind=MARK),
-    "marks, each behind a bad byte": b"\xff" + frame(SEED, count=0, kind=MARK),
-    "marks far ahead, each behind a bad byte": b"\xff" + _BAD_MARK,
-    "headers of 64 MiB that are not there": frame(SEED, size=2**26),
-    "headers of 200 KB that are there": frame(SEED, size=200_000),
-    "headers, each with the next for a damaged payload": frame(SEED, size=44, lsn=5),
-    "the same, each behind a bad byte": b"\xff" + frame(SEED, size=44, lsn=5),
+    "marks, each after a bad byte": b"\xff" + frame(SEED, count=0, kind=MARK),
+    "marks far ahead, each after a bad byte": b"\xff" + _BAD_MARK,
+    "headers of 64 MiB without payloads": frame(SEED, size=2**26),
+    "headers of 200 KB with payloads": frame(SEED, size=200_000),
+    "headers, each with the next one as its damaged payload": frame(SEED, size=44, lsn=5),
+    "such headers, each after a bad byte": b"\xff" + frame(SEED, size=44, lsn=5),
     "long zeros, and a bad byte": bytes(1000) + b"\1",
     "long zeros, and a mark ahead": bytes(1000) + _BAD_MARK,
     "records of other frames": frame(SEED, frame(SEED, b"\xc0", lsn=2), payload_crc=0),
 }
 
 
-def check_crafted(piece: bytes, size: int, doors: Iterable[Door]) -> None:
+def check_crafted(piece: bytes, size: int, doors: Iterable[Opener]) -> None:
     files = holding(piece * (size // len(piece)))
-    for door in doors:
+    for opener in doors:
         disk = image(files)
         with watchdog(), counted(disk) as work:
-            refusal(lambda door=door, disk=disk: door(disk))  # type: ignore[misc]
-        assert work.bytes < 12 * size + 4 * MIB, "it reads the same bytes again and again"
+            refusal(lambda opener=opener, disk=disk: opener(disk))  # type: ignore[misc]
+        assert work.bytes < 12 * size + 4 * MIB, "the same bytes are read again and again"
 
 
 @pytest.mark.parametrize("piece", CRAFTED.values(), ids=CRAFTED.keys())
-def test_crafted_headers_are_looked_at_a_few_times_each(piece: bytes) -> None:
-    """P9: the search behind damage reads the file a fixed number of times, whatever stands in it:
-    no arrangement of headers makes the time grow with the square of it."""
-    check_crafted(piece, MIB // 2, DOORS)
+def test_crafted_headers_are_read_a_few_times_each(piece: bytes) -> None:
+    """P9: The search after damage reads the file a fixed number of times, whatever it contains.
+
+    No arrangement of headers makes the time grow with the square of the file's size.
+    """
+    check_crafted(piece, MIB // 2, OPENERS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", CRAFTED.values(), ids=CRAFTED.keys())
-def test_sixteen_mib_of_crafted_headers(piece: bytes) -> None:
-    """P9: the same for a whole segment of the default size."""
+def test_a_segment_of_crafted_headers_is_read_a_few_times(piece: bytes) -> None:
+    """P9: The same holds for a whole segment of the default size."""
     check_crafted(piece, 16 * MIB, [open_journal])
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_a_segment() -> None:
-    """P8, P9: what is no frame is looked through in pieces, however much there is of it."""
+def test_memory_does_not_grow_with_the_size_of_a_segment() -> None:
+    """P8, P9: Bytes that are no frame are searched in pieces, however many there are."""
     for piece in (b"\1\0\0\0", bytes(999) + b"\1", b"\xff" + _BAD_MARK):
         disk = image(holding(piece * (MIB // len(piece))))
-        for door in DOORS:
+        for opener in OPENERS:
             tracemalloc.start()
-            refusal(lambda door=door: door(disk))  # type: ignore[misc]  # noqa: B023
+            refusal(lambda opener=opener: opener(disk))  # type: ignore[misc]  # noqa: B023
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert peak < MIB
@@ -173,22 +180,24 @@ HEADERS: dict[str, tuple[int, Any, str]] = {
     "epoch 2^32 - 1": (3, 2**32 - 1, "CorruptionError"),
     "LSN 0": (5, 0, "CorruptionError"),
     "LSN 2^64 - 1": (5, 2**64 - 1, "CorruptionError"),
-    "a year that none is": (6, 2**64 - 1, "NoneType"),
-    "no zeros": (7, b"\1" * 12, "CorruptionError"),
+    "a time past the last year": (6, 2**64 - 1, "NoneType"),
+    "nonzero reserved bytes": (7, b"\1" * 12, "CorruptionError"),
 }
 
 
 @pytest.mark.parametrize(("at", "value", "answer"), HEADERS.values(), ids=HEADERS.keys())
 def test_impossible_segment_headers_are_refused(at: int, value: Any, answer: str) -> None:
-    """P4, P9: a header with the right CRC that says something impossible is refused as what it is,
-    by open and by readers, whatever the file is called."""
+    """P4, P9: Open and readers refuse an impossible segment header with a correct CRC.
+
+    The file's name does not matter.
+    """
     fields = [*FIELDS[:at], value, *FIELDS[at + 1 :]]
     own_name = f"{fields[5]:020d}-{fields[3]:010d}.seg"
     for name in {HEADER.name, own_name}:
         files = {name: seal(fields) + b"\1"}
-        for door in (open_journal, read_entries):
-            error = refusal(lambda door=door: door(image(files)))  # type: ignore[misc]  # noqa: B023
-            writes = door is open_journal and fields[3] == EPOCH_MAX
+        for opener in (open_journal, read_entries):
+            error = refusal(lambda opener=opener: opener(image(files)))  # type: ignore[misc]  # noqa: B023
+            writes = opener is open_journal and fields[3] == EPOCH_MAX
             if name == HEADER.name or 0 in (fields[3], fields[5]) or writes:
                 assert type(error).__name__ == answer
             else:
@@ -200,7 +209,7 @@ def test_impossible_segment_headers_are_refused(at: int, value: Any, answer: str
 
 
 def arabic(name: str) -> str:
-    """The same digits, as Python counts them too."""
+    """Return `name` with its digits in Arabic script, which Python also counts as digits."""
     return "".join(chr(0x660 + int(c)) if c.isdigit() else c for c in name)
 
 
@@ -223,9 +232,11 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("name", STRANGE, ids=ascii)
-def test_a_name_that_only_looks_like_one_is_a_stray(name: str) -> None:
-    """P9: a file whose name is not to the letter one of a journal's is left alone and read by
-    nobody; `verify` tells of it."""
+def test_a_name_that_only_resembles_a_segments_is_a_stray(name: str) -> None:
+    """P9: A file whose name is not exactly one of a journal's names is never read or changed.
+
+    `verify` reports it as stray.
+    """
     disk = SimulatedDisk()
     with Journal.open(PATH, options=options(), disk=disk) as journal:
         journal.wait_durable(journal.append(1))
@@ -243,8 +254,8 @@ def test_a_name_that_only_looks_like_one_is_a_stray(name: str) -> None:
         "checkpoint-00000000000000000001.json",
     ],
 )
-def test_digits_of_another_script_make_no_name(name: str) -> None:
-    """P5, P9: what no journal writes is a stray, which keeps nobody from opening or repairing."""
+def test_a_name_with_digits_of_another_script_is_a_stray(name: str) -> None:
+    """P5, P9: A name with other digits is a stray file, and stops neither open nor repair."""
     disk = SimulatedDisk()
     with Journal.open(PATH, options=options(), disk=disk) as journal:
         journal.append(1)
@@ -268,8 +279,10 @@ ABSURD = [
 @pytest.mark.parametrize("name", ABSURD)
 @pytest.mark.parametrize("data", [b"", b"\xff" * 100, HEADER.encode()], ids=["", "ff", "header"])
 def test_absurd_numbers_in_a_name_are_refused(name: str, data: bytes) -> None:
-    """P4, P9: a name whose number nothing bears out is damage, told with the file; no arithmetic
-    on it ends in anything else."""
+    """P4, P9: A name with an absurd number is reported as damage of that file.
+
+    No arithmetic on the number raises any other error.
+    """
     disk = SimulatedDisk()
     with Journal.open(PATH, options=options(), disk=disk) as journal:
         journal.wait_durable(journal.append(1))
@@ -282,9 +295,9 @@ def test_absurd_numbers_in_a_name_are_refused(name: str, data: bytes) -> None:
     assert disk.contents(PATH) == before
 
 
-def test_no_epoch_is_left() -> None:
-    """P5, P9: a journal that could not write another segment is refused when it is opened, not
-    when something is to be kept."""
+def test_a_journal_without_a_free_epoch_is_refused_at_open() -> None:
+    """P5, P9: A journal that could not write another segment is refused at open, not at an
+    append."""
     disk = SimulatedDisk()
     with Journal.open(PATH, options=options(), disk=disk) as journal:
         for _ in range(2):
@@ -298,8 +311,8 @@ def test_no_epoch_is_left() -> None:
         directory.remove(name)
 
 
-# Of the only frame after a checkpoint of LSN 2^64 - 4: how many records it has, and why it, or the
-# log that ends with it, is refused.
+# The number of records in the only frame after a checkpoint of LSN 2^64 - 4, and the reason for
+# which the frame, or the log that ends with it, is refused.
 LAST_LSNS: dict[str, tuple[int, str | None]] = {
     "2^64 - 3": (1, None),
     "2^64 - 2": (2, "nothing can follow it"),
@@ -310,7 +323,7 @@ LAST_LSNS: dict[str, tuple[int, str | None]] = {
 
 
 def ending_late(count: int) -> Files:
-    """A journal whose last frame says that it has so many records, and has no more than five."""
+    """Return a journal whose last frame claims `count` records and has at most five."""
     first_lsn = 2**64 - 3
     base = Checkpoint(bytes(16), 1, first_lsn - 1, "2026-01-01T00:00:00.000Z", "", ())
     header = SegmentHeader(bytes(16), 1, first_lsn, 0)
@@ -320,30 +333,33 @@ def ending_late(count: int) -> Files:
     return {header.name: header.encode() + late, checkpoint: encode_checkpoint(base)}
 
 
-@pytest.mark.parametrize(("count", "why"), LAST_LSNS.values(), ids=LAST_LSNS.keys())
-def test_no_lsn_is_left(count: int, why: str | None) -> None:
-    """P4, P9: a log that ends at the last LSN that 64 bits hold, or past it, is corruption: open,
-    a reader, verify, info and a dry run of repair say so alike, and change nothing."""
+@pytest.mark.parametrize(("count", "reason"), LAST_LSNS.values(), ids=LAST_LSNS.keys())
+def test_a_log_that_ends_at_the_last_lsn_is_corrupt(count: int, reason: str | None) -> None:
+    """P4, P9: A log that ends at the last LSN that fits in 64 bits, or after it, is corrupt.
+
+    Open, a reader, verify, info and a dry run of repair agree, and change nothing.
+    """
     files = ending_late(count)
     disk = image(files)
-    told = [refusal(lambda door=door: door(disk)) for door in (open_journal, read_entries)]  # type: ignore[misc]
-    if why is None:
-        assert told == [None, None]
+    openers = open_journal, read_entries
+    errors = [refusal(lambda opener=opener: opener(disk)) for opener in openers]  # type: ignore[misc]
+    if reason is None:
+        assert errors == [None, None]
         return
-    for error in told:
+    for error in errors:
         assert isinstance(error, CorruptionError)
-        assert why in error.what
+        assert reason in error.what
         assert error.lsn >= 2**64 - 3
     assert verify(disk) == {"corruption"}
-    assert dry_run(disk) == str(told[0])
-    with instead(disk):
+    assert dry_run(disk) == str(errors[0])
+    with default_disk(disk):
         info = CliRunner().invoke(cli, ["info", PATH])
     assert info.exit_code == 3
     assert unsigned(disk.contents(PATH)) == files
 
 
-def test_a_segment_in_front_of_all_is_done_without() -> None:
-    """P4, P5: nobody needs what ends before LSN 1; `verify` tells of it."""
+def test_a_segment_that_ends_before_lsn_1_is_ignored() -> None:
+    """P4, P5: No record needs a segment that ends before LSN 1. `verify` reports it."""
     disk = SimulatedDisk()
     with Journal.open(PATH, options=options(), disk=disk) as journal:
         journal.wait_durable(journal.append(1))
@@ -354,11 +370,11 @@ def test_a_segment_in_front_of_all_is_done_without() -> None:
     assert disk.contents(PATH)[name] == b"\xff"
 
 
-# --- many of them ---
+# --- many segments ---
 
 
 def many(count: int) -> Files:
-    """A journal of so many segments with one record each."""
+    """Return a journal of `count` segments with one record each."""
     files = {}
     for lsn in range(1, count + 1):
         header = SegmentHeader(bytes(16), lsn, lsn, 0)
@@ -368,17 +384,17 @@ def many(count: int) -> Files:
 
 
 def test_open_and_verify_list_a_directory_a_few_times() -> None:
-    """P8, P9: so their time grows with the number of files, and not with its square."""
+    """P8, P9: The time to open or verify grows with the number of files, not with its square."""
     disk = image(many(100))
-    for door in (open_journal, verify, dry_run):
+    for opener in (open_journal, verify, dry_run):
         with counted(disk) as work:
-            refusal(lambda door=door: door(disk))  # type: ignore[misc]
+            refusal(lambda opener=opener: opener(disk))  # type: ignore[misc]
         assert work.calls["names"] <= 8
 
 
 @pytest.mark.parametrize("follow", [True, False])
 def test_a_reader_lists_a_directory_a_few_times(follow: bool) -> None:
-    """P8, P9: the same for entries, and for replay in a journal."""
+    """P8, P9: The same holds for entries, and for replay in a journal."""
     disk = image(many(100))
     with counted(disk) as work, JournalReader.open(PATH, disk=disk) as reader:
         entries = reader.entries(follow=follow)
@@ -389,13 +405,13 @@ def test_a_reader_lists_a_directory_a_few_times(follow: bool) -> None:
     assert work.calls["names"] <= 8
 
 
-def test_a_directory_full_of_other_files() -> None:
-    """P9: what is not the journal's costs its name, and no look at it."""
+def test_files_of_others_are_not_opened() -> None:
+    """P9: A file that is not the journal's costs its name, and is never opened."""
     disk = image(many(3) | {f"junk-{n:060d}": b"x" for n in range(3000)})
-    for door in (read_entries, open_journal, dry_run):
+    for opener in (read_entries, open_journal, dry_run):
         tracemalloc.start()
         with watchdog(), counted(disk) as work:
-            door(disk)
+            opener(disk)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert work.calls["open"] < 30

@@ -1,4 +1,5 @@
-"""A power cut on the simulated disk: every outcome that can happen is reached, no other one."""
+"""A power cut on the simulated disk: it has every outcome that a real one can have, and no
+other."""
 
 from __future__ import annotations
 
@@ -17,23 +18,27 @@ SUBSETS = list(itertools.product([True, False], repeat=3))
 
 
 def answers(*kept: bool) -> Outcome:
-    """Keeps or loses one change after the other, in the order they are asked about."""
-    left = iter(kept)
-    return lambda change: change.data if next(left) else None
+    """Return an outcome that keeps or loses one change after the other, in the order in which it is
+    asked."""
+    remaining = iter(kept)
+    return lambda change: change.data if next(remaining) else None
 
 
-# --- what a power cut makes of content ---
+# --- contents after a power cut ---
 
 
 def test_synced_writes_survive_a_power_cut(disk: SimulatedDisk, directory: Directory) -> None:
-    """A synced write of a synced name is there after the worst outcome."""
+    """A synced write to a file with a synced name survives the worst outcome."""
     put_file(directory, "a", b"0123")
     disk.power_cut(lose)
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
-def test_a_file_is_synced_apart_from_its_name(disk: SimulatedDisk, directory: Directory) -> None:
-    """A synced file whose directory was not may have no name; the other way round, no content."""
+def test_a_file_and_its_name_are_synced_separately(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """A synced file in an unsynced directory may lose its name; a synced name may lose its
+    contents."""
     put_file(directory, "a", b"0123", synced=False).sync()
     disk.power_cut(lose)
     assert disk.contents(PATH) == {}
@@ -45,7 +50,7 @@ def test_a_file_is_synced_apart_from_its_name(disk: SimulatedDisk, directory: Di
 
 
 @pytest.mark.parametrize(
-    ("found", "after"),
+    ("written", "after"),
     [
         (b"abcd", b"01abcd6789"),
         (None, b"0123456789"),
@@ -53,25 +58,28 @@ def test_a_file_is_synced_apart_from_its_name(disk: SimulatedDisk, directory: Di
         (b"abc", b"01abc56789"),
         (b"\0\0\0\0", b"01\0\0\0\x006789"),
         (b"wxyz", b"01wxyz6789"),
-        (b"a3c5", b"01a3c56789"),  # torn in the midst: any mix of old and new
+        (b"a3c5", b"01a3c56789"),  # torn in the middle: any mix of old and new
     ],
 )
 def test_an_unsynced_write_may_leave_anything_in_its_range(
-    disk: SimulatedDisk, directory: Directory, found: bytes | None, after: bytes
+    disk: SimulatedDisk, directory: Directory, written: bytes | None, after: bytes
 ) -> None:
-    """Kept, lost, torn, zeros, garbage: the outcome says; outside its range nothing changes."""
+    """A write may be kept, lost, torn, or replaced by zeros or garbage. Nothing outside it
+    changes."""
     put_file(directory, "a", b"0123456789").write(b"abcd", 2)
 
     def outcome(change: Change) -> bytes | None:
         assert change == Change("write", f"{PATH}/a", 2, b"abcd")
-        return found
+        return written
 
     disk.power_cut(outcome)
     assert disk.contents(PATH) == {"a": after}
 
 
-def test_an_outcome_keeps_to_the_range(disk: SimulatedDisk, directory: Directory) -> None:
-    """An outcome that would harm bytes outside the write is a fault of the test."""
+def test_an_outcome_outside_the_written_range_is_refused(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """An outcome that would damage bytes outside the write is an error of the test."""
     put_file(directory, "a", b"0123").write(b"-", 1)
     with pytest.raises(AssertionError, match="outside"):
         disk.power_cut(lambda _: b"--")
@@ -88,18 +96,18 @@ def test_an_outcome_keeps_to_the_range(disk: SimulatedDisk, directory: Directory
         ([4, 7], random.Random(7).randbytes(4)),
     ],
 )
-def test_drawn_outcomes_reach_each_kind(
+def test_draws_reach_every_kind_of_outcome(
     disk: SimulatedDisk, directory: Directory, draws: list[int], after: bytes
 ) -> None:
-    """Each kind of outcome is drawn by some draw, and 0 keeps."""
+    """Every kind of outcome is the result of some draw, and a draw of 0 keeps the change."""
     put_file(directory, "a", b"0123").write(b"abcd", 0)
     disk.power_cut(scripted(draws, damage=True))
     assert disk.contents(PATH) == {"a": after}
 
 
 @pytest.mark.parametrize("damage", [True, False])
-def test_seeds_reach_each_kind_again_and_again(damage: bool) -> None:
-    """A seed always gives the same outcome, and seeds give every kind; damage only if wanted."""
+def test_seeds_reach_every_kind_of_outcome(damage: bool) -> None:
+    """A seed always gives the same outcome. Seeds give every kind, and damage only on request."""
 
     def outcome(seed: int) -> bytes:
         disk = SimulatedDisk()
@@ -107,18 +115,18 @@ def test_seeds_reach_each_kind_again_and_again(damage: bool) -> None:
         disk.power_cut(seeded(seed, damage=damage))
         return disk.contents(PATH)["a"]
 
-    found = [outcome(seed) for seed in range(200)]
-    assert found == [outcome(seed) for seed in range(200)]
+    contents = [outcome(seed) for seed in range(200)]
+    assert contents == [outcome(seed) for seed in range(200)]
     plain = {b"abcd", b"0123", b"abc3", b"ab23", b"a123"}
-    assert plain <= set(found)
-    assert (b"\0\0\0\0" in found, set(found) > plain) == (damage, damage)
+    assert plain <= set(contents)
+    assert (b"\0\0\0\0" in contents, set(contents) > plain) == (damage, damage)
 
 
 @pytest.mark.parametrize("kept", SUBSETS)
-def test_writes_are_decided_one_by_one(
+def test_each_write_is_decided_separately(
     disk: SimulatedDisk, directory: Directory, kept: tuple[bool, ...]
 ) -> None:
-    """A later write may be on disk without an earlier one: the hole between reads as zeros."""
+    """A later write may be on disk without an earlier one. The hole between them reads as zeros."""
     file = put_file(directory, "a", b"-")
     for index in range(3):
         file.write(b"%d" % index, index + 1)
@@ -136,10 +144,10 @@ def test_writes_are_decided_one_by_one(
         (False, False, b"0123"),
     ],
 )
-def test_sizes_are_decided_too(
+def test_each_change_of_size_is_decided_separately(
     disk: SimulatedDisk, directory: Directory, kept_cut: bool, kept_growth: bool, after: bytes
 ) -> None:
-    """An unsynced truncate or allocation may be undone, each on its own."""
+    """An unsynced truncate and an unsynced allocation may each be undone."""
     file = put_file(directory, "a", b"0123")
     file.truncate(2)
     file.allocate(6)
@@ -147,8 +155,9 @@ def test_sizes_are_decided_too(
     assert disk.contents(PATH) == {"a": after}
 
 
-def test_a_synced_change_is_not_asked_about(disk: SimulatedDisk, directory: Directory) -> None:
-    """What a sync made durable is never decided again, nor what an earlier power cut decided."""
+def test_a_synced_change_is_not_decided_again(disk: SimulatedDisk, directory: Directory) -> None:
+    """A power cut decides no change that a sync made durable or that an earlier power cut
+    decided."""
     file = put_file(directory, "a", b"0123")
     file.truncate(2)
     file.sync()
@@ -159,11 +168,11 @@ def test_a_synced_change_is_not_asked_about(disk: SimulatedDisk, directory: Dire
     assert disk.contents(PATH) == {"a": b"01"}
 
 
-# --- what a power cut makes of names ---
+# --- names after a power cut ---
 
 
 @pytest.mark.parametrize("kept", SUBSETS)
-def test_names_are_decided_one_by_one(
+def test_each_change_of_a_name_is_decided_separately(
     disk: SimulatedDisk, directory: Directory, kept: tuple[bool, ...]
 ) -> None:
     """Any subset of a create, a removal and a rename may be on disk."""
@@ -179,10 +188,10 @@ def test_names_are_decided_one_by_one(
 
 
 @pytest.mark.parametrize(("kept", "after"), [(False, {"a": b"0123"}), (True, {})])
-def test_an_undone_removal_brings_the_file_back(
+def test_an_undone_removal_restores_the_file(
     disk: SimulatedDisk, directory: Directory, kept: bool, after: dict[str, bytes]
 ) -> None:
-    """A removed file lives as long as its removal isn't synced, with the content that was."""
+    """A removed file can come back with its contents until its removal is synced."""
     put_file(directory, "a", b"0123")
     directory.remove("a")
     disk.power_cut(answers(kept))
@@ -190,7 +199,8 @@ def test_an_undone_removal_brings_the_file_back(
 
 
 def test_a_rename_is_atomic(disk: SimulatedDisk, directory: Directory) -> None:
-    """The old name, and with it what the new one held; or the new name; nothing else."""
+    """After a power cut, either both old files have their names, or the new name has the new
+    file."""
     put_file(directory, "new", b"old content")
     put_file(directory, "tmp", b"new content")
     directory.rename("tmp", "new")
@@ -201,10 +211,10 @@ def test_a_rename_is_atomic(disk: SimulatedDisk, directory: Directory) -> None:
     assert disk.contents(PATH) == {"new": b"new content"}
 
 
-def test_a_rename_may_be_kept_without_its_content(
+def test_a_rename_may_be_kept_without_its_contents(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """P10: renaming what was not synced first loses the old content and the new."""
+    """P10: Renaming an unsynced file can lose both the old and the new contents."""
     put_file(directory, "new", b"old content")
     put_file(directory, "tmp", b"new content", synced=False)
     directory.rename("tmp", "new")
@@ -213,17 +223,20 @@ def test_a_rename_may_be_kept_without_its_content(
 
 
 def test_a_rename_may_be_kept_without_the_create(disk: SimulatedDisk, directory: Directory) -> None:
-    """The entry of a rename leads to the file itself, not to its older name."""
+    """A rename refers to the file itself, not to its earlier name."""
     put_file(directory, "tmp", b"0123", synced=False).sync()
     directory.rename("tmp", "new")
     disk.power_cut(lambda change: change.data if change.operation == "rename" else None)
     assert disk.contents(PATH) == {"new": b"0123"}
 
 
-def test_a_name_given_to_another_file_proves_the_rename(
+def test_a_later_create_of_the_old_name_keeps_the_rename(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """Undone, a rename would leave its file nameless if a later create of the old name is kept."""
+    """If a later create of the old name is kept, the rename is kept too.
+
+    Without the rename, its file would have no name.
+    """
     put_file(directory, "a", b"0123")
     directory.rename("a", "b")
     directory.open("a", "create")
@@ -231,8 +244,8 @@ def test_a_name_given_to_another_file_proves_the_rename(
     assert disk.contents(PATH) == {"a": b"", "b": b"0123"}
 
 
-def test_a_kept_rename_takes_the_old_name_away(disk: SimulatedDisk, directory: Directory) -> None:
-    """A rename that is kept takes the file from wherever an undone one had left it."""
+def test_a_kept_rename_removes_the_old_name(disk: SimulatedDisk, directory: Directory) -> None:
+    """A rename that is kept takes the file from the name that an undone rename had left."""
     put_file(directory, "a", b"0123")
     directory.rename("a", "b")
     directory.rename("b", "c")
@@ -244,10 +257,10 @@ NAMES = st.sampled_from("abcde")
 
 
 @given(steps=st.lists(st.tuples(NAMES, NAMES), max_size=12), data=st.data())
-def test_no_outcome_of_renames_loses_or_doubles_a_file(
+def test_no_outcome_of_renames_loses_or_duplicates_a_file(
     steps: list[tuple[str, str]], data: st.DataObject
 ) -> None:
-    """A durable file that was only ever renamed has exactly one name after any outcome."""
+    """A durable file that was only renamed has exactly one name after any outcome."""
     disk = SimulatedDisk()
     directory = disk.open_directory(PATH, write=True)
     for name in "abc":
@@ -262,8 +275,8 @@ def test_no_outcome_of_renames_loses_or_doubles_a_file(
     assert sorted(filter(None, disk.contents(PATH).values())) == [b"a", b"b", b"c"]
 
 
-def test_directories_are_decided_apart(disk: SimulatedDisk, directory: Directory) -> None:
-    """One disk holds several journals; a sync of one says nothing of another."""
+def test_directories_are_decided_separately(disk: SimulatedDisk, directory: Directory) -> None:
+    """A disk can hold several journals, and a sync of one does not sync another."""
     other = disk.open_directory("/other", write=True)
     put_file(directory, "a", b"1")
     put_file(other, "b", b"2", synced=False)

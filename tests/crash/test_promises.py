@@ -1,4 +1,5 @@
-"""What is promised beyond crashes: full disks, the small lock, bounds, hostile bytes."""
+"""Promises other than those about crashes: full disks, the small lock, bounds, and hostile
+bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ MIB = 1 << 20
 
 
 class Rows:
-    """A few rows, changed for ever."""
+    """A few rows that change forever."""
 
     application = "rows/1"
 
@@ -43,8 +44,7 @@ class Rows:
 
 
 def test_a_full_disk_opens_and_reads() -> None:
-    """P5: open and read need no space: a journal whose disk has not a byte left opens, and gives
-    all that it holds."""
+    """P5: A journal opens and yields all its records on a disk that has not one byte left."""
     disk = SimulatedDisk()
     for _ in range(2):
         with Journal.open("/full", disk=disk) as journal:
@@ -55,11 +55,11 @@ def test_a_full_disk_opens_and_reads() -> None:
     journal.close()
 
 
-def test_no_call_to_the_disk_is_made_under_the_owners_lock() -> None:
-    """P7: deciding, appending and applying reach no disk, and freezing does not either."""
+def test_no_disk_call_is_made_under_the_owners_lock() -> None:
+    """P7: Deciding, appending, applying and freezing make no calls to the disk."""
     disk = SimulatedDisk()
     holders: set[int] = set()
-    seen: list[str] = []
+    operations: list[str] = []
 
     @contextmanager
     def holding() -> Iterator[None]:
@@ -70,7 +70,7 @@ def test_no_call_to_the_disk_is_made_under_the_owners_lock() -> None:
     class Watched(Rows):
         def apply(self, lsn: int, record: Any) -> None:
             super().apply(lsn, record)
-            holders.discard(threading.get_ident())  # the last thing under the lock
+            holders.discard(threading.get_ident())  # nothing else runs under the lock
 
         def freeze(self) -> Iterable[Any]:
             with holding():
@@ -81,7 +81,7 @@ def test_no_call_to_the_disk_is_made_under_the_owners_lock() -> None:
         return ["key", "v" * 1000]
 
     def before(operation: str, path: str) -> None:
-        seen.append(operation)
+        operations.append(operation)
         if threading.get_ident() in holders:
             under_the_lock.append((operation, path))
 
@@ -93,23 +93,25 @@ def test_no_call_to_the_disk_is_made_under_the_owners_lock() -> None:
             lsn = state.update(decide)
             state.wait_durable(lsn)
         state.compact()
-    assert {"write", "sync", "rename"} <= set(seen)
+    assert {"write", "sync", "rename"} <= set(operations)
     assert under_the_lock == []
 
 
-def as_told(record: Any, _: object) -> Any:
+def return_record(record: Any, _: object) -> Any:
     return record
 
 
-def test_disk_follows_the_state_not_the_history() -> None:
-    """P8: however long the history, two checkpoints and what follows the older one is all that is
-    kept: the compactor sees to it by itself."""
+def test_disk_space_follows_the_state_not_the_history() -> None:
+    """P8: The compactor keeps only two checkpoints and the log after the older one.
+
+    It does so by itself, however long the history is.
+    """
     disk = SimulatedDisk()
     options = Options(segment_bytes=4096, checkpoint_min_bytes=16384, checkpoint_growth=1.0)
     with DurableState.open("/long", Rows(), options=options, disk=disk) as state:
         for number in range(100_000):
             record = [str(number % 10), "v" * 100]
-            lsn = state.update(partial(as_told, record))
+            lsn = state.update(partial(return_record, record))
             if number % 50 == 0:
                 state.wait_durable(lsn)
                 if state.stats().compactions >= 5:
@@ -118,7 +120,7 @@ def test_disk_follows_the_state_not_the_history() -> None:
             pytest.fail("the log has grown and grown, and was not compacted")
         written = state.stats().bytes
         for _ in range(2):
-            state.update(partial(as_told, ["0", "last"]))
+            state.update(partial(return_record, ["0", "last"]))
             state.compact()
     files = disk.contents("/long")
     assert sum(name.endswith(".json") for name in files) == 2
@@ -135,16 +137,16 @@ NAMES = sorted(path.name for path in journal_v1.FOLDER.iterdir())
     data=st.binary(max_size=200),
     cut=st.booleans(),
 )
-def test_no_byte_on_disk_does_more_than_be_refused(
+def test_hostile_bytes_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str, at: int, data: bytes, cut: bool
 ) -> None:
-    """P9: whatever stands in a file, open works or says that it can't; nothing else comes of it."""
-    place = tmp_path_factory.mktemp("hostile") / "v1"
-    copytree(journal_v1.FOLDER, place).chmod(0o700)
-    old = (place / name).read_bytes()
+    """P9: Whatever a file contains, open works or raises JournalError."""
+    path = tmp_path_factory.mktemp("hostile") / "v1"
+    copytree(journal_v1.FOLDER, path).chmod(0o700)
+    old = (path / name).read_bytes()
     at = min(at, len(old))
-    (place / name).write_bytes(old[:at] + data + (b"" if cut else old[at + len(data) :]))
-    with suppress(JournalError), Journal.open(place) as journal:
+    (path / name).write_bytes(old[:at] + data + (b"" if cut else old[at + len(data) :]))
+    with suppress(JournalError), Journal.open(path) as journal:
         assert len(list(journal.replay())) <= len(journal_v1.LOG)
 
 
@@ -152,7 +154,7 @@ HEADER = SegmentHeader(bytes(16), 1, 1, 0)
 
 
 def forged(payload: bytes, *, size: int, count: int) -> bytes:
-    """A frame whose CRCs are right, and whose header says what it likes."""
+    """Return a frame with correct CRCs and a header that may be wrong."""
     fields = pack("<QQQIIB3x", 1, 0, 0, size, count, RECORDS)
     body = pack("<I", crc32c(payload)) + fields
     return pack("<I", crc32c(body, HEADER.seed)) + body + payload
@@ -167,11 +169,11 @@ def forged(payload: bytes, *, size: int, count: int) -> bytes:
         forged(b"\xdd\xff\xff\xff\xff", size=5, count=1),  # an array of 2^32 - 1
         forged(b"\xdf\xff\xff\xff\xff", size=5, count=1),  # a map
         forged(b"\xc6\xff\xff\xff\xff", size=5, count=1),  # a byte string
-        forged(b"\x91" * 100_000, size=100_000, count=1),  # nested without end
+        forged(b"\x91" * 100_000, size=100_000, count=1),  # deeply nested
     ],
 )
-def test_no_length_on_disk_takes_memory(tmp_path: Path, frame: bytes) -> None:
-    """P9: a length is compared with the bytes there are before anything is allocated for it."""
+def test_a_length_on_disk_takes_no_memory(tmp_path: Path, frame: bytes) -> None:
+    """P9: A length is compared with the bytes that exist before memory is allocated for it."""
     tmp_path.chmod(0o700)
     (tmp_path / HEADER.name).write_bytes(HEADER.encode() + frame)
     tracemalloc.start()

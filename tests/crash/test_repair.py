@@ -1,4 +1,4 @@
-"""Repair: what needs none, and cutting."""
+"""Repair of journals that need none, and repair by cutting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from journal import (
 )
 from journal.testing import SimulatedDisk
 from journal.testing.disk import Operation
-from tests.crash.repair_support import damage, fixed, goes_on, offset_of
+from tests.crash.repair_support import check_opens_with, damage, fixed, offset_of
 from tests.support import (
     PATH,
     frozen,
@@ -32,11 +32,11 @@ from tests.support import (
     write_at,
 )
 
-# --- what needs no repair ---
+# --- journals that need no repair ---
 
 
-def test_a_sound_journal_needs_none(disk: SimulatedDisk) -> None:
-    """No problem, nothing removed, nothing to salvage; also with `apply` not a byte changes."""
+def test_an_intact_journal_needs_no_repair(disk: SimulatedDisk) -> None:
+    """Repair of an intact journal reports nothing, and changes no byte, even if it is applied."""
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         journal.compact(frozen(journal, 1))
@@ -47,7 +47,7 @@ def test_a_sound_journal_needs_none(disk: SimulatedDisk) -> None:
 
 
 def test_repair_of_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
-    """A missing directory is not made, another one not touched, whatever is asked."""
+    """Repair makes no missing directory and changes no other one, whatever its arguments."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "holiday.jpg").touch()
     for apply, cut_at in ((False, None), (True, None), (True, 0)):
@@ -60,7 +60,7 @@ def test_repair_of_a_path_without_a_journal_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_changes_no_mode(tmp_path: Path) -> None:
-    """P9: a directory that others may read stays so, until a repair is applied."""
+    """P9: A directory that others may read keeps its mode until a repair is applied."""
     Journal.open(tmp_path / "j").close()
     (tmp_path / "j").chmod(0o750)
     for apply, mode in ((False, 0o750), (True, 0o700)):
@@ -69,7 +69,7 @@ def test_a_dry_run_changes_no_mode(tmp_path: Path) -> None:
 
 
 def test_a_live_journal_is_not_repaired(tmp_path: Path) -> None:
-    """P10: repair is a writer: LockedError beside another one, for a dry run too."""
+    """P10: Repair is a writer. Beside another writer it raises LockedError, even as a dry run."""
     with Journal.open(tmp_path / "j") as journal:
         put(journal, 1)
         for apply in (False, True):
@@ -85,8 +85,11 @@ def test_a_live_journal_is_not_repaired(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lsn", [1, 2, 5, 9, 11])
 def test_damage_is_cut_off(disk: SimulatedDisk, lsn: int) -> None:
-    """P4: repaired, the journal holds all in front of the damage and goes on there; what was behind
-    it is in the report, removed files are kept aside, and no kept file has changed."""
+    """P4: A repaired journal has all records before the damage, and continues there.
+
+    The report names the records after it. Removed files are set aside, and no kept file has
+    changed.
+    """
     for _ in range(2):
         with open_on(disk) as journal:
             put_lines(journal, 6, size=900)
@@ -98,8 +101,8 @@ def test_damage_is_cut_off(disk: SimulatedDisk, lsn: int) -> None:
     assert report.problem == str(refused.value)
     assert (report.path, report.last_lsn) == (PATH, lsn - 1)
     assert report.salvaged == tuple((n, n) for n in range(lsn + 1, 13))
-    gone = [name for name in names(disk, ".seg") if name in before and int(name[:20]) >= lsn]
-    assert gone == []
+    left_behind = [name for name in names(disk, ".seg") if name in before and int(name[:20]) >= lsn]
+    assert left_behind == []
     assert set(report.removed) == {
         name for name in before if name.endswith(".seg") and int(name[:20]) >= lsn
     }
@@ -111,11 +114,11 @@ def test_damage_is_cut_off(disk: SimulatedDisk, lsn: int) -> None:
         assert saved == {name: before[name] for name in report.removed}
     else:
         assert report.saved_to is None
-    goes_on(disk, [[n, "x" * 900] for n in range(1, lsn)])
+    check_opens_with(disk, [[n, "x" * 900] for n in range(1, lsn)])
 
 
-def test_a_cut_uses_an_epoch(disk: SimulatedDisk) -> None:
-    """P10: the cut is a segment of the next epoch, so a record cut off and its successor differ."""
+def test_a_cut_begins_a_new_epoch(disk: SimulatedDisk) -> None:
+    """P10: A cut is a segment of the next epoch, so a removed record and its successor differ."""
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
     damage(disk, 2)
@@ -127,8 +130,12 @@ def test_a_cut_uses_an_epoch(disk: SimulatedDisk) -> None:
         assert [(e.epoch, e.lsn) for e in journal.replay()] == [(1, 1), (3, 2)]
 
 
-def test_damage_below_the_checkpoint_costs_what_follows_it_there(disk: SimulatedDisk) -> None:
-    """P4, P6: where the newest checkpoint covers the damage, the journal goes on from that."""
+def test_damage_that_the_checkpoint_covers_keeps_the_checkpoint(disk: SimulatedDisk) -> None:
+    """P4, P6: If the newest checkpoint covers the damage, the journal continues from the
+    checkpoint.
+
+    Only records after the checkpoint in the damaged segment may be lost, and they are salvaged.
+    """
     with open_on(disk) as journal:
         put_lines(journal, 3, size=700)
         journal.compact(frozen(journal, "as of 3"))
@@ -144,11 +151,11 @@ def test_damage_below_the_checkpoint_costs_what_follows_it_there(disk: Simulated
         kept = [entry.lsn for entry in journal.replay()]
     lost = {4, 5} - {*kept}
     assert lost <= {lsn for first, last in report.salvaged for lsn in range(first, last + 1)}
-    goes_on(disk, [[n, "x" * 700] for n in kept], f"{PATH}/{names(disk, '.seg')[0]}")
+    check_opens_with(disk, [[n, "x" * 700] for n in kept], f"{PATH}/{names(disk, '.seg')[0]}")
 
 
-def test_a_rotten_newest_checkpoint_that_was_needed(disk: SimulatedDisk) -> None:
-    """P4: the log is cut where it ends, though a checkpoint's name says that there was more."""
+def test_a_log_that_ends_before_a_bad_checkpoint_is_cut_at_its_end(disk: SimulatedDisk) -> None:
+    """P4: The log is cut at its end, although a checkpoint's name is evidence of more records."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
         journal.compact(frozen(journal, "as of 2"))
@@ -166,14 +173,18 @@ def test_a_rotten_newest_checkpoint_that_was_needed(disk: SimulatedDisk) -> None
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
         assert journal.checkpoint.path.endswith(old)
-    goes_on(disk, [3])
+    check_opens_with(disk, [3])
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("at", [30, 60])
-def test_a_damaged_segment_header(disk: SimulatedDisk, which: int, at: int) -> None:
-    """P4: the log can't go through it: the cut is in front of it, the file is kept aside. Its
-    frames are whole under its seed, which stands in the header, or comes of the rest of it."""
+def test_a_damaged_segment_header_cuts_the_log_before_the_segment(
+    disk: SimulatedDisk, which: int, at: int
+) -> None:
+    """P4: The log can't continue through a damaged header, so the segment is cut off and set aside.
+
+    Its frames are salvaged: their seed is in the header, or follows from the rest of the header.
+    """
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, *range(4))
@@ -185,18 +196,18 @@ def test_a_damaged_segment_header(disk: SimulatedDisk, which: int, at: int) -> N
     assert name in report.removed
     assert report.saved_to is not None
     assert disk.contents(report.saved_to)[name] == before[name]
-    behind = range(which * 4 + 1, 13)
-    assert report.salvaged == tuple((n, n) for n in behind)
-    goes_on(disk, [*range(4)] * which)
+    lost_lsns = range(which * 4 + 1, 13)
+    assert report.salvaged == tuple((n, n) for n in lost_lsns)
+    check_opens_with(disk, [*range(4)] * which)
 
 
-def test_a_foreign_segment(disk: SimulatedDisk) -> None:
-    """P1, P4: a segment of another journal, or a misnamed one, is cut off; ours keeps its id."""
+def test_a_foreign_segment_is_cut_off(disk: SimulatedDisk) -> None:
+    """P1, P4: A segment of another journal is cut off, and the journal keeps its id."""
     other = SimulatedDisk()
     other.new_id()
-    for each in (disk, other):
+    for each_disk in (disk, other):
         for _ in range(2):
-            with open_on(each) as journal:
+            with open_on(each_disk) as journal:
                 put(journal, 1, 2)
     with JournalReader.open(PATH, disk=disk) as reader:
         journal_id = reader.journal_id
@@ -204,13 +215,14 @@ def test_a_foreign_segment(disk: SimulatedDisk) -> None:
     write_at(disk, second, 0, other.contents(PATH)[second])
     report = fixed(disk)
     assert (report.last_lsn, report.removed) == (2, (second,))
-    goes_on(disk, [1, 2])
+    check_opens_with(disk, [1, 2])
     with open_on(disk) as journal:
         assert journal.journal_id == (journal_id if second not in names(disk, ".seg") else None)
 
 
-def test_a_missing_segment(disk: SimulatedDisk) -> None:
-    """P4: a gap is cut in front of; the segments behind it are kept aside, and can be salvaged."""
+def test_a_gap_cuts_the_log_before_it(disk: SimulatedDisk) -> None:
+    """P4: The log is cut before a missing segment. Later segments are set aside and can be
+    salvaged."""
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, *range(4))
@@ -219,12 +231,12 @@ def test_a_missing_segment(disk: SimulatedDisk) -> None:
     report = fixed(disk, salvage=True)
     assert (report.last_lsn, report.removed) == (4, (third,))
     assert report.salvaged == tuple((n, n) for n in range(9, 13))
-    goes_on(disk, [*range(4)])
+    check_opens_with(disk, [*range(4)])
     assert first in names(disk, ".seg")
 
 
-def test_no_segment_left(disk: SimulatedDisk) -> None:
-    """P4: with a checkpoint and no log the journal goes on from the checkpoint."""
+def test_a_journal_without_segments_continues_from_its_checkpoint(disk: SimulatedDisk) -> None:
+    """P4: A journal that has a checkpoint and no log continues from the checkpoint."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
         journal.compact(frozen(journal, "as of 2"))
@@ -233,14 +245,16 @@ def test_no_segment_left(disk: SimulatedDisk) -> None:
     with pytest.raises(CorruptionError):
         open_on(disk)
     assert fixed(disk).last_lsn == 2
-    goes_on(disk, [])
+    check_opens_with(disk, [])
     with open_on(disk) as journal:
         assert journal.journal_id == journal_id
 
 
-def test_a_repair_that_is_cut_short_can_be_repeated(disk: SimulatedDisk) -> None:
-    """P5: whatever call to the disk fails amid a repair, another one brings it to its end, and the
-    removed files are kept aside."""
+def test_an_interrupted_repair_can_be_repeated(disk: SimulatedDisk) -> None:
+    """P5: If any call to the disk fails during a repair, a second repair completes it.
+
+    The removed files are set aside.
+    """
     for _ in range(2):
         with open_on(disk) as journal:
             put_lines(journal, 6, size=900)
@@ -265,11 +279,11 @@ def test_a_repair_that_is_cut_short_can_be_repeated(disk: SimulatedDisk) -> None
         copy.before = fail
         try:
             repair(PATH, apply=True, disk=copy)
-            done = True
+            is_complete = True
         except (OSError, FailedError):
-            done = False
+            is_complete = False
         copy.before = None
-        if done and next(counter) <= failing:
+        if is_complete and next(counter) <= failing:
             break
         repair(PATH, apply=True, disk=copy)
         assert reopened(copy) == [[n, "x" * 900] for n in range(1, 5)], failing

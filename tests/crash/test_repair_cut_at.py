@@ -1,4 +1,4 @@
-"""Repair: a cut that was chosen."""
+"""Repair with a chosen cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from journal import CompactedError, repair
 from journal.testing import SimulatedDisk, lose
-from tests.crash.repair_support import damage, fixed, goes_on
+from tests.crash.repair_support import check_opens_with, damage, fixed
 from tests.support import (
     PATH,
     crash,
@@ -21,9 +21,12 @@ from tests.support import (
 
 
 def test_records_that_a_cut_keeps_are_durable(disk: SimulatedDisk) -> None:
-    """P2: the cut is a segment, which proves that all before it was durable. So what a killed
-    process had only written is synced first, and a power cut right after the repair costs
-    nothing."""
+    """P2: A repair syncs the records that it keeps before it writes the cut.
+
+    The cut is a segment, which is evidence that all records before it were durable. A power cut
+    right after the repair therefore loses none of them, even if a killed process had only written
+    them.
+    """
     journal = open_on(disk, durability="os")
     put(journal, 1, 2, 3, 4)
     crash(journal, disk)
@@ -32,8 +35,8 @@ def test_records_that_a_cut_keeps_are_durable(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [1, 2, 3]
 
 
-def test_a_cut_may_be_chosen(disk: SimulatedDisk) -> None:
-    """`cut_at` is the last LSN to keep, of a sound journal too: the end of a batch, or 0."""
+def test_the_cut_can_be_chosen(disk: SimulatedDisk) -> None:
+    """`cut_at` is the last LSN to keep, also in an intact journal: the end of a batch, or 0."""
     with open_on(disk) as journal:
         put(journal, 1)
         journal.wait_durable(journal.append_batch([2, 3, 4]))
@@ -51,12 +54,14 @@ def test_a_cut_may_be_chosen(disk: SimulatedDisk) -> None:
     fixed(disk, cut_at=1)
     assert reopened(disk) == [1]
     fixed(disk, cut_at=0)
-    goes_on(disk, [])
+    check_opens_with(disk, [])
 
 
-def test_no_cut_lies_behind_the_damage(disk: SimulatedDisk) -> None:
-    """P4: `cut_at` past what is good is refused, though a later segment begins just there: what it
-    would keep is not all there."""
+def test_a_cut_after_the_damage_is_refused(disk: SimulatedDisk) -> None:
+    """P4: `cut_at` must not be after the damage, even if a later segment begins exactly there.
+
+    The records before it would not be complete.
+    """
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, *range(5))
@@ -67,12 +72,17 @@ def test_no_cut_lies_behind_the_damage(disk: SimulatedDisk) -> None:
             repair(PATH, cut_at=bad, apply=True, disk=disk)
     assert disk.contents(PATH) == before
     fixed(disk, cut_at=5)
-    goes_on(disk, [*range(5)])
+    check_opens_with(disk, [*range(5)])
 
 
-def test_no_cut_takes_the_checkpoint_that_covers_damage(disk: SimulatedDisk) -> None:
-    """P4: below it the log is not whole, so what a cut would keep is not all there; the checkpoint
-    itself may be kept, be it in a segment that is not."""
+def test_a_cut_between_damage_and_the_checkpoint_that_covers_it_is_refused(
+    disk: SimulatedDisk,
+) -> None:
+    """P4: A cut below the checkpoint that covers the damage is refused, since records are missing
+    there.
+
+    The checkpoint's own LSN is accepted, even if its segment is damaged.
+    """
     with open_on(disk) as journal:
         for n in range(2):
             put_lines(journal, 12, size=700)
@@ -85,11 +95,11 @@ def test_no_cut_takes_the_checkpoint_that_covers_damage(disk: SimulatedDisk) -> 
         repair(PATH, cut_at=20, apply=True, disk=disk)
     assert disk.contents(PATH) == before
     fixed(disk, cut_at=24)
-    goes_on(disk, [], *(f"{PATH}/{name}" for name in names(disk, ".seg")))
+    check_opens_with(disk, [], *(f"{PATH}/{name}" for name in names(disk, ".seg")))
 
 
-def test_a_cut_may_be_chosen_where_a_copy_is_in_the_way(disk: SimulatedDisk) -> None:
-    """P4: what is set aside is none of the log in which an end of a batch is looked for."""
+def test_a_chosen_cut_ignores_a_copy_in_the_way(disk: SimulatedDisk) -> None:
+    """P4: A segment that is set aside does not count when `cut_at` must be the end of a batch."""
     with open_on(disk) as journal:
         put(journal, *range(1, 7))
     (first,) = names(disk, ".seg")
@@ -98,12 +108,14 @@ def test_a_cut_may_be_chosen_where_a_copy_is_in_the_way(disk: SimulatedDisk) -> 
     disk.open_directory(PATH, write=True).open(copy, "create").write(data, 0)
     report = fixed(disk, cut_at=5)
     assert (report.last_lsn, report.removed) == (5, (copy,))
-    goes_on(disk, [*range(1, 6)])
+    check_opens_with(disk, [*range(1, 6)])
 
 
-def test_a_cut_below_checkpoints(disk: SimulatedDisk) -> None:
-    """P10: a checkpoint that lies behind the cut would contradict it, and goes, a bad one too; with
-    none left up to the cut, and the log's beginning gone, there is nothing to go on from."""
+def test_a_cut_removes_the_checkpoints_after_it(disk: SimulatedDisk) -> None:
+    """P10: A checkpoint after the cut would contradict it, so it is removed, even if it is damaged.
+
+    If no checkpoint up to the cut is left and the log's beginning was removed, the cut is refused.
+    """
     with open_on(disk) as journal:
         for n in range(3):
             put_lines(journal, 12, size=700)
@@ -121,4 +133,4 @@ def test_a_cut_below_checkpoints(disk: SimulatedDisk) -> None:
     with open_on(disk) as journal:
         assert journal.checkpoint is not None
         assert list(journal.checkpoint.items()) == ["state 1"]
-    goes_on(disk, [[n, "x" * 700] for n in range(25, 31)])
+    check_opens_with(disk, [[n, "x" * 700] for n in range(25, 31)])

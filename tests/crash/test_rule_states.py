@@ -1,7 +1,7 @@
-"""States of the disk that once broke a draft of the recovery rule, each in every outcome.
+"""States of the disk that once broke a draft of the recovery rule, each with every outcome.
 
-`crashes` runs a step again and again: with a crash after each number of its operations, and for
-each of those with every outcome of the power cut that follows. So nothing here is left to chance.
+`crashes` repeats a step: with a crash after each number of its operations, and after each crash
+with every outcome of the power cut. Nothing here is left to chance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from journal._format.segment import SegmentName, segment_names
 from journal.testing import ManualOptions
 from journal.testing.disk import Operation
 from journal.testing.owner import open_checked
-from tests.crash.crash_owner import Owner, Step, crashes, nothing, rolling, survives
+from tests.crash.crash_owner import Owner, Step, crashes, do_nothing, rolling, survives
 from tests.crash.crash_support import (
     Durability,
     every_choice,
@@ -31,15 +31,14 @@ from tests.independent_reader import decode_segment
 # --- the end of the log ---
 
 
-def test_the_first_commit_of_all() -> None:
-    """P5: however little of a journal's first segment is there, it opens: it is not taken for
-    somebody else's directory."""
-    assert survives(Owner, nothing, Owner.commit) > 20
+def test_a_crash_in_the_first_commit_leaves_a_journal() -> None:
+    """P5: A journal opens with any part of its first segment, and is not taken for a foreign
+    directory."""
+    assert survives(Owner, do_nothing, Owner.commit) > 20
 
 
-def test_a_mark_in_front_of_a_commit() -> None:
-    """P2: a mark that is in memory only may be lost, torn or kept below the commit that is written
-    over it, and takes nothing acknowledged with it."""
+def test_a_lost_mark_loses_nothing_acknowledged() -> None:
+    """P2: An unsynced mark may be lost, torn or kept under the commit that overwrites it."""
 
     def prepare(owner: Owner) -> None:
         owner.commit()
@@ -49,7 +48,8 @@ def test_a_mark_in_front_of_a_commit() -> None:
 
 
 def test_the_next_frame_is_written_over_a_mark() -> None:
-    """P2: no byte in front of an acknowledged frame is unsynced, so no mark stays there."""
+    """P2: The next frame overwrites a mark, so that no unsynced byte precedes an acknowledged
+    frame."""
     owner = Owner()
     for _ in range(2):
         owner.commit()
@@ -59,8 +59,8 @@ def test_the_next_frame_is_written_over_a_mark() -> None:
     assert [len(frame.records) for frame in decode_segment(data).frames] == [1, 1, 0]
 
 
-def test_a_commit_of_several_frames() -> None:
-    """P3: a batch is in one frame, so a commit that is torn between frames parts no batch."""
+def test_a_commit_of_several_frames_splits_no_batch() -> None:
+    """P3: Each batch is in one frame, so a commit that is torn between frames splits no batch."""
 
     def step(owner: Owner) -> None:
         owner.append()
@@ -78,7 +78,7 @@ def test_a_commit_of_several_frames() -> None:
 
 
 def test_records_appended_during_a_commit_are_not_acknowledged_with_it() -> None:
-    """P2: the durable LSN is that of the batch that was synced, whatever has gathered since."""
+    """P2: The durable LSN is that of the synced batch, whatever was appended during the sync."""
     owner = Owner()
 
     def append_beside(operation: str, path: str) -> None:
@@ -86,7 +86,7 @@ def test_records_appended_during_a_commit_are_not_acknowledged_with_it() -> None
             owner.disk.before = None
             owner.append()
 
-    for _ in range(2):  # the flusher makes the segment; then the waiter may commit by itself
+    for _ in range(2):  # the flusher commits first, then the waiter itself
         owner.append()
         lsn = owner.last_lsn
         owner.disk.before = append_beside
@@ -96,32 +96,35 @@ def test_records_appended_during_a_commit_are_not_acknowledged_with_it() -> None
     owner.end()
 
 
-# --- trust ---
+# --- trust in what recovery reads ---
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_frames_of_a_killed_process_are_synced_before_they_are_shown(
+def test_frames_of_a_killed_process_are_synced_before_they_are_trusted(
     durability: Durability,
 ) -> None:
-    """P2: a frame that a kill left in memory only validates, is shown, and then stays: whatever
-    crash follows, and in recovery too."""
+    """P2: A frame that was only in memory at a kill, and that recovery yields, survives every later
+    crash.
+
+    That includes crashes during recovery.
+    """
 
     def prepare(owner: Owner) -> None:
         owner.commit()
         owner.append()
-        owner.disk.before = in_front_of(owner, "sync")
+        owner.disk.before = crash_before(owner, "sync")
         kill(owner, Owner.close)
 
     owner = Owner(durability)
     prepare(owner)
     owner.reopen()
-    assert owner.last_lsn == 2, "it was shown"
+    assert owner.last_lsn == 2, "recovery yields the record"
     owner.end()
     assert survives(lambda: Owner(durability), prepare, Owner.reopen) > 5
 
 
 def kill(owner: Owner, step: Step) -> None:
-    """The process dies where `before` says so."""
+    """Run `step` until the process dies where `before` says so."""
     with suppress(OSError, FailedError):
         step(owner)
     assert owner.disk.crashed
@@ -129,36 +132,42 @@ def kill(owner: Owner, step: Step) -> None:
     owner.crash(None)
 
 
-def in_front_of(owner: Owner, operation: Operation) -> Callable[[Operation, str], None]:
+def crash_before(owner: Owner, operation: Operation) -> Callable[[Operation, str], None]:
+    """Return a hook that crashes the disk before `operation`."""
     return lambda called, _: owner.disk.crash_after(0) if called == operation else None
 
 
 def test_names_are_synced_before_they_are_trusted() -> None:
-    """P2, P5: two checkpoints whose names a kill left in memory only make segments useless. Those
-    are not removed before the names are durable."""
+    """P2, P5: Segments that two checkpoints make useless are removed only after the names are
+    durable.
+
+    A kill may leave the names of both checkpoints only in memory.
+    """
 
     def prepare(owner: Owner) -> None:
         def commit_beside(operation: str, path: str) -> None:
             if operation == "rename" and path.endswith(".json"):
                 owner.disk.before = None
                 owner.commit()
-                owner.disk.crash_after(1)  # the rename, and no sync of the directory
+                owner.disk.crash_after(1)  # after the rename, before the sync of the directory
 
         owner.commit(2)
         owner.disk.before = commit_beside
         kill(owner, Owner.compact)
-        owner.reopen()  # at an LSN that the first checkpoint doesn't cover
-        owner.disk.before = in_front_of(owner, "sync_directory")
+        owner.reopen()  # at an LSN after the first checkpoint
+        owner.disk.before = crash_before(owner, "sync_directory")
         kill(owner, Owner.compact)
 
     assert survives(rolling, prepare, Owner.reopen, whole=True) > 5
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_a_failed_sync_and_a_reopen_in_the_same_boot(durability: Durability) -> None:
-    """P2: after a failed sync pages are clean that may not be on the disk. What the reopened
-    journal shows is on it."""
-    shown = set()
+def test_records_that_a_reopen_yields_after_a_failed_sync_are_durable(
+    durability: Durability,
+) -> None:
+    """P2: After a failed sync, clean pages may not be on the disk. A reopen yields only durable
+    records."""
+    last_lsns = set()
     for choose in every_choice():
         owner = Owner(durability)
         owner.commit()
@@ -173,15 +182,15 @@ def test_a_failed_sync_and_a_reopen_in_the_same_boot(durability: Durability) -> 
         owner.give_up()
         owner.disk.before = None
         owner.reopen()
-        shown.add(owner.last_lsn)
+        last_lsns.add(owner.last_lsn)
         owner.crash(lambda width: 1)
         owner.reopen()
         owner.end()
-    assert shown == {1, 2}
+    assert last_lsns == {1, 2}
 
 
-def test_a_failed_sync_of_the_directory() -> None:
-    """P2: nothing is acknowledged in a segment whose name may be lost."""
+def test_a_failed_sync_of_the_directory_acknowledges_nothing() -> None:
+    """P2: Nothing is acknowledged in a segment whose name may be lost."""
     owner = Owner()
     owner.append()
     owner.disk.fail("sync_directory", errno.EIO)
@@ -195,9 +204,11 @@ def test_a_failed_sync_of_the_directory() -> None:
     owner.end()
 
 
-def test_close_tells_of_a_failed_sync() -> None:
-    """P2: with durability "os" all that was written counts as durable, until a sync of it fails:
-    then it may be gone, and `close` says so."""
+def test_close_reports_a_failed_sync() -> None:
+    """P2: With durability "os", `close` raises FailedError if the final sync fails.
+
+    All written records counted as durable until then, and they may now be lost.
+    """
     owner = Owner("os")
     owner.commit()
     owner.disk.fail("sync", errno.EIO)
@@ -209,7 +220,7 @@ def test_close_tells_of_a_failed_sync() -> None:
 
 
 def test_a_checkpoint_is_never_ahead_of_its_log() -> None:
-    """P5: with durability "os" the log itself is synced before a checkpoint says that it was."""
+    """P5: With durability "os", the log is synced before a checkpoint states that it was."""
 
     def prepare(owner: Owner) -> None:
         owner.commit(2)
@@ -217,8 +228,8 @@ def test_a_checkpoint_is_never_ahead_of_its_log() -> None:
     assert survives(lambda: Owner("os"), prepare, Owner.compact) > 20
 
 
-def test_a_segment_is_never_ahead_of_the_one_in_front() -> None:
-    """P5: with durability "os" too a segment is synced before the next one is born."""
+def test_a_segment_is_synced_before_the_next_one_begins() -> None:
+    """P5: Also with durability "os", a segment is synced before the next one is made."""
 
     def step(owner: Owner) -> None:
         owner.commit()
@@ -230,8 +241,8 @@ def test_a_segment_is_never_ahead_of_the_one_in_front() -> None:
 # --- compaction ---
 
 
-def test_a_checkpoint_in_the_middle_of_a_frame() -> None:
-    """P6: of a frame that a checkpoint covers in part, the rest is replayed, and no more."""
+def test_a_checkpoint_in_the_middle_of_a_frame_replays_the_rest() -> None:
+    """P6: If a checkpoint covers a part of a frame, exactly the rest of the frame is replayed."""
     owner = Owner()
     owner.append()
 
@@ -260,15 +271,15 @@ def checkpoint_lsns(owner: Owner) -> list[int]:
 
 
 def compact_twice(owner: Owner) -> None:
-    """Ten segments in all, the sixth with a torn tail and nothing else; three are dropped."""
+    """Make ten segments, of which the sixth has only a torn tail, and remove three of them."""
     owner.commit(3)
     owner.compact()
     owner.commit(2)
     owner.append()
 
     def tear(operation: str, path: str) -> None:
-        if operation == "sync_directory":  # the segment is there
-            owner.disk.before = in_front_of(owner, "sync")
+        if operation == "sync_directory":  # the segment now exists
+            owner.disk.before = crash_before(owner, "sync")
 
     owner.disk.before = tear
     with suppress(FailedError):
@@ -282,8 +293,8 @@ def compact_twice(owner: Owner) -> None:
     assert [name.first_lsn for name in segments(owner)] == [4, 5, 6, 6, 7, 8, 9]
 
 
-def test_files_that_a_compaction_drops_never_return() -> None:
-    """P8: when it returns, no power cut brings back what it dropped."""
+def test_files_that_a_compaction_removes_never_return() -> None:
+    """P8: After a compaction has returned, no power cut restores the files that it removed."""
     owner = rolling()
     compact_twice(owner)
     owner.compact()
@@ -292,27 +303,31 @@ def test_files_that_a_compaction_drops_never_return() -> None:
     assert files(owner.disk) == left
 
 
-def test_a_removal_undone_in_the_middle() -> None:
-    """P5, P8: any of the removed segments and checkpoints may be back after a crash. What ends at
-    the checkpoint or below is ignored, gaps and all, and removed again."""
+def test_files_of_an_undone_removal_are_ignored_and_removed_again() -> None:
+    """P5, P8: Any of the removed segments and checkpoints may be back after a crash.
 
-    gaps = set()
+    Segments that end at or below the checkpoint are ignored, even with gaps, and removed again.
+    """
+
+    first_lsns = set()
     for owner in crashes(rolling, compact_twice, Owner.compact, whole=True):
         assert not owner.alarms(), "P4: a crash is no damage"
-        gaps.add(tuple(name.first_lsn for name in segments(owner)))
+        first_lsns.add(tuple(name.first_lsn for name in segments(owner)))
         owner.reopen()
         assert not [name for name in files(owner.disk) if name.endswith(".tmp")]
         older_lsn, _ = checkpoint_lsns(owner)
-        first, *behind = segments(owner)
+        first, *later = segments(owner)
         assert first.first_lsn <= older_lsn + 1
-        assert all(name.first_lsn > older_lsn + 1 for name in behind)
+        assert all(name.first_lsn > older_lsn + 1 for name in later)
         owner.end()
-    assert (4, 6, 7, 8, 9) in gaps
+    assert (4, 6, 7, 8, 9) in first_lsns
 
 
-def test_a_removal_undone_in_the_middle_and_the_newest_checkpoint_damaged() -> None:
-    """P2, P5: what is left of the removed segments is ignored by the older checkpoint too, at
-    which the last of them ends."""
+def test_files_of_an_undone_removal_are_ignored_by_the_older_checkpoint() -> None:
+    """P2, P5: If the newest checkpoint is damaged, the older one also ignores the removed segments.
+
+    The last of them ends at the older checkpoint.
+    """
 
     for owner in crashes(rolling, compact_twice, Owner.compact, whole=True):
         rot(owner, -1)
@@ -321,15 +336,17 @@ def test_a_removal_undone_in_the_middle_and_the_newest_checkpoint_damaged() -> N
 
 
 def rot(owner: Owner, index: int) -> None:
-    """A bit of a checkpoint, the oldest is 0."""
+    """Flip a bit of a checkpoint. Index 0 is the oldest."""
     names = sorted(name for name in files(owner.disk) if name.endswith(".json"))
     owner.rot(names[index], 40)
 
 
 @pytest.mark.parametrize("compactions", [1, 2, 3])
-def test_the_newest_checkpoint_damaged_just_after_a_compaction(compactions: int) -> None:
-    """P2, P5: nothing is dropped that only one checkpoint makes useless, after the first
-    compaction nothing at all."""
+def test_a_damaged_newest_checkpoint_after_a_compaction_loses_nothing(compactions: int) -> None:
+    """P2, P5: Files are removed only if two checkpoints make them useless.
+
+    The first compaction removes nothing.
+    """
     owner = rolling()
     for _ in range(compactions):
         owner.commit(4)
@@ -341,9 +358,12 @@ def test_the_newest_checkpoint_damaged_just_after_a_compaction(compactions: int)
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_compaction_while_one_checkpoint_is_damaged(index: int) -> None:
-    """P2, P5: a checkpoint is durable before anything is dropped, so one that rots is not missed,
-    wherever the next compaction is cut."""
+def test_a_compaction_beside_a_damaged_checkpoint_loses_nothing(index: int) -> None:
+    """P2, P5: A new checkpoint is durable before anything is removed, so a damaged one is not
+    missed.
+
+    It does not matter where a crash interrupts the compaction.
+    """
 
     def prepare(owner: Owner) -> None:
         compact_twice(owner)
@@ -353,8 +373,10 @@ def test_a_compaction_while_one_checkpoint_is_damaged(index: int) -> None:
 
 
 def test_a_process_counts_only_the_checkpoints_that_it_saw_verify() -> None:
-    """P2, P5: with one good checkpoint found at open, the next compaction keeps what that one
-    needs; so the newer may rot in its turn."""
+    """P2, P5: A process that found one good checkpoint at open keeps what that checkpoint needs.
+
+    The next compaction removes no segment after it, so the newer checkpoint may be damaged in turn.
+    """
     owner = rolling()
     for _ in range(2):
         owner.commit(3)
@@ -372,9 +394,11 @@ def test_a_process_counts_only_the_checkpoints_that_it_saw_verify() -> None:
 
 @pytest.mark.parametrize("compactions", [0, 1, 2])
 @pytest.mark.parametrize("commits", [0, 1])
-def test_a_backup_beside_a_compaction(compactions: int, commits: int) -> None:
-    """P1, P2: wherever in a backup a checkpoint is published and segments are dropped, the copy
-    opens, and has all that was durable when the backup began."""
+def test_a_backup_beside_a_compaction_is_complete(compactions: int, commits: int) -> None:
+    """P1, P2: A backup opens with all that was durable at its beginning.
+
+    It does so wherever in the backup a compaction publishes a checkpoint and removes segments.
+    """
     strikes_at = 0
     while back_up(compactions, commits, strikes_at):
         strikes_at += 1
@@ -382,7 +406,8 @@ def test_a_backup_beside_a_compaction(compactions: int, commits: int) -> None:
 
 
 def back_up(compactions: int, commits: int, strikes_at: int) -> bool:
-    """Whether the backup had so many operations that a compaction struck between them."""
+    """Back up beside a compaction at operation `strikes_at`. Return False if there are fewer
+    operations."""
     owner = rolling()
     for _ in range(compactions):
         owner.commit(2)

@@ -1,4 +1,4 @@
-"""Salvaging what stands behind the end."""
+"""Salvage of the frames after the end of the log."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ from tests.support import (
 
 
 def test_frames_after_the_damage_are_salvaged(disk: SimulatedDisk) -> None:
-    """`salvage` writes the valid frames behind the cut to a journal of their own, in their order,
-    numbered anew; without `apply` it tells which."""
+    """`salvage` writes the valid frames after the cut to a new journal, in order, with new LSNs.
+
+    Without `apply`, the report lists them.
+    """
     with open_on(disk) as journal:
         put(journal, "a")
         journal.wait_durable(journal.append_batch(["b", "c"]))
@@ -48,9 +50,9 @@ def test_frames_after_the_damage_are_salvaged(disk: SimulatedDisk) -> None:
     assert report.salvaged_to == f"{PATH}.salvaged-1"
     assert report.salvaged[:3] == ((2, 3), (4, 4), (5, 5))
     with Journal.open(report.salvaged_to, options=options(), disk=disk) as journal:
-        found = logged(journal)
-        assert found[:4] == ["b", "c", "d", {"e": [1, b"2", None]}]
-        assert [record[0] for record in found[4:]] == [*range(6, 12)]
+        records = logged(journal)
+        assert records[:4] == ["b", "c", "d", {"e": [1, b"2", None]}]
+        assert [record[0] for record in records[4:]] == [*range(6, 12)]
     with JournalReader.open(report.salvaged_to, disk=disk) as reader:
         offsets = {entry.record: entry.offset for entry in itertools.islice(reader.entries(), 2)}
         assert len(set(offsets.values())) == 1
@@ -58,8 +60,7 @@ def test_frames_after_the_damage_are_salvaged(disk: SimulatedDisk) -> None:
 
 
 def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:
-    """Whole frames in a torn tail stay on disk for this; the journal itself needs no repair, and
-    `repair` leaves it as it is."""
+    """Whole frames in a torn tail stay on disk and can be salvaged. The journal needs no repair."""
     journal = open_on(disk)
     put(journal, "kept")
     until(lambda: read_all(disk) == ["kept"], "the mark")
@@ -71,14 +72,14 @@ def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:
     put(journal, "more")
     crash(journal, disk)
     later = disk.contents(PATH)[name]
-    # Of the frames behind the first one, the power cut left all but a piece of the first.
+    # Of the frames after the first one, the power cut left all but a part of the first.
     mark = end_of_first = len(whole.rstrip(b"\0"))
     assert end_of_first == mark
     broken = bytearray(later)
     frame_2 = 64 + 44 + 5
     broken[frame_2 + 44] ^= 0xFF
     write_at(disk, name, 0, bytes(broken))
-    # Nothing says that it was durable: the durable LSN of the frame behind it is older.
+    # No evidence says that it was durable: the next frame states an older durable LSN.
     report = repair(PATH, salvage=True, disk=disk)
     if report.problem is None:
         before = disk.contents(PATH)
@@ -88,9 +89,12 @@ def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:
     assert report.salvaged[-1] == (5, 5)
 
 
-def test_a_torn_tail_behind_the_next_epoch_is_salvaged(disk: SimulatedDisk) -> None:
-    """P1: what an epoch cut off stays dead; its frames are shown under the LSNs they had, and the
-    journal's own records of those LSNs are not among them."""
+def test_a_torn_tail_before_the_next_epoch_is_salvaged(disk: SimulatedDisk) -> None:
+    """P1: Frames that a later epoch cut off are salvaged under their old LSNs, and stay out of the
+    log.
+
+    The journal's own records with the same LSNs are not salvaged.
+    """
     journal = open_on(disk)
     put(journal, "one")
     (name,) = names(disk, ".seg")
@@ -110,8 +114,8 @@ def test_a_torn_tail_behind_the_next_epoch_is_salvaged(disk: SimulatedDisk) -> N
     assert reopened(disk) == ["one", "two", "three"]
 
 
-def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
-    """What an earlier repair kept aside is never written over."""
+def test_each_repair_makes_its_own_directories(disk: SimulatedDisk) -> None:
+    """Files that an earlier repair set aside are never overwritten."""
     with open_on(disk) as journal:
         put_lines(journal, 30, size=900)
     for number, cut_at in enumerate((24, 16, 8), 1):
@@ -122,20 +126,23 @@ def test_each_repair_has_directories_of_its_own(disk: SimulatedDisk) -> None:
 
 
 def test_salvage_skips_frames_that_no_seed_verifies(disk: SimulatedDisk) -> None:
-    """P4: without a seed, with frames of other LSNs, or under another file's whole header nothing
-    is salvaged or called readable; the log, and what opens, never depend on such a file."""
+    """P4: Nothing is salvaged from a segment without a seed, or with frames or a header of another
+    file.
+
+    Neither the log nor a successful open depends on such a file.
+    """
     for _ in range(2):
         with open_on(disk) as journal:
             put(journal, 1, 2)
     first, last = names(disk, ".seg")
     ours = disk.contents(PATH)
     for data in (
-        b"\xff" * 64 + ours[last][64:],  # no seed
+        b"\xff" * 64 + ours[last][64:],  # the seed is lost
         ours[last][:30]
         + b"\xff"
         + ours[last][31:64]
         + ours[first][64:],  # the frames are another file's
-        b"\xff" * 60 + ours[first][60:],  # a copy: its frames begin at LSN 1
+        b"\xff" * 60 + ours[first][60:],  # the frames begin at LSN 1
         ours[first],
         ours[last][:63],
     ):
@@ -144,8 +151,8 @@ def test_salvage_skips_frames_that_no_seed_verifies(disk: SimulatedDisk) -> None
         report = repair(PATH, disk=disk)
         assert (report.problem is None, report.last_lsn, report.salvaged) == (False, 2, ())
         with JournalReader.open(PATH, disk=disk) as reader:
-            assert {it.state for it in reader.frames(2)} == {"garbage"}
-            assert [it.record for it in itertools.islice(reader.entries(), 2)] == [1, 2]
+            assert {scanned.state for scanned in reader.frames(2)} == {"garbage"}
+            assert [entry.record for entry in itertools.islice(reader.entries(), 2)] == [1, 2]
 
 
 def copy_segment(disk: SimulatedDisk, source: str, name: str) -> None:
@@ -157,27 +164,32 @@ def copy_segment(disk: SimulatedDisk, source: str, name: str) -> None:
 def test_a_copy_in_the_middle_of_a_segment_is_set_aside(
     disk: SimulatedDisk, lsns: tuple[int, ...]
 ) -> None:
-    """P4: a segment under a wrong name, in the range of another one, costs no record: it goes, and
-    the journal opens with all that it had."""
+    """P4: A copied segment under a name in the range of another segment costs no record.
+
+    The copy is removed, and the journal opens with all its records.
+    """
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, 1)
             journal.wait_durable(journal.append_batch([2, 3, 4]))
     data = disk.contents(PATH)[names(disk, ".seg")[0]]
-    bogus = [f"{lsn:020d}-{1 + (lsn - 1) // 4:010d}.seg" for lsn in lsns]
-    for name in bogus:
+    copies = [f"{lsn:020d}-{1 + (lsn - 1) // 4:010d}.seg" for lsn in lsns]
+    for name in copies:
         disk.open_directory(PATH, write=True).open(name, "create").write(data, 0)
     report = fixed(disk)
     assert report.problem
-    assert (report.last_lsn, set(report.removed)) == (12, set(bogus))
+    assert (report.last_lsn, set(report.removed)) == (12, set(copies))
     assert repair(PATH, disk=disk).problem is None
     assert reopened(disk) == [1, 2, 3, 4] * 3
 
 
 @given(data=st.data())
 def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
-    """P1, P4: after bytes anywhere in the segments are changed, repair yields a prefix of what was
-    appended, that goes on; or says that there is nothing to go on from."""
+    """P1, P4: Whatever bytes of the segments are changed, repair leaves a prefix that can be
+    continued.
+
+    Otherwise it raises JournalError, because there is nothing to start from.
+    """
     disk = SimulatedDisk()
     for _ in range(2):
         with open_on(disk) as journal:
@@ -204,10 +216,11 @@ def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
         assert logged(journal, None)[-1] == "on"
 
 
-def test_a_repair_says_done_only_if_it_opens(
+def test_a_repair_is_done_only_if_the_journal_opens(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P4: what was cut is looked at again; while something is still wrong it is not `done`."""
+    """P4: A repair checks the journal after the cut, and is not `done` while anything is still
+    wrong."""
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
     damage(disk, 2)

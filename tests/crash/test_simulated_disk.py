@@ -1,4 +1,5 @@
-"""The simulated disk dies, fails and fills up where a test says so, and nowhere else."""
+"""Crashes, faults and a full disk: the simulated disk has them where a test asks for them, and
+nowhere else."""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ def error_of(call: Callable[[], object]) -> int | None:
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_the_handles_of_a_dead_process_are_dead(
+def test_handles_of_a_dead_process_raise(
     disk: SimulatedDisk, directory: Directory, cut: bool
 ) -> None:
-    """After `kill` and `power_cut` old handles do nothing but raise, and hold no lock."""
+    """After `kill` and `power_cut`, old handles only raise, and hold no lock."""
     directory.lock()
     file = put_file(directory, "a", b"0123")
     if cut:
@@ -61,8 +62,8 @@ def test_the_handles_of_a_dead_process_are_dead(
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
-def test_a_kill_keeps_the_cache(disk: SimulatedDisk, directory: Directory) -> None:
-    """What the dead process wrote is read by the next one, and not yet on disk."""
+def test_a_kill_keeps_unsynced_writes(disk: SimulatedDisk, directory: Directory) -> None:
+    """The next process reads what the dead one wrote, although it is not on disk yet."""
     put_file(directory, "a", b"0123", synced=False)
     disk.kill()
     assert disk.contents(PATH) == {"a": b"0123"}
@@ -70,10 +71,8 @@ def test_a_kill_keeps_the_cache(disk: SimulatedDisk, directory: Directory) -> No
     assert disk.contents(PATH) == {}
 
 
-def test_a_later_process_can_sync_what_an_earlier_wrote(
-    disk: SimulatedDisk, directory: Directory
-) -> None:
-    """Recovery's own sync makes durable what it reads."""
+def test_a_later_process_can_sync_earlier_writes(disk: SimulatedDisk, directory: Directory) -> None:
+    """A sync in recovery makes durable what recovery reads."""
     put_file(directory, "a", b"0123", synced=False)
     disk.kill()
     directory = disk.open_directory(PATH, write=True)
@@ -86,10 +85,11 @@ def test_a_later_process_can_sync_what_an_earlier_wrote(
 # --- faults ---
 
 
-def test_a_failed_sync_loses_what_it_should_have_written(
+def test_a_failed_sync_loses_the_writes_that_it_should_have_written(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """P2: the cache goes on giving the new bytes, and a later sync succeeds without them."""
+    """P2: After a failed sync, the cache yields the new bytes, and a later sync succeeds without
+    them."""
     file = put_file(directory, "a", b"0123")
     file.write(b"abcdef", 0)
     disk.fail("sync", errno.EIO)
@@ -103,10 +103,10 @@ def test_a_failed_sync_loses_what_it_should_have_written(
     assert disk.contents(PATH) == {"a": b"012z"}
 
 
-def test_dropping_the_cache_keeps_what_is_unsynced(
+def test_dropping_the_cache_keeps_unsynced_writes(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """Only clean pages are dropped: what is still to be written is read as before."""
+    """Only clean pages are dropped. Unsynced bytes are read as before."""
     file = put_file(directory, "a", b"0123")
     file.write(b"ab", 3)
     file.drop_cache()
@@ -115,10 +115,10 @@ def test_dropping_the_cache_keeps_what_is_unsynced(
     assert disk.contents(PATH) == {"a": b"012ab"}
 
 
-def test_a_failed_sync_of_a_directory_is_covered_by_the_next(
+def test_a_later_sync_of_a_directory_covers_a_failed_one(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """Names that a failed sync left undecided are durable after one that succeeds."""
+    """Names that a failed sync left undecided are durable after a successful one."""
     put_file(directory, "a", b"", synced=False)
     disk.fail("sync_directory", errno.EIO)
     assert error_of(directory.sync) == errno.EIO
@@ -128,8 +128,8 @@ def test_a_failed_sync_of_a_directory_is_covered_by_the_next(
     assert disk.contents(PATH) == {"a": b"", "b": b""}
 
 
-def test_faults_come_when_told(disk: SimulatedDisk, directory: Directory) -> None:
-    """`fail` counts the calls of one operation on some paths, and leaves others alone."""
+def test_faults_strike_the_chosen_calls(disk: SimulatedDisk, directory: Directory) -> None:
+    """`fail` counts the calls of one operation on some paths, and affects no other call."""
     file, other = put_file(directory, "a.seg", b""), put_file(directory, "b.tmp", b"")
     disk.fail("write", errno.ENOSPC, path=".seg", after=2, times=2)
     results = [error_of(lambda: file.write(b"-", 0)) for _ in range(6)]
@@ -147,7 +147,7 @@ def test_a_refused_operation_changes_nothing(disk: SimulatedDisk, directory: Dir
     def refuse(operation: str, path: str) -> None:
         raise OSError(errno.EIO, "refused", path)
 
-    done = list(disk.operations)
+    operations_before = list(disk.operations)
     disk.before = refuse
     calls: list[Callable[[], object]] = [
         lambda: file.write(b"-", 0),
@@ -160,24 +160,24 @@ def test_a_refused_operation_changes_nothing(disk: SimulatedDisk, directory: Dir
     ]
     assert [error_of(call) for call in calls] == [errno.EIO] * len(calls)
     disk.before = None
-    assert (disk.contents(PATH), disk.operations) == ({"a": b"0123"}, done)
+    assert (disk.contents(PATH), disk.operations) == ({"a": b"0123"}, operations_before)
     assert error_of(lambda: disk.open_directory("/other", write=False)) == errno.ENOENT
 
 
 def test_calls_after_a_crash_meet_no_faults(disk: SimulatedDisk, directory: Directory) -> None:
-    """A call after a crash or a kill is EIO, and `before` is not asked: none is tried again."""
+    """A call after a crash or a kill raises EIO without asking `before`, so none is retried."""
     file = put_file(directory, "a", b"")
-    disk.before = lambda operation, path: pytest.fail("the dead were heard")
+    disk.before = lambda operation, path: pytest.fail("`before` was asked after a crash")
     disk.crash_after(0)
     assert error_of(lambda: file.write(b"-", 0)) == errno.EIO
     disk.kill()
     assert error_of(lambda: file.write(b"-", 0)) == errno.EIO
 
 
-def test_a_sync_that_fails_after_the_kill_loses_nothing(
+def test_a_sync_that_fails_after_a_kill_loses_nothing(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """A thread of a dead process that still waits for its sync can't harm what the next one has."""
+    """A dead process's thread that is still in a sync can't damage what the next process has."""
     file = put_file(directory, "a", b"0123")
     file.write(b"-", 0)
 
@@ -195,14 +195,14 @@ def test_a_sync_that_fails_after_the_kill_loses_nothing(
 def test_a_before_hook_that_waits_blocks_no_other_thread(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """A sync that a test holds back is a slow disk: other calls go on meanwhile."""
+    """A sync that a hook holds back is like a slow disk: other calls continue meanwhile."""
     file = put_file(directory, "a", b"0123")
-    started, go_on = threading.Event(), threading.Event()
+    started, may_continue = threading.Event(), threading.Event()
 
     def wait(operation: str, path: str) -> None:
         if operation == "sync":
             started.set()
-            assert go_on.wait(30)
+            assert may_continue.wait(30)
 
     disk.before = wait
     results: list[int | None] = []
@@ -211,25 +211,28 @@ def test_a_before_hook_that_waits_blocks_no_other_thread(
     assert started.wait(30)
     file.write(b"-", 0)
     assert file.read(4, 0) == b"-123"
-    disk.kill()  # and whoever still waits then is dead
+    disk.kill()  # the waiting sync now belongs to a dead process
     disk.before = None
-    go_on.set()
+    may_continue.set()
     syncing.join(30)
     assert results == [errno.EIO]
     disk.power_cut(lose)
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
-def test_short_writes(disk: SimulatedDisk, directory: Directory) -> None:
-    """`write_bytes_max` bounds each write, which says how much it took."""
+def test_write_bytes_max_bounds_each_write(disk: SimulatedDisk, directory: Directory) -> None:
+    """`write_bytes_max` bounds each write, which returns how many bytes it took."""
     file = put_file(directory, "a", b"")
     disk.write_bytes_max = 3
     assert (file.write(b"abcdef", 0), file.write(b"xy", 3)) == (3, 2)
     assert file.read(9, 0) == b"abcxy"
 
 
-def test_a_full_disk_takes_what_fits(disk: SimulatedDisk, directory: Directory) -> None:
-    """Past `capacity`: a short write, then ENOSPC; allocated space is written, room helps."""
+def test_a_full_disk_takes_the_bytes_that_fit(disk: SimulatedDisk, directory: Directory) -> None:
+    """Past `capacity`, a write is short, and the next one raises ENOSPC.
+
+    Allocated space can be written, and freed space can be used again.
+    """
     disk.capacity = 10
     file, other = put_file(directory, "a", b"0123"), put_file(directory, "b", b"")
     other.allocate(4)
@@ -248,16 +251,18 @@ def test_a_full_disk_takes_what_fits(disk: SimulatedDisk, directory: Directory) 
     assert file.write(b"efghi", 8) == 4
 
 
-def test_capacity_may_shrink(disk: SimulatedDisk, directory: Directory) -> None:
-    """A disk that others filled takes nothing more, and still what has its space already."""
+def test_capacity_below_the_used_space_refuses_new_bytes(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """A disk that others have filled takes no new bytes, but existing bytes can be overwritten."""
     file = put_file(directory, "a", b"0123")
     disk.capacity = 2
     assert file.write(b"abcd", 2) == 2
     assert error_of(lambda: file.write(b"-", 4)) == errno.ENOSPC
 
 
-def test_a_power_cut_frees_what_it_undoes(disk: SimulatedDisk, directory: Directory) -> None:
-    """Space that was allocated and not synced is free again when the allocation is lost."""
+def test_a_power_cut_frees_undone_allocations(disk: SimulatedDisk, directory: Directory) -> None:
+    """Allocated and unsynced space is free again when the allocation is lost."""
     file = put_file(directory, "a", b"")
     put_file(directory, "b", b"")
     disk.capacity = 4
@@ -269,8 +274,10 @@ def test_a_power_cut_frees_what_it_undoes(disk: SimulatedDisk, directory: Direct
 # --- crash points ---
 
 
-def test_a_crash_point_is_a_number_of_mutations(disk: SimulatedDisk, directory: Directory) -> None:
-    """After n more mutations every call fails and changes nothing, until the process ends."""
+def test_a_crash_comes_after_a_number_of_mutations(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """After n more mutations, every call fails and changes nothing, until the process ends."""
 
     def work() -> None:
         file = put_file(directory, "a", b"0123", synced=False)
@@ -278,11 +285,15 @@ def test_a_crash_point_is_a_number_of_mutations(disk: SimulatedDisk, directory: 
         file.sync()
         directory.sync()
 
-    done = len(disk.operations)
+    count_before = len(disk.operations)
     disk.crash_after(3)
     with pytest.raises(OSError, match="EIO"):
         work()
-    assert [operation for operation, _ in disk.operations[done:]] == ["create", "write", "sync"]
+    assert [operation for operation, _ in disk.operations[count_before:]] == [
+        "create",
+        "write",
+        "sync",
+    ]
     uses: list[Callable[[], object]] = [
         directory.names,
         lambda: directory.open("a", "read"),
@@ -296,8 +307,10 @@ def test_a_crash_point_is_a_number_of_mutations(disk: SimulatedDisk, directory: 
     disk.open_directory(PATH, write=True).remove("a")
 
 
-def test_a_crash_does_not_fail_a_sync_it_stops(disk: SimulatedDisk, directory: Directory) -> None:
-    """What a crash keeps from being synced is still undecided: the outcome may keep it."""
+def test_a_crash_in_a_sync_leaves_its_writes_undecided(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """An outcome may still keep the writes that a crash stopped from being synced."""
     file = put_file(directory, "a", b"")
     file.write(b"0123", 0)
     disk.crash_after(0)
@@ -306,8 +319,9 @@ def test_a_crash_does_not_fail_a_sync_it_stops(disk: SimulatedDisk, directory: D
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
-def test_reads_are_no_crash_points(disk: SimulatedDisk, directory: Directory) -> None:
-    """What has been synced can be acknowledged before the crash comes: reads don't set it off."""
+def test_reads_do_not_crash(disk: SimulatedDisk, directory: Directory) -> None:
+    """A read does not set off the crash, so that synced records can be acknowledged before it
+    comes."""
     file = put_file(directory, "a", b"0123")
     disk.crash_after(0)
     assert file.is_linked()
@@ -320,10 +334,10 @@ def test_reads_are_no_crash_points(disk: SimulatedDisk, directory: Directory) ->
 # --- clock and ids ---
 
 
-def test_clock_and_ids_can_be_had_again() -> None:
-    """Two disks tell the same times and ids, so that the same calls give the same bytes."""
-    one, two = SimulatedDisk(), SimulatedDisk()
-    assert [one.now_ns() for _ in range(3)] == [two.now_ns() for _ in range(3)]
-    assert [one.new_id() for _ in range(3)] == [two.new_id() for _ in range(3)]
-    one.clock_ns, one.tick_ns = 10**18, 5
-    assert [one.now_ns(), one.now_ns()] == [10**18, 10**18 + 5]
+def test_clock_and_ids_are_reproducible() -> None:
+    """Two disks give the same times and ids, so that the same calls give the same bytes."""
+    first, second = SimulatedDisk(), SimulatedDisk()
+    assert [first.now_ns() for _ in range(3)] == [second.now_ns() for _ in range(3)]
+    assert [first.new_id() for _ in range(3)] == [second.new_id() for _ in range(3)]
+    first.clock_ns, first.tick_ns = 10**18, 5
+    assert [first.now_ns(), first.now_ns()] == [10**18, 10**18 + 5]

@@ -16,13 +16,13 @@ from journal._state.contract import check_machine
 from journal.testing import BrokenPromiseError, Owner, explore
 from journal.testing.history import HeldItems
 from journal.testing.machine import CrashMachine
-from tests.crash.test_testing_machine import FOUND
+from tests.crash.test_testing_machine import NO_SHRINKING
 from tests.engine.test_contract import Freeze, given_items, machine_of, traced
 from tests.support import Table
 
 
 class InPlace(Table):
-    """Changes a row where it is."""
+    """A table that changes a row in place."""
 
     def apply(self, lsn: int, record: Any) -> None:
         key, value = record
@@ -33,14 +33,14 @@ class InPlace(Table):
 
 
 class InPlaceListed(InPlace):
-    """Makes a list in time, of rows that change."""
+    """A table that makes a list at the right time, of rows that it changes in place."""
 
     def freeze(self) -> Any:
         return [*self.rows.values()]
 
 
 class LoadedInPlace(Table):
-    """Changes a row in place only if it came from a checkpoint."""
+    """A table that changes a row in place only if it came from a checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class LoadedInPlace(Table):
 
 
 class Late(Table):
-    """Takes its snapshot when the first item is read."""
+    """A table that takes its snapshot when the first item is read."""
 
     def freeze(self) -> Any:
         return self._late()
@@ -69,7 +69,7 @@ class Late(Table):
 
 
 class LateIterable(Table):
-    """Returns an object of its own that takes a snapshot whenever it is iterated."""
+    """A table whose `freeze` returns an object that takes a snapshot whenever it is iterated."""
 
     def freeze(self) -> Any:
         machine = self
@@ -82,14 +82,14 @@ class LateIterable(Table):
 
 
 class LateSecond(Late):
-    """Takes the first of two snapshots in time."""
+    """A table that takes the second of its two snapshots too late."""
 
     def freeze(self) -> Any:
         return itertools.chain(self.rows.freeze(), self._late())
 
 
 class LateCounter(Table):
-    """Reads a counter when its items are read."""
+    """A table that reads a counter when its items are read."""
 
     def freeze(self) -> Any:
         return ([key, value, len(self.rows)] for key, value in self.rows.freeze())
@@ -99,14 +99,14 @@ class LateCounter(Table):
 
 
 class LiveView(Table):
-    """Hides a view of a table in a map."""
+    """A table that hides a view of itself in a map."""
 
     def freeze(self) -> Any:
         return map(list, self.rows.values())
 
 
 class LiveDict(Table):
-    """Iterates a dict, which raises if the dict has grown."""
+    """A table that iterates a dict, which raises if the dict has grown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class LiveDict(Table):
 
 
 class LiveList(Table):
-    """Returns the list that it appends to."""
+    """A table that returns the list to which it appends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ def work(owner: Owner[Table]) -> None:
 
 @pytest.mark.parametrize("machine", WRONG)
 def test_explore_catches_items_that_change(machine: type[Table]) -> None:
-    """P6: a checkpoint holds the state as of its LSN, whatever is applied while it is written."""
+    """P6: A checkpoint has the state at its LSN, whatever is applied while it is written."""
     assert explore(Table, work).states > 100
     with pytest.raises(BrokenPromiseError, match=r"^P6: the items of `freeze` at LSN \d change"):
         explore(machine, work)
@@ -172,18 +172,21 @@ def test_explore_catches_items_that_change(machine: type[Table]) -> None:
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_the_crash_machine_catches_items_that_change(wrong: type[Table]) -> None:
-    """P6: and so do random calls."""
+    """P6: The crash state machine catches such items with random calls, too."""
 
     class CrashIt(CrashMachine[Table]):
         machine = wrong
         records = st.tuples(st.sampled_from("ab"), st.integers(0, 9)).map(list)
 
     with pytest.raises(BrokenPromiseError, match=r"P6: the items of `freeze` at LSN \d+ change"):
-        run_state_machine_as_test(CrashIt, settings=FOUND)
+        run_state_machine_as_test(CrashIt, settings=NO_SHRINKING)
 
 
-def test_the_last_record_counts() -> None:
-    """It need not be durable, nor be followed by another; a refused one has not been applied."""
+def test_a_change_by_the_last_record_is_caught() -> None:
+    """The last record is checked although it is not durable and no other follows.
+
+    A refused record was not applied, and changes nothing.
+    """
 
     def work(owner: Owner[Table]) -> None:
         owner.append(["a", 1])
@@ -191,8 +194,8 @@ def test_the_last_record_counts() -> None:
             owner.state.update(lambda _: 1 // 0)
         with pytest.raises(BrokenPromiseError) as caught:
             owner.append(["a", 2])
-        said = str(caught.value)
-        assert said.startswith(
+        message = str(caught.value)
+        assert message.startswith(
             "P6: the items of `freeze` at LSN 1 change with the record after it: item 0 of the "
             'snapshot is ["a", 2], but before that it gave ["a", 1]. The cause '
         )
@@ -201,9 +204,11 @@ def test_the_last_record_counts() -> None:
         work(owner)
 
 
-def test_a_batch_counts_as_a_whole() -> None:
-    """P3, P6: no snapshot is taken within a batch, so a value that it made may still change in it;
-    one that was there before may not."""
+def test_items_may_change_only_within_a_batch_that_made_them() -> None:
+    """P3, P6: No snapshot is taken within a batch, so the batch may change a value that it made.
+
+    It may not change a value that existed before it.
+    """
     with Owner[Table](InPlace) as owner:
         owner.append_batch([["a", 1], ["a", 2]])
         owner.append(["b", 1])
@@ -212,7 +217,7 @@ def test_a_batch_counts_as_a_whole() -> None:
 
 
 def test_an_error_while_items_are_read_is_reported() -> None:
-    """It is the cause of the BrokenPromiseError."""
+    """An error while items are read is the cause of the BrokenPromiseError."""
     with (
         Owner[Table](LiveDict) as owner,
         pytest.raises(BrokenPromiseError, match="dictionary changed size") as caught,
@@ -233,12 +238,13 @@ class Yielding(Table):
 
 @pytest.mark.parametrize("machine", [Viewing, Yielding, lambda: Table])
 def test_explore_raises_the_type_errors_of_an_open(machine: Any) -> None:
-    """With the same TypeError, and not as a broken promise: it says what to change."""
+    """`explore` raises the TypeError of an open, which says what to change, not a broken
+    promise."""
     with pytest.raises(TypeError, match=r"freeze|is a class"):
         explore(machine, work)
 
 
-# Where the items come from, and whether they are as of the call.
+# The source of the items, and whether they are as of the call.
 SOURCES: dict[str, tuple[Freeze, bool]] = {
     "snapshot": (lambda m: m.a.freeze(), True),
     "list": (lambda m: [*m.dict.values()], True),
@@ -249,13 +255,13 @@ SOURCES: dict[str, tuple[Freeze, bool]] = {
 
 
 def deferred(freeze: Freeze) -> Freeze:
-    def later(m: Any) -> Iterator[Any]:
+    def defer(m: Any) -> Iterator[Any]:
         yield from freeze(m)
 
-    return lambda m: later(m)
+    return lambda m: defer(m)
 
 
-# What is made of them, and whether what that gives is as of the call: None: as before.
+# A wrapper of the items, and whether it makes them as of the call. None leaves that as it was.
 WRAPPERS: dict[str, tuple[Callable[[Freeze], Freeze], bool | None]] = {
     "list": (lambda freeze: lambda m: list(freeze(m)), True),
     "generator expression": (lambda freeze: lambda m: (row for row in freeze(m)), None),
@@ -269,9 +275,12 @@ WRAPPERS: dict[str, tuple[Callable[[Freeze], Freeze], bool | None]] = {
 
 
 @given(st.sampled_from(list(SOURCES)), st.lists(st.sampled_from(list(WRAPPERS)), max_size=4))
-def test_items_are_either_right_or_refused(source: str, wrappers: list[str]) -> None:
-    """P6: whatever `freeze` is made of, if its items change with the next record, then either it is
-    refused with TypeError, or the crash tests catch it; and no other is."""
+def test_changing_items_are_refused_or_caught(source: str, wrappers: list[str]) -> None:
+    """P6: Items that change with the next record are refused with TypeError or caught by the crash
+    tests.
+
+    No other items are, whatever `freeze` is made of.
+    """
     freeze, is_early = SOURCES[source]
     for name in wrappers:
         wrap, makes_early = WRAPPERS[name]

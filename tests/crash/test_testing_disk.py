@@ -1,5 +1,5 @@
-"""What the simulated disk offers beyond the seam: copies of the machine, a look in front of each
-change, older contents, sectors, a sync of a range."""
+"""The simulated disk's extras: copies of the machine, a hook before each change, older contents,
+sectors, and the sync of a range."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from journal.testing import (
 from tests.support import PATH, put_file, scripted
 
 
-def asked(disk: SimulatedDisk, found: Outcome = keep) -> list[Change]:
-    """What a power cut asks about."""
+def asked_changes(disk: SimulatedDisk, decide: Outcome = keep) -> list[Change]:
+    """Cut the power and return the changes that it asks about."""
     changes: list[Change] = []
 
     def outcome(change: Change) -> bytes | None:
         changes.append(change)
-        return found(change)
+        return decide(change)
 
     disk.power_cut(outcome)
     return changes
@@ -34,9 +34,12 @@ def asked(disk: SimulatedDisk, found: Outcome = keep) -> list[Change]:
 # --- copies of the machine ---
 
 
-def test_a_snapshot_is_a_machine_of_its_own(disk: SimulatedDisk, directory: Directory) -> None:
-    """Page cache, stable content, unsynced changes of bytes and names: all of it is in a copy, and
-    neither harms the other."""
+def test_a_snapshot_is_an_independent_machine(disk: SimulatedDisk, directory: Directory) -> None:
+    """A snapshot contains the page cache, the stable contents, and unsynced changes of bytes and
+    names.
+
+    The copy and the original do not affect each other.
+    """
     file = put_file(directory, "a", b"0123")
     file.write(b"-", 0)
     put_file(directory, "b", b"")
@@ -58,7 +61,7 @@ def test_a_snapshot_is_a_machine_of_its_own(disk: SimulatedDisk, directory: Dire
 
 
 def test_a_snapshot_holds_no_lock(disk: SimulatedDisk, directory: Directory) -> None:
-    """In a copy no process runs yet: its lock is free, and the original's is held."""
+    """No process runs in a snapshot yet: its lock is free, and the original's is held."""
     directory.lock()
     twin = SimulatedDisk(disk.snapshot()).open_directory(PATH, write=True)
     assert twin.lock_holder() is None
@@ -66,10 +69,11 @@ def test_a_snapshot_holds_no_lock(disk: SimulatedDisk, directory: Directory) -> 
     assert directory.lock_holder() == disk.pid
 
 
-def test_a_snapshot_keeps_what_is_clean_and_not_on_the_disk(
+def test_a_snapshot_keeps_clean_pages_that_are_not_on_the_disk(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """P2: after a failed sync a copy reads as the original does, until its cache is dropped."""
+    """P2: After a failed sync, a snapshot reads as the original does, until its cache is
+    dropped."""
     file = put_file(directory, "a", b"0123")
     file.write(b"abcd", 0)
     disk.fail("sync", 5)
@@ -82,16 +86,17 @@ def test_a_snapshot_keeps_what_is_clean_and_not_on_the_disk(
     assert twin.read(9, 0) == b"0123"
 
 
-def test_a_disk_may_begin_with_files() -> None:
-    """`holding` makes what is there from the first, and durable."""
+def test_a_disk_can_start_with_durable_files() -> None:
+    """`holding` makes a disk whose files exist from the start, and are durable."""
     disk = SimulatedDisk.holding(PATH, {"a": b"0123", "b": b""})
-    assert asked(disk) == []
+    assert asked_changes(disk) == []
     assert disk.contents(PATH) == {"a": b"0123", "b": b""}
     assert disk.contents("/elsewhere") == {}
 
 
-def test_each_change_is_watched(disk: SimulatedDisk) -> None:
-    """`watch` is called in front of each mutation, with the disk as it is before; not for looks."""
+def test_watch_is_called_before_each_change(disk: SimulatedDisk) -> None:
+    """`watch` is called before each mutation, while the disk is still unchanged, and never for
+    reads."""
     seen: list[tuple[str, str, dict[str, bytes]]] = []
 
     def watch(operation: str, path: str) -> None:
@@ -111,54 +116,59 @@ def test_each_change_is_watched(disk: SimulatedDisk) -> None:
     disk.crash_after(0)
     with pytest.raises(OSError, match="EIO"):
         file.sync()
-    assert len(seen) == 4, "what does not happen is not watched"
+    assert len(seen) == 4, "a call that fails is not watched"
 
 
-# --- what a write may leave ---
+# --- outcomes of a write ---
 
 
-def test_a_power_cut_tells_what_the_disk_has(disk: SimulatedDisk, directory: Directory) -> None:
-    """Of a write an outcome learns the old bytes of its range, as earlier changes left them."""
+def test_a_change_states_the_old_bytes(disk: SimulatedDisk, directory: Directory) -> None:
+    """An outcome gets the old bytes of a write's range, as earlier changes left them."""
     file = put_file(directory, "a", b"0123")
     file.write(b"ab", 1)
     file.write(b"xyz", 2)
-    assert [(c.data, c.old) for c in asked(disk)] == [(b"ab", b"12"), (b"xyz", b"b3\0")]
+    assert [(c.data, c.old) for c in asked_changes(disk)] == [(b"ab", b"12"), (b"xyz", b"b3\0")]
     assert disk.contents(PATH) == {"a": b"0axyz"}
 
 
-def test_a_range_may_hold_what_stood_there_earlier(
-    disk: SimulatedDisk, directory: Directory
-) -> None:
-    """An older content is what this file had before the last sync, or an older file whose blocks
-    it may have got; not what is too small to have blocks."""
+def test_a_range_may_get_older_contents(disk: SimulatedDisk, directory: Directory) -> None:
+    """Older contents come from this file before its last sync, or from an older file.
+
+    The file may have got the blocks of the older file. A file that is too small for blocks gives
+    none.
+    """
     put_file(directory, "note", b"pid 1")
     put_file(directory, "older", b"o" * 70)
     file = put_file(directory, "a", b"first")
     file.write(b"again", 0)
     file.sync()
     file.write(b"now", 1)
-    [change] = asked(disk, lambda change: change.stale[0])
+    [change] = asked_changes(disk, lambda change: change.stale[0])
     assert (change.old, change.stale) == (b"gai", (b"irs", b"ooo"))
     assert disk.contents(PATH)["a"] == b"airsn"
 
 
-def test_every_fate_of_a_write(disk: SimulatedDisk, directory: Directory) -> None:
-    """Kept, lost, torn after some bytes and at sectors, its later sectors alone, zeros, garbage,
-    an older content: each by its name, and nothing twice."""
+def test_fates_names_every_outcome_of_a_write_once(
+    disk: SimulatedDisk, directory: Directory
+) -> None:
+    """A write can be kept, lost, torn at bytes or sectors, zeroed, garbled or stale.
+
+    Each outcome has its own name, and none occurs twice.
+    """
     put_file(directory, "older", b"s" * 2000)
     file = put_file(directory, "a", b"o" * 2000)
     file.write(b"n" * 1200, 400)
-    [change] = asked(disk)
+    [change] = asked_changes(disk)
     assert change.sectors == [112, 624, 1136]
-    found = fates(change)
-    assert list(found) == [
+    outcomes = fates(change)
+    assert list(outcomes) == [
         *("kept", "lost", "torn after 1", "torn after 3", "torn after 112", "torn after 512"),
         *("torn after 1136", "torn after 1199", "torn before 112", "torn before 1136"),
         *("zeros", "garbage", "stale 1"),
     ]
-    assert found["torn after 112"] == b"n" * 112
-    assert found["torn before 1136"] == b"o" * 1136 + b"n" * 64
-    assert found["stale 1"] == b"s" * 1200
+    assert outcomes["torn after 112"] == b"n" * 112
+    assert outcomes["torn before 1136"] == b"o" * 1136 + b"n" * 64
+    assert outcomes["stale 1"] == b"s" * 1200
     small = Change("write", "", 0, b"\0\0", b"\0\0")
     assert list(fates(small)) == ["kept", "lost", "garbage"]
     assert list(fates(Change("rename", ""))) == ["kept", "lost"]
@@ -176,7 +186,7 @@ def test_every_fate_of_a_write(disk: SimulatedDisk, directory: Directory) -> Non
 def test_drawn_outcomes_reach_sectors_and_older_contents(
     disk: SimulatedDisk, directory: Directory, draws: list[int], damage: bool, after: bytes
 ) -> None:
-    """Any of a write's sectors may be there without the others, in any order."""
+    """Any of a write's sectors may be on disk without the others, in any order."""
     put_file(directory, "older", b"s" * 1200)
     put_file(directory, "a", b"o" * 1200).write(b"n" * 1200, 0)
     disk.power_cut(scripted(draws, damage=damage))
@@ -189,12 +199,12 @@ def test_drawn_outcomes_reach_sectors_and_older_contents(
 def test_a_sync_of_a_range_covers_that_range_only(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """P2: a write in front of the range stays unsynced, and so does what stands beside it."""
+    """P2: A write before the range stays unsynced, and so do the bytes beside it."""
     file = put_file(directory, "a", b"..........")
     file.write(b"mark", 0)
     file.write(b"frame", 4)
     file.sync_range(5, 4)
-    assert [(c.offset, c.data) for c in asked(disk, lose)] == [(0, b"mark")]
+    assert [(c.offset, c.data) for c in asked_changes(disk, lose)] == [(0, b"mark")]
     assert disk.contents(PATH) == {"a": b"....frame."}
 
 
@@ -205,7 +215,7 @@ SPANS = st.tuples(st.integers(0, 12), st.integers(1, 8))
 def test_a_synced_range_reads_as_before(
     writes: list[tuple[int, int]], size: int | None, span: tuple[int, int]
 ) -> None:
-    """Whatever is kept of the rest, the range is as it was written; and if all is kept, all is."""
+    """A synced range reads as it was written, whatever happens to the rest of the file."""
     disk = SimulatedDisk()
     file = put_file(disk.open_directory(PATH, write=True), "a", b"0123456789")
     for number, (offset, length) in enumerate(writes):

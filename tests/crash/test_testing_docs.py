@@ -1,4 +1,4 @@
-"""What the docstrings of `journal.testing` show is run."""
+"""The examples in the docstrings of `journal.testing` run."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ data = SimpleNamespace(draw=lambda value: value)
 
 
 def example(documented: Any) -> str:
-    """The indented lines of a docstring."""
+    """Return the indented lines of a docstring."""
     lines = (inspect.getdoc(documented) or "").splitlines()
-    shown = [line for line in lines if line.startswith("    ") or not line]
-    return dedent("\n".join(shown)).strip()
+    example_lines = [line for line in lines if line.startswith("    ") or not line]
+    return dedent("\n".join(example_lines)).strip()
 
 
 @pytest.mark.parametrize(
     "documented", [journal.testing, journal.testing.explorer, journal.testing.Owner], ids=str
 )
 def test_an_example_runs(documented: Any) -> None:
-    """It does what it says, without a word of what is left out."""
+    """An example runs as it stands, with only its imports and a state machine added."""
     source = example(documented)
     assert len(source.splitlines()) > 3
     exec(HEAD + DRAWN + source, {})
@@ -63,11 +63,11 @@ def test_an_example_runs(documented: Any) -> None:
     ("documented", "tests"), [(journal.testing.machine, 1), (journal.testing.fixtures, 3)], ids=str
 )
 def test_an_example_for_pytest_runs(documented: Any, tests: int, tmp_path: Path) -> None:
-    """pytest finds the tests in it, and they pass, in a directory of their own."""
+    """pytest finds the tests of the example, and they pass in a directory of their own."""
     source = example(documented)
     (tmp_path / "conftest.py").write_text(FEW_EXAMPLES)
     (tmp_path / "test_example.py").write_text(HEAD + source)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
         cwd=tmp_path,
         capture_output=True,
@@ -75,32 +75,34 @@ def test_an_example_for_pytest_runs(documented: Any, tests: int, tmp_path: Path)
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(rf"^{tests} passed", done.stdout, re.MULTILINE), done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(rf"^{tests} passed", result.stdout, re.MULTILINE), result.stdout
 
 
-def test_ten_lines_are_enough() -> None:
-    """A program crash-tests its own state machine in ten lines."""
+def test_a_crash_test_takes_at_most_ten_lines() -> None:
+    """A program can crash-test its own state machine in ten lines."""
     for documented in (journal.testing.machine, journal.testing.explorer):
         assert len([line for line in example(documented).splitlines() if line]) <= 10
 
 
-def test_hypothesis_and_pytest_are_not_needed_for_the_rest() -> None:
-    """Importing `journal.testing` imports what the engine needs, and no more."""
+def test_importing_the_kit_imports_neither_hypothesis_nor_pytest() -> None:
+    """Importing `journal.testing` imports only what the engine needs."""
     script = "import sys, journal.testing; print({'pytest', 'hypothesis'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
-    assert done.stdout == "set()\n", done.stderr
+    result = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
 
 
 def test_public_names_are_documented() -> None:
-    """Each name says what it is, and each method that takes arguments."""
+    """Each public name has a docstring, and so has each method that takes arguments."""
     public = {name: getattr(journal.testing, name) for name in journal.testing.__all__}
     assert sorted(public) == list(public)
-    mute = [name for name, value in public.items() if callable(value) and not value.__doc__]
+    undocumented = [name for name, value in public.items() if callable(value) and not value.__doc__]
     for name, value in public.items():
         for method, member in vars(value).items() if inspect.isclass(value) else ():
-            takes = len(inspect.signature(member).parameters) if inspect.isfunction(member) else 0
-            if takes > 1 and not method.startswith("_") and not inspect.getdoc(member):
-                mute.append(f"{name}.{method}")
+            parameter_count = (
+                len(inspect.signature(member).parameters) if inspect.isfunction(member) else 0
+            )
+            if parameter_count > 1 and not method.startswith("_") and not inspect.getdoc(member):
+                undocumented.append(f"{name}.{method}")
     of_the_seam = ("SimulatedDisk", "SimulatedDirectory", "SimulatedFile")
-    assert [name for name in mute if not name.startswith(of_the_seam)] == ["Outcome"]
+    assert [name for name in undocumented if not name.startswith(of_the_seam)] == ["Outcome"]

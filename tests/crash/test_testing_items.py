@@ -1,4 +1,5 @@
-"""journal.testing compares states whose items hold what a checkpoint holds, bytes too."""
+"""The explorer compares states whose items contain everything that a checkpoint can hold, bytes
+too."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from journal.testing import BrokenPromiseError, Owner, explore
 
 
 class Blobs:
-    """Records of [key, value]; its items are the same."""
+    """A state machine of [key, value] records. Its items are the same."""
 
     application = "blobs/1"
 
@@ -29,7 +30,7 @@ class Blobs:
 
 
 class Forgetful(Blobs):
-    """It takes bytes of a checkpoint for a map that looks like them in its file."""
+    """A state machine that loads bytes as the map that stands for them in a checkpoint."""
 
     def load(self, item: Any) -> None:
         key, value = item
@@ -48,18 +49,18 @@ def workload(owner: Owner[Blobs]) -> None:
 
 
 def test_a_state_with_bytes_survives_every_crash() -> None:
-    """P1, P6: the explorer takes items with bytes and with keys that look like them."""
+    """P1, P6: The explorer accepts items with bytes, and with keys that look like bytes."""
     assert explore(Blobs, workload).images > 10
 
 
-def test_bytes_and_what_looks_like_them_are_different_states() -> None:
-    """P6: a machine that loads one for the other is caught."""
+def test_bytes_and_the_map_that_stands_for_them_are_different_states() -> None:
+    """P6: A state machine that loads one as the other is caught."""
     with pytest.raises(BrokenPromiseError, match="P6"):
         explore(Forgetful, workload)
 
 
-def test_an_item_that_a_checkpoint_refuses_is_refused_here_too() -> None:
-    """The error names the item, as a compaction's does."""
+def test_an_item_that_no_checkpoint_can_hold_is_refused() -> None:
+    """The error names the item, as that of a compaction does."""
 
     class Tuples(Blobs):
         def freeze(self) -> Any:

@@ -1,5 +1,4 @@
-"""The Hypothesis machine for users: it passes a good state machine, and finds what is wrong with a
-bad one."""
+"""The Hypothesis machine for users: it passes a correct state machine and catches wrong ones."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from journal.testing import BrokenPromiseError, Owner, SimulatedDirectory, Simul
 from journal.testing.machine import CrashMachine, Draw
 from tests.support import Table
 
-# No shrinking: that is Hypothesis's own affair.
-FOUND = settings(
+# Hypothesis itself is tested elsewhere, so failures are not shrunk.
+NO_SHRINKING = settings(
     max_examples=500, phases=[Phase.generate], report_multiple_bugs=False, database=None
 )
 
@@ -36,7 +35,8 @@ TestTable.settings = settings(stateful_step_count=20)
 
 
 class Turns(Table):
-    """Of each key the value must grow by one: not every record may come next."""
+    """A table in which the value of each key must grow by one, so that not every record may come
+    next."""
 
     application = "turns/1"
 
@@ -49,7 +49,8 @@ class Turns(Table):
 
 
 class CrashTurns(CrashMachine[Turns]):
-    """Records are drawn for the state that they meet; and rules of one's own use the owner."""
+    """A crash machine that draws records for the current state, and whose own rules use the
+    owner."""
 
     def new_machine(self) -> Turns:
         return Turns()
@@ -65,7 +66,7 @@ class CrashTurns(CrashMachine[Turns]):
         assert lsn == self.owner.last_lsn
 
     @rule()
-    def a_quick_look(self) -> None:
+    def read_from_outside(self) -> None:
         assert (self.owner.read() or 0) <= self.owner.last_lsn
 
 
@@ -73,7 +74,7 @@ TestTurns = CrashTurns.TestCase
 TestTurns.settings = settings(stateful_step_count=20, max_examples=30)
 
 
-# --- what it finds ---
+# --- wrong state machines and engines ---
 
 
 class HalfLoaded(Table):
@@ -83,7 +84,7 @@ class HalfLoaded(Table):
 
 
 class Counting(Table):
-    """Its state hangs on more than its records: on how many of them it saw itself."""
+    """A table whose state depends on how many records it applied itself."""
 
     def freeze(self) -> Any:
         return [*super().freeze(), ["applied", len(self.applied)]]
@@ -98,25 +99,25 @@ def machine_of(table: type[Table]) -> type[RuleBasedStateMachine]:
 
 @pytest.mark.parametrize("table", [HalfLoaded, Counting])
 def test_a_state_machine_that_loads_another_state_is_caught(table: type[Table]) -> None:
-    """P6: a checkpoint and the records after it make the state that all records make."""
+    """P6: A checkpoint and the records after it give the same state as all records."""
     with pytest.raises(BrokenPromiseError, match="P6"):
-        run_state_machine_as_test(machine_of(table), settings=FOUND)
+        run_state_machine_as_test(machine_of(table), settings=NO_SHRINKING)
 
 
-def unsynced(patch: pytest.MonkeyPatch) -> None:
+def files_not_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedFile, "sync", lambda file: None)
 
 
-def nameless(patch: pytest.MonkeyPatch) -> None:
+def names_not_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedDirectory, "sync", lambda directory: None)
 
 
-def untrusted(patch: pytest.MonkeyPatch) -> None:
+def recovery_not_synced(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("journal._recovery.recovery.sync_before_trust", lambda directory, segments: None)
 
 
-def fearless(patch: pytest.MonkeyPatch) -> None:
-    """Ignore a sync that fails, unless the disk has crashed."""
+def failed_syncs_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Ignore a failed sync, unless the disk has crashed."""
     sync = SimulatedFile.sync
 
     def sync_anyhow(file: SimulatedFile) -> None:
@@ -128,13 +129,14 @@ def fearless(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedFile, "sync", sync_anyhow)
 
 
-def fragile(patch: pytest.MonkeyPatch) -> None:
-    """Give up at a damaged checkpoint, though there is an older one."""
+def older_checkpoint_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Give up at a damaged checkpoint, although there is an older one."""
     patch.setattr("journal._recovery.recovery.BadCheckpointError", KeyError)
 
 
-def late(patch: pytest.MonkeyPatch) -> None:
-    """Take a checkpoint's snapshot when its first item is read: more may be applied by then."""
+def snapshot_taken_late(patch: pytest.MonkeyPatch) -> None:
+    """Take a checkpoint's snapshot when its first item is read, after later records were
+    applied."""
     freeze = DurableState._freeze
 
     def freeze_late(state: DurableState[Any]) -> tuple[int, Any]:
@@ -146,31 +148,35 @@ def late(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("crash_it", "weaken"),
     [
-        (CrashTable, unsynced),
-        (CrashTable, nameless),
-        (CrashTable, untrusted),
-        (CrashTable, fearless),
-        (CrashTable, fragile),
-        (CrashTurns, late),
+        (CrashTable, files_not_synced),
+        (CrashTable, names_not_synced),
+        (CrashTable, recovery_not_synced),
+        (CrashTable, failed_syncs_ignored),
+        (CrashTable, older_checkpoint_ignored),
+        (CrashTurns, snapshot_taken_late),
     ],
 )
-def test_an_engine_that_keeps_less_is_caught(
+def test_a_weakened_engine_is_caught(
     crash_it: type[RuleBasedStateMachine],
     weaken: Callable[[pytest.MonkeyPatch], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P1 to P6: a crash between two calls or in one shows what was not synced; so do a fault of
-    the disk, a damaged checkpoint, and records that are committed beside a compaction."""
+    """P1 to P6: Crashes between and in calls, disk faults, and damaged checkpoints catch a weak
+    engine.
+
+    Commits beside a compaction do so, too.
+    """
     weaken(monkeypatch)
     with pytest.raises(BrokenPromiseError, match=r"P[12456]"):
-        run_state_machine_as_test(crash_it, settings=FOUND)
+        run_state_machine_as_test(crash_it, settings=NO_SHRINKING)
 
 
-# --- the owner beneath ---
+# --- the owner that the machine uses ---
 
 
-def test_a_disk_fault_breaks_no_promise() -> None:
-    """P5: an open that the disk fails says so, and the next one may succeed."""
+def test_a_disk_fault_at_open_breaks_no_promise() -> None:
+    """P5: An open that fails because of the disk raises FailedError, and the next one may
+    succeed."""
     with Owner(Table) as owner:
         owner.append(["a", 1])
         owner.close()
@@ -182,8 +188,8 @@ def test_a_disk_fault_breaks_no_promise() -> None:
         assert owner.is_open
 
 
-def test_a_failed_journal_is_given_up_and_reopened() -> None:
-    """P2: what was not acknowledged may be gone, and what was acknowledged is there."""
+def test_a_failed_journal_is_abandoned_and_reopened() -> None:
+    """P2: After a failure, unacknowledged records may be lost, and acknowledged ones are there."""
     with Owner(Table) as owner:
         owner.append(["a", 1])
         owner.wait()
@@ -197,8 +203,8 @@ def test_a_failed_journal_is_given_up_and_reopened() -> None:
         assert (owner.last_lsn, owner.disk.faults) == (1, 1)
 
 
-def test_a_damaged_checkpoint_is_no_crash() -> None:
-    """P4, P5: what the owner damaged is found by readers, who go on; an open does without it."""
+def test_a_damaged_checkpoint_breaks_no_promise() -> None:
+    """P4, P5: A reader continues after a damaged checkpoint, and an open works without it."""
     with Owner(Table) as owner:
         owner.append(["a", 1])
         owner.compact()
@@ -213,7 +219,8 @@ def test_a_damaged_checkpoint_is_no_crash() -> None:
 def test_a_call_that_returns_is_a_promise(
     call: Callable[[Owner[Table]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: whatever the journal says is durable, a wait or a compaction that returns promises it."""
+    """P2: A wait or a compaction that returns is a promise, whatever durable LSN the journal
+    reports."""
     with Owner(Table) as owner:
         owner.append(["a", 1])
         with monkeypatch.context() as patch:

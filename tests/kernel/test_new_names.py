@@ -18,7 +18,7 @@ from journal._disk.disk import Disk
 from journal._disk.posix import PosixDirectory, PosixDisk
 from journal.testing import Bounds, ManualOptions, Owner, SimulatedDirectory, SimulatedDisk, explore
 from journal.testing.ledger import Ledger
-from tests.crash.test_explorer import commits, compactions, lives
+from tests.crash.test_explorer import commits, compactions, restarts
 from tests.support import FIRST, PATH, TIMEOUT_S, logged, open_on, options, put
 
 # --- the real disk ---
@@ -194,7 +194,7 @@ def test_a_second_name_is_only_removed(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-@pytest.mark.parametrize("work", [commits, compactions, lives])
+@pytest.mark.parametrize("work", [commits, compactions, restarts])
 def test_every_crash_is_recovered_where_names_are_links(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[Owner[Ledger]], None], durability: Any
 ) -> None:

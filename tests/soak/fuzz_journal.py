@@ -18,13 +18,13 @@ with atheris.instrument_imports(include=["journal", "manager"]):
     import manager  # noqa: F401 - the import instruments it
     from tests.crash.hostile_forge import Tape, forge
     from tests.crash.hostile_support import (
-        knock_at_manager,
-        knock_at_readers,
-        knock_at_repair,
-        knock_at_state,
+        check_manager,
+        check_readers,
+        check_repair,
+        check_state,
     )
 
-ENTRY_POINTS = (knock_at_readers, knock_at_repair, knock_at_state, knock_at_manager)
+ENTRY_POINTS = (check_readers, check_repair, check_state, check_manager)
 
 
 def open_in_each_way(tape: bytes) -> None:

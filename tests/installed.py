@@ -15,8 +15,7 @@ import pytest
 
 
 def find_command(*names: str) -> str:
-    """Return the path of the first command in `names` that is installed. Skip the test if none
-    is."""
+    """Return the path of the first installed command in `names`. Skip the test if there is none."""
     path = next(filter(None, map(shutil.which, names)), None)
     return path or _miss(names[0])
 

@@ -20,7 +20,7 @@ ONE_RECORD = 120  # segment size in bytes; a second commit would exceed it
 
 
 class Owner(testing.Owner[Ledger]):
-    """The owner of a ledger. It makes up its own records."""
+    """The owner of a ledger. It makes up the records that it appends."""
 
     def __init__(self, durability: Durability = "disk", options: Options | None = None) -> None:
         super().__init__(Ledger, options=options or ManualOptions(durability=durability))

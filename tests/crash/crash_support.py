@@ -71,7 +71,8 @@ def every_choice() -> Iterator[Callable[[int], int]]:
 
 
 def _choose(path: list[int], widths: list[int], width: int) -> int:
-    """Return the choice that `path` prescribes for this step, and record how many there were."""
+    """Return the choice that `path` prescribes for this step, and note that it had `width`
+    options."""
     widths.append(width)
     if len(widths) > len(path):
         path.append(0)

@@ -43,7 +43,7 @@ from tests.crash.damaged_journal import (
 )
 from tests.independent_reader import CHECKPOINT_NAME, SEGMENT_NAME
 
-FOREIGN_OFFSET = 16  # of the id in a segment's header
+FOREIGN_OFFSET = 16  # offset of the journal id in a segment header
 NAME = re.compile(f"{SEGMENT_NAME.pattern}|{CHECKPOINT_NAME.pattern}")
 
 REFUSED, VERIFIED = "refused by open", "found by verify"
@@ -67,13 +67,12 @@ class Judge:
         self.known = set(findings(journal.files))
 
     def judge(self, damaged: Files) -> str:
-        """Return the class of this damage, after checking that all readers agree and change
-        nothing."""
+        """Return the class of the damage. Check that all readers agree and change nothing."""
         expected = verdict(damaged, self.evidence)
         disk = image(damaged)
         findings_found = list(findings_on(disk))
         base = base_lsn(damaged)
-        seen, log = read(disk, base)
+        reader_outcome, log = read(disk, base)
         assert log == self.log.records(base, base + len(log)), (
             "P1: a reader yields what was appended"
         )
@@ -81,7 +80,9 @@ class Judge:
         assert disk.contents(PATH) == damaged, "reading changes nothing"
         outcome = recovered(damaged, size=self.journal.size, leftovers=leftovers(damaged))
         assert outcome == expected, "P4: open, against the rule"
-        assert seen in self._seen_by_a_reader(damaged, expected), "P4: a reader sees the same"
+        assert reader_outcome in self._seen_by_a_reader(damaged, expected), (
+            "P4: a reader sees the same"
+        )
         self._check_verify(findings_found, damaged)
         self._check_repair(damaged, report, expected)
         if expected[0]:
@@ -94,11 +95,11 @@ class Judge:
         return NOTHING_LOST
 
     def _seen_by_a_reader(self, damaged: Files, expected: Opened) -> list[Opened]:
-        """Return what a reader may report where open reports `expected`.
+        """Return what a reader may report if open reports `expected`.
 
-        A reader looks only at the records after the checkpoint. Stray segments that stop an open
-        therefore do not stop a reader. It may also recognize a segment of another journal only by
-        the segment after it.
+        A reader looks only at the records after the checkpoint, so stray segments that stop an open
+        do not stop a reader. If a segment belongs to another journal, a reader may name the next
+        segment instead.
         """
         if not expected[0]:
             return [expected]
@@ -111,8 +112,7 @@ class Judge:
         return [expected, *(((f"{PATH}/{n}", offset, lsn_of(n)), 0) for n in later if is_foreign)]
 
     def _check_verify(self, reported: list[Finding], damaged: Files) -> None:
-        """Check that verify reports all damage, whether recovery needs the bytes or not, and
-        nothing else.
+        """Check that verify reports all damage, needed for recovery or not, and nothing else.
 
         Stray segments are reported without lost records. Apart from them, verify names the same
         place and LSN as open. If a gap follows the newest checkpoint, the reported gap may begin
@@ -129,11 +129,11 @@ class Judge:
         if expected is not None:
             expected |= {(name, "corruption", 0) for name in stray}
             expected |= {(n, "stray", 0) for n in damaged if n != LOCK and not NAME.fullmatch(n)}
-            seen = {
+            reported_places = {
                 (finding.path.rpartition("/")[2], finding.kind, finding.offset)
                 for finding in reported
             }
-            assert seen == expected, "P4: verify"
+            assert reported_places == expected, "P4: verify"
         refusal, _ = verdict(rest, self.evidence)
         if refusal:
             path, offset, lsn = refusal
@@ -187,8 +187,7 @@ class Judge:
         return last_lsn, removed
 
     def _class_of_loss(self, damaged: Files, last_lsn: int) -> str:
-        """Return the class of a loss that begins at `last_lsn + 1`. No evidence of that LSN is
-        left."""
+        """Return the class of a loss from `last_lsn + 1` on, of which the disk has no evidence."""
         undamaged = self.journal.files
         if damaged in self.journal.past:
             return OLDER_DIRECTORY
@@ -202,14 +201,13 @@ class Judge:
         return UNSYNCED
 
     def _check_nothing_lost(self, damaged: Files) -> None:
-        """Check that everything meaningful is still there, except what a good checkpoint makes
-        useless."""
+        """Check that only files that a good checkpoint makes useless are missing."""
         before, now = meaning(self.journal.files), meaning(damaged)
         assert {name: before[name] for name in now} == now
         ends = dict(pairs(self.journal.files))
-        gone = set(before) - set(now)
-        assert not gone or checkpoints(damaged)
-        for name in filter(is_segment, gone):
+        missing = set(before) - set(now)
+        assert not missing or checkpoints(damaged)
+        for name in filter(is_segment, missing):
             assert (ends[name] or 0) - 1 <= base_lsn(damaged)
 
 

@@ -1,6 +1,6 @@
 """Enumerate every kind of damage: to the bytes of a file, to whole files, and to the directory.
 
-Every `every`th place is damaged; 1 damages all of them.
+The parameter `every` thins out the places: 1 damages each of them, 2 every second one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Journal(NamedTuple):
 
 
 class Damaged(NamedTuple):
-    what: str
+    description: str
     files: Files
 
 
@@ -68,7 +68,7 @@ def replace(journal: Journal, name: str, start: int, end: int, new: bytes) -> Fi
     return {**journal.files, name: data[:start] + new + data[end:]}
 
 
-# --- to bytes ---
+# --- damage to bytes ---
 
 
 def flipped(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
@@ -141,11 +141,11 @@ def spliced(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
             for place in places(journal.files[source])
         )
         where = product(pieces, [*_targets(journal.files[name])])
-        for (source, start, piece), (how, begin, end) in islice(where, 0, None, every):
-            new = piece[: FRAME_HEADER.size] if how == "header over" else piece
+        for (source, start, piece), (placement, begin, end) in islice(where, 0, None, every):
+            new = piece[: FRAME_HEADER.size] if placement == "header over" else piece
             until = begin + len(new) if end is None else end
             files = replace(journal, name, begin, until, new)
-            yield Damaged(f"{source} {start} {how} {begin}", files)
+            yield Damaged(f"{source} {start} {placement} {begin}", files)
 
 
 def _targets(data: bytes) -> Iterator[tuple[str, int, int | None]]:
@@ -161,7 +161,7 @@ def _targets(data: bytes) -> Iterator[tuple[str, int, int | None]]:
     yield "after", places(data)[-1].end, None
 
 
-# --- to files ---
+# --- damage to files ---
 
 
 def removed(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
@@ -180,9 +180,9 @@ def older(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
 def exchanged(journal: Journal, name: str, every: int) -> Iterator[Damaged]:
     """Yield the journal with the file replaced by a copy of another, and with the two swapped."""
     for other in set(journal.files) - {name}:
-        here, there = journal.files[name], journal.files[other]
-        yield Damaged(f"a copy of {other}", {**journal.files, name: there})
-        yield Damaged(f"swapped with {other}", {**journal.files, name: there, other: here})
+        own_data, other_data = journal.files[name], journal.files[other]
+        yield Damaged(f"a copy of {other}", {**journal.files, name: other_data})
+        yield Damaged(f"swapped with {other}", {**journal.files, name: other_data, other: own_data})
 
 
 def duplicated(journal: Journal, name: str, every: int) -> Iterator[Damaged]:

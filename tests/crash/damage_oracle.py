@@ -30,9 +30,9 @@ from tests.independent_reader import (
 
 
 class End(NamedTuple):
-    """The place where a segment stops being a log, and whether damage stops it."""
+    """The place where a segment stops being a log, and whether bad bytes stop it there."""
 
-    lsn: int  # the next one
+    lsn: int  # the next LSN
     offset: int
     damaged: bool = False
     impossible: bool = False
@@ -175,9 +175,9 @@ def verdict(contents: Files, evidence: Evidence) -> Opened:
 
 
 def misnamed_first_kept(contents: Files) -> str | None:
-    """Return the first segment that a removal would keep, if its header does not match its name.
+    """Return the first segment that open would keep, if its header does not match its name.
 
-    Return None if nothing would be removed. A name alone must not get a segment removed.
+    Return None if open would remove no leftovers. A name alone must not get a segment removed.
     """
     good = checkpoints(contents)
     if not any(map(is_segment, leftovers(contents))):
@@ -189,8 +189,8 @@ def misnamed_first_kept(contents: Files) -> str | None:
 def stray_segments(contents: Files, undamaged: Files) -> set[str]:
     """Return the stray segments, without which the log continues.
 
-    Their names are not theirs: the undamaged journal shows that another segment, or none, holds the
-    records that the name promises.
+    A stray segment has a wrong name: the undamaged journal shows that another segment, or none,
+    holds the records that the name promises.
     """
     journal_id = Evidence.of(undamaged).journal_id
     as_named = set[str]()
@@ -220,9 +220,9 @@ def epoch_of(name: str) -> int:
 
 
 def is_held(contents: Files, undamaged: Files, before: str, name: str) -> bool:
-    """Return whether `before` still holds the first record that the name `name` promises.
+    """Return whether `before` still holds the first record that `name` promises.
 
-    False if a segment of a later epoch may have replaced that record.
+    Return False if a segment of a later epoch may have replaced that record.
     """
     lsn = lsn_of(name)
     holders = [

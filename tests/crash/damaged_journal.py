@@ -46,7 +46,7 @@ class Size(NamedTuple):
 
 
 SMALL = Size(220, 0, 20)  # small enough to flip every bit
-LARGE = Size(8192, 900, 6000)  # contains sectors and pages
+LARGE = Size(8192, 900, 6000)  # large enough to contain sectors and pages
 
 
 def record(lsn: int, size: Size = SMALL) -> Record:
@@ -236,7 +236,7 @@ def findings(contents: Files) -> set[tuple[str, tuple[str, int]]]:
 
 
 def flip(contents: Files, name: str) -> Iterator[tuple[int, int, Files]]:
-    """Yield all files with one bit of a file flipped, after the bit's byte and place in it."""
+    """Yield each bit of a file: its byte, its place in the byte, and all files with it flipped."""
     for offset in range(len(contents[name])):
         for bit in range(8):
             data = bytearray(contents[name])

@@ -72,8 +72,7 @@ def imported(letter: str, parent: str | None = None, depth: int = 0, **changes: 
 
 
 def forged(items: Sequence[Any] | None, records: Sequence[Any]) -> Files:
-    """Return a journal with a checkpoint of `items` and `records` after it. None means no
-    checkpoint."""
+    """Return a journal with a checkpoint of `items`, or without one, and `records` after it."""
     after_lsn = 0 if items is None else BASE_LSN
     header = SegmentHeader(JOURNAL_ID, 1, after_lsn + 1, 0)
     data = header.encode()

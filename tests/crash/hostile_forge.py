@@ -42,8 +42,7 @@ class Choices(Protocol):
 
 
 class Tape:
-    """Choices that are read from bytes. After their end, each choice is the first, and data is
-    empty."""
+    """Choices that are read from bytes. After their end, each choice is 0, and data is empty."""
 
     def __init__(self, tape: bytes) -> None:
         self._tape = tape
@@ -104,7 +103,7 @@ def agents() -> Files:
 
 @cache
 def sources() -> tuple[Files, ...]:
-    """Return journals of every kind: closed, killed, with every type of record, of agents, and
+    """Return journals of every kind: closed, killed, with all types of records, of agents,
     empty."""
     golden = {path.name: path.read_bytes() for path in sorted(journal_v1.FOLDER.iterdir())}
     return journal(closed=True), journal(closed=False), golden, agents(), {}
@@ -148,8 +147,7 @@ def header_of(data: bytes) -> list[Any]:
 
 
 def frames_of(data: bytes) -> list[tuple[int, list[Any], bytes]]:
-    """Return the offset, header fields and payload of each frame, as far as headers follow each
-    other."""
+    """Return the offset, header fields and payload of each frame up to the first bad header."""
     frames = []
     seed, at = crc32c(data[:60]), SEGMENT_HEADER.size
     while at + FRAME_HEADER.size <= len(data):
@@ -165,14 +163,13 @@ def frames_of(data: bytes) -> list[tuple[int, list[Any], bytes]]:
 
 def _edge(choices: Choices, now: int, bits: int) -> int:
     """Return a number of `bits` bits: one near `now`, or one at which an overflow is likely."""
-    near = (now - 1, now + 1, now * 2, now)
+    neighbors = (now - 1, now + 1, now * 2, now)
     edges: tuple[int, ...] = _LONG_EDGES if bits == 64 else _EDGES
-    return pick(choices, near + edges) % (1 << bits)
+    return pick(choices, neighbors + edges) % (1 << bits)
 
 
 def _forge_header(choices: Choices, data: bytes) -> bytes:
-    """Return the segment with one header field changed, and its frames sealed again with the new
-    seed."""
+    """Return the segment with one header field changed, and its frames sealed again."""
     fields = header_of(data)
     at = choices.below(len(fields))
     if at in _HEADER_BITS:

@@ -136,7 +136,7 @@ def run_all_verbs(path: str, disk: SimulatedDisk | None = None) -> None:
         for form in ("text", "json"):
             with default_disk(disk):
                 result = CliRunner().invoke(cli, [verb, path, *args, "-o", form])
-            sys.setrecursionlimit(limit)  # the command raises it, as it has the process to itself
+            sys.setrecursionlimit(limit)  # the command raises it, as it usually has its own process
             details = (verb, form, result.exit_code, result.stderr[:500])
             assert isinstance(result.exception, SystemExit | None), details
             assert result.exit_code in (0, 1, 3, 4), details
@@ -200,9 +200,12 @@ def check_state(files: Files) -> None:
         assert kept[base:] == [repr(entry.record) for entry in journal.replay()]
         lsn = journal.append("one more")
         journal.wait_durable(lsn, timeout_s=HANG_S)
-    again = Anything()
-    with DurableState.open(PATH, again, options=options(), disk=disk) as state:
-        assert [repr(each) for each in (*again.items, *again.records)] == [*kept, "'one more'"]
+    reloaded = Anything()
+    with DurableState.open(PATH, reloaded, options=options(), disk=disk) as state:
+        assert [repr(each) for each in (*reloaded.items, *reloaded.records)] == [
+            *kept,
+            "'one more'",
+        ]
         state.compact()
     with DurableState.open(PATH, Anything(), options=options(), disk=disk) as state:
         assert state.journal.last_lsn == lsn

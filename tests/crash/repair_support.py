@@ -54,8 +54,7 @@ def fixed(disk: SimulatedDisk, **options: Any) -> RepairReport:
 
 
 def check_opens_with(disk: SimulatedDisk, expected: list[Any], *ignored: str) -> None:
-    """Check that the journal opens with `expected`, and that more records can be appended and
-    reread.
+    """Check that the journal opens with `expected`, and that more records can be appended.
 
     `ignored` are damaged files that a checkpoint covers.
     """

@@ -178,8 +178,7 @@ def test_a_torn_tail_is_left_out_of_a_backup(disk: SimulatedDisk) -> None:
 
 
 def test_a_compaction_before_the_copy_is_not_corruption(disk: SimulatedDisk) -> None:
-    """P4, P6: A checkpoint that is published after the backup began is copied with the log that it
-    needs.
+    """P4, P6: A checkpoint that is published after the backup began is copied with its log.
 
     Its LSN may be newer than the durable LSN at the beginning of the backup.
     """
@@ -227,7 +226,7 @@ def test_a_compaction_during_the_copy_restarts_it(disk: SimulatedDisk) -> None:
 
 
 def test_backups_under_load_are_states_of_one_lsn(disk: SimulatedDisk) -> None:
-    """P2, P6: A backup beside appends, waits and compactions opens as the state at one LSN.
+    """P2, P6: A backup made during appends, waits and compactions opens as the state at one LSN.
 
     That LSN is not below the durable LSN at the beginning of the backup.
     """

@@ -58,9 +58,10 @@ def test_a_copied_frame_header_does_not_hide_evidence(disk: SimulatedDisk, damag
 
 
 def test_two_checkpoints_outweigh_a_foreign_segment() -> None:
-    """P4: A segment that contradicts two checkpoints is reported as foreign.
+    """P4: If two checkpoints contradict the first needed segment, the segment is reported as
+    foreign.
 
-    If there is only one checkpoint, the checkpoint is reported instead.
+    If there is only one checkpoint, the checkpoint is reported as foreign instead.
     """
     contents, foreign = {**journal(closed=True)}, journal(closed=True, journal_id=2)
     first = SEGMENTS[2]
@@ -88,8 +89,7 @@ def with_frame_after_the_cut(frame: Frame) -> Files:
     ],
 )
 def test_bytes_after_a_cut_are_not_corruption(frame: Frame, is_dead: bool) -> None:
-    """P5: The first LSN of the next segment ends this one, and other bytes after it are not
-    corruption.
+    """P5: The next segment's first LSN ends this one. Other bytes after it are not corruption.
 
     The journal opens without the newer checkpoint, and `verify` reports a torn tail.
     """

@@ -29,8 +29,7 @@ RECORDS = st.tuples(
 
 
 class CrashLedger(CrashMachine[Ledger]):
-    """A crash machine with backups, with commits and compactions beside them, and with short
-    writes."""
+    """A crash machine with backups beside commits and compactions, and with short writes."""
 
     machine = Ledger
     records = RECORDS

@@ -38,8 +38,7 @@ def undetected_bytes(contents: Files, name: str, last_lsn: int) -> set[int]:
 
 
 def test_the_journal_contains_everything_that_can_be_damaged() -> None:
-    """The journal has covered and needed segments, a full segment, a torn tail, marks and
-    checkpoints.
+    """The journal has covered, needed and full segments, a torn tail, marks and checkpoints.
 
     Without one of them, damage to it would go untested.
     """

@@ -104,7 +104,7 @@ def damages(variant: Variant, name: str, kinds: Iterable[Kind], every: int) -> I
     for kind in kinds:
         for damaged in kind(undamaged, name, every):
             if damaged.files != undamaged.files:
-                yield Damaged(f"{name}: {kind.__name__}, {damaged.what}", damaged.files)
+                yield Damaged(f"{name}: {kind.__name__}, {damaged.description}", damaged.files)
 
 
 def sweep(variant: Variant, damages: Iterable[Damaged]) -> Counter[str]:
@@ -115,7 +115,7 @@ def sweep(variant: Variant, damages: Iterable[Damaged]) -> Counter[str]:
             try:
                 counts[judge_of(variant).judge(damaged.files)] += 1
             except Exception as error:
-                error.add_note(f"{variant}: {damaged.what}")
+                error.add_note(f"{variant}: {damaged.description}")
                 raise
     return counts
 
@@ -127,8 +127,8 @@ def sweep(variant: Variant, damages: Iterable[Damaged]) -> Counter[str]:
 def test_a_flipped_bit_of_a_closed_journal_loses_nothing_in_silence(name: str) -> None:
     """P4: A flipped bit in a closed journal loses nothing in silence, and `verify` reports it.
 
-    Only a bit without a meaning goes unreported. For a checkpoint, which has one CRC, some bytes
-    suffice.
+    Only a bit without a meaning goes unreported. A checkpoint has a single CRC, so the test flips
+    bits in only some of its bytes.
     """
     every = 7 if name in SEGMENTS else 61  # coprime to 8, so the bits vary from byte to byte
     assert END not in sweep(CLOSED, damages(CLOSED, name, [flipped], every))
@@ -164,8 +164,7 @@ def test_deleted_bytes_are_detected(variant: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_files_are_detected(name: str) -> None:
-    """P4, P10: A file that is missing, older, of another journal or replaced by another is
-    detected."""
+    """P4, P10: A file that is missing, older, foreign or replaced by another one is detected."""
     kinds = [kind for kind in FILES if kind is not duplicated]
     assert sweep(CLOSED, damages(CLOSED, name, kinds, 1)).total() > 10
 
@@ -181,8 +180,7 @@ def test_a_copy_of_a_file_removes_no_other_file(name: str) -> None:
 
 
 def test_missing_files_are_detected() -> None:
-    """P4: The loss of any set of files is detected while a checkpoint proves that there was a
-    log."""
+    """P4: The loss of any files is detected while a checkpoint proves that there was a log."""
     counts = sweep(CLOSED, several_removed(judge_of(CLOSED).journal))
     assert not set(counts) - {REFUSED, VERIFIED, END, NOTHING_LOST}
     assert counts[REFUSED] > 20
@@ -190,8 +188,7 @@ def test_missing_files_are_detected() -> None:
 
 @pytest.mark.parametrize("variant", LARGE_VARIANTS)
 def test_damaged_sectors_and_pages_are_detected(variant: str) -> None:
-    """P4: Sectors of 512 and 4096 bytes that are zeroed, garbled or stale, and cuts, are
-    detected."""
+    """P4: Zeroed, garbled and stale sectors of 512 and 4096 bytes are detected, and so are cuts."""
     chosen = LARGE_VARIANTS[variant]
     kinds = [kind for kind in BYTES if kind.__name__ in ("zeroed", "garbled", "stale")]
     of_sectors = chain.from_iterable(damages(chosen, name, kinds, 4) for name in SEGMENTS)
@@ -217,7 +214,7 @@ def pairs_of(variant: Variant, seed: int, every: int, kinds: Iterable[Kind]) -> 
         if not set(of_first) & set(of_second):
             both = {**undamaged.files, **of_first, **of_second}
             contents = {name: data for name, data in both.items() if data is not None}
-            yield Damaged(f"{first.what} and {second.what}", contents)
+            yield Damaged(f"{first.description} and {second.description}", contents)
 
 
 def changed(before: Files, after: Files) -> dict[str, bytes | None]:
@@ -251,7 +248,9 @@ def test_undecidable_damage_is_documented() -> None:
 
 def example(variant: Variant, name: str, kind: Kind, description: str) -> str:
     """Return the class of the one damage whose description ends with `description`."""
-    [match] = [d for d in damages(variant, name, [kind], 1) if d.what.endswith(f", {description}")]
+    [match] = [
+        d for d in damages(variant, name, [kind], 1) if d.description.endswith(f", {description}")
+    ]
     return judge_of(variant).judge(match.files)
 
 
@@ -330,7 +329,7 @@ def test_files_of_a_copy_that_was_written_to_are_undecidable() -> None:
 
 
 def test_unreported_damage_loses_nothing() -> None:
-    """P4: Damage to the end of a segment, to a mark and to one checkpoint is unreported and
+    """P4: Damage to bytes after the end, to a mark or to one checkpoint is unreported and
     harmless."""
     undamaged = judge_of(CLOSED).journal.files
     *_, mark = places(undamaged[LAST])
@@ -346,8 +345,7 @@ def test_unreported_damage_loses_nothing() -> None:
 
 
 def everything(variant: Variant) -> Iterator[tuple[str, Damaged]]:
-    """Yield every damage with the name of its kind. A large journal is damaged at every 16th
-    place."""
+    """Yield every damage with its kind's name. A large journal is damaged at every 16th place."""
     every = 1 if variant.size == SMALL else 16
     for kind in (*BYTES, *FILES):
         for name in NAMES:
@@ -364,8 +362,7 @@ def everything(variant: Variant) -> Iterator[tuple[str, Damaged]]:
 
 
 def main(names: list[str]) -> int:
-    """Print counts by kind and class for these variants. Return 1 if any outcome was not
-    predicted."""
+    """Print counts by kind and class. Return 1 if any outcome was not predicted."""
     counts: Counter[tuple[str, str]] = Counter()
     wrong: list[str] = []
     for name in names or VARIANTS:
@@ -375,7 +372,7 @@ def main(names: list[str]) -> int:
                 counts[kind, judge_of(variant).judge(damaged.files)] += 1
             except AssertionError as error:
                 counts[kind, "WRONG"] += 1
-                wrong.append(f"{name}: {damaged.what}: {error}")
+                wrong.append(f"{name}: {damaged.description}: {error}")
         print(f"{counts.total()} after {name}", file=sys.stderr)
     for (kind, outcome), count in sorted(counts.items()):
         print(f"{kind:20} {count:8}  {outcome}")

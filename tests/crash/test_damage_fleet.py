@@ -122,17 +122,17 @@ def opened(damaged: Files) -> list[Agent] | Place:
 
 
 def check_damages(path: Path, damages: Iterable[Damaged]) -> int:
-    """Check each damaged fleet, and return how many are refused, each where the format's rule says
-    so."""
+    """Check that each fleet reads as it opens. Return how many are refused, each at the right
+    place."""
     evidence, refused = Evidence.of(fleet().files), 0
     for damaged in damages:
         read_result, open_result = read(path / FOLDER, damaged.files), opened(damaged.files)
-        assert read_result == open_result, damaged.what
+        assert read_result == open_result, damaged.description
         refusal, _ = verdict(damaged.files, evidence)
         if refusal:
             file, offset, lsn = refusal
             file = FOLDER if file == PATH else file.rpartition("/")[2]
-            assert read_result == (file, offset, lsn), damaged.what
+            assert read_result == (file, offset, lsn), damaged.description
             refused += 1
     return refused
 
@@ -149,8 +149,7 @@ def test_the_fleet_contains_everything_that_can_be_damaged(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", [*SEGMENTS, *CHECKPOINTS])
 def test_a_fleet_with_damaged_bytes_reads_as_it_opens(tmp_path: Path, name: str) -> None:
-    """P4: A fleet with damaged bytes is refused with the place that open names, or reads as it
-    opens."""
+    """P4: A fleet with damaged bytes is read as it is opened, or is refused with the same place."""
     kinds = flipped, truncated, zeroed, spliced
     damages = (damaged for kind in kinds for damaged in kind(fleet(), name, 307))
     refused = check_damages(tmp_path, damages)
@@ -180,7 +179,7 @@ def test_a_file_of_another_fleet_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_fleet_without_its_log_is_refused(tmp_path: Path) -> None:
-    """P4: An older fleet is not shown in the place of one whose log is lost."""
+    """P4: If the log is lost, no older fleet is shown instead."""
     without_log = {name: data for name, data in fleet().files.items() if not is_segment(name)}
     assert check_damages(tmp_path, [Damaged("no segments", without_log)]) == 1
 

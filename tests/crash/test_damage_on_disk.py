@@ -99,11 +99,11 @@ def test_a_refused_open_and_readers_change_nothing(tmp_path: Path, name: str) ->
                 list(reader.entries(base_lsn(damaged.files)))
         with suppress(JournalError):  # no checkpoint and no first segment is left
             repair(path)
-        assert file_states(path) == before, damaged.what
+        assert file_states(path) == before, damaged.description
         if expected:
             with pytest.raises(CorruptionError) as raised:
                 Journal.open(path, options=ManualOptions())
-            assert file_states(path) == before, damaged.what
+            assert file_states(path) == before, damaged.description
             assert place(raised.value) == expected
         else:
             with Journal.open(path, options=ManualOptions()) as journal:

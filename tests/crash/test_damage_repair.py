@@ -69,8 +69,7 @@ def test_a_repair_keeps_what_its_dry_run_predicts(name: str) -> None:
     ],
 )
 def test_a_repair_keeps_no_records_of_another_journals_file(name: str, last_lsn: int) -> None:
-    """P1, P4: A file of another journal is removed, and everything that does not depend on it is
-    kept."""
+    """P1, P4: A file of another journal is removed. Files that do not depend on it are kept."""
     [damaged] = refused(foreign, name, 1)
     check_repair(damaged)
     assert repair(PATH, disk=image(damaged)).last_lsn == last_lsn

@@ -57,10 +57,9 @@ def corruption(name: str, offset: int) -> PlacedFinding:
 
 
 def check(damaged: Files, outcome: Opened, finding: PlacedFinding | None = None) -> None:
-    """Check that the journal opens as `outcome` and as the oracle predicts, and what `verify`
-    reports.
+    """Check that the journal opens as `outcome` and as the oracle predicts.
 
-    If open refuses, `verify` must name the same place. Otherwise `finding` is the one new finding,
+    If open refuses, `verify` must name the same place. Otherwise `finding` is its one new finding,
     if any.
     """
     assert opened(damaged) == verdict(damaged, Evidence.of(journal(closed=True))) == outcome

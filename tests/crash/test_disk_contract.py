@@ -68,8 +68,7 @@ def error_of(call: Callable[[], object]) -> int | None:
 
 
 def test_only_an_open_for_writing_makes_a_directory(place: Place) -> None:
-    """Opening without `write` makes nothing. With `write`, it makes the last component of the
-    path."""
+    """An open without `write` makes nothing. With `write`, it makes the path's last component."""
     with pytest.raises(FileNotFoundError):
         place.disk.open_directory(place.path, write=False)
     directory = place.disk.open_directory(place.path, write=True)
@@ -89,8 +88,8 @@ def test_all_spellings_of_a_path_open_the_same_directory(place: Place) -> None:
         f"{place.path}/.",
         f"{place.path}/../journal",
     ):
-        again = place.disk.open_directory(path, write=False)
-        assert (again.names(), again.path) == (["a"], place.path)
+        directory = place.disk.open_directory(path, write=False)
+        assert (directory.names(), directory.path) == (["a"], place.path)
 
 
 def test_an_empty_path_is_refused(place: Place) -> None:
@@ -164,8 +163,7 @@ def test_a_file_opened_for_reading_cannot_be_changed(directory: Directory) -> No
 
 
 def test_rename_replaces_the_new_name(directory: Directory) -> None:
-    """After `rename`, the new name refers to the old file. The file that had the new name has no
-    name."""
+    """After `rename`, the new name refers to the old file. The replaced file has no name."""
     put(directory, "a", b"old")
     replaced = put(directory, "b", b"replaced")
     directory.rename("a", "b")
@@ -235,8 +233,7 @@ def test_a_closed_directory_refuses_every_use(directory: Directory) -> None:
 
 
 def test_one_writer_holds_the_lock(place: Place, directory: Directory) -> None:
-    """P10: A second lock raises LockedError at once, with the holder's pid. Closing releases the
-    lock."""
+    """P10: A second lock raises LockedError at once, with the holder's pid. A close releases it."""
     other = place.disk.open_directory(place.path, write=True)
     directory.lock()
     directory.lock()  # this handle already has the lock
@@ -263,8 +260,7 @@ def test_the_lock_holder_is_known_without_taking_the_lock(
 
 
 def test_the_lock_belongs_to_the_directory(place: Place, directory: Directory) -> None:
-    """No file is the lock, so removing every name does not release it. Another directory has its
-    own lock."""
+    """No file is the lock, so removing every name keeps it. Another directory has its own."""
     directory.lock()
     put(directory, "LOCK", b"")
     directory.remove("LOCK")
@@ -297,8 +293,7 @@ def test_read_is_short_only_at_the_end(directory: Directory) -> None:
 
 @pytest.mark.parametrize("buffer", [b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4]])
 def test_write_takes_any_buffer_at_any_offset(directory: Directory, buffer: Buffer) -> None:
-    """`write` writes at the given offset, never at the end by itself, and returns the number of
-    bytes."""
+    """`write` writes at the given offset, never at the end by itself, and returns its size."""
     file = put(directory, "a", b"0123456789")
     assert file.write(buffer, 2) == 3
     assert content(file) == b"01abc56789"
@@ -357,8 +352,7 @@ def test_sync_and_drop_cache_do_not_change_contents(directory: Directory) -> Non
 
 
 def test_a_closed_file_refuses_every_use(directory: Directory) -> None:
-    """Closing a file again does nothing. Every other use of it raises OSError, and the file
-    stays."""
+    """Closing a file again does nothing. Every other use raises OSError, and the file stays."""
     file = put(directory, "a", b"0123")
     file.close()
     file.close()

@@ -78,8 +78,7 @@ def frames(owner: Owner[Ledger]) -> None:
 
 
 def compactions(owner: Owner[Ledger]) -> None:
-    """Make checkpoints: an empty one, one beside a commit, and ones that remove segments.
-    Reopen."""
+    """Make checkpoints: an empty one, one beside a commit, and ones that remove segments."""
     owner.compact()
     for size in (1, 3, 2):
         for _ in range(2):
@@ -135,7 +134,7 @@ def restarts(owner: Owner[Ledger]) -> None:
 
 
 def crash_during(owner: Owner[Ledger], step: Callable[[], None], *, after: int) -> None:
-    """Run `step` and crash the disk after `after` of its operations."""
+    """Run `step`, and crash the disk after the number of operations in `after`."""
     owner.disk.crash_after(after)
     with suppress(OSError, FailedError):
         step()
@@ -157,8 +156,7 @@ def options_of(work: Work, durability: Any, segment_bytes: int) -> ManualOptions
 @pytest.mark.parametrize("durability", ["disk", "os"])
 @pytest.mark.parametrize("work", [commits, frames, compactions, restarts])
 def test_every_crash_is_recovered(work: Work, durability: str, segment_bytes: int) -> None:
-    """P1 to P6: Every crash at every moment is recovered, with every outcome, also in
-    recoveries."""
+    """P1 to P6: Every crash at every moment is recovered, with every outcome, in recoveries too."""
     options = options_of(work, durability, segment_bytes)
     # A second run of a journal with this many segments has too many crashes to explore here.
     sequels = 0 if segment_bytes == 1 else 150
@@ -299,8 +297,7 @@ def test_a_weakened_engine_is_caught(
 
 
 def test_a_failure_explains_how_to_reproduce_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message of a broken promise names the moment, the outcome, and the command to reproduce
-    it."""
+    """The message of a broken promise names the moment, the outcome, and a way to reproduce it."""
 
     def work(owner: Owner[Ledger]) -> None:
         append(owner)
@@ -318,9 +315,9 @@ def test_a_failure_explains_how_to_reproduce_it(monkeypatch: pytest.MonkeyPatch)
     assert "1 records had been appended; no power cut may take the first 0" in message
     [only] = re.findall(r"only=(\d+)", message)
     assert f"{int(only) - 1:5} write /journal/" in message.splitlines()[-1]
-    with pytest.raises(BrokenPromiseError) as again:
+    with pytest.raises(BrokenPromiseError) as repeated:
         explore(Ledger, work, only=int(only))
-    assert str(again.value) == message
+    assert str(repeated.value) == message
     assert explore(Ledger, work, only=0).moments == 1
 
 

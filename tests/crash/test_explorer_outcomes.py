@@ -64,7 +64,7 @@ def explored(medium: Medium, bounds: Bounds) -> list[dict[str, bytes]]:
 
 
 def power_cut_outcomes(medium: Medium) -> list[dict[str, bytes]]:
-    """Return the same by power cuts, one for each way to choose an outcome."""
+    """Return the contents after power cuts, one for each way to choose an outcome."""
     contents = []
     for choose in every_choice():
         disk = SimulatedDisk(medium)
@@ -99,8 +99,7 @@ def test_the_explored_outcomes_are_those_of_power_cuts(steps: list[tuple[object,
 def test_bounded_outcomes_include_all_kept_and_all_lost(
     steps: list[tuple[object, ...]], outcomes_max: int, deviations: int
 ) -> None:
-    """If there are too many outcomes, all changes kept and all changes lost are among the chosen
-    ones."""
+    """If there are too many outcomes, the chosen ones include all changes kept and all lost."""
     disk = run(steps)
     medium = disk.snapshot()
     bounds = Bounds(outcomes_max=outcomes_max, deviations=deviations)
@@ -137,14 +136,13 @@ def test_content_that_is_never_read_adds_no_outcomes() -> None:
 
 
 def test_equal_images_have_equal_keys() -> None:
-    """The same names and bytes have the same key, however they came about. Others have other
-    keys."""
+    """Images with the same names and bytes have the same key, and other images have others."""
     steps: list[tuple[object, ...]] = [("write", "a", 0, 5), ("write", "b", 0, 5)]
     images = list(outcomes(run(steps).snapshot().folders[PATH], PATH, ALL))
     keys = {repr(sorted(i.medium.contents(PATH).items())): i.key for i in images}
     assert len(set(keys.values())) == len(keys) == len(images)
-    again = outcomes(run([*steps, ("sync", "a")]).snapshot().folders[PATH], PATH, ALL)
-    for image in again:
+    synced_images = outcomes(run([*steps, ("sync", "a")]).snapshot().folders[PATH], PATH, ALL)
+    for image in synced_images:
         assert keys[repr(sorted(image.medium.contents(PATH).items()))] == image.key
 
 

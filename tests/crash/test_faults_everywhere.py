@@ -97,8 +97,8 @@ def count_calls(durability: Literal["disk", "os"]) -> int:
 def test_a_fault_at_any_call_loses_nothing_acknowledged(
     code: int, durability: Literal["disk", "os"], cut: Outcome | None, step: int
 ) -> None:
-    """P1, P2, P5: If any call to the disk fails once, a reopened journal has all acknowledged
-    records.
+    """P1, P2, P5: If any call to the disk fails once, the reopened journal has lost nothing
+    acknowledged.
 
     The same holds if the power fails after that. The journal opens without help, its records are a
     prefix, and it can continue.
@@ -197,9 +197,13 @@ def test_damage_is_refused_with_its_place(disk: SimulatedDisk) -> None:
     with JournalReader.open(PATH, disk=disk) as reader:
         entries = reader.entries()
         assert [next(entries).record, next(entries).record] == [1, 2]
-        with pytest.raises(CorruptionError) as seen:
+        with pytest.raises(CorruptionError) as raised_by_reader:
             next(entries)
-        assert (seen.value.path, seen.value.offset, seen.value.lsn) == (error.path, offset, 3)
+        assert (
+            raised_by_reader.value.path,
+            raised_by_reader.value.offset,
+            raised_by_reader.value.lsn,
+        ) == (error.path, offset, 3)
 
 
 def test_a_torn_tail_and_a_bad_checkpoint_are_logged(

@@ -106,8 +106,7 @@ def test_the_engine_writes_the_segments_of_version_1() -> None:
 
 
 def test_the_engine_continues_a_journal_of_version_1(golden: Path) -> None:
-    """P6, P7: The next checkpoint is added to one of version 1, and the one after it replaces
-    it."""
+    """P6, P7: The next checkpoint is added to one of version 1, and a second one replaces it."""
     with Journal.open(golden, options=Options(application="golden/1")) as journal:
         journal.wait_durable(journal.append(b"new"))
         journal.compact(lambda: (journal.last_lsn, [b"new"])).close()
@@ -123,8 +122,7 @@ def test_the_engine_continues_a_journal_of_version_1(golden: Path) -> None:
 
 
 def test_the_engine_opens_version_2(tmp_path: Path) -> None:
-    """P1, P6: Items are loaded as they were frozen, including bytes and keys that look like
-    bytes."""
+    """P1, P6: Items are loaded as they were frozen, even bytes and keys that look like bytes."""
     golden = copied(journal_v2.FOLDER, tmp_path)
     with Journal.open(golden, options=Options(application="golden/1")) as journal:
         checkpoint = journal.checkpoint

@@ -283,8 +283,7 @@ RECORDS: dict[str, tuple[Any, str]] = {
 def test_a_record_that_no_manager_would_write_is_refused(
     tmp_path: Path, record: Any, expected: str
 ) -> None:
-    """P9: A record that no manager would have written at this point is refused by all fleet
-    readers.
+    """P9: All readers refuse a record that no manager would have written at this point.
 
     The message names the record's LSN and field.
     """
@@ -317,8 +316,7 @@ def test_an_unusual_fleet_that_a_manager_could_write_opens(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_without_later_records_is_complete(tmp_path: Path) -> None:
-    """A reader reports a running agent as interrupted, although no record after the checkpoint says
-    so."""
+    """A reader reports a running agent as interrupted without a record that says so."""
     directory = write(tmp_path, forged([item("a", lsn=BASE_LSN)], []))
     assert read_fleet(directory).get(A).status == "interrupted"
 
@@ -330,8 +328,7 @@ def test_a_checkpoint_without_later_records_is_complete(tmp_path: Path) -> None:
 def test_the_command_line_names_the_file_and_the_field(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str]
 ) -> None:
-    """The command exits with 4 and prints one line that names the file and the field, and no
-    traceback."""
+    """The command exits with 4 and prints one line with the file and the field, no traceback."""
     wrong_fields: list[dict[str, Any]] = [{"status": "weird"}, {"agent_id": [1]}, {"prompt": _HALF}]
     for number, changes in enumerate(wrong_fields):
         workspace = tmp_path / str(number)

@@ -146,8 +146,7 @@ ACCEPTED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("payload", "expected"), ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_unusual_msgpack_encodings_are_read(payload: bytes, expected: str) -> None:
-    """P9: An encoding that msgpack reads but this engine would not write is read as msgpack reads
-    it.
+    """P9: An encoding that this engine would not write is read as msgpack reads it.
 
     Every opener agrees on the value.
     """
@@ -231,7 +230,7 @@ def test_many_lists_that_each_claim_the_whole_payload_take_bounded_memory(payloa
 def test_the_smallest_objects_take_bounded_memory(
     payload: bytes, opener: Callable[[SimulatedDisk], object]
 ) -> None:
-    """P9: A byte of a frame costs at most an empty Python object, for one frame at a time."""
+    """P9: A byte of a frame costs at most one empty object, and one frame is unpacked at a time."""
     frames = [
         frame(HEADER.seed, payload, lsn=1 + n * OBJECTS, durable_lsn=n * OBJECTS, count=OBJECTS)
         for n in range(3)
@@ -268,7 +267,7 @@ except JournalError as error:
 def test_a_large_forged_frame_is_refused_in_limited_address_space(
     tmp_path: Any, payload: bytes
 ) -> None:
-    """P9: A forged frame of 16 MiB is refused in 512 MiB more than an idle process has.
+    """P9: A forged frame of 16 MiB is refused with 512 MiB of address space beyond the start.
 
     The kernel counts all memory of the process, not only Python's.
     """
@@ -281,7 +280,7 @@ def test_a_large_forged_frame_is_refused_in_limited_address_space(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
 def test_too_little_memory_is_not_reported_as_damage(tmp_path: Any) -> None:
-    """P4: An intact journal that needs more memory than there is is not reported as corrupt.
+    """P4: An intact journal that needs more memory than is available is not reported as corrupt.
 
     A repair would cut away good records.
     """

@@ -140,7 +140,7 @@ def check_crafted(piece: bytes, size: int, doors: Iterable[Opener]) -> None:
 
 @pytest.mark.parametrize("piece", CRAFTED.values(), ids=CRAFTED.keys())
 def test_crafted_headers_are_read_a_few_times_each(piece: bytes) -> None:
-    """P9: The search after damage reads the file a fixed number of times, whatever it contains.
+    """P9: The search for evidence reads the file a fixed number of times, whatever it contains.
 
     No arrangement of headers makes the time grow with the square of the file's size.
     """
@@ -296,8 +296,7 @@ def test_absurd_numbers_in_a_name_are_refused(name: str, data: bytes) -> None:
 
 
 def test_a_journal_without_a_free_epoch_is_refused_at_open() -> None:
-    """P5, P9: A journal that could not write another segment is refused at open, not at an
-    append."""
+    """P5, P9: A journal that can't write another segment is refused at open, not at an append."""
     disk = SimulatedDisk()
     with Journal.open(PATH, options=options(), disk=disk) as journal:
         for _ in range(2):

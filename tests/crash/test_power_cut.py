@@ -18,8 +18,7 @@ SUBSETS = list(itertools.product([True, False], repeat=3))
 
 
 def answers(*kept: bool) -> Outcome:
-    """Return an outcome that keeps or loses one change after the other, in the order in which it is
-    asked."""
+    """Return an outcome that keeps or loses each change in turn, as `kept` says."""
     remaining = iter(kept)
     return lambda change: change.data if next(remaining) else None
 
@@ -37,8 +36,7 @@ def test_synced_writes_survive_a_power_cut(disk: SimulatedDisk, directory: Direc
 def test_a_file_and_its_name_are_synced_separately(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """A synced file in an unsynced directory may lose its name; a synced name may lose its
-    contents."""
+    """A synced file may lose its unsynced name, and a synced name its unsynced contents."""
     put_file(directory, "a", b"0123", synced=False).sync()
     disk.power_cut(lose)
     assert disk.contents(PATH) == {}
@@ -64,8 +62,7 @@ def test_a_file_and_its_name_are_synced_separately(
 def test_an_unsynced_write_may_leave_anything_in_its_range(
     disk: SimulatedDisk, directory: Directory, written: bytes | None, after: bytes
 ) -> None:
-    """A write may be kept, lost, torn, or replaced by zeros or garbage. Nothing outside it
-    changes."""
+    """A write may be kept, lost, torn, or become zeros or garbage. Nothing outside it changes."""
     put_file(directory, "a", b"0123456789").write(b"abcd", 2)
 
     def outcome(change: Change) -> bytes | None:
@@ -156,8 +153,7 @@ def test_each_change_of_size_is_decided_separately(
 
 
 def test_a_synced_change_is_not_decided_again(disk: SimulatedDisk, directory: Directory) -> None:
-    """A power cut decides no change that a sync made durable or that an earlier power cut
-    decided."""
+    """A power cut decides only changes that neither a sync nor an earlier cut has decided."""
     file = put_file(directory, "a", b"0123")
     file.truncate(2)
     file.sync()
@@ -199,8 +195,7 @@ def test_an_undone_removal_restores_the_file(
 
 
 def test_a_rename_is_atomic(disk: SimulatedDisk, directory: Directory) -> None:
-    """After a power cut, either both old files have their names, or the new name has the new
-    file."""
+    """After a power cut, both files have their old names, or the new name has the new file."""
     put_file(directory, "new", b"old content")
     put_file(directory, "tmp", b"new content")
     directory.rename("tmp", "new")

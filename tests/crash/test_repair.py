@@ -131,8 +131,7 @@ def test_a_cut_begins_a_new_epoch(disk: SimulatedDisk) -> None:
 
 
 def test_damage_that_the_checkpoint_covers_keeps_the_checkpoint(disk: SimulatedDisk) -> None:
-    """P4, P6: If the newest checkpoint covers the damage, the journal continues from the
-    checkpoint.
+    """P4, P6: If the newest checkpoint covers the damage, the journal continues from it.
 
     Only records after the checkpoint in the damaged segment may be lost, and they are salvaged.
     """
@@ -176,10 +175,10 @@ def test_a_log_that_ends_before_a_bad_checkpoint_is_cut_at_its_end(disk: Simulat
     check_opens_with(disk, [3])
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("at", [30, 60])
 def test_a_damaged_segment_header_cuts_the_log_before_the_segment(
-    disk: SimulatedDisk, which: int, at: int
+    disk: SimulatedDisk, index: int, at: int
 ) -> None:
     """P4: The log can't continue through a damaged header, so the segment is cut off and set aside.
 
@@ -188,17 +187,17 @@ def test_a_damaged_segment_header_cuts_the_log_before_the_segment(
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, *range(4))
-    name = names(disk, ".seg")[which]
+    name = names(disk, ".seg")[index]
     write_at(disk, name, at, b"\xff")
     before = disk.contents(PATH)
     report = fixed(disk, salvage=True)
-    assert report.last_lsn == which * 4
+    assert report.last_lsn == index * 4
     assert name in report.removed
     assert report.saved_to is not None
     assert disk.contents(report.saved_to)[name] == before[name]
-    lost_lsns = range(which * 4 + 1, 13)
+    lost_lsns = range(index * 4 + 1, 13)
     assert report.salvaged == tuple((n, n) for n in lost_lsns)
-    check_opens_with(disk, [*range(4)] * which)
+    check_opens_with(disk, [*range(4)] * index)
 
 
 def test_a_foreign_segment_is_cut_off(disk: SimulatedDisk) -> None:
@@ -221,8 +220,7 @@ def test_a_foreign_segment_is_cut_off(disk: SimulatedDisk) -> None:
 
 
 def test_a_gap_cuts_the_log_before_it(disk: SimulatedDisk) -> None:
-    """P4: The log is cut before a missing segment. Later segments are set aside and can be
-    salvaged."""
+    """P4: The log is cut before a missing segment. Later segments are set aside and salvaged."""
     for _ in range(3):
         with open_on(disk) as journal:
             put(journal, *range(4))

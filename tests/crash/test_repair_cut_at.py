@@ -60,7 +60,7 @@ def test_the_cut_can_be_chosen(disk: SimulatedDisk) -> None:
 def test_a_cut_after_the_damage_is_refused(disk: SimulatedDisk) -> None:
     """P4: `cut_at` must not be after the damage, even if a later segment begins exactly there.
 
-    The records before it would not be complete.
+    Not all records up to such a cut are left.
     """
     for _ in range(3):
         with open_on(disk) as journal:
@@ -78,10 +78,9 @@ def test_a_cut_after_the_damage_is_refused(disk: SimulatedDisk) -> None:
 def test_a_cut_between_damage_and_the_checkpoint_that_covers_it_is_refused(
     disk: SimulatedDisk,
 ) -> None:
-    """P4: A cut below the checkpoint that covers the damage is refused, since records are missing
-    there.
+    """P4: A cut between damage and the checkpoint that covers it is refused: records are missing.
 
-    The checkpoint's own LSN is accepted, even if its segment is damaged.
+    The checkpoint's own LSN is accepted, even if the segment with that LSN is removed.
     """
     with open_on(disk) as journal:
         for n in range(2):

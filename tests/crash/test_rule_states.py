@@ -32,8 +32,7 @@ from tests.independent_reader import decode_segment
 
 
 def test_a_crash_in_the_first_commit_leaves_a_journal() -> None:
-    """P5: A journal opens with any part of its first segment, and is not taken for a foreign
-    directory."""
+    """P5: A journal opens with any part of its first segment, and is recognized as a journal."""
     assert survives(Owner, do_nothing, Owner.commit) > 20
 
 
@@ -48,8 +47,7 @@ def test_a_lost_mark_loses_nothing_acknowledged() -> None:
 
 
 def test_the_next_frame_is_written_over_a_mark() -> None:
-    """P2: The next frame overwrites a mark, so that no unsynced byte precedes an acknowledged
-    frame."""
+    """P2: The next frame overwrites a mark, so no unsynced byte precedes an acknowledged frame."""
     owner = Owner()
     for _ in range(2):
         owner.commit()
@@ -86,7 +84,7 @@ def test_records_appended_during_a_commit_are_not_acknowledged_with_it() -> None
             owner.disk.before = None
             owner.append()
 
-    for _ in range(2):  # the flusher commits first, then the waiter itself
+    for _ in range(2):  # first the flusher commits, then the waiter itself
         owner.append()
         lsn = owner.last_lsn
         owner.disk.before = append_beside
@@ -103,8 +101,7 @@ def test_records_appended_during_a_commit_are_not_acknowledged_with_it() -> None
 def test_frames_of_a_killed_process_are_synced_before_they_are_trusted(
     durability: Durability,
 ) -> None:
-    """P2: A frame that was only in memory at a kill, and that recovery yields, survives every later
-    crash.
+    """P2: A frame that was only in memory at a kill survives later crashes once recovery yields it.
 
     That includes crashes during recovery.
     """
@@ -138,8 +135,7 @@ def crash_before(owner: Owner, operation: Operation) -> Callable[[Operation, str
 
 
 def test_names_are_synced_before_they_are_trusted() -> None:
-    """P2, P5: Segments that two checkpoints make useless are removed only after the names are
-    durable.
+    """P2, P5: Useless segments are removed only after the checkpoints' names are durable.
 
     A kill may leave the names of both checkpoints only in memory.
     """
@@ -165,7 +161,7 @@ def test_names_are_synced_before_they_are_trusted() -> None:
 def test_records_that_a_reopen_yields_after_a_failed_sync_are_durable(
     durability: Durability,
 ) -> None:
-    """P2: After a failed sync, clean pages may not be on the disk. A reopen yields only durable
+    """P2: After a failed sync, clean pages may not be on disk. A reopen yields only durable
     records."""
     last_lsns = set()
     for choose in every_choice():
@@ -298,9 +294,9 @@ def test_files_that_a_compaction_removes_never_return() -> None:
     owner = rolling()
     compact_twice(owner)
     owner.compact()
-    left = files(owner.disk)
+    remaining = files(owner.disk)
     owner.crash(lambda width: 1)
-    assert files(owner.disk) == left
+    assert files(owner.disk) == remaining
 
 
 def test_files_of_an_undone_removal_are_ignored_and_removed_again() -> None:
@@ -359,8 +355,7 @@ def test_a_damaged_newest_checkpoint_after_a_compaction_loses_nothing(compaction
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_compaction_beside_a_damaged_checkpoint_loses_nothing(index: int) -> None:
-    """P2, P5: A new checkpoint is durable before anything is removed, so a damaged one is not
-    missed.
+    """P2, P5: A new checkpoint is durable before files are removed, so a damaged one is not missed.
 
     It does not matter where a crash interrupts the compaction.
     """
@@ -406,7 +401,7 @@ def test_a_backup_beside_a_compaction_is_complete(compactions: int, commits: int
 
 
 def back_up(compactions: int, commits: int, strikes_at: int) -> bool:
-    """Back up beside a compaction at operation `strikes_at`. Return False if there are fewer
+    """Back up, and compact at operation `strikes_at`. Return False if there are fewer
     operations."""
     owner = rolling()
     for _ in range(compactions):

@@ -90,10 +90,10 @@ def test_a_torn_tail_is_salvaged(disk: SimulatedDisk) -> None:
 
 
 def test_a_torn_tail_before_the_next_epoch_is_salvaged(disk: SimulatedDisk) -> None:
-    """P1: Frames that a later epoch cut off are salvaged under their old LSNs, and stay out of the
-    log.
+    """P1: Frames that a later epoch cut off can be salvaged, and stay out of the log.
 
-    The journal's own records with the same LSNs are not salvaged.
+    The report names them by their old LSNs. The journal's own records with the same LSNs are not
+    salvaged.
     """
     journal = open_on(disk)
     put(journal, "one")
@@ -126,8 +126,7 @@ def test_each_repair_makes_its_own_directories(disk: SimulatedDisk) -> None:
 
 
 def test_salvage_skips_frames_that_no_seed_verifies(disk: SimulatedDisk) -> None:
-    """P4: Nothing is salvaged from a segment without a seed, or with frames or a header of another
-    file.
+    """P4: A segment without a seed, or with another file's frames or header, yields no salvage.
 
     Neither the log nor a successful open depends on such a file.
     """
@@ -185,8 +184,7 @@ def test_a_copy_in_the_middle_of_a_segment_is_set_aside(
 
 @given(data=st.data())
 def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
-    """P1, P4: Whatever bytes of the segments are changed, repair leaves a prefix that can be
-    continued.
+    """P1, P4: Whatever bytes are changed, repair leaves a prefix of the log that can be continued.
 
     Otherwise it raises JournalError, because there is nothing to start from.
     """
@@ -219,8 +217,8 @@ def test_any_damage_can_be_repaired(data: st.DataObject) -> None:
 def test_a_repair_is_done_only_if_the_journal_opens(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P4: A repair checks the journal after the cut, and is not `done` while anything is still
-    wrong."""
+    """P4: A repair checks the journal after the cut, and raises JournalError if it does not
+    open."""
     with open_on(disk) as journal:
         put(journal, 1, 2, 3)
     damage(disk, 2)

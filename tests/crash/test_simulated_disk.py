@@ -53,12 +53,12 @@ def test_handles_of_a_dead_process_raise(
         file.is_linked,
     ]
     assert [error_of(use) for use in uses] == [errno.EIO] * len(uses)
-    again = disk.open_directory(PATH, write=True)
-    assert again.lock_holder() is None
-    again.lock()
+    reopened = disk.open_directory(PATH, write=True)
+    assert reopened.lock_holder() is None
+    reopened.lock()
     file.close()
     directory.close(unlock=True)
-    assert again.lock_holder() == disk.pid
+    assert reopened.lock_holder() == disk.pid
     assert disk.contents(PATH) == {"a": b"0123"}
 
 
@@ -88,7 +88,7 @@ def test_a_later_process_can_sync_earlier_writes(disk: SimulatedDisk, directory:
 def test_a_failed_sync_loses_the_writes_that_it_should_have_written(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """P2: After a failed sync, the cache yields the new bytes, and a later sync succeeds without
+    """P2: After a failed sync, the cache has the new bytes, and a later sync succeeds without
     them."""
     file = put_file(directory, "a", b"0123")
     file.write(b"abcdef", 0)
@@ -320,8 +320,7 @@ def test_a_crash_in_a_sync_leaves_its_writes_undecided(
 
 
 def test_reads_do_not_crash(disk: SimulatedDisk, directory: Directory) -> None:
-    """A read does not set off the crash, so that synced records can be acknowledged before it
-    comes."""
+    """A read does not set off the crash, so that synced records can be acknowledged first."""
     file = put_file(directory, "a", b"0123")
     disk.crash_after(0)
     assert file.is_linked()

@@ -238,8 +238,8 @@ class Yielding(Table):
 
 @pytest.mark.parametrize("machine", [Viewing, Yielding, lambda: Table])
 def test_explore_raises_the_type_errors_of_an_open(machine: Any) -> None:
-    """`explore` raises the TypeError of an open, which says what to change, not a broken
-    promise."""
+    """`explore` raises the TypeError of an open, not a broken promise, and it says what to
+    change."""
     with pytest.raises(TypeError, match=r"freeze|is a class"):
         explore(machine, work)
 
@@ -276,10 +276,9 @@ WRAPPERS: dict[str, tuple[Callable[[Freeze], Freeze], bool | None]] = {
 
 @given(st.sampled_from(list(SOURCES)), st.lists(st.sampled_from(list(WRAPPERS)), max_size=4))
 def test_changing_items_are_refused_or_caught(source: str, wrappers: list[str]) -> None:
-    """P6: Items that change with the next record are refused with TypeError or caught by the crash
-    tests.
+    """P6: Items that change with the next record raise TypeError or are caught by the crash tests.
 
-    No other items are, whatever `freeze` is made of.
+    No other items are refused or caught, whatever `freeze` is made of.
     """
     freeze, is_early = SOURCES[source]
     for name in wrappers:

@@ -35,8 +35,7 @@ def asked_changes(disk: SimulatedDisk, decide: Outcome = keep) -> list[Change]:
 
 
 def test_a_snapshot_is_an_independent_machine(disk: SimulatedDisk, directory: Directory) -> None:
-    """A snapshot contains the page cache, the stable contents, and unsynced changes of bytes and
-    names.
+    """A snapshot contains cached and stable contents, and unsynced changes of bytes and names.
 
     The copy and the original do not affect each other.
     """
@@ -72,8 +71,7 @@ def test_a_snapshot_holds_no_lock(disk: SimulatedDisk, directory: Directory) -> 
 def test_a_snapshot_keeps_clean_pages_that_are_not_on_the_disk(
     disk: SimulatedDisk, directory: Directory
 ) -> None:
-    """P2: After a failed sync, a snapshot reads as the original does, until its cache is
-    dropped."""
+    """P2: After a failed sync, a snapshot reads like the original until its cache is dropped."""
     file = put_file(directory, "a", b"0123")
     file.write(b"abcd", 0)
     disk.fail("sync", 5)
@@ -95,19 +93,18 @@ def test_a_disk_can_start_with_durable_files() -> None:
 
 
 def test_watch_is_called_before_each_change(disk: SimulatedDisk) -> None:
-    """`watch` is called before each mutation, while the disk is still unchanged, and never for
-    reads."""
-    seen: list[tuple[str, str, dict[str, bytes]]] = []
+    """`watch` is called before each mutation, while the disk is unchanged, and never for reads."""
+    watched: list[tuple[str, str, dict[str, bytes]]] = []
 
     def watch(operation: str, path: str) -> None:
-        seen.append((operation, path, SimulatedDisk(disk.snapshot()).contents(PATH)))
+        watched.append((operation, path, SimulatedDisk(disk.snapshot()).contents(PATH)))
 
     disk.watch = watch
     file = disk.open_directory(PATH, write=True).open("a", "create")
     file.write(b"0123", 0)
     assert file.read(4, 0) == b"0123"
     file.truncate(2)
-    assert seen == [
+    assert watched == [
         ("make_directory", PATH, {}),
         ("create", f"{PATH}/a", {}),
         ("write", f"{PATH}/a", {"a": b""}),
@@ -116,7 +113,7 @@ def test_watch_is_called_before_each_change(disk: SimulatedDisk) -> None:
     disk.crash_after(0)
     with pytest.raises(OSError, match="EIO"):
         file.sync()
-    assert len(seen) == 4, "a call that fails is not watched"
+    assert len(watched) == 4, "a call that fails is not watched"
 
 
 # --- outcomes of a write ---
@@ -134,8 +131,7 @@ def test_a_change_states_the_old_bytes(disk: SimulatedDisk, directory: Directory
 def test_a_range_may_get_older_contents(disk: SimulatedDisk, directory: Directory) -> None:
     """Older contents come from this file before its last sync, or from an older file.
 
-    The file may have got the blocks of the older file. A file that is too small for blocks gives
-    none.
+    The blocks of an older file may have been reused. A file too small for blocks gives none.
     """
     put_file(directory, "note", b"pid 1")
     put_file(directory, "older", b"o" * 70)

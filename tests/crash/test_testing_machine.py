@@ -35,7 +35,7 @@ TestTable.settings = settings(stateful_step_count=20)
 
 
 class Turns(Table):
-    """A table in which the value of each key must grow by one, so that not every record may come
+    """A table in which each key's value must grow by one, so that not every record may come
     next."""
 
     application = "turns/1"
@@ -49,8 +49,7 @@ class Turns(Table):
 
 
 class CrashTurns(CrashMachine[Turns]):
-    """A crash machine that draws records for the current state, and whose own rules use the
-    owner."""
+    """A crash machine that draws records for the current state, with rules that use the owner."""
 
     def new_machine(self) -> Turns:
         return Turns()
@@ -135,8 +134,7 @@ def older_checkpoint_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def snapshot_taken_late(patch: pytest.MonkeyPatch) -> None:
-    """Take a checkpoint's snapshot when its first item is read, after later records were
-    applied."""
+    """Take a checkpoint's snapshot when its first item is read, after later records."""
     freeze = DurableState._freeze
 
     def freeze_late(state: DurableState[Any]) -> tuple[int, Any]:
@@ -161,10 +159,9 @@ def test_a_weakened_engine_is_caught(
     weaken: Callable[[pytest.MonkeyPatch], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P1 to P6: Crashes between and in calls, disk faults, and damaged checkpoints catch a weak
-    engine.
+    """P1 to P6: Crashes in and between calls, disk faults and bad checkpoints catch a weak engine.
 
-    Commits beside a compaction do so, too.
+    Commits during a compaction do so, too.
     """
     weaken(monkeypatch)
     with pytest.raises(BrokenPromiseError, match=r"P[12456]"):
@@ -175,8 +172,7 @@ def test_a_weakened_engine_is_caught(
 
 
 def test_a_disk_fault_at_open_breaks_no_promise() -> None:
-    """P5: An open that fails because of the disk raises FailedError, and the next one may
-    succeed."""
+    """P5: An open that a disk fault stops raises FailedError, and the next one may succeed."""
     with Owner(Table) as owner:
         owner.append(["a", 1])
         owner.close()
@@ -219,8 +215,7 @@ def test_a_damaged_checkpoint_breaks_no_promise() -> None:
 def test_a_call_that_returns_is_a_promise(
     call: Callable[[Owner[Table]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: A wait or a compaction that returns is a promise, whatever durable LSN the journal
-    reports."""
+    """P2: A wait or a compaction that returns is a promise, whatever `durable_lsn` says."""
     with Owner(Table) as owner:
         owner.append(["a", 1])
         with monkeypatch.context() as patch:

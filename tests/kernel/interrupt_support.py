@@ -1,7 +1,8 @@
-"""Ctrl-C, or what a signal handler raises, once or twice, wherever the interpreter takes it.
+"""Interrupts at every point where the interpreter handles signals: Ctrl-C, or another exception of
+a signal handler, once or twice.
 
-CPython looks for signals when a call has returned, when a function begins and when a loop turns
-back, and nowhere else. A tracer raises at each of these points inside the engine, one at a time.
+CPython looks for signals after a call returns, at the beginning of a function and at the backward
+jump of a loop, and nowhere else. A tracer raises at these points inside the engine, one at a time.
 """
 
 from __future__ import annotations
@@ -28,44 +29,47 @@ if TYPE_CHECKING:
 _PACKAGES = tuple(f"{folder}/" for package in (journal, manager) for folder in package.__path__)
 _TESTING = tuple(f"{folder}/" for folder in journal.testing.__path__)
 TIMEOUT_S = 10
-MANY = 10_000  # more points than anything has
+MANY = 10_000  # more points than any tested call has
 STEP = 5
-# Before 3.12 a tracer that has raised is taken away.
+# Before Python 3.12, a tracer that has raised is removed.
 TWICE = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring strikes twice")
 
 
 class Interrupt:
-    """Raises `kind` in this thread at the `nth` point where a signal could be noticed; then, for
-    each gap in `again`, once more that many points later. `struck` tells where."""
+    """An exception of `kind`, raised in this thread at the `nth` point that could notice a signal.
 
-    def __init__(self, kind: type[BaseException], nth: int, *again: int) -> None:
+    After that, it is raised once more for each gap in `gaps`, that many points later. `struck`
+    lists the functions in which it was raised.
+    """
+
+    def __init__(self, kind: type[BaseException], nth: int, *gaps: int) -> None:
         self._kind = kind
         self.raised: list[BaseException] = []
         self._left = nth
-        self._again = [*again]
+        self._gaps = [*gaps]
         self._thread = threading.get_ident()
         self._is_over = False
         self.struck: list[str] = []
 
     def strike(self) -> None:
-        """Raise the handler's exception at the point that was chosen."""
+        """Raise the handler's exception at the chosen point."""
         self.raised.append(self._kind("struck"))
         raise self.raised[-1]
 
     def at(self, code: CodeType) -> None:
-        """Count a point that the thread is at in `code`, and strike if it is the chosen one."""
+        """Count a point in `code`, and strike if it is the chosen one."""
         if self._is_over or threading.get_ident() != self._thread:
             return
         self._left -= 1
         if self._left < 0:
             self.struck.append(code.co_qualname)
-            self._is_over = not self._again
-            self._left = self._again.pop(0) if self._again else 0
+            self._is_over = not self._gaps
+            self._left = self._gaps.pop(0) if self._gaps else 0
             self.strike()
 
 
 class Handler(Interrupt):
-    """Calls `handler` in this thread at the `nth` point, as the interpreter calls a signal's."""
+    """A call of `handler` at the `nth` point of this thread, as the interpreter calls it."""
 
     def __init__(self, handler: Callable[[], object], nth: int) -> None:
         super().__init__(KeyboardInterrupt, nth)
@@ -76,8 +80,11 @@ class Handler(Interrupt):
 
 
 class Tracer:
-    """Tells an interrupt of each point that the engine comes to. Code is known by its id, and so
-    is kept: its hash takes as long as its text is."""
+    """A tracer that reports each point of the engine to an interrupt.
+
+    Code objects are looked up by id, because the time to hash one grows with its length. They are
+    kept alive, so that their ids stay unique.
+    """
 
     def __init__(self) -> None:
         self.kind: type[BaseException] = KeyboardInterrupt
@@ -90,7 +97,8 @@ class Tracer:
             self._points[id(code)] = code, set(points(code)) if is_ours(code) else set()
         return offset in self._points[id(code)][1]
 
-    # No context manager of contextlib's: its own code has points.
+    # These are plain methods, because the code of a context manager from contextlib has points
+    # itself.
 
     def arm(self, interrupt: Interrupt) -> None:
         self.interrupt = interrupt
@@ -111,7 +119,7 @@ class Tracer:
             self.interrupt.at(frame.f_code)
         return self._trace
 
-    # 3.13.0 traces no opcodes of a frame that asks for them as it begins.
+    # Python 3.13.0 traces no opcodes in a frame that asks for them when it begins.
 
     @contextmanager
     def monitoring(self) -> Iterator[None]:
@@ -143,7 +151,7 @@ _tracer = Tracer()
 
 
 class NoFilesError(OSError):
-    """A handler's OSError with an errno that a disk may have, too."""
+    """A handler's OSError with an errno that a disk may also have."""
 
     def __init__(self, text: str) -> None:
         super().__init__(errno.EMFILE, text)
@@ -154,7 +162,8 @@ KINDS = (KeyboardInterrupt, Exception, RuntimeError, TimeoutError, ValueError, N
 
 @pytest.fixture(params=KINDS)
 def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
-    """`struck` strikes with each of these. On 3.12 it also slows down everything else."""
+    """Let `struck` strike with each kind of exception. On Python 3.12, everything else is
+    slower."""
     _tracer.kind = request.param
     with _tracer.monitoring():
         yield
@@ -162,65 +171,76 @@ def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(params=[STEP, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "each"])
 def point_numbers(request: pytest.FixtureRequest) -> range:
-    """Return the numbers of the points to strike, without an end. The quick part strikes every
-    `STEP`th one, and each test begins with another; the slow part strikes them all."""
+    """Return the numbers of the points to strike, up to `MANY`.
+
+    The quick part strikes every `STEP`th point, and each test begins with another one. The slow
+    part strikes them all.
+    """
     step: int = request.param
     return range(crc32(request.node.nodeid.encode()) % step, MANY, step)
 
 
 def is_ours(code: CodeType) -> bool:
-    """Whether it is the engine's or the manager's, or a `with` of theirs that is written in Python;
-    and not the simulated disk's."""
+    """Return whether the code is the engine's, the manager's or contextlib's.
+
+    The simulated disk does not count.
+    """
     path = code.co_filename
-    ours = path.startswith(_PACKAGES) and not path.startswith(_TESTING)
-    return ours or path.endswith("/contextlib.py")
+    is_in_packages = path.startswith(_PACKAGES) and not path.startswith(_TESTING)
+    return is_in_packages or path.endswith("/contextlib.py")
 
 
 def points(code: CodeType) -> Iterator[int]:
-    """Offsets of the instructions before which the interpreter has looked for signals.
+    """Yield the offsets of the instructions before which the interpreter has looked for signals.
 
-    It raises as part of the instruction that looked, so one that is guarded by another handler
-    than the next (the last call in a `with`) can't be told by a tracer, and is left out.
+    The interpreter raises as part of the instruction that looked. If the next instruction has
+    another exception handler, as after the last call in a `with`, a tracer can't imitate that, and
+    the point is left out.
     """
     handlers = dis._parse_exception_table(code)  # type: ignore[attr-defined]
 
     def handler(offset: int) -> Any:
         return next((h.target for h in handlers if h.start <= offset < h.end), None)
 
-    noticed: int | None = None
+    checked_at: int | None = None
     for instruction in dis.get_instructions(code):
         if instruction.opname == "CACHE":
             continue
-        if noticed is not None and handler(noticed) == handler(instruction.offset):
+        if checked_at is not None and handler(checked_at) == handler(instruction.offset):
             yield instruction.offset
-        looks = instruction.opname.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
-        noticed = instruction.offset if looks else None
+        checks_signals = instruction.opname.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+        checked_at = instruction.offset if checks_signals else None
 
 
-def struck(action: Callable[[], Any], nth: int, *again: int) -> list[str]:
-    """Strike `action`, and return where. What was raised came out of it, if any was; or out of a
-    generator that was just being closed, where the interpreter has nobody to raise it to."""
-    interrupt = Interrupt(_tracer.kind, nth, *again)
-    came_out: list[object] = []
-    before, sys.unraisablehook = sys.unraisablehook, came_out.append
-    gc.disable()  # what a collection interrupts is some other test's journal
+def struck(action: Callable[[], Any], nth: int, *gaps: int) -> list[str]:
+    """Strike `action`, and return the functions in which the exception was raised.
+
+    Check that the exception came out of `action`. If it was raised in a generator that was being
+    closed, the interpreter passes it to the unraisable hook instead.
+    """
+    interrupt = Interrupt(_tracer.kind, nth, *gaps)
+    caught: list[object] = []
+    before, sys.unraisablehook = sys.unraisablehook, caught.append
+    gc.disable()  # a collection would run code of another test's journal
     try:
         _tracer.arm(interrupt)
         action()
     except _tracer.kind as error:
         if error not in interrupt.raised:
             raise
-        came_out.append(type(error))
+        caught.append(type(error))
     finally:
         _tracer.disarm()
         gc.enable()
         sys.unraisablehook = before
-    assert bool(came_out) == bool(interrupt.struck), interrupt.struck
+    assert bool(caught) == bool(interrupt.struck), interrupt.struck
     return interrupt.struck
 
 
-def handled(action: Callable[[], Any], handler: Callable[[], object], nth: int) -> list[str]:
-    """Run `action`, and `handler` on top of it. Return where."""
+def run_with_handler(
+    action: Callable[[], Any], handler: Callable[[], object], nth: int
+) -> list[str]:
+    """Run `action`, call `handler` at its `nth` point, and return the function with that point."""
     interrupt = Handler(handler, nth)
     gc.disable()
     try:
@@ -233,7 +253,7 @@ def handled(action: Callable[[], Any], handler: Callable[[], object], nth: int) 
 
 
 def in_other_thread(action: Callable[[], Any]) -> None:
-    """Run `action` where it can hang without hanging the test."""
+    """Run `action` in another thread, where it can hang without hanging the test."""
     errors: list[BaseException] = []
 
     def run() -> None:

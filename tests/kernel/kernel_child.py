@@ -1,8 +1,8 @@
 """The owner of a journal whose system calls `kernel_support` makes fail, one at a time.
 
-`serve` forks one for each line of its input. All that Python and the engine load is loaded before
-that, so every call that is counted is the journal's. An owner tells what it does in lines of JSON;
-anything else on its output is a fault of the engine.
+`serve` forks an owner for each line of its input. Everything that Python and the engine load is
+loaded before that, so that only the journal's own calls are counted. An owner reports what it does
+in lines of JSON. Any other output is an error of the engine.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from tests.support import NEVER_S, TIMEOUT_S, Table
 
 Thread = Literal["MainThread", "journal-flusher"]
 
-COMMITS = 7  # of which each holds three batches; the fifth or so needs another segment
+COMMITS = 7  # each of three batches; about the fifth needs another segment
 COMPACTIONS = (2, 5)
 
 
-def tell(*words: object) -> None:
-    # At once and whole: a line is shorter than what a pipe takes in one piece.
+def report(*words: object) -> None:
+    # One write is atomic, because a line is shorter than the pipe's atomic size.
     os.write(1, json.dumps(words).encode() + b"\n")
 
 
-class Outside(logging.Handler):
-    """Tells of what the engine did not foresee: it logs that with its traceback."""
+class UnexpectedErrors(logging.Handler):
+    """A log handler that reports the errors which the engine logs with a traceback."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:
-            tell("unforeseen", self.format(record))
+            report("unexpected", self.format(record))
 
 
 def open_table(path: Path, durability: Any) -> DurableState[Table]:
-    """Commits and compacts when it is told to."""
+    """Open a table that commits and compacts only when it is told to."""
     options = Options(
         durability=durability,
         flush_interval_s=NEVER_S,
@@ -53,15 +53,15 @@ def open_table(path: Path, durability: Any) -> DurableState[Table]:
     return DurableState.open(path, Table(), options=options)
 
 
-def own(path: str, durability: str, waits: str, thread: str) -> None:
-    """Open, append, wait, roll, compact, close; `thread` does nothing until it is traced."""
+def run_owner(path: str, durability: str, waits: str, thread: str) -> None:
+    """Open, append, wait, fill segments, compact and close. `thread` starts once it is traced."""
     await_tracer("MainThread" if thread == "MainThread" else None)
     try:
         state = open_table(Path(path), durability)
     except (JournalError, OSError) as error:
-        tell("refused", repr(error))
+        report("refused", repr(error))
         return
-    tell("opened", state.journal.last_lsn)
+    report("opened", state.journal.last_lsn)
     await_tracer(thread if thread != "MainThread" else None)
     with ThreadPoolExecutor(3) as pool:
         wait = wait_here if waits == "here" else lambda state: wait_in(pool, state)
@@ -71,17 +71,17 @@ def own(path: str, durability: str, waits: str, thread: str) -> None:
                 compact(state)
     try:
         state.close(timeout_s=TIMEOUT_S)
-        tell("closed")
+        report("closed")
     except (JournalError, OSError) as error:
-        tell("not closed", repr(error))
+        report("not closed", repr(error))
 
 
 def await_tracer(thread: str | None) -> None:
-    """Tell which thread is to be traced, and wait until it is."""
+    """Report the id of the thread to be traced, and wait until it is traced."""
     if thread:
-        ids = {each.name: each.native_id for each in threading.enumerate()}
-        ids["MainThread"] = os.getpid()  # Thread.native_id is from before the fork
-        tell("ready", ids[thread])
+        ids = {each_thread.name: each_thread.native_id for each_thread in threading.enumerate()}
+        ids["MainThread"] = os.getpid()  # Thread.native_id is that of before the fork
+        report("ready", ids[thread])
         os.read(0, 16)
 
 
@@ -89,21 +89,21 @@ def append(state: DurableState[Table], wait: Callable[[DurableState[Table]], Non
     try:
         for _ in range(3):
             before = state.journal.last_lsn
-            tell("appending", before + len(batch_after(before)))
+            report("appending", before + len(batch_after(before)))
             state.update_batch(lambda _: batch_after(state.journal.last_lsn))
         wait(state)
-        tell("durable", state.journal.last_lsn)
+        report("durable", state.journal.last_lsn)
     except FailedError as error:
-        tell("failed", state.journal.last_lsn, state.journal.durable_lsn, repr(error))
+        report("failed", state.journal.last_lsn, state.journal.durable_lsn, repr(error))
 
 
 def wait_here(state: DurableState[Table]) -> None:
-    """The only waiter: commits in its own thread, if it need not make a segment."""
+    """Wait alone. The waiter commits in its own thread unless a new segment is needed."""
     state.wait_durable()
 
 
 def wait_in(pool: ThreadPoolExecutor, state: DurableState[Table]) -> None:
-    """Several waiters, of both kinds. All are told the same."""
+    """Wait in several threads and an event loop. All waiters must get the same result."""
     futures = [
         pool.submit(state.wait_durable, timeout_s=TIMEOUT_S),
         pool.submit(asyncio.run, state.durable()),
@@ -111,7 +111,7 @@ def wait_in(pool: ThreadPoolExecutor, state: DurableState[Table]) -> None:
     ]
     errors = [future.exception(TIMEOUT_S) for future in futures]
     if len({type(error) for error in errors}) > 1:
-        tell("unforeseen", f"waiters were told differently: {errors}")
+        report("unexpected", f"waiters got different results: {errors}")
     for error in filter(None, errors):
         raise error
 
@@ -119,27 +119,27 @@ def wait_in(pool: ThreadPoolExecutor, state: DurableState[Table]) -> None:
 def compact(state: DurableState[Table]) -> None:
     try:
         state.compact().close()
-        tell("compacted")
+        report("compacted")
     except (JournalError, OSError) as error:
-        tell("not compacted", repr(error))
+        report("not compacted", repr(error))
 
 
 def serve() -> None:
-    logging.getLogger("journal").addHandler(Outside())
+    logging.getLogger("journal").addHandler(UnexpectedErrors())
     with tempfile.TemporaryDirectory() as path, ThreadPoolExecutor(3) as pool:
-        with open_table(Path(path), "disk") as state:  # imports what is imported at first use
+        with open_table(Path(path), "disk") as state:  # runs the imports that wait for a first use
             append(state, lambda state: wait_in(pool, state))
             state.compact()
         with open_table(Path(path), "disk"):
             pass
-    tell("serving")
+    report("serving")
     while line := sys.stdin.readline():
         pid = os.fork()
         if not pid:
-            tell("began", os.getpid())
-            own(**json.loads(line))
+            report("began", os.getpid())
+            run_owner(**json.loads(line))
             os._exit(0)
-        tell("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        report("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 if __name__ == "__main__":

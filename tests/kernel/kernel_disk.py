@@ -1,4 +1,4 @@
-"""A small ext4 of its own on a loop device, whose power can be cut, and which can be filled."""
+"""A small ext4 on a loop device. Its power can be cut, and it can be filled."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from tests.installed import find_command
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK_BYTES = 4096
-_SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, of linux/ext4.h
-_NO_FLUSH = 2  # of neither the log nor the pages: what is not synced is lost
+_SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, from linux/ext4.h
+_NO_FLUSH = 2  # neither the log nor the pages, so unsynced data is lost
 
 
 class SmallDisk:
-    """An ext4 in an image of `size` bytes, mounted at `path`. A context manager; skips the test
-    where it can't be mounted."""
+    """An ext4 in an image of `size` bytes, mounted at `path`.
+
+    It is a context manager. It skips the test if the image can't be mounted.
+    """
 
     def __init__(self, folder: Path, size: int = 16 * MIB) -> None:
         self.image = folder / "ext4.img"
@@ -35,8 +37,8 @@ class SmallDisk:
         if sys.platform != "linux" or os.geteuid() != 0:
             pytest.skip("only root may mount a file system")
         find_command("mkfs.ext4")
-        # Unmounts when its input ends, so also when this process is killed. If a test failed and
-        # left files open, the mount goes with the last of them.
+        # The guard unmounts the disk when its input ends, and so also when this process is killed.
+        # If a failed test left files open, the mount disappears with the last of them.
         self._guard = subprocess.Popen(
             ["sh", "-c", 'cat; umount --lazy "$@"', "sh", *self._mounts],
             stdin=subprocess.PIPE,
@@ -75,23 +77,23 @@ class SmallDisk:
         run("umount", self.path)
 
     def remount(self) -> None:
-        """As after a restart of the machine."""
+        """Unmount and mount the disk, as a restart of the machine does."""
         self.unmount()
         self.mount()
 
     def make_read_only(self) -> None:
-        """Whoever has a file open for writing makes it fail."""
+        """Remount the disk read-only. This fails while a file is open for writing."""
         run("mount", "-o", "remount,ro", self.path)
 
     def make_writable(self) -> None:
         run("mount", "-o", "remount,rw", self.path)
 
     def abort(self) -> None:
-        """ext4 finds an error, and goes read-only under its writers. Until `remount`."""
+        """Let ext4 find an error and become read-only while files are open, until `remount`."""
         run("mount", "-o", "remount,abort", self.path)
 
     def cut_power(self) -> None:
-        """From now on every call fails, and what is not synced is lost. Until `remount`."""
+        """Let every call fail and lose unsynced data, until `remount`."""
         root = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(root, _SHUTDOWN, struct.pack("I", _NO_FLUSH))
@@ -100,18 +102,21 @@ class SmallDisk:
         finally:
             os.close(root)
 
-    def fill(self, left: int = 0) -> None:
-        """Until `empty`, there is room for no more than `left` bytes."""
-        fill(self._filler, left)
+    def fill(self, left_bytes: int = 0) -> None:
+        """Leave room for at most `left_bytes`, until `empty`."""
+        fill(self._filler, left_bytes)
 
     def empty(self) -> None:
         self._filler.unlink(missing_ok=True)
 
 
 class ThinDisk(SmallDisk):
-    """One that promises more than it has: a block is taken from a memory file system when it is
-    written first, and if that is full then, the write is an error of the disk. (Unless a part of
-    it found room: the loop device takes that for success.)"""
+    """A disk that promises more space than it has.
+
+    A block is taken from a memory file system at its first write. If that file system is full, the
+    write is an I/O error. But if a part of the write succeeded, the loop device takes that for
+    success.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -127,15 +132,15 @@ class ThinDisk(SmallDisk):
         run("fstrim", self.path)
 
     def run_out(self) -> None:
-        """What is not taken yet is an error, until `refill`."""
+        """Let writes to blocks that are not taken yet fail, until `refill`."""
         fill(self._taken, 0)
 
     def refill(self) -> None:
         self._taken.unlink()
 
 
-def fill(path: Path, left: int) -> None:
-    """Make a file of all the room there is, but for `left` bytes."""
+def fill(path: Path, left_bytes: int) -> None:
+    """Make a file that fills all free space except `left_bytes`."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         end, piece = 0, 1 * MIB
@@ -146,7 +151,7 @@ def fill(path: Path, left: int) -> None:
             except OSError:
                 os.ftruncate(file, end)
                 piece //= 2
-        os.ftruncate(file, end - left)
+        os.ftruncate(file, end - left_bytes)
         os.fsync(file)
     finally:
         os.close(file)

@@ -1,7 +1,7 @@
-"""What the tests of the kernel's faults share: owners of a journal whose system calls fail.
+"""Helpers of the tests of kernel faults: owners of a journal whose system calls fail.
 
-`Tracer` runs owners (`kernel_child`) under strace, which lets one call of one thread fail as
-the kernel would, or kills the process in its stead.
+`Tracer` runs owners (`kernel_child`) under strace. It makes one call of one thread fail as the
+kernel would, or kills the process before the call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.kernel.kernel_child import Thread
 from tests.kernel.lazy_fs_writer import batch_after, open_checked
 from tests.support import TIMEOUT_S
 
-BEGIN_LSN = 72  # of the journal that an owner opens
+BEGIN_LSN = 72  # the last LSN of the journal that an owner opens
 HUNG_S = 60.0  # an owner that runs this long hangs
 CHANGES = "pwrite64|fdatasync|fsync|renameat2?"
 Durability = Literal["disk", "os"]
@@ -37,10 +37,11 @@ Waits = Literal["here", "together"]
 
 
 class Fault(NamedTuple):
-    """The `number`th time that a thread makes a system call, it fails with this error.
+    """A system call of a thread that fails with `error` when it is made for the `number`th time.
 
-    KILL: the process is killed before the call is done. `times`: so often in a row.
-    `call` is a regular expression; of several calls that it matches, each has its own count.
+    With `error` KILL, the process is killed before the call. `times` is the number of failures in a
+    row. `call` is a regular expression. If it matches several calls, each of them is counted
+    separately.
     """
 
     call: str
@@ -49,14 +50,14 @@ class Fault(NamedTuple):
     times: int = 1
 
     def expression(self) -> str:
-        what = "signal=SIGKILL" if self.error == "KILL" else f"error={self.error}"
+        action = "signal=SIGKILL" if self.error == "KILL" else f"error={self.error}"
         last = self.number + self.times - 1
-        return f"inject=/^({self.call})$:{what}:when={self.number}..{last}"
+        return f"inject=/^({self.call})$:{action}:when={self.number}..{last}"
 
 
 @dataclass
-class Told:
-    """What an owner said, and what strace saw its thread do."""
+class RunReport:
+    """The lines that an owner wrote, and the calls that strace saw its thread make."""
 
     fault: Fault | None
     lines: list[list[Any]] = field(default_factory=list)
@@ -68,33 +69,33 @@ class Told:
 
     @property
     def appended_lsn(self) -> int:
-        """No record beyond it exists."""
+        """The last LSN that can exist."""
         words = [line[0] for line in self.lines]
         end = words.index("failed") if "failed" in words else None
-        told = [line[1] for line in self.lines[:end] if line[0] in ("opened", "appending")]
-        return max(told, default=BEGIN_LSN)
+        lsns = [line[1] for line in self.lines[:end] if line[0] in ("opened", "appending")]
+        return max(lsns, default=BEGIN_LSN)
 
     @property
     def durable_lsn(self) -> int:
-        """All up to it was acknowledged."""
+        """The last acknowledged LSN."""
         return max((line[0] for line in self.of("durable")), default=BEGIN_LSN)
 
     @property
     def failing(self) -> str:
-        """The last call that failed; if there was none, an empty text."""
+        """The last call that failed, or an empty text."""
         if self.fault and self.fault.error == "KILL":
             return self.calls[-2] if self.exit_code == -9 else ""
         return next((call for call in reversed(self.calls) if "(INJECTED)" in call), "")
 
     @property
     def changes_after(self) -> list[str]:
-        """What the thread did to the disk after the call that failed."""
+        """The thread's changes to the disk after the call that failed."""
         after = self.calls[self.calls.index(self.failing) + 1 :]
         return [call for call in after if re.match(CHANGES, call) and "(INJECTED)" not in call]
 
     @property
     def synced(self) -> int:
-        """How many syncs of a segment with frames the thread has made."""
+        """The number of syncs of a segment with frames that the thread has made."""
         return sum(
             call.startswith("fdatasync") and ".seg>" in call and "(INJECTED)" not in call
             for call in self.calls
@@ -106,7 +107,7 @@ class Told:
 
 
 class Tracer:
-    """A server of owners. A context manager; skips the test where nothing can be traced."""
+    """A context manager that serves owners. It skips the test if nothing can be traced."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, ...], Counter[str]] = {}
@@ -122,7 +123,7 @@ class Tracer:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        while self._read() != ["serving"]:  # it warms up
+        while self._read() != ["serving"]:  # its warm-up reports lines, too
             pass
         try:
             strace = _attach(self._server.pid, Fault("read", "EIO", 1000), Path(os.devnull))
@@ -145,34 +146,34 @@ class Tracer:
         *,
         durability: Durability,
         waits: Waits,
-    ) -> Told:
-        """An owner's life at `path`, in which `thread` meets `fault`. None may hang."""
-        order = {"path": str(path), "durability": durability, "waits": waits, "thread": thread}
-        self._write(json.dumps(order))
+    ) -> RunReport:
+        """Run an owner at `path`, in which `thread` meets `fault`. It must not hang."""
+        command = {"path": str(path), "durability": durability, "waits": waits, "thread": thread}
+        self._write(json.dumps(command))
         (pid,) = self._await("began")
         watchdog = threading.Timer(HUNG_S, os.kill, (pid, signal.SIGKILL))
         watchdog.start()
-        told, log = Told(fault), path.with_name("strace.txt")
+        report, log = RunReport(fault), path.with_name("strace.txt")
         try:
             while (line := self._read())[0] != "ended":
-                told.lines.append(line)
+                report.lines.append(line)
                 if line[0] == "ready":
                     strace = _attach(line[1], fault, log)
                     self._write("go")
-            told.exit_code = line[1]
-            assert watchdog.is_alive(), f"hung: {told}"
+            report.exit_code = line[1]
+            assert watchdog.is_alive(), f"hung: {report}"
         finally:
             watchdog.cancel()
-        assert told.of("ready"), str(told)
+        assert report.of("ready"), str(report)
         strace.communicate(timeout=TIMEOUT_S)
-        told.calls = log.read_text().splitlines()
-        return told
+        report.calls = log.read_text().splitlines()
+        return report
 
-    def count(self, call: str, life: tuple[str, ...], live: Callable[[], Told]) -> int:
-        """How often a call is made in a life without faults."""
-        if life not in self._names:
-            self._names[life] = Counter(line.partition("(")[0] for line in live().calls)
-        names = self._names[life]
+    def count(self, call: str, setup: tuple[str, ...], run_once: Callable[[], RunReport]) -> int:
+        """Return how often a call is made in a run without faults."""
+        if setup not in self._names:
+            self._names[setup] = Counter(line.partition("(")[0] for line in run_once().calls)
+        names = self._names[setup]
         return max((n for name, n in names.items() if re.fullmatch(call, name)), default=0)
 
     def _write(self, line: str) -> None:
@@ -189,7 +190,7 @@ class Tracer:
             self._server.kill()
             raise AssertionError(line + self._server.communicate()[0]) from None
         assert isinstance(words, list)
-        assert words[0] != "unforeseen", words
+        assert words[0] != "unexpected", words
         return words
 
     def _await(self, word: str) -> list[Any]:
@@ -199,7 +200,7 @@ class Tracer:
 
 
 def _attach(thread_id: int, fault: Fault | None, log: Path) -> subprocess.Popen[str]:
-    """strace on one thread, from now on; without a fault it only looks."""
+    """Attach strace to one thread. Without a fault, it only records the calls."""
     if fault:
         traced = ["-e", f"trace=/^({fault.call}|{CHANGES})$", "-e", fault.expression()]
     else:
@@ -225,40 +226,43 @@ def sweep(
     step: int,
     durability: Durability = "disk",
     waits: Waits = "together",
-) -> Iterator[Told]:
-    """The owner of a copy of the journal `begin` meets the fault at the first call, and from there
-    at about every `step`th, up to the last; P1, P2, P3, P5, P6: it is then as was promised."""
+) -> Iterator[RunReport]:
+    """Run owners of copies of the journal `begin`, and yield their reports.
+
+    Each owner meets the fault at one call: the first one, and from there about every `step`th one,
+    up to the last. After each run, check P1, P2, P3, P5 and P6.
+    """
     path = begin.with_name("swept")
 
-    def live(fault: Fault | None) -> Told:
+    def run_once(fault: Fault | None) -> RunReport:
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(begin, path)
-        told = tracer.run(path, fault, thread, durability=durability, waits=waits)
-        check_promises(path, told, durability)
-        return told
+        report = tracer.run(path, fault, thread, durability=durability, waits=waits)
+        check_promises(path, report, durability)
+        return report
 
     number, faults = 1, 0
-    calls = tracer.count(fault.call, (thread, durability, waits), lambda: live(None))
+    calls = tracer.count(fault.call, (thread, durability, waits), lambda: run_once(None))
     while number <= calls:
-        told = live(fault._replace(number=number))
-        if told.failing:  # how often the log falls idle is a matter of time
-            assert told.exit_code == (-9 if fault.error == "KILL" else 0), str(told)
+        report = run_once(fault._replace(number=number))
+        if report.failing:  # the number of calls depends on how often the log is idle
+            assert report.exit_code == (-9 if fault.error == "KILL" else 0), str(report)
             faults += 1
-            yield told
+            yield report
         number += random.randint(1, 2 * step - 1)
     assert faults, f"{thread} never calls {fault.call}"
     print(f"{faults} faults: {fault.error} at {fault.call} in {thread}")
 
 
-def check_promises(path: Path, told: Told, durability: Durability) -> None:
-    """The journal opens, holds all that was acknowledged and nothing else, and goes on."""
+def check_promises(path: Path, report: RunReport, durability: Durability) -> None:
+    """Check that the journal opens with the acknowledged records and no others, and continues."""
     with open_checked(path, durability) as state:
         lsn = state.journal.last_lsn
-        assert told.durable_lsn <= lsn <= told.appended_lsn, f"P1, P2: {lsn}; {told}"
+        assert report.durable_lsn <= lsn <= report.appended_lsn, f"P1, P2: {lsn}; {report}"
         last_lsn = state.update_batch(lambda _: batch_after(lsn))
         state.wait_durable(timeout_s=TIMEOUT_S)
     with open_checked(path, durability) as state:
         assert state.journal.last_lsn == last_lsn
     with JournalReader.open(path) as reader:
-        found = list(reader.verify())
-        assert {finding.kind for finding in found} <= {"torn_tail"}, f"P4: {found}; {told}"
+        findings = list(reader.verify())
+        assert {finding.kind for finding in findings} <= {"torn_tail"}, f"P4: {findings}; {report}"

@@ -1,20 +1,20 @@
-"""A file system in user space that keeps apart what is not synced, and loses it on command.
+"""A user-space file system that keeps unsynced changes apart, and loses them on command.
 
     python -m tests.kernel.lazy_fs MOUNTPOINT      until its standard input ends, or SIGTERM
 
-It is the simulated disk's model (`journal.testing.medium`) behind real system calls, in front of
-it the kernel's own page cache, written through. All of it is in memory. A sync of a file carries
-the file's content to stable storage, O_DSYNC and RWF_DSYNC do so too (the kernel asks for a sync
-after the write); a sync of a directory carries its names.
+It puts the simulated disk's model (`journal.testing.medium`) behind real system calls. The kernel's
+own page cache is in front of it, and is written through. Everything is in memory. A sync of a file
+moves its contents to stable storage. So do O_DSYNC and RWF_DSYNC, because the kernel asks for a
+sync after the write. A sync of a directory moves its names.
 
-What is written to the extended attribute `user.lazy` of its root is a command:
+A value written to the extended attribute `user.lazy` of the root is a command:
 
-    clear               the power goes: what is not synced is lost, all open files are dead
-    clear SEED          the same, but each change was kept, lost, torn or garbled, by the seed
-    kill PID N          the Nth change from now is not done: that process gets SIGKILL instead
-    fail N              the Nth sync from now fails with EIO; what it was to sync is lost
-    disarm              neither, if it has not happened yet
-    ignore files        from now on a sync of a file does nothing, and says it did
+    clear               cut the power: unsynced changes are lost, all open files are dead
+    clear SEED          the same, but the seed decides which changes are kept, lost, torn or garbled
+    kill PID N          instead of the Nth change from now, send SIGKILL to that process
+    fail N              let the Nth sync from now fail with EIO; what it should have synced is lost
+    disarm              cancel `kill` and `fail` if they have not happened yet
+    ignore files        from now on, a sync of a file does nothing and reports success
     ignore directories  the same for directories
 """
 
@@ -32,17 +32,17 @@ from typing import Any
 from journal.testing import Outcome, lose, seeded
 from journal.testing.medium import Folder, Inode
 
-# Of an optional dependency group: not there for the type checker.
+# Both packages are in an optional dependency group, so the type checker may lack them.
 pyfuse3: Any = import_module("pyfuse3")
 trio: Any = import_module("trio")
 
 COMMAND = b"user.lazy"
 BLOCK_BYTES = 4096
-RENAME_NOREPLACE = 1  # of renameat2(2)
+RENAME_NOREPLACE = 1  # see renameat2(2)
 
 
 class Subfolder(Inode):
-    """A directory, as its parent's entry."""
+    """A directory, as the entry in its parent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,19 +53,19 @@ class Subfolder(Inode):
 
 
 class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped module
-    """One thread serves all requests, one after the other: none waits for another within."""
+    """The file system. One thread serves the requests in turn, and waits inside none of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._root = Subfolder()
         self._ids = count(pyfuse3.ROOT_INODE + 1)
-        self._kill: tuple[int, int] | None = None  # process, changes until then
+        self._kill: tuple[int, int] | None = None  # the process, and the changes until its kill
         self._syncs_until_failure = 0
         self._ignored: set[str] = set()
         self._boot()
 
     def _boot(self) -> None:
-        """All that the kernel knows of is new: no page, name or handle from before is valid."""
+        """Forget what the kernel knows: no page, name or handle from before is valid."""
         self._numbers: dict[Inode, int] = {self._root: pyfuse3.ROOT_INODE}
         self._inodes: dict[int, Inode] = {pyfuse3.ROOT_INODE: self._root}
 
@@ -84,13 +84,13 @@ class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped
                 self._syncs_until_failure = int(syncs)
             case ["disarm"]:
                 self._kill, self._syncs_until_failure = None, 0
-            case ["ignore", "files" | "directories" as what]:
-                self._ignored.add(what)
+            case ["ignore", "files" | "directories" as kind]:
+                self._ignored.add(kind)
             case _:
                 raise pyfuse3.FUSEError(errno.EINVAL)
 
     def _changing(self) -> None:
-        """Each change of the disk begins here."""
+        """Count a change of the disk, and kill the process if it is the chosen one."""
         if self._kill:
             pid, changes = self._kill
             self._kill = (pid, changes - 1) if changes > 1 else None
@@ -99,7 +99,7 @@ class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped
                 raise pyfuse3.FUSEError(errno.EIO)
 
     def _fails(self) -> bool:
-        """Whether this sync is the one to fail."""
+        """Return whether this sync has to fail."""
         self._syncs_until_failure -= 1
         return self._syncs_until_failure == 0
 
@@ -131,14 +131,14 @@ class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped
         if fields.update_size:
             self._changing()
             inode.resize(wanted.st_size)
-        return self._attributes(inode)  # modes, owners and times are what they are
+        return self._attributes(inode)  # modes, owners and times never change
 
     async def fsync(self, number: int, datasync: bool) -> None:
         inode = self._inode(number)
         self._changing()
         if self._fails():
-            # What waited to be written is gone. The kernel still shows it, as long as it has the
-            # pages, and counts them as clean.
+            # The data to be written is lost. The kernel still shows it while it has the pages, and
+            # considers them clean.
             inode.settle(str(number), lose)
             inode.drop_cache()
             raise pyfuse3.FUSEError(errno.EIO)
@@ -198,12 +198,12 @@ class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped
             folder.sync()
 
     async def statfs(self, ctx: Any) -> Any:
-        found = pyfuse3.StatvfsData()
-        found.f_bsize = found.f_frsize = BLOCK_BYTES
-        found.f_blocks = found.f_bfree = found.f_bavail = 2**20
-        found.f_files = found.f_ffree = found.f_favail = 2**20
-        found.f_namemax = 255
-        return found
+        statistics = pyfuse3.StatvfsData()
+        statistics.f_bsize = statistics.f_frsize = BLOCK_BYTES
+        statistics.f_blocks = statistics.f_bfree = statistics.f_bavail = 2**20
+        statistics.f_files = statistics.f_ffree = statistics.f_favail = 2**20
+        statistics.f_namemax = 255
+        return statistics
 
     # --- inodes ---
 
@@ -232,21 +232,21 @@ class LazyFs(pyfuse3.Operations):  # type: ignore[misc]  # a class of an untyped
         return self._numbers[inode]
 
     def _opened(self, inode: Inode) -> Any:
-        # Pages stay from one opening to the next, as on a disk.
+        # Pages stay cached from one open to the next, as on a disk.
         return pyfuse3.FileInfo(fh=self._number(inode), keep_cache=True)
 
     def _attributes(self, inode: Inode) -> Any:
-        found = pyfuse3.EntryAttributes()
-        found.st_ino = self._number(inode)
-        found.entry_timeout = found.attr_timeout = 0
+        attributes = pyfuse3.EntryAttributes()
+        attributes.st_ino = self._number(inode)
+        attributes.entry_timeout = attributes.attr_timeout = 0
         is_folder = isinstance(inode, Subfolder)
-        found.st_mode = stat.S_IFDIR | 0o700 if is_folder else stat.S_IFREG | 0o600
-        found.st_nlink = int(inode is self._root or self._is_linked(inode))
-        found.st_uid, found.st_gid = os.getuid(), os.getgid()
-        found.st_size = inode.now.size
-        found.st_blksize = BLOCK_BYTES
-        found.st_blocks = -(-inode.now.size // 512)
-        return found
+        attributes.st_mode = stat.S_IFDIR | 0o700 if is_folder else stat.S_IFREG | 0o600
+        attributes.st_nlink = int(inode is self._root or self._is_linked(inode))
+        attributes.st_uid, attributes.st_gid = os.getuid(), os.getgid()
+        attributes.st_size = inode.now.size
+        attributes.st_blksize = BLOCK_BYTES
+        attributes.st_blocks = -(-inode.now.size // 512)
+        return attributes
 
     def _is_linked(self, inode: Inode) -> bool:
         folders = [each.folder for each in self._inodes.values() if isinstance(each, Subfolder)]

@@ -1,4 +1,4 @@
-"""A mount of `lazy_fs` for the length of a test, and what may keep a machine from it."""
+"""A mount of `lazy_fs` for a test, and the reason why a machine can't have one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import TIMEOUT_S
 
 
 def obstacle() -> str:
-    """What keeps this machine from mounting; nothing: an empty text."""
+    """Return what keeps this machine from mounting, or an empty text."""
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:
@@ -26,7 +26,7 @@ def obstacle() -> str:
 
 
 class Mount:
-    """The file system, served by a process of its own for the length of a `with`."""
+    """The file system in a `with`, served by a process of its own."""
 
     def __init__(self, path: Path, *, limit_s: float) -> None:
         self.path = path
@@ -44,16 +44,16 @@ class Mount:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        # Once it is dead, no call on the mount blocks.
+        # Once the server is dead, no call on the mount blocks.
         self._watchdog = threading.Timer(self._limit_s, self._server.kill)
         self._watchdog.start()
         assert self._server.stdout
         line = self._server.stdout.readline()
         if line != "mounted\n":
-            said = line + self._end()
-            if "not permitted" in said:
+            output = line + self._end()
+            if "not permitted" in output:
                 pytest.skip(f"cannot mount: {line}")
-            pytest.fail(said)
+            pytest.fail(output)
         return self
 
     def __exit__(
@@ -63,21 +63,21 @@ class Mount:
         traceback: TracebackType | None,
     ) -> None:
         if error:
-            with suppress(OSError):  # for who looks into it
+            with suppress(OSError):  # for analysis
                 shutil.copytree(self.path, self.path.with_name(f"{self.path.name}-left"))
-        said = self._end()
-        assert (self._server.returncode, said) == (0, "")
+        output = self._end()
+        assert (self._server.returncode, output) == (0, "")
 
     def _end(self) -> str:
-        """Unmount, whatever has happened; what the server said."""
+        """Unmount, whatever has happened. Return what the server printed."""
         try:
-            said = self._server.communicate(timeout=TIMEOUT_S)[0]
+            output = self._server.communicate(timeout=TIMEOUT_S)[0]
         except subprocess.TimeoutExpired:
             self._server.kill()
-            said = self._server.communicate()[0]
+            output = self._server.communicate()[0]
         self._watchdog.cancel()
         self._watchdog.join()
         if self._server.returncode:
             unmount = ["fusermount3", "-u", "-z", str(self.path)]
-            said += subprocess.run(unmount, capture_output=True, text=True).stderr
-        return said
+            output += subprocess.run(unmount, capture_output=True, text=True).stderr
+        return output

@@ -1,10 +1,11 @@
-"""The owner of a journal that `test_lazy_fs` kills: what it does, what its log must hold.
+"""The owner of a journal that `test_lazy_fs` kills, and the log that it must have.
 
     python -m tests.kernel.lazy_fs_writer PATH DURABILITY
 
-The log follows from LSNs alone, whichever thread appends: so what a crash leaves of it can be
-checked to the byte. A line for each acknowledgement: the LSN that is safe from the death of the
-process, and the LSN that is safe from a power cut. The first line tells what recovery has shown.
+The log depends on LSNs alone, whichever thread appends, so that the records left by a crash can be
+checked to the byte. The owner prints a line for each acknowledgement: the LSN that is safe if the
+process dies, and the LSN that is safe if the power is cut. The first line is the result of
+recovery.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from tests.support import Table
 
 THREADS = 3
 KEYS = 40
-# Batches of 1, 2 and 3 records, over and over: their size, by the LSNs before them modulo 6.
+# Batches have 1, 2 and 3 records in turn. The keys are the LSNs before a batch modulo 6, the values
+# its size.
 SIZES = {0: 1, 1: 2, 3: 3}
-FAILED = 3  # the exit code of one whose journal failed
+FAILED = 3  # the exit code if the journal failed
 
 
 def record_at(lsn: int) -> list[Any]:
@@ -41,23 +43,26 @@ def batch_after(lsn: int) -> list[Any]:
 
 
 def content_at(lsn: int) -> dict[str, Any]:
-    """The table as of an LSN: what the last records say of each key."""
+    """Return the table as of an LSN, which depends on the last record of each key."""
     rows = map(record_at, range(max(1, lsn - KEYS + 1), lsn + 1))
     return {key: value for key, value in rows if value is not None}
 
 
 def open_checked(path: Path, durability: Any) -> DurableState[Table]:
-    """P5: it opens. P3: batches are whole. P1: each record is the one of its LSN. P6: they
-    amount to the state that is there."""
+    """Open the journal (P5), and check it.
+
+    P3: batches are complete. P1: each record belongs to its LSN. P6: the state is that of the
+    records.
+    """
     options = Options(
         durability=durability,
-        segment_bytes=8192,  # rolls a few times a cycle
-        checkpoint_min_bytes=2**40,  # compacts when a thread says so
+        segment_bytes=8192,  # a few segments a cycle
+        checkpoint_min_bytes=2**40,  # compacts only when a thread calls compact
     )
     state = DurableState.open(path, Table(), options=options)
     try:
         lsn = state.journal.last_lsn
-        assert lsn % 6 in SIZES, f"P3: {lsn} is in the midst of a batch"
+        assert lsn % 6 in SIZES, f"P3: {lsn} is in the middle of a batch"
         assert all(each.record == record_at(each.lsn) for each in state.journal.replay()), "P1"
         assert state.machine.content() == content_at(lsn), "P6"
     except BaseException:
@@ -67,14 +72,14 @@ def open_checked(path: Path, durability: Any) -> DurableState[Table]:
 
 
 def work(path: Path, durability: str) -> None:
-    """Append, wait, roll and compact until killed, or until the journal fails."""
+    """Append, wait, fill segments and compact, until killed or until the journal fails."""
     try:
         state = open_checked(path, durability)
     except (OSError, FailedError):
         sys.exit(FAILED)
-    tell(state.journal.last_lsn, state.journal.last_lsn)
-    works = [partial(append, state, durability)] * THREADS + [partial(compact, state)]
-    threads = [threading.Thread(target=run, args=(each,)) for each in works]
+    report(state.journal.last_lsn, state.journal.last_lsn)
+    jobs = [partial(append, state, durability)] * THREADS + [partial(compact, state)]
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -82,7 +87,7 @@ def work(path: Path, durability: str) -> None:
 
 
 def run(work: Callable[[], None]) -> None:
-    """Whatever one thread ends with ends the process."""
+    """Run a thread's work, and end the process if the work ends."""
     try:
         work()
     except FailedError:
@@ -99,20 +104,20 @@ def append(state: DurableState[Table], durability: str) -> None:
         assert lsn is not None
         if generator.random() < 0.7:
             state.wait_durable(lsn, timeout_s=generator.choice([None, 30]))
-            tell(lsn, lsn if durability == "disk" else state.stats().synced_lsn)
+            report(lsn, lsn if durability == "disk" else state.stats().synced_lsn)
         if generator.random() < 0.02:
             time.sleep(generator.uniform(0, 0.03))  # long enough for the log to go idle
 
 
 def compact(state: DurableState[Table]) -> None:
     while True:
-        with suppress(OSError):  # that attempt failed, and only that
+        with suppress(OSError):  # only this attempt failed
             state.compact().close()
         time.sleep(0.005)
 
 
-def tell(lsn: int, synced_lsn: int) -> None:
-    # At once and whole: a line is shorter than what a pipe takes in one piece.
+def report(lsn: int, synced_lsn: int) -> None:
+    # One write is atomic, because a line is shorter than the pipe's atomic size.
     os.write(1, b"%d %d\n" % (lsn, synced_lsn))
 
 

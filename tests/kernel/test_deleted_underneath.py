@@ -1,4 +1,5 @@
-"""A segment or a directory that is deleted underneath: nothing more is acknowledged there."""
+"""A segment or a directory that is deleted while the journal is open: nothing more is
+acknowledged."""
 
 from __future__ import annotations
 
@@ -31,16 +32,16 @@ def replace_segment(path: Path) -> None:
     (path / "copy").rename(file)
 
 
-@pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
+@pytest.mark.parametrize("delete", [delete_segment, delete_directory, replace_segment])
 @pytest.mark.parametrize("timeout_s", [None, TIMEOUT_S])
 def test_deleted_files_stop_the_journal(
-    tmp_path: Path, harm: Callable[[Path], None], timeout_s: float | None
+    tmp_path: Path, delete: Callable[[Path], None], timeout_s: float | None
 ) -> None:
-    """P2: once the segment has no name, or the directory is gone, nothing is acknowledged."""
+    """P2: Once the segment has no name or the directory is deleted, nothing is acknowledged."""
     path = tmp_path / "j"
     with suppress(FailedError), Journal.open(path) as journal:
         put(journal, 1, 2)
-        harm(path)
+        delete(path)
         lsn = journal.append(3)
         with pytest.raises(FailedError, match="deleted while it was open"):
             journal.wait_durable(lsn, timeout_s=timeout_s)
@@ -49,15 +50,15 @@ def test_deleted_files_stop_the_journal(
         assert journal.durable_lsn == 2
 
 
-@pytest.mark.parametrize("harm", [delete_segment, delete_directory, replace_segment])
+@pytest.mark.parametrize("delete", [delete_segment, delete_directory, replace_segment])
 def test_deleted_files_stop_a_journal_in_os_mode(
-    tmp_path: Path, harm: Callable[[Path], None]
+    tmp_path: Path, delete: Callable[[Path], None]
 ) -> None:
-    """P2: no sync fails there, and nothing rolls; still it ends soon, busy or not."""
+    """P2: With "os", no sync fails and no segment ends, but the journal still stops soon."""
     limits = options(durability="os", segment_bytes=1 << 20)
     with suppress(FailedError), Journal.open(tmp_path / "j", options=limits) as journal:
         put(journal, 1, 2)
-        harm(tmp_path / "j")
+        delete(tmp_path / "j")
         until(lambda: refused(journal), "a commit looks for the segment's name")
         with pytest.raises(FailedError, match="deleted while it was open"):
             journal.append(4)
@@ -71,15 +72,17 @@ def refused(journal: Journal) -> bool:
     return False
 
 
-LOOK_NS = 10_000_000  # how long an "os" journal may go on without a look
+CHECK_NS = 10_000_000  # the longest time between two checks in "os" mode
 
 
-@pytest.mark.parametrize(("later_ns", "acknowledged"), [(0, 3), (LOOK_NS, 2), (-LOOK_NS, 2)])
-def test_an_os_commit_looks_for_its_segment_from_time_to_time(
+@pytest.mark.parametrize(("later_ns", "acknowledged"), [(0, 3), (CHECK_NS, 2), (-CHECK_NS, 2)])
+def test_an_os_commit_checks_its_segment_from_time_to_time(
     disk: SimulatedDisk, later_ns: int, acknowledged: int
 ) -> None:
-    """P2: a commit that comes 10 ms after the last look looks again, whichever way the clock was
-    set; one that comes sooner relies on the next."""
+    """P2: A commit 10 ms after the last check checks again, even if the clock was set back.
+
+    An earlier commit relies on the next check.
+    """
     disk.tick_ns = 0
     with suppress(FailedError), open_on(disk, durability="os") as journal:
         put(journal, 1, 2)
@@ -89,7 +92,7 @@ def test_an_os_commit_looks_for_its_segment_from_time_to_time(
         assert journal.durable_lsn == acknowledged
 
 
-def test_the_looks_of_an_os_journal_are_few(disk: SimulatedDisk) -> None:
+def test_an_os_journal_checks_its_segment_rarely(disk: SimulatedDisk) -> None:
     """At 1,000 commits a second, one commit in ten checks the segment's name."""
     disk.tick_ns = 1_000_000
     with open_on(disk, durability="os", segment_bytes=1 << 20) as journal:
@@ -100,22 +103,22 @@ def test_the_looks_of_an_os_journal_are_few(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_an_idle_mark_looks_for_the_segment(
+def test_an_idle_mark_checks_the_segment(
     disk: SimulatedDisk, durability: Literal["disk", "os"]
 ) -> None:
-    """P2: a segment deleted after the last commit is missed as soon as the log is idle."""
+    """P2: A segment that is deleted after the last commit is noticed when the log goes idle."""
     disk.tick_ns = 0
     with open_on(disk, durability=durability) as journal:
         put(journal, 1)
         disk.open_directory(PATH, write=True).remove(FIRST)
         with pytest.raises(FailedError, match="deleted while it was open"):
             journal._core.committer.mark()
-        with suppress(FailedError):  # all of it had been synced, in "disk" durability
+        with suppress(FailedError):  # with "disk", everything was synced
             journal.close()
 
 
 def test_an_idle_os_journal_stops_by_itself(disk: SimulatedDisk) -> None:
-    """P2: with nobody who appends or waits, the flusher ends at the idle mark."""
+    """P2: If nobody appends or waits, the flusher stops the journal at the idle mark."""
     disk.tick_ns = 0
     hasty = {"flush_interval_s": 0.01, "flush_bytes": 1}
     with suppress(FailedError), open_on(disk, durability="os", **hasty) as journal:
@@ -140,8 +143,8 @@ def fails(journal: Journal) -> bool:
     return False
 
 
-def test_a_directory_that_is_deleted_before_the_first_segment(tmp_path: Path) -> None:
-    """P2: no segment can be made where there is no directory: FailedError."""
+def test_a_directory_deleted_before_the_first_segment_stops_the_journal(tmp_path: Path) -> None:
+    """P2: No segment can be made in a deleted directory, so a wait raises FailedError."""
     path = tmp_path / "j"
     with suppress(FailedError), Journal.open(path) as journal:
         shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""What becomes of an open journal when the interpreter exits."""
+"""Open journals when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import (
     run,
 )
 
-SEVERAL = """
+FOUR_JOURNALS = """
 import errno, logging, sys, threading, time
 import journal._log
 from journal import Journal, Options
@@ -27,13 +27,13 @@ for each in journals:
 """
 
 
-def kept(path: Path) -> list[list[str]]:
+def records_after_exit(path: Path) -> list[list[str]]:
     """Return the records of each of the four journals after the exit."""
-    found = []
+    records = []
     for n in range(4):
         with Journal.open(f"{path}-{n}") as journal:
-            found.append(logged(journal))
-    return found
+            records.append(logged(journal))
+    return records
 
 
 EXIT = """
@@ -51,24 +51,24 @@ def main():
 
 
 EXITS = {
-    "the end": "main()",
+    "the end of the script": "main()",
     "sys.exit": "main(); sys.exit(3)",
     "an exception": "main(); raise RuntimeError",
-    "a thread": "threading.Thread(target=main).start()",
-    "a daemon": "t = threading.Thread(target=main, daemon=True); t.start(); t.join()",
-    "a later hook": "atexit.register(main)",
-    "compaction": "journal.start_compaction(lambda: (0, [])); main()",
-    "forgotten": "main(); del journal",
-    "with": "with journal: main(); sys.exit(3)",
-    "a close in time": "main(); journal.close()",
+    "a thread that is still running": "threading.Thread(target=main).start()",
+    "a daemon thread": "t = threading.Thread(target=main, daemon=True); t.start(); t.join()",
+    "a hook registered later": "atexit.register(main)",
+    "beside a compaction": "journal.start_compaction(lambda: (0, [])); main()",
+    "without a reference": "main(); del journal",
+    "within a with": "with journal: main(); sys.exit(3)",
+    "after a close": "main(); journal.close()",
     "interrupted": "main(); import signal; signal.raise_signal(signal.SIGINT)",
 }
 
 
-@pytest.mark.parametrize("how", EXITS.values(), ids=EXITS.keys())
-def test_buffered_records_are_committed_at_exit(tmp_path: Path, how: str) -> None:
-    """However the interpreter ends in good order, what was appended is committed, and marked."""
-    process = run(EXIT.format(how), tmp_path / "j")
+@pytest.mark.parametrize("ending", EXITS.values(), ids=EXITS.keys())
+def test_buffered_records_are_committed_at_exit(tmp_path: Path, ending: str) -> None:
+    """Appended records are committed and marked, however the interpreter exits in good order."""
+    process = run(EXIT.format(ending), tmp_path / "j")
     assert "atexit" not in process.stderr
     assert "lost" not in process.stderr
     with Journal.open(tmp_path / "j") as journal:
@@ -76,8 +76,8 @@ def test_buffered_records_are_committed_at_exit(tmp_path: Path, how: str) -> Non
         assert journal.epoch == 2
 
 
-def test_an_exit_with_threads_that_append_on(tmp_path: Path) -> None:
-    """P1: a daemon thread that appends until the very end gets ClosedError, and no record twice."""
+def test_a_daemon_thread_that_appends_until_the_exit_is_refused(tmp_path: Path) -> None:
+    """P1: A daemon thread that appends until the end gets ClosedError and duplicates no record."""
     script = EXIT.format(
         "def on():\n"
         "    n = 0\n"
@@ -101,7 +101,8 @@ def test_an_exit_with_threads_that_append_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_exit_on_a_full_disk_ends(tmp_path: Path) -> None:
-    """A disk that stays full does not hang the exit: after some seconds it says what is lost."""
+    """A disk that stays full does not hang the exit. It reports the lost bytes after some
+    seconds."""
     script = (
         "import errno, logging\n"
         "from journal import Journal\n"
@@ -133,13 +134,14 @@ Core.finish = raising
 
 @pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt", "SystemExit"])
 def test_all_journals_are_finished_at_exit_whatever_one_raises(tmp_path: Path, error: str) -> None:
-    """P1: the journals after the one whose end raised are committed too, and its path is logged."""
-    process = run(SEVERAL + RAISING.format(error), tmp_path / "j")
+    """P1: If finishing one journal raises, its path is logged, and the others are still
+    committed."""
+    process = run(FOUR_JOURNALS + RAISING.format(error), tmp_path / "j")
     assert process.returncode == 0
     assert "of the first" in process.stderr
     assert f"{tmp_path}/j-" in process.stderr
     assert "atexit" not in process.stderr
-    assert kept(tmp_path / "j") == [["kept"]] * 4
+    assert records_after_exit(tmp_path / "j") == [["kept"]] * 4
 
 
 NO_THREAD = """
@@ -154,7 +156,7 @@ threading.Thread.start = refusing
 try:
     {1}
 except RuntimeError as error:
-    kept = error  # and with it every frame of the open that failed
+    kept = error  # keeps every frame of the failed open alive
 threading.Thread.start = start
 Journal.open(sys.argv[1], options=quiet).append("reopened")
 """
@@ -170,27 +172,31 @@ TABLE = "from journal import DurableState; from tests.support import Table; "
     ],
     ids=["journal", "state", "compactor"],
 )
-def test_an_open_without_a_thread_harms_no_other_journal(
+def test_an_open_that_gets_no_thread_affects_no_other_journal(
     tmp_path: Path, thread: str, opening: str
 ) -> None:
-    """P1: an open that found no thread left gives the lock back, and the exit finishes all others,
-    though the exception, and with it the half-open journal, is kept."""
-    process = run(SEVERAL + NO_THREAD.format(thread, opening), tmp_path / "j")
+    """P1: An open that can't start a thread releases its lock, and the exit commits the others.
+
+    That holds although the exception, and with it the half-open journal, is kept.
+    """
+    process = run(FOUR_JOURNALS + NO_THREAD.format(thread, opening), tmp_path / "j")
     assert process.returncode == 0, process.stderr
     assert "Error" not in process.stderr
-    assert kept(tmp_path / "j") == [["kept"]] * 4
+    assert records_after_exit(tmp_path / "j") == [["kept"]] * 4
     with Journal.open(tmp_path / "j") as journal:
         assert logged(journal) == ["reopened"]
 
 
-def test_messages_that_were_posted_are_reported_before_the_exit(tmp_path: Path) -> None:
-    """A message posted by one of the engine's threads isn't lost with that thread; a filter that
-    never returns does not hold up the exit."""
+def test_messages_of_the_engines_threads_are_logged_before_the_exit(tmp_path: Path) -> None:
+    """A message that a thread of the engine posted is not lost with that thread.
+
+    A filter that never returns does not delay the exit.
+    """
     script = (
         'logging.getLogger("journal").addFilter(lambda record: not {})\n'
         'journal._log.post(logging.ERROR, "posted at the end")\n'
     )
-    process = run(SEVERAL + script.format("time.sleep(0.2)"), tmp_path / "j")
+    process = run(FOUR_JOURNALS + script.format("time.sleep(0.2)"), tmp_path / "j")
     assert "posted at the end" in process.stderr
-    process = run(SEVERAL + script.format("time.sleep(3600)"), tmp_path / "j")
+    process = run(FOUR_JOURNALS + script.format("time.sleep(3600)"), tmp_path / "j")
     assert (process.returncode, process.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What becomes of an open journal when its process forks."""
+"""Open journals when their process forks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks with thre
 
 FORK = """
 import asyncio, gc, os, signal, sys, threading, time, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads: that is the test
+warnings.simplefilter("ignore", DeprecationWarning)  # this test forks with threads
 from journal import *
 
 class Machine:
@@ -39,25 +39,25 @@ class Machine:
     def apply(self, lsn, record): self.table[record] = record
     def freeze(self): return self.table.freeze()
 
-def in_child(what, seconds=3):
-    "Runs `what` in a forked child; what it prints, and whether it hung."
+def in_child(call, seconds=3):
+    "Return what `call` returns or raises in a forked child, or that it hung."
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(seconds)
         try:
-            os.write(write, repr(what()).encode())
+                    os.write(write, repr(call()).encode())
         except BaseException as error:
             os.write(write, repr(error).encode())
         os._exit(0)
     os.close(write)
-    found = b""
+    answer = b""
     while data := os.read(read, 65536):
-        found += data
+        answer += data
     os.close(read)
     _, status = os.waitpid(pid, 0)
-    return "hung" if os.WIFSIGNALED(status) else found.decode()
+    return "hung" if os.WIFSIGNALED(status) else answer.decode()
 
 def outcome(call):
     try:
@@ -86,20 +86,20 @@ calls = dict(
     start_compaction=lambda: journal.start_compaction(lambda: (1, [])),
     backup=lambda: journal.backup(path + "-copy"),
 )
-found = in_child(lambda: {name: outcome(call) for name, call in calls.items()})
-print(found)
+results = in_child(lambda: {name: outcome(call) for name, call in calls.items()})
+print(results)
 journal.wait_durable(journal.append(3))
 print([e.record for e in journal.replay()])
 """
 
 
-def test_a_forked_child_is_refused(tmp_path: Path) -> None:
-    """The child's handle is dead, ClosedError in every call; the parent's goes on."""
+def test_a_forked_child_cannot_use_the_journal(tmp_path: Path) -> None:
+    """Every call raises ClosedError in the child, and the parent's journal continues."""
     process = run(FORK + CHILD_CALLS, tmp_path / "j")
-    found, records = process.stdout.splitlines()
+    results, records = process.stdout.splitlines()
     names = "append append_batch wait_durable durable wait_room room replay compact"
     names += " start_compaction backup"
-    assert found == repr(dict.fromkeys(names.split(), "ClosedError")), process.stderr
+    assert results == repr(dict.fromkeys(names.split(), "ClosedError")), process.stderr
     assert records == "[1, 2, 3]"
     assert not (tmp_path / "j-copy").exists()
 
@@ -126,17 +126,19 @@ print([e.record for e in JournalReader.open(path).entries()])
 """
 
 
-def test_the_end_of_a_child_leaves_the_parent_alone(tmp_path: Path) -> None:
-    """P1: a child that closes, drops, or exits with all its hooks neither writes the parent's
-    records nor frees its lock."""
+def test_the_end_of_a_child_does_not_affect_the_parent(tmp_path: Path) -> None:
+    """P1: A child that closes, forgets the journal or exits writes no records of the parent.
+
+    It does not release the parent's lock either.
+    """
     process = run(FORK + CHILD_CLOSE, tmp_path / "j")
-    child_found, parent, records = process.stdout.splitlines()
-    assert child_found.startswith("[None, None, "), process.stderr
-    assert (parent, records) == ("False LockedError", "[1, 2]")
+    child_result, parent_result, records = process.stdout.splitlines()
+    assert child_result.startswith("[None, None, "), process.stderr
+    assert (parent_result, records) == ("False LockedError", "[1, 2]")
     assert "ResourceWarning" not in process.stderr
 
 
-EXIT_AMID_A_COMPACTION = """
+EXIT_DURING_A_COMPACTION = """
 journal = Journal.open(path, options=quiet)
 reached, may_go = threading.Event(), threading.Event()
 def items():
@@ -158,20 +160,21 @@ journal.close()
 """
 
 
-def test_the_exit_of_a_child_waits_for_nothing_of_the_parents(tmp_path: Path) -> None:
-    """A compaction under way as the process forks is over in the child; its exit does not wait."""
-    process = run(FORK + EXIT_AMID_A_COMPACTION, tmp_path / "j")
+def test_the_exit_of_a_child_does_not_wait_for_the_parents_compaction(tmp_path: Path) -> None:
+    """A compaction does not continue in a forked child, so the child's exit does not wait for
+    it."""
+    process = run(FORK + EXIT_DURING_A_COMPACTION, tmp_path / "j")
     assert (process.stdout, process.returncode) == ("True\n", 0), process.stderr
 
 
-def test_the_figures_of_a_dead_handle_are_refused(tmp_path: Path) -> None:
-    """In the child `stats()` is a ClosedError too, no error of a closed descriptor."""
+def test_stats_in_a_child_are_refused(tmp_path: Path) -> None:
+    """`stats()` raises ClosedError in the child, not an error of a closed descriptor."""
     script = "journal = Journal.open(path)\nprint(in_child(lambda: outcome(journal.stats)))"
     assert run(FORK + script, tmp_path / "j").stdout == "'ClosedError'\n"
 
 
-def test_the_figures_of_a_dead_states_lock_are_refused(tmp_path: Path) -> None:
-    """A lock that guards them may be held in the child forever."""
+def test_lock_stats_in_a_child_are_refused(tmp_path: Path) -> None:
+    """`lock_stats` raises ClosedError, because its lock may be held forever in the child."""
     script = "state = DurableState.open(path, Machine())\n"
     script += "print(in_child(lambda: outcome(state.lock_stats)))"
     assert run(FORK + script, tmp_path / "j").stdout == "'ClosedError'\n"
@@ -190,15 +193,15 @@ def work(n):
             journal.wait_room()
 threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
 for thread in threads: thread.start()
-found = {{}}
+counts = {{}}
 for n in range(25):
     result = in_child(lambda: outcome(lambda: {call}))
-    found[result] = found.get(result, 0) + 1
+    counts[result] = counts.get(result, 0) + 1
     if result == "hung":
         break
 stop.set()
 for thread in threads: thread.join()
-print(found)
+print(counts)
 for each in (state.journal, journal):
     last = each.last_lsn
     each.close()
@@ -230,13 +233,12 @@ RACES = {
 
 @pytest.mark.parametrize(("call", "work"), RACES.values(), ids=RACES.keys())
 def test_a_fork_while_others_append_never_hangs(tmp_path: Path, call: str, work: str) -> None:
-    """The child is refused before any lock is taken: another thread of the parent may have held
-    each of them when it forked."""
+    """The child is refused before it takes a lock that a thread may have held at the fork."""
     process = run(FORK + CHILD_RACE.format(call=call, work=work), tmp_path / "j")
-    found, *whole = process.stdout.splitlines() or [process.stderr]
+    counts, *are_complete = process.stdout.splitlines() or [process.stderr]
     outcome = None if "close" in call else "ClosedError"
-    assert found == repr({repr(outcome): 25})
-    assert whole == ["True", "True"], process.stderr
+    assert counts == repr({repr(outcome): 25})
+    assert are_complete == ["True", "True"], process.stderr
 
 
 ORPHAN = """
@@ -252,7 +254,7 @@ signal.pause()
 
 
 def test_a_child_does_not_hold_the_lock_of_a_dead_parent(tmp_path: Path) -> None:
-    """P5: once the parent is gone the journal can be opened, though a fork of it lives."""
+    """P5: After the parent's death, the journal can be opened although the child lives."""
     with child(FORK + ORPHAN, tmp_path / "j") as parent:
         assert line_of(parent) == "forked"
         with pytest.raises(LockedError):
@@ -263,7 +265,7 @@ def test_a_child_does_not_hold_the_lock_of_a_dead_parent(tmp_path: Path) -> None
         while True:
             try:
                 journal = Journal.open(tmp_path / "j")
-            except LockedError:  # the kernel is still taking the parent apart
+            except LockedError:  # the kernel is still ending the parent
                 assert time.monotonic() < deadline
             else:
                 break
@@ -289,8 +291,9 @@ print(in_child(inherit))
 """
 
 
-def test_a_child_may_open_journals_of_its_own(tmp_path: Path) -> None:
-    """P10: another journal at once, the parent's once that has closed it, never beside it."""
+def test_a_child_can_open_its_own_journals(tmp_path: Path) -> None:
+    """P10: A child can open another journal at once, and the parent's after the parent closed
+    it."""
     process = run(FORK + CHILD_OWN, tmp_path / "j")
     assert process.stdout.splitlines() == ["(['child'], 'LockedError')", "[1, 2]"], process.stderr
 
@@ -308,14 +311,14 @@ os._exit(0)
 """
 
 
-def test_a_child_posts_its_own_messages(tmp_path: Path) -> None:
-    """A child of a process whose log handler is stuck has a reporter of its own."""
+def test_a_child_logs_its_own_messages(tmp_path: Path) -> None:
+    """A child has its own logging thread, even if a log handler is stuck in the parent."""
     process = run(FORK + CHILD_POSTS, tmp_path / "j")
     assert process.stdout.splitlines() == ["posted", "True"], process.stderr
 
 
-def test_a_killed_simulated_process_can_be_tidied_away(disk: SimulatedDisk) -> None:
-    """After the process's death a handle that is left is only freed: it reaches no disk."""
+def test_a_handle_of_a_killed_simulated_process_is_only_freed(disk: SimulatedDisk) -> None:
+    """After the process's death, freeing a handle makes no call to the disk."""
     journal = open_on(disk)
     put(journal, 1)
     journal.append(2)

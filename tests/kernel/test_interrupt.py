@@ -1,4 +1,5 @@
-"""Ctrl-C: a KeyboardInterrupt wherever the interpreter takes one, and what must hold after it."""
+"""Ctrl-C: a KeyboardInterrupt at every point that can raise one, and the promises that hold after
+it."""
 
 from __future__ import annotations
 
@@ -17,22 +18,22 @@ from journal.testing import SimulatedDisk
 from tests.kernel.interrupt_support import (
     MANY,
     TIMEOUT_S,
-    handled,
     in_other_thread,
     monitored,
     point_numbers,
+    run_with_handler,
     struck,
 )
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
 
-POINTS = 170  # more than an append and a wait have
+POINTS = 170  # more points than an append and a wait have
 OPTIONS = Options(flush_interval_s=0.001, segment_bytes=4096)
 
 
 def test_the_tracer_finds_points_to_interrupt() -> None:
-    """The tracer sees the engine: an append alone has several points."""
+    """The tracer sees the engine's points: an append alone has several."""
     with Journal.open("/j", disk=SimulatedDisk()) as journal:
         strikes = sum(bool(struck(lambda: journal.append(1), nth)) for nth in range(5))
     assert strikes > 2
@@ -41,12 +42,12 @@ def test_the_tracer_finds_points_to_interrupt() -> None:
 @pytest.mark.parametrize("size", [1, 3], ids=["append", "append_batch"])
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another waiter"])
 def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool, size: int) -> None:
-    """P1, P2, P3: no LSN is skipped, nothing is lost or doubled, nobody is left waiting."""
+    """P1, P2, P3: No LSN is skipped, no record is lost or duplicated, and no waiter hangs."""
     disk = SimulatedDisk()
     journal = Journal.open("/j", options=OPTIONS, disk=disk)
     expected: list[Any] = []
     strikes = 0
-    for nth in range(POINTS):  # who commits, and so how many points there are, differs
+    for nth in range(POINTS):  # the number of points depends on the committing thread
         before = journal.last_lsn
         records = [["interrupted", nth, part] for part in range(size)]
 
@@ -78,9 +79,11 @@ def test_append_and_wait_survive_an_interrupt_anywhere(alone: bool, size: int) -
         assert [entry.record for entry in reopened.replay()] == expected
 
 
-def test_a_sync_that_failed_is_never_tried_again() -> None:
-    """P2: not either where an interrupt strikes the waiter in whose thread it failed. Then the
-    kernel may count the lost pages as written, and a second sync acknowledges what is not there."""
+def test_a_failed_sync_is_never_repeated() -> None:
+    """P2: A failed sync is not repeated, even if an interrupt strikes the waiter that made it.
+
+    The kernel may consider the lost pages written, so a second sync would acknowledge lost records.
+    """
     strikes = 0
     for nth in range(POINTS):
         disk = SimulatedDisk()
@@ -107,7 +110,7 @@ def update(state: DurableState[Any], decide: Callable[[Any], Any]) -> None:
 
 
 class Counter:
-    """A machine for which applying twice, or not at all, shows."""
+    """A state machine that shows whether a record was applied twice or not at all."""
 
     application = "counter/1"
 
@@ -134,19 +137,19 @@ UPDATES: dict[str, Callable[[DurableState[Any]], object]] = {
 }
 
 
-def agrees_after(change: Callable[[DurableState[Any]], object], *strikes: int) -> list[str]:
-    """P6: a state whose change was struck is what replay gives, or refuses to go on."""
+def strike_change(change: Callable[[DurableState[Any]], object], *strikes: int) -> list[str]:
+    """Check P6: after a strike, the live state is that of a replay, or refuses every call."""
     disk = SimulatedDisk()
     state = DurableState.open("/j", Counter(), options=OPTIONS, disk=disk)
     state.update(lambda _: "a")
     where = struck(partial(change, state), *strikes)
-    live = None
+    live_table = None
     with suppress(FailedError):
         in_other_thread(partial(update, state, lambda _: "b"))
-        live = dict(state.machine.table)
+        live_table = dict(state.machine.table)
     in_other_thread(state.close)
     with DurableState.open("/j", Counter(), disk=disk) as replayed:
-        assert live in (None, dict(replayed.machine.table)), (strikes, where)
+        assert live_table in (None, dict(replayed.machine.table)), (strikes, where)
     return where
 
 
@@ -154,19 +157,19 @@ def agrees_after(change: Callable[[DurableState[Any]], object], *strikes: int) -
 def test_update_survives_an_interrupt_anywhere(
     change: Callable[[DurableState[Any]], object], point_numbers: range
 ) -> None:
-    """P6: the live state is what replay gives, or the state refuses to go on."""
-    ends = next(nth for nth in point_numbers if not agrees_after(change, nth))
-    assert ends > 10
+    """P6: After an interrupt, the live state is that of a replay, or refuses every call."""
+    point_count = next(nth for nth in point_numbers if not strike_change(change, nth))
+    assert point_count > 10
 
 
-def leave(journal: Journal) -> None:
+def leave_with(journal: Journal) -> None:
     with journal:
         pass
 
 
-@pytest.mark.parametrize("close", [Journal.close, leave], ids=["close", "with"])
+@pytest.mark.parametrize("close", [Journal.close, leave_with], ids=["close", "with"])
 def test_close_survives_an_interrupt_anywhere(close: Callable[[Journal], None]) -> None:
-    """P2, P5: an interrupted close is called again, ends, frees the lock, and has lost nothing."""
+    """P2, P5: An interrupted close can be repeated, releases the lock, and has lost nothing."""
     for nth in range(MANY):
         disk = SimulatedDisk()
         journal = Journal.open("/j", options=OPTIONS, disk=disk)
@@ -180,8 +183,8 @@ def test_close_survives_an_interrupt_anywhere(close: Callable[[Journal], None]) 
     assert nth > 5
 
 
-def test_an_interrupt_leaves_the_figures_free() -> None:
-    """A commit that folds its figures gives their lock back, wherever the interrupt strikes."""
+def test_an_interrupt_releases_the_lock_of_the_counts() -> None:
+    """A commit that adds up recorded values releases their lock wherever an interrupt strikes."""
     for nth in range(MANY):
         recorder = Recorder()
         recorder.add(1)
@@ -192,13 +195,13 @@ def test_an_interrupt_leaves_the_figures_free() -> None:
     assert nth > 3
 
 
-def test_a_commit_leaves_figures_alone_that_it_interrupted() -> None:
-    """From a signal handler, on top of whoever reads the figures: each value counts once."""
+def test_a_commit_in_a_signal_handler_counts_each_value_once() -> None:
+    """A commit in a handler that interrupts a reader of the values counts each value once."""
     for nth in range(MANY):
         recorder = Recorder()
         for value in range(20):
             recorder.add(value)
-        where = handled(recorder.histogram, recorder.fold_if_free, nth)
+        where = run_with_handler(recorder.histogram, recorder.fold_if_free, nth)
         histogram = recorder.histogram()
         assert (histogram.count, histogram.mean, histogram.max) == (20, 9.5, 19), where
         if not where:

@@ -1,4 +1,4 @@
-"""Journal: what stands on disk afterwards, and replaying it."""
+"""The journal's files on disk, and their replay."""
 
 from __future__ import annotations
 
@@ -45,22 +45,26 @@ def sizes(disk: SimulatedDisk) -> list[int]:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_a_segment_is_born_whole(disk: SimulatedDisk, durability: Literal["disk", "os"]) -> None:
-    """P5: made aside, synced, renamed, its name synced; and only then is a frame written; and
-    only after the segment before it was synced."""
+def test_a_segment_gets_its_name_when_it_is_complete(
+    disk: SimulatedDisk, durability: Literal["disk", "os"]
+) -> None:
+    """P5: A segment is written, synced and renamed, and its name is synced, before its first frame.
+
+    Before all that, the segment before it is synced.
+    """
     with open_on(disk, durability=durability) as journal:
         put_lines(journal, 4, size=900)
         first, second = "00000000000000000001-0000000001.seg", "00000000000000000005-0000000001.seg"
         assert names(disk, ".seg") == [first]
-        done = len(disk.operations)
+        count_before = len(disk.operations)
         put_lines(journal, 1, size=900)
         assert names(disk, ".seg") == [first, second]
     steps = [(operation, path.removeprefix(f"{PATH}/")) for operation, path in disk.operations]
-    of_first = [operation for operation, path in steps[:done] if path.startswith(first)]
+    of_first = [operation for operation, path in steps[:count_before] if path.startswith(first)]
     assert of_first[:5] == ["create", "allocate", "write", "sync", "rename"]
-    birth = [step for step in steps[done:] if step[0] not in ("truncate", "remove")]
-    assert birth[:8] == [
-        ("sync", f"{first}.tmp"),  # the name it was made by
+    second_steps = [step for step in steps[count_before:] if step[0] not in ("truncate", "remove")]
+    assert second_steps[:8] == [
+        ("sync", f"{first}.tmp"),  # the name that the segment was made with
         ("create", f"{second}.tmp"),
         ("allocate", f"{second}.tmp"),
         ("write", f"{second}.tmp"),
@@ -71,9 +75,11 @@ def test_a_segment_is_born_whole(disk: SimulatedDisk, durability: Literal["disk"
     ]
 
 
-def test_segments_roll_at_their_size(disk: SimulatedDisk) -> None:
-    """P8: a segment holds no more than `segment_bytes`, and what was preallocated and not used is
-    given back; each begins where the last one ends."""
+def test_a_segment_ends_at_its_size(disk: SimulatedDisk) -> None:
+    """P8: A segment has at most `segment_bytes`, and unused preallocated space is released.
+
+    Each segment begins where the last one ends.
+    """
     with open_on(disk, segment_bytes=5000) as journal:
         put_lines(journal, 60, size=300)
         assert max(sizes(disk)) <= 5000
@@ -87,7 +93,7 @@ def test_segments_roll_at_their_size(disk: SimulatedDisk) -> None:
 
 
 def test_a_commit_larger_than_a_segment_gets_one_of_its_own(disk: SimulatedDisk) -> None:
-    """P2: a commit is never parted by a roll, so that its one sync covers all of it."""
+    """P2: A commit is never split between segments, so that one sync covers all of it."""
     with open_on(disk, frame_bytes_max=5000) as journal:
         put(journal, 1)
         for _ in range(4):
@@ -99,7 +105,7 @@ def test_a_commit_larger_than_a_segment_gets_one_of_its_own(disk: SimulatedDisk)
 
 
 def test_a_segment_is_preallocated(disk: SimulatedDisk) -> None:
-    """While it is written a segment has its full size already: a commit changes no size."""
+    """A segment has its full size while it is written, so a commit changes no size."""
     with open_on(disk) as journal:
         put(journal, 1)
         assert sizes(disk) == [4096]
@@ -109,7 +115,8 @@ def test_a_segment_is_preallocated(disk: SimulatedDisk) -> None:
 
 @pytest.mark.parametrize("idle", [True, False])
 def test_close_marks_and_trims(disk: SimulatedDisk, idle: bool) -> None:
-    """P4: a clean close says that all was durable, once, and leaves no zeros behind it."""
+    """P4: A clean close writes one mark that states what is durable, and leaves no zeros after
+    it."""
     with open_on(disk) as journal:
         put(journal, 1)
         if idle:
@@ -122,8 +129,8 @@ def test_close_marks_and_trims(disk: SimulatedDisk, idle: bool) -> None:
     assert sum(operation == "write" for operation, _ in disk.operations) == writes + (not idle)
 
 
-def test_the_idle_mark_is_written_over(disk: SimulatedDisk) -> None:
-    """P4: a mark says what is durable now, costs no sync, and the next frame takes its place."""
+def test_the_next_frame_overwrites_the_idle_mark(disk: SimulatedDisk) -> None:
+    """P4: A mark states what is durable, costs no sync, and is overwritten by the next frame."""
     with open_on(disk) as journal:
         for lsn in range(1, 4):
             put(journal, lsn)
@@ -137,7 +144,7 @@ def test_the_idle_mark_is_written_over(disk: SimulatedDisk) -> None:
 
 
 def test_marks_state_only_synced_lsns(disk: SimulatedDisk) -> None:
-    """P4: with durability "os" frames and idle marks carry what was synced, nothing newer."""
+    """P4: With durability "os", frames and idle marks state the synced LSN, and no newer one."""
     with open_on(disk, durability="os") as journal:
         put(journal, 1)
         put(journal, 2)
@@ -147,10 +154,10 @@ def test_marks_state_only_synced_lsns(disk: SimulatedDisk) -> None:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_the_next_opening_trims_a_zero_tail(
+def test_the_next_open_trims_a_tail_of_zeros(
     disk: SimulatedDisk, durability: Literal["disk", "os"]
 ) -> None:
-    """P8: what a killed process had preallocated is given back; no other byte changes."""
+    """P8: Space that a killed process had preallocated is released, and no other byte changes."""
     journal = open_on(disk, durability=durability)
     put(journal, 1, 2)
     crash(journal, disk)
@@ -162,9 +169,11 @@ def test_the_next_opening_trims_a_zero_tail(
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_torn_tail_is_left_as_it_is(disk: SimulatedDisk, marked: bool) -> None:
-    """Nothing is cut or rewritten: the torn bytes and the zeros behind them stay, and the next
-    epoch's segment, which begins at the first LSN lost, is the cut."""
+def test_a_torn_tail_is_not_changed(disk: SimulatedDisk, marked: bool) -> None:
+    """A torn tail and the zeros after it are neither cut nor rewritten.
+
+    The segment of the next epoch begins at the first lost LSN, and so cuts the log there.
+    """
     journal = open_on(disk)
     put(journal, 1, 2)
     if marked:
@@ -186,7 +195,7 @@ def test_a_torn_tail_is_left_as_it_is(disk: SimulatedDisk, marked: bool) -> None
 
 
 def test_os_durability_syncs_no_commit(disk: SimulatedDisk) -> None:
-    """Commits write and do not sync; a roll, a checkpoint and a close do."""
+    """With "os", commits do not sync. The end of a segment, a checkpoint and a close do."""
     with open_on(disk, durability="os") as journal:
         put(journal, 0)
         watched = Watched(disk)
@@ -206,8 +215,8 @@ def test_os_durability_syncs_no_commit(disk: SimulatedDisk) -> None:
     assert len(reopened(disk)) == 22
 
 
-def test_os_durability_survives_the_process(disk: SimulatedDisk) -> None:
-    """P2: what a wait returned for survives a kill; after a power cut what was synced is there."""
+def test_os_durability_survives_a_kill(disk: SimulatedDisk) -> None:
+    """P2: With "os", acknowledged records survive a kill, and synced ones survive a power cut."""
     journal = open_on(disk, durability="os")
     put(journal, 1, 2)
     journal.compact(frozen(journal, "as of 2"))
@@ -221,11 +230,14 @@ def test_os_durability_survives_the_process(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [1, 2, 3, 4]
 
 
-# --- replaying ---
+# --- replay ---
 
 
-def test_replay_shows_what_is_asked_for(disk: SimulatedDisk) -> None:
-    """After LSN `after`, from all segments and epochs; None: after `checkpoint`."""
+def test_replay_yields_the_records_after_an_lsn(disk: SimulatedDisk) -> None:
+    """A replay yields the records after LSN `after` from all segments and epochs.
+
+    By default it begins after the newest checkpoint.
+    """
     with open_on(disk) as journal:
         put_lines(journal, 12, size=700)
         journal.compact(frozen(journal))
@@ -239,20 +251,21 @@ def test_replay_shows_what_is_asked_for(disk: SimulatedDisk) -> None:
             journal.replay(-1)
 
 
-def test_an_entry_knows_its_place(disk: SimulatedDisk) -> None:
-    """LSN, epoch, record and the time it was written; offset and path are a reader's."""
+def test_an_entry_states_its_place(disk: SimulatedDisk) -> None:
+    """An entry has LSN, epoch, record and time. Offset and path are set only by a reader."""
     with open_on(disk) as journal:
         began_ns = disk.clock_ns
         put(journal, "a")
         journal.wait_durable(journal.append_batch(["b", "c"]))
-        one, two, three = journal.replay()
-        assert (one.lsn, one.epoch, one.record, one.offset, one.path) == (1, 1, "a", None, None)
-        assert began_ns <= one.written_at_ns < two.written_at_ns == three.written_at_ns
-        assert three == Entry(3, 1, three.written_at_ns, "c")
+        first, second, third = journal.replay()
+        assert (first.lsn, first.epoch, first.record) == (1, 1, "a")
+        assert (first.offset, first.path) == (None, None)
+        assert began_ns <= first.written_at_ns < second.written_at_ns == third.written_at_ns
+        assert third == Entry(3, 1, third.written_at_ns, "c")
 
 
-def test_replay_shows_what_is_durable_at_the_call(disk: SimulatedDisk) -> None:
-    """P2: neither what is appended and not yet durable, nor what comes during the replay."""
+def test_replay_yields_what_is_durable_at_the_call(disk: SimulatedDisk) -> None:
+    """P2: A replay yields neither records that are not durable at the call nor later ones."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
         journal.append(3)
@@ -268,7 +281,7 @@ def test_replay_shows_what_is_durable_at_the_call(disk: SimulatedDisk) -> None:
 
 
 def test_replay_below_the_oldest_kept_lsn_is_refused(disk: SimulatedDisk) -> None:
-    """Older than what is kept: CompactedError with the first LSN that is, from where it works."""
+    """A replay of removed records raises CompactedError with the first LSN that can be replayed."""
     with open_on(disk) as journal:
         for _ in range(3):
             put_lines(journal, 10, size=700)
@@ -283,30 +296,33 @@ def test_replay_below_the_oldest_kept_lsn_is_refused(disk: SimulatedDisk) -> Non
         assert read_all(disk)[0][0] >= first_lsn
 
 
-def test_a_replay_that_compaction_overtakes_is_told(disk: SimulatedDisk) -> None:
-    """P1: a replay whose next segment is dropped raises CompactedError; it leaves nothing out."""
+def test_a_replay_that_compaction_overtakes_is_refused(disk: SimulatedDisk) -> None:
+    """P1: A replay whose next segment was removed raises CompactedError. It skips no record."""
     with open_on(disk) as journal:
         put_lines(journal, 30, size=700)
         entries = journal.replay(0)
-        seen = [next(entries).lsn]
+        lsns = [next(entries).lsn]
         for _ in range(2):
             put(journal, "more")
             journal.compact(frozen(journal))
         with pytest.raises(CompactedError):
-            seen += [entry.lsn for entry in entries]
-        assert seen == [*range(1, len(seen) + 1)]
+            lsns += [entry.lsn for entry in entries]
+        assert lsns == [*range(1, len(lsns) + 1)]
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-@given(lives=st.lists(st.lists(st.booleans(), max_size=6), max_size=4))
-def test_a_kill_leaves_all_that_was_acknowledged(
-    durability: Literal["disk", "os"], lives: list[list[bool]]
+@given(runs=st.lists(st.lists(st.booleans(), max_size=6), max_size=4))
+def test_a_kill_loses_nothing_acknowledged(
+    durability: Literal["disk", "os"], runs: list[list[bool]]
 ) -> None:
-    """P1, P2: killed and reopened again and again, a journal holds a prefix of what was appended,
-    with all that was waited for; the same by the page."""
+    """P1, P2: After each kill, the log is a prefix of the appended records with all acknowledged
+    ones.
+
+    A reader written from the page sees the same.
+    """
     disk = SimulatedDisk()
     log: list[int] = []
-    for waits in lives:
+    for waits in runs:
         journal = open_on(disk, durability=durability)
         assert logged(journal) == log
         for wait in waits:
@@ -316,14 +332,14 @@ def test_a_kill_leaves_all_that_was_acknowledged(
                 journal.wait_durable()
         durable_lsn = journal.durable_lsn
         crash(journal, disk)
-        found = on_disk(disk)
-        assert durable_lsn <= len(found)
-        assert found == log[: len(found)]
-        log = found
+        records = on_disk(disk)
+        assert durable_lsn <= len(records)
+        assert records == log[: len(records)]
+        log = records
 
 
-def test_a_with_closes(tmp_path: Path) -> None:
-    """The `with` gives the journal itself, and leaving it closes; options take effect."""
+def test_leaving_a_with_closes_the_journal(tmp_path: Path) -> None:
+    """A `with` gives the journal itself and closes it at its end. Options take effect."""
     with Journal.open(tmp_path / "j", options=Options(durability="os")) as journal:
         assert isinstance(journal, Journal)
         assert journal.append(1) == 1

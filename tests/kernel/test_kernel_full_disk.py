@@ -1,4 +1,4 @@
-"""A disk that is really full: a small ext4 with a file that fills it, and that goes away again."""
+"""A disk that is really full: a small ext4 with a file that fills it and can be removed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from journal import BufferFullError, Journal, JournalReader
 from tests.kernel.kernel_disk import KIB, MIB, SmallDisk
 from tests.support import TIMEOUT_S, frozen, logged, options, put, until
 
-# What is appended is committed at once.
+# An append is committed at once.
 EAGER = options(segment_bytes=MIB, buffer_bytes=200 * KIB, flush_bytes=1)
 RECORD = "x" * 20_000
 
@@ -29,7 +29,7 @@ RECORD = "x" * 20_000
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     with SmallDisk(tmp_path) as disk:
-        # Leaving a journal's `with` on a full disk waits for room, of a failed test too.
+        # The `with` of a journal on a full disk waits for room at its end, even if the test failed.
         timer = threading.Timer(2 * TIMEOUT_S, disk.empty)
         timer.start()
         yield disk
@@ -39,7 +39,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def short_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What writes took only a part: (asked for, written)."""
+    """Return a list of the short writes: (bytes to write, bytes written)."""
     short: list[tuple[int, int]] = []
     pwrite = os.pwrite
 
@@ -54,7 +54,7 @@ def short_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def fill_up(journal: Journal) -> None:
-    """Append until the disk has no room for what was appended."""
+    """Append until the disk has no room for the records."""
     while not journal.stats().stalls:
         journal.append([journal.last_lsn + 1, RECORD])
         until(lambda: not backlog(journal) or journal.stats().stalls, "durable, or full")
@@ -66,21 +66,23 @@ def backlog(journal: Journal) -> int:
 
 
 def numbers(path: Path) -> list[int]:
-    """Of the records that another opening recovers: those in front of them must be there."""
+    """Return the numbers in the records that another open recovers."""
     with Journal.open(path) as journal:
         return [record[0] for record in logged(journal)]
 
 
-@pytest.mark.parametrize("left", [4 * KIB, 64 * KIB, 3 * MIB])
-def test_a_full_disk_stops_nothing(
-    disk: SmallDisk, short_writes: list[tuple[int, int]], left: int
+@pytest.mark.parametrize("left_bytes", [4 * KIB, 64 * KIB, 3 * MIB])
+def test_a_full_disk_delays_and_loses_nothing(
+    disk: SmallDisk, short_writes: list[tuple[int, int]], left_bytes: int
 ) -> None:
-    """P2, P8: where a new segment finds no room, or a frame in one that could not be preallocated,
-    waiters wait or time out, appends are refused at the bound of the buffer and there only; and
-    when there is room again, all of it is written and everybody goes on."""
+    """P2, P8: A full disk stops nothing, whether a new segment or a frame in it gets no space.
+
+    Waiters wait or time out. Appends are refused only at the limit of the buffer. When there is
+    space again, all records are written and everybody continues.
+    """
     path = disk.path / "j"
     with Journal.open(path, options=EAGER) as journal, ThreadPoolExecutor(3) as pool:
-        disk.fill(left)
+        disk.fill(left_bytes)
         fill_up(journal)
         durable_lsn = journal.durable_lsn
         with suppress(BufferFullError):
@@ -103,15 +105,17 @@ def test_a_full_disk_stops_nothing(
             waiter.result(TIMEOUT_S)
         put(journal, [last_lsn + 1, "on"])
     assert numbers(path) == [*range(1, last_lsn + 2)]
-    assert left != 64 * KIB or short_writes, "a frame found room for a part of itself"
+    assert left_bytes != 64 * KIB or short_writes, "no write was short"
 
 
-def test_preallocation_on_a_full_disk(disk: SmallDisk) -> None:
-    """Where there is no room for a whole segment, there is for what is written; and later ones are
-    preallocated again."""
+def test_a_segment_is_written_without_preallocation_on_a_full_disk(disk: SmallDisk) -> None:
+    """A segment that can't be preallocated takes only the space of its frames.
+
+    Later segments are preallocated again.
+    """
     path = disk.path / "j"
     with Journal.open(path, options=options(segment_bytes=256 * KIB)) as journal:
-        disk.fill(left=100 * KIB)
+        disk.fill(left_bytes=100 * KIB)
         put(journal, [1, "a"], [2, "b"])
         (segment,) = path.glob("*.seg")
         assert segment.stat().st_size < 4 * KIB
@@ -123,14 +127,14 @@ def test_preallocation_on_a_full_disk(disk: SmallDisk) -> None:
 
 
 @pytest.mark.parametrize("torn", [True, False])
-def test_opening_and_reading_on_a_full_disk(disk: SmallDisk, torn: bool) -> None:
-    """P5: neither needs room; the first commit waits for it."""
-    path, live = disk.path / "j", disk.path / "live"
-    with Journal.open(live, options=EAGER) as journal:
+def test_a_full_disk_can_be_opened_and_read(disk: SmallDisk, torn: bool) -> None:
+    """P5: Open and read need no space. The first commit waits for it."""
+    path, live_path = disk.path / "j", disk.path / "live"
+    with Journal.open(live_path, options=EAGER) as journal:
         put(journal, [1, "a"])
         journal.compact(frozen(journal, "state"))
         put(journal, [2, "b"])
-        shutil.copytree(live, path)  # as a kill leaves it
+        shutil.copytree(live_path, path)  # as a kill leaves it
     (segment,) = path.glob("*.seg")
     data = segment.read_bytes().rstrip(b"\0") + bytes(3)  # a mark ends in zeros, too
     segment.write_bytes(data + b"torn" * torn)
@@ -148,8 +152,8 @@ def test_opening_and_reading_on_a_full_disk(disk: SmallDisk, torn: bool) -> None
     assert numbers(path) == [1, 2, 3]
 
 
-def test_compaction_on_a_full_disk(disk: SmallDisk) -> None:
-    """An attempt that finds no room raises OSError, leaves nothing behind and stops nothing."""
+def test_a_compaction_on_a_full_disk_fails_alone(disk: SmallDisk) -> None:
+    """A compaction without space raises OSError, leaves no file, and stops nothing."""
     path = disk.path / "j"
     with Journal.open(path, options=EAGER) as journal:
         put(journal, [1, "a"])
@@ -158,20 +162,20 @@ def test_compaction_on_a_full_disk(disk: SmallDisk) -> None:
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             journal.compact(frozen(journal, *[RECORD] * 20))
         assert sorted(file.name for file in path.iterdir()) == before
-        put(journal, [2, "b"])  # in the segment that is there
+        put(journal, [2, "b"])  # in the existing segment
         disk.empty()
         assert journal.compact(frozen(journal, "state")).lsn == 2
     assert numbers(path) == [1, 2]
 
 
-def fill_under(journal: Journal, disk: SmallDisk) -> None:
+def fill_during_commits(journal: Journal, disk: SmallDisk) -> None:
     before = journal.stats().stalls
-    disk.fill(left=random.randrange(12 * KIB))
+    disk.fill(left_bytes=random.randrange(12 * KIB))
     until(lambda: journal.stats().stalls > before, "full")
 
 
-def test_full_and_empty_by_turns(disk: SmallDisk) -> None:
-    """P1, P2: threads that append and wait get through however often the disk fills up."""
+def test_threads_continue_while_the_disk_fills_and_empties(disk: SmallDisk) -> None:
+    """P1, P2: Threads that append and wait all succeed, however often the disk fills up."""
     path = disk.path / "j"
     stopping = threading.Event()
 
@@ -184,15 +188,15 @@ def test_full_and_empty_by_turns(disk: SmallDisk) -> None:
 
     with Journal.open(path, options=options(segment_bytes=16 * KIB)) as journal:
         with ThreadPoolExecutor(3) as pool:
-            works = [pool.submit(work, journal, thread) for thread in range(3)]
+            results = [pool.submit(work, journal, thread) for thread in range(3)]
             try:
                 for _ in range(5):
-                    fill_under(journal, disk)
+                    fill_during_commits(journal, disk)
                     disk.empty()
                     journal.wait_durable(timeout_s=TIMEOUT_S)
             finally:
                 stopping.set()
         log = logged(journal)
-    for thread, done in enumerate(works):
-        assert [n for n, who, _ in log if who == thread] == [*range(done.result() + 1)]
+    for thread, last in enumerate(results):
+        assert [n for n, writer, _ in log if writer == thread] == [*range(last.result() + 1)]
     assert numbers(path) == [n for n, _, _ in log]

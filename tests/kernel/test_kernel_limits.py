@@ -1,4 +1,4 @@
-"""Limits that the kernel sets to a process, and files that are deleted under threads that write."""
+"""Limits that the kernel sets to a process, and files that are deleted while threads write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import TIMEOUT_S, Table, logged, run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
 
-# What each script of a child begins with: the limits would be this process's.
+# The beginning of each child's script. In this process, the limits would affect the tests.
 PREAMBLE = f"""
 import os, resource, sys
 from contextlib import suppress
@@ -31,8 +31,8 @@ options = Options(segment_bytes=int(sys.argv[2]))
 def put(record):
     journal.wait_durable(journal.append(record), timeout_s=TIMEOUT_S)
 
-def limit(what, soft):
-    resource.setrlimit(what, (soft, resource.getrlimit(what)[1]))
+def limit(resource_number, soft):
+    resource.setrlimit(resource_number, (soft, resource.getrlimit(resource_number)[1]))
 
 short = []
 pwrite = os.pwrite
@@ -67,7 +67,7 @@ print(refused(lambda: journal.wait_durable(timeout_s=0.2)), journal.durable_lsn)
 limit(resource.RLIMIT_NOFILE, before)
 journal.wait_durable(timeout_s=TIMEOUT_S)
 take_handles()
-put([2, "in the segment that is open"])
+put([2, "in the open segment"])
 put([3, "x" * 3000])  # in another one, with the handle of the first
 print(refused(lambda: journal.compact(lambda: (3, []))))
 print(refused(lambda: JournalReader.open(path)))
@@ -103,12 +103,12 @@ journal.close()
 """
 
 
-def told(script: str, path: Path, *arguments: object) -> list[str]:
-    """What a child that runs the script says. None may end in a traceback."""
-    ended = run(PREAMBLE + script, path, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended.stdout.splitlines()
+def run_script(script: str, path: Path, *arguments: object) -> list[str]:
+    """Return the lines that a child prints when it runs the script. A traceback is a failure."""
+    process = run(PREAMBLE + script, path, *arguments)
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    return process.stdout.splitlines()
 
 
 def numbers(path: Path) -> list[int]:
@@ -116,19 +116,24 @@ def numbers(path: Path) -> list[int]:
         return [record[0] for record in logged(journal, 0)]
 
 
-def test_out_of_handles(tmp_path: Path) -> None:
-    """Nothing is lost: the first segment waits for a handle, later ones need none but its own, what
-    else needs one is refused, and all goes on by itself when there are handles again."""
+def test_a_lack_of_handles_delays_or_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """Without handles, the first segment waits, and later ones reuse the handle of the one before.
+
+    Every other use of a handle is refused. When there are handles again, the journal continues.
+    """
     path = tmp_path / "j"
-    assert told(OUT_OF_HANDLES, path, 4096) == ["TimeoutError 0", "OSError", "OSError", "OSError"]
+    lines = run_script(OUT_OF_HANDLES, path, 4096)
+    assert lines == ["TimeoutError 0", "OSError", "OSError", "OSError"]
     assert numbers(path) == [1, 2, 3, 4]
 
 
-def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
-    """P1, P2, P3: a frame of which a part was written and the rest refused stops the journal; what
-    was acknowledged is there, of the batch nothing."""
+def test_a_partly_refused_frame_stops_the_journal(tmp_path: Path) -> None:
+    """P1, P2, P3: If the kernel writes a part of a frame and refuses the rest, the journal stops.
+
+    Acknowledged records are there, and no record of the batch is.
+    """
     path = tmp_path / "j"
-    failed, refused, closed = told(FILE_TOO_LARGE, path, 1 << 20)
+    failed, refused, closed = run_script(FILE_TOO_LARGE, path, 1 << 20)
     assert failed.startswith("FailedError 1 [7")
     assert (refused, closed) == ("FailedError", "FailedError")
     with JournalReader.open(path) as reader:
@@ -136,10 +141,10 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     assert numbers(path) == [1]
 
 
-def test_a_short_write_is_finished(tmp_path: Path) -> None:
-    """The kernel takes a part of a frame, and of a checkpoint: the rest is written after it."""
+def test_the_rest_of_a_short_write_is_written(tmp_path: Path) -> None:
+    """If the kernel takes a part of a frame or of a checkpoint, the rest is written after it."""
     path = tmp_path / "j"
-    frame, checkpoint = told(A_SHORT_WRITE, path, 1 << 20, "lift the limit")
+    frame, checkpoint = run_script(A_SHORT_WRITE, path, 1 << 20, "lift the limit")
     assert frame.startswith("[7")
     assert checkpoint == "2"
     assert numbers(path) == [1, 2, 3, 4]
@@ -148,25 +153,30 @@ def test_a_short_write_is_finished(tmp_path: Path) -> None:
         assert list(journal.checkpoint.items()) == ["x" * 10000]
 
 
-# --- deleted underneath ---
+# --- deleted files ---
 
 
 def delete_directory(path: Path, last: Path) -> None:
-    while path.exists():  # a segment may be made meanwhile
+    while path.exists():  # a segment may be made at the same time
         shutil.rmtree(path, ignore_errors=True)
 
 
-def delete_last_segment(path: Path, last: Path) -> None:
-    """And what was begun behind it: a writer that was just leaving it does not miss it."""
+def delete_last_segments(path: Path, last: Path) -> None:
+    """Delete `last` and later segments. A writer that has just left `last` no longer checks it."""
     for segment in path.glob("*.seg"):
         if segment >= last:
             segment.unlink()
 
 
-@pytest.mark.parametrize("delete", [delete_directory, delete_last_segment])
-def test_deleted_under_writers(tmp_path: Path, delete: Callable[[Path, Path], None]) -> None:
-    """P2: once it has gone, nothing is acknowledged beyond the commit that was under way; every
-    thread that waits is told. What is left opens."""
+@pytest.mark.parametrize("delete", [delete_directory, delete_last_segments])
+def test_deleted_files_stop_all_writers(
+    tmp_path: Path, delete: Callable[[Path, Path], None]
+) -> None:
+    """P2: After the deletion, at most the commit under way is acknowledged, and all waiters get an
+    error.
+
+    The rest of the journal opens.
+    """
     path = tmp_path / "j"
     state = open_checked(path, "disk")
     appended, stopping = threading.Semaphore(0), threading.Event()
@@ -178,7 +188,7 @@ def test_deleted_under_writers(tmp_path: Path, delete: Callable[[Path, Path], No
             appended.release()
 
     with ThreadPoolExecutor(3) as pool:
-        works = [pool.submit(work, state) for _ in range(3)]
+        workers = [pool.submit(work, state) for _ in range(3)]
         try:
             for _ in range(150):  # a few segments
                 assert appended.acquire(timeout=TIMEOUT_S)
@@ -186,10 +196,10 @@ def test_deleted_under_writers(tmp_path: Path, delete: Callable[[Path, Path], No
             for _ in range(1 if delete is delete_directory else 4):
                 delete(path, last)
                 under_way_lsn = state.journal.last_lsn
-                if not (going_on := wait(works, 0.1).not_done):
+                if not (running := wait(workers, 0.1).not_done):
                     break
-            assert not going_on
-            errors = [future.exception(TIMEOUT_S) for future in works]
+            assert not running
+            errors = [future.exception(TIMEOUT_S) for future in workers]
         finally:
             stopping.set()
     assert all(isinstance(error, FailedError) for error in errors), errors

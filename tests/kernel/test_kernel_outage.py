@@ -1,5 +1,5 @@
-"""A disk that goes away under a live writer: read-only, aborted by ext4, without power, with errors
-of its own; on a small real ext4, which is then mounted again.
+"""A disk that fails under a live writer: read-only, aborted by ext4, without power, or with I/O
+errors. The disk is a small real ext4, which is then mounted again.
 
     JOURNAL_KERNEL_CYCLES=1000 python -m pytest tests/kernel/test_kernel_outage.py -k power  a soak
 """
@@ -38,7 +38,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 class Owners:
     """Threads that append and wait, and one that compacts, until the journal fails.
 
-    A context manager: at its end they stop in any case.
+    They are a context manager, and stop at its end in any case.
     """
 
     def __init__(self, state: DurableState[Table], durability: Literal["disk", "os"]) -> None:
@@ -80,14 +80,14 @@ class Owners:
 
     @property
     def safe_lsn(self) -> int:
-        """What was acknowledged as safe from a power cut."""
+        """The highest LSN that was acknowledged as safe from a power cut."""
         return max(self._acknowledged)
 
-    def check_all_told(self) -> None:
-        """P2: each thread has got FailedError, none hangs, and the durable LSN is frozen."""
+    def check_all_failed(self) -> None:
+        """Check P2: each thread gets FailedError, none hangs, and the durable LSN stays."""
         for waiter in self._waiters:
             assert isinstance(waiter.exception(TIMEOUT_S), FailedError)
-        # One under way is given up, as at a close.
+        # A compaction under way is abandoned, as at a close.
         assert isinstance(self._compactor.exception(TIMEOUT_S), (FailedError, ClosedError))
         journal = self._state.journal
         frozen_lsn = journal.durable_lsn
@@ -99,7 +99,7 @@ class Owners:
 
 
 def check_reopened(path: Path, durability: Literal["disk", "os"], safe_lsn: int) -> None:
-    """P1, P2, P3, P4, P5, P6: it opens, has all that was safe, and goes on."""
+    """Check P1 to P6: the journal opens, has everything that was safe, and can continue."""
     with JournalReader.open(path) as reader:
         assert {finding.kind for finding in reader.verify()} <= {"torn_tail", "stray"}
     with open_checked(path, durability) as state:
@@ -109,37 +109,42 @@ def check_reopened(path: Path, durability: Literal["disk", "os"], safe_lsn: int)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_power_cuts(disk: SmallDisk, durability: Literal["disk", "os"]) -> None:
-    """P1 to P6: whenever the power goes, what ext4 has of the journal after its own recovery holds
-    all that was safe; again and again, on the same journal."""
+def test_power_cuts_lose_nothing_safe(disk: SmallDisk, durability: Literal["disk", "os"]) -> None:
+    """P1 to P6: After any power cut and ext4's recovery, the journal has everything that was safe.
+
+    The same journal goes through all power cuts.
+    """
     path = disk.path / "j"
-    disk.cut_power()  # skips the test where it can't be done
+    disk.cut_power()  # skips the test if it is not possible
     disk.remount()
     for _ in range(CYCLES):
         with Owners(open_checked(path, durability), durability) as owners:
             owners.wait_appended(random.randrange(1, 60))
-            # A sync that is under way when ext4 is shut down may still say that it succeeded.
+            # A sync that is under way when ext4 is shut down may still return success.
             safe_lsn = owners.safe_lsn
             disk.cut_power()
-            owners.check_all_told()
+            owners.check_all_failed()
         disk.remount()
         check_reopened(path, durability, safe_lsn)
 
 
-def test_ext4_goes_read_only(disk: SmallDisk) -> None:
-    """P2: an error that ext4 finds makes it read-only under its writers: the journal stops, all are
-    told, it can be read there, not opened, and is whole once the disk is writable again."""
+def test_an_ext4_error_stops_the_journal(disk: SmallDisk) -> None:
+    """P2: If an ext4 error makes the disk read-only, the journal stops and all waiters get an
+    error.
+
+    It can then be read but not opened. After a remount, it is complete.
+    """
     path = disk.path / "j"
     with Owners(open_checked(path, "disk"), "disk") as owners:
         owners.wait_appended(20)
         safe_lsn = owners.safe_lsn
         disk.abort()
-        owners.check_all_told()
+        owners.check_all_failed()
     with JournalReader.open(path) as reader:
         lsns = [entry.lsn for entry in reader.entries()]
         assert lsns == [*range(lsns[0], lsns[-1] + 1)]
         assert lsns[-1] >= safe_lsn
-        # A compaction may have gone on until the disk did not, and have dropped what it covers.
+        # A compaction may have continued until the error, and removed what it covers.
         covered = [checkpoint.lsn for checkpoint in reader.checkpoints()]
         assert safe_lsn in lsns or safe_lsn <= min(covered)
     with pytest.raises((FailedError, OSError)):
@@ -148,9 +153,11 @@ def test_ext4_goes_read_only(disk: SmallDisk) -> None:
     check_reopened(path, "disk", safe_lsn)
 
 
-def test_a_read_only_remount(disk: SmallDisk) -> None:
-    """P2: remounted read-only before its first segment, a journal stops with the first commit; what
-    was there can be read, and is there again when it is writable."""
+def test_a_read_only_remount_stops_the_first_commit(disk: SmallDisk) -> None:
+    """P2: A journal that is remounted read-only before its first segment stops at the first commit.
+
+    Its records can still be read. When the disk is writable again, the journal opens with them.
+    """
     path = disk.path / "j"
     with Journal.open(path) as journal:
         put(journal, 1, 2)
@@ -174,17 +181,19 @@ def test_a_read_only_remount(disk: SmallDisk) -> None:
         put(journal, "on")
 
 
-# --- a disk that promised more than it has ---
+# --- a disk that promised more space than it has ---
 
 
-def test_a_disk_that_loses_what_it_took(tmp_path: Path) -> None:
-    """P2: writes that the disk took and could not keep fail the sync, and the journal. Reopened in
-    the same boot, where the lost pages are in memory, clean, it shows nothing that a power cut
-    then takes away."""
+def test_a_disk_that_loses_accepted_writes_stops_the_journal(tmp_path: Path) -> None:
+    """P2: Writes that the disk accepted and could not keep fail the sync, and the journal.
+
+    The lost pages are clean in memory. Reopened in the same boot, the journal yields nothing that a
+    later power cut removes.
+    """
     path = tmp_path / "ext4" / "j"
     with ThinDisk(tmp_path) as disk:
         journal = Journal.open(path, options=options(segment_bytes=256 * KIB))
-        # Up to the end of a block, so that none of the next one's blocks is there.
+        # The record ends at the end of a block, so that the next record gets only new blocks.
         put(journal, sized(BLOCK_BYTES - SEGMENT_HEADER_BYTES - FRAME_HEADER_BYTES))
         disk.run_out()
         journal.append("x" * 20_000)
@@ -198,11 +207,11 @@ def test_a_disk_that_loses_what_it_took(tmp_path: Path) -> None:
         with pytest.raises(FailedError):
             journal.close()
         with Journal.open(path) as journal:
-            shown_lsn = journal.last_lsn
-        assert shown_lsn >= 1
+            reopened_lsn = journal.last_lsn
+        assert reopened_lsn >= 1
         disk.cut_power()
         disk.refill()
         disk.remount()
         with Journal.open(path) as journal:
-            assert journal.last_lsn >= shown_lsn
+            assert journal.last_lsn >= reopened_lsn
             put(journal, "on")

@@ -1,8 +1,9 @@
-"""The unmodified engine on a mounted file system that loses what is not synced.
+"""The unmodified engine on a mounted file system that loses unsynced changes.
 
-A child (`lazy_fs_writer`) appends, waits, rolls and compacts on the mount (`lazy_fs`) until it is
-killed, after so many acknowledgements or in place of one change of the disk; then the power goes,
-or not; then the journal is opened, and held against all that was acknowledged.
+A child (`lazy_fs_writer`) appends, waits, fills segments and compacts on the mount (`lazy_fs`)
+until it is killed, after a number of acknowledgements or instead of one change of the disk. Then
+the power is cut or not. Then the journal is opened and compared with everything that was
+acknowledged.
 
     JOURNAL_LAZY_FS_CYCLES=1000 python -m pytest tests/kernel/test_lazy_fs.py -k acknowledged
     JOURNAL_LAZY_FS_SEED=…                              the moments and cuts of an earlier run
@@ -40,7 +41,7 @@ find_command("fusermount3")
 
 CYCLES = int(os.environ.get("JOURNAL_LAZY_FS_CYCLES", "30"))
 SEED = int(os.environ.get("JOURNAL_LAZY_FS_SEED", "0")) or random.SystemRandom().getrandbits(32)
-LIMIT_S = 120 + 5 * CYCLES  # of a mount's life: then whatever hangs on it is let go
+LIMIT_S = 120 + 5 * CYCLES  # the longest life of a mount; its end frees hanging calls
 
 pytestmark = pytest.mark.skipif(bool(obstacle()), reason=f"cannot mount: {obstacle()}")
 
@@ -56,7 +57,7 @@ DIRECTORIES = count(1)
 
 @pytest.fixture
 def path(mount: Mount) -> Path:
-    """A directory there, whose name is durable."""
+    """Make a directory on the mount whose name is durable."""
     path = mount.path / str(next(DIRECTORIES))
     path.mkdir()
     sync(mount.path)
@@ -69,16 +70,18 @@ def sync(path: Path) -> None:
     os.close(fd)
 
 
-def write(path: Path, data: bytes, how: Callable[[int, bytes], object], flags: int = 0) -> None:
+def write(
+    path: Path, data: bytes, write_data: Callable[[int, bytes], object], flags: int = 0
+) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
-    how(fd, data)
+    write_data(fd, data)
     os.close(fd)
 
 
-# --- what it keeps ---
+# --- what the file system keeps ---
 
 
-def unsynced(fd: int, data: bytes) -> None:
+def without_sync(fd: int, data: bytes) -> None:
     os.pwrite(fd, data, 0)
 
 
@@ -97,20 +100,20 @@ def with_rwf_dsync(fd: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "flags", "kept"),
+    ("write_data", "flags", "kept"),
     [
-        (unsynced, 0, b""),
+        (without_sync, 0, b""),
         (with_fsync, 0, b"0123"),
         (with_fdatasync, 0, b"0123"),
         (with_rwf_dsync, 0, b"0123"),
-        (unsynced, os.O_DSYNC, b"0123"),
+        (without_sync, os.O_DSYNC, b"0123"),
     ],
 )
 def test_a_power_cut_leaves_what_was_synced(
-    mount: Mount, path: Path, how: Callable[[int, bytes], object], flags: int, kept: bytes
+    mount: Mount, path: Path, write_data: Callable[[int, bytes], object], flags: int, kept: bytes
 ) -> None:
-    """Each way to sync reaches the file system, and without one nothing is kept."""
-    write(path / "a", b"0123", how, flags)
+    """Each way to sync reaches the file system. Without a sync, nothing is kept."""
+    write(path / "a", b"0123", write_data, flags)
     sync(path)
     assert (path / "a").read_bytes() == b"0123"
     mount.command("clear")
@@ -118,9 +121,7 @@ def test_a_power_cut_leaves_what_was_synced(
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_names_are_kept_by_a_sync_of_their_directory(
-    mount: Mount, path: Path, synced: bool
-) -> None:
+def test_a_sync_of_a_directory_keeps_its_names(mount: Mount, path: Path, synced: bool) -> None:
     """A create, a rename and a removal are undone unless their directory was synced."""
     for name in "ab":
         write(path / name, name.encode(), with_fsync)
@@ -134,23 +135,23 @@ def test_names_are_kept_by_a_sync_of_their_directory(
     assert sorted(os.listdir(path)) == (["c", "new"] if synced else ["a", "b"])
 
 
-def test_a_seed_says_what_is_kept(mount: Mount, path: Path) -> None:
-    """Some seeds keep a write, some lose it, some tear it."""
+def test_a_seed_decides_what_is_kept(mount: Mount, path: Path) -> None:
+    """Some seeds keep a write, some lose it, and some tear it."""
 
     def after(seed: int) -> bytes:
         write(path / "a", b"0123", with_fsync)
         sync(path)
-        write(path / "a", b"abcd", unsynced)
+        write(path / "a", b"abcd", without_sync)
         mount.command("clear", seed)
         return (path / "a").read_bytes()
 
-    found = {after(seed) for seed in range(40)}
-    assert {b"abcd", b"0123"} < found
-    assert {b"abc3", b"ab23", b"a123"} & found
+    contents = {after(seed) for seed in range(40)}
+    assert {b"abcd", b"0123"} < contents
+    assert {b"abc3", b"ab23", b"a123"} & contents
 
 
 def test_handles_do_not_outlive_a_power_cut(mount: Mount, path: Path) -> None:
-    """Handles of before it are dead: no late write of theirs reaches the disk."""
+    """Handles from before a power cut are dead, so no late write of theirs reaches the disk."""
     write(path / "a", b"0123", with_fsync)
     sync(path)
     fd = os.open(path / "a", os.O_RDWR)
@@ -161,9 +162,9 @@ def test_handles_do_not_outlive_a_power_cut(mount: Mount, path: Path) -> None:
     assert (path / "a").read_bytes() == b"0123"
 
 
-def test_a_removed_file_lives_as_long_as_it_is_open(path: Path) -> None:
-    """It has no name, says so, and keeps its content."""
-    write(path / "a", b"0123", unsynced)
+def test_a_removed_file_can_be_read_while_it_is_open(path: Path) -> None:
+    """An open file without a name has a link count of 0 and keeps its contents."""
+    write(path / "a", b"0123", without_sync)
     fd = os.open(path / "a", os.O_RDWR)
     (path / "a").unlink()
     assert os.fstat(fd).st_nlink == 0
@@ -172,7 +173,10 @@ def test_a_removed_file_lives_as_long_as_it_is_open(path: Path) -> None:
 
 
 def test_a_failed_sync_leaves_clean_pages(mount: Mount, path: Path) -> None:
-    """They read as if they were on the disk, a second sync succeeds; once dropped they are gone."""
+    """After a failed sync, pages read as if they were on the disk, and a second sync succeeds.
+
+    When the pages are dropped, their contents are lost.
+    """
     write(path / "a", b"0123", with_fsync)
     fd = os.open(path / "a", os.O_RDWR)
     assert os.pread(fd, 4, 0) == b"0123"
@@ -201,7 +205,7 @@ OPERATIONS = st.one_of(
 
 
 def do(directory: Directory, name: str, *arguments: Any) -> int | None:
-    """One operation; its error."""
+    """Carry out one operation, and return its errno."""
     try:
         match name, arguments:
             case "sync_directory", []:
@@ -230,7 +234,7 @@ def test_the_mount_and_the_simulated_disk_agree(
     directory = simulated.open_directory(path, write=True)
     for operation in operations:
         if operation[0] == "rename" and operation[1] == operation[2]:
-            continue  # does nothing, and the kernel knows
+            continue  # the kernel does not pass it to the mount
         assert do(real_directory, *operation) == do(directory, *operation)
     real_directory.close(unlock=False)
     assert {each.name: each.read_bytes() for each in Path(path).iterdir()} == (
@@ -243,7 +247,7 @@ def test_the_mount_and_the_simulated_disk_agree(
     )
 
 
-# --- the engine on it ---
+# --- the engine on the mount ---
 
 
 def discard(journal: Journal | DurableState[Table]) -> None:
@@ -255,40 +259,42 @@ def discard(journal: Journal | DurableState[Table]) -> None:
 def test_pages_left_by_a_failed_sync_are_not_trusted(
     mount: Mount, path: Path, drops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: reopened in the same boot, the journal shows nothing that a power cut then takes; and it
-    would, if recovery did not drop the pages."""
+    """P2: Reopened in the same boot, the journal yields nothing that a later power cut removes.
+
+    If recovery did not drop the pages, it would yield such a record.
+    """
     if not drops:
         monkeypatch.setattr(PosixFile, "drop_cache", lambda self: None)
     path /= "journal"
     journal = Journal.open(path, options=options())
     put(journal, 1, 2)
-    with JournalReader.open(path) as reader:  # now the kernel has the segment's pages
+    with JournalReader.open(path) as reader:  # the kernel now caches the segment's pages
         assert list(reader.entries())
     mount.command("fail", 1)
     with pytest.raises(FailedError):
         put(journal, 3)
     discard(journal)
     with Journal.open(path, options=options()) as journal:
-        shown_lsn = journal.last_lsn
+        reopened_lsn = journal.last_lsn
         mount.command("clear")
         discard(journal)
     with Journal.open(path, options=options()) as journal:
         assert logged(journal) == [1, 2]
-    assert shown_lsn == (2 if drops else 3)
+    assert reopened_lsn == (2 if drops else 3)
 
 
 class Survivor:
-    """A journal that is crashed again and again, and what must be left of it each time."""
+    """A journal that is crashed again and again, and the records that it must have each time."""
 
     def __init__(self, mount: Mount, seed: int) -> None:
         self.path = mount.path / "journal"
         self.random = random.Random(seed)
-        self.kept = 0  # the LSN that the next opening must show
+        self.kept = 0  # the LSN up to which the next open must yield records
         self.safe = 0  # the same after a power cut
         self._mount = mount
 
     def work(self) -> None:
-        """A child opens the journal and works, until it is killed or its journal has failed."""
+        """Let a child work on the journal until it is killed or its journal has failed."""
         durability = self.random.choice(["disk", "disk", "os"])
         by_change, failing = self.random.random() < 0.5, self.random.random() < 0.2
         lines = self.random.randrange(150)
@@ -305,34 +311,35 @@ class Survivor:
             watchdog = threading.Timer(TIMEOUT_S, child.kill)
             watchdog.start()
             try:
-                if by_change:  # while it opens, or soon after
+                if by_change:  # during its open, or soon after
                     changes = 1 + int(self.random.expovariate(1 / 80))
                     self._mount.command("kill", child.pid, changes)
                 if failing:
                     self._mount.command("fail", self.random.randint(1, 40))
                 assert child.stdout
                 for index, line in enumerate(child.stdout):
-                    self._told(index, *map(int, line.split()))
+                    self._note(index, *map(int, line.split()))
                     if index == lines and not by_change:
                         child.kill()
-                assert watchdog.is_alive(), "it hung"
+                assert watchdog.is_alive(), "the child hung"
             finally:
                 watchdog.cancel()
                 watchdog.join()
                 child.kill()
         self._mount.command("disarm")
-        if failing:  # what had not been synced then is gone, with "os" also what was acknowledged
+        if failing:  # unsynced records are lost, with "os" even acknowledged ones
             self.kept = self.safe
         expected = (-9, FAILED) if failing else (-9,)
-        assert child.returncode in expected, "it was alive until then"
+        assert child.returncode in expected, "the child ended by itself"
 
-    def _told(self, index: int, kept: int, safe: int) -> None:
+    def _note(self, index: int, kept: int, safe: int) -> None:
         if index == 0:
-            self._shown(kept)
+            self._check_recovered(kept)
         self.kept, self.safe = max(self.kept, kept), max(self.safe, safe)
 
-    def _shown(self, lsn: int) -> None:
-        """What an opening shows holds all that must be there; and stays."""
+    def _check_recovered(self, lsn: int) -> None:
+        """Check that an open yields all records that must be there. From now on, these must
+        stay."""
         assert lsn >= self.kept, f"P2: LSN {self.kept} must be there, {lsn} is the last"
         self.kept = self.safe = lsn
 
@@ -341,14 +348,14 @@ class Survivor:
         self.kept = self.safe
 
     def check(self) -> None:
-        """P1 to P6 of the journal as it is; then it is closed, or dies of a power cut."""
+        """Check P1 to P6 of the journal, then close it or cut its power."""
         if self.path.exists() and os.listdir(self.path):
             with JournalReader.open(self.path) as reader:
                 findings = list(reader.verify())
             assert {finding.kind for finding in findings} <= {"torn_tail", "stray"}, "P4"
         state = open_checked(self.path, "disk")
         try:
-            self._shown(state.journal.last_lsn)
+            self._check_recovered(state.journal.last_lsn)
             if self.random.random() < 0.5:
                 self.cut()
         finally:
@@ -357,8 +364,10 @@ class Survivor:
 
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_to_a_kill_and_a_power_cut(tmp_path: Path) -> None:
-    """P1 to P6: whenever the process dies, and whatever the power then takes of what was not
-    synced, the journal opens and holds all that was acknowledged; also where a sync had failed."""
+    """P1 to P6: After any kill and any power cut, the journal has everything that was acknowledged.
+
+    This also holds if a sync had failed.
+    """
     print(f"JOURNAL_LAZY_FS_SEED={SEED}")
     with Mount(tmp_path / "mount", limit_s=LIMIT_S) as mount:
         survivor = Survivor(mount, SEED)
@@ -369,18 +378,18 @@ def test_nothing_acknowledged_is_lost_to_a_kill_and_a_power_cut(tmp_path: Path) 
                     survivor.cut()
                 case "drawn":
                     survivor.cut(survivor.random.getrandbits(32))
-            if survivor.random.random() < 0.7:  # else the next child opens it as it is
+            if survivor.random.random() < 0.7:  # otherwise, the next child opens it as it is
                 survivor.check()
         survivor.check()
-        assert survivor.kept > CYCLES, "it did get to work"
+        assert survivor.kept > CYCLES, "the children have worked"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["files", "directories"])
-def test_a_disk_that_lies_is_found_out(tmp_path: Path, what: str) -> None:
-    """The test above can fail: it finds a loss where syncs of files or directories do nothing."""
+@pytest.mark.parametrize("kind", ["files", "directories"])
+def test_a_disk_that_ignores_syncs_is_caught(tmp_path: Path, kind: str) -> None:
+    """The test above fails on a disk that ignores the syncs of files or directories."""
     with Mount(tmp_path / "mount", limit_s=LIMIT_S) as mount:
-        mount.command("ignore", what)
+        mount.command("ignore", kind)
         survivor = Survivor(mount, SEED)
         with pytest.raises((AssertionError, CorruptionError), match=r"P2|P4|nothing was changed"):
             work_and_lose(survivor)

@@ -1,4 +1,5 @@
-"""A new segment never takes the name of another file: what a second writer made stays."""
+"""Names of new segments: a new segment never takes the name of another file, even a second
+writer's."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def put_file(directory: PosixDirectory, name: str, data: bytes) -> None:
 
 
 def refusing(code: int) -> Callable[..., int]:
-    """A system call that fails with this error."""
+    """Return a system call that fails with this error."""
 
     def call(*_: object) -> int:
         ctypes.set_errno(code)
@@ -47,11 +48,13 @@ UNKNOWN = [errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP]
 
 
 @pytest.mark.parametrize("code", [None, *UNKNOWN])
-def test_a_link_gives_the_name_where_no_rename_can(
+def test_a_link_replaces_nothing_where_no_exclusive_rename_exists(
     directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
-    """P10: without an exclusive rename, in the C library (None), the kernel or the file system, the
-    name is a link: it replaces nothing either."""
+    """P10: Without an exclusive rename, a new name is a link, which also replaces nothing.
+
+    The C library (None), the kernel or the file system may lack that rename.
+    """
     monkeypatch.setattr(syscalls, "_exclusive_rename", lambda: code and refusing(code))
     put_file(directory, "a", b"new")
     put_file(directory, "b", b"older")
@@ -67,10 +70,10 @@ def test_a_link_gives_the_name_where_no_rename_can(
     assert directory.open("c", "read").read(9, 0) == b"new"
 
 
-def test_a_link_counts_though_its_older_name_stays(
+def test_a_link_succeeds_even_if_the_older_name_stays(
     directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name is given: an older one that can't be removed is a stray `*.tmp`."""
+    """After a link, an older name that can't be removed is a stray `*.tmp`."""
 
     def unlink(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -83,10 +86,10 @@ def test_a_link_counts_though_its_older_name_stays(
 
 
 @pytest.mark.parametrize("code", UNKNOWN)
-def test_a_file_system_with_neither_is_refused(
+def test_a_file_system_without_exclusive_names_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """P10: where a name can't be given without replacing another, nothing is written."""
+    """P10: If a name can't be given without replacing another one, nothing is written."""
 
     def link(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -108,7 +111,7 @@ def test_a_file_system_with_neither_is_refused(
 def test_any_other_error_of_a_rename_is_raised(
     directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """A rename that failed is not tried again by a link."""
+    """A failed rename is not repeated as a link."""
     monkeypatch.setattr(syscalls, "_exclusive_rename", lambda: refusing(code))
     put_file(directory, "a", b"new")
     with pytest.raises(OSError, match=r"a.*b") as caught:
@@ -124,7 +127,7 @@ def test_any_other_error_of_a_rename_is_raised(
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Disk, str]:
-    """A disk whose locks keep nobody out, and a path on it."""
+    """Return a disk whose locks exclude nobody, and a path on it."""
     monkeypatch.setattr(PosixDirectory, "lock", lambda directory: None)
     monkeypatch.setattr(SimulatedDirectory, "lock", lambda directory: None)
     if request.param == "posix":
@@ -138,8 +141,10 @@ def place(
 def test_a_second_writer_stops_before_it_replaces_a_segment(
     place: tuple[Disk, str], durability: Literal["disk", "os"]
 ) -> None:
-    """P2, P10: where no lock works, the first writer's acknowledged records stay; the second writer
-    stops, and says why."""
+    """P2, P10: If no lock works, the second writer stops, and names the cause.
+
+    The first writer's acknowledged records stay.
+    """
     disk, path = place
     with Journal.open(path, options=options(durability=durability), disk=disk) as first:
         second = Journal.open(path, options=options(durability=durability), disk=disk)
@@ -155,9 +160,12 @@ def test_a_second_writer_stops_before_it_replaces_a_segment(
 
 
 @pytest.mark.parametrize("when", ["idle", "roll"])
-def test_a_writer_that_was_overtaken_stops(place: tuple[Disk, str], when: str) -> None:
-    """P10: an opening of a later epoch takes the log over, so what an older writer adds is lost: it
-    stops when the log is idle, and before it begins a segment."""
+def test_an_overtaken_writer_stops(place: tuple[Disk, str], when: str) -> None:
+    """P10: A writer whose journal another one has opened since then stops: its records would be
+    lost.
+
+    It stops when its log goes idle, and before it begins a segment.
+    """
     disk, path = place
     with suppress(FailedError), Journal.open(path, options=options(), disk=disk) as first:
         put(first, 1)
@@ -174,12 +182,11 @@ def test_a_writer_that_was_overtaken_stops(place: tuple[Disk, str], when: str) -
         assert logged(journal) == [1, "of the second"]
 
 
-# --- crashes between the link and the removal ---
+# --- crashes between the link and the removal of the older name ---
 
 
-def test_a_second_name_is_only_removed(disk: SimulatedDisk) -> None:
-    """P5: a crash may leave a segment under both names: open removes the `*.tmp`, and the segment
-    is what it was."""
+def test_the_older_name_of_a_segment_is_removed_at_open(disk: SimulatedDisk) -> None:
+    """P5: If a crash leaves a segment with two names, open removes the `*.tmp` and keeps it."""
     with open_on(disk) as journal:
         put(journal, 1, 2)
     directory = disk.open_directory(PATH, write=True)
@@ -198,7 +205,7 @@ def test_a_second_name_is_only_removed(disk: SimulatedDisk) -> None:
 def test_every_crash_is_recovered_where_names_are_links(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[Owner[Ledger]], None], durability: Any
 ) -> None:
-    """P1 to P6: also at each moment between a link and the removal of the older name."""
+    """P1 to P6: Every crash between a link and the removal of the older name is recovered."""
     monkeypatch.setattr(SimulatedDisk, "links_new_names", True)
     bounds = Bounds(outcomes_max=16, recovery_outcomes_max=8)
     limits = ManualOptions(durability=durability, segment_bytes=400, frame_bytes_max=1000)

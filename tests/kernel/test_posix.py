@@ -1,4 +1,4 @@
-"""What only the real disk has: links and special files, modes and owners, processes."""
+"""Properties of the real disk alone: links and special files, modes and owners, and processes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from journal.errors import FailedError, UnsafePathError
 
 DISK = PosixDisk()
 MODES: tuple[Mode, ...] = ("read", "update", "create")
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="told from /proc, or Linux's own call")
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make it so")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or a system call of Linux")
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def umask(mask: int) -> Iterator[None]:
 
 @contextmanager
 def alarm() -> Iterator[None]:
-    """Interrupts a call that blocks, so that the test fails instead of hanging."""
+    """Raise AssertionError in a call that blocks, so that the test fails instead of hanging."""
 
     def ring(*_: object) -> None:
         raise AssertionError("the call blocked")
@@ -71,7 +71,7 @@ def mode_of(path: Path) -> int:
 
 
 def test_a_symlink_is_never_opened(directory: PosixDirectory, path: Path) -> None:
-    """P9: a name that is a symlink, also one that leads nowhere, is refused in every mode."""
+    """P9: A symlink is refused as a file in every mode, even if it leads nowhere."""
     (path.parent / "outside").write_bytes(b"1")
     (path / "link").symlink_to(path.parent / "outside")
     (path / "dangling").symlink_to(path.parent / "nowhere")
@@ -88,10 +88,10 @@ def test_a_symlink_is_never_opened(directory: PosixDirectory, path: Path) -> Non
 @pytest.mark.parametrize("write", [True, False])
 @pytest.mark.parametrize("spelling", ["{}", "{}/", "{}//"])
 @pytest.mark.parametrize("target", ["real", "nowhere", "file"])
-def test_the_directory_may_not_be_a_symlink(
+def test_a_symlink_is_refused_as_the_directory(
     path: Path, write: bool, spelling: str, target: str
 ) -> None:
-    """P9: the last component is refused if it is a symlink, whatever it leads to."""
+    """P9: The last component of the path is refused if it is a symlink, whatever it leads to."""
     (path.parent / "real").mkdir(mode=0o700)
     (path.parent / "file").touch()
     path.symlink_to(path.parent / target)
@@ -101,32 +101,32 @@ def test_the_directory_may_not_be_a_symlink(
 
 
 def test_parent_components_may_be_symlinks(path: Path) -> None:
-    """Symlinks above the last component are followed once, and `path` says where to."""
+    """Symlinks above the last component are resolved at open, and `path` is the resolved path."""
     (path.parent / "real").mkdir()
     (path.parent / "link").symlink_to("real")
-    made = DISK.open_directory(path.parent / "link" / "journal", write=True)
-    assert made.path == str(path.parent / "real" / "journal")
-    # `..` is where the symlink led to, not where it stands.
-    again = DISK.open_directory(f"{path.parent}/link/../journal", write=True)
-    assert again.path == str(path)
+    directory = DISK.open_directory(path.parent / "link" / "journal", write=True)
+    assert directory.path == str(path.parent / "real" / "journal")
+    # `..` is the parent of the symlink's target, not of the symlink.
+    sibling = DISK.open_directory(f"{path.parent}/link/../journal", write=True)
+    assert sibling.path == str(path)
 
 
 def test_relative_paths_are_resolved_when_opened(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relative path, `.` and `..` mean what they mean now, whatever the process does later."""
+    """A relative path, `.` and `..` are resolved at open, and stay valid when the process moves."""
     monkeypatch.chdir(path.parent)
-    made = DISK.open_directory("journal", write=True)
+    directory = DISK.open_directory("journal", write=True)
     monkeypatch.chdir(path)
     for spelling in (".", "./", "../journal", "../journal/."):
         assert DISK.open_directory(spelling, write=False).path == str(path)
     monkeypatch.chdir("/")
-    made.open("a", "create")
-    assert (made.path, os.listdir(path)) == (str(path), ["a"])
+    directory.open("a", "create")
+    assert (directory.path, os.listdir(path)) == (str(path), ["a"])
 
 
-def test_a_path_that_is_no_directory_is_refused(path: Path) -> None:
-    """A file, or a FIFO that nobody feeds, at the journal's path is NotADirectoryError."""
+def test_a_path_that_is_not_a_directory_is_refused(path: Path) -> None:
+    """A file, or a FIFO without a writer, at the journal's path raises NotADirectoryError."""
     path.touch()
     os.mkfifo(path.parent / "fifo")
     for each in (path, path.parent / "fifo", path / "below"):
@@ -134,8 +134,8 @@ def test_a_path_that_is_no_directory_is_refused(path: Path) -> None:
             DISK.open_directory(each, write=True)
 
 
-def test_the_parents_are_not_made(path: Path) -> None:
-    """Only the last component is made."""
+def test_parent_directories_are_not_made(path: Path) -> None:
+    """Only the last component of the path is made."""
     with pytest.raises(FileNotFoundError):
         DISK.open_directory(path / "below", write=True)
     assert not path.exists()
@@ -143,7 +143,7 @@ def test_the_parents_are_not_made(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fifo_never_blocks(directory: PosixDirectory, path: Path, mode: Mode) -> None:
-    """P9: a FIFO that nobody feeds or reads is refused at once."""
+    """P9: A FIFO without a reader or writer is refused at once."""
     os.mkfifo(path / "fifo")
     expected = FileExistsError if mode == "create" else UnsafePathError
     with alarm(), pytest.raises(expected, match="fifo"):
@@ -154,9 +154,9 @@ def test_a_fifo_never_blocks(directory: PosixDirectory, path: Path, mode: Mode) 
 def test_only_regular_files_are_opened(
     directory: PosixDirectory, path: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P9: directories and sockets are refused, and the message says which."""
+    """P9: Directories and sockets are refused, and the message names them."""
     (path / "directory").mkdir()
-    monkeypatch.chdir(path)  # a socket's path may only be short
+    monkeypatch.chdir(path)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         for name in ("directory", "socket"):
@@ -167,7 +167,7 @@ def test_only_regular_files_are_opened(
 @ROOT_ONLY
 @pytest.mark.parametrize("mode", ["read", "update"])
 def test_devices_are_refused(directory: PosixDirectory, path: Path, mode: Mode) -> None:
-    """P9: a device, whether its driver exists or not, is no file of a journal."""
+    """P9: A device is refused, whether its driver exists or not."""
     try:
         os.mknod(path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
         os.mknod(path / "none", stat.S_IFCHR | 0o600, os.makedev(240, 77))
@@ -179,7 +179,7 @@ def test_devices_are_refused(directory: PosixDirectory, path: Path, mode: Mode) 
 
 
 def test_a_handle_stays_with_its_directory(directory: PosixDirectory, path: Path) -> None:
-    """P9: whoever swaps the directory for another does not get our files."""
+    """P9: A handle keeps using its own directory if another one takes the path."""
     path.rename(path.parent / "moved")
     path.mkdir()
     directory.open("a", "create")
@@ -192,7 +192,7 @@ def test_a_handle_stays_with_its_directory(directory: PosixDirectory, path: Path
 @LINUX
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
 def test_a_reader_need_not_list_the_parent(path: Path) -> None:
-    """Reading a journal takes no right but to pass through what is above it."""
+    """Reading a journal needs only the right to pass through the parent directory."""
     path.mkdir()
     path.parent.chmod(0o111)
     try:
@@ -206,8 +206,8 @@ def test_a_reader_need_not_list_the_parent(path: Path) -> None:
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o277, 0o777])
 def test_modes_do_not_depend_on_the_umask(path: Path, mask: int) -> None:
-    """Directories are made 0700 and files 0600 under every umask."""
-    with umask(mask & 0o377):  # without a right to read it, only root could open what it made
+    """Directories are made with mode 0700 and files with mode 0600 under every umask."""
+    with umask(mask & 0o377):  # without the right to read, only root can open the new directory
         directory = DISK.open_directory(path, write=True)
     with umask(mask):
         directory.open("a", "create")
@@ -216,7 +216,10 @@ def test_modes_do_not_depend_on_the_umask(path: Path, mask: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777, 0o720])
 def test_a_directory_that_others_may_write_is_refused(path: Path, mode: int) -> None:
-    """P9: for writing it is an UnsafePathError with the command to type, and stays as it is."""
+    """P9: For writing, such a directory raises UnsafePathError with the command to type.
+
+    Its mode does not change.
+    """
     path.mkdir()
     path.chmod(mode)
     with pytest.raises(UnsafePathError, match=f"{mode:04o}.*chmod 700 {path}"):
@@ -234,7 +237,7 @@ SEGMENT, CHECKPOINT = f"{1:020d}-{1:010d}.seg", f"checkpoint-{1:020d}.json"
 def test_a_directory_that_others_may_read_is_narrowed(
     path: Path, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P9: opening a journal for writing closes it to others, and a warning says so."""
+    """P9: Opening a journal for writing closes its directory to others, and logs a warning."""
     path.mkdir()
     for name in names:
         (path / name).touch()
@@ -250,9 +253,9 @@ def test_a_directory_that_others_may_read_is_narrowed(
     ]
 
 
-@pytest.mark.parametrize("name", ["somebodys", "1-1.seg", "checkpoint-1.json"])
-def test_a_directory_that_is_no_journal_is_not_narrowed(path: Path, name: str) -> None:
-    """A path given by mistake, a home or /etc, keeps its mode: such a journal is refused anyway."""
+@pytest.mark.parametrize("name", ["notes.txt", "1-1.seg", "checkpoint-1.json"])
+def test_a_directory_without_a_journal_is_not_narrowed(path: Path, name: str) -> None:
+    """A path given by mistake, such as a home or /etc, keeps its mode. It is refused anyway."""
     path.mkdir()
     (path / name).touch()
     path.chmod(0o755)
@@ -260,7 +263,7 @@ def test_a_directory_that_is_no_journal_is_not_narrowed(path: Path, name: str) -
     assert mode_of(path) == 0o755
 
 
-def test_made_directories_are_silent(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_directory_logs_no_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """No warning is logged about a directory that was just made."""
     with umask(0):
         DISK.open_directory(path, write=True)
@@ -268,8 +271,8 @@ def test_made_directories_are_silent(path: Path, caplog: pytest.LogCaptureFixtur
 
 
 @ROOT_ONLY
-def test_a_foreign_owner_is_refused(path: Path) -> None:
-    """P9: for writing, the directory must be ours, also when root opens it."""
+def test_a_directory_of_another_owner_is_refused(path: Path) -> None:
+    """P9: For writing, the directory must belong to the caller, even if root opens it."""
     path.mkdir(mode=0o700)
     os.chown(path, 12345, -1)
     with pytest.raises(UnsafePathError, match=f"12345.*chown 0 {path}"):
@@ -288,7 +291,7 @@ def test_handles_are_not_inherited(directory: PosixDirectory) -> None:
 
 
 def test_forgotten_handles_are_closed(path: Path) -> None:
-    """A handle that is dropped without a close gives back its descriptor, and the lock."""
+    """A handle that is forgotten without a close releases its descriptor and the lock."""
     directory = DISK.open_directory(path, write=True)
     directory.lock()
     file = directory.open("a", "create")
@@ -302,7 +305,7 @@ def test_forgotten_handles_are_closed(path: Path) -> None:
 
 
 def test_a_failed_open_leaves_no_handle(directory: PosixDirectory, path: Path) -> None:
-    """What is refused after it was opened is closed again."""
+    """A file or directory that is refused after its open is closed again."""
     (path / "directory").mkdir()
     before = os.listdir("/dev/fd")
     with pytest.raises(UnsafePathError):
@@ -316,7 +319,7 @@ def test_a_failed_open_leaves_no_handle(directory: PosixDirectory, path: Path) -
 def test_a_file_whose_directory_is_deleted_has_no_name(
     directory: PosixDirectory, path: Path
 ) -> None:
-    """P2: `is_linked` notices that the whole directory went, so that nothing is acknowledged."""
+    """P2: `is_linked` notices that the whole directory was deleted."""
     file = directory.open("a", "create")
     shutil.rmtree(path)
     assert not file.is_linked()
@@ -325,12 +328,12 @@ def test_a_file_whose_directory_is_deleted_has_no_name(
         directory.open("b", "create")
 
 
-# --- what reaches the kernel ---
+# --- system calls ---
 
 
 @LINUX
-def test_each_sync_is_a_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: files and directories are synced themselves; opening to write syncs the parent."""
+def test_each_sync_reaches_the_kernel(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: Files and directories are synced themselves, and an open for writing syncs the parent."""
     synced: list[int] = []
 
     def spy(fd: int) -> None:
@@ -341,7 +344,7 @@ def test_each_sync_is_a_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     parent = path.parent.stat().st_ino
     directory = DISK.open_directory(path, write=True)
     assert synced == [parent]
-    DISK.open_directory(path, write=True)  # who made it may have crashed before its sync
+    DISK.open_directory(path, write=True)  # its maker may have crashed before the sync
     assert synced == [parent, parent]
     DISK.open_directory(path, write=False)
     directory.open("a", "create").sync()
@@ -351,16 +354,16 @@ def test_each_sync_is_a_sync(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @LINUX
 def test_drop_cache_covers_the_whole_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: pages that a failed sync left clean are read again from the disk."""
-    asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: asked.append(rest))
+    """P2: Pages that a failed sync left clean are read again from the disk."""
+    advice: list[tuple[int, ...]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: advice.append(rest))
     DISK.open_directory(path, write=True).open("a", "create").drop_cache()
-    assert asked == [(0, 0, os.POSIX_FADV_DONTNEED)]
+    assert advice == [(0, 0, os.POSIX_FADV_DONTNEED)]
 
 
 @LINUX
-def test_a_sync_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: the errors of a sync are never swallowed, nor is the parent's at open."""
+def test_a_failed_sync_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: An error of a sync is always raised, also that of the parent's sync at open."""
     directory = DISK.open_directory(path, write=True)
     file = directory.open("a", "create")
 
@@ -382,7 +385,10 @@ def test_a_sync_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_short_reads_are_continued(
     directory: PosixDirectory, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`read` returns less than asked for only at the end of the file, however the kernel cuts."""
+    """`read` returns fewer bytes than requested only at the end of the file.
+
+    It does so even if the kernel returns fewer.
+    """
     (path / "a").write_bytes(bytes(range(100)))
     file = directory.open("a", "read")
     pread = os.pread
@@ -393,16 +399,16 @@ def test_short_reads_are_continued(
 
 @LINUX
 def test_allocated_bytes_have_blocks(directory: PosixDirectory, path: Path) -> None:
-    """`allocate` takes the space, not only the size, so that writes there can't run out of it."""
+    """`allocate` takes the space, not only the size, so that later writes can't run out of it."""
     directory.open("a", "create").allocate(1 << 20)
-    found = (path / "a").stat()
-    assert found.st_size == 1 << 20
-    assert found.st_blocks * 512 >= 1 << 20
+    status = (path / "a").stat()
+    assert status.st_size == 1 << 20
+    assert status.st_blocks * 512 >= 1 << 20
 
 
 @pytest.mark.parametrize("platform", ["win32", "emscripten"])
-def test_other_platforms_are_told(platform: str) -> None:
-    """Where the engine can't keep its promises, importing it says where it can."""
+def test_other_platforms_are_refused(platform: str) -> None:
+    """On a platform without the needed guarantees, the import names the supported ones."""
     script = f"import os, sys; sys.platform = {platform!r}; import journal._disk.posix"
     process = subprocess.run(
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60

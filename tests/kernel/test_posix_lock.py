@@ -1,4 +1,4 @@
-"""The real disk's lock, between processes: who has it, who is told, and what a fork shares."""
+"""The real disk's lock between processes: its holder, the report of the holder, and forks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from journal._disk.posix import PosixDirectory, PosixDisk
 from journal.errors import LockedError, UnsafePathError
 
 DISK = PosixDisk()
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="told from /proc")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def directory(path: Path) -> PosixDirectory:
 
 @contextmanager
 def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `script`; it ends at the end of its standard input."""
+    """Run `script` in a process that ends at the end of its standard input."""
     prelude = "import os, sys\nfrom journal._disk.posix import PosixDisk\n"
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", prelude + script, *map(str, arguments)],
@@ -71,7 +71,7 @@ sys.stdin.read()
 
 @LINUX
 def test_another_process_is_named(directory: PosixDirectory, path: Path) -> None:
-    """P10: who is locked out learns which process to stop; when that dies, it is free."""
+    """P10: LockedError names the process that holds the lock. After its death, the lock is free."""
     with child(LOCK, path) as holder:
         assert line_of(holder) == "locked"
         assert directory.lock_holder() == holder.pid
@@ -87,7 +87,7 @@ def test_another_process_is_named(directory: PosixDirectory, path: Path) -> None
 
 @LINUX
 def test_the_holder_is_found_among_many(directory: PosixDirectory, path: Path) -> None:
-    """/proc/locks comes a page at a time."""
+    """The holder is found although /proc/locks is read page by page."""
     with ExitStack() as files, child(LOCK, path) as holder:
         assert line_of(holder) == "locked"
         for number in range(200):
@@ -101,8 +101,10 @@ def test_the_holder_is_found_among_many(directory: PosixDirectory, path: Path) -
 
 
 class Pages(io.RawIOBase):
-    """/proc/locks as the kernel gives it: a lock goes with those that wait for it, so a page that
-    has no place for all of the next is left as it is."""
+    """/proc/locks as the kernel returns it.
+
+    A lock and its waiters are never split between pages, so a page may be short.
+    """
 
     def __init__(self, *pages: str) -> None:
         self._pages = [page.encode() for page in pages]
@@ -117,17 +119,17 @@ class Pages(io.RawIOBase):
 
 
 @LINUX
-def test_the_holder_is_found_behind_a_crowd(
+def test_the_holder_is_found_after_a_short_first_page(
     directory: PosixDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However short the first page is."""
+    """The holder is found even if the first page is short, because many waiters follow."""
     inode = listed_inode(directory._fd).decode()
-    crowd = "".join(f"1: -> FLOCK  ADVISORY  WRITE {pid} fe:00:1 0 EOF\n" for pid in range(60))
+    waiters = "".join(f"1: -> FLOCK  ADVISORY  WRITE {pid} fe:00:1 0 EOF\n" for pid in range(60))
     ours = f"2: FLOCK  ADVISORY  WRITE {os.getpid()} {inode} 0 EOF\n"
-    pages = ("1: FLOCK  ADVISORY  WRITE 1 fe:00:2 0 EOF\n", crowd + ours)
+    pages = ("1: FLOCK  ADVISORY  WRITE 1 fe:00:2 0 EOF\n", waiters + ours)
 
-    def opened(path: str, *how: Any, **more: Any) -> Any:
-        return Pages(*pages) if path == "/proc/locks" else open(path, *how, **more)
+    def opened(path: str, *mode: Any, **more: Any) -> Any:
+        return Pages(*pages) if path == "/proc/locks" else open(path, *mode, **more)
 
     monkeypatch.setattr("journal._disk.lock_holder.open", opened, raising=False)
     assert directory.lock_holder() == os.getpid()
@@ -138,19 +140,22 @@ def test_the_holder_is_found_behind_a_crowd(
 def test_the_lock_file_is_only_a_hint_of_the_holder(
     directory: PosixDirectory, path: Path, noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P9: LOCK is text for people: the kernel says who has the lock, whatever is written there;
-    the list of all locks, which takes milliseconds, is read where the noted process has not."""
-    note, asked = path / "LOCK", []
+    """P9: LOCK is only text for people. The kernel knows the lock's holder, whatever LOCK says.
 
-    def opened(path: str, *how: Any, **more: Any) -> Any:
-        asked.append(path)
-        return open(path, *how, **more)
+    The list of all locks takes milliseconds, so it is read only if the noted process does not hold
+    the lock.
+    """
+    note, opened_paths = path / "LOCK", []
+
+    def opened(path: str, *mode: Any, **more: Any) -> Any:
+        opened_paths.append(path)
+        return open(path, *mode, **more)
 
     with child(LOCK, path) as holder, child("sys.stdin.read()") as other:
         assert line_of(holder) == "locked"
         if noted == "link":
             note.symlink_to(path.parent / "outside")
-        elif noted == "many":  # of a process with many files not all are looked at
+        elif noted == "many":  # not all files of a process with many are searched
             monkeypatch.setattr("journal._disk.lock_holder._DESCRIPTORS", 3)
             note.write_text(f"pid {holder.pid}\n")
         else:
@@ -158,7 +163,7 @@ def test_the_lock_file_is_only_a_hint_of_the_holder(
             note.write_text(f"pid {pids[noted]}\n")
         monkeypatch.setattr("journal._disk.lock_holder.open", opened, raising=False)
         assert directory.lock_holder() == holder.pid
-        assert ("/proc/locks" in asked) == (noted != "holder")
+        assert ("/proc/locks" in opened_paths) == (noted != "holder")
         holder.kill()
         holder.wait(timeout=30)
         assert directory.lock_holder() is None
@@ -166,7 +171,7 @@ def test_the_lock_file_is_only_a_hint_of_the_holder(
 
 @LINUX
 def test_a_waiter_in_proc_locks_is_not_the_holder(directory: PosixDirectory, path: Path) -> None:
-    """/proc/locks also lists who waits: the holder is the one that is named."""
+    """/proc/locks also lists waiters, but only the holder is reported."""
     directory.lock()
     wait = "import fcntl\nprint(1, flush=True)\n" + (
         "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
@@ -193,10 +198,10 @@ print(PosixDisk().open_directory(sys.argv[1], write=False).lock_holder() == os.g
 
 
 @LINUX
-@pytest.mark.parametrize(("how", "held"), [("keep", "True"), ("unlock", "False")])
-def test_a_forked_child_only_closes(path: Path, how: str, held: str) -> None:
-    """P10: `unlock=False` leaves the parent its lock, which a release in the child would free."""
-    with child(FORK, path, how) as parent:
+@pytest.mark.parametrize(("mode", "held"), [("keep", "True"), ("unlock", "False")])
+def test_a_forked_child_keeps_the_lock_unless_it_unlocks(path: Path, mode: str, held: str) -> None:
+    """P10: `unlock=False` keeps the parent's lock, which an unlock in the child would release."""
+    with child(FORK, path, mode) as parent:
         assert line_of(parent) == held
 
 
@@ -213,7 +218,7 @@ os._exit(0)
 
 @LINUX
 def test_a_lock_that_outlives_its_process_has_no_pid(directory: PosixDirectory, path: Path) -> None:
-    """A fork may hold the lock of a parent that died: 0, and no dead process is named."""
+    """If a fork holds the lock of a dead parent, the holder is 0, and no dead process is named."""
     with child(ORPHAN, path) as parent:
         parent.wait(timeout=30)
         with pytest.raises(LockedError, match="another process") as caught:
@@ -226,7 +231,7 @@ def test_a_lock_that_outlives_its_process_has_no_pid(directory: PosixDirectory, 
 
 @LINUX
 def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) -> None:
-    """Neither a lock of another kind nor one on a file in the directory means a live writer."""
+    """Neither a lock of another kind nor a lock on a file in the directory means a live writer."""
     with (path / "LOCK").open("w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -236,7 +241,7 @@ def test_other_locks_are_not_the_writers(directory: PosixDirectory, path: Path) 
 
 @pytest.fixture
 def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS, which has no /proc/locks."""
+    """Hide /proc/locks, which macOS does not have."""
 
     def missing(path: str, *_: Any, **__: Any) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
@@ -246,7 +251,7 @@ def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_proc")
 def test_without_proc_the_noted_process_must_live(directory: PosixDirectory, path: Path) -> None:
-    """Where the system doesn't list locks, the pid in LOCK counts while its process lives."""
+    """If the system does not list locks, the pid in LOCK counts while its process lives."""
     assert directory.lock_holder() is None
     with child("sys.stdin.read()") as process:
         (path / "LOCK").write_text(f"pid {process.pid}\nepoch 3\n")
@@ -261,21 +266,23 @@ def test_without_proc_the_noted_process_must_live(directory: PosixDirectory, pat
 def test_without_proc_a_note_may_be_nonsense(
     directory: PosixDirectory, path: Path, noted: bytes
 ) -> None:
-    """P9: LOCK is text for people; what is no pid in it is nobody."""
+    """P9: LOCK is only text for people. Text that is no pid names nobody."""
     (path / "LOCK").write_bytes(noted)
     assert directory.lock_holder() is None
 
 
 @LINUX
-def test_a_kernel_that_lists_no_locks_may_say_little_else(
+def test_the_noted_process_counts_where_the_kernel_lists_no_locks(
     directory: PosixDirectory, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """gVisor has no /proc/locks, and tells of a descriptor no more than its flags."""
+    """gVisor has no /proc/locks, and reports only the flags of a descriptor."""
 
-    def opened(path: str, *how: Any, **more: Any) -> Any:
+    def opened(path: str, *mode: Any, **more: Any) -> Any:
         if path == "/proc/locks":
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
-        return io.BytesIO(b"flags:\t02100000\n") if "/fdinfo/" in path else open(path, *how, **more)
+        return (
+            io.BytesIO(b"flags:\t02100000\n") if "/fdinfo/" in path else open(path, *mode, **more)
+        )
 
     monkeypatch.setattr("journal._disk.lock_holder.open", opened, raising=False)
     assert directory.lock_holder() is None
@@ -284,7 +291,9 @@ def test_a_kernel_that_lists_no_locks_may_say_little_else(
 
 
 @pytest.mark.usefixtures("no_proc")
-def test_without_proc_a_note_may_not_be_a_link(directory: PosixDirectory, path: Path) -> None:
+def test_without_proc_a_note_is_not_read_through_a_symlink(
+    directory: PosixDirectory, path: Path
+) -> None:
     """P9: LOCK is not read through a symlink."""
     (path.parent / "outside").write_text(f"pid {os.getpid()}")
     (path / "LOCK").symlink_to(path.parent / "outside")

@@ -1,4 +1,4 @@
-"""Interrupts where nobody expects them: in an open and a compaction, two at once, real signals."""
+"""Interrupts in an open and in a compaction, two interrupts, and real signals."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.kernel.interrupt_support import (
     point_numbers,
     struck,
 )
-from tests.kernel.test_interrupt import OPTIONS, UPDATES, agrees_after, put
+from tests.kernel.test_interrupt import OPTIONS, UPDATES, put, strike_change
 from tests.support import PATH, Table, logged, names, on_disk, options, until
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
-GAPS = range(8)  # an interrupt's own way out has no more points
+GAPS = range(8)  # handling an interrupt has no more points
 
 
 def compact(journal: Journal) -> None:
@@ -41,7 +41,7 @@ def compact(journal: Journal) -> None:
 
 
 def test_compact_survives_an_interrupt_anywhere(point_numbers: range) -> None:
-    """P5, P10: an interrupted compaction is given up; the next one works, and so does close."""
+    """P5, P10: An interrupted compaction is abandoned. The next one works, and so does close."""
     for nth in point_numbers:
         disk = SimulatedDisk()
         journal = Journal.open(PATH, options=OPTIONS, disk=disk)
@@ -58,7 +58,7 @@ def test_compact_survives_an_interrupt_anywhere(point_numbers: range) -> None:
 
 
 def test_open_survives_an_interrupt_anywhere(point_numbers: range) -> None:
-    """P5: an interrupted open gives the lock back, and leaves no thread behind."""
+    """P5: An interrupted open releases the lock, and leaves no thread."""
     before = set(threading.enumerate())
     for nth in point_numbers:
         disk = SimulatedDisk()
@@ -80,13 +80,13 @@ def test_open_survives_an_interrupt_anywhere(point_numbers: range) -> None:
 def open_table(disk: SimulatedDisk) -> DurableState[Table]:
     try:
         return DurableState.open(PATH, Table(), options=OPTIONS, disk=disk)
-    except FormatVersionError as error:  # it counts as raised by `load` or `apply`
+    except FormatVersionError as error:  # the interrupt counts as an error of `load` or `apply`
         raise (error.__cause__ or error) from None
 
 
 @pytest.mark.filterwarnings("ignore:.* was never closed:ResourceWarning")
 def test_opening_a_state_survives_an_interrupt_anywhere(point_numbers: range) -> None:
-    """P5, P6: an interrupted open of a state releases the lock, and the next one has all of it."""
+    """P5, P6: An interrupted open of a state releases the lock, and the next one loses nothing."""
     before = set(threading.enumerate())
     for nth in point_numbers:
         disk = SimulatedDisk()
@@ -107,10 +107,10 @@ def test_opening_a_state_survives_an_interrupt_anywhere(point_numbers: range) ->
     assert nth > 50
 
 
-def test_an_interrupted_batch_takes_no_room(point_numbers: range) -> None:
-    """P8: what an interrupt kept out of the log buffer does not count as waiting in it."""
+def test_an_interrupted_batch_takes_no_space_in_the_buffer(point_numbers: range) -> None:
+    """P8: Records that an interrupt kept out of the log buffer do not count as buffered."""
     small = Options(buffer_bytes=1 << 16, segment_bytes=1 << 16)
-    batch = ["x" * 20_000, "y" * 20_000]  # over half
+    batch = ["x" * 20_000, "y" * 20_000]  # more than half of the buffer
     for nth in point_numbers:
         disk = SimulatedDisk()
         journal = Journal.open(PATH, options=small, disk=disk)
@@ -124,8 +124,8 @@ def test_an_interrupted_batch_takes_no_room(point_numbers: range) -> None:
     assert nth > 5
 
 
-def work(disk: SimulatedDisk, nth: int, ended: list[bool]) -> None:
-    """All that takes a lock of the manager's, with a waiter and a reader of changes."""
+def use_manager(disk: SimulatedDisk, nth: int, ended: list[bool]) -> None:
+    """Use everything that takes a lock of the manager, with a waiter and a reader of changes."""
     manager = SubAgentManager.open("/w", options=OPTIONS, disk=disk)
 
     def agents() -> None:
@@ -148,21 +148,23 @@ def wait_ended(manager: SubAgentManager, name: str) -> None:
         manager.wait_ended(name)
 
 
-def test_a_manager_is_closed_wherever_it_is_struck(point_numbers: range) -> None:
+def test_an_interrupted_manager_is_closed_by_its_with(point_numbers: range) -> None:
     """P5: Ctrl-C leaves the `with` of a manager, which closes it while the exception is alive."""
     for nth in point_numbers[::3]:
         disk = SimulatedDisk()
         ended: list[bool] = []
-        in_other_thread(partial(work, disk, nth, ended))
+        in_other_thread(partial(use_manager, disk, nth, ended))
         SubAgentManager.open("/w", disk=disk).close()
         if ended == [True]:
             break
     assert nth > 300
 
 
-def test_no_lock_is_written_in_python() -> None:
-    """An interrupt may strike in an Event or a Condition and leave its lock taken for ever: the
-    engine and the manager wait on plain locks."""
+def test_the_engine_waits_only_on_plain_locks() -> None:
+    """An interrupt in an Event or a Condition may leave its lock taken forever.
+
+    The engine and the manager therefore use neither.
+    """
     for package in (journal, manager):
         (folder,) = package.__path__
         for path in Path(folder).glob("**/*.py"):
@@ -174,43 +176,43 @@ def test_no_lock_is_written_in_python() -> None:
             assert not names & {"Event", "Condition", "Semaphore", "Barrier"}, path
 
 
-# --- two, the second while the first is on its way out ---
+# --- two interrupts: the second one while the first one propagates ---
 
 
 @TWICE
-def test_two_interrupts_leave_no_waiter_behind(point_numbers: range) -> None:
-    """P1, P2: whoever is impatient and hits Ctrl-C twice: others' waits and close go on."""
+def test_two_interrupts_leave_no_waiter_waiting(point_numbers: range) -> None:
+    """P1, P2: After a second Ctrl-C, the waits of others and close still work."""
     strikes = 0
-    few = [nth for nth in point_numbers if nth < 90]
+    numbers = [nth for nth in point_numbers if nth < 90]
     for gap in GAPS:
         journal = Journal.open(PATH, options=OPTIONS, disk=SimulatedDisk())
-        for nth in few:
+        for nth in numbers:
             where = struck(lambda: put(journal, "struck"), nth, gap)  # noqa: B023
             in_other_thread(partial(put, journal, "after"))
             strikes += len(where) == 2
         log = logged(journal)
         in_other_thread(journal.close)
-        assert log.count("after") == len(few)
+        assert log.count("after") == len(numbers)
         assert len(log) == journal.last_lsn
-    assert strikes > 2 * len(few)
+    assert strikes > 2 * len(numbers)
 
 
 @TWICE
 @pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
-def test_two_interrupts_part_no_log_from_its_state(
+def test_two_interrupts_keep_log_and_state_in_agreement(
     change: Callable[[DurableState[Any]], object], point_numbers: range
 ) -> None:
-    """P6: struck again where the first interrupt is made good, the state agrees, or it stops."""
+    """P6: After a second interrupt during the handling of the first, the state agrees or stops."""
     for gap in GAPS:
-        assert any(not agrees_after(change, nth, gap) for nth in point_numbers)
+        assert any(not strike_change(change, nth, gap) for nth in point_numbers)
 
 
 @TWICE
 @pytest.mark.parametrize("action", [Journal.close, compact], ids=["close", "compact"])
-def test_two_interrupts_let_close_end(
+def test_close_works_after_two_interrupts(
     action: Callable[[Journal], None], point_numbers: range
 ) -> None:
-    """P5: however the calls were broken off, a last close ends and frees the lock."""
+    """P5: A last close ends and releases the lock, whatever calls two interrupts have ended."""
     for gap in GAPS:
         for nth in point_numbers:
             journal = Journal.open(PATH, options=OPTIONS, disk=SimulatedDisk())
@@ -221,23 +223,27 @@ def test_two_interrupts_let_close_end(
                 break
 
 
-# --- real ones ---
+# --- real signals ---
 
 
 class Terminated(BaseException):
-    """What this test's handler of SIGTERM raises."""
+    """The exception of this test's SIGTERM handler."""
 
 
-def test_two_signals_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: SIGINT and SIGTERM come together while a lone waiter's sync takes its time. Both are
-    raised, one after the other; the record is committed all the same, and others go on."""
+def test_two_signals_at_once_do_not_stop_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: SIGINT and SIGTERM come together during the sync of a lone waiter.
+
+    Both are raised, one after the other. The record is still committed, and other waiters continue.
+    """
     real, armed = PosixFile.sync, threading.Event()
 
     def sync(self: PosixFile) -> None:
         real(self)
         if armed.is_set() and threading.current_thread() is threading.main_thread():
             armed.clear()
-            # Both wait for this thread, and its handlers run one by one.
+            # Both wait for this thread, and their handlers run one after the other.
             signals = {signal.SIGINT, signal.SIGTERM}
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             for number in signals:
@@ -248,7 +254,7 @@ def test_two_signals_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise Terminated
 
     monkeypatch.setattr(PosixFile, "sync", sync)
-    gc.disable()  # what is raised in a collection's callback is nobody's
+    gc.disable()  # an exception in a collection's callback would be lost
     before = signal.signal(signal.SIGTERM, terminate)
     journal = Journal.open(tmp_path / "j", options=options())
     try:

@@ -1,7 +1,7 @@
-"""Signal handlers that call the journal, on top of a call of the same thread.
+"""Signal handlers that call the journal while their thread is inside another call.
 
-Wherever a handler strikes, its call is done or refused with InterruptedCallError; it never hangs,
-and the interrupted call and the journal go on.
+Wherever a handler strikes, its call succeeds or raises InterruptedCallError, and never hangs. The
+interrupted call and the journal continue.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from manager import AgentResult, SubAgentManager
 from tests.kernel.interrupt_support import (
     MANY,
     TIMEOUT_S,
-    handled,
     in_other_thread,
     monitored,
     point_numbers,
+    run_with_handler,
 )
 from tests.kernel.test_interrupt import Counter, put, update
 
@@ -74,7 +74,7 @@ HANDLERS: dict[str, Call] = {
     "close": lambda state: state.close(),
 }
 
-# At some point the handler's call would wait for the call that it interrupted.
+# At some point, the handler's call would have to wait for the interrupted call.
 REFUSED = [
     (ACTIONS["update"], HANDLERS["update"]),
     (ACTIONS["wait_durable"], HANDLERS["wait_durable"]),
@@ -88,16 +88,19 @@ REFUSED = [
 def strike(
     action: Callable[[], object], handler: Callable[[], object], nth: int, where: list[str]
 ) -> None:
-    where += handled(action, handler, nth)
+    where += run_with_handler(action, handler, nth)
 
 
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS.keys())
-def test_a_call_from_a_handler_is_done_or_refused(
+def test_a_call_in_a_handler_succeeds_or_is_refused(
     action: Call, handler: Call, point_numbers: range
 ) -> None:
-    """P2, P6: at every point; then the state goes on, unless the handler has closed it, and replay
-    gives what was live."""
+    """P2, P6: A call in a handler succeeds or is refused at every point.
+
+    After that, the state continues unless the handler has closed it, and a replay gives the live
+    state.
+    """
     refused = 0
     for nth in point_numbers:
         disk = SimulatedDisk()
@@ -122,24 +125,26 @@ def test_a_call_from_a_handler_is_done_or_refused(
         refused += isinstance(next(iter(outcome), None), InterruptedCallError)
         with suppress(ClosedError):
             in_other_thread(partial(update, state, lambda _: "after"))
-        live = dict(state.machine.table)
+        live_table = dict(state.machine.table)
         in_other_thread(state.close)
         with DurableState.open("/j", Counter(), disk=disk) as replayed:
-            assert dict(replayed.machine.table) == live, where
+            assert dict(replayed.machine.table) == live_table, where
         if not where:
             break
     else:
-        pytest.fail("there is no end of points")
+        pytest.fail("the action has more points than MANY")
     assert nth > 1
     if point_numbers.step == 1:
         assert refused or (action, handler) not in REFUSED
 
 
 @pytest.mark.parametrize("size", [1, 3], ids=["append", "append_batch"])
-def test_appends_of_a_handler_are_whole(size: int) -> None:
-    """P1, P3: an append on top of an append and a wait of its thread is done or refused; records
-    are in the order of their LSNs, and a batch is whole."""
-    done = refused = 0
+def test_appends_in_a_handler_are_complete_and_in_order(size: int) -> None:
+    """P1, P3: An append in a handler that interrupts an append and a wait succeeds or is refused.
+
+    Records are in the order of their LSNs, and a batch is complete.
+    """
+    appended = refused = 0
     for nth in range(MANY):
         disk = SimulatedDisk()
         journal = Journal.open("/j", options=OPTIONS, disk=disk)
@@ -158,7 +163,7 @@ def test_appends_of_a_handler_are_whole(size: int) -> None:
         action = partial(put, journal, "interrupted")
         where: list[str] = []
         in_other_thread(partial(strike, action, call, nth, where))
-        done += len(numbers)
+        appended += len(numbers)
         in_other_thread(journal.close)
         with Journal.open("/j", disk=disk) as reopened:
             kept = {entry.lsn: entry.record for entry in reopened.replay()}
@@ -168,7 +173,7 @@ def test_appends_of_a_handler_are_whole(size: int) -> None:
             assert [kept[lsn] for lsn in lsns] == [["h", part] for part in range(size)]
         if not where:
             break
-    assert 10 < done < nth
+    assert 10 < appended < nth
     assert refused > 0
 
 
@@ -183,10 +188,13 @@ AGENTS: dict[str, Callable[[SubAgentManager], object]] = {
 
 
 @pytest.mark.parametrize("handler", AGENTS.values(), ids=AGENTS.keys())
-def test_a_manager_called_from_a_handler_goes_on(
+def test_a_manager_called_in_a_handler_continues(
     handler: Callable[[SubAgentManager], object], point_numbers: range
 ) -> None:
-    """The watch's lock, too: agents are spawned, ended and waited for, with a reader of changes."""
+    """A manager continues after any call in a handler, even one that needs the lock of its watch.
+
+    Agents are spawned, end and are waited for, and a reader reads the changes.
+    """
 
     def act(manager: SubAgentManager) -> None:
         with suppress(ClosedError):
@@ -209,17 +217,19 @@ def test_a_manager_called_from_a_handler_goes_on(
         in_other_thread(partial(strike, partial(act, manager), call, nth, where))
         with suppress(ClosedError):
             in_other_thread(partial(manager.spawn, "after"))
-        live = [agent.agent_id for agent in manager.agents(include_archived=True)]
+        live_ids = [agent.agent_id for agent in manager.agents(include_archived=True)]
         in_other_thread(manager.close)
-        with SubAgentManager.open("/w", disk=disk) as again:
-            assert {agent.agent_id for agent in again.agents(include_archived=True)} == {*live}
+        with SubAgentManager.open("/w", disk=disk) as reopened:
+            assert {agent.agent_id for agent in reopened.agents(include_archived=True)} == {
+                *live_ids
+            }
         if not where:
             break
     assert nth > 100
 
 
-def test_the_lock_is_its_threads_own() -> None:
-    """It is refused to the thread that holds it; another thread waits for it."""
+def test_a_thread_that_holds_the_lock_is_refused_it() -> None:
+    """The lock is refused to the thread that holds it. Another thread waits for it."""
     lock = HandlerSafeLock()
     with lock.checked():
         assert lock.is_held_here()
@@ -238,11 +248,14 @@ BUSY: dict[str, Call] = {
 
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
 @pytest.mark.parametrize("action", BUSY.values(), ids=BUSY.keys())
-def test_a_handler_waits_for_nobody_who_waits_for_its_own_thread(
+def test_a_handler_does_not_wait_for_threads_that_wait_for_its_own(
     action: Call, handler: Call, point_numbers: range
 ) -> None:
-    """On top of a call that holds the buffer's lock: other threads, which update and compact, wait
-    for that lock, and hold what the handler's call asks for."""
+    """A handler's call does not wait for threads that wait for the interrupted call.
+
+    The interrupted call may hold the buffer's lock. Other threads, which update and compact, wait
+    for that lock and hold locks that the handler's call needs.
+    """
     busy = Options(flush_interval_s=0.001, checkpoint_min_bytes=1, checkpoint_growth=0.0)
     for nth in point_numbers[::3]:
         state = DurableState.open("/j", Counter(), options=busy, disk=SimulatedDisk())
@@ -254,7 +267,7 @@ def test_a_handler_waits_for_nobody_who_waits_for_its_own_thread(
                     state.update(lambda _: "other")
 
         def call(state: State = state) -> None:
-            time.sleep(0.001)  # the others come to where they wait
+            time.sleep(0.001)  # time for the other threads to begin to wait
             with suppress(InterruptedCallError, ClosedError, OSError):
                 handler(state)
 

@@ -1,4 +1,4 @@
-"""Real signals, in a process of its own: handlers that raise, close, append and wait."""
+"""Real signals in a separate process, with handlers that raise, close, append and wait."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PROGRAM = """
 import asyncio, os, signal, sys, threading, time
 from journal import DurableState, InterruptedCallError, Journal, Options
 
-path, how = sys.argv[1:]
+path, behavior = sys.argv[1:]
 journal = Journal.open(path, options=Options(flush_interval_s=0.001, segment_bytes=1 << 20))
-once = how.startswith("close")
+once = behavior.startswith("close")
 done, refused, raised, in_call = 0, 0, 0, False
 
 
@@ -37,19 +37,19 @@ class Limit(Exception):
 
 
 def on_alarm(signum, frame):
-    if how == "raise" and in_call:
+    if behavior == "raise" and in_call:
         raise Limit("time is up")
-    if how == "append":
+    if behavior == "append":
         call(lambda: journal.append("handler"))
-    if how == "wait":
+    if behavior == "wait":
         call(lambda: journal.wait_durable(journal.append("handler")))
-    if how.startswith("close"):
+    if behavior.startswith("close"):
         call(journal.close)
         raise SystemExit(0)
 
 
-def goes_on(began):
-    # A machine with too much to do lets few signals through in so short a time.
+def continues(began):
+    # A loaded machine lets few signals through in such a short time.
     took = time.monotonic() - began
     return took < 0.7 or (not once and done + raised <= 5 and took < 20)
 
@@ -57,7 +57,7 @@ def goes_on(began):
 def work():
     global raised, in_call
     began = time.monotonic()
-    while goes_on(began):
+    while continues(began):
         try:
             in_call = True
             journal.wait_durable(journal.append("main"))
@@ -69,17 +69,17 @@ def work():
 
 async def work_in_loop():
     began = time.monotonic()
-    while goes_on(began):
+    while continues(began):
         await journal.durable(journal.append("main"))
 
 
 signal.signal(signal.SIGALRM, on_alarm)
 signal.setitimer(signal.ITIMER_REAL, 0.05, 0 if once else 0.0005)
 try:
-    asyncio.run(work_in_loop()) if how.endswith("in a loop") else work()
+    asyncio.run(work_in_loop()) if behavior.endswith("in a loop") else work()
 finally:
     signal.setitimer(signal.ITIMER_REAL, 0)
-    if once:  # what a `with` does
+    if once:  # as a `with` does
         journal.close()
     print(done, refused, raised, journal.durable_lsn == journal.last_lsn, flush=True)
 other = threading.Thread(target=lambda: journal.wait_durable(journal.append("other")))
@@ -87,12 +87,12 @@ other.start()
 other.join(10)
 assert not other.is_alive()
 journal.close()
-print("went on", flush=True)
+print("continued", flush=True)
 """
 
 
-def run(path: Path, how: str) -> list[str]:
-    command = [sys.executable, "-c", PROGRAM, str(path), how]
+def run(path: Path, behavior: str) -> list[str]:
+    command = [sys.executable, "-c", PROGRAM, str(path), behavior]
     process = subprocess.run(
         command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
@@ -103,32 +103,34 @@ def run(path: Path, how: str) -> list[str]:
     return process.stdout.splitlines()
 
 
-@pytest.mark.parametrize("how", ["close", "close in a loop"])
-def test_a_handler_that_closes_never_hangs(tmp_path: Path, how: str) -> None:
-    """The most usual shutdown, `close` and `sys.exit` in a SIGTERM handler, while the main thread
-    writes. The handler's close is done, or refused and done by the `with`."""
+@pytest.mark.parametrize("behavior", ["close", "close in a loop"])
+def test_a_handler_that_closes_never_hangs(tmp_path: Path, behavior: str) -> None:
+    """A SIGTERM handler can call `close` and `sys.exit` while the main thread writes.
+
+    This is the usual shutdown. The handler's close succeeds, or is refused and done by the `with`.
+    """
     for number in range(4):
-        [line] = run(tmp_path / str(number), how)
+        [line] = run(tmp_path / str(number), behavior)
         done, refused, _, all_durable = line.split()
-        assert int(done) + int(refused) <= 1  # refused: what it raises comes through
+        assert int(done) + int(refused) <= 1  # if it is refused, its exception propagates
         assert all_durable == "True"
 
 
-@pytest.mark.parametrize("how", ["append", "wait"])
-def test_a_handler_that_writes_never_hangs(tmp_path: Path, how: str) -> None:
-    """Two thousand times a second, on top of appends and waits of the main thread."""
-    line, last = run(tmp_path / "j", how)
+@pytest.mark.parametrize("behavior", ["append", "wait"])
+def test_a_handler_that_writes_never_hangs(tmp_path: Path, behavior: str) -> None:
+    """A handler that appends or waits two thousand times a second does not stop the main thread."""
+    line, last = run(tmp_path / "j", behavior)
     done, *_ = line.split()
     assert int(done) > 5
-    assert last == "went on"
+    assert last == "continued"
 
 
 def test_a_handler_that_raises_stops_nothing(tmp_path: Path) -> None:
-    """A soft time limit's exception comes out of the call that it strikes; the journal goes on."""
+    """The exception of a soft time limit leaves the call that it strikes. The journal continues."""
     line, last = run(tmp_path / "j", "raise")
     _, _, raised, _ = line.split()
     assert int(raised) > 5
-    assert last == "went on"
+    assert last == "continued"
 
 
 def depth() -> int:
@@ -139,7 +141,7 @@ def depth() -> int:
 
 
 def test_at_the_recursion_limit_only_the_caller_fails() -> None:
-    """A caller near its recursion limit gets RecursionError; the journal and the state go on."""
+    """A caller near its recursion limit gets RecursionError. The journal and the state continue."""
     disk, failed = SimulatedDisk(), 0
     journal = Journal.open("/j", options=Options(flush_interval_s=0.001), disk=disk)
     state = DurableState.open("/s", Table(), options=Options(flush_interval_s=0.001), disk=disk)
@@ -152,21 +154,21 @@ def test_at_the_recursion_limit_only_the_caller_fails() -> None:
         update(state, lambda _: ["key", number])
         return None
 
-    room = sys.getrecursionlimit() - depth()
+    depth_left = sys.getrecursionlimit() - depth()
     for number in range(80):
         try:
-            deeper(room - 80 + number, number)
+            deeper(depth_left - 80 + number, number)
         except RecursionError:
             failed += 1
         journal.wait_durable(journal.append("after"), timeout_s=TIMEOUT_S)
         try:
             state.wait_durable(state.update(lambda _: ["after", 1]), timeout_s=TIMEOUT_S)
-        except FailedError:  # it struck inside `apply`, or right after it
+        except FailedError:  # the error struck inside `apply`, or right after it
             state.close()
             state = DurableState.open("/s", Table(), disk=disk)
-    live = state.machine.content()
+    live_content = state.machine.content()
     state.close()
     journal.close()
     assert 1 <= failed < 80
     with DurableState.open("/s", Table(), disk=disk) as state:
-        assert state.machine.content() == live
+        assert state.machine.content() == live_content

@@ -195,7 +195,7 @@ def opened(contents: Files) -> Opened:
         return (error.path, error.offset, error.lsn), 0
     assert state_of(state.machine) == appended().state(state.journal.last_lsn)
     state.close()
-    keeps_what_it_read(contents, files(disk))
+    check_rewrote_nothing(contents, files(disk))
     return None, state.journal.last_lsn
 
 
@@ -218,12 +218,12 @@ def recovered(contents: Files, *, size: Size = SMALL, leftovers: Collection[str]
         assert disk.contents(PATH) == contents, "a refusal changes nothing"
         return (error.path, error.offset, error.lsn), 0
     assert state_of(machine) == appended(size).state(recovered_log.last_lsn)
-    keeps_what_it_read(contents, {**contents, **files(disk)})
+    check_rewrote_nothing(contents, {**contents, **files(disk)})
     assert not set(contents) - set(disk.contents(PATH)) - set(leftovers)
     return None, recovered_log.last_lsn
 
 
-def keeps_what_it_read(before: Files, after: Files) -> None:
+def check_rewrote_nothing(before: Files, after: Files) -> None:
     """Check that no file was cut or rewritten, not even a torn tail. Only zeros may be trimmed."""
     kept = {name: data.rstrip(b"\0") for name, data in before.items()}
     assert {name: data.rstrip(b"\0") for name, data in after.items()} == kept

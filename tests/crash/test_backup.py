@@ -83,7 +83,7 @@ def test_a_backup_holds_all_that_is_durable(disk: SimulatedDisk, live: bool) -> 
 
 
 def test_a_backup_of_an_empty_journal_is_empty(disk: SimulatedDisk) -> None:
-    """The backup of an empty journal opens, and is as empty."""
+    """The backup of an empty journal opens and is empty."""
     with open_on(disk) as journal:
         report = journal.backup("/live")
     assert (report.lsn, report.segments, report.checkpoints) == (0, 0, 0)
@@ -165,7 +165,7 @@ def test_damage_to_the_last_frame_of_a_backup_is_reported(
 
 
 def test_a_torn_tail_is_left_out_of_a_backup(disk: SimulatedDisk) -> None:
-    """P1: A backup ends where the log does."""
+    """P1: A backup ends where the log ends, before a torn tail."""
     journal = open_on(disk)
     put(journal, 1, 2)
     crash(journal, disk)

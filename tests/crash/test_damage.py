@@ -1,4 +1,4 @@
-"""Single flipped bits that open can't report: those without later evidence, and no others.
+"""Flipped bits that open can't report: those without later evidence, and no others.
 
 The tests flip each bit in the last segment of a small journal, which has four segments, three
 epochs, two checkpoints and a torn tail, and open it. `damage_oracle` predicts the outcome.

@@ -175,7 +175,7 @@ def test_exploring_the_same_workload_twice_gives_the_same_report() -> None:
 
 
 def test_reports_add_up() -> None:
-    """The reports of several explorations can be added to one."""
+    """The reports of several explorations add up to one report."""
     assert ExplorationReport(1, 2, 3) + ExplorationReport(10, 20, 30) == ExplorationReport(
         11, 22, 33
     )

@@ -405,7 +405,8 @@ def test_a_reader_lists_a_directory_a_few_times(follow: bool) -> None:
 
 
 def test_files_of_others_are_not_opened() -> None:
-    """P9: A file that is not the journal's costs its name, and is never opened."""
+    """P9: A file that is not the journal's costs only the listing of its name. It is never
+    opened."""
     disk = image(many(3) | {f"junk-{n:060d}": b"x" for n in range(3000)})
     for opener in (read_entries, open_journal, dry_run):
         tracemalloc.start()

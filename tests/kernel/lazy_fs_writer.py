@@ -27,8 +27,8 @@ from tests.support import Table
 
 THREADS = 3
 KEYS = 40
-# Batches have 1, 2 and 3 records in turn. The keys are the LSNs before a batch modulo 6, the values
-# its size.
+# Batches have 1, 2 and 3 records in turn. A key is the LSN before a batch, modulo 6; its value is
+# the size of the batch.
 SIZES = {0: 1, 1: 2, 3: 3}
 FAILED = 3  # the exit code if the journal failed
 

@@ -32,8 +32,8 @@ class SegmentInfo:
     """The number of its frames of records. Marks are not counted."""
 
     durable_lsn: int
-    """The highest LSN that its frames and marks, or, for the last segment, the name of a checkpoint,
-    prove to have been durable."""
+    """The highest LSN that its frames and marks prove to have been durable. For the last segment,
+    the name of a checkpoint counts too."""
 
     state: Literal["active", "sealed", "torn", "damaged"]
     """The condition of the segment: "active" for the last segment of a live journal, "sealed" for a

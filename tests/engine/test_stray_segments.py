@@ -31,7 +31,9 @@ def test_a_copy_under_a_wrong_name_is_not_taken_for_a_loss(disk: SimulatedDisk, 
     with pytest.raises(CorruptionError):
         open_on(disk)
     corruption = [finding for finding in findings(disk) if finding.kind == "corruption"]
-    message = f"the file contains a copy of {first}; it does not belong here: LSN {lsn} is in {first}"
+    message = (
+        f"the file contains a copy of {first}; it does not belong here: LSN {lsn} is in {first}"
+    )
     size = len(disk.contents(PATH)[name])
     reason = DamageReason.OUT_OF_PLACE
     assert corruption == [

@@ -160,7 +160,7 @@ class Recovery:
         All of `batches()` must have been read before.
         """
         if self._decided is None:
-            raise RuntimeError("finish() was called before all of batches() were read")
+            raise RuntimeError("finish() was called before all batches were read")
         (walk, epoch), taken = self._decided, self.checkpoint
         if walk.damage:
             # Any crash during a commit leaves a torn tail, so nobody has to do anything.

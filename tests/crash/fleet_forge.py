@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from manager.agent import FIELDS
-from tests.crash.hostile_forge import Files, sum_up
+from tests.crash.hostile_forge import sum_up
+from tests.crash.hostile_sources import Files
 from tests.independent_reader import Frame, SegmentHeader
 
 BASE_LSN = 5  # the checkpoint's LSN, if there is a checkpoint

@@ -18,7 +18,7 @@ from journal import CorruptionError, DurableState, Journal, JournalError, Journa
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
 from tests.crash.crash_support import image
-from tests.crash.hostile_forge import Files
+from tests.crash.hostile_sources import Files
 from tests.support import NEVER_S, PATH, options
 
 HANG_S = 60

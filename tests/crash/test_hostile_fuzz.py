@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from journal import Journal
 from tests.crash.crash_support import image
-from tests.crash.hostile_forge import Choices, Dice, Files, Tape, forge, sources
+from tests.crash.hostile_forge import Choices, Dice, Tape, forge
+from tests.crash.hostile_sources import Files, sources
 from tests.crash.hostile_support import (
     check_cli,
     check_manager,

@@ -14,7 +14,8 @@ import pytest
 from journal import CorruptionError, DurableState, Journal, JournalReader
 from journal.testing import SimulatedDisk
 from tests.crash.crash_support import image
-from tests.crash.hostile_forge import Files, frame
+from tests.crash.hostile_forge import frame
+from tests.crash.hostile_sources import Files
 from tests.crash.hostile_support import Anything, dry_run, read_entries, refusal, verify, watchdog
 from tests.independent_reader import SegmentHeader
 from tests.support import PATH, options, run

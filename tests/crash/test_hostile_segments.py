@@ -19,7 +19,8 @@ from journal import CorruptionError, Journal, JournalReader
 from journal._format.layout import EPOCH_MAX
 from journal.testing import SimulatedDisk, SimulatedFile
 from tests.crash.crash_support import image
-from tests.crash.hostile_forge import Files, frame, seal
+from tests.crash.hostile_forge import frame, seal
+from tests.crash.hostile_sources import Files
 from tests.crash.hostile_support import (
     READERS,
     default_disk,
@@ -63,14 +64,10 @@ def counted(disk: SimulatedDisk) -> Iterator[Work]:
     work, read = Work(), SimulatedFile.read
 
     def reading(self: SimulatedFile, size: int, offset: int) -> bytes:
-        data = read(self, size, offset)
-        work.bytes += len(data)
+        work.bytes += len(data := read(self, size, offset))
         return data
 
-    def before(operation: str, _: str) -> None:
-        work.calls[operation] += 1
-
-    disk.before = before
+    disk.before = lambda operation, _: work.calls.update([operation])
     with patch.object(SimulatedFile, "read", reading):
         yield work
     disk.before = None
@@ -374,12 +371,12 @@ def test_a_segment_that_ends_before_lsn_1_is_ignored() -> None:
 
 def many(count: int) -> Files:
     """Return a journal of `count` segments with one record each."""
-    files = {}
-    for lsn in range(1, count + 1):
-        header = SegmentHeader(bytes(16), lsn, lsn, 0)
-        payload = frame(header.seed, b"\xc0", lsn=lsn, durable_lsn=lsn - 1)
-        files[header.name] = header.encode() + payload
-    return files
+    headers = [SegmentHeader(bytes(16), lsn, lsn, 0) for lsn in range(1, count + 1)]
+    return {
+        header.name: header.encode()
+        + frame(header.seed, b"\xc0", lsn=header.first_lsn, durable_lsn=header.first_lsn - 1)
+        for header in headers
+    }
 
 
 def test_open_and_verify_list_a_directory_a_few_times() -> None:

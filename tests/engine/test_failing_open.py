@@ -77,7 +77,7 @@ def test_a_recovery_can_not_be_finished_before_its_last_batch(disk: SimulatedDis
     directory = disk.open_directory(PATH, write=True)
     with closing(Recovery(directory, keep=2)) as recovery:
         for _ in recovery.batches():
-            with pytest.raises(RuntimeError, match="after all of its batches"):
+            with pytest.raises(RuntimeError, match="before all batches"):
                 recovery.finish()
         assert recovery.finish().last_lsn == 2
 

@@ -1,13 +1,14 @@
-"""For tests of the engine, and of what is built on it: a disk that fails and loses power.
+"""Crash tests: a simulated disk that fails and loses power, and an explorer of every crash.
 
     disk = SimulatedDisk()
     with Journal.open("/jobs", disk=disk) as journal:
         ...
     disk.power_cut(drawn(lambda most: data.draw(integers(0, most))))  # Hypothesis decides
 
-`explore` runs a workload once and judges every crash that could have struck in it; `Owner` is who
-runs it. `journal.testing.machine` has a Hypothesis machine that crashes a state machine at random,
-`journal.testing.fixtures` fixtures for pytest. Nothing in the engine imports this.
+`explore` runs a workload once and judges every crash that could have struck during it. The workload
+uses an `Owner`, which holds a state machine and its journal on the simulated disk.
+`journal.testing.machine` has a Hypothesis machine that crashes a state machine at random, and
+`journal.testing.fixtures` has fixtures for pytest. The engine does not import this package.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A disk in memory that can fail, fill up and lose power.
 
 A file's content and a directory's names are each kept twice (`journal.testing.medium`): as they
-read now, the page cache, and as they are on stable storage, with the unsynced changes between the
-two. A sync carries these out; a power cut asks an `Outcome` about each of them. So a name and what
-it names are decided apart, and no order holds but the one that was enforced by syncing.
+read now (the page cache), and as they are on stable storage, with the unsynced changes between the
+two. A sync stores these changes; a power cut asks an `Outcome` about each of them. So the fate of a
+file's name does not depend on that of its content, and only syncs enforce an order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from journal.testing.outcome import Outcome, lose
 
 T = TypeVar("T")
 
-# What `before` and `fail` know of. A Mutation changes the disk, a Look only looks at it.
+# The operations that `before` and `fail` get. A Mutation changes the disk, a Query does not.
 Mutation = Literal[
     "make_directory", "create", "write", "sync", "truncate", "allocate",
     "rename", "link", "remove", "sync_directory",
@@ -37,22 +37,21 @@ _MUTATIONS: dict[Operation, Mutation] = {name: name for name in get_args(Mutatio
 
 
 class SimulatedDisk:
-    """A Disk in memory. Paths are absolute from its own root, and the parent of any directory
-    exists.
+    """A Disk in memory. Each path is absolute, and the parent of any directory exists.
 
-    `SimulatedDisk(medium)` continues from a `snapshot()` of another one. All attributes but
+    `SimulatedDisk(medium)` continues from a `snapshot()` of another disk. All attributes except
     `operations` and `faults` may be set at any time.
     """
 
     before: Callable[[Operation, str], None] | None
     """A function that is called with the operation and its path before each operation, with no lock
-    held. It may watch, wait, or raise an OSError instead. A sync that fails this way leaves its
-    file's unsynced changes in the cache, marked clean, as Linux does; `failed_sync` decides which
-    of them reached the disk."""
+    held. It may wait, or raise an OSError to make the operation fail. A sync that fails this way
+    leaves its file's unsynced changes in the cache, marked clean, as Linux does; `failed_sync`
+    decides which of them reached the disk."""
 
     watch: Callable[[Mutation, str], None] | None
-    """A function that is called with each mutation and its path just before it is done, while
-    nothing else can run. It may take a `snapshot`, and must not use the disk in any other way."""
+    """A function that is called with each mutation and its path just before the mutation, under the
+    disk's lock. It may take a `snapshot`, and must not use the disk in any other way."""
 
     failed_sync: Outcome
     """The outcome of the unsynced changes of a file whose sync failed."""
@@ -62,7 +61,7 @@ class SimulatedDisk:
     ENOSPC."""
 
     write_bytes_max: int | None
-    """The most bytes that one write takes (None: all of them)."""
+    """The maximum number of bytes that one write takes (None: all of them)."""
 
     clock_ns: int
     """The time that `now_ns` returns next, in nanoseconds."""
@@ -74,14 +73,13 @@ class SimulatedDisk:
     """The process ID that holds the lock of a locked directory."""
 
     operations: list[tuple[Mutation, str]]
-    """The mutations that were done, each with its path. They are the crash points that
-    `crash_after` counts."""
+    """The mutations so far, each with its path. `crash_after` counts them."""
 
     faults: int
-    """The number of operations that `before` made fail."""
+    """The number of operations that failed because `before` raised."""
 
     links_new_names: bool = False
-    """Whether `rename_new` links the new name and removes the old one in a second step, as on a
+    """True if `rename_new` links the new name and removes the old one in a second step, as on a
     file system without an exclusive rename."""
 
     def __init__(self, medium: Medium | None = None) -> None:
@@ -95,30 +93,33 @@ class SimulatedDisk:
         self.pid = 4242
         self.operations = []
         self.faults = 0
-        # Guards everything below, and the folders and inodes; never held while `before` runs.
+        # Guards everything below, and the folders and inodes. Never held while `before` runs.
         self._mutex = threading.RLock()
         self._medium = medium.copy() if medium else Medium()
-        self._process = _Process()  # the one that runs; handles of the others are dead
+        self._process = _Process()  # the running process; handles of earlier ones are dead
         self._ids = itertools.count(1)
 
     @classmethod
     def holding(cls, path: str, files: Mapping[str, bytes]) -> SimulatedDisk:
-        """One on which a directory holds just these files, all of it durable."""
+        """Return a disk on which the directory `path` holds just these files, all of them durable.
+
+        files: the content of each file, by name.
+        """
         return cls(Medium.holding(path, {name: Content(data) for name, data in files.items()}))
 
     def snapshot(self) -> Medium:
-        """All that is in memory and on the disk now."""
+        """Return a copy of the page cache and of the disk, for the constructor."""
         with self._mutex:
             return self._medium.copy()
 
     def open_directory(self, path: StrPath, *, write: bool) -> SimulatedDirectory:
-        """See Disk.open_directory."""
+        """Open a directory, and with `write` create it if it does not exist. See Disk."""
         text = path if isinstance(path, str) else path.__fspath__()
         if not text:
             raise _error(errno.ENOENT, text)
         absolute = normpath("/" + text.lstrip("/"))
 
-        def look() -> SimulatedDirectory | None:
+        def open_existing() -> SimulatedDirectory | None:
             folder = self._medium.folders.get(absolute)
             if folder is None and not write:
                 raise _error(errno.ENOENT, absolute)
@@ -129,43 +130,48 @@ class SimulatedDisk:
             return SimulatedDirectory(self, process, absolute, folder)
 
         process = self._process
-        found = self._run(process, "open_directory", absolute, look)
-        return found or self._run(process, "make_directory", absolute, make)
+        existing = self._run(process, "open_directory", absolute, open_existing)
+        return existing or self._run(process, "make_directory", absolute, make)
 
     def now_ns(self) -> int:
-        """`clock_ns`, which then is `tick_ns` later."""
+        """Return `clock_ns`, then add `tick_ns` to it."""
         with self._mutex:
             now = self.clock_ns
             self.clock_ns += self.tick_ns
             return now
 
     def new_id(self) -> bytes:
-        """The next of a fixed series, so that a journal's bytes can be made again."""
+        """Return the next id of a fixed series, so that a journal's bytes are reproducible."""
         return next(self._ids).to_bytes(16, "big")
 
     def kill(self) -> None:
-        """The process dies, the machine runs on: handles die, locks are free, the cache stays."""
+        """Kill the process: its handles fail, its locks are released, the page cache remains."""
         with self._mutex:
             self._process = _Process()
             for folder in self._medium.folders.values():
                 folder.writer = None
 
     def power_cut(self, outcome: Outcome) -> None:
-        """The machine dies: `outcome` decides each unsynced change, and only the disk is left."""
+        """Cut the power: `outcome` decides the fate of each unsynced change.
+
+        The process is killed, and the page cache is lost.
+        """
         with self._mutex:
             self.kill()
             self._medium.power_cut(outcome)
 
     def crash_after(self, count: int) -> None:
-        """Let `count` more mutations happen. From the next one on every call raises EIO and does
-        nothing, until `kill` or `power_cut`: so the threads of the engine come to an end first.
+        """Crash after `count` more mutations.
+
+        From the next mutation on, every call raises EIO and does nothing until `kill` or
+        `power_cut`. So the engine's threads can end before the fate of the disk is decided.
         """
         with self._mutex:
             self._process.crash_at(len(self.operations) + count)
 
     @property
     def crashed(self) -> bool:
-        """Whether the point that `crash_after` set was reached, and nothing came after it."""
+        """True from the crash that `crash_after` set until the next `kill` or `power_cut`."""
         with self._mutex:
             return self._process.has_crashed
 
@@ -178,8 +184,10 @@ class SimulatedDisk:
         after: int = 0,
         times: int | None = 1,
     ) -> None:
-        """Set `before` so that `operation` on paths that contain `path` raises OSError(code):
-        `times` calls of it (None: all), once `after` calls have gone well.
+        """Set `before` so that calls of `operation` raise OSError with the errno `code`.
+
+        path: a part of the paths that are affected. after: the number of calls that succeed first.
+        times: the number of calls that then fail (None: all).
         """
         calls = itertools.count()
 
@@ -192,7 +200,10 @@ class SimulatedDisk:
         self.before = before
 
     def contents(self, path: str) -> dict[str, bytes]:
-        """The files of a directory, as they read now; none if it is not there."""
+        """Return the content of each file of a directory, by name, as it reads now.
+
+        A directory that does not exist has no files.
+        """
         with self._mutex:
             return self._medium.contents(normpath(path))
 
@@ -205,7 +216,7 @@ class SimulatedDisk:
         *,
         failed: Callable[[], None] = lambda: None,
     ) -> T:
-        """Every operation of every handle comes through here."""
+        """Run `act`, which is an operation of any handle. `failed` runs if `before` raises."""
         self._check(process, operation, path)
         try:
             if self.before is not None:
@@ -217,7 +228,7 @@ class SimulatedDisk:
                 failed()
             raise
         with self._mutex:
-            self._check(process, operation, path)  # `before` may have taken its time
+            self._check(process, operation, path)  # the disk may have crashed during `before`
             mutation = _MUTATIONS.get(operation)
             if mutation and self.watch is not None:
                 self.watch(mutation, path)
@@ -227,7 +238,7 @@ class SimulatedDisk:
             return result
 
     def _room_for(self, inode: Inode, size: int) -> int:
-        """How far up to `size` an inode may be allocated. Called by an operation that runs."""
+        """Return the size, up to `size`, to which an inode may grow. Call it under the lock."""
         if self.capacity is None:
             return size
         folders = self._medium.folders.values()
@@ -243,24 +254,24 @@ class SimulatedDisk:
 
 
 class _Process:
-    """A process that uses the disk, and the number of mutations at which it crashes, if any."""
+    """A process that uses the disk. It may be set to crash after a number of mutations."""
 
     def __init__(self) -> None:
         self.has_crashed = False
         self._crash_at: int | None = None
 
     def crash_at(self, mutations: int) -> None:
-        """Crash once so many mutations have been done."""
+        """Crash once the disk has done `mutations`."""
         self._crash_at = mutations
 
     def reach(self, mutations: int) -> None:
-        """Note that one more mutation is about to be done, after `mutations` others."""
+        """Note that a mutation is about to follow `mutations` others."""
         if self._crash_at is not None and mutations >= self._crash_at:
             self.has_crashed = True
 
 
 class _Handle:
-    """What files and directories share: the process they belong to, and being closed."""
+    """The part that files and directories share: their process, and whether they are closed."""
 
     def __init__(self, disk: SimulatedDisk, process: _Process, path: str) -> None:
         self.path = path
@@ -285,7 +296,7 @@ class _Handle:
 
 
 class SimulatedDirectory(_Handle):
-    """A Directory of a SimulatedDisk; what it can do is described there."""
+    """A directory of a SimulatedDisk. It implements the protocol Directory of `journal._disk`."""
 
     def __init__(self, disk: SimulatedDisk, process: _Process, path: str, folder: Folder) -> None:
         super().__init__(disk, process, path)
@@ -350,7 +361,7 @@ class SimulatedDirectory(_Handle):
         )
 
     def close(self, *, unlock: bool) -> None:
-        # No process is ever forked here, so the handle is its lock's only one: closing frees it.
+        # A simulated process never forks, so no other handle shares the lock: release it.
         self._closed = True
         with self._disk._mutex:
             if self._folder.writer is self:
@@ -364,7 +375,7 @@ class SimulatedDirectory(_Handle):
 
 
 class SimulatedFile(_Handle):
-    """A File of a SimulatedDisk; what it can do is described there, but for this."""
+    """A file of a SimulatedDisk. It implements the protocol File of `journal._disk`."""
 
     def __init__(self, directory: SimulatedDirectory, path: str, inode: Inode, mode: Mode) -> None:
         super().__init__(directory._disk, directory._process, path)
@@ -395,8 +406,11 @@ class SimulatedFile(_Handle):
         self._run("sync", self._inode.sync, failed=failed)
 
     def sync_range(self, size: int, offset: int) -> None:
-        """What RWF_DSYNC gives: these bytes and the file's size, and nothing beside them. The
-        engine has no use for it; it is here so that one that had can be tried."""
+        """Sync these bytes and the file's size, and nothing else, as RWF_DSYNC does.
+
+        The engine does not use it. It is here so that a variant of the engine that does can be
+        tested.
+        """
         self._run("sync", lambda: self._inode.sync_range(size, offset))
 
     def size(self) -> int:

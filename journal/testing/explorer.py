@@ -1,4 +1,4 @@
-"""The crash explorer: one run of a workload, and every crash that could have struck in it.
+"""The crash explorer: runs a workload once, and judges every crash that could have struck it.
 
     def work(owner: Owner[Jobs]) -> None:
         owner.append(["queued", "a"])
@@ -10,14 +10,18 @@
     report = explore(Jobs, work)
     assert report.states > 500
 
-The workload runs once, on the real engine over a simulated disk. In front of each change of that
-disk a copy of the whole machine is kept, page cache and all, with what had been promised then.
-Each copy is then crashed in every way that is legal (see `Bounds`): a power cut, of which each
-unsynced write and name may be left in any state; the death of the process, followed by a second
-crash at any step of the recovery; a sync that failed. What is left is opened, really, and must
-hold P1 to P6: whole batches in order, nothing missing that was promised, the state that replay
-gives, no damage found by `verify`; again and again, whatever crash strikes a recovery; and it must
-take another record and keep it. An image that occurs in many places is opened once.
+The workload runs on the real engine, over a simulated disk. Before each change of that disk, the
+explorer copies the machine's page cache and disk, and notes what has been promised. Then it crashes
+each copy in every legal way (see `Bounds`):
+
+- a power cut, which leaves each unsynced write and name in any state;
+- a kill of the process, followed by a second crash at any step of the recovery;
+- a failed sync, followed by a kill.
+
+The engine opens the image that each crash leaves. Recovery must hold P1 to P6: it yields whole
+batches in order, no promised record is missing, the state is the one that a replay gives, and
+`verify` reports no damage. This must hold after crashes during the recovery, too. Then the journal
+must accept another record and keep it. An image that occurs several times is opened once.
 """
 
 from __future__ import annotations
@@ -42,16 +46,16 @@ _SEQUEL_RECORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class ExplorationReport:
-    """A summary of what was explored."""
+    """The size of an exploration. Two reports can be added."""
 
     moments: int = 0
     """The number of crash points."""
 
     states: int = 0
-    """The number of states that crashes at those points leave."""
+    """The number of crashes that were judged, at those points and within recoveries."""
 
     images: int = 0
-    """The number of different disk images among those states. Each was opened."""
+    """The number of different images that power cuts leave. Each was opened once."""
 
     def __add__(self, other: ExplorationReport) -> ExplorationReport:
         return ExplorationReport(
@@ -60,7 +64,7 @@ class ExplorationReport:
 
 
 class Moment(NamedTuple, Generic[M]):
-    """A crash point, and what had been appended and promised then."""
+    """A crash point, with the records appended by then and the LSNs promised by then."""
 
     step: Step
     history: History[M]
@@ -70,7 +74,7 @@ class Moment(NamedTuple, Generic[M]):
 
 
 class MomentRecorder(Owner[M]):
-    """An owner each of whose moments is put down."""
+    """An owner that records a moment before each change of its disk."""
 
     def __init__(
         self,
@@ -83,22 +87,23 @@ class MomentRecorder(Owner[M]):
         history: History[M] | None,
     ) -> None:
         disk = disk or SimulatedDisk()
-        disk.watch = self.look
+        disk.watch = self.record_moment
         self.moments = moments
         super().__init__(machine, options=options, disk=disk, path=path, history=history)
 
-    def look(self, operation: Mutation | None = None, path: str = "") -> None:
+    def record_moment(self, operation: Mutation | None = None, path: str = "") -> None:
         step = Step(operation, path, self.disk.snapshot())
         promised = self.promised()
         self.moments.append(Moment(step, self.history, self.last_lsn, *promised))
 
     def kill(self) -> None:
-        self.look()
+        self.record_moment()
         super().kill()
-        self.history = self.history.until(self.last_lsn)  # from here on it is another one
+        # The moments before the crash keep the history that holds the records it lost.
+        self.history = self.history.until(self.last_lsn)
 
     def power_cut(self, outcome: Outcome = lose) -> None:
-        self.look()
+        self.record_moment()
         super().power_cut(outcome)
         self.history = self.history.until(self.last_lsn)
 
@@ -112,11 +117,16 @@ def explore(
     path: str = "/journal",
     only: int | None = None,
 ) -> ExplorationReport:
-    """Run `workload` once, with the Owner of a new `machine()`; then judge every crash.
+    """Run `workload` once and judge every crash that could have struck it.
 
-    The workload may use `owner.state` as any program does, and `owner.disk`; it may crash and
-    reopen by itself. If it is deterministic, so is all of this. `only`: that moment alone, by the
-    number that a failure tells. Raises BrokenPromiseError, an AssertionError.
+    machine: makes a new state machine, for example its class. workload: is called with an open
+    Owner. It may use `owner.state` as any program does, and `owner.disk`, and it may crash and
+    reopen the owner. If it is deterministic, so is the exploration. options: the options of the
+    journal. bounds: the extent of the exploration. path: the directory of the journal on the
+    simulated disk. only: judge just the crash point with this number, which a failure reports.
+
+    Raises BrokenPromiseError, an AssertionError, if a promise does not hold. It describes the crash
+    and the operations before it.
     """
     explorer = _Explorer(machine, options, bounds, path)
     moments: list[Moment[M]] = []
@@ -141,7 +151,7 @@ class _Explorer(Generic[M]):
         self._options = options
         self._bounds = bounds
         self._path = path
-        self._judges: dict[int, Judge[M]] = {}  # one a history
+        self._judges: dict[int, Judge[M]] = {}  # by the id() of their history
         self._seen: set[object] = set()
         self._images = 0
 
@@ -152,16 +162,16 @@ class _Explorer(Generic[M]):
         disk: SimulatedDisk | None = None,
         history: History[M] | None = None,
     ) -> None:
-        """Run the workload, and put down each moment of it."""
+        """Run the workload, and add each of its crash points to `moments`."""
         options, path = self._options, self._path
         with MomentRecorder(
             self._machine, moments, options=options, disk=disk, path=path, history=history
         ) as owner:
             workload(owner)
-            owner.look()
+            owner.record_moment()
 
     def judge(self, moment: Moment[M]) -> None:
-        """Each crash at one moment."""
+        """Judge each crash at one moment."""
         judge = self._judges.get(id(moment.history))
         if judge is None:
             judge = Judge(moment.history, self._options, self._path, self._bounds, self._opened)
@@ -179,7 +189,7 @@ class _Explorer(Generic[M]):
         self.report += ExplorationReport(1, judge.states - states, len(judge.lsns) - images)
 
     def _opened(self, judge: Judge[M], image: Image, lsn: int) -> None:
-        """An image was seen for the first time: once in a while look closer."""
+        """Count a new image. At the intervals that Bounds sets, explore rot and a sequel of it."""
         self._images += 1
         if self._bounds.rot and not self._images % self._bounds.rot:
             judge.rot(image, lsn)
@@ -187,7 +197,7 @@ class _Explorer(Generic[M]):
             self._sequel(judge.history, image, lsn)
 
     def _sequel(self, history: History[M], image: Image, lsn: int) -> None:
-        """Go on from an image, as the first life did, and explore that life too."""
+        """Continue from an image with the next records of the history, and explore that too."""
         records = history.records(lsn, lsn + _SEQUEL_RECORDS)
 
         def work(owner: Owner[M]) -> None:
@@ -206,7 +216,7 @@ class _Explorer(Generic[M]):
             for moment in moments:
                 inner.judge(moment)
         except BrokenPromiseError as error:
-            error.add_note("in the life that follows, up to 3 commits, a compaction and a close")
+            error.add_note("in the sequel of the image: up to 3 commits, a compaction and a close")
             raise
         self.report += inner.report
 
@@ -214,17 +224,18 @@ class _Explorer(Generic[M]):
 def _describe_failure(
     error: BrokenPromiseError, moments: list[Moment[Any]], number: int | None
 ) -> str:
-    """All that one needs to see it, and to see it again."""
+    """Describe the broken promise, the crash, and how to repeat it."""
     lines = [str(error), *reversed(getattr(error, "__notes__", []))]
     if number is None:
-        lines.append("This was in the workload itself, at its end so far.")
+        lines.append("The workload itself failed, after the operations listed below.")
     else:
         moment = moments[number]
         lines.append(
-            f"{moment.last_lsn} records had been appended; no power cut may take the first "
-            f"{moment.safe_lsn}, no kill the first {moment.alive_lsn}. Again: only={number}"
+            f"{moment.last_lsn} records had been appended. No power cut may lose the first "
+            f"{moment.safe_lsn}, and no kill the first {moment.alive_lsn}. "
+            f"To repeat just this crash point, pass only={number}"
         )
-    lines.append("What had been done to the disk:")
+    lines.append("Operations on the disk before it:")
     for index, (step, *_) in enumerate(moments[:number]):
         lines.append(f"{index:5} {step.operation or 'crash'} {step.path}")
     return "\n".join(lines)

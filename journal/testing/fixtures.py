@@ -1,8 +1,8 @@
-"""Fixtures for pytest, switched on in your `conftest.py` or in one test module:
+"""Fixtures for pytest. Enable them in your `conftest.py` or in one test module:
 
     pytest_plugins = ["journal.testing.fixtures"]
 
-    def test_a_job_outlives_a_power_cut(crash_owner):
+    def test_job_survives_a_power_cut(crash_owner):
         owner = crash_owner(Jobs)
         owner.append(["queued", "a"])
         owner.wait()
@@ -10,16 +10,17 @@
         owner.reopen()
         assert "a" in owner.state.machine.table
 
-    def test_a_full_disk(simulated_disk):
+    def test_full_disk_delays_a_commit(simulated_disk):
         with Journal.open("/events", disk=simulated_disk) as journal:
             simulated_disk.fail("write", errno.ENOSPC, times=3)
-            journal.wait_durable(journal.append("paid"))  # goes on when there is room
+            journal.wait_durable(journal.append("paid"))  # retries until the disk has room
 
     def test_on_the_real_disk(journal_dir):
         with Journal.open(journal_dir) as journal:
             journal.append("paid")
 
-Nothing switches them on by itself: that would force them on everybody.
+No pytest plugin enables them by itself, because that would impose them on every project that has
+the journal installed.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ __all__ = ["crash_owner", "journal_dir", "simulated_disk"]
 
 @pytest.fixture
 def simulated_disk() -> Iterator[SimulatedDisk]:
-    """A disk in memory that fails, fills up and loses power when the test says so. In the end its
-    process dies, so that nothing waits on it for ever."""
+    """Yield a disk in memory that fails, fills up and loses power when the test says so.
+
+    After the test, its process is killed, so that no thread waits for it forever.
+    """
     disk = SimulatedDisk()
     yield disk
     disk.kill()
@@ -48,13 +51,16 @@ def simulated_disk() -> Iterator[SimulatedDisk]:
 
 @pytest.fixture
 def journal_dir(tmp_path: Path) -> Path:
-    """Where a journal may be made, on the real disk."""
+    """Return a path on the real disk at which a journal can be created."""
     return tmp_path / "journal"
 
 
 @pytest.fixture
 def crash_owner() -> Iterator[Callable[..., Owner[Any]]]:
-    """Makes an `Owner` of a machine, as `Owner` does, and ends it after the test."""
+    """Yield a function that takes the arguments of `Owner` and returns an open one.
+
+    After the test, each of these owners is ended.
+    """
     with ExitStack() as owners:
 
         def own(machine: Callable[[], Any], **options: Any) -> Owner[Any]:

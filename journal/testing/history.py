@@ -1,4 +1,7 @@
-"""What an owner appended, and what each prefix of it amounts to: the oracle of a recovery."""
+"""The records that an owner appended, and the state that each prefix of them gives.
+
+This is the oracle against which a recovery is checked.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,24 @@ M = TypeVar("M", bound=StateMachine)
 
 
 class BrokenPromiseError(AssertionError):
-    """A crash after which something did not hold that journal/docs/RELIABILITY.md promises."""
+    """A promise of journal/docs/RELIABILITY.md that did not hold. Its text begins with "P1" etc."""
 
 
-def expect(truth: object, promise: str, what: str) -> None:
-    """Raise BrokenPromiseError unless `truth`. Not an `assert`: this is what is tested."""
-    if not truth:
-        raise BrokenPromiseError(f"{promise}: {what}")
+def expect(condition: object, promise: str, message: str) -> None:
+    """Raise BrokenPromiseError unless `condition` is true.
+
+    An `assert` would not do: this check is the subject of the tests, and must survive `-O`.
+    """
+    if not condition:
+        raise BrokenPromiseError(f"{promise}: {message}")
 
 
 class History(Generic[M]):
     """The appended records in the order of their LSNs, from 1 on, and the end of each batch.
 
-    A state is what `freeze` gives, item by item. After a checkpoint the machines are compared too:
-    by `==` if their class defines it, otherwise by each CowTable that they have. Raises TypeError
-    for a machine that DurableState refuses.
+    States are compared by the items that `freeze` gives. If recovery used a checkpoint, the
+    machines are compared as well, by `==` if their class defines it, otherwise by their CowTables.
+    The constructor raises TypeError for a machine that DurableState refuses.
     """
 
     machine: Callable[[], M]
@@ -43,55 +49,55 @@ class History(Generic[M]):
         self._pack = RecordPacker(record_bytes_max=PAYLOAD_BYTES_MAX).pack
         self._packed: list[bytes] = []
         self._ends = [0]
-        # States by LSN; they are made when they are asked for, by a machine that follows.
+        # The state at each LSN, computed on demand by a machine that follows the log.
         self._states: list[list[str]] = []
         self._follower = machine()
         check_machine(self._follower)
 
     @property
     def last_lsn(self) -> int:
-        """Of the last record added; 0 before there is one."""
+        """The LSN of the last record, 0 if there is none."""
         return len(self._packed)
 
     @property
     def ends(self) -> list[int]:
-        """The last LSN of each batch, and 0."""
+        """The LSN 0, and the last LSN of each batch."""
         return self._ends
 
     def records(self, after: int = 0, to: int | None = None) -> list[Record]:
-        """Those after LSN `after` up to `to` (None: all)."""
+        """Return the records after LSN `after`, up to LSN `to` or (None) to the last one."""
         packed = self._packed[after:to]
         data = b"".join(packed)
         return unpack_spans(data, [(0, len(data), len(packed))])
 
     def add(self, records: list[Record]) -> None:
-        """They are about to be appended, as one batch."""
-        # Packed at once: who appends may change a record later.
+        """Note that `records` are about to be appended, as one batch."""
+        # Pack them now: the caller may change a record later.
         self._packed += [self._pack(record) for record in records]
         self._ends.append(self.last_lsn)
 
     def cut(self, lsn: int) -> None:
-        """Nothing after `lsn` was appended after all."""
+        """Forget the records after `lsn`, which were lost or never appended."""
         del self._packed[lsn:]
         self._ends = [end for end in self._ends if end <= lsn]
         if len(self._states) > lsn + 1:
             self._states, self._follower = [], self.machine()
 
     def until(self, lsn: int) -> History[M]:
-        """Another one, with these records up to `lsn`, that goes on by itself."""
+        """Return an independent history with the records up to `lsn`."""
         twin = History(self.machine)
         twin._packed, twin._ends = self._packed[:lsn], [end for end in self._ends if end <= lsn]
         return twin
 
     def replayed(self) -> M:
-        """A new machine to which all records were applied."""
+        """Return a new machine to which all records have been applied."""
         machine = self.machine()
         for lsn, record in enumerate(self.records(), 1):
             machine.apply(lsn, record)
         return machine
 
     def state(self, lsn: int) -> list[str]:
-        """What all records up to `lsn` amount to: a line of JSON an item."""
+        """Return the state after the record `lsn`, as one line of JSON for each item."""
         while len(self._states) <= lsn:
             at = len(self._states)
             if at:
@@ -101,12 +107,14 @@ class History(Generic[M]):
         return self._states[lsn]
 
     def holds(self, lsn: int, record: Record) -> bool:
-        """Whether `record` is what was appended with that LSN."""
+        """Return whether `record` was appended with that LSN."""
         return 1 <= lsn <= self.last_lsn and self._pack(record) == self._packed[lsn - 1]
 
     def check(self, lsn: int, machine: M, after: int, tail: list[tuple[int, Record]]) -> None:
-        """That recovery up to `lsn`, which gave `machine`, from a checkpoint at LSN `after` and
-        with `tail` behind it, shows a prefix. Raises BrokenPromiseError.
+        """Check that a recovery yielded a prefix of this history.
+
+        It ended at `lsn` and yielded `machine`, from a checkpoint at LSN `after` (0: none) and the
+        records `tail` after it, each with its LSN. Raises BrokenPromiseError (P1, P3, P6).
         """
         self.check_end(lsn)
         records = [(at, self._pack(record)) for at, record in tail]
@@ -114,62 +122,65 @@ class History(Generic[M]):
         expect(records == expected, "P1", f"replay after LSN {after} gives {tail}")
         state, replayed = state_of(machine), self.state(lsn)
         if state != replayed:
-            what = _difference("the recovered state", state, "replay gives", replayed)
-            raise BrokenPromiseError(f"P6: {what}, at LSN {lsn}")
-        if after:  # what `freeze` leaves out is missing on both sides of that, but not in memory
-            unlike = _unlike(machine, self.until(lsn).replayed())
-            expect(not unlike, "P6", f"{unlike} differs from what replay gives, at LSN {lsn}")
+            difference = _difference("the recovered state", state, "replay gives", replayed)
+            raise BrokenPromiseError(f"P6: {difference}, at LSN {lsn}")
+        if after:
+            # Data that `freeze` leaves out is missing from both lists of items above. Only the
+            # machines in memory show it.
+            part = _differing_part(machine, self.until(lsn).replayed())
+            expect(not part, "P6", f"{part} differs from the result of a replay, at LSN {lsn}")
 
     def check_end(self, lsn: int) -> None:
-        """That a log may end at `lsn`."""
-        expect(lsn <= self.last_lsn, "P1", f"LSN {lsn}, but {self.last_lsn} was the last appended")
-        expect(lsn in self._ends, "P3", f"it ends at LSN {lsn}, in the midst of a batch")
+        """Check that the log may end at `lsn`. Raises BrokenPromiseError (P1, P3)."""
+        last_lsn = self.last_lsn
+        expect(lsn <= last_lsn, "P1", f"the log ends at LSN {lsn}, after the last one, {last_lsn}")
+        expect(lsn in self._ends, "P3", f"the log ends at LSN {lsn}, in the middle of a batch")
 
 
 class HeldItems:
-    """The items that `freeze` gives at LSN `lsn`, to be read when further records were applied.
+    """The items that `freeze` returns at LSN `lsn`, read after further records have been applied.
 
-    That is how a compaction reads them. If they change meanwhile, its checkpoint is newer than its
-    LSN, and recovery applies records to a state that has them already.
+    A compaction reads them like this. If they change meanwhile, the checkpoint is newer than its
+    LSN, and recovery applies records to a state that contains them already.
     """
 
     def __init__(self, machine: StateMachine, lsn: int) -> None:
         self._lsn = lsn
-        # One text of all items: it is made at each update, and that of each item takes far longer.
+        # One text for all items, because each update makes one. A text per item takes far longer.
         self._before = _text(_frozen(machine))
         self._items = _frozen(machine)
 
     def check(self, last_lsn: int) -> None:
-        """Read the items, now that the records up to `last_lsn` have been applied.
+        """Read the items, after the records up to `last_lsn` have been applied.
 
-        Raises BrokenPromiseError (P6) if they are not what they were.
+        Raises BrokenPromiseError (P6) if they have changed.
         """
         try:
             now = _text(self._items)
-        except Exception as error:  # such as a dict that grows while it is iterated
-            what = f"reading them raises {error!r:.200}"
-            raise BrokenPromiseError(self._story(last_lsn, what)) from error
+        except Exception as error:  # for example, a dict grew while it was iterated
+            symptom = f"reading them raises {error!r:.200}"
+            raise BrokenPromiseError(self._message(last_lsn, symptom)) from error
         if now != self._before:
             lines, before = _lines(now), _lines(self._before)
-            what = _difference("the snapshot", lines, "before that it gave", before)
-            raise BrokenPromiseError(self._story(last_lsn, what))
+            symptom = _difference("the snapshot", lines, "before the change it gave", before)
+            raise BrokenPromiseError(self._message(last_lsn, symptom))
 
-    def _story(self, last_lsn: int, what: str) -> str:
+    def _message(self, last_lsn: int, symptom: str) -> str:
         is_one = last_lsn == self._lsn + 1
         after = "the record after it" if is_one else f"the records after it, up to LSN {last_lsn}"
         return (
-            f"P6: the items of `freeze` at LSN {self._lsn} change with {after}: {what}. The cause "
-            "is one of three: `freeze` takes a snapshot, or reads an attribute, only when its "
-            "items are read; or it returns a container that `apply` changes; or `apply` changes a "
-            "value in place instead of replacing it"
+            f"P6: the items of `freeze` at LSN {self._lsn} change with {after}: {symptom}. There "
+            "are three possible causes: `freeze` takes a snapshot, or reads an attribute, only "
+            "when its items are read; or it returns a container that `apply` changes; or `apply` "
+            "changes a value in place instead of replacing it"
         )
 
 
 def state_of(machine: StateMachine) -> list[str]:
-    """Return a line of JSON for each item, as a checkpoint would hold it but for the order of keys.
+    """Return one line of JSON for each item of the state, with its keys sorted.
 
-    Raises CheckpointItemError for an item that a checkpoint refuses, and TypeError as check_items
-    does.
+    Otherwise, the lines are those of a checkpoint. Raises CheckpointItemError for an item that a
+    checkpoint refuses, and TypeError if `freeze` does not return an iterable, as check_items does.
     """
     return _lines(_text(_frozen(machine)))
 
@@ -191,19 +202,26 @@ def _lines(text: str) -> list[str]:
 _encode = json.JSONEncoder(sort_keys=True).encode
 
 
-def _unlike(machine: Any, other: Any) -> str:
-    """What of the first is not as in the other, which freezes the same; "": nothing."""
+def _differing_part(machine: Any, other: Any) -> str:
+    """Return which part of `machine` differs from `other`, or "" if none does.
+
+    Both machines give the same items in `freeze`.
+    """
     name = type(machine).__name__
     if _by_value(machine):
         return "" if machine == other else f"{name} itself, by its own `==`,"
-    for attribute, value in getattr(machine, "__dict__", {}).items():  # none: it has slots
+    for attribute, value in getattr(machine, "__dict__", {}).items():  # a class with slots has none
         if isinstance(value, CowTable) and not _same(value, getattr(other, attribute, None)):
-            return f"{name}.{attribute}, of which `freeze` or `load` leaves something out,"
+            return f"{name}.{attribute}, part of which `freeze` or `load` leaves out,"
     return ""
 
 
 def _same(one: Any, other: Any) -> bool:
-    """As far as values say so, and where a tuple that was loaded may be a list."""
+    """Return whether two values are equal.
+
+    A list equals a tuple, because a tuple that was loaded is a list. Objects without an `==` of
+    their own count as equal.
+    """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
@@ -215,10 +233,13 @@ def _by_value(value: object) -> bool:
     return "__eq__" in {name for kind in type(value).__mro__[:-1] for name in vars(kind)}
 
 
-def _difference(whose: str, found: list[str], source: str, expected: list[str]) -> str:
-    """Say where the items of `whose` state first differ from the `expected` ones of `source`."""
-    pairs: list[tuple[Any, Any]] = list(zip(found, expected, strict=False))
+def _difference(subject: str, actual: list[str], source: str, expected: list[str]) -> str:
+    """Describe the first item in which `actual` and `expected` differ, or their lengths.
+
+    `subject` names the owner of the actual items. `source` ends in the verb for the expected ones.
+    """
+    pairs: list[tuple[Any, Any]] = list(zip(actual, expected, strict=False))
     for number, (one, other) in enumerate(pairs):
         if one != other:
-            return f"item {number} of {whose} is {one}, but {source} {other}"
-    return f"{whose} has {len(found)} items, but {source} {len(expected)}"
+            return f"item {number} of {subject} is {one}, but {source} {other}"
+    return f"{subject} has {len(actual)} items, but {source} {len(expected)}"

@@ -1,4 +1,7 @@
-"""Opens what a crash left, and holds it against the promises of journal/docs/RELIABILITY.md."""
+"""The judge of crashes: opens the image that a crash leaves, and checks the promises.
+
+journal/docs/RELIABILITY.md states the promises P1 to P6.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +27,28 @@ from journal.testing.owner import open_checked, read_checked
 
 M = TypeVar("M", bound=StateMachine)
 
-PROBE = "?"  # what is appended after a recovery: it fits in any frame
-_ROTTEN_OFFSET = 40  # within a checkpoint's first line
+PROBE = "?"  # the record that is appended after a recovery; it fits in any frame
+_ROTTEN_OFFSET = 40  # a byte in a checkpoint's first line
 
 
 class Step(NamedTuple):
-    """A machine in front of a mutation of its disk, or when all was done."""
+    """A copy of the machine before a mutation of its disk, or (None) after the last one."""
 
     operation: Mutation | None
     path: str
     medium: Medium
 
     def __str__(self) -> str:
-        return f"in front of {self.operation} {self.path}" if self.operation else "after it all"
+        return f"before {self.operation} {self.path}" if self.operation else "after all operations"
 
 
 @dataclass
 class Judge(Generic[M]):
-    """Judges what crashes leave of a journal to which `history` was appended.
+    """A judge of the crashes of a journal to which `history` was appended.
 
-    Each different image is opened once, really; where else it occurs, only what was promised
-    there is compared. `lsns` are the LSNs at which recovery ends, `states` counts the crashes.
+    It opens each different image once, with the engine. If the image occurs again, only the
+    promised LSN is compared. `lsns` maps an image's key to the LSN at which its recovery ends,
+    `states` counts the crashes, and `opened` is called with each new image and that LSN.
     """
 
     history: History[M]
@@ -59,7 +63,10 @@ class Judge(Generic[M]):
         self._in_recovery = replace(self.bounds, outcomes_max=self.bounds.recovery_outcomes_max)
 
     def power_cuts(self, step: Step, at_least: int, at_most: int) -> None:
-        """P1 to P6 after each outcome of a power cut: recovery ends between these LSNs."""
+        """Check P1 to P6 after each outcome of a power cut.
+
+        Recovery must end at an LSN from `at_least` to `at_most`. Raises BrokenPromiseError.
+        """
         self._power_cuts(step, at_least, at_most, self.bounds)
 
     def _power_cuts(self, step: Step, at_least: int, at_most: int, bounds: Bounds) -> None:
@@ -72,16 +79,22 @@ class Judge(Generic[M]):
                 lsn = self._judge(image)
                 _expect_between(at_least, lsn, at_most)
             except BrokenPromiseError as error:
-                error.add_note(f"a power cut {step}, of which this is left:\n{image}")
+                error.add_note(f"a power cut {step} leaves this:\n{image}")
                 raise
 
     def kill(self, step: Step, at_least: int, at_most: int, *, safe_lsn: int) -> None:
-        """P1 to P6 after the process died, and after another crash at each step of recovery."""
+        """Check P1 to P6 after a kill, and after another crash at each step of the recovery.
+
+        A power cut may lose the records after `safe_lsn`. Raises BrokenPromiseError.
+        """
         self._kill(step, step.medium, at_least, at_most, safe_lsn)
 
     def failed_syncs(self, step: Step, at_least: int, at_most: int) -> None:
-        """P1 to P6 after the sync that is about to happen failed, with each outcome, and the
-        process ended: its pages are clean, and may not be on the disk."""
+        """Check P1 to P6 after the sync of `step` failed, with each outcome, and a kill followed.
+
+        The failed sync leaves pages in the cache that are marked clean and may not be on the disk.
+        Raises BrokenPromiseError.
+        """
         folder = step.medium.folders[self.path]
         name, inode = _synced(folder, step.path)
         if inode is None:
@@ -94,12 +107,14 @@ class Judge(Generic[M]):
             try:
                 self._kill(step, medium, at_least, at_most, at_least, clean=True)
             except BrokenPromiseError as error:
-                error.add_note(f"the sync {step} failed, and left {', '.join(fate.names)}")
+                error.add_note(f"a failed sync of {step.path} left: {', '.join(fate.names)}")
                 raise
 
     def _judge(self, image: Image) -> int:
-        """The LSN at which recovery of `image` ends. Recovering it again and again, from each of
-        its own steps on, ends there too."""
+        """Return the LSN at which recovery of `image` ends.
+
+        Check that recovery ends there as well after a power cut at each of its own steps.
+        """
         lsn = self.lsns.get(image.key)
         if lsn is None:
             lsn, steps = self._open(image.medium)
@@ -123,31 +138,35 @@ class Judge(Generic[M]):
             lsn, steps = self._open(medium, clean=clean)
             _expect_between(at_least, lsn, at_most)
             for inner in steps[:-1]:
-                self._killed_again(inner, lsn)
+                self._kill_again(inner, lsn)
                 self._within_recovery(inner, safe_lsn, lsn)
             self._within_recovery(steps[-1], lsn, lsn)
         except BrokenPromiseError as error:
-            error.add_note(f"the process died {step}")
+            error.add_note(f"the process was killed {step}")
             raise
 
     def _within_recovery(self, step: Step, at_least: int, at_most: int) -> None:
         try:
             self._power_cuts(step, at_least, at_most, self._in_recovery)
         except BrokenPromiseError as error:
-            error.add_note("within the recovery from what follows:")
+            error.add_note("during the recovery from the following crash:")
             raise
 
-    def _killed_again(self, step: Step, lsn: int) -> None:
+    def _kill_again(self, step: Step, lsn: int) -> None:
+        """Check that a recovery that was killed at `step` ends at `lsn` when it is repeated."""
         self.states += 1
-        recovered_to, _ = recovered(SimulatedDisk(step.medium), self.path, self.options)
+        recovered_to, _ = recover(SimulatedDisk(step.medium), self.path, self.options)
         expect(
             recovered_to == lsn,
             "P1",
-            f"recovery, killed {step}, ends at LSN {recovered_to}, not {lsn}",
+            f"a recovery killed {step} ends at LSN {recovered_to} when repeated, not {lsn}",
         )
 
     def rot(self, image: Image, lsn: int) -> None:
-        """P1 to P6 with each checkpoint damaged in its turn: that is what there are two for."""
+        """Check P1 to P6 with damage to one checkpoint, for each checkpoint of `image`.
+
+        A journal keeps two so that it survives that. Raises BrokenPromiseError.
+        """
         for name, content in image.files.items():
             if checkpoint_lsns([name]):
                 rotten = content.copy()
@@ -165,33 +184,36 @@ class Judge(Generic[M]):
     def _open(
         self, medium: Medium, *, clean: bool = False, rotten: str = ""
     ) -> tuple[int, list[Step]]:
-        """Where recovery ends, and the steps that it takes; the last one is where it has ended.
+        """Open the journal, check it, append PROBE and check that the log continues.
 
-        `clean`: there may be pages in the cache that count as written and are not. `rotten`: a
-        checkpoint that is damaged.
+        Return the LSN at which recovery ends, and its steps; the last one is after the recovery.
+        `clean`: the cache may hold pages that are marked clean and are not on the disk. `rotten`:
+        the path of a damaged checkpoint.
         """
         disk, steps, keys = SimulatedDisk(medium), list[Step](), set[bytes]()
         shown_lsn = read_checked(self.history, self.path, disk, rotten=(rotten,))
 
-        def look(operation: Mutation, path: str) -> None:
+        def record_step(operation: Mutation, path: str) -> None:
             step = Step(operation, path, disk.snapshot())
             key = fingerprint(step.medium.folders.get(self.path))
             if key not in keys:
                 keys.add(key)
                 steps.append(step)
 
-        disk.watch = look
+        disk.watch = record_step
         state = open_checked(self.history, self.path, self.options, disk)
         disk.watch = None
         try:
             lsn = state.journal.last_lsn
             steps.append(Step(None, "", disk.snapshot()))
             if shown_lsn is not None and not clean:
-                expect(shown_lsn == lsn, "P1", f"a reader was shown LSN {shown_lsn}, not {lsn}")
-            state.journal.wait_durable(Journal.append(state.journal, PROBE))  # past the machine
+                expect(
+                    shown_lsn == lsn, "P1", f"a reader ends at LSN {shown_lsn}, recovery at {lsn}"
+                )
+            state.journal.wait_durable(Journal.append(state.journal, PROBE))  # bypass the machine
             medium = disk.snapshot()
         except (OSError, FailedError) as error:
-            raise BrokenPromiseError(f"P5: it does not go on: {error!r}") from error
+            raise BrokenPromiseError(f"P5: the log does not continue: {error!r}") from error
         finally:
             disk.kill()
             with suppress(FailedError):
@@ -200,24 +222,25 @@ class Judge(Generic[M]):
         return lsn, steps
 
     def _check_continues(self, medium: Medium, lsn: int) -> None:
-        """That PROBE, appended after `lsn`, is durable there, as far as was promised."""
+        """Check that PROBE, appended after `lsn`, survives a crash, as far as was promised."""
+        promised = (lsn + 1, PROBE)
         if self.options.durability == "os":
-            killed = recovered(SimulatedDisk(medium), self.path, self.options)
-            expect(killed == (lsn + 1, PROBE), "P2", f"a kill took LSN {lsn + 1}: {killed}")
+            after_kill = recover(SimulatedDisk(medium), self.path, self.options)
+            expect(after_kill == promised, "P2", f"a kill lost LSN {lsn + 1}: {after_kill} is left")
         medium.power_cut(lose)
-        recovered_to = recovered(SimulatedDisk(medium), self.path, self.options)
-        kept = recovered_to == (lsn + 1, PROBE)
+        after_cut = recover(SimulatedDisk(medium), self.path, self.options)
+        is_kept = after_cut == promised
         if self.options.durability == "os":
-            kept = kept or recovered_to[0] == lsn  # what was shown stays, and more was not promised
+            is_kept = is_kept or after_cut[0] == lsn  # the power cut may lose the unsynced probe
         expect(
-            kept, "P2", f"after LSN {lsn + 1} was waited for, recovery ends at {recovered_to[0]}"
+            is_kept, "P2", f"a wait for LSN {lsn + 1} returned, but recovery ends at {after_cut[0]}"
         )
 
 
-def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Record]:
-    """The last LSN and record (None if a checkpoint is all) that a recovery without threads finds.
+def recover(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Record]:
+    """Recover a journal without threads, and return the last LSN and its record.
 
-    Raises BrokenPromiseError.
+    The record is None if recovery read only a checkpoint. Raises BrokenPromiseError.
     """
     last: Record = None
     directory = disk.open_directory(path, write=True)
@@ -228,19 +251,22 @@ def recovered(disk: SimulatedDisk, path: str, options: Options) -> tuple[int, Re
                 last = batch.records[-1]
             recovered_to = recovery.finish()
     except Exception as error:
-        raise BrokenPromiseError(f"P5: it does not open again: {error!r}") from error
+        raise BrokenPromiseError(f"P5: the journal does not open again: {error!r}") from error
     finally:
         directory.close(unlock=True)
     return recovered_to.last_lsn, last
 
 
 def _expect_between(at_least: int, lsn: int, at_most: int) -> None:
-    expect(lsn >= at_least, "P2", f"LSN {at_least} was promised, but recovery ends at {lsn}")
-    expect(lsn <= at_most, "P1", f"recovery ends at LSN {lsn}, but {at_most} was the last")
+    expect(lsn >= at_least, "P2", f"LSN {at_least} was promised, but recovery ends at LSN {lsn}")
+    expect(lsn <= at_most, "P1", f"recovery ends at LSN {lsn}, but must not pass LSN {at_most}")
 
 
 def _synced(folder: Folder, path: str) -> tuple[str, Inode | None]:
-    """The file that is open as `path`, if it has a name that is read: it may be a newer one."""
+    """Return the file that is synced through `path`, or None if the engine never reads its name.
+
+    A `*.tmp` file may have been renamed since it was opened.
+    """
     name = path.rpartition("/")[2]
     if name not in folder.now:
         name = name.removesuffix(TMP)

@@ -1,4 +1,4 @@
-"""A state machine that notices everything: for tests of the engine itself."""
+"""A state machine that detects any change of the log, for tests of the engine itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from journal._state.cow_table import CowTable
 
 
 class Ledger:
-    """Rows by key, and a digest that no lost, doubled or misplaced record leaves alone.
+    """Rows by key, and a digest that changes if a record is lost, doubled or out of order.
 
     A record is [key, value, filler]; a value of None removes the key.
     """

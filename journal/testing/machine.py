@@ -1,4 +1,4 @@
-"""A Hypothesis machine that crashes your own state machine. Needs `hypothesis`.
+"""A Hypothesis machine that crashes your own state machine. It needs the package `hypothesis`.
 
     from hypothesis import strategies as st
     from journal.testing.machine import CrashMachine
@@ -9,13 +9,12 @@
 
     TestJobs = CrashJobs.TestCase
 
-That is all: pytest finds `TestJobs`, and Hypothesis looks for a row of appends, batches, waits,
-compactions, kills, power cuts and reopens after which a record is missing that was promised, a
-batch is there in part, or the state is not what replaying the records gives. Crashes strike
-between calls, in the middle of them, and in recoveries. A call of the disk fails in the middle of
-a step, with an I/O error. Records are committed while a checkpoint is written, and a checkpoint is
-damaged once. What is left of each unsynced write and name is drawn, so that a failure shrinks to
-the losses that matter.
+No other code is needed: pytest finds `TestJobs`. Hypothesis searches for a sequence of appends,
+batches, waits, compactions, kills, power cuts and reopenings after which a promised record is
+missing, a batch is incomplete, or the state differs from a replay of the records. Crashes strike
+between calls, during calls, and during recoveries. Disk operations fail with an I/O error during a
+step. Records are committed while a checkpoint is written, and one checkpoint is damaged. The fate
+of each unsynced write and name is drawn, so that a failure shrinks to the losses that matter.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ M = TypeVar("M", bound=StateMachine)
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Step = Callable[[], object]
 
-_AFTER = st.integers(0, 20)  # operations of a step, before the crash
+_AFTER = st.integers(0, 20)  # the number of operations of a step before the crash
 _IN_RECOVERY = st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=2)
-BESIDE = st.sets(st.integers(0, 12), max_size=2)  # the operations before which to commit
-_FAULTS: tuple[Operation, ...] = (  # most can be lost by the first
+BESIDE = st.sets(st.integers(0, 12), max_size=2)  # the numbers of operations to commit before
+_FAULTS: tuple[Operation, ...] = (  # a failed sync can lose the most, so it is the most frequent
     "sync", "sync", "sync", "sync_directory", "write", "create", "rename", "remove", "allocate",
     "truncate", "open", "names", "read",
 )  # fmt: skip
@@ -60,8 +59,8 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
     """A Hypothesis machine that crashes a state machine of your own. Derive from it.
 
     Set `machine`, and either set `records` or override `draw_record`. Your own rules and invariants
-    may use `owner` and `owner.state`. They append through `owner`, or through `owner.state` as your
-    program does. Crashes and faults strike in `steps`; add your own.
+    may append through `owner`, or through `owner.state` as your program does. Crashes and faults
+    strike within the `steps`, to which you can add. A broken promise raises BrokenPromiseError.
     """
 
     machine: type[M]
@@ -71,7 +70,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
     """The strategy that draws the records to append."""
 
     options: Options = ManualOptions()
-    """The options of the owner. Their durability is drawn."""
+    """The options of the owner. Their durability is ignored: it is drawn for each run."""
 
     owner: Owner[M]
     """The owner of the state machine and its journal."""
@@ -81,25 +80,25 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         self._undo = ExitStack()
         self._undo.enter_context(quiet())
         self._has_rotted = False
-        # After a failed sync, pages of the log count as written that may not be on the disk.
+        # True after a failed sync of a segment: its pages are marked clean, and may not be on disk.
         self._in_doubt = False
 
     def new_machine(self) -> M:
-        """A new state machine, `machine()` unless it takes more than that to make one."""
+        """Return a new state machine. Override it if the constructor of `machine` has arguments."""
         return self.machine()
 
     def draw_record(self, draw: Draw, machine: M) -> Record | None:
-        """A record that may come next where `machine` is the state; None if none may.
+        """Return a record that may be appended when `machine` is the state, or None if none may.
 
-        `draw(strategy)` gives a value of a Hypothesis strategy. By default any of `records` may.
+        `draw(strategy)` returns a value of a Hypothesis strategy. The default draws from `records`.
         """
         return draw(self.records)
 
     def steps(self, data: st.DataObject) -> dict[str, Step]:
         """Return the steps in which a crash or a fault may strike, by name.
 
-        An override adds to what this returns. The disk may raise OSError or FailedError in a step;
-        let these propagate.
+        An override adds its steps to these. A fault or crash raises OSError or FailedError in a
+        step. Let these errors propagate.
         """
         return {
             "commit": self.owner.wait,
@@ -146,7 +145,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
 
     @rule(data=st.data(), after=_AFTER, power=st.booleans())
     def crash_within(self, data: st.DataObject, after: int, power: bool) -> None:
-        """Crash after some of a step's operations on the disk."""
+        """Crash after some of the disk operations of a step."""
         step = self._draw_step(data)
         self._append(data)
         self._until_crash(after, step)
@@ -155,7 +154,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
 
     @rule(data=st.data(), fault=st.sampled_from(_FAULTS), after=st.integers(0, 3))
     def fault_within(self, data: st.DataObject, fault: str, after: int) -> None:
-        """Let one operation fail in a step. If the journal stops, reopen it in the same boot."""
+        """Let one disk operation of a step fail. If the journal stops, close and reopen it."""
         step = self._draw_step(data)
         self._append(data)
         faults = self.owner.disk.faults
@@ -168,7 +167,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
     @precondition(lambda self: not self._has_rotted)
     @rule(data=st.data())
     def a_checkpoint_rots(self, data: st.DataObject) -> None:
-        """Damage one checkpoint, once: that is why the journal keeps two."""
+        """Damage one checkpoint, once. The journal keeps two so that it survives that."""
         contents = self.owner.disk.contents(self.owner.path)
         names = sorted(name for name in contents if checkpoint_lsns([name]))
         if names:
@@ -178,7 +177,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             self._has_rotted = True
 
     def teardown(self) -> None:
-        """Hypothesis calls it at the end; one of your own calls this one too."""
+        """End the owner. Hypothesis calls this at the end of a run; an override calls `super()`."""
         with self._undo:
             if hasattr(self, "owner"):
                 self.owner.end()
@@ -190,7 +189,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         return steps[data.draw(st.sampled_from(list(steps)))]
 
     def _append(self, data: st.DataObject) -> None:
-        """Append a record or a batch of several, as far as any may come next."""
+        """Append a record or a batch of up to three, if `draw_record` allows any."""
         size = data.draw(st.integers(1, 3))
         if size == 1:
             record = self.draw_record(data.draw, self.owner.state.machine)
@@ -208,7 +207,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             self.owner.append_batch(records)
 
     def _idle(self, data: st.DataObject) -> None:
-        """Commit, fall idle, commit over the mark that this leaves, and fall idle again."""
+        """Commit, go idle, commit over the mark that this leaves, and go idle again."""
         for _ in range(2):
             self._append(data)
             self.owner.wait()
@@ -222,7 +221,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
     def _commits(
         self, data: st.DataObject, beside: Collection[int], then: Step = lambda: None
     ) -> Iterator[None]:
-        """Commit before these of the operations of this thread, and do `then`."""
+        """Commit, and call `then`, before each disk operation of this thread listed in `beside`."""
         disk, thread, calls = self.owner.disk, threading.get_ident(), count()
         before, is_busy = disk.before, False
 
@@ -247,14 +246,14 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
 
     @contextmanager
     def _stops_if(self, may_stop: Callable[[], bool]) -> Iterator[None]:
-        """Suppress what the disk and a failed journal raise, if `may_stop()`; nothing else."""
+        """Suppress the errors of the disk and of a failed journal, if `may_stop()` is true."""
         try:
             yield
         except (OSError, JournalError) as error:
-            # Never a lock or a path that is refused, which are OSErrors too.
-            of_disk = type(error) in (FailedError, JournalError)
-            of_disk = of_disk or not isinstance(error, JournalError)
-            if not (of_disk and may_stop()):
+            # LockedError and UnsafePathError are OSErrors too, but no disk raises them.
+            is_of_disk = type(error) in (FailedError, JournalError)
+            is_of_disk = is_of_disk or not isinstance(error, JournalError)
+            if not (is_of_disk and may_stop()):
                 raise
 
     def _has_failed_since(self, faults: int) -> Callable[[], bool]:
@@ -267,8 +266,8 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
 
     @contextmanager
     def _fault(self, data: st.DataObject, fault: str, after: int) -> Iterator[None]:
-        """Let one operation called `fault` raise EIO, when `after` of them have succeeded."""
-        # Drawn in advance, because the operation that fails may be another thread's.
+        """Let one operation called `fault` raise EIO, after `after` of them have succeeded."""
+        # Draw in advance, because the operation may fail in another thread.
         draws = iter(data.draw(st.lists(st.integers(0, 4), max_size=8)) if fault == "sync" else ())
         disk, calls = self.owner.disk, count()
         disk.failed_sync = drawn(lambda most: min(next(draws, 1), most), damage=True)
@@ -293,7 +292,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
             self.owner.kill()
 
     def _recover(self, data: st.DataObject) -> None:
-        """Crash in it a few times, if so drawn; then it has to succeed."""
+        """Crash in up to two recoveries, then check that reading and recovery succeed."""
         for after, power in data.draw(_IN_RECOVERY):
             self._until_crash(after, self.owner.reopen)
             self._crash(data, power)

@@ -1,5 +1,7 @@
-"""What the simulated disk keeps of a file and of a directory: as it reads now, as it is on stable
-storage, and the unsynced changes between the two. No locks here: `journal.testing.disk` has them.
+"""The simulated disk's model of files and directories.
+
+Each is kept twice, as it reads now and as it is on stable storage, with the unsynced changes
+between the two. Nothing here is locked; `journal.testing.disk` does that.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from typing import NamedTuple
 
 from journal.testing.outcome import Change, Outcome
 
-_OLDER_FILES = 3  # whose blocks a new file may get
-_INLINE_BYTES_MAX = 60  # so little stands in the inode itself, and has no blocks
+_OLDER_FILES = 3  # the number of older files whose blocks a new file may get
+_INLINE_BYTES_MAX = 60  # a file up to this size is stored in the inode itself and has no blocks
 
 
 class Content:
-    """The bytes of a file. Zeros at its end take no memory, nor does a copy until it changes."""
+    """The bytes of a file. Zeros at its end take no memory. A copy takes none until it changes."""
 
     __slots__ = ("_data", "_digest", "size")
 
@@ -34,7 +36,7 @@ class Content:
 
     @property
     def digest(self) -> bytes:
-        """The same for the same bytes, and for no others."""
+        """A hash of the bytes and the size."""
         if self._digest is None:
             head = self.size.to_bytes(8, "little")
             self._digest = blake2b(head + self._data.rstrip(b"\0"), digest_size=16).digest()
@@ -56,7 +58,7 @@ class Content:
         self.size, self._digest = size, None
 
     def apply(self, offset: int, data: bytes | None) -> None:
-        """Write `data`; None: resize to `offset`."""
+        """Write `data` at `offset`, or resize to `offset` if `data` is None."""
         if data is None:
             self.resize(offset)
         elif data:
@@ -70,13 +72,13 @@ class Content:
 
 
 class Inode:
-    """A file, whatever its name. `older` is what may stand in the blocks that it gets."""
+    """A file, independent of its names. Its blocks may hold bytes of the `older` contents."""
 
     def __init__(self, older: Iterable[Content] = ()) -> None:
         self.now = Content()
-        self.allocated = 0  # bytes with disk space behind them: writing there needs no more
+        self.allocated = 0  # the size up to which writes need no more disk space
         self.stable = Content()
-        self.unsynced: list[tuple[int, bytes | None]] = []  # as Content.apply takes them
+        self.unsynced: list[tuple[int, bytes | None]] = []  # arguments of Content.apply
         self._overwritten = Content()
         self._older = tuple(older)
 
@@ -106,53 +108,55 @@ class Inode:
         self.unsynced.clear()
 
     def sync_range(self, size: int, offset: int) -> None:
-        """The bytes of that range, and sizes; what stands beside it stays unsynced."""
+        """Store the bytes of that range and the file's size. Other bytes stay unsynced."""
         end = offset + size
-        left: list[tuple[int, bytes]] = []
+        unsynced: list[tuple[int, bytes]] = []
         for at, data in self.unsynced:
             if data is None:
                 self._store(at, None)
-                left = [(begin, part[: max(0, at - begin)]) for begin, part in left]
+                unsynced = [(begin, part[: max(0, at - begin)]) for begin, part in unsynced]
                 continue
             begin, stop = max(at, offset), min(at + len(data), end)
             if begin < stop:
                 self._store(begin, data[begin - at : stop - at])
             else:
                 begin, stop = at + len(data), at + len(data)
-            left += [(at, data[: begin - at]), (stop, data[stop - at :])]
-        self.unsynced = [(at, part) for at, part in left if part]
+            unsynced += [(at, data[: begin - at]), (stop, data[stop - at :])]
+        self.unsynced = [(at, part) for at, part in unsynced if part]
 
     def drop_cache(self) -> None:
-        """Forget what counts as written; the size is not in the cache, and stays."""
+        """Drop the clean pages, which may differ from the disk. The size is kept."""
         size, self.now = self.now.size, self.stable.copy()
         for change in self.unsynced:
             self.now.apply(*change)
         self.now.resize(size)
 
     def settle(self, path: str, outcome: Outcome) -> None:
-        """`outcome` says what reached the disk of what is unsynced, and all of it counts as
-        written: what a sync that fails leaves behind."""
+        """Store the part of the unsynced changes that `outcome` names, and mark all of them clean.
+
+        That is the effect of a failed sync.
+        """
         for offset, data in self.unsynced:
             if data is None:
                 if outcome(Change("resize", path, offset)) is not None:
                     self.stable.resize(offset)
                 continue
-            found = outcome(self.change(path, self.stable, offset, data)) or b""
-            assert len(found) <= len(data), "a write harms no byte outside its range"
-            self.stable.apply(offset, found)
+            stored = outcome(self.change(path, self.stable, offset, data)) or b""
+            assert len(stored) <= len(data), "the outcome of a write is longer than the write"
+            self.stable.apply(offset, stored)
         self.unsynced.clear()
 
     def change(self, path: str, stable: Content, offset: int, data: bytes | None) -> Change:
-        """One of `unsynced`, where `stable` is what those in front of it left."""
+        """Return one of `unsynced` as a Change. The changes before it left `stable`."""
         if data is None:
             return Change("resize", path, offset)
         size = len(data)
         old = stable.read(size, offset).ljust(size, b"\0")
         stale: list[bytes] = []
         for content in (self._overwritten, *self._older):
-            found = content.read(size, offset).ljust(size, b"\0")
-            if found not in (old, data, *stale) and found.strip(b"\0"):
-                stale.append(found)
+            older = content.read(size, offset).ljust(size, b"\0")
+            if older not in (old, data, *stale) and older.strip(b"\0"):
+                stale.append(older)
         return Change("write", path, offset, data, old, tuple(stale))
 
     def power_cut(self, path: str, outcome: Outcome) -> None:
@@ -171,7 +175,7 @@ class Inode:
 
 
 class Move(NamedTuple):
-    """One change of a directory: a create and a link have no old name, a removal no new one."""
+    """A change of a directory. A create and a link have no old name, a removal has no new one."""
 
     inode: Inode
     old: str | None
@@ -182,7 +186,7 @@ class Move(NamedTuple):
         if self.old is not None and names.get(self.old) is self.inode:
             del names[self.old]
         elif not self.is_link:
-            # By inode, not by the old name: an earlier move of the file may have been undone.
+            # Search for the inode, not the old name: an earlier move of the file may be undone.
             for name in [name for name, inode in names.items() if inode is self.inode]:
                 del names[name]
         if self.new is not None:
@@ -195,7 +199,7 @@ class Move(NamedTuple):
 
 
 class Folder:
-    """A directory: names of inodes."""
+    """A directory, which maps names to inodes."""
 
     def __init__(self) -> None:
         self.now: dict[str, Inode] = {}
@@ -205,7 +209,7 @@ class Folder:
         self._made: deque[Inode] = deque(maxlen=_OLDER_FILES)
 
     def copy(self) -> Folder:
-        """Without the lock."""
+        """Return a copy in which nobody holds the lock."""
         twins: dict[int, Inode] = {}
 
         def copied(inode: Inode) -> Inode:
@@ -232,7 +236,7 @@ class Folder:
         self._add(Move(inode, old, new))
 
     def link(self, inode: Inode, new: str) -> None:
-        """Give a file one more name."""
+        """Give a file an additional name."""
         self._add(Move(inode, None, new, is_link=True))
 
     def _add(self, move: Move) -> None:
@@ -244,12 +248,16 @@ class Folder:
         self.unsynced.clear()
 
     def names_if(self, kept: list[bool]) -> dict[str, Inode]:
-        """What a power cut leaves that keeps these of the unsynced moves, and loses the others."""
+        """Return the names after a power cut that keeps the moves marked in `kept`.
+
+        `kept` has an item for each unsynced move. A move without which a file would have no name is
+        kept in any case.
+        """
         kept = kept.copy()
         taken: set[str | None] = set()
         for index, move in reversed(list(enumerate(self.unsynced))):
-            # A name went to another file, so the file that was renamed away from it did move:
-            # undone, it would have neither name.
+            # If a kept move took the old name of this one, this one is kept too. Otherwise, the
+            # file would have neither of its names.
             if move.new is not None and (kept[index] or move.old in taken):
                 kept[index] = True
                 taken.add(move.new)
@@ -269,14 +277,14 @@ class Folder:
 
 
 class Medium:
-    """All that a machine has, in memory and on its disk: folders by their paths."""
+    """A machine's memory and disk, as folders by their paths."""
 
     def __init__(self) -> None:
         self.folders: dict[str, Folder] = {}
 
     @classmethod
     def holding(cls, path: str, files: Mapping[str, Content]) -> Medium:
-        """One folder with just these files, all of it durable."""
+        """Return a medium with one folder that has just these files, all of them durable."""
         medium, folder = cls(), Folder()
         for name, content in files.items():
             inode = folder.create(name)
@@ -287,7 +295,7 @@ class Medium:
         return medium
 
     def copy(self) -> Medium:
-        """A machine that goes on from here by itself."""
+        """Return a copy that changes independently of this one."""
         twin = Medium()
         twin.folders = {path: folder.copy() for path, folder in self.folders.items()}
         return twin

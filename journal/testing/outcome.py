@@ -1,4 +1,4 @@
-"""What a power cut made of what was not synced: the question, and ready-made answers."""
+"""The outcome of a power cut for each unsynced change, and ready-made functions that decide it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEARS = (1, 3, 512, 4096)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change that was not on stable storage when the power went."""
+    """A change that was not on stable storage when the power failed."""
 
     operation: Literal["write", "resize", "create", "rename", "remove"]
     """The kind of change."""
@@ -29,68 +29,75 @@ class Change:
     """The bytes of a write. Empty for any other change."""
 
     old: bytes = field(default=b"", compare=False)
-    """The bytes that the disk has in the range of a write now. As long as `data`."""
+    """The bytes that the disk holds in the range of a write before it. As long as `data`."""
 
     stale: tuple[bytes, ...] = field(default=(), compare=False)
-    """Older contents of that range, in this file or in older files whose blocks it may have got.
-    Each is as long as `data`."""
+    """Older contents of the range of a write: earlier ones of this file, and those of deleted or
+    older files whose blocks it may have been given. Each is as long as `data`."""
 
     @property
     def sectors(self) -> list[int]:
-        """Where in `data` a sector of the file begins, but for the first."""
+        """The offsets in `data` at which a sector of the file begins, except 0."""
         first = SECTOR_BYTES - self.offset % SECTOR_BYTES
         return list(range(first, len(self.data), SECTOR_BYTES))
 
 
 Outcome = Callable[[Change], bytes | None]
-"""Says of a change what reached the disk: None, nothing; of a write, the bytes that are at its
-offset now, at most as many as were written (fewer: the rest of its range is as it was; any
-bytes will do, a disk promises nothing of a write's range); of any other change, its `data`."""
+"""A function that decides what reached the disk of a change.
+
+It returns None if nothing did. For a write, it otherwise returns the bytes that are now at its
+offset, at most as many as were written. If there are fewer, the rest of the range is unchanged. Any
+bytes are legal, because a disk promises nothing about the range of an unsynced write. For any other
+change, it returns the change's `data`, which is empty."""
 
 
 def keep(change: Change) -> bytes | None:
-    """The Outcome in which everything reached the disk."""
+    """Decide that the whole change reached the disk, as an Outcome."""
     return change.data
 
 
 def lose(change: Change) -> bytes | None:
-    """The Outcome in which only what was synced did."""
+    """Decide that nothing of the change reached the disk, as an Outcome."""
     return None
 
 
 def fates(change: Change, tears: Collection[int] = TEARS) -> dict[str, bytes | None]:
-    """What may have become of `change`, by name, as an Outcome says it.
+    """Return the possible fates of `change`, each a value that an Outcome returns, by name.
 
-    "kept" and "lost" come first. A write may also be torn after so many bytes, at a sector's
-    begin or before its last byte; its later sectors may be there and the earlier ones not; its
-    range may hold zeros, garbage, or an older content. Two names of the same bytes are one.
+    "kept" and "lost" come first. A write may also be torn: after each number of bytes in `tears`,
+    at its first and last sector boundary, and before its last byte. Its later sectors may be stored
+    without the earlier ones. Its range may hold zeros, garbage, or older contents. If two fates
+    leave the same bytes, only the first is returned.
     """
     data, old, size = change.data, change.old, len(change.data)
-    found: dict[str, bytes | None] = {"kept": data, "lost": None}
+    results: dict[str, bytes | None] = {"kept": data, "lost": None}
     if change.operation != "write":
-        return found
+        return results
     sectors = change.sectors
     edges = {*sectors[:1], *sectors[-1:]}
     cuts = sorted({*tears, *edges, size - 1})
-    more = {f"torn after {at}": data[:at] for at in cuts if 0 < at < size}
-    more |= {f"torn before {at}": old[:at] + data[at:] for at in sorted(edges)}
-    more |= {"zeros": bytes(size), "garbage": bytes(byte ^ 0x5A for byte in data)}
-    more |= {f"stale {number}": stale for number, stale in enumerate(change.stale, 1)}
+    candidates = {f"torn after {at}": data[:at] for at in cuts if 0 < at < size}
+    candidates |= {f"torn before {at}": old[:at] + data[at:] for at in sorted(edges)}
+    candidates |= {"zeros": bytes(size), "garbage": bytes(byte ^ 0x5A for byte in data)}
+    candidates |= {f"stale {number}": stale for number, stale in enumerate(change.stale, 1)}
     seen = {data, old}
-    for name, left in more.items():
-        whole = left + old[len(left) :]
+    for name, stored in candidates.items():
+        whole = stored + old[len(stored) :]
         if whole not in seen:
             seen.add(whole)
-            found[name] = left
-    return found
+            results[name] = stored
+    return results
 
 
 def drawn(draw: Callable[[int], int], *, damage: bool = False) -> Outcome:
-    """Each change on its own: kept, lost, or (a write) torn at any byte, or with any of its
-    sectors there; with `damage` also zeros, garbage or an older content.
+    """Return an Outcome that draws the fate of each change separately.
 
-    `draw(most)` is an int from 0 to `most`. 0 always means kept, so that what Hypothesis shrinks
-    is left with the losses that matter: `drawn(lambda most: data.draw(integers(0, most)))`.
+    A change is kept or lost. A write may also be torn at any byte, or any subset of its sectors may
+    be stored. With `damage`, its range may also hold zeros, garbage or older contents.
+
+    `draw(most)` returns an int from 0 to `most`, inclusive. 0 always stands for "kept", so that a
+    failure that Hypothesis shrinks has only the losses that matter. With Hypothesis, pass
+    `lambda most: data.draw(integers(0, most))`.
     """
 
     def sectors(change: Change) -> bytes:
@@ -128,6 +135,6 @@ def drawn(draw: Callable[[int], int], *, damage: bool = False) -> Outcome:
 
 
 def seeded(seed: int, *, damage: bool = False) -> Outcome:
-    """`drawn` by a random generator: the same seed, the same outcome."""
+    """Return an Outcome as `drawn` does, with a random generator that starts from `seed`."""
     generator = random.Random(seed)  # noqa: S311 no secret
     return drawn(lambda most: generator.randint(0, most), damage=damage)

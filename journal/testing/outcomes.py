@@ -1,4 +1,7 @@
-"""Every outcome of a power cut that is legal within bounds, as the files that it leaves."""
+"""The enumeration of all outcomes of a power cut that are legal within bounds.
+
+An outcome is represented by the files that it leaves.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +21,40 @@ from journal.testing.outcome import TEARS, fates
 class Bounds:
     """The extent to which crashes are explored.
 
-    The contents of a `*.tmp` file are never read, so either all or nothing of it survives. The
-    contents of LOCK are for people and do not count.
+    The engine never reads a `*.tmp` file, so only two outcomes of its contents are explored: all
+    kept and all lost. The contents of LOCK are for people and are ignored.
     """
 
     outcomes_max: int = 256
     """The number of outcomes up to which every outcome of a crash is explored. If a crash has more,
-    only those are that differ from "all kept" or from "all lost" in a few unsynced changes: in as
-    many as `outcomes_max` allows, at least one and at most `deviations`."""
+    only those are explored that differ from "all kept" or from "all lost" in a few unsynced
+    changes: in as many as `outcomes_max` allows, at least one and at most `deviations`."""
 
     recovery_outcomes_max: int = 16
     """The same for a crash during a recovery."""
 
     deviations: int = 2
-    """The most unsynced changes in which an outcome differs when not every outcome is explored."""
+    """The maximum number of unsynced changes in which an outcome differs, if not all outcomes are
+    explored."""
 
     tears: Collection[int] = TEARS
-    """The numbers of bytes after which a write may be torn, in addition to its sectors."""
+    """The numbers of bytes after which a write may be torn. It may also be torn at the first and
+    the last sector boundary, and before its last byte."""
 
     sequels: int = 0
-    """The interval, counted in different images, at which the life after a recovery is explored
-    too, up to a second crash (0: never)."""
+    """The interval, in different images, at which a sequel is explored (0: never): recovery from
+    the image, up to 3 commits, a compaction, a close, and every crash during these."""
 
     rot: int = 0
-    """The interval, counted in different images, at which each checkpoint of an image is damaged in
-    its turn (0: never)."""
+    """The interval, in different images, at which an image is also recovered with damage to one
+    checkpoint, for each of its checkpoints (0: never)."""
 
 
 class Fate(NamedTuple):
-    """What became of a file's unsynced changes: their fates by name, how many were not kept, how
-    many were not lost; and the content that they leave."""
+    """The fates of a file's unsynced changes, by name, and the content that they leave.
+
+    `not_kept` and `not_lost` count the changes that are not kept, and not lost, completely.
+    """
 
     names: tuple[str, ...]
     not_kept: int
@@ -57,7 +64,7 @@ class Fate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What one outcome leaves of a directory. `key` is the same for the same names and bytes."""
+    """The files that one outcome leaves in a directory. `key` hashes their names and bytes."""
 
     path: str
     files: dict[str, Content]
@@ -74,19 +81,19 @@ class Image:
         lines = []
         for move, kept in zip(self.folder.unsynced, self.kept, strict=True):
             change = move.as_change("")
-            what = change.path[1:] if change.operation != "rename" else f"{move.old} to {move.new}"
-            lines.append(f"  {change.operation} {what}: {'kept' if kept else 'lost'}")
-        names = self.folder.names_if(list(self.kept))
+            names = change.path[1:] if change.operation != "rename" else f"{move.old} to {move.new}"
+            lines.append(f"  {change.operation} {names}: {'kept' if kept else 'lost'}")
+        inodes = self.folder.names_if(list(self.kept))
         for name, fate in self.fates.items():
-            for (offset, data), became in zip(names[name].unsynced, fate.names, strict=False):
+            for (offset, data), result in zip(inodes[name].unsynced, fate.names, strict=False):
                 size = f"resize to {offset}" if data is None else f"write {len(data)} at {offset}"
-                lines.append(f"  {name}: {size}: {became}")
+                lines.append(f"  {name}: {size}: {result}")
         lines += [f"  {name}, {content.size} bytes" for name, content in self.files.items()]
         return "\n".join(lines)
 
 
 def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
-    """What a power cut may leave of `folder`."""
+    """Yield each image of `folder` that a power cut may leave, within `bounds`."""
     most = _deviations(folder, bounds)
     known: dict[tuple[int, bool], list[Fate]] = {}
     for naming in _namings(folder, most):
@@ -99,8 +106,8 @@ def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
             if which not in known:
                 known[which] = _all_or_nothing(inode) if which[1] else content_fates(inode, bounds)
             files.append(known[which])
-        for chosen in _chosen(files, naming.not_kept, naming.not_lost, most):
-            fates_by_name = dict(zip(sorted(naming.names), chosen, strict=True))
+        for combination in _combinations(files, naming.not_kept, naming.not_lost, most):
+            fates_by_name = dict(zip(sorted(naming.names), combination, strict=True))
             digest = blake2b(digest_size=16)
             for name, fate in fates_by_name.items():
                 digest.update(name.encode() + b"/" + fate.content.digest)
@@ -109,8 +116,11 @@ def outcomes(folder: Folder, path: str, bounds: Bounds) -> Iterator[Image]:
 
 
 class _Naming(NamedTuple):
-    """One way in which names may be left, by some of the moves; and, of all the ways to it, how
-    few moves were not kept, how few not lost."""
+    """One set of names that a power cut may leave, and the moves that are kept for it.
+
+    Several subsets of the moves may give the same names. `not_kept` and `not_lost` are the smallest
+    numbers of lost and of kept moves among them.
+    """
 
     names: dict[str, Inode]
     kept: tuple[bool, ...]
@@ -119,21 +129,21 @@ class _Naming(NamedTuple):
 
 
 def _namings(folder: Folder, most: float) -> Iterable[_Naming]:
-    found: dict[tuple[tuple[str, int], ...], _Naming] = {}
+    namings: dict[tuple[tuple[str, int], ...], _Naming] = {}
     for kept in _subsets(len(folder.unsynced), most):
         names = folder.names_if(list(kept))
         naming = _Naming(names, kept, kept.count(False), kept.count(True))
         key = tuple(sorted((name, id(inode)) for name, inode in names.items()))
-        older = found.get(key, naming)
-        found[key] = older._replace(
+        older = namings.get(key, naming)
+        namings[key] = older._replace(
             not_kept=min(older.not_kept, naming.not_kept),
             not_lost=min(older.not_lost, naming.not_lost),
         )
-    return found.values()
+    return namings.values()
 
 
 def fingerprint(folder: Folder | None) -> bytes:
-    """The same for folders of which crashes leave the same."""
+    """Return a hash of the folder: if two are equal, crashes leave the same images of both."""
     digest, numbers = blake2b(digest_size=16), dict[int, int]()
     if folder is None:
         return b""
@@ -156,30 +166,30 @@ def fingerprint(folder: Folder | None) -> bytes:
 
 
 def content_fates(inode: Inode, bounds: Bounds) -> list[Fate]:
-    """What a power cut may leave of a file's bytes."""
+    """Return the contents of a file that a power cut may leave, each with its fates."""
     if not inode.unsynced:
         return [Fate((), 0, 0, inode.stable)]
     most = _allowed(_widths(inode, bounds), bounds)
-    found = {b"": Fate((), 0, 0, inode.stable)}
+    results = {b"": Fate((), 0, 0, inode.stable)}
     for offset, data in inode.unsynced:
-        grown: dict[bytes, Fate] = {}
-        for before in found.values():
+        extended: dict[bytes, Fate] = {}
+        for before in results.values():
             change = inode.change("", before.content, offset, data)
-            for name, left in fates(change, bounds.tears).items():
+            for name, stored in fates(change, bounds.tears).items():
                 counts = before.not_kept + (name != "kept"), before.not_lost + (name != "lost")
                 if min(counts) > most:
                     continue
                 content = before.content
-                if left is not None and (data is None or left):
+                if stored is not None and (data is None or stored):
                     content = content.copy()
-                    content.apply(offset, None if data is None else left)
+                    content.apply(offset, None if data is None else stored)
                 fate = Fate((*before.names, name), *counts, content)
-                older = grown.setdefault(content.digest, fate)
+                older = extended.setdefault(content.digest, fate)
                 if older is not fate:
                     not_kept, not_lost = map(min, older[1:3], counts)
-                    grown[content.digest] = older._replace(not_kept=not_kept, not_lost=not_lost)
-        found = grown
-    return list(found.values())
+                    extended[content.digest] = older._replace(not_kept=not_kept, not_lost=not_lost)
+        results = extended
+    return list(results.values())
 
 
 def _all_or_nothing(inode: Inode) -> list[Fate]:
@@ -190,7 +200,7 @@ def _all_or_nothing(inode: Inode) -> list[Fate]:
 
 
 def _deviations(folder: Folder, bounds: Bounds) -> float:
-    """In how many changes an outcome may differ from "all kept", or from "all lost"."""
+    """Return in how many changes an outcome may differ from "all kept" or from "all lost"."""
     widths = [2] * len(folder.unsynced)
     seen: set[int] = set()
     for name, inode in (*folder.now.items(), *folder.stable.items()):
@@ -201,15 +211,20 @@ def _deviations(folder: Folder, bounds: Bounds) -> float:
 
 
 def _widths(inode: Inode, bounds: Bounds) -> list[int]:
-    """How many fates each unsynced change of a file has."""
+    """Return the number of fates of each unsynced change of a file."""
     changes = (inode.change("", inode.stable, *change) for change in inode.unsynced)
     return [len(fates(change, bounds.tears)) for change in changes]
 
 
 def _allowed(widths: list[int], bounds: Bounds) -> float:
+    """Return the number of deviations that `outcomes_max` allows.
+
+    `widths` are the numbers of fates of the changes. The result is infinite if all combinations are
+    allowed.
+    """
     if prod(widths) <= bounds.outcomes_max:
         return inf
-    # How many outcomes differ from one of them in just so many changes.
+    # counts[n] is the number of outcomes that differ from "all kept" in exactly n changes.
     counts = [1] + [0] * bounds.deviations
     for width in widths:
         for size in range(bounds.deviations, 0, -1):
@@ -221,7 +236,7 @@ def _allowed(widths: list[int], bounds: Bounds) -> float:
 
 
 def _subsets(count: int, most: float) -> Iterator[tuple[bool, ...]]:
-    """Which of so many moves are kept: all ways that differ from all, or from none, in `most`."""
+    """Yield which of `count` moves are kept, if at most `most` are lost or at most `most` kept."""
     if most >= count:
         yield from product((True, False), repeat=count)
         return
@@ -231,15 +246,19 @@ def _subsets(count: int, most: float) -> Iterator[tuple[bool, ...]]:
                 yield tuple(base != (index in others) for index in range(count))
 
 
-def _chosen(
+def _combinations(
     files: list[list[Fate]], not_kept: int, not_lost: int, most: float
 ) -> Iterator[tuple[Fate, ...]]:
-    """One fate for each file, that differ from all kept or from all lost in at most `most`."""
+    """Yield combinations of one fate per file, with at most `most` changes not kept or not lost.
+
+    `files` are the possible fates of each file. `not_kept` and `not_lost` count the changes of the
+    files and moves before these.
+    """
     if min(not_kept, not_lost) > most:
         return
     if not files:
         yield ()
         return
     for fate in files[0]:
-        rest = _chosen(files[1:], not_kept + fate.not_kept, not_lost + fate.not_lost, most)
+        rest = _combinations(files[1:], not_kept + fate.not_kept, not_lost + fate.not_lost, most)
         yield from ((fate, *others) for others in rest)

@@ -1,4 +1,4 @@
-"""Who keeps a state machine in a journal on a disk that crashes, and knows what is promised."""
+"""The owner of a state machine and its journal on a simulated disk, which checks the promises."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _SETTLE_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualOptions(Options):
-    """Options with which nothing happens by time or by size, however slow the machine.
+    """Options with which the engine starts nothing by time or by size, even on a slow machine.
 
-    Records are committed only when a caller waits for them, and compacted only when a caller asks
-    for it. So the same calls give the same operations on the disk.
+    It commits only when a caller waits, and compacts only when a caller asks for it. So the same
+    calls give the same operations on the disk.
     """
 
     flush_interval_s: float = _NEVER_S
-    """An hour, in seconds: no commit is started by time."""
+    """An hour, in seconds, so that no commit is started by time."""
 
     flush_bytes: int = 1 << 40
-    """A size in bytes that no test reaches: no commit is started by size."""
+    """A size in bytes that no test reaches, so that no commit is started by size."""
 
     segment_bytes: int = 4096
     """The size of a segment in bytes. It may be so small that one record fills a segment."""
 
     checkpoint_min_bytes: int = 1 << 40
-    """A size in bytes that no test reaches: no compaction is due by size."""
+    """A size in bytes that no test reaches, so that no compaction is due by size."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         **Options._ranges,
@@ -53,15 +53,16 @@ class ManualOptions(Options):
 
     @property
     def idle_s(self) -> float:
-        """Never: `Owner.idle` says when the log is idle."""
+        """An hour, in seconds. `Owner.idle` declares the log idle instead."""
         return _NEVER_S
 
 
 class NotingState(DurableState[M]):
-    """A DurableState that notes in `history` what is appended to it, as it is appended.
+    """A DurableState that adds each record to `history` just before it is appended.
 
-    Each update also reads, after its records have been applied, the items that `freeze` gave
-    before, as a compaction in another thread does. Raises BrokenPromiseError (P6) if they changed.
+    Each update also takes the items of `freeze` before it, and reads them after its records have
+    been applied, as a compaction in another thread does. If they have changed, it raises
+    BrokenPromiseError (P6).
     """
 
     history: History[M]
@@ -75,13 +76,13 @@ class NotingState(DurableState[M]):
     def update_batch(
         self, decide: Callable[[M], list[Record]], *, urgent: bool = False
     ) -> int | None:
-        def some(machine: M) -> list[Record]:
+        def decide_list(machine: M) -> list[Record]:
             return list(decide(machine) or ())
 
         def records(change: list[Record]) -> list[Record]:
             return list(map(bare, change))
 
-        return self._noted(super().update_batch, some, records, urgent)
+        return self._noted(super().update_batch, decide_list, records, urgent)
 
     def _noted(
         self,
@@ -113,21 +114,21 @@ class NotingState(DurableState[M]):
 class Owner(Generic[M]):
     """A state machine and its journal on a simulated disk, open from the start.
 
-    `state` is an ordinary DurableState. Whatever is done with it, and by whatever program, is noted
-    in `history`. Each open is checked (P1, P2, P3, P5, P6): the recovered records are a prefix of
-    that history, with whole batches and no fewer records than were promised, and they make the
-    state that a replay makes. Each update is checked, too (P6): the items that `freeze` gave before
-    it stay as they were.
+    `state` is an ordinary DurableState. Its records are noted in `history`, whether they are
+    appended through the owner or through `state`. Each open is checked (P1, P2, P3, P5, P6): the
+    recovered records are a prefix of that history, with whole batches and no fewer records than
+    were promised, and their state is the one that a replay gives. Each update is checked, too (P6):
+    the items that `freeze` gave before it must not change.
 
         with Owner(Jobs) as owner:
             owner.append(["queued", "a"])
             owner.wait()
             owner.append(["done", "a"])
-            owner.power_cut()  # what was not waited for is lost
+            owner.power_cut()  # the second record is lost: nothing waited for it
             owner.reopen()
             assert owner.state.machine.table["a"]["state"] == "queued"
 
-    One thread at a time may use it. Leaving the `with` ends its threads.
+    One thread at a time may use it. Leaving the `with` block ends the engine's threads.
     """
 
     disk: SimulatedDisk
@@ -157,8 +158,13 @@ class Owner(Generic[M]):
         path: str = "/journal",
         history: History[M] | None = None,
     ) -> None:
-        """`history`: what was appended to the journal at `path`, if there is one. `disk` None: a
-        new one. Raises BrokenPromiseError."""
+        """Open the journal at `path`, and create it if it does not exist.
+
+        machine: makes a new state machine. options: the options of the journal. disk: the disk to
+        use (None: a new one). path: the directory of the journal on that disk. history: the records
+        that were appended to an existing journal (None: none). Raises BrokenPromiseError if the
+        recovery breaks a promise, and what the engine raises if the disk crashes or fails.
+        """
         self.disk = disk or SimulatedDisk()
         self.options = options
         self.path = path
@@ -170,13 +176,13 @@ class Owner(Generic[M]):
 
     @property
     def state(self) -> DurableState[M]:
-        """The DurableState that is open now; after a crash, not before `reopen`."""
+        """The DurableState that is open. After a crash, call `reopen` before using it."""
         assert self._state is not None, "reopen() first"
         return self._state
 
     @property
     def is_open(self) -> bool:
-        """Return False after a crash or a close, and once the journal has failed."""
+        """True while the journal is usable: not after a crash, a close or a failure."""
         try:
             if self._state is not None:
                 self._state.journal.check()
@@ -186,60 +192,81 @@ class Owner(Generic[M]):
 
     @property
     def last_lsn(self) -> int:
-        """Of what was appended."""
+        """The LSN of the last record that was appended and not lost."""
         return self.history.last_lsn
 
     def append(self, record: Record) -> int:
-        """Append a record; its LSN."""
+        """Append a record and return its LSN, without waiting for it.
+
+        Raises BrokenPromiseError (P6) if the items of `freeze` change, and what the engine raises.
+        """
         lsn = self.state.update(lambda _: record)
         assert lsn is not None
         return lsn
 
     def append_batch(self, records: list[Record]) -> int:
-        """Append all of them, of which a crash leaves all or none; the last LSN."""
+        """Append the records as one batch and return the last LSN, without waiting for it.
+
+        A crash leaves all of them or none. Raises what `append` raises.
+        """
         lsn = self.state.update_batch(lambda _: records)
         assert lsn is not None
         return lsn
 
     def wait(self, lsn: int | None = None) -> None:
-        """Until `lsn` (None: all) is durable."""
+        """Wait until `lsn` is durable, or (None) the last LSN. From then on it is promised.
+
+        Raises FailedError if the journal fails meanwhile.
+        """
         lsn = self.last_lsn if lsn is None else lsn
         self.state.wait_durable(lsn)
         self.promised()
         self._promise(lsn, safe=self._syncs_each)
 
     def idle(self) -> None:
-        """The log falls idle: the engine writes a mark behind it. Nothing may be under way."""
+        """Let the engine write the mark that it writes when the log goes idle.
+
+        No commit may be in progress.
+        """
         self.state.journal._core.committer.mark()
 
     def compact(self) -> None:
-        """Publish a checkpoint now, which makes all that was appended durable."""
+        """Publish a checkpoint now, after which every appended record is durable.
+
+        Raises what `DurableState.compact` raises.
+        """
         lsn = self.last_lsn
         self.state.compact().close()
         self.promised()
         self._promise(lsn, safe=True)
 
     def close(self) -> None:
-        """Close the state: all that was appended is promised from now on."""
+        """Close the state. From then on, every appended record is promised.
+
+        Raises FailedError if the journal fails.
+        """
         self.state.close()
         self._promise(self.last_lsn, safe=True)
 
     def give_up(self) -> None:
-        """Close a journal that has failed: nothing more is promised. Then `reopen`."""
+        """Close a journal that has failed. Nothing more is promised. Call `reopen` afterwards."""
         state, self._state = self._state, None
         if state is not None:
             with suppress(FailedError):
                 state.close()
 
     def kill(self) -> None:
-        """The process dies; what it wrote is in the page cache."""
+        """Kill the process. Its writes stay in the page cache. Call `reopen` afterwards."""
         self.promised()
         with quiet():
             self.disk.kill()
             self.give_up()
 
     def power_cut(self, outcome: Outcome = lose) -> None:
-        """The machine dies; `outcome` says what became of what was not synced."""
+        """Cut the power. `outcome` decides the fate of each unsynced change.
+
+        LOCK keeps its contents, which are for people. Call `reopen` afterwards.
+        """
         self.promised()
         with quiet():
             self.disk.power_cut(for_engine(outcome))
@@ -247,18 +274,25 @@ class Owner(Generic[M]):
             self.give_up()
 
     def reopen(self) -> None:
-        """Close what is open, and recover. What that shows, stays. Raises BrokenPromiseError."""
+        """Close the state if it is open, and recover.
+
+        The records that recovery yields are promised from then on. Raises BrokenPromiseError, and
+        what the engine raises if the disk crashes or fails.
+        """
         if self._state is not None and not self._state.journal.closed:
             self.close()
         self._state = None
         self._state = state = open_checked(self.history, self.path, self.options, self.disk)
         lsn = state.journal.last_lsn
-        expect(lsn >= self.alive_lsn, "P2", f"{self.alive_lsn} was durable, recovery ends at {lsn}")
+        expect(lsn >= self.alive_lsn, "P2", f"LSN {self.alive_lsn} was durable, {lsn} is recovered")
         self.history.cut(lsn)
         self.safe_lsn = self.alive_lsn = lsn
 
     def rot(self, name: str, offset: int, mask: int = 1) -> None:
-        """Damage the checkpoint `name`: invert the bits of `mask` in its byte at `offset`."""
+        """Damage the checkpoint `name` by inverting the bits of `mask` in its byte at `offset`.
+
+        `read` then accepts that this checkpoint is reported as damaged.
+        """
         file = self.disk.open_directory(self.path, write=True).open(name, "update")
         [byte] = file.read(1, offset)
         file.write(bytes([byte ^ mask]), offset)
@@ -266,11 +300,15 @@ class Owner(Generic[M]):
         self._rotten.add(f"{self.path}/{name}")
 
     def read(self) -> int | None:
-        """The last LSN that a reader is shown now, if any. P1, P4: BrokenPromiseError."""
+        """Read and verify the journal with a JournalReader, and return the last LSN it yields.
+
+        Return None if there is no journal or no record in the log. Raises BrokenPromiseError if a
+        record was not appended (P1), or if a crash is reported as damage (P4).
+        """
         return read_checked(self.history, self.path, self.disk, rotten=self._rotten)
 
     def promised(self) -> tuple[int, int]:
-        """`safe_lsn` and `alive_lsn`, as of now."""
+        """Bring `safe_lsn` and `alive_lsn` up to date, and return them."""
         if self._state is not None:
             journal = self._state.journal
             self._promise(journal.durable_lsn, safe=self._syncs_each)
@@ -279,7 +317,7 @@ class Owner(Generic[M]):
         return self.safe_lsn, self.alive_lsn
 
     def end(self) -> None:
-        """End the threads of a process that needs them no more. Nothing is written."""
+        """End the engine's threads without writing anything. The disk stays readable."""
         with quiet():
             self.disk.kill()
             self.give_up()
@@ -303,9 +341,10 @@ class Owner(Generic[M]):
 def open_checked(
     history: History[M], path: str, options: Options, disk: SimulatedDisk
 ) -> NotingState[M]:
-    """Open a journal to which `history` was appended. P1, P3, P5, P6: BrokenPromiseError.
+    """Open a journal to which `history` was appended, and check the recovery.
 
-    If the disk crashes or fails meanwhile, raise what the engine raises.
+    Raises BrokenPromiseError (P1, P2, P3, P5, P6), and what the engine raises if the disk crashes
+    or fails meanwhile.
     """
     machine, faults = history.machine(), disk.faults
     try:
@@ -313,14 +352,15 @@ def open_checked(
     except Exception as error:
         if disk.crashed or disk.faults > faults:
             raise
-        raise BrokenPromiseError(f"P5: it does not open: {error!r}") from error
+        raise BrokenPromiseError(f"P5: the journal does not open: {error!r}") from error
     state.history = history
     try:
         journal, lsn = state.journal, state.journal.last_lsn
         after = journal.checkpoint.lsn if journal.checkpoint else 0
         tail = [(entry.lsn, entry.record) for entry in journal.replay()]
         history.check(lsn, machine, after, tail)
-        expect(journal.durable_lsn == lsn, "P2", f"only {journal.durable_lsn} of {lsn} is durable")
+        durable_lsn = journal.durable_lsn
+        expect(durable_lsn == lsn, "P2", f"LSN {lsn} is shown, but only {durable_lsn} is durable")
     except BaseException:
         with suppress(FailedError):
             state.close()
@@ -331,9 +371,10 @@ def open_checked(
 def read_checked(
     history: History[M], path: str, disk: SimulatedDisk, *, rotten: Collection[str] = ()
 ) -> int | None:
-    """The last LSN that a reader is shown, if any. P1, and P4: what a crash left is no damage.
+    """Read and verify a journal, and return the last LSN that the reader yields, or None.
 
-    `rotten` are the paths of damaged checkpoints. Raises BrokenPromiseError.
+    `rotten` are the paths of checkpoints that may be damaged. Raises BrokenPromiseError if a record
+    was not appended (P1), or if the effect of a crash is reported as damage (P4).
     """
     if not is_journal(list(disk.contents(path))):
         return None
@@ -343,18 +384,18 @@ def read_checked(
             for finding in reader.verify():
                 known = finding.kind == "bad_checkpoint" and finding.path in rotten
                 harmless = known or finding.kind in ("torn_tail", "stray")
-                expect(harmless, "P4", f"a crash is called damage: {finding}")
+                expect(harmless, "P4", f"a crash is reported as damage: {finding}")
             for entry in reader.entries():
                 lsn = entry.lsn
                 same = history.holds(lsn, entry.record)
-                expect(same, "P1", f"a reader is shown {entry}, which was not appended")
+                expect(same, "P1", f"a reader yields {entry}, which was not appended")
     except (JournalError, OSError) as error:
-        raise BrokenPromiseError(f"P4: a reader is refused: {error!r}") from error
+        raise BrokenPromiseError(f"P4: a reader can't read the journal: {error!r}") from error
     return lsn
 
 
 def for_engine(outcome: Outcome) -> Outcome:
-    """`outcome`, but what stands in LOCK is kept: it is for people, and only its name counts."""
+    """Return `outcome`, except that writes to LOCK are kept: its contents are for people."""
 
     def decide(change: Change) -> bytes | None:
         if change.path.endswith(f"/{LOCK}") and change.operation != "create":
@@ -366,8 +407,10 @@ def for_engine(outcome: Outcome) -> Outcome:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log nothing: there are thousands of torn tails and stops. Wait for messages that were posted,
-    since the level at which they are reported decides.
+    """Silence the logger `journal`, because a test causes thousands of torn tails and stops.
+
+    On leaving, wait at most a second for the messages that the engine's threads have posted: the
+    level at the time when they are logged decides whether they appear.
     """
     log = logging.getLogger("journal")
     level = log.level

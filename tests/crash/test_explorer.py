@@ -310,9 +310,9 @@ def test_a_failure_explains_how_to_reproduce_it(monkeypatch: pytest.MonkeyPatch)
         explore(Ledger, work)
     message = str(caught.value)
     assert message.startswith(("P4", "P5"))
-    assert "a power cut in front of sync /journal/" in message
+    assert "a power cut before sync /journal/" in message
     assert "00000000000000000001-0000000001.seg: write 49 at 64: torn after 1\n" in message
-    assert "1 records had been appended; no power cut may take the first 0" in message
+    assert "1 records had been appended. No power cut may lose the first 0" in message
     [only] = re.findall(r"only=(\d+)", message)
     assert f"{int(only) - 1:5} write /journal/" in message.splitlines()[-1]
     with pytest.raises(BrokenPromiseError) as repeated:
@@ -331,7 +331,7 @@ def test_a_broken_promise_in_the_workload_is_reported(monkeypatch: pytest.Monkey
         owner.reopen()
 
     committed_without_a_sync(monkeypatch)
-    with pytest.raises(BrokenPromiseError, match=r"^P2: .*\nThis was in the workload itself"):
+    with pytest.raises(BrokenPromiseError, match=r"^P2: .*\nThe workload itself failed"):
         explore(Ledger, work)
 
 

@@ -197,7 +197,7 @@ def test_a_change_by_the_last_record_is_caught() -> None:
         message = str(caught.value)
         assert message.startswith(
             "P6: the items of `freeze` at LSN 1 change with the record after it: item 0 of the "
-            'snapshot is ["a", 2], but before that it gave ["a", 1]. The cause '
+            'snapshot is ["a", 2], but before the change it gave ["a", 1]. There '
         )
 
     with Owner[Table](InPlace) as owner:

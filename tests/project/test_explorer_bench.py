@@ -91,7 +91,7 @@ def test_a_failure_ends_the_run(
     assert crashsim.main([*SMALL, "--seeds", "9"]) == 1
     output = capsys.readouterr().out
     assert "Plan(seed=1, " in output
-    assert "What had been done to the disk:" in output
+    assert "Operations on the disk before it:" in output
     explored = crashsim.explored(1, 8, Bounds(outcomes_max=16))
     assert explored.failure is not None
     assert explored.failure in output

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from proof import mutants
-from proof.mutants import LOOK_AT_TEXT, ROOT, WEAKENINGS, first_failure, main, weakened
+from proof.mutants import ROOT, TESTS_OF_TEXT, WEAKENINGS, first_failure, main, weakened
 from proof.weakenings import Weakening
 
 from tests.support import TIMEOUT_S, until
@@ -34,7 +34,7 @@ def test_weakenings_match_the_code() -> None:
 def test_tests_that_read_source_text_are_ignored(tmp_path: Path) -> None:
     """Tests that read source text are ignored, since they fail for any change of the code."""
     (tmp_path / "tests" / "project").mkdir(parents=True)
-    for name in LOOK_AT_TEXT:
+    for name in TESTS_OF_TEXT:
         assert (ROOT / "tests" / "project" / name).exists()
         (tmp_path / "tests" / "project" / name).write_text(
             "def test_text():\n    raise AssertionError\n"

@@ -29,14 +29,14 @@ NEEDS_3_RECORDS = {
 @pytest.mark.parametrize("mode", get_args(Mode))
 @pytest.mark.parametrize("durability", get_args(Durability))
 def test_the_rule_keeps_its_promises(durability: Durability, mode: Mode) -> None:
-    """P1 to P5 hold after each crash in each state, and damage has every outcome that P4 allows."""
+    """P1 to P5 hold after each crash of each state, and damage has every outcome that P4 allows."""
     result = model.explore(Model(durability, mode, records=2))
     assert (result.broken, result.trace) == (None, [])
     assert result.states > 3000
     assert result.crashes > 2 * result.states
-    allowed = {"open refuses", "nothing is lost", "one commit is lost, without a witness"}
+    allowed = {"open refuses", "nothing is lost", "one commit is lost, without evidence"}
     if durability == "os":
-        allowed |= {"unsynced commits are lost, without a witness"}
+        allowed |= {"unsynced commits are lost, without evidence"}
     assert set(result.damage) == (allowed if mode == "damage" else set())
 
 
@@ -110,7 +110,7 @@ def test_the_command_exits_with_1_if_a_promise_breaks() -> None:
     """The command prints the broken promise, and the numbered steps of the shortest way to it."""
     done = run("model", "--records", "2", "--weaken", "split_batch")
     assert done.returncode == 1
-    assert "P3: open yields up to LSN 1, batches were ((0, 1),)" in done.stdout
+    assert "P3: open yields up to LSN 1, but batches are ((0, 1),)" in done.stdout
     assert re.search(
         r"^   6  write a frame of 1 and a frame of 1 +1-1\[", done.stdout, re.MULTILINE
     )

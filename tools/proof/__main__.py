@@ -1,4 +1,4 @@
-"""Proofs and searches for what breaks the promises: `python tools/proof NAME [options]`."""
+"""Proofs, and searches for states that break the promises: `python tools/proof NAME [options]`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-# The checkout comes first, or an installed copy would be examined.
+# Put the checkout first, so that an installed copy is not examined instead.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 NAMES = ("model", "crashsim", "mutants")
 
 
 def main(arguments: list[str]) -> int:
+    """Run the program that the first argument names, and return its exit code."""
     if not arguments or arguments[0] not in NAMES:
         print(f"usage: python tools/proof {{{','.join(NAMES)}}} [options]", file=sys.stderr)
         return 2

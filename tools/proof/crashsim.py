@@ -1,9 +1,10 @@
-"""Every crash of random workloads, on the real engine over a simulated disk.
+"""Explore every crash of random workloads, on the real engine over a simulated disk.
 
-Each seed is a workload: appends, batches, waits, idle marks, compactions (some with commits beside
-them), closes, reopens, kills and power cuts, in one of the two durabilities, with segments, frames
-and writes so small that each rolls, splits and tears. It runs once, and is explored: see
-`journal.testing.explore`. A failure ends the run; it says which seed, and the way there.
+Each seed gives a workload of appends, batches, waits, idle marks, compactions (some with commits
+during them), closes, reopenings, kills and power cuts. Odd seeds have durability "os", even ones
+"disk". Segments, frames and writes are so small that segments roll, commits are split into frames,
+and writes are cut short. Each workload runs once and is explored; see `journal.testing.explore`. A
+failure ends the run, and is reported with its seed and the operations before the crash.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from journal.testing import (
 )
 from journal.testing.ledger import Ledger
 
-# How often each step is taken, of a hundred.
+# The weight of each step, in percent.
 STEPS = {
     "append": 18,
     "commit": 24,
@@ -52,7 +53,7 @@ REPORT_EVERY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a seed stands for."""
+    """The workload of a seed, and the options that it runs with."""
 
     seed: int
     options: ManualOptions
@@ -62,6 +63,7 @@ class Plan:
 
     @classmethod
     def of(cls, seed: int, steps: int) -> Plan:
+        """Return the plan of `seed`, a workload of `steps` steps."""
         choose = random.Random(seed)
         frame_bytes_max, fillers = choose.choice(
             [(4096, (0, 40, 700)), (28, (0, 3)), (1 << 20, (0,))]
@@ -76,6 +78,7 @@ class Plan:
         return cls(seed, options, write_bytes_max, fillers, tuple(names))
 
     def run(self, owner: Owner[Ledger]) -> None:
+        """Run the workload, the same each time."""
         choose = random.Random(self.seed)
         owner.disk.write_bytes_max = self.write_bytes_max
 
@@ -103,7 +106,7 @@ class Plan:
 
 
 def compact_beside(owner: Owner[Ledger], record: list[Any], at: int) -> None:
-    """Compact, and commit a record in front of one of the operations that this takes."""
+    """Compact, and commit a record before the disk operation number `at` of the compaction."""
     thread, calls = threading.get_ident(), count()
 
     def before(operation: str, path: str) -> None:
@@ -119,14 +122,14 @@ def compact_beside(owner: Owner[Ledger], record: list[Any], at: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """What came of a seed."""
+    """The result of a seed."""
 
     report: ExplorationReport
     failure: str | None = None
 
 
 def explored(seed: int, steps: int, bounds: Bounds) -> Explored:
-    """One seed, to its end."""
+    """Explore one seed."""
     plan = Plan.of(seed, steps)
     try:
         return Explored(explore(Ledger, plan.run, options=plan.options, bounds=bounds))
@@ -135,19 +138,21 @@ def explored(seed: int, steps: int, bounds: Bounds) -> Explored:
 
 
 def explored_by(
-    processes: int, seeds: Iterable[int], one: Callable[[int], Explored]
+    processes: int, seeds: Iterable[int], explore_seed: Callable[[int], Explored]
 ) -> Generator[Explored]:
-    """Each as it is ready; a seed is taken when there is a process for it."""
+    """Yield the result of each seed when it is ready. Take a seed when a process is free."""
     if processes == 1:
-        yield from map(one, seeds)
+        yield from map(explore_seed, seeds)
         return
-    left = iter(seeds)
+    remaining = iter(seeds)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        running = {pool.submit(one, seed) for seed in islice(left, processes)}
+        running = {pool.submit(explore_seed, seed) for seed in islice(remaining, processes)}
         try:
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(one, seed) for seed in islice(left, len(done))}
+                running |= {
+                    pool.submit(explore_seed, seed) for seed in islice(remaining, len(done))
+                }
                 yield from (future.result() for future in done)
         finally:
             pool.shutdown(cancel_futures=True)
@@ -155,7 +160,7 @@ def explored_by(
 
 @dataclass
 class Totals:
-    """Of the seeds that are done."""
+    """The totals of the seeds that are done."""
 
     seeds: int = 0
     report: ExplorationReport = field(default_factory=ExplorationReport)
@@ -184,13 +189,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--seed", type=int, default=1, help="the first one")
-    parser.add_argument("--steps", type=int, default=30, help="of each workload")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed; default: 1")
+    parser.add_argument("--steps", type=int, default=30, help="steps per workload; default: 30")
     ends = parser.add_mutually_exclusive_group()
-    ends.add_argument("--seconds", type=float, help="stop after so many; default: 60")
-    ends.add_argument("--seeds", type=int, help="stop after so many")
-    ends.add_argument("--states", type=int, help="stop after so many")
-    bounds = parser.add_argument_group("bounds, see journal.testing.Bounds")
+    ends.add_argument("--seconds", type=float, help="stop after this time; default: 60")
+    ends.add_argument("--seeds", type=int, help="stop after this number of seeds")
+    ends.add_argument("--states", type=int, help="stop after this number of states")
+    bounds = parser.add_argument_group("bounds, as in journal.testing.Bounds")
     bounds.add_argument("--outcomes-max", type=int, default=256)
     bounds.add_argument("--deviations", type=int, default=2)
     bounds.add_argument("--sequels", type=int, default=100)
@@ -211,20 +216,20 @@ def main(arguments: list[str]) -> int:
         sequels=options.sequels,
         rot=options.rot,
     )
-    one = partial(explored, steps=options.steps, bounds=bounds)
+    explore_seed = partial(explored, steps=options.steps, bounds=bounds)
     seeds = islice(count(options.seed), options.seeds)
     totals, failure, reported_s = Totals(), None, 0.0
-    with closing(explored_by(options.processes, seeds, one)) as results:
-        for found in results:
+    with closing(explored_by(options.processes, seeds, explore_seed)) as results:
+        for result in results:
             if totals.seeds and not options.json and totals.seconds - reported_s >= REPORT_EVERY_S:
                 print(totals, flush=True)
                 reported_s = totals.seconds
             totals.seeds += 1
-            totals.report += found.report
-            failure = found.failure
-            late = options.seconds is not None and totals.seconds >= options.seconds
-            full = options.states is not None and totals.report.states >= options.states
-            if failure or late or full:
+            totals.report += result.report
+            failure = result.failure
+            is_late = options.seconds is not None and totals.seconds >= options.seconds
+            has_enough = options.states is not None and totals.report.states >= options.states
+            if failure or is_late or has_enough:
                 break
     if options.json:
         print(totals.as_json(failure))

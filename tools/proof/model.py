@@ -1,18 +1,18 @@
-"""Search all that a model of the journal can do, for a state that breaks a promise.
+"""Search all states of a model of the journal for one that breaks a promise.
 
 Within the bounds, every state that the writer, the compactor and open can reach is crashed in
 every way and reopened. The search is breadth first, so a broken promise is printed with the
-shortest way there; the exit code is then 1. What is modelled and what is not is said in
-tools/proof/recovery_model.py.
+shortest sequence of steps that leads to it; the exit code is then 1. The module
+tools/proof/recovery_model.py lists what is modelled and what is not.
 
-Mode "crash": open succeeds (P5). What it yields is a prefix of what was appended (P1), holds all
-that was acknowledged (P2), and no batch in part (P3).
+Mode "crash": open succeeds (P5). It yields a prefix of the appended records (P1), with every
+acknowledged record (P2) and no incomplete batch (P3).
 
-Mode "damage": one checkpoint may stop verifying at any moment. All of that has to hold nonetheless,
-which is what the second checkpoint is for. Also, after each crash, each durable frame and mark is
-damaged, one at a time. Open then refuses or loses nothing, unless nothing left on disk bears
-witness to what is lost, and that is one commit (with durability "os": what was not synced). It does
-not refuse if no acknowledged record is damaged (P4).
+Mode "damage": one checkpoint may stop verifying at any moment. The promises above have to hold
+nonetheless, because there is a second checkpoint. Also, after each crash, each durable frame and
+mark is damaged, one at a time. Then open must refuse, or lose nothing, with one exception: if no
+evidence is left on disk, it may lose one commit, or with durability "os" the unsynced commits. It
+must not refuse if no acknowledged record is damaged (P4).
 """
 
 from __future__ import annotations
@@ -55,31 +55,32 @@ from proof.recovery_model import (
 )
 
 BOUNDS = {
-    "records": "appended in all, with those that a crash takes back",
-    "epochs": "that write",
-    "checkpoints": "at a time",
-    "frames": "of one commit",
+    "records": "records appended, including those that a crash loses",
+    "epochs": "epochs in which segments are written",
+    "checkpoints": "checkpoints that exist at a time",
+    "frames": "frames of one commit",
 }
 PROVED: dict[Mode, str] = {
     "crash": """\
-After any crashes, open succeeds (P5) and yields a prefix of the log (P1), with all that was
-acknowledged (P2) and no batch in part (P3).""",
+After any crashes, open succeeds (P5) and yields a prefix of the log (P1), with every acknowledged
+record (P2) and no incomplete batch (P3).""",
     "damage": """\
-The promises of mode "crash" hold also if one checkpoint does not verify. Damage to a frame or mark
-that loses acknowledged records is refused if anything left on disk bears witness to them (P4).""",
+The promises of mode "crash" hold also if one checkpoint does not verify. If damage to a frame or
+mark loses acknowledged records and evidence of them is left on disk, open refuses (P4).""",
 }
 LEGEND = """\
 1-2[frame 3/0?]: the segment from LSN 1, epoch 2, with a frame from LSN 3 that states durable LSN 0.
-Of what is not synced, ? marks contents, + a new name and - a removed one."""
+? marks unsynced contents, + an unsynced new name, - an unsynced removal."""
 
 
 @dataclass
 class Result:
-    """What a search found.
+    """The result of a search.
 
-    damage: how many damages had which outcome.
+    states, crashes: the numbers of states and of crashes that were searched.
+    damage: the number of damaged frames and marks, by outcome.
     broken: the promise that does not hold, if any.
-    trace: the shortest way there, a line for each step.
+    trace: the shortest sequence of steps that breaks it, one line for each.
     """
 
     states: int = 0
@@ -91,7 +92,7 @@ class Result:
 
 
 def explore(model: Model) -> Result:
-    """Search all that the model can do, until a promise is broken or nothing is left."""
+    """Search the states of the model until a promise is broken or all states are visited."""
     began, result, state = time.monotonic(), Result(), State()
     came_from: dict[State, tuple[State | None, str]] = {state: (None, "an empty directory")}
     todo = deque([state])
@@ -119,7 +120,7 @@ def explore(model: Model) -> Result:
 
 
 def steps(state: State, model: Model) -> Iterator[Step]:
-    """Yield everything that may happen next, but for crashes."""
+    """Yield each step that may happen next, except crashes."""
     if state.process.phase in OPENING:
         yield from opening(state, model)
     elif state.process.phase != "dead":
@@ -149,7 +150,7 @@ def rot(state: State) -> Iterator[Step]:
             names = disk.names - {checkpoint} | rotten
             synced_names = disk.synced_names - {checkpoint} | rotten
             after = disk._replace(names=names, synced_names=synced_names)
-            yield f"checkpoint {checkpoint.lsn} ROTS", state._replace(disk=after)
+            yield f"checkpoint {checkpoint.lsn} IS DAMAGED", state._replace(disk=after)
 
 
 def damage(state: State, model: Model) -> Counter[str]:
@@ -170,7 +171,7 @@ def damage(state: State, model: Model) -> Counter[str]:
 
 
 def damaged(cell: Cell) -> tuple[Cell, ...]:
-    """Return what damage may make of a frame or a mark."""
+    """Return the cells that damage may leave of a frame or a mark."""
     if cell.kind == "frame":
         return cell._replace(kind="header"), GARBAGE
     return (GARBAGE,) if cell.kind == "mark" else ()
@@ -179,9 +180,9 @@ def damaged(cell: Cell) -> tuple[Cell, ...]:
 def judge(disk: Disk, oracle: Oracle, was: Cell, is_loss: bool, model: Model) -> str:
     """Return the outcome of the damage to `was`, or raise BrokenPromiseError if it breaks P4.
 
-    is_loss: whether acknowledged records were damaged.
+    `is_loss` is true if acknowledged records were damaged.
     """
-    what = f"the {was.kind} at LSN {was.first} is damaged"
+    event = f"the {was.kind} at LSN {was.first} is damaged"
     last = disk.visible[-1]
     disk = disk.with_slots(last, drop_pages(sync(last.slots)))
     try:
@@ -189,25 +190,25 @@ def judge(disk: Disk, oracle: Oracle, was: Cell, is_loss: bool, model: Model) ->
     except RefusedError as refused:
         if is_loss:
             return "open refuses"
-        raise BrokenPromiseError(f"P4: {what}, nothing is lost, open refuses: {refused}") from None
+        raise BrokenPromiseError(f"P4: {event}, nothing is lost, open refuses: {refused}") from None
     check(yielded, oracle._replace(alive=0))
     if len(yielded) >= oracle.alive:
         return "nothing is lost"
-    # Acknowledged records are lost in silence. Could anything that is left on disk have told?
+    # Acknowledged records are lost silently. Is any evidence of them left on disk?
     cells = [slot.now for segment in disk.visible for slot in segment.slots]
-    witnesses = [f"{c.kind} at LSN {c.first}" for c in cells if c.durable >= was.first]
-    witnesses += [f"{n.kind} {n.lsn}" for n in sorted(disk.names) if proves(n, was.first)]
-    if witnesses or not is_loss:
+    evidence = [f"{c.kind} at LSN {c.first}" for c in cells if c.durable >= was.first]
+    evidence += [f"{n.kind} {n.lsn}" for n in sorted(disk.names) if proves(n, was.first)]
+    if evidence or not is_loss:
         lost = f"open yields up to LSN {len(yielded)} of {oracle.alive} acknowledged"
-        raise BrokenPromiseError(f"P4: {what}, {lost}, witnesses: {', '.join(witnesses)}")
-    # A later segment would be a witness, so all that is lost stood in the last one.
+        raise BrokenPromiseError(f"P4: {event}, {lost}, evidence: {', '.join(evidence)}")
+    # A later segment would be evidence, so all lost frames were in the last segment.
     cells = [was, *(slot.now for slot in disk.visible[-1].slots)]
     frames = [c for c in cells if c.kind == "frame" and was.first <= c.first <= oracle.alive]
     if len({frame.commit for frame in frames}) == 1:
-        return "one commit is lost, without a witness"
+        return "one commit is lost, without evidence"
     if model.durability == "disk":
-        raise BrokenPromiseError(f"P4: {what}, open loses several commits")
-    return "unsynced commits are lost, without a witness"
+        raise BrokenPromiseError(f"P4: {event}, open loses several commits")
+    return "unsynced commits are lost, without evidence"
 
 
 def proves(name: Entry, lsn: int) -> bool:
@@ -219,7 +220,7 @@ def proves(name: Entry, lsn: int) -> bool:
 
 
 def describe(disk: Disk) -> str:
-    """Return the disk on one line. LEGEND explains it."""
+    """Return the disk as one line, in the notation of LEGEND."""
 
     def sign(name: Entry) -> str:
         signs = {(True, False): "+", (False, True): "-"}
@@ -234,19 +235,19 @@ def describe(disk: Disk) -> str:
         )
         parts.append(f"{sign(segment.name)}{segment.first}-{segment.epoch}[{contents}]")
     for name in checkpoints(disk.names | disk.synced_names):
-        rotten = "" if name.verifies else " (rotten)"
-        parts.append(f"{sign(name)}checkpoint {name.lsn}{rotten}")
+        damage_mark = "" if name.verifies else " (damaged)"
+        parts.append(f"{sign(name)}checkpoint {name.lsn}{damage_mark}")
     return "  ".join(parts)
 
 
 def show(model: Model, result: Result) -> None:
-    """Print what was searched and what was found."""
+    """Print the size of the search and its result."""
     weakened = f", {model.weakening.name.lower()}" if model.weakening else ""
     counts = f"{result.states:,} states, {result.crashes:,} crashes, {result.seconds:.1f} s"
     verdict = f"BROKEN\n\n{result.broken}" if result.broken else "all promises hold"
     print(f"{model.durability}, {model.mode}{weakened}: {counts}: {verdict}", flush=True)
     if result.broken:
-        print("\nThe shortest way there:\n")
+        print("\nThe shortest sequence of steps that breaks it:\n")
         for number, line in enumerate(result.trace):
             print(f"{number:4}  {line}")
         print(f"\n{LEGEND}")
@@ -257,7 +258,7 @@ def show(model: Model, result: Result) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options of the command line."""
-    table = "\n".join(f"  {w.name.lower():30}{w.what}" for w in Weakening)
+    table = "\n".join(f"  {w.name.lower():30}{w.behavior}" for w in Weakening)
     parser = argparse.ArgumentParser(
         prog="python tools/proof model",
         description=__doc__,
@@ -270,20 +271,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--weaken",
         metavar="NAME",
         choices=[weakening.name.lower() for weakening in Weakening],
-        help="drop a clause of the rule, in the durability and mode where that shows",
+        help="remove a clause of the rule, in the durability and mode where that breaks a promise",
     )
-    bounds = parser.add_argument_group("bounds")
-    for name, what in BOUNDS.items():
+    bounds = parser.add_argument_group("bounds, each 1 or more")
+    for name, description in BOUNDS.items():
         default = getattr(Model, name)
-        text = f"{what}; default: {default}"
+        text = f"{description}; default: {default}"
         bounds.add_argument(f"--{name}", type=int, metavar="N", default=default, help=text)
     options = parser.parse_args(arguments)
     if min(getattr(options, name) for name in BOUNDS) < 1:
-        parser.error("each bound is 1 or more")
+        parser.error("each bound must be 1 or more")
     return options
 
 
 def main(arguments: list[str]) -> int:
+    """Search the models that the arguments name, and return the exit code."""
     options = parse(arguments)
     weakening = Weakening[options.weaken.upper()] if options.weaken else None
     durabilities, modes = get_args(Durability), get_args(Mode)

@@ -1,8 +1,8 @@
-"""The disk of the recovery model: what the running system reads, and what a power cut may leave.
+"""The disk of the recovery model: the contents now, and those that a power cut may leave.
 
-A segment is a row of slots, each of which holds one frame or one mark. A slot knows its content as
-the running system reads it, and every content that a power cut may leave there. The same is known
-of the directory: the names that exist now, and those that are synced.
+A segment is a sequence of slots, each of which holds one frame or one mark. A slot has its content
+as the running system reads it, and every content that a power cut may leave there. The directory
+has the names that exist now, and those that are synced.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ class Cell(NamedTuple):
 
     kind: a frame, a mark, only the header of a frame, or garbage, which does not parse.
     first: the LSN of the first record; for a mark, the next LSN.
+    records: the records of a frame, each as a number.
     durable: the durable LSN that the header states.
-    commit: the first LSN of the commit that wrote the frame. Recovery does not see it.
+    commit: the first LSN of the commit that wrote the frame. Recovery does not use it.
     """
 
     kind: Literal["frame", "mark", "header", "garbage"]
@@ -29,9 +30,10 @@ class Cell(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One place of a segment.
+    """A place in a segment.
 
-    now: what reading gives; left: what a power cut may leave. One content alone needs no sync.
+    now: the content that a read returns.
+    left: the contents that a power cut may leave. If there is only one, the slot needs no sync.
     """
 
     now: Cell
@@ -45,8 +47,10 @@ Slots = tuple[Slot, ...]
 
 
 class Entry(NamedTuple):
-    """A name in the directory. That of a checkpoint stands for its content too, which was synced
-    before it got its name."""
+    """A name in the directory.
+
+    The entry of a checkpoint includes its content, because that was synced before the rename.
+    """
 
     kind: Literal["segment", "checkpoint"]
     lsn: int
@@ -56,7 +60,7 @@ class Entry(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A log file: its first LSN, its epoch, and what is in it."""
+    """A log file: its first LSN, its epoch, and its slots."""
 
     first: int
     epoch: int
@@ -68,8 +72,10 @@ class Segment(NamedTuple):
 
 
 class Disk(NamedTuple):
-    """The directory. `segments` are in the order of their names, and contain those without a name
-    too, which a power cut may bring back."""
+    """The directory and its segments, in the order of their names.
+
+    `segments` includes those without a name, because a power cut may undo an unsynced removal.
+    """
 
     segments: tuple[Segment, ...] = ()
     names: frozenset[Entry] = frozenset()
@@ -99,14 +105,17 @@ class Disk(NamedTuple):
         return self._replace(names=self.names - names)
 
     def after_power_cut(self) -> Iterator[Disk]:
-        """Yield every disk that a power cut may leave: any subset of the unsynced names, and in
-        each slot any content that may be left."""
+        """Yield every disk that a power cut may leave.
+
+        Any subset of the unsynced names may exist, and each slot may have any content that may be
+        left.
+        """
         certain, doubtful = self.names & self.synced_names, sorted(self.names ^ self.synced_names)
         for kept in product((False, True), repeat=len(doubtful)):
             names = certain | set(compress(doubtful, kept))
-            found = [s for s in self.segments if s.name in names]
-            for contents in product(*(contents_left(s.slots) for s in found)):
-                pairs = zip(found, contents, strict=True)
+            segments = [s for s in self.segments if s.name in names]
+            for contents in product(*(contents_left(s.slots) for s in segments)):
+                pairs = zip(segments, contents, strict=True)
                 yield Disk(tuple(s._replace(slots=slots) for s, slots in pairs), names, names)
 
 
@@ -121,44 +130,46 @@ def with_next(segments: tuple[Segment, ...]) -> Iterator[tuple[Segment, Segment 
 
 
 def covered(disk: Disk, lsn: int) -> frozenset[Entry]:
-    """Return the names that the checkpoint at `lsn`, the older of the two kept, makes needless."""
+    """Return the names that no open needs if the older of the two checkpoints kept is at `lsn`."""
     ended = {s.name for s, after in with_next(disk.visible) if after and after.first - 1 <= lsn}
     return frozenset(ended | {name for name in disk.checkpoints if name.lsn < lsn})
 
 
 def write(slots: Slots, at: int, cell: Cell) -> Slots:
-    """Write a frame or mark. Until a sync, the disk holds the old bytes, the new ones, or a mix."""
+    """Write a frame or mark. Until a sync, the disk has the old bytes, the new ones, or a mix."""
     old = slots[at] if at < len(slots) else EMPTY
     mixed = {GARBAGE, cell._replace(kind="header")} if cell.kind == "frame" else {GARBAGE}
     return (*slots[:at], Slot(cell, tuple(sorted({*old.left, cell} | mixed))), *slots[at + 1 :])
 
 
 def sync(slots: Slots) -> Slots:
-    """Write out what is dirty. What a failed sync marked clean is not, and stays as it is."""
+    """Store the dirty slots. Slots that a failed sync marked clean keep what is on the disk."""
     return tuple(Slot(slot.now, (slot.now,)) if len(slot.left) > 1 else slot for slot in slots)
 
 
 def after_failed_sync(slots: Slots) -> Iterator[Slots]:
-    """Yield each result of a failed sync: all reads as written and counts as clean, but the disk
-    holds any subset of it. Yield nothing if there was nothing to sync."""
+    """Yield each result of a failed sync, or nothing if no slot was dirty.
+
+    All slots read as written and are marked clean, but the disk has any subset of the writes.
+    """
     if sync(slots) != slots:
         for left in product(*(slot.left for slot in slots)):
             yield tuple(Slot(s.now, (cell,)) for s, cell in zip(slots, left, strict=True))
 
 
 def drop_pages(slots: Slots) -> Slots:
-    """Let reads give what the disk has, for all pages that are clean."""
+    """Drop the clean pages, so that reads return what is on the disk."""
     return trim(tuple(Slot(s.left[0], s.left) if len(s.left) == 1 else s for s in slots))
 
 
 def contents_left(slots: Slots) -> list[Slots]:
     """Return each content of a segment that a power cut may leave."""
-    every = product(*(slot.left for slot in slots))
-    return [trim(tuple(Slot(cell, (cell,)) for cell in cells)) for cells in every]
+    combinations = product(*(slot.left for slot in slots))
+    return [trim(tuple(Slot(cell, (cell,)) for cell in cells)) for cells in combinations]
 
 
 def trim(slots: Slots) -> Slots:
-    """Return the slots without those at the end that never were written."""
+    """Return the slots without those at the end that were never written."""
     while slots and slots[-1] == EMPTY:
         slots = slots[:-1]
     return slots

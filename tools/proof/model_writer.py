@@ -1,4 +1,4 @@
-"""The writer and the compactor of the recovery model: every step that they may take next."""
+"""The writer and the compactor of the recovery model, as the steps that they may take next."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def writing(state: State, model: Model) -> Iterator[Step]:
             closing = p._replace(phase="closing")
             yield from sync_log("close: sync the segment", state, closing, model)
     elif p.phase == "rolling" or (p.phase == "idle" and has_more and p.epoch <= model.epochs):
-        # Its header was written to a `*.tmp` and synced. Others see nothing before the rename.
+        # The header was written to a `*.tmp` file and synced. The rename makes it visible.
         born = Segment(p.written + 1, p.epoch)
         disk = Disk((*disk.segments, born), disk.names | {born.name}, disk.synced_names)
         is_hasty = model.weakening is Weakening.FRAME_BEFORE_NAME_SYNC
@@ -95,7 +95,7 @@ def commit(state: State, last: Segment, sizes: tuple[int, ...], model: Model) ->
 
 
 def end_of(last: Segment, p: Process, model: Model) -> int:
-    """Return the place of the next frame or mark: over a mark, if one stands at the end."""
+    """Return the place of the next frame or mark, which is over a mark if one is at the end."""
     slots = last.slots
     if model.weakening is Weakening.NO_NEW_EPOCH:  # torn frames may follow the end
         due = last.first
@@ -109,7 +109,7 @@ def end_of(last: Segment, p: Process, model: Model) -> int:
 
 
 def with_mark(disk: Disk, last: Segment, p: Process, model: Model) -> Disk:
-    """Return the disk with a mark written, unless one that says the same stands there."""
+    """Return the disk with a mark written, unless the end has a mark with the same durable LSN."""
     slots = last.slots
     end = slots[-1].now if slots else None
     if not end or (end.kind == "mark" and end.durable == p.synced):
@@ -119,7 +119,7 @@ def with_mark(disk: Disk, last: Segment, p: Process, model: Model) -> Disk:
 
 
 def sync_log(label: str, state: State, then: Process, model: Model) -> Iterator[Step]:
-    """Yield each outcome of a sync: all that is written is safe, or the journal stops."""
+    """Yield each outcome of a sync: all written records are safe, or the journal stops."""
     disk, _, oracle = state
     last, start = disk.segments[-1], 0
     slots = last.slots
@@ -137,7 +137,7 @@ def sync_log(label: str, state: State, then: Process, model: Model) -> Iterator[
 
 
 def compacting(state: State, model: Model) -> Iterator[Step]:
-    """Yield the compactor's next step, if it has one. The log goes on in between."""
+    """Yield the compactor's next step, if it has one. Commits may happen between the steps."""
     disk, p, oracle = state
     if not p.compaction:
         yield from begin_compaction(state, model)
@@ -160,11 +160,11 @@ def compacting(state: State, model: Model) -> Iterator[Step]:
 
 
 def begin_compaction(state: State, model: Model) -> Iterator[Step]:
-    """Yield the start of a compaction, if there is something new to compact."""
+    """Yield the start of a compaction, if there are records after the newest checkpoint."""
     disk, p, _ = state
-    found = {checkpoint.lsn for checkpoint in checkpoints(disk.names | disk.synced_names)}
+    lsns = {checkpoint.lsn for checkpoint in checkpoints(disk.names | disk.synced_names)}
     lsn = p.written if model.durability == "os" else p.synced
-    if lsn <= max(found, default=0) or len(found) >= model.checkpoints:
+    if lsn <= max(lsns, default=0) or len(lsns) >= model.checkpoints:
         return
     is_hasty = model.weakening is Weakening.DROP_BEFORE_PUBLISHED
     steps = ("rename", "drop", "sync") if is_hasty else ("rename", "sync", "drop", "sync")

@@ -1,8 +1,10 @@
-"""Is the suite worth its trust? Take away, one at a time, what the promises rest on: each time a
-test has to fail. Prints each weakening with the test that noticed it; one that none notices is a
-missing test, and the exit code is 1.
+"""Check that the test suite can be trusted: weaken the code, one piece at a time.
 
-In a copy of the checkout, so nothing of yours is changed. A test that hangs counts as failed.
+Each weakening removes something that a promise rests on, so a test has to fail. The command prints
+each weakening with the test that noticed it. If none does, a test is missing, and the exit code is
+1. A test that hangs counts as failed.
+
+The tests run in a copy of the checkout, so your files are not changed.
 """
 
 from __future__ import annotations
@@ -34,16 +36,16 @@ from proof.weakenings import Weakening
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
 COPIED = ("journal", "manager", "tools", "tests", ".ci", ".github", *FILES)
-# They look at the text of the code, so they notice any change of it, and not what it breaks.
-LOOK_AT_TEXT = (
+# These tests read the text of the code. They notice any change of it, and prove nothing.
+TESTS_OF_TEXT = (
     "test_docs.py",
     "test_mutants.py",
     "test_project.py",
     "test_readme.py",
     "test_layers.py",
 )
-SILENCE_S = 240  # pytest prints each test's name as it begins; the slowest test takes half of that
-EXIT_S = 5  # threads of the failed test may hold up the interpreter's exit
+SILENCE_S = 240  # a test that prints nothing for this long hangs; the slowest takes half of it
+EXIT_S = 5  # the time for the interpreter to exit after a failure, which threads may prevent
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings.ALL_OF,
@@ -58,7 +60,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
 )
 
 
-def copied(to: Path) -> None:
+def copy_checkout(to: Path) -> None:
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,53 +69,62 @@ def copied(to: Path) -> None:
 
 
 def weakened(source: str, weakening: Weakening) -> str:
-    """Raises ValueError if what it takes away is not there, or not once."""
+    """Return `source` with the weakening applied.
+
+    Raises ValueError unless the weakened piece occurs exactly once.
+    """
     if source.count(weakening.old) != 1:
-        found = source.count(weakening.old)
-        raise ValueError(f"{weakening.name}: {found} places in {weakening.path}, not one")
+        count = source.count(weakening.old)
+        raise ValueError(
+            f"{weakening.name}: its piece occurs {count} times in {weakening.path}, not once"
+        )
     return source.replace(weakening.old, weakening.new)
 
 
 def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
-    """Return the test that fails first, or hangs; None if all pass."""
-    there = [test for test in tests if (checkout / test).exists()]
-    ignored = [f"--ignore=tests/project/{name}" for name in LOOK_AT_TEXT]
+    """Return the first test that fails or hangs, or None if all pass."""
+    existing = [test for test in tests if (checkout / test).exists()]
+    ignored = [f"--ignore=tests/project/{name}" for name in TESTS_OF_TEXT]
     options = ["-x", "-v", "-p", "no:cacheprovider", "-rfE"]
-    code, said = run([sys.executable, "-u", "-m", "pytest", *options, *ignored, *there], checkout)
+    pytest = [sys.executable, "-u", "-m", "pytest"]
+    code, output = run([*pytest, *options, *ignored, *existing], checkout)
     if code == 0:
         return None
-    if named := FAILURE.search(said):
-        return named[1]
+    if failure := FAILURE.search(output):
+        return failure[1]
     if code is None:
-        begun = re.findall(r"^tests/\S+::\S+", said, re.MULTILINE)
+        begun = re.findall(r"^tests/\S+::\S+", output, re.MULTILINE)
         return f"{begun[-1] if begun else 'pytest'} hangs"
-    return f"pytest ends with {code}: {said[-200:]}"
+    return f"pytest exits with {code}: {output[-200:]}"
 
 
 def run(command: list[str], checkout: Path) -> tuple[int | None, str]:
-    """Return the exit code of pytest and what it printed. If it prints nothing for `SILENCE_S`
-    seconds, or `EXIT_S` after a failure, it is killed, and the code is None. How long all of it
-    takes says nothing."""
+    """Run pytest, and return its exit code and its output.
+
+    If it prints nothing for `SILENCE_S`, or for `EXIT_S` after a failure, it is killed, and the
+    code is None. The whole run has no limit.
+    """
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     with tempfile.NamedTemporaryFile() as file:
         process = subprocess.Popen(
             command, cwd=checkout, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
-        printed = Path(file.name)
-        said, grown_s = "", time.monotonic()
+        path = Path(file.name)
+        output, grown_s = "", time.monotonic()
         while (code := process.poll()) is None:
             time.sleep(0.05)
-            if (now := printed.read_text(errors="replace")) != said:
-                said, grown_s = now, time.monotonic()
-            elif time.monotonic() - grown_s > (EXIT_S if FAILURE.search(said) else SILENCE_S):
+            if (now := path.read_text(errors="replace")) != output:
+                output, grown_s = now, time.monotonic()
+            elif time.monotonic() - grown_s > (EXIT_S if FAILURE.search(output) else SILENCE_S):
                 break
         if code is None:
             process.kill()
             process.wait()
-        return code, printed.read_text(errors="replace")
+        return code, path.read_text(errors="replace")
 
 
-def noticed_by(checkout: Path, weakening: Weakening) -> str | None:
+def noticing_test(checkout: Path, weakening: Weakening) -> str | None:
+    """Return the test that fails under the weakening: one of its own, else any of the suite."""
     path = checkout / weakening.path
     source = path.read_text()
     path.write_text(weakened(source, weakening))
@@ -124,17 +135,18 @@ def noticed_by(checkout: Path, weakening: Weakening) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
+    """Run the weakenings that the arguments name, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python tools/proof mutants",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these; default: all")
-    parser.add_argument("--list", action="store_true", help="name them, and run none")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the weakenings; default: all")
+    parser.add_argument("--list", action="store_true", help="list the weakenings, and run none")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - {weakening.name for weakening in WEAKENINGS}
     if unknown:
-        parser.error(f"no such weakening: {', '.join(sorted(unknown))}; see --list")
+        parser.error(f"unknown weakening: {', '.join(sorted(unknown))}; --list shows all")
     chosen = [w for w in WEAKENINGS if not options.names or w.name in options.names]
     if options.list:
         print("\n".join(f"{w.name:52} {w.path}" for w in chosen))
@@ -142,12 +154,12 @@ def main(arguments: list[str]) -> int:
     survivors = 0
     with tempfile.TemporaryDirectory() as name:
         checkout = Path(name)
-        copied(checkout)
+        copy_checkout(checkout)
         for weakening in chosen:
             began = time.monotonic()
-            test = noticed_by(checkout, weakening)
+            test = noticing_test(checkout, weakening)
             survivors += test is None
-            took = f"{time.monotonic() - began:.0f} s"
-            print(f"{weakening.name:52}{took:>6}  {test or 'SURVIVES'}", flush=True)
-    print(f"{len(chosen)} weakenings, {survivors} that no test notices")
+            duration = f"{time.monotonic() - began:.0f} s"
+            print(f"{weakening.name:52}{duration:>6}  {test or 'SURVIVES'}", flush=True)
+    print(f"{len(chosen)} weakenings, of which no test notices {survivors}")
     return int(survivors > 0)

@@ -1,26 +1,27 @@
-"""A model of the journal: the recovery rule of journal/docs/FORMAT.md, and every step of the
-programs whose crashes it has to survive. `proof.model` searches it.
+"""A model of the journal, which `proof.model` searches.
 
-Modelled:
+It has the recovery rule of journal/docs/FORMAT.md, and every step of the programs whose crashes the
+rule has to survive. It models:
 
 - The writer. A commit is one frame or several, and one sync. An idle mark is provisional: the next
   frame is written over it. A segment gets its name by a rename, and the name is synced before the
   first frame is written. The first commit after an open begins the segment of a new epoch. Segments
   fill up. The journal is closed. Durability is "disk" or "os".
-- The compactor. It publishes a checkpoint and drops what that covers, step by step, while commits
-  go on.
-- Open: its syncs, the page cache, the decision, the removal of leftovers. An open need not write.
-- Crashes between any two steps, those of an open too, and any number of them. A kill keeps the page
-  cache. A power cut leaves any subset of the unsynced names and, at each unsynced place, the whole
-  frame, its header only, bytes that do not parse, or what stood there before.
-- A failed sync, also of an open: the pages count as clean, and any subset of them is on disk. The
-  journal may be reopened before the machine restarts.
+- The compactor. It publishes a checkpoint and removes what that covers, step by step, while commits
+  continue.
+- Open, with its syncs, the page cache, the decision, and the removal of covered files. An open need
+  not be followed by a commit.
+- Any number of crashes, between any two steps, including those of an open. A kill keeps the page
+  cache. A power cut leaves any subset of the unsynced names. At each unsynced place it leaves the
+  whole frame, its header only, bytes that do not parse, or the old content.
+- A failed sync, also during an open. The pages are marked clean, and any subset of them is on disk.
+  The journal may be reopened before the machine restarts.
 - Damage to a durable frame, mark or checkpoint.
 
-Not modelled: bytes (a CRC is believed, and the search after a damaged header finds every valid
-one); buffered records, which leave no trace; space allocated ahead; a full disk; failed syncs of a
-directory or of a `*.tmp`; a page cache that can't be dropped; damaged segment headers and lost
-segments; the lock, readers and threads.
+It does not model bytes (a CRC always detects damage, and the search after a damaged header finds
+every valid header); buffered records, which leave no trace; space allocated ahead; a full disk;
+failed syncs of a directory or of a `*.tmp` file; a page cache that can't be dropped; damaged
+segment headers and lost segments; the lock, readers and threads.
 """
 
 from __future__ import annotations
@@ -48,54 +49,57 @@ Mode = Literal["crash", "damage"]
 
 
 class Weakening(Enum):
-    """A clause of the rule that the model can do without: the durability and the mode in which that
-    breaks a promise, and what the weakened program does."""
+    """A clause that can be removed from the model.
+
+    Its value is the durability and the mode in which that breaks a promise, and the behavior of the
+    weakened program.
+    """
 
     NO_SYNC_BEFORE_TRUST = "disk", "crash", "open trusts what it reads without syncing it first"
     NO_PAGE_DROP = "disk", "crash", "open reads pages that a failed sync left clean"
     NEWEST_CHECKPOINT_ONLY = "disk", "damage", "open refuses if a checkpoint does not verify"
     ROTTEN_IS_NO_EVIDENCE = "disk", "damage", "a checkpoint that does not verify is no evidence"
     LEFTOVER_STRICTLY_BELOW = "disk", "crash", "a segment that ends at the older checkpoint is read"
-    DENSE_FROM_OLDER_CHECKPOINT = "disk", "damage", "LSNs have to be dense from the older one on"
+    DENSE_FROM_OLDER_CHECKPOINT = "disk", "damage", "LSNs must be dense from the older checkpoint"
     TORN_TAIL_ANYWHERE = "disk", "damage", "the log may end in a segment that is not the last"
     NO_TORN_TAIL = "disk", "crash", "a bad frame is always corruption"
     NO_EVIDENCE = "disk", "damage", "a bad frame in the last segment is always a torn tail"
     NO_EVIDENCE_AFTER_DAMAGE = "disk", "damage", "only headers before the bad frame are evidence"
     FRAMES_AFTER_MARK = "disk", "crash", "recovery reads the frames that follow a mark"
-    NO_NEW_EPOCH = "disk", "crash", "after an open, the log goes on in the segment where it ends"
+    NO_NEW_EPOCH = "disk", "crash", "after an open, the log continues in its last segment"
     NO_DIRECTORY_SYNC = "disk", "crash", "the directory is never synced"
     FRAME_BEFORE_NAME_SYNC = "disk", "crash", "a segment is written before its name is synced"
     ROLL_WITHOUT_SYNC = "os", "crash", "a segment is begun before the previous one is synced"
     ACKNOWLEDGE_BEFORE_SYNC = "disk", "crash", "a commit is acknowledged when it is written"
-    PROMISE_AFTER_FAILED_SYNC = "os", "crash", "commits count as kept although their sync failed"
+    PROMISE_AFTER_FAILED_SYNC = "os", "crash", "commits are promised although their sync failed"
     MARK_STAYS = "disk", "crash", "frames follow a mark, and a sync covers the new frames only"
     SPLIT_BATCH = "disk", "crash", "a batch is spread over the frames of its commit"
     CHECKPOINT_BEFORE_LOG_SYNC = "os", "crash", "a checkpoint is published before the log is synced"
     DROP_BEFORE_PUBLISHED = (
         "disk",
         "damage",
-        "segments are dropped before the checkpoint is durable",
+        "segments are removed before the checkpoint is durable",
     )
-    DROP_BELOW_NEWEST = "disk", "crash", "what the newer of two checkpoints covers is dropped"
-    ONE_CHECKPOINT_IS_ENOUGH = "disk", "crash", "what the only checkpoint covers is dropped"
+    DROP_BELOW_NEWEST = "disk", "crash", "segments that the newer of two checkpoints covers go"
+    ONE_CHECKPOINT_IS_ENOUGH = "disk", "crash", "segments that the only checkpoint covers go"
 
-    def __init__(self, durability: Durability, mode: Mode, what: str) -> None:
+    def __init__(self, durability: Durability, mode: Mode, behavior: str) -> None:
         self.durability: Durability = durability
         self.mode: Mode = mode
-        self.what = what
+        self.behavior = behavior
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is searched: the rule, as it stands or weakened, and the bounds."""
+    """The parameters of a search: the durability, the mode, a weakening if any, and the bounds."""
 
     durability: Durability = "disk"
     mode: Mode = "crash"
     weakening: Weakening | None = None
-    records: int = 3  # appended in all, with those that a crash takes back
-    epochs: int = 2  # that write
-    checkpoints: int = 2  # at a time
-    frames: int = 2  # of one commit
+    records: int = 3  # records appended, including those that a crash loses
+    epochs: int = 2  # epochs in which segments are written
+    checkpoints: int = 2  # checkpoints that exist at a time
+    frames: int = 2  # frames of one commit
 
 
 OpeningPhase = Literal["opening", "names synced", "log synced", "leftovers removed"]
@@ -105,15 +109,18 @@ OPENING = get_args(OpeningPhase)
 
 
 class Compaction(NamedTuple):
-    """The compaction under way: the checkpoint's LSN, and the steps that are still to do."""
+    """A compaction in progress: the checkpoint's LSN, and the remaining steps."""
 
     lsn: int
     steps: tuple[str, ...]
 
 
 class Process(NamedTuple):
-    """The program that owns the journal. `verified` are the LSNs of the checkpoints that it saw
-    verify; `written` and `synced` are LSNs."""
+    """The process that owns the journal.
+
+    synced, written: the last LSNs that are synced and written.
+    verified: the LSNs of the checkpoints that the process has seen verify.
+    """
 
     phase: Phase = "opening"
     epoch: int = 0
@@ -124,11 +131,12 @@ class Process(NamedTuple):
 
 
 class Oracle(NamedTuple):
-    """The truth, against which an open is held.
+    """The records that an open has to yield.
 
-    log: the batches that were appended, without those that a crash took back.
-    safe: the LSN up to which records were acknowledged to survive a power cut.
-    alive: the LSN up to which they were acknowledged to survive the process.
+    log: the batches that were appended, without those that a crash lost.
+    safe: the LSN up to which records are acknowledged and survive a power cut.
+    alive: the LSN up to which records are acknowledged and survive a kill.
+    appended: the number of records appended, including those that a crash lost.
     """
 
     log: tuple[tuple[int, ...], ...] = ()
@@ -142,7 +150,7 @@ class Oracle(NamedTuple):
 
     @property
     def ends(self) -> list[int]:
-        """The LSNs at which batches end, 0 first."""
+        """The LSN 0, and the last LSN of each batch."""
         return list(accumulate(map(len, self.log), initial=0))
 
 
@@ -160,7 +168,7 @@ class BrokenPromiseError(Exception):
 
 
 class RefusedError(Exception):
-    """Open refuses: the model's CorruptionError."""
+    """The refusal of an open, as CorruptionError is in the engine."""
 
 
 # --- the rule ---
@@ -168,19 +176,22 @@ class RefusedError(Exception):
 
 @dataclass
 class Log:
-    """The log as far as it was read: the LSN that is due, the records, the evidence."""
+    """The log as far as it was read: the next LSN, the records by LSN, and the evidence."""
 
     due: int
     evidence: int
     records: dict[int, int] = field(default_factory=dict)
 
     def read(self, segment: Segment, end: int | None, weakening: Weakening | None) -> bool:
-        """Read a segment up to LSN `end`, where the next one begins. Return whether it ends with a
-        bad frame."""
+        """Read a segment up to LSN `end`, where the next one begins, if any.
+
+        Return whether it ends with a bad frame. Raises RefusedError for a header that no crash can
+        leave.
+        """
         is_bad = is_after_mark = False
         for cell in (slot.now for slot in segment.slots):
             if self.due == end:
-                break  # what follows was cut away when the next segment was begun
+                break  # the next segment begins here; it cut the rest of this one
             is_bad = is_bad or is_after_mark or cell.kind in ("header", "garbage")
             if not is_bad:
                 if cell.first != self.due or cell.durable >= self.due:
@@ -198,16 +209,19 @@ class Log:
 
 
 def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
-    """Return the records that an open yields, or raise RefusedError. This is the rule, from step 3
-    of "Recovery" in journal/docs/FORMAT.md on; `opening` has the steps around it."""
+    """Return the records that an open yields, or raise RefusedError.
+
+    This is the rule, from step 3 of "Recovery" in journal/docs/FORMAT.md on. `opening` has the
+    steps before and after it.
+    """
     # Step 3. A checkpoint that does not verify is evidence by its name.
-    found = disk.checkpoints
-    verified = [checkpoint for checkpoint in found if checkpoint.verifies]
-    if weakening is Weakening.NEWEST_CHECKPOINT_ONLY and found != verified:
+    existing = disk.checkpoints
+    verified = [checkpoint for checkpoint in existing if checkpoint.verifies]
+    if weakening is Weakening.NEWEST_CHECKPOINT_ONLY and existing != verified:
         raise RefusedError("a checkpoint does not verify")
     base = verified[-1] if verified else Entry("checkpoint", 0)
 
-    # Step 4. A removal that a crash cut short leaves any of the segments that it is about.
+    # Step 4. A crash during a removal may leave any of the covered segments.
     ignored = base.lsn
     if weakening in (Weakening.DENSE_FROM_OLDER_CHECKPOINT, Weakening.LEFTOVER_STRICTLY_BELOW):
         ignored = verified[-2].lsn if len(verified) > 1 else 0
@@ -217,8 +231,8 @@ def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
         for segment, after in with_next(disk.visible)
         if not after or after.first - 1 > ignored
     )
-    witnesses = verified if weakening is Weakening.ROTTEN_IS_NO_EVIDENCE else found
-    log = Log(segments[0].first if segments else 1, max((c.lsn for c in witnesses), default=0))
+    evidence = verified if weakening is Weakening.ROTTEN_IS_NO_EVIDENCE else existing
+    log = Log(segments[0].first if segments else 1, max((c.lsn for c in evidence), default=0))
     if log.due > base.lsn + 1:
         raise RefusedError(f"the log begins at LSN {log.due}, the checkpoint is at {base.lsn}")
     for segment, after in with_next(segments):
@@ -230,7 +244,7 @@ def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
                 break
             raise RefusedError(f"a segment ends before LSN {log.due}, the next is {after.first}")
 
-    # Step 5. The LSN that is due is the first that is lost, if any is.
+    # Step 5. If any record is lost, the first one lost has the LSN `log.due`.
     if log.evidence >= log.due and weakening is not Weakening.NO_EVIDENCE:
         raise RefusedError(f"the log ends before LSN {log.due}, but {log.evidence} was durable")
     if base.lsn >= log.due:
@@ -239,18 +253,18 @@ def recover(disk: Disk, weakening: Weakening | None) -> tuple[int, ...]:
 
 
 def check(yielded: tuple[int, ...], oracle: Oracle) -> None:
-    """Hold what an open yields against P1, P2 and P3."""
+    """Raise BrokenPromiseError if the records that an open yields break P1, P2 or P3."""
     lsn, log = len(yielded), oracle.records
     if yielded != log[:lsn]:
-        raise BrokenPromiseError(f"P1: open yields records {yielded}, appended were {log}")
+        raise BrokenPromiseError(f"P1: open yields records {yielded}, but {log} were appended")
     if lsn < oracle.alive:
         raise BrokenPromiseError(f"P2: open yields up to LSN {lsn} of {oracle.alive} acknowledged")
     if lsn not in oracle.ends:
-        raise BrokenPromiseError(f"P3: open yields up to LSN {lsn}, batches were {oracle.log}")
+        raise BrokenPromiseError(f"P3: open yields up to LSN {lsn}, but batches are {oracle.log}")
 
 
 def opening(state: State, model: Model) -> Iterator[Step]:
-    """Yield the next step of an open. A crash may follow each of them."""
+    """Yield the possible next steps of an open. A crash may follow each of them."""
     disk, process, _ = state
     last = disk.visible[-1] if disk.visible else None
     is_blind = model.weakening is Weakening.NO_SYNC_BEFORE_TRUST
@@ -275,7 +289,7 @@ def opening(state: State, model: Model) -> Iterator[Step]:
 
 
 def decide(state: State, model: Model) -> Step:
-    """Decide what the journal holds, and remove leftovers only after that."""
+    """Decide which records the journal holds, and remove the covered files after that."""
     disk, _, oracle = state
     try:
         records = recover(disk, model.weakening)
@@ -288,7 +302,7 @@ def decide(state: State, model: Model) -> Step:
     highest = max((segment.epoch for segment in disk.visible), default=0)
     epoch = max(highest, 1) if model.weakening is Weakening.NO_NEW_EPOCH else highest + 1
     phase: Phase = "leftovers removed" if leftovers else "idle"
-    # What the open yields is the log from now on, and all of it is synced.
+    # From now on, the yielded records are the log, and all of them are synced.
     log = oracle.log[: oracle.ends.index(lsn)]
     return f"open succeeds at LSN {lsn}", State(
         disk.without(leftovers),
@@ -298,7 +312,7 @@ def decide(state: State, model: Model) -> Step:
 
 
 def stopped(state: State, segment: Segment, slots: Slots, model: Model) -> State:
-    """Stop after a failed sync. What was only written may be gone, as after a power cut."""
+    """Stop after a failed sync. Unsynced records may be lost, as after a power cut."""
     oracle = state.oracle
     if model.weakening is not Weakening.PROMISE_AFTER_FAILED_SYNC:
         oracle = oracle._replace(alive=oracle.safe)
@@ -306,5 +320,5 @@ def stopped(state: State, segment: Segment, slots: Slots, model: Model) -> State
 
 
 def with_synced_names(disk: Disk, model: Model) -> Disk:
-    """Return the disk after a sync of the directory, if the model makes them."""
+    """Return the disk after a sync of the directory, unless the weakening omits such syncs."""
     return disk if model.weakening is Weakening.NO_DIRECTORY_SYNC else disk.with_synced_names()

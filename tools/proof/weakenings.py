@@ -1,6 +1,7 @@
-"""Weakenings: each takes one thing away that the engine's promises rest on.
+"""Weakenings of syncs and checks. Each removes one thing that the engine's promises rest on.
 
-A weakening replaces one piece of one file, which stands there once. The suite has to fail for each.
+A weakening replaces one piece of one file, in which the piece occurs exactly once. A test has to
+fail under each.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ DISK = ("tests/kernel/test_posix.py", "tests/kernel/test_lazy_fs.py")
 
 
 class Weakening(NamedTuple):
-    """`tests` are where it is expected to be noticed; if it isn't, the whole suite is asked."""
+    """A change of one file that a test has to notice.
+
+    `tests` are the files expected to notice it. If they pass, the whole suite runs.
+    """
 
     name: str
     path: str
@@ -292,14 +296,14 @@ CHECKS = (
         BLAME,
     ),
     Weakening(
-        "first_segment_knows_whose_journal_it_is",
+        "first_segment_decides_the_journal_id",
         "journal/_recovery/plan.py",
         "return ids.pop() if len(ids) == 1 < len(self._judged) else None",
         "return None",
         BLAME,
     ),
     Weakening(
-        "any_mark_at_a_cut_is_the_segments_own",
+        "any_mark_at_a_cut_belongs_to_the_segment",
         "journal/_recovery/walk.py",
         "return is_first and scanned.header.broken_rule(self.next_lsn) is None",
         "return is_first",

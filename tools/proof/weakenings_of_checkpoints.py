@@ -1,4 +1,4 @@
-"""Weakenings of what a checkpoint may hold, and of what its name says."""
+"""Weakenings of the checks of a checkpoint's items, line lengths and name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALL_OF = (
         ITEMS,
     ),
     Weakening(
-        "dollar_keys_not_looked_for",
+        "dollar_keys_not_detected",
         "journal/_format/items.py",
         'return len(value) != 1 or key[:1] != "$"',
         "return True",

@@ -1,4 +1,4 @@
-"""Weakenings of what makes a failed compaction visible and harmless."""
+"""Weakenings of the code that makes a failed compaction visible and harmless."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from proof.weakenings import Weakening
 
 VISIBLE = ("tests/engine/test_compaction_visible.py",)
 SURVIVES = ("tests/engine/test_compactor_survives.py",)
-GIVE_ROOM = "        self._committer.hold_from(NEVER)\n"
+END_BACKPRESSURE = "        self._committer.hold_from(NEVER)\n"
 COUNT_FAILURE = "        text = self.stats.failed(error, is_stopping=self._is_stopping)\n"
 
 ALL_OF = (
@@ -27,19 +27,19 @@ ALL_OF = (
     Weakening(
         "failed_compaction_holds_updates",
         "journal/_engine/compactor.py",
-        GIVE_ROOM + COUNT_FAILURE,
+        END_BACKPRESSURE + COUNT_FAILURE,
         COUNT_FAILURE,
         ("tests/engine/test_compaction_behind.py", *SURVIVES),
     ),
     Weakening(
-        "foreign_code_before_room",
+        "foreign_code_before_the_end_of_backpressure",
         "journal/_engine/compactor.py",
-        GIVE_ROOM + COUNT_FAILURE,
-        COUNT_FAILURE + GIVE_ROOM,
+        END_BACKPRESSURE + COUNT_FAILURE,
+        COUNT_FAILURE + END_BACKPRESSURE,
         SURVIVES,
     ),
     Weakening(
-        "owners_exit_ends_the_compactor",
+        "owners_system_exit_ends_the_compactor",
         "journal/_engine/compactor.py",
         "                except BaseException as error:  # the owner's SystemExit",
         "                except Exception as error:  # the owner's SystemExit",

@@ -1,4 +1,4 @@
-"""Weakenings of what is asked of a state machine: its members, and items that do not change."""
+"""Weakenings of the checks of a state machine: its members, and items that do not change."""
 
 from __future__ import annotations
 

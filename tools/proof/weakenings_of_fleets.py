@@ -1,4 +1,4 @@
-"""Weakenings of replay: the rules that the items and records of a fleet have to keep."""
+"""Weakenings of replay: the rules for the items and the records of a fleet."""
 
 from __future__ import annotations
 

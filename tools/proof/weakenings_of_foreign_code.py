@@ -1,4 +1,4 @@
-"""Weakenings of what holds when other people's code runs inside the engine's calls."""
+"""Weakenings of the guards against foreign code: state machines, observers, signal handlers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STATE = (
         ("tests/engine/test_state_stops.py",),
     ),
     Weakening(
-        "state_ahead_of_the_log_goes_on",
+        "state_ahead_of_the_log_continues",
         "journal/_state/durable_state.py",
         "                self._progress.broken = error\n"
         "            self._finish_change(lsn, is_applied, partial("
@@ -45,7 +45,7 @@ STATE = (
         CONTRACT,
     ),
     Weakening(
-        "waits_cover_the_log_only",
+        "waits_ignore_records_being_applied",
         "journal/_state/owned_journal.py",
         "        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:\n",
         "        if False:\n",
@@ -64,7 +64,7 @@ STATE = (
 
 FOREIGN_CODE = (
     Weakening(
-        "runtime_error_in_a_wait_says_open",
+        "runtime_error_in_a_wait_opens_the_gate",
         "journal/_commit/gate.py",
         "                if not is_raised_by_call(error):\n                    raise\n"
         "                return True",
@@ -94,7 +94,7 @@ FOREIGN_CODE = (
         FOREIGN,
     ),
     Weakening(
-        "observers_are_told_by_waiters",
+        "waiters_call_observers",
         "journal/_commit/committer.py",
         "notify = self.notify if is_flusher else self.queue",
         "notify = self.notify",
@@ -109,21 +109,21 @@ FOREIGN_CODE = (
         FOREIGN,
     ),
     Weakening(
-        "every_exception_is_the_logs",
+        "every_exception_is_a_log_failure",
         "journal/_commit/committer.py",
         "                if not self._is_log_failure(error):\n                    raise  #",
         "                #",
         INTERRUPTS,
     ),
     Weakening(
-        "errors_of_handlers_are_the_disks",
+        "handler_errors_count_as_disk_errors",
         "journal/_commit/writer.py",
         "if error is not None and is_disk_error(error, self._segment and self._segment.file):",
         "if error is not None:",
         INTERRUPTS,
     ),
     Weakening(
-        "handlers_error_is_the_packers",
+        "handler_errors_count_as_packing_errors",
         "journal/_format/record.py",
         '    if not is_raised_by_call(error, "msgpack"):\n        raise error\n'
         '    raise RecordError(\n        f"a record of type',
@@ -152,7 +152,7 @@ FOREIGN_CODE = (
         HANDLERS,
     ),
     Weakening(
-        "interrupts_without_end_keep_the_turn",
+        "repeated_interrupts_keep_the_turn",
         "journal/_commit/committer.py",
         "            waiter.has_left = True\n",
         "",
@@ -173,7 +173,7 @@ FOREIGN_CODE = (
         ("tests/engine/test_close.py",),
     ),
     Weakening(
-        "commits_wait_for_the_figures",
+        "commits_wait_for_metrics",
         "journal/_commit/commit_figures.py",
         "                recorder.fold_if_free()\n",
         "                recorder.fold()\n",
@@ -201,7 +201,7 @@ FOREIGN_CODE = (
         FOREIGN,
     ),
     Weakening(
-        "close_overtakes_what_is_being_applied",
+        "close_overtakes_a_record_being_applied",
         "journal/_commit/commit_turn.py",
         "                        if not self._buffer.is_admitted:\n"
         "                            return None\n",

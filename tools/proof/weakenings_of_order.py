@@ -1,4 +1,4 @@
-"""Weakenings of order: the evidence rule, what comes before what, the gate, the locks."""
+"""Weakenings of the evidence rule, the order of steps, the gates and the locks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVIDENCE = (
         CUTS,
     ),
     Weakening(
-        "checkpoint_names_do_not_testify",
+        "checkpoint_names_are_no_evidence",
         "journal/_recovery/recovery.py",
         "Checkpoints(max(lsns, default=0))",
         "Checkpoints(0)",
@@ -61,28 +61,28 @@ EVIDENCE = (
         ("tests/crash/test_backup.py",),
     ),
     Weakening(
-        "mark_unsynced_in_front",
+        "unsynced_mark_before_a_frame",
         "journal/_commit/open_segment.py",
         "        self._is_marked = True\n",
         "        self._is_marked = True\n        self.offset += len(mark)\n",
         RULE,
     ),
     Weakening(
-        "frames_say_nothing_durable",
+        "frames_state_durable_lsn_0",
         "journal/_commit/writer.py",
         "            durable_lsn=self._synced_lsn,\n",
         "            durable_lsn=0,\n",
         DAMAGE,
     ),
     Weakening(
-        "frames_say_too_much",
+        "frames_state_unsynced_lsn",
         "journal/_commit/writer.py",
         "            durable_lsn=self._synced_lsn,\n",
         "            durable_lsn=self._written_lsn,\n",
         RULE,
     ),
     Weakening(
-        "behind_a_mark_is_no_damage",
+        "frame_after_a_mark_is_no_damage",
         "journal/_recovery/walk.py",
         "        if self.marked:\n",
         "        if False:\n",
@@ -136,7 +136,7 @@ ORDER = (
         RULE,
     ),
     Weakening(
-        "checkpoints_that_no_open_reads_are_judged",
+        "unneeded_checkpoints_are_judged",
         "journal/_recovery/plan.py",
         "self._judged = checkpoints[:kept]",
         "self._judged = checkpoints",
@@ -157,7 +157,7 @@ ORDER = (
         ("tests/engine/test_state.py", *RULE),
     ),
     Weakening(
-        "number_before_pack",
+        "lsn_assigned_before_packing",
         "journal/_commit/buffer.py",
         "PackedRecord else self._pack(record)\n",
         "PackedRecord else (\n"
@@ -174,7 +174,7 @@ ORDER = (
         RULE,
     ),
     Weakening(
-        "room_before_the_covered_is_removed",
+        "backpressure_ends_before_the_removal",
         "journal/_engine/compactor.py",
         "        self._checkpoints.drop_covered()\n",
         "        log_bytes = self._committer.log_bytes\n"
@@ -221,14 +221,14 @@ GATE = (
         FAILS,
     ),
     Weakening(
-        "failure_is_told_to_the_first_record_only",
+        "failure_refuses_only_the_first_record",
         "journal/_commit/commit_turn.py",
         "            self._lifecycle.fail(error)\n            self._buffer.end_fast_path()\n",
         "            self._lifecycle.fail(error)\n",
         ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
-        "closing_is_told_to_the_first_record_only",
+        "closing_refuses_only_the_first_record",
         "journal/_commit/buffer.py",
         "        self._lifecycle.close()\n        self.end_fast_path()\n",
         "        self._lifecycle.close()\n",
@@ -242,21 +242,21 @@ GATE = (
         ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
-        "second_batch_overtakes",
+        "second_commit_overtakes_the_first",
         "journal/_commit/commit_turn.py",
         "is_free = self._committing is None and self._lifecycle",
         "is_free = self._lifecycle",
         ("tests/engine/test_backpressure.py",),
     ),
     Weakening(
-        "mark_is_cut_off_at_a_roll",
+        "mark_cut_off_at_a_roll",
         "journal/_commit/open_segment.py",
         "        size = self.offset + FRAME_HEADER_BYTES * self._is_marked\n",
         "        size = self.offset\n",
         ("tests/engine/test_reader_doubt.py",),
     ),
     Weakening(
-        "holder_is_whom_the_note_names",
+        "lock_holder_read_from_its_note",
         "journal/_disk/posix.py",
         "            return holder.lock_holder(self._fd, likely_pid)\n",
         "            return likely_pid\n",
@@ -277,7 +277,7 @@ GATE = (
         LOCKS,
     ),
     Weakening(
-        "a_look_clears_a_holder",
+        "waiter_clears_a_new_holder",
         "journal/_state/owner_lock.py",
         " and self._holder == holder:",
         ":",

@@ -1,4 +1,4 @@
-"""Weakenings of waiting and ending: who is woken, released or refused, and what is left over."""
+"""Weakenings of waits and ends: wake-ups, backpressure, closing, and what is cleaned up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
-        "full_disk_is_tried_ever_more_seldom",
+        "full_disk_retry_delay_is_unbounded",
         "journal/_commit/committer.py",
         "min(max(delay_s * 2, _RETRY_S_MIN), _RETRY_S_MAX)",
         "max(delay_s * 2, _RETRY_S_MIN)",
@@ -52,7 +52,7 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
-        "batch_that_an_interrupt_left_untaken_is_taken",
+        "batch_not_taken_before_an_interrupt_is_committed",
         "journal/_commit/commit_turn.py",
         "if self._committing is not None and self._committing is not self._buffer.filling:",
         "if self._committing is not None:",
@@ -66,7 +66,7 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
-        "idle_log_is_looked_at_all_the_time",
+        "idle_flusher_polls",
         "journal/_commit/commit_turn.py",
         "                        timeout_s = -1\n",
         "                        pass\n",
@@ -80,7 +80,7 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
-        "last_that_is_expected_wakes_nobody",
+        "last_expected_waiter_wakes_nobody",
         "journal/_commit/commit_turn.py",
         "if filling.add_waiter() in (1, self.wake_policy.expected_waiters):",
         "if filling.add_waiter() == 1:",
@@ -94,14 +94,14 @@ WAKE_UPS = (
         HAND_OVER,
     ),
     Weakening(
-        "room_that_went_lets_waiters_pass",
+        "opened_backpressure_gate_is_reused",
         "journal/_commit/backpressure.py",
         "if self._gate is None or self._gate.opened:",
         "if self._gate is None:",
         HAND_OVER,
     ),
     Weakening(
-        "limit_of_a_wait_for_room_begins_anew",
+        "backpressure_timeout_restarts",
         "journal/_engine/journal.py",
         "if not gate.wait(remaining_s):",
         "if not gate.wait(timeout_s):",
@@ -119,7 +119,7 @@ ENDS = (
         HAND_OVER,
     ),
     Weakening(
-        "gates_are_given_out_after_the_flushers_end",
+        "gates_are_returned_after_the_flushers_end",
         "journal/_commit/commit_turn.py",
         "if lifecycle.failure or lifecycle.ended:",
         "if lifecycle.failure:",
@@ -133,7 +133,7 @@ ENDS = (
         COMPACTION,
     ),
     Weakening(
-        "compaction_that_a_failure_ends_says_closed",
+        "compaction_ended_by_a_failure_says_closed",
         "journal/_engine/core.py",
         "            self.lifecycle.check()  # given up because the log had failed?\n",
         "",
@@ -141,7 +141,7 @@ ENDS = (
     ),
 )
 
-LEFT_OVER = (
+CLEAN_UP = (
     Weakening(
         "flusher_that_never_started_keeps_the_lock",
         "journal/_engine/core.py",
@@ -164,7 +164,7 @@ LEFT_OVER = (
         ("tests/kernel/test_fork.py",),
     ),
     Weakening(
-        "child_may_ask_for_a_locks_figures",
+        "child_may_read_lock_stats",
         "journal/_state/durable_state.py",
         "        self._journal.check_process()\n        return self._lock.stats()",
         "        return self._lock.stats()",
@@ -192,14 +192,14 @@ LEFT_OVER = (
         LEFTOVERS,
     ),
     Weakening(
-        "lock_is_left_for_an_heir_that_is_gone",
+        "lock_left_to_a_dead_heir",
         "journal/_state/owner_lock.py",
         "self._holder = self._heir = 0  # two",
         "self._holder = 0  # two",
         LEFTOVERS,
     ),
     Weakening(
-        "interrupted_append_takes_room",
+        "interrupted_append_counts_as_buffered",
         "journal/_commit/buffer.py",
         "return self.filling.bytes if self.filling.records else 0",
         "return self.filling.bytes",
@@ -221,4 +221,4 @@ LEFT_OVER = (
     ),
 )
 
-ALL_OF = WAKE_UPS + ENDS + LEFT_OVER
+ALL_OF = WAKE_UPS + ENDS + CLEAN_UP

@@ -1,4 +1,4 @@
-"""Weakenings of what guards against the world outside: the exit, file systems, the clock."""
+"""Weakenings of the guards against the environment: exits, forks, file systems, the clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROCESS = (
         EXIT,
     ),
     Weakening(
-        "exit_reports_nothing_posted",
+        "exit_drops_posted_messages",
         "journal/_disk/process.py",
         "    settle(_SETTLE_S)\n",
         "",
@@ -79,21 +79,21 @@ FILE_SYSTEMS = (
 
 DELETED = (
     Weakening(
-        "no_look_when_idle",
+        "no_link_check_when_idle",
         "journal/_commit/writer.py",
         '        """\n        self._check_linked()\n',
         '        """\n',
         ("tests/kernel/test_deleted_underneath.py",),
     ),
     Weakening(
-        "no_look_at_os_commits",
+        "no_link_check_at_os_commits",
         "journal/_commit/writer.py",
         "        if is_os and abs(",
         "        if False and abs(",
         ("tests/kernel/test_deleted_underneath.py",),
     ),
     Weakening(
-        "a_look_at_each_os_commit",
+        "link_check_at_each_os_commit",
         "journal/_commit/writer.py",
         "_CHECK_NS = 10_000_000 ",
         "_CHECK_NS = 0 ",
@@ -144,9 +144,9 @@ RENAMES = (
     ),
 )
 
-OTHERS = (
+LATER_WRITERS = (
     Weakening(
-        "no_look_for_a_later_writer",
+        "no_check_for_a_later_writer",
         "journal/_commit/writer.py",
         "if newest is not None and newest.epoch > self._epoch:",
         "if False:",
@@ -154,4 +154,4 @@ OTHERS = (
     ),
 )
 
-ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES + DELETED + CLOCK + OTHERS
+ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES + DELETED + CLOCK + LATER_WRITERS

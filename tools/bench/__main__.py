@@ -1,6 +1,6 @@
 """Benchmarks: `python tools/bench NAME [options]`.
 
-Each compares in one run, side by side.
+Each measures all that it compares within one run, in alternating rounds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-# The checkout first, or an installed copy would be measured.
+# Put the checkout first, so that an installed copy is not measured instead.
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 NAMES = (
@@ -19,6 +19,7 @@ NAMES = (
 
 
 def main(arguments: list[str]) -> int:
+    """Run the benchmark that the first argument names, and return its exit code."""
     if not arguments or arguments[0] not in NAMES:
         print(f"usage: python tools/bench {{{','.join(NAMES)}}} [options]", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Records a second without waiting, beside the bare cost: packing and adding to a list.
+"""Measure records appended per second without waiting, beside packing and adding to a list.
 
-Rounds of the two alternate; what counts is the median of their ratios. Then it goes on for a
-while, and the process must not grow: the log buffer is bounded.
+Rounds of the two alternate. The result is the median of the rounds' ratios. Then a longer run
+appends at full speed. The process must stop growing during it, because the log buffer is bounded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bench.output import parsed, show
 from bench.peers import RECORD
 from journal import BufferFullError, Journal
 
-A_ROUND = 20_000  # records, which the log buffer holds
+A_ROUND = 20_000  # records; so many fit in the log buffer
 
 
 def bare(records: int) -> float:
-    """Records a second."""
+    """Return the records per second of packing and adding to a list."""
     pack = msgpack.Packer().pack
     packed: list[bytes] = []
     began = time.perf_counter()
@@ -37,7 +37,7 @@ def bare(records: int) -> float:
 
 
 def appended(journal: Journal, records: int) -> float:
-    """The same, into an empty log buffer."""
+    """Return the records per second of appending to an empty log buffer."""
     journal.wait_durable()
     began = time.perf_counter()
     for _ in range(records):
@@ -51,30 +51,35 @@ def resident_bytes() -> int:
 
 
 def growth(journal: Journal, seconds: float) -> Iterator[tuple[float, float]]:
-    """Now and then while it appends: seconds since the first, and MiB that the process is larger
-    than then."""
+    """Append for `seconds`, at least one round, and yield the growth of the process.
+
+    After each round, yield the time since the start in seconds, and the growth since then in MiB.
+    """
     before, began = resident_bytes(), time.monotonic()
-    while time.monotonic() < began + seconds:
+    is_running = True
+    while is_running:
         for _ in range(A_ROUND):
             try:
                 journal.append(RECORD)
             except BufferFullError:
                 journal.wait_room()
-        yield time.monotonic() - began, (resident_bytes() - before) / 2**20
+        elapsed_s = time.monotonic() - began
+        is_running = elapsed_s < seconds
+        yield elapsed_s, (resident_bytes() - before) / 2**20
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"bare {found['bare_per_s']:,.0f}/s, append {found['append_per_s']:,.0f}/s"
+def lines(results: dict[str, Any]) -> Iterator[str]:
+    yield f"bare {results['bare_per_s']:,.0f}/s, append {results['append_per_s']:,.0f}/s"
     yield (
-        f"grown by at most {found['grown_first_half_mib']:.1f} MiB in the first half, "
-        f"{found['grown_second_half_mib']:.1f} in the second: {found['records']:,} records"
+        f"growth at most {results['grown_first_half_mib']:.1f} MiB in the first half, "
+        f"{results['grown_second_half_mib']:.1f} in the second: {results['records']:,} records"
     )
 
 
-def bars(found: dict[str, Any]) -> Iterator[Bar]:
-    yield at_least("append to the bare loop", found["ratio"], 0.4)
-    # What is bounded has reached its bound half-way; a leak would double by the end.
-    first, second = found["grown_first_half_mib"], found["grown_second_half_mib"]
+def bars(results: dict[str, Any]) -> Iterator[Bar]:
+    yield at_least("append to the bare loop", results["ratio"], 0.4)
+    # A bounded buffer is full in the first half. A leak would double its growth in the second.
+    first, second = results["grown_first_half_mib"], results["grown_second_half_mib"]
     growth = second / max(first, 1)
     yield at_most("memory's peak, second half of the run to the first", growth, 1.25)
 
@@ -82,7 +87,7 @@ def bars(found: dict[str, Any]) -> Iterator[Bar]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python tools/bench append", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=10, help="of the long run")
+    parser.add_argument("--seconds", type=float, default=10, help="of the long run; default: 10")
     options = parsed(parser, arguments)
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
@@ -91,15 +96,15 @@ def main(arguments: list[str]) -> int:
         rates = [(bare(A_ROUND), appended(journal, A_ROUND)) for _ in range(options.rounds)]
         grown = list(growth(journal, options.seconds))
         records = journal.last_lsn
-    half_way = [mib for at_s, mib in grown if at_s < options.seconds / 2]
-    found = {
+    first_half = [mib for at_s, mib in grown if at_s < options.seconds / 2]
+    results = {
         "bare_per_s": statistics.median(rate for rate, _ in rates),
         "append_per_s": statistics.median(rate for _, rate in rates),
         "ratio": statistics.median(ours / bare for bare, ours in rates),
         "records": records,
-        "grown_first_half_mib": max(half_way, default=0),
-        "grown_second_half_mib": max(mib for _, mib in grown[len(half_way) :]),
+        "grown_first_half_mib": max(first_half, default=0),
+        "grown_second_half_mib": max(mib for _, mib in grown[len(first_half) :]),
         "rounds": {"bare": [rate for rate, _ in rates], "append": [rate for _, rate in rates]},
         "growth": grown,
     }
-    return show("append", options, about(), found, lines(found), bars(found))
+    return show("append", options, about(), results, lines(results), bars(results))

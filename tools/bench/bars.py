@@ -1,8 +1,8 @@
-"""Every number to reach beside what is found, in one table, from short runs of all benchmarks.
+"""Run all benchmarks briefly, and show each measured value with its bar in one table.
 
-Each runs in a process of its own. Short runs on a machine that does other things are rough: what
-is close to its bar is to be measured again, longer, by its own benchmark. With -o what each found
-is kept, too, for `plot`.
+Each benchmark runs in a process of its own. Short runs on a machine with other load are imprecise:
+if a value is close to its bar, run its own benchmark for longer. With -o, the results of each run
+are kept for `plot`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ RUNS: dict[str, str] = {
 }
 
 
-def found_by(run: str, directory: Path | None) -> dict[str, Any]:
+def results_of(run: str, directory: Path | None) -> dict[str, Any]:
     arguments = [*RUNS[run].split(), "--json"]
     if directory:
         arguments += ["--dir", str(directory)]
     command = [sys.executable, sys.argv[0], *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
 def main(arguments: list[str]) -> int:
@@ -51,27 +51,33 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of {', '.join(RUNS)}")
-    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep RUN.json here")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help=f"any of {', '.join(RUNS)}; default: all"
+    )
+    parser.add_argument(
+        "--dir", type=Path, help="a folder on the disk to measure; default: $TMPDIR"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write the results to DIR/RUN.json"
+    )
+    parser.add_argument("--json", action="store_true", help="print the bars as JSON")
     options = parser.parse_args(arguments)
     if unknown := set(options.runs) - RUNS.keys():
-        parser.error(f"no such run: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown run: {', '.join(sorted(unknown))}; --help lists all")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
     bars: list[dict[str, Any]] = []
     for run in options.runs or RUNS:
         print(f"python tools/bench {RUNS[run]}", file=sys.stderr, flush=True)
-        found = found_by(run, options.dir)
-        bars += found["bars"]
+        results = results_of(run, options.dir)
+        bars += results["bars"]
         if options.output:
-            (options.output / f"{run}.json").write_text(json.dumps(found))
-    where = about("lmdb", "rocksdict", "ZODB", "coopy")
+            (options.output / f"{run}.json").write_text(json.dumps(results))
+    environment = about("lmdb", "rocksdict", "ZODB", "coopy")
     if options.json:
-        print(json.dumps({"bench": "bars", **where, "bars": bars}))
+        print(json.dumps({"bench": "bars", **environment, "bars": bars}))
         return 0
-    print(" ".join(f"{key} {value}" for key, value in where.items()))
+    print(" ".join(f"{key} {value}" for key, value in environment.items()))
     for bar in bars:
         del bar["met"]
     for line in bars_table(Bar(**bar) for bar in bars):

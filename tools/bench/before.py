@@ -1,6 +1,6 @@
-"""What the journal replaces: two ways of persisting a fleet whole, behind the same manager.
+"""Two ways to persist a whole fleet, which the journal replaced, behind the same manager.
 
-Each stands in for DurableState: `update` decides and applies under one lock, and persists.
+Each replaces DurableState: `update` decides and applies under one lock, and persists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ State = dict[str, Any]
 
 
 class WholeFleet:
-    """The lock, its measures, and the file; how it is persisted is up to a subclass."""
+    """The lock, its measurements, and the file. A subclass decides how the fleet is persisted."""
 
     def __init__(self, directory: Path, machine: StateMachine) -> None:
         self.machine = machine
@@ -33,7 +33,7 @@ class WholeFleet:
         self.hold_ns: list[int] = []
         self.wait_ns: list[int] = []
         self._file = directory / "state" / "fleet.json"
-        # Guards all of the above; held while the fleet is persisted: that is the fault.
+        # Guards all of the above. It is held while the fleet is persisted, which is the flaw.
         self._lock = threading.Lock()
 
     def update(self, decide: Callable[[Any], Any], *, urgent: bool = False) -> int | None:
@@ -94,21 +94,21 @@ class WholeFleet:
 
 
 class RewriteUnderLock(WholeFleet):
-    """Serialize and rewrite the whole fleet while the lock is held."""
+    """Serializes and rewrites the whole fleet while the lock is held."""
 
     def _persist(self) -> None:
         self._write(list(self.machine.freeze()), ".tmp")
 
 
 class ThreadAWrite(WholeFleet):
-    """Copy the whole fleet under the lock; a thread for each write serializes and rewrites it.
+    """Copies the whole fleet under the lock. A thread for each write serializes and rewrites it.
 
-    `stale` counts how often an older snapshot ended up over a newer one.
+    `stale` counts how often an older snapshot has replaced a newer one.
     """
 
     def __init__(self, directory: Path, machine: StateMachine) -> None:
         super().__init__(directory, machine)
-        self._on_disk_lock = threading.Lock()  # guards the two below
+        self._on_disk_lock = threading.Lock()  # guards `stale` and `_on_disk`
         self._on_disk = 0
         self._writers: list[threading.Thread] = []
 

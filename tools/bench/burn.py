@@ -1,11 +1,15 @@
-"""Durable updates while other threads of the process compute, beside sqlite3 under the same.
+"""Measure durable updates while other threads of the process compute, beside sqlite3.
 
-A thread that computes in pure Python gives the interpreter up only every 5 ms, to whoever waits
-for it: what has to take it often is slow then, whatever disk it has. So it is measured with none,
-one and two such threads: updates a second as fast as callers can; latency at a fixed rate, from
-when each was *due*; and how much of its computing the process still gets done meanwhile, beside
-what it does alone. `nothing` is a call that returns at once: the latency that waking its thread
-costs by itself. Rounds of all of them alternate; ratios are medians of the rounds' ratios.
+A thread that computes in pure Python releases the interpreter only every 5 ms. An engine that has
+to take the interpreter often is slow then, whatever its disk. The benchmark measures with no, one
+and two such threads:
+
+- updates per second at full speed;
+- latency at a fixed rate, counted from the time when each update was *due*;
+- the share of its computing that the process still gets done at full speed.
+
+The peer `nothing` is a call that returns immediately: its latency is the cost of waking a thread.
+Rounds of all peers alternate. Ratios are medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from bench.peers import PEERS, OurJournal, Peer, opened
 
 
 class Nothing(Peer):
-    """What waking a caller costs, whatever it calls."""
+    """A peer that does nothing, so that its latency is the cost of waking the caller."""
 
     def update(self) -> None: ...
 
@@ -42,7 +46,7 @@ class Nothing(Peer):
 
 @dataclass(frozen=True)
 class Round:
-    """Of one peer. `turns_per_s` is what the computing threads got done."""
+    """A round of one peer. `turns_per_s` is the speed of the computing threads meanwhile."""
 
     per_s: float
     turns_per_s: float
@@ -56,10 +60,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Row:
-    """One peer, with so many computing threads and callers beside it. Times in ns; `lag` is how
-    late a timer of the coroutines' loop comes. `journal_per_s`, `journal_p50` and `journal_p99` are
-    the journal's updates a second and latency from due, in this peer's; `computing` is in what it
-    is alone."""
+    """The result of one peer with a number of computing threads and of callers. Times are in ns.
+
+    due: the latency from due. lag: the lateness of a timer in the coroutines' loop.
+    computing: the speed of the computing threads, as a fraction of their speed without a peer.
+    journal_per_s, journal_p50, journal_p99: the journal's updates per second, and its latency from
+    due, divided by those of this peer.
+    """
 
     burners: int
     waiting: str
@@ -75,17 +82,18 @@ class Row:
 
 
 def alone_per_s(burners: int, seconds: float) -> float:
-    """Turns that the computing threads take in a second when nothing is beside them."""
+    """Return the turns per second of the computing threads when nothing else runs."""
     with burning(burners) as turns:
+        began = time.perf_counter()
         time.sleep(seconds)
-        return turns() / seconds
+        return turns() / (time.perf_counter() - began)
 
 
 def round_of(
     peer: Peer, burners: int, waiting: str, count: int, rate: float, seconds: float
 ) -> Round:
     calls, async_calls = [peer.update] * count, [peer.update_async] * count
-    late: list[float] = []
+    late_s: list[float] = []
     with burning(burners) as turns:
         speed = turns_per_s = 0.0
         if not isinstance(peer, Nothing):
@@ -98,26 +106,26 @@ def round_of(
         if waiting == "threads":
             latencies = at_rate(calls, rate, seconds)
         else:
-            latencies, late = asyncio.run(coroutines_at_rate(async_calls, rate, seconds))
-    return Round(speed, turns_per_s, latencies, [each * 1e9 for each in late])
+            latencies, late_s = asyncio.run(coroutines_at_rate(async_calls, rate, seconds))
+    return Round(speed, turns_per_s, latencies, [each * 1e9 for each in late_s])
 
 
 def rows_of(
     burners: int, waiting: str, count: int, rounds: dict[str, list[Round]], alone: list[float]
 ) -> Iterator[Row]:
     for name, measured in rounds.items():
-        real = name != "nothing"
+        is_real = name != "nothing"
         shares = [r.turns_per_s / speed for r, speed in zip(measured, alone, strict=True) if speed]
-        late = [each for r in measured for each in r.late_ns]
+        late_ns = [each for r in measured for each in r.late_ns]
         row = Row(
             burners=burners,
             waiting=waiting,
             count=count,
             peer=name,
-            per_s=statistics.median(r.per_s for r in measured) if real else None,
+            per_s=statistics.median(r.per_s for r in measured) if is_real else None,
             due=Quantiles.of(each for r in measured for each in r.latencies_ns),
-            lag=Quantiles.of(late) if late else None,
-            computing=statistics.median(shares) if shares and real else None,
+            lag=Quantiles.of(late_ns) if late_ns else None,
+            computing=statistics.median(shares) if shares and is_real else None,
             journal_per_s=None,
             journal_p50=None,
             journal_p99=None,
@@ -157,32 +165,35 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
             peer.close()
 
 
-def in_times(ratio: float | None) -> str:
+def as_multiple(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f} x"
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    times = [f"{what} {q}" for what in ("due", "lag") for q in ("p50", "p99", "max")]
-    ratios = [f"to it {what}" for what in ("/s", "p50", "p99")]
+    times = [f"{figure} {q}" for figure in ("due", "lag") for q in ("p50", "p99", "max")]
+    ratios = [f"ratio {figure}" for figure in ("/s", "p50", "p99")]
     yield (
         f"{'burn':>4} {'waiting':>16} {'peer':>14}"
         + "".join(f"{head:>11}" for head in ("updates/s", *times, *ratios, "computing"))
     )
     for row in rows:
-        shown = ["" if row.per_s is None else f"{row.per_s:.0f}"]
-        for found in (row.due, row.lag):
-            p50, p99, _, most = astuple(found) if found else (None,) * 4
-            shown += ["" if ns is None else human(ns) for ns in (p50, p99, most)]
+        cells = ["" if row.per_s is None else f"{row.per_s:.0f}"]
+        for quantiles in (row.due, row.lag):
+            p50, p99, _, most = astuple(quantiles) if quantiles else (None,) * 4
+            cells += ["" if ns is None else human(ns) for ns in (p50, p99, most)]
         figures = [row.journal_per_s, row.journal_p50, row.journal_p99, row.computing]
         yield (
             f"{row.burners:4} {row.count:6} {row.waiting:>9} {row.peer:>14}"
-            + "".join(f"{cell:>11}" for cell in (*shown, *map(in_times, figures)))
+            + "".join(f"{cell:>11}" for cell in (*cells, *map(as_multiple, figures)))
         )
-    yield "to it: the journal's, in the row's"
+    yield "ratio: the journal's value divided by the row's"
 
 
 def bars(rows: list[Row]) -> Iterator[Bar]:
-    """None commits more, or stalls its callers less: beside the peer that comes nearest."""
+    """Yield bars that compare the journal with the best other peer.
+
+    No peer may commit more updates per second, or have a lower p99 from due.
+    """
     groups: dict[tuple[int, str, int], list[Row]] = {}
     for row in rows:
         if row.journal_per_s is not None:
@@ -205,11 +216,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--coroutines", type=int, nargs="*", default=[100])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=["sqlite", "sqlite-batched"])
-    parser.add_argument("--rate", type=float, default=100, help="updates a second, all together")
+    parser.add_argument("--rate", type=float, default=100, help="updates per second, all callers")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each phase (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per phase; default: 1")
     options = parsed(parser, arguments)
     rows = list(measure(options))
-    where = {**about("lmdb", "rocksdict", "ZODB", "coopy"), "rate_per_s": options.rate}
-    found = {"rows": [asdict(row) for row in rows]}
-    return show("burn", options, where, found, table(rows), bars(rows))
+    environment = {**about("lmdb", "rocksdict", "ZODB", "coopy"), "rate_per_s": options.rate}
+    results = {"rows": [asdict(row) for row in rows]}
+    return show("burn", options, environment, results, table(rows), bars(rows))

@@ -1,10 +1,9 @@
-"""Durable updates a second, beside the bare disk and what could be used instead.
+"""Measure durable updates per second, beside the bare disk and other storage engines.
 
-Rounds of all of them alternate, so that what else the machine does meets all; what counts is the
-median of the rounds' ratios. `group` is a group commit and nothing else, which is hard to pass
-where many threads wait. With --delay-ms each call that syncs takes that much longer.
-With --coroutines it is coroutines in one event loop that wait, and how late a timer in that loop
-comes is measured, too: a loop that is held up is late for everybody.
+Rounds of all peers alternate, so that other load on the machine affects all of them. A ratio is the
+median of the rounds' ratios. The peer `group` is a bare group commit, which is hard to surpass when
+many threads wait. With --delay-ms, each call that syncs takes that much longer. With --coroutines,
+coroutines in one event loop wait as well, and the delay of a timer in that loop is measured.
 """
 
 from __future__ import annotations
@@ -30,9 +29,12 @@ from bench.peers import PEERS, BareDisk, BareGroup, OurJournal, Peer, opened
 
 @dataclass(frozen=True)
 class Row:
-    """One way of waiting and one peer. Ratios are medians of the rounds: `to_disk` to the bare
-    disk's one thread; of the journal `to_best` to the fastest peer of that round, `to_sqlite` to
-    sqlite with a transaction a record, `to_group` to a bare group commit."""
+    """The result of one peer with a number of waiting threads or coroutines.
+
+    Ratios are medians of the rounds. `to_disk` compares with one thread on the bare disk. The
+    journal's row also has `to_best`, the ratio to the fastest engine of each round, `to_sqlite`,
+    that to sqlite with one transaction per record, and `to_group`, that to a bare group commit.
+    """
 
     delay_ms: float
     waiting: str
@@ -49,32 +51,36 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a figure of the journal's row has to reach; on one CPU or on more."""
+class Target:
+    """The least value that a column of the journal's row has to reach.
 
-    what: str
+    `row` is the delay in ms, the way of waiting and the count. `is_pinned` selects runs on one CPU.
+    """
+
+    name: str
     row: tuple[float, str, int]
-    figure: str
+    column: str
     least: float
-    pinned: bool = False
+    is_pinned: bool = False
 
 
-ASKED = (
-    Asked("1 thread to the bare disk", (0, "threads", 1), "to_disk", 0.92),
-    Asked("64 threads to the best peer", (0, "threads", 64), "to_best", 3.0),
-    Asked("64 threads to the best peer, pinned", (0, "threads", 64), "to_best", 3.5, pinned=True),
-    Asked("64 threads to the best peer at +5 ms", (5, "threads", 64), "to_best", 1.8),
-    Asked("64 threads to sqlite FULL at +5 ms", (5, "threads", 64), "to_sqlite", 48),
-    Asked("256 threads to the best peer at +5 ms", (5, "threads", 256), "to_best", 3.5),
+TARGETS = (
+    Target("1 thread to the bare disk", (0, "threads", 1), "to_disk", 0.92),
+    Target("64 threads to the best peer", (0, "threads", 64), "to_best", 3.0),
+    Target("64 threads to the best peer, pinned", (0, "threads", 64), "to_best", 3.5, True),
+    Target("64 threads to the best peer at +5 ms", (5, "threads", 64), "to_best", 1.8),
+    Target("64 threads to sqlite FULL at +5 ms", (5, "threads", 64), "to_sqlite", 48),
+    Target("256 threads to the best peer at +5 ms", (5, "threads", 256), "to_best", 3.5),
 )
 MANY = 10_000  # coroutines
 
 
+# The rounds of each peer: updates per second, and the lateness of each tick of a timer, in s.
 Rates = dict[str, list[tuple[float, list[float]]]]
 
 
 def fastest(measured: list[list[float]]) -> list[float]:
-    """Of each round."""
+    """Return the highest speed of each round."""
     return [max(speeds) for speeds in zip(*measured, strict=True)]
 
 
@@ -90,15 +96,15 @@ def rounds_of(
     rates: Rates = {name: [] for name in measured}
     for _ in range(options.rounds):
         for name, peer in measured.items():
-            found: tuple[float, list[float]]
+            result: tuple[float, list[float]]
             if name == "disk":
-                found = at_full_speed([peer.update], options.seconds), []
+                result = at_full_speed([peer.update], options.seconds), []
             elif threads:
-                found = at_full_speed([peer.update] * count, options.seconds), []
+                result = at_full_speed([peer.update] * count, options.seconds), []
             else:
                 calls = [peer.update_async] * count
-                found = asyncio.run(coroutines_at_full_speed(calls, options.seconds))
-            rates[name].append(found)
+                result = asyncio.run(coroutines_at_full_speed(calls, options.seconds))
+            rates[name].append(result)
     return rates
 
 
@@ -108,13 +114,13 @@ def ratio(speeds: list[float], others: list[float]) -> float:
 
 def rows_of(delay_ms: float, waiting: str, count: int, rates: Rates) -> Iterator[Row]:
     disk = [rate for rate, _ in rates["disk"]]
-    ours = "disk", "group", "journal"
-    best = fastest([[r for r, _ in rates[name]] for name in rates if name not in ours])
+    not_engines = "disk", "group", "journal"
+    best = fastest([[r for r, _ in rates[name]] for name in rates if name not in not_engines])
     sqlite, group = ([rate for rate, _ in rates.get(name, [])] for name in ("sqlite", "group"))
     for name, measured in rates.items():
         speeds = [rate for rate, _ in measured]
         to_disk = [speed / bare for speed, bare in zip(speeds, disk, strict=True)]
-        late = sorted(each for _, ticks in measured for each in ticks)
+        late_s = sorted(each for _, ticks in measured for each in ticks)
         is_journal = name == "journal"
         yield Row(
             delay_ms=delay_ms,
@@ -128,12 +134,12 @@ def rows_of(delay_ms: float, waiting: str, count: int, rates: Rates) -> Iterator
             to_best=ratio(speeds, best) if is_journal and best else None,
             to_sqlite=ratio(speeds, sqlite) if is_journal and sqlite else None,
             to_group=ratio(speeds, group) if is_journal and group else None,
-            lag_p99_ms=late[int(len(late) * 0.99)] * 1000 if late else None,
+            lag_p99_ms=late_s[int(len(late_s) * 0.99)] * 1000 if late_s else None,
         )
 
 
 def measure(options: argparse.Namespace, delay_ms: float) -> Iterator[Row]:
-    """In this process, whose syncs take `delay_ms` longer already."""
+    """Measure in this process, whose syncs already take `delay_ms` longer."""
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         directory = Path(name)
         bare: dict[str, Peer] = {"disk": BareDisk(directory), "group": BareGroup(directory)}
@@ -150,7 +156,7 @@ def measure(options: argparse.Namespace, delay_ms: float) -> Iterator[Row]:
 
 
 def measure_slowed(options: argparse.Namespace, delay_ms: float) -> list[Row]:
-    """In a child, where a shim slows the syncs down."""
+    """Measure in a child process, in which a preloaded library slows down the syncs."""
     with tempfile.TemporaryDirectory() as name:
         environment = slow_disk(Path(name), delay_ms)
         arguments = [sys.argv[0], "commits", "--json", "--slowed-ms", str(delay_ms)]
@@ -177,32 +183,32 @@ def table(rows: list[Row]) -> Iterator[str]:
     )
     for row in rows:
         group, best = ("" if r is None else f"{r:.2f} x" for r in (row.to_group, row.to_best))
-        late = "" if row.lag_p99_ms is None else f"{row.lag_p99_ms:.1f} ms"
+        lag = "" if row.lag_p99_ms is None else f"{row.lag_p99_ms:.1f} ms"
         spread = f"{row.to_disk_min:.2f}..{row.to_disk_max:.2f}"
         yield (
             f"{row.delay_ms:4g}ms {row.count:6} {row.waiting:>9} {row.peer:>14} "
             f"{row.per_s:10.0f} {row.to_disk:6.2f} x {spread:>13} {group:>8} {best:>8} "
-            f"{late:>14}"
+            f"{lag:>14}"
         )
 
 
 def bars(rows: list[Row]) -> Iterator[Bar]:
-    pinned = len(os.sched_getaffinity(0)) == 1
+    is_pinned = len(os.sched_getaffinity(0)) == 1
     ours = {(row.delay_ms, row.waiting, row.count): row for row in rows if row.peer == "journal"}
-    for each in ASKED:
-        row = ours.get(each.row)
-        found = None if row is None else getattr(row, each.figure)
-        if found is not None and each.pinned == pinned:
-            yield at_least(each.what, found, each.least)
+    for target in TARGETS:
+        row = ours.get(target.row)
+        value = None if row is None else getattr(row, target.column)
+        if value is not None and target.is_pinned == is_pinned:
+            yield at_least(target.name, value, target.least)
     many, threads = ours.get((0, "coroutines", MANY)), ours.get((0, "threads", 64))
-    if many and many.lag_p99_ms is not None and not pinned:
-        # Either will do: so many a second, or eight times what 64 threads reach.
+    if many and many.lag_p99_ms is not None and not is_pinned:
+        # The smaller of two targets: a fixed rate, or eight times the rate of 64 threads.
         least = min(150_000, 8 * threads.per_s) if threads else 150_000
         yield at_least("10,000 coroutines", many.per_s, least, "/s")
         yield at_most("10,000 coroutines, the loop's lag p99", many.lag_p99_ms, 3, "ms")
 
 
-def asked(arguments: list[str]) -> argparse.Namespace:
+def options_of(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python tools/bench commits",
         description=__doc__,
@@ -213,19 +219,19 @@ def asked(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[])
     parser.add_argument("--delay-ms", type=float, nargs="+", default=[0.0])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of a round (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.4, help="per round; default: 0.4")
     parser.add_argument("--slowed-ms", type=float, help=argparse.SUPPRESS)
     return parsed(parser, arguments)
 
 
 def main(arguments: list[str]) -> int:
-    options = asked(arguments)
+    options = options_of(arguments)
     rows: list[Row] = []
     if options.slowed_ms is not None:
         rows += measure(options, options.slowed_ms)
     else:
         for delay_ms in options.delay_ms:
             rows += measure_slowed(options, delay_ms) if delay_ms else measure(options, 0)
-    where = about("lmdb", "rocksdict", "ZODB", "coopy")
-    found = {"rows": [asdict(row) for row in rows]}
-    return show("commits", options, where, found, table(rows), bars(rows))
+    environment = about("lmdb", "rocksdict", "ZODB", "coopy")
+    results = {"rows": [asdict(row) for row in rows]}
+    return show("commits", options, environment, results, table(rows), bars(rows))

@@ -1,10 +1,9 @@
-"""What compaction costs: callers' latency from due with it and without, what is written, and
-what the disk holds.
+"""Measure the cost of compaction: the callers' latency, the bytes written, and the disk space.
 
-A fleet under load at a fixed rate, with one compaction after the other and with none, in turns, and
-with compactions as fast as its threads can: there a thread holds the lock for less, since it is not
-one that was just woken. Then a long run at full speed: bytes written beside the bytes appended, and
-the disk beside the state.
+A fleet is under load at a fixed rate, in alternating rounds with continuous compaction and with
+none. Then it is under load at full speed with continuous compaction. There, a thread holds the lock
+for a shorter time, because it was not just woken. At last, a long run at full speed compares the
+bytes written with the bytes appended, and the disk space with the size of the state.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from manager import SubAgentManager
 
 NEVER = 1 << 40
 SEGMENT_BYTES = 4 << 20
-CELLS = 16_000  # so that `checkpoint_growth` says when a compaction is due, not the least size
-LOOK_EVERY_S = 0.002
+CELLS = 16_000  # large enough that `checkpoint_growth`, not the minimum size, decides what is due
+WATCH_EVERY_S = 0.002
 
 
 @dataclass(frozen=True)
 class Round:
-    """Of one run at a fixed rate, in ns."""
+    """The latency from due and the lock's hold in one run at a fixed rate, in ns."""
 
     due: Quantiles
     hold: Quantiles
@@ -46,10 +45,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Latency:
-    """From due, and of the lock's hold, in ns; medians of the rounds. `hold_at_full_speed` is with
-    compaction. `ratio` is that of the p99.9 from due with compaction to that without, the median of
-    the rounds' ratios; `worst` the longest from due of all rounds with compaction, which a median
-    would hide."""
+    """Latencies from due and holds of the lock, in ns, as medians of the rounds.
+
+    on, off: the latency from due with and without compaction.
+    hold_at_full_speed: with compaction.
+    ratio: the p99.9 from due with compaction divided by that without, the median of the rounds.
+    worst: the longest latency of all rounds with compaction, which a median would hide.
+    """
 
     off: Quantiles
     on: Quantiles
@@ -76,7 +78,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class Space:
-    """In bytes; `held` is the most that another process saw there, `state` a checkpoint's size."""
+    """The disk space of the long run, in bytes.
+
+    held: the maximum size of the directory that another process saw.
+    state: the size of a checkpoint.
+    """
 
     updates: int
     appended: int
@@ -91,7 +97,7 @@ class Space:
 
 
 class Cells:
-    """A state of so many values, each of which is replaced again and again."""
+    """A state of CELLS values, which are replaced again and again."""
 
     application = "cells/1"
 
@@ -110,7 +116,7 @@ class Cells:
 
 @contextmanager
 def loaded(options: argparse.Namespace) -> Iterator[tuple[SubAgentManager, list[Worker]]]:
-    # By itself none is due in so short a run: all compactions that there are, we ask for.
+    # No compaction is due in such a short run, so that all of them are the benchmark's.
     engine = Options(checkpoint_min_bytes=NEVER)
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
@@ -139,7 +145,7 @@ def latency(options: argparse.Namespace) -> Latency:
     off: list[Round] = []
     on: list[Round] = []
     for number in range(options.rounds):
-        # Whoever is first has the emptier machine, so it is each in turn.
+        # The first measurement of a round may have less competing load, so alternate the order.
         for compaction in (False, True) if number % 2 else (True, False):
             (on if compaction else off).append(round_of(options, compaction=compaction))
     return Latency.of(off, on, [held_at_full_speed(options) for _ in range(options.rounds)])
@@ -147,13 +153,18 @@ def latency(options: argparse.Namespace) -> Latency:
 
 @contextmanager
 def watched(directory: Path) -> Iterator[Any]:
-    """The most bytes that the files in `directory` had at once, as a shared value. Looked at by a
-    process of its own: threads would not get to look when most is held, as updates wait then."""
+    """Yield a shared value: the maximum total size of the files in `directory`, in bytes.
+
+    Another process measures it every 2 ms and at the end. A thread might not run when the size is
+    at its maximum, because the compactor keeps the interpreter busy while updates wait.
+    """
     context = multiprocessing.get_context("fork")
     most, ended = context.Value("q", 0), context.Event()
 
     def watch() -> None:
-        while not ended.wait(LOOK_EVERY_S):
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(WATCH_EVERY_S)
             size = 0
             for entry in os.scandir(directory):
                 with suppress(FileNotFoundError):
@@ -168,13 +179,13 @@ def watched(directory: Path) -> Iterator[Any]:
         ended.set()
         process.join()
     if process.exitcode or not most.value:
-        raise RuntimeError(f"{directory} was not watched to the end")
+        raise RuntimeError(f"the process that watches {directory} failed; repeat the run")
 
 
 def space(options: argparse.Namespace) -> Space:
-    """`options.updates` updates by 64 threads."""
+    """Run `options.updates` updates in 64 threads, and measure the disk space."""
     engine = Options(segment_bytes=SEGMENT_BYTES)
-    a_thread = options.updates // 64
+    a_thread = max(1, options.updates // 64)
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as name,
         watched(Path(name)) as held,
@@ -200,25 +211,25 @@ def space(options: argparse.Namespace) -> Space:
     )
 
 
-def lines(times: Latency, room: Space) -> Iterator[str]:
-    for name, found in (
+def lines(times: Latency, space: Space) -> Iterator[str]:
+    for name, quantiles in (
         ("from due, compaction off", times.off),
         ("from due, compaction on", times.on),
         ("lock hold, compaction off", times.hold_off),
         ("lock hold, compaction on", times.hold_on),
         ("the same at full speed", times.hold_at_full_speed),
     ):
-        shown = (f"{key} {human(value)}" for key, value in asdict(found).items())
-        yield f"{name:26}" + ", ".join(shown)
+        texts = (f"{key} {human(value)}" for key, value in asdict(quantiles).items())
+        yield f"{name:26}" + ", ".join(texts)
     yield f"{times.compactions} compactions"
     yield (
-        f"{room.updates:,} updates: appended {room.appended / 2**20:.1f} MiB, "
-        f"written {room.written / 2**20:.1f}, held {room.held / 2**20:.1f}, "
-        f"of a state of {room.state / 2**20:.1f}"
+        f"{space.updates:,} updates: appended {space.appended / 2**20:.1f} MiB, "
+        f"written {space.written / 2**20:.1f}, held {space.held / 2**20:.1f}, "
+        f"of a state of {space.state / 2**20:.1f}"
     )
 
 
-def bars(options: argparse.Namespace, times: Latency, room: Space) -> Iterator[Bar]:
+def bars(options: argparse.Namespace, times: Latency, space: Space) -> Iterator[Bar]:
     rate = f"at {options.rate:,g} calls/s"
     for when, hold in (("at full speed", times.hold_at_full_speed), (rate, times.hold_on)):
         yield at_most(f"lock hold p50, {options.agents:,} agents, {when}", hold.p50 / 1e3, 4, "us")
@@ -226,8 +237,8 @@ def bars(options: argparse.Namespace, times: Latency, room: Space) -> Iterator[B
     yield at_most(f"from due p99 {rate}", times.on.p99 / 1e6, 1, "ms")
     yield at_most(f"from due max {rate}", times.worst / 1e6, 20, "ms")
     yield at_most("from due p99.9, compaction on to off", times.ratio, 1.5)
-    yield at_most("bytes written to bytes appended", room.written / room.appended, 1.5)
-    yield at_most("disk held", room.held / 2**20, room.bound / 2**20, "MiB")
+    yield at_most("bytes written to bytes appended", space.written / space.appended, 1.5)
+    yield at_most("disk held", space.held / 2**20, space.bound / 2**20, "MiB")
 
 
 def main(arguments: list[str]) -> int:
@@ -238,17 +249,17 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--agents", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=8000, help="calls a second, all threads")
+    parser.add_argument("--rate", type=float, default=8000, help="calls per second, all threads")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1_000_000, help="of the long run")
     options = parsed(parser, arguments)
-    times, room = latency(options), space(options)
+    times, sizes = latency(options), space(options)
     return show(
         "compact",
         options,
         about(),
-        {"latency": asdict(times), "space": asdict(room)},
-        lines(times, room),
-        bars(options, times, room),
+        {"latency": asdict(times), "space": asdict(sizes)},
+        lines(times, sizes),
+        bars(options, times, sizes),
     )

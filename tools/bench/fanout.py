@@ -1,17 +1,17 @@
-"""Fleets of sub-agents under load: what a call costs, before and with the journal.
+"""Measure the cost of a manager's call under load, before the journal and with it.
 
-Threads spawn, step, finish, fail and list at a fixed rate in all; a call's latency is counted
-from when it was *due*, so that a stall shows in every call that it held up. Then, as fast as
-they can, updates a second. Ways of persisting, behind the same manager:
+Threads spawn, step, finish, fail and list agents at a fixed total rate. A call's latency is counted
+from the time when it was *due*, so that a stall shows in every call that it delayed. Then updates
+per second are measured at full speed. The ways to persist, behind the same manager, are:
 
     rewrite    the whole fleet as JSON, serialized and rewritten under the lock
     thread     a copy of the fleet under the lock, a thread for each write
     journal    records appended under the lock, committed within 10 ms, compaction on
-    durable    the same, each call waiting until its record is on stable storage
+    durable    the same, but each call waits until its record is on stable storage
 
-With --coroutines it is coroutines of one event loop, too, that await each commit (`durable`), and
-how late a timer in that loop comes is measured. --full adds what takes long: a fleet of 100,000
-and 256 threads, for the ways that bear them.
+With --coroutines, coroutines of one event loop also await each commit (`durable`), and the delay of
+a timer in that loop is measured. --full adds a fleet of 100,000 agents and 256 threads for the ways
+`journal` and `durable`, which takes long.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ FULL_AGENTS, FULL_THREADS = 100_000, 256
 
 @dataclass(frozen=True)
 class Row:
-    """One way, fleet and number of threads. Times in ns; `due` is the latency from due."""
+    """The result of one way, fleet size and number of threads. Times are in ns.
+
+    hold, wait: how long calls held the lock, and waited for it. due: the latency from due.
+    stale_over_newer: how often an older snapshot replaced a newer one on disk.
+    """
 
     way: str
     agents: int
@@ -59,8 +63,10 @@ class Row:
 
 @dataclass(frozen=True)
 class LoopRow:
-    """One fleet and number of coroutines. Times in ns; `lag` is how late a timer of their loop
-    comes at that rate, `lag_at_full_speed` while they go as fast as they can."""
+    """The result of one fleet size and number of coroutines. Times are in ns.
+
+    due: the latency from due. lag: the lateness of a timer in their loop, at the fixed rate.
+    """
 
     agents: int
     coroutines: int
@@ -75,11 +81,11 @@ Cell = tuple[int, int, str]  # agents, threads, way
 
 
 def cells(options: argparse.Namespace) -> list[Cell]:
-    found = list(product(options.agents, options.threads, options.ways))
+    cells = list(product(options.agents, options.threads, options.ways))
     if options.full:
         agents, threads = [*options.agents, FULL_AGENTS], [*options.threads, FULL_THREADS]
-        found += product(agents, threads, [way for way in options.ways if way in OURS])
-    return sorted(dict.fromkeys(found), key=lambda cell: (*cell[:2], WAYS.index(cell[2])))
+        cells += product(agents, threads, [way for way in options.ways if way in OURS])
+    return sorted(dict.fromkeys(cells), key=lambda cell: (*cell[:2], WAYS.index(cell[2])))
 
 
 def measure(cell: Cell, rate: float, seconds: float, at: Path | None) -> Row:
@@ -134,21 +140,21 @@ def measure_loop(
     ):
         workers = [Worker(manager, waits=True) for _ in range(coroutines)]
         calls = [worker.update_async for worker in workers]
-        due, late = asyncio.run(load.coroutines_at_rate(calls, rate, seconds))
-        speed, late_at_full_speed = asyncio.run(load.coroutines_at_full_speed(calls, seconds))
+        due, late_s = asyncio.run(load.coroutines_at_rate(calls, rate, seconds))
+        speed, late_at_full_speed_s = asyncio.run(load.coroutines_at_full_speed(calls, seconds))
     return LoopRow(
         agents,
         coroutines,
         rate,
         Quantiles.of(due),
-        Quantiles.of(each * 1e9 for each in late),
+        Quantiles.of(each * 1e9 for each in late_s),
         speed,
-        Quantiles.of(each * 1e9 for each in late_at_full_speed),
+        Quantiles.of(each * 1e9 for each in late_at_full_speed_s),
     )
 
 
 def merged(rounds: list[Row]) -> Row:
-    """The medians of a cell's rounds; what was written and done is the sum of them."""
+    """Return the medians of the times and speeds of a cell's rounds, and the sums of its counts."""
     first = rounds[0]
     return Row(
         first.way,
@@ -185,19 +191,19 @@ def loop_table(rows: list[LoopRow]) -> Iterator[str]:
             f"{row.coroutines:,} coroutines, {row.agents:,} agents: {row.updates_per_s:,.0f} "
             f"durable updates/s; p50, p99, p99.9, max:"
         )
-        for what, found in (
+        for title, quantiles in (
             (f"from due at {row.rate_per_s:g}/s", row.due),
-            ("the loop's lag then", row.lag),
+            ("the loop's lag at that rate", row.lag),
             ("the loop's lag at full speed", row.lag_at_full_speed),
         ):
-            yield f"    {what:30}" + "".join(f"{human(ns):>10}" for ns in astuple(found))
+            yield f"    {title:30}" + "".join(f"{human(ns):>10}" for ns in astuple(quantiles))
 
 
 def ratios(rows: list[Row]) -> Iterator[str]:
-    """What the journal gains over the rewrite, cell by cell."""
-    by = {(row.way, row.agents, row.threads): row for row in rows}
-    for (way, agents, threads), row in by.items():
-        before = by.get(("rewrite", agents, threads))
+    """Yield a line for each cell of the journal, with its gain over `rewrite`."""
+    rows_by_cell = {(row.way, row.agents, row.threads): row for row in rows}
+    for (way, agents, threads), row in rows_by_cell.items():
+        before = rows_by_cell.get(("rewrite", agents, threads))
         if before and way in OURS:
             yield (
                 f"{way}, {agents} agents, {threads} threads: "
@@ -208,7 +214,7 @@ def ratios(rows: list[Row]) -> Iterator[str]:
 
 
 def bars(rounds: dict[Cell, list[Row]]) -> Iterator[Bar]:
-    """Each from the median of the rounds' ratios."""
+    """Yield bars for the medians of the rounds' ratios."""
     small = rounds.get((100, 64, "journal"), [])
     for agents, most in ((10_000, 1.3), (FULL_AGENTS, 1.5)):
         pairs = list(zip(small, rounds.get((agents, 64, "journal"), []), strict=False))
@@ -226,7 +232,7 @@ def bars(rounds: dict[Cell, list[Row]]) -> Iterator[Bar]:
         yield at_least("p99 from due lower than JSON under the lock", tail, 1000)
 
 
-def asked(arguments: list[str]) -> argparse.Namespace:
+def options_of(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python tools/bench fanout",
         description=__doc__,
@@ -235,16 +241,20 @@ def asked(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--agents", type=int, nargs="+", default=[100, 1_000, 10_000])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--coroutines", type=int, nargs="*", default=[], help="such as 1000")
-    parser.add_argument("--full", action="store_true", help="100,000 agents and 256 threads, too")
-    parser.add_argument("--rate", type=float, default=1000, help="calls a second, all together")
+    parser.add_argument(
+        "--coroutines", type=int, nargs="*", default=[], help="for example 1000; default: none"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="also measure 100,000 agents and 256 threads"
+    )
+    parser.add_argument("--rate", type=float, default=1000, help="calls per second, all callers")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each phase")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per phase; default: 3")
     return parsed(parser, arguments)
 
 
 def main(arguments: list[str]) -> int:
-    options = asked(arguments)
+    options = options_of(arguments)
     rounds: dict[Cell, list[Row]] = {cell: [] for cell in cells(options)}
     for _ in range(options.rounds):
         for cell, measured in rounds.items():

@@ -1,4 +1,4 @@
-"""What the benchmarks find, in one form: quantiles of times, and each number beside its bar."""
+"""The forms of the benchmarks' results: quantiles of times, and values with their bars."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Quantiles:
 
     @classmethod
     def median(cls, rounds: Iterable[Quantiles]) -> Quantiles:
-        """Of rounds, each quantile by itself."""
+        """Return the median of each quantile over the rounds."""
         return cls(*map(statistics.median, zip(*map(astuple, rounds), strict=True)))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A number that was found, and the one that it has to reach."""
+    """A measured value, and the bar that it has to reach."""
 
     name: str
     value: float
@@ -60,11 +60,11 @@ def at_most(name: str, value: float, bar: float, unit: str = "x") -> Bar:
 
 def bars_table(bars: Iterable[Bar]) -> Iterator[str]:
     for bar in bars:
-        found = (
+        value = (
             f"{bar.value:,.4g} {bar.unit}" if bar.value < 1e4 else f"{bar.value:,.0f} {bar.unit}"
         )
-        asked = f"{bar.sense} {bar.bar:,.6g} {bar.unit}"
-        yield f"{bar.name:60} {found:>14}   {asked:22} {'met' if bar.met else 'NOT MET'}"
+        target = f"{bar.sense} {bar.bar:,.6g} {bar.unit}"
+        yield f"{bar.name:60} {value:>14}   {target:22} {'met' if bar.met else 'NOT MET'}"
 
 
 def human(ns: float) -> str:

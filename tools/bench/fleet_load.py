@@ -1,4 +1,4 @@
-"""Fleets of sub-agents and the calls that a harness makes of them, for the benchmarks."""
+"""Fleets of sub-agents, and calls like those of a harness, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULT = "src/service/client.py:214 passes none; the other eleven do, all of the
 
 
 class Worker:
-    """One caller's calls: agents of its own, spawned, stepped, ended, one after the other."""
+    """One caller, which spawns agents, steps them and ends them, one agent after the other."""
 
     def __init__(self, manager: SubAgentManager, *, waits: bool, lists: bool = True) -> None:
         self._manager = manager
@@ -33,7 +33,7 @@ class Worker:
         self._ref = ""
 
     def call(self) -> None:
-        """An update, or now and then a listing."""
+        """Update an agent, or list the running agents in every LIST_EVERY-th call."""
         if self._lists and next(self._calls) % LIST_EVERY == 0:
             self._manager.agents(status="running")
         else:
@@ -75,12 +75,12 @@ def fill(manager: SubAgentManager, agents: int) -> None:
 
 @contextmanager
 def reopened(directory: Path, agents: int, options: Options) -> Iterator[SubAgentManager]:
-    """With its fleet in it; what the manager measures is of what is done from now on."""
+    """Yield a reopened manager with a fleet, whose measurements begin now."""
     with SubAgentManager.open(directory, limits=LIMITS) as manager:
         fill(manager, agents)
     with SubAgentManager.open(directory, limits=LIMITS):
-        # Those that were running are interrupted now, many under one hold. No caller waits for
-        # the lock while a manager opens, so these holds must not be among those measured.
+        # This open interrupts the agents that were running, many under one hold of the lock. No
+        # caller waits for the lock while a manager opens, so these holds must not be measured.
         pass
     with SubAgentManager.open(directory, limits=LIMITS, options=options) as manager:
         yield manager

@@ -1,9 +1,10 @@
-"""How long an update holds the owner's lock, beside what unpacking its record takes.
+"""Measure how long an update holds the owner's lock, beside the time to unpack its record.
 
-A plain record is packed and unpacked under the lock, a packed one (`journal.pack`) before. The
-state keeps the newest records; unpacking alone is measured with as many kept, and with none. With
---before it is measured beside another version, too. Each round is a process of its own; rounds of
-the two versions alternate. What else the machine does only adds, so the least of the rounds counts.
+A plain record is packed and unpacked under the lock; a packed one (`journal.pack`) is packed before
+that. The state keeps the newest records. Unpacking alone is measured with as many records kept, and
+with none. With --before, another version is measured as well. Each round is a process of its own,
+and rounds of the two versions alternate. Other load on the machine only adds time, so the result is
+the minimum of the rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.output import parsed, show
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def a_round(checkout: Path, directory: Path | None) -> dict[str, float]:
+def measure_round(checkout: Path, directory: Path | None) -> dict[str, float]:
     command = [sys.executable, "-P", holding.__file__, *([str(directory)] if directory else [])]
     done = subprocess.run(
         command,
@@ -34,28 +35,33 @@ def a_round(checkout: Path, directory: Path | None) -> dict[str, float]:
         text=True,
         check=True,
     )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    times_ns: dict[str, float] = json.loads(done.stdout)
+    return times_ns
 
 
-def least(rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {key: min(found[key] for found in rounds) for key in rounds[0]}
+def minimum(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {key: min(times_ns[key] for times_ns in rounds) for key in rounds[0]}
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(results: dict[str, Any]) -> Iterator[str]:
     for version in ("before", "now"):
-        if version in found:
-            it = found[version]
+        if version in results:
+            times_ns = results[version]
             yield (
-                f"{version:8}held {it['plain_ns']:,.0f} ns for a plain record, "
-                f"{it['packed_ns']:,.0f} ns for a packed one; unpackb alone takes "
-                f"{it['unpackb_ns']:,.0f} ns, {it['unpackb_kept_ns']:,.0f} ns if records are kept"
+                f"{version:8}held {times_ns['plain_ns']:,.0f} ns for a plain record, "
+                f"{times_ns['packed_ns']:,.0f} ns for a packed one; unpackb alone takes "
+                f"{times_ns['unpackb_ns']:,.0f} ns, {times_ns['unpackb_kept_ns']:,.0f} ns if "
+                "records are kept"
             )
 
 
-def bars(found: dict[str, Any]) -> Iterator[Bar]:
-    if "before" in found:
-        now, before = found["now"], found["before"]
+def bars(results: dict[str, Any]) -> Iterator[Bar]:
+    """Yield bars for the holds beside those of the other version, if there is one.
+
+    A plain record may add the time of its unpacking and 200 ns, a packed one 150 ns.
+    """
+    if "before" in results:
+        now, before = results["now"], results["before"]
         plain_ns = before["plain_ns"] + now["unpackb_ns"] + 200
         yield at_most("held for a plain record", now["plain_ns"], plain_ns, "ns")
         yield at_most("held for a packed record", now["packed_ns"], before["packed_ns"] + 150, "ns")
@@ -68,12 +74,14 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another version")
+    parser.add_argument(
+        "--before", type=Path, metavar="CHECKOUT", help="a checkout of the version to compare with"
+    )
     options = parsed(parser, arguments)
     checkouts = {"before": options.before, "now": ROOT}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name, at in checkouts.items() if at}
     for _ in range(options.rounds):
-        for name, so_far in rounds.items():
-            so_far.append(a_round(checkouts[name], options.dir))
-    found = {**{name: least(each) for name, each in rounds.items()}, "rounds": rounds}
-    return show("hold", options, about(), found, lines(found), bars(found))
+        for name, measured in rounds.items():
+            measured.append(measure_round(checkouts[name], options.dir))
+    results = {**{name: minimum(each) for name, each in rounds.items()}, "rounds": rounds}
+    return show("hold", options, about(), results, lines(results), bars(results))

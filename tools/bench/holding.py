@@ -1,4 +1,7 @@
-"""Measure one version: `PYTHONPATH=CHECKOUT python holding.py [DIRECTORY]`. See `hold`."""
+"""Measure the holds of one version: `PYTHONPATH=CHECKOUT python holding.py [DIRECTORY]`.
+
+`bench.hold` runs this.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ OPTIONS = Options(durability="os", buffer_bytes=1 << 28, checkpoint_min_bytes=1 
 
 
 class Newest:
-    """A state machine that keeps the newest records, as a state does: what it unpacks lives on."""
+    """A state machine that keeps the newest records, so that unpacked objects stay alive."""
 
     application = "hold/1"
 
@@ -45,7 +48,7 @@ def _given(record: Any, _: Newest) -> Any:
 
 
 def held_ns(state: DurableState[Newest], make: Callable[[int], Any]) -> float:
-    """Return the mean hold of an update in the best of the slices, in ns."""
+    """Return the mean time in ns for which an update holds the lock, in the fastest slice."""
     means = []
     for _ in range(SLICES):
         decides = [partial(_given, make(n)) for n in range(UPDATES)]
@@ -59,7 +62,10 @@ def held_ns(state: DurableState[Newest], make: Callable[[int], Any]) -> float:
 
 
 def unpacked_ns(kept: int) -> float:
-    """Return what unpacking a record takes in the best of the slices, in ns, when so many live."""
+    """Return the mean time in ns to unpack a record, in the fastest slice.
+
+    `kept` is the number of unpacked records that stay alive.
+    """
     packed = [msgpack.packb(record(n)) for n in range(UPDATES)]
     table: dict[int, Any] = {}
     means = []
@@ -77,13 +83,13 @@ def main(directory: str | None = None) -> None:
         DurableState.open(f"{name}/state", Newest(), options=OPTIONS) as state,
     ):
         gc.disable()
-        found = {
+        results = {
             "plain_ns": held_ns(state, record),
             "packed_ns": held_ns(state, lambda n: pack(record(n))),
             "unpackb_ns": unpacked_ns(1),
             "unpackb_kept_ns": unpacked_ns(KEPT),
         }
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

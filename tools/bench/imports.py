@@ -1,8 +1,8 @@
-"""How long a process takes that imports the packages, or shows the inspector's help, beside one
-that does nothing.
+"""Measure how long a process takes to import the packages, or to show the inspector's help.
 
-Each is a process of its own, with compiled bytecode as an installed package has it. Rounds of all
-of them alternate; what counts is the median of the rounds' differences.
+Each is a process of its own, with compiled bytecode as an installed package has it, beside a bare
+interpreter that does nothing. Rounds of all of them alternate. The result is the median of the
+rounds' differences.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """From the start of the process to its end; `over_ms` beside the bare interpreter."""
+    """The time from the start of a process to its end.
+
+    `over_ms` is the difference to the bare interpreter.
+    """
 
     what: str
     wall_ms: float
@@ -42,15 +45,15 @@ class Row:
 
 
 def environment() -> dict[str, str]:
-    """This checkout's packages, and a Python that may keep its bytecode."""
+    """Return an environment with this checkout's packages, in which Python keeps bytecode."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tools")))}
 
 
-def wall_ms(what: str) -> float:
+def wall_ms(command: str) -> float:
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-P", *COMMANDS[what]],
+        [sys.executable, "-P", *COMMANDS[command]],
         env=environment(),
         stdout=subprocess.DEVNULL,
         check=True,
@@ -59,33 +62,33 @@ def wall_ms(what: str) -> float:
 
 
 def measure(rounds: int) -> list[Row]:
-    for what in COMMANDS:  # the first compiles
-        wall_ms(what)
-    times = [{what: wall_ms(what) for what in COMMANDS} for _ in range(rounds)]
+    for command in COMMANDS:  # the first run compiles
+        wall_ms(command)
+    times_ms = [{command: wall_ms(command) for command in COMMANDS} for _ in range(rounds)]
     return [
         Row(
-            what,
-            statistics.median(found[what] for found in times),
-            statistics.median(found[what] - found["bare"] for found in times),
+            command,
+            statistics.median(of_round[command] for of_round in times_ms),
+            statistics.median(of_round[command] - of_round["bare"] for of_round in times_ms),
         )
-        for what in COMMANDS
+        for command in COMMANDS
     ]
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    yield f"{'':38}{'in all':>10}{'over bare':>12}"
+    yield f"{'':38}{'total':>10}{'over bare':>12}"
     for row in rows:
         yield f"{row.what:38}{row.wall_ms:7.1f} ms{row.over_ms:9.1f} ms"
 
 
 def bars(rows: list[Row]) -> Iterator[Bar]:
-    by = {row.what: row for row in rows}
-    for what, row in by.items():
-        if "import " in what:  # what is loaded at first use counts, too
-            most = 40 if "journal" in what else 60
-            yield at_most(f"{what}, over the bare interpreter", row.over_ms, most, "ms")
-    what = "journal-inspect --help"
-    yield at_most(f"{what}, in all", by[what].wall_ms, 110, "ms")
+    rows_by_command = {row.what: row for row in rows}
+    for command, row in rows_by_command.items():
+        if "import " in command:  # also those that load a module at the first use of a name
+            most = 40 if "journal" in command else 60
+            yield at_most(f"{command}, over the bare interpreter", row.over_ms, most, "ms")
+    command = "journal-inspect --help"
+    yield at_most(f"{command}, in all", rows_by_command[command].wall_ms, 110, "ms")
 
 
 def main(arguments: list[str]) -> int:
@@ -93,5 +96,5 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=15)
     options = parsed(parser, arguments)
     rows = measure(options.rounds)
-    found = {"rows": [asdict(row) for row in rows]}
-    return show("imports", options, about("msgpack", "crc32c"), found, table(rows), bars(rows))
+    results = {"rows": [asdict(row) for row in rows]}
+    return show("imports", options, about("msgpack", "crc32c"), results, table(rows), bars(rows))

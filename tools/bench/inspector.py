@@ -1,9 +1,9 @@
-"""journal-inspect at scale: the end of a large log, all of it verified, and a live one followed.
+"""Measure journal-inspect on a large log: its end, its verification, and following a live log.
 
-`log -n 20` and `verify` are processes of their own over one log; beside `verify`, the CRC of the
-same bytes alone. Then a writer appends at a fixed rate and waits for each commit, in turns alone
-and with a `log -f` behind it whose every line is read: how late each record comes out, and what
-that costs the writer.
+`log -n 20` and `verify` are processes of their own on one log. Beside `verify`, a CRC of the same
+bytes is measured. Then a writer appends at a fixed rate and waits for each commit, in alternating
+rounds: alone, and followed by a `log -f` whose every line is read. That shows the delay of each
+record, and the cost to the writer.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from typing import Any
 
 import crc32c
 
+from bench import imports
 from bench.figures import Bar, Quantiles, at_least, at_most
-from bench.imports import environment
 from bench.machine import about
 from bench.output import parsed, show
 from bench.peers import RECORD
 from journal import Journal, JournalReader, Options
 
-A_COMMIT = 64  # records, of the large log
+A_COMMIT = 64  # records per commit of the large log
 NEVER = 1 << 40
 _CHUNK_BYTES = 1 << 20
-_SETTLE_S = 0.5
-_LAST = "the last record"
-# Its lines go to another process than the writer's, whose interpreter they would hold up.
+_FIRST, _LAST = "the first record", "the last record"
+# A process of its own reads the lines, so as not to delay the writer's interpreter. It prints one
+# line when the follower has printed the first record, and one at the end.
 _LATE = """
 import json, sys, time
+print(sys.stdin.readline(), end="", flush=True)
 late = []
 for line in sys.stdin:
     late.append(time.monotonic() - json.loads(line)["record"][-1])
 print(json.dumps(late))
 """
-# What the system tells of children that have ended begins with the memory of who forked them.
+# The peak of a finished child would include the memory of its parent, so the child reads its own.
 _PEAK = """
 import runpy, sys
 try:
@@ -56,7 +57,7 @@ finally:
 
 @dataclass(frozen=True)
 class Row:
-    """A process from its start to its end, or what is beside it."""
+    """The result of a process, from its start to its end, or of the checksum beside it."""
 
     what: str
     wall_ms: float
@@ -66,8 +67,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Writing:
-    """Of one turn: records a second; how long each append and commit took, and how late each
-    record came out of the follower, in ns."""
+    """The result of a writer's round.
+
+    per_s: records per second. commit: the time to append and commit, in ns.
+    late: the delay of each record until the follower has printed it, in ns.
+    """
 
     per_s: float
     commit: Quantiles
@@ -79,7 +83,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def fill(directory: Path, mib: float) -> int:
-    """A log of about that size; its bytes."""
+    """Write a log of about `mib` MiB, and return its size in bytes."""
     with Journal.open(directory, options=Options(checkpoint_min_bytes=NEVER)) as journal:
         while journal.stats().bytes < mib * 2**20:
             for _ in range(100):
@@ -88,16 +92,16 @@ def fill(directory: Path, mib: float) -> int:
         return journal.stats().bytes
 
 
-def timed(what: Callable[[], object]) -> float:
+def wall_ms(action: Callable[[], object]) -> float:
     began = time.perf_counter()
-    what()
+    action()
     return (time.perf_counter() - began) * 1e3
 
 
 def run(*arguments: str) -> None:
     subprocess.run(
         command(*arguments),
-        env=environment(),
+        env=imports.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
@@ -105,10 +109,10 @@ def run(*arguments: str) -> None:
 
 
 def peak_mib(*arguments: str) -> float:
-    """The most memory that it takes."""
+    """Run journal-inspect, and return its peak memory in MiB."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _PEAK, *arguments],
-        env=environment(),
+        env=imports.environment(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -127,35 +131,35 @@ def checksums(directory: Path) -> None:
 def large(directory: Path, mib: float, rounds: int) -> list[Row]:
     path = directory / "large"
     size_mib = fill(path, mib) / 2**20
-    whats: dict[str, Callable[[], object]] = {
+    actions: dict[str, Callable[[], object]] = {
         "log -n 20": lambda: run("log", str(path), "-n", "20"),
         "crc32c of all bytes": lambda: checksums(path),
         "verify": lambda: run("verify", str(path)),
     }
-    times = [{name: timed(what) for name, what in whats.items()} for _ in range(rounds)]
+    times = [{name: wall_ms(action) for name, action in actions.items()} for _ in range(rounds)]
     peak = peak_mib("verify", str(path))
     rows = []
-    for name in whats:
-        wall_ms = statistics.median(found[name] for found in times)
+    for name in actions:
+        median_ms = statistics.median(of_round[name] for of_round in times)
         reads_all = name != "log -n 20"
-        speed = size_mib / wall_ms * 1e3 if reads_all else None
-        rows.append(Row(name, wall_ms, speed, peak if name == "verify" else None))
+        speed = size_mib / median_ms * 1e3 if reads_all else None
+        rows.append(Row(name, median_ms, speed, peak if name == "verify" else None))
     return rows
 
 
 def written(
     journal: Journal, rate: float, a_commit: int, seconds: float
 ) -> tuple[float, Quantiles]:
-    took: list[float] = []
+    commit_ns: list[float] = []
     began, pause_s = time.monotonic(), a_commit / rate
-    while (due := began + len(took) * pause_s) < began + seconds:
+    while (due := began + len(commit_ns) * pause_s) < began + seconds:
         time.sleep(max(0, due - time.monotonic()))
         started = time.perf_counter_ns()
         for _ in range(a_commit):
             journal.append([*RECORD[:-1], time.monotonic()])
         journal.wait_durable()
-        took.append(time.perf_counter_ns() - started)
-    return len(took) * a_commit / (time.monotonic() - began), Quantiles.of(took)
+        commit_ns.append(time.perf_counter_ns() - started)
+    return len(commit_ns) * a_commit / (time.monotonic() - began), Quantiles.of(commit_ns)
 
 
 def followed(directory: Path, rate: float, a_commit: int, seconds: float) -> Writing:
@@ -163,10 +167,11 @@ def followed(directory: Path, rate: float, a_commit: int, seconds: float) -> Wri
         journal = undo.enter_context(
             Journal.open(directory, options=Options(checkpoint_min_bytes=NEVER))
         )
+        journal.wait_durable(journal.append([_FIRST]))
         follower = undo.enter_context(
             subprocess.Popen(
                 command("log", str(directory), "-f", "--until-match", _LAST, "-o", "jsonl"),
-                env=environment(),
+                env=imports.environment(),
                 stdout=subprocess.PIPE,
             )
         )
@@ -179,14 +184,15 @@ def followed(directory: Path, rate: float, a_commit: int, seconds: float) -> Wri
             )
         )
         assert follower.stdout
+        assert reader.stdout
         follower.stdout.close()
-        time.sleep(_SETTLE_S)  # it has begun to follow
+        assert _FIRST in reader.stdout.readline()  # from here on, the follower misses no record
         per_s, commit = written(journal, rate, a_commit, seconds)
         journal.wait_durable(journal.append([_LAST, time.monotonic()]))
-        late = json.loads(reader.communicate()[0])
-        with JournalReader.open(directory) as all_of_it:
-            assert len(late) == all_of_it.last_lsn
-    return Writing(per_s, commit, Quantiles.of(each * 1e9 for each in late))
+        late_s = json.loads(reader.stdout.readline())
+        with JournalReader.open(directory) as whole_log:
+            assert len(late_s) == whole_log.last_lsn - 1
+    return Writing(per_s, commit, Quantiles.of(each * 1e9 for each in late_s))
 
 
 def alone(directory: Path, rate: float, a_commit: int, seconds: float) -> Writing:
@@ -195,12 +201,15 @@ def alone(directory: Path, rate: float, a_commit: int, seconds: float) -> Writin
 
 
 def follow(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """The medians of the rounds' ratios, and the latest record of all."""
+    """Return the medians of the rounds' ratios, and the longest delay of a record."""
     pairs = []
     for number in range(options.rounds):
-        at = (options.rate, options.a_commit, options.seconds)
+        load = (options.rate, options.a_commit, options.seconds)
         pairs.append(
-            (alone(directory / f"alone-{number}", *at), followed(directory / f"f-{number}", *at))
+            (
+                alone(directory / f"alone-{number}", *load),
+                followed(directory / f"followed-{number}", *load),
+            )
         )
     late = [both.late for _, both in pairs if both.late]
     return {
@@ -214,27 +223,27 @@ def follow(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     }
 
 
-def lines(rows: list[Row], found: dict[str, Any]) -> Iterator[str]:
+def lines(rows: list[Row], follow: dict[str, Any]) -> Iterator[str]:
     for row in rows:
         speed = f"{row.mib_per_s:10,.0f} MiB/s" if row.mib_per_s else ""
         peak = f", {row.peak_mib:.1f} MiB of memory" if row.peak_mib else ""
         yield f"{row.what:22}{row.wall_ms:9.1f} ms{speed}{peak}"
-    late = (found["late"]["p50"], found["late"]["p99"], found["latest_ns"])
-    p50, p99, most = (f"{ns / 1e6:.0f} ms" for ns in late)
+    late_ns = (follow["late"]["p50"], follow["late"]["p99"], follow["latest_ns"])
+    p50, p99, most = (f"{ns / 1e6:.0f} ms" for ns in late_ns)
     yield (
-        f"log -f behind {found['written_per_s']:,.0f} records/s: late by p50 {p50}, p99 {p99}, "
+        f"log -f of {follow['written_per_s']:,.0f} records/s: delay p50 {p50}, p99 {p99}, "
         f"max {most}"
     )
     yield (
-        f"the writer beside itself alone: {found['to_alone']:.3f} x the records/s, "
-        f"{found['commit_p50']:.2f} x a commit's p50, {found['commit_p99']:.2f} x its p99"
+        f"the writer while followed, to alone: {follow['to_alone']:.3f} x the records/s, "
+        f"{follow['commit_p50']:.2f} x a commit's p50, {follow['commit_p99']:.2f} x its p99"
     )
 
 
-def bars(rows: list[Row], found: dict[str, Any]) -> Iterator[Bar]:
+def bars(rows: list[Row], follow: dict[str, Any]) -> Iterator[Bar]:
     yield at_most("log -n 20", rows[0].wall_ms, 200, "ms")
-    yield at_most("log -f, the latest record", found["latest_ns"] / 1e6, 100, "ms")
-    yield at_least("the writer's records/s, followed to alone", found["to_alone"], 0.95)
+    yield at_most("log -f, the latest record", follow["latest_ns"] / 1e6, 100, "ms")
+    yield at_least("the writer's records/s, followed to alone", follow["to_alone"], 0.95)
 
 
 def main(arguments: list[str]) -> int:
@@ -243,15 +252,15 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--mib", type=float, default=1024, help="of the large log")
-    parser.add_argument("--rate", type=float, default=20_000, help="records a second")
-    parser.add_argument("--a-commit", type=int, default=20, help="records that share a commit")
+    parser.add_argument("--mib", type=float, default=1024, help="size of the large log in MiB")
+    parser.add_argument("--rate", type=float, default=20_000, help="records per second")
+    parser.add_argument("--a-commit", type=int, default=20, help="records per commit")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="of each turn of the writer")
+    parser.add_argument("--seconds", type=float, default=4, help="per round of the writer")
     options = parsed(parser, arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         rows = large(Path(name), options.mib, options.rounds)
-        found = follow(options, Path(name))
-    everything = {"rows": [asdict(row) for row in rows], "follow": found}
-    where = about("msgpack", "crc32c")
-    return show("inspector", options, where, everything, lines(rows, found), bars(rows, found))
+        ratios = follow(options, Path(name))
+    results = {"rows": [asdict(row) for row in rows], "follow": ratios}
+    environment = about("msgpack", "crc32c")
+    return show("inspector", options, environment, results, lines(rows, ratios), bars(rows, ratios))

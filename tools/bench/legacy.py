@@ -1,7 +1,8 @@
-"""How long it takes to take over the agents of an older state file: `subagents import`, a process
-of its own and into a new state each time, beside reading the same file as JSON and nothing else.
+"""Measure how long `subagents import` takes to import the agents of an older state file.
 
-Rounds alternate; what counts is the median. At the end each agent is there.
+Each import is a process of its own and into a new state. Beside it, a process only reads the same
+file as JSON. Rounds of the two alternate, and the result is the median. The benchmark checks that
+each import has every agent.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ STATUSES = "Completed", "Running", "Cancelled", {"Failed": "exit 1"}, {"Interrup
 
 @dataclass(frozen=True)
 class Row:
-    """A process from its start to its end."""
+    """The time of a process from its start to its end."""
 
     what: str
     wall_ms: float
@@ -40,8 +41,8 @@ def agent(number: int) -> dict[str, Any]:
         "id": f"old_{number}",
         "session_name": f"session {number}",
         "agent_type": "worker",
-        "prompt": "look for what is broken, and mend it " * 4,
-        "assignment": {"objective": "mend", "role": "worker"},
+        "prompt": "find the cause of the crash, fix it. " * 4,
+        "assignment": {"objective": "fix it", "role": "worker"},
         "model": "large",
         "status": STATUSES[number % len(STATUSES)],
         "result": "all is well " * 8,
@@ -75,10 +76,10 @@ def measure(directory: Path, agents: int, rounds: int) -> list[Row]:
         workspace.mkdir()
         read = "import json, sys; json.load(open(sys.argv[1]))"
         times["read as JSON"].append(wall_ms("-c", read, str(file)))
-        taken = ("-m", "manager", "import", str(file), "--workspace", str(workspace))
-        times["subagents import"].append(wall_ms(*taken))
+        command = ("-m", "manager", "import", str(file), "--workspace", str(workspace))
+        times["subagents import"].append(wall_ms(*command))
         assert len(read_fleet(workspace / ".subagents").agents(include_archived=True)) == agents
-    return [Row(what, statistics.median(found)) for what, found in times.items()]
+    return [Row(name, statistics.median(of_rounds)) for name, of_rounds in times.items()]
 
 
 def lines(rows: list[Row]) -> Iterator[str]:
@@ -91,9 +92,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--agents", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parsed(parser, arguments)
-    with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        rows = measure(Path(name), options.agents, options.rounds)
-    found = {"agents": options.agents, "rows": [asdict(row) for row in rows]}
-    what = f"subagents import of {options.agents:,} agents"
-    bars: list[Bar] = [at_most(what, rows[-1].wall_ms, 2000, "ms")]
-    return show("legacy", options, about("msgpack", "crc32c"), found, lines(rows), bars)
+    with tempfile.TemporaryDirectory(dir=options.dir) as directory:
+        rows = measure(Path(directory), options.agents, options.rounds)
+    results = {"agents": options.agents, "rows": [asdict(row) for row in rows]}
+    name = f"subagents import of {options.agents:,} agents"
+    bars: list[Bar] = [at_most(name, rows[-1].wall_ms, 2000, "ms")]
+    return show("legacy", options, about("msgpack", "crc32c"), results, lines(rows), bars)

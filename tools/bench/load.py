@@ -1,8 +1,7 @@
-"""Load: threads and coroutines that call at a fixed rate or as fast as they can, and what else the
-process does meanwhile.
+"""Load: threads and coroutines that call at a fixed rate or at full speed, and competing work.
 
-At a fixed rate a call's latency is counted from when it was *due*, so that a stall shows in every
-call that it held up.
+At a fixed rate, a call's latency is counted from the time when it was *due*, so that a stall shows
+in every call that it delayed. However short a round, at least one call is made.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from contextlib import contextmanager
 
 from manager import SubAgentManager
 
-_LEAD_S = 0.05  # for the threads to start
+_LEAD_S = 0.05  # the time for the threads to start
 _TICK_S = 0.001
-_TURN = 1000  # steps of a computing thread between two looks at whether it shall end
-_BEGUN_AT_ONCE = 100  # coroutines
+_TURN = 1000  # steps of a computing thread between two checks whether to end
+_STARTED_AT_ONCE = 100  # coroutines
 
 
 def run_threads(threads: int, run: Callable[[int], None]) -> None:
@@ -30,35 +29,48 @@ def run_threads(threads: int, run: Callable[[int], None]) -> None:
 
 
 def at_rate(calls: Sequence[Callable[[], object]], rate: float, seconds: float) -> list[int]:
-    """Latencies from due, in ns, of the calls that were due within `seconds`: a thread each."""
+    """Make `rate` calls per second in all, in a thread for each of `calls`.
+
+    Return the latencies from due, in ns, of all calls that were due within `seconds`.
+    """
     latencies: list[list[int]] = [[] for _ in calls]
     began = time.perf_counter() + _LEAD_S
     give_up = began + 3 * seconds
 
     def run(index: int) -> None:
-        for number in range(index, int(rate * seconds), len(calls)):
+        for number in range(index, _count(rate, seconds), len(calls)):
             due = began + number / rate
-            left = due - time.perf_counter()
-            if left > 0:
-                time.sleep(left)
+            remaining_s = due - time.perf_counter()
+            if remaining_s > 0:
+                time.sleep(remaining_s)
             if time.perf_counter() < give_up:
                 calls[index]()
-            # One that could not even begin by now has waited at least this long.
+            # A call that could not even begin has waited for at least this time.
             latencies[index].append(int((time.perf_counter() - due) * 1e9))
 
     run_threads(len(calls), run)
     return [latency for each in latencies for latency in each]
 
 
+def _count(rate: float, seconds: float) -> int:
+    """Return the number of calls that are due within `seconds`, at least 1."""
+    return max(1, int(rate * seconds))
+
+
 def at_full_speed(calls: Sequence[Callable[[], object]], seconds: float) -> float:
-    """Calls a second, all threads together."""
+    """Return the calls per second of all threads together, one thread for each of `calls`.
+
+    Each thread makes at least one call, even if it starts after `seconds`.
+    """
     counts = [0] * len(calls)
     began = time.perf_counter()
 
     def run(index: int) -> None:
-        while time.perf_counter() < began + seconds:
+        is_running = True
+        while is_running:
             calls[index]()
             counts[index] += 1
+            is_running = time.perf_counter() < began + seconds
 
     run_threads(len(calls), run)
     return sum(counts) / (time.perf_counter() - began)
@@ -67,60 +79,72 @@ def at_full_speed(calls: Sequence[Callable[[], object]], seconds: float) -> floa
 AsyncCalls = Sequence[Callable[[], Awaitable[object]]]
 
 
-async def _tick(until: float, late: list[float]) -> None:
-    """How late a timer of the loop comes, in s, again and again."""
-    while (began := time.perf_counter()) < until:
+async def _tick(until: float, late_s: list[float]) -> None:
+    """Add the lateness of each tick of a timer in the loop, in s, until a time; at least one."""
+    is_running = True
+    while is_running:
+        began = time.perf_counter()
         await asyncio.sleep(_TICK_S)
-        late.append(time.perf_counter() - began - _TICK_S)
+        now = time.perf_counter()
+        late_s.append(now - began - _TICK_S)
+        is_running = now < until
 
 
 async def coroutines_at_rate(
     calls: AsyncCalls, rate: float, seconds: float
 ) -> tuple[list[int], list[float]]:
-    """As `at_rate`, a coroutine each; and how late each tick of a timer came, in s."""
+    """Make calls as `at_rate` does, in a coroutine for each of `calls`.
+
+    Return the latencies from due, in ns, and the lateness of each tick of a timer, in s.
+    """
     latencies: list[int] = []
-    late: list[float] = []
+    late_s: list[float] = []
     began = time.perf_counter() + _LEAD_S
     give_up = began + 3 * seconds
 
     async def run(index: int) -> None:
-        for number in range(index, int(rate * seconds), len(calls)):
+        for number in range(index, _count(rate, seconds), len(calls)):
             due = began + number / rate
             await asyncio.sleep(max(0, due - time.perf_counter()))
             if time.perf_counter() < give_up:
                 await calls[index]()
             latencies.append(int((time.perf_counter() - due) * 1e9))
 
-    await asyncio.gather(_tick(began + seconds, late), *map(run, range(len(calls))))
-    return latencies, late
+    await asyncio.gather(_tick(began + seconds, late_s), *map(run, range(len(calls))))
+    return latencies, late_s
 
 
 async def coroutines_at_full_speed(calls: AsyncCalls, seconds: float) -> tuple[float, list[float]]:
-    """Calls a second, all coroutines together; and how late each tick of a timer came, in s."""
-    late: list[float] = []
+    """Call in a coroutine for each of `calls`, at least once each.
+
+    Return the calls per second of all together, and the lateness of each tick of a timer, in s.
+    """
+    late_s: list[float] = []
     count = 0
     until = time.perf_counter() + seconds
 
     async def run(call: Callable[[], Awaitable[object]]) -> None:
         nonlocal count
-        while time.perf_counter() < until:
+        is_running = True
+        while is_running:
             await call()
             count += 1
+            is_running = time.perf_counter() < until
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_tick(until, late))
+        group.create_task(_tick(until, late_s))
         for index, call in enumerate(calls):
             group.create_task(run(call))
-            if index % _BEGUN_AT_ONCE == 0:
-                # All first calls in one turn of the loop would be a stall of our own making.
+            if index % _STARTED_AT_ONCE == 0:
+                # Making all first calls in one iteration would stall the loop.
                 await asyncio.sleep(0)
-    return count / (time.perf_counter() - began), late
+    return count / (time.perf_counter() - began), late_s
 
 
 @contextmanager
 def burning(threads: int) -> Iterator[Callable[[], int]]:
-    """Threads that compute and never wait; what is yielded tells the turns they have taken."""
+    """Run threads that compute and never wait. Yield a function that counts their turns."""
     turns = [0] * threads
     stopping = threading.Event()
 
@@ -143,7 +167,7 @@ def burning(threads: int) -> Iterator[Callable[[], int]]:
 
 @contextmanager
 def compacting(manager: SubAgentManager) -> Iterator[None]:
-    """One compaction after the other, each paced as the manager paces its own."""
+    """Run one compaction after the other, each paced like the manager's own."""
     stopping = threading.Event()
 
     def compact() -> None:

@@ -1,4 +1,4 @@
-"""What every benchmark says of where it ran, and how it slows the disk down."""
+"""The description of the machine that every benchmark prints, and the slowed disk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SHIM = Path(__file__).with_name("slow_sync.c")
 
 
 def about(*packages: str) -> dict[str, str | int]:
-    """Versions and machine; `packages` as far as they are installed."""
-    found: dict[str, str | int] = {
+    """Return the versions of Python, the journal and `packages`, and facts about the machine."""
+    facts: dict[str, str | int] = {
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -23,21 +23,24 @@ def about(*packages: str) -> dict[str, str | int]:
     }
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            facts[package] = "not installed"
+    return facts
 
 
 def slow_disk(directory: Path, delay_ms: float) -> dict[str, str]:
-    """An environment in which each sync takes that much longer. Needs a C compiler."""
+    """Return an environment in which each sync takes `delay_ms` longer.
+
+    The library that does this is compiled into `directory`, which needs a C compiler.
+    """
     if not delay_ms:
         return dict(os.environ)
     library = directory / "slow_sync.so"
-    compile_it = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(SHIM), "-ldl"]
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(SHIM), "-ldl"]
     try:
-        subprocess.run(compile_it, check=True)
+        subprocess.run(command, check=True)
     except FileNotFoundError:
-        raise SystemExit("bench: --delay-ms needs a C compiler, cc") from None
+        raise SystemExit("bench: --delay-ms needs the C compiler `cc`; install one") from None
     slow = {"LD_PRELOAD": str(library), "SLOW_SYNC_US": str(int(delay_ms * 1000))}
     return os.environ | slow

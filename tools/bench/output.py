@@ -1,4 +1,4 @@
-"""What every benchmark of speed has in common: where it writes, and how it tells what it found."""
+"""The options that all benchmarks of speed share, and the output of their results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from bench.figures import Bar, bars_table
 
 
 def parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
-    """With the options that all have; pins the process, and children that it starts, if asked."""
-    parser.add_argument("--dir", type=Path, help="on the disk to measure; default: $TMPDIR")
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it, too")
-    parser.add_argument("--cpu", type=int, help="pin to this one")
+    """Add the shared options, and return the parsed arguments.
+
+    With --cpu, pin this process and its later children to that CPU.
+    """
+    parser.add_argument(
+        "--dir", type=Path, help="a folder on the disk to measure; default: $TMPDIR"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="also plot the results")
+    parser.add_argument("--cpu", type=int, help="pin the benchmark to the CPU with this number")
     options = parser.parse_args(arguments)
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
@@ -28,22 +33,25 @@ def parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
 def show(
     bench: str,
     options: argparse.Namespace,
-    where: dict[str, Any],
-    found: dict[str, Any],
+    environment: dict[str, Any],
+    results: dict[str, Any],
     lines: Iterable[str],
     bars: Iterable[Bar],
 ) -> int:
-    """`where` it ran, what was `found`, as JSON or as `lines`, and the bars; the exit code."""
+    """Print the environment, the results and the bars, and return the exit code.
+
+    The results are printed as `lines`, or as JSON with --json. With --plot, they are also plotted.
+    """
     bars = list(bars)
-    everything = {"bench": bench, **where, **found, "bars": [bar.as_json() for bar in bars]}
+    report = {"bench": bench, **environment, **results, "bars": [bar.as_json() for bar in bars]}
     if options.json:
-        print(json.dumps(everything))
+        print(json.dumps(report))
     else:
-        print(" ".join(f"{key} {value}" for key, value in where.items()))
+        print(" ".join(f"{key} {value}" for key, value in environment.items()))
         for line in lines:
             print(line)
         for line in ("", *bars_table(bars)) if bars else ():
             print(line)
     if options.plot:
-        plots.draw(everything, options.plot)
+        plots.draw(report, options.plot)
     return 0

@@ -1,7 +1,7 @@
-"""What a Python program could keep durable updates in instead, behind one method each.
+"""The peers: engines that a Python program could use for durable updates, behind one interface.
 
-A Peer's `update` may be called by any thread, and returns when one record is on stable storage;
-`update_async` is the same for an event loop: natively if the peer can, else in a pool of threads.
+A Peer's `update` may be called by any thread, and returns when one record is on stable storage.
+`update_async` does the same for an event loop: natively if the peer can, else in a thread pool.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Peer:
 
 
 class Reused(Generic[T]):
-    """Things that one thread at a time may use; as many are made as threads use one at once."""
+    """A pool of objects that one thread at a time may use, such as connections.
+
+    It makes as many as threads use at the same time.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -59,17 +62,20 @@ class Reused(Generic[T]):
 
     @contextmanager
     def one(self) -> Iterator[T]:
+        """Yield an object that no other thread uses meanwhile."""
         try:
-            thing = self._free.pop()
+            item = self._free.pop()
         except IndexError:
-            thing = self._make()
-        yield thing
-        self._free.append(thing)
+            item = self._make()
+        yield item
+        self._free.append(item)
 
 
 class BareDisk(Peer):
-    """One write and fdatasync a record: the same bytes as a journal of one record a frame, into
-    a preallocated file, by one thread."""
+    """A write and an fdatasync per record, by one thread, into a preallocated file.
+
+    It writes the same number of bytes as a journal with one record per frame.
+    """
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -91,11 +97,12 @@ class BareDisk(Peer):
 
 
 class BareGroup(BareDisk):
-    """Group commit, and nothing else: who waits is counted, one thread writes for all that are,
-    and lets them pass one after the other. There is no record to pack, no order, no checksum, no
-    bound, no error, and nobody may stop waiting: where many wait for a fast disk, an engine will
-    hardly pass it. (One that commits for a lone waiter in its thread does, and on a slow disk one
-    that gathers.)"""
+    """A bare group commit: one thread writes for all waiters, and wakes them one after the other.
+
+    It packs no records, has no order, checksums, bounds or errors, and no wait can be cancelled.
+    With many waiters and a fast disk, an engine will hardly be faster. An engine can be faster if
+    it commits in the thread of a lone waiter, or gathers waiters on a slow disk.
+    """
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -166,7 +173,7 @@ _INSERT = "INSERT INTO log (record) VALUES (?)"
 
 
 class Sqlite(Peer):
-    """A connection a thread, a transaction a record, WAL, synchronous=FULL."""
+    """sqlite with a connection per thread, a transaction per record, WAL and synchronous=FULL."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -178,7 +185,7 @@ class Sqlite(Peer):
 
 
 class SqliteBatched(Peer):
-    """The same behind one thread that commits all that has gathered in one transaction."""
+    """sqlite behind one thread, which commits all gathered records in one transaction."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -252,7 +259,7 @@ class RocksDict(Peer):
 
 
 class Zodb(Peer):
-    """A connection and a tree a thread, so that no two commits conflict."""
+    """ZODB with a connection and a tree per thread, so that no two commits conflict."""
 
     def __init__(self, directory: Path) -> None:
         from BTrees.LOBTree import LOBTree
@@ -267,7 +274,7 @@ class Zodb(Peer):
 
         def make() -> tuple[Any, Any]:
             manager = TransactionManager()
-            with lock:  # the root is common to all
+            with lock:  # all threads share the root
                 root = self._db.open(manager).root()
                 tree = root[next(self._keys)] = LOBTree()
                 manager.commit()
@@ -286,7 +293,7 @@ class Zodb(Peer):
 
 
 class System:
-    """What coopy makes persistent."""
+    """The object that coopy makes persistent."""
 
     def __init__(self) -> None:
         self.last: Any = None
@@ -296,7 +303,7 @@ class System:
 
 
 class Coopy(Peer):
-    """With that of its group commit delays which is fastest for 16 threads."""
+    """coopy with the group commit delay that is the fastest for 16 threads."""
 
     def __init__(self, directory: Path) -> None:
         from coopy.base import init_persistent_system
@@ -336,11 +343,11 @@ PEERS: dict[str, type[Peer]] = {
 
 
 def opened(names: Iterable[str], directory: Path) -> dict[str, Peer]:
-    """Those that are installed; a note says which are skipped."""
-    found: dict[str, Peer] = {}
+    """Open the peers that are installed. Print a note for each that is not."""
+    peers: dict[str, Peer] = {}
     for name in names:
         try:
-            found[name] = PEERS[name](directory)
+            peers[name] = PEERS[name](directory)
         except ImportError as error:
             print(f"bench: {name} is skipped: {error}", file=sys.stderr)
-    return found
+    return peers

@@ -1,6 +1,6 @@
-"""Plots of what the benchmarks found, as SVG: the same figures make the same bytes.
+"""Plots of the benchmarks' results, as SVG. The same results give the same bytes.
 
-Each takes what the benchmark's --json prints.
+Each plot takes the output of the benchmark's --json.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-Found = dict[str, Any]
-Axis = Any  # matplotlib's, which is imported when there is something to draw
+Results = dict[str, Any]
+Axis = Any  # an axis of matplotlib, which is imported only to plot
 
-_FEW = 300  # of an axis from 1 to so much 2 and 5 are named, too
+_NARROW = 300  # an axis whose ends have a smaller ratio also has ticks at 2 and 5
 _PANEL_INCHES, _LEGEND_INCHES = (4.0, 3.2), 1.6
 _QUANTILES = ("p50", "p99", "p99_9", "max")
 _NAMES = ("p50", "p99", "p99.9", "max")
-# A name has one colour in all panels, whichever of the others are there.
+# Each of these names has the same colour in all panels.
 _COLOURED = (
     *("journal", "sqlite", "sqlite-batched", "lmdb", "rocksdict", "zodb", "coopy"),
     *("disk", "nothing", "group"),
@@ -24,15 +24,15 @@ _COLOURED = (
 
 
 def panels(rows: int, columns: int) -> tuple[Any, Any]:
-    """A figure, and the axes of its panels, row by row."""
+    """Return a figure, and the axes of its panels, row by row."""
     try:
         import matplotlib
     except ImportError:
-        raise SystemExit("bench: plots need matplotlib") from None
+        raise SystemExit("bench: plots need the package matplotlib; install it") from None
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    # Text stays text; identifiers are made from what is drawn, not from a random number.
+    # Keep text as text, and derive identifiers from the contents, not from a random number.
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "bench"}
     size = (_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * rows)
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
@@ -47,7 +47,7 @@ def colour_of(name: str, others: Iterable[str]) -> str:
 
 
 def against(axis: Axis, lines: dict[str, list[tuple[float, float]]], x: str, title: str) -> None:
-    """A line a name, both axes logarithmic, a tick for each x that there is."""
+    """Draw a line for each name on logarithmic axes, with a tick for each x."""
     for name, points in lines.items():
         if points:
             xs, ys = zip(*sorted(points), strict=True)
@@ -62,9 +62,9 @@ def against(axis: Axis, lines: dict[str, list[tuple[float, float]]], x: str, tit
 
 
 def distribution(axis: Axis, lines: dict[str, dict[str, float]], title: str) -> None:
-    """Latency from p50 to max, in ms, a line a name; figures are in ns."""
-    for name, found in lines.items():
-        times_ms = [found[quantile] / 1e6 for quantile in _QUANTILES]
+    """Draw a line for each name, of latencies in ms from p50 to max. The quantiles are in ns."""
+    for name, quantiles in lines.items():
+        times_ms = [quantiles[quantile] / 1e6 for quantile in _QUANTILES]
         colour = colour_of(name, lines)
         axis.plot(_NAMES, times_ms, "o-", label=name, color=colour, markersize=4)
     axis.set(title=title)
@@ -79,12 +79,12 @@ def legends(*axes: Axis) -> None:
 
 
 def plain(axis: Axis) -> None:
-    """Shown, with a logarithmic y whose ticks are numbers, not powers."""
+    """Show an axis with a logarithmic y whose ticks are numbers, not powers."""
     from matplotlib.ticker import FuncFormatter
 
     def between(value: float, _: object) -> str:
         low, high = axis.get_ylim()
-        is_named = f"{value:e}"[0] in "25" and high < low * _FEW
+        is_named = f"{value:e}"[0] in "25" and high < low * _NARROW
         return f"{value:,g}" if is_named else ""
 
     axis.set_axis_on()
@@ -94,27 +94,27 @@ def plain(axis: Axis) -> None:
 
 
 def unique(values: Iterable[Any]) -> list[Any]:
-    """In the order in which they come."""
+    """Return the different values, in the order of their first occurrence."""
     return list(dict.fromkeys(values))
 
 
 def columns_of(
-    rows: Sequence[Found], name: str, x: str, y: str, scale: float = 1
+    rows: Sequence[Results], name: str, x: str, y: str, scale: float = 1
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each `name` among the rows the points (x, y / scale)."""
+    """Return the points (x, y / scale) for each value of the column `name`."""
     names = unique(row[name] for row in rows)
     return {n: [(row[x], row[y] / scale) for row in rows if row[name] == n] for n in names}
 
 
-def _commits(found: Found) -> Any:
-    delays = unique(row["delay_ms"] for row in found["rows"])
-    kinds = unique(row["waiting"] for row in found["rows"])
+def _commits(results: Results) -> Any:
+    delays = unique(row["delay_ms"] for row in results["rows"])
+    kinds = unique(row["waiting"] for row in results["rows"])
     figure, axes = panels(len(kinds), len(delays))
     for across, waiting in zip(axes, kinds, strict=True):
         for axis, delay_ms in zip(across, delays, strict=True):
             rows = [
                 row
-                for row in found["rows"]
+                for row in results["rows"]
                 if (row["delay_ms"], row["waiting"]) == (delay_ms, waiting)
             ]
             title = "native sync" if not delay_ms else f"sync +{delay_ms:g} ms"
@@ -125,36 +125,36 @@ def _commits(found: Found) -> Any:
     return figure
 
 
-def _append(found: Found) -> Any:
+def _append(results: Results) -> Any:
     figure, ((speed, memory),) = panels(1, 2)
     for name in ("bare", "append"):
-        rates = found["rounds"][name]
+        rates = results["rounds"][name]
         speed.plot(range(1, len(rates) + 1), rates, label=name)
     speed.set(title="records/s", xlabel="round", ylim=(0, None))
-    memory.plot(*zip(*found["growth"], strict=True))
+    memory.plot(*zip(*results["growth"], strict=True))
     memory.set(title="the process has grown by, MiB", xlabel="s", ylim=(0, None))
     legends(speed)
     return figure
 
 
-def _hold(found: Found) -> Any:
-    """A bar for each version and kind of record."""
+def _hold(results: Results) -> Any:
+    """Draw a bar for each version and kind of record."""
     figure, ((axis,),) = panels(1, 1)
-    for version in found["rounds"]:
+    for version in results["rounds"]:
         for kind in ("plain", "packed"):
-            axis.barh(f"{kind}, {version}", found[version][f"{kind}_ns"])
+            axis.barh(f"{kind}, {version}", results[version][f"{kind}_ns"])
     axis.invert_yaxis()
     axis.set(title="lock held, ns")
     return figure
 
 
-def _recover(found: Found) -> Any:
+def _recover(results: Results) -> Any:
     kinds = {"log": "records", "fleet": "agents"}
     figure, axes = panels(2, len(kinds))
     for (time, memory), (kind, size) in zip(zip(*axes, strict=True), kinds.items(), strict=True):
         rows = [
             {**row, "open_ms": row["open_s"] * 1e3}
-            for row in found["rows"]
+            for row in results["rows"]
             if row["what"].startswith(kind)
         ]
         against(time, columns_of(rows, "what", "records", "open_ms"), size, "open, ms")
@@ -165,30 +165,30 @@ def _recover(found: Found) -> Any:
     return figure
 
 
-def _compact(found: Found) -> Any:
+def _compact(results: Results) -> Any:
     figure, ((latency, space),) = panels(1, 2)
-    times = found["latency"]
+    times = results["latency"]
     lines = {"compaction off": times["off"], "compaction on": times["on"]}
     distribution(latency, lines, "from due")
     latency.set_ylabel("ms")
     legends(latency)
-    room = found["space"]
+    sizes = results["space"]
     names = ("appended", "written", "held", "state")
-    space.bar(names, [room[name] / 2**20 for name in names])
-    space.set(title=f"{room['updates']:,} updates, MiB")
+    space.bar(names, [sizes[name] / 2**20 for name in names])
+    space.set(title=f"{sizes['updates']:,} updates, MiB")
     return figure
 
 
-def _fanout(found: Found) -> Any:
-    """A column a fleet: threads above, coroutines below if there were any."""
-    loops = found["loops"]
-    fleets = unique(row["agents"] for row in (*found["rows"], *loops))
-    labels = ["updates/s", "p99 from due, ms", "from due, ms"] if found["rows"] else []
+def _fanout(results: Results) -> Any:
+    """Draw a column for each fleet size, with threads above and coroutines, if any, below."""
+    loops = results["loops"]
+    fleets = unique(row["agents"] for row in (*results["rows"], *loops))
+    labels = ["updates/s", "p99 from due, ms", "from due, ms"] if results["rows"] else []
     figure, axes = panels(len(labels) + bool(loops), len(fleets))
     for axis in axes.flat:
-        axis.set_axis_off()  # a fleet may have been measured in one of the two ways
+        axis.set_axis_off()  # a fleet may lack the results of threads or of coroutines
     for column, agents in zip(zip(*axes, strict=True), fleets, strict=True):
-        rows = [row for row in found["rows"] if row["agents"] == agents]
+        rows = [row for row in results["rows"] if row["agents"] == agents]
         if rows:
             speed, tail, latency = column[:3]
             title = f"{agents:,} agents"
@@ -212,37 +212,37 @@ def _fanout(found: Found) -> Any:
     return figure
 
 
-def _burn(found: Found) -> Any:
-    """A column for each number of computing threads; two rows for each way of waiting."""
-    burners = unique(row["burners"] for row in found["rows"])
-    kinds = unique(row["waiting"] for row in found["rows"])
+def _burn(results: Results) -> Any:
+    """Draw a column for each number of computing threads, and two rows for each kind of waiter."""
+    burners = unique(row["burners"] for row in results["rows"])
+    kinds = unique(row["waiting"] for row in results["rows"])
     figure, axes = panels(2 * len(kinds), len(burners))
     for kind, waiting in enumerate(kinds):
         of_kind = axes[2 * kind : 2 * kind + 2]
         for (speed, latency), count in zip(zip(*of_kind, strict=True), burners, strict=True):
-            rows = [r for r in found["rows"] if (r["burners"], r["waiting"]) == (count, waiting)]
+            rows = [r for r in results["rows"] if (r["burners"], r["waiting"]) == (count, waiting)]
             beside = f"{count} threads compute" if count != 1 else "1 thread computes"
             measured = [row for row in rows if row["per_s"]]
             against(speed, columns_of(measured, "peer", "count", "per_s"), waiting, beside)
             most = max(row["count"] for row in rows)
             lines = {row["peer"]: row["due"] for row in rows if row["count"] == most}
-            distribution(latency, lines, f"{most} {waiting}, {found['rate_per_s']:g} updates/s")
+            distribution(latency, lines, f"{most} {waiting}, {results['rate_per_s']:g} updates/s")
         of_kind[0][0].set_ylabel("durable updates/s")
         of_kind[1][0].set_ylabel("from due, ms")
     legends(axes[0][0], axes[1][0])
     return figure
 
 
-def _imports(found: Found) -> Any:
+def _imports(results: Results) -> Any:
     figure, ((axis,),) = panels(1, 1)
-    names = [row["what"] for row in found["rows"]]
-    axis.barh(names, [row["wall_ms"] for row in found["rows"]])
+    names = [row["what"] for row in results["rows"]]
+    axis.barh(names, [row["wall_ms"] for row in results["rows"]])
     axis.invert_yaxis()
     axis.set(title="start to end, ms")
     return figure
 
 
-DRAWN: dict[str, Callable[[Found], Any]] = {
+DRAWN: dict[str, Callable[[Results], Any]] = {
     "commits": _commits,
     "append": _append,
     "hold": _hold,
@@ -255,8 +255,8 @@ DRAWN: dict[str, Callable[[Found], Any]] = {
 }
 
 
-def draw(found: Found, path: Path) -> None:
-    figure = DRAWN[found["bench"]](found)
+def draw(results: Results, path: Path) -> None:
+    figure = DRAWN[results["bench"]](results)
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})
     from matplotlib import pyplot

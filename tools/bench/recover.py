@@ -1,7 +1,7 @@
-"""How long opening takes, against the length of the log and of a fleet's checkpoint.
+"""Measure how long an open takes, by the length of the log and by the size of a checkpoint.
 
-Each journal is opened in a process of its own, several times. Beside it, in the same process: a
-bare msgpack.Unpacker over the same records in memory. Peak memory is that of the process.
+Each journal is opened several times, in a process of its own. Beside it, the same process runs a
+bare msgpack.Unpacker over the same records in memory. The peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from bench.peers import PACKED, RECORD
 from journal import Journal, Options
 from manager import AgentResult, Limits, SubAgentManager
 
-BARS = {64: 0.7, 1: 0.35}  # records a frame, and records a second to the bare Unpacker's
+BARS = {64: 0.7, 1: 0.35}  # by records per frame: the least speed, to that of the bare Unpacker
 ENOUGH = 1_000_000
 FLEET = "fleet in a checkpoint"
 
 
 @dataclass(frozen=True)
 class Row:
-    """`ratio`: records a second beside the bare Unpacker's."""
+    """The result of one journal.
+
+    `ratio` is its records per second divided by those of the bare Unpacker.
+    """
 
     what: str
     records: int
@@ -44,7 +47,7 @@ class Row:
 
 
 def log_of(directory: Path, records: int, a_frame: int) -> None:
-    """A log without a checkpoint; frames are as small as that many waits make them."""
+    """Write a log without a checkpoint, with `a_frame` records in each frame."""
     options = Options(flush_interval_s=60, flush_bytes=1 << 26)
     with Journal.open(directory, options=options) as journal:
         for number in range(records):
@@ -63,7 +66,7 @@ def fleet_of(directory: Path, agents: int) -> None:
 
 
 def bare_s(records: int) -> float:
-    """The time that a bare Unpacker takes for that many records."""
+    """Return the seconds that a bare Unpacker takes for that many records."""
     unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=0)
     step = 10_000
     began = time.perf_counter()
@@ -84,8 +87,8 @@ def opened_s(directory: Path, kind: str) -> float:
 
 
 def child(kind: str, directory: str, records: int, rounds: int) -> None:
-    """Prints a Row's figures."""
-    opened_s(Path(directory), kind)  # warm
+    """Measure one journal in this process, and print the figures of a Row as JSON."""
+    opened_s(Path(directory), kind)  # warm up
     before = [bare_s(records) for _ in range(rounds)] if kind == "log" else []
     times = [opened_s(Path(directory), kind) for _ in range(rounds)]
     ratio = statistics.median(before) / statistics.median(times) if before else None
@@ -93,7 +96,8 @@ def child(kind: str, directory: str, records: int, rounds: int) -> None:
     print(json.dumps({"open_s": statistics.median(times), "ratio": ratio, "peak_mib": peak}))
 
 
-def row(what: str, kind: str, directory: Path, records: int, rounds: int) -> Row:
+def measure(what: str, kind: str, directory: Path, records: int, rounds: int) -> Row:
+    """Run `child` for one journal, and return its result, named `what`."""
     command = [sys.executable, sys.argv[0], "recover", "--child", kind, str(directory)]
     done = subprocess.run(
         [*command, str(records), str(rounds)], stdout=subprocess.PIPE, text=True, check=True
@@ -105,34 +109,34 @@ def log_name(a_frame: int) -> str:
     return f"log, {a_frame} a frame"
 
 
-def rows(options: argparse.Namespace, directory: Path) -> Iterator[Row]:
+def measure_all(options: argparse.Namespace, directory: Path) -> Iterator[Row]:
     for records in sorted(options.records):
         for a_frame in BARS:
             path = directory / f"log-{records}-{a_frame}"
             log_of(path, records, a_frame)
-            yield row(log_name(a_frame), "log", path, records, options.rounds)
+            yield measure(log_name(a_frame), "log", path, records, options.rounds)
     for agents in options.agents:
         path = directory / f"fleet-{agents}"
         path.mkdir()
         fleet_of(path, agents)
-        yield row(FLEET, "fleet", path, agents, options.rounds)
+        yield measure(FLEET, "fleet", path, agents, options.rounds)
 
 
-def table(found: list[Row]) -> Iterator[str]:
+def table(rows: list[Row]) -> Iterator[str]:
     yield f"{'':24}{'records':>9}{'open':>10}{'records/s':>12}{'to bare':>9}{'peak MiB':>10}"
-    for each in found:
-        ratio = "" if each.ratio is None else f"{each.ratio:.2f} x"
-        speed = each.records / each.open_s
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+        speed = row.records / row.open_s
         yield (
-            f"{each.what:24}{each.records:9,}{each.open_s * 1000:7.1f} ms{speed:12,.0f}"
-            f"{ratio:>9}{each.peak_mib:10.1f}"
+            f"{row.what:24}{row.records:9,}{row.open_s * 1000:7.1f} ms{speed:12,.0f}"
+            f"{ratio:>9}{row.peak_mib:10.1f}"
         )
 
 
-def bars(found: list[Row]) -> Iterator[Bar]:
-    """Of the longest log of each kind, and of a fleet of 10,000."""
+def bars(rows: list[Row]) -> Iterator[Bar]:
+    """Yield bars for the longest log of each kind, and for a fleet of 10,000 agents."""
     for a_frame, least in BARS.items():
-        logs = [each for each in found if each.what == log_name(a_frame)]
+        logs = [row for row in rows if row.what == log_name(a_frame)]
         if not logs:
             continue
         shortest, longest = logs[0], logs[-1]
@@ -143,9 +147,9 @@ def bars(found: list[Row]) -> Iterator[Bar]:
             times = longest.records / shortest.records
             name = f"peak memory, a log {times:g} x as long, {a_frame} a frame"
             yield at_most(name, longest.peak_mib / shortest.peak_mib, 1.1)
-    for each in found:
-        if (each.what, each.records) == (FLEET, 10_000):
-            yield at_most("10,000 agents open from a checkpoint", each.open_s * 1e3, 150, "ms")
+    for row in rows:
+        if (row.what, row.records) == (FLEET, 10_000):
+            yield at_most("10,000 agents open from a checkpoint", row.open_s * 1e3, 150, "ms")
 
 
 def main(arguments: list[str]) -> int:
@@ -158,6 +162,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     options = parsed(parser, arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        found = list(rows(options, Path(name)))
-    everything = {"rows": [asdict(each) for each in found]}
-    return show("recover", options, about(), everything, table(found), bars(found))
+        rows = list(measure_all(options, Path(name)))
+    results = {"rows": [asdict(row) for row in rows]}
+    return show("recover", options, about(), results, table(rows), bars(rows))

@@ -1,4 +1,4 @@
-/* A disk that is slow to sync: SLOW_SYNC_US microseconds are added to each call that syncs. For LD_PRELOAD. */
+/* A library for LD_PRELOAD that slows the disk down: it adds SLOW_SYNC_US microseconds to each call that syncs. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
-"""Build of the documentation site: `python tools/site [FOLDER]`.
+"""Build the documentation site: `python tools/site [FOLDER]`.
 
-The folder is `build/site` unless another one is given. Any warning fails the build: a link that
-leads nowhere, a public name without a docstring. Needs the dependency group `site`.
+The default folder is `build/site`. Any warning fails the build, for example a broken link, or a
+public name without a docstring. This needs the dependency group `site`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 
 
 def main(arguments: list[str]) -> int:
-    """Build the site and print where it is. Return Sphinx's exit code."""
+    """Build the site, print the path of its front page, and return Sphinx's exit code."""
     folder = Path(*arguments) if arguments else ROOT / "build" / "site"
     options = ["--quiet", "--fail-on-warning", "--keep-going", "--write-all"]
     with TemporaryDirectory() as doctrees:

@@ -1,4 +1,4 @@
-"""Configuration of Sphinx. `contents.py` says what the site has, and `reference.py` adds to it."""
+"""Configuration of Sphinx. `contents.py` lists the pages; `reference.py` adds the reference."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# The checkout comes first, or an installed copy would be shown.
+# Put the checkout first, so that an installed copy is not documented instead.
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
-from contents import FRONT_PAGE, PAGES  # noqa: E402 - it is found by the line above
+from contents import FRONT_PAGE, PAGES  # noqa: E402 - the line above makes it importable
 
 from journal import __version__  # noqa: E402
 
@@ -20,9 +20,9 @@ include_patterns = [f"{page}.md" for pages in PAGES.values() for page in pages.v
 exclude_patterns = ["build", ".venv", ".git"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "reference"]
 
-myst_heading_anchors = 4  # those that GitHub makes
+myst_heading_anchors = 4  # the levels of headings that get anchors, as on GitHub
 
-default_role = "code"  # that of single backticks in docstrings
+default_role = "code"  # the meaning of single backticks in docstrings
 smartquotes = False
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
@@ -30,8 +30,8 @@ python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
-# Each reference to a public name must lead to it. Types of other projects, type variables and
-# types of private rooms have no entry.
+# Each reference to a public name must have a target. Types of other projects, type variables and
+# types of private folders have none.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"(?!(journal|manager)\.).*"),

@@ -1,7 +1,7 @@
-"""Contents of the site: its pages in the order that a newcomer reads them, and its reference.
+"""Contents of the site: its pages, in the order for a newcomer, and its reference.
 
-The pages are plain Markdown and stand where they are read without the site as well. The names and
-command lines of the reference are appended to them when the site is built.
+The pages are plain Markdown files, which can be read without the site as well. The build appends
+the names and command lines of the reference to them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 FRONT_PAGE = "README"
-# Caption in the sidebar, and title and page of each entry.
+# For each caption of the sidebar, the title and the page of each entry.
 PAGES: dict[str, dict[str, str]] = {
     "Learn": {
         "Overview": FRONT_PAGE,
@@ -40,7 +40,7 @@ PAGES: dict[str, dict[str, str]] = {
 
 
 class Module(NamedTuple):
-    """The public names of a module, each once, under the heading of what it is for."""
+    """The public names of a module, each once, grouped under headings of a page."""
 
     page: str
     name: str
@@ -110,8 +110,8 @@ MODULES = (
     ),
 )
 
-# The classes that a program calls. The others are opened, returned, raised or implemented, and
-# the arguments of their constructors are nobody's concern.
+# The classes that a program constructs. The others are opened, returned, raised or implemented, so
+# the arguments of their constructors are not shown.
 CALLED = (
     *("Options", "CowTable", "HandlerSafeLock", "JournalCollector", "JournalInstruments"),
     *("Bounds", "ManualOptions", "Owner", "History", "SimulatedDisk"),
@@ -120,7 +120,7 @@ CALLED = (
 
 
 class Command(NamedTuple):
-    """A command line, `name` in `module`, which users know as `program`."""
+    """A click command, `name` in `module`, which users run as `program`."""
 
     page: str
     module: str

@@ -1,6 +1,6 @@
-"""Sphinx extension: appends the reference to the pages, from docstrings and click commands.
+"""A Sphinx extension that appends the reference to the pages, from docstrings and click commands.
 
-A public name or member without a docstring is a warning, and so fails the build.
+A public name or member without a docstring causes a warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from sphinx.util import logging
 log = logging.getLogger(__name__)
 _INDENT = " " * 4
 _TERMINAL_COLUMNS = 80
-# The full name of each public name.
-_PLACES = {
+# Each public name, with its module.
+_FULL_NAMES = {
     name: f"{module.name}.{name}"
     for module in MODULES
     for names in module.headings.values()
     for name in names
 }
-# In a docstring: a class or a member of one in backticks, other code, a class as a bare word.
+# In docstrings, matches a class or its member in backticks, other code, or a class as a bare word.
 _REFERENCE = re.compile(r"`([A-Z]\w+)(\.\w+)?`|`[^`]*`|\b([A-Z]\w+[A-Z]\w+)\b")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect to the events of a build."""
+    """Connect the extension to the events of a build."""
     for module in MODULES:
         _gather_docstrings(module)
     app.add_lexer("hex", TextLexer)
@@ -56,24 +56,24 @@ def setup(app: Sphinx) -> dict[str, bool]:
 def _gather_docstrings(module: Module) -> None:
     """Give Sphinx the docstrings of fields and constants.
 
-    It looks for them in the source of the module that a class names as its own. That is the
-    package for public classes, but they are defined in other modules of it.
+    Sphinx searches the source of the module that a class gives in `__module__`. For a public class
+    that is the package, but the class is defined in another module of the package.
     """
     names = {name for names in module.headings.values() for name in names}
     package = import_module(module.name)
-    shown = ModuleAnalyzer.for_module(module.name)
-    shown.analyze()
-    for found in walk_packages(getattr(package, "__path__", ()), f"{module.name}."):
-        if found.name == "manager.__main__":
+    public = ModuleAnalyzer.for_module(module.name)
+    public.analyze()
+    for submodule in walk_packages(getattr(package, "__path__", ()), f"{module.name}."):
+        if submodule.name == "manager.__main__":
             continue
-        source = ModuleAnalyzer.for_module(found.name)
+        source = ModuleAnalyzer.for_module(submodule.name)
         source.analyze()
         for (owner, name), docstring in source.attr_docs.items():
             if (owner or name) in names:
-                shown.attr_docs[owner, name] = docstring
+                public.attr_docs[owner, name] = docstring
         for qualified_name, position in source.tagorder.items():
             if qualified_name.partition(".")[0] in names:
-                shown.tagorder[qualified_name] = position
+                public.tagorder[qualified_name] = position
 
 
 # --- pages ---
@@ -113,7 +113,7 @@ def _documented(name: str, value: Any) -> str:
         options = {"members": "", "undoc-members": ""}
         if all(base.__name__ not in ("object", "OpenHandle") for base in value.__bases__):
             options["show-inheritance"] = ""
-        if is_dataclass(value):  # its own class holds no field that a base has as well
+        if is_dataclass(value):  # otherwise, Sphinx omits the fields that a base class has as well
             options["inherited-members"] = ""
         kind = "exception" if issubclass(value, BaseException) else "class"
         return _rst(f"auto{kind}:: {name}", **options)
@@ -128,16 +128,16 @@ def _rst(directive: str, **options: str) -> str:
 
 
 def _help(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:
-    """Show a command and its subcommands as `--help` does, each under a heading of its own."""
+    """Yield the help of a command and of its subcommands, each under its own heading."""
     width = {"terminal_width": _TERMINAL_COLUMNS, "max_content_width": _TERMINAL_COLUMNS}
     context = command.make_context(name, [], parent, resilient_parsing=True, **width)
     yield f"{'##' if parent is None else '###'} {context.command_path}"
     yield f"```text\n{command.get_help(context)}\n```"
     if isinstance(command, click.Group):
-        for inner in command.list_commands(context):
-            found = command.get_command(context, inner)
-            assert found is not None
-            yield from _help(found, inner, context)
+        for subcommand_name in command.list_commands(context):
+            subcommand = command.get_command(context, subcommand_name)
+            assert subcommand is not None
+            yield from _help(subcommand, subcommand_name, context)
 
 
 # --- names ---
@@ -146,8 +146,10 @@ def _help(command: click.Command, name: str, parent: click.Context | None = None
 def _skip_member(
     _: Sphinx, kind: str, name: str, member: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Skip what nobody calls by name: rules of Hypothesis, and methods that a Directory or a File
-    describes."""
+    """Skip the rules of Hypothesis, which nobody calls by name.
+
+    Also skip the methods of SimulatedDirectory and SimulatedFile that Directory and File document.
+    """
     if any(attribute.startswith("hypothesis_stateful_") for attribute in dir(member)):
         return True
     owner = getattr(member, "__qualname__", "").partition(".")[0]
@@ -167,7 +169,7 @@ def _hide_signature(
 def _prepare_docstring(
     _: Sphinx, kind: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
-    """Make the examples of a docstring, which are indented, blocks of code, and link its names."""
+    """Turn the indented examples of a docstring into code blocks, and link its public names."""
     if not any(lines):
         log.warning("%s has no docstring", name)
     prepared: list[str] = []
@@ -181,22 +183,22 @@ def _prepare_docstring(
     lines[:] = prepared
 
 
-def _linked(found: re.Match[str]) -> str:
-    name, member, bare_name = found.groups(default="")
-    if place := _PLACES.get(name or bare_name):
-        return f":py:obj:`{name or bare_name}{member} <{place}{member}>`"
-    return found[0]
+def _linked(match: re.Match[str]) -> str:
+    name, member, bare_name = match.groups(default="")
+    if full_name := _FULL_NAMES.get(name or bare_name):
+        return f":py:obj:`{name or bare_name}{member} <{full_name}{member}>`"
+    return match[0]
 
 
 def _unlink_builtins(_: Sphinx, page: nodes.document) -> None:
-    """Take built-in types by their full name: otherwise `bytes` would lead to `Stats.bytes`."""
+    """Let built-in types refer to themselves: otherwise, `bytes` would link to `Stats.bytes`."""
     for reference in page.findall(pending_xref):
         if hasattr(builtins, reference["reftarget"]):
             reference.attributes.pop("refspecific", None)
 
 
 def _copy_front_page(app: Sphinx, error: Exception | None) -> None:
-    """Let the address of the site lead to its front page."""
+    """Copy the front page to `index.html`, so that the site's root address shows it."""
     if error is None and app.builder.name == "html":
         folder = Path(app.outdir)
         shutil.copyfile(folder / f"{FRONT_PAGE}.html", folder / "index.html")

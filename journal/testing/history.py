@@ -21,7 +21,10 @@ M = TypeVar("M", bound=StateMachine)
 
 
 class BrokenPromiseError(AssertionError):
-    """A promise of journal/docs/RELIABILITY.md that did not hold. Its text begins with "P1" etc."""
+    """A promise of journal/docs/RELIABILITY.md that a crash or an update broke.
+
+    The message begins with the number of the promise, for example "P2: ".
+    """
 
 
 def expect(condition: object, promise: str, message: str) -> None:
@@ -180,7 +183,7 @@ def state_of(machine: StateMachine) -> list[str]:
     """Return one line of JSON for each item of the state, with its keys sorted.
 
     Otherwise, the lines are those of a checkpoint. Raises CheckpointItemError for an item that a
-    checkpoint refuses, and TypeError if `freeze` does not return an iterable, as check_items does.
+    checkpoint refuses, and TypeError if `freeze` does not return a snapshot, as check_items does.
     """
     return _lines(_text(_frozen(machine)))
 

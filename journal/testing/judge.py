@@ -90,7 +90,7 @@ class Judge(Generic[M]):
         self._kill(step, step.medium, at_least, at_most, safe_lsn)
 
     def failed_syncs(self, step: Step, at_least: int, at_most: int) -> None:
-        """Check P1 to P6 after the sync of `step` failed, with each outcome, and a kill followed.
+        """Check P1 to P6 after a failed sync at `step` and a kill, for each outcome of the sync.
 
         The failed sync leaves pages in the cache that are marked clean and may not be on the disk.
         Raises BrokenPromiseError.

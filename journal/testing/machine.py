@@ -189,7 +189,7 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         return steps[data.draw(st.sampled_from(list(steps)))]
 
     def _append(self, data: st.DataObject) -> None:
-        """Append a record or a batch of up to three, if `draw_record` allows any."""
+        """Append a record, or a batch of up to three, as far as `draw_record` allows."""
         size = data.draw(st.integers(1, 3))
         if size == 1:
             record = self.draw_record(data.draw, self.owner.state.machine)
@@ -299,4 +299,5 @@ class CrashMachine(RuleBasedStateMachine, Generic[M]):
         shown_lsn = self.owner.read()
         self.owner.reopen()
         same = self._in_doubt or shown_lsn in (None, self.owner.last_lsn)
-        expect(same, "P1", f"a reader was shown LSN {shown_lsn}, not {self.owner.last_lsn}")
+        recovered_lsn = self.owner.last_lsn
+        expect(same, "P1", f"a reader ends at LSN {shown_lsn}, recovery at LSN {recovered_lsn}")

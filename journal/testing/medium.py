@@ -256,8 +256,8 @@ class Folder:
         kept = kept.copy()
         taken: set[str | None] = set()
         for index, move in reversed(list(enumerate(self.unsynced))):
-            # If a kept move took the old name of this one, this one is kept too. Otherwise, the
-            # file would have neither of its names.
+            # If a later move that is kept gives the old name to another file, this move is kept
+            # too. Otherwise, this file would have no name.
             if move.new is not None and (kept[index] or move.old in taken):
                 kept[index] = True
                 taken.add(move.new)

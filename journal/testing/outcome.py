@@ -29,11 +29,11 @@ class Change:
     """The bytes of a write. Empty for any other change."""
 
     old: bytes = field(default=b"", compare=False)
-    """The bytes that the disk holds in the range of a write before it. As long as `data`."""
+    """The bytes that the disk has in the range of a write, before the write. As long as `data`."""
 
     stale: tuple[bytes, ...] = field(default=(), compare=False)
-    """Older contents of the range of a write: earlier ones of this file, and those of deleted or
-    older files whose blocks it may have been given. Each is as long as `data`."""
+    """Older contents of the range of a write, in this file or in older files whose blocks it may
+    have been given. Each is as long as `data`."""
 
     @property
     def sectors(self) -> list[int]:

@@ -53,7 +53,8 @@ class Bounds:
 class Fate(NamedTuple):
     """The fates of a file's unsynced changes, by name, and the content that they leave.
 
-    `not_kept` and `not_lost` count the changes that are not kept, and not lost, completely.
+    `not_kept` counts the changes whose fate is not "kept", and `not_lost` those whose fate is not
+    "lost".
     """
 
     names: tuple[str, ...]

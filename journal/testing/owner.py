@@ -360,7 +360,7 @@ def open_checked(
         tail = [(entry.lsn, entry.record) for entry in journal.replay()]
         history.check(lsn, machine, after, tail)
         durable_lsn = journal.durable_lsn
-        expect(durable_lsn == lsn, "P2", f"LSN {lsn} is shown, but only {durable_lsn} is durable")
+        expect(durable_lsn == lsn, "P2", f"LSN {lsn} is recovered, but {durable_lsn} is durable")
     except BaseException:
         with suppress(FailedError):
             state.close()
@@ -395,7 +395,10 @@ def read_checked(
 
 
 def for_engine(outcome: Outcome) -> Outcome:
-    """Return `outcome`, except that writes to LOCK are kept: its contents are for people."""
+    """Return `outcome`, except that all changes to LOCK after its creation are kept.
+
+    The contents of LOCK are for people, so crashes need not vary them.
+    """
 
     def decide(change: Change) -> bytes | None:
         if change.path.endswith(f"/{LOCK}") and change.operation != "create":

@@ -23,7 +23,7 @@ from bench.output import parsed, show
 from bench.peers import RECORD
 from journal import BufferFullError, Journal
 
-A_ROUND = 20_000  # records; so many fit in the log buffer
+A_ROUND = 20_000  # records per round, which fit in the log buffer
 
 
 def bare(records: int) -> float:

@@ -94,14 +94,14 @@ class WholeFleet:
 
 
 class RewriteUnderLock(WholeFleet):
-    """Serializes and rewrites the whole fleet while the lock is held."""
+    """A fleet that is serialized and rewritten as a whole while the lock is held."""
 
     def _persist(self) -> None:
         self._write(list(self.machine.freeze()), ".tmp")
 
 
 class ThreadAWrite(WholeFleet):
-    """Copies the whole fleet under the lock. A thread for each write serializes and rewrites it.
+    """A fleet that is copied under the lock. A thread for each write serializes and rewrites it.
 
     `stale` counts how often an older snapshot has replaced a newer one.
     """

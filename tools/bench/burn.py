@@ -212,10 +212,22 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--burners", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
-    parser.add_argument("--coroutines", type=int, nargs="*", default=[100])
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=["sqlite", "sqlite-batched"])
+    parser.add_argument(
+        "--burners", type=int, nargs="+", default=[0, 1, 2], help="numbers of computing threads"
+    )
+    parser.add_argument(
+        "--threads", type=int, nargs="*", default=[1, 8, 64], help="numbers of waiting threads"
+    )
+    parser.add_argument(
+        "--coroutines", type=int, nargs="*", default=[100], help="numbers of waiting coroutines"
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=PEERS,
+        default=["sqlite", "sqlite-batched"],
+        help="engines to compare",
+    )
     parser.add_argument("--rate", type=float, default=100, help="updates per second, all callers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="per phase; default: 1")

@@ -214,10 +214,16 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
-    parser.add_argument("--coroutines", type=int, nargs="*", default=[])
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[])
-    parser.add_argument("--delay-ms", type=float, nargs="+", default=[0.0])
+    parser.add_argument(
+        "--threads", type=int, nargs="*", default=[1, 8, 64], help="numbers of waiting threads"
+    )
+    parser.add_argument(
+        "--coroutines", type=int, nargs="*", default=[], help="numbers of waiting coroutines"
+    )
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[], help="engines to compare")
+    parser.add_argument(
+        "--delay-ms", type=float, nargs="+", default=[0.0], help="delays to add to each sync"
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0.4, help="per round; default: 0.4")
     parser.add_argument("--slowed-ms", type=float, help=argparse.SUPPRESS)

@@ -2,7 +2,7 @@
 
 A fleet is under load at a fixed rate, in alternating rounds with continuous compaction and with
 none. Then it is under load at full speed with continuous compaction. There, a thread holds the lock
-for a shorter time, because it was not just woken. At last, a long run at full speed compares the
+for a shorter time, because it was not just woken. Finally, a long run at full speed compares the
 bytes written with the bytes appended, and the disk space with the size of the state.
 """
 
@@ -247,12 +247,12 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--agents", type=int, default=10_000)
-    parser.add_argument("--threads", type=int, default=64)
+    parser.add_argument("--agents", type=int, default=10_000, help="size of the fleet")
+    parser.add_argument("--threads", type=int, default=64, help="threads that call")
     parser.add_argument("--rate", type=float, default=8000, help="calls per second, all threads")
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=3, help="per round; default: 3")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=1_000_000, help="of the long run")
+    parser.add_argument("--updates", type=int, default=1_000_000, help="updates of the long run")
     options = parsed(parser, arguments)
     times, sizes = latency(options), space(options)
     return show(

@@ -238,11 +238,15 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--agents", type=int, nargs="+", default=[100, 1_000, 10_000])
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, 8, 64])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument(
-        "--coroutines", type=int, nargs="*", default=[], help="for example 1000; default: none"
+        "--agents", type=int, nargs="+", default=[100, 1_000, 10_000], help="sizes of fleets"
+    )
+    parser.add_argument(
+        "--threads", type=int, nargs="*", default=[1, 8, 64], help="numbers of calling threads"
+    )
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="default: all")
+    parser.add_argument(
+        "--coroutines", type=int, nargs="*", default=[], help="numbers of calling coroutines"
     )
     parser.add_argument(
         "--full", action="store_true", help="also measure 100,000 agents and 256 threads"

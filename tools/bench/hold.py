@@ -58,7 +58,8 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
 def bars(results: dict[str, Any]) -> Iterator[Bar]:
     """Yield bars for the holds beside those of the other version, if there is one.
 
-    A plain record may add the time of its unpacking and 200 ns, a packed one 150 ns.
+    The hold may be longer by the time to unpack and 200 ns for a plain record, and by 150 ns for a
+    packed one.
     """
     if "before" in results:
         now, before = results["now"], results["before"]

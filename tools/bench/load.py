@@ -29,7 +29,7 @@ def run_threads(threads: int, run: Callable[[int], None]) -> None:
 
 
 def at_rate(calls: Sequence[Callable[[], object]], rate: float, seconds: float) -> list[int]:
-    """Make `rate` calls per second in all, in a thread for each of `calls`.
+    """Make `rate` calls per second in total, in a thread for each of `calls`.
 
     Return the latencies from due, in ns, of all calls that were due within `seconds`.
     """

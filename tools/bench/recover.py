@@ -27,7 +27,8 @@ from bench.peers import PACKED, RECORD
 from journal import Journal, Options
 from manager import AgentResult, Limits, SubAgentManager
 
-BARS = {64: 0.7, 1: 0.35}  # by records per frame: the least speed, to that of the bare Unpacker
+# The least speed, as a fraction of the bare Unpacker's, by records per frame.
+BARS = {64: 0.7, 1: 0.35}
 ENOUGH = 1_000_000
 FLEET = "fleet in a checkpoint"
 
@@ -157,8 +158,12 @@ def main(arguments: list[str]) -> int:
         child(arguments[1], arguments[2], int(arguments[3]), int(arguments[4]))
         return 0
     parser = argparse.ArgumentParser(prog="python tools/bench recover", description=__doc__)
-    parser.add_argument("--records", type=int, nargs="*", default=[20_000, 100_000])
-    parser.add_argument("--agents", type=int, nargs="*", default=[1_000, 10_000])
+    parser.add_argument(
+        "--records", type=int, nargs="*", default=[20_000, 100_000], help="lengths of logs"
+    )
+    parser.add_argument(
+        "--agents", type=int, nargs="*", default=[1_000, 10_000], help="sizes of fleets"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     options = parsed(parser, arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:

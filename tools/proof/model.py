@@ -157,8 +157,8 @@ def damage(state: State, model: Model) -> Counter[str]:
     """Damage each durable frame and mark, one at a time, and count the outcomes."""
     outcomes: Counter[str] = Counter()
     for segment, after in with_next(state.disk.visible):
-        for at, (cell, left) in enumerate(segment.slots):
-            if left != (cell,):
+        for at, (cell, possible) in enumerate(segment.slots):
+            if possible != (cell,):
                 continue
             is_cut_away = after is not None and cell.first >= after.first
             is_acknowledged = cell.kind == "frame" and cell.first <= state.oracle.alive
@@ -230,8 +230,8 @@ def describe(disk: Disk) -> str:
     for segment in disk.segments:
         contents = ", ".join(
             (f"{cell.kind} {cell.first}/{cell.durable}" if cell != GARBAGE else cell.kind)
-            + "?" * (len(left) > 1)
-            for cell, left in segment.slots
+            + "?" * (len(possible) > 1)
+            for cell, possible in segment.slots
         )
         parts.append(f"{sign(segment.name)}{segment.first}-{segment.epoch}[{contents}]")
     for name in checkpoints(disk.names | disk.synced_names):

@@ -33,11 +33,11 @@ class Slot(NamedTuple):
     """A place in a segment.
 
     now: the content that a read returns.
-    left: the contents that a power cut may leave. If there is only one, the slot needs no sync.
+    possible: the contents that a power cut may leave. If there is only one, the slot needs no sync.
     """
 
     now: Cell
-    left: tuple[Cell, ...]
+    possible: tuple[Cell, ...]
 
 
 GARBAGE = Cell("garbage")
@@ -114,7 +114,7 @@ class Disk(NamedTuple):
         for kept in product((False, True), repeat=len(doubtful)):
             names = certain | set(compress(doubtful, kept))
             segments = [s for s in self.segments if s.name in names]
-            for contents in product(*(contents_left(s.slots) for s in segments)):
+            for contents in product(*(contents_after_power_cut(s.slots) for s in segments)):
                 pairs = zip(segments, contents, strict=True)
                 yield Disk(tuple(s._replace(slots=slots) for s, slots in pairs), names, names)
 
@@ -139,12 +139,12 @@ def write(slots: Slots, at: int, cell: Cell) -> Slots:
     """Write a frame or mark. Until a sync, the disk has the old bytes, the new ones, or a mix."""
     old = slots[at] if at < len(slots) else EMPTY
     mixed = {GARBAGE, cell._replace(kind="header")} if cell.kind == "frame" else {GARBAGE}
-    return (*slots[:at], Slot(cell, tuple(sorted({*old.left, cell} | mixed))), *slots[at + 1 :])
+    return (*slots[:at], Slot(cell, tuple(sorted({*old.possible, cell} | mixed))), *slots[at + 1 :])
 
 
 def sync(slots: Slots) -> Slots:
     """Store the dirty slots. Slots that a failed sync marked clean keep what is on the disk."""
-    return tuple(Slot(slot.now, (slot.now,)) if len(slot.left) > 1 else slot for slot in slots)
+    return tuple(Slot(slot.now, (slot.now,)) if len(slot.possible) > 1 else slot for slot in slots)
 
 
 def after_failed_sync(slots: Slots) -> Iterator[Slots]:
@@ -153,18 +153,20 @@ def after_failed_sync(slots: Slots) -> Iterator[Slots]:
     All slots read as written and are marked clean, but the disk has any subset of the writes.
     """
     if sync(slots) != slots:
-        for left in product(*(slot.left for slot in slots)):
-            yield tuple(Slot(s.now, (cell,)) for s, cell in zip(slots, left, strict=True))
+        for contents in product(*(slot.possible for slot in slots)):
+            yield tuple(Slot(s.now, (cell,)) for s, cell in zip(slots, contents, strict=True))
 
 
 def drop_pages(slots: Slots) -> Slots:
     """Drop the clean pages, so that reads return what is on the disk."""
-    return trim(tuple(Slot(s.left[0], s.left) if len(s.left) == 1 else s for s in slots))
+    return trim(
+        tuple(Slot(s.possible[0], s.possible) if len(s.possible) == 1 else s for s in slots)
+    )
 
 
-def contents_left(slots: Slots) -> list[Slots]:
+def contents_after_power_cut(slots: Slots) -> list[Slots]:
     """Return each content of a segment that a power cut may leave."""
-    combinations = product(*(slot.left for slot in slots))
+    combinations = product(*(slot.possible for slot in slots))
     return [trim(tuple(Slot(cell, (cell,)) for cell in cells)) for cells in combinations]
 
 

@@ -164,7 +164,7 @@ Step = tuple[str, State]
 
 
 class BrokenPromiseError(Exception):
-    """A promise of journal/docs/RELIABILITY.md does not hold."""
+    """A promise of journal/docs/RELIABILITY.md that does not hold in the model."""
 
 
 class RefusedError(Exception):

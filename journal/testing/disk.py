@@ -296,7 +296,7 @@ class _Handle:
 
 
 class SimulatedDirectory(_Handle):
-    """A directory of a SimulatedDisk. It implements the protocol Directory of `journal._disk`."""
+    """A directory of a SimulatedDisk. `Directory` documents its methods."""
 
     def __init__(self, disk: SimulatedDisk, process: _Process, path: str, folder: Folder) -> None:
         super().__init__(disk, process, path)
@@ -375,7 +375,7 @@ class SimulatedDirectory(_Handle):
 
 
 class SimulatedFile(_Handle):
-    """A file of a SimulatedDisk. It implements the protocol File of `journal._disk`."""
+    """A file of a SimulatedDisk. `File` documents its methods, except `sync_range`."""
 
     def __init__(self, directory: SimulatedDirectory, path: str, inode: Inode, mode: Mode) -> None:
         super().__init__(directory._disk, directory._process, path)

@@ -26,6 +26,7 @@ STATUSES = (
 )
 TEXT_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 DRAWN_CONTRAST = 3.0  # WCAG 2.2, 1.4.11
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,33 @@ def test_a_narrow_window_shows_what_matters(browser: Browser, page: Path, tmp_pa
             browser.open(file)
             script = f"const it = document.querySelector('{table}'); return it.scrollWidth - "
             assert browser.ask(f"{script} it.clientWidth") <= 0
+    finally:
+        browser.command("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "step_ms"),
+    [(3_636_000, HOUR_MS), (100 * HOUR_MS, 168 * HOUR_MS), (17_760 * HOUR_MS, 17_520 * HOUR_MS)],
+    ids=["full hour", "week", "two years"],
+)
+def test_a_narrow_axis_is_labelled_at_any_time_of_day(
+    browser: Browser, page: Path, span_ms: int, step_ms: int
+) -> None:
+    """A narrow axis has a label, and labels do not touch, wherever the only full step falls."""
+    text = page.read_text()
+    data = Page(text).data
+    size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.command("Emulation.setDeviceMetricsOverride", width=420, **size)
+    try:
+        for share in (0.01, 0.3, 0.6, 0.93, 0.95, 0.97, 0.99):
+            # This offset of the time zone puts the full step at this share of the axis.
+            offset_ms = -data["begin"] % step_ms - round(span_ms * share)
+            moved = text.replace(f'"offset":{data["offset"]},', f'"offset":{offset_ms},')
+            page.write_text(moved.replace(f'"span":{data["span"]},', f'"span":{span_ms},'))
+            browser.open(page)
+            boxes = [box for box in browser.boxes("#axis text") if box["right"] > box["left"]]
+            assert boxes, share
+            assert all(a["right"] < b["left"] for a, b in pairwise(boxes)), share
     finally:
         browser.command("Emulation.clearDeviceMetricsOverride")
 

@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const [ticksMax, yearMs, ...tickSteps] = data.ticks;
-  const spanMin = 5, texts = ["reason", "result", "prompt"];
+  const spanMin = 5, labelPx = 80, texts = ["reason", "result", "prompt"];
   const $ = (id) => document.getElementById(id);
   const list = $("agents"), scroller = $("scroller"), details = $("details");
   const rows = list ? [...list.children] : [];
@@ -49,15 +49,35 @@
     rect.setAttribute("width", `${Math.max(end_x - x, data.width * 100)}%`);
   }
 
+  // The first multiple of `step` in sight, from the axis's begin, in local time.
+  function firstTick(step) {
+    const zero = data.begin + data.offset;
+    return Math.ceil((zero + from) / step) * step - zero;
+  }
+
+  // The smallest step whose labels all have room. If no multiple of it can be labelled, as on a
+  // narrow axis whose only full hour lies at its right end, take the largest step that has one.
+  function tickStep(width) {
+    const wanted = (to - from) / Math.max(1, Math.min(ticksMax, Math.floor(width / labelPx)));
+    let step = tickSteps.find((it) => it >= wanted) || Math.ceil(wanted / yearMs) * yearMs;
+    while (step > tickSteps[0] && firstTick(step) >= labelEnd()) {
+      step = step > yearMs ? Math.ceil(step / yearMs / 2) * yearMs : tickSteps.findLast((it) => it < step);
+    }
+    return step;
+  }
+
+  const labelEnd = () => from + (to - from) * data.labelled;
+
   function ticks(width) {
-    const wanted = (to - from) / Math.max(1, Math.min(ticksMax, Math.floor(width / 80)));
-    const step = tickSteps.find((it) => it >= wanted) || Math.ceil(wanted / yearMs) * yearMs;
-    const zero = data.begin + data.offset, made = [];
+    const step = tickStep(width), made = [];
     const at = (ms) => `${(ms - from) / (to - from) * 100}%`;
-    for (let ms = Math.ceil((zero + from) / step) * step - zero; ms <= to; ms += step) {
+    let free = from - 1; // where the last label ends
+    for (let ms = firstTick(step); ms <= to; ms += step) {
       const text = stamp(data.begin + ms);
       const label = step >= 86400000 ? text.slice(0, 10) : text.slice(11, step >= 60000 ? 16 : step >= 1000 ? 19 : 23);
-      made.push(svg("line", {x1: at(ms), x2: at(ms), y2: "100%"}), svg("text", {x: at(ms), dx: 4, y: 14}, ms < from + (to - from) * data.labelled ? label : ""));
+      const hasRoom = ms >= free && ms < labelEnd();
+      made.push(svg("line", {x1: at(ms), x2: at(ms), y2: "100%"}), svg("text", {x: at(ms), dx: 4, y: 14}, hasRoom ? label : ""));
+      if (hasRoom) free = ms + (labelPx - 1) / width * (to - from);
     }
     for (const ms of data.boots) {
       if (ms >= from && ms <= to) made.push(svg("line", {class: "boot", x1: at(ms), x2: at(ms), y2: "100%"}));

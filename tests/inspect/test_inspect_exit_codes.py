@@ -364,7 +364,7 @@ def test_every_error_has_its_code() -> None:
     """Of the engine, the manager and the system."""
     code, message = explain(LockedError("/j", 7))
     assert (code, message.partition("; ")[0]) == (5, "/j: locked by process 7")
-    assert message.endswith("stop it first, or use journal-inspect log and verify")
+    assert message.endswith("or use journal-inspect log and verify, which need no lock")
     for error in (FailedError("failed"), ClosedError("closed"), RecordError("record")):
         assert explain(error) == (4, str(error))
     overtaken = CorruptionError("/j", 0, 0, "overtaken", reason=DamageReason.OVERTAKEN)

@@ -322,7 +322,7 @@ def test_the_state_at_a_moment_is_written_as_a_checkpoint_has_it(
         assert stat.S_IMODE(out.stat().st_mode) == 0o600
         again = ask("checkpoint", story.path, "--write", out, "--at", lsn)
         assert (again.code, again.out) == (4, "")
-        assert f"{out}: File exists; nothing was written over; name another" in again.err
+        assert f"{out}: File exists; nothing was overwritten; choose another name" in again.err
     last = ask("checkpoint", story.path, "--write", "-").jsonl
     assert last[0]["lsn"] == max(story.moments)
     inside = ask("checkpoint", story.path, "--write", story.path / "new")

@@ -61,7 +61,7 @@ def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
     path = golden(tmp_path / "j")
     answer = ask("repair", path, "--cut-at", 3)
     assert (answer.code, answer.out) == (1, "")
-    assert "--cut-at 3 is older than what is kept; it holds LSN 9 to 60" in answer.err
+    assert "--cut-at 3 is older than what is kept; the journal holds LSN 9 to 60" in answer.err
     assert answer.err.endswith(f"journal-inspect repair {path} --cut-at 12\n")
     assert ask("repair", path, "--cut-at", 12).code == 0
 

@@ -111,14 +111,14 @@ def test_log_says_what_is_no_longer_kept(path: Path, reverse: list[str]) -> None
     """Who asks for what compaction dropped is told the first LSN that is kept."""
     answer = ask("log", path, "--from-lsn", 3, *reverse)
     assert (answer.code, answer.out) == (1, "")
-    assert "LSN 3 is no longer kept, the first that is: 9; it holds LSN 9 to 60: " in answer.err
+    assert "LSN 3 is no longer kept, the first that is: 9; the journal holds LSN 9" in answer.err
     assert answer.err.endswith(f"journal-inspect log {path} --from-lsn 9\n")
     for verb, *args in (["log", "--frames"], ["log"], ["stats"]):
         answer = ask(
             verb, path, *args, *(reverse if args == [] and verb == "log" else []), "--from-lsn", 61
         )
         assert (answer.code, answer.out) == (1, "")
-        assert "there; it holds LSN 9 to 60; what is in it: journal-inspect info" in answer.err
+        assert "; the journal holds LSN 9 to 60; what is in it: journal-inspect info" in answer.err
 
 
 def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_following_a_damaged_journal_exits_with_3(path: Path) -> None:
     flip(segments(path)[0], offset + 44)
     answer = ask(*follow)
     assert (answer.code, len(answer.lines)) == (3, 1)
-    assert "the log is damaged behind LSN 39" in answer.err
+    assert "the log is damaged after LSN 39" in answer.err
 
 
 def test_a_checkpoint_covers_what_is_gone(path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_last_entries_are_those_before_the_damage(path: Path) -> None:
     ]:
         answer = ask("log", path, *args, "-o", "jsonl")
         assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, code), args
-        assert ("damaged behind LSN 39" in answer.err) == (code == 3), args
+        assert ("damaged after LSN 39" in answer.err) == (code == 3), args
 
 
 def test_the_end_of_a_large_journal_is_there_at_once(

@@ -56,7 +56,7 @@ def test_verify_tells_what_is_lost_what_is_safe_and_what_to_type(damaged: Damage
     assert answer.lines[1:] == [
         f"lost            LSN {damaged.lsn} to {damaged.end} ({lost} records)",
         f"of it readable  LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"not readable    {lost - readable} lost records; nothing tells whose",
+        f"not readable    {lost - readable} lost records of unknown agents",
         f"last good LSN {damaged.lsn - 1}; 1 corruption",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
@@ -315,10 +315,10 @@ def test_lost_is_what_anything_tells_of(tmp_path: Path) -> None:
     assert answer.lines[1:] == [
         "lost            LSN 3 (1 record)",
         "of it readable  none",
-        "not readable    1 lost record; nothing tells whose",
+        "not readable    1 lost record of unknown agents",
         "last good LSN 2; 1 corruption",
     ]
     assert f"journal-inspect repair {path}\n" in answer.err
-    assert ask("repair", path).lines[-1] == "not readable: 1 lost record; nothing tells whose"
+    assert ask("repair", path).lines[-1] == "not readable: 1 lost record of unknown agents"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

@@ -1,11 +1,12 @@
-"""journal-inspect: looks into a journal, alive or dead, and never makes things worse.
+"""journal-inspect: a command that looks into a journal, whether its writer is running or not.
 
-It works through the public names of `journal` and `manager` alone. Of its verbs only `repair`
-takes the lock, and only with `--apply` does it change anything; all others open nothing for
-writing but the new file that they were told to make.
+It uses only the public names of `journal` and `manager`. Only `repair` takes the lock, and only
+`repair --apply` changes a journal. The other verbs write nothing but the new file or directory that
+the user names.
 
-A module a verb. The command line itself is in `cli`, with the arguments of the verbs in `verbs`,
-`verbs_fleet` and `verbs_other`, and what they share in `options`. How things are shown is in
-`look`, `entries`, `objects` and `text`, what exit codes say in `exits`; the JSON Schema of each
-verb's output lies in `schemas`.
+Each verb has a module in `commands`. The command line is in `commands.cli`, the verbs' arguments in
+`commands.verbs`, `verbs_fleet` and `verbs_other`, and the options that they share in
+`commands.options`. `diagnosis` finds out what is wrong with a journal, `rendering` prints text and
+JSON, `report` makes the HTML page, `exits` defines the exit codes, and `schemas` contains the JSON
+Schema of each verb's output.
 """

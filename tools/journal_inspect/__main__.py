@@ -1,4 +1,4 @@
-"""The console script, `python -m journal_inspect` too: what must hold before there is a CLI."""
+"""The entry point of the console script and of `python -m journal_inspect`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _NEEDED = ("click", "rich")
 
 
 def main() -> int:
-    """Run the command line that `sys.argv` has; the exit code."""
+    """Run the command line in `sys.argv`, and return the exit code."""
     repair_streams()
     try:
         signal.signal(signal.SIGTERM, _stop)
         missing = [name for name in _NEEDED if find_spec(name) is None]
         if missing:
             say(
-                f"needs {' and '.join(missing)}, not installed; "
-                "get it with: python -m pip install 'journal-engine[cli]'"
+                f"needs {' and '.join(missing)}, which is not installed; "
+                "install it with: python -m pip install 'journal-engine[cli]'"
             )
             return CANT_OPEN
-        gc.disable()  # nothing that is made by an import is garbage
+        gc.disable()  # imports create no garbage
         from journal_inspect.commands.cli import cli
 
         gc.enable()
@@ -35,19 +35,19 @@ def main() -> int:
         try:
             cli.main(prog_name="journal-inspect")
         finally:
-            sys.stdout = stdout  # click puts another there that keeps quiet of a closed pipe
+            sys.stdout = stdout  # click replaces it with one that hides a closed pipe
             try:
                 sys.stdout.flush()
             except OSError:
                 release_stdout()
                 raise
-    except (Exception, KeyboardInterrupt) as error:  # before the command line can see to it
+    except (Exception, KeyboardInterrupt) as error:  # raised before click handles errors
         code, message = explain(error)
         if message:
             say(message)
         return code
     finally:
-        gc.freeze()  # nothing is to be collected any more, and to look for it takes a while
+        gc.freeze()  # a collection at exit would only cost time
 
 
 def _stop(number: int, _: object) -> None:

@@ -1,10 +1,10 @@
-"""Exits: what each exit code says, and which one an error gets, with what to tell the user.
+"""Exits: the exit codes, and the code and the message for each error.
 
-0 fine · 1 a negative answer: a torn tail, nothing found, differs · 2 usage · 3 corruption · 4 can't
-open: missing, not a journal, no permission, a newer version · 5 locked by a live writer · 124 timed
-out · 130, 143 stopped by SIGINT, SIGTERM · 141 whoever was reading the output has gone.
+0 fine · 1 a negative answer: a torn tail, nothing found, a difference · 2 usage · 3 corruption ·
+4 can't open: missing, not a journal, no permission, a newer version · 5 locked by a live writer ·
+124 timed out · 130, 143 stopped by SIGINT, SIGTERM · 141 the reader of the output has gone.
 
-Imports nothing of the journal until something has gone wrong: `--help` need not wait for it.
+The engine is imported only after an error, so that `--help` does not wait for it.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ CORRUPT = 3
 CANT_OPEN = 4
 LOCKED = 5
 TIMED_OUT = 124
-STOPPED_BY_SIGNAL = 128  # and the signal's number, as shells have it
+STOPPED_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 _NEXT_STEPS: dict[type[OSError], str] = {
     FileNotFoundError: "give the path of a journal's directory",
     NotADirectoryError: "a journal is a directory: give its path",
-    FileExistsError: "nothing was written over; name another",
-    PermissionError: "run as the journal's owner",
+    FileExistsError: "nothing was overwritten; choose another name",
+    PermissionError: "run the command as the journal's owner",
 }
 
 
 class RefusedError(Exception):
-    """A journal, or a file, with which a verb can do nothing."""
+    """The journal or the file is not one that the verb can work with."""
 
 
 class NothingFoundError(Exception):
-    """What was asked for is not there."""
+    """The journal does not contain what the user asked for."""
 
 
 class TimedOutError(Exception):
-    """What was waited for has not come in time."""
+    """The entry that the user waited for did not arrive in time."""
 
 
 _OF_VERBS = {RefusedError: CANT_OPEN, NothingFoundError: NEGATIVE, TimedOutError: TIMED_OUT}
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """The exit code for `error`, and one line for the user ("": nothing need be said)."""
+    """Return the exit code for `error`, and a line for the user, empty if none is needed."""
     if isinstance(error, KeyboardInterrupt):
         return STOPPED_BY_SIGNAL + signal.SIGINT, ""
     if isinstance(error, BrokenPipeError):
         return STOPPED_BY_SIGNAL + signal.SIGPIPE, ""
-    if isinstance(error, ImportError):  # a platform, or a user's own module of the same name
+    if isinstance(error, ImportError):  # a platform, or a user's module of the same name
         return CANT_OPEN, str(error)
     for kind, code in _OF_VERBS.items():
         if isinstance(error, kind):
@@ -83,7 +83,7 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, LockedError):
         holder = f"process {error.pid}" if error.pid else "another process"
         text = f"{error.path}: locked by {holder}; stop it first, "
-        text += "or use journal-inspect log and verify"
+        text += "or use journal-inspect log and verify, which need no lock"
     elif isinstance(error, CorruptionError):
         text = _describe_damage(error)
     elif isinstance(error, NotAJournalError):
@@ -114,12 +114,12 @@ def _where_it_may_be(path: str) -> str:
 
     below = os.path.join(path, ".subagents")
     if os.path.isdir(below):
-        return f"; there is {below}: {command('info', below)}"
-    return "; give the path of a journal's directory, of a manager WORKSPACE/.subagents"
+        return f"; a manager's journal is in {below}: {command('info', below)}"
+    return "; give the path of a journal's directory; a manager's is WORKSPACE/.subagents"
 
 
 def _explain_manager(error: BaseException) -> tuple[int, str] | None:
-    if "manager" not in sys.modules:  # then it is none of its own
+    if "manager" not in sys.modules:  # then the error is not one of its own
         return None
     from manager import ManagerError
 
@@ -130,15 +130,15 @@ def _explain_system(error: BaseException) -> tuple[int, str] | None:
     if not isinstance(error, OSError):
         return None
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
-    step = next(steps, "nothing was changed; mend that, then try again")
+    step = next(steps, "nothing was changed; fix that, then try again")
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return CANT_OPEN, f"{what}; {step}"
 
 
 def _explain_own(error: BaseException) -> tuple[int, str]:
-    trace, place = error.__traceback__, "nowhere"
+    trace, place = error.__traceback__, "unknown"
     while trace:
         place = f"{trace.tb_frame.f_globals.get('__name__')}, line {trace.tb_lineno}"
         trace = trace.tb_next
     what = f"{type(error).__name__}: {error}"
-    return CANT_OPEN, f"a defect of journal-inspect, please report it: {what} (in {place})"
+    return CANT_OPEN, f"internal error in journal-inspect; please report it: {what} (in {place})"

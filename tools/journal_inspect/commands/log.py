@@ -68,7 +68,7 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
     if wanted.follow:
         entries = _ending(entries, wanted, lines)
         if log.end:  # there may be no end at which to say it
-            say(log.end.told(reader.path))
+            say(log.end.describe(reader.path))
     if renderer.form == "text":
         shown = put_lines(map(lines.text, entries))
     else:
@@ -80,7 +80,7 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
         raise log.damage
     if log.end:
         if not wanted.follow:
-            say(log.end.told(reader.path))
+            say(log.end.describe(reader.path))
         return CORRUPT
     if not shown:
         say(

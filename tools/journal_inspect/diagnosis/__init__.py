@@ -1,1 +1,1 @@
-"""Facts about a directory: damage, ends, kept files, times."""
+"""The diagnosis of a journal: its damage, its end, what is kept, and what to do next."""

@@ -1,6 +1,6 @@
-"""The advised action: what a person should do about findings of `verify`, decided by their fields.
+"""Advice: what a person should do about the findings of `verify`, decided from their fields.
 
-It reads no file and makes no sentence. The caller says which names are taken, and
+This module reads no file and writes no sentence. The caller gives the names that are taken, and
 `commands.next_steps` puts the advice into words.
 """
 
@@ -24,19 +24,19 @@ class Action(StrEnum):
     """Files that no open reads may be moved away."""
 
     SEE_INFO = "see_info"
-    """A checkpoint does not verify. An open takes an older one, or the log; `info` shows which."""
+    """A checkpoint does not verify. An open uses an older one, or the log; `info` shows which."""
 
     UPGRADE = "upgrade"
     """A newer version of the format wrote a checkpoint. Only a newer engine opens the journal."""
 
     RESUME_WRITING = "resume_writing"
-    """The journal opens: its newest checkpoint covers the damage. Compaction will remove it."""
+    """The journal opens: a checkpoint covers the damage. Compaction will remove the damage."""
 
     SET_ASIDE = "set_aside"
-    """No record is lost. A repair sets the files aside that keep the journal from opening."""
+    """No record is lost. A repair sets aside the files that keep the journal from opening."""
 
     RENAME = "rename"
-    """Files stand under wrong names. Their headers say the right ones, which are free."""
+    """Files have wrong names. Their headers state the right ones, which are free."""
 
     RESTORE_BACKUP = "restore_backup"
     """Neither a checkpoint nor the beginning of the log is left, so no repair helps."""
@@ -50,21 +50,21 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """An action, and what the sentence about it names."""
+    """An action, and the facts for the sentence about it."""
 
     action: Action
 
     renames: tuple[Pair, ...] = ()
-    """Each rename to make, in this order: a file's name, and its new one."""
+    """The renames to make, in this order: a file's name, and its new one."""
 
     copies: tuple[Pair, ...] = ()
-    """Each file that lost records, and the other file, also there, whose header it has."""
+    """The files that lost records, each with the existing file whose header it has."""
 
     whole_lsn: int = 0
-    """The last LSN before all damage, though a checkpoint may hold the state after it."""
+    """The last LSN before all damage. A checkpoint may hold a later state."""
 
     checkpoint_lsn: int = 0
-    """The LSN of the checkpoint from which an open or a repair goes on."""
+    """The LSN of the checkpoint from which an open or a repair continues."""
 
 
 def advise(
@@ -74,10 +74,11 @@ def advise(
     taken: Collection[str] = (),
     is_salvageable: bool = False,
 ) -> Advice:
-    """Return what to do about `findings`, which are all of one kind.
+    """Return the advice on `findings`, which are all of one kind.
 
-    `preview`: of the journal; None while a writer lives, and then no file may be renamed.
-    `taken`: the names in the journal's directory. `is_salvageable`: whole frames follow the damage.
+    `preview`: the forecast of the next open; None while a writer is running, and then no file may
+    be renamed. `taken`: the names in the journal's directory. `is_salvageable`: whether whole
+    frames follow the damage.
     """
     match findings[0].kind:
         case "torn_tail":
@@ -103,8 +104,10 @@ def advise(
 
 
 def _whole_lsn(corruptions: Sequence[Finding]) -> int:
-    """Return the last LSN before the first of `corruptions`. A segment that lost no record, but
-    does not belong there, ends the log before it all the same."""
+    """Return the last LSN before the first of `corruptions`.
+
+    A segment that lost no record but does not belong there ends the log too, just before it.
+    """
     lsns = [it.lsn for it in corruptions if it.lsn]
     files = [it.file for it in corruptions if not it.lsn]
     return min([*lsns, *(file.lsn for file in files if file.kind == "segment")]) - 1

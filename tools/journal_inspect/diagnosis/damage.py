@@ -1,4 +1,4 @@
-"""Damage: what lies behind the last good LSN. What is lost, and what of it can still be read."""
+"""Damage: the records after the last good LSN, and which of them can still be read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
 from journal_inspect.rendering.objects import JSON
 from journal_inspect.rendering.text import count_of
 
-Range = tuple[int, int]  # of LSNs, from and to
+Range = tuple[int, int]  # the first and the last LSN
 _RANGES_SHOWN = 5
 
 
 @dataclass(slots=True)
 class Loss:
-    """Records of one agent, or of nobody, that a cut would take."""
+    """The records of one agent, or of none, that a cut would remove."""
 
     records: int = 0
     first_lsn: int = 0
@@ -28,15 +28,24 @@ class Loss:
 
 @dataclass(slots=True)
 class AfterDamage:
-    """`readable`: LSNs in whole frames behind `last_good_lsn`; `last_lsn`: the highest that
-    anything tells of; `cut`: LSNs in whole frames behind a cut, which are no part of the log."""
+    """The state of the records after the last good LSN."""
 
     last_good_lsn: int
+
     last_lsn: int
+    """The highest LSN that anything on disk proves to have existed."""
+
     readable: list[Range]
+    """The LSNs in whole frames after `last_good_lsn`."""
+
     cut: list[Range]
+    """The LSNs in whole frames after a cut, which are not part of the log."""
+
     losses: dict[str | None, Loss]
-    is_open_ended: bool = False  # of the last segment neither the header is whole nor a frame
+
+    is_open_ended: bool = False
+    """Whether the last segment has neither a whole header nor a whole frame. Then nothing says how
+    far the log went."""
 
     @property
     def lost(self) -> int:
@@ -48,15 +57,17 @@ class AfterDamage:
 
 
 def preview_of(reader: JournalReader) -> RecoveryPreview | None:
-    """None beside a live writer: the end of its log is moving."""
+    """Return the forecast of the next open, or None if a writer is running: its log still grows."""
     return None if reader.live else reader.preview_recovery()
 
 
 def last_good_lsn(
     reader: JournalReader, lost_lsn: int | None, preview: RecoveryPreview | None
 ) -> int:
-    """Up to which an open has everything, or else a repair would keep it; `lost_lsn` is the first
-    that is known to be lost."""
+    """Return the LSN up to which an open recovers everything, or a repair would keep it.
+
+    `lost_lsn`: the first LSN that is known to be lost.
+    """
     if preview:
         return preview.last_lsn
     return lost_lsn - 1 if lost_lsn else reader.last_lsn
@@ -65,40 +76,40 @@ def last_good_lsn(
 def read_after_damage(
     reader: JournalReader, last_good_lsn: int, preview: RecoveryPreview | None = None
 ) -> AfterDamage:
-    """What follows `last_good_lsn`, whether the log still goes there or not. What is only in the
-    way tells nothing."""
+    """Return what is known of the records after `last_good_lsn`, in the log or after a cut.
+
+    Files that an open would set aside are no evidence, so they are ignored.
+    """
     aside = preview.aside if preview else ()
     segments = [
-        checkpoint
-        for checkpoint in reader.files()
-        if checkpoint.kind == "segment" and checkpoint.name not in aside
+        file for file in reader.files() if file.kind == "segment" and file.name not in aside
     ]
-    last = max({checkpoint.lsn for checkpoint in segments} & set(reader.first_lsns), default=0)
-    evidence_lsn = max(last_good_lsn, _evidence_lsn(reader, preview), last - 1)
-    found = AfterDamage(last_good_lsn, evidence_lsn, [], [], {})
+    newest = max({segment.lsn for segment in segments} & set(reader.first_lsns), default=0)
+    evidence_lsn = max(last_good_lsn, _evidence_lsn(reader, preview), newest - 1)
+    after_damage = AfterDamage(last_good_lsn, evidence_lsn, [], [], {})
     readable: list[Range] = []
     cut: list[Range] = []
     for info in reader.frames():
         if info.file.name in aside:
             continue
-        if info.state == "garbage" and not info.offset and info.file.lsn == last:
-            found.is_open_ended = True
+        if info.state == "garbage" and not info.offset and info.file.lsn == newest:
+            after_damage.is_open_ended = True
         if info.state in ("log", "dead", "mark"):
-            found.is_open_ended = False
-            found.last_lsn = max(found.last_lsn, info.durable_lsn)
+            after_damage.is_open_ended = False
+            after_damage.last_lsn = max(after_damage.last_lsn, info.durable_lsn)
         if info.state == "cut" and info.count:
             cut.append((info.first_lsn, info.last_lsn))
         elif info.state in ("log", "dead") and info.last_lsn > last_good_lsn:
             first_lsn = max(info.first_lsn, last_good_lsn + 1)
-            found.last_lsn = max(found.last_lsn, info.last_lsn)
+            after_damage.last_lsn = max(after_damage.last_lsn, info.last_lsn)
             readable.append((first_lsn, info.last_lsn))
-            _count(found.losses, info, first_lsn)
-    found.readable, found.cut = merged(readable), merged(cut)
-    return found
+            _count(after_damage.losses, info, first_lsn)
+    after_damage.readable, after_damage.cut = merged(readable), merged(cut)
+    return after_damage
 
 
 def _evidence_lsn(reader: JournalReader, preview: RecoveryPreview | None) -> int:
-    """Return the LSN up to which a checkpoint says that there was a log."""
+    """Return the highest LSN that a checkpoint proves the log once reached."""
     if preview:
         return preview.evidence_lsn
     checkpoints = reader.checkpoints()
@@ -119,14 +130,14 @@ def _count(losses: dict[str | None, Loss], info: FrameInfo, first_lsn: int) -> N
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """The same LSNs in as few ranges as can be, ascending."""
-    found: list[Range] = []
+    """Return the same LSNs in as few ranges as possible, ascending."""
+    joined: list[Range] = []
     for first, last in sorted(ranges):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
         else:
-            found.append((first, last))
-    return found
+            joined.append((first, last))
+    return joined
 
 
 def count_lsns(ranges: Iterable[Range]) -> int:
@@ -134,7 +145,7 @@ def count_lsns(ranges: Iterable[Range]) -> int:
 
 
 def describe_ranges(ranges: list[Range]) -> str:
-    """For people: `LSN 4, 7 to 9 (4 records)`."""
+    """Return the ranges for people: `LSN 4, 7 to 9 (4 records)`."""
     if not ranges:
         return "none"
     spans = [str(a) if a == b else f"{a} to {b}" for a, b in ranges[:_RANGES_SHOWN]]
@@ -145,20 +156,19 @@ def describe_ranges(ranges: list[Range]) -> str:
 
 
 def describe_lost(after_damage: AfterDamage) -> str:
-    """For people, as much as is known of it."""
-    if not after_damage.lost:
-        return (
-            f"what followed LSN {after_damage.last_good_lsn}"
-            if after_damage.is_open_ended
-            else "none"
-        )
-    lost = describe_ranges([(after_damage.last_good_lsn + 1, after_damage.last_lsn)])
-    return f"{lost} and what followed" if after_damage.is_open_ended else lost
+    """Return for people which records are lost, as far as that is known."""
+    lost = "none"
+    if after_damage.lost:
+        lost = describe_ranges([(after_damage.last_good_lsn + 1, after_damage.last_lsn)])
+    if not after_damage.is_open_ended:
+        return lost
+    unknown = f"any records after LSN {after_damage.last_lsn}"
+    return f"{lost} and {unknown}" if after_damage.lost else unknown
 
 
 def describe_unreadable(after_damage: AfterDamage) -> str:
-    """For people: what is told of the lost, by agent too, is not all of it."""
-    return f"{count_of(after_damage.unreadable, 'lost record')}; nothing tells whose"
+    """Return for people how many lost records can't be read, so that their agents are unknown."""
+    return f"{count_of(after_damage.unreadable, 'lost record')} of unknown agents"
 
 
 def as_json(ranges: Iterable[Range]) -> JSON:

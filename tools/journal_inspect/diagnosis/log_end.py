@@ -1,4 +1,4 @@
-"""The log's end: the last LSN before damage, for readers that do not start at the beginning."""
+"""The end of a damaged log, for verbs that do not read the log from its beginning."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import NamedTuple
 from journal import DamageReason, JournalReader, preview_recovery
 from journal_inspect.rendering.text import command
 
-_SCAN_BYTES_MAX = 1 << 26  # what is looked through in a tenth of a second or two
+_SCAN_BYTES_MAX = 1 << 26  # checked for damage in some tenths of a second
 
 
 class DamagedEnd(NamedTuple):
-    """The last LSN that comes before the damage, and the segment in which that is."""
+    """The last LSN before the damage, and the damaged segment."""
 
     lsn: int
     segment: str
 
-    def told(self, path: str) -> str:
+    def describe(self, path: str) -> str:
         return (
-            f"{path}: the log is damaged behind LSN {self.lsn}, in {Path(self.segment).name}: what "
-            f"is behind that an open refuses; look closer with: {command('verify', path)}"
+            f"{path}: the log is damaged after LSN {self.lsn}, in {Path(self.segment).name}; an "
+            f"open refuses the journal; look closer with: {command('verify', path)}"
         )
 
 
 def is_large(reader: JournalReader) -> bool:
-    """Whether to look for damage would take longer than somebody waits for a few lines."""
+    """Return whether a check for damage would take too long before showing a few lines."""
     segments = [it.path for it in reader.files() if it.kind == "segment"]
     sizes = [Path(path).stat().st_size for path in segments]
-    return sum(sizes[:-1]) > _SCAN_BYTES_MAX  # the last one is looked at anyway
+    return sum(sizes[:-1]) > _SCAN_BYTES_MAX  # the last one is read anyway
 
 
 def find_end(reader: JournalReader) -> DamagedEnd | None:
-    """Where what an open would read is damaged first; None where it is not."""
+    """Return the first damage to what an open would read, or None if there is none."""
     checkpoints = reader.checkpoints()
     for checkpoint in checkpoints:
         checkpoint.close()

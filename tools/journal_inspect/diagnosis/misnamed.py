@@ -1,4 +1,4 @@
-"""Misnamed files: segments that have another segment's header, and the renames that undo it."""
+"""Misnamed files: segments with the header of another segment, and the renames that fix them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pair = tuple[str, str]  # two names of files in the journal's directory
 
 
 def _misnamed(findings: Iterable[Finding]) -> dict[str, str]:
-    """Return the name of each file that has another one's header, and that one's name."""
+    """Return the name of each file with the header of another file, mapped to that file's name."""
     return {_name(it): it.header_of for it in findings if it.header_of}
 
 
@@ -21,11 +21,11 @@ def _name(finding: Finding) -> str:
 
 
 def plan_renames(findings: Iterable[Finding], taken: Collection[str]) -> tuple[Pair, ...]:
-    """Return the renames that give each file the name in its header, in an order in which each new
-    name is free by then.
+    """Return the renames that give each file the name in its header, ordered so that each new name
+    is free when its turn comes.
 
     `taken`: all names in the directory. A file keeps its name if two files claim the same new one,
-    or if that belongs to a file which itself keeps its name.
+    or if the new one belongs to a file that keeps its name.
     """
     names = _misnamed(findings)
     claims = Counter(names.values())
@@ -37,8 +37,10 @@ def plan_renames(findings: Iterable[Finding], taken: Collection[str]) -> tuple[P
 
 
 def _in_order(moves: dict[str, str], taken: Collection[str]) -> Iterator[Pair]:
-    """Yield `moves` so that each new name is free by then. Of a ring, one file steps aside first,
-    under a name that is not `taken`."""
+    """Yield `moves` ordered so that each new name is free when its turn comes.
+
+    In a ring of names, one file first moves to a temporary name that is not `taken`.
+    """
     pending = dict(moves)
     while pending:
         file = next((file for file, name in pending.items() if name not in pending), None)
@@ -52,8 +54,11 @@ def _in_order(moves: dict[str, str], taken: Collection[str]) -> Iterator[Pair]:
 
 
 def find_copies(findings: Collection[Finding], taken: Collection[str]) -> tuple[Pair, ...]:
-    """Return each file that lost records and has the header of another file, and that one's name,
-    if it is `taken` by a file that has its own header."""
+    """Return each file that lost records and has the header of another existing file, and the name
+    of that file.
+
+    The other file must have its own header and be among the `taken` names.
+    """
     names = _misnamed(findings)
     lost = {_name(it) for it in findings if it.lsn}
     return tuple(

@@ -1,4 +1,4 @@
-"""What an open would do: the checkpoint it takes and what it replays, or why it refuses."""
+"""The next open: a forecast of the state that it recovers, or of the reason why it refuses."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from journal import (
     preview_recovery,
 )
 from journal_inspect.diagnosis.damage import preview_of
+from journal_inspect.rendering.text import count_of
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What an open would do: take a checkpoint (None: there is none), replay `records` after
-    it; or refuse, and why."""
+    """A forecast of the next open."""
 
     checkpoint_lsn: int | None
+    """The LSN of the checkpoint that it would use; None if there is no checkpoint."""
+
     records: int
+    """The number of records that it would replay after the checkpoint."""
+
     refused: str | None
+    """The reason why it would refuse; None if it would not."""
 
     def __str__(self) -> str:
         if self.refused:
             return f"refuses: {self.refused}"
         after = "" if self.checkpoint_lsn is None else f" after LSN {self.checkpoint_lsn}"
-        return f"replays {self.records} records{after}"
+        return f"replays {count_of(self.records, 'record')}{after}"
 
 
 def recovery_of(
@@ -38,8 +43,10 @@ def recovery_of(
     *,
     is_bad: bool,
 ) -> Recovery:
-    """Return what an open would do with `segments` and the `checkpoints` that verify, newest
-    first. If something is damaged (`is_bad`: another checkpoint), look where an open does."""
+    """Return what an open would do with `segments` and the `checkpoints` that verify, newest first.
+
+    If a file is damaged (`is_bad`: a checkpoint other than these), repeat the steps of an open.
+    """
     preview = preview_recovery(segments, checkpoints, reader.journal_id)
     records = max(0, preview.last_lsn - preview.checkpoint_lsn)
     is_whole = (
@@ -55,7 +62,7 @@ def describe_refusal(preview: RecoveryPreview) -> str | None:
     if cause is None:
         return None
     words = {
-        DamageReason.BEGINNING_MISSING: f"what follows LSN {base_lsn} is missing",
+        DamageReason.BEGINNING_MISSING: f"the records after LSN {base_lsn} are missing",
         DamageReason.END_MISSING: f"the log ends before the checkpoint at LSN {cause.durable_lsn}",
         DamageReason.FOREIGN: f"{cause.path} is a checkpoint of another journal",
     }
@@ -63,6 +70,6 @@ def describe_refusal(preview: RecoveryPreview) -> str | None:
 
 
 def durable_lsn(segments: list[SegmentInfo], checkpoints: list[Checkpoint]) -> int:
-    """The highest that anything whole proves to have been durable, though it be lost."""
+    """Return the highest LSN that a whole file proves was durable, even if its record is lost."""
     proven = [max(file.durable_lsn, file.first_lsn - 1) for file in segments]
     return max([*proven, *(file.lsn for file in checkpoints)], default=0)

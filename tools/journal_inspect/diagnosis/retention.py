@@ -1,5 +1,4 @@
-"""Retention: from where to where a log goes, for who asked for what is not in it; and whether its
-beginning is gone without a checkpoint in its place."""
+"""Retention: which entries and files a journal still has, and whether its beginning is missing."""
 
 from __future__ import annotations
 
@@ -15,22 +14,25 @@ from journal import (
 )
 from journal_inspect.rendering.text import command
 
-_ATTEMPTS = 5  # while a live writer compacts away what was looked at
+_ATTEMPTS = 5  # while a live writer compacts away the files that were listed
 
 
 def describe_kept(reader: JournalReader) -> str:
-    """Which entries there are to be read."""
+    """Return for people which entries the journal holds."""
     first_lsn, last_lsn = min(reader.first_lsns, default=1), 0
-    with suppress(CorruptionError):  # told by who reads up to there
+    with suppress(CorruptionError):  # the caller reports it when it reads up to there
         last_lsn = reader.last_lsn
     if last_lsn < first_lsn:
-        return "it holds no entry"
-    return f"it holds LSN {first_lsn} to {last_lsn}"
+        return "the journal holds no entry"
+    return f"the journal holds LSN {first_lsn} to {last_lsn}"
 
 
 def list_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoint]]:
-    """The segments, and the checkpoints, newest first and closed, that were there before those were
-    read: one that a live writer publishes later is of a log that they do not show."""
+    """Return the segments, and the checkpoints, newest first and closed.
+
+    Checkpoints are listed before segments, because a checkpoint that a live writer publishes later
+    may belong to a part of the log that the listed segments do not contain.
+    """
     for _ in range(_ATTEMPTS):
         checkpoints = reader.checkpoints()
         for checkpoint in checkpoints:
@@ -44,8 +46,10 @@ def list_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoin
 
 
 def describe_beginning(reader: JournalReader) -> str | None:
-    """That the log begins behind what a checkpoint covers, so that an open refuses; None if it
-    does not."""
+    """Return for people that the beginning of the log is missing, or None if it is not.
+
+    It is missing if the log begins after LSN 1 and no checkpoint covers the records before it.
+    """
     first_lsn = min(reader.first_lsns, default=1)
     if first_lsn == 1:
         return None
@@ -55,6 +59,7 @@ def describe_beginning(reader: JournalReader) -> str | None:
     except CorruptionError:
         pass
     return (
-        f"{reader.path}: damaged: the log begins at LSN {first_lsn}, and no checkpoint tells what "
-        f"came before it: an open refuses; look closer with: {command('verify', reader.path)}"
+        f"{reader.path}: damaged: the log begins at LSN {first_lsn}, and no checkpoint covers the "
+        "records before it, so an open refuses the journal; look closer with: "
+        f"{command('verify', reader.path)}"
     )

@@ -1,1 +1,1 @@
-"""Text and JSON objects for people and programs."""
+"""The rendering of data: text for people, and JSON objects for programs."""

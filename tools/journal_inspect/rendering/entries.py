@@ -1,4 +1,4 @@
-"""Entries: one of them as a line of text, or as an object."""
+"""Entries: an entry of the log as a line of text, or as an object."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from journal_inspect.rendering.text import cut, escaped, terminal_width
 
 _LSN_WIDTH = 8
 _KIND_WIDTH = 10
-_BODY_WIDTH_MIN = 24  # else it has a line of its own
-SHORT_CHARS = 120  # of a line that no terminal bounds
+_BODY_WIDTH_MIN = 24  # with less room, the body gets a line of its own
+SHORT_CHARS = 120  # the length of a short line without a terminal
 
 
 class Lines:
-    """How the entries of one journal are shown. `payload`: "none", "short" (cut to the
-    terminal), "full"; None: short on a terminal, else full."""
+    """The renderer for the entries of one journal.
+
+    `payload`: "none", "short" (cut to the terminal's width) or "full"; None: short on a terminal,
+    full elsewhere.
+    """
 
     def __init__(self, reader: JournalReader, renderer: Renderer, payload: str | None) -> None:
         self._reader = reader
@@ -40,7 +43,7 @@ class Lines:
         self._time = (0, renderer.time(0))
 
     def text(self, entry: Entry) -> str:
-        if entry.written_at_ns != self._time[0]:  # all of a frame have the same
+        if entry.written_at_ns != self._time[0]:  # all entries of a frame have the same time
             self._time = (entry.written_at_ns, self._renderer.time(entry.written_at_ns))
         body = self._brief(entry) if self._payload == "none" else self.body(entry)
         head = f"{entry.lsn:>{_LSN_WIDTH}}  {entry.epoch}  {self._time[1]}"
@@ -59,7 +62,7 @@ class Lines:
         return shown
 
     def body(self, entry: Entry) -> str:
-        """What the record says, with nothing in it that is to be left out."""
+        """Return the record as text, without redacted fields."""
         if self._renderer.decode:
             decoded = self._renderer.decoded(entry.record)
             if decoded is not None:
@@ -78,7 +81,7 @@ class Lines:
         return f"{escaped(kind_of(entry.record)):<{_KIND_WIDTH}}  {agent_id}".rstrip()
 
     def _fields(self, record: Any) -> dict[str, Any] | None:
-        """By their names, if it is a record of a manager and in a manager's journal."""
+        """Return the fields by name, or None if the record or the journal is not a manager's."""
         fields = fields_of(record)
         if fields is None:
             return None
@@ -88,13 +91,16 @@ class Lines:
 
 
 def is_managers(reader: JournalReader) -> bool:
-    """Whether it is the journal of a manager, of whatever version: its checkpoints say so, or
-    its first record (which in what was salvaged is any)."""
+    """Return whether a manager, of whatever version, wrote the journal.
+
+    The checkpoints state it, or else the first record. In a journal of salvaged records, the first
+    record may be of any kind.
+    """
     application = reader.application
     if application is not None:
         return is_managers_application(application)
     first = None
-    with suppress(CorruptionError):  # told by who reads on
+    with suppress(CorruptionError):  # the caller reports it when it reads on
         first = next(reader.entries(), None)
     if first is None or fields_of(first.record) is None:
         return False

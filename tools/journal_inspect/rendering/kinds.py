@@ -1,7 +1,7 @@
-"""Kinds: what a record calls itself, whom it is about, and the names of a manager's fields.
+"""Kinds: the kind of a record, the agent that it is about, and the names of a manager's fields.
 
-The names are the manager's. A record that does not fit them to the field is shown as any other:
-whoever wrote it means something else, or is newer than this.
+The manager defines the names. A record that does not have exactly these fields is shown like the
+record of any other program: another program, or a newer manager, wrote it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TYPES = {"NoneType": "nil", "dict": "map", "list": "array", "bytes": "bin", "Ex
 
 
 def kind_of(record: Any) -> str:
-    """A list's first string, a map's `kind` or `type`; else in brackets what it is made of."""
+    """Return a list's first string or a map's `kind` or `type`, else the type in brackets."""
     kind = record
     if isinstance(record, list):
         kind = record[0] if record else None
@@ -28,8 +28,9 @@ def kind_of(record: Any) -> str:
 
 @cache
 def field_names(kind: str) -> tuple[str, ...]:
-    """Return the names of the fields of a manager's record of this kind; () if there is no such
-    kind. Imports the manager, which most journals need not wait for.
+    """Return the names of the fields of a manager's record of this kind; () if no such kind exists.
+
+    The import of the manager is here, because most journals do not need it.
     """
     from manager import RECORD_FIELDS
 
@@ -37,7 +38,7 @@ def field_names(kind: str) -> tuple[str, ...]:
 
 
 def fields_of(record: Any) -> dict[str, Any] | None:
-    """The fields of a manager's record by their names; None if it is none that is known."""
+    """Return the fields of a manager's record by name, or None if it is not a known record."""
     if not _may_be_a_managers(record):
         return None
     names = field_names(record[0])
@@ -47,7 +48,7 @@ def fields_of(record: Any) -> dict[str, Any] | None:
 
 
 def agent_of(record: Any) -> str | None:
-    """The id of the agent that a manager's record is about; None if it is about none."""
+    """Return the id of the agent that a manager's record is about; None if it is about none."""
     if not _may_be_a_managers(record) or field_names(record[0])[:1] != ("agent_id",):
         return None
     agent_id: str = record[1]
@@ -78,7 +79,7 @@ def _may_be_a_managers(record: Any) -> bool:
 
 
 def name_of(record: Any) -> str | None:
-    """The name that a record gives to its agent."""
+    """Return the name that a record gives to its agent; None if it gives none."""
     fields = fields_of(record) if isinstance(record, list) else None
     name = fields.get("name") if fields else None
     return name if isinstance(name, str) else None

@@ -1,7 +1,7 @@
-"""Objects: what the engine and the manager hand out, as JSON.
+"""Objects: the values of the engine and of the manager as JSON.
 
-Keys are the names of their fields. A version stands in each object, so that who reads them
-can tell when that changes.
+Keys are the names of fields. Each object contains a schema version, so that a program can detect a
+change.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ JSON = Any
 
 SCHEMA_VERSION = 1
 _CHECKPOINT_FIELDS = ("lsn", "epoch", "count", "created_at_ms", "application", "path")
-# Fields for programs that call the engine, which no schema has.
+# Fields for programs that call the engine. No schema contains them.
 _LEFT_OUT = {
     "Finding": ("reason", "header_of", "durable_lsn", "journal_id"),
     "RepairReport": ("refusal",),
 }
 _ATOMS = frozenset((str, int, bool, type(None)))
-_TIMESTAMP_EXT = -1  # msgpack's number for a Timestamp
+_TIMESTAMP_EXT = -1  # msgpack's ext type of a Timestamp
 
 
 def as_object(value: Any, **more: JSON) -> dict[str, JSON]:
-    """An Entry, SegmentInfo, Checkpoint, Finding or Agent, and `more`."""
+    """Return an Entry, SegmentInfo, Checkpoint, Finding or Agent as an object with `more` keys."""
     names = [f.name for f in fields(value)] if is_dataclass(value) else _CHECKPOINT_FIELDS
     left_out = _LEFT_OUT.get(type(value).__name__, ())
     names = [name for name in names if name not in left_out]
@@ -42,15 +42,15 @@ def as_object(value: Any, **more: JSON) -> dict[str, JSON]:
 
 
 def versioned(**keys: JSON) -> dict[str, JSON]:
-    """An object of our own."""
+    """Return an object with these keys and the schema version."""
     return {"schema_version": SCHEMA_VERSION, **keys}
 
 
 def plain(value: Any) -> JSON:
-    """`value`, which msgpack carried, as what JSON carries.
+    """Return a decoded msgpack value as a JSON value.
 
-    Bytes are {"base64": ...}, ext types and timestamps {"ext": n, "base64": ...}, floats that
-    are no numbers {"float": "nan"}, maps with other keys than strings {"map": [[key, value]]}.
+    Bytes become {"base64": ...}, ext types and timestamps {"ext": n, "base64": ...}, NaN and the
+    infinities {"float": "nan"}, and maps whose keys are not all strings {"map": [[key, value]]}.
     """
     kind = type(value)
     if kind in _ATOMS:
@@ -67,7 +67,7 @@ def plain(value: Any) -> JSON:
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, msgpack.Timestamp):
         return {"ext": _TIMESTAMP_EXT, **plain(value.to_bytes())}
-    if isinstance(value, msgpack.ExtType):  # a tuple too, so before those
+    if isinstance(value, msgpack.ExtType):  # an ExtType is also a tuple
         return {"ext": value.code, **plain(value.data)}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -77,7 +77,7 @@ def plain(value: Any) -> JSON:
 
 
 def is_json(value: object) -> bool:
-    """Whether `value` is made of what JSON has."""
+    """Return whether `value` consists of JSON types only."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_json(item) for key, item in value.items())
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def is_json(value: object) -> bool:
 
 
 def dumps(value: JSON) -> str:
-    """One line, safe for a terminal, in characters that the output can carry."""
+    """Return one line that is safe for a terminal, in characters that stdout can encode."""
     is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     return escaped(_encoder(not is_unicode)(value))
 
@@ -97,7 +97,7 @@ def _encoder(ensure_ascii: bool) -> Callable[[JSON], str]:
 
 
 def put_objects(values: Iterable[JSON], form: Format) -> int:
-    """Each as it comes: a line each, or in one array; how many they were."""
+    """Print the values as they arrive, as lines or as one array, and return their number."""
     if form == "jsonl":
         return put_lines(map(dumps, values))
     count = 0
@@ -105,11 +105,11 @@ def put_objects(values: Iterable[JSON], form: Format) -> int:
         for value in values:
             print(",\n" if count else "[\n", dumps(value), sep="", end="")
             count += 1
-    finally:  # what an error cuts short is a whole array still
+    finally:  # close the array even after an error
         print("\n]" if count else "[]")
     return count
 
 
 def put_one(value: JSON) -> None:
-    """The one object that a verb has, which is a line in either form."""
+    """Print the only object of a verb: one line in both formats."""
     print(dumps(value))

@@ -1,4 +1,4 @@
-"""Progress: a bar on stderr where that is a terminal, and nothing elsewhere."""
+"""Progress: a bar on stderr if that is a terminal, and nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from journal_inspect.rendering.text import terminal_width
 Progress = Callable[[int], object]
 _STEPS = 200
 _WIDTH = 36
-_TOLD_WIDTH = 28  # of what stands beside the bar: what is done, how much of it, how long still
-_BYTES_MIN = 1 << 26  # less is done before anybody wonders
+_TEXT_WIDTH = 28  # of the text beside the bar: label, percentage, remaining time
+_BYTES_MIN = 1 << 26  # a smaller log takes too little time for a bar
 
 
 @contextmanager
 def bar(label: str, reader: JournalReader) -> Iterator[Progress | None]:
-    """Called with the bytes of a journal that were read since it was last; None where nobody
-    would see it."""
+    """Yield a function to call with the number of bytes read since its last call.
+
+    Yield None if stderr is not a terminal or the log is small.
+    """
     is_dumb = os.environ.get("TERM") == "dumb"
     if is_dumb or not sys.stderr.isatty() or (total := _log_bytes(reader)) < _BYTES_MIN:
         yield None
@@ -31,15 +33,15 @@ def bar(label: str, reader: JournalReader) -> Iterator[Progress | None]:
     with progressbar(
         length=total,
         label=label,
-        width=max(1, min(_WIDTH, (terminal_width(sys.stderr) or 80) - _TOLD_WIDTH)),
+        width=max(1, min(_WIDTH, (terminal_width(sys.stderr) or 80) - _TEXT_WIDTH)),
         file=sys.stderr,
         update_min_steps=total // _STEPS,
-    ) as shown:
-        yield shown.update
-        shown.update(total - shown.pos)  # what was allocated ahead is not read
+    ) as progress_bar:
+        yield progress_bar.update
+        progress_bar.update(total - progress_bar.pos)  # preallocated space is not read
 
 
 def _log_bytes(reader: JournalReader) -> int:
-    """Return the size of all segments and checkpoints of a journal."""
+    """Return the total size of the segments and checkpoints of a journal."""
     kinds = ("segment", "checkpoint")
     return sum(Path(it.path).lstat().st_size for it in reader.files() if it.kind in kinds)

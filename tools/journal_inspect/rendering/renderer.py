@@ -1,4 +1,4 @@
-"""Renderer: how it is all shown. The form, the zone of times, what is left out, who decodes."""
+"""Renderer: the options for output: format, time zone, redacted fields, decoder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from journal_inspect.rendering.objects import JSON, Format, is_json, plain
 from journal_inspect.rendering.text import local_time
 
 REDACTED = "[redacted]"
-_STRING_CHARS = 80  # what `short` leaves of each string
+_STRING_CHARS = 80  # the length to which `short` cuts a string
 
 
 @dataclass(slots=True)
 class Renderer:
-    """What all verbs are told of how to show things. `failed` counts what `decode` refused."""
+    """The output options of all verbs. `failed`: the errors that `decode` raised."""
 
     form: Format = "text"
     utc: bool = False
@@ -31,11 +31,11 @@ class Renderer:
         return None if unix_ms is None else self.time(unix_ms * 1_000_000)
 
     def plain(self, value: Any) -> JSON:
-        """`value` as JSON carries it, with nothing in it that is to be left out."""
+        """Return `value` as a JSON value without redacted fields."""
         return plain(self._hidden(value) if self.redacted else value)
 
     def record(self, record: Any) -> JSON:
-        """The same of a record; of a manager's the places of fields have names too."""
+        """Return a record as `plain` does. Positions in a manager's record have field names."""
         if not self.redacted:
             return plain(record)
         hidden = self._hidden(record)
@@ -46,18 +46,18 @@ class Renderer:
         return plain(hidden)
 
     def decoded(self, record: Any) -> JSON:
-        """What the user's own decoder makes of a record; None where it raises."""
+        """Return the result of the user's decoder for a record; None if it raises."""
         assert self.decode is not None
         try:
             value = self.decode(record)
-            shown = self.plain(value)
-            return shown if is_json(shown) else str(value)
-        except Exception as error:  # whatever somebody's program raises
+            plain_value = self.plain(value)
+            return plain_value if is_json(plain_value) else str(value)
+        except Exception as error:  # the user's code may raise anything
             self.failed.append(error)
             return None
 
     def _hidden(self, value: Any) -> Any:
-        """`value` without the fields that are to be left out, however deep they lie in maps."""
+        """Return `value` with redacted fields replaced, at any depth of its maps."""
         if isinstance(value, dict):
             return {
                 key: REDACTED if key in self.redacted else self._hidden(item)
@@ -67,7 +67,7 @@ class Renderer:
 
 
 def shortened(value: JSON) -> JSON:
-    """`value` with its long strings cut."""
+    """Return `value` with its long strings cut."""
     if isinstance(value, dict):
         return {key: shortened(item) for key, item in value.items()}
     if isinstance(value, list):

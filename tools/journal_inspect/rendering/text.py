@@ -1,7 +1,7 @@
-"""Text: lines for people, with nothing in them that a terminal would obey.
+"""Text: lines for people, without characters that control a terminal.
 
-What a journal holds was written by anybody. Every character that does not print, the controls
-C0 and C1 and those that turn a line's direction among them, leaves here as a JSON escape.
+A journal's data is untrusted. Every character that is not printable, such as the C0 and C1 control
+characters and those that change the text direction, is written as a JSON escape.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _CELL_MIN = 12
-_FOLDED_MIN = 32  # as long as the longest word that is usual there, a time
+_FOLDED_MIN = 32  # room for the longest usual word, a time
 _COLOURS = {
     **dict.fromkeys(("damaged", "corruption", "failed", "garbage", "lost", "removed"), "red"),
     **dict.fromkeys(("torn", "torn_tail", "bad_checkpoint", "stray", "interrupted"), "yellow"),
@@ -25,8 +25,8 @@ _COLOURS = {
 
 
 def say(message: str) -> None:
-    """A message, on stderr, behind the data that came before it."""
-    with suppress(OSError):  # if nobody listens, that is told where it matters
+    """Print a message to stderr, after the data that was printed before it."""
+    with suppress(OSError):  # a closed pipe is reported where data is written
         sys.stdout.flush()
     with suppress(OSError):
         print(f"journal-inspect: {escaped(message)}", file=sys.stderr)
@@ -34,7 +34,7 @@ def say(message: str) -> None:
 
 @contextmanager
 def showing_log_messages() -> Iterator[None]:
-    """Say what the engine warns of. For verbs that write: `logging` takes a while to import."""
+    """Print the engine's warnings. Only verbs that write use this: importing `logging` is slow."""
     import logging
 
     class Messages(logging.Handler):
@@ -50,19 +50,19 @@ def showing_log_messages() -> Iterator[None]:
 
 
 def escaped(text: str) -> str:
-    """`text` with what does not print written as a JSON string may have it."""
+    """Return `text` with its unprintable characters as JSON escapes."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _escaped(character: str) -> str:
     if character.isprintable():
         return character
-    # Two for what lies beyond 16 bits, as JSON has it.
+    # Two escapes for a character beyond 16 bits, as in JSON.
     return "\\u" + character.encode("utf-16-be", "surrogatepass").hex(":", 2).replace(":", "\\u")
 
 
 def put_lines(lines: Iterable[str]) -> int:
-    """Each as it comes; how many they were."""
+    """Print the lines as they arrive, and return their number."""
     count = 0
     for line in lines:
         print(line)
@@ -77,12 +77,15 @@ def put_facts(facts: Iterable[tuple[str, object]]) -> None:
 def fact_lines(
     facts: Iterable[tuple[str, object]], *, indent: str = "", name_width: int = 0
 ) -> Iterator[str]:
-    """Names and values, in two columns; None is a dash. On a terminal long values go on below."""
-    shown = [(name, escaped("-" if value is None else str(value))) for name, value in facts]
-    width = max(name_width, *(len(name) for name, _ in shown), 0)
-    for name, value in shown:
+    """Yield names and values in two columns. A dash stands for None.
+
+    On a terminal, long values are wrapped.
+    """
+    cells = [(name, escaped("-" if value is None else str(value))) for name, value in facts]
+    width = max(name_width, *(len(name) for name, _ in cells), 0)
+    for name, value in cells:
         head = f"{indent}{name:<{width}}  "
-        if _is_below(value, len(head)):
+        if _is_too_wide(value, len(head)):
             yield f"{indent}{name}"
             yield from (f"{indent}    {line}" for line in wrapped(value, indent=len(indent) + 4))
             continue
@@ -91,17 +94,19 @@ def fact_lines(
         yield from (f"{'':<{len(head)}}{line}".rstrip() for line in more)
 
 
-def _is_below(value: str, indent: int) -> bool:
-    """Whether a word of it has no room on a line with its name."""
+def _is_too_wide(value: str, indent: int) -> bool:
+    """Return whether a word of `value` does not fit on the line after its name."""
     columns = terminal_width()
     return columns is not None and max(map(len, value.split(" "))) > columns - indent
 
 
 def wrapped(text: str, *, indent: int) -> list[str]:
-    """`text` in lines that fit the terminal behind `indent`, broken at spaces. A word is never
-    broken: what does not fit is left to the terminal, from which it can be copied whole."""
+    """Return `text` in lines that fit the terminal after `indent`, broken at spaces.
+
+    A word is never broken. If it is too long, the terminal wraps it, and it can be copied whole.
+    """
     columns = terminal_width()
-    if columns is None or len(text) * 2 <= columns - indent:  # no character takes more than two
+    if columns is None or len(text) * 2 <= columns - indent:  # a character has two at most
         return [text]
     from rich.cells import cell_len
 
@@ -117,7 +122,7 @@ def wrapped(text: str, *, indent: int) -> list[str]:
 
 
 def terminal_width(stream: TextIO | None = None) -> int | None:
-    """In columns; None where `stream` (None: stdout) is no terminal, so that nothing need fit."""
+    """Return the columns of `stream` (None: stdout), or None if it is not a terminal."""
     stream = stream or sys.stdout
     if not stream.isatty():
         return None
@@ -131,7 +136,7 @@ def terminal_width(stream: TextIO | None = None) -> int | None:
 
 
 def cut(text: str, width: int | None) -> str:
-    """`text`, or as much of it as `width` columns hold with dots at its end."""
+    """Return `text`, cut to `width` columns and ended with dots if it is longer."""
     if width is None or (text.isascii() and len(text) <= width):
         return text
     if text.isascii():
@@ -149,11 +154,11 @@ def table(
     optional: Sequence[str] = (),
     folded: str | None = None,
 ) -> Iterator[str]:
-    """Lines of aligned columns: numbers to the right, all else to the left.
+    """Yield the lines of a table: columns of numbers right-aligned, others left-aligned.
 
-    On a terminal they fit its width: first `flexible` columns are cut, then `optional` ones left
-    out, the first of them first. Where that is not enough each row is a block of lines. Of the
-    column `folded`, the last, nothing is cut: it goes on below.
+    On a terminal the table fits the width. First `flexible` columns are cut, then `optional` ones
+    are left out, in their order. If that is not enough, each row becomes a block of lines. The last
+    column, `folded`, is wrapped and never cut.
     """
     from rich.cells import cell_len
 
@@ -162,27 +167,27 @@ def table(
     widths = {
         name: max(map(cell_len, (name, *columns.get(name, ()))), default=0) for name in header
     }
-    least = dict.fromkeys(flexible, _CELL_MIN) | ({folded: _FOLDED_MIN} if folded else {})
-    if not _fit(widths, least, optional):
+    minimums = dict.fromkeys(flexible, _CELL_MIN) | ({folded: _FOLDED_MIN} if folded else {})
+    if not _fit(widths, minimums, optional):
         for row in cells:
             yield from _block(header, row)
         return
-    to_right = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
+    right_aligned = {name for name in widths if all(map(_is_number, columns.get(name, ())))}
     indent = sum(widths[name] + 2 for name in widths if name != folded)
     for line in (header, *cells):
-        padded, below = [], list[str]()
+        padded, more_lines = [], list[str]()
         for name, cell in zip(header, line, strict=True):
             if name not in widths:
                 continue
             if name == folded:
-                cell, *below = wrapped(cell, indent=indent)
+                cell, *more_lines = wrapped(cell, indent=indent)
             elif name in flexible:
                 cell = cut(cell, widths[name])
             space = " " * (widths[name] - cell_len(cell))
-            shown = painted(cell)
-            padded.append(space + shown if name in to_right else shown + space)
+            coloured = painted(cell)
+            padded.append(space + coloured if name in right_aligned else coloured + space)
         yield "  ".join(padded).rstrip()
-        yield from (f"{'':<{indent}}{part}" for part in below)
+        yield from (f"{'':<{indent}}{part}" for part in more_lines)
 
 
 def _is_number(cell: str) -> bool:
@@ -190,21 +195,21 @@ def _is_number(cell: str) -> bool:
 
 
 def _block(header: Sequence[str], row: Sequence[str]) -> Iterator[str]:
-    """A row whose first cell is a heading, with those that say something below it."""
+    """Yield a row as a block: its first cell as the heading, and its other cells if not empty."""
     heading = f"{header[0]} {row[0]}".strip()
     yield heading if len(heading) <= (terminal_width() or 0) else row[0]
     facts = [(name, cell) for name, cell in zip(header[1:], row[1:], strict=True) if cell != "-"]
     yield from fact_lines(facts, indent="  ")
 
 
-def _fit(widths: dict[str, int], least: Mapping[str, int], optional: Sequence[str]) -> bool:
-    """Make `widths` narrower, or fewer, until the terminal holds them; False if it never will."""
-    wanted = terminal_width()
+def _fit(widths: dict[str, int], minimums: Mapping[str, int], optional: Sequence[str]) -> bool:
+    """Reduce or remove `widths` until they fit the terminal. Return False if they can't."""
+    available = terminal_width()
     droppable = [name for name in optional if name in widths]
-    while wanted is not None:
-        excess = sum(widths.values()) + 2 * (len(widths) - 1) - wanted
-        cuttable = {name: widths[name] for name in least if widths.get(name, 0) > least[name]}
-        slack = sum(width - least[name] for name, width in cuttable.items())
+    while available is not None:
+        excess = sum(widths.values()) + 2 * (len(widths) - 1) - available
+        cuttable = {name: widths[name] for name in minimums if widths.get(name, 0) > minimums[name]}
+        slack = sum(width - minimums[name] for name, width in cuttable.items())
         if excess <= 0:
             return True
         if droppable and slack < excess:
@@ -218,7 +223,7 @@ def _fit(widths: dict[str, int], least: Mapping[str, int], optional: Sequence[st
 
 
 def painted(word: str, shown: str | None = None) -> str:
-    """`shown`, or the word itself, in the word's colour, if it has one and there is any."""
+    """Return `shown`, or the word itself, in the word's colour if colours are on."""
     shown = shown or word
     if word not in _COLOURS or not is_coloured():
         return shown
@@ -228,13 +233,16 @@ def painted(word: str, shown: str | None = None) -> str:
 
 
 def is_coloured() -> bool:
-    """Colour is for people: on a terminal that has it, and not if NO_COLOR is set."""
+    """Return whether stdout is a terminal with colours and NO_COLOR is not set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
 
 
 def local_time(unix_ns: int, *, utc: bool = False) -> str:
-    """ISO 8601 in the local zone, or UTC, to the millisecond; a number that is no time as it is."""
+    """Return the time in ISO 8601 to the millisecond, in the local zone or in UTC.
+
+    A number outside the range of the calendar is returned unchanged.
+    """
     try:
         time = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000, UTC)
         if not utc:
@@ -245,13 +253,13 @@ def local_time(unix_ns: int, *, utc: bool = False) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """In the largest unit of which it has one: `1.5 MiB`."""
+    """Return a size in the largest unit that makes it at least 1: `1.5 MiB`."""
     unit = min(max(0, size_bytes.bit_length() - 1) // 10, len(_UNITS) - 1)
     return f"{size_bytes / 1024**unit:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
 
 
 def age(seconds: float) -> str:
-    """In the largest unit of which it has one; 0 for a time that a clock has put ahead."""
+    """Return a duration in the largest unit that makes it at least 1; 0 s for a negative one."""
     for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit_s:
             return f"{int(seconds // unit_s)} {unit}"
@@ -259,12 +267,12 @@ def age(seconds: float) -> str:
 
 
 def count_of(number: int, what: str) -> str:
-    """`1 record`, `2 records`."""
+    """Return `1 record`, `2 records`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def command(*words: object) -> str:
-    """What to type next, as a shell takes it."""
+    """Return a command line of journal-inspect, quoted for a shell."""
     from shlex import join
 
     return join(["journal-inspect", *map(str, words)])

@@ -164,7 +164,7 @@ def test_an_error_leads_to_its_agent(browser: Browser, page: Path) -> None:
     """The newest error comes first; its link chooses the agent in the timeline."""
     browser.open(page)
     words = [row.text for row in browser.all(".errors tbody tr")]
-    reasons = ("spent", "it broke", "needs a person", "It ran when its process ended.")
+    reasons = ("spent", "it broke", "needs a person", "It was running when its process ended.")
     assert len(words) == len(reasons)
     assert all(reason in text for reason, text in zip(reasons, words, strict=True))
     browser.one('.errors a[href="#a2"]').click()

@@ -164,7 +164,7 @@ def test_agents_running_at_the_end_are_shown_as_interrupted(tmp_path: Path) -> N
     page = report(write(tmp_path / "j", BOOT, spawn(1, 0)))
     agent = page.agent(1)
     assert (agent["status"], agent["reason"]) == ("interrupted", "process restarted")
-    assert "Interrupts 1 agent, which ran when the process ended." in page.words
+    assert "It interrupts 1 agent that was running when the process ended." in page.words
     with JournalReader.open(tmp_path / "j") as reader:
         last_ms = [entry.written_at_ns // 1_000_000 for entry in reader.entries()][-1]
     write(tmp_path / "j", again, act("interrupt", 1, 7201, "process restarted", None, None))
@@ -260,7 +260,7 @@ def test_records_of_a_newer_version_are_counted(tmp_path: Path) -> None:
     """An unknown kind is told of, more fields than are known are no matter."""
     page = report(write(tmp_path / "j", BOOT, [*spawn(1, 0), "more"], ["renamed", agent_id(1)]))
     assert page.agent(1)["prompt"] == "look"
-    assert "1 record of no kind that this version knows" in page.words
+    assert "1 record of a kind that this version does not know" in page.words
 
 
 # --- commits ---
@@ -300,7 +300,7 @@ def test_stats_show_commits_and_batches(tmp_path: Path) -> None:
     """How many commits, how many records in one: what was written."""
     page = report(write_many(tmp_path / "j", *([n] for n in range(250))))
     assert "3 commits" in page.words
-    assert "250 records, 83.3 in a commit, at most 100" in page.words
+    assert "250 records, 83.3 per commit, at most 100 in one" in page.words
 
 
 def test_statuses_are_those_of_the_manager() -> None:

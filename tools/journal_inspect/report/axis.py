@@ -1,4 +1,4 @@
-"""The time axis of a report: where a time lies on it, its ticks, and counts drawn along it."""
+"""The time axis of a report: the positions of times, the ticks, and the bars of charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from journal_inspect.rendering.text import count_of
 from journal_inspect.report.data import Step
 
 _S, _MIN, _H, _D = 1000, 60_000, 3_600_000, 86_400_000
-# What lies between two ticks; wider ones are whole years.
+# The steps between two ticks. Wider steps are whole years.
 TICK_STEPS_MS = (
     *(1, 2, 5, 10, 20, 50, 100, 200, 500),
     *(_S, 2 * _S, 5 * _S, 10 * _S, 15 * _S, 30 * _S),
@@ -21,13 +21,13 @@ TICK_STEPS_MS = (
 )
 YEAR_MS = 365 * _D
 TICKS_MAX = 7
-WIDTH_MIN = 0.002  # of the axis
-LABELLED = 0.94  # of the axis; a label further on would be cut short
+WIDTH_MIN = 0.002  # the width of the narrowest bar, as a share of the axis
+LABELLED = 0.94  # the share of the axis that has labels; one further right would be cut off
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """In percent of its chart, but `at_ms`, which is from the axis's begin."""
+    """A bar of a chart, in percent of the chart. `at_ms` counts from the begin of the axis."""
 
     x: str
     width: str
@@ -39,7 +39,7 @@ class Bar:
 
 
 class Axis:
-    """From `begin_ms` to `end_ms`, Unix, and a little to both sides, so that an end is seen."""
+    """An axis from `begin_ms` to `end_ms` (Unix), with a margin so that both ends are visible."""
 
     def __init__(self, begin_ms: int, end_ms: int, *, utc: bool) -> None:
         zone = UTC if utc else datetime.now().astimezone().tzinfo
@@ -52,15 +52,15 @@ class Axis:
         self._zone = zone
 
     def place(self, at_ms: int) -> str:
-        """In percent, as short as it may be."""
+        """Return the position of a time in percent, in as few digits as possible."""
         return percent(at_ms - self.begin_ms, self.span_ms)
 
     def width(self, begin_ms: int, end_ms: int) -> str:
-        """In percent; enough to be seen, however short."""
+        """Return the width of a period in percent, at least WIDTH_MIN so that it is visible."""
         return percent(max(end_ms - begin_ms, self.span_ms * WIDTH_MIN), self.span_ms)
 
     def stamp(self, at_ms: int) -> str:
-        """ISO 8601, to the millisecond; a number that no calendar has as it is."""
+        """Return a time in ISO 8601 to the millisecond, or the number if no calendar has it."""
         try:
             at = datetime.fromtimestamp(0, self._zone) + timedelta(milliseconds=at_ms)
         except OverflowError:
@@ -68,7 +68,7 @@ class Axis:
         return at.isoformat(timespec="milliseconds")
 
     def ticks(self) -> list[tuple[str, str]]:
-        """Place and label of each. The script makes them in the same way when it zooms."""
+        """Return the position and label of each tick. `report.js` repeats this when it zooms."""
         wanted = self.span_ms / TICKS_MAX
         step = next((candidate for candidate in TICK_STEPS_MS if candidate >= wanted), None)
         step = step or -(-int(wanted) // YEAR_MS) * YEAR_MS
@@ -86,9 +86,12 @@ class Axis:
         step_ms: int,
         values: Callable[[Step], Iterable[tuple[str, float]]],
     ) -> tuple[list[Bar], float]:
-        """For each step its values, by kind, the highest first; and the highest of all."""
-        found = [(at_ms, step, list(values(step))) for at_ms, step in steps]
-        top = max((value for _, _, of_step in found for _, value in of_step), default=0)
+        """Return the bars of the `values` of each step, and the highest value.
+
+        `values` yields the kind and the value of each bar of a step, the highest first.
+        """
+        rows = [(at_ms, step, list(values(step))) for at_ms, step in steps]
+        top = max((value for _, _, pairs in rows for _, value in pairs), default=0)
         bars = [
             Bar(
                 x=self.place(at_ms),
@@ -97,10 +100,10 @@ class Axis:
                 height=percent(value, top),
                 at_ms=at_ms - self.begin_ms,
                 kind=kind,
-                title=f"{self.stamp(at_ms)}: {told(step)}",
+                title=f"{self.stamp(at_ms)}: {_describe(step)}",
             )
-            for at_ms, step, of_step in found
-            for kind, value in of_step
+            for at_ms, step, pairs in rows
+            for kind, value in pairs
             if value
         ]
         return bars, top
@@ -116,13 +119,13 @@ def percent(part: float, whole: float) -> str:
     return f"{part / whole * 100:.3f}".rstrip("0").rstrip(".") if whole else "0"
 
 
-def told(step: Step) -> str:
+def _describe(step: Step) -> str:
     commits, records = count_of(step.commits, "commit"), count_of(step.records, "record")
     return f"{commits}, {records}, at most {step.largest} in one"
 
 
 def duration(duration_ms: int) -> str:
-    """In its two largest units."""
+    """Return a duration in its two largest units: `2 h 5 min`."""
     units = ((_D, "d"), (_H, "h"), (_MIN, "min"), (_S, "s"), (1, "ms"))
     for (unit_ms, unit), (below_ms, below) in pairwise(units):
         if duration_ms >= unit_ms:

@@ -1,7 +1,7 @@
-"""What a report is made from: one pass over the entries, what verify says, what is on disk.
+"""The data of a report: one pass over the entries, the findings of verify, the files on disk.
 
-Memory is bounded by the agents that are left, not by the log: commits are counted in so many steps
-of time and no more.
+The number of remaining agents bounds the memory, not the length of the log: commits are counted in
+at most STEPS_MAX steps of time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from journal_inspect.report.fleet import FleetTimeline
 
 STEPS_MAX = 300
 _S, _MIN, _H, _D = 1000, 60_000, 3_600_000, 86_400_000
-# What commits are counted in; of each, the one before is a whole part.
+# The steps of time in which commits are counted. Each is a multiple of the one before it.
 STEPS_MS = (
     *(1, 2, 10, 20, 100, 200, _S, 2 * _S, 10 * _S, 30 * _S),
     *(_MIN, 5 * _MIN, 10 * _MIN, 30 * _MIN, _H, 6 * _H, _D, 7 * _D, 28 * _D, 364 * _D),
@@ -42,11 +42,11 @@ _ATTEMPTS = 5
 
 @dataclass(slots=True)
 class Step:
-    """What was committed in one step of time."""
+    """The commits of one step of time."""
 
     commits: int = 0
     records: int = 0
-    largest: int = 0  # records of one commit
+    largest: int = 0  # records in the largest commit
     kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Step) -> None:
@@ -57,7 +57,7 @@ class Step:
 
 
 class Commits:
-    """Commits over time, in steps that get wider whenever they are too many."""
+    """The commits over time, in steps that are widened when there are more than STEPS_MAX."""
 
     def __init__(self) -> None:
         self.total = Step()
@@ -66,7 +66,7 @@ class Commits:
         self._steps: dict[int, Step] = {}
 
     def add(self, at_ms: int, kinds: Mapping[str, int]) -> None:
-        """One commit, which had so many records of each kind."""
+        """Count a commit. `kinds`: its number of records of each kind."""
         known = self.total.kinds
         counted: Counter[str] = Counter()
         for kind, count in kinds.items():
@@ -83,7 +83,7 @@ class Commits:
         self.total.add(commit)
 
     def steps(self) -> list[tuple[int, Step]]:
-        """When each begins, and what was in it; those in which nothing was are left out."""
+        """Return the begin (Unix ms) and the contents of each step that has commits."""
         return [(number * self.step_ms, step) for number, step in sorted(self._steps.items())]
 
     def _widen(self) -> None:
@@ -98,7 +98,7 @@ class Commits:
 
 @dataclass(slots=True)
 class Log:
-    """What the entries told. `fleet` is None unless a manager wrote them."""
+    """The contents of the log. `fleet` is None unless a manager wrote it."""
 
     commits: Commits = field(default_factory=Commits)
     fleet: FleetTimeline | None = None
@@ -109,7 +109,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The first of what verify found, and how many there are of each kind."""
+    """The first findings of verify, and the number of findings of each kind."""
 
     first: list[Finding]
     counts: Counter[str]
@@ -118,6 +118,8 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
+    """The state of a journal at the moment of the report."""
+
     path: str
     observed_at_ms: int
     writer_pid: int | None
@@ -134,14 +136,17 @@ class Observed:
 
 
 def observe(reader: JournalReader) -> Observed:
-    """Raises FileNotFoundError, CompactedError if a writer compacts faster than one can read."""
+    """Read everything that a report shows.
+
+    Raise FileNotFoundError or CompactedError if a writer compacts faster than the report can read.
+    """
     writer_pid, now_ms = reader.writer_pid, time.time_ns() // 1_000_000
     log = _read_log(reader)
     if log.fleet:
         last_ms = max((life.agent["updated_at_ms"] for life in log.fleet.lives.values()), default=0)
         end_ms = max(last_ms, log.fleet.alive_ms, 0 if writer_pid is None else now_ms)
         log.fleet.finish(end_ms, is_live=writer_pid is not None)
-    findings = _find(reader)
+    findings = _verify(reader)
     segments, checkpoints = list_files(reader)
     return Observed(
         path=reader.path,
@@ -163,23 +168,27 @@ def _read_log(reader: JournalReader) -> Log:
         checkpoints = reader.checkpoints()
         try:
             return _Pass(reader, checkpoints).run()
-        except (CompactedError, FileNotFoundError):  # compacted underneath
+        except (CompactedError, FileNotFoundError):  # compacted during the pass
             if attempt == _ATTEMPTS - 1:
                 raise
         finally:
-            _closed(checkpoints)
+            for checkpoint in checkpoints:
+                checkpoint.close()
     raise AssertionError
 
 
 class _Pass:
-    """One pass over the entries that are kept. The fleet begins with the first state that can be
-    rebuilt. Where the log is damaged, the pass goes on with the next checkpoint."""
+    """A pass over the entries that are kept.
+
+    The fleet begins with the first state that can be rebuilt. After damage, the pass continues from
+    the next checkpoint.
+    """
 
     def __init__(self, reader: JournalReader, checkpoints: list[Checkpoint]) -> None:
         self._reader = reader
         self._log = Log()
         self._after = min(reader.first_lsns, default=1) - 1
-        self._fleet_lsn = 0  # it is as of this one, or a later one that was taken
+        self._fleet_lsn = 0  # the fleet is loaded as of this LSN
         self._checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.lsn)
         if any(is_managers_application(checkpoint.application) for checkpoint in checkpoints):
             self._log.fleet = FleetTimeline()
@@ -200,25 +209,25 @@ class _Pass:
             except CorruptionError as error:
                 log.damage.append(str(error))
                 read_lsn = max(log.last_lsn, self._after)
-                ahead = next(
+                next_checkpoint = next(
                     (checkpoint for checkpoint in self._checkpoints if checkpoint.lsn > read_lsn),
                     None,
                 )
-                if not ahead:
+                if not next_checkpoint:
                     return log
-                self._after = ahead.lsn
-                self._load(ahead)
+                self._after = next_checkpoint.lsn
+                self._load(next_checkpoint)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self._fleet_lsn = checkpoint.lsn
         if self._log.fleet:
             try:
                 self._log.fleet.load(checkpoint.items())
-            except CorruptionError as error:  # verify tells of it too
+            except CorruptionError as error:  # verify reports it too
                 self._log.damage.append(str(error))
 
     def _take(self, entries: list[Entry]) -> None:
-        """One commit."""
+        """Take the entries of one commit."""
         log, at_ms = self._log, entries[0].written_at_ns // 1_000_000
         log.first_lsn = log.first_lsn or entries[0].lsn
         log.last_lsn = entries[-1].lsn
@@ -233,7 +242,7 @@ class _Pass:
 
 
 def _commits(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    """The last one too, where what follows it is damaged."""
+    """Yield the entries of each commit, including the last one before damage."""
     commit: list[Entry] = []
     try:
         for entry in entries:
@@ -249,7 +258,7 @@ def _commits(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         yield commit
 
 
-def _find(reader: JournalReader) -> Findings:
+def _verify(reader: JournalReader) -> Findings:
     first: list[Finding] = []
     counts: Counter[str] = Counter()
     lost_lsn: int | None = None
@@ -261,9 +270,3 @@ def _find(reader: JournalReader) -> Findings:
             lost_lsn = min(finding.lsn, lost_lsn or finding.lsn)
     preview = preview_of(reader) if counts["corruption"] else None
     return Findings(first, counts, last_good_lsn(reader, lost_lsn, preview))
-
-
-def _closed(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    for checkpoint in checkpoints:
-        checkpoint.close()
-    return checkpoints

@@ -1,8 +1,8 @@
-"""The fleet in a report: each agent as it last was, and when it ran and when it waited.
+"""The fleet in a report: the last state of each agent, and when it was running or waiting.
 
-Records come one at a time, as the manager documents them; what is none of its own is counted, not
-obeyed. Held is what the agents that are left need, however long the log: texts are cut as they
-come, and an agent's oldest spans become one when they get many.
+Records are applied one at a time, as the manager documents them. A record that is not a manager's
+is only counted. The number of remaining agents bounds the memory, however long the log is: long
+texts are cut at once, and the oldest spans of an agent are merged when they exceed SPANS_MAX.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 
 from manager import RECORD_FIELDS, Agent
 
-RUNNING, WAITING, EARLIER = "r", "w", "e"  # EARLIER: the log no longer tells which of the two
+RUNNING, WAITING, EARLIER = "r", "w", "e"  # EARLIER: one of the two, no longer known which
 LIVE = ("queued", "running", "interrupted")
-TEXT_MAX = 400  # characters of a text that are kept
+TEXT_MAX = 400  # characters of a text; the middle of a longer one is cut out
 SPANS_MAX = 40
 DRAWN_MAX = 10_000
-_WORD_MAX = 256  # characters of an id, or a status
+_WORD_MAX = 256  # characters of an id or a status
 _BOOTS_MAX = 100
 _DEPTH_MAX = 8
-_TIME_MAX_MS = 8_640_000_000_000_000 - 86_400_000  # the last that a browser takes, in any zone
+_TIME_MAX_MS = 8_640_000_000_000_000 - 86_400_000  # the latest time of a browser, in any zone
 
-_UNTOLD = (
+_LEFT_OUT = (
     *("checkpoint", "needs_input", "allowed_tools", "metadata", "spawn_depth", "boot_id"),
     *("from_prior_session", "lsn"),
 )
-TOLD = tuple(field.name for field in fields(Agent) if field.name not in _UNTOLD)
+TOLD = tuple(field.name for field in fields(Agent) if field.name not in _LEFT_OUT)
 
 Fields = Mapping[str, Any]
 Span = tuple[str, int, int]  # state, begin, end: Unix ms
@@ -37,21 +37,21 @@ Span = tuple[str, int, int]  # state, begin, end: Unix ms
 
 @dataclass(slots=True)
 class Life:
-    """An agent, by the names of its fields, and what it did when."""
+    """The fields of an agent by name, and the spans in which it was running or waiting."""
 
     agent: dict[str, Any]
     spans: list[Span] = field(default_factory=list)
-    state: str = ""  # "": it has ended
+    state: str = ""  # "" after its end
     since_ms: int = 0
     depth: int = 0
-    was_cut_off: bool = False  # it ran when its process ended
+    was_cut_off: bool = False  # whether it was running when its process ended
 
     def turn(self, state: str, at_ms: int) -> None:
         if state == self.state:
             return
         at_ms = _time(at_ms)
         if self.spans or self.state:
-            at_ms = max(at_ms, self.since_ms)  # clocks go back
+            at_ms = max(at_ms, self.since_ms)  # a clock may go back
         if self.state and (at_ms > self.since_ms or self.state == RUNNING):
             self.spans.append((self.state, self.since_ms, at_ms))
         if len(self.spans) > SPANS_MAX:
@@ -60,7 +60,7 @@ class Life:
 
 
 class FleetTimeline:
-    """What the records of a manager, in their order, make of its agents."""
+    """The agents of a manager, built from its records in their order."""
 
     def __init__(self) -> None:
         self.lives: dict[str, Life] = {}
@@ -68,8 +68,8 @@ class FleetTimeline:
         self.boots: deque[int] = deque(maxlen=_BOOTS_MAX)  # Unix ms
         self.removed = 0
         self.unknown = 0  # records
-        self.alive_ms = 0  # the last sign of life of whoever wrote
-        # Any other kind that the manager has is a sign of life of its agent, and no more.
+        self.alive_ms = 0  # the time of the last commit
+        # Every other kind of the manager only sets the agent's `updated_at_ms`.
         self._steps: Mapping[str, Callable[[Fields], object]] = {
             "boot": self._boot,
             "spawn": self._spawn,
@@ -89,14 +89,14 @@ class FleetTimeline:
             names, values = RECORD_FIELDS[record[0]], record[1:]
             if len(values) < len(names):
                 raise ValueError(f"{len(names)} fields, not {len(values)}")
-            # A newer version's may have more behind.
+            # A newer version may append more fields.
             step = self._steps.get(record[0], self._changed)
             step(dict(zip(names, values, strict=False)))
         except (LookupError, TypeError, ValueError, AttributeError):
-            self.unknown += 1  # of a newer version, or of another program
+            self.unknown += 1  # from a newer version or another program
 
     def load(self, items: Iterable[Any]) -> None:
-        """Begin again, from a checkpoint's items."""
+        """Replace all agents with a checkpoint's items."""
         self.lives.clear()
         for item in items:
             try:
@@ -105,7 +105,7 @@ class FleetTimeline:
                 self.unknown += 1
 
     def finish(self, end_ms: int, *, is_live: bool) -> None:
-        """No more comes. Without a live writer, the next open interrupts what ran."""
+        """End all spans. Without a live writer, interrupt running agents, as an open does."""
         for life in self.lives.values():
             if life.agent["status"] == "running" and not is_live:
                 life.was_cut_off = True
@@ -117,7 +117,10 @@ class FleetTimeline:
                 life.spans = [(EARLIER, life.agent["created_at_ms"], life.agent["created_at_ms"])]
 
     def by_family(self) -> Iterator[Life]:
-        """Each parent, then its children, the oldest first. Of very many, those changed last."""
+        """Yield each parent before its children, the oldest first.
+
+        Of more than DRAWN_MAX agents, only those that changed last are yielded.
+        """
         drawn = {
             life.agent["agent_id"]: life
             for life in nlargest(
@@ -131,26 +134,26 @@ class FleetTimeline:
         for life in youngest_first:
             parent_id = life.agent["parent_id"]
             children.setdefault(parent_id if parent_id in drawn else None, []).append(life)
-        # Under the roots lie all others, in case that bytes make somebody its own ancestor.
-        line = youngest_first + children[None]
-        while line:
-            life = line.pop()
+        # The stack holds all agents below the roots, because forged records may contain a cycle.
+        stack = youngest_first + children[None]
+        while stack:
+            life = stack.pop()
             if drawn.pop(life.agent["agent_id"], None) is None:
-                continue  # it was yielded
+                continue  # already yielded
             yield life
-            below = children.get(life.agent["agent_id"], [])
-            for child in below:
+            own_children = children.get(life.agent["agent_id"], [])
+            for child in own_children:
                 child.depth = min(life.depth + 1, _DEPTH_MAX)
-            line += below
+            stack += own_children
 
-    # --- what each kind of record does ---
+    # --- one method for each kind of record ---
 
     def _boot(self, fields: Fields) -> None:
         at_ms = _time(fields["at_ms"])
         self.application = cut(str(fields["application"]))
         self.boots.append(at_ms)
         for life in self.lives.values():
-            if life.state == RUNNING:  # until its process ended; when, nobody wrote
+            if life.state == RUNNING:  # until its process ended, at a time that no record states
                 life.turn(WAITING, min(self.alive_ms or at_ms, at_ms))
 
     def _spawn(self, fields: Fields) -> None:
@@ -193,10 +196,10 @@ class FleetTimeline:
         del self.lives[fields["agent_id"]]
         self.removed += 1
 
-    # --- how ---
+    # --- changes of agents ---
 
     def _put(self, item: Fields) -> None:
-        """An agent as it is: new, or as a checkpoint has it."""
+        """Add an agent in its present state: a new one, or one from a checkpoint."""
         agent = {name: check(item[name]) for name, check in _CHECKS.items()}
         created_at_ms, started_at_ms = agent["created_at_ms"], agent["started_at_ms"]
         ended_at_ms, status = agent["ended_at_ms"], agent["status"]
@@ -224,7 +227,7 @@ class FleetTimeline:
         life.turn("", fields["at_ms"])
 
     def _count(self, fields: Fields) -> None:
-        """Tokens are its ancestors' too."""
+        """Add the tokens of a record to the agent and to its ancestors."""
         agent_id, counted = fields["agent_id"], {None}
         tokens = _whole(fields["input_tokens"] + fields["output_tokens"])
         while tokens and agent_id in self.lives and agent_id not in counted:
@@ -235,7 +238,7 @@ class FleetTimeline:
 
 
 def cut(text: str) -> str:
-    """Its beginning and its end, which tells how it came out."""
+    """Return the beginning and the end of a long text: the end often states the outcome."""
     if len(text) <= TEXT_MAX:
         return text
     half = TEXT_MAX // 2
@@ -243,7 +246,7 @@ def cut(text: str) -> str:
     return f"{text[:half]} [... {left_out} characters left out ...] {text[-half:]}"
 
 
-# What each field may hold; anything else raises, for then it is no manager's.
+# The checks of field values. A wrong value raises: then the record is not a manager's.
 
 
 def _time(value: Any) -> int:
@@ -252,13 +255,13 @@ def _time(value: Any) -> int:
 
 def _whole(value: Any) -> int:
     if not isinstance(value, int):
-        raise TypeError(f"a {type(value).__name__} instead of a whole number")
+        raise TypeError(f"a {type(value).__name__}, not a whole number")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} instead of a text")
+        raise TypeError(f"a {type(value).__name__}, not a text")
     return cut(value)
 
 

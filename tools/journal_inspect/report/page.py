@@ -1,4 +1,4 @@
-"""What stands in a report: words, numbers, places on the time axis, as the template takes them."""
+"""The contents of a report: texts, numbers and positions on the time axis, for the template."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ STATUSES = (
 ERRORS = ("failed", "interrupted", "budget_exhausted")
 ERRORS_MAX = 50
 KINDS_MAX = 12
-ROWS_MAX = 100  # of segments, and of checkpoints
+ROWS_MAX = 100  # of the table of segments, and of that of checkpoints
 _VERDICTS = {
-    "corruption": ("Damaged", "What was acknowledged is damaged. Copy the directory first."),
+    "corruption": ("Damaged", "Acknowledged records are damaged. Copy the directory first."),
     "torn_tail": (
         "Torn tail",
-        "A crash left a commit unfinished. Nothing says that it was acknowledged.",
+        "A crash left a commit unfinished. Nothing shows that it was acknowledged.",
     ),
     "bad_checkpoint": (
         "Bad checkpoint",
-        "A checkpoint does not verify. An older one, or the log, serves.",
+        "A checkpoint does not verify. An open uses an older one, or the log.",
     ),
-    "stray": ("Whole", "Every segment and checkpoint verifies. Some files are not the journal's."),
+    "stray": ("Whole", "Every segment and checkpoint verifies. Stray files are in the directory."),
     "": ("Whole", "Every segment and checkpoint verifies."),
 }
 
 
 def page(observed: Observed, *, redact: Collection[str], utc: bool) -> dict[str, object]:
-    """All of the template's names and what they stand for."""
+    """Return the values of all names in the template."""
     log = observed.log
     lives = list(log.fleet.by_family()) if log.fleet else []
     times = [log.commits.first_ms, log.commits.last_ms] if log.commits.total.commits else []
@@ -114,7 +114,7 @@ def _life_row(life: Life, redact: Collection[str]) -> list[Any]:
 
 
 def _safe(value: Any) -> Any:
-    """Text whose lines are kept, and of which nothing else is obeyed, by any screen."""
+    """Return `value`. In a text, escape control characters, but keep the line breaks."""
     if not isinstance(value, str) or value.isprintable():
         return value
     lines = value.replace("\r\n", "\n").expandtabs(4).split("\n")
@@ -152,11 +152,11 @@ def _fleet(
 
 
 def _errors(lives: list[Life], rows_shown: list[list[Any]], axis: Axis) -> dict[str, object]:
-    """The newest first."""
-    found = [row for row, life in enumerate(lives) if life.agent["status"] in ERRORS]
-    found.sort(key=lambda row: lives[row].agent["updated_at_ms"], reverse=True)
+    """Return the agents that failed or wait for a person, the last changed first."""
+    failures = [row for row, life in enumerate(lives) if life.agent["status"] in ERRORS]
+    failures.sort(key=lambda row: lives[row].agent["updated_at_ms"], reverse=True)
     return {
-        "total": len(found),
+        "total": len(failures),
         "first": [
             {
                 "row": row,
@@ -166,7 +166,7 @@ def _errors(lives: list[Life], rows_shown: list[list[Any]], axis: Axis) -> dict[
                 "reason": _field(rows_shown[row], "reason") or "no reason given",
                 "was_cut_off": lives[row].was_cut_off,
             }
-            for row in found[:ERRORS_MAX]
+            for row in failures[:ERRORS_MAX]
         ],
     }
 
@@ -194,10 +194,10 @@ def _charts(observed: Observed, axis: Axis) -> list[dict[str, object]]:
             "bars": counted,
         },
         {
-            "title": "Records in a commit: filled, the mean; outlined, the largest",
+            "title": "Records per commit (filled: the mean, outlined: the largest)",
             "top": f"{largest:.0f}",
-            "words": f"{count_of(total.records, 'record')}, {mean:.1f} in a commit, "
-            f"at most {total.largest}",
+            "words": f"{count_of(total.records, 'record')}, {mean:.1f} per commit, "
+            f"at most {total.largest} in one",
             "bars": sizes,
         },
     ]
@@ -229,39 +229,38 @@ def _kinds(observed: Observed, axis: Axis) -> list[dict[str, object]]:
 
 
 def _next_open(observed: Observed, lives: list[Life]) -> list[str]:
-    """What recovery would do, a sentence each."""
+    """Return what the next open would do, in sentences."""
     plan = observed.recovery
     sentences = []
     if observed.writer_pid is not None:
         writer = f"Process {observed.writer_pid}" if observed.writer_pid else "A live process"
         sentences.append(
-            f"{writer} has it open, so nothing is to be recovered. Were it to end now:"
+            f"{writer} has the journal open. If it ended now, the next open would do this:"
         )
     if plan.refused:
-        sentences.append(f"Refuses, and changes nothing: {escaped(plan.refused)}.")
         return [
             *sentences,
-            f"What can be saved is told, and nothing changed, by: {_command('repair', observed)}",
+            f"It refuses the journal and changes nothing: {escaped(plan.refused)}.",
+            f"This command shows what a repair would keep: {_command('repair', observed)}",
         ]
     begin = (
-        "Starts from nothing"
+        "It starts from an empty state"
         if plan.checkpoint_lsn is None
-        else f"Takes the checkpoint at LSN {plan.checkpoint_lsn}"
+        else f"It loads the checkpoint at LSN {plan.checkpoint_lsn}"
     )
-    sentences.append(f"{begin}, then replays {count_of(plan.records, 'record')}.")
+    sentences.append(f"{begin} and replays {count_of(plan.records, 'record')}.")
     last_path = observed.segments[-1].path if observed.segments else ""
     for finding in observed.findings.first:
         if finding.kind == "torn_tail" and finding.path == last_path:
-            sentences.append(f"Leaves a torn tail of {size(finding.size_bytes)} behind.")
+            sentences.append(f"It passes over a torn tail of {size(finding.size_bytes)}.")
     cut_off = sum(life.was_cut_off for life in lives)
     if running := sum(life.agent["status"] == "running" for life in lives):
-        sentences.append(
-            f"Interrupts {count_of(running, 'agent')}, which run{'s' * (running == 1)} now."
-        )
+        verb = "is" if running == 1 else "are"
+        sentences.append(f"It interrupts {count_of(running, 'agent')} that {verb} running now.")
     elif cut_off:
-        sentences.append(
-            f"Interrupts {count_of(cut_off, 'agent')}, which ran when the process ended."
-        )
+        verb = "was" if cut_off == 1 else "were"
+        agents = count_of(cut_off, "agent")
+        sentences.append(f"It interrupts {agents} that {verb} running when the process ended.")
     return sentences
 
 
@@ -282,7 +281,7 @@ def _facts(observed: Observed, axis: Axis) -> list[tuple[str, str]]:
     kept = f"{first_lsn} to {last_lsn}" if first_lsn else "none"
     return [
         ("Journal id", escaped(observed.journal_id or "none yet")),
-        ("Application", escaped(application) or "not said"),
+        ("Application", escaped(application) or "unknown"),
         ("Writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
         ("Epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
         ("LSNs", f"{kept}, durable up to {durable_lsn(segments, observed.checkpoints)}"),

@@ -12,10 +12,10 @@
   const spans = (row) => data.agents[row][data.fields.length + 1];
   const number = (row) => Number(row.id.slice(1));
   const whole = list && $("axis").firstElementChild.textContent;
-  let from = 0, to = data.span; // what is seen, from the axis's begin
+  let from = 0, to = data.span; // the visible range, in ms from the axis's begin
   let drawing = 0, shown = rows, current = null;
 
-  // --- words ---
+  // --- text ---
 
   function stamp(ms) {
     const at = new Date(ms + data.offset);
@@ -42,14 +42,14 @@
   };
 
   function place(rect, begin, end) {
-    // Far outside a browser's numbers lose their precision.
+    // Far outside the axis, a browser's numbers lose their precision.
     const x = Math.min(110, Math.max(-10, (begin - from) / (to - from) * 100));
     const end_x = Math.min(110, Math.max(-10, (end - from) / (to - from) * 100));
     rect.setAttribute("x", `${x}%`);
     rect.setAttribute("width", `${Math.max(end_x - x, data.width * 100)}%`);
   }
 
-  // The first multiple of `step` in sight, from the axis's begin, in local time.
+  // The first visible multiple of `step` in local time, in ms from the axis's begin.
   function firstTick(step) {
     const zero = data.begin + data.offset;
     return Math.ceil((zero + from) / step) * step - zero;
@@ -92,7 +92,7 @@
     for (let i = 0; i < all.length; i++) place(bars[i], all[i][1], all[i][2]);
   }
 
-  // Of thousands only those in sight, so that a zoom takes no time.
+  // Draw only the visible rows, so that a zoom is fast even with thousands of agents.
   function drawRows() {
     if (!shown.length) return;
     const height = shown[0].offsetHeight || 22;
@@ -110,10 +110,10 @@
     }
     if (!list) return;
     drawRows();
-    $("range").textContent = `${stamp(data.begin + Math.round(from))} and ${duration(to - from)} on`;
+    $("range").textContent = `${stamp(data.begin + Math.round(from))}, for ${duration(to - from)}`;
   }
 
-  function look(begin, end) {
+  function showRange(begin, end) {
     const span = Math.min(data.span, Math.max(spanMin, end - begin));
     from = Math.min(data.span - span, Math.max(0, begin + (end - begin - span) / 2));
     to = from + span;
@@ -121,40 +121,40 @@
   }
 
   function zoom(factor, at = (from + to) / 2) {
-    look(at - (at - from) * factor, at + (to - at) * factor);
+    showRange(at - (at - from) * factor, at + (to - at) * factor);
   }
 
-  const pan = (share) => look(from + (to - from) * share, to + (to - from) * share);
-  const all = () => look(0, data.span);
+  const pan = (share) => showRange(from + (to - from) * share, to + (to - from) * share);
+  const all = () => showRange(0, data.span);
 
   // --- one agent ---
 
-  function tell(row) {
+  function showDetails(row) {
     const at = number(row);
     const sum = (kind) => spans(at).reduce((ms, [of, begin, end]) => ms + (of === kind ? end - begin : 0), 0);
-    const told = data.fields.map((name) => {
+    const facts = data.fields.map((name) => {
       const value = field(at, name);
       return [name, value !== null && name.endsWith("_at_ms") ? stamp(value) : value];
     });
-    told.push(["ran for", duration(sum("r"))], ["waited for", duration(sum("w"))]);
-    told.sort(([a], [b]) => texts.indexOf(a) - texts.indexOf(b)); // those below the others
+    facts.push(["ran for", duration(sum("r"))], ["waited for", duration(sum("w"))]);
+    facts.sort(([a], [b]) => texts.indexOf(a) - texts.indexOf(b)); // long texts last
     const terms = document.createElement("dl");
     terms.className = "facts";
-    for (const [name, value] of told) {
+    for (const [name, value] of facts) {
       if (value === null) continue;
-      const pair = document.createElement("div"), term = document.createElement("dt"), what = document.createElement("dd");
+      const pair = document.createElement("div"), term = document.createElement("dt"), description = document.createElement("dd");
       if (texts.includes(name)) pair.className = "long";
       term.textContent = name.replace(/_at_ms$/, "").replaceAll("_", " ");
-      what.textContent = value;
-      what.dir = "auto";
-      pair.append(term, what);
+      description.textContent = value;
+      description.dir = "auto";
+      pair.append(term, description);
       terms.append(pair);
     }
     details.replaceChildren(terms);
     details.dataset.row = row.id;
   }
 
-  function choose(row, focus = true) {
+  function select(row, focus = true) {
     if (!row) return;
     if (current) {
       current.tabIndex = -1;
@@ -164,17 +164,17 @@
     row.tabIndex = 0;
     row.setAttribute("aria-current", "true");
     row.setAttribute("aria-describedby", "details");
-    tell(row);
+    showDetails(row);
     if (focus) row.focus({preventScroll: true});
     if (focus) row.scrollIntoView({block: "nearest"});
   }
 
-  function step(by) {
+  function selectBy(by) {
     const at = Math.max(0, shown.indexOf(current));
-    choose(shown[Math.min(shown.length - 1, Math.max(0, at + by))]);
+    select(shown[Math.min(shown.length - 1, Math.max(0, at + by))]);
   }
 
-  function find(words) {
+  function filterRows(words) {
     const sought = words.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) {
       const text = data.agents[number(row)].slice(0, data.fields.length).join("\n").toLowerCase();
@@ -182,21 +182,21 @@
     }
     shown = rows.filter((row) => !row.hidden);
     $("axis").firstElementChild.textContent = shown.length === rows.length ? whole : `${shown.length} of ${whole}`;
-    if (current && current.hidden) choose(shown[0], false);
+    if (current && current.hidden) select(shown[0], false);
     drawRows();
   }
 
-  // --- hands ---
+  // --- keyboard and pointer ---
 
   function listen() {
     const keys = {
-      ArrowDown: () => step(1), ArrowUp: () => step(-1), PageDown: () => step(20), PageUp: () => step(-20),
-      Home: () => step(-Infinity), End: () => step(Infinity), ArrowLeft: () => pan(-0.25), ArrowRight: () => pan(0.25),
+      ArrowDown: () => selectBy(1), ArrowUp: () => selectBy(-1), PageDown: () => selectBy(20), PageUp: () => selectBy(-20),
+      Home: () => selectBy(-Infinity), End: () => selectBy(Infinity), ArrowLeft: () => pan(-0.25), ArrowRight: () => pan(0.25),
       "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), "0": all, Escape: all,
       Enter: () => {
         const of = spans(number(current)), begin = of[0][1], end = of[of.length - 1][2];
         const margin = (end - begin) * 0.1 + spanMin;
-        look(begin - margin, end + margin);
+        showRange(begin - margin, end + margin);
       },
     };
     list.addEventListener("keydown", (event) => {
@@ -204,10 +204,10 @@
       event.preventDefault();
       keys[event.key]();
     });
-    list.addEventListener("focusin", (event) => event.target !== current && choose(event.target.closest("li")));
-    list.addEventListener("pointerleave", () => current && tell(current));
+    list.addEventListener("focusin", (event) => event.target !== current && select(event.target.closest("li")));
+    list.addEventListener("pointerleave", () => current && showDetails(current));
 
-    // A drag over the bars chooses a time; a click chooses an agent.
+    // A drag over the bars selects a range of time. A click selects an agent.
     let brush = null;
     const timeAt = (x) => {
       const box = $("axis").lastElementChild.getBoundingClientRect();
@@ -215,32 +215,32 @@
     };
     list.addEventListener("pointerdown", (event) => {
       if (event.button) return;
-      choose(event.target.closest("li"));
+      select(event.target.closest("li"));
       if (!event.target.closest("svg")) return;
       event.preventDefault();
       brush = event.clientX;
       list.setPointerCapture(event.pointerId);
     });
-    // Not pointerover: what scrolls under a pointer that rests is not pointed at.
+    // Not pointerover: a row that scrolls under a resting pointer is not pointed at.
     list.addEventListener("pointermove", (event) => {
       if (brush === null) {
         const row = event.target.closest("li");
-        if (row && row.id !== details.dataset.row) tell(row);
+        if (row && row.id !== details.dataset.row) showDetails(row);
         return;
       }
       const left = Math.min(brush, event.clientX) - list.getBoundingClientRect().left;
       Object.assign($("brush").style, {left: `${left}px`, width: `${Math.abs(event.clientX - brush)}px`});
       $("brush").hidden = false;
     });
-    const drop = (event) => {
+    const endDrag = (event) => {
       if (brush !== null && event.type === "pointerup" && Math.abs(event.clientX - brush) > 4) {
-        look(timeAt(Math.min(brush, event.clientX)), timeAt(Math.max(brush, event.clientX)));
+        showRange(timeAt(Math.min(brush, event.clientX)), timeAt(Math.max(brush, event.clientX)));
       }
       brush = null;
       $("brush").hidden = true;
     };
-    list.addEventListener("pointerup", drop);
-    list.addEventListener("pointercancel", drop);
+    list.addEventListener("pointerup", endDrag);
+    list.addEventListener("pointercancel", endDrag);
     list.addEventListener("dblclick", all);
     scroller.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
@@ -249,8 +249,8 @@
     }, {passive: false});
     scroller.addEventListener("scroll", drawRows, {passive: true});
     addEventListener("beforeprint", () => rows.forEach(drawRow));
-    addEventListener("hashchange", () => choose(rows.find((row) => `#${row.id}` === location.hash)));
-    $("find").addEventListener("input", (event) => find(event.target.value));
+    addEventListener("hashchange", () => select(rows.find((row) => `#${row.id}` === location.hash)));
+    $("find").addEventListener("input", (event) => filterRows(event.target.value));
     for (const [id, act] of [["in", () => zoom(0.5)], ["out", () => zoom(2)], ["back", () => pan(-0.25)], ["on", () => pan(0.25)], ["all", all]]) {
       $(id).addEventListener("click", act);
     }
@@ -266,7 +266,7 @@
     });
     for (const it of [document.querySelector(".tools"), document.querySelector(".keys"), details]) it.hidden = false;
     listen();
-    choose(rows.find((row) => `#${row.id}` === location.hash) || rows[0], location.hash.length > 1);
+    select(rows.find((row) => `#${row.id}` === location.hash) || rows[0], location.hash.length > 1);
   }
   addEventListener("resize", draw);
   draw();

@@ -24,8 +24,8 @@ SENTENCES = ("message", "problem")
 # What a person is told to do next, in the commands' own words.
 _ACTIONS = re.compile(
     r"journal-inspect(?: [^\s;:]+)*|mv -n [^;\n]*|--cut-at \d+|restore a backup|copy the directory"
-    r"|LSN \d+ at least|\d+ at most|an end beside it: \d+|journal is in [^;:]+|give the path"
-    r"|its name back|is a copy of|has the header of|stop it first"
+    r"|LSN \d+ at least|\d+ at most|cut near it: LSN \d+|journal is in [^;:]+|give the path"
+    r"|rename brings back|is a copy of|has the header of|stop it first"
 )
 
 

@@ -209,11 +209,11 @@ def test_verify_reports_what_it_checked(tmp_path: Path) -> None:
     path = make(tmp_path / "j", ["x" * 900] * 6)
     first_lsns = [int(file.name[:20]) for file in segments(path)]
     answer = ask("verify", path, "--from-lsn", first_lsns[1] + 1)
-    what = f"last good LSN 6; no findings; looked at from LSN {first_lsns[1]}"
+    what = f"last good LSN 6; no findings; checked from LSN {first_lsns[1]}"
     assert (answer.code, answer.lines) == (0, [what])
     answer = ask("verify", path, "--from-lsn", 7)
     assert answer.code == 1
-    assert "nothing from LSN 7 on: the log ends at LSN 6" in answer.err
+    assert "no record from LSN 7 on; the log ends at LSN 6" in answer.err
 
 
 def test_verify_of_a_torn_tail(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_checkpoint_passes_over_one_that_does_not_verify(path: Path) -> None:
     assert ask("checkpoint", path, "-o", "json").json["lsn"] == CHECKPOINTS[0]
     answer = ask("checkpoint", path, "--lsn", CHECKPOINTS[1])
     assert (answer.code, answer.out) == (1, "")
-    assert f"at these LSNs one does: {CHECKPOINTS[0]};" in answer.err
+    assert f"LSNs of checkpoints that verify: {CHECKPOINTS[0]};" in answer.err
 
 
 def test_checkpoint_without_items(tmp_path: Path) -> None:
@@ -381,5 +381,5 @@ def test_agents_of_no_fleet(tmp_path: Path, path: Path) -> None:
     for place in foreign:
         answer = ask("agents", place)
         assert (answer.code, answer.out) == (4, ""), place
-        assert f"{place}: no journal of a manager" in answer.err
+        assert f"{place}: not a journal of a manager" in answer.err
         assert answer.err.count("\n") == 1

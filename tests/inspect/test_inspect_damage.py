@@ -49,7 +49,7 @@ def test_a_damaged_journal_from_verify_to_open(tmp_path: Path, what: str) -> Non
     with pytest.raises(CorruptionError):
         Journal.open(path)
     info, verify = ask("info", path), ask("verify", path, "-o", "json")
-    assert f"repair        would keep all up to LSN {last_lsn}" in info.lines
+    assert f"repair        would keep everything up to LSN {last_lsn}" in info.lines
     dry = ask("repair", path, "-o", "json")
     assert (info.code, verify.code, dry.code) == (3, 3, 3)
     lost = [(it["first_lost_lsn"], it["last_lost_lsn"]) for it in (verify.json, dry.json)]
@@ -92,14 +92,14 @@ def test_damage_in_front_of_the_checkpoint(tmp_path: Path) -> None:
     and how far the log can be read; so it does once it was repaired."""
     path = history(tmp_path / "j")
     spoil(path, 19)
-    past = "of the past     the log is not whole from LSN 19 on; "
-    past += "the checkpoint at LSN 20 holds what came of it"
+    past = "covered         the log is damaged from LSN 19 on; "
+    past += "the checkpoint at LSN 20 holds a later state"
     verify = ask("verify", path)
     assert verify.lines[-2:] == [past, "last good LSN 20; 1 corruption"]
     assert "lost            LSN 21 to 45 (25 records)" in verify.lines
     assert f"journal-inspect log {path} --to-lsn 18" in verify.err
     assert ask("log", path, "--to-lsn", 18).code == 0
-    assert "kept         up to LSN 20, as its checkpoint holds it" in ask("repair", path).lines
+    assert "kept         up to LSN 20, from its checkpoint" in ask("repair", path).lines
     assert ask("repair", path, "--apply").code == 0
     verify = ask("verify", path)
     assert verify.code == 3
@@ -121,7 +121,7 @@ def test_the_fleet_as_its_checkpoint_holds_it(tmp_path: Path) -> None:
     spoil(path, checkpoint_lsn - 1)
     verify = ask("verify", path)
     assert f"last good LSN {checkpoint_lsn}; 1 corruption" in verify.lines
-    assert f"journal-inspect agents {path} --at {checkpoint_lsn}. " in verify.err
+    assert f"journal-inspect agents {path} --at {checkpoint_lsn}; " in verify.err
     agents = ask("agents", path, "--at", checkpoint_lsn, "-o", "json")
     assert agents.code == 0
     assert len(agents.json) == 4
@@ -198,7 +198,8 @@ def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
     for file in checkpoints(path):
         flip(file, 5)
     assert (
-        "repair        can't: what the log should go on from is missing" in ask("info", path).lines
+        "repair        impossible: neither a checkpoint nor the beginning of the log is left"
+        in ask("info", path).lines
     )
     assert "it is text, one item a line" in ask("verify", path).err
     assert ask("repair", path).code == 3
@@ -231,12 +232,12 @@ def test_frames_after_a_damaged_segment_header_are_readable(tmp_path: Path, lsn:
     flip(segment(path, lsn), 30)
     verify = ask("verify", path)
     lost = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
-    assert verify.lines[1:3] == [f"lost            {lost}", f"of it readable  {lost}"]
+    assert verify.lines[1:3] == [f"lost            {lost}", f"readable        {lost}"]
     assert f"journal-inspect repair {path} --salvage\n" in verify.err
-    assert "not readable" not in verify.out + ask("repair", path).out
+    assert "unknown agents" not in verify.out + ask("repair", path).out
     with pytest.raises(CorruptionError):
         open_journal(path)
     repair = ask("repair", path, "--salvage", "--apply")
-    assert f"lost         {lost}, of them 0 unreadable" in repair.lines
+    assert f"lost         {lost}, 0 of them unreadable" in repair.lines
     with JournalReader.open(f"{path}.salvaged-1") as reader:
         assert [entry.record[0] for entry in reader.entries()] == [*range(lsn, LAST_LSN + 1)]

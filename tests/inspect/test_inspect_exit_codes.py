@@ -101,16 +101,16 @@ def test_0_fine(tmp_path: Path, inspect: Ask) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["log"], "no entry there"),
-        (["log", "--from-lsn", "5"], "no entry there"),
-        (["checkpoint"], "it has no checkpoint yet"),
-        (["checkpoint", "--lsn", "3"], "it has no checkpoint yet"),
+        (["log"], "no entry matches"),
+        (["log", "--from-lsn", "5"], "no entry matches"),
+        (["checkpoint"], "the journal has no checkpoint yet"),
+        (["checkpoint", "--lsn", "3"], "the journal has no checkpoint yet"),
         (["agents"], "no agents"),
-        (["agents", "--at", "1"], "the log ends at LSN 0, before 1"),
-        (["stats"], "no record there"),
+        (["agents", "--at", "1"], "the log ends at LSN 0, before LSN 1"),
+        (["stats"], "no record matches"),
         (["show", "nobody"], "no agent has the id or name 'nobody'"),
         (["history", "nobody"], "no agent has the id or name 'nobody'"),
-        (["log", "--frames"], "no frame there"),
+        (["log", "--frames"], "no frame matches"),
     ],
 )
 def test_1_nothing_found(tmp_path: Path, inspect: Ask, args: list[str], words: str) -> None:
@@ -121,7 +121,11 @@ def test_1_nothing_found(tmp_path: Path, inspect: Ask, args: list[str], words: s
 
 def test_1_no_longer_kept(tmp_path: Path, inspect: Ask) -> None:
     """What compaction dropped is not found either."""
-    refuses(inspect("log", golden(tmp_path / "j"), "--from-lsn", 1), 1, "the first that is: 9")
+    refuses(
+        inspect("log", golden(tmp_path / "j"), "--from-lsn", 1),
+        1,
+        "the first LSN that is kept is 9",
+    )
 
 
 def test_1_a_torn_tail(tmp_path: Path, inspect: Ask) -> None:
@@ -384,10 +388,13 @@ def test_124_timed_out(tmp_path: Path, inspect: Ask) -> None:
     answer = inspect("log", path, "-f", "--timeout-s", 0.05, "--until-match", "never")
     assert (answer.code, len(answer.lines)) == (124, 3)
     assert answer.err == (
-        f"journal-inspect: {path}: 0.05 s are over, nothing matched, and no writer lives; "
-        "wait longer with --timeout-s\n"
+        f"journal-inspect: {path}: timed out after 0.05 s: no entry matched, and no writer is "
+        "running; wait longer with --timeout-s\n"
     )
     said = inspect("log", path, "-f", "--timeout-s", 0.05).err
-    assert "s are over, nothing more came, and no writer lives; wait" in said
+    assert "s: no entry was added, and no writer is running; wait" in said
     with open_journal(path):
-        assert "s are over, it goes on; wait" in inspect("log", path, "-f", "--timeout-s", 0.05).err
+        assert (
+            "s: the writer is still running; wait"
+            in inspect("log", path, "-f", "--timeout-s", 0.05).err
+        )

@@ -321,7 +321,7 @@ def test_decoder_shows_what_a_users_function_makes_of_records(
     picky = ask("log", path, "--decoder", "my_decoder:picky")
     assert "<class 'object'>" in picky.lines[0]
     assert json.loads(picky.lines[1].split(maxsplit=3)[3]) == ["b", 2]
-    assert "shown undecoded; the first time: ValueError('not a b')" in picky.err
+    assert "shown undecoded; first error: ValueError('not a b')" in picky.err
     decoded = ask("log", path, "--decoder", "my_decoder:one_word", "-o", "json").json
     assert [(it["record"], it["decoded"]) for it in decoded] == [
         (["a", 1], "word: 1"),

@@ -144,7 +144,7 @@ def test_agents_are_filtered(story: Story) -> None:
     assert prompts(path, *at, "-s", "failed", "--name", "lead") == []
     answer = ask("agents", path, *at, "-s", "queued")
     assert (answer.code, answer.out) == (1, "")
-    assert "none of its agents is such" in answer.err
+    assert "no agent matches" in answer.err
     assert ask("agents", path, "--parent", "nobody").code == 1
 
 
@@ -327,7 +327,7 @@ def test_the_state_at_a_moment_is_written_as_a_checkpoint_has_it(
     assert last[0]["lsn"] == max(story.moments)
     inside = ask("checkpoint", story.path, "--write", story.path / "new")
     assert (inside.code, inside.out) == (4, "")
-    assert "lies in the journal" in inside.err
+    assert "lies inside the journal" in inside.err
     assert contents(story.path) == before
 
 

@@ -122,4 +122,4 @@ def test_the_records_of_frames(tmp_path: Path) -> None:
     assert (len(short[3]), short[3][-3:]) == (120, "...")
     answer = ask("log", path, "--frames", "--decoder", "builtins:repr")
     assert (answer.code, answer.out) == (2, "")
-    assert "there is no -r -f -a -k -g --decoder" in answer.err
+    assert "it takes no -r -f -a -k -g --decoder" in answer.err

@@ -26,7 +26,7 @@ def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
     assert ask("agents", path, "--at", oldest).code == 0
     with JournalReader.open(path) as reader:
         last = reader.last_lsn
-    kept = f"what can be told is LSN {oldest} to {last}: "
+    kept = f"the fleet is known from LSN {oldest} to {last}: "
     kept += f"journal-inspect agents {path} --at {oldest}"
     for verb in (["agents"], ["show", "lead"], ["history", "lead"], ["checkpoint"]):
         name, *args = verb
@@ -36,13 +36,15 @@ def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
         assert f"{path}: the fleet as of LSN {oldest - 1} is no longer kept; {kept}" in answer.err
         answer = ask(name, path, *args, *more, "--at", 99)
         assert (answer.code, answer.out) == (1, "")
-        assert f"{path}: the log ends at LSN {last}, before 99; {kept}; the last: " in answer.err
+        assert (
+            f"{path}: the log ends at LSN {last}, before LSN 99; {kept}; the newest: " in answer.err
+        )
     answer = ask("diff", path, last, oldest - 1)
     assert (answer.code, answer.out) == (1, "")
     assert kept in answer.err
     answer = ask("agents", path, "--at", "2001-01-01", "--utc")
     assert (answer.code, answer.out) == (1, "")
-    assert "nothing is kept that was written by 2001-01-01; the first, of LSN" in answer.err
+    assert "no record that was written by 2001-01-01 is kept; the first, LSN" in answer.err
     assert kept in answer.err
     answer = ask("show", path, "nobody", "--at", last)
     assert f"all of them: journal-inspect agents {path} --at {last}; " in answer.err
@@ -50,7 +52,7 @@ def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
     assert f"all of them: journal-inspect agents {path} --at -0s; " in answer.err
     first = ask("history", path, "lead", "-o", "json").json[0]
     assert (first["kind"], first["fields"]["name"]) == (None, {"from": None, "to": "lead"})
-    assert "is no longer kept" in ask("history", path, "lead").err
+    assert "are no longer kept" in ask("history", path, "lead").err
     with pytest.raises(CompactedError) as caught:
         read_fleet(path, at=1)
     assert caught.value.first_lsn == oldest
@@ -61,7 +63,7 @@ def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
     path = golden(tmp_path / "j")
     answer = ask("repair", path, "--cut-at", 3)
     assert (answer.code, answer.out) == (1, "")
-    assert "--cut-at 3 is older than what is kept; the journal holds LSN 9 to 60" in answer.err
+    assert "--cut-at 3 is before what is kept; the journal holds LSN 9 to 60" in answer.err
     assert answer.err.endswith(f"journal-inspect repair {path} --cut-at 12\n")
     assert ask("repair", path, "--cut-at", 12).code == 0
 
@@ -69,7 +71,7 @@ def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
 def test_fleet_states_end_before_the_damage(tmp_path: Path) -> None:
     """P4: the states behind it are none that can be asked for."""
     damaged = damage_a_fleet(tmp_path)
-    told = f"what can be told is LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
+    told = f"the fleet is known from LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
     assert told in ask("agents", damaged.path, "--at", "2001-01-01").err
 
 
@@ -80,7 +82,7 @@ def test_a_moment_of_what_is_no_fleet(tmp_path: Path) -> None:
         for verb in (["agents"], ["show", "lead"], ["history", "lead"]):
             answer = ask(verb[0], path, *verb[1:], "--at", at)
             assert (answer.code, answer.out) == (4, ""), (verb, at)
-            assert f"{path}: no journal of a manager" in answer.err
+            assert f"{path}: not a journal of a manager" in answer.err
 
 
 def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) -> None:
@@ -88,4 +90,7 @@ def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) 
     path = make(tmp_path / "j")
     answer = ask("checkpoint", path)
     assert (answer.code, answer.out) == (1, "")
-    assert f"it has no checkpoint yet; its entries: journal-inspect log {path}" in answer.err
+    assert (
+        f"the journal has no checkpoint yet; see its entries: journal-inspect log {path}"
+        in answer.err
+    )

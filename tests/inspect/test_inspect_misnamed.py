@@ -14,7 +14,7 @@ from tests.inspect.inspect_support import ask, contents, flip, segments
 
 def typed(said: str) -> str:
     """The commands that give names back, as a person would type them."""
-    return said[said.index("mv -n ") :].partition("; then look")[0].partition("\n")[0]
+    return said[said.index("mv -n ") :].partition("; then check")[0].partition("\n")[0]
 
 
 @pytest.mark.parametrize("lsns", [(22, 31), (31, 37), (7, 16), (22, 31, 37), (31, 99), (31, 25)])
@@ -48,11 +48,11 @@ def test_a_copy_of_another_file_needs_no_name_back(tmp_path: Path) -> None:
     other.write_bytes(one.read_bytes())
     for verb in ("verify", "repair"):
         said = ask(verb, path).err
-        assert f"{other.name} is a copy of {one.name}; what the log had there" in said
+        assert f"{other.name} is a copy of {one.name}, so the records" in said
         assert "mv -n" not in said
     flip(other, 300)
     for verb in ("verify", "repair"):
         said = ask(verb, path).err
-        assert f"{other.name} has the header of {one.name}, which is there too, and other" in said
+        assert f"{other.name} has the header of {one.name}, which exists too, but other" in said
     shutil.copy(one, segment(path, 37))  # two that are the same are no swap
     assert "mv -n" not in ask("verify", path).err

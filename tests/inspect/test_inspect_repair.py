@@ -55,8 +55,8 @@ def test_verify_tells_what_is_lost_what_is_safe_and_what_to_type(damaged: Damage
     assert answer.code == 3
     assert answer.lines[1:] == [
         f"lost            LSN {damaged.lsn} to {damaged.end} ({lost} records)",
-        f"of it readable  LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"not readable    {lost - readable} lost records of unknown agents",
+        f"readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
+        f"unreadable      {lost - readable} lost records of unknown agents",
         f"last good LSN {damaged.lsn - 1}; 1 corruption",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
@@ -79,7 +79,7 @@ def test_verify_from_an_lsn_leaves_out_what_ends_before_it(damaged: Damaged) -> 
     answer = ask("verify", damaged.path, "--from-lsn", firsts[3])
     assert (answer.code, answer.out) == (
         0,
-        f"last good LSN {damaged.end}; no findings; looked at from LSN {firsts[3]}\n",
+        f"last good LSN {damaged.end}; no findings; checked from LSN {firsts[3]}\n",
     )
     flip(segments(damaged.path)[-1], 64 + FRAME_BYTES)
     assert ask("verify", damaged.path, "--from-lsn", firsts[3]).code == 3
@@ -149,11 +149,13 @@ def test_repair_is_a_dry_run_by_default(damaged: Damaged) -> None:
         assert it["name"] == names[it["agent_id"]]
         assert it["kinds"] == {"spawn": 1, "result": 1}
     assert shown["removed"] == [file.name for file in reversed(segments(damaged.path)[3:])]
-    assert "nothing was changed; to do it" in answer.err
+    assert "nothing was changed; to repair it" in answer.err
     assert f"journal-inspect repair {damaged.path} --salvage --apply" in answer.err
     facts = dict(line.split("  ", 1) for line in answer.lines[:6])
     assert facts["kept"].strip() == f"up to LSN {damaged.lsn - 1}"
-    assert facts["lost"].strip().endswith(f"{damaged.last_lsn - damaged.lsn + 1} unreadable")
+    assert (
+        facts["lost"].strip().endswith(f"{damaged.last_lsn - damaged.lsn + 1} of them unreadable")
+    )
 
 
 def test_repair_applied_opens_and_keeps_all_that_it_cut(damaged: Damaged) -> None:
@@ -178,7 +180,7 @@ def test_repair_applied_opens_and_keeps_all_that_it_cut(damaged: Damaged) -> Non
     assert ask("info", damaged.path).code == 0
     again = ask("repair", damaged.path)
     assert again.code == 0
-    assert "it opens as it is, there is nothing to repair" in again.err
+    assert "it opens as it is; there is nothing to repair" in again.err
 
 
 def test_repair_cuts_where_it_is_told(damaged: Damaged) -> None:
@@ -189,7 +191,7 @@ def test_repair_cuts_where_it_is_told(damaged: Damaged) -> None:
     whole = make(damaged.path.parent / "whole", [1, 2, 3, 4])
     dry = ask("repair", whole, "--cut-at", 2)
     assert dry.code == 0
-    assert "LSN 3 to 4 (2 records), of them 0 unreadable" in dry.out
+    assert "LSN 3 to 4 (2 records), 0 of them unreadable" in dry.out
     assert f"repair {whole} --cut-at 2 --apply" in dry.err
     assert f"repair {whole} --cut-at 2 --salvage" in dry.err
     assert open_cut(whole, 2) == [1, 2]
@@ -198,7 +200,7 @@ def test_repair_cuts_where_it_is_told(damaged: Damaged) -> None:
         journal.append_batch([1, 2, 3])
     answer = ask("repair", batch, "--cut-at", 2, "--apply")
     assert (answer.code, answer.out) == (2, "")
-    assert "an end beside it: 3" in answer.err
+    assert "a possible cut near it: LSN 3" in answer.err
 
 
 def open_cut(path: Path, lsn: int) -> list[int]:
@@ -262,10 +264,10 @@ def test_backup_writes_over_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     before = contents(path)
     for dest, words in {
-        "full": "is there already; name a new directory",
-        "file": "is there already; name a new directory",
-        "j/copy": "lies in the journal; name a directory outside",
-        "none/copy": "there is no directory to make it in",
+        "full": "already exists; choose a new directory",
+        "file": "already exists; choose a new directory",
+        "j/copy": "lies inside the journal; choose a directory outside",
+        "none/copy": "its parent directory does not exist",
     }.items():
         answer = ask("backup", path, tmp_path / dest)
         assert (answer.code, answer.out) == (4, "")
@@ -314,11 +316,11 @@ def test_lost_is_what_anything_tells_of(tmp_path: Path) -> None:
     assert answer.code == 3
     assert answer.lines[1:] == [
         "lost            LSN 3 (1 record)",
-        "of it readable  none",
-        "not readable    1 lost record of unknown agents",
+        "readable        none",
+        "unreadable      1 lost record of unknown agents",
         "last good LSN 2; 1 corruption",
     ]
     assert f"journal-inspect repair {path}\n" in answer.err
-    assert ask("repair", path).lines[-1] == "not readable: 1 lost record of unknown agents"
+    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown agents"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

@@ -169,7 +169,7 @@ def test_nothing_is_written_into_the_journal(tmp_path: Path, story: Path, name: 
     """P4: a report whose file would lie in the journal is refused, on whatever way it got there."""
     (tmp_path / "link").symlink_to(story / "LOCK")
     before = contents(story)
-    with pytest.raises(RefusedError, match="lies in the journal"):
+    with pytest.raises(RefusedError, match="lies inside the journal"):
         write_report(str(story), str(story / name))
     assert contents(story) == before
 

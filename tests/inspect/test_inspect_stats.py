@@ -74,7 +74,7 @@ def test_stats_of_a_part_of_the_log(tmp_path: Path) -> None:
     assert len({it["to_ns"] - it["from_ns"] for it in growth}) == 1
     assert sum(it["records"] for it in growth) == 52
     lines = ask("stats", path).lines
-    assert any(line.startswith("records a commit") for line in lines)
+    assert any(line.startswith("records per commit") for line in lines)
     assert any(line.split()[:1] == ["filler"] for line in lines)
 
 

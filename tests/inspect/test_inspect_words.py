@@ -34,14 +34,14 @@ def test_a_decoders_error_is_not_quoted(tmp_path: Path) -> None:
     """It may quote what was to be left out."""
     path = make(tmp_path / "j", ["hunter2"])
     answer = ask("log", path, "--decoder", "builtins:int", "--redact", "x")
-    assert "shown undecoded; the first time: ValueError\n" in answer.err
+    assert "shown undecoded; first error: ValueError\n" in answer.err
 
 
 def test_a_moment_may_be_how_long_ago(tmp_path: Path) -> None:
     """`diff PATH -1h now` needs no `--`; no range is named that there is none of."""
     with fleet(tmp_path) as manager:
         path = manager.path
-    assert "nothing is kept that was written by -1h" in ask("diff", path, "-1h", "now").err
+    assert "no record that was written by -1h is kept" in ask("diff", path, "-1h", "now").err
     assert ask("diff", path, 2, "-0s", "-o", "json").code == 1
     assert ask("diff", path, "--", 2, "now").code == 1
     same = ask("diff", path, 3, 3)
@@ -68,7 +68,7 @@ def test_commands_that_verify_suggests_work(tmp_path: Path) -> None:
     assert answer.code == 3
     assert ask("repair", path).code == 3
     assert "journal-inspect repair" not in answer.err
-    assert "all is whole" not in answer.err
+    assert "is whole: " not in answer.err
     assert f"see what is left: journal-inspect log {path}\n" in answer.err
     assert ask("log", path).out
 
@@ -94,8 +94,11 @@ def test_report_says_where_it_wrote_and_why_it_exits_with_3(tmp_path: Path) -> N
     path = make(tmp_path / "j")
     answer = ask("report", path, "-o", out)
     assert (answer.code, answer.err.count("\n")) == (0, 1)
-    assert f"{out}: written over what was there; " in answer.err
-    for wrong, words in ((tmp_path / "none" / "r.html", "no directory"), (tmp_path, "name a file")):
+    assert f"{out}: written, replacing the old file; " in answer.err
+    for wrong, words in (
+        (tmp_path / "none" / "r.html", "does not exist"),
+        (tmp_path, "name of a file"),
+    ):
         answer = ask("report", path, "-o", wrong)
         assert answer.code == 4
         assert words in answer.err
@@ -114,7 +117,7 @@ def test_a_cut_is_called_as_it_was_typed(tmp_path: Path) -> None:
     """By the option, not by the function's argument."""
     answer = ask("repair", make(tmp_path / "j"), "--cut-at", 99)
     assert answer.code == 2
-    assert "--cut-at 99 is no end of a batch" in answer.err
+    assert "--cut-at 99 is not the end of a batch" in answer.err
 
 
 def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ def test_a_file_in_no_directory_is_not_told_of_the_journal(tmp_path: Path) -> No
         path = manager.path
     answer = ask("checkpoint", path, "--write", tmp_path / "none" / "state")
     assert (answer.code, answer.out) == (4, "")
-    assert "there is no directory to write it in; make that first" in answer.err
+    assert "its directory does not exist; create that first" in answer.err
 
 
 def test_a_decoder_that_breaks_is_its_authors(

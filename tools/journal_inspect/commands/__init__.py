@@ -1,1 +1,1 @@
-"""The commands of `journal-inspect`, a module for each."""
+"""The verbs of `journal-inspect`, one module for each."""

@@ -1,4 +1,4 @@
-"""agents: the fleet of a manager's journal, and those in it that are wanted."""
+"""agents: show the agents of a manager's journal, or those that match a filter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _ROOT = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """All of what is given; of several statuses or names any. Names may have `*` and `?`."""
+    """A filter of agents. Every given condition must hold, but any of several statuses or names.
+
+    Names may contain `*` and `?`.
+    """
 
     statuses: Collection[str] = ()
     names: Collection[str] = ()
@@ -43,7 +46,7 @@ class Filter:
             return False
         if self.grep is None:
             return True
-        # What is not to be shown is not to be guessed at either.
+        # A match in a redacted field would reveal its value.
         fields = {field for field in ("prompt", "reason", "result") if field not in redacted}
         return any(self.grep.search(getattr(agent, field) or "") for field in fields)
 
@@ -55,22 +58,23 @@ def show_agents(
     parent_id = None
     if wanted.parent not in (None, _ROOT):
         parent_id = get_agent(path, fleet, str(wanted.parent), at).agent_id
-    everybody = fleet.agents(include_archived=True)
-    agents = [agent for agent in everybody if wanted.fits(agent, parent_id, renderer.redacted)]
+    all_agents = fleet.agents(include_archived=True)
+    agents = [agent for agent in all_agents if wanted.fits(agent, parent_id, renderer.redacted)]
     if renderer.form != "text":
         put_objects((agent_object(agent, renderer) for agent in agents), renderer.form)
     elif tree:
-        put_lines(_tree(agents, everybody, renderer))
+        put_lines(_tree(agents, all_agents, renderer))
     elif agents:
         rows = (_row(agent, renderer) for agent in agents)
         put_lines(table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=_OPTIONAL))
     if not agents:
-        what = "none of its agents is such" if everybody else "no agents"
-        say(f"{path}: {what}, as of LSN {fleet.lsn}; what happened: {command('log', path)}")
+        missing = "no agent matches" if all_agents else "the journal has no agents"
+        say(f"{path}: {missing}, as of LSN {fleet.lsn}; see its records: {command('log', path)}")
         return NEGATIVE
     counts = Counter(agent.status for agent in agents)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-    say(f"{path}: {summary}; as of LSN {fleet.lsn}; one of them: {command('show', path, 'AGENT')}")
+    show_command = command("show", path, "AGENT")
+    say(f"{path}: {summary}, as of LSN {fleet.lsn}; to see all of one agent: {show_command}")
     return FINE
 
 
@@ -93,9 +97,9 @@ def _row(agent: Agent, renderer: Renderer, indent: str = "") -> tuple[object, ..
 
 def _what(agent: Agent, renderer: Renderer) -> str:
     field = next((name for name in ("reason", "result") if getattr(agent, name)), "prompt")
-    # Escapes are longer than what they stand for: cut what is shown.
-    what = escaped(_shown(field, getattr(agent, field), renderer))
-    return what if len(what) <= _WHAT_WIDTH else f"{what[: _WHAT_WIDTH - 3]}..."
+    # Escapes are longer than their characters, so cut after escaping.
+    text = escaped(_shown(field, getattr(agent, field), renderer))
+    return text if len(text) <= _WHAT_WIDTH else f"{text[: _WHAT_WIDTH - 3]}..."
 
 
 def _shown(field: str, value: str, renderer: Renderer) -> str:
@@ -103,10 +107,10 @@ def _shown(field: str, value: str, renderer: Renderer) -> str:
 
 
 def _tree(
-    wanted: Collection[Agent], everybody: Iterable[Agent], renderer: Renderer
+    wanted: Collection[Agent], all_agents: Iterable[Agent], renderer: Renderer
 ) -> Iterator[str]:
-    """Those wanted below their ancestors, who are shown so that they hang together."""
-    agents = {agent.agent_id: agent for agent in everybody}
+    """Return the wanted agents as a tree, with all their ancestors."""
+    agents = {agent.agent_id: agent for agent in all_agents}
     shown: set[str] = set()
     for agent in wanted:
         above: str | None = agent.agent_id
@@ -120,14 +124,14 @@ def _tree(
             children.setdefault(parent, []).append(agent)
 
     rows: list[tuple[object, ...]] = []
-    line = [(agent, "", "") for agent in reversed(children.get(None, []))]
-    while line:
-        agent, branch, below = line.pop()
+    stack = [(agent, "", "") for agent in reversed(children.get(None, []))]
+    while stack:
+        agent, branch, indent = stack.pop()
         rows.append(_row(agent, renderer, branch))
-        young = children.get(agent.agent_id, [])
-        for child in reversed(young):
-            is_last = child is young[-1]
+        own_children = children.get(agent.agent_id, [])
+        for child in reversed(own_children):
+            is_last = child is own_children[-1]
             twig, space = ("`- ", "   ") if is_last else ("|- ", "|  ")
-            line.append((child, below + twig, below + space))
-    optional = ("PARENT", *(name for name in _OPTIONAL if name != "PARENT"))  # the tree says it
+            stack.append((child, indent + twig, indent + space))
+    optional = ("PARENT", *(name for name in _OPTIONAL if name != "PARENT"))  # the tree shows it
     return table(_HEADER, rows, flexible=("WHAT", "NAME"), optional=optional)

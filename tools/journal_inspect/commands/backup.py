@@ -1,4 +1,4 @@
-"""backup: a copy of a journal, live or not, that was verified."""
+"""backup: copy a journal, live or not, and verify the copy."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from journal_inspect.rendering.text import command, put_facts, say, size
 def make_backup(path: str, renderer: Renderer, dest: str) -> int:
     source, target = os.path.realpath(path), os.path.realpath(dest)
     if os.path.commonpath([source, target]) == source:
-        raise RefusedError(f"{dest}: lies in the journal; name a directory outside of it")
+        raise RefusedError(f"{dest}: lies inside the journal; choose a directory outside it")
     if not os.path.isdir(os.path.dirname(target)):
-        raise RefusedError(f"{dest}: there is no directory to make it in; make that first")
-    JournalReader.open(path).close()  # so that what is wrong with it is not told of DEST
+        raise RefusedError(f"{dest}: its parent directory does not exist; create that first")
+    JournalReader.open(path).close()  # so that an error in PATH is not blamed on DEST
     is_new = not os.path.lexists(target)
     try:
         report = backup(path, dest)
     except JournalError:
         if is_new:
-            with suppress(OSError):  # empty by now
+            with suppress(OSError):  # `backup` left it empty
                 os.rmdir(target)
         raise
     except (FileExistsError, NotADirectoryError) as error:
-        raise RefusedError(f"{dest}: is there already; name a new directory") from error
+        raise RefusedError(f"{dest}: already exists; choose a new directory") from error
     if renderer.form == "text":
         put_facts(
             [
@@ -41,5 +41,5 @@ def make_backup(path: str, renderer: Renderer, dest: str) -> int:
         )
     else:
         put_one(as_object(report))
-    say(f"{report.path}: verified; what is in it: {command('info', report.path)}")
+    say(f"{report.path}: verified; see what is in it: {command('info', report.path)}")
     return FINE

@@ -1,4 +1,4 @@
-"""Changes: which fields of an agent differ between two moments, and how that is told."""
+"""Changes: the fields of an agent that differ between two moments, and their text."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ _VALUE_CHARS = 60
 def changed_fields(
     before: Agent | None, after: Agent | None, renderer: Renderer
 ) -> dict[str, JSON]:
-    """Of each field that differs its value before and after; of a new agent those that are
-    neither empty nor 0."""
-    found = {}
+    """Return the old and the new value of each field that differs.
+
+    Of a new agent, only the fields that are neither empty nor 0 are returned.
+    """
+    changes = {}
     for name in _FIELDS:
         old = None if before is None else getattr(before, name)
         new = None if after is None else getattr(after, name)
         if old != new and (before is not None or new):
             was = None if before is None else renderer.plain({name: plain(old)})[name]
-            found[name] = {"from": was, "to": renderer.plain({name: plain(new)})[name]}
-    return found
+            changes[name] = {"from": was, "to": renderer.plain({name: plain(new)})[name]}
+    return changes
 
 
 def describe_changes(changed: dict[str, JSON], renderer: Renderer) -> str:
-    """On one line; what is new is only told, not what it is new against."""
+    """Return the changes on one line. A field without an old value shows only the new one."""
     return ", ".join(
         f"{name}: {_value(name, pair['to'], renderer)}"
         if pair["from"] is None

@@ -1,4 +1,4 @@
-"""checkpoint: one checkpoint and its items, as they are read."""
+"""checkpoint: show a checkpoint and its items, as soon as they are read."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from journal_inspect.rendering.text import command, put_facts, say, size
 
 
 def show_checkpoint(reader: JournalReader, renderer: Renderer, *, lsn: int | None) -> int:
-    """The newest that verifies, or the one at `lsn`."""
+    """Show the newest checkpoint that verifies, or the one at `lsn`, and return the exit code."""
     checkpoints = reader.checkpoints()
     chosen = next((each for each in checkpoints if lsn in (None, each.lsn)), None)
     if chosen:
         _put(chosen, renderer)
     elif not any(each.kind == "checkpoint" for each in reader.files()):
-        say(f"{reader.path}: it has no checkpoint yet; its entries: {command('log', reader.path)}")
+        log_command = command("log", reader.path)
+        say(f"{reader.path}: the journal has no checkpoint yet; see its entries: {log_command}")
     else:
-        there = ", ".join(str(each.lsn) for each in checkpoints) or "none"
+        whole_lsns = ", ".join(str(each.lsn) for each in checkpoints) or "none"
         at = "" if lsn is None else f" at LSN {lsn}"
         say(
-            f"{reader.path}: no checkpoint{at} verifies; at these LSNs one does: {there}; "
-            f"what is wrong with others: {command('verify', reader.path)}"
+            f"{reader.path}: no checkpoint{at} verifies; LSNs of checkpoints that verify: "
+            f"{whole_lsns}; see what is wrong with others: {command('verify', reader.path)}"
         )
     for checkpoint in checkpoints:
         checkpoint.close()
@@ -32,7 +33,7 @@ def show_checkpoint(reader: JournalReader, renderer: Renderer, *, lsn: int | Non
 def _put(checkpoint: Checkpoint, renderer: Renderer) -> None:
     items = map(renderer.plain, checkpoint.items())
     if renderer.form == "json":
-        # One object, whose last value is written as it is read.
+        # One object. Its last value, the items, is written as it is read.
         print(dumps(as_object(checkpoint)).removesuffix("}"), end=', "items": ')
         try:
             put_objects(items, renderer.form)

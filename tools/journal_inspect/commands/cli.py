@@ -1,6 +1,6 @@
-"""The command line: its verbs in the order they are needed in, and what becomes of an error.
+"""The command line: its verbs, in the order in which a user needs them, and its errors.
 
-Nothing but click is imported until a verb runs, so that `--help` is there at once.
+Only click is imported before a verb runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -17,34 +17,37 @@ from journal_inspect.exits import explain
 from journal_inspect.rendering.text import say
 
 _AFTER_A_CRASH = (
-    ("journal-inspect info PATH", "what is there, what the next open would do"),
-    ("journal-inspect verify PATH", "what is damaged, what is safe, what can be read"),
-    ("journal-inspect log PATH -n 20", "the last entries that are whole"),
-    ("journal-inspect agents PATH --at LSN", "a manager's agents as of the last good LSN"),
-    ("cp -a PATH PATH.damaged", "before anything is changed"),
-    ("journal-inspect repair PATH", "what a repair would keep and cut; changes nothing"),
-    ("journal-inspect repair PATH --apply --salvage", "do it, and keep what can be read"),
+    ("journal-inspect info PATH", "show what the journal contains and what the next open would do"),
+    ("journal-inspect verify PATH", "check every file; show damage and what can still be read"),
+    ("journal-inspect log PATH -n 20", "show the last entries that are whole"),
+    ("journal-inspect agents PATH --at LSN", "show a manager's agents as of the last good LSN"),
+    ("cp -a PATH PATH.damaged", "copy the directory before you change anything"),
+    ("journal-inspect repair PATH", "show what a repair would keep and cut; changes nothing"),
+    (
+        "journal-inspect repair PATH --apply --salvage",
+        "repair it, and save the readable records after the damage",
+    ),
 )
-_AFTER_ALL = "A torn tail alone is no damage: open the journal as ever, and it goes on."
+_AFTER_ALL = "A torn tail alone is not damage: open the journal as usual, and it continues."
 _EXIT_CODES = (
     ("0", "fine"),
-    ("1", "a negative answer: a torn tail, nothing found, differs"),
-    ("2", "usage"),
+    ("1", "a negative answer: a torn tail, nothing found, a difference"),
+    ("2", "wrong usage of the command line"),
     ("3", "corruption"),
     ("4", "can't open: missing, not a journal, no permission, a newer version"),
-    ("5", "locked by a live writer (repair; no other verb needs the lock)"),
+    ("5", "locked by a live writer (only repair needs the lock)"),
     ("124", "timed out"),
     ("130, 143", "stopped by SIGINT, SIGTERM"),
-    ("141", "whoever was reading the output has gone"),
+    ("141", "the reader of the output has gone"),
 )
-_NARROW = 60  # columns, below which what an option does stands in a line of its own
+_NARROW = 60  # on fewer columns, the text of an option begins on a line of its own
 
-# msgpack reads what nests 1024 deep; what shows it calls itself as deep, some calls a level.
+# msgpack reads values nested 1024 deep. Rendering recurses as deep, with several calls per level.
 _RECURSION_MAX = 10_000
 
 
 class _Formatter(click.HelpFormatter):
-    """Help that fits a terminal as narrow as it may be; click's own takes 50 columns at least."""
+    """A help formatter for terminals of any width; click's own needs at least 50 columns."""
 
     def __init__(self, width: int | None = None, **options: Any) -> None:
         columns = get_terminal_size().columns
@@ -59,7 +62,7 @@ class _Context(click.Context):
 
 
 class Inspect(click.Group):
-    """Verbs return their exit code; whatever they raise is told in one line."""
+    """The group of verbs. A verb returns its exit code; an error is printed as one line."""
 
     context_class = _Context
 
@@ -84,7 +87,7 @@ class Inspect(click.Group):
             formatter.write_dl(_EXIT_CODES)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order that they are needed in, not the alphabet's."""
+        """Return the verbs in the order in which a user needs them, not in alphabetical order."""
         return list(self.commands)
 
 
@@ -109,20 +112,20 @@ def _version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Look into a journal, the directory PATH, whether a writer lives or not.
+    """Look into the journal in the directory PATH, whether its writer is running or not.
 
-    No verb but `repair --apply` changes a journal, and none but `repair` takes its lock;
-    `backup`, `report` and `checkpoint --write` write the file that you name.
+    Only `repair --apply` changes a journal, and only `repair` takes its lock. `backup`, `report`
+    and `checkpoint --write` write the file or directory that you name.
 
-    Data goes to stdout, messages to stderr. What is not printable is shown escaped. In JSON,
-    bytes are {"base64": ...}, ext types {"ext": n, "base64": ...}, maps whose keys are not all
-    strings {"map": [[key, value], ...]}, and each object has a "schema_version"; `schema VERB`
-    shows what is in it.
+    Data goes to stdout, messages go to stderr. Unprintable characters are escaped. In JSON, bytes
+    are {"base64": ...}, ext types {"ext": n, "base64": ...}, and maps whose keys are not all
+    strings {"map": [[key, value], ...]}. Each object has a "schema_version"; `schema VERB` prints
+    its schema.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_MAX))
 
 
 for _command in (*verbs.COMMANDS, *verbs_fleet.COMMANDS, *verbs_other.COMMANDS):
     _command.context_class = _Context
-    _command.short_help = _command.get_short_help_str(80)  # else it is cut to fit, not broken
+    _command.short_help = _command.get_short_help_str(80)  # click would cut it, not wrap it
     cli.add_command(_command)

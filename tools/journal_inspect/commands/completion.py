@@ -1,4 +1,4 @@
-"""completion: what a shell reads to complete our command line."""
+"""completion: print the script that completes the command line in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""diff: the agents, and of them the fields, that differ between two moments."""
+"""diff: show the agents that differ between two moments, and the fields that differ."""
 
 from __future__ import annotations
 
@@ -9,37 +9,41 @@ from journal_inspect.commands.fleets import Moment, open_fleet
 from journal_inspect.exits import FINE, NEGATIVE
 from journal_inspect.rendering.objects import JSON, dumps, put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
-from journal_inspect.rendering.text import command, put_lines, say, table
+from journal_inspect.rendering.text import command, count_of, put_lines, say, table
 from manager import Agent, FleetView
 
 _HEADER = ("CHANGE", "AGENT", "NAME", "FIELDS")
 
 
 def show_diff(path: str, renderer: Renderer, from_at: Moment, to_at: Moment) -> int:
-    """1 if there is a difference."""
+    """Print the differences and return the exit code: 1 if there are any."""
     before, after = open_fleet(path, renderer, from_at), open_fleet(path, renderer, to_at)
-    found = list(_differences(before, after, renderer))
+    differences = list(_differences(before, after, renderer))
     if renderer.form == "json":
-        print(dumps(versioned(from_lsn=before.lsn, to_lsn=after.lsn, agents=found)))
+        print(dumps(versioned(from_lsn=before.lsn, to_lsn=after.lsn, agents=differences)))
     elif renderer.form == "jsonl":
-        put_objects(({"schema_version": 1, **difference} for difference in found), renderer.form)
-    elif found:
+        put_objects(
+            ({"schema_version": 1, **difference} for difference in differences), renderer.form
+        )
+    elif differences:
         put_lines(
             table(
                 _HEADER,
-                (_row(difference, renderer) for difference in found),
+                (_row(difference, renderer) for difference in differences),
                 flexible=("NAME",),
                 folded="FIELDS",
             )
         )
     low, high = sorted((before.lsn, after.lsn))
     log = command("log", path, "--from-lsn", low + 1, "--to-lsn", high)
-    what = f"{len(found)} differ" if found else "no agent differs"
-    say(
-        f"{path}: {what} between LSN {before.lsn} and LSN {after.lsn}"
-        f"{f'; what happened meanwhile: {log}' if low < high else ''}"
+    summary = (
+        f"{count_of(len(differences), 'agent')} changed" if differences else "no agent differs"
     )
-    return NEGATIVE if found else FINE
+    say(
+        f"{path}: {summary} between LSN {before.lsn} and LSN {after.lsn}"
+        f"{f'; see the records in between: {log}' if low < high else ''}"
+    )
+    return NEGATIVE if differences else FINE
 
 
 def _differences(
@@ -63,8 +67,8 @@ def _name(agent: Agent | None, renderer: Renderer) -> JSON:
     return renderer.plain({"name": agent.name})["name"] if agent else None
 
 
-def _row(found: dict[str, JSON], renderer: Renderer) -> tuple[object, ...]:
-    agent_id, name = found["agent_id"], found["name"]
-    fields = {k: v for k, v in found["fields"].items() if k not in ("agent_id", "name")}
+def _row(difference: dict[str, JSON], renderer: Renderer) -> tuple[object, ...]:
+    agent_id, name = difference["agent_id"], difference["name"]
+    fields = {k: v for k, v in difference["fields"].items() if k not in ("agent_id", "name")}
     shown = None if name == agent_id else name
-    return found["change"], agent_id, shown, describe_changes(fields, renderer) or None
+    return difference["change"], agent_id, shown, describe_changes(fields, renderer) or None

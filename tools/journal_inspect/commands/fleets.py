@@ -1,4 +1,4 @@
-"""Fleets: a manager's agents, now or at a moment of the log, and refusing what is no manager's."""
+"""Fleets: a manager's agents as of now or of a moment, and the refusal of other journals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Moment = int | Time
 
 
 def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
-    """The fleet as it was `at` (None: as the next open would find it).
+    """Return the fleet as of `at` (None: as the next open would find it).
 
-    Raises NothingFoundError for a moment that is not in the log, RefusedError for a journal that
-    is no manager's.
+    Raise NothingFoundError for a moment outside the log, RefusedError for a journal that is not a
+    manager's.
     """
     lsn = None if at is None else find_lsn(path, renderer, at)
     with _of_a_manager(path):
@@ -34,16 +34,16 @@ def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
 
 
 def check_end(path: str, at_lsn: int, last_lsn: int) -> None:
-    """Raise NothingFoundError for a moment that has not come yet."""
+    """Raise NothingFoundError if the log ends before the LSN that the user asked for."""
     if last_lsn < at_lsn:
         raise NothingFoundError(
-            f"{path}: the log ends at LSN {last_lsn}, before {at_lsn}; {describe_states(path)}; "
-            f"the last: {command('agents', path)}"
+            f"{path}: the log ends at LSN {last_lsn}, before LSN {at_lsn}; "
+            f"{describe_states(path)}; the newest: {command('agents', path)}"
         )
 
 
 def find_lsn(path: str, renderer: Renderer, at: Moment) -> int:
-    """Of the last record that was written by then."""
+    """Return the LSN of the last record that was written by the moment `at`."""
     if isinstance(at, int):
         return at
     with JournalReader.open(path) as reader:
@@ -54,15 +54,15 @@ def find_lsn(path: str, renderer: Renderer, at: Moment) -> int:
         if lsn >= first_lsn:
             return lsn
         first = next(reader.entries(), None)
-    begins = "it holds no record"
+    begin = "the journal holds no record"
     if first:
-        begins = f"the first, of LSN {first.lsn}, was at {renderer.time(first.written_at_ns)}"
-        begins += f"; {describe_states(path)}"
-    raise NothingFoundError(f"{path}: nothing is kept that was written by {at.text}; {begins}")
+        begin = f"the first, LSN {first.lsn}, was written at {renderer.time(first.written_at_ns)}"
+        begin += f"; {describe_states(path)}"
+    raise NothingFoundError(f"{path}: no record that was written by {at.text} is kept; {begin}")
 
 
 def ask_fleet(path: str, ask: Callable[[], T]) -> T:
-    """What `ask` reads of a manager's journal. Raises as `open_fleet` does."""
+    """Return what `ask` reads from a manager's journal. Raise the errors of `open_fleet`."""
     with _of_a_manager(path):
         return ask()
 
@@ -77,22 +77,22 @@ def get_agent(path: str, fleet: FleetView, ref: str, at: Moment | None) -> Agent
 def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFoundError:
     then = [] if at is None else ["--at", at if isinstance(at, int) else at.text]
     return NothingFoundError(
-        f"{path}: {error}; all of them: {command('agents', path, *then)}; "
-        f"one that was removed: {command('history', path, 'REF')}"
+        f"{path}: {error}; see all of them: {command('agents', path, *then)}; "
+        f"for a removed agent: {command('history', path, 'REF')}"
     )
 
 
 def describe_states(path: str) -> str:
-    """As of which LSNs there is a fleet, and what to type for the first of them."""
+    """Return for people the LSNs as of which the fleet can be shown, with a command."""
     with JournalReader.open(path) as reader:
         first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
         if not last_lsn:
-            return "it holds no entry"
+            return "the journal holds no entry"
         if not is_managers(reader):
-            raise _refused(path, "its records are of another program")
+            raise _refused(path, "another program wrote its records")
         end = None if is_large(reader) else find_end(reader)
     first = command("agents", path, "--at", first_lsn)
-    return f"what can be told is LSN {first_lsn} to {end.lsn if end else last_lsn}: {first}"
+    return f"the fleet is known from LSN {first_lsn} to {end.lsn if end else last_lsn}: {first}"
 
 
 @contextmanager
@@ -102,17 +102,17 @@ def _of_a_manager(path: str) -> Iterator[None]:
     except FormatVersionError as error:
         raise _refused(path, str(error)) from error
     except CompactedError as error:
-        what = f"the fleet as of LSN {error.lsn} is no longer kept"
-        raise NothingFoundError(f"{path}: {what}; {describe_states(path)}") from error
+        gone = f"the fleet as of LSN {error.lsn} is no longer kept"
+        raise NothingFoundError(f"{path}: {gone}; {describe_states(path)}") from error
     except (JournalError, ManagerError):
         raise
     except (AssertionError, LookupError, TypeError, ValueError) as error:
-        # Records of another program that happen to look like a manager's.
-        raise _refused(path, "its records make no fleet") from error
+        # Another program's records look like a manager's by chance.
+        raise _refused(path, "its records do not form a fleet") from error
 
 
 def _refused(path: str, why: str) -> RefusedError:
     return RefusedError(
-        f"{path}: no journal of a manager that this version knows: {why}; "
-        f"what is in it: {command('log', path)}"
+        f"{path}: not a journal of a manager that this version knows: {why}; "
+        f"see what is in it: {command('log', path)}"
     )

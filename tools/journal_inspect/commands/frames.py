@@ -1,4 +1,4 @@
-"""log --frames: what stands in the segments, byte by byte: headers, marks, damage, dead frames."""
+"""log --frames: show the frames in the segments: headers, marks, damage, dead frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HEADER = (
 
 
 def show_frames(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
-    """CRCs in hexadecimal, as they are written."""
+    """Print the frames, with their CRCs in hexadecimal, and return the exit code."""
     states: set[str] = set()
 
     def frames() -> Iterator[FrameInfo]:
@@ -45,14 +45,14 @@ def show_frames(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> in
         put_objects(objects, renderer.form)
     if not states:
         say(
-            f"{reader.path}: no frame there; {describe_kept(reader)}; what is in it: "
+            f"{reader.path}: no frame matches; {describe_kept(reader)}; see what is in it: "
             f"{command('info', reader.path)}"
         )
         return NEGATIVE
     if "damaged" in states or "garbage" in states:
         say(
-            f"{reader.path}: some of it is no whole frame; whether that is damage or a torn tail: "
-            f"{command('verify', reader.path)}"
+            f"{reader.path}: some bytes are not a whole frame; to see whether that is damage or a "
+            f"torn tail: {command('verify', reader.path)}"
         )
         return NEGATIVE
     return FINE
@@ -61,11 +61,11 @@ def show_frames(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> in
 def _wanted(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> Iterator[FrameInfo]:
     if wanted.count is None:
         return _between(reader, renderer, wanted, (wanted.from_lsn or 1) - 1)
-    for first_lsn in reversed(reader.first_lsns):  # the last ones need not all be read
+    for first_lsn in reversed(reader.first_lsns):  # read as few segments as possible
         after = max(first_lsn, wanted.from_lsn or 1) - 1
-        found = deque(_between(reader, renderer, wanted, after), wanted.count)
-        if len(found) == wanted.count or after >= first_lsn:
-            return iter(found)
+        last_frames = deque(_between(reader, renderer, wanted, after), wanted.count)
+        if len(last_frames) == wanted.count or after >= first_lsn:
+            return iter(last_frames)
     return iter(deque(_between(reader, renderer, wanted, (wanted.from_lsn or 1) - 1), wanted.count))
 
 
@@ -104,7 +104,7 @@ def _lines(frames: Iterator[FrameInfo], renderer: Renderer, payload: str | None)
 
 
 def _columns() -> int:
-    """As many, from the left, as the terminal holds."""
+    """Return how many columns, from the left, fit the terminal."""
     width, ends = terminal_width(), accumulate(len(name) + 2 for name in _HEADER)
     return sum(width is None or end - 2 <= width for end in ends)
 

@@ -1,4 +1,4 @@
-"""history: each change of one agent, with when it was and what changed."""
+"""history: show each change of an agent, with its time and the changed fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from journal_inspect.rendering.text import command, count_of, put_lines, say, ta
 from manager import AgentChange, UnknownAgentError, read_history
 
 _HEADER = ("LSN", "WHEN", "KIND", "STATUS", "CHANGED")
-_KEPT = "(kept)"  # the kind of the first, where a checkpoint is all that tells of it
+_KEPT = "(kept)"  # the kind of the first change, if it is from a checkpoint
 
 
 def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
@@ -27,32 +27,32 @@ def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> 
         with JournalReader.open(path) as reader:
             check_end(path, lsn, reader.last_lsn)
     if not changes:
-        raise NothingFoundError(f"{path}: nothing is kept of {ref!r}")
+        raise NothingFoundError(f"{path}: no change of {ref!r} is kept")
     if renderer.form != "text":
         put_objects((_object(change, renderer) for change in changes), renderer.form)
     else:
         put_lines(table(_HEADER, _rows(changes, renderer), folded="CHANGED"))
     last = changes[-1].after or changes[-1].before
     assert last is not None
-    note = "" if changes[0].kind else ", what came before the oldest checkpoint is no longer kept"
+    note = "" if changes[0].kind else "; changes before the oldest checkpoint are no longer kept"
     say(
         f"{path}: {count_of(len(changes), 'change')} of {last.agent_id}{note}; "
-        f"its records: {command('log', path, '-a', last.agent_id)}"
+        f"see its records: {command('log', path, '-a', last.agent_id)}"
     )
     return FINE
 
 
 def _rows(changes: list[AgentChange], renderer: Renderer) -> Iterator[tuple[object, ...]]:
     for change in changes:
-        what = describe_changes(changed_fields(change.before, change.after, renderer), renderer)
+        text = describe_changes(changed_fields(change.before, change.after, renderer), renderer)
         if change.after is None:
-            what = "removed"
+            text = "removed"
         about = change.after or change.before
         if about and change.agent_id != about.agent_id:
-            what += f" (by {change.agent_id})"
+            text += f" (by {change.agent_id})"
         status = change.after.status if change.after else "removed"
         kind = change.kind or _KEPT
-        yield change.lsn, renderer.time(change.written_at_ns), kind, status, what
+        yield change.lsn, renderer.time(change.written_at_ns), kind, status, text
 
 
 def _object(change: AgentChange, renderer: Renderer) -> JSON:

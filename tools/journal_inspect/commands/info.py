@@ -1,4 +1,4 @@
-"""info: what a journal is, what is in it, and what the next open would make of it."""
+"""info: show the facts of a journal, its files, and what the next open would do."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _OPTIONAL = ("FRAMES", "DURABLE", "EPOCH", "CREATED", "SIZE")  # on a narrow ter
 
 
 def show_info(reader: JournalReader, renderer: Renderer) -> int:
-    named = _checkpoint_sizes(reader)
+    sizes = _checkpoint_sizes(reader)
     segments, checkpoints = list_files(reader)
     verified = {checkpoint.path for checkpoint in checkpoints}
-    bad = [path for path in named if path not in verified and Path(path).exists()]
+    bad = [path for path in sizes if path not in verified and Path(path).exists()]
     recovery = recovery_of(reader, segments, checkpoints, is_bad=bool(bad))
-    facts = _facts(reader, segments, checkpoints, sum(named[path] for path in bad))
+    facts = _facts(reader, segments, checkpoints, sum(sizes[path] for path in bad))
     if renderer.form == "text":
         lines = [*_describe_facts(facts, len(segments), len(checkpoints)), ("recovery", recovery)]
         if recovery.refused and (preview := preview_of(reader)):
@@ -42,7 +42,7 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
         }
         put_one(versioned(**facts, **parts))
     for path in bad:
-        say(f"{path}: does not verify; what is wrong with it: {command('verify', reader.path)}")
+        say(f"{path}: does not verify; see what is wrong with it: {command('verify', reader.path)}")
     if recovery.refused or any(segment.state == "damaged" for segment in segments):
         say(f"{reader.path}: damaged; look closer with: {command('verify', reader.path)}")
         return CORRUPT
@@ -50,7 +50,7 @@ def show_info(reader: JournalReader, renderer: Renderer) -> int:
 
 
 def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
-    """Return the size of each file that is named as one, whether it verifies or not."""
+    """Return the size of each file with a checkpoint's name, whether it verifies or not."""
     sizes = {}
     for file in reader.files():
         if file.kind == "checkpoint":
@@ -61,8 +61,8 @@ def _checkpoint_sizes(reader: JournalReader) -> dict[str, int]:
 
 def _describe_repair(preview: RecoveryPreview) -> str:
     if preview.has_no_start:
-        return "can't: what the log should go on from is missing"
-    return f"would keep all up to LSN {preview.last_lsn}"
+        return "impossible: neither a checkpoint nor the beginning of the log is left"
+    return f"would keep everything up to LSN {preview.last_lsn}"
 
 
 def _facts(
@@ -100,7 +100,7 @@ def _describe_facts(
         ("path", facts["path"]),
         ("format", facts["format_version"]),
         ("journal id", facts["journal_id"] or "none yet"),
-        ("application", repr(facts["application"]) if checkpoints else "not said: no checkpoint"),
+        ("application", repr(facts["application"]) if checkpoints else "unknown: no checkpoint"),
         ("writer", "none" if pid is None else f"process {pid}" if pid else "a live process"),
         ("epochs", f"{epochs[0]} to {epochs[-1]}" if epochs else "none yet"),
         ("LSNs", f"{kept}, durable up to {facts['durable_lsn']}{empty}"),

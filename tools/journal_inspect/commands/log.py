@@ -1,4 +1,4 @@
-"""log: the entries that are wanted, as they are read."""
+"""log: show the entries that the user asked for, as soon as they are read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from journal_inspect.rendering.objects import put_objects
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, count_of, put_lines, say
 
-_FOLLOWED = 10  # entries that `-f` begins with, as tail and journalctl do
-_POLL_S = 0.02  # between two looks at what is new
-_PAUSE_S = 0.002  # at least, however long it took to show it
+_FOLLOWED = 10  # entries that `-f` shows first, as tail and journalctl do
+_POLL_S = 0.02  # between two checks for new entries
+_PAUSE_S = 0.002  # the shortest pause, even if printing took longer than _POLL_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which entries, in which order, for how long."""
+    """The entries that the user asked for, their order, and how long to wait for them."""
 
     count: int | None = None
     reverse: bool = False
@@ -46,17 +46,17 @@ class Wanted:
 
 
 def show_log(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
-    """Raises TimedOutError after `timeout_s`."""
+    """Print the entries and return the exit code. Raise TimedOutError after `timeout_s`."""
     beginning = describe_beginning(reader)
     if beginning:
         say(beginning)
     try:
         code = _show(reader, renderer, wanted)
-    except CompactedError as error:  # the whole log, or from where to go on
+    except CompactedError as error:  # before the first entry, or while following
         first = error.first_lsn
-        what = f"LSN {error.lsn} is no longer kept, the first that is: {first}"
-        there = command("log", reader.path, "--from-lsn", first)
-        say(f"{reader.path}: {what}; {describe_kept(reader)}: {there}")
+        gone = f"LSN {error.lsn} is no longer kept; the first LSN that is kept is {first}"
+        first_command = command("log", reader.path, "--from-lsn", first)
+        say(f"{reader.path}: {gone}; {describe_kept(reader)}: {first_command}")
         code = NEGATIVE
     return CORRUPT if beginning else code
 
@@ -67,15 +67,15 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
     entries = log.entries()
     if wanted.follow:
         entries = _ending(entries, wanted, lines)
-        if log.end:  # there may be no end at which to say it
+        if log.end:  # following may never end, so say it now
             say(log.end.describe(reader.path))
     if renderer.form == "text":
         shown = put_lines(map(lines.text, entries))
     else:
         shown = put_objects(map(lines.object, entries), renderer.form)
     if renderer.failed:
-        refused = count_of(len(renderer.failed), "record")
-        say(f"the decoder refused {refused}, shown undecoded; the first time: {_failure(renderer)}")
+        failed = count_of(len(renderer.failed), "record")
+        say(f"the decoder failed for {failed}, shown undecoded; first error: {_failure(renderer)}")
     if log.damage:
         raise log.damage
     if log.end:
@@ -84,7 +84,7 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
         return CORRUPT
     if not shown:
         say(
-            f"{reader.path}: no entry there; {describe_kept(reader)}; what is in it: "
+            f"{reader.path}: no entry matches; {describe_kept(reader)}; see what is in it: "
             f"{command('info', reader.path)}"
         )
         return NEGATIVE
@@ -92,13 +92,16 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
 
 
 def _failure(renderer: Renderer) -> str:
-    """It may quote what is to be left out."""
+    """Return the decoder's first error, or only its type if fields are redacted.
+
+    The error's text may contain a redacted value.
+    """
     error = renderer.failed[0]
     return type(error).__name__ if renderer.redacted else repr(error)
 
 
 def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[Entry]:
-    """Up to the one that was waited for."""
+    """Yield the entries up to and including the one that matches --until-match."""
     for entry in entries:
         yield entry
         if wanted.until_match and wanted.until_match.search(lines.body(entry)):
@@ -106,41 +109,44 @@ def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[
 
 
 class _Patience:
-    """Waits for more of a log, no longer than the time that was given."""
+    """The wait for more entries of a log, limited by --timeout-s."""
 
     def __init__(self, reader: JournalReader, wanted: Wanted) -> None:
         self._reader = reader
         self._wanted = wanted
         self.began_ns = time.time_ns()
-        self._looked_at_s = 0.0
+        self._checked_at_s = 0.0
         self._deadline_s = time.monotonic() + (wanted.timeout_s or 0)
 
     def wait(self) -> None:
-        """Wait until there may be more. What is shown by now is seen, however long that takes."""
+        """Wait until there may be more entries, and flush those that were printed before."""
         sys.stdout.flush()
-        left_s = self.check()
-        due_s = max(_PAUSE_S, self._looked_at_s + _POLL_S - time.monotonic())
-        time.sleep(due_s if left_s is None else min(due_s, left_s))
-        self._looked_at_s = time.monotonic()
+        remaining_s = self.check()
+        due_s = max(_PAUSE_S, self._checked_at_s + _POLL_S - time.monotonic())
+        time.sleep(due_s if remaining_s is None else min(due_s, remaining_s))
+        self._checked_at_s = time.monotonic()
 
     def check(self) -> float | None:
-        """Return the seconds that are left, if there is a limit. Raise TimedOutError if none is."""
+        """Return the remaining seconds (None: no limit). Raise TimedOutError at the limit."""
         if self._wanted.timeout_s is None:
             return None
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
+        remaining_s = self._deadline_s - time.monotonic()
+        if remaining_s <= 0:
             live = self._reader.live
-            going_on = "it goes on" if live else "nothing more came"
-            what = "nothing matched" if self._wanted.until_match else going_on
-            what += "" if live else ", and no writer lives"
+            state = "the writer is still running" if live else "no entry was added"
+            if self._wanted.until_match:
+                state = "no entry matched"
+            state += "" if live else ", and no writer is running"
             raise TimedOutError(
-                f"{self._reader.path}: {self._wanted.timeout_s:g} s are over, {what}; "
+                f"{self._reader.path}: timed out after {self._wanted.timeout_s:g} s: {state}; "
                 "wait longer with --timeout-s"
             )
-        return left_s
+        return remaining_s
 
 
 class _Log:
+    """The entries of a journal that the user asked for."""
+
     def __init__(
         self, reader: JournalReader, renderer: Renderer, wanted: Wanted, lines: Lines
     ) -> None:
@@ -148,15 +154,17 @@ class _Log:
         self._wanted = wanted
         self._after = None if wanted.from_lsn is None else wanted.from_lsn - 1
         self._to_lsn = wanted.to_lsn
-        self._is_asked = wanted.from_lsn is not None  # so it matters whether that is kept
-        self.damage: CorruptionError | None = None  # that it went back over
+        self._is_asked = (
+            wanted.from_lsn is not None
+        )  # then it is an error if that LSN is no longer kept
+        self.damage: CorruptionError | None = None  # the first damage that `-r` passed over
         self._until_ns: int | None = None
         self._patience = _Patience(reader, wanted)
         self._matches: Callable[[Entry], bool] | None = None
         is_filtered = bool(wanted.agents or wanted.kinds or wanted.grep)
         is_bounded = is_filtered or wanted.to_lsn is not None or wanted.until is not None
-        # Who goes back begins here; what is written meanwhile is for who goes on. Asked before
-        # names are looked up, so that those up to here are known.
+        # Reading backward starts at this LSN; following starts after it. It is read before names
+        # are looked up, so that all names up to this LSN are known.
         self._last_lsn = 0
         if wanted.reverse or (is_bounded and (wanted.follow or wanted.count is not None)):
             self._last_lsn = reader.last_lsn
@@ -166,12 +174,12 @@ class _Log:
         self.end = self._find_end()
 
     def _narrow(self, utc: bool) -> None:
-        """Times as LSNs."""
+        """Turn the times of --since and --until into LSNs."""
         since, until = self._wanted.since, self._wanted.until
         if since:
-            before = lsn_at(self._reader, since.unix_ns(utc=utc) - 1)
-            if before + 1 > min(self._reader.first_lsns, default=1):
-                self._after = max(self._after or 0, before)
+            lsn_before = lsn_at(self._reader, since.unix_ns(utc=utc) - 1)
+            if lsn_before + 1 > min(self._reader.first_lsns, default=1):
+                self._after = max(self._after or 0, lsn_before)
         if until:
             self._until_ns = until.unix_ns(utc=utc)
             if not self._wanted.follow:
@@ -179,19 +187,22 @@ class _Log:
                 self._to_lsn = last if self._to_lsn is None else min(self._to_lsn, last)
 
     def _find_end(self) -> DamagedEnd | None:
-        """Where the log is damaged before what is wanted, or in it. Who wants no more than the
-        last ones gets those before it; who asks for what is behind it, or for all, that too."""
+        """Return the damage before or in the wanted range, or None if there is none.
+
+        With `-n`, limit the entries to those before the damage, unless the range begins after it.
+        With `-r`, or a range that begins after the damage, entries after it are shown too.
+        """
         wanted, after = self._wanted, self._after or 0
         if wanted.follow:
-            # A live writer has found it whole, or there would be none.
-            is_asked = not self._reader.live and not is_large(self._reader)
-            return find_end(self._reader) if is_asked else None
+            # A live writer found the log whole when it opened the journal.
+            is_due = not self._reader.live and not is_large(self._reader)
+            return find_end(self._reader) if is_due else None
         if not (wanted.count is not None or wanted.reverse or after):
-            return None  # it comes upon it
+            return None  # reading from the beginning finds the damage
         if is_large(self._reader):
             say(
-                f"{self._reader.path}: so much that it was not looked at whether what comes before "
-                f"is whole: {command('verify', self._reader.path)}"
+                f"{self._reader.path}: the log is large, so the entries before these were not "
+                f"checked for damage; check them with: {command('verify', self._reader.path)}"
             )
             return None
         end = find_end(self._reader)
@@ -213,16 +224,16 @@ class _Log:
         if self._to_lsn is None and (self._matches is None or is_tail):
             return self._filtered(self._forward(self._after, count))
         if self._matches is None and not self._wanted.follow:
-            # LSNs are dense, so the last entries are found without a look at those before.
+            # LSNs are dense, so the last entries are found without reading those before them.
             after = max(self._after or 0, min(self._to_lsn or 0, self._last_lsn) - count)
             first_lsn = 1 if self._is_asked else min(self._reader.first_lsns, default=1)
             return self._forward(max(after, first_lsn - 1), None)
         return self._last(count)
 
     def _last(self, count: int) -> Iterator[Entry]:
-        """The last `count` that match, looked for from the end."""
-        found = list(islice(self._filtered(self._backward()), count))
-        yield from reversed(found)
+        """Yield the last `count` matching entries, which are searched from the end."""
+        entries = list(islice(self._filtered(self._backward()), count))
+        yield from reversed(entries)
         if self._wanted.follow:
             yield from self._filtered(self._forward(self._last_lsn, None))
 
@@ -243,45 +254,50 @@ class _Log:
             yield entry
             if entry.lsn == to_lsn:
                 return
-            if follow and entry.written_at_ns > self._patience.began_ns:  # what was there is shown
+            if (
+                follow and entry.written_at_ns > self._patience.began_ns
+            ):  # the old entries are shown
                 self._patience.check()
 
     def _backward(self) -> Iterator[Entry]:
-        """The newest first. Holds the entries of one segment at a time; goes on over damage."""
+        """Yield the entries, the newest first, and pass over damage.
+
+        The entries of only one segment at a time are in memory.
+        """
         after, to_lsn = self._after, self._to_lsn
-        # LSNs are dense, so those before the ones wanted need not be read.
-        left = self._wanted.count if self._matches is None else None
+        # LSNs are dense, so entries before the wanted ones need not be read.
+        remaining = self._wanted.count if self._matches is None else None
         first_lsns = self._reader.first_lsns
         if self._is_asked and (after or 0) + 1 < min(first_lsns, default=1):
-            next(self._reader.entries(after), None)  # raises what it has to say of what is gone
+            next(self._reader.entries(after), None)  # raises CompactedError
         for first_lsn in reversed(first_lsns):
             if to_lsn is not None and first_lsn > to_lsn:
                 continue
             begin = max(first_lsn - 1, after or 0)
             last_lsn = self._last_lsn if to_lsn is None else min(to_lsn, self._last_lsn)
-            from_lsn = begin if left is None else max(begin, last_lsn - left)
-            found: list[Entry] = []
+            from_lsn = begin if remaining is None else max(begin, last_lsn - remaining)
+            batch: list[Entry] = []
             try:
-                if not self._read(from_lsn, last_lsn, found) and from_lsn > begin:
-                    self._read(begin, last_lsn, found)  # what is wanted comes before the damage
+                if not self._read(from_lsn, last_lsn, batch) and from_lsn > begin:
+                    self._read(begin, last_lsn, batch)  # damaged: take those before the damage
             except CompactedError:
                 if self._is_asked:
                     raise
-                return  # while it went back, the log's beginning came nearer
-            yield from reversed(found)
-            left = None if left is None else left - len(found)
+                return  # a writer compacted away the rest meanwhile
+            yield from reversed(batch)
+            remaining = None if remaining is None else remaining - len(batch)
             to_lsn = first_lsn - 1 if to_lsn is None else min(to_lsn, first_lsn - 1)
             if to_lsn <= (after or 0):
                 return
 
-    def _read(self, after: int, last_lsn: int, found: list[Entry]) -> bool:
-        """Whether it is whole from there to there; `found` is what of it can be read."""
-        found.clear()
+    def _read(self, after: int, last_lsn: int, into: list[Entry]) -> bool:
+        """Read the entries from `after` to `last_lsn` into a list. Return whether all are whole."""
+        into.clear()
         try:
             for entry in self._reader.entries(after):
                 if entry.lsn > last_lsn:
                     break
-                found.append(entry)
+                into.append(entry)
                 if entry.lsn == last_lsn:
                     break
         except CorruptionError as error:

@@ -1,4 +1,4 @@
-"""Matching: whether an entry is of that kind, of that agent, says that."""
+"""Matching: a filter of entries by agent, kind and text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from journal_inspect.rendering.kinds import agent_of, is_agent_id, kind_of, name
 
 
 class Matcher:
-    """All of what is asked for; of several agents or kinds any. An agent is meant by its id, or
-    by a name: then all are that have or had it."""
+    """A filter of entries. Every given condition must hold, but any of several agents or kinds.
+
+    An agent is given by its id, or by a name: then all agents that have or had that name match.
+    """
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class Matcher:
             agent_id = agent_of(record)
             if agent_id is None:
                 return False
-            if name_of(record) in self._names:  # in a log that is followed it may be new
+            if name_of(record) in self._names:  # an agent spawned while the log is followed
                 self._ids.add(agent_id)
             if agent_id not in self._ids:
                 return False
@@ -43,9 +45,9 @@ class Matcher:
 
 
 def _named(reader: JournalReader, names: Collection[str]) -> Iterator[str]:
-    """The ids of agents that have one of `names`, in a checkpoint or as far as the log is whole."""
+    """Yield the ids of agents with one of `names`, from checkpoints and from the undamaged log."""
     if all(is_agent_id(name) for name in names):
-        return  # what looks like an id is no name
+        return  # no agent's name looks like an id
     for checkpoint in reader.checkpoints():
         try:
             for item in checkpoint.items():
@@ -58,4 +60,4 @@ def _named(reader: JournalReader, names: Collection[str]) -> Iterator[str]:
             if name_of(entry.record) in names and (agent_id := agent_of(entry.record)) is not None:
                 yield agent_id
     except CorruptionError:
-        return  # told by who reads on
+        return  # the caller reports it when it reads on

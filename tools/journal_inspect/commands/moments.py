@@ -1,7 +1,8 @@
-"""Moments: a place in the log, as an LSN or as a time, and which LSN a time stands for.
+"""Moments: positions in the log, given as an LSN or as a time.
 
-Nothing in a journal is decided by times: they are the writer's clock, which may have been turned
-back. So a time is looked up as if they ascended, segment by segment and then in one.
+The times in a journal come from the writer's clock, which may have been set back, so the engine
+does not depend on them. A lookup assumes that they ascend: it searches the segments for the right
+one, and then reads that one.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ FORMS = "ISO 8601 (2026-01-31, 2026-01-31T23:59:59), or how long ago (-90s, -1h3
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """As somebody typed it; in which zone is not known until all options are."""
+    """A time as the user typed it. Its zone is known only after all options are parsed."""
 
     text: str
     ago_s: float | None
     clock: datetime | None
 
     def unix_ns(self, *, utc: bool) -> int:
-        """Of a clock time without a zone: in the local one, or UTC."""
+        """Return the Unix time. A clock time without a zone is local, or UTC if `utc`."""
         if self.clock is None:
             return time.time_ns() - round((self.ago_s or 0) * 1e9)
         clock = self.clock.replace(tzinfo=UTC) if utc and not self.clock.tzinfo else self.clock
@@ -38,7 +39,7 @@ class Time:
 
 
 def parse_time(text: str) -> Time:
-    """Raises ValueError that says which forms there are."""
+    """Parse a time. Raise ValueError, with the possible forms, if `text` is not one."""
     if text == "now":
         return Time(text, 0, None)
     if _AGO.fullmatch(text):
@@ -48,23 +49,25 @@ def parse_time(text: str) -> Time:
         clock = datetime.fromisoformat(text)
         clock.timestamp()
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text!r} is no time; give {FORMS}") from None
+        raise ValueError(f"{text!r} is not a time; give {FORMS}") from None
     return Time(text, None, clock)
 
 
 def parse_moment(text: str) -> int | Time:
-    """An LSN (0: before the first record), or a time."""
+    """Parse an LSN (0: before the first record) or a time."""
     text = text.strip()
     if text.isascii() and text.isdecimal():
         return int(text)
     try:
         return parse_time(text)
     except ValueError:
-        raise ValueError(f"{text!r} is neither an LSN nor a time; as a time give {FORMS}") from None
+        raise ValueError(
+            f"{text!r} is neither an LSN nor a time; give an LSN, or {FORMS}"
+        ) from None
 
 
 def lsn_at(reader: JournalReader, unix_ns: int) -> int:
-    """The last LSN that was written at that time or before; below the first if none was."""
+    """Return the last LSN written at this time or before, or the LSN before the first one."""
     first_lsns = reader.first_lsns
     begun = bisect_right(first_lsns, unix_ns, key=lambda lsn: _written_at_ns(reader, lsn))
     if not begun:
@@ -80,6 +83,6 @@ def lsn_at(reader: JournalReader, unix_ns: int) -> int:
 def _written_at_ns(reader: JournalReader, lsn: int) -> int:
     try:
         entry = next(reader.entries(lsn - 1), None)
-    except CorruptionError:  # told by who reads up to there
+    except CorruptionError:  # the caller reports it when it reads up to there
         return _NEVER_NS
     return entry.written_at_ns if entry else _NEVER_NS

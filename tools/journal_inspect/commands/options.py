@@ -1,6 +1,6 @@
-"""Options: what verbs share of the command line, and the values that they take.
+"""Options: the options that several verbs share, and the types of their values.
 
-Nothing but click is imported until a verb runs.
+Only click is imported before a verb runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LSN = click.IntRange(min=1)
 
 
 class _Parsed(_ParamType):
-    """A value that a function makes of a word, or raises ValueError for."""
+    """A type of option values. Its function parses a word or raises ValueError."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -59,7 +59,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise ValueError(f"{text!r} is no regular expression: {error}") from None
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
 
 
 def _decoder(text: str) -> Callable[[Any], Any]:
@@ -67,14 +67,14 @@ def _decoder(text: str) -> Callable[[Any], Any]:
     if not (module and colon and name):
         raise ValueError(f"{text!r} is not MODULE:FUNCTION")
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last: nothing there may come before what is installed
+        sys.path.append(os.getcwd())  # last, so that it hides no installed module
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"{module} can't be imported: {error}; set PYTHONPATH") from error
-    except Exception as error:  # whatever somebody's program raises
-        raise ValueError(f"{module} can't be imported: {error!r}; mend it first") from error
-    function = getattr(found, name, None)
+    except Exception as error:  # the user's module may raise anything
+        raise ValueError(f"{module} can't be imported: {error!r}; fix that first") from error
+    function = getattr(imported, name, None)
     if not callable(function):
         raise ValueError(f"{module} has no function {name}")
     return function  # type: ignore[no-any-return]
@@ -94,27 +94,28 @@ _FORM = click.option(
     show_default=True,
     help="Text for people, one JSON value, or JSON Lines.",
 )
-UTC = click.option("--utc", is_flag=True, help="Times in UTC, not in the local zone.")
+UTC = click.option("--utc", is_flag=True, help="Show times in UTC, not in the local zone.")
 redact_option = click.option(
     "--redact",
     metavar="FIELD",
     multiple=True,
-    help="Leave out the values of this field wherever it stands; may be given again.",
+    help="Hide the values of this field everywhere; may be repeated.",
 )
 _DECODE = click.option(
     "--decoder",
     "decode",
     type=_DECODER,
-    help="Show what this Python function makes of each record. It runs with your rights.",
+    help="Show the result of this Python function for each record. It runs with your rights.",
 )
-# Whether it can be read is for the journal to say, with the exit code for that.
+# Not checked by click: an unreadable path must give the journal's exit code, not that of usage.
 PATH = click.argument("path", type=click.Path(readable=False))
 
 
 def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Verb]:
-    """What all verbs have, as their last options: a `renderer`, made of how to show things.
+    """Return a decorator that adds the output options to a verb and passes them as `renderer`.
 
-    `payload`: it shows what somebody wrote. `decoder`: it shows whole records.
+    `payload`: the verb shows data of the application, so it has --redact. `decoder`: the verb shows
+    whole records, so it has --decoder.
     """
 
     def decorate(function: Verb) -> Verb:
@@ -143,24 +144,27 @@ AT = click.option(
     "--at",
     "at",
     type=MOMENT,
-    help="As it was then, within what is kept.  [default: now]",
+    help="Show the state as of this moment, if it is still kept.  [default: now]",
 )
 
 
 def lsn_range(*, times: bool = True) -> Callable[[Verb], Verb]:
-    """From where to where in the log."""
+    """Return a decorator that adds the options for a range of the log."""
     options = [
-        click.option("--to-lsn", type=LSN, help="The last to show."),
-        click.option("--from-lsn", type=LSN, help="The first to show."),
+        click.option("--to-lsn", type=LSN, help="The last LSN to show."),
+        click.option("--from-lsn", type=LSN, help="The first LSN to show."),
     ]
     if times:
         options += [
-            click.option("-U", "--until", type=TIME, help="Nothing that was written later."),
+            click.option(
+                "-U", "--until", type=TIME, help="Leave out what was written after this time."
+            ),
             click.option(
                 "-S",
                 "--since",
                 type=TIME,
-                help="Nothing written earlier: ISO 8601, or how long ago, as -90s, -1h30m, -2d.",
+                help="Leave out what was written before: ISO 8601, or how long ago, "
+                "such as -90s, -1h30m, -2d.",
             ),
         ]
 
@@ -174,7 +178,7 @@ def lsn_range(*, times: bool = True) -> Callable[[Verb], Verb]:
 
 def check_range(from_lsn: int | None, to_lsn: int | None) -> None:
     if from_lsn and to_lsn and from_lsn > to_lsn:
-        raise click.UsageError(f"nothing is from LSN {from_lsn} to LSN {to_lsn}")
+        raise click.UsageError(f"--from-lsn {from_lsn} is after --to-lsn {to_lsn}")
 
 
 def open_reader(path: str) -> JournalReader:

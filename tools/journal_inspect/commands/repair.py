@@ -1,4 +1,4 @@
-"""repair: what a cut would keep and take, and the cut itself if it is told to."""
+"""repair: show what a repair would keep and cut, and with --apply do it."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _HEADER = ("LOST OF AGENT", "NAME", "RECORDS", "FIRST LSN", "LAST LSN", "KINDS")
 def show_repair(
     path: str, renderer: Renderer, *, apply: bool, cut_at: int | None, salvage: bool
 ) -> int:
-    """Needs the lock, and gives it back. 3 while it is still damaged."""
+    """Show or apply a repair, under the lock. Return 3 if the journal is still damaged."""
     try:
-        # What is taken is told before it is gone.
+        # A dry run first, so that the losses are known before files are removed.
         report = repair(path, cut_at=cut_at, salvage=salvage)
-    except CompactedError as error:  # older than any batch that is kept
+    except CompactedError as error:  # `cut_at` is before the first LSN at which a cut is possible
         with JournalReader.open(path) as reader:
             first_lsn = reader.first_state_lsn
             raise NothingFoundError(
-                f"{path}: --cut-at {cut_at} is older than what is kept; {describe_kept(reader)}, "
-                f"and an open needs what is up to LSN {first_lsn}: "
+                f"{path}: --cut-at {cut_at} is before what is kept; {describe_kept(reader)}, and "
+                f"an open needs everything up to LSN {first_lsn}; to cut there: "
                 f"{command('repair', path, '--cut-at', first_lsn)}"
             ) from error
     except CutError as error:
@@ -74,12 +74,14 @@ def show_repair(
         _put(report, after_damage, is_cut, preview)
     else:
         if report.applied and report.problem:
-            report = replace(report, problem=_problem(report))  # something was changed
+            report = replace(
+                report, problem=_problem(report)
+            )  # the engine's text says that nothing was changed
         put_one(_object(report, after_damage, is_cut, renderer))
     if advice and advice.action is Action.RENAME:
         say(
-            f"{report.path}: files of it have wrong names, and a repair would cut what only needs "
-            "its name back; first, after a copy of the directory: "
+            f"{report.path}: some files have wrong names, and a repair would cut records that a "
+            "rename brings back; copy the directory, then rename them first: "
             f"{rename_commands(report.path, advice)}"
         )
     elif advice and advice.copies:
@@ -89,21 +91,21 @@ def show_repair(
 
 
 def _describe_cut(error: CutError) -> str:
-    """Return a sentence on what is wrong with a cut, and which cuts beside it are possible."""
+    """Return for people why a cut is impossible, and which cuts near it are possible."""
     if error.reason is CutReason.AFTER_DAMAGE:
         return (
-            f"--cut-at {error.cut_at} lies behind damage that only a later checkpoint covers; keep "
-            f"LSN {error.at_least} at least, or {error.at_most} at most"
+            f"--cut-at {error.cut_at} lies after damage that only a later checkpoint covers; cut "
+            f"at LSN {error.at_least} at least, or {error.at_most} at most"
         )
-    beside = error.at_most if error.at_least is None else error.at_least
+    near = error.at_most if error.at_least is None else error.at_least
     return (
-        f"--cut-at {error.cut_at} is no end of a batch in what is good, up to LSN "
-        f"{error.good_lsn}; an end beside it: {beside}"
+        f"--cut-at {error.cut_at} is not the end of a batch up to the last good LSN, "
+        f"{error.good_lsn}; a possible cut near it: LSN {near}"
     )
 
 
 def _names(reader: JournalReader, lsn: int) -> dict[str, str]:
-    """What agents were called as of the last good LSN."""
+    """Return the names of agents as of the last good LSN, by their ids."""
     if not is_managers(reader):
         return {}
     from manager import read_fleet
@@ -120,14 +122,14 @@ def _put(
     lost = "none"
     if is_cut:
         lost = damage.describe_lost(after_damage)
-        lost += f", of them {after_damage.unreadable} unreadable" if after_damage.lost else ""
+        lost += f", {after_damage.unreadable} of them unreadable" if after_damage.lost else ""
     aside = preview.aside if preview else ()
     cut_away = [name for name in report.removed if name not in aside]
     is_state = preview and 0 < preview.checkpoint_lsn == report.last_lsn
     facts: list[tuple[str, object]] = [
         ("path", report.path),
         ("problem", _problem(report)),
-        ("kept", f"up to LSN {report.last_lsn}{', as its checkpoint holds it' * bool(is_state)}"),
+        ("kept", f"up to LSN {report.last_lsn}{', from its checkpoint' * bool(is_state)}"),
         ("lost", lost),
         *[("set aside", ", ".join(aside))] * bool(aside),
         ("cut away", ", ".join(cut_away) or "no file"),
@@ -143,7 +145,7 @@ def _put(
         rows = (_row(agent_id, loss) for agent_id, loss in after_damage.losses.items())
         put_lines(table(_HEADER, rows, flexible=("KINDS", "NAME"), optional=("FIRST LSN",)))
     if is_cut and after_damage.unreadable:
-        print(f"not readable: {damage.describe_unreadable(after_damage)}")
+        print(f"unreadable: {damage.describe_unreadable(after_damage)}")
 
 
 def _problem(report: RepairReport) -> str:
@@ -191,24 +193,25 @@ def _advice(report: RepairReport, cut_at: int | None, salvage: bool) -> Iterator
     path, is_cut = report.path, report.problem is not None or cut_at is not None
     options = ["--cut-at", str(cut_at)] * (cut_at is not None)
     if report.applied and not is_cut and not report.salvaged_to:
-        yield "it opens as it is, there was nothing to repair"
+        yield "it opens as it is; there was nothing to repair"
         return
     if report.applied:
-        yield f"done; look at it again: {command('verify', path)}"
+        yield f"repaired; check it again: {command('verify', path)}"
         if report.saved_to:
-            yield f"what was cut away is in {report.saved_to}: keep it until all is well again"
+            saved_to = report.saved_to
+            yield f"copies of the removed files are in {saved_to}; keep them until all is well"
         if report.salvaged_to:
-            yield f"what was salvaged, numbered anew: {command('log', report.salvaged_to)}"
+            yield f"the salvaged records, with new LSNs: {command('log', report.salvaged_to)}"
         return
     if is_cut or (salvage and report.salvaged):
         yield (
-            "nothing was changed; to do it, after a copy of the directory: "
+            "nothing was changed; to repair it, copy the directory first, then: "
             f"{command('repair', path, *options, *['--salvage'] * salvage, '--apply')}"
         )
     else:
-        yield "it opens as it is, there is nothing to repair"
+        yield "it opens as it is; there is nothing to repair"
     if report.salvaged and not salvage:
         yield (
-            f"{count_of(len(report.salvaged), 'whole frame')} behind the end can be written to a "
-            f"journal of their own: {command('repair', path, *options, '--salvage')}"
+            f"{count_of(len(report.salvaged), 'whole frame')} after the end can be written to a "
+            f"separate journal: {command('repair', path, *options, '--salvage')}"
         )

@@ -1,8 +1,8 @@
-"""report: one page of HTML that tells all of a journal at a glance, by itself, without a network.
+"""report: write an HTML page that shows a whole journal and needs no network.
 
-What a journal holds was written by anybody, so nothing of it becomes markup or script: Jinja
-escapes what stands in the page, the script reads the rest as JSON, and the page's own policy lets
-no other script or style run, and nothing be fetched.
+A journal's data is untrusted, so none of it becomes markup or script: Jinja escapes the text of the
+page, the script reads the other data as JSON, and the page's Content-Security-Policy allows no
+other script or style and no request.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from journal_inspect.report.page import page
 def write_report(
     path: str, out: str | IO[str], *, redact: Collection[str] = (), utc: bool = False
 ) -> int:
-    """The exit code: 3 if something in the journal at `path` is damaged.
+    """Write the page of the journal at `path`. Return the exit code: 3 if the journal is damaged.
 
-    `out` is a file's path, or text that is open for writing. A file is its owner's alone, as the
-    journal is. `redact`: fields of agents whose values are not to be told. Times are in the local
-    zone, or UTC. Raises what reading raises, and RefusedError if `out` lies in the journal.
+    `out`: the path of a file, or a text file open for writing. A new file is readable by its owner
+    only, like the journal. `redact`: the fields of agents whose values are hidden. Times are in the
+    local zone, or in UTC. Raise the errors of reading, and RefusedError if `out` lies inside the
+    journal, is a directory, or is in no directory.
     """
     if isinstance(out, str):
         _check_outside(out, path)
     with JournalReader.open(path) as reader:
-        seen = observe(reader)
-    text = _render(page(seen, redact=redact, utc=utc))
+        observed = observe(reader)
+    text = _render(page(observed, redact=redact, utc=utc))
     if isinstance(out, str):
-        is_there = os.path.lexists(out)
+        is_replaced = os.path.lexists(out)
         with open(out, "w", encoding="utf-8", newline="\n", opener=_private) as file:
             file.write(text)
-        say(f"{out}: written{' over what was there' if is_there else ''}; open it in a browser")
+        say(f"{out}: written{', replacing the old file' * is_replaced}; open it in a browser")
     else:
         out.write(text)
-    if seen.is_damaged:
-        say(f"{path}: something is damaged; look closer with: {command('verify', path)}")
+    if observed.is_damaged:
+        say(f"{path}: the journal is damaged; look closer with: {command('verify', path)}")
         return CORRUPT
     return FINE
 
@@ -51,11 +52,11 @@ def write_report(
 def _check_outside(out: str, path: str) -> None:
     journal, target = os.path.realpath(path), os.path.realpath(out)
     if not os.path.isdir(os.path.dirname(target)):
-        raise RefusedError(f"{out}: there is no directory to write it in; make that first")
+        raise RefusedError(f"{out}: its directory does not exist; create that first")
     if os.path.isdir(target):
-        raise RefusedError(f"{out}: is a directory; name a file")
+        raise RefusedError(f"{out}: is a directory; give the name of a file")
     if os.path.commonpath([journal, target]) == journal:
-        raise RefusedError(f"{out}: lies in the journal, where nothing is written; name another")
+        raise RefusedError(f"{out}: lies inside the journal; choose a file outside it")
 
 
 def _private(name: str, flags: int) -> int:
@@ -68,8 +69,8 @@ def _render(context: dict[str, object]) -> str:
         from markupsafe import Markup
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"a report needs {error.name}, not installed; "
-            "get it with: python -m pip install 'journal-engine[cli]'"
+            f"a report needs {error.name}, which is not installed; "
+            "install it with: python -m pip install 'journal-engine[cli]'"
         ) from error
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

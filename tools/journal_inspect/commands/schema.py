@@ -1,4 +1,4 @@
-"""schema: the JSON Schema of what a verb prints, as it is shipped."""
+"""schema: print the JSON Schema of a verb's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""show: all that there is to know of one agent."""
+"""show: show all fields of an agent."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _LONG = ("prompt", "reason", "result")
 def show_agent(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
     fleet = open_fleet(path, renderer, at)
     agent = get_agent(path, fleet, ref, at)
-    shown = agent_object(agent, renderer)
-    below = [
+    fields = agent_object(agent, renderer)
+    children = [
         child for child in fleet.agents(include_archived=True) if child.parent_id == agent.agent_id
     ]
-    shown["children"] = [child.agent_id for child in below]
+    fields["children"] = [child.agent_id for child in children]
     if renderer.form != "text":
-        print(dumps(shown))
+        print(dumps(fields))
     else:
-        put_lines(_lines(shown, renderer))
-        if below:
+        put_lines(_lines(fields, renderer))
+        if children:
             print()
-            put_lines(f"{child.agent_id}  {painted(child.status)}" for child in below)
+            put_lines(f"{child.agent_id}  {painted(child.status)}" for child in children)
     say(
-        f"{path}: as of LSN {fleet.lsn}; how it came to this: "
+        f"{path}: as of LSN {fleet.lsn}; see how the agent changed: "
         f"{command('history', path, agent.agent_id)}"
     )
     return FINE
 
 
-def _lines(shown: dict[str, JSON], renderer: Renderer) -> Iterator[str]:
-    width = max(map(len, shown))
-    for name, value in shown.items():
+def _lines(fields: dict[str, JSON], renderer: Renderer) -> Iterator[str]:
+    width = max(map(len, fields))
+    for name, value in fields.items():
         if name == "schema_version":
             continue
         if name.endswith("_at_ms"):

@@ -1,4 +1,4 @@
-"""checkpoint --write: a manager's state as of any moment, as lines of JSON."""
+"""checkpoint --write: write a manager's state as of any moment, as JSON Lines."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ _ITEM = [field.name for field in fields(Agent)]
 
 
 def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> int:
-    """A manager's state as of a moment (None: the end of the log) into the new file `out`, or to
-    stdout if that is "-": an object that tells of it, then one for each item, as a checkpoint
-    has them."""
+    """Write a manager's state as of a moment (None: the end of the log).
+
+    The lines go to the new file `out`, or to stdout if that is "-". The first one describes the
+    state, the others are its items as in a checkpoint. Return the exit code.
+    """
     with JournalReader.open(path) as reader:
         at = reader.last_lsn if at is None else at
     fleet = open_fleet(path, renderer, at)
@@ -37,17 +39,17 @@ def write_state(path: str, renderer: Renderer, out: str, at: Moment | None) -> i
         return FINE
     source, target = os.path.realpath(path), os.path.realpath(out)
     if os.path.commonpath([source, target]) == source:
-        raise RefusedError(f"{out}: lies in the journal, where nothing is written; name another")
+        raise RefusedError(f"{out}: lies inside the journal; choose a file outside it")
     if not os.path.isdir(os.path.dirname(target)):
-        raise RefusedError(f"{out}: there is no directory to write it in; make that first")
+        raise RefusedError(f"{out}: its directory does not exist; create that first")
     with open(out, "x", encoding="utf-8", opener=_private) as file:
         _write(file, chain([header], items))
-    say(f"{out}: the state as of LSN {fleet.lsn}, {count_of(len(agents), 'item')}")
+    say(f"{out}: written: the state as of LSN {fleet.lsn}, {count_of(len(agents), 'item')}")
     return FINE
 
 
 def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)  # as the journal's files are
+    return os.open(name, flags, 0o600)  # like the journal's files
 
 
 def _write(file: IO[str], lines: Iterable[JSON]) -> None:

@@ -1,4 +1,4 @@
-"""stats: what a journal is full of: records and bytes by kind and agent, batches, growth."""
+"""stats: count records and bytes by kind and agent, and show batches and growth."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from journal_inspect.rendering.text import command, count_of, put_facts, put_lin
 
 _MINUTE_NS = 60 * 10**9
 _DAY_NS = 24 * 60 * _MINUTE_NS
-_PERIODS = 24  # at most, in which growth is told
-_PRECISE_BITS = 5  # of a value that a histogram keeps: 3 % over at most
+_PERIODS = 24  # the largest number of periods in which growth is shown
+_PRECISE_BITS = 5  # the leading bits that a histogram keeps: at most 1/16 too high
 
 
 class Values:
-    """Counted by their size, in memory that does not grow with their number."""
+    """Values counted by size, in memory that does not grow with their number."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
@@ -66,7 +66,7 @@ class Share:
 
 @dataclass(slots=True)
 class Contents:
-    """Shares of the records, packed, by kind and by agent; and the agents' names."""
+    """The number and packed size of records by kind and by agent, and the agents' names."""
 
     kinds: dict[str, Share] = field(default_factory=dict)
     agents: dict[str, Share] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Contents:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of the frames, and the contents of their records."""
+    """The counts of frames and records, and the contents of the records."""
 
     first_lsn: int = 0
     last_lsn: int = 0
@@ -115,7 +115,7 @@ class Tally:
             self.contents.add(record)
 
     def growth(self) -> Iterator[dict[str, JSON]]:
-        """In equal periods of whole minutes."""
+        """Yield the growth in equal periods of whole minutes."""
         first, last = min(self.minutes), max(self.minutes)
         length = -(-(last - first + 1) // _PERIODS)
         for begin in range(first, last + 1, length):
@@ -129,7 +129,7 @@ class Tally:
 
     @property
     def bytes_per_day(self) -> int | None:
-        """None of a time too short to tell."""
+        """The growth in bytes per day; None if the period is too short to tell."""
         span_ns = self.last_at_ns - self.first_at_ns
         return self.total.bytes * _DAY_NS // span_ns if span_ns >= _MINUTE_NS else None
 
@@ -138,7 +138,10 @@ _pack = msgpack.Packer().pack
 
 
 def show_stats(reader: JournalReader, renderer: Renderer, wanted: Wanted, *, top: int) -> int:
-    """Of the records between two moments; goes on behind damage, and says so."""
+    """Print the figures of the wanted records, and return the exit code.
+
+    Records after damage are counted too, and the damage is reported.
+    """
     tally, is_suspect = Tally(), False
     with bar("stats", reader) as progress:
         for info in _frames(reader, renderer, wanted):
@@ -153,21 +156,22 @@ def show_stats(reader: JournalReader, renderer: Renderer, wanted: Wanted, *, top
                     high = min(high, wanted.to_lsn + 1 - info.first_lsn)
                 if low < high:
                     tally.add(info, info.records[low:high], info.first_lsn + low)
-    # A torn tail looks the same, and is none.
+    # A torn tail has the same states, but is not damage.
     is_damaged = is_suspect and any(segment.state == "damaged" for segment in reader.segments())
     if not tally.frames and not is_damaged:
         raise NothingFoundError(
-            f"{reader.path}: no record there; {describe_kept(reader)}; what is in it: "
+            f"{reader.path}: no record matches; {describe_kept(reader)}; see what is in it: "
             f"{command('info', reader.path)}"
         )
     if not tally.frames:
-        pass  # what there is to say is said below
+        pass  # the damage is reported below
     elif renderer.form == "text":
         _put(tally, renderer, top)
     else:
         put_one(_object(reader, tally, renderer, top))
     if is_damaged:
-        say(f"{reader.path}: some is damaged and not counted: {command('verify', reader.path)}")
+        verify_command = command("verify", reader.path)
+        say(f"{reader.path}: damaged records were not counted; look closer with: {verify_command}")
     if beginning := describe_beginning(reader):
         say(beginning)
     return CORRUPT if is_damaged or beginning else FINE
@@ -198,20 +202,20 @@ def _name(tally: Tally, renderer: Renderer, agent_id: str) -> JSON:
 
 
 def _put(tally: Tally, renderer: Renderer, top: int) -> None:
-    a_day = tally.bytes_per_day
+    per_day = tally.bytes_per_day
     put_facts(
         [
             ("LSNs", f"{tally.first_lsn} to {tally.last_lsn}"),
             ("written", f"{renderer.time(tally.first_at_ns)} to {renderer.time(tally.last_at_ns)}"),
             ("records", f"{tally.total.records} in {count_of(tally.frames, 'commit')}"),
             ("size", size(tally.total.bytes)),
-            ("a day", None if a_day is None else size(a_day)),
+            ("per day", None if per_day is None else size(per_day)),
         ]
     )
     print()
-    spreads = (
-        ("records a commit", tally.batch_records.histogram(), str),
-        ("bytes a commit", tally.batch_bytes.histogram(), size),
+    histograms = (
+        ("records per commit", tally.batch_records.histogram(), str),
+        ("bytes per commit", tally.batch_bytes.histogram(), size),
         ("between commits", tally.intervals_ns.histogram(), _duration),
     )
     header = ("", "P50", "P99", "P99.9", "MAX", "MEAN")
@@ -221,9 +225,12 @@ def _put(tally: Tally, renderer: Renderer, top: int) -> None:
             [
                 (
                     name,
-                    *map(shown, (share.p50, share.p99, share.p99_9, share.max, round(share.mean))),
+                    *map(
+                        text_of,
+                        (spread.p50, spread.p99, spread.p99_9, spread.max, round(spread.mean)),
+                    ),
                 )
-                for name, share, shown in spreads
+                for name, spread, text_of in histograms
             ],
         )
     )

@@ -1,4 +1,4 @@
-"""The verbs that read any journal: their arguments, and what they are called with."""
+"""The verbs for any journal: their arguments and help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from journal_inspect.commands.moments import Time
     from journal_inspect.rendering.renderer import Renderer
 
-# Not with --frames: what asks about records, or never ends.
+# The options that select records or never end. They can't be combined with --frames.
 _OF_RECORDS = ("reverse", "follow", "agents", "kinds", "grep")
 
 
@@ -32,7 +32,7 @@ _OF_RECORDS = ("reverse", "follow", "agents", "kinds", "grep")
 def info(path: str, renderer: Renderer) -> int:
     """Show what is in a journal, and what the next open would do.
 
-    Exits with 3 if the log is damaged, or an open refuses it.
+    Exits with 3 if the log is damaged, or if an open would refuse the journal.
     """
     from journal_inspect.commands.info import show_info
 
@@ -42,40 +42,45 @@ def info(path: str, renderer: Renderer) -> int:
 
 @click.command()
 @PATH
-@click.option("-n", "--lines", "count", type=click.IntRange(min=0), help="The last N only.")
-@click.option("-r", "--reverse", is_flag=True, help="The newest first.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is appended; begins with 10.")
+@click.option("-n", "--lines", "count", type=click.IntRange(min=0), help="Show only the last N.")
+@click.option("-r", "--reverse", is_flag=True, help="Show the newest first.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Show the last 10 (see -n), then each new entry."
+)
 @lsn_range()
 @click.option(
     "-a",
     "--agent",
     "agents",
     multiple=True,
-    help="Only of this agent, by its id or a name it has or had; may be given again.",
+    help="Show only this agent, by its id or a name that it has or had; may be repeated.",
 )
-@click.option("-k", "--kind", "kinds", multiple=True, help="Only of this kind; as above.")
-@click.option("-g", "--grep", type=PATTERN, help="Only if what is shown of it matches.")
-@click.option("--frames", is_flag=True, help="What stands in the files: headers, CRCs, damage.")
+@click.option("-k", "--kind", "kinds", multiple=True, help="Show only this kind; may be repeated.")
+@click.option("-g", "--grep", type=PATTERN, help="Show only entries whose shown text matches.")
+@click.option("--frames", is_flag=True, help="Show the frames in the files: headers, CRCs, damage.")
 @click.option(
     "--payload",
     type=click.Choice(["none", "short", "full"]),
-    help="How much of each record.  [default: short on a terminal, else full; of --frames none]",
+    help="How much of each record to show.  [default: short on a terminal, else full; "
+    "with --frames: none]",
 )
-@click.option("--until-match", type=PATTERN, help="With -f: end after an entry that matches.")
+@click.option(
+    "--until-match", type=PATTERN, help="With -f: end after the first entry that matches."
+)
 @click.option(
     "--timeout-s",
     type=click.FloatRange(0, min_open=True),
-    help="With -f: end after so many seconds, with 124.",
+    help="With -f: end after this time, with exit code 124.",
 )
 @verb(payload=True, decoder=True)
 def log(path: str, renderer: Renderer, frames: bool, **options: Any) -> int:
-    """Show entries: LSN, epoch, when it was written, record.
+    """Show the entries of the log: LSN, epoch, time, record.
 
-    Of a live journal those that are durable, of a dead one those that an open would keep.
-    Where the log is damaged it ends, with 3; with -r it begins at the other end. Exits with 1
-    if there is no such entry, or LSNs asked for are no longer kept.
+    While a writer is running, the durable entries are shown, otherwise those that an open would
+    keep. At damage the command stops and exits with 3; -r starts from the other end and passes over
+    damage. It exits with 1 if no entry matches, or if the LSNs are no longer kept.
 
-    A kind is a list's first string, or a map's `kind` or `type`. -n counts what matches.
+    A kind is a list's first string, or a map's `kind` or `type`. -n counts matching entries.
     """
     from journal_inspect.commands.log import Wanted
 
@@ -93,34 +98,35 @@ def log(path: str, renderer: Renderer, frames: bool, **options: Any) -> int:
 
 
 def _check(wanted: Wanted, frames: bool, renderer: Renderer) -> None:
-    """Raise UsageError for what can't be meant."""
+    """Raise UsageError for options that contradict each other."""
     check_range(wanted.from_lsn, wanted.to_lsn)
     if wanted.follow and wanted.reverse:
-        raise click.UsageError("-f goes on for ever, so there is no -r of it")
+        raise click.UsageError("-f never ends, so it can't be combined with -r")
     if wanted.follow and renderer.form == "json":
-        raise click.UsageError("-f goes on for ever, and a JSON array does not: use -o jsonl")
+        raise click.UsageError("-f never ends, but a JSON array must: use -o jsonl")
     if not wanted.follow and (wanted.until_match or wanted.timeout_s):
-        raise click.UsageError("--until-match and --timeout-s are for -f")
+        raise click.UsageError("--until-match and --timeout-s need -f")
     if frames and (renderer.decode or any(getattr(wanted, name) for name in _OF_RECORDS)):
-        what = "there is no -r -f -a -k -g --decoder"
-        raise click.UsageError(f"--frames shows frames, not records: {what}")
+        raise click.UsageError(
+            "--frames shows frames, not records, so it takes no -r -f -a -k -g --decoder"
+        )
 
 
-@click.command()
+@click.command(short_help="Check every segment, record and checkpoint.")
 @PATH
-@click.option("--from-lsn", type=LSN, default=1, help="Leave out segments that end before it.")
+@click.option("--from-lsn", type=LSN, default=1, help="Skip segments that end before this LSN.")
 @verb()
 def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
-    """Look at every segment, record and checkpoint, needed or not.
+    """Check every segment, record and checkpoint, even those that an open does not need.
 
-    One line for each finding, then what is lost and what of it can be read, then the last good
-    LSN: up to there an open has all, or else a repair keeps it. Findings, and what they exit with:
+    Prints a line for each finding, then what is lost and what of it can be read, then the last good
+    LSN: an open recovers everything up to it, or a repair keeps it. Findings and their exit codes:
 
     \b
-      corruption      3  what was durable is damaged, or something is in the way of an open
-      torn_tail       1  what a crash left unfinished, or a repair cut off
-      bad_checkpoint  1  does not verify; an open takes an older one
-      stray           0  a file that no open reads
+      corruption      3  durable data is damaged, or a file keeps the journal from opening
+      torn_tail       1  a crash left it unfinished, or a repair cut it off
+      bad_checkpoint  1  it does not verify; an open uses an older one, or the log
+      stray           0  an open does not read this file
     """
     from journal_inspect.commands.verify import show_findings
 
@@ -128,15 +134,17 @@ def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
         return show_findings(reader, renderer, from_lsn=from_lsn)
 
 
-@click.command(short_help="Show what a journal is full of: kinds, agents, batches.")
+@click.command(short_help="Count records by kind and agent; show batches and growth.")
 @PATH
 @lsn_range()
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="The number of rows."
+)
 @verb(payload=True)
 def stats(path: str, renderer: Renderer, top: int, **options: Any) -> int:
-    """Show what a journal is full of: kinds, agents, batches, growth.
+    """Count the records and bytes by kind and agent, and show batch sizes and growth.
 
-    Goes on behind damage, and exits with 3 then.
+    Records after damage are counted too; then the command exits with 3.
     """
     from journal_inspect.commands.log import Wanted
     from journal_inspect.commands.stats import show_stats
@@ -149,32 +157,36 @@ def stats(path: str, renderer: Renderer, top: int, **options: Any) -> int:
 
 @click.command(short_help="Show a checkpoint, or write the state as of any moment.")
 @PATH
-@click.option("--lsn", type=LSN, help="The one at this LSN.  [default: the newest]")
+@click.option("--lsn", type=LSN, help="The LSN of the checkpoint.  [default: the newest]")
 @click.option(
     "--write",
     "out",
     type=click.Path(),
     metavar="FILE",
-    help="Write a manager's state as JSON Lines into this new file (-: stdout).",
+    help="Write a manager's state as JSON Lines to this new file (-: stdout).",
 )
-@click.option("--at", type=MOMENT, help="With --write: the state as of then.  [default: the end]")
+@click.option(
+    "--at",
+    type=MOMENT,
+    help="With --write: the moment of the state.  [default: the end of the log]",
+)
 @verb(payload=True)
 def checkpoint(
     path: str, renderer: Renderer, lsn: int | None, out: str | None, at: int | Time | None
 ) -> int:
     """Show a checkpoint that verifies, and its items; or write the state as of any moment.
 
-    In JSON Lines the first line is the checkpoint, the others are its items. Exits with 1 if
-    there is none.
+    In JSON Lines, the first line is the checkpoint, and the others are its items. Exits with 1 if
+    no such checkpoint exists.
     """
     if out is not None:
         if lsn is not None:
-            raise click.UsageError("--write takes the state at --at, not a checkpoint by its --lsn")
+            raise click.UsageError("--write writes the state as of --at, so it takes no --lsn")
         from journal_inspect.commands.state import write_state
 
         return write_state(path, renderer, out, at)
     if at is not None:
-        raise click.UsageError("--at is for --write FILE; a checkpoint is shown by its --lsn")
+        raise click.UsageError("--at needs --write FILE; to choose a checkpoint, give --lsn")
     from journal_inspect.commands.checkpoint import show_checkpoint
 
     with open_reader(path) as reader:

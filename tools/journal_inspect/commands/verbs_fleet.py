@@ -1,4 +1,4 @@
-"""The verbs that read the journal of a manager: their arguments, and what they are called with."""
+"""The verbs for a manager's journal: their arguments and help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from journal_inspect.commands.fleets import Moment
     from journal_inspect.rendering.renderer import Renderer
 
-# As the manager has them: to import it for its `--help` takes too long.
+# A copy of the manager's statuses: importing the manager would make `--help` slow.
 STATUSES = (
     *("queued", "running", "interrupted", "completed", "failed", "cancelled"),
     "budget_exhausted",
@@ -29,14 +29,27 @@ STATUSES = (
     "statuses",
     type=click.Choice(STATUSES),
     multiple=True,
-    help="Only with this status; may be given again.",
+    help="Show only agents with this status; may be repeated.",
 )
-@click.option("--name", "names", multiple=True, help="Only so called; may have * and ?; as above.")
-@click.option("--parent", metavar="REF", help='Only children of this agent; "none": the roots.')
 @click.option(
-    "-g", "--grep", "--text", type=PATTERN, help="Only if prompt, reason or result match."
+    "--name",
+    "names",
+    multiple=True,
+    help="Show only agents with this name; * and ? match any text and character; may be repeated.",
 )
-@click.option("--tree", is_flag=True, help="Children below their parents, with those above them.")
+@click.option(
+    "--parent",
+    metavar="REF",
+    help='Show only children of this agent; "none": only agents without a parent.',
+)
+@click.option(
+    "-g",
+    "--grep",
+    "--text",
+    type=PATTERN,
+    help="Show only agents whose prompt, reason or result matches.",
+)
+@click.option("--tree", is_flag=True, help="Show a tree, with the ancestors of each agent.")
 @verb(payload=True)
 def agents(
     path: str,
@@ -48,12 +61,12 @@ def agents(
     grep: re.Pattern[str] | None,
     tree: bool,
 ) -> int:
-    """Show a manager's agents, as the next open would find them, or as of then.
+    """Show a manager's agents as the next open would find them, or as of any moment.
 
-    Exits with 1 if there are none, with 4 if it is not the journal of a manager.
+    Exits with 1 if no agent matches, with 4 if the journal is not a manager's.
     """
     if tree and renderer.form != "text":
-        raise click.UsageError("--tree is for text; JSON has each one's parent_id")
+        raise click.UsageError("--tree needs text output; in JSON, each agent has a parent_id")
     from journal_inspect.commands.agents import Filter, show_agents
 
     wanted = Filter(statuses=statuses, names=names, parent=parent, grep=grep)
@@ -66,24 +79,24 @@ def agents(
 @AT
 @verb(payload=True)
 def show(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
-    """Show all of one agent: REF is its id, or its name.
+    """Show all fields of an agent. REF is its id or its name.
 
-    Exits with 1 if there is no such agent.
+    Exits with 1 if no such agent exists.
     """
     from journal_inspect.commands.show import show_agent
 
     return show_agent(path, renderer, ref, at)
 
 
-@click.command(short_help="Show each change of one agent.")
+@click.command(short_help="Show each change of an agent.")
 @PATH
 @click.argument("ref")
 @AT
 @verb(payload=True)
 def history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
-    """Show each change of one agent: when, at which LSN, what changed.
+    """Show each change of an agent: its LSN, its time, and the changed fields.
 
-    As far back as the log is kept; REF may be one that was removed meanwhile.
+    The changes go back as far as the log is kept. REF may be an agent that has been removed.
     """
     from journal_inspect.commands.history import show_history
 
@@ -91,7 +104,7 @@ def history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
 
 
 class _TakesTimesAgo(click.Command):
-    """A word such as -1h is a time: no option begins with a digit."""
+    """A command whose arguments may be times such as -1h: no option begins with a digit."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = [f" {word}" if word[:1] == "-" and word[1:2].isdigit() else word for word in args]
@@ -104,9 +117,9 @@ class _TakesTimesAgo(click.Command):
 @click.argument("b", type=MOMENT)
 @verb(payload=True)
 def diff(path: str, renderer: Renderer, a: Moment, b: Moment) -> int:
-    """Show the agents that differ between two moments, and their fields.
+    """Show the agents that differ between the moments A and B, and the fields that differ.
 
-    A and B are LSNs or times; 0 is before the first record. Exits with 1 if any differ.
+    A and B are LSNs or times. LSN 0 is before the first record. Exits with 1 if an agent differs.
     """
     from journal_inspect.commands.diff import show_diff
 
@@ -115,13 +128,15 @@ def diff(path: str, renderer: Renderer, a: Moment, b: Moment) -> int:
 
 @click.command(short_help="Write a page for a browser: timeline, commits, health.")
 @PATH
-@click.option("-o", "--output", "out", required=True, metavar="FILE.html", help="To be written.")
+@click.option(
+    "-o", "--output", "out", required=True, metavar="FILE.html", help="The file to write."
+)
 @UTC
 @redact_option
 def report(path: str, out: str, utc: bool, redact: tuple[str, ...]) -> int:
-    """Write one page for a browser: the fleet's timeline, commits, sizes, health, errors.
+    """Write an HTML page: the timeline of the fleet, commits, sizes, health, errors.
 
-    It holds all that it needs, and asks no network. Exits with 3 if the journal is damaged.
+    The page is self-contained and needs no network. Exits with 3 if the journal is damaged.
     """
     from journal_inspect.commands.report import write_report
 

@@ -1,4 +1,4 @@
-"""The verbs that copy or cut a journal, and those that tell of the command line itself."""
+"""The verbs that copy or repair a journal, and those about the command line: arguments and help."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SCHEMAS = (
 @click.argument("dest", type=click.Path())
 @verb()
 def backup(path: str, renderer: Renderer, dest: str) -> int:
-    """Copy a journal, live or not, into the new directory DEST, and verify the copy.
+    """Copy a journal, live or not, to the new directory DEST, and verify the copy.
 
-    It holds what a reader is shown now, and opens as a journal of its own.
+    The copy contains what a reader sees now, and opens as a journal of its own.
     """
     from journal_inspect.commands.backup import make_backup
     from journal_inspect.rendering.text import showing_log_messages
@@ -34,23 +34,25 @@ def backup(path: str, renderer: Renderer, dest: str) -> int:
         return make_backup(path, renderer, dest)
 
 
-@click.command(short_help="Tell what a repair would take; with --apply, do it.")
+@click.command(short_help="Show what a repair would cut; with --apply, do it.")
 @PATH
-@click.option("--apply", is_flag=True, help="Do it. Without this nothing is changed.")
+@click.option(
+    "--apply", is_flag=True, help="Repair the journal. Without this option, nothing is changed."
+)
 @click.option("--cut-at", type=LSN, help="The last LSN to keep.  [default: the last good one]")
 @click.option(
     "--salvage",
     is_flag=True,
-    help="Write the whole frames behind the cut to a journal beside this one.",
+    help="Write the whole frames after the cut to a journal beside this one.",
 )
 @verb(payload=True)
 def repair(path: str, renderer: Renderer, apply: bool, cut_at: int | None, salvage: bool) -> int:
-    """Tell what it takes to make a damaged journal open again; with --apply, do it.
+    """Show what it takes to make a damaged journal open again; with --apply, do it.
 
-    Needs the lock: stop the writer first. Everything behind the last good LSN goes. Files that
-    contradict the cut, and those that no log could hold, as a copy under another name, are copied
-    to PATH.cut-1 before they are removed; damaged bytes stay where they are, and what is salvaged
-    (PATH.salvaged-1) never becomes part of the log by itself.
+    This command needs the lock, so stop the writer first. It cuts off everything after the last
+    good LSN. Files that contradict the cut, and files that can't belong to the log, such as a copy
+    under another name, are copied to PATH.cut-1 before they are removed. Damaged bytes stay where
+    they are. Salvaged records go to PATH.salvaged-1 and never return to the log by themselves.
 
     Exits with 3 while the journal is damaged.
     """
@@ -65,7 +67,7 @@ def repair(path: str, renderer: Renderer, apply: bool, cut_at: int | None, salva
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> int:
-    """Print what completes this command line in a shell.
+    """Print the script that completes this command line in a shell.
 
     \b
     bash: echo 'source <(journal-inspect completion bash)' >> ~/.bashrc
@@ -80,9 +82,9 @@ def completion(ctx: click.Context, shell: str) -> int:
 @click.command()
 @click.argument("name", metavar="VERB", type=click.Choice(SCHEMAS))
 def schema(name: str) -> int:
-    """Print the JSON Schema of what a verb prints with -o json.
+    """Print the JSON Schema of a verb's output with -o json.
 
-    What a line of -o jsonl is stands in it as $defs/line.
+    $defs/line in it is the schema of a line of -o jsonl.
     """
     from journal_inspect.commands.schema import show_schema
 

@@ -1,4 +1,4 @@
-"""verify: every segment and checkpoint looked at, what is wrong with them, and what is left."""
+"""verify: check every segment and checkpoint, and show the damage and what is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXITS = {"corruption": CORRUPT, "torn_tail": NEGATIVE, "bad_checkpoint": NEGATI
 
 
 def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -> int:
-    """One object or line for each finding as it is found, then one for all of them."""
+    """Print each finding as soon as it is found, then a summary. Return the exit code."""
     by_kind: dict[str, list[Finding]] = {}
 
     def findings() -> Iterator[Finding]:
@@ -27,13 +27,13 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
             by_kind.setdefault(finding.kind, []).append(finding)
             yield finding
 
-    found: list[JSON] = []
+    objects: list[JSON] = []
     if renderer.form == "text":
         put_lines(map(_line, findings()))
     elif renderer.form == "jsonl":
         put_objects(map(as_object, findings()), renderer.form)
     else:
-        found = list(map(as_object, findings()))
+        objects = list(map(as_object, findings()))
     kinds = Counter({kind: len(group) for kind, group in by_kind.items()})
     corruptions = by_kind.get("corruption", [])
     preview = damage.preview_of(reader) if corruptions else None
@@ -42,33 +42,34 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
     after_damage = None
     if kinds["corruption"] or kinds["torn_tail"]:
         after_damage = read_after_damage(reader, last_good_lsn, preview)
-    looked = ""
+    checked = ""
     if from_lsn > 1:
-        looked = f"; looked at from LSN {_first_checked_lsn(reader, from_lsn)}"
+        checked = f"; checked from LSN {_first_checked_lsn(reader, from_lsn)}"
     if renderer.form == "text":
         put_lines(_after_damage_lines(after_damage))
         if lost_lsn and lost_lsn <= last_good_lsn:
-            print(f"of the past     {_describe_past(lost_lsn, preview)}")
-        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
+            print(f"covered         {_describe_covered(lost_lsn, preview)}")
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
         if not reader.first_lsns and kinds.keys() <= {"stray"}:
-            what += "; the journal is empty: no segment, no checkpoint"
-        print(f"last good LSN {last_good_lsn}; {what}{looked}")
+            counts += "; the journal is empty: no segment, no checkpoint"
+        print(f"last good LSN {last_good_lsn}; {counts}{checked}")
     else:
         summary = _summary(reader, last_good_lsn, kinds, after_damage)
-        print(dumps(summary | {"findings": found} if renderer.form == "json" else summary))
+        print(dumps(summary | {"findings": objects} if renderer.form == "json" else summary))
     is_salvageable = after_damage is not None and bool(after_damage.readable)
     for group in by_kind.values():
         advice = advice_on(reader, group, preview, is_salvageable=is_salvageable)
         say(f"{reader.path}: {told_next(reader, advice)}")
     code = max((_EXITS[kind] for kind in kinds), default=FINE)
     if from_lsn > 1 and from_lsn > reader.last_lsn:
-        say(f"{reader.path}: nothing from LSN {from_lsn} on: the log ends at LSN {reader.last_lsn}")
+        end = f"the log ends at LSN {reader.last_lsn}"
+        say(f"{reader.path}: no record from LSN {from_lsn} on; {end}")
         return max(code, NEGATIVE)
     return code
 
 
 def _first_checked_lsn(reader: JournalReader, from_lsn: int) -> int:
-    """Whole segments are."""
+    """Return the first LSN of the segment with `from_lsn`: whole segments are checked."""
     first_lsns = reader.first_lsns
     begun = [first_lsn for first_lsn in first_lsns if first_lsn <= from_lsn]
     return max(begun, default=min(first_lsns, default=from_lsn))
@@ -79,9 +80,9 @@ def _verified(reader: JournalReader, from_lsn: int) -> Iterable[Finding]:
         if progress is None:
             yield from reader.verify(from_lsn=from_lsn)
             return
-        # On one terminal a bar and lines would write over each other.
-        found = list(reader.verify(from_lsn=from_lsn, progress=progress))
-    yield from found
+        # A progress bar and lines would overwrite each other on a terminal, so the lines wait.
+        findings = list(reader.verify(from_lsn=from_lsn, progress=progress))
+    yield from findings
 
 
 def _line(finding: Finding) -> str:
@@ -97,16 +98,16 @@ def _after_damage_lines(after_damage: AfterDamage | None) -> Iterator[str]:
     if after_damage.lost or after_damage.is_open_ended:
         lost = damage.describe_lost(after_damage)
         yield f"{painted('lost', 'lost          ')}  {lost}"
-        yield f"of it readable  {damage.describe_ranges(after_damage.readable)}"
+        yield f"readable        {damage.describe_ranges(after_damage.readable)}"
         if after_damage.unreadable:
-            yield f"not readable    {damage.describe_unreadable(after_damage)}"
+            yield f"unreadable      {damage.describe_unreadable(after_damage)}"
     if after_damage.cut:
-        yield f"behind a cut    {damage.describe_ranges(after_damage.cut)}, no part of the log"
+        yield f"after a cut     {damage.describe_ranges(after_damage.cut)}, not part of the log"
 
 
-def _describe_past(lost_lsn: int, preview: RecoveryPreview | None) -> str:
+def _describe_covered(lost_lsn: int, preview: RecoveryPreview | None) -> str:
     at = f" at LSN {preview.checkpoint_lsn}" if preview else ""
-    return f"the log is not whole from LSN {lost_lsn} on; the checkpoint{at} holds what came of it"
+    return f"the log is damaged from LSN {lost_lsn} on; the checkpoint{at} holds a later state"
 
 
 def _summary(

@@ -234,7 +234,7 @@ def test_frames_after_a_damaged_segment_header_are_readable(tmp_path: Path, lsn:
     lost = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
     assert verify.lines[1:3] == [f"lost            {lost}", f"readable        {lost}"]
     assert f"journal-inspect repair {path} --salvage\n" in verify.err
-    assert "unknown agents" not in verify.out + ask("repair", path).out
+    assert "unknown origin" not in verify.out + ask("repair", path).out
     with pytest.raises(CorruptionError):
         open_journal(path)
     repair = ask("repair", path, "--salvage", "--apply")

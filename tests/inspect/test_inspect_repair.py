@@ -56,7 +56,7 @@ def test_verify_tells_what_is_lost_what_is_safe_and_what_to_type(damaged: Damage
     assert answer.lines[1:] == [
         f"lost            LSN {damaged.lsn} to {damaged.end} ({lost} records)",
         f"readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"unreadable      {lost - readable} lost records of unknown agents",
+        f"unreadable      {lost - readable} lost records of unknown origin",
         f"last good LSN {damaged.lsn - 1}; 1 corruption",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
@@ -317,10 +317,10 @@ def test_lost_is_what_anything_tells_of(tmp_path: Path) -> None:
     assert answer.lines[1:] == [
         "lost            LSN 3 (1 record)",
         "readable        none",
-        "unreadable      1 lost record of unknown agents",
+        "unreadable      1 lost record of unknown origin",
         "last good LSN 2; 1 corruption",
     ]
     assert f"journal-inspect repair {path}\n" in answer.err
-    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown agents"
+    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown origin"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

@@ -34,18 +34,18 @@ _NEXT_STEPS: dict[type[OSError], str] = {
 
 
 class RefusedError(Exception):
-    """The journal or the file is not one that the verb can work with."""
+    """A journal or a file that the verb can't work with."""
 
 
 class NothingFoundError(Exception):
-    """The journal does not contain what the user asked for."""
+    """A question to which the journal has no answer: no such entry, agent or moment."""
 
 
 class TimedOutError(Exception):
-    """The entry that the user waited for did not arrive in time."""
+    """The end of the time that the user allowed for a wait."""
 
 
-_OF_VERBS = {RefusedError: CANT_OPEN, NothingFoundError: NEGATIVE, TimedOutError: TIMED_OUT}
+_VERB_CODES = {RefusedError: CANT_OPEN, NothingFoundError: NEGATIVE, TimedOutError: TIMED_OUT}
 
 
 def explain(error: BaseException) -> tuple[int, str]:
@@ -56,7 +56,7 @@ def explain(error: BaseException) -> tuple[int, str]:
         return STOPPED_BY_SIGNAL + signal.SIGPIPE, ""
     if isinstance(error, ImportError):  # a platform, or a user's module of the same name
         return CANT_OPEN, str(error)
-    for kind, code in _OF_VERBS.items():
+    for kind, code in _VERB_CODES.items():
         if isinstance(error, kind):
             return code, str(error)
     return (
@@ -87,7 +87,7 @@ def _explain_journal(error: BaseException) -> tuple[int, str] | None:
     elif isinstance(error, CorruptionError):
         text = _describe_damage(error)
     elif isinstance(error, NotAJournalError):
-        text = f"{error}{_where_it_may_be(error.path)}"
+        text = f"{error}{_suggest_journal(error.path)}"
     else:
         text = str(error)
     return code, text
@@ -109,12 +109,12 @@ def _describe_damage(error: CorruptionError) -> str:
     )
 
 
-def _where_it_may_be(path: str) -> str:
+def _suggest_journal(path: str) -> str:
     from journal_inspect.rendering.text import command
 
-    below = os.path.join(path, ".subagents")
-    if os.path.isdir(below):
-        return f"; a manager's journal is in {below}: {command('info', below)}"
+    journal = os.path.join(path, ".subagents")
+    if os.path.isdir(journal):
+        return f"; a manager's journal is in {journal}: {command('info', journal)}"
     return "; give the path of a journal's directory; a manager's is WORKSPACE/.subagents"
 
 
@@ -131,8 +131,8 @@ def _explain_system(error: BaseException) -> tuple[int, str] | None:
         return None
     steps = (step for kind, step in _NEXT_STEPS.items() if isinstance(error, kind))
     step = next(steps, "nothing was changed; fix that, then try again")
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return CANT_OPEN, f"{what}; {step}"
+    cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return CANT_OPEN, f"{cause}; {step}"
 
 
 def _explain_own(error: BaseException) -> tuple[int, str]:
@@ -140,5 +140,5 @@ def _explain_own(error: BaseException) -> tuple[int, str]:
     while trace:
         place = f"{trace.tb_frame.f_globals.get('__name__')}, line {trace.tb_lineno}"
         trace = trace.tb_next
-    what = f"{type(error).__name__}: {error}"
-    return CANT_OPEN, f"internal error in journal-inspect; please report it: {what} (in {place})"
+    cause = f"{type(error).__name__}: {error}"
+    return CANT_OPEN, f"internal error in journal-inspect; please report it: {cause} (in {place})"

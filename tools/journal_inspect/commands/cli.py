@@ -28,7 +28,7 @@ _AFTER_A_CRASH = (
         "repair it, and save the readable records after the damage",
     ),
 )
-_AFTER_ALL = "A torn tail alone is not damage: open the journal as usual, and it continues."
+_TORN_TAIL_NOTE = "A torn tail alone is not damage: open the journal as usual, and it continues."
 _EXIT_CODES = (
     ("0", "fine"),
     ("1", "a negative answer: a torn tail, nothing found, a difference"),
@@ -40,7 +40,7 @@ _EXIT_CODES = (
     ("130, 143", "stopped by SIGINT, SIGTERM"),
     ("141", "the reader of the output has gone"),
 )
-_NARROW = 60  # on fewer columns, the text of an option begins on a line of its own
+_NARROW_COLUMNS = 60  # on fewer columns, the text of an option begins on a line of its own
 
 # msgpack reads values nested 1024 deep. Rendering recurses as deep, with several calls per level.
 _RECURSION_MAX = 10_000
@@ -51,10 +51,12 @@ class _Formatter(click.HelpFormatter):
 
     def __init__(self, width: int | None = None, **options: Any) -> None:
         columns = get_terminal_size().columns
-        super().__init__(width=columns - 2 if not width and columns < _NARROW else width, **options)
+        super().__init__(
+            width=columns - 2 if not width and columns < _NARROW_COLUMNS else width, **options
+        )
 
     def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
-        super().write_dl(rows, 4 if self.width < _NARROW - 2 else col_max, col_spacing)
+        super().write_dl(rows, 4 if self.width < _NARROW_COLUMNS - 2 else col_max, col_spacing)
 
 
 class _Context(click.Context):
@@ -82,7 +84,7 @@ class Inspect(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("After a crash"):
             formatter.write_dl(_AFTER_A_CRASH)
-            formatter.write_text(_AFTER_ALL)
+            formatter.write_text(_TORN_TAIL_NOTE)
         with formatter.section("Exit codes"):
             formatter.write_dl(_EXIT_CODES)
 

@@ -70,5 +70,5 @@ def _name(agent: Agent | None, renderer: Renderer) -> JSON:
 def _row(difference: dict[str, JSON], renderer: Renderer) -> tuple[object, ...]:
     agent_id, name = difference["agent_id"], difference["name"]
     fields = {k: v for k, v in difference["fields"].items() if k not in ("agent_id", "name")}
-    shown = None if name == agent_id else name
-    return difference["change"], agent_id, shown, describe_changes(fields, renderer) or None
+    own_name = None if name == agent_id else name
+    return difference["change"], agent_id, own_name, describe_changes(fields, renderer) or None

@@ -26,7 +26,7 @@ def open_fleet(path: str, renderer: Renderer, at: Moment | None) -> FleetView:
     manager's.
     """
     lsn = None if at is None else find_lsn(path, renderer, at)
-    with _of_a_manager(path):
+    with _refusing_other_journals(path):
         fleet = read_fleet(path, at=lsn)
     if lsn is not None:
         check_end(path, lsn, fleet.lsn)
@@ -63,7 +63,7 @@ def find_lsn(path: str, renderer: Renderer, at: Moment) -> int:
 
 def ask_fleet(path: str, ask: Callable[[], T]) -> T:
     """Return what `ask` reads from a manager's journal. Raise the errors of `open_fleet`."""
-    with _of_a_manager(path):
+    with _refusing_other_journals(path):
         return ask()
 
 
@@ -83,7 +83,7 @@ def unknown(path: str, error: UnknownAgentError, at: Moment | None) -> NothingFo
 
 
 def describe_states(path: str) -> str:
-    """Return for people the LSNs as of which the fleet can be shown, with a command."""
+    """Describe as of which LSNs the fleet can be shown, with a command to show it."""
     with JournalReader.open(path) as reader:
         first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
         if not last_lsn:
@@ -96,7 +96,7 @@ def describe_states(path: str) -> str:
 
 
 @contextmanager
-def _of_a_manager(path: str) -> Iterator[None]:
+def _refusing_other_journals(path: str) -> Iterator[None]:
     try:
         yield
     except FormatVersionError as error:

@@ -37,7 +37,7 @@ def show_history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> 
     note = "" if changes[0].kind else "; changes before the oldest checkpoint are no longer kept"
     say(
         f"{path}: {count_of(len(changes), 'change')} of {last.agent_id}{note}; "
-        f"see its records: {command('log', path, '-a', last.agent_id)}"
+        f"see the agent's records: {command('log', path, '-a', last.agent_id)}"
     )
     return FINE
 

@@ -66,13 +66,13 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
     log = _Log(reader, renderer, wanted, lines)
     entries = log.entries()
     if wanted.follow:
-        entries = _ending(entries, wanted, lines)
+        entries = _until_match(entries, wanted, lines)
         if log.end:  # following may never end, so say it now
             say(log.end.describe(reader.path))
     if renderer.form == "text":
-        shown = put_lines(map(lines.text, entries))
+        count = put_lines(map(lines.text, entries))
     else:
-        shown = put_objects(map(lines.object, entries), renderer.form)
+        count = put_objects(map(lines.object, entries), renderer.form)
     if renderer.failed:
         failed = count_of(len(renderer.failed), "record")
         say(f"the decoder failed for {failed}, shown undecoded; first error: {_failure(renderer)}")
@@ -82,7 +82,7 @@ def _show(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
         if not wanted.follow:
             say(log.end.describe(reader.path))
         return CORRUPT
-    if not shown:
+    if not count:
         say(
             f"{reader.path}: no entry matches; {describe_kept(reader)}; see what is in it: "
             f"{command('info', reader.path)}"
@@ -100,7 +100,7 @@ def _failure(renderer: Renderer) -> str:
     return type(error).__name__ if renderer.redacted else repr(error)
 
 
-def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[Entry]:
+def _until_match(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[Entry]:
     """Yield the entries up to and including the one that matches --until-match."""
     for entry in entries:
         yield entry
@@ -108,7 +108,7 @@ def _ending(entries: Iterator[Entry], wanted: Wanted, lines: Lines) -> Iterator[
             return
 
 
-class _Patience:
+class _FollowWait:
     """The wait for more entries of a log, limited by --timeout-s."""
 
     def __init__(self, reader: JournalReader, wanted: Wanted) -> None:
@@ -159,7 +159,7 @@ class _Log:
         )  # then it is an error if that LSN is no longer kept
         self.damage: CorruptionError | None = None  # the first damage that `-r` passed over
         self._until_ns: int | None = None
-        self._patience = _Patience(reader, wanted)
+        self._follow_wait = _FollowWait(reader, wanted)
         self._matches: Callable[[Entry], bool] | None = None
         is_filtered = bool(wanted.agents or wanted.kinds or wanted.grep)
         is_bounded = is_filtered or wanted.to_lsn is not None or wanted.until is not None
@@ -245,7 +245,7 @@ class _Log:
         if to_lsn is not None and to_lsn <= (after or 0):
             return
         for entry in self._reader.entries(
-            after, last=last, follow=follow, wait=self._patience.wait
+            after, last=last, follow=follow, wait=self._follow_wait.wait
         ):
             if to_lsn is not None and entry.lsn > to_lsn:
                 return
@@ -255,9 +255,9 @@ class _Log:
             if entry.lsn == to_lsn:
                 return
             if (
-                follow and entry.written_at_ns > self._patience.began_ns
+                follow and entry.written_at_ns > self._follow_wait.began_ns
             ):  # the old entries are shown
-                self._patience.check()
+                self._follow_wait.check()
 
     def _backward(self) -> Iterator[Entry]:
         """Yield the entries, the newest first, and pass over damage.

@@ -57,7 +57,7 @@ def advice_on(
 
 
 def told_next(reader: JournalReader, advice: Advice) -> str:
-    """Return for people what the findings mean, which records are safe, and what to type next."""
+    """Describe what the findings mean, which records are safe, and what to type next."""
     path = reader.path
     if sentence := _WITHOUT_LOSS.get(advice.action):
         return sentence.format(
@@ -99,12 +99,14 @@ def _describe_safe(reader: JournalReader, advice: Advice) -> str:
 
 def rename_commands(path: str, advice: Advice) -> str:
     """Return the commands that make the renames of `advice` in the directory `path`."""
-    moves = [["mv", "-n", "--", *(str(Path(path, it)) for it in pair)] for pair in advice.renames]
+    moves = [
+        ["mv", "-n", "--", *(str(Path(path, name)) for name in pair)] for pair in advice.renames
+    ]
     return " && ".join(map(join, moves))
 
 
 def describe_copies(path: str, advice: Advice) -> str:
-    """Return for people which files in the directory `path` are copies, after comparing them."""
+    """Describe which files in the directory `path` are copies, after comparing them."""
     return "; ".join(
         f"{file} {_describe_copy(Path(path, file), Path(path, name))}, so the records that the log "
         "had there are not in it"

@@ -60,7 +60,7 @@ def show_repair(
         is_lost = report.problem and (after_damage.lost or after_damage.is_open_ended)
         findings = reader.verify() if is_lost and not apply else ()
         advice = None
-        if corruptions := [it for it in findings if it.kind == "corruption"]:
+        if corruptions := [finding for finding in findings if finding.kind == "corruption"]:
             is_salvageable = bool(after_damage.readable)
             advice = advice_on(reader, corruptions, preview, is_salvageable=is_salvageable)
     for agent_id, loss in after_damage.losses.items():
@@ -91,16 +91,16 @@ def show_repair(
 
 
 def _describe_cut(error: CutError) -> str:
-    """Return for people why a cut is impossible, and which cuts near it are possible."""
+    """Describe why a cut is impossible, and which cut near it is possible."""
     if error.reason is CutReason.AFTER_DAMAGE:
         return (
             f"--cut-at {error.cut_at} lies after damage that only a later checkpoint covers; cut "
             f"at LSN {error.at_least} at least, or {error.at_most} at most"
         )
-    near = error.at_most if error.at_least is None else error.at_least
+    nearest = error.at_most if error.at_least is None else error.at_least
     return (
         f"--cut-at {error.cut_at} is not the end of a batch up to the last good LSN, "
-        f"{error.good_lsn}; a possible cut near it: LSN {near}"
+        f"{error.good_lsn}; a possible cut near it: LSN {nearest}"
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from journal_inspect.rendering.renderer import Renderer
 
 # The options that select records or never end. They can't be combined with --frames.
-_OF_RECORDS = ("reverse", "follow", "agents", "kinds", "grep")
+_RECORD_OPTIONS = ("reverse", "follow", "agents", "kinds", "grep")
 
 
 @click.command()
@@ -106,7 +106,7 @@ def _check(wanted: Wanted, frames: bool, renderer: Renderer) -> None:
         raise click.UsageError("-f never ends, but a JSON array must: use -o jsonl")
     if not wanted.follow and (wanted.until_match or wanted.timeout_s):
         raise click.UsageError("--until-match and --timeout-s need -f")
-    if frames and (renderer.decode or any(getattr(wanted, name) for name in _OF_RECORDS)):
+    if frames and (renderer.decode or any(getattr(wanted, name) for name in _RECORD_OPTIONS)):
         raise click.UsageError(
             "--frames shows frames, not records, so it takes no -r -f -a -k -g --decoder"
         )

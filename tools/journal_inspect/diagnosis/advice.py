@@ -86,12 +86,12 @@ def advise(
         case "stray":
             return Advice(Action.MOVE_STRAYS)
         case "bad_checkpoint":
-            is_newer = any(it.reason is DamageReason.NEWER_VERSION for it in findings)
+            is_newer = any(finding.reason is DamageReason.NEWER_VERSION for finding in findings)
             return Advice(Action.UPGRADE if is_newer else Action.SEE_INFO)
     checkpoint_lsn = preview.checkpoint_lsn if preview else 0
     if preview and not preview.problem:
         return Advice(Action.RESUME_WRITING, checkpoint_lsn=checkpoint_lsn)
-    if not any(it.lsn for it in findings):
+    if not any(finding.lsn for finding in findings):
         return Advice(Action.SET_ASIDE)
     renames = plan_renames(findings, taken) if preview else ()
     action = Action.SALVAGE if is_salvageable else Action.REPAIR
@@ -108,6 +108,6 @@ def _whole_lsn(corruptions: Sequence[Finding]) -> int:
 
     A segment that lost no record but does not belong there ends the log too, just before it.
     """
-    lsns = [it.lsn for it in corruptions if it.lsn]
-    files = [it.file for it in corruptions if not it.lsn]
+    lsns = [finding.lsn for finding in corruptions if finding.lsn]
+    files = [finding.file for finding in corruptions if not finding.lsn]
     return min([*lsns, *(file.lsn for file in files if file.kind == "segment")]) - 1

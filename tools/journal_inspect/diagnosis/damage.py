@@ -78,7 +78,7 @@ def read_after_damage(
 ) -> AfterDamage:
     """Return what is known of the records after `last_good_lsn`, in the log or after a cut.
 
-    Files that an open would set aside are no evidence, so they are ignored.
+    Files that an open would set aside prove nothing, so they are ignored.
     """
     aside = preview.aside if preview else ()
     segments = [
@@ -145,7 +145,7 @@ def count_lsns(ranges: Iterable[Range]) -> int:
 
 
 def describe_ranges(ranges: list[Range]) -> str:
-    """Return the ranges for people: `LSN 4, 7 to 9 (4 records)`."""
+    """Describe ranges: `LSN 4, 7 to 9 (4 records)`."""
     if not ranges:
         return "none"
     spans = [str(a) if a == b else f"{a} to {b}" for a, b in ranges[:_RANGES_SHOWN]]
@@ -156,7 +156,7 @@ def describe_ranges(ranges: list[Range]) -> str:
 
 
 def describe_lost(after_damage: AfterDamage) -> str:
-    """Return for people which records are lost, as far as that is known."""
+    """Describe which records are lost, as far as that is known."""
     lost = "none"
     if after_damage.lost:
         lost = describe_ranges([(after_damage.last_good_lsn + 1, after_damage.last_lsn)])
@@ -167,8 +167,8 @@ def describe_lost(after_damage: AfterDamage) -> str:
 
 
 def describe_unreadable(after_damage: AfterDamage) -> str:
-    """Return for people how many lost records can't be read, so that their agents are unknown."""
-    return f"{count_of(after_damage.unreadable, 'lost record')} of unknown agents"
+    """Describe how many lost records can't be read, so that their agents are unknown."""
+    return f"{count_of(after_damage.unreadable, 'lost record')} of unknown origin"
 
 
 def as_json(ranges: Iterable[Range]) -> JSON:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from journal import DamageReason, JournalReader, preview_recovery
 from journal_inspect.rendering.text import command
 
-_SCAN_BYTES_MAX = 1 << 26  # checked for damage in some tenths of a second
+_SCAN_BYTES_MAX = 1 << 26  # a check takes a tenth of a second or two
 
 
 class DamagedEnd(NamedTuple):
@@ -26,7 +26,7 @@ class DamagedEnd(NamedTuple):
 
 def is_large(reader: JournalReader) -> bool:
     """Return whether a check for damage would take too long before showing a few lines."""
-    segments = [it.path for it in reader.files() if it.kind == "segment"]
+    segments = [file.path for file in reader.files() if file.kind == "segment"]
     sizes = [Path(path).stat().st_size for path in segments]
     return sum(sizes[:-1]) > _SCAN_BYTES_MAX  # the last one is read anyway
 

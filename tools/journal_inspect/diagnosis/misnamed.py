@@ -13,7 +13,7 @@ Pair = tuple[str, str]  # two names of files in the journal's directory
 
 def _misnamed(findings: Iterable[Finding]) -> dict[str, str]:
     """Return the name of each file with the header of another file, mapped to that file's name."""
-    return {_name(it): it.header_of for it in findings if it.header_of}
+    return {_name(each): each.header_of for each in findings if each.header_of}
 
 
 def _name(finding: Finding) -> str:
@@ -60,7 +60,7 @@ def find_copies(findings: Collection[Finding], taken: Collection[str]) -> tuple[
     The other file must have its own header and be among the `taken` names.
     """
     names = _misnamed(findings)
-    lost = {_name(it) for it in findings if it.lsn}
+    lost = {_name(finding) for finding in findings if finding.lsn}
     return tuple(
         (file, name)
         for file, name in names.items()

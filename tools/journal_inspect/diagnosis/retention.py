@@ -18,7 +18,7 @@ _ATTEMPTS = 5  # while a live writer compacts away the files that were listed
 
 
 def describe_kept(reader: JournalReader) -> str:
-    """Return for people which entries the journal holds."""
+    """Describe which entries the journal holds."""
     first_lsn, last_lsn = min(reader.first_lsns, default=1), 0
     with suppress(CorruptionError):  # the caller reports it when it reads up to there
         last_lsn = reader.last_lsn
@@ -46,7 +46,7 @@ def list_files(reader: JournalReader) -> tuple[list[SegmentInfo], list[Checkpoin
 
 
 def describe_beginning(reader: JournalReader) -> str | None:
-    """Return for people that the beginning of the log is missing, or None if it is not.
+    """Describe the damage if the beginning of the log is missing; return None if it is not.
 
     It is missing if the log begins after LSN 1 and no checkpoint covers the records before it.
     """

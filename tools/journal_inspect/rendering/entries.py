@@ -62,7 +62,7 @@ class Lines:
         return shown
 
     def body(self, entry: Entry) -> str:
-        """Return the record as text, without redacted fields."""
+        """Return the record as text, with redacted values hidden."""
         if self._renderer.decode:
             decoded = self._renderer.decoded(entry.record)
             if decoded is not None:

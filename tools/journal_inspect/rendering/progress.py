@@ -44,4 +44,4 @@ def bar(label: str, reader: JournalReader) -> Iterator[Progress | None]:
 def _log_bytes(reader: JournalReader) -> int:
     """Return the total size of the segments and checkpoints of a journal."""
     kinds = ("segment", "checkpoint")
-    return sum(Path(it.path).lstat().st_size for it in reader.files() if it.kind in kinds)
+    return sum(Path(file.path).lstat().st_size for file in reader.files() if file.kind in kinds)

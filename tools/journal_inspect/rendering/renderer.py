@@ -31,11 +31,11 @@ class Renderer:
         return None if unix_ms is None else self.time(unix_ms * 1_000_000)
 
     def plain(self, value: Any) -> JSON:
-        """Return `value` as a JSON value without redacted fields."""
+        """Return `value` as a JSON value, with redacted values hidden."""
         return plain(self._hidden(value) if self.redacted else value)
 
     def record(self, record: Any) -> JSON:
-        """Return a record as `plain` does. Positions in a manager's record have field names."""
+        """Return a record as `plain` does. The positions of a manager's record have field names."""
         if not self.redacted:
             return plain(record)
         hidden = self._hidden(record)

@@ -188,7 +188,7 @@ class _Pass:
         self._reader = reader
         self._log = Log()
         self._after = min(reader.first_lsns, default=1) - 1
-        self._fleet_lsn = 0  # the fleet is loaded as of this LSN
+        self._fleet_lsn = 0  # records up to this LSN are already in the fleet
         self._checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.lsn)
         if any(is_managers_application(checkpoint.application) for checkpoint in checkpoints):
             self._log.fleet = FleetTimeline()

@@ -59,9 +59,9 @@
   // narrow axis whose only full hour lies at its right end, take the largest step that has one.
   function tickStep(width) {
     const wanted = (to - from) / Math.max(1, Math.min(ticksMax, Math.floor(width / labelPx)));
-    let step = tickSteps.find((it) => it >= wanted) || Math.ceil(wanted / yearMs) * yearMs;
+    let step = tickSteps.find((candidate) => candidate >= wanted) || Math.ceil(wanted / yearMs) * yearMs;
     while (step > tickSteps[0] && firstTick(step) >= labelEnd()) {
-      step = step > yearMs ? Math.ceil(step / yearMs / 2) * yearMs : tickSteps.findLast((it) => it < step);
+      step = step > yearMs ? Math.ceil(step / yearMs / 2) * yearMs : tickSteps.findLast((candidate) => candidate < step);
     }
     return step;
   }
@@ -103,7 +103,7 @@
 
   function draw() {
     drawing += 1;
-    for (const it of document.querySelectorAll(".ticks")) it.replaceChildren(...ticks(it.getBoundingClientRect().width));
+    for (const scale of document.querySelectorAll(".ticks")) scale.replaceChildren(...ticks(scale.getBoundingClientRect().width));
     for (const rect of document.querySelectorAll(".chart rect")) {
       const at = Number(rect.dataset.at);
       place(rect, at, at + data.step);
@@ -264,7 +264,7 @@
       row.lastElementChild.setAttribute("aria-hidden", "true");
       row.tabIndex = -1;
     });
-    for (const it of [document.querySelector(".tools"), document.querySelector(".keys"), details]) it.hidden = false;
+    for (const element of [document.querySelector(".tools"), document.querySelector(".keys"), details]) element.hidden = false;
     listen();
     select(rows.find((row) => `#${row.id}` === location.hash) || rows[0], location.hash.length > 1);
   }

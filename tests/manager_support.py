@@ -1,4 +1,4 @@
-"""What the tests of the manager share."""
+"""Helpers that the tests of the manager share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from manager.watch import Watch
 from tests.support import NEVER_S, TIMEOUT_S, until
 
 MANY = Limits(max_running=10**6, max_admitted=10**6)
-PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits when someone waits
+PATIENT = Options(flush_interval_s=NEVER_S, flush_bytes=1 << 30)  # commits only for a waiter
 DONE = AgentResult("done")
 
 ROOMY = Limits(max_running=1000, max_admitted=1000)
@@ -36,22 +36,32 @@ def ids(agents: Iterable[Agent]) -> set[str]:
 
 
 def assert_nobody_watches(manager: SubAgentManager) -> None:
-    """Who left may leave it to another thread to forget it."""
+    """Wait until the watch holds nothing.
+
+    A caller that leaves may hand its cleaning up to another thread.
+    """
     watch, fleet = manager._watch, manager._state.machine
-    kept = (watch._waiters, watch._ended, watch._readers, watch._idle, watch._leavers, watch.feed)
-    until(lambda: fleet.feed is None and not any(kept), "nothing left of those who watched")
+    contents = (
+        watch._waiters,
+        watch._ended,
+        watch._readers,
+        watch._idle,
+        watch._leavers,
+        watch.feed,
+    )
+    until(lambda: fleet.feed is None and not any(contents), "a watch without waiters and readers")
 
 
-def waiting(manager: SubAgentManager) -> int:
-    """How many wait for agents that have not ended."""
+def waiter_count(manager: SubAgentManager) -> int:
+    """Return the number of waiters for agents that have not ended."""
     return sum(map(len, manager._watch._waiters.values()))
 
 
-def in_a_thread(manager: SubAgentManager, ref: str) -> Agent:
+def wait_in_a_thread(manager: SubAgentManager, ref: str) -> Agent:
     return manager.wait_ended(ref, timeout_s=TIMEOUT_S)
 
 
-def in_a_loop(manager: SubAgentManager, ref: str) -> Agent:
+def wait_in_a_loop(manager: SubAgentManager, ref: str) -> Agent:
     async def bounded() -> Agent:
         async with asyncio.timeout(TIMEOUT_S):
             return await manager.ended(ref)
@@ -60,7 +70,7 @@ def in_a_loop(manager: SubAgentManager, ref: str) -> Agent:
 
 
 class CountedLoop(asyncio.SelectorEventLoop):
-    """Counts the calls from outside."""
+    """An event loop that counts the calls from other threads."""
 
     calls = 0
 
@@ -69,13 +79,13 @@ class CountedLoop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(*args, **options)
 
 
-async def some(changes: AsyncIterator[Agent], count: int) -> list[Agent]:
+async def take(changes: AsyncIterator[Agent], count: int) -> list[Agent]:
     async with asyncio.timeout(TIMEOUT_S):
         return [await anext(changes) for _ in range(count)]
 
 
-def ready(changes: Changes) -> list[Agent]:
-    """What there is to read without waiting."""
+def take_ready(changes: Changes) -> list[Agent]:
+    """Return the agents that can be read without waiting."""
 
     watch = changes._watch
     assert isinstance(watch, Watch)
@@ -83,7 +93,7 @@ def ready(changes: Changes) -> list[Agent]:
     async def read() -> list[Agent]:
         agents = []
         while watch.feed or changes._dirty:
-            agents += await some(changes, 1)
+            agents += await take(changes, 1)
         return agents
 
     return asyncio.run(read())

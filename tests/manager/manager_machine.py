@@ -1,4 +1,4 @@
-"""The manager beside its model: how a session begins, and what is done to one agent at a time."""
+"""The manager next to its model: the start of a session, and changes to one agent at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.manager.manager_model import LIVE, Model
 from tests.manager.test_fleet import contents
 
 LIMITS = Limits(max_running=3, max_admitted=8, max_depth=2, heartbeat_timeout_s=60)
-# Small, so that segments roll and checkpoints are made while an example runs.
+# Both are small, so that segments roll and checkpoints are made while an example runs.
 OPTIONS = Options(segment_bytes=4096, checkpoint_min_bytes=1024, checkpoint_growth=0.5)
 NAMES = ("ann", "bob")
 
@@ -53,15 +53,17 @@ outcomes = st.builds(
     output_tokens=tokens,
 )
 
-# A number stands for one of the agents ever spawned. No bundle, and one seed for what a crash
-# leaves: threads decide how much of a session a crash takes, and what Hypothesis draws must not
-# depend on it.
+# A ref is a name, or a number that stands for one of the agents ever spawned. There is no
+# Hypothesis bundle, and a single seed decides what a crash leaves: threads decide how much of a
+# session a crash takes, and what Hypothesis draws must not depend on that.
 refs = st.integers(0, 9) | st.sampled_from(NAMES)
 
 
 class OneAgent(RuleBasedStateMachine):
-    """Each rule is a method of the manager: it does what the model says, or raises what the model
-    says and changes nothing."""
+    """A machine whose rules are the manager's methods.
+
+    Each one does what the model says, or raises the error that the model names and changes nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class OneAgent(RuleBasedStateMachine):
         self.open()
 
     def tick(self) -> int:
-        """A time of its own for each change."""
+        """Return a new time for each change."""
         self.unix_ms += 1
         return self.unix_ms
 
@@ -89,8 +91,8 @@ class OneAgent(RuleBasedStateMachine):
             rows = list(state.machine.rows.freeze())
             self.contents = contents(state.machine)
         self.model = self.history[self.recovered].copy()
-        found = {agent.agent_id: agent for agent in (agent_from_row(row, "") for row in rows)}
-        assert found == {
+        recovered_agents = {row[0]: agent_from_row(row, "") for row in rows}
+        assert recovered_agents == {
             agent.agent_id: replace(agent, from_prior_session=agent.boot_id != "")
             for agent in self.model.agents.values()
         }
@@ -165,18 +167,18 @@ class OneAgent(RuleBasedStateMachine):
         elif len(self.model.live()) >= LIMITS.max_admitted or (not queued and self.model.is_full()):
             self.refused(CapacityError, call)
         else:
-            made = call()
+            agent = call()
             status = "queued" if queued else "running"
-            assert (made.status, made.prompt, made.metadata) == (status, "p", metadata)
-            assert (made.name, made.token_budget) == (name or made.agent_id, budget)
-            assert made.parent_id == (above.agent_id if above else None)
-            assert made.spawn_depth == (above.spawn_depth + 1 if above else 0)
-            assert made.boot_id == self.manager.boot_id
-            assert (made.reason, made.result, made.tokens_used) == (None, None, 0)
-            assert (made.started_at_ms is None) == queued
-            self.ids.append(made.agent_id)
-            self.beat(made)
-            self.changed(made)
+            assert (agent.status, agent.prompt, agent.metadata) == (status, "p", metadata)
+            assert (agent.name, agent.token_budget) == (name or agent.agent_id, budget)
+            assert agent.parent_id == (above.agent_id if above else None)
+            assert agent.spawn_depth == (above.spawn_depth + 1 if above else 0)
+            assert agent.boot_id == self.manager.boot_id
+            assert (agent.reason, agent.result, agent.tokens_used) == (None, None, 0)
+            assert (agent.started_at_ms is None) == queued
+            self.ids.append(agent.agent_id)
+            self.beat(agent)
+            self.changed(agent)
 
     @rule(ref=refs, verb=st.sampled_from(["start", "resume"]))
     def run(self, ref: int | str, verb: str) -> None:
@@ -214,7 +216,7 @@ class OneAgent(RuleBasedStateMachine):
 
     @rule(ref=refs, reason=texts, value=json_values, needs_input=json_values)
     def interrupt(self, ref: int | str, reason: str, value: Any, needs_input: Any) -> None:
-        kept = {} if value is None else {"checkpoint": value}
+        optional = {} if value is None else {"checkpoint": value}
         self.change(
             ref,
             ("running",),
@@ -224,12 +226,14 @@ class OneAgent(RuleBasedStateMachine):
             status="interrupted",
             reason=reason,
             needs_input=needs_input,
-            **kept,
+            **optional,
         )
 
     @rule(ref=refs, outcome=outcomes)
     def update_from_result(self, ref: int | str, outcome: AgentResult) -> None:
-        kept = {field: getattr(outcome, field) for field in ("result", "checkpoint", "steps_taken")}
+        optional = {
+            field: getattr(outcome, field) for field in ("result", "checkpoint", "steps_taken")
+        }
         self.change(
             ref,
             ("running",),
@@ -238,7 +242,7 @@ class OneAgent(RuleBasedStateMachine):
             reason=outcome.reason,
             needs_input=outcome.needs_input,
             added=outcome.input_tokens + outcome.output_tokens,
-            **{field: value for field, value in kept.items() if value is not None},
+            **{field: value for field, value in optional.items() if value is not None},
         )
 
     @rule(ref=refs, error=texts)
@@ -275,8 +279,7 @@ class OneAgent(RuleBasedStateMachine):
         self.unix_ms += seconds * 1000
         self.steady_s += seconds
 
-    # --- beside the model ---
-
+    # --- checks against the model ---
     def seen(self, agent: Agent) -> Agent:
         return replace(agent, from_prior_session=agent.boot_id != self.manager.boot_id)
 
@@ -301,7 +304,10 @@ class OneAgent(RuleBasedStateMachine):
         added: int = 0,
         **fields: Any,
     ) -> None:
-        """`sources`: the statuses that allow it, None if any does."""
+        """Call the manager for an agent, and compare the outcome with the model.
+
+        `sources` are the statuses that allow the call; None allows all of them.
+        """
         name = self.named(ref)
         before = self.model.resolve(name)
         if isinstance(before, type):

@@ -1,4 +1,4 @@
-"""A plain model of a fleet: agents in a dict, and what each call must do to them, or raise."""
+"""A plain model of a fleet: agents in a dict, and what each call does to them or raises."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ Resolved = Agent | type[ManagerError]
 
 @dataclass
 class Model:
-    """`own` is what each agent ever spawned used itself, and `parents` whose it is: they outlive
-    what is dropped. No agent here is mutated, so a copy is one of two dicts."""
+    """A fleet's agents, in dicts.
+
+    `own` maps each agent ever spawned to the tokens that it used itself, and `parents` to its
+    parent. Both keep removed agents. No agent is mutated, so a copy of the dicts is a copy of the
+    model.
+    """
 
     limits: Limits
     agents: dict[str, Agent] = field(default_factory=dict)
@@ -30,7 +34,7 @@ class Model:
     def copy(self) -> Model:
         return Model(self.limits, self.agents.copy(), self.own.copy(), self.parents.copy())
 
-    # --- looks ---
+    # --- queries ---
 
     def resolve(self, ref: str) -> Resolved:
         if ref in self.agents:
@@ -52,7 +56,7 @@ class Model:
         return any(agent.name == name for agent in self.live())
 
     def line(self, agent_id: str | None) -> list[str]:
-        """The agent and its ancestors, up to the root."""
+        """Return the agent and its ancestors, up to the root."""
         line = []
         while agent_id is not None:
             line.append(agent_id)
@@ -60,7 +64,7 @@ class Model:
         return line
 
     def below(self, agent_id: str) -> list[Agent]:
-        """All its descendants that are there."""
+        """Return all descendants that are still in the fleet."""
         return [
             agent
             for agent in self.agents.values()
@@ -72,13 +76,13 @@ class Model:
         return any(a.token_budget is not None and a.tokens_used >= a.token_budget for a in agents)
 
     def used(self, agent_id: str) -> int:
-        """Its own tokens, and those of all that were ever spawned below it."""
+        """Return the agent's own tokens plus those of all descendants ever spawned."""
         return sum(used for each, used in self.own.items() if agent_id in self.line(each))
 
     # --- changes ---
 
     def put(self, agent: Agent, *, added: int = 0) -> None:
-        """The agent as it is now, having used `added` tokens more."""
+        """Store the agent as it is now, after it used `added` more tokens."""
         agent_id = agent.agent_id
         self.agents[agent_id] = agent
         self.parents.setdefault(agent_id, agent.parent_id)
@@ -92,7 +96,7 @@ class Model:
         del self.agents[agent_id]
 
     def droppable(self, ended_before_ms: float) -> set[str]:
-        """What cleanup drops: ended, old enough, and nothing of what stays is below it."""
+        """Return the ids that cleanup removes: agents that ended by then, with all descendants."""
 
         def is_old(agent: Agent) -> bool:
             return agent.ended_at_ms is not None and agent.ended_at_ms <= ended_before_ms

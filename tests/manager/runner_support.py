@@ -1,4 +1,4 @@
-"""What tests of the runner share: runs in this process and in others, and who still runs."""
+"""Helpers for tests of the runner: runs in this process and in others, and their pids."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PYTHON = (sys.executable, "-P")
 
 @pytest.fixture(autouse=True)
 def watchdog() -> Iterator[None]:
-    """No test here may hang: most run in the main thread, which a signal reaches."""
+    """Fail a test that hangs. Most tests here run in the main thread, which a signal reaches."""
 
     def bark(number: int, frame: object) -> None:
         raise TimeoutError(f"over {TIMEOUT_S} s")
@@ -44,7 +44,7 @@ def run(
     retry_failed: bool = False,
     tell: Callable[[RunReport], None] = lambda report: None,
 ) -> RunReport:
-    """Run these lines, or without any what the state holds."""
+    """Run these lines, or the tasks that the state holds if there are no lines."""
     tasks = read_tasks("\n".join(lines).encode(), "tasks.txt") if lines else None
     return run_tasks(
         str(workspace),
@@ -66,7 +66,7 @@ def only(report: RunReport) -> Agent:
 
 
 def is_running(pid: int) -> bool:
-    """One that only waits to be reaped is not."""
+    """Return whether the process runs. A zombie does not."""
     try:
         os.kill(pid, 0)
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -77,23 +77,23 @@ def is_running(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
-def until(true: Callable[[], object], what: str) -> None:
-    """Wait for the world to come to something, and fail if it does not."""
+def until(condition: Callable[[], object], awaited: str) -> None:
+    """Wait until `condition` is true. Fail if it never becomes so."""
     deadline = time.monotonic() + TIMEOUT_S / 2
-    while not true():
-        assert time.monotonic() < deadline, f"never: {what}"
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {awaited}"
         time.sleep(0.005)
 
 
 def pids(path: Path, count: int) -> list[int]:
-    """Those that commands wrote there, once there are `count`."""
+    """Return the pids that commands wrote to `path`, once there are `count`."""
 
-    def found() -> list[int]:
+    def written_pids() -> list[int]:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [int(line) for line in lines if line.endswith("\n")]
 
-    until(lambda: len(found()) >= count, f"{count} pids in {path}")
-    return found()
+    until(lambda: len(written_pids()) >= count, f"{count} pids in {path}")
+    return written_pids()
 
 
 def as_seen_later(agent: Agent) -> Agent:
@@ -101,7 +101,7 @@ def as_seen_later(agent: Agent) -> Agent:
 
 
 def put_in_state(workspace: Path, *agents: tuple[str, str, str]) -> None:
-    """Tasks by name, as an earlier run left them: queued, or interrupted."""
+    """Store tasks by name as an earlier run leaves them: queued or interrupted."""
     with SubAgentManager.open(workspace) as manager:
         for name, command, status in agents:
             metadata = {"task": f"name:{name}", "command": command, "timeout_s": None}
@@ -112,7 +112,7 @@ def put_in_state(workspace: Path, *agents: tuple[str, str, str]) -> None:
 
 
 class Runner:
-    """`subagents run` in a process of its own; `prelude` is Python that runs in it first."""
+    """A `subagents run` in its own process, which runs the Python code of `prelude` first."""
 
     def __init__(self, workspace: Path, *lines: str, jobs: int = 4, prelude: str = "") -> None:
         tasks = workspace / "tasks.txt"

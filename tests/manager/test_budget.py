@@ -1,4 +1,4 @@
-"""Tokens and budgets: counted along the whole line of parents, asked for before anything runs."""
+"""Tokens and budgets: usage counts for all ancestors, and a spent budget stops every start."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def use(manager: SubAgentManager, ref: str, tokens: int) -> Agent:
     st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=10),
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99), st.integers(0, 99)), max_size=20),
 )
-def test_usage_counts_for_the_whole_line_of_parents(
+def test_usage_counts_for_all_ancestors(
     parents: list[int | None], usages: list[tuple[int, int, int]]
 ) -> None:
-    """An agent's tokens_used is its own and all its descendants', each counted once."""
+    """An agent's tokens_used is the sum of its own and its descendants', each counted once."""
     manager, _ = manager_in_memory()
     agents: list[Agent] = []
     for parent in parents:
@@ -44,17 +44,17 @@ def test_usage_counts_for_the_whole_line_of_parents(
         manager.record_usage(ref, input_tokens=tokens_in, output_tokens=tokens_out)
         own[ref] += tokens_in + tokens_out
 
-    def whole(agent_id: str) -> int:
+    def total(agent_id: str) -> int:
         children = [agent.agent_id for agent in agents if agent.parent_id == agent_id]
-        return own[agent_id] + sum(map(whole, children))
+        return own[agent_id] + sum(map(total, children))
 
     assert {a.agent_id: manager.get(a.agent_id).tokens_used for a in agents} == {
-        agent.agent_id: whole(agent.agent_id) for agent in agents
+        agent.agent_id: total(agent.agent_id) for agent in agents
     }
 
 
-def test_a_result_counts_what_it_used(manager: SubAgentManager) -> None:
-    """The tokens of an AgentResult are usage too, on top of what was recorded before."""
+def test_tokens_of_a_result_count_as_usage(manager: SubAgentManager) -> None:
+    """The tokens of an AgentResult are added to the usage recorded before."""
     root = manager.spawn("root")
     child = manager.spawn("child", parent_id=root.agent_id)
     assert use(manager, child.agent_id, 10).tokens_used == 10
@@ -67,7 +67,7 @@ def test_a_result_counts_what_it_used(manager: SubAgentManager) -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_usage_changes_no_status(manager: SubAgentManager, status: Status) -> None:
-    """Tokens that were used are counted whatever has become of the agent, and end nobody."""
+    """Usage is counted in every status of an agent, and ends no agent."""
     agent = agent_that_is(manager, status, token_budget=5)
     counts = manager.counts()
     after = use(manager, agent.agent_id, 100)
@@ -76,8 +76,8 @@ def test_usage_changes_no_status(manager: SubAgentManager, status: Status) -> No
     assert manager.counts() == counts
 
 
-def test_a_running_agent_is_ended_by_its_harness_with_what_it_has(manager: SubAgentManager) -> None:
-    """A spent budget ends nobody by itself, so no partial result is lost."""
+def test_spending_the_budget_ends_no_agent(manager: SubAgentManager) -> None:
+    """A spent budget ends no agent by itself; the harness ends it with its partial result."""
     ref = manager.spawn("work", token_budget=10).agent_id
     assert use(manager, ref, 11).status == "running"
     assert manager.update_checkpoint(ref, [1], steps_taken=1).status == "running"
@@ -95,14 +95,16 @@ ATTEMPTS: dict[str, Callable[[SubAgentManager, str, str], Agent]] = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-@pytest.mark.parametrize("whose", ["its own", "its parent's", "the root's"])
+@pytest.mark.parametrize("owner", ["its own", "its parent's", "the root's"])
 @pytest.mark.parametrize("ended", [False, True])
 def test_no_agent_starts_under_a_spent_budget(
-    manager: SubAgentManager, attempt: str, whose: str, ended: bool
+    manager: SubAgentManager, attempt: str, owner: str, ended: bool
 ) -> None:
-    """spawn, start and resume: BudgetError, which tells whose budget, and nothing has changed.
-    The last token spends it; an ancestor that has ended still counts."""
-    budgets = {whose: 100}
+    """A BudgetError of spawn, start or resume names the owner of the budget and changes nothing.
+
+    The last token spends a budget. The budget of an ancestor that has ended still counts.
+    """
+    budgets = {owner: 100}
     root = manager.spawn("root", name="root", token_budget=budgets.get("the root's"))
     middle = manager.spawn(
         "middle", parent_id=root.agent_id, token_budget=budgets.get("its parent's")
@@ -118,8 +120,8 @@ def test_no_agent_starts_under_a_spent_budget(
     if ended:
         manager.cancel(root.agent_id)
         manager.cancel(middle.agent_id)
-    spender = {"its own": leaf, "its parent's": middle, "the root's": root}[whose]
-    parent = leaf if whose == "its own" and attempt.startswith("spawn") else middle
+    spender = {"its own": leaf, "its parent's": middle, "the root's": root}[owner]
+    parent = leaf if owner == "its own" and attempt.startswith("spawn") else middle
     use(manager, spender.agent_id, 99)
     use(manager, spender.agent_id, 1)
     before = manager.agents(), manager.counts()
@@ -134,10 +136,10 @@ def test_no_agent_starts_under_a_spent_budget(
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-def test_all_may_begin_under_a_budget_with_a_token_left(
+def test_a_budget_with_one_token_left_allows_every_start(
     manager: SubAgentManager, attempt: str
 ) -> None:
-    """A budget is spent by its last token, not before; another line's budget is of no concern."""
+    """A budget is spent by its last token, not before. A spent budget elsewhere does not matter."""
     root = manager.spawn("root", token_budget=100)
     leaf = manager.spawn("leaf", parent_id=root.agent_id, queued=attempt == "start")
     if attempt == "resume":
@@ -148,10 +150,10 @@ def test_all_may_begin_under_a_budget_with_a_token_left(
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_an_agent_that_has_ended_is_not_revived_by_asking_for_its_budget(
+def test_an_ended_agent_is_refused_for_its_status_not_its_budget(
     manager: SubAgentManager, status: Status
 ) -> None:
-    """What the table of transitions refuses, it refuses first."""
+    """A forbidden transition is refused before the budget is checked."""
     agent = agent_that_is(manager, status, token_budget=1)
     use(manager, agent.agent_id, 1)
     for attempt in (manager.start, manager.resume):
@@ -163,15 +165,18 @@ def test_an_agent_that_has_ended_is_not_revived_by_asking_for_its_budget(
     "bad", [{"input_tokens": -1}, {"output_tokens": 1.5}, {"input_tokens": 2**64}]
 )
 def test_bad_usage_is_named(manager: SubAgentManager, bad: dict[str, int]) -> None:
-    """Tokens are whole numbers from 0; nothing is journaled otherwise."""
+    """Tokens are whole numbers from 0.
+
+    Any other value is refused by name, and nothing is journaled.
+    """
     agent = manager.spawn("work")
     with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
         manager.record_usage(agent.agent_id, **({"input_tokens": 0, "output_tokens": 0} | bad))
     assert manager.get(agent.agent_id) == agent
 
 
-def test_tokens_stop_at_what_64_bits_hold(tmp_path: Path) -> None:
-    """More than that no checkpoint may say, so a count stops there, for ancestors too."""
+def test_token_counts_saturate_at_64_bits(tmp_path: Path) -> None:
+    """A checkpoint holds at most 2^64 - 1 tokens, so counts stop there, for ancestors too."""
     most = 2**64 - 1
     with SubAgentManager.open(tmp_path) as manager:
         root = manager.spawn("root").agent_id
@@ -187,7 +192,7 @@ def test_tokens_stop_at_what_64_bits_hold(tmp_path: Path) -> None:
 
 
 def test_tokens_survive_checkpoint_and_restart(tmp_path: Path) -> None:
-    """P6: what was used, and for whom, is in the records and in a checkpoint."""
+    """P6: Records and checkpoints contain the usage of each agent."""
     with SubAgentManager.open(tmp_path) as manager:
         root = manager.spawn("root", token_budget=50)
         child = manager.spawn("child", parent_id=root.agent_id, queued=True)

@@ -1,4 +1,4 @@
-"""The demo: a new user's first minute shows the truth."""
+"""The demo: what a new user sees in the first minute is true."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT_S = 120
 
 
 def run_demo(place: Path) -> tuple[int, str, str]:
-    """Its scratch directory is made in `place`; it starts in an empty directory."""
+    """Run the demo in an empty directory, with its scratch directory made in `place`."""
     (place / "empty").mkdir()
     child = subprocess.run(
         [sys.executable, "-P", "-m", "manager", "demo"],
@@ -36,20 +36,20 @@ def run_demo(place: Path) -> tuple[int, str, str]:
 
 
 def test_the_demo_loses_nothing_to_a_kill(tmp_path: Path) -> None:
-    """P2: killed half-way, recovered, checked, finished; and all it says can be looked at after."""
-    code, said, messages = run_demo(tmp_path)
-    assert code == 0, said + messages
+    """P2: The demo is killed half-way, recovers, and finishes; its output can be verified."""
+    code, output, messages = run_demo(tmp_path)
+    assert code == 0, output + messages
     assert "Traceback" not in messages
     (scratch,) = tmp_path.glob("subagents-demo-*")
     acks = read_acks(str(scratch / "acks.jsonl"))
-    assert f"{len(acks)} acknowledged changes: 0 lost" in said
+    assert f"{len(acks)} acknowledged changes: 0 lost" in output
     recovered = re.search(
-        r"recovered .*: (?:\d+ queued, )?(\d+) interrupted, (\d+) completed", said
+        r"recovered .*: (?:\d+ queued, )?(\d+) interrupted, (\d+) completed", output
     )
-    assert recovered, said
+    assert recovered, output
     completed = {ack.agent_id for ack in acks if ack.status == "completed"}
     assert 32 <= len(completed) <= int(recovered[2]) < 64
-    assert "65 completed; no digests differ" in said
+    assert "65 completed; no digests differ" in output
     fleet = read_fleet(scratch / ".subagents")
     agents = fleet.agents(include_archived=True)
     assert [a.status for a in agents] == ["completed"] * 65
@@ -59,28 +59,28 @@ def test_the_demo_loses_nothing_to_a_kill(tmp_path: Path) -> None:
         resumed = sum(entry.record[0] == "resume" for entry in reader.entries(after=0))
     assert resumed == int(recovered[1])
     for line in ("journal-inspect info", "journal-inspect log", "journal-inspect verify"):
-        assert f"  {line} {scratch / '.subagents'}" in said
-    assert re.search(r"lock +held \d+\.\d us p50, \d+\.\d us p99", said)
-    assert re.search(r"records a commit: \d+\.\d mean, \d+ p50, \d+ max", said)
+        assert f"  {line} {scratch / '.subagents'}" in output
+    assert re.search(r"lock +held \d+\.\d us p50, \d+\.\d us p99", output)
+    assert re.search(r"records a commit: \d+\.\d mean, \d+ p50, \d+ max", output)
 
 
-def test_its_exit_code_tells_of_a_loss(
+def test_a_lost_acknowledgement_gives_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An acknowledgement that the state does not bear out is exit 1, and named."""
+    """An acknowledged change that the state lacks is named, and the exit code is 1."""
     monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
     never = Ack("agent_000000000000", 10**9, 1, "running", None)
     monkeypatch.setattr(demo_module, "read_acks", lambda path: [*read_acks(path), never])
     assert demo_module.run_demo() == 1
-    said = capsys.readouterr().out
-    assert "1 lost" in said
-    assert "agent_000000000000 is missing" in said
+    output = capsys.readouterr().out
+    assert "1 lost" in output
+    assert "agent_000000000000 is missing" in output
 
 
-def test_a_wrong_digest_is_told(
+def test_a_wrong_digest_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The results are held against a plain run's over the same files."""
+    """The demo's results are compared with a plain run over the same files."""
     monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
     monkeypatch.setattr(demo_module, "hashed", lambda digest, path: hashed(digest, path)[::-1])
     assert demo_module.run_demo() == 1
@@ -88,7 +88,7 @@ def test_a_wrong_digest_is_told(
 
 
 def test_lost_reports_missing_and_older_agents(tmp_path: Path) -> None:
-    """An agent that is missing, behind its acknowledgement, or has ended in another way."""
+    """An agent is lost if it is missing, older than acknowledged, or ended in another way."""
     with SubAgentManager.open(tmp_path) as manager:
         running = manager.spawn("work")
         running = manager.update_checkpoint(running.agent_id, "x", steps_taken=3)
@@ -111,15 +111,15 @@ def test_lost_reports_missing_and_older_agents(tmp_path: Path) -> None:
     assert len(find_lost(acks, revived)) == 1
 
 
-def test_a_line_cut_short_acknowledges_nothing(tmp_path: Path) -> None:
-    """The kill may come in the middle of a write."""
+def test_a_truncated_line_acknowledges_nothing(tmp_path: Path) -> None:
+    """The kill may come in the middle of a write, so a truncated last line does not count."""
     log = tmp_path / "acks.jsonl"
     log.write_text('["agent_a", 3, 1, "running", null]\n["agent_b", 4')
     assert read_acks(str(log)) == [Ack("agent_a", 3, 1, "running", None)]
 
 
-def test_its_files_are_the_same_each_time() -> None:
-    """The resumed work is checked against them."""
+def test_the_demo_hashes_the_same_files_each_time() -> None:
+    """The set of files is stable, so that resumed work can be checked against them."""
     files = library_files()
     assert files == library_files()
     assert 64 <= len(files) == len(set(files))

@@ -1,4 +1,4 @@
-"""The fleet by itself: the table of transitions, replay, and what runs under the lock."""
+"""The fleet alone: the table of transitions, replay, and the work under the lock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOMY = Limits(max_running=10**6, max_admitted=10**6, max_depth=100)
 
 
 class MemoryState:
-    """What `DurableState` does under its lock, without lock or disk; packs as the log does."""
+    """A stand-in for `DurableState` without lock and disk. It packs records as the log does."""
 
     def __init__(self) -> None:
         self.machine = Fleet()
@@ -61,7 +61,7 @@ class MemoryState:
         return lsn
 
     def check(self) -> None:
-        """It never stops."""
+        """Do nothing, as a state in memory never fails."""
 
     def _append(self, record: Record) -> int:
         packed = msgpack.packb(record, strict_types=True)
@@ -78,7 +78,7 @@ def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemorySt
 
 
 def contents(fleet: Fleet) -> tuple[object, ...]:
-    """All that a fleet is, its private index too."""
+    """Return everything in a fleet, including its private indexes."""
     family = fleet.family._children, fleet.family._branches
     return list(fleet.rows.freeze()), fleet.counts, fleet._live, fleet._ended, family
 
@@ -86,8 +86,11 @@ def contents(fleet: Fleet) -> tuple[object, ...]:
 # --- transitions ---
 
 
-def test_the_table_holds_these_transitions_and_no_others() -> None:
-    """queued -> running -> an end or interrupted; interrupted -> running; both may be cancelled."""
+def test_the_table_of_transitions_is_exact() -> None:
+    """A queued agent can run, and a running one can end or be interrupted.
+
+    An interrupted agent can run again. All three can be cancelled.
+    """
     assert {status: set(targets) for status, targets in TRANSITIONS.items()} == {
         "queued": {"running", "cancelled"},
         "running": {"completed", "failed", "cancelled", "interrupted", "budget_exhausted"},
@@ -105,7 +108,7 @@ def test_the_table_holds_these_transitions_and_no_others() -> None:
 
 
 def test_a_field_of_a_row_is_read_by_its_name() -> None:
-    """A row holds an Agent's fields in order, and nothing that reads one drifts from them."""
+    """A row holds the fields of an Agent in order, and every index constant matches its field."""
     named = {name: read(FIELDS) for name, read in vars(get).items() if name in FIELDS}
     assert named
     assert all(name == read for name, read in named.items())
@@ -117,8 +120,8 @@ def test_a_field_of_a_row_is_read_by_its_name() -> None:
     assert {field: getattr(built, field) for field in FIELDS} == values
 
 
-def test_a_spawned_agent_has_what_its_record_says() -> None:
-    """Each value of a spawn record ends in the field of its name."""
+def test_each_value_of_a_spawn_record_reaches_its_field() -> None:
+    """Each value of a spawn record ends up in the agent's field of the same name."""
     record = [
         *("spawn", "agent_1", 7, "boot_1", "agent_0", 2, "running", "name", "type", "role"),
         *("model", "prompt", ["tool"], 500, {"meta": 1}),
@@ -184,10 +187,10 @@ NAMES = ("a", "b", "A")
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.sampled_from(NAMES)), max_size=30))
-def test_a_checkpoint_and_what_follows_it_give_the_live_fleet(
+def test_replay_from_any_checkpoint_gives_the_live_fleet(
     changes: list[tuple[str, str]],
 ) -> None:
-    """P6: from any moment's checkpoint, and from none, replay gives what was live, in order."""
+    """P6: A replay from any moment's checkpoint, or from none, gives the live fleet in order."""
     manager, state = manager_in_memory()
     frozen = {0: "[]"}
     for kind, ref in changes:
@@ -204,8 +207,8 @@ def test_a_checkpoint_and_what_follows_it_give_the_live_fleet(
         assert list(replayed.freeze()) == list(state.machine.freeze())
 
 
-def test_tokens_count_for_all_ancestors() -> None:
-    """What a run used is its own and its whole line of parents', each at the LSN of that change."""
+def test_tokens_of_a_result_reach_all_ancestors() -> None:
+    """A result's tokens count for the agent and all its ancestors, at the LSN of that change."""
     manager, _ = manager_in_memory()
     root, other = manager.spawn("root"), manager.spawn("other")
     child = manager.spawn("child", parent_id=root.agent_id)
@@ -224,8 +227,8 @@ def test_tokens_count_for_all_ancestors() -> None:
     "record",
     [["promote", "agent_1", 1], ["boot", "subagents/2", "boot_1", 1, 2], {"k": 1}, [], [[]], None],
 )
-def test_a_record_of_a_newer_version_is_named(record: object) -> None:
-    """What no version up to this one wrote is refused with its LSN; what is in it may be secret."""
+def test_a_record_of_a_newer_version_is_refused_with_its_lsn(record: object) -> None:
+    """An unknown record is refused with its LSN, and without its content, which may be secret."""
     with pytest.raises(FormatVersionError) as caught:
         Fleet().apply(17, cast("Record", record))
     assert "LSN 17" in str(caught.value)
@@ -234,23 +237,23 @@ def test_a_record_of_a_newer_version_is_named(record: object) -> None:
 
 @pytest.mark.parametrize("item", [{}, {"agent_id": "agent_1"}, [1], None])
 def test_a_checkpoint_of_something_else_is_refused(item: Any) -> None:
-    """An item that lacks a field of an agent is no agent of this version."""
+    """An item that lacks a field of an agent is refused, and the version that is read is named."""
     with pytest.raises(FormatVersionError, match="subagents/1"):
         Fleet().load(item)
 
 
 def test_a_boot_record_changes_no_agent() -> None:
-    """It says what session it is; the one that an agent carries stands in the agent's records."""
+    """A boot record names its session. An agent's session comes from the agent's own records."""
     fleet = Fleet()
     fleet.apply(1, ["boot", "subagents/1", "boot_1", 1, 2])
     assert contents(fleet) == contents(Fleet())
     assert fleet.boot_id == "boot_1"
 
 
-# --- what runs under the lock ---
+# --- work under the lock ---
 
-# Of constant time here: what they go through are the counts by status, what a message names, and
-# the agents that are to be cancelled.
+# Calls of constant time here: what they iterate over is the counts by status, the names in a
+# message, or the agents to cancel.
 CHEAP = {"dict.copy", "dict.get", "dict.items", "dict.setdefault", "isinstance", "iter", "len"}
 CHEAP |= {"list.append", "list.pop", "next", "str.join"}
 UNDER_THE_LOCK = {
@@ -261,24 +264,24 @@ UNDER_THE_LOCK = {
 
 
 class Uniterable(dict[str, Any]):
-    """An index that may be looked things up in, and not be gone through."""
+    """An index that can be searched and not be iterated."""
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise AssertionError("the whole fleet was gone through under the lock")
+        raise AssertionError("the whole fleet was iterated under the lock")
 
     __iter__ = keys = values = items = copy = __eq__ = _refuse
 
 
 class UniterableTable(CowTable[str, Row]):
     def __iter__(self) -> Iterator[str]:
-        raise AssertionError("the whole fleet was gone through under the lock")
+        raise AssertionError("the whole fleet was iterated under the lock")
 
 
 Calls = list[str]
 
 
 def watch_the_lock(state: MemoryState) -> list[Calls]:
-    """From now on, every call under the lock; a list for each time that it is held."""
+    """Record every call under the lock from now on, in one list for each hold."""
     fleet = state.machine
     fleet.rows.__class__ = UniterableTable
     fleet._live, fleet._ended = Uniterable(fleet._live), Uniterable(fleet._ended)
@@ -296,7 +299,7 @@ def watch_the_lock(state: MemoryState) -> list[Calls]:
 
     def watched(work: Callable[..., Any], *args: object) -> Any:
         holds.append([])
-        gc.disable()  # a collection calls back whoever asked for it
+        gc.disable()  # a collection calls the hooks of the test's process
         sys.setprofile(note)
         try:
             return work(*args)
@@ -309,7 +312,7 @@ def watch_the_lock(state: MemoryState) -> list[Calls]:
 
 
 def calls_under_lock(fleet_size: int, feed: deque[Row] | None) -> dict[str, Calls]:
-    """Every call that each of the manager's methods makes under its lock, by method."""
+    """Return every call that each of the manager's methods makes under its lock, by method."""
     manager, state = manager_in_memory()
     manager.spawn("p", name="parent")
     for number in range(fleet_size):
@@ -324,27 +327,29 @@ def calls_under_lock(fleet_size: int, feed: deque[Row] | None) -> dict[str, Call
     manager.cancel(manager.spawn("p", name="twice").agent_id)
     if feed is not None:
         state.machine.feed_to(feed)
-    looks: dict[str, Change] = {
+    queries: dict[str, Change] = {
         "get": lambda m, ref: m.get(ref),
         "agents": lambda m, ref: m.agents(),
         "counts": lambda m, ref: m.counts(),
         "touch": lambda m, ref: m.touch(ref),
     }
     holds = watch_the_lock(state)
-    made = {}
-    for kind, change in (CHANGES | looks).items():
+    calls_by_case = {}
+    for kind, change in (CHANGES | queries).items():
         for ref in ("queued", "running", "interrupted", "twice", "nobody", "new one", "parent"):
             if kind != "cleanup":
                 holds.clear()
                 with suppress(ManagerError):
                     change(manager, ref)
-                made[f"{kind} {ref}"] = [call for calls in holds for call in calls]
-    return made
+                calls_by_case[f"{kind} {ref}"] = [call for calls in holds for call in calls]
+    return calls_by_case
 
 
 def test_no_work_under_the_lock_grows_with_the_fleet() -> None:
-    """P7: each method makes the same calls under the lock whatever the fleet's size, only
-    constant-time ones, and goes through nothing that holds the fleet."""
+    """P7: Each method makes the same calls under the lock for any size of the fleet.
+
+    All of them take constant time, and none iterates over what holds the fleet.
+    """
     few, many = calls_under_lock(10, None), calls_under_lock(1000, None)
     assert few == many
     assert all(few.values())
@@ -355,7 +360,7 @@ def test_no_work_under_the_lock_grows_with_the_fleet() -> None:
 
 
 def test_watching_adds_one_append_a_changed_agent_under_the_lock() -> None:
-    """P7: whoever watches, under the lock there is nothing but the feed to append to."""
+    """P7: Watchers cost one append to the feed for each changed agent under the lock, no more."""
     feed: deque[Row] = deque()
     without, watched = calls_under_lock(10, None), calls_under_lock(10, feed)
     assert sum(map(len, watched.values())) == sum(map(len, without.values())) + len(feed)
@@ -364,7 +369,7 @@ def test_watching_adds_one_append_a_changed_agent_under_the_lock() -> None:
 
 
 def test_cleanup_holds_the_lock_for_a_slice_at_a_time() -> None:
-    """P7: no hold removes or cancels more than 64 agents, however many there are to clean up."""
+    """P7: No hold of the lock removes or cancels more than 64 agents, whatever cleanup removes."""
     longest = []
     for size in (200, 1000):
         manager, state = manager_in_memory()
@@ -380,8 +385,8 @@ def test_cleanup_holds_the_lock_for_a_slice_at_a_time() -> None:
     assert longest[0] == longest[1]
 
 
-def test_cleanup_takes_no_lock_for_what_has_to_stay() -> None:
-    """P7: parents of children that live are told apart outside it."""
+def test_cleanup_takes_no_lock_for_agents_that_stay() -> None:
+    """P7: Cleanup recognizes ended parents of live children without the lock."""
     manager, state = manager_in_memory()
     for _ in range(100):
         parent = manager.spawn("parent").agent_id

@@ -1,4 +1,4 @@
-"""Moving over: the file that agents were kept in before, mapped field by field or refused whole."""
+"""Import of the former JSON file: agents are mapped field by field, or the file is refused."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def write(tmp_path: Path, *agents: Any, **others: Any) -> Path:
 
 def imported(tmp_path: Path, *agents: Any, **others: Any) -> list[Agent]:
     with SubAgentManager.open(tmp_path) as manager:
-        found = manager.import_legacy(write(tmp_path, *agents, **others))
-        assert list(found) == [manager.get(agent.agent_id) for agent in found]
-        return list(found)
+        agents = manager.import_legacy(write(tmp_path, *agents, **others))
+        assert list(agents) == [manager.get(agent.agent_id) for agent in agents]
+        return list(agents)
 
 
 # --- fields ---
 
 
 def test_each_field_is_mapped(tmp_path: Path) -> None:
-    """What the file knew of an agent is in the Agent, and durable when the import returns."""
+    """All fields of the file's agent are in the Agent, which is durable when the import returns."""
     with SubAgentManager.open(tmp_path) as manager:
         (agent,) = manager.import_legacy(write(tmp_path, FULL))
         assert manager.stats().durable_lsn >= agent.lsn
@@ -105,7 +105,7 @@ def test_each_field_is_mapped(tmp_path: Path) -> None:
 def test_each_status_is_mapped(
     tmp_path: Path, status: Any, expected: str, reason: str | None
 ) -> None:
-    """One that ran can't run here; it can be resumed, from the checkpoint that it had."""
+    """Each status has its counterpart; a running agent is interrupted and can be resumed."""
     with SubAgentManager.open(tmp_path) as manager:
         (agent,) = manager.import_legacy(write(tmp_path, FULL | {"status": status}))
         assert (agent.status, agent.reason) == (expected, reason)
@@ -147,15 +147,15 @@ def test_each_status_is_mapped(
 def test_missing_empty_and_unknown_fields_are_imported(
     tmp_path: Path, field: str, value: Any, mapped: dict[str, Any]
 ) -> None:
-    """Older files lack fields, newer ones have more: nothing of it is lost."""
+    """A missing or empty field gets its default, and unknown fields are kept as metadata."""
     (plain,) = imported(tmp_path, FULL)
     (tmp_path / "other").mkdir()
     (agent,) = imported(tmp_path / "other", FULL | {field: value})
     assert agent == replace(plain, **mapped)
 
 
-def test_the_least_there_may_be(tmp_path: Path) -> None:
-    """An id, a prompt, a status; without a time, it is the time of the import."""
+def test_an_agent_with_only_the_required_fields_is_imported(tmp_path: Path) -> None:
+    """An id, a prompt and a status suffice; an agent without a time gets the time of the import."""
     (agent,) = imported(tmp_path, BARE)
     assert (agent.agent_id, agent.name, agent.prompt) == ("agent_bare", "agent_bare", "p")
     assert agent.created_at_ms == agent.started_at_ms == agent.updated_at_ms == agent.ended_at_ms
@@ -166,7 +166,7 @@ def test_the_least_there_may_be(tmp_path: Path) -> None:
 def test_workers_are_kept_with_their_agents(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An item of workers goes to the agent that it names; who is nobody's is logged."""
+    """Each worker goes to the agent that it names. Workers of unknown agents are logged."""
     workers = [{"agent_id": "a", "x": 1}, {"worker_id": "b"}, {"id": "a"}, {"id": "c"}, {}]
     one, two = imported(
         tmp_path, BARE | {"id": "a"}, BARE | {"id": "b"}, workers=workers, unknown="ignored"
@@ -176,10 +176,10 @@ def test_workers_are_kept_with_their_agents(
     assert "were left out: 2" in caplog.text
 
 
-def test_the_command_line_says_what_is_logged(
+def test_the_command_line_prints_log_messages_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On stderr, once, and no longer than the command lasts."""
+    """The command prints log messages on stderr once, and only while it runs."""
     file = write(tmp_path, BARE, workers=[{"id": "c"}])
     for directory in ("one", "two"):
         (tmp_path / directory).mkdir()
@@ -190,8 +190,10 @@ def test_the_command_line_says_what_is_logged(
         ]
 
 
-def test_a_narrowed_mode_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the command, in its own form."""
+def test_a_narrowed_mode_is_reported_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command reports a narrowed directory mode once, in the format of its other messages."""
     with SubAgentManager.open(tmp_path) as manager:
         path = Path(manager.path)
     path.chmod(0o755)
@@ -203,10 +205,8 @@ def test_a_narrowed_mode_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
-def test_a_message_that_nobody_reads_stops_no_import(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is logged is told if it can be: stderr may be a pipe that was closed."""
+def test_a_closed_stderr_stops_no_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log message that can't be written, such as to a closed pipe, does not stop the import."""
 
     class Closed(io.StringIO):
         def write(self, _: str) -> int:
@@ -222,8 +222,8 @@ def test_a_message_that_nobody_reads_stops_no_import(
 # --- names and ids ---
 
 
-def test_a_live_agents_name_stays_its_own(tmp_path: Path) -> None:
-    """Where a name is taken, or is an id, the newcomer is called by its id; its name is kept."""
+def test_an_imported_agent_takes_no_name_of_a_live_one(tmp_path: Path) -> None:
+    """An agent whose name is taken, or is an id, is called by its id; metadata keeps the name."""
     live = {"status": "Running", "session_name": "same"}
     agents = [
         BARE | {"id": "first"} | live,
@@ -236,8 +236,8 @@ def test_a_live_agents_name_stays_its_own(tmp_path: Path) -> None:
     ]
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("work", name="here")
-        found = {a.agent_id: a for a in manager.import_legacy(write(tmp_path, *agents))}
-        assert {ref: agent.name for ref, agent in found.items()} == {
+        agents_by_id = {a.agent_id: a for a in manager.import_legacy(write(tmp_path, *agents))}
+        assert {ref: agent.name for ref, agent in agents_by_id.items()} == {
             "first": "same",
             "second": "second",
             "third": "same",
@@ -247,11 +247,13 @@ def test_a_live_agents_name_stays_its_own(tmp_path: Path) -> None:
             "seventh": "seventh",
         }
         for agent in agents:
-            called = found[agent["id"]]
-            kept = None if called.name == agent["session_name"] else agent["session_name"]
-            assert called.metadata.get("session_name") == kept
-        assert manager.get("same") == found["first"]
-        assert manager.get("first") == found["first"]
+            imported_agent = agents_by_id[agent["id"]]
+            metadata_name = (
+                None if imported_agent.name == agent["session_name"] else agent["session_name"]
+            )
+            assert imported_agent.metadata.get("session_name") == metadata_name
+        assert manager.get("same") == agents_by_id["first"]
+        assert manager.get("first") == agents_by_id["first"]
         with pytest.raises(NameInUseError) as caught:
             manager.spawn("new", name="second")
         assert caught.value.agent_id == "second"
@@ -260,8 +262,8 @@ def test_a_live_agents_name_stays_its_own(tmp_path: Path) -> None:
         assert (last.name, last.metadata) == ("eighth", {"session_name": "seventh"})
 
 
-def test_an_id_that_is_a_live_name_here_is_refused(tmp_path: Path) -> None:
-    """Who calls an agent by its name would get another one; nothing is imported."""
+def test_an_id_that_is_the_name_of_a_live_agent_is_refused(tmp_path: Path) -> None:
+    """An id that would shadow the name of a live agent is refused, and nothing is imported."""
     with SubAgentManager.open(tmp_path) as manager:
         holder = manager.spawn("work", name="agent_bare")
         many = [BARE | {"id": f"a{number}"} for number in range(200)]
@@ -275,7 +277,7 @@ def test_an_id_that_is_a_live_name_here_is_refused(tmp_path: Path) -> None:
 
 
 def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
-    """An id that is there is skipped, whatever has become of it, and what is new is taken."""
+    """An id that already exists is skipped in any status, and new ones are imported."""
     running = BARE | {"status": "Running"}
     with SubAgentManager.open(tmp_path) as manager:
         manager.import_legacy(write(tmp_path, running))
@@ -288,21 +290,21 @@ def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
         assert ids(manager.import_legacy(write(tmp_path, running, FULL))) == {FULL["id"]}
 
 
-def test_more_than_the_limits_admit(tmp_path: Path) -> None:
-    """What was there is taken over; then no more is admitted until there are fewer."""
+def test_an_import_may_exceed_the_limits(tmp_path: Path) -> None:
+    """All agents of the file are imported, even above the limits, and new spawns are refused."""
     limits = Limits(max_running=1, max_admitted=2)
     agents = [BARE | {"id": f"a{number}", "status": "Running"} for number in range(300)]
     with SubAgentManager.open(tmp_path, limits=limits) as manager:
         path = write(tmp_path, *agents)
-        found = manager.import_legacy(path)
-        assert [agent.agent_id for agent in found] == [agent["id"] for agent in agents]
+        imported_agents = manager.import_legacy(path)
+        assert [agent.agent_id for agent in imported_agents] == [agent["id"] for agent in agents]
         assert manager.counts()["interrupted"] == 300
         with pytest.raises(Exception, match="max_admitted"):
             manager.spawn("new", queued=True)
 
 
 def test_an_interrupted_import_is_completed_by_another(tmp_path: Path) -> None:
-    """A crash may leave some of the slices; the rest comes when it is repeated."""
+    """A crash may leave some of the slices; repeating the import adds the rest."""
     agents = [BARE | {"id": f"a{number}"} for number in range(200)]
     with SubAgentManager.open(tmp_path) as manager:
         path = write(tmp_path, *agents[:64])
@@ -314,8 +316,7 @@ def test_an_interrupted_import_is_completed_by_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("levels", range(94, 102))
 def test_an_imported_fleet_reopens(tmp_path: Path, levels: int) -> None:
-    """A worker stands deeper in its agent's metadata than in the file: it is taken, and can be read
-    again, or refused with its place."""
+    """A worker nested too deep for the metadata is refused by its place; others reopen."""
     nested = json.loads("[" * levels + "]" * levels)
     path = write(tmp_path, BARE, workers=[{"id": BARE["id"], "x": nested}])
     if levels > 97:
@@ -328,10 +329,10 @@ def test_an_imported_fleet_reopens(tmp_path: Path, levels: int) -> None:
         assert manager.get(BARE["id"]).metadata["workers"][0]["x"] == nested
 
 
-def test_a_field_of_the_name_of_a_mapped_one_is_kept(tmp_path: Path) -> None:
-    """Both: what is unknown under its own name, the other where it stood."""
+def test_an_unknown_field_named_like_a_mapped_one_is_kept(tmp_path: Path) -> None:
+    """An unknown field keeps its name, and the mapped one stays in its assignment."""
     agent = BARE | {"objective": "mine", "assignment": {"objective": "assigned", "role": "r"}}
-    (found,) = imported(tmp_path, agent)
-    assert found.metadata["objective"] == "mine"
-    assert found.metadata["assignment"] == {"objective": "assigned"}
-    assert (found.role, "mine" in found.prompt) == ("r", False)
+    (imported_agent,) = imported(tmp_path, agent)
+    assert imported_agent.metadata["objective"] == "mine"
+    assert imported_agent.metadata["assignment"] == {"objective": "assigned"}
+    assert (imported_agent.role, "mine" in imported_agent.prompt) == ("r", False)

@@ -1,4 +1,4 @@
-"""Moving over: what file is refused, and what is said of it."""
+"""Import of the former JSON file: which files are refused, and with which message."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ BROKEN: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "said"), BROKEN)
+@pytest.mark.parametrize(("field", "value", "message"), BROKEN)
 def test_a_broken_agent_refuses_the_whole_file(
-    tmp_path: Path, field: str, value: Any, said: str
+    tmp_path: Path, field: str, value: Any, message: str
 ) -> None:
-    """The place is named, and nothing of the file is journaled, not what came before it either."""
+    """A broken agent is named by its place, and nothing of the file is journaled."""
     path = write(tmp_path, BARE, FULL | {field: value})
     with SubAgentManager.open(tmp_path) as manager:
         last_lsn = manager.stats().last_lsn
-        with pytest.raises(LegacyError, match=said) as caught:
+        with pytest.raises(LegacyError, match=message) as caught:
             manager.import_legacy(path)
         assert caught.value.path == str(path)
         assert str(caught.value).startswith(f"{path}: ")
@@ -77,7 +77,7 @@ def test_a_broken_agent_refuses_the_whole_file(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is not JSON: .*line 1 column 1"),
         (b'{"schema_version": 1,\n "agents": [}', "is not JSON: .*line 2 column 13"),
@@ -96,17 +96,17 @@ def test_a_broken_agent_refuses_the_whole_file(
         (b'{"schema_version": 1, "agents": [], "workers": [1]}', r"workers\[0\] must be an object"),
     ],
 )
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    """P9: whatever the bytes, they are read as data, and end in a LegacyError that says where."""
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    """P9: Any bytes are read as data, and lead to a LegacyError that says where."""
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(LegacyError, match=said):
+    with pytest.raises(LegacyError, match=message):
         read(path)
 
 
 @pytest.mark.parametrize("levels", [120, 5000, 200_000])
 def test_values_nested_too_deep_are_located(tmp_path: Path, levels: int) -> None:
-    """Whether it is the parser that gives up or what checks the values afterwards."""
+    """A value nested too deep is located, by the parser or by the check after it."""
     path = write(tmp_path, BARE, FULL | {"checkpoint": "PLACE"}, BARE)
     nested = '{"a":' * levels + "1" + "}" * levels
     path.write_text(path.read_text().replace('"PLACE"', nested))
@@ -117,7 +117,7 @@ def test_values_nested_too_deep_are_located(tmp_path: Path, levels: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "said"),
+    ("checkpoint", "message"),
     [
         (
             '{"b": [{"c": 1, "d": {"c": 2}, "c": 3}]}',
@@ -134,16 +134,18 @@ def test_values_nested_too_deep_are_located(tmp_path: Path, levels: int) -> None
         ),
     ],
 )
-def test_a_fault_that_the_parser_has_no_place_for_is_found(
-    tmp_path: Path, checkpoint: str, said: str
+def test_a_fault_without_a_place_from_the_parser_is_located(
+    tmp_path: Path, checkpoint: str, message: str
 ) -> None:
-    """The agent, the keys down to it, and where it stands in the file."""
+    """The message names the agent, the keys down to the fault, and its position in the file."""
     path = write(tmp_path, BARE, FULL | {"checkpoint": "PLACE"}, BARE)
     content = path.read_text().replace('"PLACE"', checkpoint)
     path.write_text(content)
-    with pytest.raises(LegacyError, match=rf"agents\[1\]\.{said}.*: line 1 column \d+ ") as caught:
+    with pytest.raises(
+        LegacyError, match=rf"agents\[1\]\.{message}.*: line 1 column \d+ "
+    ) as error:
         read(path)
-    char = int(str(caught.value).rpartition("(char ")[2].partition(")")[0])
+    char = int(str(error.value).rpartition("(char ")[2].partition(")")[0])
     begins = content.index(checkpoint)
     assert begins < char < begins + len(checkpoint)
 
@@ -154,8 +156,8 @@ def read(path: Path, **others: Any) -> list[list[Any]]:
 
 
 @given(st.integers(0), st.integers(0, 255), st.booleans())
-def test_no_bytes_do_anything_else(place: int, byte: int, cut: bool) -> None:
-    """P9: wherever a file is cut, or changed in a byte, it is taken whole or is a LegacyError."""
+def test_a_damaged_file_is_imported_whole_or_refused(place: int, byte: int, cut: bool) -> None:
+    """P9: A truncated file, or one with a changed byte, imports whole or raises a LegacyError."""
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), FULL)
         content = bytearray(path.read_bytes())
@@ -167,7 +169,7 @@ def test_no_bytes_do_anything_else(place: int, byte: int, cut: bool) -> None:
 
 
 def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
-    """P9: no symlink is followed, nothing waits for a pipe's other end, no device is read."""
+    """P9: No symlink is followed, no pipe is waited for, and no device is read."""
     path = write(tmp_path, BARE)
     (tmp_path / "link").symlink_to(path)
     os.mkfifo(tmp_path / "pipe")
@@ -179,7 +181,7 @@ def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
 
 
 def test_the_size_of_a_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P9: no file exhausts memory."""
+    """P9: A file over the limit is refused, so that no file exhausts memory."""
     path = write(tmp_path, BARE)
     monkeypatch.setattr("manager.legacy._FILE_BYTES_MAX", path.stat().st_size)
     assert len(read(path)) == 1
@@ -188,29 +190,29 @@ def test_the_size_of_a_file_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
         read(path)
 
 
-def test_slices_fit_in_a_batch(tmp_path: Path) -> None:
-    """P7: no more than 64 agents are taken in by one hold of the lock, and no batch is too large
-    for the journal, whatever it is set to."""
+def test_imported_slices_fit_in_a_batch(tmp_path: Path) -> None:
+    """P7: One hold of the lock imports at most 64 agents, in batches within the options' limits."""
     agents = [BARE | {"id": f"a{n}", "result": "x" * (n % 7) * 1000} for n in range(500)]
     path = write(tmp_path, *agents)
     for bound in (1 << 22, 10_000):
         slices = read(path, record_bytes_max=bound)
-        assert [record[1] for found in slices for record in found] == [a["id"] for a in agents]
+        ids = [record[1] for records in slices for record in records]
+        assert ids == [agent["id"] for agent in agents]
         assert max(map(len, slices)) <= 64
-        sizes = [sum(len(record[9] or "") for record in found) for found in slices]
+        sizes = [sum(len(record[9] or "") for record in records) for records in slices]
         assert max(sizes) <= bound
     options = Options(record_bytes_max=10_000, frame_bytes_max=1 << 16)
     with SubAgentManager.open(tmp_path, options=options) as manager:
         assert len(manager.import_legacy(path)) == 500
 
 
-def test_a_longer_result_keeps_its_tail(tmp_path: Path) -> None:
-    """As everywhere: a result, and a reason, over result_bytes_max."""
+def test_a_long_imported_result_keeps_its_tail(tmp_path: Path) -> None:
+    """A result and a reason over result_bytes_max are cut at the front, as everywhere."""
     long = "x" * 300 + "the end"
     with SubAgentManager.open(tmp_path, limits=Limits(result_bytes_max=200)) as manager:
         path = write(tmp_path, BARE | {"result": long, "status": {"Failed": long}})
         (agent,) = manager.import_legacy(path)
-        for kept in (agent.result, agent.reason):
-            assert kept is not None
-            assert len(kept) <= 200
-            assert kept.endswith("xthe end")
+        for text in (agent.result, agent.reason):
+            assert text is not None
+            assert len(text) <= 200
+            assert text.endswith("xthe end")

@@ -1,4 +1,4 @@
-"""The manager on a real journal: what each method asks, does, keeps and refuses."""
+"""The manager on a real journal: what each method requires, changes, keeps and refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
 
 # --- transitions ---
 
-# The table, written once more: the verb, what it makes, and of what.
+# The table once more: each method, the status that it leads to, and the statuses that allow it.
 VERBS: dict[str, tuple[Callable[[SubAgentManager, str], Agent], Status, set[Status]]] = {
     "start": (lambda m, ref: m.start(ref), "running", {"queued"}),
     "resume": (lambda m, ref: m.resume(ref), "running", {"interrupted"}),
@@ -58,8 +58,8 @@ VERBS: dict[str, tuple[Callable[[SubAgentManager, str], Agent], Status, set[Stat
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("status", STATUSES)
-def test_every_verb_on_every_status(manager: SubAgentManager, status: Status, verb: str) -> None:
-    """A verb does what the table says, or raises TransitionError and changes nothing."""
+def test_every_method_on_every_status(manager: SubAgentManager, status: Status, verb: str) -> None:
+    """A method does what the table says, or raises TransitionError and changes nothing."""
     act, target, sources = VERBS[verb]
     before = agent_that_is(manager, status)
     counts = manager.counts()
@@ -88,18 +88,18 @@ def test_every_verb_on_every_status(manager: SubAgentManager, status: Status, ve
         assert manager.counts() == counts
 
 
-def test_resume_clears_what_was_asked_and_keeps_the_checkpoint(manager: SubAgentManager) -> None:
-    """A resumed agent has no reason and no needs_input, and what it needs to go on."""
+def test_resume_clears_the_question_and_keeps_the_checkpoint(manager: SubAgentManager) -> None:
+    """A resumed agent has no reason and no needs_input, and keeps its checkpoint."""
     interrupted = agent_that_is(manager, "interrupted")
     assert (interrupted.reason, interrupted.needs_input) == ("a reason", "?")
     resumed = manager.resume(interrupted.agent_id)
     assert (resumed.reason, resumed.needs_input, resumed.checkpoint) == (None, None, [1])
     again = manager.interrupt(resumed.agent_id, "why")
-    assert again.checkpoint == [1]  # None keeps it
+    assert again.checkpoint == [1]  # checkpoint=None keeps the old one
 
 
-def test_a_result_keeps_what_it_does_not_say(manager: SubAgentManager) -> None:
-    """None in an AgentResult leaves result, steps and checkpoint as they are."""
+def test_none_in_a_result_keeps_the_old_value(manager: SubAgentManager) -> None:
+    """None in an AgentResult leaves the result, the steps and the checkpoint as they are."""
     agent = manager.spawn("work")
     manager.update_checkpoint(agent.agent_id, {"at": 7}, steps_taken=7)
     part = AgentResult("part", status="interrupted", reason="tokens", needs_input=["more?"])
@@ -111,10 +111,10 @@ def test_a_result_keeps_what_it_does_not_say(manager: SubAgentManager) -> None:
     assert (failed.result, failed.reason, failed.steps_taken) == ("part", "broken", 7)
 
 
-def test_an_update_returns_the_agent_as_it_left_it(
+def test_an_update_returns_the_agent_as_of_that_change(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though another thread has changed the agent again before the call is over."""
+    """An update returns the agent as of its own change, whatever other threads have done since."""
     update = manager._state.update
 
     def overtaken(decide: Any, *, urgent: bool = False) -> int | None:
@@ -136,10 +136,10 @@ def test_an_update_returns_the_agent_as_it_left_it(
 # --- refs ---
 
 
-def test_an_id_is_never_given_twice(
+def test_a_new_id_is_never_one_in_use(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An id that is taken is drawn again."""
+    """An id that is in use is drawn again."""
     ids = iter(["agent_000000000001"] * 3 + ["agent_000000000002"])
     monkeypatch.setattr("manager.ids.new_agent_id", lambda: next(ids))
     first, second = manager.spawn("one"), manager.spawn("two")
@@ -148,8 +148,8 @@ def test_an_id_is_never_given_twice(
     assert manager.get(first.agent_id) == first
 
 
-def test_a_forked_process_gives_other_ids() -> None:
-    """Its source is seeded anew: two that go on from one state would give the same ids."""
+def test_a_forked_process_draws_other_ids() -> None:
+    """A forked process seeds its random source anew, and does not draw its parent's ids."""
     script = """
 import os
 from manager.ids import new_agent_id
@@ -158,12 +158,12 @@ os.write(1, f"{new_agent_id()}\\n".encode())
 if child:
     os.waitpid(child, 0)
 """
-    found = run(script).stdout.split()
-    assert len(set(found)) == 2, found
+    drawn_ids = run(script).stdout.split()
+    assert len(set(drawn_ids)) == 2, drawn_ids
 
 
-def test_an_agent_without_a_name_is_called_by_its_id(manager: SubAgentManager) -> None:
-    """agent_id is agent_ and 12 hex digits; the name is the same if none was given."""
+def test_an_agent_without_a_name_has_its_id_as_name(manager: SubAgentManager) -> None:
+    """An agent_id is `agent_` and 12 hex digits. It is the agent's name too, if none was given."""
     agent = manager.spawn("work")
     assert agent.name == agent.agent_id
     prefix, _, digits = agent.agent_id.partition("_")
@@ -172,8 +172,8 @@ def test_an_agent_without_a_name_is_called_by_its_id(manager: SubAgentManager) -
 
 
 @pytest.mark.parametrize("status", LIVE)
-def test_a_live_agents_name_is_its_own(manager: SubAgentManager, status: Status) -> None:
-    """Names are unique among queued, running and interrupted agents."""
+def test_the_names_of_live_agents_are_unique(manager: SubAgentManager, status: Status) -> None:
+    """A name belongs to one queued, running or interrupted agent at a time."""
     holder = agent_that_is(manager, status, name="a name")
     with pytest.raises(NameInUseError) as caught:
         manager.spawn("work", name="a name")
@@ -183,10 +183,13 @@ def test_a_live_agents_name_is_its_own(manager: SubAgentManager, status: Status)
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_a_finished_agents_name_is_free_and_still_found(
+def test_the_name_of_a_finished_agent_is_free_and_found(
     manager: SubAgentManager, status: Status
 ) -> None:
-    """A name finds the live agent first, then the one finished agent; several are ambiguous."""
+    """A name refers to the live agent, else to the only finished one.
+
+    Several finished ones are ambiguous.
+    """
     first = agent_that_is(manager, status, name="a name")
     assert manager.get("a name") == first
     second = manager.spawn("work", name="a name")
@@ -202,8 +205,8 @@ def test_a_finished_agents_name_is_free_and_still_found(
     assert manager.start("a name").agent_id == third.agent_id
 
 
-def test_an_unknown_ref_says_what_is_known(manager: SubAgentManager) -> None:
-    """UnknownAgentError names the ref and counts the agents there are."""
+def test_an_unknown_ref_is_reported_with_the_counts(manager: SubAgentManager) -> None:
+    """An UnknownAgentError names the ref and counts the agents that exist."""
     with pytest.raises(UnknownAgentError, match=r"'nobody'.*none"):
         manager.get("nobody")
     manager.spawn("work")
@@ -218,7 +221,7 @@ def test_an_unknown_ref_says_what_is_known(manager: SubAgentManager) -> None:
 
 
 def test_every_hold_of_the_lock_is_measured(manager: SubAgentManager) -> None:
-    """P7: lock_stats counts each hold, reads too, and says how long it was."""
+    """P7: lock_stats counts and measures every hold of the lock, including reads."""
     before = manager.lock_stats()
     ref = manager.spawn("work").agent_id
     manager.get(ref)
@@ -231,7 +234,7 @@ def test_every_hold_of_the_lock_is_measured(manager: SubAgentManager) -> None:
 
 
 def test_the_manager_serves_an_event_loop(tmp_path: Path) -> None:
-    """From a coroutine every change is made at once, and `durable` and `room` are awaited."""
+    """A coroutine makes every change without waiting, and awaits only `durable` and `room`."""
 
     async def child(manager: SubAgentManager, number: int) -> int:
         await manager.room()

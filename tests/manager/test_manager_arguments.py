@@ -1,4 +1,4 @@
-"""What a method is given by mistake: an error that names it, and nothing has changed."""
+"""Wrong arguments: the error names the argument, and nothing has changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from manager import (
 )
 from tests.manager_support import ROOMY
 
-HUGE = 10**5000  # which has no repr
+HUGE = 10**5000  # too large for a repr
 STRANGE: list[Any] = [
     *(None, True, -1, 1.5, math.nan, math.inf, 1 << 64, HUGE),
     *("", "\ud800", "a\0b", "x" * 300, b"x", [], {}, (1,), object()),
@@ -33,68 +33,70 @@ LIMITS = [*Limits.__dataclass_fields__]
 Call = Callable[[SubAgentManager, str, Any], object]
 
 
-def awaited(of: Awaitable[object]) -> None:
+def await_at_once(awaitable: Awaitable[object]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(0):
-            await of
+            await awaitable
 
     asyncio.run(bounded())
 
 
-# By the argument that is strange: `ref` is an agent that runs.
+# Calls by the argument that gets a strange value. `ref` is a running agent.
 CALLS: dict[str, list[Call]] = {
     "ref": [
-        lambda m, ref, it: m.get(it),
-        lambda m, ref, it: m.start(it),
-        lambda m, ref, it: m.resume(it),
-        lambda m, ref, it: m.update_checkpoint(it, 1, steps_taken=1),
-        lambda m, ref, it: m.record_usage(it, input_tokens=1, output_tokens=1),
-        lambda m, ref, it: m.update_from_result(it, AgentResult("")),
-        lambda m, ref, it: m.update_failed(it, ""),
-        lambda m, ref, it: m.interrupt(it, ""),
-        lambda m, ref, it: m.cancel(it),
-        lambda m, ref, it: m.cancel(it, descendants=True),
-        lambda m, ref, it: m.touch(it),
-        lambda m, ref, it: m.wait_ended(it, timeout_s=0),
-        lambda m, ref, it: awaited(m.ended(it)),
-        lambda m, ref, it: read_history(m.path, it),
-        lambda m, ref, it: read_fleet(m.path).get(it),
+        lambda m, ref, value: m.get(value),
+        lambda m, ref, value: m.start(value),
+        lambda m, ref, value: m.resume(value),
+        lambda m, ref, value: m.update_checkpoint(value, 1, steps_taken=1),
+        lambda m, ref, value: m.record_usage(value, input_tokens=1, output_tokens=1),
+        lambda m, ref, value: m.update_from_result(value, AgentResult("")),
+        lambda m, ref, value: m.update_failed(value, ""),
+        lambda m, ref, value: m.interrupt(value, ""),
+        lambda m, ref, value: m.cancel(value),
+        lambda m, ref, value: m.cancel(value, descendants=True),
+        lambda m, ref, value: m.touch(value),
+        lambda m, ref, value: m.wait_ended(value, timeout_s=0),
+        lambda m, ref, value: await_at_once(m.ended(value)),
+        lambda m, ref, value: read_history(m.path, value),
+        lambda m, ref, value: read_fleet(m.path).get(value),
     ],
-    "steps_taken": [lambda m, ref, it: m.update_checkpoint(ref, 1, steps_taken=it)],
-    "checkpoint": [lambda m, ref, it: m.update_checkpoint(ref, it, steps_taken=1)],
-    "output_tokens": [lambda m, ref, it: m.record_usage(ref, input_tokens=1, output_tokens=it)],
-    "error": [lambda m, ref, it: m.update_failed(ref, it)],
-    "reason": [lambda m, ref, it: m.interrupt(ref, it)],
-    "needs_input": [lambda m, ref, it: m.interrupt(ref, "", needs_input=it)],
-    "result": [lambda m, ref, it: m.update_from_result(ref, it)],
-    "max_age_s": [lambda m, ref, it: m.cleanup(it)],
+    "steps_taken": [lambda m, ref, value: m.update_checkpoint(ref, 1, steps_taken=value)],
+    "checkpoint": [lambda m, ref, value: m.update_checkpoint(ref, value, steps_taken=1)],
+    "output_tokens": [
+        lambda m, ref, value: m.record_usage(ref, input_tokens=1, output_tokens=value)
+    ],
+    "error": [lambda m, ref, value: m.update_failed(ref, value)],
+    "reason": [lambda m, ref, value: m.interrupt(ref, value)],
+    "needs_input": [lambda m, ref, value: m.interrupt(ref, "", needs_input=value)],
+    "result": [lambda m, ref, value: m.update_from_result(ref, value)],
+    "max_age_s": [lambda m, ref, value: m.cleanup(value)],
     "status": [
-        lambda m, ref, it: m.agents(status=it),
-        lambda m, ref, it: read_fleet(m.path).agents(status=it),
+        lambda m, ref, value: m.agents(status=value),
+        lambda m, ref, value: read_fleet(m.path).agents(status=value),
     ],
-    "after": [lambda m, ref, it: m.changes(it)],
+    "after": [lambda m, ref, value: m.changes(value)],
     "timeout_s": [
-        lambda m, ref, it: m.wait_durable(timeout_s=it),
-        lambda m, ref, it: m.wait_room(timeout_s=it),
-        lambda m, ref, it: m.wait_ended(
-            ref, timeout_s=0 if it in (None, math.inf, 1 << 64) else it
+        lambda m, ref, value: m.wait_durable(timeout_s=value),
+        lambda m, ref, value: m.wait_room(timeout_s=value),
+        lambda m, ref, value: m.wait_ended(
+            ref, timeout_s=0 if value in (None, math.inf, 1 << 64) else value
         ),
     ],
     "path": [
-        lambda m, ref, it: m.import_legacy(it),
-        lambda m, ref, it: read_fleet(it),
-        lambda m, ref, it: read_history(it, ref),
-        lambda m, ref, it: next(follow_fleet(it)),
+        lambda m, ref, value: m.import_legacy(value),
+        lambda m, ref, value: read_fleet(value),
+        lambda m, ref, value: read_history(value, ref),
+        lambda m, ref, value: next(follow_fleet(value)),
     ],
     "at": [
-        lambda m, ref, it: read_fleet(m.path, at=it),
-        lambda m, ref, it: read_history(m.path, ref, at=it),
+        lambda m, ref, value: read_fleet(m.path, at=value),
+        lambda m, ref, value: read_history(m.path, ref, at=value),
     ],
 }
 
 
-def refused(call: Callable[[], object]) -> str | None:
-    """What a mistake's error says; None if it was taken, or is an error of another kind."""
+def message_of_refusal(call: Callable[[], object]) -> str | None:
+    """Return the message of a TypeError or ValueError, or None if there was neither."""
     try:
         call()
     except (ManagerError, OSError):
@@ -104,61 +106,61 @@ def refused(call: Callable[[], object]) -> str | None:
     return None
 
 
-def refusals(call: Callable[[Any], object], named: str) -> None:
+def check_refusals(call: Callable[[Any], object], argument: str) -> None:
     for value in STRANGE:
-        said = refused(lambda value=value: call(value))  # type: ignore[misc]
-        assert said is None or named in said
+        message = message_of_refusal(lambda value=value: call(value))  # type: ignore[misc]
+        assert message is None or argument in message
 
 
 def state(manager: SubAgentManager) -> tuple[object, ...]:
     return manager.stats().last_lsn, manager.agents(include_archived=True)
 
 
-@pytest.mark.parametrize("named", CALLS)
-def test_a_strange_argument_is_named_or_taken(tmp_path: Path, named: str) -> None:
-    """No error comes from within; what is refused changes nothing, what is taken comes back."""
+@pytest.mark.parametrize("argument", CALLS)
+def test_a_strange_argument_is_named_or_accepted(tmp_path: Path, argument: str) -> None:
+    """A refused argument is named and changes nothing, and the fleet survives a restart."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        for call in CALLS[named]:
+        for call in CALLS[argument]:
             for value in STRANGE:
                 ref = manager.spawn("work").agent_id
                 manager.wait_durable()
                 before = state(manager)
-                said = refused(lambda c=call, r=ref, v=value: c(manager, r, v))  # type: ignore[misc]
-                assert said is None or named in said
-                assert said is None or state(manager) == before
+                message = message_of_refusal(lambda c=call, r=ref, v=value: c(manager, r, v))  # type: ignore[misc]
+                assert message is None or argument in message
+                assert message is None or state(manager) == before
         manager.compact()
-        kept = {agent.agent_id for agent in manager.agents()}
+        accepted = {agent.agent_id for agent in manager.agents()}
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        assert {agent.agent_id for agent in manager.agents(include_archived=True)} == kept
+        assert {agent.agent_id for agent in manager.agents(include_archived=True)} == accepted
 
 
-@pytest.mark.parametrize("named", [*SPAWN, "token_budget", "metadata"])
-def test_a_strange_value_of_an_agent_is_named_or_taken(tmp_path: Path, named: str) -> None:
-    """The same for what `spawn` takes."""
+@pytest.mark.parametrize("argument", [*SPAWN, "token_budget", "metadata"])
+def test_a_strange_value_of_an_agent_is_named_or_accepted(tmp_path: Path, argument: str) -> None:
+    """A strange argument of `spawn` is refused by name or accepted."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        refusals(lambda value: manager.spawn(**({"prompt": "p"} | {named: value})), named)
+        check_refusals(lambda value: manager.spawn(**{"prompt": "p", argument: value}), argument)
 
 
-@pytest.mark.parametrize("named", [*RESULT, "output_tokens"])
-def test_a_strange_value_of_a_result_is_named_or_taken(tmp_path: Path, named: str) -> None:
-    """The same for what an AgentResult takes, when it is given or when it is used."""
+@pytest.mark.parametrize("argument", [*RESULT, "output_tokens"])
+def test_a_strange_value_of_a_result_is_named_or_accepted(tmp_path: Path, argument: str) -> None:
+    """A strange value of an AgentResult is refused by name, when made or used, or is accepted."""
 
     def call(value: Any) -> None:
-        result = AgentResult(**({"result": "r"} | {named: value}))
+        result = AgentResult(**{"result": "r", argument: value})
         manager.update_from_result(manager.spawn("work").agent_id, result)
 
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        refusals(call, named)
+        check_refusals(call, argument)
 
 
-@pytest.mark.parametrize("named", LIMITS)
-def test_a_strange_limit_is_named_or_taken(named: str) -> None:
-    """The same for what Limits takes."""
-    refusals(lambda value: Limits(**{named: value}), named)
+@pytest.mark.parametrize("argument", LIMITS)
+def test_a_strange_limit_is_named_or_accepted(argument: str) -> None:
+    """A strange value of Limits is refused by name or accepted."""
+    check_refusals(lambda value: Limits(**{argument: value}), argument)
 
 
 @pytest.mark.parametrize(
-    ("call", "kind", "said"),
+    ("call", "kind", "message"),
     [
         (lambda m: read_fleet(m.path, at=-1), ValueError, "at must be an LSN, .*not -1"),
         (lambda m: read_history(m.path, "a", at=1.5), TypeError, r"at must be .*not 1\.5"),  # type: ignore[arg-type]
@@ -166,7 +168,7 @@ def test_a_strange_limit_is_named_or_taken(named: str) -> None:
         (lambda m: m.changes(99), ValueError, "after must be an LSN up to .*not 99"),
         (lambda m: m.changes(HUGE), ValueError, "after must be .*not a value of type int"),
         (lambda m: m.wait_durable(True), TypeError, "lsn must be an LSN, .*not True"),
-        (lambda m: awaited(m.durable("")), TypeError, "lsn must be an LSN, .*not ''"),
+        (lambda m: await_at_once(m.durable("")), TypeError, "lsn must be an LSN, .*not ''"),
         (
             lambda m: m.update_from_result("a", "r"),
             TypeError,
@@ -182,16 +184,16 @@ def test_a_strange_limit_is_named_or_taken(named: str) -> None:
         (lambda m: read_fleet("a\0"), ValueError, r"path must be a path without NUL, not 'a\\x00'"),
     ],
 )
-def test_the_argument_its_value_and_what_fits_are_named(
-    tmp_path: Path, call: Callable[[Any], object], kind: type[Exception], said: str
+def test_a_message_names_the_argument_its_value_and_valid_values(
+    tmp_path: Path, call: Callable[[Any], object], kind: type[Exception], message: str
 ) -> None:
-    """Who made the mistake reads where it is and what would be right."""
-    with SubAgentManager.open(tmp_path) as manager, pytest.raises(kind, match=said):
+    """The message names the wrong argument, its value, and the values that are valid."""
+    with SubAgentManager.open(tmp_path) as manager, pytest.raises(kind, match=message):
         call(manager)
 
 
-def test_a_message_is_no_longer_than_it_need_be(tmp_path: Path) -> None:
-    """What was given is shown in part, however long it is."""
+def test_a_message_shows_only_part_of_a_long_value(tmp_path: Path) -> None:
+    """A long value is shown in part only."""
     with SubAgentManager.open(tmp_path) as manager:
         for call in (manager.get, manager.changes, manager.cleanup):
             with pytest.raises((TypeError, UnknownAgentError)) as caught:
@@ -200,15 +202,15 @@ def test_a_message_is_no_longer_than_it_need_be(tmp_path: Path) -> None:
             assert len(str(caught.value)) < 400
 
 
-def test_open_refuses_before_it_begins(tmp_path: Path) -> None:
-    """Nothing is made on the disk for a call that can't be right."""
+def test_open_checks_its_arguments_first(tmp_path: Path) -> None:
+    """A wrong argument of open is refused before anything is written to the disk."""
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"limits": None}, "limits must be a Limits, not None"),
         ({"options": {}}, "options must be an Options, not {}"),
         ({"workspace": None}, "workspace must be a path, not None"),
         ({"state_dir": b"x"}, "state_dir must be a path, not b'x'"),
     ]
-    for given, said in wrong:
-        with pytest.raises(TypeError, match=said):
-            SubAgentManager.open(**({"workspace": tmp_path} | given))
+    for arguments, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            SubAgentManager.open(**({"workspace": tmp_path} | arguments))
     assert not [*tmp_path.iterdir()]

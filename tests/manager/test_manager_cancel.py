@@ -1,4 +1,4 @@
-"""Cancelling an agent with all below it, and who is below whom."""
+"""Cancelling an agent with its descendants, and the index of descendants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
 
 
 def test_cancel_leaves_children_alone_unless_asked(manager: SubAgentManager) -> None:
-    """descendants=True ends every live one below, whatever is above it, in one batch."""
+    """descendants=True cancels every live descendant in one batch, even below ended agents."""
     root = manager.spawn("root")
     ended = agent_that_is(manager, "completed", parent_id=root.agent_id)
     below = [
@@ -54,8 +54,8 @@ def test_cancel_leaves_children_alone_unless_asked(manager: SubAgentManager) -> 
     assert manager.stats().last_lsn == last_lsn + len(live)
 
 
-def test_cancel_of_a_line_is_one_batch(tmp_path: Path) -> None:
-    """P3: it is in one frame, of which a crash leaves all or nothing; it returns the root."""
+def test_cancelling_descendants_is_one_batch(tmp_path: Path) -> None:
+    """P3: A cancellation with descendants is one frame, of which a crash leaves all or nothing."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         root = manager.spawn("root", name="root")
         for _ in range(100):
@@ -72,7 +72,7 @@ def test_cancel_of_a_line_is_one_batch(tmp_path: Path) -> None:
     assert len(frames) == 1
 
 
-# --- who is below whom ---
+# --- the index of descendants ---
 
 actions = st.tuples(
     st.sampled_from(["spawn", "spawn", "end", "cleanup", "interrupt"]), st.integers(0, 30)
@@ -83,7 +83,7 @@ actions = st.tuples(
 def test_descendants_are_found_in_any_load_order(
     steps: list[tuple[str, int]], dice: random.Random
 ) -> None:
-    """The family is what the rows say: live, and loaded from items in any order."""
+    """The index follows from the rows alone, live and loaded in any order."""
     manager, state = manager_in_memory()
     agents = [manager.spawn("root").agent_id]
     for action, number in steps:
@@ -93,8 +93,8 @@ def test_descendants_are_found_in_any_load_order(
         elif action == "end":
             manager.cancel(ref)
         elif action == "cleanup" and number % 4 == 0 and len(agents) > 1:
-            gone = ids(manager.cleanup(0))
-            agents = [agent for agent in agents if agent not in gone]
+            removed = ids(manager.cleanup(0))
+            agents = [agent for agent in agents if agent not in removed]
             agents = agents or [manager.spawn("root").agent_id]
         elif manager.get(ref).status == "running":
             manager.interrupt(ref, "later")
@@ -107,11 +107,11 @@ def test_descendants_are_found_in_any_load_order(
     assert contents(loaded)[1:] == contents(fleet)[1:]
     everyone = manager.agents(include_archived=True)
     for agent in everyone:
-        line = [agent.agent_id]
-        for above in line:
-            line += [child.agent_id for child in everyone if child.parent_id == above]
-        live = {ref for ref in line[1:] if manager.get(ref).status in LIVE}
-        found = list(fleet.family.living(agent.agent_id))
-        assert (set(found), len(found)) == (live, len(live))
+        family = [agent.agent_id]
+        for above in family:
+            family += [child.agent_id for child in everyone if child.parent_id == above]
+        live = {ref for ref in family[1:] if manager.get(ref).status in LIVE}
+        indexed = list(fleet.family.living(agent.agent_id))
+        assert (set(indexed), len(indexed)) == (live, len(live))
         children = [a for a in everyone if a.parent_id == agent.agent_id]
         assert fleet.family.children(agent.agent_id) == len(children)

@@ -1,4 +1,4 @@
-"""Reading changes: each agent's newest state, in order, at no cost to those who write."""
+"""Reading changes: each agent's newest state, in order, at no cost to writers."""
 
 from __future__ import annotations
 
@@ -18,46 +18,48 @@ from manager import Agent, AgentResult, Changes, SubAgentManager, records
 from tests.manager_support import (
     CountedLoop,
     assert_nobody_watches,
-    ready,
-    some,
+    take,
+    take_ready,
     update,
 )
 from tests.support import TIMEOUT_S, until
 
 
-async def rest(changes: AsyncIterator[Agent]) -> list[Agent]:
+async def read_to_the_end(changes: AsyncIterator[Agent]) -> list[Agent]:
     return [agent async for agent in changes]
 
 
-def test_changes_begin_with_the_call(manager: SubAgentManager) -> None:
-    """What was changed before is not shown, not to a second reader either; what comes after is."""
+def test_a_reader_sees_the_changes_after_its_call(manager: SubAgentManager) -> None:
+    """A reader sees every change after its own call, and none before it."""
     first = manager.changes()
     before = [manager.spawn("before"), manager.spawn("before")]
     second = manager.changes()
     after = manager.spawn("after")
     ended = manager.cancel(before[0].agent_id)
-    assert ready(second) == [after, ended]
-    assert ready(first) == [before[1], after, ended]
+    assert take_ready(second) == [after, ended]
+    assert take_ready(first) == [before[1], after, ended]
 
 
 def test_each_agents_newest_state_is_shown_once(manager: SubAgentManager) -> None:
-    """Whatever a slow reader missed, it sees where each agent is now, ordered by LSN."""
+    """A slow reader sees the current state of each agent once, ordered by LSN."""
     changes = manager.changes()
     agents = [manager.spawn("work") for _ in range(50)]
     dice = random.Random(1)
     for step in range(2000):
         update(manager, dice.choice(agents), step)
-    shown = ready(changes)
-    assert shown == sorted(manager.agents(), key=lambda agent: agent.lsn)
-    assert len(shown) == 50
-    assert ready(changes) == []
+    changed = take_ready(changes)
+    assert changed == sorted(manager.agents(), key=lambda agent: agent.lsn)
+    assert len(changed) == 50
+    assert take_ready(changes) == []
     last = update(manager, agents[0], 1)
-    assert ready(changes) == [last]
+    assert take_ready(changes) == [last]
 
 
 def test_unread_changes_are_bounded_by_the_fleet(manager: SubAgentManager) -> None:
-    """P8: a reader that never reads keeps one row for each agent, also through commits, and none
-    for agents that are gone."""
+    """P8: A reader that never reads keeps one row for each agent, and none for removed agents.
+
+    Commits do not change that.
+    """
     changes = manager.changes()
     kept = [manager.spawn("kept") for _ in range(10)]
     for step in range(300):
@@ -67,40 +69,40 @@ def test_unread_changes_are_bounded_by_the_fleet(manager: SubAgentManager) -> No
             manager.cleanup(0)
             manager.wait_durable()
     until(lambda: len(changes._dirty) == 10, "one row for each agent")
-    assert ready(changes) == sorted(manager.agents(), key=lambda agent: agent.lsn)
+    assert take_ready(changes) == sorted(manager.agents(), key=lambda agent: agent.lsn)
 
 
 def test_ancestors_are_shown_with_the_tokens_of_their_descendants(
     manager: SubAgentManager,
 ) -> None:
-    """Their tokens_used has changed too."""
+    """An ancestor is shown when its tokens_used changes with a descendant's usage."""
     root = manager.spawn("root")
     child = manager.spawn("child", parent_id=root.agent_id)
     changes = manager.changes()
     manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3)
-    shown = ready(changes)
-    assert [(a.agent_id, a.tokens_used) for a in shown] == [
+    changed = take_ready(changes)
+    assert [(a.agent_id, a.tokens_used) for a in changed] == [
         (child.agent_id, 5),
         (root.agent_id, 5),
     ]
 
 
 def test_many_readers_in_many_loops_while_64_threads_write(manager: SubAgentManager) -> None:
-    """Each ends where the fleet does, having seen LSNs that only rise; and no writer waited."""
+    """Each reader sees rising LSNs and ends with the fleet's state; no writer waits for it."""
     agents = [manager.spawn("work") for _ in range(64)]
     readers = [manager.changes() for _ in range(4)]
 
     async def read(changes: Changes) -> dict[str, Agent]:
-        seen: dict[str, Agent] = {}
+        newest: dict[str, Agent] = {}
         lsn = 0
         async with asyncio.timeout(TIMEOUT_S):
             async for agent in changes:
                 assert agent.lsn > lsn
                 lsn = agent.lsn
-                seen[agent.agent_id] = agent
-                if len(seen) == 64 and all(a.status == "completed" for a in seen.values()):
+                newest[agent.agent_id] = agent
+                if len(newest) == 64 and all(a.status == "completed" for a in newest.values()):
                     break
-        return seen
+        return newest
 
     def write(agent: Agent) -> None:
         for step in range(50):
@@ -111,34 +113,34 @@ def test_many_readers_in_many_loops_while_64_threads_write(manager: SubAgentMana
         return asyncio.run(read(changes))
 
     with ThreadPoolExecutor(70) as pool:
-        seen = [pool.submit(reading, changes) for changes in readers]
+        readings = [pool.submit(reading, changes) for changes in readers]
         for written in [pool.submit(write, agent) for agent in agents]:
             written.result(timeout=TIMEOUT_S)
         now = {agent.agent_id: agent for agent in manager.agents()}
-        assert [found.result() for found in seen] == [now] * 4
+        assert [reading.result() for reading in readings] == [now] * 4
 
 
 def test_tasks_may_share_a_reader(manager: SubAgentManager) -> None:
-    """Each gets other agents, and all that there are."""
+    """Tasks that share a reader each get other agents, and together all of them."""
     changes = manager.changes()
 
     async def share() -> list[Agent]:
-        waiting = [asyncio.create_task(some(changes, 5)) for _ in range(4)]
+        tasks = [asyncio.create_task(take(changes, 5)) for _ in range(4)]
         await asyncio.sleep(0)
         for number in range(20):
             manager.spawn(str(number))
             await asyncio.sleep(0)
-        return [agent for agents in await asyncio.gather(*waiting) for agent in agents]
+        return [agent for agents in await asyncio.gather(*tasks) for agent in agents]
 
-    shown = asyncio.run(share())
-    assert sorted(int(agent.prompt) for agent in shown) == list(range(20))
+    changed = asyncio.run(share())
+    assert sorted(int(agent.prompt) for agent in changed) == list(range(20))
 
 
 # --- waking ---
 
 
-def test_an_idle_loop_is_called_once(manager: SubAgentManager) -> None:
-    """However much changes before it comes to read, and however many readers it has."""
+def test_an_idle_loop_is_woken_once(manager: SubAgentManager) -> None:
+    """An idle loop is woken once, whatever changes before it reads, for all its readers."""
     agents = [manager.spawn("work") for _ in range(10)]
 
     async def read() -> None:
@@ -146,7 +148,7 @@ def test_an_idle_loop_is_called_once(manager: SubAgentManager) -> None:
         assert isinstance(loop, CountedLoop)
         readers = [manager.changes() for _ in range(3)]
         for _ in range(5):
-            reading = [asyncio.create_task(some(changes, 10)) for changes in readers]
+            reading = [asyncio.create_task(take(changes, 10)) for changes in readers]
             await asyncio.sleep(0)
             loop.calls = 0
             for step in range(100):
@@ -160,8 +162,8 @@ def test_an_idle_loop_is_called_once(manager: SubAgentManager) -> None:
         runner.run(read())
 
 
-def test_a_reader_that_never_waits_lets_its_loop_run(manager: SubAgentManager) -> None:
-    """While there is always more to read, others in its loop get their turn."""
+def test_a_busy_reader_lets_its_loop_run_other_tasks(manager: SubAgentManager) -> None:
+    """A reader that always finds more to read still lets the other tasks of its loop run."""
     agent = manager.spawn("work")
     turns = 0
 
@@ -183,10 +185,10 @@ def test_a_reader_that_never_waits_lets_its_loop_run(manager: SubAgentManager) -
     asyncio.run(read())
 
 
-def test_a_change_just_before_a_reader_waits_is_not_slept_over(
+def test_a_change_just_before_a_reader_waits_wakes_it(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between finding nothing and being known to wait, nobody calls it."""
+    """A change after the reader found nothing, and before it is known to wait, is not missed."""
     changes = manager.changes()
     next_row = manager._watch.next_row
 
@@ -197,18 +199,18 @@ def test_a_change_just_before_a_reader_waits_is_not_slept_over(
         return row
 
     monkeypatch.setattr(manager._watch, "next_row", then_a_change)
-    assert asyncio.run(some(changes, 1)) == manager.agents()
+    assert asyncio.run(take(changes, 1)) == manager.agents()
 
 
-def test_a_change_that_was_not_called_out_is_shown_at_the_next_commit(
+def test_a_change_without_a_wake_up_is_shown_at_the_next_commit(
     manager: SubAgentManager,
 ) -> None:
-    """An interrupt may strike between the change and telling who watches."""
+    """A change whose wake-up an interrupt prevented is shown at the next commit."""
     agent = manager.spawn("work")
     manager.wait_durable()
 
     async def read() -> list[Agent]:
-        reading = asyncio.create_task(some(manager.changes(), 1))
+        reading = asyncio.create_task(take(manager.changes(), 1))
         await asyncio.sleep(0)
         manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
         await manager.durable()
@@ -220,16 +222,16 @@ def test_a_change_that_was_not_called_out_is_shown_at_the_next_commit(
 # --- leaving ---
 
 
-def test_a_reader_that_is_dropped_leaves_nothing_behind(manager: SubAgentManager) -> None:
-    """With aclose, without it, or in the middle of a wait that is cancelled."""
+def test_a_reader_that_leaves_is_forgotten(manager: SubAgentManager) -> None:
+    """A reader is forgotten after aclose, when it is dropped, and when its wait is cancelled."""
 
     async def closed() -> None:
         changes = manager.changes()
-        waiting = asyncio.create_task(rest(changes))
+        task = asyncio.create_task(read_to_the_end(changes))
         await asyncio.sleep(0)
         await changes.aclose()
         await changes.aclose()
-        assert await waiting == []
+        assert await task == []
         with pytest.raises(StopAsyncIteration):
             await anext(changes)
 
@@ -240,13 +242,13 @@ def test_a_reader_that_is_dropped_leaves_nothing_behind(manager: SubAgentManager
 
     async def cancelled() -> None:
         changes = manager.changes()
-        waiting = asyncio.create_task(some(changes, 1))
+        task = asyncio.create_task(take(changes, 1))
         await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        task.cancel()
+        await asyncio.wait([task])
         assert not manager._watch._idle
         agent = manager.spawn("not lost")
-        assert await some(changes, 1) == [agent]
+        assert await take(changes, 1) == [agent]
 
     for leave in (closed, broken_off, cancelled):
         asyncio.run(leave())
@@ -256,19 +258,19 @@ def test_a_reader_that_is_dropped_leaves_nothing_behind(manager: SubAgentManager
         assert_nobody_watches(manager)
 
 
-def test_close_is_the_end_of_it(manager: SubAgentManager) -> None:
-    """What was changed before is still shown; then the iteration ends, for one that waits too."""
+def test_close_ends_the_iteration(manager: SubAgentManager) -> None:
+    """After close, a reader gets the changes made before it, and then the iteration ends."""
     agent = manager.spawn("work")
-    late, waits = manager.changes(), manager.changes()
+    late, idle = manager.changes(), manager.changes()
 
     async def until_the_end() -> None:
-        waiting = asyncio.create_task(rest(waits))
+        task = asyncio.create_task(read_to_the_end(idle))
         await asyncio.sleep(0)
         ended = manager.cancel(agent.agent_id)
         await asyncio.to_thread(manager.close)
-        assert await waiting == [ended]
-        assert await rest(late) == [ended]
-        assert await rest(late) == []
+        assert await task == [ended]
+        assert await read_to_the_end(late) == [ended]
+        assert await read_to_the_end(late) == []
 
     asyncio.run(until_the_end())
     with pytest.raises(ClosedError):
@@ -276,7 +278,7 @@ def test_close_is_the_end_of_it(manager: SubAgentManager) -> None:
 
 
 def test_a_failed_disk_is_raised(manager: SubAgentManager, disk: SimulatedDisk) -> None:
-    """FailedError after what there was: nothing will change any more."""
+    """A failed disk raises FailedError in a waiting reader, after the changes made before."""
     agent = manager.spawn("work")
     manager.wait_durable()
 
@@ -286,14 +288,14 @@ def test_a_failed_disk_is_raised(manager: SubAgentManager, disk: SimulatedDisk) 
 
     async def read() -> None:
         changes = manager.changes()
-        waiting = asyncio.create_task(some(changes, 2))
+        task = asyncio.create_task(take(changes, 2))
         await asyncio.sleep(0)
         disk.before = broken
         manager.cancel(agent.agent_id)
         with pytest.raises(FailedError):
             await manager.durable()
         with pytest.raises(FailedError):
-            await waiting
+            await task
 
     asyncio.run(read())
     disk.before = None

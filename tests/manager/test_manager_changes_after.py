@@ -1,4 +1,4 @@
-"""Changes from an earlier LSN on: what a reader that comes back is shown."""
+"""Changes after an earlier LSN: what a returning reader is shown."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ import pytest
 
 from journal.testing import SimulatedDisk
 from manager import SubAgentManager
-from tests.manager_support import MANY, ready, update
+from tests.manager_support import MANY, take_ready, update
 
 
 def test_resuming_after_a_shared_lsn_shows_all_of_its_agents(manager: SubAgentManager) -> None:
-    """A reader that broke off between an agent and its ancestors is shown all of them again; one
-    after an LSN that is a single agent's, is not shown that."""
+    """After an LSN that several agents share, all of these are shown again.
+
+    The reader may have stopped between an agent and its ancestors. After an LSN of a single agent,
+    that agent is not shown again.
+    """
     root = manager.spawn("root")
     child = manager.spawn("child", parent_id=root.agent_id)
     other = manager.spawn("other")
     changes = manager.changes()
     manager.record_usage(child.agent_id, input_tokens=2, output_tokens=3)
-    [seen, missed] = ready(changes)
+    [seen, missed] = take_ready(changes)
     assert seen.lsn == missed.lsn
-    assert missed in ready(manager.changes(after=seen.lsn))
-    assert {*ready(manager.changes(after=other.lsn))} == {seen, missed}
+    assert missed in take_ready(manager.changes(after=seen.lsn))
+    assert {*take_ready(manager.changes(after=other.lsn))} == {seen, missed}
 
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_changes_may_begin_after_an_earlier_lsn(disk: SimulatedDisk, restarted: bool) -> None:
-    """With all that have changed after an LSN, also of an earlier session, and then go on."""
+    """Agents that changed after the LSN, in any session, come before the new changes."""
     manager = SubAgentManager.open("/w", limits=MANY, disk=disk)
     agents = [manager.spawn(str(number), queued=True) for number in range(6)]
     manager.cancel(agents[1].agent_id)
@@ -38,13 +41,13 @@ def test_changes_may_begin_after_an_earlier_lsn(disk: SimulatedDisk, restarted: 
         manager.close()
         manager = SubAgentManager.open("/w", limits=MANY, disk=disk)
     everyone = sorted(manager.agents(include_archived=True), key=lambda agent: agent.lsn)
-    assert ready(manager.changes(after=0)) == everyone
-    assert ready(manager.changes(after=agents[3].lsn)) == everyone[-3:]
+    assert take_ready(manager.changes(after=0)) == everyone
+    assert take_ready(manager.changes(after=agents[3].lsn)) == everyone[-3:]
     last_lsn = manager.stats().last_lsn
     changes = manager.changes(after=last_lsn)
-    assert ready(changes) == []
+    assert take_ready(changes) == []
     started = manager.start(agents[0].agent_id)
-    assert ready(changes) == [started]
+    assert take_ready(changes) == [started]
     for bad in (-1, last_lsn + 2):
         with pytest.raises(ValueError, match=str(bad)):
             manager.changes(after=bad)
@@ -54,7 +57,7 @@ def test_changes_may_begin_after_an_earlier_lsn(disk: SimulatedDisk, restarted: 
 def test_changes_during_the_start_are_shown_once(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when another reader has moved it along between the snapshot and now."""
+    """A change made during the snapshot is shown once, even if another reader consumed it."""
     stays, goes = manager.spawn("stays"), manager.cancel(manager.spawn("goes").agent_id)
     other = manager.changes()
     read = manager._state.read
@@ -64,17 +67,17 @@ def test_changes_during_the_start_are_shown_once(
         monkeypatch.undo()
         update(manager, stays, 1)
         manager.cleanup(0)
-        assert len(ready(other)) == 1
+        assert len(take_ready(other)) == 1
         return snapshot
 
     monkeypatch.setattr(manager._state, "read", meanwhile)
     changes = manager.changes(after=0)
-    assert ready(changes) == [manager.get(stays.agent_id)]
+    assert take_ready(changes) == [manager.get(stays.agent_id)]
     assert goes.status == "cancelled"
 
 
-def test_no_change_is_missed_where_the_old_ones_end(manager: SubAgentManager) -> None:
-    """A reader that begins with what there is sees, while others write, all that there is."""
+def test_no_change_is_missed_between_old_and_new_ones(manager: SubAgentManager) -> None:
+    """A reader that starts with old changes while others write ends up with the whole fleet."""
     agents = [manager.spawn("work") for _ in range(20)]
     over = threading.Event()
 
@@ -93,9 +96,9 @@ def test_no_change_is_missed_where_the_old_ones_end(manager: SubAgentManager) ->
             writer.result()
     now = {agent.agent_id: agent for agent in manager.agents()}
     for number, changes in enumerate(readers):
-        shown = ready(changes)
-        assert [agent.lsn for agent in shown] == sorted(agent.lsn for agent in shown)
-        assert {agent.agent_id: agent for agent in shown}.items() <= now.items()
-        assert len(shown) == len({agent.agent_id for agent in shown})
+        changed = take_ready(changes)
+        assert [agent.lsn for agent in changed] == sorted(agent.lsn for agent in changed)
+        assert {agent.agent_id: agent for agent in changed}.items() <= now.items()
+        assert len(changed) == len({agent.agent_id for agent in changed})
         if number % 2 == 0:
-            assert len(shown) == 20
+            assert len(changed) == 20

@@ -1,4 +1,4 @@
-"""What cleans up: dropping what ended long ago, and cancelling what gives no sign of life."""
+"""Cleanup: it removes agents that ended long ago, and cancels agents without a sign of life."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = Limits(max_running=1000, heartbeat_timeout_s=60)
 
 
 class Clocks:
-    """The two that a manager asks: Unix milliseconds, and seconds that nobody sets."""
+    """The two clocks of a manager: Unix milliseconds, and monotonic seconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.unix_ms = 1_700_000_000_000
@@ -44,24 +44,27 @@ def manager(tmp_path: Path, clocks: Clocks) -> Iterator[SubAgentManager]:
         yield manager
 
 
-# --- dropping what has ended ---
+# --- removing ended agents ---
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_cleanup_drops_agents_that_ended_long_ago(
+def test_cleanup_removes_agents_that_ended_long_ago(
     manager: SubAgentManager, clocks: Clocks, status: Status
 ) -> None:
-    """By age since its end; what has not ended is never dropped. Its id and name are free then."""
+    """Agents are removed once they ended long enough ago; live ones never are.
+
+    The removal frees their name and id.
+    """
     old = agent_that_is(manager, status, name="a name")
     clocks.pass_s(30)
     young = agent_that_is(manager, status)
     assert manager.cleanup(30.001) == ()
-    dropped = manager.cleanup(30)
+    removed = manager.cleanup(30)
     if status in LIVE:
-        assert dropped == ()
+        assert removed == ()
         assert ids(manager.agents()) == ids([old, young])
         return
-    assert dropped == (old,)
+    assert removed == (old,)
     assert manager.agents() == [young]
     assert manager.counts()[status] == 1
     for ref in (old.agent_id, "a name"):
@@ -70,10 +73,10 @@ def test_cleanup_drops_agents_that_ended_long_ago(
     assert manager.spawn("again", name="a name").name == "a name"
 
 
-def test_dropping_one_of_several_agents_by_one_name_keeps_the_rest(
+def test_removing_one_of_two_namesakes_keeps_the_other(
     manager: SubAgentManager, clocks: Clocks
 ) -> None:
-    """What is dropped leaves the index of names; the one that is left is no longer ambiguous."""
+    """A removed agent leaves the index of names, so its remaining namesake is unambiguous."""
     manager.cancel(manager.spawn("first", name="same").agent_id)
     clocks.pass_s(60)
     second = manager.cancel(manager.spawn("second", name="same").agent_id)
@@ -82,38 +85,38 @@ def test_dropping_one_of_several_agents_by_one_name_keeps_the_rest(
 
 
 def test_a_parent_stays_while_a_child_does(manager: SubAgentManager, clocks: Clocks) -> None:
-    """A line that has ended goes at once, children first; one that lives keeps its parents."""
-    lines = []
+    """An ended family is removed at once, children first; a live descendant keeps its ancestors."""
+    families = []
     for _ in range(2):
         root = manager.spawn("root")
         middle = manager.spawn("middle", parent_id=root.agent_id)
-        lines.append([root, middle, manager.spawn("leaf", parent_id=middle.agent_id)])
-    for agent in (*lines[0], *lines[1][:2]):
+        families.append([root, middle, manager.spawn("leaf", parent_id=middle.agent_id)])
+    for agent in (*families[0], *families[1][:2]):
         manager.cancel(agent.agent_id)
     clocks.pass_s(1)
-    assert [a.agent_id for a in manager.cleanup(0)] == [a.agent_id for a in reversed(lines[0])]
-    assert ids(manager.agents()) == ids(lines[1])
-    manager.record_usage(lines[1][2].agent_id, input_tokens=1, output_tokens=1)
-    assert manager.get(lines[1][0].agent_id).tokens_used == 2
-    manager.cancel(lines[1][2].agent_id)
+    assert [a.agent_id for a in manager.cleanup(0)] == [a.agent_id for a in reversed(families[0])]
+    assert ids(manager.agents()) == ids(families[1])
+    manager.record_usage(families[1][2].agent_id, input_tokens=1, output_tokens=1)
+    assert manager.get(families[1][0].agent_id).tokens_used == 2
+    manager.cancel(families[1][2].agent_id)
     assert len(manager.cleanup(0)) == 3
 
 
-def test_dropped_agents_never_return(tmp_path: Path, clocks: Clocks) -> None:
-    """P6, P8: it is in no checkpoint, and replaying its records leaves nothing of it."""
+def test_removed_agents_never_return(tmp_path: Path, clocks: Clocks) -> None:
+    """P6, P8: A removed agent is in no checkpoint, and a replay of its records leaves no trace."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         for number in range(200):
             name = f"name {number % 50}" if number % len(STATUSES) > 2 else None
             agent_that_is(manager, STATUSES[number % len(STATUSES)], name=name)
         manager.compact()
-        dropped = manager.cleanup(0)
-        left = manager.agents()
-        assert len(dropped) + len(left) == 200
+        removed = manager.cleanup(0)
+        remaining = manager.agents()
+        assert len(removed) + len(remaining) == 200
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
-        seen = manager.agents(include_archived=True)
-        assert ids(seen) == ids(left)
-        assert manager.compact().count == len(left)
-        assert not ids(seen) & ids(dropped)
+        reopened = manager.agents(include_archived=True)
+        assert ids(reopened) == ids(remaining)
+        assert manager.compact().count == len(remaining)
+        assert not ids(reopened) & ids(removed)
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan")])
@@ -129,7 +132,10 @@ def test_a_bad_age_is_refused(manager: SubAgentManager, bad: float) -> None:
 def test_a_running_agent_without_a_sign_of_life_is_cancelled(
     manager: SubAgentManager, clocks: Clocks
 ) -> None:
-    """After heartbeat_timeout_s; the reason says so. Others may be silent as long as they like."""
+    """A running agent is cancelled after heartbeat_timeout_s, for that reason.
+
+    Queued and interrupted agents may be silent.
+    """
     agents = {status: agent_that_is(manager, status) for status in LIVE}
     clocks.pass_s(59.9)
     assert manager.cleanup(10**6) == ()
@@ -154,7 +160,7 @@ SIGNS: dict[str, Any] = {
 
 @pytest.mark.parametrize("sign", SIGNS)
 def test_any_update_is_a_sign_of_life(manager: SubAgentManager, clocks: Clocks, sign: str) -> None:
-    """From each on the time counts anew."""
+    """Each update restarts the time that an agent may be silent."""
     ref = manager.spawn("work", name="a name").agent_id
     for _ in range(3):
         clocks.pass_s(50)
@@ -166,7 +172,7 @@ def test_any_update_is_a_sign_of_life(manager: SubAgentManager, clocks: Clocks, 
 
 
 def test_start_and_resume_are_signs_of_life(manager: SubAgentManager, clocks: Clocks) -> None:
-    """The time that an agent did not run does not count."""
+    """The time during which an agent did not run does not count as silence."""
     queued = manager.spawn("q", queued=True).agent_id
     stopped = manager.interrupt(manager.spawn("i").agent_id, "later").agent_id
     clocks.pass_s(100)
@@ -178,10 +184,10 @@ def test_start_and_resume_are_signs_of_life(manager: SubAgentManager, clocks: Cl
     assert ids(manager.cleanup(10**6)) == {queued, stopped}
 
 
-def test_touch_is_for_running_agents_and_leaves_no_record(
+def test_touch_changes_no_agent_and_writes_no_record(
     manager: SubAgentManager, clocks: Clocks
 ) -> None:
-    """Of others it says nothing; nobody's agent is UnknownAgentError. Nothing is journaled."""
+    """A touch of an agent in any status changes and journals nothing; an unknown ref is refused."""
     agents = [agent_that_is(manager, status) for status in STATUSES]
     last_lsn = manager.stats().last_lsn
     clocks.pass_s(1)
@@ -193,8 +199,8 @@ def test_touch_is_for_running_agents_and_leaves_no_record(
     assert manager.stats().last_lsn == last_lsn
 
 
-def test_a_clock_that_is_set_kills_nobody(manager: SubAgentManager, clocks: Clocks) -> None:
-    """Silence is measured on a clock that nobody sets: an hour's jump is no hour of silence."""
+def test_setting_the_clock_cancels_no_agent(manager: SubAgentManager, clocks: Clocks) -> None:
+    """Silence is measured on a monotonic clock, so setting the clock by an hour is no silence."""
     ref = manager.spawn("work").agent_id
     clocks.unix_ms += 3_600_000
     assert manager.cleanup(10**6) == ()
@@ -203,13 +209,13 @@ def test_a_clock_that_is_set_kills_nobody(manager: SubAgentManager, clocks: Cloc
     assert ids(manager.cleanup(10**6)) == {ref}
 
 
-def test_a_sign_of_life_after_it_was_found_saves_it(
+def test_a_late_sign_of_life_saves_an_agent(
     manager: SubAgentManager, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each candidate is checked again under the lock: it may have stirred, or ended, meanwhile."""
+    """Cleanup checks each candidate again under the lock, as it may have changed meanwhile."""
     refs = {
-        what: manager.spawn(what).agent_id
-        for what in ("touched", "updated", "ended", "resumed", "dead")
+        name: manager.spawn(name).agent_id
+        for name in ("touched", "updated", "ended", "resumed", "dead")
     }
     clocks.pass_s(60)
     update_batch = manager._state.update_batch
@@ -231,7 +237,7 @@ def test_a_sign_of_life_after_it_was_found_saves_it(
 def test_an_agent_that_has_just_started_is_not_silent(
     manager: SubAgentManager, clocks: Clocks
 ) -> None:
-    """Of which no sign of life is known yet, because its start is under way: it counts from now."""
+    """An agent whose start is still under way has no sign of life yet; its silence begins now."""
     ref = manager.spawn("work").agent_id
     manager._beats.forget(ref)
     assert manager.cleanup(10**6) == ()
@@ -242,7 +248,7 @@ def test_an_agent_that_has_just_started_is_not_silent(
 
 
 def test_memory_of_heartbeats_follows_the_fleet(manager: SubAgentManager, clocks: Clocks) -> None:
-    """P8: of what has ended or is gone no heartbeat is kept."""
+    """P8: No heartbeat is kept for agents that have ended or were removed."""
     running = manager.spawn("runs").agent_id
     for _ in range(50):
         ref = manager.spawn("work").agent_id
@@ -250,17 +256,17 @@ def test_memory_of_heartbeats_follows_the_fleet(manager: SubAgentManager, clocks
         manager.update_from_result(ref, AgentResult("done"))
     ref = manager.spawn("late").agent_id
     manager.cancel(ref)
-    manager._beats.beat(ref)  # as a touch does that comes too late
+    manager._beats.beat(ref)  # like a touch that comes too late
     manager.cleanup(0)
     manager.cleanup(0)
     assert manager._beats._at_s.keys() == {running}
 
 
 @pytest.mark.parametrize("status", ENDED)
-def test_the_dropped_are_returned_as_they_were(
+def test_cleanup_returns_the_last_state_of_removed_agents(
     manager: SubAgentManager, clocks: Clocks, status: Status
 ) -> None:
-    """Their last state, with the LSN of their last change."""
+    """A removed agent is returned in its last state, with the LSN of its last change."""
     agent = agent_that_is(manager, status)
     assert manager.cleanup(0) == (replace(agent),)
 
@@ -269,8 +275,11 @@ def test_the_dropped_are_returned_as_they_were(
 def test_an_agent_imported_during_cleanup_stays(
     tmp_path: Path, clocks: Clocks, ends_again: bool
 ) -> None:
-    """P6: removed by another cleanup and imported again, it is another agent of that id: it lives,
-    or has ended only now. A live one that is removed would leave a journal that does not open."""
+    """P6: An agent that was removed and imported again meanwhile is not removed by its id.
+
+    It is live, or has ended only now. Removing a live agent would leave a journal that can't be
+    opened.
+    """
     older = tmp_path / "agents.json"
     agent = {"id": "x1", "session_name": "one", "prompt": "p", "status": "Running"}
     older.write_text(json.dumps({"schema_version": 1, "agents": [agent]}))
@@ -279,13 +288,13 @@ def test_an_agent_imported_during_cleanup_stays(
         manager.cancel("x1")
         clocks.pass_s(100)
 
-        def slices(found: Any) -> Any:
+        def slices(candidates: Any) -> Any:
             patch.undo()
             assert ids(manager.cleanup(0)) == {"x1"}
             manager.import_legacy(older)
             if ends_again:
                 manager.cancel("x1")
-            return cleanup.slices(found)
+            return cleanup.slices(candidates)
 
         patch = pytest.MonkeyPatch()
         patch.setattr("manager.manager.slices", slices)

@@ -1,4 +1,4 @@
-"""What a manager admits, and what it refuses when a bound is reached."""
+"""Limits: which agents a manager admits, and how it refuses more."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ from tests.manager_support import ROOMY, agent_that_is
 
 
 def test_max_running_bounds_spawn_start_and_resume(tmp_path: Path) -> None:
-    """Past max_running: CapacityError with limit, value and counts, and nothing changes."""
+    """A call above max_running raises CapacityError with limit, value and counts.
+
+    It changes nothing.
+    """
     with SubAgentManager.open(tmp_path, limits=Limits(max_running=2)) as manager:
-        waiting = manager.spawn("q", queued=True)
+        queued = manager.spawn("q", queued=True)
         stopped = manager.interrupt(manager.spawn("i").agent_id, "later")
         running = [manager.spawn("r") for _ in range(2)]
         attempts: list[Callable[[], Agent]] = [
             lambda: manager.spawn("r"),
-            lambda: manager.start(waiting.agent_id),
+            lambda: manager.start(queued.agent_id),
             lambda: manager.resume(stopped.agent_id),
         ]
         for attempt in attempts:
@@ -49,11 +52,11 @@ def test_max_running_bounds_spawn_start_and_resume(tmp_path: Path) -> None:
         assert len(manager.agents()) == 4
         manager.update_checkpoint(running[0].agent_id, None, steps_taken=1)
         manager.cancel(running[0].agent_id)
-        assert manager.start(waiting.agent_id).status == "running"
+        assert manager.start(queued.agent_id).status == "running"
 
 
 def test_max_admitted_counts_all_that_have_not_ended(tmp_path: Path) -> None:
-    """Queued, running and interrupted agents count for max_admitted, finished ones do not."""
+    """Queued, running and interrupted agents count for max_admitted; finished ones do not."""
     with SubAgentManager.open(tmp_path, limits=Limits(max_admitted=3)) as manager:
         agents = [agent_that_is(manager, status) for status in (*ENDED, *LIVE)]
         with pytest.raises(CapacityError) as caught:
@@ -63,22 +66,22 @@ def test_max_admitted_counts_all_that_have_not_ended(tmp_path: Path) -> None:
         manager.spawn("one more", queued=True)
 
 
-def test_max_depth_bounds_the_line_of_parents(tmp_path: Path) -> None:
-    """A root is at depth 0; an agent at max_depth can have no child."""
+def test_max_depth_bounds_the_number_of_ancestors(tmp_path: Path) -> None:
+    """A root is at depth 0, and an agent at max_depth can have no child."""
     with SubAgentManager.open(tmp_path, limits=Limits(max_depth=2)) as manager:
-        line = [manager.spawn("root", name="root")]
-        line.append(manager.spawn("child", parent_id="root"))  # a name will do
-        line.append(manager.spawn("grandchild", parent_id=line[-1].agent_id))
-        assert [agent.spawn_depth for agent in line] == [0, 1, 2]
-        assert [a.parent_id for a in line] == [None, line[0].agent_id, line[1].agent_id]
+        agents = [manager.spawn("root", name="root")]
+        agents.append(manager.spawn("child", parent_id="root"))  # by name
+        agents.append(manager.spawn("grandchild", parent_id=agents[-1].agent_id))
+        assert [agent.spawn_depth for agent in agents] == [0, 1, 2]
+        assert [a.parent_id for a in agents] == [None, agents[0].agent_id, agents[1].agent_id]
         with pytest.raises(CapacityError) as caught:
-            manager.spawn("too deep", parent_id=line[-1].agent_id)
+            manager.spawn("too deep", parent_id=agents[-1].agent_id)
         assert (caught.value.limit, caught.value.value) == ("max_depth", 2)
         with pytest.raises(UnknownAgentError):
             manager.spawn("an orphan", parent_id="nobody")
         manager.cancel("root")
         assert manager.spawn("late", parent_id="root").spawn_depth == 1
-        assert manager.get(line[1].agent_id).status == "running"
+        assert manager.get(agents[1].agent_id).status == "running"
 
 
 @pytest.mark.parametrize(
@@ -94,14 +97,16 @@ def test_max_depth_bounds_the_line_of_parents(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_limit_is_named(bad: dict[str, Any]) -> None:
-    """Limits are checked when made."""
+    """Limits are checked when they are made, and a bad one is named."""
     with pytest.raises(ValueError, match=next(iter(bad))):
         Limits(**bad)
 
 
 def test_a_full_disk_refuses_new_work_before_it_refuses_results() -> None:
-    """What ends an agent is urgent: it may still be appended when no spawn may, and none of it
-    is lost when there is room again."""
+    """Records that end an agent are urgent: they fit in the buffer when a spawn does not.
+
+    None of them is lost once there is room again.
+    """
     disk = SimulatedDisk()
     options = Options(buffer_bytes=8192)
 
@@ -134,7 +139,7 @@ def test_a_full_disk_refuses_new_work_before_it_refuses_results() -> None:
 
 
 def test_open_needs_no_space() -> None:
-    """P5: on a full disk a manager opens at once, with what ran interrupted."""
+    """P5: A manager opens on a full disk without waiting, and interrupts its running agents."""
     disk = SimulatedDisk()
     with SubAgentManager.open("/w", disk=disk) as manager:
         agent = manager.spawn("work")

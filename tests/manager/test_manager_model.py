@@ -37,10 +37,12 @@ old_agents = st.lists(
 
 
 class ManagerMachine(OneAgent):
-    """And what is done to many at once, who watches, restarts: what one brings back is what the
-    model was at that LSN. P1, P2, P3, P6."""
+    """The rules for one agent, plus changes to many, readers of changes, and restarts.
 
-    # --- many at once ---
+    P1, P2, P3, P6: The fleet after a restart is the model's state as of the recovered LSN.
+    """
+
+    # --- changes to many agents ---
 
     @rule(ref=refs)
     def cancel_all(self, ref: int | str) -> None:
@@ -49,18 +51,18 @@ class ManagerMachine(OneAgent):
         if isinstance(before, type):
             self.refused(before, lambda: self.manager.cancel(name, descendants=True))
             return
-        line = [before, *self.model.below(before.agent_id)]
-        live = [agent for agent in line if agent.status in LIVE]
+        family = [before, *self.model.below(before.agent_id)]
+        live = [agent for agent in family if agent.status in LIVE]
         after = self.manager.cancel(name, descendants=True)
         for agent in live:
             self.cancelled(agent, None)
-        self.batched(len(live))
+        self.note_batch(len(live))
         assert after == self.seen(self.model.agents[before.agent_id])
 
     @rule(max_age_s=st.sampled_from([0, 0.005, 3600]))
     def cleanup(self, max_age_s: float) -> None:
         at_ms = self.unix_ms + 1
-        gone = {
+        removable = {
             agent_id: self.seen(self.model.agents[agent_id])
             for agent_id in self.model.droppable(at_ms - max_age_s * 1000)
         }
@@ -70,14 +72,14 @@ class ManagerMachine(OneAgent):
             if agent.status == "running" and self.steady_s - self.beats[agent.agent_id] >= 60
         }
         cleaned = {agent.agent_id: agent for agent in self.manager.cleanup(max_age_s)}
-        assert cleaned.keys() == gone.keys() | silent
-        assert {ref: agent for ref, agent in cleaned.items() if ref in gone} == gone
-        for agent_id in gone:
+        assert cleaned.keys() == removable.keys() | silent
+        assert {ref: agent for ref, agent in cleaned.items() if ref in removable} == removable
+        for agent_id in removable:
             self.model.drop(agent_id)
         for agent_id in silent:
             after = self.cancelled(self.model.agents[agent_id], "no sign of life for 60 s")
             assert cleaned[agent_id] == self.seen(after)
-        self.batched(len(cleaned))
+        self.note_batch(len(cleaned))
 
     def cancelled(self, agent: Agent, reason: str | None) -> Agent:
         now = self.manager.get(agent.agent_id)
@@ -94,8 +96,8 @@ class ManagerMachine(OneAgent):
         self.model.put(after)
         return after
 
-    def batched(self, count: int) -> None:
-        """So many records in one batch, of which a crash leaves all or none."""
+    def note_batch(self, count: int) -> None:
+        """Record a batch of `count` records, of which a crash leaves all or none."""
         if count:
             self.history[max(self.history) + count] = self.model.copy()
 
@@ -116,27 +118,27 @@ class ManagerMachine(OneAgent):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "old.json")
             path.write_text(json.dumps({"schema_version": 1, "agents": agents}))
-            found = {agent.agent_id: agent for agent in self.manager.import_legacy(path)}
-        held = {name for name in NAMES if self.model.is_held(name)}
+            imported = {agent.agent_id: agent for agent in self.manager.import_legacy(path)}
+        names_in_use = {name for name in NAMES if self.model.is_held(name)}
         names: set[str | None] = {None}
         lsn = max(self.history)
         for number, kind, name in old:
             agent_id, (_, status, reason) = f"old-{number}", OLD_STATUSES[kind]
-            free = status not in LIVE or name not in names
+            is_free = status not in LIVE or name not in names
             names |= {name} if status in LIVE else set()
             if agent_id in self.model.agents:
-                assert agent_id not in found
+                assert agent_id not in imported
                 continue
-            if status in LIVE and name in held:
-                free = False
+            if status in LIVE and name in names_in_use:
+                is_free = False
             lsn += 1
-            agent = found.pop(agent_id)
+            agent = imported.pop(agent_id)
             at_ms = 1000 + number * 100
             metadata: dict[str, Any] = {"extra": [number]}
-            if not free and name is not None:
+            if not is_free and name is not None:
                 metadata["session_name"] = name
             assert (agent.name, agent.metadata) == (
-                name if free and name is not None else agent_id,
+                name if is_free and name is not None else agent_id,
                 metadata,
             )
             assert (agent.status, agent.reason, agent.lsn) == (status, reason, lsn)
@@ -146,7 +148,7 @@ class ManagerMachine(OneAgent):
             self.ids.append(agent_id)
             self.model.own[agent_id] = 0
             self.model.put(agent)
-        assert found == {}
+        assert imported == {}
         self.history[lsn] = self.model.copy()
         assert self.manager.stats().durable_lsn >= lsn
 
@@ -154,18 +156,18 @@ class ManagerMachine(OneAgent):
 
     @rule(again=st.booleans())
     def read_changes(self, again: bool) -> None:
-        """A reader that slept till now, or a new one, sees all that has changed since, once."""
+        """Read changes, as an idle reader or as a new one: each changed agent is shown once."""
         if again:
             self.reader = self.manager.changes(after=self.read_lsn)
-        shown = []
+        changed = []
         while (row := self.manager._watch.next_row(self.reader)) is not None:
-            shown.append(agent_from_row(row, self.manager.boot_id))
-        assert [agent.lsn for agent in shown] == sorted(agent.lsn for agent in shown)
-        assert len(shown) == len(ids(shown))
+            changed.append(agent_from_row(row, self.manager.boot_id))
+        assert [agent.lsn for agent in changed] == sorted(agent.lsn for agent in changed)
+        assert len(changed) == len(ids(changed))
         since = self.read_lsn + 1
         if again and [agent.lsn for agent in self.model.agents.values()].count(since - 1) > 1:
-            since -= 1  # of several that share it, who asks may have seen but some
-        assert {agent.agent_id: agent for agent in shown} == {
+            since -= 1  # the reader may have seen only some of the agents that share it
+        assert {agent.agent_id: agent for agent in changed} == {
             agent.agent_id: self.seen(agent)
             for agent in self.model.agents.values()
             if agent.lsn >= since
@@ -194,28 +196,28 @@ class ManagerMachine(OneAgent):
         assert self.manager.stats().durable_lsn == max(self.history)
 
     @rule(
-        how=st.sampled_from(["close", "kill", "power cut"]),
+        ending=st.sampled_from(["close", "kill", "power cut"]),
         seed=st.integers(0, 2**16),
         settled=st.booleans(),
     )
-    def restart(self, how: str, seed: int, settled: bool) -> None:
+    def restart(self, ending: str, seed: int, settled: bool) -> None:
         if settled:
             self.settle(compact=False)
         stats = self.manager.stats()
-        at_least = stats.last_lsn if how == "close" else stats.durable_lsn
+        at_least = stats.last_lsn if ending == "close" else stats.durable_lsn
         live, last_lsn = contents(self.manager._state.machine), max(self.history)
-        if how == "kill":
+        if ending == "kill":
             self.disk.kill()
-        elif how == "power cut":
+        elif ending == "power cut":
             self.disk.power_cut(seeded(seed))
-        with suppress(JournalError, OSError) if how != "close" else nullcontext():
+        with suppress(JournalError, OSError) if ending != "close" else nullcontext():
             self.manager.close()
         self.open()
         assert self.recovered >= at_least
         if self.recovered == last_lsn:
             assert self.contents == live
 
-    # --- what must hold ---
+    # --- invariants ---
 
     @invariant()
     def the_fleet_is_the_models(self) -> None:
@@ -224,8 +226,8 @@ class ManagerMachine(OneAgent):
             key=lambda agent: agent.created_at_ms,
         )
         assert self.manager.agents(include_archived=True) == everyone
-        shown = [a for a in everyone if a.status in LIVE or not a.from_prior_session]
-        assert self.manager.agents() == shown
+        visible = [a for a in everyone if a.status in LIVE or not a.from_prior_session]
+        assert self.manager.agents() == visible
         counts = {status: n for status, n in self.manager.counts().items() if n}
         statuses = [agent.status for agent in everyone]
         assert counts == {status: statuses.count(status) for status in statuses}
@@ -238,7 +240,7 @@ class ManagerMachine(OneAgent):
 
     @invariant()
     def tokens_are_conserved(self) -> None:
-        """What an agent used is its own and all that was ever used below it, dropped ones too."""
+        """Check that an agent's usage includes that of all descendants, removed ones too."""
         for agent in self.manager.agents(include_archived=True):
             assert agent.tokens_used == self.model.used(agent.agent_id)
 

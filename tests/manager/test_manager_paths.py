@@ -1,4 +1,4 @@
-"""Where a manager's journal may lie: inside the workspace, with no symlink on the way (P9)."""
+"""The place of a manager's journal: inside the workspace, with no symlink on the way (P9)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manager.fleet import Fleet
 
 @pytest.mark.parametrize("bad", ["../out", "a/../../out", "a/..", "..", ".", ""])
 def test_a_state_dir_outside_the_workspace_is_refused(tmp_path: Path, bad: str) -> None:
-    """P9: nothing is opened or made outside the workspace, nor the workspace itself taken."""
+    """P9: A path outside the workspace is refused, like the workspace itself, before any write."""
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     with pytest.raises(UnsafePathError):
@@ -33,7 +33,7 @@ def test_a_state_dir_outside_the_workspace_is_refused(tmp_path: Path, bad: str) 
 def test_no_symlink_below_the_workspace_is_followed(
     tmp_path: Path, link: str, below: str, inside: bool
 ) -> None:
-    """P9: a link as any component is refused, wherever it leads, and nothing is made behind it."""
+    """P9: A symlink as any component is refused, and nothing is created at its target."""
     workspace = tmp_path / "workspace"
     target = (workspace if inside else tmp_path) / "target"
     (workspace / link).parent.mkdir(parents=True)
@@ -44,21 +44,21 @@ def test_no_symlink_below_the_workspace_is_followed(
     assert list(target.iterdir()) == []
 
 
-def test_a_file_on_the_way_is_refused(tmp_path: Path) -> None:
-    """A component that is no directory is named."""
+def test_a_component_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    """A component that is not a directory is named."""
     (tmp_path / "file").touch()
     with pytest.raises(UnsafePathError, match=str(tmp_path / "file")):
         SubAgentManager.open(tmp_path, state_dir="file/state")
 
 
 def test_the_workspace_may_be_below_a_symlink(tmp_path: Path) -> None:
-    """The workspace is resolved once; components below it are made for the owner alone."""
+    """The workspace is resolved once, and directories below it are created for the owner alone."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with SubAgentManager.open(tmp_path / "link", state_dir=Path("a/b/c")) as manager:
         assert manager.path == str(tmp_path / "real/a/b/c")
-    for made in ("a", "a/b", "a/b/c"):
-        assert (tmp_path / "real" / made).stat().st_mode & 0o777 == 0o700
+    for folder in ("a", "a/b", "a/b/c"):
+        assert (tmp_path / "real" / folder).stat().st_mode & 0o777 == 0o700
     with SubAgentManager.open(tmp_path / "real", state_dir="a/b/c"):
         pass
 
@@ -70,22 +70,24 @@ def test_a_workspace_must_exist(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def _becomes_a_link(workspace: Path, outside: Path) -> None:
+def _replace_by_a_link(workspace: Path, outside: Path) -> None:
     (workspace / "a").rename(workspace / "moved")
     (workspace / "a").symlink_to(outside)
 
 
-def _becomes_another(workspace: Path, outside: Path) -> None:
+def _replace_by_another_directory(workspace: Path, outside: Path) -> None:
     (workspace / "a").rename(workspace / "moved")
     outside.rename(workspace / "a")
 
 
-@pytest.mark.parametrize("swap", [_becomes_a_link, _becomes_another])
-def test_a_component_swapped_meanwhile_is_found_out(
+@pytest.mark.parametrize("swap", [_replace_by_a_link, _replace_by_another_directory])
+def test_a_component_replaced_during_open_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Path, Path], None]
 ) -> None:
-    """P9: a directory replaced between the look at it and the journal's opening is refused, and
-    the journal that was opened is closed again."""
+    """P9: A directory replaced between its check and the opening of the journal is refused.
+
+    The journal that was opened is closed again.
+    """
     workspace, outside = tmp_path / "workspace", tmp_path / "outside"
     for folder in (workspace / "a/state", outside / "state"):
         folder.mkdir(parents=True)
@@ -103,10 +105,10 @@ def test_a_component_swapped_meanwhile_is_found_out(
         assert state.journal.last_lsn == 0
 
 
-def test_directories_that_are_made_are_synced_into_their_parents(
+def test_new_directories_are_synced_in_their_parents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: a power cut takes no directory on the way to a journal, also one found there."""
+    """P2: A power cut removes no directory on the way to a journal, new or found there."""
     synced: list[int] = []
     fsync = os.fsync
 

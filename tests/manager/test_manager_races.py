@@ -1,4 +1,4 @@
-"""Many threads at one manager: limits, names, reads and transitions hold in any interleaving."""
+"""Many threads on one manager: limits, names, reads and transitions hold in any interleaving."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ MANY = Limits(max_running=10**6, max_admitted=10**6)
 
 @pytest.fixture(autouse=True)
 def _many_switches() -> Iterator[None]:
-    """Let the interpreter change threads far more often than it would."""
+    """Let the interpreter switch threads far more often than usual."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(interval)
 
 
-def at_once(work: Callable[[int], object], threads: int = THREADS) -> list[object]:
-    """What each thread's call returned, or the ManagerError that it raised."""
+def run_in_threads(work: Callable[[int], object], threads: int = THREADS) -> list[object]:
+    """Call `work` in many threads at once. Return the results, or the ManagerErrors raised."""
     start = threading.Barrier(threads)
 
     def run(number: int) -> object:
@@ -68,36 +68,36 @@ def count(outcomes: list[object]) -> Counter[type]:
 # --- limits ---
 
 
-def test_64_threads_that_spawn_never_pass_max_running(tmp_path: Path) -> None:
-    """Exactly as many get in as may, whether by spawn, start or resume; and again when some end."""
+def test_64_threads_never_exceed_max_running(tmp_path: Path) -> None:
+    """Exactly max_running agents run at a time, whether spawned, started or resumed."""
     with SubAgentManager.open(tmp_path, limits=Limits(max_running=10)) as manager:
         stopped = [manager.interrupt(manager.spawn("i").agent_id, "later") for _ in range(20)]
         queued = [manager.spawn("q", queued=True) for _ in range(20)]
-        begin: list[Callable[[], Agent]] = [
+        starts: list[Callable[[], Agent]] = [
             *(lambda ref=agent.agent_id: manager.start(ref) for agent in queued),
             *(lambda ref=agent.agent_id: manager.resume(ref) for agent in stopped),
         ]
         for _ in range(3):
-            seen: list[int] = []
+            running_counts: list[int] = []
 
-            def work(number: int, seen: list[int] = seen) -> Agent:
-                agent = begin[number]() if number < 40 else manager.spawn("s")
-                seen.append(manager.counts()["running"])
+            def work(number: int, running_counts: list[int] = running_counts) -> Agent:
+                agent = starts[number]() if number < 40 else manager.spawn("s")
+                running_counts.append(manager.counts()["running"])
                 return agent
 
-            outcomes = count(at_once(work))
+            outcomes = count(run_in_threads(work))
             assert outcomes[Agent] == 10 == manager.counts()["running"]
-            assert max(seen) == 10
+            assert max(running_counts) == 10
             assert set(outcomes) <= {Agent, CapacityError, TransitionError}
             for agent in manager.agents(status="running"):
                 manager.interrupt(agent.agent_id, "room for others")
 
 
-def test_64_threads_that_spawn_never_pass_max_admitted(tmp_path: Path) -> None:
-    """Queued or not, no more than that are admitted."""
+def test_64_threads_never_exceed_max_admitted(tmp_path: Path) -> None:
+    """Queued and running agents together never exceed max_admitted."""
     limits = Limits(max_running=20, max_admitted=40)
     with SubAgentManager.open(tmp_path, limits=limits) as manager:
-        outcomes = count(at_once(lambda number: manager.spawn("s", queued=number % 2 == 0)))
+        outcomes = count(run_in_threads(lambda number: manager.spawn("s", queued=number % 2 == 0)))
         counts = manager.counts()
         assert outcomes[Agent] == counts["queued"] + counts["running"] <= 40
         assert counts["running"] <= 20
@@ -109,18 +109,18 @@ def spawn_named(manager: SubAgentManager, name: str, number: int) -> Agent:
 
 
 def test_one_of_two_concurrent_spawns_gets_the_name(tmp_path: Path) -> None:
-    """Exactly one NameInUseError for two threads, and for 64 all but one."""
+    """All but one of the threads that spawn the same name get a NameInUseError."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         for turn in range(50):
             name = f"name {turn}"
-            outcomes = count(at_once(partial(spawn_named, manager, name), 2))
+            outcomes = count(run_in_threads(partial(spawn_named, manager, name), 2))
             assert outcomes == {Agent: 1, NameInUseError: 1}
-        outcomes = count(at_once(partial(spawn_named, manager, "same")))
+        outcomes = count(run_in_threads(partial(spawn_named, manager, "same")))
         assert outcomes == {Agent: 1, NameInUseError: THREADS - 1}
 
 
-def test_a_budget_lets_nobody_through_once_it_is_spent(tmp_path: Path) -> None:
-    """Whoever spawns after the record that spent it, by LSN, is refused."""
+def test_no_spawn_follows_the_record_that_spends_a_budget(tmp_path: Path) -> None:
+    """Every spawn after the LSN at which the budget is spent is refused."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         root = manager.spawn("root", token_budget=32).agent_id
 
@@ -129,7 +129,7 @@ def test_a_budget_lets_nobody_through_once_it_is_spent(tmp_path: Path) -> None:
                 return manager.record_usage(root, input_tokens=1, output_tokens=0)
             return manager.spawn("child", parent_id=root)
 
-        outcomes = at_once(work)
+        outcomes = run_in_threads(work)
         assert set(count(outcomes)) <= {Agent, BudgetError}
         spent = max(a.lsn for a in outcomes if isinstance(a, Agent) and a.agent_id == root)
         assert manager.get(root).tokens_used == 32
@@ -140,25 +140,28 @@ def test_a_budget_lets_nobody_through_once_it_is_spent(tmp_path: Path) -> None:
 
 
 def test_reads_while_64_threads_write(tmp_path: Path) -> None:
-    """agents() shows each agent once, as it was at one moment of the call; counts() are the sum of
-    what there is; get() is never behind what was returned before."""
+    """Reads are consistent while others write.
+
+    agents() shows each agent once, as of one moment of the call. counts() is the sum over all
+    agents. get() is never older than what was returned before.
+    """
     with SubAgentManager.open(tmp_path, limits=MANY) as manager:
-        kept = [manager.spawn("kept").agent_id for _ in range(THREADS)]
+        kept_ids = [manager.spawn("kept").agent_id for _ in range(THREADS)]
         over = threading.Event()
 
         def write(number: int) -> None:
             for step in range(30):
-                manager.update_checkpoint(kept[number], None, steps_taken=step)
-                manager.cancel(manager.spawn("short", parent_id=kept[number]).agent_id)
+                manager.update_checkpoint(kept_ids[number], None, steps_taken=step)
+                manager.cancel(manager.spawn("short", parent_id=kept_ids[number]).agent_id)
                 if step % 10 == 9:
                     manager.cleanup(0)
 
         def read() -> int:
-            reads, steps, lsn = 0, dict.fromkeys(kept, 0), 0
+            reads, steps, lsn = 0, dict.fromkeys(kept_ids, 0), 0
             while not (over.is_set() and reads):
                 agents = manager.agents()
                 assert len(agents) == len(ids(agents))
-                assert ids(agents) >= set(kept)
+                assert ids(agents) >= set(kept_ids)
                 for agent in agents:
                     if agent.agent_id in steps:
                         assert agent.steps_taken >= steps[agent.agent_id]
@@ -169,57 +172,60 @@ def test_reads_while_64_threads_write(tmp_path: Path) -> None:
                 counts = manager.counts()
                 assert min(counts.values()) >= 0
                 assert counts["running"] >= THREADS
-                assert manager.get(kept[0]).steps_taken >= steps[kept[0]]
+                assert manager.get(kept_ids[0]).steps_taken >= steps[kept_ids[0]]
                 reads += 1
             return reads
 
         with ThreadPoolExecutor() as pool:
             readers = [pool.submit(read) for _ in range(2)]
             try:
-                at_once(write)
+                run_in_threads(write)
             finally:
                 over.set()
             assert all(reader.result() for reader in readers)
         manager.cleanup(0)
-        assert ids(manager.agents(include_archived=True)) == set(kept)
+        assert ids(manager.agents(include_archived=True)) == set(kept_ids)
         assert manager.counts() == Fleet().counts | {"running": THREADS}
 
 
-# --- many at once ---
+# --- changes to many agents ---
 
 
 def test_cleanup_while_others_work(tmp_path: Path) -> None:
-    """What comes between finding and dropping counts: a parent that got a child meanwhile stays,
-    and nothing that lives is touched. Every agent is dropped at most once, by one of several."""
-    dropped: list[Agent] = []
+    """Cleanup respects what happens between its search and its removals.
+
+    A parent that got a child meanwhile stays, and no live agent is removed. Each agent is removed
+    at most once by several cleanups.
+    """
+    removed: list[Agent] = []
     with SubAgentManager.open(tmp_path, limits=MANY) as manager:
 
         def work(number: int) -> None:
             dice = random.Random(number)
             for _ in range(200):
                 root = manager.cancel(manager.spawn("root").agent_id)
-                with suppress(UnknownAgentError):  # it was dropped
+                with suppress(UnknownAgentError):  # it was removed
                     for _ in range(dice.randrange(3)):
                         child = manager.spawn("child", parent_id=root.agent_id, queued=True)
                         if dice.random() < 0.7:
                             manager.cancel(child.agent_id)
                 if number < 2:
-                    dropped.extend(manager.cleanup(0))
+                    removed.extend(manager.cleanup(0))
 
-        outcomes = at_once(work, 4)
+        outcomes = run_in_threads(work, 4)
         assert outcomes == [None] * 4
-        dropped.extend(manager.cleanup(0))
-        left = manager.agents(include_archived=True)
-    assert len(dropped) == len(ids(dropped)) > 300
-    assert {agent.status for agent in dropped} == {"cancelled"}
-    assert not ids(dropped) & ids(left)
-    queued = [agent for agent in left if agent.status == "queued"]
+        removed.extend(manager.cleanup(0))
+        remaining = manager.agents(include_archived=True)
+    assert len(removed) == len(ids(removed)) > 300
+    assert {agent.status for agent in removed} == {"cancelled"}
+    assert not ids(removed) & ids(remaining)
+    queued = [agent for agent in remaining if agent.status == "queued"]
     parents = {agent.parent_id for agent in queued if agent.parent_id is not None}
-    assert ids(left) == ids(queued) | parents
+    assert ids(remaining) == ids(queued) | parents
 
 
-def test_no_child_of_a_line_escapes_its_cancellation(tmp_path: Path) -> None:
-    """Whatever threads spawn meanwhile: what is alive below was spawned after, by LSN."""
+def test_no_descendant_escapes_a_cancellation(tmp_path: Path) -> None:
+    """Every live descendant after a cancellation was spawned after it, by LSN."""
     with SubAgentManager.open(tmp_path, limits=MANY) as manager:
         root = manager.spawn("root").agent_id
 
@@ -231,7 +237,7 @@ def test_no_child_of_a_line_escapes_its_cancellation(tmp_path: Path) -> None:
                 manager.spawn("grandchild", parent_id=child.agent_id)
             return None
 
-        cancelled = at_once(work, 5)[0]
+        cancelled = run_in_threads(work, 5)[0]
         assert isinstance(cancelled, Agent)
         assert cancelled.status == "cancelled"
         for agent in manager.agents(status="running"):
@@ -265,9 +271,12 @@ VERBS: list[Callable[[SubAgentManager, str], object]] = [
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_interleaving_leads_out_of_the_table(tmp_path: Path, seed: int) -> None:
-    """Sixteen threads do anything to the same few agents. In the log each agent goes only where
-    the table lets it, ends once, and what the calls returned is what the log says."""
+def test_every_interleaving_keeps_to_the_table_of_transitions(tmp_path: Path, seed: int) -> None:
+    """Sixteen threads make random calls for the same few agents.
+
+    According to the log, each agent makes only transitions of the table and ends once. The log
+    agrees with what the calls returned.
+    """
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         roots = [manager.spawn("root", queued=number % 2 == 0).agent_id for number in range(8)]
         returned: list[Agent] = []
@@ -281,7 +290,7 @@ def test_no_interleaving_leads_out_of_the_table(tmp_path: Path, seed: int) -> No
                     if isinstance(done, Agent):
                         returned.append(done)
 
-        at_once(work, 16)
+        run_in_threads(work, 16)
         live = contents(manager._state.machine)
         path = manager.path
     replayed, states, ends = Fleet(), {}, 0
@@ -300,6 +309,6 @@ def test_no_interleaving_leads_out_of_the_table(tmp_path: Path, seed: int) -> No
                 assert get.status(before) in ENDED
     assert contents(replayed) == live
     for agent in returned:
-        if (agent.agent_id, agent.lsn) in states:  # else it changed with a descendant
+        if (agent.agent_id, agent.lsn) in states:  # otherwise it changed with a descendant
             assert states[agent.agent_id, agent.lsn] == agent.status
     assert ends > 50

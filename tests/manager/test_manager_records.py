@@ -1,4 +1,4 @@
-"""The table of the manager's kinds of records: all that knows a kind goes by it."""
+"""The table of the manager's record kinds, which all code that knows a kind follows."""
 
 from __future__ import annotations
 
@@ -37,20 +37,22 @@ VALUES: dict[object, Any] = {
 
 
 def a_record(kind: str, **values: Any) -> Record:
-    """Return a record of `kind` with a value of its own in each field, but for `values`."""
+    """Return a record of `kind` with a distinct value in each field, except for `values`."""
     hints = get_type_hints(KINDS[kind])
-    made: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for number, (name, hint) in enumerate(hints.items()):
         value = get_args(hint)[-1] if get_origin(hint) is Literal else VALUES[hint]
         if isinstance(value, str) and hint in VALUES:
             value = f"{value} {number}"
-        made[name] = value + number if type(value) is int else value
-    return [*(made | values).values()]
+        fields[name] = value + number if type(value) is int else value
+    return [*(fields | values).values()]
 
 
-def test_every_kind_stands_in_the_table_once() -> None:
-    """A kind is a class with its fields: the kind, the agent, then what it says. Its name, its
-    step and the statuses that allow it are found by it, and nothing else has a kind."""
+def test_every_kind_is_in_the_table_once() -> None:
+    """A kind is a class whose first fields are the kind and the agent.
+
+    Field names, steps and allowed statuses follow from the table, and no kind is defined elsewhere.
+    """
     for kind, layout in KINDS.items():
         assert get_args(get_type_hints(layout)["kind"]) == (kind,)
         assert layout._fields[:2] == ("kind", "application" if kind == "boot" else "agent_id")
@@ -65,7 +67,7 @@ def test_every_kind_stands_in_the_table_once() -> None:
 
 
 def tables_of_kinds() -> Iterator[str]:
-    """Yield the modules that list most kinds, in one display."""
+    """Yield the modules that list more than half of the kinds in one display."""
     for path in (*ROOT.glob("manager/**/*.py"), *ROOT.glob("tools/journal_inspect/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict | ast.Set | ast.List | ast.Tuple):
@@ -76,8 +78,10 @@ def tables_of_kinds() -> Iterator[str]:
 
 
 def test_no_other_module_lists_the_kinds() -> None:
-    """A new kind is two entries, in the table and among the steps. What a report draws of a kind
-    is in `report/fleet.py`; one that is not there is a sign of life of its agent."""
+    """A new kind needs two entries, in the table and among the steps.
+
+    `report/fleet.py` lists the kinds that a report draws; any other is a sign of life of its agent.
+    """
     tables = ["manager/records.py", "manager/steps.py", "tools/journal_inspect/report/fleet.py"]
     assert sorted(tables_of_kinds()) == tables
     assert FleetTimeline()._steps.keys() <= KINDS.keys()
@@ -121,7 +125,7 @@ BUILT: dict[str, Callable[[], Record]] = {
     "cancel": lambda: records.cancel("an agent_id", 1, "a reason"),
     "remove": lambda: records.remove("an agent_id"),
 }
-SAID: dict[str, Any] = {
+EXPECTED: dict[str, Any] = {
     "application": "subagents/1",
     "allowed_tools": ["allowed_tools"],
     "at_ms": 1,
@@ -139,7 +143,7 @@ SAID: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"import"}))
 def test_a_record_is_built_in_the_order_of_its_class(kind: str) -> None:
-    """Each value stands in the field of its name, as the class of the kind and the log have it."""
+    """Each value is in the field of its name, in the order of the kind's class and of the log."""
     built = BUILT[kind]()
     record_checker(KINDS[kind])(built)
     named = fields_of(built)
@@ -154,29 +158,29 @@ def test_a_record_is_built_in_the_order_of_its_class(kind: str) -> None:
             assert value in ("", "an agent_id")
         else:
             vowel = "an" if name[0] in "aeiou" else "a"
-            assert value == SAID.get(name, f"{vowel} {name}")
+            assert value == EXPECTED.get(name, f"{vowel} {name}")
     assert agent_of(built) == (None if kind == "boot" else named["agent_id"])
 
 
 @pytest.mark.parametrize("kind", sorted(STEPS.keys() - {"remove"}))
-def test_a_step_takes_each_field_by_its_name(kind: str) -> None:
-    """What a record says of a field that an agent has is what the agent has then."""
+def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
+    """A field that a record and an agent share gets the record's value."""
     before = None if kind in ("spawn", "import") else (*imported("a")[1:], 1)
     record = a_record(kind, agent_id=agent_id("a"))
     row = STEPS[kind](before, 42, record)
     assert row is not None
     agent = dict(zip(FIELDS, row, strict=True))
-    said = dict(zip(KINDS[kind]._fields, record, strict=True))
-    for name in said.keys() & agent.keys():
-        assert agent[name] == said[name]
+    fields = dict(zip(KINDS[kind]._fields, record, strict=True))
+    for name in fields.keys() & agent.keys():
+        assert agent[name] == fields[name]
     assert agent["lsn"] == 42
-    assert agent["updated_at_ms"] == said.get("at_ms", said.get("updated_at_ms"))
-    tokens = said.get("input_tokens", 0) + said.get("output_tokens", 0)
-    assert agent["tokens_used"] == said.get("tokens_used", tokens)
+    assert agent["updated_at_ms"] == fields.get("at_ms", fields.get("updated_at_ms"))
+    tokens = fields.get("input_tokens", 0) + fields.get("output_tokens", 0)
+    assert agent["tokens_used"] == fields.get("tokens_used", tokens)
     if kind in ("start", "resume"):
-        assert agent["started_at_ms"] == said["at_ms"]
+        assert agent["started_at_ms"] == fields["at_ms"]
     if agent["status"] in ENDED and kind != "import":
-        assert agent["ended_at_ms"] == said["at_ms"]
+        assert agent["ended_at_ms"] == fields["at_ms"]
 
 
 ODD: list[Any] = ["", "text", "failed", 0, -1, True, 1.5, None, [], ["t"], {}, b"b"]
@@ -185,17 +189,17 @@ ODD: list[Any] = ["", "text", "failed", 0, -1, True, 1.5, None, [], ["t"], {}, b
 @pytest.mark.parametrize("kind", CHANGES)
 @given(st.data())
 def test_replay_refuses_what_the_types_of_a_kind_exclude(kind: str, data: st.DataObject) -> None:
-    """P9: the checks that are written out for speed refuse what the table's refuse, and no more."""
+    """P9: The checks that are written out for speed refuse what those of the table refuse."""
     names = [*KINDS[kind]._fields[2:], "one more"]
     name = data.draw(st.sampled_from(names))
     record = a_record(kind, agent_id=agent_id("a"))
     at = 2 + names.index(name)
     record[at : at + 1] = [data.draw(st.sampled_from(ODD))]
-    fits = True
+    is_valid = True
     try:
         record_checker(KINDS[kind])(record)
     except (TypeError, ValueError):
-        fits = False
+        is_valid = False
     fleet = Fleet()
     fleet.apply(1, spawn("a", status="queued"))
     started = ["start", agent_id("a"), 1, "boot_1"]
@@ -203,11 +207,11 @@ def test_replay_refuses_what_the_types_of_a_kind_exclude(kind: str, data: st.Dat
     needed = {"start": (), "resume": (started, interrupted)}.get(kind, (started,))
     for lsn, before in enumerate(needed, 2):
         fleet.apply(lsn, before)
-    taken = True
+    is_accepted = True
     try:
         fleet.apply(10, record)
         fleet.check_replayed()
     except FormatVersionError:
-        taken = False
+        is_accepted = False
     json_fields = {n for n, hint in get_type_hints(KINDS[kind]).items() if hint is Any}
-    assert taken == fits or name in json_fields
+    assert is_accepted == is_valid or name in json_fields

@@ -1,4 +1,4 @@
-"""A manager's fleet across restarts, and how one opens and closes."""
+"""A manager's fleet across restarts, and the opening and closing of a manager."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ from tests.manager_support import ROOMY, agent_that_is
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_restart_interrupts_what_ran_and_nothing_else(tmp_path: Path) -> None:
-    """At open, running agents become interrupted by records of the new boot; all else is as
-    it was, and the next restart finds nothing to do."""
+def test_a_restart_interrupts_running_agents_only(tmp_path: Path) -> None:
+    """At open, records of the new session interrupt the running agents and change nothing else.
+
+    The next restart has nothing to do for them.
+    """
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         agents = {status: agent_that_is(manager, status) for status in STATUSES}
         running = [manager.spawn("more").agent_id for _ in range(300)]
@@ -53,9 +55,9 @@ def test_restart_interrupts_what_ran_and_nothing_else(tmp_path: Path) -> None:
         assert (resumed.checkpoint, resumed.steps_taken) == ({"at": 3}, 3)
         assert (resumed.from_prior_session, resumed.boot_id) == (False, manager.boot_id)
         manager.wait_durable()
-        still = manager.get(running[1])
+        unchanged = manager.get(running[1])
     with SubAgentManager.open(tmp_path) as manager:
-        assert manager.get(running[1]) == still
+        assert manager.get(running[1]) == unchanged
         assert manager.get(running[0]).status == "interrupted"
         assert manager.get(running[0]).from_prior_session
         path = manager.path
@@ -73,7 +75,7 @@ def test_restart_interrupts_what_ran_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_archived_agents_are_those_that_ended_in_a_prior_session(tmp_path: Path) -> None:
-    """agents() leaves them out unless asked; get and counts know them; a live one is shown."""
+    """Archived agents are left out of agents() unless asked for; get and counts include them."""
     with SubAgentManager.open(tmp_path) as manager:
         ended = [agent_that_is(manager, status).agent_id for status in ENDED]
         live = [agent_that_is(manager, status).agent_id for status in LIVE]
@@ -94,7 +96,7 @@ def test_archived_agents_are_those_that_ended_in_a_prior_session(tmp_path: Path)
 
 
 def test_order_names_and_values_survive_checkpoint_and_restart(tmp_path: Path) -> None:
-    """P6: the fleet is the same after a compaction and a restart, in the order of spawning."""
+    """P6: The fleet is the same after a compaction and a restart, in the order of spawning."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         for number in range(50):
             agent = agent_that_is(
@@ -122,7 +124,7 @@ def test_order_names_and_values_survive_checkpoint_and_restart(tmp_path: Path) -
 
 
 def test_durable_changes_survive_a_crash(tmp_path: Path) -> None:
-    """P2: once wait_durable(agent.lsn) has returned, that change is in the files."""
+    """P2: Once wait_durable(agent.lsn) has returned, that change is in the files."""
     crashed = tmp_path / "crashed"
     crashed.mkdir()
     with SubAgentManager.open(tmp_path) as manager:
@@ -138,7 +140,7 @@ def test_durable_changes_survive_a_crash(tmp_path: Path) -> None:
 
 
 def test_a_second_manager_is_refused(tmp_path: Path) -> None:
-    """One writer a state directory; another state directory is another fleet."""
+    """A state directory has one writer. Another state directory is another fleet."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("work")
         with pytest.raises(LockedError):
@@ -149,7 +151,7 @@ def test_a_second_manager_is_refused(tmp_path: Path) -> None:
 
 
 class Jobs:
-    """Another application, whose records mean something else."""
+    """The state machine of another application, with other records."""
 
     application = "jobs/1"
 
@@ -163,7 +165,7 @@ class Jobs:
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_a_journal_of_another_application_is_refused(tmp_path: Path, compacted: bool) -> None:
-    """It is told by its checkpoint, or by its records; the journal is closed again."""
+    """A foreign checkpoint or a foreign record is refused, and the journal is closed again."""
     with DurableState.open(tmp_path / ".subagents", Jobs()) as jobs:
         jobs.update(lambda machine: {"job": 1})
         jobs.wait_durable()
@@ -174,8 +176,8 @@ def test_a_journal_of_another_application_is_refused(tmp_path: Path, compacted: 
             SubAgentManager.open(tmp_path)
 
 
-def test_close_makes_all_durable_and_is_final(tmp_path: Path) -> None:
-    """What was changed before close is there at the next open; closing again does nothing."""
+def test_close_makes_all_changes_durable_and_is_final(tmp_path: Path) -> None:
+    """Changes made before close are there at the next open. A second close does nothing."""
     manager = SubAgentManager.open(tmp_path, options=Options(flush_interval_s=60))
     agent = manager.spawn("work", queued=True)
     manager.close()
@@ -188,11 +190,11 @@ def test_close_makes_all_durable_and_is_final(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strange", ["journal.py", "journal/other.py"])
 def test_another_module_named_journal_is_reported(tmp_path: Path, strange: str) -> None:
-    """A user's own `journal` that comes first on the path is named, with what to do about it."""
+    """A module of the user's that hides the package is named, with the advice to rename it."""
     (tmp_path / strange).parent.mkdir(exist_ok=True)
     (tmp_path / strange).touch()
     paths = [str(tmp_path), *sys.path]
-    if "/" in strange:  # a folder without __init__ gives way to any package behind it
+    if "/" in strange:  # a folder without __init__ yields to any package later on the path
         paths = [path for path in paths if not (Path(path) / "journal/__init__.py").exists()]
         (tmp_path / "manager").symlink_to(ROOT / "manager")
     child = subprocess.run(
@@ -202,7 +204,7 @@ def test_another_module_named_journal_is_reported(tmp_path: Path, strange: str) 
         timeout=60,
     )
     assert child.returncode == 1
-    said = child.stderr.splitlines()[-1]
-    assert said.startswith("ImportError: manager needs the journal package")
-    assert str((tmp_path / strange) if "/" not in strange else tmp_path / "journal") in said
-    assert "rename that" in said
+    message = child.stderr.splitlines()[-1]
+    assert message.startswith("ImportError: manager needs the journal package")
+    assert str((tmp_path / strange) if "/" not in strange else tmp_path / "journal") in message
+    assert "rename that" in message

@@ -1,4 +1,4 @@
-"""What may go into the journal of a manager: values that come back as they went in."""
+"""Values in a manager's journal: each one comes back as it went in, or is refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Size(enum.IntEnum):
 
 
 def exact(value: Any) -> Any:
-    """The value with the exact type of everything in it, so that 1, 1.0 and True differ."""
+    """Return the value with the exact type of everything in it, so that 1, 1.0 and True differ."""
     if isinstance(value, dict):
         return type(value), [(exact(key), exact(item)) for key, item in value.items()]
     if isinstance(value, list):
@@ -64,40 +64,42 @@ def exact(value: Any) -> Any:
 
 @given(values)
 def test_a_checked_value_survives_the_log_and_a_checkpoint(value: Any) -> None:
-    """P6: what json_value returns comes back the same, type by type, from msgpack and from JSON,
-    and is what JSON makes of what was given."""
-    taken = json_value("value", value)
-    packed = msgpack.packb(taken, strict_types=True)
-    assert exact(msgpack.unpackb(packed)) == exact(taken)
-    dumped = json.dumps(taken, allow_nan=False)
-    assert exact(json.loads(dumped)) == exact(taken)
-    assert exact(json.loads(json.dumps(value))) == exact(taken)
+    """P6: A value returned by json_value is the same after msgpack and after JSON, type by type.
+
+    It equals the JSON form of the value that was passed.
+    """
+    checked = json_value("value", value)
+    packed = msgpack.packb(checked, strict_types=True)
+    assert exact(msgpack.unpackb(packed)) == exact(checked)
+    dumped = json.dumps(checked, allow_nan=False)
+    assert exact(json.loads(dumped)) == exact(checked)
+    assert exact(json.loads(json.dumps(value))) == exact(checked)
 
 
 @given(values)
-def test_a_copy_shares_nothing_that_can_change(value: Any) -> None:
-    """No list or dict of the caller's is in what was taken."""
+def test_a_checked_value_shares_no_container_with_the_callers(value: Any) -> None:
+    """A checked value contains no list or dict of the caller's."""
 
-    def containers(found: Any) -> set[int]:
-        inner = found.values() if isinstance(found, dict) else found
-        if not isinstance(found, (dict, list, tuple)):
+    def containers(each: Any) -> set[int]:
+        inner = each.values() if isinstance(each, dict) else each
+        if not isinstance(each, (dict, list, tuple)):
             return set()
-        return {id(found)}.union(*map(containers, inner))
+        return {id(each)}.union(*map(containers, inner))
 
-    given_ones, taken = containers(value), json_value("value", value)
-    assert not given_ones & containers(taken)
+    original, copied = containers(value), containers(json_value("value", value))
+    assert not original & copied
 
 
-def test_subclasses_become_what_they_stand_for() -> None:
-    """Enums and the like are taken as JSON takes them, in the exact types that msgpack packs."""
-    taken = json_value("value", {Colour.RED: [Colour.RED, Size.BIG]})
-    assert exact(taken) == exact({"red": ["red", 9]})
+def test_enum_members_become_plain_values() -> None:
+    """Enum members are converted as JSON converts them, to the exact types that msgpack packs."""
+    checked = json_value("value", {Colour.RED: [Colour.RED, Size.BIG]})
+    assert exact(checked) == exact({"red": ["red", 9]})
     assert type(text("value", Colour.RED)) is str
 
 
 @pytest.mark.parametrize("depth", [99, 100])
 def test_nesting_is_bounded(depth: int) -> None:
-    """A hundred levels are taken; one more, or a value that holds itself, is refused."""
+    """A hundred levels are accepted. One more, or a value that contains itself, is refused."""
     value: Any = "leaf"
     for level in range(depth):
         value = [value] if level % 2 else {"k": value}
@@ -109,7 +111,7 @@ def test_nesting_is_bounded(depth: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "error", "named"),
+    ("bad", "error", "message"),
     [
         (math.nan, ValueError, "value is nan"),
         ([-math.inf], ValueError, r"value\[0\] is -inf"),
@@ -123,24 +125,27 @@ def test_nesting_is_bounded(depth: int) -> None:
     ],
 )
 def test_values_that_json_cannot_carry_are_located(
-    bad: Any, error: type[Exception], named: str
+    bad: Any, error: type[Exception], message: str
 ) -> None:
-    """The error names the key path, in the way the value would be indexed."""
-    with pytest.raises(error, match=named):
+    """The error names the key path of the value, in the form of an index expression."""
+    with pytest.raises(error, match=message):
         json_value("value", bad)
 
 
 @given(texts.map(lambda text: text * 20), st.integers(1, 300))
-def test_a_tail_is_the_end_of_a_text(whole: str, bytes_max: int) -> None:
-    """What fits is unchanged; of what doesn't, whole characters at the end, and it says so."""
-    kept = tail("value", whole, bytes_max)
-    if len(whole.encode()) <= bytes_max:
-        assert kept == whole
+def test_a_tail_is_the_end_of_a_text(full_text: str, bytes_max: int) -> None:
+    """A short text is unchanged.
+
+    A long one is a notice and the last characters that fit, each whole.
+    """
+    shortened = tail("value", full_text, bytes_max)
+    if len(full_text.encode()) <= bytes_max:
+        assert shortened == full_text
         return
-    notice, _, end = kept.partition("\n")
-    assert f"{len(whole.encode())} bytes" in notice
-    assert whole.endswith(end)
-    assert len(kept.encode()) <= max(bytes_max, len(notice) + 1 + bytes_max // 2 + 1)
+    notice, _, end = shortened.partition("\n")
+    assert f"{len(full_text.encode())} bytes" in notice
+    assert full_text.endswith(end)
+    assert len(shortened.encode()) <= max(bytes_max, len(notice) + 1 + bytes_max // 2 + 1)
     assert len(end.encode()) >= max(bytes_max - len(notice) - 1, bytes_max // 2) - 3
 
 
@@ -148,18 +153,18 @@ def test_a_tail_is_the_end_of_a_text(whole: str, bytes_max: int) -> None:
 
 
 def test_no_caller_can_change_the_state(manager: SubAgentManager) -> None:
-    """What goes in is copied, and so is what comes out: the fleet changes by its methods only."""
+    """Arguments and returned values are copies: only the manager's methods change the fleet."""
     inner = [1]
     agent = manager.spawn("work", metadata={"k": inner}, allowed_tools=["tool"])
     manager.update_checkpoint(agent.agent_id, inner, steps_taken=1)
     manager.interrupt(agent.agent_id, "why", needs_input={"k": inner})
     inner.append(2)
-    for seen in (manager.get(agent.agent_id), manager.agents()[0]):
-        assert (seen.metadata, seen.checkpoint, seen.needs_input) == ({"k": [1]}, [1], {"k": [1]})
-        seen.metadata["k"].append(3)
-        seen.checkpoint.append(3)
-        seen.needs_input["k"].clear()
-        seen.status = "running"
+    for copy in (manager.get(agent.agent_id), manager.agents()[0]):
+        assert (copy.metadata, copy.checkpoint, copy.needs_input) == ({"k": [1]}, [1], {"k": [1]})
+        copy.metadata["k"].append(3)
+        copy.checkpoint.append(3)
+        copy.needs_input["k"].clear()
+        copy.status = "running"
     assert manager.get(agent.agent_id).metadata == {"k": [1]}
     assert manager.get(agent.agent_id).checkpoint == [1]
     assert manager.get(agent.agent_id).status == "interrupted"
@@ -192,18 +197,18 @@ BAD_SPAWNS: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "error", "said"), BAD_SPAWNS)
+@pytest.mark.parametrize(("bad", "error", "message"), BAD_SPAWNS)
 def test_a_bad_value_is_named_and_changes_nothing(
-    manager: SubAgentManager, bad: dict[str, Any], error: type[Exception], said: str
+    manager: SubAgentManager, bad: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """Values that can't be journaled unchanged are refused before the lock, by their key."""
-    with pytest.raises(error, match=said):
+    """A value that can't be journaled unchanged is refused by its name before the lock is taken."""
+    with pytest.raises(error, match=message):
         manager.spawn(**({"prompt": "p"} | bad))
     assert manager.agents() == []
 
 
-def test_bad_values_of_updates_are_named(manager: SubAgentManager) -> None:
-    """The same for every method that takes values."""
+def test_a_bad_value_of_an_update_is_named(manager: SubAgentManager) -> None:
+    """Every method that updates an agent refuses a bad value by its name."""
     ref = manager.spawn("work").agent_id
     before = manager.get(ref)
     nested: list[Any] = []
@@ -223,14 +228,14 @@ def test_bad_values_of_updates_are_named(manager: SubAgentManager) -> None:
         (lambda: AgentResult("", status="running"), ValueError, "status"),
         (lambda: manager.agents(status="asleep"), ValueError, "status"),  # type: ignore[arg-type]
     ]
-    for attempt, error, said in attempts:
-        with pytest.raises(error, match=said):
+    for attempt, error, message in attempts:
+        with pytest.raises(error, match=message):
             attempt()
     assert manager.get(ref) == before
 
 
-def test_a_longer_result_keeps_its_tail_and_says_so(tmp_path: Path) -> None:
-    """Results and reasons over result_bytes_max are cut at their beginning, on a character."""
+def test_a_long_result_keeps_its_tail_with_a_notice(tmp_path: Path) -> None:
+    """Results and reasons over result_bytes_max lose their beginning, at a character boundary."""
     with SubAgentManager.open(tmp_path, limits=Limits(result_bytes_max=100)) as manager:
         fits = "é" * 50
         agent = manager.spawn("work")
@@ -240,10 +245,10 @@ def test_a_longer_result_keeps_its_tail_and_says_so(tmp_path: Path) -> None:
             manager.spawn("work").agent_id, AgentResult(long)
         ).result
         assert result is not None
-        notice, _, kept = result.partition("\n")
+        notice, _, end = result.partition("\n")
         assert "243 bytes" in notice
-        assert long.endswith(kept)
-        assert kept
+        assert long.endswith(end)
+        assert end
         assert len(result.encode()) <= 100
         failed = manager.update_failed(manager.spawn("work").agent_id, long)
         assert failed.reason == result

@@ -1,4 +1,4 @@
-"""The runner: each command completes exactly once in the state, whoever is killed and when."""
+"""The runner: each command completes exactly once in the state, whatever is killed and when."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["watchdog"]  # a fixture for every test here
 
 
 def test_the_output_of_a_command_is_its_result(tmp_path: Path) -> None:
-    """Both outputs merged in their order, as an agent that has completed, durable on return."""
+    """Standard output and error, in their order, are the result; it is durable on return."""
     report = run(tmp_path, '{"name": "a", "command": "echo out; echo err >&2; echo more"}')
     assert report.exit_code == 0
     agent = read_fleet(tmp_path / ".subagents").get("a")
@@ -43,8 +43,8 @@ def test_the_output_of_a_command_is_its_result(tmp_path: Path) -> None:
     assert agent.agent_type == "command"
 
 
-def test_a_command_has_no_input_and_knows_who_it_is(tmp_path: Path) -> None:
-    """It runs in the workspace, reads nothing, and finds its agent's id and name."""
+def test_a_command_has_no_input_and_knows_its_agent(tmp_path: Path) -> None:
+    """A command runs in the workspace, reads no input, and finds its agent's id and name."""
     (tmp_path / "here").touch()
     agent = only(
         run(tmp_path, '{"name": "a", "command": "cat; ls; echo $SUBAGENT_ID $SUBAGENT_NAME"}')
@@ -52,8 +52,8 @@ def test_a_command_has_no_input_and_knows_who_it_is(tmp_path: Path) -> None:
     assert agent.result == f"here\n{agent.agent_id} a\n"
 
 
-def test_an_array_meets_no_shell(tmp_path: Path) -> None:
-    """Its strings are the program's arguments as they stand."""
+def test_an_array_runs_without_a_shell(tmp_path: Path) -> None:
+    """The strings of an array are the program's arguments, unchanged."""
     report = run(tmp_path, '{"command": ["printf", "[%s]", "a b", "$HOME", "", "-n", "*"]}')
     assert only(report).result == "[a b][$HOME][][-n][*]"
 
@@ -68,10 +68,10 @@ def test_an_array_meets_no_shell(tmp_path: Path) -> None:
         ("printf '\\377\\0'; exit 1", "exit 1\n\ufffd\0", "\ufffd\0"),
     ],
 )
-def test_a_failure_says_how_and_last_lines(
+def test_a_failure_names_its_exit_and_last_lines(
     tmp_path: Path, command: str, reason: str, result: str
 ) -> None:
-    """Exit codes but 0, and signals, are failures; the reason ends with the last lines."""
+    """An exit code other than 0 and a signal are failures; the reason ends with the last lines."""
     report = run(tmp_path, command)
     assert report.exit_code == 1
     agent = only(report)
@@ -79,7 +79,7 @@ def test_a_failure_says_how_and_last_lines(
 
 
 def test_a_command_that_cannot_be_started_has_failed(tmp_path: Path) -> None:
-    """Each of them, with the reason; the others run."""
+    """A command that can't be started fails with the reason, and the others run."""
     too_long = "true " + "a" * 200_000
     report = run(tmp_path, too_long, '{"command": ["no-such-program"]}', "echo fine")
     first, second, third = agents(report)
@@ -92,7 +92,7 @@ def test_a_command_that_cannot_be_started_has_failed(tmp_path: Path) -> None:
 
 
 def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
-    """P8: memory and journal are bounded, whatever a command prints; the result says so."""
+    """P8: The result is bounded, whatever a command prints, and says that it was cut."""
     agent = only(run(tmp_path, "yes 0123456789 | head -n 100000; echo the end"))
     assert agent.result is not None
     first, _, tail = agent.result.partition("\n")
@@ -101,21 +101,21 @@ def test_a_long_output_keeps_its_tail(tmp_path: Path) -> None:
     assert len(tail) == 64 << 10
 
 
-def test_a_timeout_stops_the_whole_group(tmp_path: Path) -> None:
-    """A task's own limit comes before the run's; what is stopped has failed, and says when."""
-    sleeper = "sleep 1000 & echo $! >>pids; echo $$ >>pids; echo begun; wait"
+def test_a_timeout_stops_the_whole_process_group(tmp_path: Path) -> None:
+    """A timeout stops the group and fails the task; a task's own limit overrides the run's."""
+    sleeper = "sleep 1000 & echo $! >>pids; echo $$ >>pids; echo started; wait"
     own = '{"command": "sleep 1000", "timeout_s": 0.2}'
     report = run(tmp_path, sleeper, own, "echo quick", timeout_s=1)
     first, second, third = agents(report)
-    assert (first.status, first.reason) == ("failed", "timed out after 1 s\nbegun")
+    assert (first.status, first.reason) == ("failed", "timed out after 1 s\nstarted")
     assert (second.status, second.reason) == ("failed", "timed out after 0.2 s")
     assert third.status == "completed"
     assert not any(is_running(pid) for pid in pids(tmp_path / "pids", 2))
 
 
 def test_a_timeout_leaves_time_to_clean_up(tmp_path: Path) -> None:
-    """TERM comes first; a command that heeds it has timed out all the same."""
-    line = "trap 'echo cleaned; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
+    """A timeout sends TERM first; a command that exits on it has still timed out."""
+    line = "trap 'echo cleaned; exit 0' TERM; echo started; while :; do sleep 0.01; done"
     agent = only(run(tmp_path, line, timeout_s=1))
     assert agent.status == "failed"
     assert agent.result
@@ -125,7 +125,7 @@ def test_a_timeout_leaves_time_to_clean_up(tmp_path: Path) -> None:
 def test_commands_that_ignore_sigterm_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a time of grace; and so are children that outlive a parent which obeys."""
+    """After the grace period the whole group is killed, even children of an obedient parent."""
     monkeypatch.setattr(runner_module, "_GRACE_S", 0.2)
     deaf = "trap '' TERM; echo $$ >>pids; sleep 1000 & echo $! >>pids; while :; do wait; done"
     assert only(run(tmp_path, deaf, timeout_s=1)).reason == "timed out after 1 s"
@@ -135,7 +135,7 @@ def test_commands_that_ignore_sigterm_are_killed(
 def test_child_processes_do_not_outlive_their_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it leaves running in its group is killed; who left the group holds nobody up."""
+    """Processes left in the group are killed; one that left the group delays nobody."""
     monkeypatch.setattr(process_module, "_DRAIN_TIMEOUT_S", 0.1)
     script = """
         import os, pathlib, time
@@ -145,43 +145,43 @@ def test_child_processes_do_not_outlive_their_command(
         time.sleep(1000)
     """
     (tmp_path / "escape.py").write_text(textwrap.dedent(script))
-    left, escaped = agents(
+    remaining, escaped = agents(
         run(
             tmp_path,
-            "sleep 1000 & echo $! >>pids; echo left",
+            "sleep 1000 & echo $! >>pids; echo remains",
             f"{sys.executable} escape.py & until [ -e up ]; do sleep 0.01; done",
         )
     )
-    assert (left.status, left.result) == ("completed", "left\n")
+    assert (remaining.status, remaining.result) == ("completed", "remains\n")
     assert not is_running(*pids(tmp_path / "pids", 1))
     assert escaped.status == "completed"
     assert escaped.result
     os.kill(int(escaped.result), signal.SIGKILL)
 
 
-# --- many ---
+# --- many commands ---
 
 
-def test_no_more_run_at_once_than_jobs(tmp_path: Path) -> None:
-    """As many as allowed do, side by side, and in the file's order."""
+def test_jobs_bounds_the_commands_that_run_at_once(tmp_path: Path) -> None:
+    """As many commands as jobs run side by side, started in the order of the file."""
     together = "mkdir {0}; until [ -d {1} ]; do sleep 0.01; done"
     lines = [together.format("a", "b"), together.format("b", "a"), "true", "true", "true"]
     running: list[int] = []
-    begun: dict[str, None] = {}
+    started: dict[str, None] = {}
 
     def tell(report: RunReport) -> None:
         running.append(report.counts["running"])
-        begun.update((a.agent_id, None) for a in agents(report) if a.status == "running")
+        started.update((a.agent_id, None) for a in agents(report) if a.status == "running")
 
     report = run(tmp_path, *lines, jobs=2, tell=tell)
     assert report.exit_code == 0
     assert max(running) == 2
     assert running[0] == running[-1] == 0
-    assert list(begun) == list(report.agents)
+    assert list(started) == list(report.agents)
 
 
-def test_a_parent_is_who_a_task_belongs_to(tmp_path: Path) -> None:
-    """Wherever it stands in the file, and however it ends: neither waits for the other."""
+def test_a_parent_sets_the_family_and_not_the_order(tmp_path: Path) -> None:
+    """A parent may be anywhere in the file and may fail: neither task waits for the other."""
     report = run(
         tmp_path,
         '{"command": "true", "name": "child", "parent": "top"}',
@@ -195,7 +195,7 @@ def test_a_parent_is_who_a_task_belongs_to(tmp_path: Path) -> None:
 
 
 def test_finished_tasks_are_not_run_again(tmp_path: Path) -> None:
-    """Over the same state only new lines run: completed and failed ones are as they were."""
+    """Over the same state only new lines run; completed and failed tasks stay as they are."""
     lines = ("echo a >>ran", "echo a >>ran", "echo b >>ran; exit 1", "")
     first = run(tmp_path, *lines, jobs=1)
     again = run(tmp_path, "# more", *lines, '{"name": "c", "command": "echo c >>ran"}', jobs=1)
@@ -207,7 +207,7 @@ def test_finished_tasks_are_not_run_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("from_file", [True, False])
 def test_failed_tasks_are_retried_on_request(tmp_path: Path, from_file: bool) -> None:
-    """As a new agent of the same task and name; the failed one stays in the state."""
+    """A retried task is a new agent of the same name; the failed one stays in the state."""
     (tmp_path / "bad").touch()
     line = '{"name": "a", "command": "echo $SUBAGENT_ID >>ran; test ! -e bad"}'
     lines = (line,) if from_file else ()
@@ -223,8 +223,8 @@ def test_failed_tasks_are_retried_on_request(tmp_path: Path, from_file: bool) ->
     assert run(tmp_path, *lines, retry_failed=True).agents.keys() == {agent.agent_id}
 
 
-def test_an_edited_line_counts_unless_it_completed(tmp_path: Path) -> None:
-    """The new command runs in place of one that was still to run, under the same name."""
+def test_an_edited_line_replaces_the_command_unless_completed(tmp_path: Path) -> None:
+    """A task that has not run yet gets the edited command; a completed one is not run again."""
     put_in_state(
         tmp_path, ("a", "echo old >>ran", "queued"), ("b", "echo old >>ran", "interrupted")
     )
@@ -236,8 +236,8 @@ def test_an_edited_line_counts_unless_it_completed(tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text().split() == ["new", "new"]
 
 
-def test_without_tasks_the_state_is_finished(tmp_path: Path) -> None:
-    """What is queued or interrupted runs; with a file, what it does not name is left, and told."""
+def test_a_run_without_tasks_finishes_the_state(tmp_path: Path) -> None:
+    """Queued and interrupted tasks run; with a file, the others in the state are only counted."""
     put_in_state(tmp_path, ("a", "echo a >>ran", "queued"), ("b", "echo b >>ran", "interrupted"))
     report = run(tmp_path, '{"name": "c", "command": "echo c >>ran"}')
     assert (report.others, len(report.agents)) == (2, 1)
@@ -248,15 +248,15 @@ def test_without_tasks_the_state_is_finished(tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text().split() == ["c", "a", "b"]
 
 
-def test_without_a_state_there_is_nothing_to_finish(tmp_path: Path) -> None:
-    """And none is begun by asking."""
+def test_a_run_without_tasks_needs_a_state(tmp_path: Path) -> None:
+    """A run without tasks and without a state is refused, and creates no state."""
     with pytest.raises(FileNotFoundError, match="give a file of tasks"):
         run(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_agents_of_others_are_left_alone(tmp_path: Path) -> None:
-    """Not every queued agent of a state is a command; a name in such use is an error."""
+def test_agents_that_are_not_tasks_are_left_alone(tmp_path: Path) -> None:
+    """A queued agent that is not a task does not run, and a task can't take its name."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("think", name="thinker", queued=True, metadata={"command": "true"})
         manager.spawn("odd", name="odd", queued=True, metadata={"task": "t", "command": [1]})
@@ -268,7 +268,7 @@ def test_agents_of_others_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_task_is_not_run(tmp_path: Path) -> None:
-    """Nor has it completed."""
+    """A cancelled task does not run again, and does not count as completed."""
     put_in_state(tmp_path, ("a", "touch ran", "queued"))
     with SubAgentManager.open(tmp_path) as manager:
         manager.cancel("a")
@@ -280,10 +280,10 @@ def test_a_cancelled_task_is_not_run(tmp_path: Path) -> None:
 # --- durable ---
 
 
-def test_a_command_is_known_to_run_before_it_does(tmp_path: Path) -> None:
-    """P2: what a command may have done is never hidden by a crash: its start is durable first.
+def test_a_start_is_durable_before_its_command_runs(tmp_path: Path) -> None:
+    """P2: The start is durable before the command runs, so that no crash can hide what it did.
 
-    Each copies what a crash at this moment would leave.
+    Each command copies the files that a crash at this moment would leave.
     """
     report = run(tmp_path, "cp -r .subagents $SUBAGENT_ID", "true && cp -r .subagents $SUBAGENT_ID")
     assert report.exit_code == 0
@@ -293,25 +293,25 @@ def test_a_command_is_known_to_run_before_it_does(tmp_path: Path) -> None:
             assert (recovered.status, recovered.reason) == ("interrupted", "process restarted")
 
 
-def test_an_end_is_told_when_it_is_durable(tmp_path: Path) -> None:
-    """P2: a crash right after somebody was told of a command's end does not take it back."""
-    told: list[Agent] = []
+def test_an_end_is_durable_before_it_is_reported(tmp_path: Path) -> None:
+    """P2: A crash right after the report of a command's end does not undo that end."""
+    reported: list[Agent] = []
 
     def tell(report: RunReport) -> None:
         for agent in agents(report):
-            if agent.status in ("completed", "failed") and agent not in told:
+            if agent.status in ("completed", "failed") and agent not in reported:
                 shutil.copytree(tmp_path / ".subagents", tmp_path / agent.agent_id)
-                told.append(agent)
+                reported.append(agent)
 
     report = run(tmp_path, "echo a", "false", "echo b", jobs=2, tell=tell)
-    assert sorted(told, key=id) == sorted(agents(report), key=id)
-    for agent in told:
+    assert sorted(reported, key=id) == sorted(agents(report), key=id)
+    for agent in reported:
         with SubAgentManager.open(tmp_path, state_dir=agent.agent_id) as crashed:
             assert crashed.get(agent.agent_id) == as_seen_later(agent)
 
 
 def test_a_runner_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
-    """Whatever goes wrong in it: the commands are killed, and interrupted at the next open."""
+    """A runner that fails kills its commands, which the next open shows as interrupted."""
 
     class WrongError(Exception):
         pass

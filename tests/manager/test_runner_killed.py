@@ -1,4 +1,4 @@
-"""The runner and what ends it: its guard, signals, and kill -9 at any moment."""
+"""The end of a runner: its guard, signals, and kill -9 at any moment."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ __all__ = ["watchdog"]  # a fixture for every test here
 
 
 def sleeper() -> subprocess.Popen[bytes]:
-    """A process group of two."""
+    """Start a process group of two processes."""
     script = "sleep 1000 & echo $!; wait"
     return subprocess.Popen(
         ["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
     )
 
 
-def test_the_guard_kills_what_it_was_told_to_watch() -> None:
-    """Whole groups, when its runner's pipe closes; not what it was told to forget."""
-    with sleeper() as kept, sleeper() as watched:
-        assert kept.stdout
+def test_the_guard_kills_the_watched_groups() -> None:
+    """The guard kills the watched groups when its runner's pipe closes, and no forgotten one."""
+    with sleeper() as forgotten, sleeper() as watched:
+        assert forgotten.stdout
         assert watched.stdout
-        children = int(kept.stdout.readline()), int(watched.stdout.readline())
+        children = int(forgotten.stdout.readline()), int(watched.stdout.readline())
         with Guard() as guard:
-            for process in (kept, watched):
+            for process in (forgotten, watched):
                 guard.watch(process.pid)
-            guard.forget(kept.pid)
+            guard.forget(forgotten.pid)
         assert watched.wait() == -signal.SIGKILL
         assert not is_running(children[1])
-        assert kept.poll() is None
+        assert forgotten.poll() is None
         assert is_running(children[0])
-        os.killpg(kept.pid, signal.SIGKILL)
+        os.killpg(forgotten.pid, signal.SIGKILL)
 
 
-def test_the_guard_stays_until_they_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process may take its time, if it waits for a device; until then nobody is let in."""
+def test_the_guard_stays_until_the_killed_groups_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard ends only after the killed processes are gone, which may take time."""
     killed: list[int] = []
     running = [True, True, False]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"+17\n+18\n-17\n")))
@@ -78,52 +78,49 @@ def test_the_guard_stays_until_they_are_gone(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_killed_process_counts_as_gone_before_it_is_reaped() -> None:
-    """Nobody may ever reap an orphan, in a container whose first process does not."""
+    """A zombie counts as gone: in a container, the first process may never reap an orphan."""
     process = sleeper()
     assert process.stdout
     process.stdout.readline()
     assert guard_module.is_running({process.pid, 1 << 22})
     os.killpg(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    until(lambda: not guard_module.is_running({process.pid}), "the other one has ended")
+    until(lambda: not guard_module.is_running({process.pid}), "the end of the other process")
     with process:
         assert process.wait() == -signal.SIGKILL
 
 
-def test_the_guard_forgets_whom_it_need_not_kill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel gives numbers of process groups again: what has ended is no longer watched."""
-    told: list[str] = []
+def test_the_guard_forgets_ended_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard stops watching a group that has ended, because the kernel reuses its number."""
+    lines: list[str] = []
 
     class Telling(Guard):
         def _send(self, line: str) -> None:
             super()._send(line)
-            told.append(line)
+            lines.append(line)
 
     monkeypatch.setattr(runner_module, "Guard", Telling)
     run(tmp_path, "true", "false", "sleep 1000", timeout_s=0.3)
-    watched = [line[1:] for line in told if line.startswith("+")]
+    watched = [line[1:] for line in lines if line.startswith("+")]
     assert len(watched) == 3
-    assert sorted(watched) == sorted(line[1:] for line in told if line.startswith("-"))
+    assert sorted(watched) == sorted(line[1:] for line in lines if line.startswith("-"))
 
 
-def test_the_guard_heeds_no_signal_of_a_terminal(tmp_path: Path) -> None:
-    """It outlives its runner by as much as it takes, and shares no session with it."""
+def test_the_guard_ignores_the_signals_of_a_terminal(tmp_path: Path) -> None:
+    """The guard ignores the signals of a terminal, and has a session of its own."""
     lock = tmp_path / "LOCK"
     lock.touch()
     with Guard() as guard:
-        guard.lock(str(lock))  # it is up
+        guard.lock(str(lock))  # once this returns, the guard is up
         assert os.getsid(guard.pid) == guard.pid
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             os.kill(guard.pid, number)
-        guard.lock(
-            str(tmp_path / "none")
-        )  # it goes on; without the file there is nothing to wait for
+        # The guard still answers; without the file there is no lock to wait for.
+        guard.lock(str(tmp_path / "none"))
 
 
-def test_a_guard_waits_for_the_one_before(tmp_path: Path) -> None:
-    """On the next start over the same state nothing of the old run is left."""
+def test_a_guard_waits_for_the_previous_one(tmp_path: Path) -> None:
+    """A new run over the same state starts only after the old run's processes are gone."""
     lock = tmp_path / "LOCK"
     lock.touch()
     with sleeper() as watched, Guard() as second:
@@ -141,7 +138,7 @@ def test_a_guard_waits_for_the_one_before(tmp_path: Path) -> None:
 def test_commands_that_cannot_be_killed_hold_up_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so after a while, and starts nothing beside them."""
+    """A run that waits for unkillable commands gives up with a message and starts nothing."""
     monkeypatch.setattr(process_module, "_LOCK_TIMEOUT_S", 0.2)
     put_in_state(tmp_path, ("a", "touch ran", "queued"))
     with Guard() as earlier:
@@ -152,8 +149,8 @@ def test_commands_that_cannot_be_killed_hold_up_the_next_run(
     assert run(tmp_path).exit_code == 0
 
 
-def test_without_its_guard_a_run_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is started that could outlive the runner."""
+def test_a_run_stops_when_its_guard_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the guard has died, nothing is started that could outlive the runner."""
     guards: list[Guard] = []
 
     class Watched(Guard):
@@ -179,39 +176,39 @@ SLEEPERS = tuple(f"sleep 1000 & echo $! >>pids; echo $$ >>pids; wait # {n}" for 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_commands_and_marks_them(
+def test_a_signal_interrupts_the_commands(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """Each with all it has started, interrupted with the reason; the same goes on later."""
+    """A signal stops each command with its children and interrupts it; the next run resumes it."""
     with Runner(tmp_path, *SLEEPERS, "touch ran", jobs=3) as runner:
-        found = pids(tmp_path / "pids", 6)
+        sleeping = pids(tmp_path / "pids", 6)
         runner.send(number)
         exit_code, messages = runner.end()
     assert exit_code == code
     assert number.name in messages
     assert "Traceback" not in messages
-    assert not any(is_running(pid) for pid in found)
+    assert not any(is_running(pid) for pid in sleeping)
     fleet = read_fleet(tmp_path / ".subagents").agents()
     assert [a.status for a in fleet] == ["interrupted"] * 3 + ["queued"]
     assert {a.reason for a in fleet[:3]} == {f"stopped by {number.name}"}
     for path in tmp_path.glob("pids"):
         path.unlink()
     with Runner(tmp_path, *SLEEPERS, "touch ran", jobs=4) as runner:
-        found = pids(tmp_path / "pids", 6)
-        until((tmp_path / "ran").exists, "the queued one ran")
+        sleeping = pids(tmp_path / "pids", 6)
+        until((tmp_path / "ran").exists, "the run of the queued command")
         runner.send(number)
         assert runner.end()[0] == code
-    assert not any(is_running(pid) for pid in found)
+    assert not any(is_running(pid) for pid in sleeping)
 
 
-def test_a_second_signal_hurries(tmp_path: Path) -> None:
-    """Who ignores TERM is then killed at once."""
+def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
+    """After a second signal, a command that ignores TERM is killed at once."""
     patient = "import manager._run.runner; manager._run.runner._GRACE_S = 1e6"
     deaf = "trap 'echo TERM >>heard' TERM; echo $$ >>pids; while :; do sleep 0.01; done"
     with Runner(tmp_path, deaf, prelude=patient) as runner:
         (pid,) = pids(tmp_path / "pids", 1)
         runner.send(signal.SIGTERM)
-        until((tmp_path / "heard").exists, "TERM came")
+        until((tmp_path / "heard").exists, "the TERM signal")
         assert is_running(pid)
         runner.send(signal.SIGINT)
         assert runner.end()[0] == 143
@@ -220,8 +217,8 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
 
 
 def test_a_command_that_succeeded_before_the_signal_is_completed(tmp_path: Path) -> None:
-    """A command that ended before the signal has completed, also if that is told after it."""
-    # The first end is held back until a signal has come.
+    """A command that ended before the signal has completed, even if its end is handled after it."""
+    # The first end is held back until the signal has arrived.
     prelude = """
         import os, signal, manager._run.runner
         from manager._run.process import Command
@@ -238,18 +235,18 @@ def test_a_command_that_succeeded_before_the_signal_is_completed(tmp_path: Path)
 
 
 def test_no_command_outlives_a_killed_runner(tmp_path: Path) -> None:
-    """Nor does what it has started; the next run finds them interrupted, and runs them again."""
+    """A killed runner leaves no process, and the next run finds its commands interrupted."""
     with Runner(tmp_path, *SLEEPERS, jobs=3) as runner:
-        found = pids(tmp_path / "pids", 6)
+        sleeping = pids(tmp_path / "pids", 6)
         runner.send(signal.SIGKILL)
         runner.end()
-        # At once: the next run's commands begin when nothing of the old ones is left.
+        # This runs at once: the next run's commands start only after the old ones are gone.
         running = "for pid in $(cat pids); do grep -q 'State:.[RSD]' /proc/$pid/status; done"
         check = f"! ({running.replace('; done', ' && exit 0; done; exit 1')}) 2>/dev/null"
         report = run(tmp_path, check)
         assert report.exit_code == 0
     assert report.others == 3
-    assert not any(is_running(pid) for pid in found)
+    assert not any(is_running(pid) for pid in sleeping)
     fleet = read_fleet(tmp_path / ".subagents").agents()
     assert {(a.status, a.reason) for a in fleet} == {("interrupted", "process restarted")}
     again = [line.replace("wait", "kill $!; wait") for line in SLEEPERS]
@@ -257,8 +254,10 @@ def test_no_command_outlives_a_killed_runner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_runner_killed_as_it_starts_a_command_leaves_none(tmp_path: Path, moment: str) -> None:
-    """Not in the moment before its guard knows of it, nor in the one after."""
+def test_a_runner_killed_while_starting_a_command_leaves_no_process(
+    tmp_path: Path, moment: str
+) -> None:
+    """No process survives a kill just before the guard knows of it, nor one just after."""
     prelude = f"""
         import os, signal
         from manager._run.process import Guard
@@ -274,12 +273,12 @@ def test_a_runner_killed_as_it_starts_a_command_leaves_none(tmp_path: Path, mome
     with Runner(tmp_path, "touch ran; sleep 1000", prelude=prelude) as runner:
         assert runner.end()[0] == -signal.SIGKILL
     (pid,) = pids(tmp_path / "pids", 1)
-    until(lambda: not is_running(pid), "it is gone")
+    until(lambda: not is_running(pid), "the end of the command")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_state_has_one_runner(tmp_path: Path) -> None:
-    """The second is told who has it, and starts nothing."""
+    """A second runner is told which process has the lock, and starts nothing."""
     with Runner(tmp_path, *SLEEPERS) as runner:
         pids(tmp_path / "pids", 6)
         with Runner(tmp_path, "touch ran") as second:
@@ -292,25 +291,25 @@ def test_a_state_has_one_runner(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_lock_that_is_let_go_is_waited_for(
+def test_a_lock_held_for_a_moment_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A killed runner's lock may live on in a command it was starting, for a moment."""
+    """A run waits for a lock that a killed runner's child holds for a moment."""
     put_in_state(tmp_path, ("a", "true", "queued"))
     manager = SubAgentManager.open(tmp_path)
-    asked: list[float] = []
+    sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:
-        asked.append(seconds)
+        sleeps.append(seconds)
         manager.close()
 
     monkeypatch.setattr(time, "sleep", sleep)
     assert run(tmp_path).exit_code == 0
-    assert len(asked) == 1
+    assert len(sleeps) == 1
 
 
 def completions(state: Path) -> Counter[str]:
-    """How often each agent completed, as the journal has it from its first record on."""
+    """Return how often each agent completed, according to the journal from its first record on."""
     with JournalReader.open(state) as reader:
         return Counter(
             entry.record[1]
@@ -329,17 +328,19 @@ def starts(state: Path) -> Counter[str]:
 
 
 def test_each_command_completes_once_whatever_is_killed(tmp_path: Path) -> None:
-    """P1, P2: killed at random again and again, the run ends with all done, each exactly once in
-    the state; and no command ran without a start that says so."""
+    """P1, P2: A run killed at random completes each command exactly once in the state.
+
+    No command ran without a start in the journal.
+    """
     count, rounds_max = 60, 60
     lines = [f"echo $SUBAGENT_ID >>ran; sleep 0.03; echo {n}" for n in range(count)]
-    chance = random.Random(7)
+    dice = random.Random(7)
     rounds = 0
     while True:
         with Runner(tmp_path, *lines, jobs=4) as runner:
             try:
-                # After some rounds none is cut short, so that it ends.
-                patience_s = chance.uniform(0.1, 0.6) if rounds < rounds_max else TIMEOUT_S
+                # After some rounds no run is cut short, so that the test ends.
+                patience_s = dice.uniform(0.1, 0.6) if rounds < rounds_max else TIMEOUT_S
                 code = runner.process.wait(patience_s)
             except subprocess.TimeoutExpired:
                 runner.send(signal.SIGKILL)
@@ -354,13 +355,13 @@ def test_each_command_completes_once_whatever_is_killed(tmp_path: Path) -> None:
     assert sorted(int(a.result or -1) for a in fleet) == list(range(count))
     assert {a.status for a in fleet} == {"completed"}
     assert completions(tmp_path / ".subagents") == {a.agent_id: 1 for a in fleet}
-    ran, begun = Counter((tmp_path / "ran").read_text().split()), starts(tmp_path / ".subagents")
-    assert ran.keys() == begun.keys()
-    assert all(1 <= ran[agent_id] <= begun[agent_id] for agent_id in begun)
+    ran, started = Counter((tmp_path / "ran").read_text().split()), starts(tmp_path / ".subagents")
+    assert ran.keys() == started.keys()
+    assert all(1 <= ran[agent_id] <= started[agent_id] for agent_id in started)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_whole(tmp_path: Path) -> None:
-    """Of tasks under parents; `list` and `show` are answered all the while."""
+def test_a_run_with_parents_survives_repeated_kills(tmp_path: Path) -> None:
+    """A run that is killed repeatedly completes, and `list` and `show` always answer."""
     result = soak_runner.run(tmp_path, tasks=50, kills=3, seed=1, task_s=0.1)
     assert result.faults == []
     assert result.kills == 3

@@ -1,4 +1,4 @@
-"""The `subagents` command: what it prints where, and every exit code."""
+"""The `subagents` command: its output, its messages, and every exit code."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from manager.view import read_fleet
 
 TIMEOUT_S = 60
 KEYS = {field.name for field in fields(Agent)} | {"schema_version"}
-NASTY = "a\x1b[31m\rb\x9b\u202e\x07"  # would colour, overwrite, reverse and ring
+NASTY = "a\x1b[31m\rb\x9b\u202e\x07"  # would colour, overwrite, reverse and ring on a terminal
 
 
 def subagents(
     *args: str | Path, cwd: Path, stdin: str = "", env: dict[str, str] | None = None
 ) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr."""
+    """Run the command. Return its exit code, stdout and stderr."""
     child = subprocess.run(
         [sys.executable, "-P", "-m", "manager", *map(str, args)],
         cwd=cwd,
@@ -52,7 +52,7 @@ def assert_harmless(text: str) -> None:
 
 
 def test_run_shows_progress_on_stderr_alone(tmp_path: Path) -> None:
-    """Stdout stays empty; the last line sums up; 0 if all completed."""
+    """Progress goes to stderr, with a summary as the last line; the exit code is 0."""
     (tmp_path / "tasks.txt").write_text("echo out\necho err >&2\n")
     code, out, messages = subagents("run", "tasks.txt", cwd=tmp_path)
     assert (code, out) == (0, "")
@@ -60,7 +60,7 @@ def test_run_shows_progress_on_stderr_alone(tmp_path: Path) -> None:
 
 
 def test_run_reads_stdin(tmp_path: Path) -> None:
-    """TASKS may be -; the workspace and the state's directory may be elsewhere."""
+    """TASKS may be `-`, and the workspace and the state directory may be elsewhere."""
     (tmp_path / "there").mkdir()
     args = ("--workspace", "there", "--state-dir", "kept/state")
     assert subagents("run", "-", *args, cwd=tmp_path, stdin="touch ran\n")[0] == 0
@@ -71,7 +71,7 @@ def test_run_reads_stdin(tmp_path: Path) -> None:
 
 
 def test_run_lists_failed_tasks(tmp_path: Path) -> None:
-    """With the code and the last lines, harmless to a terminal; the exit is 1. Again: the same."""
+    """Failed tasks are listed at each run with exit code and last lines, escaped."""
     line = json.dumps({"name": "bad", "command": ["sh", "-c", f"printf '%s' '{NASTY}'; exit 7"]})
     for _ in range(2):
         code, _, messages = subagents("run", "-", cwd=tmp_path, stdin=f"{line}\ntrue\n")
@@ -82,15 +82,15 @@ def test_run_lists_failed_tasks(tmp_path: Path) -> None:
         assert_harmless(messages)
 
 
-def test_run_shows_some_of_many_failures(tmp_path: Path) -> None:
-    """And where the others are."""
+def test_run_shows_the_first_of_many_failures(tmp_path: Path) -> None:
+    """Ten failures are shown, with the command that lists the others."""
     _, _, messages = subagents("run", "-", cwd=tmp_path, stdin="false\n" * 12)
     assert messages.count("false: exit 1") == 10
     assert "2 more; subagents list --status failed" in messages
 
 
 def test_run_refuses_a_bad_line_before_anything_starts(tmp_path: Path) -> None:
-    """Exit 2, the line named, no state begun."""
+    """A bad line is named with exit code 2, and no state is created."""
     (tmp_path / "tasks.txt").write_text('touch ran\n{"comand": "true"}\n')
     code, _, messages = subagents("run", "tasks.txt", cwd=tmp_path)
     assert code == 2
@@ -101,7 +101,7 @@ def test_run_refuses_a_bad_line_before_anything_starts(tmp_path: Path) -> None:
 
 
 def test_run_reports_unfinished_tasks(tmp_path: Path) -> None:
-    """Unfinished tasks of another file are not forgotten; without TASKS they run."""
+    """Unfinished tasks of another file are counted, and run when no file is given."""
     with SubAgentManager.open(tmp_path) as manager:
         metadata = {"task": "line:x:1", "command": "touch ran"}
         manager.spawn("touch ran", metadata=metadata, queued=True)
@@ -112,17 +112,17 @@ def test_run_reports_unfinished_tasks(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
 
 
-def test_run_of_nothing_is_fine(tmp_path: Path) -> None:
-    """A file may have no tasks, a state none left."""
+def test_run_without_anything_to_run_succeeds(tmp_path: Path) -> None:
+    """A file without tasks, or a state without unfinished ones, gives exit code 0."""
     code, _, messages = subagents("run", "-", cwd=tmp_path, stdin="# none\n")
     assert (code, "nothing to run" in messages) == (0, True)
     assert subagents("run", cwd=tmp_path)[0] == 0
 
 
-def test_a_line_now_and_then(
+def test_progress_without_a_terminal_is_a_line_at_most_every_5_s(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a terminal no more than one in a few seconds, however much happens."""
+    """Without a terminal, progress is at most one line in a few seconds, whatever happens."""
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     tell = progress._Lines()
@@ -132,8 +132,8 @@ def test_a_line_now_and_then(
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """It lives while tasks run, counts them, and makes room for the last line."""
+def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
+    """The bar counts the tasks while they run, and gives way to the summary."""
     master, slave = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "manager", "run", "-", "-j2"],
@@ -147,22 +147,22 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     waiting = "for i in $(seq 3000); do [ -e go ] && exit; sleep 0.01; done; exit 1"
     child.stdin.write(f"true\n{waiting}\ntrue\n".encode())
     child.stdin.close()
-    shown = b""
+    screen = b""
     while True:
         try:
             data = os.read(master, 1 << 16)
-        except OSError:  # EIO is Linux's end of a terminal
+        except OSError:  # EIO is the end of a terminal on Linux
             break
         if not data:
             break
-        shown += data
-        if b"2/3" in shown:
+        screen += data
+        if b"2/3" in screen:
             (tmp_path / "go").touch()
     os.close(master)
     assert child.wait(TIMEOUT_S) == 0
-    assert b"2/3" in shown
-    assert "━".encode() in shown
-    assert b"3 tasks: 3 completed" in shown.splitlines()[-1]
+    assert b"2/3" in screen
+    assert "━".encode() in screen
+    assert b"3 tasks: 3 completed" in screen.splitlines()[-1]
 
 
 # --- list, show ---
@@ -170,7 +170,7 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Path:
-    """A workspace with one completed, one failed and one queued agent, closed."""
+    """Return a workspace with one completed, one failed and one queued agent, closed."""
     with SubAgentManager.open(tmp_path) as manager:
         root = manager.spawn("first line\nsecond line", name="root", metadata={"k": [1]})
         manager.update_from_result("root", AgentResult("one\ntwo\n"))
@@ -181,7 +181,7 @@ def fleet(tmp_path: Path) -> Path:
 
 
 def test_list_as_text(fleet: Path) -> None:
-    """One line each, oldest first, archived too, nothing in it that a terminal would obey."""
+    """The list has an escaped line for each agent, oldest first, archived ones too."""
     code, out, messages = subagents("list", cwd=fleet)
     assert (code, messages) == (0, "")
     head, *lines = out.splitlines()
@@ -193,7 +193,7 @@ def test_list_as_text(fleet: Path) -> None:
 
 
 def test_list_as_json(fleet: Path) -> None:
-    """The keys are Agent's fields; json is one array, jsonl an object a line."""
+    """The keys are the fields of Agent; `json` is one array, and `jsonl` one object a line."""
     code, out, _ = subagents("list", "-o", "json", cwd=fleet)
     agents = json.loads(out)
     assert code == 0
@@ -210,8 +210,8 @@ def test_list_as_json(fleet: Path) -> None:
     assert messages == "subagents: no cancelled sub-agents found\n"
 
 
-def test_show(fleet: Path) -> None:
-    """By name or id, all that is known of it."""
+def test_show_prints_all_fields(fleet: Path) -> None:
+    """An agent is shown by name or id, with all its fields."""
     code, out, messages = subagents("show", "root", cwd=fleet)
     assert (code, messages) == (0, "")
     assert "result:\n  one\n  two\n" in out
@@ -227,10 +227,10 @@ def test_show(fleet: Path) -> None:
     assert_harmless(out)
 
 
-def test_show_finds_nothing(fleet: Path) -> None:
-    """Exit 1: no agent of that name, or several that have ended."""
+def test_show_of_an_unknown_or_ambiguous_name_gives_exit_code_1(fleet: Path) -> None:
+    """An unknown name, or a name of several ended agents, gives exit code 1."""
     assert subagents("show", "nobody\x1b", cwd=fleet)[0] == 1
-    assert subagents("show", "\udcff", cwd=fleet)[0] == 1  # a byte that is no UTF-8
+    assert subagents("show", "\udcff", cwd=fleet)[0] == 1  # a byte that is not UTF-8
     with SubAgentManager.open(fleet) as manager:
         manager.spawn("again", name="root")
         manager.update_from_result("root", AgentResult(None))
@@ -240,11 +240,11 @@ def test_show_finds_nothing(fleet: Path) -> None:
     assert_harmless(messages)
 
 
-def test_looking_needs_no_lock(tmp_path: Path) -> None:
-    """While a manager is open elsewhere, and its running agents are shown as running."""
+def test_list_and_show_need_no_lock(tmp_path: Path) -> None:
+    """A fleet is shown while its manager is open elsewhere; running agents are shown as running."""
     with SubAgentManager.open(tmp_path) as manager:
         agent = manager.spawn("work", name="a")
-        manager.compact()  # what a checkpoint holds is durable for a reader too
+        manager.compact()  # a checkpoint proves to a reader what is durable
         _, out, _ = subagents("list", "-o", "json", cwd=tmp_path)
         assert [a["status"] for a in json.loads(out)] == ["running"]
         assert json.loads(out)[0]["agent_id"] == agent.agent_id
@@ -254,17 +254,17 @@ def test_looking_needs_no_lock(tmp_path: Path) -> None:
     assert "reason: process restarted\n" in out
 
 
-def test_looking_needs_no_right_to_list_the_workspace(
+def test_list_needs_only_search_permission_on_the_workspace(
     fleet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As the library, it has but to pass through what is above the state."""
+    """The command, like the library, needs no read permission on directories above the state."""
     monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.R_OK)
     code = cli_module.run_cli(["list", "--workspace", str(fleet)])
     assert (code, capsys.readouterr().err) == (0, "")
 
 
 def test_output_in_another_encoding(fleet: Path) -> None:
-    """What the locale can't show is escaped, not an error."""
+    """Characters that the locale can't show are escaped, and are no error."""
     with SubAgentManager.open(fleet) as manager:
         manager.spawn("größe 🐈", queued=True)
     env = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
@@ -280,7 +280,7 @@ def test_output_in_another_encoding(fleet: Path) -> None:
 
 
 def test_a_closed_pipe_is_quiet(fleet: Path) -> None:
-    """`subagents list | true` says nothing more, and ends as a shell's own command would."""
+    """A closed pipe ends the command without a message, with exit code 141."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     child = subprocess.run(
@@ -314,8 +314,8 @@ def test_a_closed_pipe_is_quiet(fleet: Path) -> None:
         ["show"],
     ],
 )
-def test_usage(tmp_path: Path, args: list[str]) -> None:
-    """Exit 2, and what was wrong."""
+def test_wrong_usage_gives_exit_code_2(tmp_path: Path, args: list[str]) -> None:
+    """Wrong usage gives exit code 2 with a message, and creates nothing."""
     code, out, messages = subagents(*args, cwd=tmp_path)
     assert (code, out) == (2, "")
     assert "Error: " in messages
@@ -323,7 +323,7 @@ def test_usage(tmp_path: Path, args: list[str]) -> None:
 
 
 def damage(workspace: Path) -> None:
-    """Turn a bit of the first record, which later frames prove to have been durable."""
+    """Flip a bit of the first record, which later frames prove to have been durable."""
     with SubAgentManager.open(workspace) as manager:
         manager.wait_durable(manager.spawn("one", queued=True).lsn)
         manager.wait_durable(manager.spawn("two", queued=True).lsn)
@@ -346,21 +346,21 @@ def symlinked(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "code"), [(damage, 3), (no_journal, 4), (symlinked, 4), (lambda path: None, 4)]
 )
-def test_a_state_that_cannot_be_opened(
+def test_a_state_that_cannot_be_opened_gives_exit_code_3_or_4(
     tmp_path: Path, args: list[str], prepare: Callable[[Path], None], code: int
 ) -> None:
-    """3 damaged, 4 otherwise, in one line that names the path; and nothing is changed there."""
+    """Damage gives exit code 3, other errors 4, in one line with the path; nothing is changed."""
     prepare(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    found, out, messages = subagents(*args, cwd=tmp_path)
-    assert (found, out) == (code, "")
+    exit_code, out, messages = subagents(*args, cwd=tmp_path)
+    assert (exit_code, out) == (code, "")
     assert ".subagents" in messages
     assert len(messages.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_run_needs_the_lock(tmp_path: Path) -> None:
-    """5, and who has it."""
+    """A locked state gives exit code 5, and the message names the process that has the lock."""
     with SubAgentManager.open(tmp_path):
         code, _, messages = subagents("run", "-", cwd=tmp_path, stdin="touch ran\n")
     assert code == 5
@@ -369,8 +369,8 @@ def test_run_needs_the_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_its_extra_it_says_which(tmp_path: Path, missing: str) -> None:
-    """The console script is there without it, and what to install is one line."""
+def test_a_missing_extra_is_named(tmp_path: Path, missing: str) -> None:
+    """Without the extra, the console script prints one line that says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; from manager.__main__ import main; main()"
     child = subprocess.run(
         [sys.executable, "-P", "-c", code, "list"],
@@ -385,8 +385,8 @@ def test_without_its_extra_it_says_which(tmp_path: Path, missing: str) -> None:
     ]
 
 
-def test_help_says_what_counts(tmp_path: Path) -> None:
-    """What makes two lines the same task, and how often a command runs, is in --help."""
+def test_help_states_the_guarantees(tmp_path: Path) -> None:
+    """The help defines when two lines are the same task, and how often a command runs."""
     code, out, _ = subagents("run", "--help", cwd=tmp_path)
     words = " ".join(out.split())
     assert code == 0

@@ -1,4 +1,4 @@
-"""`subagents` where its streams are not what a shell gives."""
+"""The `subagents` command with closed, full and unbuffered streams."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TIMEOUT_S = 60
 
 @pytest.mark.parametrize("verb", ["run tasks.txt", "run -", "list", "show one", "list -o json"])
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_streams_that_were_closed_before(tmp_path: Path, verb: str, closed: str) -> None:
-    """The answer is the exit code, whoever listens."""
+def test_closed_streams_leave_the_exit_code(tmp_path: Path, verb: str, closed: str) -> None:
+    """The exit code is the same when streams are closed."""
     line = '{"name": "one", "command": "echo 1"}'
     (tmp_path / "tasks.txt").write_text(f"{line}\n")
     for arguments in ("run tasks.txt", f"{verb} {closed}"):
@@ -35,14 +35,16 @@ def test_streams_that_were_closed_before(tmp_path: Path, verb: str, closed: str)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes keep writes apart there only")
 @pytest.mark.parametrize("program", ["manager list", "journal_inspect log .subagents -n 4"])
-def test_output_is_flushed_at_once(tmp_path: Path, program: str) -> None:
-    """Also where the environment asks for no buffer, as that of many containers does."""
+def test_output_is_written_in_large_blocks(tmp_path: Path, program: str) -> None:
+    """Output is one block even with PYTHONUNBUFFERED, which many containers set."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     tasks = "".join(f"echo {number}\n" for number in range(4))
 
-    def run(arguments: str, **how: Any) -> None:
+    def run(arguments: str, **options: Any) -> None:
         command = [sys.executable, "-P", "-m", *arguments.split()]
-        subprocess.run(command, cwd=tmp_path, env=environment, timeout=TIMEOUT_S, check=True, **how)
+        subprocess.run(
+            command, cwd=tmp_path, env=environment, timeout=TIMEOUT_S, check=True, **options
+        )
 
     run("manager run -", input=tasks.encode(), stderr=subprocess.DEVNULL)
     reading, writing = os.pipe2(os.O_DIRECT)
@@ -70,7 +72,7 @@ def test_output_is_flushed_at_once(tmp_path: Path, program: str) -> None:
 def test_a_failed_write_to_stdout_is_reported_once(
     tmp_path: Path, program: str, unbuffered: str
 ) -> None:
-    """An exit code that the help names, not the interpreter's 120; and no traceback."""
+    """A failed write gives one message, no traceback, and an exit code that the help documents."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
     environment["PYTHONUNBUFFERED"] = unbuffered
 
@@ -90,9 +92,9 @@ def test_a_failed_write_to_stdout_is_reported_once(
 
     assert run("manager run -", None)[0] == 0
     with open("/dev/full", "wb") as full:
-        code, told = run(program, full)
-    assert (code, len(told)) == (4, 1)
-    assert "No space left on device" in told[0]
+        code, messages = run(program, full)
+    assert (code, len(messages)) == (4, 1)
+    assert "No space left on device" in messages[0]
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -1,4 +1,4 @@
-"""The file of tasks: what a line may say, and that a bad one is named before anything starts."""
+"""The file of tasks: the forms of a line, and the message for a bad one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def read(*lines: str) -> list[Task]:
     return read_tasks("\n".join(lines).encode(), "tasks.txt")
 
 
-def refused(*lines: str) -> str:
+def message_for(*lines: str) -> str:
     with pytest.raises(TasksError) as caught:
         read(*lines)
     return str(caught.value)
 
 
 def test_a_line_is_a_shell_command() -> None:
-    """It goes to the shell as it stands, and is its own prompt; what surrounds it is left."""
+    """A line goes to the shell unchanged, and is the prompt; comments and blanks are skipped."""
     tasks = read_tasks(b"\xef\xbb\xbfecho a | wc\r\n\n  # a comment\n\tmake -C src \n", "tasks.txt")
     assert [(task.where, task.command) for task in tasks] == [
         ("tasks.txt:1", "echo a | wc"),
@@ -34,7 +34,7 @@ def test_a_line_is_a_shell_command() -> None:
 
 
 def test_a_line_is_a_json_object() -> None:
-    """It may say all there is to a task; a command that is an array meets no shell."""
+    """A JSON object may set every field of a task; an array as command runs without a shell."""
     full = {"name": "b", "prompt": "p", "command": ["a b", "$c"], "parent": "a", "timeout_s": 2}
     task, other = read(json.dumps(full), '{"command": "true", "name": "a", "timeout_s": null}')
     assert task == Task("tasks.txt:1", "name:b", "b", "p", ["a b", "$c"], "a", 2.0)
@@ -44,7 +44,7 @@ def test_a_line_is_a_json_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "fault"),
     [
         ("{ echo; }", "not JSON"),
         ('{"command": "a"', "not JSON"),
@@ -78,30 +78,30 @@ def test_a_line_is_a_json_object() -> None:
         ('{"command": "a", "name": "taken"}', "taken by tasks.txt:2"),
     ],
 )
-def test_a_bad_line_is_named(line: str, says: str) -> None:
-    """By its file and number, counting comments and blank lines, and by what is wrong with it."""
-    message = refused("# first", '{"command": "true", "name": "taken"}', "", line)
+def test_a_bad_line_is_named(line: str, fault: str) -> None:
+    """A bad line is named by file, line number and fault; comments and blank lines are counted."""
+    message = message_for("# first", '{"command": "true", "name": "taken"}', "", line)
     assert message.startswith("tasks.txt:4: ")
-    assert says in message
+    assert fault in message
 
 
-def test_a_line_that_is_no_text_is_named() -> None:
-    """Bytes that are not UTF-8 could not be kept as they are."""
+def test_a_line_that_is_not_utf_8_is_named() -> None:
+    """A line that is not UTF-8 is refused, as it could not be kept unchanged."""
     with pytest.raises(TasksError, match=r"^tasks.txt:2: .*utf-8"):
         read_tasks(b"true\necho \xff\n", "tasks.txt")
 
 
 def test_a_cycle_of_parents_is_named() -> None:
-    """The line named is one that closes the cycle."""
+    """The named line is one that closes the cycle."""
     cycle = [
         f'{{"command": "true", "name": "{n}", "parent": "{p}"}}' for n, p in ("ab", "bc", "ca")
     ]
     below = '{"command": "true", "parent": "a"}'
-    assert refused(below, *cycle).startswith("tasks.txt:4: parent 'a'")
+    assert message_for(below, *cycle).startswith("tasks.txt:4: parent 'a'")
 
 
-def test_the_same_task_is_known_again() -> None:
-    """By its name; without one by what its line says and its occurrence, wherever it stands."""
+def test_a_task_keeps_its_key_when_lines_move() -> None:
+    """A task's key is its name, or else its line with the number of equal lines before it."""
 
     def keys(*lines: str) -> list[str]:
         return [task.key for task in read(*lines)]
@@ -121,7 +121,7 @@ def test_the_same_task_is_known_again() -> None:
 
 @given(st.permutations(range(12)), st.lists(st.none() | st.integers(0, 11), min_size=12))
 def test_parents_come_first(order: list[int], above: list[int | None]) -> None:
-    """Every task once, its parent before it, and in the file's order but for that."""
+    """Each task comes once and after its parent, otherwise in the order of the file."""
     lines = []
     for number in order:
         parent = above[number]
@@ -134,20 +134,20 @@ def test_parents_come_first(order: list[int], above: list[int | None]) -> None:
     assert len(place) == len(sorted_) == 12
     assert all(place[t.parent] < place[t.name] for t in tasks if t.parent is not None)
     for index, task in enumerate(sorted_):
-        # What stands before a task and came later in the file is above it, or above one before.
+        # A task moved forward is an ancestor of the task here, or of one before it.
         later = [t for t in sorted_[:index] if tasks.index(t) > tasks.index(task)]
         assert all(any(t.name == below.parent for below in sorted_[: index + 1]) for t in later)
 
 
 def test_depth_is_bounded() -> None:
-    """P7: what an agent does may cost a step for each ancestor, under the manager's lock."""
+    """P7: A task has at most 64 ancestors, since a change costs a step for each under the lock."""
 
     def line(count: int) -> list[str]:
-        """Each is the parent of the one before it."""
+        """Return lines of tasks, each the parent of the one before it."""
         tasks = [{"command": "true", "name": str(n), "parent": str(n + 1)} for n in range(count)]
         return [*map(json.dumps, tasks), f'{{"command": "true", "name": "{count}"}}']
 
     assert [task.name for task in parents_first(read(*line(DEPTH_MAX)))] == [
         str(n) for n in range(DEPTH_MAX, -1, -1)
     ]
-    assert refused(*line(5000)).endswith("more than 64 ancestors")
+    assert message_for(*line(5000)).endswith("more than 64 ancestors")

@@ -1,4 +1,4 @@
-"""The fleet seen from outside: what the next open would find, or what the live writer has."""
+"""The fleet seen from outside: the state after the next open, or the live writer's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from manager.view import read_fleet
 
 
 def populate(manager: SubAgentManager) -> None:
-    """One agent of each status, and more than one by the same name."""
+    """Make at least one agent of each status, and two with the same name."""
     root = manager.spawn("root", name="root")
     manager.spawn(
         "queue", name="a", parent_id="root", queued=True, metadata={"n": [1, {"x": None}]}
@@ -49,7 +49,7 @@ def populate(manager: SubAgentManager) -> None:
 
 
 def wait_to_be_seen(path: Path, last_lsn: int) -> None:
-    """A reader waits for the log to say what is durable: it does with its next frame, or mark."""
+    """Wait until a reader sees the last LSN, which the next frame or mark proves durable."""
     with JournalReader.open(path) as reader:
         for entry in reader.entries(after=last_lsn - 1, follow=True):
             assert entry.lsn == last_lsn
@@ -57,13 +57,13 @@ def wait_to_be_seen(path: Path, last_lsn: int) -> None:
 
 
 def timeless(agents: Iterable[Agent]) -> list[Agent]:
-    """An agent that ran when its process ended is interrupted at a time of its own."""
+    """Clear time and LSN, which differ for an agent that was interrupted by a restart."""
     return [replace(agent, updated_at_ms=0, lsn=0) for agent in agents]
 
 
 @pytest.mark.parametrize("compactions", [0, 1, 2])
 def test_a_view_without_a_writer_equals_the_next_open(tmp_path: Path, compactions: int) -> None:
-    """P6: without a writer, agent for agent, those that ran interrupted; nothing is written."""
+    """P6: Without a writer, the view equals the next open, agent by agent, and writes nothing."""
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
         for _ in range(compactions):
@@ -76,8 +76,8 @@ def test_a_view_without_a_writer_equals_the_next_open(tmp_path: Path, compaction
     assert {p.name: p.read_bytes() for p in (tmp_path / ".subagents").iterdir()} == before
     with SubAgentManager.open(tmp_path) as manager:
         for include_archived in (False, True):
-            seen = fleet.agents(include_archived=include_archived)
-            assert timeless(seen) == timeless(manager.agents(include_archived=include_archived))
+            viewed = fleet.agents(include_archived=include_archived)
+            assert timeless(viewed) == timeless(manager.agents(include_archived=include_archived))
         assert fleet.agents(status="queued") == manager.agents(status="queued")
     assert fleet.lsn == last_lsn
     assert {a.reason for a in fleet.agents(status="interrupted")} == {"asked", "process restarted"}
@@ -85,7 +85,7 @@ def test_a_view_without_a_writer_equals_the_next_open(tmp_path: Path, compaction
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_a_view_shows_the_durable_state_of_a_live_writer(tmp_path: Path, compacted: bool) -> None:
-    """P2: all that is durable, running agents running, archived those of earlier sessions."""
+    """P2: The view shows all that is durable, with running agents running."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.update_from_result(manager.spawn("long ago").agent_id, AgentResult("x"))
     manager = SubAgentManager.open(tmp_path)
@@ -109,10 +109,10 @@ def test_a_view_shows_the_durable_state_of_a_live_writer(tmp_path: Path, compact
 
 @pytest.mark.parametrize("active", [False, True])
 @pytest.mark.parametrize("later", [False, True])
-def test_a_session_is_known_when_its_boot_is_compacted_away(
+def test_a_session_is_known_after_its_boot_record_is_compacted_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: bool, later: bool
 ) -> None:
-    """Whatever the clock says, and if no agent has begun in it: what is archived depends on it."""
+    """The current session decides what is archived, even with no agents and a wrong clock."""
     path = tmp_path / ".subagents"
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
@@ -123,21 +123,21 @@ def test_a_session_is_known_when_its_boot_is_compacted_away(
             manager.update_from_result(manager.spawn("end").agent_id, AgentResult("x"))
         manager.compact()
         manager.compact()
-        if later:  # and the view must not take these for prior ones
+        if later:  # the view must not take these for agents of prior sessions
             manager.spawn("new")
             manager.start(manager.spawn("newer", queued=True).agent_id)
             manager.wait_durable()
             wait_to_be_seen(path, manager.stats().last_lsn)
         for include_archived in (False, True):
-            seen = read_fleet(path).agents(include_archived=include_archived)
-            assert seen == manager.agents(include_archived=include_archived)
+            viewed = read_fleet(path).agents(include_archived=include_archived)
+            assert viewed == manager.agents(include_archived=include_archived)
         assert read_history(path, "b")[-1].after == manager.get("b")
 
 
-def test_a_checkpoint_of_before_that_is_read(
+def test_a_checkpoint_of_an_older_version_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Items did not tell of the session once: then it is that of what runs, or began last."""
+    """If a checkpoint names no session, that of the running or last started agents is used."""
     monkeypatch.setattr(
         Fleet,
         "freeze",
@@ -149,12 +149,12 @@ def test_a_checkpoint_of_before_that_is_read(
         manager.resume("b")
         manager.compact()
         manager.compact()
-        seen = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
-        assert seen == manager.agents(include_archived=True)
+        viewed = read_fleet(tmp_path / ".subagents").agents(include_archived=True)
+        assert viewed == manager.agents(include_archived=True)
 
 
 def test_agents_of_a_prior_session_are_shown_as_interrupted(tmp_path: Path) -> None:
-    """It has begun, and not yet come to journal that; what it began itself runs."""
+    """Running agents of a prior session show as interrupted before the new one journals that."""
     with SubAgentManager.open(tmp_path) as manager:
         before = manager.spawn("before")
     path = tmp_path / ".subagents"
@@ -162,14 +162,14 @@ def test_agents_of_a_prior_session_are_shown_as_interrupted(tmp_path: Path) -> N
         journal.append(recorded.boot("boot_2", 1, 1))
         journal.wait_durable()
         wait_to_be_seen(path, journal.last_lsn)
-        seen = read_fleet(path).get(before.agent_id)
-        assert (seen.status, seen.reason) == ("interrupted", "process restarted")
-        assert seen.from_prior_session
+        viewed = read_fleet(path).get(before.agent_id)
+        assert (viewed.status, viewed.reason) == ("interrupted", "process restarted")
+        assert viewed.from_prior_session
         assert read_fleet(path, at=before.lsn).agents() == [before]
 
 
-def test_refs_are_those_of_the_manager(tmp_path: Path) -> None:
-    """An id, or a name if it is unique."""
+def test_a_ref_is_an_id_or_a_unique_name(tmp_path: Path) -> None:
+    """A view finds agents as the manager does: by id, or by a unique name."""
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
     fleet = read_fleet(tmp_path / ".subagents")
@@ -183,7 +183,7 @@ def test_refs_are_those_of_the_manager(tmp_path: Path) -> None:
 
 
 def test_a_path_without_a_journal_is_an_error(tmp_path: Path) -> None:
-    """Not an empty fleet; a journal without agents is one."""
+    """A missing or foreign directory is an error; a journal without agents is an empty fleet."""
     with pytest.raises(FileNotFoundError):
         read_fleet(tmp_path / "none")
     (tmp_path / "file").touch()
@@ -194,8 +194,10 @@ def test_a_path_without_a_journal_is_an_error(tmp_path: Path) -> None:
     assert (fleet.agents(include_archived=True), fleet.lsn) == ([], 1)
 
 
-def test_compaction_underneath_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read moves on to a newer checkpoint: the reader looks again, but not for ever."""
+def test_a_compaction_during_the_read_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that a compaction overtakes restarts with the newer checkpoint, but not forever."""
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
     expected = read_fleet(tmp_path / ".subagents").agents()
@@ -219,7 +221,7 @@ def test_compaction_underneath_is_followed(tmp_path: Path, monkeypatch: pytest.M
 def test_a_refusal_keeps_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """P4: whoever adds the file to a fleet's error changes neither its words nor its reason."""
+    """P4: Adding the file to a fleet's error changes neither its words nor its reason."""
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
         manager.compact()
@@ -229,7 +231,7 @@ def test_a_refusal_keeps_its_reason(
         raise FormatVersionError("no such field", reason=FormatReason.NEWER_VERSION)
 
     monkeypatch.setattr(Fleet, step, refuse)
-    # A writer's replay is the engine's, which gives reasons for `load` and `apply` itself.
+    # A writer's replay is the engine's, which sets the reasons for `load` and `apply` itself.
     is_writers = step == "end_replay"
     with pytest.raises(FormatVersionError) as caught:
         SubAgentManager.open(tmp_path) if is_writers else read_fleet(tmp_path / ".subagents")

@@ -1,4 +1,4 @@
-"""Following a fleet from outside: each agent as it is, then again whenever it changes."""
+"""Following a fleet from outside: each agent as it is, then again after each change."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from manager import Agent, AgentResult, Limits, SubAgentManager, follow_fleet, r
 from tests.manager.test_subagents_cli import subagents
 from tests.support import TIMEOUT_S
 
-# Small, so that segments roll and are dropped while a follower reads.
+# Both are small, so that segments roll and are removed while a follower reads.
 OPTIONS = Options(segment_bytes=4096, checkpoint_min_bytes=1024, checkpoint_growth=0.5)
 LIMITS = Limits(max_running=1000, max_admitted=1000)
 THE_END = "the end"
 
 
 class Follower(threading.Thread):
-    """Follows until it is shown the agent that is named the end."""
+    """A thread that follows until it is shown the agent with the name `THE_END`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -60,7 +60,7 @@ def open_at(tmp_path: Path) -> SubAgentManager:
 
 
 def test_changes_come_as_they_are_made(tmp_path: Path) -> None:
-    """First what there is, oldest first; then each change, and the ancestors it counts for."""
+    """The current agents come first, oldest first, then each change with affected ancestors."""
     with open_at(tmp_path) as manager:
         root = manager.spawn("root")
         child = manager.spawn("child", parent_id=root.agent_id)
@@ -71,13 +71,13 @@ def test_changes_come_as_they_are_made(tmp_path: Path) -> None:
             assert [follower.next().tokens_used, follower.next().agent_id] == [3, root.agent_id]
             ended = manager.update_from_result(child.agent_id, AgentResult("done"))
             assert follower.next() == ended
-            manager.cleanup(0)  # what is gone is not shown
+            manager.cleanup(0)  # removed agents are not shown
             end = manager.spawn("stop", name=THE_END)
             assert follower.next() == end
 
 
 def test_following_continues_with_the_next_writer(tmp_path: Path) -> None:
-    """What ran is shown as interrupted when its writer has gone, and when the next one says so."""
+    """A running agent is shown as interrupted when its writer is gone, and by the next writer."""
     with open_at(tmp_path) as manager:
         agent = manager.spawn("work")
         queued = manager.spawn("stays as it is", queued=True)
@@ -86,10 +86,10 @@ def test_following_continues_with_the_next_writer(tmp_path: Path) -> None:
         follower.start()
         assert [follower.next(), follower.next()] == [agent, queued]
         last = manager.update_checkpoint(agent.agent_id, "unseen by then", steps_taken=1)
-    while (gone := follower.next()).status == "running":
-        assert gone == last
-    assert gone == read_fleet(tmp_path / ".subagents").get(agent.agent_id)
-    assert (gone.reason, gone.lsn) == ("process restarted", last.lsn)
+    while (orphan := follower.next()).status == "running":
+        assert orphan == last
+    assert orphan == read_fleet(tmp_path / ".subagents").get(agent.agent_id)
+    assert (orphan.reason, orphan.lsn) == ("process restarted", last.lsn)
     with open_at(tmp_path) as manager:
         manager.spawn("stop", name=THE_END)
         interrupted = follower.next()
@@ -100,15 +100,15 @@ def test_following_continues_with_the_next_writer(tmp_path: Path) -> None:
 
 
 def test_a_follower_catches_up_after_compaction(tmp_path: Path) -> None:
-    """It skips what is no longer kept, and ends with each agent as it is."""
+    """A slow follower skips records that are no longer kept, and ends with the current state."""
     with open_at(tmp_path) as manager:
         agents = [manager.spawn("work") for _ in range(10)]
         unchanged = manager.spawn("stays as it is")
         manager.wait_durable()
-        shown = follow_fleet(tmp_path / ".subagents")
-        first = [next(shown) for _ in range(11)]
+        stream = follow_fleet(tmp_path / ".subagents")
+        first = [next(stream) for _ in range(11)]
         assert first == [*agents, unchanged]
-        for step in range(300):  # meanwhile it reads nothing
+        for step in range(300):  # meanwhile the follower reads nothing
             ref = agents[step % 10].agent_id
             manager.update_checkpoint(ref, "x" * 100, steps_taken=step)
             if step % 100 == 99:
@@ -118,14 +118,14 @@ def test_a_follower_catches_up_after_compaction(tmp_path: Path) -> None:
         manager.wait_durable()
         last: dict[str, Agent] = {}
         count = 0
-        for agent in shown:
+        for agent in stream:
             count += 1
             last[agent.agent_id] = agent
             if agent.name == THE_END:
                 break
-        shown.close()  # type: ignore[attr-defined]
+        stream.close()  # type: ignore[attr-defined]
         now = {agent.agent_id: agent for agent in manager.agents()}
-        del now[unchanged.agent_id]  # which is not shown again
+        del now[unchanged.agent_id]  # it is not shown again
         assert last == now
         assert count < 300
 
@@ -134,8 +134,8 @@ def test_a_follower_catches_up_after_compaction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["text", "jsonl"])
-def test_list_follow(tmp_path: Path, output: str) -> None:
-    """`list --follow` prints a line for each, at once, until it is stopped: exit 130."""
+def test_list_follow_prints_a_line_for_each_change(tmp_path: Path, output: str) -> None:
+    """`list --follow` prints each agent in a line at once; stopping it gives exit code 130."""
     with open_at(tmp_path) as manager:
         first = manager.spawn("first prompt")
         manager.spawn("not chosen", queued=True)
@@ -158,22 +158,22 @@ def test_list_follow(tmp_path: Path, output: str) -> None:
             assert "Traceback" not in child.stderr.read()
     for line, agent in zip(lines, (first, second), strict=True):
         if output == "jsonl":
-            found = json.loads(line)
-            assert found["schema_version"] == 1
-            assert (found["agent_id"], found["lsn"]) == (agent.agent_id, agent.lsn)
+            document = json.loads(line)
+            assert document["schema_version"] == 1
+            assert (document["agent_id"], document["lsn"]) == (agent.agent_id, agent.lsn)
         else:
             assert line.startswith(f"{agent.agent_id}  running ")
             assert agent.prompt in line
 
 
-def test_list_follow_is_no_array(tmp_path: Path) -> None:
-    """JSON text would never be whole: usage, exit 2."""
+def test_list_follow_refuses_json(tmp_path: Path) -> None:
+    """`list --follow -o json` gives exit code 2, because its array would never be complete."""
     code, out, messages = subagents("list", "--follow", "-o", "json", cwd=tmp_path)
     assert (code, out, "jsonl" in messages) == (2, "", True)
 
 
-def test_import(tmp_path: Path) -> None:
-    """`import FILE` takes over its agents, once; a broken file is exit 4, a live writer 5."""
+def test_import_adds_the_agents_of_a_file_once(tmp_path: Path) -> None:
+    """`import FILE` adds the file's agents once; a bad file gives exit code 4, a live writer 5."""
     agents = [
         {"id": f"a{n}", "prompt": f"prompt {n}", "status": status}
         for n, status in enumerate(("Completed", "Running"))
@@ -182,7 +182,7 @@ def test_import(tmp_path: Path) -> None:
     assert subagents("import", "old.json", cwd=tmp_path)[0] == 4
     path.write_text("{}")
     assert subagents("import", "old.json", cwd=tmp_path)[0] == 4
-    assert os.listdir(tmp_path) == ["old.json"]  # what is refused begins no state
+    assert os.listdir(tmp_path) == ["old.json"]  # a refused file creates no state
     path.write_text(json.dumps({"schema_version": 1, "agents": agents}))
     for imported in (2, 0):
         code, out, messages = subagents("import", "old.json", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Waiting for an agent's end: one wake-up each, when it is durable, and nothing left behind."""
+"""Waiting for an agent's end: each waiter is woken once, when it is durable, and forgotten."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from tests.manager_support import (
     DONE,
     agent_that_is,
     assert_nobody_watches,
-    in_a_loop,
-    in_a_thread,
-    waiting,
+    wait_in_a_loop,
+    wait_in_a_thread,
+    waiter_count,
 )
 from tests.support import TIMEOUT_S, Held, until
 
 Wait = Callable[[SubAgentManager, str], Agent]
 
 
-BOTH = pytest.mark.parametrize("wait", [in_a_thread, in_a_loop])
+BOTH = pytest.mark.parametrize("wait", [wait_in_a_thread, wait_in_a_loop])
 
 
 @BOTH
 @pytest.mark.parametrize("status", ENDED)
-def test_wait_ended_returns_the_agent_as_it_ended(
+def test_wait_ended_returns_the_ended_agent(
     manager: SubAgentManager, wait: Wait, status: Status
 ) -> None:
-    """Whichever end it was, and though nothing else asked for a commit."""
+    """A waiter gets the agent in its final status, even if nothing else asks for a commit."""
     agent = manager.spawn("work", name="a name")
     with ThreadPoolExecutor() as pool:
         waits = [pool.submit(wait, manager, ref) for ref in (agent.agent_id, "a name")]
-        until(lambda: waiting(manager) == 2, "two waiters")
+        until(lambda: waiter_count(manager) == 2, "two waiters")
         manager.interrupt(agent.agent_id, "not an end")
         manager.resume(agent.agent_id)
         if status == "cancelled":
@@ -59,7 +59,7 @@ def test_wait_ended_returns_the_agent_as_it_ended(
 def test_waiting_for_an_ended_agent_returns_once_its_end_is_durable(
     manager: SubAgentManager, wait: Wait
 ) -> None:
-    """P2: of an agent that ended before the call, too; then it returns at once, closed or not."""
+    """P2: A wait for an ended agent makes its end durable, and then returns even after close."""
     ended = agent_that_is(manager, "completed")
     assert manager.stats().durable_lsn < ended.lsn
     assert wait(manager, ended.agent_id) == ended
@@ -74,7 +74,7 @@ def test_waiting_for_an_ended_agent_returns_once_its_end_is_durable(
 def test_waiters_are_woken_only_once_the_end_is_durable(
     manager: SubAgentManager, disk: SimulatedDisk, wait: Wait, before: bool
 ) -> None:
-    """P2: the end is in memory, its sync is held up, and whoever waits does so."""
+    """P2: A waiter is not woken by an end in memory until the sync of that end is done."""
     agent = manager.spawn("work")
     manager.wait_durable()
     order: list[str] = []
@@ -86,7 +86,7 @@ def test_waiters_are_woken_only_once_the_end_is_durable(
     thread = threading.Thread(target=waited)
     if before:
         thread.start()
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
     with Held(disk, "sync", ".seg") as held:
         manager.update_from_result(agent.agent_id, DONE)
         if not before:
@@ -101,10 +101,10 @@ def test_waiters_are_woken_only_once_the_end_is_durable(
 
 @BOTH
 @pytest.mark.parametrize("removed", [False, True])
-def test_an_end_just_before_it_is_known_to_wait_is_not_slept_over(
+def test_an_end_just_before_the_waiter_is_registered_wakes_it(
     manager: SubAgentManager, wait: Wait, removed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between looking the agent up and waiting for it, it may end, and even be removed."""
+    """A waiter notices an end, and even a removal, between its lookup and its registration."""
     agent = manager.spawn("work")
     read = manager._state.read
 
@@ -125,10 +125,10 @@ def test_an_end_just_before_it_is_known_to_wait_is_not_slept_over(
     assert_nobody_watches(manager)
 
 
-def test_a_commit_wakes_for_what_is_in_it_and_no_more(
+def test_a_commit_wakes_only_the_waiters_of_its_agents(
     manager: SubAgentManager, disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: an agent that ends while another's end is being synced belongs to the next commit."""
+    """P2: An agent that ends while another's end is being synced belongs to the next commit."""
     agents = [manager.spawn("work").agent_id for _ in range(2)]
     manager.wait_durable()
     woken: list[str] = []
@@ -139,8 +139,8 @@ def test_a_commit_wakes_for_what_is_in_it_and_no_more(
 
     monkeypatch.setattr("manager.watch.wake", noted)
     with ThreadPoolExecutor() as pool, Held(disk, "sync", ".seg") as held:
-        waits = [pool.submit(in_a_thread, manager, ref) for ref in agents]
-        until(lambda: waiting(manager) == 2, "two waiters")
+        waits = [pool.submit(wait_in_a_thread, manager, ref) for ref in agents]
+        until(lambda: waiter_count(manager) == 2, "two waiters")
         manager.update_from_result(agents[0], DONE)
         held.wait_reached()
         manager.update_from_result(agents[1], DONE)
@@ -153,8 +153,8 @@ def test_a_commit_wakes_for_what_is_in_it_and_no_more(
     assert woken == agents
 
 
-def test_a_time_limit_leaves_nothing_behind(manager: SubAgentManager) -> None:
-    """TimeoutError names the agent; before its end, and between that and its being durable."""
+def test_a_waiter_that_times_out_is_forgotten(manager: SubAgentManager) -> None:
+    """A TimeoutError names the agent, and the watch forgets its waiter."""
     agent = manager.spawn("work", name="a name")
     with pytest.raises(TimeoutError, match=rf"{agent.agent_id} \(name 'a name'\) has not ended"):
         manager.wait_ended("a name", timeout_s=0.001)
@@ -163,15 +163,15 @@ def test_a_time_limit_leaves_nothing_behind(manager: SubAgentManager) -> None:
     assert_nobody_watches(manager)
 
 
-def test_an_end_that_never_gets_durable_is_bounded_too(
+def test_the_time_limit_includes_the_sync_of_the_end(
     manager: SubAgentManager, disk: SimulatedDisk
 ) -> None:
-    """The time limit is for both together, whichever takes so long."""
+    """The time limit includes the time until the agent's end is durable."""
     agent = manager.spawn("work")
     manager.wait_durable()
     with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor() as pool:
         waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=0.2)
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
         manager.update_from_result(agent.agent_id, DONE)
         with pytest.raises(TimeoutError):
             waited.result()
@@ -183,7 +183,7 @@ def test_an_end_that_never_gets_durable_is_bounded_too(
 
 @BOTH
 def test_waiting_for_an_unknown_agent_raises(manager: SubAgentManager, wait: Wait) -> None:
-    """As `get` does."""
+    """A wait for an unknown ref raises the same errors as `get`."""
     with pytest.raises(UnknownAgentError):
         wait(manager, "nobody")
     with pytest.raises(TypeError, match="ref"):
@@ -192,14 +192,14 @@ def test_waiting_for_an_unknown_agent_raises(manager: SubAgentManager, wait: Wai
 
 
 @BOTH
-def test_a_name_means_the_agent_that_had_it_at_the_call(
+def test_a_waiter_by_name_waits_for_the_agent_of_the_call(
     manager: SubAgentManager, wait: Wait
 ) -> None:
-    """Waiters belong to an agent: another that takes the name later is another's business."""
+    """A name is resolved at the call; another agent that takes it later does not matter."""
     first = manager.spawn("first", name="a name")
     with ThreadPoolExecutor() as pool:
         waited = pool.submit(wait, manager, "a name")
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
         ended = manager.cancel("a name")
         manager.spawn("second", name="a name")
         assert waited.result() == ended
@@ -210,12 +210,12 @@ def test_a_name_means_the_agent_that_had_it_at_the_call(
 
 
 @BOTH
-def test_close_wakes_those_who_would_wait_for_ever(manager: SubAgentManager, wait: Wait) -> None:
-    """ClosedError, then and later; the agent still runs, until the next open."""
+def test_close_wakes_the_waiters_of_live_agents(manager: SubAgentManager, wait: Wait) -> None:
+    """Waiters of live agents get a ClosedError, at close and after it."""
     agent = manager.spawn("work")
     with ThreadPoolExecutor() as pool:
         waited = pool.submit(wait, manager, agent.agent_id)
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
         manager.close()
         with pytest.raises(ClosedError):
             waited.result()
@@ -225,22 +225,24 @@ def test_close_wakes_those_who_would_wait_for_ever(manager: SubAgentManager, wai
 
 
 @BOTH
-def test_close_makes_an_end_durable_and_tells(manager: SubAgentManager, wait: Wait) -> None:
-    """What ended before the close is no loss to those who waited for it."""
+def test_close_makes_an_end_durable_and_wakes_its_waiters(
+    manager: SubAgentManager, wait: Wait
+) -> None:
+    """Waiters of an agent that ended before close get the agent."""
     agent = manager.spawn("work")
     with ThreadPoolExecutor() as pool:
         waited = pool.submit(wait, manager, agent.agent_id)
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
         ended = manager.update_from_result(agent.agent_id, DONE)
         manager.close()
         assert waited.result() == ended
 
 
 @BOTH
-def test_a_failed_disk_wakes_everybody(
+def test_a_failed_disk_wakes_all_waiters(
     manager: SubAgentManager, disk: SimulatedDisk, wait: Wait
 ) -> None:
-    """FailedError: for who waits for one that has ended, and one that can't any more."""
+    """Waiters get a FailedError, whether their agent has ended in memory or not."""
     agents = [manager.spawn("work") for _ in range(2)]
     manager.wait_durable()
 
@@ -250,7 +252,7 @@ def test_a_failed_disk_wakes_everybody(
 
     with ThreadPoolExecutor() as pool:
         waits = [pool.submit(wait, manager, agent.agent_id) for agent in agents]
-        until(lambda: waiting(manager) == 2, "two waiters")
+        until(lambda: waiter_count(manager) == 2, "two waiters")
         disk.before = broken
         manager.update_from_result(agents[0].agent_id, DONE)
         for waited in waits:
@@ -265,27 +267,29 @@ def test_a_failed_disk_wakes_everybody(
 
 
 def test_commits_do_not_wait_for_the_watch(manager: SubAgentManager) -> None:
-    """A signal handler may wait for commits on top of a call that holds the watch's lock. What the
-    commits would have told the watch, it finds out once the lock is free."""
+    """A commit does not wait for the watch's lock; the watch sees its changes once it is free.
+
+    A signal handler may wait for commits on top of a call that holds the lock.
+    """
     agent = manager.spawn("work")
     with ThreadPoolExecutor(1) as pool:
-        waited = pool.submit(in_a_thread, manager, agent.agent_id)
-        until(lambda: waiting(manager) == 1, "the waiter")
+        waited = pool.submit(wait_in_a_thread, manager, agent.agent_id)
+        until(lambda: waiter_count(manager) == 1, "the waiter")
         with manager._watch._lock.checked():
             manager.update_from_result(agent.agent_id, DONE)
-            for _ in range(2):  # the flusher tells of one commit before it takes the next
+            for _ in range(2):  # the flusher notifies of one commit before it takes the next
                 manager.wait_durable(manager.spawn("more").lsn, timeout_s=10)
             assert not waited.done()
         assert waited.result().status == "completed"
 
 
-def test_a_dropped_manager_is_collected(tmp_path: Path) -> None:
-    """Watching keeps alive nobody that would not live otherwise: the journal says so, and ends."""
+def test_a_dropped_manager_is_garbage_collected(tmp_path: Path) -> None:
+    """A watch keeps no manager alive; the journal warns that it was never closed."""
     held = [SubAgentManager.open(tmp_path)]
     agent = held[0].spawn("work")
     with pytest.raises(TimeoutError):
         held[0].wait_ended(agent.agent_id, timeout_s=0)
-    left = weakref.ref(held[0])
+    manager_ref = weakref.ref(held[0])
 
     def drop() -> None:
         held.clear()
@@ -293,4 +297,4 @@ def test_a_dropped_manager_is_collected(tmp_path: Path) -> None:
 
     with pytest.warns(ResourceWarning, match="never closed"):
         drop()
-    assert left() is None
+    assert manager_ref() is None

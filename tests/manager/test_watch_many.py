@@ -1,4 +1,4 @@
-"""Many who wait for agents to end: one wake-up each, and nothing left of those who leave."""
+"""Many waiters for the ends of agents: each is woken once, and forgotten when it leaves."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from tests.manager_support import (
     DONE,
     CountedLoop,
     assert_nobody_watches,
-    in_a_loop,
-    in_a_thread,
-    waiting,
+    wait_in_a_loop,
+    wait_in_a_thread,
+    waiter_count,
 )
 from tests.support import TIMEOUT_S, Held, until
 
-# --- many ---
+# --- many waiters ---
 
 
 def test_ten_thousand_waiters_cost_one_call_into_their_loop(manager: SubAgentManager) -> None:
-    """Their ends are in one batch, so one commit wakes all: each once, its loop called once; and
-    meanwhile the loop gets to run others."""
+    """Ends in one batch wake each waiter once, with one call into their loop.
+
+    Meanwhile the loop runs other tasks.
+    """
     root = manager.spawn("root")
     refs = [manager.spawn("p", parent_id=root.agent_id).agent_id for _ in range(10_000)]
     turns = 0
@@ -44,7 +46,7 @@ def test_ten_thousand_waiters_cost_one_call_into_their_loop(manager: SubAgentMan
         assert isinstance(loop, CountedLoop)
         ended = [asyncio.create_task(manager.ended(ref)) for ref in refs]
         await asyncio.sleep(0)
-        assert waiting(manager) == len(refs)
+        assert waiter_count(manager) == len(refs)
         before = turns
         others = asyncio.create_task(count_turns())
         loop.calls = 0
@@ -62,8 +64,8 @@ def test_ten_thousand_waiters_cost_one_call_into_their_loop(manager: SubAgentMan
     assert_nobody_watches(manager)
 
 
-def test_waiters_of_others_are_left_alone(manager: SubAgentManager) -> None:
-    """An end wakes those who wait for that agent: the others' loop is not even called."""
+def test_an_end_wakes_only_its_own_waiters(manager: SubAgentManager) -> None:
+    """An end wakes the waiters for that agent; the loop of other waiters is not called."""
     agents = [manager.spawn("p") for _ in range(3)]
     loop = CountedLoop()
 
@@ -86,20 +88,21 @@ def test_waiters_of_others_are_left_alone(manager: SubAgentManager) -> None:
 
 
 def test_waiters_in_several_loops_and_threads(manager: SubAgentManager) -> None:
-    """Each is woken where it waits."""
+    """Each waiter is woken in its own loop or thread."""
     agent = manager.spawn("work")
     with ThreadPoolExecutor(8) as pool:
         waits = [
-            pool.submit(wait, manager, agent.agent_id) for wait in (in_a_loop, in_a_thread) * 4
+            pool.submit(wait, manager, agent.agent_id)
+            for wait in (wait_in_a_loop, wait_in_a_thread) * 4
         ]
-        until(lambda: waiting(manager) == 8, "eight waiters")
+        until(lambda: waiter_count(manager) == 8, "eight waiters")
         ended = manager.update_from_result(agent.agent_id, DONE)
         assert [waited.result() for waited in waits] == [ended] * 8
     assert_nobody_watches(manager)
 
 
 def test_agents_that_end_while_their_waiters_come(manager: SubAgentManager) -> None:
-    """Whichever of the two is first, nobody misses an end."""
+    """A waiter never misses an end, whether it arrives before or after it."""
     refs = [manager.spawn("p").agent_id for _ in range(400)]
 
     def end(share: list[str]) -> None:
@@ -121,7 +124,7 @@ def test_agents_that_end_while_their_waiters_come(manager: SubAgentManager) -> N
 
 
 def test_an_interrupted_turn_is_followed_by_another() -> None:
-    """Else whoever has not been woken in it would wait for ever."""
+    """Waiters left over by an interrupted turn are woken in the next one."""
 
     async def struck() -> bool:
         loop = asyncio.get_running_loop()
@@ -135,10 +138,10 @@ def test_an_interrupted_turn_is_followed_by_another() -> None:
     assert asyncio.run(struck())
 
 
-def test_an_interrupt_while_changes_are_handed_on_loses_none(
+def test_an_interrupted_hand_over_loses_no_change(
     manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was at it is struck; the next commit hands on what is left, to readers and waiters."""
+    """The next commit hands to readers and waiters what an interrupted hand-over left."""
     agent = manager.spawn("work")
     changes = manager.changes()
     put = Changes._put
@@ -150,7 +153,7 @@ def test_an_interrupt_while_changes_are_handed_on_loses_none(
 
     with ThreadPoolExecutor() as pool:
         waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
         manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
         monkeypatch.setattr(Changes, "_put", struck)
         with pytest.raises(KeyboardInterrupt):
@@ -163,27 +166,27 @@ def test_an_interrupt_while_changes_are_handed_on_loses_none(
 # --- leaving ---
 
 
-def test_cancelled_waiters_leave_nothing_behind(manager: SubAgentManager) -> None:
-    """Nor do they take others with them."""
+def test_cancelled_waiters_are_forgotten(manager: SubAgentManager) -> None:
+    """Cancelled waiters are forgotten, and the others still wait."""
     agent = manager.spawn("work")
 
-    async def some_leave() -> list[Agent | BaseException]:
+    async def leave() -> list[Agent | BaseException]:
         tasks = [asyncio.create_task(manager.ended(agent.agent_id)) for _ in range(10)]
         await asyncio.sleep(0)
         for task in tasks[:9]:
             task.cancel()
         await asyncio.wait(tasks[:9])
-        assert waiting(manager) == 1
+        assert waiter_count(manager) == 1
         manager.update_from_result(agent.agent_id, DONE)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    outcomes = asyncio.run(some_leave())
+    outcomes = asyncio.run(leave())
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 9 + [Agent]
     assert_nobody_watches(manager)
 
 
-def test_all_may_leave(manager: SubAgentManager) -> None:
-    """Then the fleet feeds nobody, as before."""
+def test_the_feed_ends_with_the_last_waiter(manager: SubAgentManager) -> None:
+    """When all waiters have left, the fleet feeds no watch."""
     agent = manager.spawn("work")
 
     async def all_leave() -> None:
@@ -198,7 +201,7 @@ def test_all_may_leave(manager: SubAgentManager) -> None:
 def test_a_waiter_may_leave_before_the_end_is_durable(
     manager: SubAgentManager, disk: SimulatedDisk
 ) -> None:
-    """The commit then finds nobody, and leaves nothing either."""
+    """The commit of an end whose waiter has left wakes nobody, and the watch is empty."""
     agent = manager.spawn("work")
     manager.wait_durable()
 
@@ -209,7 +212,7 @@ def test_a_waiter_may_leave_before_the_end_is_durable(
         with Held(disk, "sync", ".seg") as held:
             manager.update_from_result(agent.agent_id, DONE)
             held.wait_reached()
-            await anext(changes)  # the end has been seen, and waits to be durable
+            await anext(changes)  # the end is visible, and not yet durable
             await changes.aclose()
             task.cancel()
             await asyncio.wait([task])
@@ -220,9 +223,11 @@ def test_a_waiter_may_leave_before_the_end_is_durable(
     assert_nobody_watches(manager)
 
 
-def test_a_waiter_that_is_collected_takes_no_lock(manager: SubAgentManager) -> None:
-    """A coroutine may be thrown away in any thread at any time, also in one that has the watch's
-    lock: it leaves word, and the next one cleans up."""
+def test_a_garbage_collected_waiter_takes_no_lock(manager: SubAgentManager) -> None:
+    """A coroutine that is closed while the watch's lock is held only leaves a note to clean up.
+
+    It may be closed in any thread at any time, also in the one that holds the lock.
+    """
     agent = manager.spawn("work")
     loop = asyncio.new_event_loop()
     waiter = manager.ended(agent.agent_id)
@@ -232,7 +237,7 @@ def test_a_waiter_that_is_collected_takes_no_lock(manager: SubAgentManager) -> N
 
     loop.run_until_complete(begin())
     loop.close()
-    assert waiting(manager) == 1
+    assert waiter_count(manager) == 1
     with manager._watch._lock:
         waiter.close()
     manager._watch.committed()
@@ -240,7 +245,7 @@ def test_a_waiter_that_is_collected_takes_no_lock(manager: SubAgentManager) -> N
 
 
 def test_a_closed_loop_is_skipped(manager: SubAgentManager) -> None:
-    """Who waited there can't be told any more; all others are."""
+    """Waiters in a closed loop can't be woken; all others are."""
     agent = manager.spawn("work")
     loop = asyncio.new_event_loop()
     task = loop.create_task(manager.ended(agent.agent_id))
@@ -248,20 +253,20 @@ def test_a_closed_loop_is_skipped(manager: SubAgentManager) -> None:
     loop.close()
     with ThreadPoolExecutor() as pool:
         waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
-        until(lambda: waiting(manager) == 2, "two waiters")
+        until(lambda: waiter_count(manager) == 2, "two waiters")
         ended = manager.update_from_result(agent.agent_id, DONE)
         assert waited.result() == ended
     task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def test_an_end_that_was_not_called_out_is_seen_at_the_next_commit(
+def test_an_end_without_a_wake_up_is_seen_at_the_next_commit(
     manager: SubAgentManager,
 ) -> None:
-    """An interrupt may strike between the change and telling who watches."""
+    """An end whose wake-up an interrupt prevented is seen at the next commit."""
     agent = manager.spawn("work")
     with ThreadPoolExecutor() as pool:
         waited = pool.submit(manager.wait_ended, agent.agent_id, timeout_s=TIMEOUT_S)
-        until(lambda: waiting(manager), "a waiter")
+        until(lambda: waiter_count(manager), "a waiter")
         manager._state.update(lambda fleet: records.cancel(agent.agent_id, 1))
         manager.wait_durable()
         assert waited.result().status == "cancelled"

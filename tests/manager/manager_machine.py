@@ -143,7 +143,7 @@ class OneAgent(RuleBasedStateMachine):
         budget: int | None,
         metadata: dict[str, Any],
     ) -> None:
-        parent_id = None if parent is None else self.named(parent)
+        parent_id = None if parent is None else self.ref_of(parent)
 
         def call() -> Agent:
             return self.manager.spawn(
@@ -157,15 +157,15 @@ class OneAgent(RuleBasedStateMachine):
 
         above = None if parent_id is None else self.model.resolve(parent_id)
         if isinstance(above, type):
-            self.refused(above, call)
+            self.assert_refused(above, call)
         elif above is not None and self.model.is_spent(above.agent_id):
-            self.refused(BudgetError, call)
+            self.assert_refused(BudgetError, call)
         elif above is not None and above.spawn_depth >= LIMITS.max_depth:
-            self.refused(CapacityError, call)
-        elif name is not None and self.model.is_held(name):
-            self.refused(NameInUseError, call)
+            self.assert_refused(CapacityError, call)
+        elif name is not None and self.model.is_name_in_use(name):
+            self.assert_refused(NameInUseError, call)
         elif len(self.model.live()) >= LIMITS.max_admitted or (not queued and self.model.is_full()):
-            self.refused(CapacityError, call)
+            self.assert_refused(CapacityError, call)
         else:
             agent = call()
             status = "queued" if queued else "running"
@@ -178,7 +178,7 @@ class OneAgent(RuleBasedStateMachine):
             assert (agent.started_at_ms is None) == queued
             self.ids.append(agent.agent_id)
             self.beat(agent)
-            self.changed(agent)
+            self.note_change(agent)
 
     @rule(ref=refs, verb=st.sampled_from(["start", "resume"]))
     def run(self, ref: int | str, verb: str) -> None:
@@ -258,18 +258,18 @@ class OneAgent(RuleBasedStateMachine):
 
     @rule(ref=refs)
     def cancel(self, ref: int | str) -> None:
-        before = self.model.resolve(self.named(ref))
+        before = self.model.resolve(self.ref_of(ref))
         if isinstance(before, type) or before.status in LIVE:
             nothing: dict[str, Any] = dict.fromkeys(("reason", "needs_input"))
             self.change(ref, LIVE, self.manager.cancel, status="cancelled", **nothing)
         else:
-            assert self.manager.cancel(self.named(ref)) == self.seen(before)
+            assert self.manager.cancel(self.ref_of(ref)) == self.as_seen(before)
 
     @rule(ref=refs)
     def touch(self, ref: int | str) -> None:
-        agent = self.model.resolve(self.named(ref))
+        agent = self.model.resolve(self.ref_of(ref))
         if isinstance(agent, type):
-            self.refused(agent, lambda: self.manager.touch(self.named(ref)))
+            self.assert_refused(agent, lambda: self.manager.touch(self.ref_of(ref)))
         else:
             self.manager.touch(agent.agent_id)
             self.beat(agent)
@@ -280,10 +280,10 @@ class OneAgent(RuleBasedStateMachine):
         self.steady_s += seconds
 
     # --- checks against the model ---
-    def seen(self, agent: Agent) -> Agent:
+    def as_seen(self, agent: Agent) -> Agent:
         return replace(agent, from_prior_session=agent.boot_id != self.manager.boot_id)
 
-    def named(self, ref: int | str) -> str:
+    def ref_of(self, ref: int | str) -> str:
         if isinstance(ref, str):
             return ref
         return self.ids[ref % len(self.ids)] if self.ids else "nobody"
@@ -291,7 +291,7 @@ class OneAgent(RuleBasedStateMachine):
     def beat(self, agent: Agent) -> None:
         self.beats[agent.agent_id] = self.steady_s
 
-    def refused(self, error: type[Exception], call: Callable[[], object]) -> None:
+    def assert_refused(self, error: type[Exception], call: Callable[[], object]) -> None:
         with pytest.raises(error):
             call()
 
@@ -308,30 +308,30 @@ class OneAgent(RuleBasedStateMachine):
 
         `sources` are the statuses that allow the call; None allows all of them.
         """
-        name = self.named(ref)
+        name = self.ref_of(ref)
         before = self.model.resolve(name)
         if isinstance(before, type):
-            self.refused(before, lambda: call(name))
+            self.assert_refused(before, lambda: call(name))
             return
         begins = fields.get("status") == "running"
         if begins or before.status == "running":
             self.beat(before)
         if sources is not None and before.status not in sources:
-            self.refused(TransitionError, lambda: call(name))
+            self.assert_refused(TransitionError, lambda: call(name))
         elif begins and self.model.is_spent(before.agent_id):
-            self.refused(BudgetError, lambda: call(name))
+            self.assert_refused(BudgetError, lambda: call(name))
         elif begins and self.model.is_full():
-            self.refused(CapacityError, lambda: call(name))
+            self.assert_refused(CapacityError, lambda: call(name))
         else:
             after = call(name)
             assert (after.ended_at_ms is not None) == (after.status not in LIVE)
             times = ("started_at_ms", "updated_at_ms", "ended_at_ms", "lsn")
             fields |= {field: getattr(after, field) for field in times}
             used = before.tokens_used + added
-            assert self.seen(replace(before, **fields, tokens_used=used)) == after
-            self.changed(after, added=added)
+            assert self.as_seen(replace(before, **fields, tokens_used=used)) == after
+            self.note_change(after, added=added)
 
-    def changed(self, after: Agent, *, added: int = 0) -> None:
+    def note_change(self, after: Agent, *, added: int = 0) -> None:
         assert after.lsn == max(self.history) + 1
         self.model.put(after, added=added)
         self.history[after.lsn] = self.model.copy()

@@ -52,10 +52,10 @@ class Model:
         running = [agent for agent in self.agents.values() if agent.status == "running"]
         return len(running) >= self.limits.max_running
 
-    def is_held(self, name: str) -> bool:
+    def is_name_in_use(self, name: str) -> bool:
         return any(agent.name == name for agent in self.live())
 
-    def line(self, agent_id: str | None) -> list[str]:
+    def lineage(self, agent_id: str | None) -> list[str]:
         """Return the agent and its ancestors, up to the root."""
         line = []
         while agent_id is not None:
@@ -63,21 +63,21 @@ class Model:
             agent_id = self.parents[agent_id]
         return line
 
-    def below(self, agent_id: str) -> list[Agent]:
+    def descendants(self, agent_id: str) -> list[Agent]:
         """Return all descendants that are still in the fleet."""
         return [
             agent
             for agent in self.agents.values()
-            if agent_id in self.line(agent.agent_id) and agent.agent_id != agent_id
+            if agent_id in self.lineage(agent.agent_id) and agent.agent_id != agent_id
         ]
 
     def is_spent(self, agent_id: str | None) -> bool:
-        agents = (self.agents[above] for above in self.line(agent_id))
+        agents = (self.agents[above] for above in self.lineage(agent_id))
         return any(a.token_budget is not None and a.tokens_used >= a.token_budget for a in agents)
 
     def used(self, agent_id: str) -> int:
         """Return the agent's own tokens plus those of all descendants ever spawned."""
-        return sum(used for each, used in self.own.items() if agent_id in self.line(each))
+        return sum(used for each, used in self.own.items() if agent_id in self.lineage(each))
 
     # --- changes ---
 
@@ -87,15 +87,15 @@ class Model:
         self.agents[agent_id] = agent
         self.parents.setdefault(agent_id, agent.parent_id)
         self.own[agent_id] = self.own.get(agent_id, 0) + added
-        for above in self.line(agent_id)[1:] if added else ():
+        for above in self.lineage(agent_id)[1:] if added else ():
             self.agents[above] = replace(
                 self.agents[above], tokens_used=self.used(above), lsn=agent.lsn
             )
 
-    def drop(self, agent_id: str) -> None:
+    def remove(self, agent_id: str) -> None:
         del self.agents[agent_id]
 
-    def droppable(self, ended_before_ms: float) -> set[str]:
+    def removable(self, ended_before_ms: float) -> set[str]:
         """Return the ids that cleanup removes: agents that ended by then, with all descendants."""
 
         def is_old(agent: Agent) -> bool:
@@ -104,5 +104,5 @@ class Model:
         return {
             agent.agent_id
             for agent in self.agents.values()
-            if is_old(agent) and all(map(is_old, self.below(agent.agent_id)))
+            if is_old(agent) and all(map(is_old, self.descendants(agent.agent_id)))
         }

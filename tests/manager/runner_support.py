@@ -26,10 +26,10 @@ PYTHON = (sys.executable, "-P")
 def watchdog() -> Iterator[None]:
     """Fail a test that hangs. Most tests here run in the main thread, which a signal reaches."""
 
-    def bark(number: int, frame: object) -> None:
+    def fail(number: int, frame: object) -> None:
         raise TimeoutError(f"over {TIMEOUT_S} s")
 
-    before = signal.signal(signal.SIGALRM, bark)
+    before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(TIMEOUT_S)
     yield
     signal.alarm(0)

@@ -46,25 +46,25 @@ class ManagerMachine(OneAgent):
 
     @rule(ref=refs)
     def cancel_all(self, ref: int | str) -> None:
-        name = self.named(ref)
+        name = self.ref_of(ref)
         before = self.model.resolve(name)
         if isinstance(before, type):
-            self.refused(before, lambda: self.manager.cancel(name, descendants=True))
+            self.assert_refused(before, lambda: self.manager.cancel(name, descendants=True))
             return
-        family = [before, *self.model.below(before.agent_id)]
+        family = [before, *self.model.descendants(before.agent_id)]
         live = [agent for agent in family if agent.status in LIVE]
         after = self.manager.cancel(name, descendants=True)
         for agent in live:
-            self.cancelled(agent, None)
+            self.note_cancelled(agent, None)
         self.note_batch(len(live))
-        assert after == self.seen(self.model.agents[before.agent_id])
+        assert after == self.as_seen(self.model.agents[before.agent_id])
 
     @rule(max_age_s=st.sampled_from([0, 0.005, 3600]))
     def cleanup(self, max_age_s: float) -> None:
         at_ms = self.unix_ms + 1
         removable = {
-            agent_id: self.seen(self.model.agents[agent_id])
-            for agent_id in self.model.droppable(at_ms - max_age_s * 1000)
+            agent_id: self.as_seen(self.model.agents[agent_id])
+            for agent_id in self.model.removable(at_ms - max_age_s * 1000)
         }
         silent = {
             agent.agent_id
@@ -75,13 +75,13 @@ class ManagerMachine(OneAgent):
         assert cleaned.keys() == removable.keys() | silent
         assert {ref: agent for ref, agent in cleaned.items() if ref in removable} == removable
         for agent_id in removable:
-            self.model.drop(agent_id)
+            self.model.remove(agent_id)
         for agent_id in silent:
-            after = self.cancelled(self.model.agents[agent_id], "no sign of life for 60 s")
-            assert cleaned[agent_id] == self.seen(after)
+            after = self.note_cancelled(self.model.agents[agent_id], "no sign of life for 60 s")
+            assert cleaned[agent_id] == self.as_seen(after)
         self.note_batch(len(cleaned))
 
-    def cancelled(self, agent: Agent, reason: str | None) -> Agent:
+    def note_cancelled(self, agent: Agent, reason: str | None) -> Agent:
         now = self.manager.get(agent.agent_id)
         assert now.lsn > max(self.history)
         after = replace(
@@ -119,7 +119,7 @@ class ManagerMachine(OneAgent):
             path = Path(folder, "old.json")
             path.write_text(json.dumps({"schema_version": 1, "agents": agents}))
             imported = {agent.agent_id: agent for agent in self.manager.import_legacy(path)}
-        names_in_use = {name for name in NAMES if self.model.is_held(name)}
+        names_in_use = {name for name in NAMES if self.model.is_name_in_use(name)}
         names: set[str | None] = {None}
         lsn = max(self.history)
         for number, kind, name in old:
@@ -168,7 +168,7 @@ class ManagerMachine(OneAgent):
         if again and [agent.lsn for agent in self.model.agents.values()].count(since - 1) > 1:
             since -= 1  # the reader may have seen only some of the agents that share it
         assert {agent.agent_id: agent for agent in changed} == {
-            agent.agent_id: self.seen(agent)
+            agent.agent_id: self.as_seen(agent)
             for agent in self.model.agents.values()
             if agent.lsn >= since
         }
@@ -176,14 +176,14 @@ class ManagerMachine(OneAgent):
 
     @rule(ref=refs)
     def wait_ended(self, ref: int | str) -> None:
-        name = self.named(ref)
+        name = self.ref_of(ref)
         agent = self.model.resolve(name)
         if isinstance(agent, type):
-            self.refused(agent, lambda: self.manager.wait_ended(name))
+            self.assert_refused(agent, lambda: self.manager.wait_ended(name))
         elif agent.status in LIVE:
-            self.refused(TimeoutError, lambda: self.manager.wait_ended(name, timeout_s=0))
+            self.assert_refused(TimeoutError, lambda: self.manager.wait_ended(name, timeout_s=0))
         else:
-            assert self.manager.wait_ended(name, timeout_s=60) == self.seen(agent)
+            assert self.manager.wait_ended(name, timeout_s=60) == self.as_seen(agent)
             assert self.manager.stats().durable_lsn >= agent.lsn
 
     # --- restarts ---
@@ -222,7 +222,7 @@ class ManagerMachine(OneAgent):
     @invariant()
     def the_fleet_is_the_models(self) -> None:
         everyone = sorted(
-            (self.seen(agent) for agent in self.model.agents.values()),
+            (self.as_seen(agent) for agent in self.model.agents.values()),
             key=lambda agent: agent.created_at_ms,
         )
         assert self.manager.agents(include_archived=True) == everyone
@@ -234,9 +234,9 @@ class ManagerMachine(OneAgent):
         for ref in (*NAMES, "nobody", *self.model.agents):
             expected = self.model.resolve(ref)
             if isinstance(expected, type):
-                self.refused(expected, lambda ref=ref: self.manager.get(ref))  # type: ignore[misc]
+                self.assert_refused(expected, lambda ref=ref: self.manager.get(ref))  # type: ignore[misc]
             else:
-                assert self.manager.get(ref) == self.seen(expected)
+                assert self.manager.get(ref) == self.as_seen(expected)
 
     @invariant()
     def tokens_are_conserved(self) -> None:

@@ -139,7 +139,7 @@ def test_no_spawn_follows_the_record_that_spends_a_budget(tmp_path: Path) -> Non
 # --- reads ---
 
 
-def test_reads_while_64_threads_write(tmp_path: Path) -> None:
+def test_reads_are_consistent_while_64_threads_write(tmp_path: Path) -> None:
     """Reads are consistent while others write.
 
     agents() shows each agent once, as of one moment of the call. counts() is the sum over all
@@ -191,7 +191,7 @@ def test_reads_while_64_threads_write(tmp_path: Path) -> None:
 # --- changes to many agents ---
 
 
-def test_cleanup_while_others_work(tmp_path: Path) -> None:
+def test_cleanup_respects_concurrent_changes(tmp_path: Path) -> None:
     """Cleanup respects what happens between its search and its removals.
 
     A parent that got a child meanwhile stays, and no live agent is removed. Each agent is removed

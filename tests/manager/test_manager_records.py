@@ -188,7 +188,7 @@ ODD: list[Any] = ["", "text", "failed", 0, -1, True, 1.5, None, [], ["t"], {}, b
 
 @pytest.mark.parametrize("kind", CHANGES)
 @given(st.data())
-def test_replay_refuses_what_the_types_of_a_kind_exclude(kind: str, data: st.DataObject) -> None:
+def test_replay_refuses_values_of_wrong_types(kind: str, data: st.DataObject) -> None:
     """P9: The checks that are written out for speed refuse what those of the table refuse."""
     names = [*KINDS[kind]._fields[2:], "one more"]
     name = data.draw(st.sampled_from(names))

@@ -180,7 +180,7 @@ def fleet(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_list_as_text(fleet: Path) -> None:
+def test_list_as_text_is_a_line_for_each_agent(fleet: Path) -> None:
     """The list has an escaped line for each agent, oldest first, archived ones too."""
     code, out, messages = subagents("list", cwd=fleet)
     assert (code, messages) == (0, "")
@@ -192,7 +192,7 @@ def test_list_as_text(fleet: Path) -> None:
     assert_harmless(out)
 
 
-def test_list_as_json(fleet: Path) -> None:
+def test_list_as_json_has_the_fields_of_agent(fleet: Path) -> None:
     """The keys are the fields of Agent; `json` is one array, and `jsonl` one object a line."""
     code, out, _ = subagents("list", "-o", "json", cwd=fleet)
     agents = json.loads(out)
@@ -263,7 +263,7 @@ def test_list_needs_only_search_permission_on_the_workspace(
     assert (code, capsys.readouterr().err) == (0, "")
 
 
-def test_output_in_another_encoding(fleet: Path) -> None:
+def test_output_in_another_encoding_is_escaped(fleet: Path) -> None:
     """Characters that the locale can't show are escaped, and are no error."""
     with SubAgentManager.open(fleet) as manager:
         manager.spawn("größe 🐈", queued=True)
@@ -333,18 +333,19 @@ def damage(workspace: Path) -> None:
     segment.write_bytes(data)
 
 
-def no_journal(workspace: Path) -> None:
+def put_other_files(workspace: Path) -> None:
     (workspace / ".subagents").mkdir(mode=0o700)
     (workspace / ".subagents" / "file").touch()
 
 
-def symlinked(workspace: Path) -> None:
+def put_symlink(workspace: Path) -> None:
     (workspace / ".subagents").symlink_to("elsewhere")
 
 
 @pytest.mark.parametrize("args", [["run"], ["list"], ["show", "a"]])
 @pytest.mark.parametrize(
-    ("prepare", "code"), [(damage, 3), (no_journal, 4), (symlinked, 4), (lambda path: None, 4)]
+    ("prepare", "code"),
+    [(damage, 3), (put_other_files, 4), (put_symlink, 4), (lambda path: None, 4)],
 )
 def test_a_state_that_cannot_be_opened_gives_exit_code_3_or_4(
     tmp_path: Path, args: list[str], prepare: Callable[[Path], None], code: int

@@ -59,7 +59,7 @@ def open_at(tmp_path: Path) -> SubAgentManager:
     return SubAgentManager.open(tmp_path, limits=LIMITS, options=OPTIONS)
 
 
-def test_changes_come_as_they_are_made(tmp_path: Path) -> None:
+def test_changes_follow_the_current_agents(tmp_path: Path) -> None:
     """The current agents come first, oldest first, then each change with affected ancestors."""
     with open_at(tmp_path) as manager:
         root = manager.spawn("root")

@@ -87,7 +87,7 @@ def test_an_end_wakes_only_its_own_waiters(manager: SubAgentManager) -> None:
     assert_nobody_watches(manager)
 
 
-def test_waiters_in_several_loops_and_threads(manager: SubAgentManager) -> None:
+def test_waiters_are_woken_in_their_own_loop_or_thread(manager: SubAgentManager) -> None:
     """Each waiter is woken in its own loop or thread."""
     agent = manager.spawn("work")
     with ThreadPoolExecutor(8) as pool:
@@ -101,7 +101,7 @@ def test_waiters_in_several_loops_and_threads(manager: SubAgentManager) -> None:
     assert_nobody_watches(manager)
 
 
-def test_agents_that_end_while_their_waiters_come(manager: SubAgentManager) -> None:
+def test_no_end_is_missed_by_arriving_waiters(manager: SubAgentManager) -> None:
     """A waiter never misses an end, whether it arrives before or after it."""
     refs = [manager.spawn("p").agent_id for _ in range(400)]
 

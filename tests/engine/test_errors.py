@@ -61,13 +61,13 @@ def test_an_overtaken_reader_should_retry() -> None:
 
 # Each kind of damage, with the durable LSN that is missing, and the journal that a file belongs to.
 FACTS = {
-    "all segments are gone": (20, None),
-    "a bit of the last commit": (45, None),
-    "a checkpoint's copy behind the end": (99, None),
+    "no segments": (20, None),
+    "a byte of the last commit": (45, None),
+    "a checkpoint's copy after the end": (99, None),
     "another journal's checkpoint": (None, "other"),
     "another journal's segment": (None, "other"),
-    "another journal's, in a range": (None, "begun"),
-    "a segment in the middle is gone": (None, None),
+    "another journal's segment in a range": (None, "begun"),
+    "a missing segment in the middle": (None, None),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the tests that open a page in a real browser share: the browser, and ways to ask it."""
+"""Helpers for tests that open a page in a real browser: the browser, and ways to query it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCHEMES = ("light", "dark")
 
 
 class Browser:
-    """A browser that has opened a report."""
+    """A browser that opens reports."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
@@ -35,7 +35,7 @@ class Browser:
     def open(
         self, page: Path, scheme: str = "light", *, media: str = "", script: bool = True
     ) -> None:
-        self.heard()
+        self.take_logs()
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.command("Emulation.setEmulatedMedia", media=media, features=features)
         self.command("Emulation.setScriptExecutionDisabled", value=not script)
@@ -44,21 +44,23 @@ class Browser:
     def command(self, name: str, **values: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, values)
 
-    def heard(self) -> tuple[list[str], list[str]]:
-        """What the console said, and what was fetched, since last asked."""
-        said = [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # selenium's
+    def take_logs(self) -> tuple[list[str], list[str]]:
+        """Return the console's messages and the fetched addresses since the last call."""
+        messages = [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # selenium's
         events = [
             json.loads(entry["message"])["message"]
             for entry in self.driver.get_log("performance")  # type: ignore[no-untyped-call]  # selenium's
         ]
-        asked = [it["params"] for it in events if it["method"] == "Network.requestWillBeSent"]
-        return said, [it["request"]["url"] for it in asked]
+        requests = [
+            event["params"] for event in events if event["method"] == "Network.requestWillBeSent"
+        ]
+        return messages, [event["request"]["url"] for event in requests]
 
     def ask(self, script: str, *args: object) -> Any:
         return self.driver.execute_script(script, *args)
 
     def ask_later(self, script: str, *args: object) -> Any:
-        """What the script gives to `done` in the end; its arguments are `args`."""
+        """Run a script and return what it passes to `done`; its arguments are `args`."""
         script = f"const done = arguments[arguments.length - 1]; {script}"
         return self.driver.execute_async_script(script, *args)
 
@@ -69,18 +71,18 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def press(self, *keys: str) -> None:
-        """In whatever has the focus."""
+        """Send keys to the element that has the focus."""
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def boxes(self, selector: str) -> list[dict[str, float]]:
-        """Of each element: left, right, top, bottom, in pixels of the window."""
+        """Return left, right, top and bottom of each element, in pixels of the window."""
         script = (
             "return [...document.querySelectorAll(arguments[0])].map(it => {"
             "const {left, right, top, bottom} = it.getBoundingClientRect();"
             "return {left, right, top, bottom};})"
         )
-        found: list[dict[str, float]] = self.ask(script, selector)
-        return found
+        boxes: list[dict[str, float]] = self.ask(script, selector)
+        return boxes
 
     def ticks(self, where: str = "#axis") -> list[tuple[float, str]]:
         script = (
@@ -90,7 +92,7 @@ class Browser:
         return [(x, label) for x, label in self.ask(script, f"{where} text")]
 
     def colours(self, png: str) -> dict[tuple[int, int, int], int]:
-        """How often each colour occurs in a picture, which a second page of the browser reads."""
+        """Return how often each colour occurs in a picture, read by a page of the browser."""
         script = """
             const png = arguments[0], image = new Image();
             image.onload = () => {
@@ -120,7 +122,7 @@ def browsing() -> Iterator[Browser]:
     for argument in ("--headless=new", "--window-size=1400,1000", "--disable-dev-shm-usage"):
         options.add_argument(argument)
     if os.getuid() == 0:
-        options.add_argument("--no-sandbox")  # no other way for root
+        options.add_argument("--no-sandbox")  # root can't start it otherwise
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=service)
     try:
@@ -137,7 +139,7 @@ def rgb(text: str) -> tuple[int, int, int]:
 
 
 def contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
-    """WCAG's ratio of two colours, from 1 to 21."""
+    """Return the contrast ratio of two colours by WCAG, from 1 to 21."""
 
     def luminance(colour: tuple[int, int, int]) -> float:
         parts = [value / 255 for value in colour]

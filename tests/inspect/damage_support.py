@@ -1,4 +1,4 @@
-"""A journal with a long history, and every way that comes to mind to damage it."""
+"""A journal with a long history, and many ways to damage it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ LAST_LSN, CHECKPOINT_LSN = 45, 20
 
 
 def history(path: Path) -> Path:
-    """Three epochs of 15 records, the last three of each in one batch; the segments begin at 7, 16,
-    22, 31 and 37, the checkpoints are at 8 and 20."""
+    """Make a journal of three epochs with 15 records each, the last three of each in one batch.
+
+    The segments begin at LSN 7, 16, 22, 31 and 37, and the checkpoints are at LSN 8 and 20.
+    """
     for epoch in range(3):
         with open_journal(path) as journal:
             for lsn in range(15 * epoch + 1, 15 * epoch + 13):
@@ -43,12 +45,12 @@ def first_lsn(file: Path) -> int:
 
 
 def segment(path: Path, lsn: int) -> Path:
-    (found,) = (file for file in segments(path) if first_lsn(file) == lsn)
-    return found
+    (file,) = (file for file in segments(path) if first_lsn(file) == lsn)
+    return file
 
 
-def spoil(path: Path, lsn: int, at: int = FRAME_BYTES) -> None:
-    """Of the frame that holds `lsn`, one byte."""
+def damage_frame(path: Path, lsn: int, at: int = FRAME_BYTES) -> None:
+    """Damage one byte of the frame that holds `lsn`."""
     with JournalReader.open(path) as reader:
         (entry,) = islice(reader.entries(lsn - 1), 1)
     assert entry.path is not None
@@ -71,13 +73,13 @@ def zero(file: Path, start: int, end: int) -> None:
     file.write_bytes(data[:start] + bytes(end - start) + data[end:])
 
 
-def foreign(path: Path, take: Callable[[Path], Path]) -> None:
-    """A file of another journal, under its own name."""
+def add_foreign(path: Path, take: Callable[[Path], Path]) -> None:
+    """Put a file of another journal at `path`, under its own name."""
     shutil.copy(take(history(path.with_name("other"))), path)
 
 
-def begun_at(path: Path, lsn: int) -> Path:
-    """A segment of epoch 2 that begins there, of a journal that has none of these records."""
+def segment_beginning_at(path: Path, lsn: int) -> Path:
+    """Return a segment of epoch 2 that begins at `lsn`, in a journal with none of these records."""
     other = path.with_name("begun")
     make(other, range(lsn - 1))
     with open_journal(other) as journal:
@@ -86,14 +88,14 @@ def begun_at(path: Path, lsn: int) -> Path:
     return last
 
 
-def copy_and_spoil(path: Path) -> None:
+def copy_and_damage(path: Path) -> None:
     copy_as(segment(path, 7), 8, 1)
-    spoil(path, 32)
+    damage_frame(path, 32)
 
 
-def spoil_twice(path: Path) -> None:
+def damage_two_frames(path: Path) -> None:
     for lsn in (34, 26):
-        spoil(path, lsn)
+        damage_frame(path, lsn)
 
 
 def flip_two_headers(path: Path) -> None:
@@ -101,41 +103,41 @@ def flip_two_headers(path: Path) -> None:
         flip(segment(path, lsn), 30)
 
 
-def foreign_and_flip(path: Path) -> None:
-    foreign(path, lambda other: checkpoints(other)[1])
+def add_foreign_and_flip(path: Path) -> None:
+    add_foreign(path, lambda other: checkpoints(other)[1])
     flip(segment(path, 16), 30)
 
 
-# Each with the last LSN that is to be had.
+# Each damage comes with the last LSN that can be recovered.
 REFUSED: dict[str, tuple[Callable[[Path], Any], int]] = {
-    "a segment in the middle is gone": (lambda p: segment(p, 22).unlink(), 21),
-    "the segment of the checkpoint is gone": (lambda p: segment(p, 16).unlink(), 20),
-    "all segments are gone": (lambda p: list(map(Path.unlink, segments(p))), 20),
-    "two are swapped": (lambda p: swap(segment(p, 22), segment(p, 31)), 21),
-    "two are swapped below the checkpoint": (lambda p: swap(segment(p, 7), segment(p, 16)), 20),
-    "another journal's segment": (lambda p: foreign(p, lambda other: segment(other, 22)), 21),
-    "another journal's checkpoint": (lambda p: foreign(p, lambda o: checkpoints(o)[1]), 45),
-    "another journal's, in a range": (
-        lambda p: foreign(p, lambda other: begun_at(other, 24)), 45),
-    "a copy in another's range": (lambda p: copy_as(segment(p, 22), 24, 2), 45),
+    "a missing segment in the middle": (lambda p: segment(p, 22).unlink(), 21),
+    "a missing segment at the checkpoint": (lambda p: segment(p, 16).unlink(), 20),
+    "no segments": (lambda p: list(map(Path.unlink, segments(p))), 20),
+    "two swapped segments": (lambda p: swap(segment(p, 22), segment(p, 31)), 21),
+    "two swapped covered segments": (lambda p: swap(segment(p, 7), segment(p, 16)), 20),
+    "another journal's segment": (lambda p: add_foreign(p, lambda other: segment(other, 22)), 21),
+    "another journal's checkpoint": (lambda p: add_foreign(p, lambda o: checkpoints(o)[1]), 45),
+    "another journal's segment in a range": (
+        lambda p: add_foreign(p, lambda other: segment_beginning_at(other, 24)), 45),
+    "a copy in another segment's range": (lambda p: copy_as(segment(p, 22), 24, 2), 45),
     "a copy with a later epoch": (lambda p: copy_as(segment(p, 7), 24, 3), 45),
     "a copy in a batch": (lambda p: copy_as(segment(p, 37), 44, 3), 45),
     "copies everywhere": (
         lambda p: [copy_as(segment(p, 22), lsn, 2) for lsn in (9, 17, 18, 23, 24, 30)], 45),
-    "a copy and damage": (copy_and_spoil, 31),
+    "a copy and damage": (copy_and_damage, 31),
     "a page of zeros": (lambda p: zero(segment(p, 22), 64, 4096), 21),
     "a file of zeros": (lambda p: zero(segment(p, 22), 0, 4096), 21),
     "an empty file": (lambda p: os.truncate(segment(p, 22), 0), 21),
-    "a bit of a segment's header": (lambda p: flip(segment(p, 22), 30), 21),
-    "a bit of the last one's header": (lambda p: flip(segment(p, 37), 30), 36),
-    "a bit of the header that is needed first": (lambda p: flip(segment(p, 16), 30), 20),
-    "a bit of a record": (lambda p: spoil(p, 30), 27),
-    "a bit of a frame's header": (lambda p: spoil(p, 30, 10), 27),
-    "a bit of the last commit": (lambda p: spoil(p, 45), 42),
-    "a bit in front of the checkpoint": (lambda p: spoil(p, 19), 20),
-    "two places": (spoil_twice, 25),
-    "one that is needed, one that is covered": (flip_two_headers, 30),
-    "another journal's checkpoint, and a header": (foreign_and_flip, 15),
-    "a checkpoint's copy behind the end": (
+    "a byte of a segment's header": (lambda p: flip(segment(p, 22), 30), 21),
+    "a byte of the last segment's header": (lambda p: flip(segment(p, 37), 30), 36),
+    "a byte of the first needed header": (lambda p: flip(segment(p, 16), 30), 20),
+    "a byte of a record": (lambda p: damage_frame(p, 30), 27),
+    "a byte of a frame's header": (lambda p: damage_frame(p, 30, 10), 27),
+    "a byte of the last commit": (lambda p: damage_frame(p, 45), 42),
+    "a byte before the checkpoint": (lambda p: damage_frame(p, 19), 20),
+    "damage in two places": (damage_two_frames, 25),
+    "the headers of a needed and a covered segment": (flip_two_headers, 30),
+    "another journal's checkpoint and a damaged header": (add_foreign_and_flip, 15),
+    "a checkpoint's copy after the end": (
         lambda p: shutil.copy(checkpoints(p)[1], p / f"checkpoint-{99:020d}.json"), 45),
 }  # fmt: skip

@@ -1,12 +1,12 @@
-"""What the commands decide about damaged directories, without the sentences that they say it in.
+"""The decisions of the commands about damaged directories, without their sentences.
 
-Run as a script, in a process that may have another copy of the engine on its path:
+Run this as a script, in a process that may have another copy of the engine on its path:
 
     python decisions.py CASES WORK OUT
 
-CASES is a JSON object: of each case the pristine directory and the command lines for it, in which
-"{}" is where its copy in WORK stands; the lines that read come first, and share a copy. OUT gets
-what was decided, for each command line.
+CASES is a JSON object that maps each case to its pristine directory and its command lines, in
+which "{}" is the path of its copy in WORK. Command lines that only read come first and share a
+copy. OUT receives the decision for each command line.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Words for people: they may change, and nothing may depend on them.
+# These keys hold words for people. They may change, and nothing may depend on them.
 SENTENCES = ("message", "problem")
-# What a person is told to do next, in the commands' own words.
+# The actions that a command advises, in its own words.
 _ACTIONS = re.compile(
     r"journal-inspect(?: [^\s;:]+)*|mv -n [^;\n]*|--cut-at \d+|restore a backup|copy the directory"
     r"|LSN \d+ at least|\d+ at most|cut near it: LSN \d+|journal is in [^;:]+|give the path"
@@ -29,18 +29,18 @@ _ACTIONS = re.compile(
 )
 
 
-def decided(code: int, out: str, err: str) -> dict[str, Any]:
+def decision_of(code: int, out: str, err: str) -> dict[str, Any]:
     """Return the exit code, the JSON without its sentences, and the advised actions."""
-    found: dict[str, Any] = {"code": code, "actions": _ACTIONS.findall(err)}
+    decision: dict[str, Any] = {"code": code, "actions": _ACTIONS.findall(err)}
     try:
-        found["json"] = without_sentences(json.loads(out))
+        decision["json"] = without_sentences(json.loads(out))
     except ValueError:
-        found["actions"] += _ACTIONS.findall(out)
-    return found
+        decision["actions"] += _ACTIONS.findall(out)
+    return decision
 
 
 def without_sentences(value: Any) -> Any:
-    """Return `value` with whether there is a sentence in place of the sentence."""
+    """Return `value` with True in place of each sentence, or False if it is empty."""
     if isinstance(value, dict):
         return {
             key: bool(item) if key in SENTENCES else without_sentences(item)
@@ -53,26 +53,30 @@ def sentences(value: Any) -> list[str]:
     """Return the engine's sentences in what a command printed as JSON."""
     if isinstance(value, dict):
         own = [value[key] for key in SENTENCES if value.get(key)]
-        return [*own, *(it for item in value.values() for it in sentences(item))]
-    return [it for item in value for it in sentences(item)] if isinstance(value, list) else []
+        return [*own, *(sentence for item in value.values() for sentence in sentences(item))]
+    return (
+        [sentence for item in value for sentence in sentences(item)]
+        if isinstance(value, list)
+        else []
+    )
 
 
 def files(path: Path) -> list[list[Any]]:
-    """Return the names and sizes of what stands in and beside `path`."""
-    found = [it for it in sorted(path.parent.rglob("*")) if it.is_file()]
-    # A report holds sentences.
-    sizes = {it: None if it.suffix == ".html" else it.stat().st_size for it in found}
-    return [[str(it.relative_to(path.parent)), size] for it, size in sizes.items()]
+    """Return the names and sizes of the files in and beside `path`."""
+    paths = [file for file in sorted(path.parent.rglob("*")) if file.is_file()]
+    # A report holds sentences, so its size does not count.
+    sizes = {file: None if file.suffix == ".html" else file.stat().st_size for file in paths}
+    return [[str(file.relative_to(path.parent)), size] for file, size in sizes.items()]
 
 
 def run(case: dict[str, Any], work: Path) -> tuple[list[Any], list[str]]:
-    """Return what each command line decides, and all sentences in JSON."""
+    """Return the decision for each command line, and all sentences in JSON."""
     from click.testing import CliRunner
     from journal_inspect.commands.cli import cli
 
     from manager._cli.cli import run_cli
 
-    found, said = [], []
+    decisions, printed = [], []
     for number, line in enumerate(case["lines"]):
         path = Path(case["path"]) if case["live"] else work / "j"
         if not case["live"] and (number == 0 or number >= case["reads"]):
@@ -81,16 +85,16 @@ def run(case: dict[str, Any], work: Path) -> tuple[list[Any], list[str]]:
                 shutil.copytree(case["path"], path)
         verb, *args = [part.format(path) for part in line]
         if verb == "subagents":
-            found.append({"code": _in_process(run_cli, args)})
+            decisions.append({"code": _in_process(run_cli, args)})
             continue
         result = CliRunner().invoke(cli, [verb, *args], catch_exceptions=False)
-        seen = decided(result.exit_code, result.stdout, result.stderr)
+        decision = decision_of(result.exit_code, result.stdout, result.stderr)
         if not case["live"] and work.exists():
-            seen["files"] = files(path)
-        found.append(seen)
-        if "json" in seen:
-            said += sentences(json.loads(result.stdout))
-    return found, said
+            decision["files"] = files(path)
+        decisions.append(decision)
+        if "json" in decision:
+            printed += sentences(json.loads(result.stdout))
+    return decisions, printed
 
 
 def _in_process(run_cli: Any, args: list[str]) -> int:
@@ -103,11 +107,11 @@ def _in_process(run_cli: Any, args: list[str]) -> int:
 
 def main(cases: Path, work: Path, out: Path) -> None:
     """Run all cases."""
-    os.fsync = os.fdatasync = lambda fd: None  # no power cut comes
+    os.fsync = os.fdatasync = lambda fd: None  # there is no power cut here
     import journal
 
-    found = {name: run(case, work) for name, case in json.loads(cases.read_text()).items()}
-    out.write_text(json.dumps({"engine": journal.__file__, "found": found}))
+    decisions = {name: run(case, work) for name, case in json.loads(cases.read_text()).items()}
+    out.write_text(json.dumps({"engine": journal.__file__, "decisions": decisions}))
 
 
 if __name__ == "__main__":

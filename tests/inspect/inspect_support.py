@@ -1,4 +1,4 @@
-"""What the tests of journal-inspect share: journals on the real disk, damage, ways to ask."""
+"""Helpers for the tests of journal-inspect: journals on the real disk, damage, and commands."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support import until
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
 TIMEOUT_S = 30.0
-FRAME_BYTES = 44  # of a frame's header
-# The verbs that read, with what some of them want behind the path: of a fleet with a `lead`.
+FRAME_BYTES = 44  # the size of a frame's header
+# The commands that read, and further arguments for some of them, in a fleet with a `lead`.
 VERBS = ("info", "verify", "log", "stats", "checkpoint", "agents", "show", "history", "diff")
 ARGS: dict[str, tuple[str, ...]] = {"show": ("lead",), "history": ("lead",), "diff": ("1", "3")}
-DIFFER = ("diff",)  # which find something, so that they exit with 1
+DIFFER = ("diff",)  # these find differences, so they exit with 1
 COMMAND = [sys.executable, "-P", "-m", "journal_inspect"]
 
 
@@ -56,24 +56,24 @@ def _refuse(constant: str) -> Any:
 
 
 def ask(*args: object) -> Answer:
-    """In this process; what no handler takes comes through."""
+    """Run a command in this process. Errors that no handler catches are raised."""
     result = CliRunner().invoke(cli, list(map(str, args)), catch_exceptions=False)
     return Answer(result.exit_code, result.stdout, result.stderr)
 
 
 def ask_verb(verb: str, path: object, *options: object) -> Answer:
-    """With the arguments that the verb wants."""
+    """Run a command with the arguments that it needs."""
     return ask(verb, path, *ARGS.get(verb, ()), *options)
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """Ours, but for what changes how output is buffered or coloured: nobody has that."""
+    """Return our environment without variables that change buffering or colours."""
     ours = {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "NO_COLOR", "TERM"}
     return {name: value for name, value in os.environ.items() if name not in ours} | changed
 
 
 def ask_child(*args: object, **popen: Any) -> Answer:
-    """In a process of its own, as a user does."""
+    """Run a command in its own process, as a user does."""
     default: dict[str, Any] = {"capture_output": True, "env": environment()}
     popen = {"text": True, "timeout": TIMEOUT_S} | default | popen
     done = subprocess.run([*COMMAND, *map(str, args)], check=False, **popen)
@@ -81,7 +81,7 @@ def ask_child(*args: object, **popen: Any) -> Answer:
 
 
 class Child:
-    """A process that goes on; its lines as they come."""
+    """A running process whose lines can be read as they come."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -101,19 +101,19 @@ class Child:
         return not self._lines.empty()
 
     def end(self, signal: int | None = None) -> Answer:
-        """What it left unread, and its exit code, after `signal` or by itself."""
+        """End the process, by `signal` if given. Return its exit code and unread output."""
         if signal is not None:
             self.process.send_signal(signal)
         code = self.process.wait(TIMEOUT_S)
         self._reader.join(TIMEOUT_S)
         assert self.process.stderr
-        rest = [self._lines.get_nowait() for _ in range(self._lines.qsize())]
-        return Answer(code, "\n".join(rest), self.process.stderr.read())
+        unread = [self._lines.get_nowait() for _ in range(self._lines.qsize())]
+        return Answer(code, "\n".join(unread), self.process.stderr.read())
 
 
 @contextmanager
 def running(*args: object) -> Iterator[Child]:
-    """journal-inspect in a process of its own; killed at the end, if it still runs."""
+    """Run journal-inspect in its own process, which is killed at the end if it still runs."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [*COMMAND, *map(str, args)]
     with subprocess.Popen(command, env=environment(), **pipes) as process:
@@ -126,13 +126,13 @@ def running(*args: object) -> Iterator[Child]:
 
 
 def open_journal(path: Path) -> Journal:
-    """Small segments; nothing is compacted but when a test asks for it."""
+    """Open a journal with small segments that is only compacted on request."""
     options = Options(segment_bytes=4096, checkpoint_min_bytes=1 << 30, application="test/1")
     return Journal.open(path, options=options)
 
 
 def put(journal: Journal, *records: Any) -> int:
-    """Each in a commit of its own; the last LSN."""
+    """Append each record in its own commit. Return the last LSN."""
     for record in records:
         journal.wait_durable(journal.append(record), timeout_s=TIMEOUT_S)
     return journal.last_lsn
@@ -143,14 +143,14 @@ def compact(journal: Journal, *items: Any) -> None:
 
 
 def make(path: Path, records: Iterable[Any] = (["a"], ["b"], ["c"])) -> Path:
-    """A journal with these records that was closed."""
+    """Make and close a journal with these records."""
     with open_journal(path) as journal:
         put(journal, *records)
     return path
 
 
 def golden(path: Path) -> Path:
-    """A journal with segments of four epochs, a torn tail, two checkpoints and every type."""
+    """Copy a journal with four epochs, a torn tail, two checkpoints and records of every type."""
     shutil.copytree(GOLDEN, path)
     path.chmod(0o700)
     return path
@@ -172,13 +172,13 @@ def flip(file: Path, offset: int) -> None:
 
 
 def tear(path: Path) -> None:
-    """What a crash leaves of a commit that was under way: bytes behind the mark of the last."""
+    """Append what a crash leaves of an unfinished commit: bytes after the last mark."""
     with segments(path)[-1].open("ab") as file:
         file.write(b"\x01" * 50)
 
 
 def contents(path: Path) -> dict[str, tuple[bytes, int, int]]:
-    """Everything that a write would change."""
+    """Return everything that a write would change."""
     return {
         file.name: (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_mode)
         for file in sorted(path.iterdir())
@@ -186,7 +186,7 @@ def contents(path: Path) -> dict[str, tuple[bytes, int, int]]:
 
 
 def fleet(workspace: Path) -> SubAgentManager:
-    """Agents of every status, before and after a checkpoint."""
+    """Make agents of every status, before and after a checkpoint."""
     manager = SubAgentManager.open(workspace)
     parent = manager.spawn("lead", name="lead", metadata={"k": [1, None]})
     manager.spawn("child", parent_id="lead", allowed_tools=("read",), token_budget=7)
@@ -199,13 +199,13 @@ def fleet(workspace: Path) -> SubAgentManager:
     last = manager.update_checkpoint(parent.agent_id, {"at": 3}, steps_taken=3)
     manager.wait_durable()
     with JournalReader.open(manager.path) as reader:
-        # A reader knows of it from the mark that follows.
-        until(lambda: reader.last_lsn == last.lsn, "what is durable is shown")
+        # A reader learns what is durable from the mark that follows.
+        until(lambda: reader.last_lsn == last.lsn, "the last record to be visible")
     return manager
 
 
 class Damaged(NamedTuple):
-    """A fleet's journal of which the frame that holds `lsn` up to `last_lsn` is damaged."""
+    """A fleet's journal with damage in the frame that holds `lsn` to `last_lsn`."""
 
     path: Path
     lsn: int
@@ -218,8 +218,10 @@ class Damaged(NamedTuple):
 
 
 def damage_a_fleet(workspace: Path) -> Damaged:
-    """Of agents that each were spawned and ended in a commit; the damage is in the third of five
-    segments, behind the checkpoint."""
+    """Make 60 agents, each spawned and ended in one commit, and damage a frame.
+
+    The damage is in the third of five segments, after the checkpoint.
+    """
     with SubAgentManager.open(workspace, options=Options(segment_bytes=4096)) as manager:
         for number in range(60):
             agent = manager.spawn("x" * 100, name=f"n{number}")
@@ -239,7 +241,7 @@ def damage_a_fleet(workspace: Path) -> Damaged:
 
 
 def child_main(*before: str) -> Answer:
-    """The console script in a process of its own, after these statements; `m` is its module."""
+    """Run the console script in its own process, after these statements; `m` is its module."""
     code = ["import sys, journal_inspect.__main__ as m", *before, "sys.exit(m.main())"]
     done = subprocess.run(
         [sys.executable, "-P", "-c", "\n".join(code), "info", "nowhere"],

@@ -1,4 +1,4 @@
-"""What the tests of `report` share: journals with agents whose times are known, and pages read."""
+"""Helpers for the tests of `report`: journals of agents with known times, and parsed pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def agent_id(number: int) -> str:
 
 
 def at(seconds: float) -> int:
-    """So long after the fleet's beginning, Unix ms."""
+    """Return the Unix time in ms, `seconds` after the beginning of the fleet."""
     return HOUR_AGO_MS + round(seconds * 1000)
 
 
@@ -60,15 +60,15 @@ def spawn(number: int, seconds: float, status: str = "running", **more: Any) -> 
 
 
 def result(number: int, seconds: float, status: str = "completed", **more: Any) -> list[Any]:
-    told = [more.get("result"), more.get("reason"), 3]
-    return ["result", agent_id(number), at(seconds), status, *told, None, None, 5, 6]
+    outcome = [more.get("result"), more.get("reason"), 3]
+    return ["result", agent_id(number), at(seconds), status, *outcome, None, None, 5, 6]
 
 
 def act(kind: str, number: int, seconds: float, *more: Any) -> list[Any]:
     return [kind, agent_id(number), at(seconds), *more]
 
 
-# One agent or more of every outcome, in two families.
+# At least one agent of every outcome, in two families.
 STORY = (
     BOOT,
     spawn(1, 0, name="lead"),
@@ -92,7 +92,7 @@ STORY = (
 
 
 def write(path: Path, *records: Any) -> Path:
-    """A journal with these records, one commit each, that was closed."""
+    """Make and close a journal with these records, one commit each."""
     options = Options(durability="os", checkpoint_min_bytes=1 << 40)
     with Journal.open(path, options=options) as journal:
         for record in records:
@@ -101,7 +101,7 @@ def write(path: Path, *records: Any) -> Path:
 
 
 def write_many(path: Path, *records: Any) -> Path:
-    """A journal with these records in commits of a hundred."""
+    """Make a journal with these records in commits of a hundred."""
     options = Options(durability="os", checkpoint_min_bytes=1 << 40)
     with Journal.open(path, options=options) as journal:
         for begin in range(0, len(records), 100):
@@ -111,11 +111,11 @@ def write_many(path: Path, *records: Any) -> Path:
 
 
 def big_fleet(path: Path, count: int) -> Path:
-    """So many agents with prompts of an ordinary length, half of them children."""
+    """Make a fleet of `count` agents with prompts of ordinary length, half of them children."""
     records: list[Any] = [BOOT]
     for number in range(1, count + 1):
         parent = number - 1 if number % 2 == 0 else None
-        prompt = f"Look at file {number} and tell what is wrong with it, then mend it."
+        prompt = f"Look at file {number}, find what is wrong with it, and fix it."
         begin = number * 3000 / count
         records.append(spawn(number, begin, parent=parent, prompt=prompt))
         if number % 10:
@@ -124,22 +124,24 @@ def big_fleet(path: Path, count: int) -> Path:
 
 
 class Page(HTMLParser):
-    """A report as a parser of HTML takes it."""
+    """A report as an HTML parser sees it."""
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__()
         self.text, self.code = text, code
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.inside: dict[str, str] = {}  # what scripts and styles hold
+        self.inside: dict[str, str] = {}  # the contents of scripts and styles
         self.words = ""
         self._open = ""
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.append((tag, found))
-        self._open = f"{tag} {found.get('id', '')}".strip() if tag in ("script", "style") else ""
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        self._open = (
+            f"{tag} {attributes.get('id', '')}".strip() if tag in ("script", "style") else ""
+        )
 
     def handle_endtag(self, tag: str) -> None:
         self._open = ""
@@ -157,9 +159,9 @@ class Page(HTMLParser):
 
     @property
     def agents(self) -> list[dict[str, Any]]:
-        """Each with its "depth", and its "spans" in seconds since the fleet's beginning."""
+        """All agents, each with its "depth", and "spans" in seconds since the fleet's beginning."""
         data = self.data
-        found = []
+        agents = []
         for *values, depth, spans in data["agents"]:
             agent = dict(zip(data["fields"], values, strict=True))
             agent["depth"] = depth
@@ -167,11 +169,11 @@ class Page(HTMLParser):
                 (kind, *((ms + data["begin"] - HOUR_AGO_MS) / 1000 for ms in times))
                 for kind, *times in spans
             ]
-            found.append(agent)
-        return found
+            agents.append(agent)
+        return agents
 
     def agent(self, number: int) -> dict[str, Any]:
-        return next(it for it in self.agents if it["agent_id"] == agent_id(number))
+        return next(agent for agent in self.agents if agent["agent_id"] == agent_id(number))
 
 
 def report(path: Path | str, **options: Any) -> Page:
@@ -180,8 +182,8 @@ def report(path: Path | str, **options: Any) -> Page:
     return Page(out.getvalue(), code)
 
 
-def made(journal: Path) -> Path:
-    """The file of its report, beside it."""
+def write_report_beside(journal: Path) -> Path:
+    """Write the report of a journal beside it. Return its path."""
     out = journal.with_name("report.html")
     write_report(str(journal), str(out))
     return out

@@ -1,4 +1,4 @@
-"""The advised action: what `verify` and `repair` tell a person to do, as a pure function."""
+"""The advice of `verify` and `repair`, as a pure function of their findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKPOINT = "checkpoint-00000000000000000020.json"
 HEALS = RecoveryPreview(None, 20, 45, False, (), 20)
 REFUSES = RecoveryPreview("damaged", 20, 21, False, (), 20)
 NO_START = RecoveryPreview("damaged", 0, 0, True, (), 0)
-LIVE = None  # beside a live writer there is no preview
+LIVE = None  # with a live writer there is no preview
 
 
 def finding(
@@ -40,7 +40,7 @@ def misnamed(name: str, header_of: str, lsn: int = 22) -> Finding:
     return finding(name, lsn, reason=DamageReason.MISNAMED, header_of=header_of)
 
 
-# Each with the findings, the preview, what else `advise` is given, and the advice.
+# Each row holds the findings, the preview, the other arguments of `advise`, and the advice.
 ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], Advice]] = {
     "a torn tail": ([finding(kind="torn_tail")], LIVE, {}, Advice(Action.NOTHING)),
     "a stray file": ([finding("notes", 0, kind="stray")], LIVE, {}, Advice(Action.MOVE_STRAYS)),
@@ -59,17 +59,18 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
     "swapped files that a checkpoint covers": (
         [misnamed(A, B, 7), misnamed(B, A, 16)], HEALS, {"taken": {A, B}},
         Advice(Action.RESUME_WRITING, checkpoint_lsn=20)),
-    "files in the way": (
+    "stray segments": (
         [finding(B, 0, reason=DamageReason.FOREIGN)], REFUSES, {"is_salvageable": True},
         Advice(Action.SET_ASIDE)),
-    "files in the way beside a live writer": ([finding(B, 0)], LIVE, {}, Advice(Action.SET_ASIDE)),
+    "stray segments beside a live writer": (
+        [finding(B, 0)], LIVE, {}, Advice(Action.SET_ASIDE)),
     "damage with nothing readable after it": (
         [finding(lsn=25)], REFUSES, {},
         Advice(Action.REPAIR, whole_lsn=24, checkpoint_lsn=20)),
     "damage with readable frames after it": (
         [finding(D, 34), finding(lsn=25)], REFUSES, {"is_salvageable": True},
         Advice(Action.SALVAGE, whole_lsn=24, checkpoint_lsn=20)),
-    "damage after a segment in the way": (
+    "damage after a stray segment": (
         [finding(B, 0), finding(CHECKPOINT, 0), finding(D, 34)], REFUSES, {},
         Advice(Action.REPAIR, whole_lsn=15, checkpoint_lsn=20)),
     "damage beside a live writer": (
@@ -113,15 +114,15 @@ ADVICE: dict[str, tuple[list[Finding], RecoveryPreview | None, dict[str, Any], A
 
 
 @pytest.mark.parametrize(("findings", "preview", "known", "advice"), ADVICE.values(), ids=ADVICE)
-def test_advice(
+def test_the_fields_of_findings_decide_the_advice(
     findings: list[Finding], preview: RecoveryPreview | None, known: dict[str, Any], advice: Advice
 ) -> None:
-    """Facts in fields decide the action."""
+    """The advice follows from the fields of the findings, never from their words."""
     assert advise(findings, preview, **known) == advice
 
 
-def test_every_action_is_advised_and_has_a_sentence_of_its_own(tmp_path: Path) -> None:
-    """No two actions read the same."""
+def test_every_action_is_advised_in_its_own_words(tmp_path: Path) -> None:
+    """Every action occurs in the table, and no two actions have the same sentence."""
     assert {advice.action for *_, advice in ADVICE.values()} == set(Action)
     with JournalReader.open(make(tmp_path / "j")) as reader:
         sentences = {told_next(reader, Advice(action)) for action in Action}
@@ -129,13 +130,13 @@ def test_every_action_is_advised_and_has_a_sentence_of_its_own(tmp_path: Path) -
 
 
 @given(st.dictionaries(*[st.sampled_from(string.ascii_lowercase)] * 2), st.data())
-def test_a_rename_overwrites_nothing_and_gives_files_their_own_names(
+def test_renames_overwrite_nothing_and_follow_the_headers(
     headers: Mapping[str, str], data: st.DataObject
 ) -> None:
-    """P4: in any directory, each file either keeps its name or gets the one in its header."""
+    """P4: In any directory, each file keeps its name or gets the one in its header."""
     others = data.draw(st.sets(st.sampled_from(string.ascii_lowercase)), "well-named files")
     wrong = {name: header for name, header in headers.items() if name != header}
-    # What is in each file, by name.
+    # The content of each file, by name.
     files = {name: name for name in others | wrong.keys()}
     findings = [misnamed(name, header) for name, header in wrong.items()]
     renames = plan_renames(findings, files.keys())
@@ -145,6 +146,6 @@ def test_a_rename_overwrites_nothing_and_gives_files_their_own_names(
     moved = {content: name for name, content in files.items() if content != name}
     assert moved.items() <= wrong.items()
     free = {header for header in wrong.values() if header not in others | wrong.keys()}
-    for header in free:  # a name that nobody has, and one file claims
-        claims = [name for name, its in wrong.items() if its == header]
+    for header in free:  # a name that no file has, and exactly one file's header names
+        claims = [name for name, claimed in wrong.items() if claimed == header]
         assert len(claims) > 1 or files[header] == claims[0]

@@ -1,4 +1,4 @@
-"""What both command lines do before a command begins: what they import, and what they leave set."""
+"""Both command lines before a command begins: their imports, and the collector's state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from manager import SubAgentManager
 
 TIMEOUT_S = 60
-LOOKING = {  # a listing is to be there soon
+NOT_NEEDED = {  # a listing has to appear soon
     *("logging", "asyncio", "rich"),
     *(
         "journal._engine.journal",
@@ -25,8 +25,8 @@ LOOKING = {  # a listing is to be there soon
 }
 
 
-def told(code: str, *arguments: str | Path) -> set[str]:
-    """What `code` printed to stderr, word for word."""
+def stderr_words(code: str, *arguments: str | Path) -> set[str]:
+    """Run `code` and return the words that it printed to stderr."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -39,15 +39,15 @@ def told(code: str, *arguments: str | Path) -> set[str]:
 
 @pytest.mark.parametrize("verb", ["list", "show"])
 def test_readers_import_no_writer(tmp_path: Path, verb: str) -> None:
-    """Nor what looks at every file, nor what would log."""
+    """A command that reads imports no writer, no check of whole journals, and no logging."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.wait_durable(manager.spawn("p", name="one").lsn)
     code = "import sys; from manager.__main__ import main\n"
     code += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
     name = ["one"] if verb == "show" else []
-    imported = told(code, verb, *name, "--workspace", tmp_path)
+    imported = stderr_words(code, verb, *name, "--workspace", tmp_path)
     assert "journal._offline.reader" in imported
-    assert imported & LOOKING == set()
+    assert imported & NOT_NEEDED == set()
 
 
 @pytest.mark.parametrize(
@@ -57,16 +57,16 @@ def test_readers_import_no_writer(tmp_path: Path, verb: str) -> None:
         ("journal_inspect", "journal_inspect.commands.cli.cli.main"),
     ],
 )
-def test_garbage_is_collected_once_all_is_imported(package: str, patched: str) -> None:
-    """It is not meanwhile; a run that lasts for days must not do without."""
+def test_the_collector_runs_once_all_is_imported(package: str, patched: str) -> None:
+    """Garbage collection is off during the imports and on for the command."""
     code = f"""
 import gc, sys
 from unittest.mock import patch
 from {package}.__main__ import main
-def seen(*_, **__):
+def note_state(*_, **__):
     print("on" if gc.isenabled() else "off", file=sys.stderr)
     return 0
-with patch("{patched}", seen):
+with patch("{patched}", note_state):
     main()
 """
-    assert told(code) == {"on"}
+    assert stderr_words(code) == {"on"}

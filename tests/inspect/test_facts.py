@@ -1,12 +1,12 @@
-"""Facts are fields: no command goes by the engine's words.
+"""Facts are fields: no command depends on the engine's words.
 
-In a copy of the engine every message is scrambled: each string literal in which there is a space
-gets other letters, marks and more words, in each module in another way, and an f-string loses what
-it formats. So no module gets anything out of another's words, nor out of the names in them. A
-`raise` that is given a message of a single word fails the test, so that none is missed. All
-commands that read or repair run with both engines, on directories that are damaged in every way
-that the other tests know. They have to decide the same: exit codes, JSON but for its sentences, the
-files that a repair touches, and what is advised; and each sentence in JSON has to be another one.
+In a copy of the engine every message is scrambled: each string literal with a space gets other
+letters, punctuation and more words, differently in each module, and an f-string loses its values.
+So no module can use another's words, nor the names in them. A `raise` with a message of one word
+fails the test, so that none is missed. All commands that read or repair run with both engines, on
+directories damaged in every way that the other tests use. Both have to decide the same: exit codes,
+JSON without its sentences, the files that a repair touches, and the advice. Each sentence in JSON
+has to differ.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from journal._format.crc32c import checksum
 from manager import SubAgentManager
 from tests.inspect.damage_support import (
     REFUSED,
+    add_foreign,
     copy_as,
-    foreign,
     history,
     segment,
     swap,
@@ -96,11 +96,11 @@ WRITE = [
 
 
 _LETTERS = ascii_lowercase + ascii_uppercase
-_PLACEHOLDER = re.compile(r"(%[-0-9]*[a-z])")  # the logger's
+_PLACEHOLDER = re.compile(r"(%[-0-9]*[a-z])")  # of the logging module
 
 
-def scrambled(text: str, by: int) -> str:
-    """Return `text` with each letter `by` places further on, other marks and more words."""
+def scramble_text(text: str, by: int) -> str:
+    """Return `text` with its letters shifted by `by`, other punctuation, and more words."""
     other = str.maketrans(_LETTERS + ":;,=()'.", _LETTERS[by:] + _LETTERS[:by] + "!|/~<>^_")
     parts = _PLACEHOLDER.split(text)
     parts[::2] = [part.translate(other).replace(" ", " - ") for part in parts[::2]]
@@ -108,24 +108,24 @@ def scrambled(text: str, by: int) -> str:
 
 
 class Scrambler(ast.NodeTransformer):
-    """Scrambles the messages of a module, and counts them."""
+    """A transformer that scrambles the messages of a module and counts them."""
 
     def __init__(self, by: int) -> None:
         self.count = 0
-        self.by = by  # another one in each module, so that they do not understand each other
+        self.by = by  # differs between modules, so that none can use another's words
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if isinstance(node.value, str) and " " in node.value:
             self.count += 1
-            return ast.Constant(scrambled(node.value, self.by))
+            return ast.Constant(scramble_text(node.value, self.by))
         return node
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        parts = [it for it in node.values if isinstance(it, ast.Constant)]
-        if any(" " in str(it.value) for it in parts):
+        parts = [part for part in node.values if isinstance(part, ast.Constant)]
+        if any(" " in str(part.value) for part in parts):
             self.count += 1
-            text = " ".join(str(it.value) for it in parts)
-            return ast.Constant(scrambled(text, self.by))  # without what was formatted
+            text = " ".join(str(part.value) for part in parts)
+            return ast.Constant(scramble_text(text, self.by))  # without the formatted values
         return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
@@ -134,14 +134,21 @@ class Scrambler(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        for it in ast.walk(node):
-            if isinstance(it, ast.Constant) and isinstance(it.value, str) and " " not in it.value:
-                assert not it.value.isalpha(), f"{it.value!r} may be a message of one word"
+        for part in ast.walk(node):
+            if (
+                isinstance(part, ast.Constant)
+                and isinstance(part.value, str)
+                and " " not in part.value
+            ):
+                assert not part.value.isalpha(), f"{part.value!r} may be a message of one word"
         return self.generic_visit(node)
 
 
 def scramble(target: Path) -> int:
-    """Write the engine with other words to `target`. Return how many messages it has."""
+    """Write a copy of the engine with scrambled words to `target`.
+
+    Return its number of messages.
+    """
     count = 0
     for by, source in enumerate(sorted((ROOT / "journal").rglob("*.py")), 1):
         copy = target / source.relative_to(ROOT)
@@ -153,34 +160,34 @@ def scramble(target: Path) -> int:
     return count
 
 
-# --- what is decided about ---
+# --- the damaged directories ---
 
 
-def a_fleet(path: Path) -> None:
+def make_fleet(path: Path) -> None:
     with fleet(path.parent) as manager:
-        found = manager.path
-    shutil.copytree(found, path)
+        fleet_path = manager.path
+    shutil.copytree(fleet_path, path)
 
 
-def a_damaged_fleet(path: Path) -> None:
+def make_damaged_fleet(path: Path) -> None:
     shutil.copytree(damage_a_fleet(path.parent).path, path)
 
 
-def a_fleet_that_begins_too_late(path: Path) -> None:
+def make_fleet_without_its_beginning(path: Path) -> None:
     workspace = path.parent
     with SubAgentManager.open(workspace, options=Options(segment_bytes=4096)) as manager:
         for number in range(60):
             manager.wait_durable(manager.spawn("x" * 200, name=f"n{number}", queued=True).lsn)
             if number in (20, 40):
                 manager.compact()
-        found = Path(manager.path)
-    for file in checkpoints(found):
+        original = Path(manager.path)
+    for file in checkpoints(original):
         file.unlink()
-    shutil.copytree(found, path)
+    shutil.copytree(original, path)
 
 
-def newer(file: Path, old: bytes, new: bytes) -> None:
-    """Make a file one of a newer version, with checksums to match."""
+def make_newer(file: Path, old: bytes, new: bytes) -> None:
+    """Make the file one of a newer version, with checksums to match."""
 
     data = file.read_bytes()
     if file.suffix == ".seg":
@@ -195,94 +202,94 @@ def newer(file: Path, old: bytes, new: bytes) -> None:
 
 def rotate(path: Path, *lsns: int) -> Path:
     """Give each of these segments the name of the next one."""
-    found = [segment(path, lsn) for lsn in lsns]
-    data = [file.read_bytes() for file in found]
-    for file, other in zip(found, [*data[1:], data[0]], strict=True):
+    files = [segment(path, lsn) for lsn in lsns]
+    data = [file.read_bytes() for file in files]
+    for file, other in zip(files, [*data[1:], data[0]], strict=True):
         file.write_bytes(other)
     return path
 
 
-def no_start(path: Path) -> None:
+def remove_checkpoints(path: Path) -> None:
     for file in checkpoints(path):
         file.unlink()
 
 
-def not_finished(path: Path) -> None:
+def add_unfinished_files(path: Path) -> None:
     (path / "checkpoint-00000000000000000030.json.tmp").write_bytes(b"{")
-    (path / "notes.txt").write_bytes(b"whose")
+    (path / "notes.txt").write_bytes(b"of somebody")
 
 
-def of_history(harm: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """Harm a copy of one history: each commit of a new one would have to be synced."""
+def on_a_history(damage: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Damage a copy of one history, since each commit of a new one would have to be synced."""
 
     def put(path: Path) -> None:
-        made = path.parents[1] / "history"
-        shutil.copytree(made if made.exists() else history(made), path)
-        harm(path)
+        original = path.parents[1] / "history"
+        shutil.copytree(original if original.exists() else history(original), path)
+        damage(path)
 
     return put
 
 
-def a_directory(path: Path) -> None:
+def make_other_directory(path: Path) -> None:
     path.mkdir()
-    (path / "notes.txt").write_bytes(b"whose")
+    (path / "notes.txt").write_bytes(b"of somebody")
 
 
-def a_workspace(path: Path) -> None:
+def make_workspace(path: Path) -> None:
     path.mkdir()
     make(path / ".subagents")
 
 
 CASES: dict[str, Callable[[Path], Any]] = {
-    "healthy": of_history(lambda p: p),
-    "a fleet": a_fleet,
-    "a damaged fleet": a_damaged_fleet,
-    "a fleet that begins too late": a_fleet_that_begins_too_late,
-    "of four epochs, torn": golden,
-    "torn": lambda p: tear(make(p)),
+    "healthy": on_a_history(lambda p: p),
+    "a fleet": make_fleet,
+    "a damaged fleet": make_damaged_fleet,
+    "a fleet without its beginning": make_fleet_without_its_beginning,
+    "four epochs with a torn tail": golden,
+    "a torn tail": lambda p: tear(make(p)),
     "empty": lambda p: make(p, ()),
-    "no journal": a_directory,
-    "no journal, but one below": a_workspace,
+    "no journal": make_other_directory,
+    "a directory above a journal": make_workspace,
     "missing": lambda p: None,
-    **{what: of_history(harm) for what, (harm, _) in REFUSED.items()},
-    "a ring of three": of_history(lambda p: rotate(p, 22, 31, 37)),
-    "a wrong name": of_history(lambda p: segment(p, 31).rename(p / f"{99:020d}-{3:010d}.seg")),
-    "a copy under another's name": of_history(
+    **{name: on_a_history(damage) for name, (damage, _) in REFUSED.items()},
+    "a ring of three": on_a_history(lambda p: rotate(p, 22, 31, 37)),
+    "a wrong name": on_a_history(lambda p: segment(p, 31).rename(p / f"{99:020d}-{3:010d}.seg")),
+    "a copy under another's name": on_a_history(
         lambda p: shutil.copy(segment(p, 22), segment(p, 31))),
-    "another copy, with a bit changed": of_history(
+    "another copy, with a bit changed": on_a_history(
         lambda p: flip(Path(shutil.copy(segment(p, 22), segment(p, 31))), 300)),
-    "misplaced, and swapped": of_history(
+    "a stray copy, and two swapped": on_a_history(
         lambda p: [copy_as(segment(p, 7), 24, 3), rotate(p, 31, 37)]),
-    "a foreign segment at the end": of_history(
-        lambda p: foreign(p, lambda other: segment(other, 37))),
-    "checkpoints that are swapped": of_history(lambda p: swap(*checkpoints(p))),
-    "a checkpoint that does not verify": of_history(
+    "a foreign segment at the end": on_a_history(
+        lambda p: add_foreign(p, lambda other: segment(other, 37))),
+    "swapped checkpoints": on_a_history(lambda p: swap(*checkpoints(p))),
+    "a truncated checkpoint": on_a_history(
         lambda p: os.truncate(checkpoints(p)[1], 100)),
-    "no checkpoint": of_history(no_start),
-    "a newer segment": of_history(lambda p: newer(segment(p, 22), b"", b"")),
-    "a newer last segment": of_history(lambda p: newer(segment(p, 37), b"", b"")),
-    "a newer checkpoint": of_history(
-        lambda p: newer(checkpoints(p)[1], b'"version":2', b'"version":9')),
-    "strays": of_history(not_finished),
+    "no checkpoint": on_a_history(remove_checkpoints),
+    "a newer segment": on_a_history(lambda p: make_newer(segment(p, 22), b"", b"")),
+    "a newer last segment": on_a_history(lambda p: make_newer(segment(p, 37), b"", b"")),
+    "a newer checkpoint": on_a_history(
+        lambda p: make_newer(checkpoints(p)[1], b'"version":2', b'"version":9')),
+    "strays": on_a_history(add_unfinished_files),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    found, above = {}, tmp_path_factory.mktemp("cases")
+    cases, folder = {}, tmp_path_factory.mktemp("cases")
     for number, (name, put) in enumerate(CASES.items()):
-        path = above / str(number) / "j"
+        path = folder / str(number) / "j"
         path.parent.mkdir()
         put(path)
         lines = {"reads": len(READ), "lines": READ + WRITE}
-        found[name] = {"path": str(path), "live": False, **lines}
-    return found
+        cases[name] = {"path": str(path), "live": False, **lines}
+    return cases
 
 
 def run(cases: dict[str, Any], tmp_path: Path, engine: Path) -> dict[str, Any]:
-    """What is decided with the engine that stands there."""
+    """Return the decisions made with the engine in that directory."""
     (tmp_path / "cases.json").write_text(json.dumps(cases))
-    paths = [str(it) for it in (engine, ROOT, ROOT / "tools")]
+    paths = [str(place) for place in (engine, ROOT, ROOT / "tools")]
     names = [DRIVER, tmp_path / "cases.json", tmp_path / "work", tmp_path / "out.json"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
     done = subprocess.run(
@@ -296,7 +303,7 @@ def run(cases: dict[str, Any], tmp_path: Path, engine: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr[-2000:]
     out = json.loads((tmp_path / "out.json").read_text())
     assert out["engine"] == str(engine / "journal" / "__init__.py")
-    return dict(out["found"])
+    return dict(out["decisions"])
 
 
 def compare(cases: dict[str, Any], tmp_path: Path) -> None:
@@ -310,15 +317,17 @@ def compare(cases: dict[str, Any], tmp_path: Path) -> None:
         if before[key] != after.get(key)
     ]
     assert not differ, "\n".join([f"{len(differ)} decisions changed", *differ[:20]])
-    for name in cases:  # each sentence of the engine really was another one
+    for name in cases:  # each sentence of the engine really differed
         words = zip(plain[name][1], other[name][1], strict=True)
         assert all(before != after for before, after in words if before), name
 
 
 def test_every_command_that_takes_a_journal_is_compared() -> None:
-    """A new command takes part too."""
+    """A new command has to take part in the comparison."""
     commands = {
-        name for name, it in cli.commands.items() if any(p.name == "path" for p in it.params)
+        name
+        for name, command in cli.commands.items()
+        if any(p.name == "path" for p in command.params)
     }
     assert commands == {verb for verb, *_ in [*READ, *WRITE]} - {"subagents"}
 
@@ -327,12 +336,15 @@ def test_every_command_that_takes_a_journal_is_compared() -> None:
 def test_no_decision_depends_on_the_words_of_the_engine(
     cases: dict[str, Any], tmp_path: Path, step: int
 ) -> None:
-    """All commands, on directories without a writer; the quick part takes every third of them."""
+    """Without a writer, scrambled words change no decision of any command.
+
+    The quick test takes every third directory.
+    """
     compare(dict(list(cases.items())[::step]), tmp_path)
 
 
-def test_nor_beside_a_live_writer(tmp_path: Path) -> None:
-    """A writer in this process holds the lock."""
+def test_no_decision_beside_a_live_writer_depends_on_words(tmp_path: Path) -> None:
+    """Beside a live writer, scrambled words change no decision of any command."""
     path = make(tmp_path / "j")
     with open_journal(path):
         lines = [*READ, *([*line] for line in WRITE if line[0] == "repair")]

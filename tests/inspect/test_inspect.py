@@ -1,4 +1,4 @@
-"""journal-inspect: what `info`, `verify`, `checkpoint` and `agents` show, of good and of bad."""
+"""journal-inspect: the output of `info`, `verify`, `checkpoint` and `agents`."""
 
 from __future__ import annotations
 
@@ -33,42 +33,44 @@ from tests.inspect.inspect_support import (
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal with segments of four epochs, a torn tail, two checkpoints and every type."""
+    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
     return golden(tmp_path / "golden")
 
 
 # --- info ---
 
 
-def test_info_shows_what_the_reader_sees(path: Path) -> None:
-    """The facts of a journal, segments and checkpoints by the names of their fields."""
-    shown = ask("info", path, "-o", "json").json
+def test_info_as_json_has_the_readers_fields(path: Path) -> None:
+    """Journal, segments and checkpoints are shown with the reader's fields by name."""
+    document = ask("info", path, "-o", "json").json
     with JournalReader.open(path) as reader:
-        infos, found = reader.segments(), reader.checkpoints()
-    assert shown["schema_version"] == shown["format_version"] == 1
-    assert shown["path"] == str(path)
-    assert shown["journal_id"] == found[0].journal_id
-    assert shown["application"] == "golden/1"
-    assert shown["epochs"] == [1, 2, 3, 4]
-    assert (shown["first_lsn"], shown["last_lsn"], shown["durable_lsn"]) == (9, 60, 60)
-    assert shown["writer_pid"] is None
-    assert shown["disk_bytes"] == sum(f.stat().st_size for f in path.glob("*[gn]"))
-    for info, told in zip(infos, shown["segments"], strict=True):
-        assert told == {"schema_version": 1} | {
+        infos, checkpoint_list = reader.segments(), reader.checkpoints()
+    assert document["schema_version"] == document["format_version"] == 1
+    assert document["path"] == str(path)
+    assert document["journal_id"] == checkpoint_list[0].journal_id
+    assert document["application"] == "golden/1"
+    assert document["epochs"] == [1, 2, 3, 4]
+    assert (document["first_lsn"], document["last_lsn"], document["durable_lsn"]) == (9, 60, 60)
+    assert document["writer_pid"] is None
+    assert document["disk_bytes"] == sum(f.stat().st_size for f in path.glob("*[gn]"))
+    for info, shown_info in zip(infos, document["segments"], strict=True):
+        assert shown_info == {"schema_version": 1} | {
             name: getattr(info, name) for name in type(info).__dataclass_fields__
         }
-    assert [told["lsn"] for told in shown["checkpoints"]] == list(reversed(CHECKPOINTS))
-    for checkpoint in found:
+    assert [shown_info["lsn"] for shown_info in document["checkpoints"]] == list(
+        reversed(CHECKPOINTS)
+    )
+    for checkpoint in checkpoint_list:
         checkpoint.close()
 
 
 def test_info_as_text_aligns(path: Path) -> None:
-    """Each column begins where its header does, or ends there; names and states are told."""
+    """Each column begins or ends where its header does, and names and states are shown."""
     lines = ask("info", path).lines
     assert "recovery      replays 5 records after LSN 55" in lines
     assert "writer        none" in lines
-    begin = next(n for n, line in enumerate(lines) if line.startswith("SEGMENT"))
-    table = lines[begin : begin + 6]
+    start = next(n for n, line in enumerate(lines) if line.startswith("SEGMENT"))
+    table = lines[start : start + 6]
     states = ["sealed", "sealed", "sealed", "torn", "sealed"]
     assert [line.split()[1] for line in table] == ["STATE", *states]
     begins = table[0].index("STATE")
@@ -77,57 +79,59 @@ def test_info_as_text_aligns(path: Path) -> None:
     assert [line[:ends].split()[-1] for line in table[1:]] == ["9", "45", "54", "58", "59"]
 
 
-def test_info_of_a_live_journal_tells_its_writer(tmp_path: Path) -> None:
-    """A live writer's pid; its last segment is active."""
+def test_info_of_a_live_journal_shows_its_writer(tmp_path: Path) -> None:
+    """The pid of a live writer is shown, and its last segment is active."""
     with open_journal(tmp_path / "j") as journal:
         put(journal, 1, 2)
-        shown = ask("info", tmp_path / "j", "-o", "json").json
-    assert shown["writer_pid"] == os.getpid()
-    assert [segment["state"] for segment in shown["segments"]] == ["active"]
-    assert shown["durable_lsn"] >= 1
+        document = ask("info", tmp_path / "j", "-o", "json").json
+    assert document["writer_pid"] == os.getpid()
+    assert [segment["state"] for segment in document["segments"]] == ["active"]
+    assert document["durable_lsn"] >= 1
 
 
-@pytest.mark.parametrize("amid", ["segments", "checkpoints"])
+@pytest.mark.parametrize("between", ["segments", "checkpoints"])
 @pytest.mark.parametrize("verb", ["info", "report"])
 def test_a_compaction_during_info_is_no_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, amid: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, between: str
 ) -> None:
-    """P4: a checkpoint newer than the segments that were looked at does not reach behind the log,
-    nor is anything missing behind one that two newer ones replace meanwhile."""
-    renderer = getattr(JournalReader, amid)
+    """P4: A compaction during the read is not reported as damage.
+
+    A checkpoint may be newer than the segments that were read, or be replaced by two newer ones.
+    """
+    renderer = getattr(JournalReader, between)
     with open_journal(tmp_path / "j") as journal:
         put(journal, 1)
         compact(journal, {"n": 1})
 
-        def looked(reader: JournalReader) -> object:
-            found = renderer(reader)
-            monkeypatch.setattr(JournalReader, amid, renderer)
+        def then_compact(reader: JournalReader) -> object:
+            infos = renderer(reader)
+            monkeypatch.setattr(JournalReader, between, renderer)
             for _ in range(3):
                 put(journal, *["x" * 2000] * 4)
                 compact(journal, {"n": journal.last_lsn})
-            return found
+            return infos
 
-        monkeypatch.setattr(JournalReader, amid, looked)
+        monkeypatch.setattr(JournalReader, between, then_compact)
         if verb == "info":
             answer = ask("info", tmp_path / "j")
             assert (answer.code, answer.err) == (0, "")
             assert "recovery      replays" in answer.out
         else:
             with JournalReader.open(tmp_path / "j") as reader:
-                seen = observe(reader)
-            assert seen.recovery.refused is None
-        assert getattr(JournalReader, amid) is renderer
+                observation = observe(reader)
+            assert observation.recovery.refused is None
+        assert getattr(JournalReader, between) is renderer
 
 
-def test_info_tells_what_a_new_segment_proves(path: Path) -> None:
-    """A segment without a record proves that what went before it was durable."""
+def test_info_counts_a_new_segment_as_evidence(path: Path) -> None:
+    """A segment without records proves that everything before it was durable."""
     os.truncate(segments(path)[-1], 64)
-    shown = ask("info", path, "-o", "json").json
-    assert (shown["last_lsn"], shown["durable_lsn"]) == (58, 58)
+    document = ask("info", path, "-o", "json").json
+    assert (document["last_lsn"], document["durable_lsn"]) == (58, 58)
 
 
-def test_info_of_an_empty_journal(tmp_path: Path) -> None:
-    """A journal without a record is one, and says so."""
+def test_info_reports_an_empty_journal(tmp_path: Path) -> None:
+    """An empty journal is reported as empty, with exit code 0."""
     answer = ask("info", make(tmp_path / "j", []))
     assert answer.code == 0
     empty = "the journal is empty: no segment, no checkpoint"
@@ -136,18 +140,18 @@ def test_info_of_an_empty_journal(tmp_path: Path) -> None:
 
 
 def damages(path: Path, foreign: Path) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    """Ways to spoil a journal like the one at `path`, each with its name."""
+    """Yield ways to damage a journal like the one at `path`, each with its name."""
     for file in (*segments(path), *checkpoints(path)):
         size = file.stat().st_size
         for at in (None, 0, 70, 120, size // 2, size - 2):
-            yield f"{file.name} at {at}", partial(spoil_file, file.name, at)
-    yield "no segments", lambda where: list(map(Path.unlink, segments(where)))
-    yield "foreign checkpoint", lambda where: shutil.copy(checkpoints(foreign)[-1], where)
-    yield "only a header", lambda where: os.truncate(segments(where)[-1], 64)
+            yield f"{file.name} at {at}", partial(damage_file, file.name, at)
+    yield "no segments", lambda folder: list(map(Path.unlink, segments(folder)))
+    yield "foreign checkpoint", lambda folder: shutil.copy(checkpoints(foreign)[-1], folder)
+    yield "only a header", lambda folder: os.truncate(segments(folder)[-1], 64)
 
 
-def spoil_file(name: str, at: int | None, where: Path) -> None:
-    file = where / name
+def damage_file(name: str, at: int | None, folder: Path) -> None:
+    file = folder / name
     if at is None:
         file.unlink()
     else:
@@ -155,7 +159,7 @@ def spoil_file(name: str, at: int | None, where: Path) -> None:
 
 
 def opened(path: Path) -> tuple[bool, list[int]]:
-    """Whether an open refuses, and the LSNs that it replays, tried on a copy."""
+    """Open a copy. Return whether the open was refused, and the LSNs that it replayed."""
     copy = path.with_name("copy")
     shutil.copytree(path, copy)
     try:
@@ -168,8 +172,11 @@ def opened(path: Path) -> tuple[bool, list[int]]:
 
 
 def test_info_predicts_the_next_open(tmp_path: Path) -> None:
-    """P4: whatever one file suffers, `info` says refused where an open refuses, `verify` finds
-    corruption there, and what is to be replayed is what an open replays."""
+    """P4: Whatever is damaged in one file, `info` predicts what an open does.
+
+    Where an open refuses, `info` says so and `verify` finds corruption. Otherwise `info` counts the
+    records that the open replays.
+    """
     refusals = 0
     foreign = tmp_path / "foreign"
     with open_journal(foreign) as journal:
@@ -177,13 +184,13 @@ def test_info_predicts_the_next_open(tmp_path: Path) -> None:
         compact(journal, "foreign")
     for base in (golden(tmp_path / "two"), golden(tmp_path / "one")):
         if base.name == "one":
-            flip(checkpoints(base)[-1], 40)  # then all depends on the older checkpoint
-        for name, spoil in damages(base, foreign):
-            spoiled = tmp_path / "spoiled"
-            shutil.copytree(base, spoiled)
-            spoil(spoiled)
-            refused, replayed = opened(spoiled)
-            info, verify = ask("info", spoiled, "-o", "json"), ask("verify", spoiled)
+            flip(checkpoints(base)[-1], 40)  # now everything depends on the older checkpoint
+        for name, damage in damages(base, foreign):
+            damaged = tmp_path / "damaged"
+            shutil.copytree(base, damaged)
+            damage(damaged)
+            refused, replayed = opened(damaged)
+            info, verify = ask("info", damaged, "-o", "json"), ask("verify", damaged)
             recovery = info.json["recovery"]
             assert (recovery["refused"] is not None) == refused, (name, recovery)
             if refused:
@@ -191,33 +198,33 @@ def test_info_predicts_the_next_open(tmp_path: Path) -> None:
                 assert info.code == verify.code == 3, name
             else:
                 assert recovery["records"] == len(replayed), name
-            shutil.rmtree(spoiled)
+            shutil.rmtree(damaged)
     assert refusals > 10
 
 
 # --- verify ---
 
 
-def test_verify_of_a_whole_journal(tmp_path: Path) -> None:
-    """Nothing found: the last LSN, exit 0, no message."""
+def test_verify_of_a_whole_journal_finds_nothing(tmp_path: Path) -> None:
+    """A whole journal gives exit code 0, with the last LSN and no message."""
     answer = ask("verify", make(tmp_path / "j"))
     assert (answer.code, answer.out, answer.err) == (0, "last good LSN 3; no findings\n", "")
 
 
-def test_verify_reports_what_it_checked(tmp_path: Path) -> None:
-    """--from-lsn takes whole segments; behind the end of the log the answer is negative."""
+def test_verify_from_an_lsn_reports_where_it_began(tmp_path: Path) -> None:
+    """--from-lsn checks whole segments; after the end of the log it gives exit code 1."""
     path = make(tmp_path / "j", ["x" * 900] * 6)
     first_lsns = [int(file.name[:20]) for file in segments(path)]
     answer = ask("verify", path, "--from-lsn", first_lsns[1] + 1)
-    what = f"last good LSN 6; no findings; checked from LSN {first_lsns[1]}"
-    assert (answer.code, answer.lines) == (0, [what])
+    summary = f"last good LSN 6; no findings; checked from LSN {first_lsns[1]}"
+    assert (answer.code, answer.lines) == (0, [summary])
     answer = ask("verify", path, "--from-lsn", 7)
     assert answer.code == 1
     assert "no record from LSN 7 on; the log ends at LSN 6" in answer.err
 
 
-def test_verify_of_a_torn_tail(tmp_path: Path) -> None:
-    """A negative answer, but nothing that was acknowledged is lost."""
+def test_verify_of_a_torn_tail_exits_with_1(tmp_path: Path) -> None:
+    """A torn tail gives exit code 1, and nothing acknowledged is lost."""
     path = make(tmp_path / "j")
     tear(path)
     answer = ask("verify", path)
@@ -227,13 +234,13 @@ def test_verify_of_a_torn_tail(tmp_path: Path) -> None:
     assert "nothing in the journal says that it was acknowledged" in answer.err
 
 
-def test_verify_of_corruption(tmp_path: Path) -> None:
-    """P4: file, offset and LSN of the damage, and the last LSN before it."""
+def test_verify_locates_corruption(tmp_path: Path) -> None:
+    """P4: Corruption is reported with file, offset and LSN, and the last LSN before it."""
     path = make(tmp_path / "j", [["record", n, "x" * 500] for n in range(30)])
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 5)
     assert offset
-    flip(segments(path)[0], offset + 44)  # its payload
+    flip(segments(path)[0], offset + 44)  # in its payload
     finding, last = ask("verify", path, "-o", "jsonl").jsonl
     assert finding["kind"] == "corruption"
     assert (finding["path"], finding["offset"], finding["lsn"]) == (
@@ -247,8 +254,8 @@ def test_verify_of_corruption(tmp_path: Path) -> None:
     assert as_json.json == last | {"findings": [finding]}
 
 
-def test_verify_of_checkpoints_and_strays(tmp_path: Path) -> None:
-    """A checkpoint that does not verify is a negative answer; a stray file is only told."""
+def test_verify_finds_damaged_checkpoints_and_stray_files(tmp_path: Path) -> None:
+    """A damaged checkpoint gives exit code 1; stray files are only listed."""
     path = tmp_path / "j"
     with open_journal(path) as journal:
         put(journal, 1)
@@ -264,8 +271,8 @@ def test_verify_of_checkpoints_and_strays(tmp_path: Path) -> None:
     assert (answer.code, answer.lines[-1]) == (1, "last good LSN 2; 1 bad_checkpoint, 2 stray")
 
 
-def test_verify_tells_when_no_checkpoint_reaches_the_log(path: Path) -> None:
-    """P4: each segment is whole, yet what went before them is lost with the checkpoints."""
+def test_verify_reports_a_log_without_its_beginning(path: Path) -> None:
+    """P4: Without checkpoints the beginning of the log is lost, though each segment is whole."""
     for file in checkpoints(path):
         flip(file, 40)
     answer = ask("verify", path, "-o", "json")
@@ -274,8 +281,8 @@ def test_verify_tells_when_no_checkpoint_reaches_the_log(path: Path) -> None:
     assert (finding["path"], finding["lsn"]) == (str(segments(path)[0]), 1)
 
 
-def test_verify_tells_a_checkpoint_of_another_journal(tmp_path: Path) -> None:
-    """P4: a checkpoint that verifies and has another journal's id is corruption."""
+def test_verify_reports_a_checkpoint_of_another_journal(tmp_path: Path) -> None:
+    """P4: A whole checkpoint with another journal's id is corruption."""
     for name in ("a", "b"):
         with open_journal(tmp_path / name) as journal:
             put(journal, name)
@@ -293,23 +300,23 @@ def test_verify_tells_a_checkpoint_of_another_journal(tmp_path: Path) -> None:
 # --- checkpoint ---
 
 
-def test_checkpoint_shows_the_newest_or_the_one_that_was_asked_for(path: Path) -> None:
-    """Its fields, then its items, in each form."""
+def test_checkpoint_shows_the_newest_or_the_given_one(path: Path) -> None:
+    """A checkpoint is shown with its fields and then its items, in each format."""
     for lsn, args in ((CHECKPOINTS[1], []), *((lsn, ["--lsn", lsn]) for lsn in CHECKPOINTS)):
-        whole = ask("checkpoint", path, *args, "-o", "json").json
-        items = whole.pop("items")
-        assert list(whole) == [
+        document = ask("checkpoint", path, *args, "-o", "json").json
+        items = document.pop("items")
+        assert list(document) == [
             *("schema_version", "lsn", "epoch", "count", "created_at_ms", "application", "path")
         ]
-        assert (whole["lsn"], whole["count"]) == (lsn, len(items))
-        assert ask("checkpoint", path, *args, "-o", "jsonl").jsonl == [whole, *items]
+        assert (document["lsn"], document["count"]) == (lsn, len(items))
+        assert ask("checkpoint", path, *args, "-o", "jsonl").jsonl == [document, *items]
         lines = ask("checkpoint", path, *args).lines
         assert f"LSN          {lsn}" in lines
         assert [json.loads(line) for line in lines[lines.index("") + 1 :]] == items
 
 
-def test_checkpoint_passes_over_one_that_does_not_verify(path: Path) -> None:
-    """The newest that verifies is what an open would take; the other is no answer."""
+def test_checkpoint_skips_a_damaged_one(path: Path) -> None:
+    """The newest whole checkpoint is shown, as an open uses it; a damaged one gives exit code 1."""
     flip(checkpoints(path)[1], 200)
     assert ask("checkpoint", path, "-o", "json").json["lsn"] == CHECKPOINTS[0]
     answer = ask("checkpoint", path, "--lsn", CHECKPOINTS[1])
@@ -317,8 +324,8 @@ def test_checkpoint_passes_over_one_that_does_not_verify(path: Path) -> None:
     assert f"LSNs of checkpoints that verify: {CHECKPOINTS[0]};" in answer.err
 
 
-def test_checkpoint_without_items(tmp_path: Path) -> None:
-    """An empty state is one too, in each form."""
+def test_a_checkpoint_without_items_is_shown(tmp_path: Path) -> None:
+    """A checkpoint of an empty state is shown in each format."""
     with open_journal(tmp_path / "j") as journal:
         put(journal, 1)
         compact(journal)
@@ -330,33 +337,37 @@ def test_checkpoint_without_items(tmp_path: Path) -> None:
 
 
 def test_agents_shows_the_fleet_of_a_live_manager(tmp_path: Path) -> None:
-    """Each agent by the names of its fields, as the manager itself has it."""
+    """Each agent is shown with the fields that the manager has."""
     with fleet(tmp_path) as manager:
-        shown = ask("agents", manager.path, "-o", "jsonl").jsonl
+        output = ask("agents", manager.path, "-o", "jsonl").jsonl
         agents = manager.agents(include_archived=True)
     assert len(agents) == 6
-    for agent, told in zip(agents, shown, strict=True):
-        assert list(told) == ["schema_version", *Agent.__dataclass_fields__]
-        assert told == {"schema_version": 1} | objects.plain(
+    for agent, shown_agent in zip(agents, output, strict=True):
+        assert list(shown_agent) == ["schema_version", *Agent.__dataclass_fields__]
+        assert shown_agent == {"schema_version": 1} | objects.plain(
             {name: getattr(agent, name) for name in Agent.__dataclass_fields__}
         )
 
 
-def test_agents_shows_what_the_next_open_would_find(tmp_path: Path) -> None:
-    """P6: of a manager that is gone, what another one recovers."""
+def test_agents_without_a_manager_shows_the_next_open(tmp_path: Path) -> None:
+    """P6: Without a live manager, the agents are those that the next one recovers."""
     with fleet(tmp_path) as manager:
         path = manager.path
-    shown = ask("agents", path, "-o", "json").json
+    output = ask("agents", path, "-o", "json").json
     with SubAgentManager.open(tmp_path) as manager:
-        found = manager.agents(include_archived=True)
-    assert [(told["agent_id"], told["status"], told["reason"]) for told in shown] == [
-        (agent.agent_id, agent.status, agent.reason) for agent in found
+        recovered = manager.agents(include_archived=True)
+    assert [(each["agent_id"], each["status"], each["reason"]) for each in output] == [
+        (agent.agent_id, agent.status, agent.reason) for agent in recovered
     ]
-    assert {told["status"] for told in shown} >= {"interrupted", "queued", "completed"}
+    assert {agent_shown["status"] for agent_shown in output} >= {
+        "interrupted",
+        "queued",
+        "completed",
+    }
 
 
-def test_agents_as_text(tmp_path: Path) -> None:
-    """A table, and a message that counts them and says up to which LSN."""
+def test_agents_as_text_are_a_table(tmp_path: Path) -> None:
+    """Agents are a table, with a message that counts them and names the LSN."""
     with fleet(tmp_path) as manager:
         answer = ask("agents", manager.path)
         lsn = manager.get("lead").lsn
@@ -368,9 +379,11 @@ def test_agents_as_text(tmp_path: Path) -> None:
     assert "2 running" in answer.err
 
 
-def test_agents_of_no_fleet(tmp_path: Path, path: Path) -> None:
-    """No agent yet is a negative answer; another program's journal is refused, with its path,
-    also if its records look like a manager's."""
+def test_agents_refuses_another_programs_journal(tmp_path: Path, path: Path) -> None:
+    """An empty fleet gives exit code 1, and another program's journal is refused with its path.
+
+    That holds even if its records look like a manager's.
+    """
     with SubAgentManager.open(tmp_path) as manager:
         manager.wait_durable()
         answer = ask("agents", manager.path, "-o", "json")

@@ -1,4 +1,4 @@
-"""journal-inspect's conduct: it changes nothing, and nothing that it prints is obeyed."""
+"""journal-inspect changes nothing, and prints nothing that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\x7f\r\n\t\u202eesrever\u2028\ud83d\
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal with segments of four epochs, a torn tail, two checkpoints and every type."""
+    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
     return golden(tmp_path / "golden")
 
 
-# --- what it does ---
+# --- changes ---
 
 
-def test_nothing_is_changed(tmp_path: Path, path: Path) -> None:
-    """No file of a dead journal is written, made or touched, whole or damaged, nor any mode."""
+def test_no_file_of_a_journal_is_changed(tmp_path: Path, path: Path) -> None:
+    """No command changes contents, times or modes of a journal, whole or damaged."""
     damaged = make(tmp_path / "damaged")
     flip(segments(damaged)[0], 70)
     (damaged / "x.tmp").touch()
@@ -64,12 +64,14 @@ def test_nothing_is_changed(tmp_path: Path, path: Path) -> None:
         assert place.stat().st_mode & 0o777 == 0o755
 
 
-BUSY = {"diff": 1}  # what it asks for is no longer kept
+BUSY = {"diff": 1}  # the LSN that it is given is no longer kept
 
 
 def test_a_busy_writer_is_no_damage(tmp_path: Path) -> None:
-    """P4: while segments roll and compaction drops them, every verb gets its answer, and what
-    is not finished yet is no finding."""
+    """P4: Every command succeeds while segments roll and compaction removes them.
+
+    Unfinished files are no finding.
+    """
     options = Options(segment_bytes=4096, checkpoint_min_bytes=4096, checkpoint_growth=0.1)
     with SubAgentManager.open(tmp_path, options=options) as manager:
         manager.spawn("stays", name="lead", queued=True)
@@ -84,8 +86,8 @@ def test_a_busy_writer_is_no_damage(tmp_path: Path) -> None:
             writing = pool.submit(write)
             try:
                 until(lambda: manager.stats().compactions, "a compaction")
-                seen = manager.stats().compactions
-                while manager.stats().compactions < seen + 3 and not writing.done():
+                compactions = manager.stats().compactions
+                while manager.stats().compactions < compactions + 3 and not writing.done():
                     for verb in VERBS:
                         answer = ask_verb(verb, manager.path, "-o", "jsonl")
                         assert answer.code == BUSY.get(verb, 0), answer
@@ -108,7 +110,7 @@ LOCKS = {"flock", "fcntl"}
 
 
 def calls_of(path: Path, log: Path, command: list[str]) -> tuple[list[str], list[str]]:
-    """The system calls of a command on what is under `path`: all, and those that lock or write."""
+    """Return a command's system calls below `path`, and those of them that lock or write."""
     traced = ",".join(f"?{name}" for name in (*CHANGES, *OPENS, *LOCKS, "mmap"))
     done = subprocess.run(
         ["strace", "-f", "-y", "-s", "0", "-e", f"trace={traced}", "-o", log, *command],
@@ -118,19 +120,21 @@ def calls_of(path: Path, log: Path, command: list[str]) -> tuple[list[str], list
     )
     assert done.returncode in (0, 1, 3)
     on_path = [line for line in log.read_text().splitlines() if str(path) in line]
-    wrong = []
+    forbidden = []
     for line in on_path:
         name = re.search(r"(\w+)\(", line)
         assert name, line
         writes = re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|F_\w*SETLK|F_SETLEASE", line)
         if name[1] in CHANGES or name[1] in ("flock", "creat", "mmap") or writes:
-            wrong.append(line)
-    return on_path, wrong
+            forbidden.append(line)
+    return on_path, forbidden
 
 
 def test_no_system_call_locks_or_writes(tmp_path: Path) -> None:
-    """Of a journal, live or damaged, no verb locks, maps, opens for writing or changes anything, as
-    the kernel sees it; the same eyes see what a writer does."""
+    """P4: No command locks, maps, opens for writing or changes a journal, live or damaged.
+
+    The kernel's trace says so; the same check notices what a writer does.
+    """
     strace = find_command("strace")
     if subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode:
         pytest.skip("strace may not trace here")
@@ -144,25 +148,25 @@ def test_no_system_call_locks_or_writes(tmp_path: Path) -> None:
         lines += [["log", str(path), "-f", "--to-lsn", "2"], ["log", str(path), "--frames"]]
         lines += [["agents", str(path), "--at", "now"], ["checkpoint", str(path), "--write", "-"]]
         for line in lines:
-            on_path, wrong = calls_of(path, log, [*COMMAND, *line])
+            on_path, forbidden = calls_of(path, log, [*COMMAND, *line])
             assert len(on_path) > 2
-            assert wrong == []
+            assert forbidden == []
     flip(segments(path)[-1], 100)
     for line in ([verb, str(path), *ARGS.get(verb, ())] for verb in VERBS):
-        on_path, wrong = calls_of(path, log, [*COMMAND, *line])
+        on_path, forbidden = calls_of(path, log, [*COMMAND, *line])
         assert len(on_path) > 2
-        assert wrong == []
+        assert forbidden == []
     writer = f"import journal; journal.Journal.open({str(path)!r}).append(1)"
     flip(segments(path)[-1], 100)
-    _, seen = calls_of(path, log, [sys.executable, "-P", "-c", writer])
-    text = "\n".join(seen)
+    _, calls = calls_of(path, log, [sys.executable, "-P", "-c", writer])
+    text = "\n".join(calls)
     assert "flock(" in text
     assert "O_RDWR|O_CREAT" in text
     assert "fsync(" in text
 
 
-def test_help_waits_for_nothing() -> None:
-    """`--help` imports neither the engine nor the manager nor rich: it is there at once."""
+def test_help_imports_no_engine() -> None:
+    """`--help` imports neither engine nor manager nor rich, so that it appears at once."""
     code = (
         "import sys; from journal_inspect.__main__ import main\n"
         "try: main()\n"
@@ -177,7 +181,7 @@ def test_help_waits_for_nothing() -> None:
 
 
 def test_every_verb_has_help_and_every_form(tmp_path: Path) -> None:
-    """Each says what it does, takes `-h`, and `-o` of each kind; its objects say their version."""
+    """Every command has help and every output format; its objects carry their version."""
     with fleet(tmp_path) as manager:
         for verb in VERBS:
             answer = ask(verb, "-h")
@@ -185,18 +189,20 @@ def test_every_verb_has_help_and_every_form(tmp_path: Path) -> None:
             assert f"Usage: cli {verb} [OPTIONS] PATH" in answer.out
             code = 1 if verb in DIFFER else 0
             assert ask_verb(verb, manager.path).code == code
-            whole = ask_verb(verb, manager.path, "-o", "json").json
+            document = ask_verb(verb, manager.path, "-o", "json").json
             first, *_ = ask_verb(verb, manager.path, "-o", "jsonl").jsonl
-            whole = whole[0] if isinstance(whole, list) else whole
-            assert whole["schema_version"] == first["schema_version"] == 1
+            document = document[0] if isinstance(document, list) else document
+            assert document["schema_version"] == first["schema_version"] == 1
 
 
-# --- what it prints ---
+# --- output ---
 
 
 def test_payloads_reach_the_terminal_escaped(tmp_path: Path) -> None:
-    """P9: no escape, control or direction mark leaves, in any form, whoever wrote it; JSON
-    still says what it was."""
+    """P9: No command prints a control character or direction mark of a payload, in any format.
+
+    JSON still contains the whole text, escaped.
+    """
     hostile = HOSTILE.encode("utf-16", "surrogatepass").decode("utf-16")
     with SubAgentManager.open(tmp_path) as manager:
         lead = manager.spawn(hostile, name=f"a{hostile}", metadata={hostile: hostile})
@@ -217,8 +223,8 @@ def test_payloads_reach_the_terminal_escaped(tmp_path: Path) -> None:
         assert hostile in ask("log", path, "-o", "jsonl").jsonl[1]["record"]
 
 
-def test_a_path_that_is_no_utf8_is_shown_escaped(tmp_path: Path) -> None:
-    """Bytes in a name that are no characters stop neither the data nor a message."""
+def test_a_path_that_is_not_utf_8_is_shown_escaped(tmp_path: Path) -> None:
+    """Bytes in a name that are not UTF-8 are escaped in output and messages."""
     place = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m")
     assert ask("info", place).err.startswith(f"journal-inspect: {tmp_path}/\\udcff\\u001b[31m: ")
     make(Path(place))
@@ -228,16 +234,16 @@ def test_a_path_that_is_no_utf8_is_shown_escaped(tmp_path: Path) -> None:
         assert "\\udcff\\u001b[31m" in answer.out
 
 
-def test_text_is_escaped_as_json_has_it() -> None:
-    """What is escaped can be read back; what prints is left alone."""
+def test_text_is_escaped_like_json() -> None:
+    """Escaped text can be read back as JSON, and printable text is unchanged."""
     for code in (*range(0x3000), *range(0xD7F0, 0xE010), 0xE0001, 0x1F600, 0x10FFFF):
-        shown = text.escaped(chr(code))
-        assert shown.isprintable()
-        assert shown == chr(code) or json.loads(f'"{shown}"') == chr(code)
+        escaped = text.escaped(chr(code))
+        assert escaped.isprintable()
+        assert escaped == chr(code) or json.loads(f'"{escaped}"') == chr(code)
 
 
-def test_a_record_as_deep_as_they_come_is_shown(tmp_path: Path) -> None:
-    """The deepest nesting that a journal takes is no defect of who shows it."""
+def test_the_deepest_record_is_shown(tmp_path: Path) -> None:
+    """A record with the deepest nesting that a journal accepts is shown."""
     record: Any = "bottom"
     for _ in range(1000):
         record = [record]
@@ -246,8 +252,8 @@ def test_a_record_as_deep_as_they_come_is_shown(tmp_path: Path) -> None:
         assert '"bottom"' + "]" * 1000 in ask_child("log", path, "-o", form).out
 
 
-def test_output_that_is_no_unicode_gets_escapes(path: Path) -> None:
-    """A stdout of another encoding gets JSON all the same, and text that says what it can't."""
+def test_output_in_another_encoding_is_escaped(path: Path) -> None:
+    """Characters that stdout's encoding lacks are escaped, in text and in JSON."""
     env = environment(PYTHONIOENCODING="ascii")
     for form in ("text", "jsonl"):
         answer = ask_child("log", path, "--from-lsn", 34, "--to-lsn", 34, "-o", form, env=env)
@@ -256,7 +262,7 @@ def test_output_that_is_no_unicode_gets_escapes(path: Path) -> None:
 
 
 def on_terminal(env: dict[str, str], *args: object) -> str:
-    """What a terminal gets."""
+    """Return what a command writes to a terminal."""
     ours, theirs = pty.openpty()
     try:
         command = [*COMMAND, *map(str, args)]
@@ -264,14 +270,14 @@ def on_terminal(env: dict[str, str], *args: object) -> str:
             command, stdout=theirs, stderr=theirs, env=environment(**env), timeout=TIMEOUT_S
         )
         assert done.returncode == 1
-        return os.read(ours, 65536).decode()  # a terminal holds that much for who reads it
+        return os.read(ours, 65536).decode()  # a terminal buffers that much
     finally:
         os.close(ours)
         os.close(theirs)
 
 
 def test_colour_is_for_terminals_only(path: Path) -> None:
-    """A terminal gets colour, but not with NO_COLOR or where there is none; a file never does."""
+    """Colours appear on terminals only, and not with NO_COLOR or TERM=dumb."""
     coloured = {"TERM": "xterm"}
     assert "\x1b[33mtorn_tail" in on_terminal(coloured, "verify", path)
     assert "\x1b" not in on_terminal(coloured | {"NO_COLOR": "1"}, "verify", path)
@@ -279,8 +285,8 @@ def test_colour_is_for_terminals_only(path: Path) -> None:
     assert "\x1b" not in ask("verify", path).out
 
 
-def test_columns_align_whatever_stands_in_them() -> None:
-    """Wide characters take two columns; numbers end together, all else begins together."""
+def test_columns_align_with_any_content() -> None:
+    """Wide characters take two columns; numbers are aligned right, and all else left."""
     lines = list(text.table(("NAME", "N"), [("日本", 7), ("a\x1b", None), ("abcdefghij", 1234)]))
     assert lines == [
         "NAME           N",
@@ -291,8 +297,8 @@ def test_columns_align_whatever_stands_in_them() -> None:
     assert list(text.table(("A", "B"), [])) == ["A  B"]
 
 
-def test_numbers_for_people() -> None:
-    """Sizes and ages in the largest unit of which they have one; times with their zone."""
+def test_sizes_and_ages_are_rounded() -> None:
+    """Sizes and ages use the largest unit that fits; times have their zone."""
     sizes = {0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 3 << 19: "1.5 MiB", 1 << 50: "1024.0 TiB"}
     assert {n: text.size(n) for n in sizes} == sizes
     ages = {-5: "0 s", 59.9: "59 s", 60: "1 min", 7200: "2 h", 200_000: "2 d"}

@@ -1,5 +1,4 @@
-"""journal-inspect on journals that were damaged in every way that comes to mind: info, verify and
-repair tell the same, a repair does what it told, and nothing good is lost."""
+"""journal-inspect on damaged journals: info, verify and repair agree, and nothing good is lost."""
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from tests.inspect.damage_support import (
     LAST_LSN,
     REFUSED,
     copy_as,
+    damage_frame,
     history,
     segment,
-    spoil,
 )
 from tests.inspect.inspect_support import (
     ask,
@@ -32,19 +31,21 @@ from tests.inspect.inspect_support import (
 
 
 def opened(path: Path) -> tuple[int, list[int]]:
-    """The last LSN, and those that are replayed."""
+    """Open the journal. Return its last LSN and the LSNs that it replays."""
     with Journal.open(path) as journal:
         return journal.last_lsn, [entry.lsn for entry in journal.replay()]
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_a_damaged_journal_from_verify_to_open(tmp_path: Path, what: str) -> None:
-    """P1, P4: verify, info and a repair that is not applied name the same last LSN and the same
-    loss, and change nothing; applied, it does what it told; each byte is where it was or in the
-    copies; then it opens up to that LSN, and verify knows of no loss any more."""
-    harm, last_lsn = REFUSED[what]
+@pytest.mark.parametrize("case", REFUSED)
+def test_verify_info_repair_and_open_agree_on_damage(tmp_path: Path, case: str) -> None:
+    """P1, P4: verify, info and a dry repair agree on the last LSN and the loss, and change nothing.
+
+    With --apply, the repair does what it announced. Each byte is where it was or in the copies. The
+    journal then opens up to that LSN, and verify reports no loss.
+    """
+    damage, last_lsn = REFUSED[case]
     path = history(tmp_path / "j")
-    harm(path)
+    damage(path)
     before = contents(path)
     with pytest.raises(CorruptionError):
         Journal.open(path)
@@ -52,18 +53,20 @@ def test_a_damaged_journal_from_verify_to_open(tmp_path: Path, what: str) -> Non
     assert f"repair        would keep everything up to LSN {last_lsn}" in info.lines
     dry = ask("repair", path, "-o", "json")
     assert (info.code, verify.code, dry.code) == (3, 3, 3)
-    lost = [(it["first_lost_lsn"], it["last_lost_lsn"]) for it in (verify.json, dry.json)]
-    assert lost[0] == lost[1]
+    losses = [
+        (answer["first_lost_lsn"], answer["last_lost_lsn"]) for answer in (verify.json, dry.json)
+    ]
+    assert losses[0] == losses[1]
     assert verify.json["last_good_lsn"] == dry.json["last_lsn"] == last_lsn
     assert contents(path) == before
     done = ask("repair", path, "--apply", "-o", "json")
     assert done.code == 0
     same = ("last_lsn", "removed", "salvaged", "readable", "lost_by_agent")
     assert {key: done.json[key] for key in same} == {key: dry.json[key] for key in same}
-    kept = {file.name: file.read_bytes() for file in path.iterdir()}
+    remaining = {file.name: file.read_bytes() for file in path.iterdir()}
     saved = Path(done.json["saved_to"] or tmp_path / "none")
     copies = {file.name: file.read_bytes() for file in saved.glob("*")}
-    assert {**kept, **copies}.items() >= {
+    assert {**remaining, **copies}.items() >= {
         name: data for name, (data, *_) in before.items() if name != "LOCK"
     }.items()
     assert opened(path)[0] == last_lsn
@@ -72,8 +75,8 @@ def test_a_damaged_journal_from_verify_to_open(tmp_path: Path, what: str) -> Non
     assert ask("repair", path).code == 0
 
 
-def test_a_file_that_is_only_in_the_way_costs_no_record(tmp_path: Path) -> None:
-    """P4: verify says so and what next; repair sets it aside, and names it apart from a cut."""
+def test_setting_a_stray_segment_aside_loses_no_record(tmp_path: Path) -> None:
+    """P4: verify says that no record is lost; repair sets the file aside and cuts nothing."""
     path = history(tmp_path / "j")
     copy = copy_as(segment(path, 22), 24, 2)
     verify = ask("verify", path)
@@ -87,11 +90,13 @@ def test_a_file_that_is_only_in_the_way_costs_no_record(tmp_path: Path) -> None:
     assert facts["cut away"] == "no file"
 
 
-def test_damage_in_front_of_the_checkpoint(tmp_path: Path) -> None:
-    """P4: what a checkpoint holds is kept, though the log behind it isn't whole; verify says both,
-    and how far the log can be read; so it does once it was repaired."""
+def test_damage_before_the_checkpoint_leaves_its_state(tmp_path: Path) -> None:
+    """P4: The state of a checkpoint is kept, even if the log before it is damaged.
+
+    verify reports both, and how far the log can be read, before and after a repair.
+    """
     path = history(tmp_path / "j")
-    spoil(path, 19)
+    damage_frame(path, 19)
     past = "covered         the log is damaged from LSN 19 on; "
     past += "the checkpoint at LSN 20 holds a later state"
     verify = ask("verify", path)
@@ -108,17 +113,19 @@ def test_damage_in_front_of_the_checkpoint(tmp_path: Path) -> None:
     assert "it opens as it is: the checkpoint at LSN 20 holds" in verify.err
 
 
-def test_the_fleet_as_its_checkpoint_holds_it(tmp_path: Path) -> None:
-    """P6: where the log in front of the newest checkpoint is damaged, verify names the state that
-    is whole all the same, and it can be shown."""
+def test_verify_names_the_fleet_that_its_checkpoint_holds(tmp_path: Path) -> None:
+    """P6: If the log before the newest checkpoint is damaged, that checkpoint's state can be shown.
+
+    verify advises the command.
+    """
     with SubAgentManager.open(tmp_path) as manager:
         for number in range(4):
             manager.wait_durable(manager.spawn("x", name=f"n{number}").lsn)
         checkpoint_lsn = manager.stats().last_lsn
         manager.compact()
-        manager.wait_durable(manager.spawn("x", name="behind").lsn)
+        manager.wait_durable(manager.spawn("x", name="after").lsn)
         path = Path(manager.path)
-    spoil(path, checkpoint_lsn - 1)
+    damage_frame(path, checkpoint_lsn - 1)
     verify = ask("verify", path)
     assert f"last good LSN {checkpoint_lsn}; 1 corruption" in verify.lines
     assert f"journal-inspect agents {path} --at {checkpoint_lsn}; " in verify.err
@@ -129,13 +136,15 @@ def test_the_fleet_as_its_checkpoint_holds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lsn", [7, 16])
 def test_damage_below_a_checkpoint_loses_nothing(tmp_path: Path, lsn: int) -> None:
-    """P4: with the first segment gone or spoilt it opens as it is; verify finds it, and sends
-    nobody to a repair, which has nothing to do. Two checkpoints later all is well."""
+    """P4: Damage that a checkpoint covers is found, but needs no repair, and the journal opens.
+
+    Two checkpoints later verify finds nothing.
+    """
     path = history(tmp_path / "j")
     if lsn == 7:
         segment(path, 7).unlink()
     else:
-        spoil(path, 9)
+        damage_frame(path, 9)
     verify = ask("verify", path)
     assert verify.code == 3
     assert verify.lines[-1] == f"last good LSN {LAST_LSN}; 1 corruption"
@@ -152,25 +161,25 @@ def test_damage_below_a_checkpoint_loses_nothing(tmp_path: Path, lsn: int) -> No
     assert ask("verify", path).code == 0
 
 
-def test_a_tail_that_a_repair_cut_off_is_not_a_crashes(tmp_path: Path) -> None:
-    """P4: whoever reads it later is told so; without a witness it may be either."""
+def test_a_tail_that_a_repair_cut_off_is_named(tmp_path: Path) -> None:
+    """P4: verify says that a repair cut the log, if there is evidence; else it may be a crash."""
     path = history(tmp_path / "j")
-    spoil(path, 32)
+    damage_frame(path, 32)
     assert ask("repair", path, "--apply").code == 0
     verify = ask("verify", path)
     assert verify.code == 1
     cause = "a repair cut this tail off, although LSN 35 was durable"
-    what = f"{cause}; the log continues at LSN 32"
-    assert verify.lines[0].endswith(what)
+    message = f"{cause}; the log continues at LSN 32"
+    assert verify.lines[0].endswith(message)
     assert "or a repair cut it off" in verify.err
     with JournalReader.open(path) as reader:
-        assert [it.durable_lsn for it in reader.verify()] == [35]
+        assert [finding.durable_lsn for finding in reader.verify()] == [35]
 
 
-def test_info_tells_what_was_durable_though_it_is_lost(tmp_path: Path) -> None:
-    """P4: the mark behind the last commit says that it was; so does a checkpoint."""
+def test_info_shows_the_durable_lsn_of_lost_records(tmp_path: Path) -> None:
+    """P4: A mark after the last commit, and a checkpoint, prove what was durable."""
     path = make(tmp_path / "j", ["a", "b", "c"])
-    spoil(path, 3)
+    damage_frame(path, 3)
     assert "LSNs          1 to 2, durable up to 3" in ask("info", path).lines
     path = history(tmp_path / "other")
     for file in segments(path):
@@ -178,8 +187,8 @@ def test_info_tells_what_was_durable_though_it_is_lost(tmp_path: Path) -> None:
     assert "LSNs          none, durable up to 20" in ask("info", path).lines
 
 
-def test_a_rotten_checkpoint_tells_of_a_lost_end(tmp_path: Path) -> None:
-    """P4: its name says that there was a log up to there."""
+def test_a_damaged_checkpoint_proves_a_lost_end(tmp_path: Path) -> None:
+    """P4: The name of a damaged checkpoint proves that the log reached its LSN."""
     path = make(tmp_path / "j", ["a"])
     with open_journal(path) as journal:
         compact(journal, 1)
@@ -192,8 +201,8 @@ def test_a_rotten_checkpoint_tells_of_a_lost_end(tmp_path: Path) -> None:
     assert ask("repair", path, "-o", "json").json["last_lost_lsn"] == 3
 
 
-def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
-    """P4: no repair is promised that would be refused."""
+def test_info_promises_no_impossible_repair(tmp_path: Path) -> None:
+    """P4: info promises no repair that would be refused."""
     path = history(tmp_path / "j")
     for file in checkpoints(path):
         flip(file, 5)
@@ -206,38 +215,42 @@ def test_info_of_a_journal_without_a_start(tmp_path: Path) -> None:
 
 
 def test_info_counts_the_bytes_of_unusable_files(tmp_path: Path) -> None:
-    """P4: a segment whose header is damaged and a checkpoint that does not verify are on the disk
-    all the same: info counts them and names the checkpoint, verify says how much can't be used."""
+    """P4: Segments and checkpoints that can't be used still count as bytes on the disk.
+
+    info names the checkpoint, and verify states how many bytes can't be used.
+    """
     path = history(tmp_path / "j")
-    spoilt, checkpoint = segment(path, 22), checkpoints(path)[1]
-    flip(spoilt, 30)
+    damaged, checkpoint = segment(path, 22), checkpoints(path)[1]
+    flip(damaged, 30)
     flip(checkpoint, 5)
     info = ask("info", path, "-o", "json")
     files = [*segments(path), *checkpoints(path)]
     assert info.json["disk_bytes"] == sum(file.stat().st_size for file in files)
-    sizes = {it["path"]: it["size_bytes"] for it in info.json["segments"]}
+    sizes = {entry["path"]: entry["size_bytes"] for entry in info.json["segments"]}
     assert sizes == {str(file): file.stat().st_size for file in segments(path)}
     assert f"{checkpoint}: does not verify" in info.err
     findings = ask("verify", path, "-o", "json").json["findings"]
-    assert [(it["path"], it["size_bytes"]) for it in findings] == [
-        (str(file), file.stat().st_size) for file in (spoilt, checkpoint)
+    assert [(entry["path"], entry["size_bytes"]) for entry in findings] == [
+        (str(file), file.stat().st_size) for file in (damaged, checkpoint)
     ]
 
 
 @pytest.mark.parametrize("lsn", [31, 37])
 def test_frames_after_a_damaged_segment_header_are_readable(tmp_path: Path, lsn: int) -> None:
-    """P4: an open refuses, but the frames verify under the seed: verify counts them, and a repair
-    has them in what it salvages."""
+    """P4: Frames after a damaged segment header still verify under the seed.
+
+    An open refuses; verify counts the frames, and a repair salvages them.
+    """
     path = history(tmp_path / "j")
     flip(segment(path, lsn), 30)
     verify = ask("verify", path)
-    lost = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
-    assert verify.lines[1:3] == [f"lost            {lost}", f"readable        {lost}"]
+    lost_range = f"LSN {lsn} to {LAST_LSN} ({LAST_LSN - lsn + 1} records)"
+    assert verify.lines[1:3] == [f"lost            {lost_range}", f"readable        {lost_range}"]
     assert f"journal-inspect repair {path} --salvage\n" in verify.err
-    assert "unknown origin" not in verify.out + ask("repair", path).out
+    assert "unknown agents" not in verify.out + ask("repair", path).out
     with pytest.raises(CorruptionError):
         open_journal(path)
     repair = ask("repair", path, "--salvage", "--apply")
-    assert f"lost         {lost}, 0 of them unreadable" in repair.lines
+    assert f"lost         {lost_range}, 0 of them unreadable" in repair.lines
     with JournalReader.open(f"{path}.salvaged-1") as reader:
         assert [entry.record[0] for entry in reader.entries()] == [*range(lsn, LAST_LSN + 1)]

@@ -1,4 +1,4 @@
-"""journal-inspect's exit codes: each row of the table, and that no traceback reaches a user."""
+"""journal-inspect's exit codes: each row of the table, and no traceback for a user."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ CHECKED = ["info", "checkpoint"]
 
 @pytest.fixture(params=[ask, ask_child], ids=["inside", "child"], name="inspect")
 def _inspect(request: pytest.FixtureRequest) -> Ask:
-    """Both ways to ask: what a user's shell sees, and what a debugger could."""
+    """Run commands in this process and in a child process."""
     return request.param  # type: ignore[no-any-return]
 
 
 def verbs_of(inspect: Ask, *but: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Each verb but those with what it wants behind the path; of children, which take time, few."""
+    """Return the commands except `but`, with their arguments; only some of them for children."""
     verbs = [verb for verb in VERBS if verb not in but]
     return [(verb, ARGS.get(verb, ())) for verb in (verbs if inspect is ask else verbs[::4])]
 
 
-def refuses(answer: Answer, code: int, *words: str) -> None:
-    """That code, no data, and one line for people that has these words."""
+def check_refused(answer: Answer, code: int, *words: str) -> None:
+    """Check the exit code, empty stdout, and one message that contains `words`."""
     assert (answer.code, answer.out) == (code, ""), answer.err
     assert answer.err.startswith("journal-inspect: ")
     assert answer.err.count("\n") == 1
@@ -69,7 +69,7 @@ def refuses(answer: Answer, code: int, *words: str) -> None:
 
 
 def fleet(workspace: Path) -> Path:
-    """A manager's journal with a checkpoint, an agent in it and one after it."""
+    """Make a manager's journal with a checkpoint, one agent in it and one after it."""
     with SubAgentManager.open(workspace) as manager:
         manager.spawn("in the checkpoint", name="lead")
         manager.compact()
@@ -77,8 +77,8 @@ def fleet(workspace: Path) -> Path:
         return Path(manager.path)
 
 
-def seal(segment: Path, **changed: Any) -> None:
-    """Write a segment's header with another version, and a CRC that says it is whole."""
+def set_version(segment: Path, **changed: Any) -> None:
+    """Change the version in a segment's header, with a CRC to match."""
     data = bytearray(segment.read_bytes())
     struct.pack_into("<H", data, 8, changed["version"])
     struct.pack_into("<I", data, 60, crc32c(bytes(data[:60])))
@@ -88,8 +88,8 @@ def seal(segment: Path, **changed: Any) -> None:
 # --- 0 and 1 ---
 
 
-def test_0_fine(tmp_path: Path, inspect: Ask) -> None:
-    """What was asked for is there and whole."""
+def test_0_success(tmp_path: Path, inspect: Ask) -> None:
+    """A command that finds what it was asked for exits with 0."""
     path = fleet(tmp_path)
     for verb, args in verbs_of(inspect, *DIFFER):
         answer = inspect(verb, path, *args)
@@ -114,14 +114,14 @@ def test_0_fine(tmp_path: Path, inspect: Ask) -> None:
     ],
 )
 def test_1_nothing_found(tmp_path: Path, inspect: Ask, args: list[str], words: str) -> None:
-    """A negative answer, as grep gives one."""
+    """A negative answer exits with 1, like that of grep."""
     verb, *options = args
-    refuses(inspect(verb, make(tmp_path / "j", []), *options), 1, words)
+    check_refused(inspect(verb, make(tmp_path / "j", []), *options), 1, words)
 
 
 def test_1_no_longer_kept(tmp_path: Path, inspect: Ask) -> None:
-    """What compaction dropped is not found either."""
-    refuses(
+    """An LSN that compaction removed is not found."""
+    check_refused(
         inspect("log", golden(tmp_path / "j"), "--from-lsn", 1),
         1,
         "the first LSN that is kept is 9",
@@ -129,7 +129,7 @@ def test_1_no_longer_kept(tmp_path: Path, inspect: Ask) -> None:
 
 
 def test_1_a_torn_tail(tmp_path: Path, inspect: Ask) -> None:
-    """`verify` says no; the other verbs show what an open would keep."""
+    """`verify` of a torn tail exits with 1; other commands show what an open would keep."""
     path = fleet(tmp_path)
     tear(path)
     assert inspect("verify", path).code == 1
@@ -138,7 +138,7 @@ def test_1_a_torn_tail(tmp_path: Path, inspect: Ask) -> None:
 
 
 def test_1_a_bad_checkpoint(tmp_path: Path, inspect: Ask) -> None:
-    """It verifies not, and an open takes another way."""
+    """`verify` of a damaged checkpoint exits with 1; an open does without that checkpoint."""
     with open_journal(tmp_path / "j") as journal:
         put(journal, 1)
         compact(journal, 1)
@@ -196,7 +196,7 @@ def test_1_a_bad_checkpoint(tmp_path: Path, inspect: Ask) -> None:
     ],
 )
 def test_2_usage(tmp_path: Path, args: list[str]) -> None:
-    """A call that means nothing: usage on stderr, whatever stands at the path."""
+    """A wrong call prints its usage to stderr, whatever the path is."""
     path = make(tmp_path / "j")
     answer = ask(*[str(path) if arg == "PATH" else arg for arg in args])
     assert (answer.code, answer.out) == (2, "")
@@ -207,12 +207,12 @@ def test_2_usage(tmp_path: Path, args: list[str]) -> None:
 
 
 def test_1_differs(tmp_path: Path, inspect: Ask) -> None:
-    """Of two moments that are not the same `diff` says so, as diff does."""
+    """`diff` of two moments that differ exits with 1, like diff."""
     assert inspect("diff", fleet(tmp_path), 1, 3).code == 1
 
 
 def test_3_corruption(tmp_path: Path, inspect: Ask) -> None:
-    """P4: every verb that reads the log says so; nothing on disk has changed."""
+    """P4: Every command that reads the log reports corruption."""
     path = fleet(tmp_path)
     flip(segments(path)[-1], 64 + 44)
     for verb, args in verbs_of(inspect, "checkpoint"):
@@ -222,8 +222,8 @@ def test_3_corruption(tmp_path: Path, inspect: Ask) -> None:
         assert "Traceback" not in answer.err
 
 
-def test_3_the_beginning_is_missing(tmp_path: Path, inspect: Ask) -> None:
-    """P4: without the checkpoints the log begins too late; a fleet is not made of half of it."""
+def test_3_a_log_without_its_beginning(tmp_path: Path, inspect: Ask) -> None:
+    """P4: A log without its beginning is refused, and no fleet is built from the rest."""
     path = fleet(tmp_path)
     with SubAgentManager.open(tmp_path) as manager:
         manager.compact()
@@ -244,28 +244,30 @@ def test_3_the_beginning_is_missing(tmp_path: Path, inspect: Ask) -> None:
 # --- 4 ---
 
 
-def test_4_no_journal(tmp_path: Path, inspect: Ask) -> None:
-    """Missing, a file, an empty directory, one that holds something else: each is named."""
+def test_4_not_a_journal(tmp_path: Path, inspect: Ask) -> None:
+    """A missing path, a file, an empty directory and a foreign one are refused by name."""
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
     for verb, args in verbs_of(inspect):
         missing, file = tmp_path / "missing", tmp_path / "file"
-        refuses(inspect(verb, missing, *args), 4, f"{missing}: No such file")
-        refuses(inspect(verb, file, *args), 4, f"{file}: Not a directory")
+        check_refused(inspect(verb, missing, *args), 4, f"{missing}: No such file")
+        check_refused(inspect(verb, file, *args), 4, f"{file}: Not a directory")
         for name in ("empty", "other"):
-            refuses(inspect(verb, tmp_path / name, *args), 4, f"{tmp_path}/{name}: not a journal")
+            check_refused(
+                inspect(verb, tmp_path / name, *args), 4, f"{tmp_path}/{name}: not a journal"
+            )
 
 
 def test_4_a_symlink(tmp_path: Path, inspect: Ask) -> None:
-    """P9: a link is not followed, as the path or in the journal; above the path it may be."""
+    """P9: A symlink is refused as the path and inside the journal, but may be above the path."""
     path = fleet(tmp_path)
     (tmp_path / "link").symlink_to(path)
     (tmp_path / "above").symlink_to(path.parent)
     for verb, args in verbs_of(inspect):
         link = tmp_path / "link"
-        refuses(inspect(verb, link, *args), 4, f"{link}: is a symlink")
+        check_refused(inspect(verb, link, *args), 4, f"{link}: is a symlink")
         assert inspect(verb, tmp_path / "above" / path.name, *args).code == (verb in DIFFER)
     for file, verbs in ((segments(path)[-1], READ), (checkpoints(path)[-1], CHECKED)):
         file.rename(tmp_path / file.name)
@@ -278,28 +280,28 @@ def test_4_a_symlink(tmp_path: Path, inspect: Ask) -> None:
 
 
 def test_4_a_newer_version(tmp_path: Path, inspect: Ask) -> None:
-    """What a newer version wrote is not guessed at; the message says what to do."""
+    """A newer format is refused with advice, and not guessed at."""
     path = fleet(tmp_path)
-    seal(segments(path)[-1], version=2)
+    set_version(segments(path)[-1], version=2)
     for verb, args in verbs_of(inspect, "checkpoint"):
         answer = inspect(verb, path, *args)
-        refuses(answer, 4, "format version 2 is newer than 1", "newer journal-engine")
+        check_refused(answer, 4, "format version 2 is newer than 1", "newer journal-engine")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("verb", VERBS)
 def test_4_no_permission(tmp_path: Path, inspect: Ask, verb: str) -> None:
-    """What may not be read is named."""
+    """A path without read permission is named."""
     path = fleet(tmp_path)
     path.chmod(0)
     try:
-        refuses(inspect(verb, path, *ARGS.get(verb, ())), 4, f"{path}: Permission denied")
+        check_refused(inspect(verb, path, *ARGS.get(verb, ())), 4, f"{path}: Permission denied")
     finally:
         path.chmod(0o700)
 
 
-def test_4_is_for_the_journal_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permissions are asked of nobody but the open itself, so that they are never `usage`."""
+def test_only_the_open_checks_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the open checks permissions, so that their lack is never reported as wrong usage."""
     path = fleet(tmp_path)
     monkeypatch.setattr("os.access", lambda *_, **__: False)
     for verb, args in verbs_of(ask, *DIFFER):
@@ -307,16 +309,18 @@ def test_4_is_for_the_journal_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_4_no_fleet(tmp_path: Path, inspect: Ask) -> None:
-    """Another program's journal has no agents to show."""
+    """Another program's journal is refused by the commands that show agents."""
     path = make(tmp_path / "j", [["spawn"]])
     for verb in ("agents", "show", "history", "diff"):
-        refuses(inspect(verb, path, *ARGS.get(verb, ())[:1] * (1 + (verb == "diff"))), 4, str(path))
+        check_refused(
+            inspect(verb, path, *ARGS.get(verb, ())[:1] * (1 + (verb == "diff"))), 4, str(path)
+        )
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_4_without_the_extra(missing: str) -> None:
-    """A script that was installed without its extra says which one to install."""
-    refuses(
+    """A script that was installed without its extra names the extra to install."""
+    check_refused(
         child_main(f"sys.modules[{missing!r}] = None"),
         4,
         f"needs {missing}",
@@ -324,26 +328,25 @@ def test_4_without_the_extra(missing: str) -> None:
     )
 
 
-def test_4_a_defect_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody thought of is one line, escaped, that says where; before there is a command
-    line too."""
+def test_4_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception gives one escaped line with its place, even before a command runs."""
 
     def show_info(*_: object) -> int:
         raise RuntimeError("of a kind\x1b\nnobody thought of")
 
     monkeypatch.setattr("journal_inspect.commands.info.show_info", show_info)
     answer = ask("info", make(tmp_path / "j"))
-    what = "RuntimeError: of a kind\\u001b\\u000anobody thought of"
-    refuses(answer, 4, what, "please report", f"in {__name__}, line ")
-    refuses(child_main("m.find_spec = lambda name: 1 / 0"), 4, "ZeroDivisionError")
+    message = "RuntimeError: of a kind\\u001b\\u000anobody thought of"
+    check_refused(answer, 4, message, "please report", f"in {__name__}, line ")
+    check_refused(child_main("m.find_spec = lambda name: 1 / 0"), 4, "ZeroDivisionError")
 
 
-def test_4_output_that_can_not_be_written(tmp_path: Path) -> None:
-    """A full disk under the output is told, and is not `fine`."""
+def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:
+    """A failed write to stdout is reported and gives exit code 4."""
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     path = golden(tmp_path / "j")
-    for verb in ("info", "log", "verify"):  # one of them fills no buffer, one more than that
+    for verb in ("info", "log", "verify"):  # one of them prints less than a buffer, one more
         with open("/dev/full", "w") as full:
             answer = ask_child(
                 verb, path, capture_output=False, stdout=full, stderr=subprocess.PIPE
@@ -357,15 +360,15 @@ def test_4_output_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_5_locked(tmp_path: Path, inspect: Ask) -> None:
-    """Where the lock is needed and a writer has it: who that is, and what to do."""
+    """A command that needs the lock of a live writer exits with 5 and names the writer."""
     with open_journal(tmp_path / "j") as journal:
         put(journal, 1)
         answer = inspect("repair", tmp_path / "j")
-        refuses(answer, 5, f"locked by process {os.getpid()}; stop it first")
+        check_refused(answer, 5, f"locked by process {os.getpid()}; stop it first")
 
 
 def test_every_error_has_its_code() -> None:
-    """Of the engine, the manager and the system."""
+    """Errors of the engine, the manager and the system each have their exit code."""
     code, message = explain(LockedError("/j", 7))
     assert (code, message.partition("; ")[0]) == (5, "/j: locked by process 7")
     assert message.endswith("or use journal-inspect log and verify, which need no lock")
@@ -383,7 +386,7 @@ def test_every_error_has_its_code() -> None:
 
 
 def test_124_timed_out(tmp_path: Path, inspect: Ask) -> None:
-    """What was waited for did not come: what there was is shown, and how long it took is said."""
+    """A timeout shows what came until then, and says how long it waited."""
     path = make(tmp_path / "j")
     answer = inspect("log", path, "-f", "--timeout-s", 0.05, "--until-match", "never")
     assert (answer.code, len(answer.lines)) == (124, 3)
@@ -391,8 +394,8 @@ def test_124_timed_out(tmp_path: Path, inspect: Ask) -> None:
         f"journal-inspect: {path}: timed out after 0.05 s: no entry matched, and no writer is "
         "running; wait longer with --timeout-s\n"
     )
-    said = inspect("log", path, "-f", "--timeout-s", 0.05).err
-    assert "s: no entry was added, and no writer is running; wait" in said
+    message = inspect("log", path, "-f", "--timeout-s", 0.05).err
+    assert "s: no entry was added, and no writer is running; wait" in message
     with open_journal(path):
         assert (
             "s: the writer is still running; wait"

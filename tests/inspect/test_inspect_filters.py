@@ -1,4 +1,4 @@
-"""journal-inspect log: its filters, how much of a record it shows, what it leaves out."""
+"""journal-inspect log: its filters, the length of a record, and redaction."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def managed(tmp_path: Path) -> Path:
-    """Of a manager: eleven records, six agents."""
+    """Return a manager's journal with eleven records of six agents."""
     with fleet(tmp_path) as manager:
         return Path(manager.path)
 
@@ -57,15 +57,15 @@ def lsns(*args: object) -> list[int]:
 
 
 def ids(path: Path) -> dict[str, str]:
-    """The agents' by what they were told."""
+    """Return the agents' ids by their prompts."""
     return {agent["prompt"]: agent["agent_id"] for agent in ask("agents", path, "-o", "json").json}
 
 
-# --- which ---
+# --- which entries ---
 
 
 def test_log_by_agent_takes_an_id_or_a_name(managed: Path) -> None:
-    """All records about it, and no others; a name that a checkpoint alone tells counts too."""
+    """--agent takes an id or a name, even a name that only a checkpoint contains."""
     of_lead = lsns(managed, "-a", "lead")
     assert of_lead == lsns(managed, "-a", ids(managed)["lead"]) == [2, 11]
     assert lsns(managed, "-a", "done") == [5, 6]
@@ -74,8 +74,8 @@ def test_log_by_agent_takes_an_id_or_a_name(managed: Path) -> None:
     assert ask("log", managed, "-a", "nobody").code == 1
 
 
-def test_log_by_the_name_of_one_that_only_a_checkpoint_knows(tmp_path: Path) -> None:
-    """What names an agent may be compacted away; its later records are found all the same."""
+def test_log_by_a_name_that_only_a_checkpoint_contains(tmp_path: Path) -> None:
+    """The records of an agent are found by name even if its spawn was compacted away."""
     with SubAgentManager.open(tmp_path) as manager:
         agent = manager.spawn("x", name="old")
     with SubAgentManager.open(tmp_path) as manager:
@@ -92,8 +92,8 @@ def test_log_by_the_name_of_one_that_only_a_checkpoint_knows(tmp_path: Path) -> 
     assert lsns(place, "-a", agent.agent_id) == lsns(place, "-a", "old")
 
 
-def test_log_by_kind(managed: Path, tmp_path: Path) -> None:
-    """A list's first string, a map's kind or type; what has none by what it is made of."""
+def test_log_filters_by_kind(managed: Path, tmp_path: Path) -> None:
+    """A record's kind is its first string, its kind or type, or else its msgpack type."""
     assert lsns(managed, "-k", "result") == [6, 8]
     assert lsns(managed, "-k", "cancel", "-k", "boot") == [1, 10]
     records = [{"kind": "a"}, {"type": "b"}, ["c"], 7, None, b"", "text", {}, []]
@@ -104,25 +104,25 @@ def test_log_by_kind(managed: Path, tmp_path: Path) -> None:
 
 
 def test_log_filters_by_content(managed: Path) -> None:
-    """A regular expression over what is shown of a record; what is redacted can't be found."""
+    """--grep matches the text of a record as it is shown, so redacted parts do not match."""
     assert lsns(managed, "-g", "it br.ke") == [8]
     assert lsns(managed, "-g", '"status": "queued"') == [4, 9]
     assert lsns(managed, "-g", "it broke", "--redact", "reason") == []
     assert lsns(managed, "-k", "spawn", "-g", "lead") == [2]
 
 
-@pytest.mark.parametrize("turn", [[], ["-r"]])
-def test_log_counts_matching_entries(managed: Path, turn: list[str]) -> None:
-    """-n with a filter is so many of those, the last ones, whichever way they are shown."""
+@pytest.mark.parametrize("reverse", [[], ["-r"]])
+def test_log_counts_matching_entries(managed: Path, reverse: list[str]) -> None:
+    """-n with a filter shows the last matching entries, in either order."""
     for count in range(7):
-        shown = lsns(managed, "-k", "spawn", "-n", count, *turn)
-        wanted = [2, 3, 4, 5, 7, 9][6 - count :]
-        assert shown == (wanted[::-1] if turn else wanted)
-    assert sorted(lsns(managed, "-k", "spawn", "-n", 2, "--to-lsn", 6, *turn)) == [4, 5]
+        output_lsns = lsns(managed, "-k", "spawn", "-n", count, *reverse)
+        expected = [2, 3, 4, 5, 7, 9][6 - count :]
+        assert output_lsns == (expected[::-1] if reverse else expected)
+    assert sorted(lsns(managed, "-k", "spawn", "-n", 2, "--to-lsn", 6, *reverse)) == [4, 5]
 
 
-def test_log_by_time(path: Path) -> None:
-    """--since and --until take all that was written from then on, and up to then, in any zone."""
+def test_log_filters_by_time(path: Path) -> None:
+    """--since and --until include the time that they name, in any zone."""
     with JournalReader.open(path) as reader:
         times = {entry.lsn: entry.written_at_ns for entry in reader.entries()}
     for lsn in (9, 10, 44, 45, 54, 58, 60):
@@ -140,8 +140,8 @@ def test_log_by_time(path: Path) -> None:
     assert lsns(path, "-S", "2025-12-31", "-U", "now") == list(times)
 
 
-def test_times_as_people_type_them() -> None:
-    """ISO 8601, how long ago, or now; anything else says which forms there are."""
+def test_times_are_iso_8601_relative_or_now() -> None:
+    """A time is ISO 8601, a relative time, or now; other text is refused with these forms."""
     for text, seconds in {"-90s": 90, "-1h30m": 5400, "-2d": 172_800, "-1.5min": 90}.items():
         assert parse_time(text).ago_s == seconds
     assert parse_time("2026-01-31T10:00+02:00").unix_ns(utc=False) == 1_769_846_400 * 10**9
@@ -155,47 +155,48 @@ def test_times_as_people_type_them() -> None:
 
 
 def test_log_reads_backward_over_damage(path: Path) -> None:
-    """P4: the last ones that match are found behind and before the damage; it exits with 3."""
+    """P4: Matching entries are found before and after damage, with exit code 3."""
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
     assert offset
     flip(segments(path)[0], offset + 44)
-    wanted = [n for n in range(9, 61) if n not in range(40, 45) and isinstance(LOG[n - 1][1], list)]
+    expected = [
+        n for n in range(9, 61) if n not in range(40, 45) and isinstance(LOG[n - 1][1], list)
+    ]
     for args in (["-n", 30], ["-n", 30, "-r"]):
         answer = ask("log", path, "-g", r"^\[", *args, "-o", "jsonl")
-        shown = sorted(entry["lsn"] for entry in answer.jsonl)
-        assert shown == wanted[-30:]
+        output_lsns = sorted(entry["lsn"] for entry in answer.jsonl)
+        assert output_lsns == expected[-30:]
         assert answer.code == 3
         assert "LSN 40" in answer.err
-    assert ask("log", path, "-g", r"^\[", "-n", 1).code == 0  # it did not come that far
+    assert ask("log", path, "-g", r"^\[", "-n", 1).code == 0  # it did not read that far
     newest = golden(path.with_name("newest"))
-    flip(segments(newest)[-1], 64 + 44 + 20)  # LSN 59: what follows says that it was durable
+    flip(segments(newest)[-1], 64 + 44 + 20)  # LSN 59, which evidence after it proves durable
     for words in ("-r", "-r -n 5", "-n 5 -k filler"):
         options = words.split()
         answer = ask("log", newest, *options, "-o", "jsonl")
         assert (answer.code, answer.jsonl[0]["lsn"]) == (3, 9 if "-k" in options else 58), words
 
 
-# --- how long ---
+# --- following ---
 
 
-def test_following_ends_with_the_entry_that_was_waited_for(tmp_path: Path) -> None:
-    """--until-match shows that entry too, then ends with 0."""
+def test_following_ends_with_the_matching_entry(tmp_path: Path) -> None:
+    """--until-match shows the matching entry and exits with 0."""
     path = make(tmp_path / "j")
     with running("log", path, "-f", "--until-match", "the [Ee]nd", "-o", "jsonl") as child:
         for _ in range(3):
             child.line()
         with open_journal(path) as journal:
             put(journal, "not yet", "the end", "too late")
-            shown = [json.loads(child.line())["record"] for _ in range(2)]
+            records = [json.loads(child.line())["record"] for _ in range(2)]
             answer = child.end()
-    assert shown == ["not yet", "the end"]
+    assert records == ["not yet", "the end"]
     assert (answer.code, answer.out, answer.err) == (0, "", "")
 
 
-def test_following_filters_what_comes(tmp_path: Path) -> None:
-    """With -f the filters hold for the entries that it begins with, and for those to come: an
-    agent's name too that was given meanwhile."""
+def test_following_filters_new_entries(tmp_path: Path) -> None:
+    """-f applies the filters to old and new entries, even for a name given meanwhile."""
     with SubAgentManager.open(tmp_path) as manager:
         manager.wait_durable(manager.spawn("a", name="early").lsn)
         with running("log", manager.path, "-f", "-a", "late", "-n", 2, "-o", "jsonl") as child:
@@ -210,17 +211,17 @@ def test_following_filters_what_comes(tmp_path: Path) -> None:
 
 
 def test_following_ends_in_time(path: Path) -> None:
-    """With -f nothing later than --until is shown, and --to-lsn ends it."""
+    """-f shows nothing later than --until, and ends after --to-lsn."""
     assert lsns(path, "-f", "--until", "2026-01-01T00:00:12Z", "--from-lsn", 9)[0] == 9
     ended = ask("log", path, "-f", "--until", "2025-01-01", "--from-lsn", 9)
     assert (ended.code, ended.out) == (1, "")
 
 
-# --- how much ---
+# --- how much of an entry ---
 
 
-def test_payload_none_short_full(managed: Path, tmp_path: Path) -> None:
-    """Nothing of a record but its kind and agent; a line's length of it; all of it."""
+def test_payload_chooses_none_part_or_all_of_a_record(managed: Path, tmp_path: Path) -> None:
+    """--payload shows kind and agent only, one line of the record, or all of it."""
     lines = ask("log", managed, "--payload", "none").lines
     assert lines[1].split()[3:] == ["spawn", ids(managed)["lead"]]
     assert all("{" not in line for line in lines)
@@ -243,31 +244,33 @@ def test_payload_none_short_full(managed: Path, tmp_path: Path) -> None:
         assert first["record"] == ["k", "x" * 80 + "..."]
         assert last["record"] == {"a": "y" * 80 + "..."}
     assert all(
-        "record" not in it for it in ask("log", path, "--payload", "none", "-o", "json").json
+        "record" not in entry for entry in ask("log", path, "--payload", "none", "-o", "json").json
     )
 
 
 def test_a_managers_records_have_names(managed: Path, tmp_path: Path) -> None:
-    """Text shows kind, agent and fields by name; JSON the record as it is; what only looks like
-    a manager's is plain."""
+    """Text shows a manager's record with field names, and JSON the record as it is.
+
+    A record that only looks like a manager's is shown as it is.
+    """
     line = ask("log", managed, "-n", 1).lines[0]
     *_, kind, agent, fields = line.split(maxsplit=5)
     assert (kind, agent) == ("checkpoint", ids(managed)["lead"])
     assert json.loads(fields)["steps_taken"] == 3
     record = ask("log", managed, "-n", 1, "-o", "json").json[0]["record"]
     assert record[:2] == ["checkpoint", agent]
-    for number, looks in enumerate((["start", "x", 1, "y"], ["remove", "x"])):
-        path = make(tmp_path / str(number), [looks])
-        assert json.loads(ask("log", path).lines[0].split(maxsplit=3)[3]) == looks
+    for number, record in enumerate((["start", "x", 1, "y"], ["remove", "x"])):
+        path = make(tmp_path / str(number), [record])
+        assert json.loads(ask("log", path).lines[0].split(maxsplit=3)[3]) == record
     newer = make(
         tmp_path / "newer", [["boot", "subagents/1", "b", 1, 2], ["start", "a", 1, "b", 9]]
     )
     assert json.loads(ask("log", newer, "-n", 1).lines[0].split(maxsplit=3)[3])[-1] == 9
 
 
-def test_redact_leaves_a_field_out_wherever_it_stands(tmp_path: Path) -> None:
-    """By place in a manager's records, by name in maps however deep, in every verb and form."""
-    secret = "tell nobody"
+def test_redact_hides_a_field_everywhere(tmp_path: Path) -> None:
+    """A field is hidden in a manager's records and in maps, in every command and format."""
+    secret = "a secret"
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn(secret, name="lead", metadata={"deep": [{"prompt": secret}]})
         manager.compact()
@@ -295,15 +298,18 @@ def test_redact_leaves_a_field_out_wherever_it_stands(tmp_path: Path) -> None:
                 if secret in clear.out:
                     assert "[redacted]" in hidden.out
     place = make(tmp_path / "j", [{1: [{"key": secret}], "key": 2}, {"map": [[1, 2, 3]]}])
-    shown = ask("log", place, "--redact", "key", "--redact", "other", "-o", "json").json
-    assert shown[0]["record"] == {"map": [[1, [{"key": "[redacted]"}]], ["key", "[redacted]"]]}
-    assert shown[1]["record"] == {"map": [[1, 2, 3]]}
+    entries = ask("log", place, "--redact", "key", "--redact", "other", "-o", "json").json
+    assert entries[0]["record"] == {"map": [[1, [{"key": "[redacted]"}]], ["key", "[redacted]"]]}
+    assert entries[1]["record"] == {"map": [[1, 2, 3]]}
 
 
-def test_decoder_shows_what_a_users_function_makes_of_records(
+def test_decoder_shows_the_output_of_a_users_function(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the present directory, last on the path; what it refuses is shown as it is, and said."""
+    """A decoder is imported from the current directory, last on the path.
+
+    A record that it refuses is shown as it is, with a message.
+    """
     (tmp_path / "my_decoder.py").write_text(DECODER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -323,7 +329,7 @@ def test_decoder_shows_what_a_users_function_makes_of_records(
     assert json.loads(picky.lines[1].split(maxsplit=3)[3]) == ["b", 2]
     assert "shown undecoded; first error: ValueError('not a b')" in picky.err
     decoded = ask("log", path, "--decoder", "my_decoder:one_word", "-o", "json").json
-    assert [(it["record"], it["decoded"]) for it in decoded] == [
+    assert [(entry["record"], entry["decoded"]) for entry in decoded] == [
         (["a", 1], "word: 1"),
         (["b", 2], "word: 2"),
     ]

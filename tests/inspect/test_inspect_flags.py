@@ -1,4 +1,4 @@
-"""journal-inspect: every flag of every verb, in each of its spellings, on a real journal."""
+"""journal-inspect: every flag of every command, in each spelling, on a real journal."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ENDS = ("-f", "--timeout-s", "0.2")
 FOUND = ("-f", "--until-match", "spawn")
 PAGE = ("-o", "{}/page.html")
 CUT = ("--cut-at", "4")
-# What a flag is given, in a place where it makes a difference; None: it is alone. Then what
-# stands beside it, if it needs that, and instead of it where it is left out, if that differs.
+# A flag's value, where it makes a difference, or None if it takes none; then the arguments that it
+# needs beside it, and the arguments of the run without it, if they differ.
 Case = tuple[str | None, tuple[str, ...], tuple[str, ...]]
 
 
@@ -76,7 +76,7 @@ CASES: dict[str, dict[str, Case]] = {
         "redact": case("name", *CUT, "-o", "json"),
     },
 }
-TIMELESS = {"verify", "backup", "repair"}  # which show no time, so that --utc changes nothing
+TIMELESS = {"verify", "backup", "repair"}  # these show no time, so --utc changes nothing
 
 
 def flags() -> Iterator[tuple[str, str, str]]:
@@ -93,49 +93,51 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answer(tmp_path: Path, journal: Path, verb: str, options: list[str]) -> tuple[object, ...]:
-    """Of a copy, always in the same place: what it says, and what it leaves there."""
+    """Run a command on a copy, always at the same path. Return its answer and the files left."""
     place = tmp_path / "place"
     shutil.copytree(journal, place / "j")
     more = (place / "copy",) if verb == "backup" else ARGS.get(verb, ())
     try:
-        found = ask(verb, place / "j", *more, *(it.format(place) for it in options))
-        left = {it.name: it.read_bytes() for it in place.rglob("*") if it.is_file()}
-        return found, left
+        result = ask(verb, place / "j", *more, *(option.format(place) for option in options))
+        files = {file.name: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+        return result, files
     finally:
         shutil.rmtree(place)
 
 
-@pytest.mark.parametrize(("verb", "name"), list(dict.fromkeys(it[:2] for it in flags())))
+@pytest.mark.parametrize(("verb", "name"), list(dict.fromkeys(flag[:2] for flag in flags())))
 def test_every_flag_does_something(
     verb: str, name: str, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each of its spellings the same, and not what comes without it. A new one fails here
-    until the table says what it is given."""
+    """A flag changes the output, and all its spellings do the same.
+
+    A new flag fails here until the table has a value for it.
+    """
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
         value, beside, instead = {**SHARED, **CASES[verb]}[name]
         without = answer(tmp_path, journal, verb, list(instead))
-        found = [
+        answers = [
             answer(
                 tmp_path, journal, verb, [spelling, *([] if value is None else [value]), *beside]
             )
-            for one_verb, option, spelling in flags()
-            if (one_verb, option) == (verb, name)
+            for other_verb, option, spelling in flags()
+            if (other_verb, option) == (verb, name)
         ]
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert all(one[0] == found[0][0] for one in found)
+    assert all(one[0] == answers[0][0] for one in answers)
     does_nothing = name == "utc" and verb in TIMELESS
-    assert (found[0] == without) == does_nothing
+    assert (answers[0] == without) == does_nothing
 
 
 @pytest.mark.parametrize("verb", ["completion", "schema"])
-def test_every_word_that_a_verb_takes_is_taken(verb: str) -> None:
-    """Of those that have no flags: each says something of its own."""
+def test_every_choice_of_an_argument_is_accepted(verb: str) -> None:
+    """Each choice of a command without flags is accepted and prints its own output."""
     (argument,) = cli.commands[verb].params
     assert isinstance(argument.type, click.Choice)
     answers = [ask(verb, word) for word in argument.type.choices]
-    assert {it.code for it in answers} == {0}
-    assert len({it.out for it in answers}) == len(answers)
+    assert {answer.code for answer in answers} == {0}
+    assert len({answer.out for answer in answers}) == len(answers)

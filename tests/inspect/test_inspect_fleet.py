@@ -1,4 +1,4 @@
-"""journal-inspect agents, show, history, diff, checkpoint --write: a fleet now and as it was."""
+"""journal-inspect agents, show, history, diff, checkpoint --write: a fleet now and earlier."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIELDS = [*Agent.__dataclass_fields__]
 
 
 class Story:
-    """A manager's life, and its agents as they were after each of its records."""
+    """A manager's life, and its agents after each of its records."""
 
     def __init__(self, workspace: Path) -> None:
         self.moments: dict[int, list[Agent]] = {}
@@ -44,7 +44,7 @@ class Story:
         self.note()
 
     def note(self) -> None:
-        """Remember this moment, by its LSN."""
+        """Record the agents at this moment, by LSN."""
         self.manager.wait_durable(timeout_s=TIMEOUT_S)
         lsn = self.manager.stats().last_lsn
         self.moments[lsn] = self.manager.agents(include_archived=True)
@@ -53,7 +53,7 @@ class Story:
 
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
-    """Agents that come, change, end and go; two checkpoints on the way, all segments kept."""
+    """Make agents that change, end and are removed, with two checkpoints and all segments kept."""
     story = Story(tmp_path)
     manager = story.manager
     with manager:
@@ -78,32 +78,32 @@ def story(tmp_path: Path) -> Story:
     return story
 
 
-def as_told(agent: Agent) -> dict[str, Any]:
+def as_shown(agent: Agent) -> dict[str, Any]:
     values = {name: getattr(agent, name) for name in Agent.__dataclass_fields__}
-    told: dict[str, Any] = objects.plain(values)
-    return {"schema_version": 1, **told}
+    plain: dict[str, Any] = objects.plain(values)
+    return {"schema_version": 1, **plain}
 
 
-# --- at ---
+# --- --at ---
 
 
-def test_the_fleet_at_each_lsn_is_the_fleet_that_was(story: Story) -> None:
-    """P6: by LSN and by time, from a checkpoint or the log's beginning, it is what was live."""
+def test_the_fleet_at_a_moment_equals_the_live_one(story: Story) -> None:
+    """P6: The fleet shown for any LSN or time equals the live fleet at that moment."""
     assert len(story.moments) == 9
     for lsn, agents in story.moments.items():
-        wanted = [as_told(agent) for agent in agents]
+        expected = [as_shown(agent) for agent in agents]
         for at in (lsn, story.times[lsn].isoformat()):
             answer = ask("agents", story.path, "--at", at, "-o", "json")
-            assert answer.json == wanted, (lsn, at)
+            assert answer.json == expected, (lsn, at)
             assert answer.code == (0 if agents else 1)
         for agent in agents:
-            shown = ask("show", story.path, agent.agent_id, "--at", lsn, "-o", "json").json
-            children = [it.agent_id for it in agents if it.parent_id == agent.agent_id]
-            assert shown == as_told(agent) | {"children": children}
+            output = ask("show", story.path, agent.agent_id, "--at", lsn, "-o", "json").json
+            children = [other.agent_id for other in agents if other.parent_id == agent.agent_id]
+            assert output == as_shown(agent) | {"children": children}
 
 
 def test_a_fleet_is_seen_up_to_the_damage(story: Story) -> None:
-    """P4: damage spoils no moment before it; at one behind it, and now, it is told."""
+    """P4: A fleet is shown up to the damage; a later moment, and now, are refused."""
     with JournalReader.open(story.path) as reader:
         *_, entry = reader.entries()
     assert entry.path
@@ -111,7 +111,7 @@ def test_a_fleet_is_seen_up_to_the_damage(story: Story) -> None:
     flip(Path(entry.path), entry.offset + 44)
     lsn = entry.lsn - 1
     assert ask("agents", story.path, "--at", lsn, "-o", "json").json == [
-        as_told(agent) for agent in story.moments[lsn]
+        as_shown(agent) for agent in story.moments[lsn]
     ]
     for at in (["--at", entry.lsn], []):
         answer = ask("agents", story.path, *at)
@@ -128,7 +128,7 @@ def prompts(path: Path, *args: object) -> list[str]:
 
 
 def test_agents_are_filtered(story: Story) -> None:
-    """By status, by name or id with wildcards, by parent, by what they were told or say."""
+    """Agents are filtered by status, name or id with wildcards, parent, and text."""
     path, at = story.path, ["--at", list(story.moments)[6]]
     everybody = ["lead the others", "child's work", "fails"]
     assert prompts(path, *at) == everybody
@@ -148,8 +148,8 @@ def test_agents_are_filtered(story: Story) -> None:
     assert ask("agents", path, "--parent", "nobody").code == 1
 
 
-def test_agents_as_a_tree(tmp_path: Path) -> None:
-    """Children below their parents; those above one that is wanted are shown with it."""
+def test_agents_in_a_tree_are_below_their_parents(tmp_path: Path) -> None:
+    """Children are below their parents; the ancestors of a matching agent are shown with it."""
     with SubAgentManager.open(tmp_path) as manager:
         for name, parent in {
             "a": None,
@@ -164,7 +164,7 @@ def test_agents_as_a_tree(tmp_path: Path) -> None:
 
     def tree(*args: str) -> list[tuple[str, str]]:
         parts = [line.partition("agent_") for line in ask("agents", path, "--tree", *args).lines]
-        return [(twig, rest.split()[1]) for twig, _, rest in parts[1:]]
+        return [(twig, columns.split()[1]) for twig, _, columns in parts[1:]]
 
     assert tree() == [
         ("", "a"),
@@ -180,8 +180,8 @@ def test_agents_as_a_tree(tmp_path: Path) -> None:
 # --- show ---
 
 
-def test_show_tells_all_of_one_agent(story: Story) -> None:
-    """By name and by id, times as times, long texts on lines of their own, its children."""
+def test_show_prints_all_fields_of_an_agent(story: Story) -> None:
+    """An agent is shown by name or id, with readable times, long texts as lines, and children."""
     lsn = list(story.moments)[4]
     child = story.moments[lsn][1]
     at = ["--at", lsn]
@@ -201,35 +201,40 @@ def test_show_tells_all_of_one_agent(story: Story) -> None:
 
 
 def test_history_is_each_change_of_an_agent(story: Story) -> None:
-    """When, at which LSN, by which record, what changed; put together they give the agent."""
+    """Each change has its time, LSN, record and changed fields; together they give the agent."""
     lead = story.moments[2][0]
     changes = ask("history", story.path, "lead", "-o", "json").json
     assert changes == ask("history", story.path, lead.agent_id, "-o", "jsonl").jsonl
-    assert [(it["lsn"], it["kind"]) for it in changes] == [(2, "spawn"), (4, "usage")]
+    assert [(change["lsn"], change["kind"]) for change in changes] == [(2, "spawn"), (4, "usage")]
     usage = changes[1]
     assert usage["by_agent_id"] == story.moments[3][1].agent_id  # its child's tokens
     assert usage["fields"] == {"tokens_used": {"from": 0, "to": 7}}
     with JournalReader.open(story.path) as reader:
         times = {entry.lsn: entry.written_at_ns for entry in reader.entries()}
-    assert [it["written_at_ns"] for it in changes] == [times[2], times[4]]
+    assert [change["written_at_ns"] for change in changes] == [times[2], times[4]]
     value: dict[str, Any] = {}
-    for it in changes:
-        value |= {name: pair["to"] for name, pair in it["fields"].items()}
-    told = as_told(story.moments[4][0])
-    assert value.items() <= told.items()
+    for change in changes:
+        value |= {name: pair["to"] for name, pair in change["fields"].items()}
+    agent = as_shown(story.moments[4][0])
+    assert value.items() <= agent.items()
 
 
-def test_history_of_one_that_was_removed(story: Story) -> None:
-    """By its id, and by its name while no other has that; the end of it is its removal."""
+def test_history_of_a_removed_agent(story: Story) -> None:
+    """A removed agent is found by id, or by a name no longer in use; its removal comes last."""
     child = story.moments[3][1]
     changes = ask("history", story.path, child.agent_id, "-o", "json").json
-    assert [it["kind"] for it in changes] == ["spawn", "usage", "result", "remove"]
-    assert [it["status"] for it in changes] == ["running", "running", "completed", None]
+    assert [change["kind"] for change in changes] == ["spawn", "usage", "result", "remove"]
+    assert [change["status"] for change in changes] == ["running", "running", "completed", None]
     assert changes[2]["fields"]["result"] == {"from": None, "to": "it is\ndone"}
-    # Now another agent is called so, and that one is meant.
-    assert [it["kind"] for it in ask("history", story.path, "bad", "-o", "json").json] == ["spawn"]
+    # Another agent has this name now, and is the one that is meant.
+    assert [change["kind"] for change in ask("history", story.path, "bad", "-o", "json").json] == [
+        "spawn"
+    ]
     at = list(story.moments)[7]
-    kinds = [it["kind"] for it in ask("history", story.path, "bad", "--at", at, "-o", "json").json]
+    kinds = [
+        change["kind"]
+        for change in ask("history", story.path, "bad", "--at", at, "-o", "json").json
+    ]
     assert kinds == ["spawn", "result", "remove"]
     text = ask("history", story.path, child.agent_id).lines
     assert text[0].split() == ["LSN", "WHEN", "KIND", "STATUS", "CHANGED"]
@@ -237,8 +242,8 @@ def test_history_of_one_that_was_removed(story: Story) -> None:
     assert "status: running -> completed" in text[3]
 
 
-def test_history_of_a_name_that_several_had(tmp_path: Path) -> None:
-    """P1: where none is meant more than another, all ids are told."""
+def test_history_of_an_ambiguous_name(tmp_path: Path) -> None:
+    """P1: A name that several removed agents had is refused with all their ids."""
     with SubAgentManager.open(tmp_path) as manager:
         for _ in range(2):
             manager.update_failed(manager.spawn("x", name="twice").agent_id, "x")
@@ -256,33 +261,33 @@ def test_history_of_a_name_that_several_had(tmp_path: Path) -> None:
 
 
 def test_diff_lists_differing_agents_and_fields(story: Story) -> None:
-    """Between any two moments: added, removed, changed, with the fields; turned round the same."""
+    """`diff` lists added, removed and changed agents between any two moments."""
     for first, before in story.moments.items():
         for last, after in story.moments.items():
-            old = {agent.agent_id: as_told(agent) for agent in before}
-            new = {agent.agent_id: as_told(agent) for agent in after}
+            old = {agent.agent_id: as_shown(agent) for agent in before}
+            new = {agent.agent_id: as_shown(agent) for agent in after}
             answer = ask("diff", story.path, first, last, "-o", "json")
-            found = {it["agent_id"]: it for it in answer.json["agents"]}
+            changes = {change["agent_id"]: change for change in answer.json["agents"]}
             assert (answer.json["from_lsn"], answer.json["to_lsn"]) == (first, last)
             for agent_id in old | new:
                 was, now = old.get(agent_id), new.get(agent_id)
-                change = found.get(agent_id)
+                change = changes.get(agent_id)
                 if was and now:
-                    ours = ("lsn", "updated_at_ms")
-                    fields = {k: v for k, v in now.items() if v != was[k] and k not in ours}
-                    told = change["fields"] if change else {}
-                    assert {name: pair["to"] for name, pair in told.items()} == fields
-                    assert {name: pair["from"] for name, pair in told.items()} == {
+                    ignored = ("lsn", "updated_at_ms")
+                    fields = {k: v for k, v in now.items() if v != was[k] and k not in ignored}
+                    changed_fields = change["fields"] if change else {}
+                    assert {name: pair["to"] for name, pair in changed_fields.items()} == fields
+                    assert {name: pair["from"] for name, pair in changed_fields.items()} == {
                         name: was[name] for name in fields
                     }
                 else:
                     assert change
                     assert change["change"] == ("added" if now else "removed")
-            assert answer.code == (1 if found else 0)
+            assert answer.code == (1 if changes else 0)
 
 
 def test_diff_takes_times_and_shows_a_table(story: Story) -> None:
-    """A line for each agent that differs; the same moments, given as times, differ the same."""
+    """Each agent that differs is one line, for moments given as LSNs or as times."""
     a, b = list(story.moments)[2], list(story.moments)[6]
     by_time = [story.times[lsn].isoformat() for lsn in (a, b)]
     lines = ask("diff", story.path, a, b).lines
@@ -299,11 +304,11 @@ def test_diff_takes_times_and_shows_a_table(story: Story) -> None:
 # --- checkpoint --write ---
 
 
-def test_the_state_at_a_moment_is_written_as_a_checkpoint_has_it(
-    story: Story, tmp_path: Path
-) -> None:
-    """P6: at a checkpoint's LSN the items are its own, to the byte's meaning; the journal is not
-    touched, the file is its owner's alone and never written over."""
+def test_the_state_at_a_moment_is_written_like_a_checkpoint(story: Story, tmp_path: Path) -> None:
+    """P6: At a checkpoint's LSN the written items equal the checkpoint's.
+
+    The journal is unchanged; the file belongs to its owner alone and is never overwritten.
+    """
     before = contents(story.path)
     for file in checkpoints(story.path):
         lsn = int(file.stem[-20:])
@@ -331,8 +336,8 @@ def test_the_state_at_a_moment_is_written_as_a_checkpoint_has_it(
     assert contents(story.path) == before
 
 
-def test_read_fleet_at_a_moment_of_a_live_manager(tmp_path: Path) -> None:
-    """P6: what is to come does not show; a moment ahead is the last one there is."""
+def test_read_fleet_at_a_moment_ignores_later_changes(tmp_path: Path) -> None:
+    """P6: Later changes do not show, and a moment in the future is the last one that exists."""
     with fleet(tmp_path) as manager:
         now = manager.agents(include_archived=True)
         view = read_fleet(manager.path, at=10_000)

@@ -1,4 +1,4 @@
-"""journal-inspect: who asks for what is not kept is told what is, and what to type for it."""
+"""journal-inspect: a request for what is no longer kept is answered with what is kept."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from manager import SubAgentManager, read_fleet
 from tests.inspect.inspect_support import ask, checkpoints, damage_a_fleet, golden, make, segments
 
 
-def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
-    """Before the oldest checkpoint, before the first record, behind the last one: each says what
-    there is."""
+def test_a_moment_that_is_not_kept_is_refused_with_the_kept_range(tmp_path: Path) -> None:
+    """A moment before the oldest checkpoint, before the first record or after the last is refused.
+
+    The message names the LSNs that are kept, with a command.
+    """
     with SubAgentManager.open(tmp_path) as manager:
         manager.spawn("x", name="lead")
     for _ in range(2):
@@ -26,26 +28,30 @@ def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
     assert ask("agents", path, "--at", oldest).code == 0
     with JournalReader.open(path) as reader:
         last = reader.last_lsn
-    kept = f"the fleet is known from LSN {oldest} to {last}: "
-    kept += f"journal-inspect agents {path} --at {oldest}"
+    kept_range = f"the fleet is known from LSN {oldest} to {last}: "
+    kept_range += f"journal-inspect agents {path} --at {oldest}"
     for verb in (["agents"], ["show", "lead"], ["history", "lead"], ["checkpoint"]):
         name, *args = verb
         more = ["--write", "-"] if name == "checkpoint" else []
         answer = ask(name, path, *args, *more, "--at", oldest - 1)
         assert (answer.code, answer.out) == (1, "")
-        assert f"{path}: the fleet as of LSN {oldest - 1} is no longer kept; {kept}" in answer.err
+        assert (
+            f"{path}: the fleet as of LSN {oldest - 1} is no longer kept; {kept_range}"
+            in answer.err
+        )
         answer = ask(name, path, *args, *more, "--at", 99)
         assert (answer.code, answer.out) == (1, "")
         assert (
-            f"{path}: the log ends at LSN {last}, before LSN 99; {kept}; the newest: " in answer.err
+            f"{path}: the log ends at LSN {last}, before LSN 99; {kept_range}; the newest: "
+            in answer.err
         )
     answer = ask("diff", path, last, oldest - 1)
     assert (answer.code, answer.out) == (1, "")
-    assert kept in answer.err
+    assert kept_range in answer.err
     answer = ask("agents", path, "--at", "2001-01-01", "--utc")
     assert (answer.code, answer.out) == (1, "")
     assert "no record that was written by 2001-01-01 is kept; the first, LSN" in answer.err
-    assert kept in answer.err
+    assert kept_range in answer.err
     answer = ask("show", path, "nobody", "--at", last)
     assert f"all of them: journal-inspect agents {path} --at {last}; " in answer.err
     answer = ask("show", path, "nobody", "--at", "-0s")
@@ -58,8 +64,8 @@ def test_a_moment_that_is_not_kept_is_told(tmp_path: Path) -> None:
     assert caught.value.first_lsn == oldest
 
 
-def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
-    """And from where on there can be one, as the command to type."""
+def test_a_cut_below_the_kept_range_is_refused_with_that_range(tmp_path: Path) -> None:
+    """The message names the kept LSNs, and the command for the first possible cut."""
     path = golden(tmp_path / "j")
     answer = ask("repair", path, "--cut-at", 3)
     assert (answer.code, answer.out) == (1, "")
@@ -69,14 +75,14 @@ def test_a_cut_below_what_is_kept_is_told_what_is(tmp_path: Path) -> None:
 
 
 def test_fleet_states_end_before_the_damage(tmp_path: Path) -> None:
-    """P4: the states behind it are none that can be asked for."""
+    """P4: The states after the damage are not offered."""
     damaged = damage_a_fleet(tmp_path)
-    told = f"the fleet is known from LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
-    assert told in ask("agents", damaged.path, "--at", "2001-01-01").err
+    kept_range = f"the fleet is known from LSN 1 to {damaged.lsn - 1}: journal-inspect agents"
+    assert kept_range in ask("agents", damaged.path, "--at", "2001-01-01").err
 
 
-def test_a_moment_of_what_is_no_fleet(tmp_path: Path) -> None:
-    """Whoever asks for one that is not kept is not sent on to ask for another."""
+def test_a_moment_of_another_programs_journal_is_refused(tmp_path: Path) -> None:
+    """The refusal says that the journal is not a manager's, and offers no other moment."""
     path = golden(tmp_path / "j")
     for at in (3, 99, "2001-01-01"):
         for verb in (["agents"], ["show", "lead"], ["history", "lead"]):
@@ -85,8 +91,8 @@ def test_a_moment_of_what_is_no_fleet(tmp_path: Path) -> None:
             assert f"{path}: not a journal of a manager" in answer.err
 
 
-def test_a_journal_without_a_checkpoint_is_not_told_of_bad_ones(tmp_path: Path) -> None:
-    """There is nothing wrong with it."""
+def test_a_journal_without_a_checkpoint_is_not_called_damaged(tmp_path: Path) -> None:
+    """A journal that has no checkpoint yet is sound, and the message says so."""
     path = make(tmp_path / "j")
     answer = ask("checkpoint", path)
     assert (answer.code, answer.out) == (1, "")

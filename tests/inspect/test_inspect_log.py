@@ -1,4 +1,4 @@
-"""journal-inspect log: which entries, in which order, as what, and for how long."""
+"""journal-inspect log: its range, order, formats, and following."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tests.inspect.inspect_support import (
 )
 from tests.support import until
 
-FIRST_LSN, LAST_LSN = 9, len(LOG)  # what is kept of the golden journal
+FIRST_LSN, LAST_LSN = 9, len(LOG)  # the LSNs that the golden journal keeps
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal with segments of four epochs, a torn tail, two checkpoints and every type."""
+    """Return a golden journal: four epochs, a torn tail, two checkpoints, records of every type."""
     return golden(tmp_path / "golden")
 
 
@@ -45,7 +45,7 @@ def lsns(*args: object) -> list[int]:
 
 
 def test_log_shows_every_type_as_json(path: Path) -> None:
-    """Each entry by its field names; bytes, ext types and odd maps as the API page has them."""
+    """Each entry has its field names; bytes, ext types and odd maps have the documented form."""
     entries = ask("log", path, "-o", "jsonl").jsonl
     assert [entry["lsn"] for entry in entries] == list(range(FIRST_LSN, LAST_LSN + 1))
     for entry, (epoch, record) in zip(entries, LOG[FIRST_LSN - 1 :], strict=True):
@@ -57,7 +57,7 @@ def test_log_shows_every_type_as_json(path: Path) -> None:
 
 
 def from_json(value: Any) -> Any:
-    """The record that was shown so."""
+    """Return the record whose JSON form is `value`."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if not isinstance(value, dict):
@@ -77,7 +77,7 @@ def from_json(value: Any) -> Any:
 
 
 def test_log_as_text_has_a_line_for_each_entry(path: Path) -> None:
-    """LSN, epoch, an ISO 8601 time with its zone, and the record as JSON."""
+    """A line has LSN, epoch, an ISO 8601 time with its zone, and the record as JSON."""
     lines = ask("log", path).lines
     assert len(lines) == LAST_LSN - FIRST_LSN + 1
     lsn, epoch, time, record = lines[-1].split(maxsplit=3)
@@ -87,28 +87,28 @@ def test_log_as_text_has_a_line_for_each_entry(path: Path) -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_log_shows_the_range_that_was_asked_for(path: Path, reverse: bool) -> None:
-    """-n, -r, --from-lsn and --to-lsn are one rule: the range, its end, turned round."""
+def test_log_shows_the_requested_range(path: Path, reverse: bool) -> None:
+    """--from-lsn and --to-lsn choose the range, -n its last entries, and -r the order."""
     everything = list(range(FIRST_LSN, LAST_LSN + 1))
     for first, last, count in product(
         (None, FIRST_LSN, 45, 58, 60, 61), (None, 8, 9, 53, 60, 99), (None, 0, 1, 7, 1000)
     ):
         if first and last and first > last:
             continue
-        wanted = [lsn for lsn in everything if (first or 1) <= lsn <= (last or LAST_LSN)]
-        wanted = wanted if count is None else wanted[max(0, len(wanted) - count) :]
+        expected = [lsn for lsn in everything if (first or 1) <= lsn <= (last or LAST_LSN)]
+        expected = expected if count is None else expected[max(0, len(expected) - count) :]
         args = [*(["-r"] * reverse), *(["-n", count] * (count is not None))]
         args += [*(["--from-lsn", first] * (first is not None))]
         args += [*(["--to-lsn", last] * (last is not None))]
         answer = ask("log", path, *args, "-o", "jsonl")
-        assert [entry["lsn"] for entry in answer.jsonl] == (wanted[::-1] if reverse else wanted)
-        assert answer.code == (0 if wanted else 1), args
-        assert bool(answer.err) == (not wanted)
+        assert [entry["lsn"] for entry in answer.jsonl] == (expected[::-1] if reverse else expected)
+        assert answer.code == (0 if expected else 1), args
+        assert bool(answer.err) == (not expected)
 
 
 @pytest.mark.parametrize("reverse", [[], ["-r"]])
-def test_log_says_what_is_no_longer_kept(path: Path, reverse: list[str]) -> None:
-    """Who asks for what compaction dropped is told the first LSN that is kept."""
+def test_log_names_the_first_kept_lsn(path: Path, reverse: list[str]) -> None:
+    """A request for removed entries is answered with the first LSN that is kept."""
     answer = ask("log", path, "--from-lsn", 3, *reverse)
     assert (answer.code, answer.out) == (1, "")
     assert "LSN 3 is no longer kept; the first LSN that is kept is 9; the journal" in answer.err
@@ -123,14 +123,16 @@ def test_log_says_what_is_no_longer_kept(path: Path, reverse: list[str]) -> None
         )
 
 
-def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
-    """P4: the first segment is gone and no checkpoint covers it: an open refuses, so whoever asks
-    for whatever entries is told, with 3; what there is is shown. So does `stats`."""
+def test_log_of_a_journal_without_its_beginning_exits_with_3(tmp_path: Path) -> None:
+    """P4: If the first segment is missing and no checkpoint covers it, any request exits with 3.
+
+    What exists is shown. The same holds for `stats`.
+    """
     path = make(tmp_path / "j", [[number, "x" * 400] for number in range(30)])
     segments(path)[0].unlink()
     first = int(segments(path)[0].name[:20])
     assert first > 1
-    for args, shown in [
+    for args, expected in [
         ([], list(range(first, 31))),
         (["-n", 2], [29, 30]),
         (["-r", "-n", 2], [30, 29]),
@@ -140,7 +142,7 @@ def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
         (["-f", "-n", 1, "--until-match", "29"], [30]),
     ]:
         answer = ask("log", path, *args, "-o", "jsonl")
-        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, 3), args
+        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (expected, 3), args
         assert f"damaged: the log begins at LSN {first}" in answer.err
         assert f"journal-inspect verify {path}" in answer.err
     stats = ask("stats", path, "-o", "json")
@@ -149,7 +151,7 @@ def test_log_of_a_journal_that_lost_its_beginning(tmp_path: Path) -> None:
 
 
 def test_following_a_damaged_journal_exits_with_3(path: Path) -> None:
-    """P4: that what is shown lies behind damage; it ends with 3, as all else does."""
+    """P4: A follower that begins after damage exits with 3, like other commands."""
     checkpoints(path)[-1].unlink()
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
@@ -162,8 +164,8 @@ def test_following_a_damaged_journal_exits_with_3(path: Path) -> None:
     assert "the log is damaged after LSN 39" in answer.err
 
 
-def test_a_checkpoint_covers_what_is_gone(path: Path) -> None:
-    """The newest that verifies is enough, as it is to an open; none that is damaged is."""
+def test_log_needs_one_whole_checkpoint_for_a_removed_beginning(path: Path) -> None:
+    """The newest checkpoint covers a removed beginning, as for an open, unless it is damaged."""
     assert ask("log", path).code == 0
     newest, first = checkpoints(path)[-1], int(segments(path)[0].name[:20])
     checkpoints(path)[0].unlink()
@@ -175,32 +177,32 @@ def test_a_checkpoint_covers_what_is_gone(path: Path) -> None:
 
 
 def test_log_of_a_damaged_journal_shows_both_ends(path: Path) -> None:
-    """P4: forward up to the damage, backward down to it; both say so."""
+    """P4: Entries are shown forward up to the damage, and backward down to it; both exit with 3."""
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
     assert offset
-    flip(segments(path)[0], offset + 44)  # its payload
+    flip(segments(path)[0], offset + 44)  # in its payload
     forward = ask("log", path, "-o", "json")
     assert [entry["lsn"] for entry in forward.json] == list(range(9, 40))
     backward = ask("log", path, "-r", "-o", "jsonl")
     assert [e["lsn"] for e in backward.jsonl] == [*range(60, 44, -1), *range(39, 8, -1)]
-    count_of = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
-    assert ([e["lsn"] for e in count_of.jsonl], count_of.code) == ([*range(60, 44, -1), 39, 38], 3)
+    counted = ask("log", path, "-r", "-n", 18, "-o", "jsonl")
+    assert ([e["lsn"] for e in counted.jsonl], counted.code) == ([*range(60, 44, -1), 39, 38], 3)
     for answer in (forward, backward):
         assert answer.code == 3
         assert "LSN 40" in answer.err
         assert f"journal-inspect verify {path}" in answer.err
 
 
-def test_the_last_entries_are_those_before_the_damage(path: Path) -> None:
-    """P4: with -n those that an open would keep; who asks for what is behind the damage is told."""
+def test_the_last_entries_end_before_the_damage(path: Path) -> None:
+    """P4: -n shows the last entries that an open would keep, and exits with 3."""
     checkpoints(path)[-1].unlink()
     with JournalReader.open(path) as reader:
         offset = next(entry.offset for entry in reader.entries() if entry.lsn == 40)
     assert offset
     assert lsns(path, "-n", 5) == [56, 57, 58, 59, 60]
-    flip(segments(path)[0], offset + 44)  # its payload
-    for args, shown, code in [
+    flip(segments(path)[0], offset + 44)  # in its payload
+    for args, expected, code in [
         (["-n", 5], [35, 36, 37, 38, 39], 3),
         (["-n", 2, "--to-lsn", 50], [38, 39], 3),
         (["-n", 2, "--to-lsn", 30], [29, 30], 0),
@@ -211,14 +213,14 @@ def test_the_last_entries_are_those_before_the_damage(path: Path) -> None:
         (["--from-lsn", 59, "-n", 1], [60], 3),
     ]:
         answer = ask("log", path, *args, "-o", "jsonl")
-        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (shown, code), args
+        assert ([entry["lsn"] for entry in answer.jsonl], answer.code) == (expected, code), args
         assert ("damaged after LSN 39" in answer.err) == (code == 3), args
 
 
-def test_the_end_of_a_large_journal_is_there_at_once(
+def test_the_end_of_a_large_journal_is_shown_without_a_check(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes before the last entries is not looked at where that takes long; that is said."""
+    """In a large journal the log before the last entries is not checked, and a message says so."""
     monkeypatch.setattr("journal_inspect.diagnosis.log_end._SCAN_BYTES_MAX", 1)
     flip(segments(path)[0], 100)
     answer = ask("log", path, "-n", 2, "-o", "jsonl")
@@ -226,10 +228,8 @@ def test_the_end_of_a_large_journal_is_there_at_once(
     assert "not checked for damage" in answer.err
 
 
-def test_log_prints_what_it_has_before_it_reads_on(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It streams: what was read before an interrupt has been printed, in a whole array."""
+def test_log_prints_entries_as_it_reads_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries read before an interrupt have been printed, and a JSON array is complete."""
 
     def entries(reader: JournalReader, after: int | None, **_: Any) -> Iterator[Entry]:
         yield from (Entry(lsn, 1, 0, "x") for lsn in (1, 2, 3))
@@ -243,9 +243,9 @@ def test_log_prints_what_it_has_before_it_reads_on(
 
 
 def test_log_follows_a_live_writer(tmp_path: Path) -> None:
-    """-f shows each entry as it becomes durable, across segments and a restart of the writer."""
+    """-f shows each entry once it is durable, across segments and a restart of the writer."""
     path = tmp_path / "j"
-    record = "x" * 500  # eight fill a segment
+    record = "x" * 500  # eight of these fill a segment
     journal = open_journal(path)
     put(journal, *[record] * 20)
     with running("log", path, "-f", "-o", "jsonl") as child:
@@ -261,8 +261,8 @@ def test_log_follows_a_live_writer(tmp_path: Path) -> None:
     assert (answer.code, answer.out, answer.err) == (130, "", "")
 
 
-def test_log_follows_from_and_to_where_it_is_told(tmp_path: Path) -> None:
-    """With -f, -n and --from-lsn say where to begin, and --to-lsn where to end."""
+def test_log_follows_the_requested_range(tmp_path: Path) -> None:
+    """With -f, -n and --from-lsn set the beginning, and --to-lsn the end."""
     path = make(tmp_path / "j", range(15))
     for args, first in (([], 6), (["-n", 2], 14), (["--from-lsn", 3], 3)):
         assert lsns(path, "-f", "--to-lsn", 15, *args) == list(range(first, 16))
@@ -274,8 +274,10 @@ def test_log_follows_from_and_to_where_it_is_told(tmp_path: Path) -> None:
 
 
 def test_the_reader_knows_where_the_log_ends(path: Path, tmp_path: Path) -> None:
-    """Its first LSNs come from names, its last from the newest segment: damage before that is
-    no matter, damage in that ends the log where `entries` ends."""
+    """The reader takes the first LSNs from names, and the last one from the newest segment.
+
+    Damage before that segment does not matter. Damage in it ends the log where `entries` ends.
+    """
     with JournalReader.open(path) as reader:
         assert reader.first_lsns == [9, 45, 54, 58, 59]
         assert (reader.last_lsn, reader.format_version) == (60, 1)
@@ -284,14 +286,14 @@ def test_the_reader_knows_where_the_log_ends(path: Path, tmp_path: Path) -> None
         assert reader.last_lsn == 60
         flip(segments(path)[-1], 64 + 44 + 20)  # the payload of the first of two frames
         assert reader.last_lsn == 58
-        flip(segments(path)[-1], 0)  # and its header
+        flip(segments(path)[-1], 0)  # now also its header
         assert (reader.last_lsn, reader.journal_id) == (58, f"{1:032x}")
     with JournalReader.open(make(tmp_path / "empty", [])) as reader:
         assert (reader.first_lsns, reader.last_lsn, reader.journal_id) == ([], 0, None)
 
 
 def test_leftovers_of_a_removal_are_not_shown(tmp_path: Path) -> None:
-    """Segments that no kept checkpoint needs, which a crash left, are no part of the log."""
+    """Segments that no kept checkpoint needs, left by a crash, are not part of the log."""
     path, aside = tmp_path / "j", tmp_path / "aside"
     with open_journal(path) as journal:
         put(journal, *["x" * 500] * 30)
@@ -300,32 +302,32 @@ def test_leftovers_of_a_removal_are_not_shown(tmp_path: Path) -> None:
             put(journal, "x")
             compact(journal, 1)
     assert lsns(path)[0] > 8
-    kept = lsns(path)
+    kept_lsns = lsns(path)
     for file in segments(aside):
         if not (path / file.name).exists():
             shutil.copy(file, path)
-    assert lsns(path) == kept
-    assert lsns(path, "-r") == kept[::-1]
-    assert lsns(path, "-n", 100) == kept
+    assert lsns(path) == kept_lsns
+    assert lsns(path, "-r") == kept_lsns[::-1]
+    assert lsns(path, "-n", 100) == kept_lsns
 
 
-@pytest.mark.parametrize(("asked", "code"), [([], 0), (["--from-lsn", 1], 1)])
-def test_compaction_may_overtake_who_reads_backward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[object], code: int
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--from-lsn", 1], 1)])
+def test_compaction_may_overtake_a_backward_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[object], code: int
 ) -> None:
-    """The log's beginning comes nearer while -r reads: that ends it, unless that was asked for."""
-    shown: list[str] = []
+    """A compaction while -r reads ends the output, with exit code 1 if LSN 1 was requested."""
+    printed: list[str] = []
 
     def put_lines(lines: Iterator[str]) -> int:
-        shown.append(next(lines))
+        printed.append(next(lines))
         for number in (1, 2):
             put(journal, number)
             compact(journal, number)
-        shown.extend(lines)
-        return len(shown)
+        printed.extend(lines)
+        return len(printed)
 
     monkeypatch.setattr("journal_inspect.commands.log.put_lines", put_lines)
     with open_journal(tmp_path / "j") as journal:
         put(journal, *["x" * 500] * 30)
-        assert ask("log", tmp_path / "j", "-r", *asked).code == code
-    assert 1 <= len(shown) < 20
+        assert ask("log", tmp_path / "j", "-r", *options).code == code
+    assert 1 <= len(printed) < 20

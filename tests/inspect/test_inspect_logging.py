@@ -1,4 +1,4 @@
-"""journal-inspect and the engine's logger: each message is said once, by the command."""
+"""journal-inspect and the engine's log messages: the command prints each one once."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from journal import Journal
 from tests.inspect.inspect_support import ask_child
 
 
-def test_a_repair_says_what_is_logged(tmp_path: Path) -> None:
-    """Each line on stderr is the command's own: a mode that is narrowed is told once."""
+def test_a_repair_prints_log_messages_once(tmp_path: Path) -> None:
+    """Each line on stderr has the command's format; a narrowed mode is reported once."""
     path = tmp_path / "j"
     Journal.open(path).close()
     path.chmod(0o755)
     answer = ask_child("repair", path, "--apply")
     assert answer.code == 0
-    said = [line for line in answer.err.splitlines() if "mode 0755" in line]
-    assert len(said) == 1
+    lines = [line for line in answer.err.splitlines() if "mode 0755" in line]
+    assert len(lines) == 1
     assert all(line.startswith("journal-inspect: ") for line in answer.err.splitlines())
 
 
-def test_a_backup_says_what_is_logged(tmp_path: Path) -> None:
-    """An empty directory that others may read is narrowed before a copy goes there."""
+def test_a_backup_prints_log_messages_once(tmp_path: Path) -> None:
+    """An empty destination that others may read is narrowed before the copy, and reported once."""
     path, dest = tmp_path / "j", tmp_path / "copy"
     Journal.open(path).close()
     dest.mkdir()
@@ -30,6 +30,6 @@ def test_a_backup_says_what_is_logged(tmp_path: Path) -> None:
     answer = ask_child("backup", path, dest)
     assert answer.code == 0
     assert os.stat(dest).st_mode & 0o777 == 0o700
-    said = [line for line in answer.err.splitlines() if "mode 0755" in line]
-    assert len(said) == 1
+    lines = [line for line in answer.err.splitlines() if "mode 0755" in line]
+    assert len(lines) == 1
     assert all(line.startswith("journal-inspect: ") for line in answer.err.splitlines())

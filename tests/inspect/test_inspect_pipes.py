@@ -1,4 +1,4 @@
-"""journal-inspect stopped, piped, closed: quiet, with the exit code that shells know."""
+"""journal-inspect stopped, piped or closed: no message, and the exit code that shells expect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IN_SHELL: dict[str, Any] = {
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_130_and_143_stopped(tmp_path: Path, number: int) -> None:
-    """A follower is stopped by a signal, quietly; 128 and the signal's number."""
+    """A signal stops a follower without a message; the exit code is 128 plus its number."""
     with running("log", make(tmp_path / "j"), "-f") as child:
         for _ in range(3):
             child.line()
@@ -44,14 +44,14 @@ def test_130_and_143_stopped(tmp_path: Path, number: int) -> None:
     assert (answer.code, answer.out, answer.err) == (128 + number, "", "")
 
 
-def test_130_before_there_is_a_command_line() -> None:
-    """An interrupt as early as can be is as quiet."""
+def test_130_before_the_command_line_is_read() -> None:
+    """An interrupt before the command line is read ends without a message, too."""
     answer = child_main("def stop(name): raise KeyboardInterrupt", "m.find_spec = stop")
     assert (answer.code, answer.out, answer.err) == (130, "", "")
 
 
-def long(path: Path) -> Path:
-    """A journal of which no verb's output fits in a pipe."""
+def long_journal(path: Path) -> Path:
+    """Make a journal for which no command's output fits in a pipe."""
     with SubAgentManager.open(path) as manager:
         for number in range(300):
             manager.spawn("x" * 1000, queued=True, metadata={"number": number})
@@ -63,7 +63,7 @@ def long(path: Path) -> Path:
 
 @contextmanager
 def closed() -> Iterator[int]:
-    """A pipe that nobody reads from any more."""
+    """Yield a pipe whose reader has closed it."""
     theirs, ours = os.pipe()
     os.close(theirs)
     try:
@@ -73,8 +73,8 @@ def closed() -> Iterator[int]:
 
 
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
-    """`| head -1` gets its line, and nobody a message; 141, as of a program that SIGPIPE ends."""
-    path = long(tmp_path)
+    """`| head -1` gets its line, and the command ends without a message, with exit code 141."""
+    path = long_journal(tmp_path)
     for verb in ("log", "checkpoint", "agents"):
         for form in ("text", "json", "jsonl"):
             with subprocess.Popen(
@@ -90,14 +90,14 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
                 assert (process.stderr.read(), process.wait(TIMEOUT_S)) == (b"", 141), (verb, form)
     with closed() as pipe:
         answer = ask_child("info", path, capture_output=False, stdout=pipe, stderr=subprocess.PIPE)
-    assert (answer.code, answer.err) == (141, "")  # though all of it fits in a buffer
+    assert (answer.code, answer.err) == (141, "")  # even though the output fits in a buffer
     command = f"{shlex.join([*COMMAND, 'log', str(path)])} | head -1"
     done = subprocess.run(command, **IN_SHELL)
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
 
 
 def test_messages_come_after_the_data(tmp_path: Path) -> None:
-    """Where both go to one file, a message stands behind what it is about."""
+    """A message comes after the output that it is about, if both go to one file."""
     path = make(tmp_path / "j")
     tear(path)
     answer = ask_child(
@@ -107,8 +107,8 @@ def test_messages_come_after_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_streams_that_were_closed_before(tmp_path: Path, closed: str) -> None:
-    """The answer is the exit code, whoever listens; no message lands among the data."""
+def test_closed_streams_leave_the_exit_code(tmp_path: Path, closed: str) -> None:
+    """Closed streams do not change the exit code, and no message is written into the output."""
     path = make(tmp_path / "j")
     tear(path)
     command = f"{shlex.join([*COMMAND, 'verify', str(path)])} {closed}"

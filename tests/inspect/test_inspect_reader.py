@@ -1,4 +1,4 @@
-"""What journal-inspect leans on in the reader: to follow, and to read the end, costs little."""
+"""The reader as journal-inspect uses it: following, and reading the end, are cheap."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ POLLS = 50
 
 
 def drain(entries: Iterable[Entry], seen: list[Any]) -> None:
-    """Each record into `seen`, as it comes."""
+    """Append each record to `seen` as it comes."""
     for entry in entries:
         seen.append(entry.record)
 
 
 class EnoughError(Exception):
-    """So many looks were all that was wanted."""
+    """The signal that the reader has waited often enough."""
 
 
 def read_bytes() -> int:
-    """By this process, from anything, since it began."""
+    """Return the bytes that this process has read since its start."""
     facts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(facts["rchar"])
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system counts no reads")
-def test_a_follower_does_not_read_all_that_was_allocated_again_and_again(tmp_path: Path) -> None:
-    """P8: what a look costs follows what is new, not the segment's size; all of it is looked at
-    now and then."""
+def test_a_waiting_follower_does_not_reread_the_preallocated_segment(tmp_path: Path) -> None:
+    """P8: The cost of a poll depends on new records, not on the segment's size.
+
+    The whole segment is read only now and then.
+    """
     polls = 0
 
     def wait() -> None:
@@ -55,8 +57,8 @@ def test_a_follower_does_not_read_all_that_was_allocated_again_and_again(tmp_pat
     assert read_bytes() - before < SEGMENT_BYTES * POLLS / 4
 
 
-def test_waiting_comes_after_all_that_there_is(tmp_path: Path) -> None:
-    """`wait` is called when every entry was yielded, and what it lets come is yielded next."""
+def test_a_follower_waits_after_the_last_entry(tmp_path: Path) -> None:
+    """`wait` is called after all entries; those that come during it are yielded next."""
     seen: list[Any] = []
 
     def wait() -> None:
@@ -75,8 +77,10 @@ def test_waiting_comes_after_all_that_there_is(tmp_path: Path) -> None:
 
 
 def test_the_last_entries_are_read_without_those_before(tmp_path: Path) -> None:
-    """Damage in an older segment is no matter for the last ones; in the newest one it is told,
-    after what is good before it; a record that was skipped may be anything."""
+    """Damage in an older segment does not matter for the last entries.
+
+    Damage in the newest one is raised after the entries before it. Skipped records are not decoded.
+    """
     path = make(tmp_path / "j", [[lsn, "x" * 500] for lsn in range(1, 31)])
     flip(segments(path)[0], 70)
     with JournalReader.open(path) as reader:
@@ -84,14 +88,14 @@ def test_the_last_entries_are_read_without_those_before(tmp_path: Path) -> None:
         (last,) = reader.entries(last=1)
         assert last.offset
         flip(segments(path)[-1], last.offset + 50)
-        found: list[Any] = []
+        good_records: list[Any] = []
         with pytest.raises(CorruptionError) as caught:
-            drain(reader.entries(last=2), found)
-        assert ([record[0] for record in found], caught.value.lsn) == ([28, 29], 30)
+            drain(reader.entries(last=2), good_records)
+        assert ([record[0] for record in good_records], caught.value.lsn) == ([28, 29], 30)
 
 
 def test_log_and_verify_import_no_writer(tmp_path: Path) -> None:
-    """`log` and `verify` are there soon: no engine, no manager, no table is imported for them."""
+    """`log` and `verify` start fast, because they import no engine, no manager and no tables."""
     path = make(tmp_path / "j")
     code = "import sys; from journal_inspect.__main__ import main\n"
     code += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"

@@ -1,4 +1,4 @@
-"""journal-inspect verify, repair, backup, stats: what is lost, what is safe, what to do next."""
+"""journal-inspect verify, repair, backup: what is lost, what is safe, and what to do next."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def damaged(tmp_path: Path) -> Damaged:
 
 
 def open_lsns(path: Path) -> list[int]:
-    """What an open finds, on a copy."""
+    """Return the LSNs that an open of a copy replays."""
     copy = path.with_name("copy")
     shutil.copytree(path, copy)
     try:
@@ -47,16 +47,18 @@ def open_lsns(path: Path) -> list[int]:
 # --- verify ---
 
 
-def test_verify_tells_what_is_lost_what_is_safe_and_what_to_type(damaged: Damaged) -> None:
-    """P4: the last good LSN, the first and last that are lost, which of them can be read; each
-    command that it gives does what it says."""
+def test_verify_states_the_loss_and_advises_commands_that_work(damaged: Damaged) -> None:
+    """P4: verify states the last good LSN, the lost LSNs, and which of them are readable.
+
+    Each command that it advises works.
+    """
     answer = ask("verify", damaged.path)
-    lost, readable = damaged.end - damaged.lsn + 1, damaged.end - damaged.last_lsn
+    lost_count, readable = damaged.end - damaged.lsn + 1, damaged.end - damaged.last_lsn
     assert answer.code == 3
     assert answer.lines[1:] == [
-        f"lost            LSN {damaged.lsn} to {damaged.end} ({lost} records)",
+        f"lost            LSN {damaged.lsn} to {damaged.end} ({lost_count} records)",
         f"readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"unreadable      {lost - readable} lost records of unknown origin",
+        f"unreadable      {lost_count - readable} lost records of unknown agents",
         f"last good LSN {damaged.lsn - 1}; 1 corruption",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
@@ -72,8 +74,8 @@ def test_verify_tells_what_is_lost_what_is_safe_and_what_to_type(damaged: Damage
         assert ask(*command.split()).code == (3 if command.startswith("repair") else 0)
 
 
-def test_verify_from_an_lsn_leaves_out_what_ends_before_it(damaged: Damaged) -> None:
-    """--from-lsn: damage in older segments is not looked for, later damage is found."""
+def test_verify_from_an_lsn_skips_older_segments(damaged: Damaged) -> None:
+    """--from-lsn skips damage in older segments, and finds later damage."""
     firsts = [int(file.name[:20]) for file in segments(damaged.path)]
     assert ask("verify", damaged.path, "--from-lsn", firsts[2]).code == 3
     answer = ask("verify", damaged.path, "--from-lsn", firsts[3])
@@ -86,19 +88,19 @@ def test_verify_from_an_lsn_leaves_out_what_ends_before_it(damaged: Damaged) -> 
 
 
 def test_verify_reports_progress_in_bytes(tmp_path: Path) -> None:
-    """All that is looked at is told, bit by bit: in the end what the frames and items take."""
+    """Progress adds up to the bytes of all frames and checkpoints."""
     with fleet(tmp_path) as manager:
         path = Path(manager.path)
-    told: list[int] = []
+    steps: list[int] = []
     with JournalReader.open(path) as reader:
-        assert list(reader.verify(progress=told.append)) == []
+        assert list(reader.verify(progress=steps.append)) == []
         frames = sum(info.size_bytes for info in reader.frames() if info.state == "log")
-    assert len(told) > 1
-    assert sum(told) == frames + sum(file.stat().st_size for file in checkpoints(path))
+    assert len(steps) > 1
+    assert sum(steps) == frames + sum(file.stat().st_size for file in checkpoints(path))
 
 
-def test_verify_finds_a_payload_that_is_whole_and_does_not_decode(tmp_path: Path) -> None:
-    """P4: CRCs hold for whatever was written; what no writer of ours writes is corruption."""
+def test_verify_finds_a_whole_payload_that_does_not_decode(tmp_path: Path) -> None:
+    """P4: A payload with a valid CRC that no writer of ours writes is corruption."""
     for number, payload in enumerate(
         (b"\xc1", b"\xa1\xff", b"\x01", b"\x01\x02\x03", b"\x81\x90\x01")
     ):
@@ -113,7 +115,7 @@ def test_verify_finds_a_payload_that_is_whole_and_does_not_decode(tmp_path: Path
 
 
 def segment_of(payload: bytes) -> bytes:
-    """A segment of one frame that says it holds two records."""
+    """Return a segment with one frame whose header counts two records."""
     from tests.independent_reader import crc32c
 
     head = b"\x89JRNL\r\n\x1a" + bytes([1, 0, 0, 0, 1, 0, 0, 0]) + b"i" * 16
@@ -130,25 +132,25 @@ def segment_of(payload: bytes) -> bytes:
 
 
 def test_repair_is_a_dry_run_by_default(damaged: Damaged) -> None:
-    """Nothing is changed, and it says what would be kept, cut and lost, by LSN and by agent."""
+    """A dry run changes nothing, and states what is kept, cut and lost, by LSN and by agent."""
     before = contents(damaged.path)
     answer = ask("repair", damaged.path, "--salvage")
     assert answer.code == 3
     assert contents(damaged.path) == before
     assert [file.name for file in damaged.path.parent.iterdir()] == [damaged.path.name]
-    shown = ask("repair", damaged.path, "--salvage", "-o", "json").json
-    assert not shown["applied"]
-    assert shown["last_lsn"] == damaged.lsn - 1
-    assert (shown["first_lost_lsn"], shown["last_lost_lsn"]) == (damaged.lsn, damaged.end)
-    wanted: Counter[str] = Counter()
+    output = ask("repair", damaged.path, "--salvage", "-o", "json").json
+    assert not output["applied"]
+    assert output["last_lsn"] == damaged.lsn - 1
+    assert (output["first_lost_lsn"], output["last_lost_lsn"]) == (damaged.lsn, damaged.end)
+    expected: Counter[str] = Counter()
     for record in damaged.records[damaged.last_lsn :]:
-        wanted[record[1]] += 1
-    assert {it["agent_id"]: it["records"] for it in shown["lost_by_agent"]} == wanted
+        expected[record[1]] += 1
+    assert {agent["agent_id"]: agent["records"] for agent in output["lost_by_agent"]} == expected
     names = {record[1]: record[7] for record in damaged.records if record[0] == "spawn"}
-    for it in shown["lost_by_agent"]:
-        assert it["name"] == names[it["agent_id"]]
-        assert it["kinds"] == {"spawn": 1, "result": 1}
-    assert shown["removed"] == [file.name for file in reversed(segments(damaged.path)[3:])]
+    for agent in output["lost_by_agent"]:
+        assert agent["name"] == names[agent["agent_id"]]
+        assert agent["kinds"] == {"spawn": 1, "result": 1}
+    assert output["removed"] == [file.name for file in reversed(segments(damaged.path)[3:])]
     assert "nothing was changed; to repair it" in answer.err
     assert f"journal-inspect repair {damaged.path} --salvage --apply" in answer.err
     facts = dict(line.split("  ", 1) for line in answer.lines[:6])
@@ -158,22 +160,24 @@ def test_repair_is_a_dry_run_by_default(damaged: Damaged) -> None:
     )
 
 
-def test_repair_applied_opens_and_keeps_all_that_it_cut(damaged: Damaged) -> None:
-    """P1, P4: what is good is kept; copies of what was removed and a journal of what was whole
-    behind the damage stand beside it; then it opens, verifies, and can be repaired again."""
+def test_an_applied_repair_keeps_copies_of_all_that_it_cut(damaged: Damaged) -> None:
+    """P1, P4: Good records are kept; removed files, and whole frames after the damage, are saved.
+
+    The saved files are beside the journal, which then opens, verifies, and can be repaired again.
+    """
     cut = {file.name: file.read_bytes() for file in segments(damaged.path)[3:]}
     answer = ask("repair", damaged.path, "--apply", "--salvage", "-o", "json")
     assert answer.code == 0
-    shown = answer.json
-    assert shown["applied"]
-    saved, salvaged = Path(shown["saved_to"]), Path(shown["salvaged_to"])
+    output = answer.json
+    assert output["applied"]
+    saved, salvaged = Path(output["saved_to"]), Path(output["salvaged_to"])
     assert {file.name: file.read_bytes() for file in saved.iterdir()} == cut
-    records = [it["record"] for it in ask("log", salvaged, "-o", "json").json]
+    records = [entry["record"] for entry in ask("log", salvaged, "-o", "json").json]
     assert records == damaged.records[damaged.last_lsn :]
     assert "spawn       agent_" in ask("log", salvaged, "-n", 2).out
     assert open_lsns(damaged.path) == list(range(1, damaged.lsn))
     verified = ask("verify", damaged.path, "-o", "json")
-    assert verified.code == 1  # what is left behind the cut
+    assert verified.code == 1  # for the torn tail before the cut
     assert verified.json["counts"]["corruption"] == 0
     assert verified.json["first_lost_lsn"] is None
     assert verified.json["cut"]
@@ -183,18 +187,20 @@ def test_repair_applied_opens_and_keeps_all_that_it_cut(damaged: Damaged) -> Non
     assert "it opens as it is; there is nothing to repair" in again.err
 
 
-def test_repair_cuts_where_it_is_told(damaged: Damaged) -> None:
-    """--cut-at: the last LSN to keep, the end of a commit; one that is none is refused, with one
-    beside it; on a whole journal too."""
+def test_repair_cuts_at_the_given_lsn(damaged: Damaged) -> None:
+    """--cut-at names the last LSN to keep, on a whole journal too.
+
+    An LSN that is not the end of a commit is refused, and a possible one is named.
+    """
     at = damaged.lsn - 1
     assert open_cut(damaged.path, at - 2) == list(range(1, at - 1))
-    whole = make(damaged.path.parent / "whole", [1, 2, 3, 4])
-    dry = ask("repair", whole, "--cut-at", 2)
+    healthy = make(damaged.path.parent / "whole", [1, 2, 3, 4])
+    dry = ask("repair", healthy, "--cut-at", 2)
     assert dry.code == 0
     assert "LSN 3 to 4 (2 records), 0 of them unreadable" in dry.out
-    assert f"repair {whole} --cut-at 2 --apply" in dry.err
-    assert f"repair {whole} --cut-at 2 --salvage" in dry.err
-    assert open_cut(whole, 2) == [1, 2]
+    assert f"repair {healthy} --cut-at 2 --apply" in dry.err
+    assert f"repair {healthy} --cut-at 2 --salvage" in dry.err
+    assert open_cut(healthy, 2) == [1, 2]
     batch = damaged.path.parent / "batch"
     with open_journal(batch) as journal:
         journal.append_batch([1, 2, 3])
@@ -213,8 +219,8 @@ def open_cut(path: Path, lsn: int) -> list[int]:
         shutil.rmtree(copy)
 
 
-def test_repair_of_a_torn_tail_alone(tmp_path: Path) -> None:
-    """There is nothing to repair; it opens as it is."""
+def test_a_torn_tail_needs_no_repair(tmp_path: Path) -> None:
+    """A torn tail needs no repair, because an open handles it."""
     path = make(tmp_path / "j")
     tear(path)
     before = contents(path)
@@ -226,7 +232,7 @@ def test_repair_of_a_torn_tail_alone(tmp_path: Path) -> None:
 
 
 def test_repair_without_anything_to_start_from_is_refused(tmp_path: Path) -> None:
-    """P4: where the log's beginning and every checkpoint are gone, nothing is made up."""
+    """P4: If the log's beginning and every checkpoint are gone, a repair is refused."""
     path = golden(tmp_path / "j")
     for file in checkpoints(path):
         flip(file, 40)
@@ -241,23 +247,27 @@ def test_repair_without_anything_to_start_from_is_refused(tmp_path: Path) -> Non
 
 
 def test_backup_of_a_live_journal_opens_to_the_state_at_its_lsn(tmp_path: Path) -> None:
-    """P6: it is verified, and another manager finds in it what the first one had."""
+    """P6: A backup is verified, and another manager recovers from it what the first one had."""
     with fleet(tmp_path) as manager:
         dest = tmp_path / "elsewhere" / ".subagents"
         dest.parent.mkdir()
         answer = ask("backup", manager.path, dest, "-o", "json")
-        live = {it.agent_id: it.result for it in manager.agents(include_archived=True)}
+        live = {agent.agent_id: agent.result for agent in manager.agents(include_archived=True)}
         last_lsn = manager.stats().last_lsn
     assert answer.code == 0
     assert (answer.json["path"], answer.json["lsn"]) == (str(dest), last_lsn)
     assert f"journal-inspect info {dest}" in answer.err
     with SubAgentManager.open(dest.parent) as copy:
-        assert {it.agent_id: it.result for it in copy.agents(include_archived=True)} == live
+        assert {
+            agent.agent_id: agent.result for agent in copy.agents(include_archived=True)
+        } == live
 
 
-def test_backup_writes_over_nothing(tmp_path: Path) -> None:
-    """A place that holds something, lies in the journal, or in no directory is refused, and says
-    what to do."""
+def test_backup_overwrites_nothing(tmp_path: Path) -> None:
+    """A destination that exists, is inside the journal, or has no parent directory is refused.
+
+    The message says what to do.
+    """
     path = make(tmp_path / "j")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
@@ -278,7 +288,7 @@ def test_backup_writes_over_nothing(tmp_path: Path) -> None:
 
 
 def test_backup_of_a_damaged_journal_is_refused(damaged: Damaged) -> None:
-    """P4: a backup is a whole journal or none."""
+    """P4: A backup of a damaged journal is refused and leaves nothing."""
     copy = damaged.path.with_name("copy")
     for _ in range(2):
         answer = ask("backup", damaged.path, copy)
@@ -290,8 +300,8 @@ def test_backup_of_a_damaged_journal_is_refused(damaged: Damaged) -> None:
     assert f"journal-inspect verify {damaged.path}" in answer.err
 
 
-def test_the_dead_and_the_cut_are_told_apart(damaged: Damaged) -> None:
-    """P4: whole frames behind damage are dead; after the cut they are no part of the log."""
+def test_frames_are_dead_before_a_cut_and_cut_after_it(damaged: Damaged) -> None:
+    """P4: Whole frames after damage are dead; after a cut there they are not part of the log."""
 
     def states() -> Counter[str]:
         with JournalReader.open(damaged.path) as reader:
@@ -305,8 +315,8 @@ def test_the_dead_and_the_cut_are_told_apart(damaged: Damaged) -> None:
     assert (after["cut"], after["dead"]) == (before["dead"], 0)
 
 
-def test_lost_is_what_anything_tells_of(tmp_path: Path) -> None:
-    """P4: damage to the last commit is known from the mark behind it: lost, and not readable."""
+def test_a_mark_proves_that_the_last_commit_is_lost(tmp_path: Path) -> None:
+    """P4: A damaged last commit is reported as lost, because the mark after it proves it."""
     path = make(tmp_path / "j", ["a", "b", "c"])
     with JournalReader.open(path) as reader:
         *_, last = reader.entries()
@@ -317,10 +327,10 @@ def test_lost_is_what_anything_tells_of(tmp_path: Path) -> None:
     assert answer.lines[1:] == [
         "lost            LSN 3 (1 record)",
         "readable        none",
-        "unreadable      1 lost record of unknown origin",
+        "unreadable      1 lost record of unknown agents",
         "last good LSN 2; 1 corruption",
     ]
     assert f"journal-inspect repair {path}\n" in answer.err
-    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown origin"
+    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown agents"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

@@ -1,4 +1,4 @@
-"""journal-inspect's report: what it tells of a journal, and what it lets nobody do."""
+"""journal-inspect report: its contents, and its safety against hostile payloads."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ import_package("jinja2")
 
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
-    """A closed journal with an agent of every outcome."""
+    """Return a closed journal with at least one agent of every outcome."""
     return write(tmp_path / "j", *STORY)
 
 
-def test_a_journal_that_is_not_the_managers(tmp_path: Path) -> None:
-    """It gets kinds of records over time, and no fleet."""
+def test_a_report_of_another_programs_journal_has_no_fleet(tmp_path: Path) -> None:
+    """The report of another program's journal shows record kinds over time, and no fleet."""
     page = report(golden(tmp_path / "golden"))
     assert page.code == 0
     assert page.data["agents"] == []
@@ -62,11 +62,11 @@ def test_a_journal_that_is_not_the_managers(tmp_path: Path) -> None:
     assert "golden/1" in page.words
     assert "torn_tail" in page.words
     assert "It loads the checkpoint at LSN 55 and replays 5 records." in page.words
-    assert "passes over a torn tail" not in page.words, "that one was left behind long ago"
+    assert "passes over a torn tail" not in page.words, "an earlier open has handled it"
 
 
-def test_a_torn_tail(tmp_path: Path) -> None:
-    """What a crash left is told, and that the next open leaves it behind."""
+def test_a_report_shows_a_torn_tail(tmp_path: Path) -> None:
+    """A torn tail is shown, with what the next open does about it."""
     path = make(tmp_path / "j")
     tear(path)
     page = report(path)
@@ -74,15 +74,15 @@ def test_a_torn_tail(tmp_path: Path) -> None:
     assert "It passes over a torn tail of 50 B." in page.words
 
 
-def test_an_empty_journal(tmp_path: Path) -> None:
-    """Nothing in it is no error."""
+def test_a_report_of_an_empty_journal_succeeds(tmp_path: Path) -> None:
+    """The report of an empty journal is no error."""
     page = report(make(tmp_path / "j", []))
     assert page.code == 0
     assert "None yet." in page.words
 
 
-def test_damage_that_an_open_refuses(tmp_path: Path) -> None:
-    """P4: exit 3, the place, what to do; the agents are told as far as the log can be read."""
+def test_a_report_shows_damage_and_the_agents_before_it(tmp_path: Path) -> None:
+    """P4: Damage gives exit code 3, with place and advice; the agents before it are shown."""
     path = write(tmp_path / "j", *STORY)
     (segment,) = segments(path)
     flip(segment, segment.read_bytes().index(agent_id(6).encode()))
@@ -92,19 +92,19 @@ def test_damage_that_an_open_refuses(tmp_path: Path) -> None:
     assert f"{segment}: offset " in page.words
     assert "It refuses the journal and changes nothing" in page.words
     assert f"journal-inspect repair {path}" in page.words
-    assert [it["agent_id"][-1] for it in page.agents] == ["1", "2", "3", "4", "5"]
+    assert [agent["agent_id"][-1] for agent in page.agents] == ["1", "2", "3", "4", "5"]
 
 
 def test_a_fleet_before_the_damage_is_as_of_an_lsn(tmp_path: Path, story: Path) -> None:
-    """P4: nobody takes it for the fleet as it was in the end."""
+    """P4: A fleet that ends at damage is labelled with its LSN."""
     damaged = damage_a_fleet(tmp_path)
-    said = f"As of LSN {damaged.lsn - 1}. Records after the damage are not included."
-    assert said in report(damaged.path).words
+    notice = f"As of LSN {damaged.lsn - 1}. Records after the damage are not included."
+    assert notice in report(damaged.path).words
     assert "As of LSN" not in report(story).words
 
 
-def test_damage_behind_a_checkpoint(tmp_path: Path) -> None:
-    """Where the log goes on from a newer checkpoint, so does the report."""
+def test_a_report_continues_from_a_checkpoint_after_damage(tmp_path: Path) -> None:
+    """A report continues from the newer checkpoint where the log does."""
     with SubAgentManager.open(tmp_path) as manager:
         path = Path(manager.path)
         manager.spawn("one")
@@ -117,24 +117,24 @@ def test_damage_behind_a_checkpoint(tmp_path: Path) -> None:
     assert len(segments(path)) == 2
     flip(segments(path)[0], segments(path)[0].read_bytes().index(b"one"))
     page = report(path)
-    assert {it["prompt"] for it in page.agents} == {"one", "two", "three"}
+    assert {agent["prompt"] for agent in page.agents} == {"one", "two", "three"}
     assert page.code == 3
 
 
-def test_a_live_journal(tmp_path: Path) -> None:
-    """With a writer alive nobody is shown as interrupted that runs, and nothing is recovered."""
+def test_a_report_of_a_live_journal_shows_running_agents(tmp_path: Path) -> None:
+    """With a live writer, running agents are shown as running, and nothing is recovered."""
     with SubAgentManager.open(tmp_path) as manager:
         agent = manager.spawn("work")
         manager.compact()
         page = report(manager.path)
-    assert [it["status"] for it in page.agents] == ["running"]
+    assert [each["status"] for each in page.agents] == ["running"]
     assert page.agents[0]["agent_id"] == agent.agent_id
     assert f"Process {os.getpid()} has the journal open" in page.words
     assert "It interrupts 1 agent that is running now." in page.words
 
 
-def test_nothing_is_changed(tmp_path: Path, story: Path) -> None:
-    """No file of a journal is written, made or touched, whole or damaged."""
+def test_a_report_changes_no_file(tmp_path: Path, story: Path) -> None:
+    """A report changes neither contents nor times of a journal's files, whole or damaged."""
     damaged = make(tmp_path / "damaged")
     flip(segments(damaged)[0], 70)
     for path in (story, golden(tmp_path / "golden"), damaged):
@@ -143,8 +143,8 @@ def test_nothing_is_changed(tmp_path: Path, story: Path) -> None:
         assert contents(path) == before
 
 
-def test_no_lock_is_taken(tmp_path: Path) -> None:
-    """A report is made while a writer has the journal, and opens nothing against it."""
+def test_a_report_takes_no_lock(tmp_path: Path) -> None:
+    """A report is made while a writer has the journal, and does not disturb it."""
     with open_journal(tmp_path / "j") as journal:
         put(journal, ["a"])
         report(tmp_path / "j")
@@ -153,11 +153,11 @@ def test_no_lock_is_taken(tmp_path: Path) -> None:
         assert journal.last_lsn == 2
 
 
-# --- where it goes ---
+# --- the file ---
 
 
-def test_the_file_is_its_owners(tmp_path: Path, story: Path) -> None:
-    """The file can be read by whom the journal can be read by: its owner."""
+def test_the_file_is_private(tmp_path: Path, story: Path) -> None:
+    """The file can be read by its owner only, like the journal."""
     out = tmp_path / "out.html"
     assert write_report(str(story), str(out)) == 0
     assert out.stat().st_mode & 0o777 == 0o600
@@ -165,8 +165,8 @@ def test_the_file_is_its_owners(tmp_path: Path, story: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["r.html", "LOCK", "../j/new", "../link"])
-def test_nothing_is_written_into_the_journal(tmp_path: Path, story: Path, name: str) -> None:
-    """P4: a report whose file would lie in the journal is refused, on whatever way it got there."""
+def test_no_report_is_written_into_the_journal(tmp_path: Path, story: Path, name: str) -> None:
+    """P4: A report that would be written into the journal is refused, whatever path leads there."""
     (tmp_path / "link").symlink_to(story / "LOCK")
     before = contents(story)
     with pytest.raises(RefusedError, match="lies inside the journal"):
@@ -174,16 +174,14 @@ def test_nothing_is_written_into_the_journal(tmp_path: Path, story: Path, name: 
     assert contents(story) == before
 
 
-def test_without_the_library_it_says_what_to_get(
-    story: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error of a missing package tells how to get it."""
+def test_a_missing_library_is_named(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error for a missing package says how to install it."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ImportError, match=r"needs jinja2.*journal-engine\[cli\]"):
         report(story)
 
 
-# --- what payloads can do ---
+# --- payloads ---
 
 
 def hostile(path: Path) -> Path:
@@ -197,8 +195,10 @@ def hostile(path: Path) -> Path:
 
 
 def test_payloads_are_text(tmp_path: Path) -> None:
-    """P9: whatever agents, records, checkpoints and paths are called, the page has the elements
-    that it has for harmless ones, and nothing of them outside of text."""
+    """P9: Hostile names, records, checkpoints and paths do not change the elements of the page.
+
+    Nothing of them appears outside of text.
+    """
     names = {"harmless": ["harmless"] * len(HOSTILE), "\"><img src=x onerror='1'>": HOSTILE}
     shapes = []
     for name, texts in names.items():
@@ -207,17 +207,17 @@ def test_payloads_are_text(tmp_path: Path) -> None:
             records += [spawn(number, number, name=text, role=text, prompt=text * 50)]
             records += [result(number, number + 5, "failed", reason=text * 40, result=text)]
         page = report(write(tmp_path / name, *records))
-        shapes.append(Counter((tag, tuple(sorted(found))) for tag, found in page.tags))
-        assert not [a for _, found in page.tags for a in found if a.startswith("on")]
+        shapes.append(Counter((tag, tuple(sorted(attributes))) for tag, attributes in page.tags))
+        assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
         assert {a["name"] for a in page.agents} <= {report_page_safe(text) for text in texts}
     harmless, evil = shapes
     ticks = {("line", ("x1", "x2", "y2")), ("text", ("dx", "x", "y"))}
     for shape in (harmless, evil):
-        for moving in [key for key in shape if key in ticks or key[0] in ("title", "rect")]:
-            del shape[moving]
+        for variable in [key for key in shape if key in ticks or key[0] in ("title", "rect")]:
+            del shape[variable]
     assert harmless == evil
     other = report(write(tmp_path / "<b>plain<b>", *([text, 1] for text in HOSTILE)))
-    assert not {"b", "img"} & {tag for tag, found in other.tags if not found}
+    assert not {"b", "img"} & {tag for tag, attributes in other.tags if not attributes}
 
 
 def report_page_safe(text: str) -> str:
@@ -227,15 +227,15 @@ def report_page_safe(text: str) -> str:
 
 
 def test_payloads_reach_the_page_escaped(tmp_path: Path) -> None:
-    """P9: no control character and none that turns a line's direction reaches the page."""
+    """P9: The page contains no control character, and none that changes the direction of text."""
     page = report(hostile(tmp_path / "j"))
     assert not [c for c in page.text if not c.isprintable() and c != "\n"]
     assert "\\u202egpj.exe" in page.words
     assert "\\u0000" in page.words
 
 
-def test_long_texts_are_cut(tmp_path: Path) -> None:
-    """A megabyte of prompt and reason takes as little room as its beginning and its end."""
+def test_long_texts_are_shortened(tmp_path: Path) -> None:
+    """A very long prompt or reason is shortened to its beginning and its end."""
     text = "begin" + '<&"' * 350_000 + "end"
     page = report(
         write(tmp_path / "j", BOOT, spawn(1, 0, prompt=text), result(1, 1, "failed", reason=text))
@@ -248,14 +248,16 @@ def test_long_texts_are_cut(tmp_path: Path) -> None:
     assert len(page.text) < 100_000
 
 
-def test_the_policy_lets_run_what_is_shipped_and_no_more(story: Path) -> None:
-    """P9: the page's policy names its script and its style by their hashes; all else, and every
-    fetch, is forbidden; nothing in the page points elsewhere."""
+def test_the_policy_allows_only_the_shipped_script_and_style(story: Path) -> None:
+    """P9: The page's policy names its script and style by hash and forbids all else.
+
+    Nothing in the page refers to another place.
+    """
     page = report(story)
     (policy,) = (
-        found["content"]
-        for _, found in page.tags
-        if found.get("http-equiv") == "Content-Security-Policy"
+        attributes["content"]
+        for _, attributes in page.tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
     )
     rules = dict(rule.split(" ", 1) for rule in str(policy).split("; "))
     for name, kind in (("script", "script-src"), ("style", "style-src")):
@@ -263,7 +265,9 @@ def test_the_policy_lets_run_what_is_shipped_and_no_more(story: Path) -> None:
         assert rules[kind] == f"'sha256-{base64.b64encode(digest).decode()}'"
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert rules["require-trusted-types-for"] == "'script'"
-    links = [v for _, found in page.tags for a, v in found.items() if a in ("href", "src", "style")]
+    links = [
+        v for _, values in page.tags for a, v in values.items() if a in ("href", "src", "style")
+    ]
     assert links
     assert all(str(link).startswith("#") for link in links)
     for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
@@ -271,20 +275,20 @@ def test_the_policy_lets_run_what_is_shipped_and_no_more(story: Path) -> None:
 
 
 def test_fields_are_redacted(story: Path) -> None:
-    """What is not to be told is nowhere in the page."""
+    """Redacted text is nowhere in the page."""
     page = report(story, redact=["reason", "name", "prompt"])
-    assert {it["reason"] for it in page.agents} == {"[redacted]"}
+    assert {agent["reason"] for agent in page.agents} == {"[redacted]"}
     for secret in ("it broke", "which one?", "lead", "broken", "look"):
         assert secret not in json.dumps(page.data)
         assert secret not in page.words
 
 
-# --- how much ---
+# --- size ---
 
 
 @pytest.mark.parametrize("count", [1000, 5000])
 def test_a_large_fleet_is_a_small_file(tmp_path: Path, count: int) -> None:
-    """With thousands of agents the page takes well under a kilobyte for each."""
+    """A page takes well under a kilobyte for each of thousands of agents."""
     page = report(big_fleet(tmp_path / "j", count))
     assert len(page.agents) == count
     assert len(page.text) < 100_000 + 700 * count
@@ -293,8 +297,8 @@ def test_a_large_fleet_is_a_small_file(tmp_path: Path, count: int) -> None:
 def test_the_most_recently_changed_agents_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a bound, those that changed last are drawn, and how many are not is told."""
+    """Above a limit, the most recently changed agents are drawn, and the others are counted."""
     monkeypatch.setattr(report_fleet, "DRAWN_MAX", 3)
     page = report(write(tmp_path / "j", *STORY))
-    assert {it["agent_id"][-1] for it in page.agents} == {"2", "5", "6"}
+    assert {agent["agent_id"][-1] for agent in page.agents} == {"2", "5", "6"}
     assert "Not drawn: 5 agents" in page.words

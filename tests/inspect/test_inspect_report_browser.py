@@ -1,4 +1,4 @@
-"""journal-inspect's report in a real browser: what hands and payloads can do there."""
+"""journal-inspect report in a real browser: interaction, and hostile payloads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.inspect.report_support import (
     STORY,
     agent_id,
     big_fleet,
-    made,
     report,
     result,
     spawn,
     write,
+    write_report_beside,
 )
 from tests.installed import import_package
 from tests.support import until
@@ -43,13 +43,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """The report of a fleet with an agent of every outcome."""
-    return made(write(tmp_path / "j", *STORY))
+    """Return the report of a fleet with at least one agent of every outcome."""
+    return write_report_beside(write(tmp_path / "j", *STORY))
 
 
-def test_details_come_with_the_focus(browser: Browser, page: Path) -> None:
-    """By keyboard alone: tabbing reaches the list once, arrows go through it, and each agent's
-    details are shown, the focus is seen, and a reader of screens is told."""
+def test_the_focused_agents_details_are_shown(browser: Browser, page: Path) -> None:
+    """The keyboard alone is enough: Tab reaches the list once, and arrow keys move through it.
+
+    Each agent's details are shown, the focus is visible, and screen readers get both.
+    """
     browser.open(page)
     browser.one("#find").click()
     for _ in range(6):
@@ -64,9 +66,9 @@ def test_details_come_with_the_focus(browser: Browser, page: Path) -> None:
     assert focused.get_attribute("id") == "a2"
     assert focused.get_attribute("aria-level") == "2"
     assert focused.value_of_css_property("outline-style") == "solid"
-    told = browser.one("#details").text
-    assert "Traceback:\n  it broke" in told
-    assert "8 min 20 s" in told, "it ran for 500 s"
+    details = browser.one("#details").text
+    assert "Traceback:\n  it broke" in details
+    assert "8 min 20 s" in details, "it ran for 500 s"
     browser.press(Keys.END)
     assert browser.driver.switch_to.active_element.get_attribute("id") == "a7"
     browser.press(Keys.ARROW_DOWN, Keys.HOME)
@@ -76,8 +78,8 @@ def test_details_come_with_the_focus(browser: Browser, page: Path) -> None:
     assert outside.get_attribute("role") != "treeitem", "the list is one stop"
 
 
-def test_details_come_with_the_pointer(browser: Browser, page: Path) -> None:
-    """Pointing at an agent shows its details; leaving shows those of the chosen one again."""
+def test_the_details_follow_the_pointer(browser: Browser, page: Path) -> None:
+    """Details of the agent under the pointer are shown, and otherwise those of the chosen one."""
     browser.open(page)
     ActionChains(browser.driver).move_to_element(browser.one("#a2")).perform()
     assert "it broke" in browser.one("#details").text
@@ -88,13 +90,12 @@ def test_details_come_with_the_pointer(browser: Browser, page: Path) -> None:
 def test_scrolling_under_the_pointer_keeps_the_focused_details(
     browser: Browser, tmp_path: Path
 ) -> None:
-    """Going through the list by keys, the details are those of the agent with the focus, wherever
-    the pointer rests."""
-    browser.open(made(big_fleet(tmp_path / "j", 200)))
+    """Arrow keys show the focused agent's details, wherever the pointer rests."""
+    browser.open(write_report_beside(big_fleet(tmp_path / "j", 200)))
     row = browser.one("#a5")
     ActionChains(browser.driver).move_to_element(row).click().perform()
     browser.press(*[Keys.ARROW_DOWN] * 60)
-    # A browser tells of what came under the pointer with one of the next frames.
+    # A browser reports the element under the pointer with one of the next frames.
     frames = "let left = 30; const frame = () => left-- ? requestAnimationFrame(frame) : done();"
     browser.ask_later(f"{frames} frame();")
     assert browser.driver.switch_to.active_element.get_attribute("id") == "a65"
@@ -102,20 +103,20 @@ def test_scrolling_under_the_pointer_keeps_the_focused_details(
 
 
 def test_zoom_changes_the_scale(browser: Browser, page: Path) -> None:
-    """By keys, buttons and a drag: bars get longer, the axis says another time; all comes back."""
+    """Keys, buttons and a drag zoom into bars and axis; a reset restores both."""
     browser.open(page)
 
     def length() -> float:
         box = browser.boxes("#a2 rect")[0]
         return box["right"] - box["left"]
 
-    whole, ticks, said = length(), browser.ticks(), browser.one("#range").text
+    full_length, ticks, range_text = length(), browser.ticks(), browser.one("#range").text
     browser.one("#a2").click()
     browser.press("+")
     assert browser.ticks() != ticks
-    assert browser.one("#range").text != said
+    assert browser.one("#range").text != range_text
     browser.press("0")
-    assert length() == pytest.approx(whole, abs=1)
+    assert length() == pytest.approx(full_length, abs=1)
     browser.press(Keys.ENTER)
     (axis,) = browser.boxes("#axis svg")
     assert length() == pytest.approx((axis["right"] - axis["left"]) / 1.2, rel=0.02)
@@ -123,7 +124,7 @@ def test_zoom_changes_the_scale(browser: Browser, page: Path) -> None:
     browser.press(Keys.ARROW_RIGHT)
     assert browser.ticks() != after
     browser.one("#all").click()
-    assert (browser.ticks(), browser.one("#range").text) == (ticks, said)
+    assert (browser.ticks(), browser.one("#range").text) == (ticks, range_text)
     browser.one("#in").click()
     browser.one("#out").click()
     assert browser.ticks() == ticks
@@ -138,8 +139,8 @@ def test_zoom_changes_the_scale(browser: Browser, page: Path) -> None:
     assert len(browser.ticks(".under")) == len(browser.ticks()), "the charts follow"
 
 
-def test_the_script_makes_the_ticks_that_the_page_has(browser: Browser, page: Path) -> None:
-    """Until somebody zooms the axis is the same with the script and without."""
+def test_the_script_draws_the_static_ticks(browser: Browser, page: Path) -> None:
+    """The axis is the same with and without the script until somebody zooms."""
     browser.open(page)
     drawn = browser.ticks()
     text = re.search(r'id="axis".*?</svg>', page.read_text(), re.DOTALL)
@@ -150,8 +151,8 @@ def test_the_script_makes_the_ticks_that_the_page_has(browser: Browser, page: Pa
     assert 2 <= len(drawn) <= 8
 
 
-def test_searching_keeps_the_query(browser: Browser, page: Path) -> None:
-    """Words are sought in all that is told of an agent; what is left can be walked through."""
+def test_a_search_finds_words_of_an_agent(browser: Browser, page: Path) -> None:
+    """Words are searched in all details of an agent, and the keyboard moves through the results."""
     browser.open(page)
     browser.one("#find").send_keys("FAILED broke")
     assert [row.get_attribute("id") for row in browser.all("#agents > li:not([hidden])")] == ["a2"]
@@ -161,7 +162,7 @@ def test_searching_keeps_the_query(browser: Browser, page: Path) -> None:
 
 
 def test_an_error_leads_to_its_agent(browser: Browser, page: Path) -> None:
-    """The newest error comes first; its link chooses the agent in the timeline."""
+    """Errors are listed newest first, and each link chooses its agent in the timeline."""
     browser.open(page)
     words = [row.text for row in browser.all(".errors tbody tr")]
     reasons = ("spent", "it broke", "needs a person", "It was running when its process ended.")
@@ -173,9 +174,11 @@ def test_an_error_leads_to_its_agent(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1000, 5000])
-def test_thousands_of_agents(browser: Browser, tmp_path: Path, count: int) -> None:
-    """All are there; a zoom draws again only those in sight, and the others once they come."""
-    page = made(big_fleet(tmp_path / "j", count))
+def test_thousands_of_agents_are_redrawn_when_visible(
+    browser: Browser, tmp_path: Path, count: int
+) -> None:
+    """A zoom redraws the visible agents at once, and others when they are scrolled into view."""
+    page = write_report_beside(big_fleet(tmp_path / "j", count))
     browser.open(page)
     script = "return [...document.querySelectorAll('#agents rect')].map(it => it.getAttribute('x'))"
     before = browser.ask(script)
@@ -184,7 +187,7 @@ def test_thousands_of_agents(browser: Browser, tmp_path: Path, count: int) -> No
     changed = [a != b for a, b in zip(before, browser.ask(script), strict=True)]
     assert 10 < sum(changed) < 100
     browser.ask("document.getElementById('scroller').scrollTop = 1e9")
-    until(lambda: browser.ask(script)[-1] != before[-1], "what comes in sight is drawn again")
+    until(lambda: browser.ask(script)[-1] != before[-1], "a redraw of the visible agents")
     browser.one("#all").click()
     browser.ask("document.getElementById('scroller').scrollTop = 0")
     browser.one("#a0").click()
@@ -195,14 +198,14 @@ def test_thousands_of_agents(browser: Browser, tmp_path: Path, count: int) -> No
     browser.press(Keys.ENTER)
     (box,), (axis,) = browser.boxes(f"{last} rect"), browser.boxes("#axis svg")
     assert box["right"] - box["left"] > 0.75 * (axis["right"] - axis["left"])
-    assert browser.heard()[0] == []
+    assert browser.take_logs()[0] == []
 
 
-# --- other ways to see it ---
+# --- without script, and on paper ---
 
 
 def test_without_its_script_the_page_still_shows(browser: Browser, page: Path) -> None:
-    """Where no script may run, agents, bars and the axis are there; what needs it is not."""
+    """Without scripts, agents, bars and axis are shown, and the controls are not."""
     browser.open(page, script=False)
     try:
         assert len(browser.all("#agents > li")) == 8
@@ -216,8 +219,8 @@ def test_without_its_script_the_page_still_shows(browser: Browser, page: Path) -
 
 
 def test_the_page_prints_every_agent(browser: Browser, tmp_path: Path) -> None:
-    """On paper every agent is laid out in black on white, and nothing that needs hands."""
-    browser.open(made(big_fleet(tmp_path / "j", 200)), "dark", media="print")
+    """Every agent is printed in black on white, without controls."""
+    browser.open(write_report_beside(big_fleet(tmp_path / "j", 200)), "dark", media="print")
     boxes = browser.boxes("#agents > li")
     tops = [box["top"] for box in boxes]
     assert tops == sorted(set(tops))
@@ -231,7 +234,7 @@ def test_the_page_prints_every_agent(browser: Browser, tmp_path: Path) -> None:
     assert base64.b64decode(pdf).startswith(b"%PDF")
 
 
-# --- what payloads can do ---
+# --- payloads ---
 
 
 def without_policy(text: str) -> str:
@@ -239,18 +242,18 @@ def without_policy(text: str) -> str:
 
 
 @pytest.mark.parametrize("policy", ["with its policy", "without it"])
-def test_payloads_run_nothing_and_fetch_nothing(
-    browser: Browser, tmp_path: Path, policy: str
-) -> None:
-    """P9: names, prompts, results, reasons and paths that try are shown as they are; no script of
-    theirs runs, nothing is fetched, nobody complains; not even where the policy is taken away,
-    so it is not the only guard."""
+def test_payloads_neither_run_nor_fetch(browser: Browser, tmp_path: Path, policy: str) -> None:
+    """P9: Hostile names, prompts, results, reasons and paths are shown as text.
+
+    None of their scripts runs, nothing is fetched, and the console is empty. That holds even
+    without the policy, so the policy is not the only guard.
+    """
     records: list[Any] = [BOOT]
     for number, text in enumerate(HOSTILE, 1):
         records.append(spawn(number, number, name=text, role=text, prompt=text * 3))
         ended = result(number, number + 5, "failed", reason=f"{text}\n{text}", result=text)
         records.append(ended)
-    page = made(write(tmp_path / "<img src=x onerror='window.pwned=1'>", *records))
+    page = write_report_beside(write(tmp_path / "<img src=x onerror='window.pwned=1'>", *records))
     if policy == "without it":
         page.write_text(without_policy(page.read_text()))
     browser.open(page)
@@ -263,19 +266,19 @@ def test_payloads_run_nothing_and_fetch_nothing(
     assert browser.ask("return typeof window.pwned") == "undefined"
     assert not browser.all("img, iframe, object, embed, link, base, form, svg[onload], [onerror]")
     assert len(browser.all("script")) == 2
-    said, fetched = browser.heard()
-    assert said == []
+    messages, fetched = browser.take_logs()
+    assert messages == []
     assert fetched == [page.as_uri()], "the page itself, so requests are seen"
 
 
 @contextmanager
 def listening() -> Iterator[tuple[str, list[str]]]:
-    """A server's address, and what it is asked for."""
-    asked: list[str] = []
+    """Run a server. Yield its address, and the paths that are requested from it."""
+    requested: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: object) -> None:
@@ -285,44 +288,44 @@ def listening() -> Iterator[tuple[str, list[str]]]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
+            yield f"http://127.0.0.1:{server.server_port}", requested
         finally:
             server.shutdown()
             thread.join(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_the_policy_stops_what_should_not_be_there(
-    browser: Browser, page: Path, is_there: bool
-) -> None:
-    """P9: were markup to get into the page, its script would not run and nobody be asked for its
-    picture, for the browser enforces the page's policy; without it, both happen."""
-    with listening() as (url, asked):
+def test_the_policy_stops_injected_markup(browser: Browser, page: Path, is_there: bool) -> None:
+    """P9: The browser enforces the policy against markup that got into the page.
+
+    Its script does not run and its picture is not fetched; without the policy, both happen.
+    """
+    with listening() as (url, requested):
         evil = f"<script>window.pwned = 1</script><img src='{url}/picture'>"
         text = page.read_text().replace("<header>", f"{evil}<header>")
         page.write_text(text if is_there else without_policy(text))
         browser.open(page)  # loaded, pictures too
         pwned = browser.ask("return window.pwned === 1")
-        told = " ".join(browser.heard()[0])
-    assert (pwned, asked) == ((False, []) if is_there else (True, ["/picture"]))
-    assert ("Content Security Policy" in told) == is_there
+        messages = " ".join(browser.take_logs()[0])
+    assert (pwned, requested) == ((False, []) if is_there else (True, ["/picture"]))
+    assert ("Content Security Policy" in messages) == is_there
 
 
-def test_the_page_is_quiet(browser: Browser, page: Path) -> None:
-    """No error, no warning on the console, and nothing fetched but the page, in both schemes."""
+def test_the_page_logs_and_fetches_nothing(browser: Browser, page: Path) -> None:
+    """The page causes no console message, and fetches nothing, in both colour schemes."""
     for scheme in SCHEMES:
         browser.open(page, scheme)
-        said, fetched = browser.heard()
-        assert said == []
+        messages, fetched = browser.take_logs()
+        assert messages == []
         assert fetched == [page.as_uri()]
 
 
 def test_a_redacted_page_keeps_its_secrets(browser: Browser, tmp_path: Path) -> None:
-    """What is redacted stands nowhere in the document, looked at or not."""
+    """Redacted text is nowhere in the document."""
     journal = write(tmp_path / "j", *STORY)
     page = tmp_path / "report.html"
     page.write_text(report(journal, redact=["reason"]).text)
     browser.open(page)
-    whole = browser.ask("return document.documentElement.outerHTML")
-    assert "[redacted]" in whole
-    assert "it broke" not in whole
+    html = browser.ask("return document.documentElement.outerHTML")
+    assert "[redacted]" in html
+    assert "it broke" not in html

@@ -1,4 +1,4 @@
-"""journal-inspect's report in a real browser: what is drawn, and who can see it."""
+"""journal-inspect report in a real browser: what is drawn, and that everybody can see it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.inspect.inspect_support import damage_a_fleet, golden
 from tests.inspect.report_support import (
     STORY,
     Page,
-    made,
     write,
+    write_report_beside,
 )
 from tests.installed import import_package
 
@@ -37,13 +37,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """The report of a fleet with an agent of every outcome."""
-    return made(write(tmp_path / "j", *STORY))
+    """Return the report of a fleet with at least one agent of every outcome."""
+    return write_report_beside(write(tmp_path / "j", *STORY))
 
 
 def test_every_agent_has_its_bars(browser: Browser, page: Path) -> None:
-    """A row an agent, in the page's order; each span is a rectangle that is seen, where its time
-    is: its length is that of its time, one of no time is seen too."""
+    """Each agent is a row, in the page's order, and each of its spans a visible bar.
+
+    A bar has the place and the length of its time, and is visible even if it took no time.
+    """
     browser.open(page)
     agents = Page(page.read_text()).agents
     rows = browser.all("#agents > li")
@@ -63,7 +65,7 @@ def test_every_agent_has_its_bars(browser: Browser, page: Path) -> None:
 
 
 def test_running_is_drawn_higher_than_waiting(browser: Browser, page: Path) -> None:
-    """Running and waiting differ in form, not in colour alone."""
+    """Running and waiting bars differ in height, not only in colour."""
     browser.open(page)
     runs, waits = browser.boxes("#agents rect.r"), browser.boxes("#agents rect.w")
     low = min(box["bottom"] - box["top"] for box in runs)
@@ -72,8 +74,8 @@ def test_running_is_drawn_higher_than_waiting(browser: Browser, page: Path) -> N
     assert all(box["bottom"] - box["top"] < low / 2 for box in waits)
 
 
-def test_outcomes_are_told_without_colour(browser: Browser, page: Path) -> None:
-    """Each outcome has its word in the row, a sign, and a pattern in the bars that ran."""
+def test_outcomes_differ_without_colour(browser: Browser, page: Path) -> None:
+    """Each outcome has a word, a sign, and a pattern in its running bars."""
     browser.open(page)
     script = """return [...document.querySelectorAll("#agents > li")].map(row => {
         const ran = row.querySelector("rect.r");
@@ -90,22 +92,20 @@ def test_outcomes_are_told_without_colour(browser: Browser, page: Path) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_outcomes_are_painted(browser: Browser, page: Path, scheme: str) -> None:
-    """On the screen, too, in both schemes: the picture has each outcome's colour."""
+    """Each outcome's colour appears on the screen, in both colour schemes."""
     browser.open(page, scheme)
     script = """return Object.fromEntries([...document.querySelectorAll("#agents > li > b")]
         .map(word => [word.textContent, getComputedStyle(word).color]))"""
-    wanted = {status: rgb(colour) for status, colour in browser.ask(script).items()}
-    found = browser.colours(browser.one("#scroller").screenshot_as_base64)
-    assert len(wanted) == 6
-    for status, colour in wanted.items():
-        assert found.get(colour, 0) > 50, status
+    expected = {status: rgb(colour) for status, colour in browser.ask(script).items()}
+    painted = browser.colours(browser.one("#scroller").screenshot_as_base64)
+    assert len(expected) == 6
+    for status, colour in expected.items():
+        assert painted.get(colour, 0) > 50, status
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_colours_are_told_apart_from_what_is_behind(
-    browser: Browser, page: Path, scheme: str
-) -> None:
-    """WCAG 1.4.3 and 1.4.11: all text and all bars have contrast enough, in both schemes."""
+def test_colours_contrast_with_their_background(browser: Browser, page: Path, scheme: str) -> None:
+    """WCAG 1.4.3 and 1.4.11: Text and bars have enough contrast, in both colour schemes."""
     browser.open(page, scheme)
     script = """
         const shown = it => it.getClientRects().length && it.textContent.trim();
@@ -121,9 +121,9 @@ def test_colours_are_told_apart_from_what_is_behind(
         return texts.map(it => [it.tagName, it.textContent.slice(0, 40),
           it.closest("svg") ? getComputedStyle(it).fill : getComputedStyle(it).color, behind(it)]);
     """
-    told = browser.ask(script)
-    assert len(told) > 60
-    for tag, text, colour, behind in told:
+    texts = browser.ask(script)
+    assert len(texts) > 60
+    for tag, text, colour, behind in texts:
         assert contrast(rgb(colour), rgb(behind)) >= TEXT_CONTRAST, (tag, text, colour, behind)
     behind = rgb(browser.ask("return getComputedStyle(document.body).backgroundColor"))
     assert (contrast(behind, (0, 0, 0)) < 3) == (scheme == "dark"), "it follows the scheme"
@@ -134,8 +134,10 @@ def test_colours_are_told_apart_from_what_is_behind(
         assert contrast(rgb(colour), behind) >= DRAWN_CONTRAST, colour
 
 
-def test_a_narrow_window_shows_what_matters(browser: Browser, page: Path, tmp_path: Path) -> None:
-    """On a small screen labels do not run into one another, and nothing sticks out sideways."""
+def test_a_narrow_window_needs_no_sideways_scrolling(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    """Labels do not overlap on a small screen, and nothing needs sideways scrolling."""
     size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.command("Emulation.setDeviceMetricsOverride", width=420, **size)
     try:
@@ -144,12 +146,12 @@ def test_a_narrow_window_shows_what_matters(browser: Browser, page: Path, tmp_pa
         assert boxes
         assert all(a["right"] < b["left"] for a, b in pairwise(boxes))
         assert browser.ask("return document.documentElement.scrollWidth") <= 420
-        # Of a status the sign, and not the letters that there would be room for.
+        # The status is only its sign, not a few letters of its word.
         size_of = "return getComputedStyle(document.querySelector('#agents b')).fontSize"
         assert browser.ask(size_of) == "0px"
-        # What an error was is seen without scrolling aside.
+        # The message of an error is visible without scrolling sideways.
         (tmp_path / "other").mkdir()
-        damaged = made(damage_a_fleet(tmp_path / "other").path)
+        damaged = write_report_beside(damage_a_fleet(tmp_path / "other").path)
         for file, table in ((page, ".errors"), (damaged, ".words")):
             browser.open(file)
             script = f"const it = document.querySelector('{table}'); return it.scrollWidth - "
@@ -185,8 +187,8 @@ def test_a_narrow_axis_is_labelled_at_any_time_of_day(
         browser.command("Emulation.clearDeviceMetricsOverride")
 
 
-def test_a_time_stands_on_one_line(browser: Browser, page: Path) -> None:
-    """In the details of an agent, in a window of whatever width."""
+def test_a_time_is_one_line(browser: Browser, page: Path) -> None:
+    """A time in an agent's details stays on one line in a window of any width."""
     script = """return [...document.querySelectorAll("#details dd")]
         .filter(it => /^[0-9]{4}-/.test(it.textContent)).map(it => it.clientHeight)"""
     size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -202,9 +204,8 @@ def test_a_time_stands_on_one_line(browser: Browser, page: Path) -> None:
 
 
 def test_commits_are_drawn(browser: Browser, tmp_path: Path) -> None:
-    """Commits and batch sizes stand on the axis's floor, the highest as high as the chart; of a
-    journal that is not a manager's so do the kinds of its records."""
-    browser.open(made(golden(tmp_path / "golden")))
+    """Charts of commits, batch sizes and kinds stand on their axis and use the full height."""
+    browser.open(write_report_beside(golden(tmp_path / "golden")))
     assert not browser.all("#agents")
     assert len(browser.boxes("figure .chart")) == 2
     charts = browser.all(".chart")
@@ -218,4 +219,4 @@ def test_commits_are_drawn(browser: Browser, tmp_path: Path) -> None:
             round(box["bottom"]) - n for n in (0, 1, 2)
         }
         assert min(bar["top"] for bar in bars) == pytest.approx(box["top"], abs=2)
-    assert browser.heard()[0] == []
+    assert browser.take_logs()[0] == []

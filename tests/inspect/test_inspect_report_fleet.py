@@ -1,4 +1,4 @@
-"""journal-inspect's report: each agent as the manager has it, when it ran, and how commits came."""
+"""journal-inspect report: each agent as the manager has it, its time spans, and the commits."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ import_package("jinja2")
 
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
-    """A closed journal with an agent of every outcome."""
+    """Return a closed journal with at least one agent of every outcome."""
     return write(tmp_path / "j", *STORY)
 
 
-def assert_told_as_the_manager_tells(path: Path | str) -> None:
-    shown = {agent["agent_id"]: agent for agent in report(path).agents}
+def assert_report_matches_the_manager(path: Path | str) -> None:
+    page_agents = {agent["agent_id"]: agent for agent in report(path).agents}
     agents = read_fleet(path).agents(include_archived=True)
     assert agents
-    assert shown.keys() == {agent.agent_id for agent in agents}
+    assert page_agents.keys() == {agent.agent_id for agent in agents}
     for agent in agents:
-        told = {name: shown[agent.agent_id][name] for name in report_fleet.TOLD}
-        assert told == {name: getattr(agent, name) for name in report_fleet.TOLD}
+        fields = {name: page_agents[agent.agent_id][name] for name in report_fleet.TOLD}
+        assert fields == {name: getattr(agent, name) for name in report_fleet.TOLD}
 
 
 def some_work(manager: SubAgentManager, seed: int) -> None:
-    """Whatever can be done to agents, in any order."""
+    """Change agents at random in all possible ways."""
     rnd = random.Random(seed)
     for step in range(150):
         parents = [agent.agent_id for agent in manager.agents() if agent.spawn_depth < 2]
@@ -96,22 +96,24 @@ def some_work(manager: SubAgentManager, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_agents_are_told_as_the_manager_tells_them(tmp_path: Path, seed: int) -> None:
-    """P6: every field of every agent is as `read_fleet` has it, from a checkpoint and records,
-    with a live writer and without."""
+def test_agents_are_shown_as_the_manager_has_them(tmp_path: Path, seed: int) -> None:
+    """P6: Every field of every agent equals that of `read_fleet`.
+
+    That holds for agents from a checkpoint and from records, with a live writer and without.
+    """
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         some_work(manager, seed)
         manager.cleanup(0)
         manager.wait_durable()
-    assert_told_as_the_manager_tells(manager.path)
+    assert_report_matches_the_manager(manager.path)
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
         some_work(manager, seed + 100)
         manager.compact()
-        assert_told_as_the_manager_tells(manager.path)
+        assert_report_matches_the_manager(manager.path)
 
 
-def test_every_kind_of_record_is_taken(tmp_path: Path) -> None:
-    """What `manager` documents as its records, an import and a removal too, gives its agents."""
+def test_every_kind_of_record_is_understood(tmp_path: Path) -> None:
+    """Records of all documented kinds, including an import and a removal, give their agents."""
     values = [agent_id(99), "old", "general", None, None, "p", "failed", "why", None, 2, None, None]
     times = [at(5), at(6), at(9), at(9)]
     imported: list[Any] = ["import", *values, None, None, 0, None, 7, {}, *times, "first"]
@@ -123,15 +125,15 @@ def test_every_kind_of_record_is_taken(tmp_path: Path) -> None:
         imported,
     )
     path = write(tmp_path / "j", *records)
-    assert_told_as_the_manager_tells(path)
+    assert_report_matches_the_manager(path)
     page = report(path)
     assert page.agent(99)["spans"] == [("e", 5, 6), ("r", 6, 9)]
     assert page.agent(1)["tokens_used"] == 11 + 11 + 30
     assert "1 agent removed" in page.words
 
 
-def test_running_and_waiting_are_told_apart(story: Path) -> None:
-    """Each agent's time is split at its transitions, from its spawn to its end."""
+def test_running_and_waiting_are_separate_spans(story: Path) -> None:
+    """An agent's time from its spawn to its end is split at its transitions."""
     page = report(story)
     assert page.agent(2)["spans"] == [("w", 100, 400), ("r", 400, 1000)]
     assert page.agent(3)["spans"] == [("r", 200, 700)]
@@ -140,26 +142,26 @@ def test_running_and_waiting_are_told_apart(story: Path) -> None:
     assert page.agent(8)["spans"] == [("r", 700, 700)]
     kind, begin, end = page.agent(4)["spans"][0]
     assert (kind, begin) == ("w", 300)
-    assert end > 3000, "who has not ended waits up to the last commit"
+    assert end > 3000, "a live agent waits until the last commit"
 
 
-def test_children_stand_under_their_parents(story: Path) -> None:
-    """Families stand together, the oldest first, a child one step in."""
+def test_children_are_below_their_parents(story: Path) -> None:
+    """Families are together, oldest first, with children indented by one step."""
     page = report(story)
-    assert [(it["agent_id"][-1], it["depth"]) for it in page.agents] == [
+    assert [(agent["agent_id"][-1], agent["depth"]) for agent in page.agents] == [
         *(("1", 0), ("2", 1), ("3", 1), ("4", 0), ("5", 1), ("6", 0), ("7", 0), ("8", 0))
     ]
 
 
 def test_agents_in_a_circle_of_parents_are_shown(tmp_path: Path) -> None:
-    """P9: bytes that no manager writes, such as a circle of parents, cost nobody their bar."""
+    """P9: Agents in a circle of parents, which no manager writes, are still shown."""
     records: list[Any] = [BOOT, spawn(1, 0, parent=2), spawn(2, 1, parent=1), spawn(3, 2, parent=3)]
     page = report(write(tmp_path / "j", *records, act("usage", 1, 3, 5, 5)))
-    assert sorted(it["agent_id"] for it in page.agents) == [agent_id(n) for n in (1, 2, 3)]
+    assert sorted(agent["agent_id"] for agent in page.agents) == [agent_id(n) for n in (1, 2, 3)]
 
 
 def test_agents_running_at_the_end_are_shown_as_interrupted(tmp_path: Path) -> None:
-    """The next open interrupts them, which the page says; without a process nobody ran."""
+    """An agent without a process is shown as interrupted, as by the next open."""
     again = ["boot", "subagents/1", "second", at(7200), 2]
     page = report(write(tmp_path / "j", BOOT, spawn(1, 0)))
     agent = page.agent(1)
@@ -170,13 +172,15 @@ def test_agents_running_at_the_end_are_shown_as_interrupted(tmp_path: Path) -> N
     write(tmp_path / "j", again, act("interrupt", 1, 7201, "process restarted", None, None))
     ran, waits = report(tmp_path / "j").agent(1)["spans"]
     last_commit = pytest.approx((last_ms - at(0)) / 1000)
-    assert ran == ("r", 0, last_commit), "until the last commit of its process"
+    assert ran == ("r", 0, last_commit), "it ran until the last commit of its process"
     assert waits == ("w", last_commit, 7201)
 
 
 def test_time_before_the_first_kept_record_is_marked_unknown(tmp_path: Path) -> None:
-    """Of an agent whose first records are compacted away, the time before its last start is not
-    given out as running or waiting; what follows is told."""
+    """Time before the first kept record is neither running nor waiting, but unknown.
+
+    The time after it is shown as usual.
+    """
     with SubAgentManager.open(tmp_path, options=Options(segment_bytes=4096)) as manager:
         agent = manager.spawn("old", queued=True)
         until(lambda: time.time_ns() // 1_000_000 > agent.created_at_ms + 1, "some time")
@@ -187,19 +191,21 @@ def test_time_before_the_first_kept_record_is_marked_unknown(tmp_path: Path) -> 
         paused = manager.interrupt(agent.agent_id, "x")
     page = report(manager.path)
     with JournalReader.open(manager.path) as reader:
-        assert min(reader.first_lsns) > agent.lsn, "its first records are gone"
-    told = next(it for it in page.agents if it["agent_id"] == agent.agent_id)
+        assert min(reader.first_lsns) > agent.lsn, "its first records are removed"
+    page_agent = next(each for each in page.agents if each["agent_id"] == agent.agent_id)
     times = (paused.created_at_ms, paused.started_at_ms, paused.updated_at_ms)
     created, started, updated = ((ms or 0) / 1000 - HOUR_AGO_MS / 1000 for ms in times)
-    earlier, ran, *waits = told["spans"]
+    earlier, ran, *waits = page_agent["spans"]
     assert earlier == ("e", pytest.approx(created), pytest.approx(started))
     assert ran == ("r", pytest.approx(started), pytest.approx(updated))
     assert [kind for kind, *_ in waits] in ([], ["w"]), "it waited no time, or some"
 
 
 def test_memory_follows_agents(tmp_path: Path) -> None:
-    """P8: an agent that is interrupted for ever takes no more room than others; of what it did,
-    the beginning becomes one span."""
+    """P8: An agent that is interrupted again and again takes no more memory than others.
+
+    Its oldest spans become one.
+    """
     timeline = FleetTimeline()
     timeline.apply(spawn(1, 0))
     for step in range(1, 5000):
@@ -235,17 +241,17 @@ ALL_KINDS = (
 
 
 @st.composite
-def spoiled(draw: st.DrawFn) -> Any:
-    """A record of a manager with something else in some of its places, or anything at all."""
+def damaged_records(draw: st.DrawFn) -> Any:
+    """Draw a manager's record with wrong values in some places, or any value."""
     record = list(draw(st.sampled_from(ALL_KINDS)))
     for place in draw(st.lists(st.integers(0, len(record) - 1), max_size=3)):
         record[place] = draw(JUNK)
     return draw(st.sampled_from([record, record[: draw(st.integers(0, 6))]]) | JUNK)
 
 
-@given(st.lists(spoiled(), max_size=20))
-def test_no_record_stops_it(records: list[Any]) -> None:
-    """P9: whatever stands in records that look like a manager's, none stops a report."""
+@given(st.lists(damaged_records(), max_size=20))
+def test_no_record_stops_a_report(records: list[Any]) -> None:
+    """P9: A record that only looks like a manager's stops no report, whatever it contains."""
     timeline = FleetTimeline()
     for record in records:
         timeline.apply(record)
@@ -257,7 +263,7 @@ def test_no_record_stops_it(records: list[Any]) -> None:
 
 
 def test_records_of_a_newer_version_are_counted(tmp_path: Path) -> None:
-    """An unknown kind is told of, more fields than are known are no matter."""
+    """A record of an unknown kind is counted; unknown additional fields are ignored."""
     page = report(write(tmp_path / "j", BOOT, [*spawn(1, 0), "more"], ["renamed", agent_id(1)]))
     assert page.agent(1)["prompt"] == "look"
     assert "1 record of a kind that this version does not know" in page.words
@@ -268,7 +274,7 @@ def test_records_of_a_newer_version_are_counted(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2**44), st.integers(1, 9)), min_size=1))
 def test_commits_are_counted_in_few_steps(commits: list[tuple[int, int]]) -> None:
-    """P8: however long and in whatever order, no more steps than the bound, and none is lost."""
+    """P8: Commits at any times, in any order, are counted in a bounded number of steps."""
     counted = Commits()
     for at_ms, records in commits:
         counted.add(at_ms, {"a": records})
@@ -283,12 +289,12 @@ def test_commits_are_counted_in_few_steps(commits: list[tuple[int, int]]) -> Non
 
 
 def test_steps_divide_one_another() -> None:
-    """Of each step of time the one before is a whole part, or counts would be split."""
+    """Each step of time is a multiple of the previous one, so that counts need not be split."""
     assert all(not b % a for a, b in pairwise(STEPS_MS))
 
 
 def test_kinds_are_bounded() -> None:
-    """P8: a record's kind may be any text; the first ones are told apart, the rest together."""
+    """P8: The first kinds of records are counted separately, and all others together."""
     counted = Commits()
     for number in range(1000):
         counted.add(number, {f"kind {number}": 1})
@@ -297,14 +303,14 @@ def test_kinds_are_bounded() -> None:
 
 
 def test_stats_show_commits_and_batches(tmp_path: Path) -> None:
-    """How many commits, how many records in one: what was written."""
+    """The page states the number of commits and of records in a commit."""
     page = report(write_many(tmp_path / "j", *([n] for n in range(250))))
     assert "3 commits" in page.words
     assert "250 records, 83.3 per commit, at most 100 in one" in page.words
 
 
-def test_statuses_are_those_of_the_manager() -> None:
-    """A status that the manager gets is one to choose in a command, and has a place in a report."""
+def test_all_statuses_of_the_manager_are_known() -> None:
+    """Every status of the manager can be chosen in a command and is drawn in a report."""
     assert verbs_fleet.STATUSES == STATUSES
     assert set(report_page.STATUSES) == set(STATUSES)
     assert report_fleet.LIVE == LIVE

@@ -1,4 +1,4 @@
-"""journal-inspect -o json and jsonl: what is printed is what the shipped schemas say."""
+"""journal-inspect -o json and jsonl: the output is valid by the shipped schemas."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def schema_of(verb: str) -> dict[str, Any]:
 
 
 def check(verb: str, *args: object) -> None:
-    """What it prints in both forms is valid: the value, and each of the lines."""
+    """Check the output in both formats: the whole value, and each line."""
     schema = schema_of(verb)
     answer = ask(verb, *args, "-o", "json")
     jsonschema.Draft202012Validator(schema).validate(answer.json)
@@ -47,15 +47,15 @@ def check(verb: str, *args: object) -> None:
         validator.validate(value)
 
 
-def fleets(workspace: Path) -> Iterator[Path]:
-    """Of a manager: as it lives, and when it is gone."""
+def fleet_alive_and_closed(workspace: Path) -> Iterator[Path]:
+    """Yield a manager's journal while it is open, and after it was closed."""
     with fleet(workspace) as manager:
         yield Path(manager.path)
     yield Path(manager.path)
 
 
-def test_each_verb_has_a_schema_that_is_shipped_and_sound() -> None:
-    """One a verb, no other; each is a schema, tells what it is about, and leaves no key open."""
+def test_each_command_has_a_valid_shipped_schema() -> None:
+    """Each command has one schema, which is valid, described, and allows no other keys."""
     assert {file.stem for file in SCHEMA_FILES.iterdir()} == set(SCHEMAS)
     for verb in SCHEMAS:
         schema = schema_of(verb)
@@ -63,7 +63,7 @@ def test_each_verb_has_a_schema_that_is_shipped_and_sound() -> None:
         assert schema["title"] == f"journal-inspect {verb}"
         assert schema["description"].endswith(".")
         assert ask("schema", verb).out == read_schema(verb)
-        assert all(it["additionalProperties"] is not True for it in objects(schema))
+        assert all(value["additionalProperties"] is not True for value in objects(schema))
         assert json.dumps(schema, indent=2) + "\n" == read_schema(verb)
 
 
@@ -79,8 +79,8 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_output_of_a_fleet_matches_the_schemas(tmp_path: Path) -> None:
-    """All verbs, of a live fleet and of a dead one, whole and with fields left out."""
-    for path in fleets(tmp_path):
+    """Output of every command is valid, for a live and a closed fleet, whole and redacted."""
+    for path in fleet_alive_and_closed(tmp_path):
         for redact in ([], ["--redact", "prompt", "--redact", "status", "--redact", "metadata"]):
             check("info", path)
             check("verify", path)
@@ -97,7 +97,7 @@ def test_output_of_a_fleet_matches_the_schemas(tmp_path: Path) -> None:
 
 
 def test_output_of_any_journal_matches_the_schemas(tmp_path: Path) -> None:
-    """Every msgpack type, a torn tail, checkpoints of another program, an empty journal."""
+    """Output is valid for all msgpack types, a torn tail, foreign checkpoints, and no records."""
     path = golden(tmp_path / "golden")
     for place in (path, make(tmp_path / "empty", [])):
         check("info", place)
@@ -115,7 +115,7 @@ def test_output_of_any_journal_matches_the_schemas(tmp_path: Path) -> None:
 
 
 def test_output_of_a_damaged_journal_matches_the_schemas(tmp_path: Path) -> None:
-    """Findings of each kind, frames of each state, and what a repair tells and does."""
+    """Output is valid for findings of each kind, frames of each state, and repairs."""
     with SubAgentManager.open(tmp_path, options=Options(segment_bytes=4096)) as manager:
         for number in range(40):
             agent = manager.spawn("x" * 100, name=f"n{number}")
@@ -144,14 +144,14 @@ def validate(verb: str, answer: Answer) -> None:
 
 
 def test_output_of_a_backup_matches_the_schema(tmp_path: Path) -> None:
-    """In both forms, which are one."""
+    """Output of a backup is valid in both formats, which are the same."""
     path = make(tmp_path / "j")
     for form in ("json", "jsonl"):
         validate("backup", ask("backup", path, tmp_path / form, "-o", form))
 
 
-def test_a_schema_refuses_what_it_should(tmp_path: Path) -> None:
-    """A key too many, one too few, a value of another kind: a check that can't fail is none."""
+def test_a_schema_refuses_wrong_output(tmp_path: Path) -> None:
+    """An unknown key, a missing key and a value of another type are refused."""
     entry = ask("log", make(tmp_path / "j"), "-o", "json").json[0]
     validator = jsonschema.Draft202012Validator(schema_of("log"))
     assert validator.is_valid([entry])

@@ -1,4 +1,4 @@
-"""journal-inspect on a terminal: what fits, what moves, what a shell completes."""
+"""journal-inspect on a terminal: width, progress bars, and completion by shells."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.installed import find_command
 
 
 class Terminal(io.StringIO):
-    """A stream of so many columns."""
+    """A stream that claims to be a terminal."""
 
     encoding = "utf-8"
 
@@ -46,12 +46,12 @@ class Terminal(io.StringIO):
         return True
 
     def fileno(self) -> int:
-        raise OSError("it is no file")
+        raise OSError("not a file")
 
 
 @contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Iterator[Terminal]:
-    """stdout is a terminal for a while."""
+    """Make stdout a terminal with this number of columns, within the block."""
     with monkeypatch.context() as patch:
         patch.setenv("COLUMNS", str(columns))
         patch.setenv("NO_COLOR", "1")
@@ -71,7 +71,7 @@ def widths(stream: Terminal) -> list[int]:
 
 
 def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long cells are cut first, then whole columns are left out; elsewhere nothing is."""
+    """On a terminal, long cells are shortened first, then optional columns are left out."""
     lines = {}
     for columns in (200, 60, 40, 31, 25):
         with terminal(monkeypatch, columns) as stream:
@@ -86,33 +86,40 @@ def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_columns(monkeypatch: pytest.MonkeyPatch, columns: int, *args: str) -> list[str]:
-    """What a terminal of so many columns gets."""
+    """Return what a command prints on a terminal of this width."""
     with terminal(monkeypatch, columns) as stream, pytest.raises(SystemExit):
         cli.main(list(args))
     return stream.getvalue().splitlines()
 
 
 def test_text_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every verb's text, at any usual width and at those of a phone; only what has no space to be
-    broken at goes on in the terminal's next line."""
+    """Every command's text fits any usual width, and that of a phone.
+
+    Only a word without spaces continues on the terminal's next line.
+    """
     with fleet(tmp_path) as manager:
         path = manager.path
-    asked = [[verb, *ARGS.get(verb, ())] for verb in VERBS]
-    asked += [["agents", "--tree"], ["log", "--frames"], ["log", "--payload", "none"], ["repair"]]
+    commands = [[verb, *ARGS.get(verb, ())] for verb in VERBS]
+    commands += [
+        ["agents", "--tree"],
+        ["log", "--frames"],
+        ["log", "--payload", "none"],
+        ["repair"],
+    ]
     for columns in (40, 50, 60, 80, 100, 132):
-        for verb, *options in asked:
-            shown = on_columns(monkeypatch, columns, verb, path, *options)
-            shown = [line for line in shown if not line.startswith("{")]  # an item is data
-            assert shown
-            assert all(len(one) <= columns or " " not in one.strip() for one in shown), (
+        for verb, *options in commands:
+            lines = on_columns(monkeypatch, columns, verb, path, *options)
+            lines = [line for line in lines if not line.startswith("{")]  # an item is data
+            assert lines
+            assert all(len(line) <= columns or " " not in line.strip() for line in lines), (
                 verb,
                 columns,
-                shown,
+                lines,
             )
 
 
-def test_a_row_that_no_terminal_holds_is_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nothing of it is left out but what is not said, and no column is of a letter a line."""
+def test_a_row_too_wide_for_the_terminal_is_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block shows all values of the row, and no column is one letter wide."""
     rows = [(7, "abc " * 5, None, "failed"), ("name", "日本 " * 6, 3, "ok")]
     with terminal(monkeypatch, 16):
         lines = list(text.table(("LSN", "WHAT", "NONE", "STATUS"), rows, optional=("NONE",)))
@@ -126,12 +133,12 @@ def test_a_row_that_no_terminal_holds_is_a_block(monkeypatch: pytest.MonkeyPatch
 def test_changed_values_are_never_truncated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`history` and `diff` go on below, in the last column or in a block."""
+    """`history` and `diff` continue long values below, in the last column or in a block."""
     with fleet(tmp_path) as manager:
         path = manager.path
-    whole = {verb: ask(verb, path, *ARGS[verb]).out.split() for verb in ("history", "diff")}
+    full_words = {verb: ask(verb, path, *ARGS[verb]).out.split() for verb in ("history", "diff")}
     for columns in (60, 80, 100, 132):
-        for verb, words in whole.items():
+        for verb, words in full_words.items():
             lines = on_columns(monkeypatch, columns, verb, path, *ARGS[verb])
             assert sorted({*words} - {*" ".join(lines).split()}) in ([], ["-"])
     assert lines[0].split() == ["CHANGE", "AGENT", "NAME", "FIELDS"]
@@ -139,10 +146,10 @@ def test_changed_values_are_never_truncated(
     assert lines[2].startswith(" " * lines[0].index("FIELDS"))
 
 
-def test_a_value_that_has_no_room_beside_its_name_stands_below(
+def test_a_value_too_wide_for_its_line_is_below_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whole, so that it can be copied."""
+    """A value that does not fit beside its name is whole below it, so that it can be copied."""
     facts = [("journal id", "0" * 32), ("a long name", None), ("text", "one two three")]
     with terminal(monkeypatch, 40):
         lines = list(text.fact_lines(facts))
@@ -156,8 +163,10 @@ def test_a_value_that_has_no_room_beside_its_name_stands_below(
         assert list(text.fact_lines(facts))[-2:] == ["text         one two", f"{'':13}three"]
 
 
-def test_the_log_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry has two lines there, so that something of its record is seen."""
+def test_an_entry_is_two_lines_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry has a second line, so that some of its record is visible."""
     path = str(make(tmp_path / "j", [["kind", "x" * 100]]))
     head, body = on_columns(monkeypatch, 40, "log", path)
     assert head.startswith("1  1  20")
@@ -165,8 +174,10 @@ def test_the_log_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(on_columns(monkeypatch, 80, "log", path)) == 1
 
 
-def test_frames_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole columns, from the left, and the file's path."""
+def test_frames_lose_columns_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns that do not fit are left out whole, from the right, and the file's path is kept."""
     path = str(make(tmp_path / "j", [["a"]]))
     file, header, *frames = on_columns(monkeypatch, 50, "log", path, "--frames")
     assert file.endswith(".seg")
@@ -176,8 +187,8 @@ def test_frames_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("columns", [40, 60])
 def test_help_fits_the_terminal(columns: int) -> None:
-    """Of every verb; nothing of it is left out, and what an option does has room."""
-    as_it_is = re.compile(  # commands, tables, an option and the words that it takes
+    """The help of every command is complete at any width, with room for each option's text."""
+    fixed_line = re.compile(  # commands, tables, options and their choices
         " *(journal-inspect|bash:|zsh:|fish:|corruption |torn_tail |bad_check|stray |-)"
     )
     for verb in ("", *cli.commands):
@@ -185,15 +196,15 @@ def test_help_fits_the_terminal(columns: int) -> None:
             *[verb] * bool(verb), "--help", env=environment(COLUMNS=str(columns))
         ).lines
         assert lines
-        lines = [line for line in lines if not as_it_is.match(line)]
-        assert all(len(it) <= columns or " " not in it.strip() for it in lines), (verb, lines)
+        lines = [line for line in lines if not fixed_line.match(line)]
+        assert all(len(line) <= columns or " " not in line.strip() for line in lines), (verb, lines)
         indents = {len(line) - len(line.lstrip()) for line in lines if line}
         assert max(indents) <= columns - 20, (verb, lines)
         assert "..." not in "\n".join(lines).partition("Commands:")[2]
 
 
-def test_the_width_is_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """COLUMNS says it, or the terminal does; who asks neither gets none."""
+def test_the_width_comes_from_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COLUMNS or the terminal sets the width; a stream without both has none."""
     ours, theirs = pty.openpty()
     try:
         with open(theirs, "w", closefd=False) as stream, monkeypatch.context() as patch:
@@ -213,7 +224,7 @@ def test_the_width_is_the_terminals_own(monkeypatch: pytest.MonkeyPatch) -> None
 def on_terminal(
     *args: object, term: str = "xterm", stderr: int | None = None, columns: int = 80
 ) -> str:
-    """What a terminal gets of both streams, or of stdout."""
+    """Return what a command prints on a terminal: stdout, and stderr if not redirected."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     code = "from journal_inspect.rendering import progress; progress._BYTES_MIN = 1; "
@@ -235,41 +246,43 @@ def on_terminal(
 
 
 def test_progress_is_for_a_terminal(tmp_path: Path) -> None:
-    """`verify` and `stats` show a bar on stderr, and their answer is whole behind it; none where
-    stderr is no terminal, or one that can't."""
+    """`verify` and `stats` show a bar on stderr, and their output after it is complete.
+
+    There is none if stderr is no terminal, or a dumb one.
+    """
     path = golden(tmp_path / "j")
     for verb in ("verify", "stats"):
-        shown = on_terminal(verb, path)
-        assert re.search(rf"{verb}  \[#*-*\] .*%", shown), shown
-        assert "100%" in shown, shown
+        screen = on_terminal(verb, path)
+        assert re.search(rf"{verb}  \[#*-*\] .*%", screen), screen
+        assert "100%" in screen, screen
     assert "last good LSN 60" in on_terminal("verify", path)
     assert "[#" not in on_terminal("verify", path, stderr=subprocess.DEVNULL)
     assert "[#" not in on_terminal("verify", path, term="dumb")
     reader = journal.JournalReader.open(path)
-    with reader, progress.bar("verify", reader) as told:
-        assert told is None
+    with reader, progress.bar("verify", reader) as callback:
+        assert callback is None
 
 
-def test_a_real_terminal_that_is_narrow(tmp_path: Path) -> None:
-    """The bar stays on one line of it, and the tables fit it."""
+def test_bar_and_tables_fit_a_narrow_terminal(tmp_path: Path) -> None:
+    """The bar stays on one line of a narrow terminal, and the tables fit it."""
     path = golden(tmp_path / "j")
     bar = re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", on_terminal("verify", path, columns=40))
     drawn = [line for line in re.split(r"[\r\n]", bar) if line.startswith("verify ")]
     assert drawn
     assert max(map(len, drawn)) < 40
-    shown = on_terminal("info", path, columns=40, stderr=subprocess.DEVNULL)
-    assert all(len(line) <= 40 or " " not in line.strip() for line in shown.splitlines())
+    screen = on_terminal("info", path, columns=40, stderr=subprocess.DEVNULL)
+    assert all(len(line) <= 40 or " " not in line.strip() for line in screen.splitlines())
 
 
-def test_the_version_is_the_packages() -> None:
-    """--version says it, and nothing else."""
+def test_version_prints_the_packages_version() -> None:
+    """--version prints the package's version and nothing else."""
     answer = ask("--version")
     assert (answer.code, answer.out) == (0, f"journal-inspect {journal.__version__}\n")
 
 
 # --- completion ---
 
-# What a shell is asked to complete, at its end.
+# The words typed in a shell, and a completion that it has to offer.
 WORDS = {
     "journal-inspect ver": "verify",
     "journal-inspect agents --st": "--status",
@@ -286,7 +299,7 @@ ZSH = "source <({completion}); (( $+functions[_journal_inspect_completion] )) &&
 
 
 def run_shell(shell: str, script: str, folder: Path) -> list[str]:
-    """In a shell that finds `journal-inspect`, as one that was installed."""
+    """Run a script in a shell that finds `journal-inspect` as if it were installed."""
     command = folder / "journal-inspect"
     command.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
     command.chmod(0o755)
@@ -304,7 +317,7 @@ def run_shell(shell: str, script: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_verbs_options_and_values(tmp_path: Path, shell: str) -> None:
-    """What `completion` prints is a script of that shell; the shell itself reads it."""
+    """`completion` prints a script for that shell, and the shell completes with it."""
     assert "_JOURNAL_INSPECT_COMPLETE" in ask("completion", shell).out
     find_command(shell)
     completion = f"journal-inspect completion {shell}"
@@ -312,21 +325,23 @@ def test_a_shell_completes_verbs_options_and_values(tmp_path: Path, shell: str) 
         script = f"autoload -Uz compinit; compinit -u; {ZSH.format(completion=completion)}"
         assert "made" in run_shell(shell, script, tmp_path)
         return
-    for line, wanted in WORDS.items():
+    for line, expected in WORDS.items():
         words = line.split()
         script = (
             BASH.format(completion=completion, words=shlex.join(words), last=len(words) - 1)
             if shell == "bash"
             else FISH.format(completion=completion, line=shlex.quote(line))
         )
-        assert wanted in {it.split("\t")[0] for it in run_shell(shell, script, tmp_path)}, line
+        assert expected in {
+            line_of.split("\t")[0] for line_of in run_shell(shell, script, tmp_path)
+        }, line
 
 
 # --- help ---
 
 
-def test_help_alone_leads_from_damage_to_what_to_type(tmp_path: Path) -> None:
-    """Each line of the way that `--help` gives after a crash is a command that runs."""
+def test_each_command_in_the_help_runs(tmp_path: Path) -> None:
+    """The help lists the steps after a crash, and each of these commands runs."""
     path = make(tmp_path / "PATH")
     steps = re.findall(r"^ +journal-inspect (.+?)(?:  +.*)?$", ask("--help").out, re.MULTILINE)
     assert [step.split()[0] for step in steps] == [
@@ -337,8 +352,8 @@ def test_help_alone_leads_from_damage_to_what_to_type(tmp_path: Path) -> None:
         assert ask(*words).code == (4 if words[0] == "agents" else 0), step
 
 
-def test_every_option_says_what_it_does() -> None:
-    """No verb has an option without a help text; every verb has a help of its own."""
+def test_every_option_has_a_help_text() -> None:
+    """Every command and every option has a help text."""
     from journal_inspect.commands.cli import cli
 
     for name, command in cli.commands.items():
@@ -349,8 +364,8 @@ def test_every_option_says_what_it_does() -> None:
     assert set(VERBS) < set(cli.commands)
 
 
-def test_a_path_with_spaces_is_quoted_in_what_to_type(tmp_path: Path) -> None:
-    """What a message says to type can be typed."""
+def test_a_path_with_spaces_is_quoted_in_advised_commands(tmp_path: Path) -> None:
+    """A command in a message can be copied to a shell, even if its path has spaces."""
     with SubAgentManager.open(tmp_path, state_dir="a b") as manager:
         manager.spawn("x", name="lead")
         manager.wait_durable()

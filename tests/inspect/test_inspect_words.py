@@ -1,4 +1,4 @@
-"""journal-inspect's messages: true, of use, and with nothing in them that was to be left out."""
+"""journal-inspect's messages: they are true and useful, and contain nothing redacted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.inspect.inspect_support import (
 
 
 def test_messages_quote_no_record(tmp_path: Path) -> None:
-    """What --redact leaves out stands in no error either, nor an exception of Python."""
+    """Redacted text is in no error message, not even in that of a Python exception."""
     secret = {"password": "hunter2"}
     for number, record in enumerate((["spawn", "hunter2"], ["no such", secret], secret)):
         path = make(tmp_path / f"j{number}", [["boot", "subagents/1", "b", 1, 1], record])
@@ -31,14 +31,14 @@ def test_messages_quote_no_record(tmp_path: Path) -> None:
 
 
 def test_a_decoders_error_is_not_quoted(tmp_path: Path) -> None:
-    """It may quote what was to be left out."""
+    """The error of a decoder is not quoted, because it may quote redacted text."""
     path = make(tmp_path / "j", ["hunter2"])
     answer = ask("log", path, "--decoder", "builtins:int", "--redact", "x")
     assert "shown undecoded; first error: ValueError\n" in answer.err
 
 
-def test_a_moment_may_be_how_long_ago(tmp_path: Path) -> None:
-    """`diff PATH -1h now` needs no `--`; no range is named that there is none of."""
+def test_a_moment_may_be_a_relative_time(tmp_path: Path) -> None:
+    """`diff PATH -1h now` needs no `--`, and no range is advised if nothing differs."""
     with fleet(tmp_path) as manager:
         path = manager.path
     assert "no record that was written by -1h is kept" in ask("diff", path, "-1h", "now").err
@@ -50,7 +50,7 @@ def test_a_moment_may_be_how_long_ago(tmp_path: Path) -> None:
 
 
 def test_an_applied_repair_does_not_say_that_nothing_was_changed(tmp_path: Path) -> None:
-    """As JSON too."""
+    """The JSON of an applied repair does not say that nothing was changed."""
     damaged = damage_a_fleet(tmp_path)
     answer = ask("repair", damaged.path, "--apply", "-o", "json")
     assert answer.json["applied"]
@@ -59,8 +59,10 @@ def test_an_applied_repair_does_not_say_that_nothing_was_changed(tmp_path: Path)
 
 
 def test_commands_that_verify_suggests_work(tmp_path: Path) -> None:
-    """Where neither a checkpoint nor the log's beginning is left, no repair is offered, nor a log
-    up to LSN 0."""
+    """If neither a checkpoint nor the log's beginning exists, no repair is advised.
+
+    A command for the log up to LSN 0 is not advised either.
+    """
     path = golden(tmp_path / "j")
     for file in checkpoints(path):
         file.unlink()
@@ -74,18 +76,18 @@ def test_commands_that_verify_suggests_work(tmp_path: Path) -> None:
 
 
 def test_loss_in_an_unreadable_last_segment_is_open_ended(tmp_path: Path) -> None:
-    """P4: what is lost is not said to end where the last that is known of does."""
+    """P4: If the last segment is unreadable, the loss has no known end."""
     path = make(tmp_path / "j", ["x" * 900] * 6)
     with segments(path)[-1].open("r+b") as file:
         file.write(b"\xff" * 64)
     assert ask("verify", path).code == 3
     for verb in ("verify", "repair"):
-        [line] = [it for it in ask(verb, path).lines if it.startswith("lost")]
+        [line] = [each for each in ask(verb, path).lines if each.startswith("lost")]
         assert "any records after LSN 4" in line
 
 
-def test_report_says_where_it_wrote_and_why_it_exits_with_3(tmp_path: Path) -> None:
-    """On stderr; what it writes over, and where it can't write."""
+def test_report_names_its_file_and_the_reason_for_exit_code_3(tmp_path: Path) -> None:
+    """The message on stderr names the file, what it replaced, and why it can't be written."""
     damaged, out = damage_a_fleet(tmp_path), tmp_path / "r.html"
     answer = ask("report", damaged.path, "-o", out)
     assert answer.code == 3
@@ -105,7 +107,7 @@ def test_report_says_where_it_wrote_and_why_it_exits_with_3(tmp_path: Path) -> N
 
 
 def test_an_error_for_a_wrong_path_suggests_the_journal(tmp_path: Path) -> None:
-    """A workspace's journal is named; of others it is said what a journal's path is."""
+    """A workspace's journal is suggested; for other paths the message says what a journal is."""
     (tmp_path / "ws").mkdir()
     fleet(tmp_path / "ws").close()
     (tmp_path / "empty").mkdir()
@@ -113,15 +115,15 @@ def test_an_error_for_a_wrong_path_suggests_the_journal(tmp_path: Path) -> None:
     assert "give the path of a journal's directory" in ask("info", tmp_path / "empty").err
 
 
-def test_a_cut_is_called_as_it_was_typed(tmp_path: Path) -> None:
-    """By the option, not by the function's argument."""
+def test_a_cut_is_named_by_its_option(tmp_path: Path) -> None:
+    """The message names the option, not the argument of the function."""
     answer = ask("repair", make(tmp_path / "j"), "--cut-at", 99)
     assert answer.code == 2
     assert "--cut-at 99 is not the end of a batch" in answer.err
 
 
-def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None:
-    """`backup` says what is wrong with what."""
+def test_a_backups_error_names_the_wrong_path(tmp_path: Path) -> None:
+    """The message names the path that is wrong, here the source."""
     file = tmp_path / "file"
     file.touch()
     answer = ask("backup", file, tmp_path / "copy")
@@ -131,17 +133,17 @@ def test_a_source_that_is_no_journal_is_not_told_of_dest(tmp_path: Path) -> None
 
 
 def test_redacted_fields_of_a_new_agent_have_no_old_value(tmp_path: Path) -> None:
-    """Left out is what it is, not that there was nothing."""
+    """The old value of a new agent's field is shown as missing, not as redacted."""
     with fleet(tmp_path) as manager:
         path = manager.path
-    shown = ask("diff", path, 1, 2, "--redact", "prompt")
-    assert 'prompt: "[redacted]",' in shown.out
-    found = ask("diff", path, 1, 2, "--redact", "prompt", "-o", "json").json["agents"][0]
-    assert found["fields"]["prompt"] == {"from": None, "to": "[redacted]"}
+    answer = ask("diff", path, 1, 2, "--redact", "prompt")
+    assert 'prompt: "[redacted]",' in answer.out
+    agent = ask("diff", path, 1, 2, "--redact", "prompt", "-o", "json").json["agents"][0]
+    assert agent["fields"]["prompt"] == {"from": None, "to": "[redacted]"}
 
 
-def test_a_file_in_no_directory_is_not_told_of_the_journal(tmp_path: Path) -> None:
-    """`checkpoint --write` says what is wrong with what."""
+def test_an_error_of_write_names_the_missing_directory(tmp_path: Path) -> None:
+    """The message is about the file to write, not about the journal."""
     with fleet(tmp_path) as manager:
         path = manager.path
     answer = ask("checkpoint", path, "--write", tmp_path / "none" / "state")
@@ -149,10 +151,8 @@ def test_a_file_in_no_directory_is_not_told_of_the_journal(tmp_path: Path) -> No
     assert "its directory does not exist; create that first" in answer.err
 
 
-def test_a_decoder_that_breaks_is_its_authors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is no defect of ours."""
+def test_a_broken_decoder_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that can't be imported gives exit code 2, and is not reported as a defect."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_decoder.py").write_text("1 / 0")
     answer = ask("log", make(tmp_path / "j"), "--decoder", "broken_decoder:f")
@@ -160,8 +160,8 @@ def test_a_decoder_that_breaks_is_its_authors(
     assert "broken_decoder can't be imported: ZeroDivisionError" in answer.err
 
 
-def test_a_journal_of_nothing_but_a_lock_is_empty(tmp_path: Path) -> None:
-    """It is one, and sound; but whoever looks for records is told that there are no files."""
+def test_a_journal_with_only_a_lock_file_is_empty(tmp_path: Path) -> None:
+    """A journal without files is sound, and the text says that it is empty."""
     path = make(tmp_path / "j")
     empty = "; the journal is empty: no segment, no checkpoint"
     for verb in ("verify", "info"):

@@ -1,4 +1,4 @@
-"""What an open takes and reads, and whether it would refuse: asked without opening."""
+"""A recovery preview: what an open reads and replays, and whether it is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from journal import (
 )
 from journal._format.layout import EPOCH_MAX
 from journal._format.segment import SegmentHeader, encode_header
-from tests.inspect.damage_support import REFUSED, foreign, history, segment
+from tests.inspect.damage_support import REFUSED, add_foreign, history, segment
 from tests.inspect.inspect_support import (
     ask,
     checkpoints,
@@ -39,7 +39,7 @@ from tests.inspect.inspect_support import (
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Segments that begin at 7, 16, 22, 31 and 37, and checkpoints at 8 and 20."""
+    """Return a history: segments begin at LSN 7, 16, 22, 31 and 37, checkpoints at 8 and 20."""
     return history(tmp_path_factory.mktemp("whole") / "j")
 
 
@@ -49,7 +49,7 @@ def path(whole: Path, tmp_path: Path) -> Path:
 
 
 def refusal_of(path: Path) -> Refusal | None:
-    """Why an open does refuse."""
+    """Return the refusal of an open, or None."""
     try:
         Journal.open(path).close()
     except CorruptionError as error:
@@ -65,69 +65,71 @@ def base_lsn(reader: JournalReader, at: int | None = None, *, oldest: bool = Fal
     return base.lsn
 
 
-def closed(found: list[Checkpoint]) -> list[Checkpoint]:
-    for checkpoint in found:
+def closed(checkpoint_list: list[Checkpoint]) -> list[Checkpoint]:
+    for checkpoint in checkpoint_list:
         checkpoint.close()
-    return found
+    return checkpoint_list
 
 
 def lose_all_but_names(path: Path) -> None:
-    """Leave nothing but the names of damaged checkpoints to say that there was a log."""
+    """Leave only the names of damaged checkpoints as evidence of a log."""
     for file in segments(path):
         file.unlink()
     for file in checkpoints(path):
         flip(file, 5)
 
 
-def stray(path: Path) -> None:
-    """Add a segment without a whole header where the log of the older checkpoint goes on."""
+def add_stray_segment(path: Path) -> None:
+    """Add a segment without a valid header where the log after the older checkpoint continues."""
     (path / f"{9:020d}-{1:010d}.seg").write_bytes(bytes(64))
 
 
-def exhaust(path: Path) -> None:
-    """Use up the last epoch that the format can number."""
+def use_last_epoch(path: Path) -> None:
+    """Use the last epoch that the format can number."""
     with JournalReader.open(path) as reader:
         journal_id, first_lsn = bytes.fromhex(reader.journal_id or ""), reader.last_lsn + 1
     header = SegmentHeader(0, EPOCH_MAX, journal_id, first_lsn, 0)
     (path / str(header.name)).write_bytes(encode_header(header))
 
 
-HARM: dict[str, Callable[[Path], Any]] = {
+DAMAGE: dict[str, Callable[[Path], Any]] = {
     "nothing": lambda path: None,
-    **{what: harm for what, (harm, _) in REFUSED.items()},
-    "no segment and no checkpoint that verifies": lose_all_but_names,
-    "a stray before the first segment that is read": stray,
-    "the last epoch": exhaust,
+    **{name: damage for name, (damage, _) in REFUSED.items()},
+    "no segment and no whole checkpoint": lose_all_but_names,
+    "a stray before the first needed segment": add_stray_segment,
+    "the last epoch": use_last_epoch,
 }
-# Neither the segments nor the checkpoints that verify say so.
+# Neither segments nor whole checkpoints show these.
 UNFORESEEN = (
-    "no segment and no checkpoint that verifies",
-    "a stray before the first segment that is read",
+    "no segment and no whole checkpoint",
+    "a stray before the first needed segment",
 )
 
 
-@pytest.mark.parametrize("what", HARM)
-def test_previews_and_reports_agree_with_an_open(path: Path, what: str) -> None:
-    """P4: a preview has the refusal of the open, field for field, and info and a report say what
-    it does; `preview_recovery` refuses wherever segments and checkpoints say that an open does."""
-    HARM[what](path)
+@pytest.mark.parametrize("case", DAMAGE)
+def test_previews_and_reports_agree_with_an_open(path: Path, case: str) -> None:
+    """P4: A preview has the refusal of the open, field for field; info and a report agree.
+
+    `preview_recovery` refuses wherever segments and checkpoints show that an open does.
+    """
+    DAMAGE[case](path)
     with JournalReader.open(path) as reader:
-        seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
+        facts = reader.segments(), closed(reader.checkpoints()), reader.journal_id
         preview, reported = reader.preview_recovery(), observe(reader).recovery
     info = ask("info", path)
     refusal = refusal_of(path)
-    assert (refusal is None) == (what == "nothing")
+    assert (refusal is None) == (case == "nothing")
     assert preview.refusal == refusal
     assert info.code == (0 if refusal is None else 3)
     assert (reported.refused is None) == (refusal is None)
-    foreseen = preview_recovery(*seen)
-    assert (foreseen.refusal is None) == (refusal is None or what in UNFORESEEN)
-    assert (foreseen.problem is None) == (foreseen.refusal is None)
-    assert foreseen.checkpoint_lsn == max([it.lsn for it in seen[1]], default=0)
+    from_facts = preview_recovery(*facts)
+    assert (from_facts.refusal is None) == (refusal is None or case in UNFORESEEN)
+    assert (from_facts.problem is None) == (from_facts.refusal is None)
+    assert from_facts.checkpoint_lsn == max([checkpoint.lsn for checkpoint in facts[1]], default=0)
 
 
-def test_a_state_begins_with_a_checkpoint_that_the_log_goes_on_from(path: Path) -> None:
-    """The newest up to a moment, or the oldest, so that as much as can be follows it."""
+def test_a_state_begins_with_a_checkpoint_that_the_log_continues(path: Path) -> None:
+    """A state begins with the newest checkpoint up to a moment, or with the oldest."""
     with JournalReader.open(path) as reader:
         assert reader.first_state_lsn == 8
         assert [base_lsn(reader, at) for at in (None, 45, 20, 19, 8, 7)] == [20, 20, 20, 8, 8, 0]
@@ -136,15 +138,15 @@ def test_a_state_begins_with_a_checkpoint_that_the_log_goes_on_from(path: Path) 
         assert (reader.first_state_lsn, base_lsn(reader, oldest=True)) == (20, 20)
 
 
-def test_a_state_begins_with_nothing_where_the_log_has_its_beginning(tmp_path: Path) -> None:
-    """And its first state is that of the first record."""
+def test_a_state_without_a_checkpoint_begins_with_the_first_record(tmp_path: Path) -> None:
+    """A log with its beginning needs no checkpoint, and its first state is that of LSN 1."""
     with JournalReader.open(make(tmp_path / "j")) as reader:
         assert (reader.first_state_lsn, base_lsn(reader, oldest=True)) == (1, 0)
         reader.check_beginning()
 
 
-def test_a_log_that_begins_too_late_is_refused_as_an_open_does(path: Path) -> None:
-    """P4: in the same fields, and without a look at a segment."""
+def test_a_log_without_its_beginning_is_refused_like_an_open(path: Path) -> None:
+    """P4: A log without its beginning is refused with an open's fields, without segment reads."""
     with JournalReader.open(path) as reader:
         reader.check_beginning()
         for file in checkpoints(path):
@@ -159,8 +161,8 @@ def test_a_log_that_begins_too_late_is_refused_as_an_open_does(path: Path) -> No
 
 
 def test_no_state_begins_with_another_journals_checkpoint(path: Path) -> None:
-    """P4: and the error is that of an open."""
-    foreign(path, lambda other: checkpoints(other)[1])
+    """P4: A foreign checkpoint is refused with the error of an open."""
+    add_foreign(path, lambda other: checkpoints(other)[1])
     with JournalReader.open(path) as reader, pytest.raises(CorruptionError) as caught:
         reader.base()
     assert caught.value.reason is DamageReason.FOREIGN
@@ -169,7 +171,7 @@ def test_no_state_begins_with_another_journals_checkpoint(path: Path) -> None:
 
 @pytest.fixture
 def covered(path: Path, tmp_path: Path) -> Path:
-    """A checkpoint of another journal that is older than the two newest."""
+    """Add a checkpoint of another journal that is older than the two newest."""
     other = tmp_path / "older"
     with open_journal(other) as journal:
         put(journal, 1, 2, 3, 4)
@@ -177,12 +179,12 @@ def covered(path: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(checkpoints(other)[0], path))
 
 
-def test_only_checkpoints_that_an_open_reads_make_it_refuse(path: Path, covered: Path) -> None:
-    """P4: it reads the two newest, takes the newest, and removes the older ones."""
+def test_only_checkpoints_that_an_open_reads_refuse_it(path: Path, covered: Path) -> None:
+    """P4: An open reads the two newest checkpoints, uses the newest, and removes older ones."""
     with JournalReader.open(path) as reader:
-        seen = reader.segments(), closed(reader.checkpoints()), reader.journal_id
+        facts = reader.segments(), closed(reader.checkpoints()), reader.journal_id
         assert reader.preview_recovery().refusal is None
-        assert preview_recovery(*seen).refusal is None
+        assert preview_recovery(*facts).refusal is None
         assert observe(reader).recovery.refused is None
         assert [base_lsn(reader), base_lsn(reader, 19)] == [20, 8]
         with pytest.raises(CorruptionError) as caught:
@@ -197,10 +199,10 @@ def test_only_checkpoints_that_an_open_reads_make_it_refuse(path: Path, covered:
     assert not covered.exists()
 
 
-def test_a_cut_sets_aside_a_checkpoint_that_an_open_would_read_after_it(
+def test_a_cut_sets_a_foreign_checkpoint_aside_that_an_open_would_read(
     path: Path, covered: Path
 ) -> None:
-    """P4: after the cut it is one of the two newest, and another journal's."""
+    """P4: A foreign checkpoint that would become one of the two newest is set aside by a cut."""
     report = repair(path, apply=True, cut_at=12)
     assert covered.name in report.removed
     assert refusal_of(path) is None
@@ -208,8 +210,8 @@ def test_a_cut_sets_aside_a_checkpoint_that_an_open_would_read_after_it(
         assert (reader.last_lsn, base_lsn(reader)) == (12, 8)
 
 
-def test_a_majority_that_no_open_reads_decides_nothing(path: Path, tmp_path: Path) -> None:
-    """P4: however many older checkpoints are of another journal, an open takes the newest."""
+def test_older_foreign_checkpoints_decide_nothing(path: Path, tmp_path: Path) -> None:
+    """P4: Any number of older foreign checkpoints is ignored, and an open uses the newest."""
     options = Options(checkpoints_kept=1000)
     with Journal.open(tmp_path / "older", options=options) as journal:
         for lsn in range(8):
@@ -228,7 +230,7 @@ def test_a_majority_that_no_open_reads_decides_nothing(path: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("covered")
-def test_no_cut_goes_by_another_journals_checkpoint(path: Path) -> None:
-    """P4: its LSN is no end of this log."""
+def test_a_cut_ignores_foreign_checkpoints(path: Path) -> None:
+    """P4: The LSN of a foreign checkpoint is no possible cut."""
     with pytest.raises(CompactedError):
         repair(path, apply=True, cut_at=4)

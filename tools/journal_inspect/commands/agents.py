@@ -111,15 +111,15 @@ def _tree(
 ) -> Iterator[str]:
     """Return the wanted agents as a tree, with all their ancestors."""
     agents = {agent.agent_id: agent for agent in all_agents}
-    shown: set[str] = set()
+    shown_ids: set[str] = set()
     for agent in wanted:
         above: str | None = agent.agent_id
-        while above is not None and above not in shown:
-            shown.add(above)
+        while above is not None and above not in shown_ids:
+            shown_ids.add(above)
             above = agents[above].parent_id if above in agents else None
     children: dict[str | None, list[Agent]] = {}
     for agent in agents.values():
-        if agent.agent_id in shown:
+        if agent.agent_id in shown_ids:
             parent = agent.parent_id if agent.parent_id in agents else None
             children.setdefault(parent, []).append(agent)
 

@@ -110,7 +110,7 @@ def _columns() -> int:
 
 
 def _object(info: FrameInfo, renderer: Renderer, payload: str | None) -> JSON:
-    shown = versioned(
+    fields = versioned(
         path=info.path,
         epoch=info.epoch,
         offset=info.offset,
@@ -118,7 +118,7 @@ def _object(info: FrameInfo, renderer: Renderer, payload: str | None) -> JSON:
         state=info.state,
     )
     if info.state != "garbage":
-        shown |= {
+        fields |= {
             "first_lsn": info.first_lsn,
             "last_lsn": info.last_lsn,
             "count": info.count,
@@ -129,5 +129,5 @@ def _object(info: FrameInfo, renderer: Renderer, payload: str | None) -> JSON:
         }
     if payload in ("short", "full") and info.records is not None:
         records = [renderer.record(record) for record in info.records]
-        shown["records"] = shortened(records) if payload == "short" else records
-    return shown
+        fields["records"] = shortened(records) if payload == "short" else records
+    return fields

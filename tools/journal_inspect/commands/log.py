@@ -154,9 +154,8 @@ class _Log:
         self._wanted = wanted
         self._after = None if wanted.from_lsn is None else wanted.from_lsn - 1
         self._to_lsn = wanted.to_lsn
-        self._is_asked = (
-            wanted.from_lsn is not None
-        )  # then it is an error if that LSN is no longer kept
+        # If the user named the first LSN, it is an error if that one is no longer kept.
+        self._is_first_named = wanted.from_lsn is not None
         self.damage: CorruptionError | None = None  # the first damage that `-r` passed over
         self._until_ns: int | None = None
         self._follow_wait = _FollowWait(reader, wanted)
@@ -226,7 +225,7 @@ class _Log:
         if self._matches is None and not self._wanted.follow:
             # LSNs are dense, so the last entries are found without reading those before them.
             after = max(self._after or 0, min(self._to_lsn or 0, self._last_lsn) - count)
-            first_lsn = 1 if self._is_asked else min(self._reader.first_lsns, default=1)
+            first_lsn = 1 if self._is_first_named else min(self._reader.first_lsns, default=1)
             return self._forward(max(after, first_lsn - 1), None)
         return self._last(count)
 
@@ -254,9 +253,8 @@ class _Log:
             yield entry
             if entry.lsn == to_lsn:
                 return
-            if (
-                follow and entry.written_at_ns > self._follow_wait.began_ns
-            ):  # the old entries are shown
+            # Show all entries from before the start, even after the time limit.
+            if follow and entry.written_at_ns > self._follow_wait.began_ns:
                 self._follow_wait.check()
 
     def _backward(self) -> Iterator[Entry]:
@@ -268,7 +266,7 @@ class _Log:
         # LSNs are dense, so entries before the wanted ones need not be read.
         remaining = self._wanted.count if self._matches is None else None
         first_lsns = self._reader.first_lsns
-        if self._is_asked and (after or 0) + 1 < min(first_lsns, default=1):
+        if self._is_first_named and (after or 0) + 1 < min(first_lsns, default=1):
             next(self._reader.entries(after), None)  # raises CompactedError
         for first_lsn in reversed(first_lsns):
             if to_lsn is not None and first_lsn > to_lsn:
@@ -279,9 +277,9 @@ class _Log:
             batch: list[Entry] = []
             try:
                 if not self._read(from_lsn, last_lsn, batch) and from_lsn > begin:
-                    self._read(begin, last_lsn, batch)  # damaged: take those before the damage
+                    self._read(begin, last_lsn, batch)  # take the entries before the damage
             except CompactedError:
-                if self._is_asked:
+                if self._is_first_named:
                     raise
                 return  # a writer compacted away the rest meanwhile
             yield from reversed(batch)

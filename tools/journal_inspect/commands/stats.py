@@ -46,10 +46,10 @@ class Values:
         p50, p99, p99_9 = (self._quantile(count * share) for share in (0.5, 0.99, 0.999))
         return Histogram(count, p50, p99, p99_9, self._max, self._sum / count)
 
-    def _quantile(self, left: float) -> int:
+    def _quantile(self, rank: float) -> int:
         for value in sorted(self._counts):
-            left -= self._counts[value]
-            if left <= 0:
+            rank -= self._counts[value]
+            if rank <= 0:
                 return min(value, self._max)
         return self._max
 

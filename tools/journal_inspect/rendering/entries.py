@@ -52,14 +52,14 @@ class Lines:
         return f"{cut(head.lstrip(), self._width)}\n{cut(f'  {body}', self._width)}"
 
     def object(self, entry: Entry) -> JSON:
-        shown = versioned(lsn=entry.lsn, epoch=entry.epoch, written_at_ns=entry.written_at_ns)
+        values = versioned(lsn=entry.lsn, epoch=entry.epoch, written_at_ns=entry.written_at_ns)
         if self._payload != "none":
             record = self._renderer.record(entry.record)
-            shown["record"] = shortened(record) if self._payload == "short" else record
-        shown |= {"offset": entry.offset, "path": entry.path}
+            values["record"] = shortened(record) if self._payload == "short" else record
+        values |= {"offset": entry.offset, "path": entry.path}
         if self._renderer.decode and self._payload != "none":
-            shown["decoded"] = self._renderer.decoded(entry.record)
-        return shown
+            values["decoded"] = self._renderer.decoded(entry.record)
+        return values
 
     def body(self, entry: Entry) -> str:
         """Return the record as text, with redacted values hidden."""

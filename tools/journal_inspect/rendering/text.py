@@ -266,9 +266,9 @@ def age(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
-def count_of(number: int, what: str) -> str:
+def count_of(number: int, noun: str) -> str:
     """Return `1 record`, `2 records`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def command(*words: object) -> str:

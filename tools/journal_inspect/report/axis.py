@@ -127,12 +127,12 @@ def _describe(step: Step) -> str:
 def duration(duration_ms: int) -> str:
     """Return a duration in its two largest units: `2 h 5 min`."""
     units = ((_D, "d"), (_H, "h"), (_MIN, "min"), (_S, "s"), (1, "ms"))
-    for (unit_ms, unit), (below_ms, below) in pairwise(units):
+    for (unit_ms, unit), (next_ms, next_unit) in pairwise(units):
         if duration_ms >= unit_ms:
             whole, rest = divmod(duration_ms, unit_ms)
             return (
-                f"{whole} {unit} {rest // below_ms} {below}"
-                if rest // below_ms
+                f"{whole} {unit} {rest // next_ms} {next_unit}"
+                if rest // next_ms
                 else f"{whole} {unit}"
             )
     return f"{duration_ms} ms"

@@ -152,7 +152,7 @@ def _fleet(
 
 
 def _errors(lives: list[Life], rows_shown: list[list[Any]], axis: Axis) -> dict[str, object]:
-    """Return the agents that failed or wait for a person, the last changed first."""
+    """Return the agents with a status in ERRORS, the last changed first."""
     failures = [row for row, life in enumerate(lives) if life.agent["status"] in ERRORS]
     failures.sort(key=lambda row: lives[row].agent["updated_at_ms"], reverse=True)
     return {

@@ -58,7 +58,7 @@ def test_verify_states_the_loss_and_advises_commands_that_work(damaged: Damaged)
     assert answer.lines[1:] == [
         f"lost            LSN {damaged.lsn} to {damaged.end} ({lost_count} records)",
         f"readable        LSN {damaged.last_lsn + 1} to {damaged.end} ({readable} records)",
-        f"unreadable      {lost_count - readable} lost records of unknown agents",
+        f"unreadable      {lost_count - readable} lost records of unknown origin",
         f"last good LSN {damaged.lsn - 1}; 1 corruption",
     ]
     summary = ask("verify", damaged.path, "-o", "jsonl").jsonl[-1]
@@ -327,10 +327,10 @@ def test_a_mark_proves_that_the_last_commit_is_lost(tmp_path: Path) -> None:
     assert answer.lines[1:] == [
         "lost            LSN 3 (1 record)",
         "readable        none",
-        "unreadable      1 lost record of unknown agents",
+        "unreadable      1 lost record of unknown origin",
         "last good LSN 2; 1 corruption",
     ]
     assert f"journal-inspect repair {path}\n" in answer.err
-    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown agents"
+    assert ask("repair", path).lines[-1] == "unreadable: 1 lost record of unknown origin"
     with open_journal(tmp_path / "two") as journal:
         put(journal, 1)

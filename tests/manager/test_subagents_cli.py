@@ -36,7 +36,6 @@ def subagents(
         input=stdin,
         env=os.environ | (env or {}),
         capture_output=True,
-        text=True,
         encoding="utf-8",
         timeout=TIMEOUT_S,
     )

@@ -34,8 +34,6 @@ from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
 from manager.fleet import Fleet
-from manager.importing import as_new, import_records
-from manager.legacy import read_legacy
 from manager.limits import Limits
 from manager.records import Record
 from manager.recovery import open_fleet
@@ -425,6 +423,9 @@ class SubAgentManager:
         NameInUseError if an id in the file is the name of a live agent here. Source:
         `manager.legacy`.
         """
+        from manager.importing import as_new, import_records  # not loaded by every manager
+        from manager.legacy import read_legacy
+
         batches = read_legacy(
             path,
             at_ms=_now_ms(),

@@ -68,6 +68,13 @@ def test_every_fence_of_a_page_is_checked(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_has_one_title(page: Path) -> None:
+    """Each page has one heading of the first level, so the site's sidebar shows it once."""
+    prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert len(re.findall(r"^# ", prose, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_have_targets(page: Path) -> None:
     """Each link leads to an existing file, and to an existing heading of it."""
     for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
@@ -104,9 +111,9 @@ def test_outputs_are_compared() -> None:
 def test_each_error_has_an_entry() -> None:
     """Each error has an entry with its cause or its fix, in alphabetical order."""
     text = (ROOT / "journal" / "docs" / "ERRORS.md").read_text()
-    engine, _, manager = text.partition("\n# ")
+    engine, _, manager = text.partition("\n## Errors of the manager\n")
     for names, part in ((engine_names, engine), (manager_names, manager)):
-        entries = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", part, re.MULTILINE | re.DOTALL)
+        entries = re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", part, re.MULTILINE | re.DOTALL)
         assert {name for name, _ in entries} == {n for n in names if n.endswith("Error")}
         assert [name for name, _ in entries[1:]] == sorted(name for name, _ in entries[1:])
         assert not [name for name, entry in entries if "- *Fix*: " not in entry]

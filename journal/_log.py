@@ -17,7 +17,7 @@ log = logging.getLogger("journal")
 _POSTED_MAX = 1000  # while a handler is stuck, the oldest messages are dropped
 _TRACEBACKS_MAX = 10  # messages beyond it lose their tracebacks, which keep an owner's state alive
 _POLL_S = 0.005
-# An error that is logged with its traceback; or its type, itself and a traceback saved earlier.
+# An error, logged with its own traceback; or its type, the error and a traceback saved earlier.
 Raised = BaseException | tuple[type[BaseException], BaseException, TracebackType] | None
 
 

@@ -6,8 +6,8 @@ moved from the feed to waiters and readers by the thread that reads, or that mad
 
 A waiter is woken once, when its agent has ended *and* that is durable. The thread that made it
 durable wakes it, with one call for each event loop and commit, however many waiters the loop has. A
-reader keeps only each agent's newest row. Its event loop is called when there is a row to read and
-the reader has none. If an interrupt prevents that call, the next commit makes it.
+reader keeps only each agent's newest row. When there is a row to read, the event loops of the
+readers that wait for one are called. If an interrupt prevents that call, the next commit makes it.
 
 A waiter or reader that leaves first adds itself to the list of leavers. Its coroutine may be
 collected in any thread, between any two bytecodes, even in a thread that holds the lock. Such a
@@ -83,14 +83,14 @@ class Watch:
     # --- waiting for an end ---
 
     def wait_ended(self, ref: str, timeout_s: float | None) -> Row:
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
         waiter = Waiter()
         try:
             row = self._enlist(ref, waiter)
             if get.status(row) in ENDED:
-                self._state.wait_durable(get.lsn(row), timeout_s=remaining_s(until))
+                self._state.wait_durable(get.lsn(row), timeout_s=remaining_s(until_s))
                 return row
-            left_s = remaining_s(until)
+            left_s = remaining_s(until_s)
             if not waiter.lock.acquire(timeout=-1 if left_s is None else left_s):
                 raise TimeoutError(
                     f"agent {get.agent_id(row)} (name {get.name(row)!r}) has not ended, or its "

@@ -1,4 +1,4 @@
-"""Batch: records that are committed together, from the append of the first one."""
+"""Batch: the records of one commit, from the append of the first one until they are durable."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class CommitBatch:
     def __init__(self, first_lsn: int) -> None:
         self.first_lsn = first_lsn
         self.records: list[bytes] = []
-        self.groups: list[tuple[int, int]] = []  # (begin, end): the records that share a frame
+        self.groups: list[tuple[int, int]] = []  # (begin, end): records that must share a frame
         self.bytes = 0
         self.since = 0.0  # when the first record was added
         self.waiters = 0
-        self.sync = False  # the commit must sync, whatever the durability
+        self.sync = False  # whether the commit must sync, whatever the durability
         self.gate: Gate | None = None
         self.commit: Commit | None = None  # set when the batch has its place on disk
 
@@ -66,7 +66,7 @@ class CommitBatch:
         return self.waiters
 
     def require_sync(self) -> None:
-        """Let the commit end with a sync, whatever the durability."""
+        """Make the commit end with a sync, whatever the durability."""
         self.sync = True
 
     def waiters_gate(self, *, wakes_all_at_once: bool) -> Gate:

@@ -127,7 +127,8 @@ class Writer:
         except BaseException as error:
             file.close()
             remove_if_exists(self._directory, tmp)
-            if isinstance(error, FileExistsError):  # no earlier opening has this epoch
+            if isinstance(error, FileExistsError):
+                # Each opening takes a new epoch, so another writer made that segment.
                 raise _second_writer_error(self._directory.path, name) from error
             raise
         try:
@@ -157,7 +158,7 @@ class Writer:
 
     def sync(self) -> None:
         """Sync everything written so far, and check that the segment still has a name."""
-        if self._sync_error is not None:  # an interrupt struck before it was judged
+        if self._sync_error is not None:  # an interrupt came before its cause was determined
             self._record_sync_failure()
         if self._failure is None and self._segment is not None:
             try:
@@ -190,13 +191,15 @@ class Writer:
         self._checked_ns = self._prepared_ns
 
     def _check_sole_writer(self) -> None:
-        """Raise FailedError if a later opening has begun a segment: records of this one would be
-        lost.
+        """Raise FailedError if a later opening has begun a segment, because records that this
+        opening writes would then be lost.
 
-        The lock prevents that, unless it works only within a machine and the openings are on two.
+        The lock prevents that, unless it works only within a machine, and the two openings are on
+        different machines.
         """
         names: list[SegmentName] = []
-        with _ignore_no_space():  # listing takes two file handles, a new segment one
+        # Listing takes two file handles. With only one left, a segment can still be created.
+        with _ignore_no_space():
             names = segment_names(self._directory.names())
         newest = max(names, key=lambda name: name.epoch, default=None)
         if newest is not None and newest.epoch > self._epoch:

@@ -1,4 +1,4 @@
-"""Compactor: takes a snapshot, writes it as a checkpoint, and removes what that covers.
+"""Compactor: takes a snapshot, writes it as a checkpoint, and removes the files that it covers.
 
 Encoding holds no lock, but a thread that computes holds the interpreter: one `json.dumps` of ten
 thousand items stalls every other thread until it ends. So items are encoded a few at a time, with a
@@ -35,7 +35,7 @@ _POLL_S = 0.001
 
 
 class Compactor:
-    """Runs all compactions: in its own thread when they are due, by hand in any other thread."""
+    """Runs all compactions: in its own thread when one is due, in the caller's for `compact`."""
 
     def __init__(
         self, committer: Committer, checkpoints: CheckpointStore, schedule: CompactionSchedule
@@ -148,7 +148,8 @@ class Compactor:
                 raise ValueError(f"freeze returned LSN {lsn}, but the log ends at {end_lsn}")
             self._checkpoints.write(lsn, items, partial(self._pace, attempt))
         finally:
-            # Freed here, outside the owner's lock, because they may be as large as the state.
+            # The items are freed here, outside the owner's lock, because they may be as large as
+            # the state.
             del items
         checkpoint = self._checkpoints.verify(lsn)
         self._schedule.published(attempt, checkpoint.size_bytes)

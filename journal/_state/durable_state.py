@@ -1,6 +1,6 @@
 """DurableState: a state machine whose changes are all journaled, under one small lock.
 
-Under the lock, a change decides, packs and decodes its record, checks for room, applies the record,
+Under the lock, a change decides on its record, packs and decodes it, checks for room, applies it,
 and appends it to memory. It does no I/O there, makes no copy that grows with the state, and never
 waits: it waits for room before it takes the lock, and a caller waits for durability afterwards.
 
@@ -198,7 +198,7 @@ class DurableState(OpenHandle, Generic[M]):
         if self._progress.broken is not None:
             self._progress.check()
         result = self._lock.run(query, self._machine)
-        if self._progress.broken is not None:  # the state stopped while this waited for the lock
+        if self._progress.broken is not None:  # the state stopped while this call waited
             self._progress.check()
         return result
 

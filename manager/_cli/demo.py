@@ -1,9 +1,9 @@
-"""Demo: sub-agents lose their process to a kill -9, but no acknowledged change.
+"""Demo: a kill -9 ends the process of many sub-agents, but loses no acknowledged change.
 
 Each of 64 sub-agents hashes its share of the Python standard library. After each file it journals a
 checkpoint, which is the number of its files and the digest so far. The child process writes each
-change that is durable to a log of acknowledgements. After the kill, this process compares that log
-with the recovered state.
+durable change to a list of acknowledgements. After the kill, this process compares that list with
+the recovered state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from manager.result import AgentResult
 _AGENTS = 64
 _THREADS = 24
 _FILES_MAX = 24 * _AGENTS
-_KILL_AT = _AGENTS // 2  # number of completed and acknowledged sub-agents
+# The child process is killed when `_KILL_AT` sub-agents have completed and are acknowledged. If the
+# kill is late, the child waits for it at `_WAIT_AT`.
+_KILL_AT = _AGENTS // 2
 _WAIT_AT = _AGENTS * 3 // 4
 _TIMEOUT_S = 60.0
 _POLL_S = 0.001
@@ -172,8 +174,8 @@ def _child(scratch: str) -> None:
         ack = Ack(agent.agent_id, agent.lsn, agent.steps_taken, agent.status, agent.result)
         os.write(log, json.dumps(ack).encode() + b"\n")
         if agent.status == "completed" and manager.counts()["completed"] >= _WAIT_AT:
-            # On a slow machine, the parent's kill could come after all work is done. So wait here
-            # to be killed, until the parent ends.
+            # On a slow machine, the kill could come after all work is done. So wait here until the
+            # parent kills this process, or ends itself.
             os.read(0, 1)
 
     files = library_files()
@@ -248,7 +250,7 @@ def _say_figures(manager: SubAgentManager, say: Callable[[str], None]) -> None:
     batch = stats.commit_records
     say(f"journal    the killed process: {killed.last_lsn} records in {killed.frames} commits")
     say(f"           this one: {stats.records} records in {stats.commits} commits")
-    say(f"           records a commit: {batch.mean:.1f} mean, {batch.p50} p50, {batch.max} max")
+    say(f"           records per commit: {batch.mean:.1f} mean, {batch.p50} p50, {batch.max} max")
     p50_us, p99_us = hold.p50 / 1000, hold.p99 / 1000
     say(f"lock       held {p50_us:.1f} us p50, {p99_us:.1f} us p99; no I/O under it")
 

@@ -214,8 +214,8 @@ def test_a_live_journal_in_os_mode_shows_every_whole_frame(disk: SimulatedDisk) 
 
 
 def test_a_dead_journal_shows_what_recovery_keeps(disk: SimulatedDisk) -> None:
-    """P1: A reader of a dead journal shows the same records as recovery keeps, also unacknowledged
-    ones."""
+    """P1: A reader of a dead journal shows the same records as recovery keeps, including
+    unacknowledged ones."""
     journal = open_on(disk)
     put(journal, 1)
     with Held(disk, "sync", ".seg") as held, ThreadPoolExecutor(1) as pool:

@@ -220,7 +220,8 @@ def add_unfinished_files(path: Path) -> None:
 
 
 def on_a_history(damage: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """Damage a copy of one history, since each commit of a new one would have to be synced."""
+    """Return a function that makes a damaged copy of one history. Making a new history each time
+    would take a sync for each commit."""
 
     def put(path: Path) -> None:
         original = path.parents[1] / "history"

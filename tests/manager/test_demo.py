@@ -61,7 +61,7 @@ def test_the_demo_loses_nothing_to_a_kill(tmp_path: Path) -> None:
     for line in ("journal-inspect info", "journal-inspect log", "journal-inspect verify"):
         assert f"  {line} {scratch / '.subagents'}" in output
     assert re.search(r"lock +held \d+\.\d us p50, \d+\.\d us p99", output)
-    assert re.search(r"records a commit: \d+\.\d mean, \d+ p50, \d+ max", output)
+    assert re.search(r"records per commit: \d+\.\d mean, \d+ p50, \d+ max", output)
 
 
 def test_a_lost_acknowledgement_gives_exit_code_1(

@@ -70,6 +70,11 @@ class Reused(Generic[T]):
         yield item
         self._free.append(item)
 
+    def take_all(self) -> Iterator[T]:
+        """Take the objects that no thread uses out of the pool."""
+        while self._free:
+            yield self._free.pop()
+
 
 class BareDisk(Peer):
     """A write and an fdatasync per record, by one thread, into a preallocated file.
@@ -182,6 +187,11 @@ class Sqlite(Peer):
     def update(self) -> None:
         with self._connections.one() as connection:
             connection.execute(_INSERT, (PACKED,))
+
+    def close(self) -> None:
+        super().close()
+        for connection in self._connections.take_all():
+            connection.close()
 
 
 class SqliteBatched(Peer):

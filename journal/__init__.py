@@ -30,6 +30,7 @@ from journal.errors import (
     CheckpointItemError,
     ClosedError,
     CompactedError,
+    ConflictError,
     CorruptionError,
     CutError,
     CutReason,
@@ -43,6 +44,7 @@ from journal.errors import (
     NotAJournalError,
     RecordError,
     Refusal,
+    TransactionTooLargeError,
     UnsafePathError,
 )
 
@@ -55,6 +57,12 @@ if TYPE_CHECKING:
     from journal._offline.repair import RepairReport, repair
     from journal._state.cow_table import CowTable
     from journal._state.durable_state import DurableState, StateMachine
+    from journal._tables.durable_dict import DurableDict
+    from journal._tables.keys import Key
+    from journal._tables.table_view import TableView
+    from journal._tables.tables import Table, Tables
+    from journal._tables.tables_view import TablesView
+    from journal._tables.transaction import Transaction, TransactionTable
     from journal.metrics import Histogram, LockStats, Observer, Stats
     from journal.options import Options
 
@@ -67,6 +75,7 @@ __all__ = [
     "CheckpointItemError",
     "ClosedError",
     "CompactedError",
+    "ConflictError",
     "CorruptionError",
     "CowTable",
     "CutError",
@@ -74,6 +83,7 @@ __all__ = [
     "DamageReason",
     "Directory",
     "Disk",
+    "DurableDict",
     "DurableState",
     "Entry",
     "FailedError",
@@ -89,6 +99,7 @@ __all__ = [
     "JournalError",
     "JournalFile",
     "JournalReader",
+    "Key",
     "LockStats",
     "LockedError",
     "NotAJournalError",
@@ -102,6 +113,13 @@ __all__ = [
     "SegmentInfo",
     "StateMachine",
     "Stats",
+    "Table",
+    "TableView",
+    "Tables",
+    "TablesView",
+    "Transaction",
+    "TransactionTable",
+    "TransactionTooLargeError",
     "UnsafePathError",
     "backup",
     "pack",
@@ -122,6 +140,12 @@ _MODULES = {
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),
     "CowTable": "_state.cow_table",
+    "DurableDict": "_tables.durable_dict",
+    "Key": "_tables.keys",
+    "TableView": "_tables.table_view",
+    **dict.fromkeys(("Table", "Tables"), "_tables.tables"),
+    "TablesView": "_tables.tables_view",
+    **dict.fromkeys(("Transaction", "TransactionTable"), "_tables.transaction"),
 }
 
 

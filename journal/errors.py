@@ -359,6 +359,31 @@ class CompactedError(JournalError):
 
 
 @public
+class ConflictError(JournalError):
+    """Another thread or task changed what a transaction or a conditional write depends on. Nothing
+    was written: try it again."""
+
+    table: str
+    """The name of the table."""
+
+    key: int | str | bytes | tuple[int | str | bytes, ...] | None
+    """The key that changed. None if a range was read and rows near it changed."""
+
+    def __init__(
+        self, table: str, key: int | str | bytes | tuple[int | str | bytes, ...] | None, what: str
+    ) -> None:
+        where = f"table {table!r}" + ("" if key is None else f", key {key!r:.200}")
+        super().__init__(f"{where}: {what}; nothing was written: try again")
+        self.table = table
+        self.key = key
+
+
+@public
+class TransactionTooLargeError(JournalError):
+    """The transaction reads or writes more keys than one hold of the lock may check."""
+
+
+@public
 class CutError(JournalError, ValueError):
     """The log can't be cut after the requested LSN."""
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from journal._disk.disk import TMP, Directory, File, remove_if_exists, write_all
 from journal._format.crc32c import checksum
-from journal._format.items import CODEC, decoder, encode_item
+from journal._format.items import CODEC, EncodedItems, decoder, encode_item
 from journal._format.items import JSON as JSON  # the modules that freeze import it from here
 from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
@@ -133,6 +133,12 @@ class Checkpoint(OpenHandle):
         self.journal_id = header["journal_id"]
         created = datetime.fromisoformat(header["created_at"])
         self.created_at_ms = round(created.timestamp() * 1000)
+
+    def _line_blocks(self) -> Iterator[list[bytes]]:
+        """Read the lines of the items, some at a time, with their LF and the comma before it."""
+        lines = islice(_lines(self._file, self._first_item_offset, self.size_bytes), self.count)
+        while block := _next_lines(lines):
+            yield block
 
     def items(self) -> Iterator[JSON]:
         """Yield the items. Raises CorruptionError for one that can't be decoded."""
@@ -310,14 +316,15 @@ def _write(
     out.add(first.encode() + b",\n" + _FIRST)
     count, pause_at = 0, 1
     for item in items:
-        line = encode_item(item, count)
-        if len(line) > LINE_BYTES_MAX - 2:
-            problem = f"its line of {len(line)} bytes is over {LINE_BYTES_MAX}; split the item"
+        encoded = item if type(item) is EncodedItems else EncodedItems(encode_item(item, count), 1)
+        lines = encoded.lines
+        if len(lines) > LINE_BYTES_MAX - 2:
+            problem = f"its line of {len(lines)} bytes is over {LINE_BYTES_MAX}; split the item"
             raise CheckpointItemError(count, "", problem)
-        out.add(b",\n" + line if count else line)
-        count += 1
-        if count == pause_at:
-            pause_at += pace()
+        out.add(b",\n" + lines if count else lines)
+        count += encoded.number
+        if count >= pause_at:
+            pause_at = count + pace()
     out.add(b"\n],\n" if count else b"],\n")
     out.add(_last_line(count, checksum(bytes(out.pending), out.crc)))
     out.flush()

@@ -13,7 +13,7 @@ import math
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from journal._mutex import is_raised_by_call
 from journal.errors import CheckpointItemError
@@ -30,6 +30,20 @@ _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _REPR_CHARS_MAX = 80
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
+
+
+class EncodedItems(NamedTuple):
+    """Items that a machine has encoded itself, as a checkpoint has them."""
+
+    lines: bytes
+    """The lines, with a comma and an LF between two of them, and none at the end."""
+
+    number: int
+    """The number of lines."""
+
+    def decoded(self) -> list[JSON]:
+        """Return the items that the lines hold."""
+        return list(_decode_escaped(f"[{self.lines.decode()}]"))
 
 
 # --- encoding ---

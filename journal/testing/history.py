@@ -6,11 +6,11 @@ This is the oracle against which a recovery is checked.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from journal._format.checkpoint import JSON
-from journal._format.items import escaped
+from journal._format.items import EncodedItems, escaped
 from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._format.record import Record, RecordPacker, unpack_spans
 from journal._state.contract import check_items, check_machine
@@ -195,7 +195,16 @@ def _frozen(machine: StateMachine) -> Iterable[JSON]:
 
 
 def _text(items: Iterable[JSON]) -> str:
-    return _encode([escaped(item, index) for index, item in enumerate(items)])
+    return _encode([escaped(item, index) for index, item in enumerate(_single(items))])
+
+
+def _single(items: Iterable[JSON]) -> Iterator[JSON]:
+    """Yield each item of `items`, also those that a machine has encoded itself."""
+    for item in items:
+        if type(item) is EncodedItems:
+            yield from item.decoded()
+        else:
+            yield item
 
 
 def _lines(text: str) -> list[str]:

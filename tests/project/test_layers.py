@@ -36,6 +36,7 @@ JOURNAL_LAYERS = (
     ("_offline",),
     ("_engine",),
     ("_state",),
+    ("_tables",),
     ("",),
     ("_exporting",),
     ("testing", "prometheus", "otel"),

@@ -52,7 +52,7 @@ ALL_OF = (
     Weakening(
         "checkpoint_line_of_any_length",
         "journal/_format/checkpoint.py",
-        "if len(line) > LINE_BYTES_MAX - 2:",
+        "if len(lines) > LINE_BYTES_MAX - 2:",
         "if False:",
         ("tests/engine/test_compaction_failures.py",),
     ),

@@ -53,6 +53,10 @@ MODULES = (
         "journal",
         {
             "Records": ("Journal", "Options", "Entry", "PackedRecord", "pack"),
+            "Tables": (
+                *("DurableDict", "Tables", "Table", "Transaction", "TransactionTable", "Key"),
+                *("TablesView", "TableView"),
+            ),
             "State machines": ("DurableState", "StateMachine", "CowTable", "Checkpoint"),
             "Reading from outside": (
                 *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
@@ -62,9 +66,9 @@ MODULES = (
             "Figures": ("Stats", "Histogram", "LockStats", "Observer"),
             "Errors": (
                 *("JournalError", "BufferFullError", "CheckpointItemError", "ClosedError"),
-                *("CompactedError", "CorruptionError", "CutError", "FailedError"),
+                *("CompactedError", "ConflictError", "CorruptionError", "CutError", "FailedError"),
                 *("FormatVersionError", "InterruptedCallError", "LockedError"),
-                *("NotAJournalError", "RecordError", "UnsafePathError"),
+                *("NotAJournalError", "RecordError", "TransactionTooLargeError", "UnsafePathError"),
                 *("CutReason", "DamageReason", "FormatReason"),
             ),
             "The interface to the disk": ("Disk", "Directory", "File", "HandlerSafeLock"),

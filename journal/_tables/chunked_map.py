@@ -1,0 +1,151 @@
+"""ChunkedMap: an ordered map from bytes to bytes, of chunks that are replaced when they change.
+
+A chunk is a tuple of keys and a tuple of their values, at most `CHUNK_KEYS_MAX` of each. A write
+makes a new chunk and stores it in the place of the old one, which never changes.
+Tuples of bytes are invisible to the garbage collector once it has seen them: at 1,000,000 rows of
+250 bytes a full collection takes 1.4 ms, with lists in their place 31 ms.
+
+One thread at a time may write or take chunks. Any thread may look up a key at any time: `_version`
+is odd while the bounds of chunks change, and a lookup that finds nothing is repeated if they did.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import TypeAlias
+
+Keys: TypeAlias = tuple[bytes, ...]
+# Neighbouring keys, ascending, and their values. It is an exact tuple, because the garbage
+# collector never stops tracking a tuple of a subclass.
+Chunk: TypeAlias = tuple[Keys, tuple[bytes, ...]]
+
+# A write copies a chunk, and touches each key and value of it. At 1,000,000 rows the median write
+# takes 5.4 us with 128 keys, 8 with 256 and 12 with 512; a snapshot 18, 8 and 5 us.
+CHUNK_KEYS_MAX = 128
+_CHUNK_KEYS_MIN = CHUNK_KEYS_MAX // 8
+
+
+class ChunkedMap:
+    """An ordered map from bytes to bytes."""
+
+    __slots__ = ("_chunks", "_count", "_firsts", "_version")
+
+    def __init__(self) -> None:
+        self._firsts = [b""]  # chunk n holds the keys from firsts[n] to before firsts[n + 1]
+        self._chunks: list[Chunk] = [((), ())]
+        self._version = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the very object that was stored for `key`, or None."""
+        while True:
+            version = self._version
+            try:
+                keys, values = self._chunks[bisect_right(self._firsts, key) - 1]
+            except IndexError:  # between the two lists' changes
+                keys, values = (), ()
+            place = bisect_left(keys, key)
+            if place < len(keys) and keys[place] == key:
+                return values[place]
+            if version == self._version and not version & 1:
+                return None
+            time.sleep(0)  # let the writer finish
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Store `value` for `key`."""
+        at = bisect_right(self._firsts, key) - 1
+        keys, values = self._chunks[at]
+        place = bisect_left(keys, key)
+        if place < len(keys) and keys[place] == key:
+            self._chunks[at] = keys, (*values[:place], value, *values[place + 1 :])
+            return
+        chunk = (*keys[:place], key, *keys[place:]), (*values[:place], value, *values[place:])
+        if len(keys) < CHUNK_KEYS_MAX:
+            self._chunks[at] = chunk
+        else:
+            # Keys that arrive in ascending order fill their chunks.
+            is_last = at + 1 == len(self._chunks) and place == len(keys)
+            left, right = _split(chunk, len(keys) if is_last else len(keys) // 2)
+            self._version += 1
+            self._chunks[at] = left
+            self._chunks.insert(at + 1, right)
+            self._firsts.insert(at + 1, right[0][0])
+            self._version += 1
+        self._count += 1
+
+    def remove(self, key: bytes) -> None:
+        """Remove `key`. Raises KeyError if the map does not have it."""
+        at = bisect_right(self._firsts, key) - 1
+        keys, values = self._chunks[at]
+        place = bisect_left(keys, key)
+        if place == len(keys) or keys[place] != key:
+            raise KeyError(key)
+        chunk = keys[:place] + keys[place + 1 :], values[:place] + values[place + 1 :]
+        if len(chunk[0]) >= _CHUNK_KEYS_MIN or len(self._chunks) == 1:
+            self._chunks[at] = chunk
+        else:
+            self._merge(at, chunk)
+        self._count -= 1
+
+    def append_sorted(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Add rows whose keys ascend, and all come after the last key of the map."""
+        last_keys, last_values = self._chunks[-1]
+        all_keys, all_values = (*last_keys, *keys), (*last_values, *values)
+        parts = [
+            (all_keys[at : at + CHUNK_KEYS_MAX], all_values[at : at + CHUNK_KEYS_MAX])
+            for at in range(0, len(all_keys), CHUNK_KEYS_MAX)
+        ]
+        self._version += 1
+        self._chunks[-1:] = parts or [((), ())]
+        self._firsts.extend(part[0][0] for part in parts[1:])
+        self._version += 1
+        self._count += len(keys)
+
+    def last_key(self) -> bytes | None:
+        """Return the greatest key, or None if the map is empty."""
+        keys, _ = self._chunks[-1]
+        return keys[-1] if keys else None
+
+    def chunks_between(self, start: bytes = b"", stop: bytes | None = None) -> list[Chunk]:
+        """Return the chunks that may hold keys from `start` to before `stop` (None: to the end)."""
+        first = bisect_right(self._firsts, start) - 1
+        if stop is None:
+            return self._chunks[first:]
+        return self._chunks[first : max(first + 1, bisect_left(self._firsts, stop))]
+
+    def _merge(self, at: int, chunk: Chunk) -> None:
+        """Join the small `chunk`, which replaces chunk `at`, with a neighbour of that one."""
+        first = at - 1 if at else 0
+        left, right = (self._chunks[first], chunk) if at else (chunk, self._chunks[1])
+        joined = left[0] + right[0], left[1] + right[1]
+        self._version += 1
+        if len(joined[0]) <= CHUNK_KEYS_MAX:
+            self._chunks[first : first + 2] = [joined]
+            del self._firsts[first + 1]
+        else:
+            parts = _split(joined, len(joined[0]) // 2)
+            self._chunks[first : first + 2] = parts
+            self._firsts[first + 1] = parts[1][0][0]
+        self._version += 1
+
+
+def rows_between(
+    chunks: list[Chunk], start: bytes, stop: bytes | None, *, reverse: bool = False
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the rows in `chunks` with keys from `start` to before `stop`, in order of the keys."""
+    for keys, values in reversed(chunks) if reverse else chunks:
+        first = bisect_left(keys, start)
+        last = len(keys) if stop is None else bisect_left(keys, stop)
+        places = range(last - 1, first - 1, -1) if reverse else range(first, last)
+        for place in places:
+            yield keys[place], values[place]
+
+
+def _split(chunk: Chunk, place: int) -> tuple[Chunk, Chunk]:
+    keys, values = chunk
+    return (keys[:place], values[:place]), (keys[place:], values[place:])

@@ -1,0 +1,155 @@
+"""Keys of tables, encoded as bytes that sort in the order of the keys.
+
+    integer   10 or 11, then 8 bytes, big-endian (10: negative, plus 2^64)
+    string    20, then UTF-8
+    bytes     30, then the bytes
+    tuple     40, then its elements, then 00; a string or bytes in it has each 00 written as 00 ff,
+              and ends with 00
+
+Integers come before strings, strings before bytes, bytes before tuples. Strings sort by code point,
+as UTF-8 does. A tuple sorts by its elements, and comes after each of its prefixes: the 00 that ends
+it is less than any element's first byte, and the 00 that ends an element is never followed by ff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Element: TypeAlias = int | str | bytes
+Key: TypeAlias = Element | tuple[Element, ...]
+
+INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
+_NEGATIVE, _POSITIVE, _STR, _BYTES, _TUPLE = 0x10, 0x11, 0x20, 0x30, 0x40
+_END = b"\0"
+_ESCAPED_END = b"\0\xff"
+_KINDS = "a key is an int of 64 bits, a str, bytes, or a tuple of these"
+_SHOWN_CHARS = 80
+
+
+def encode_key(key: Key) -> bytes:
+    """Return `key` as bytes. Raises TypeError or ValueError that names the wrong element."""
+    if type(key) is tuple:
+        return _encode_elements(key, "key") + _END
+    encode = _ENCODERS.get(type(key))
+    if encode is None:
+        raise TypeError(_wrong_type("key", key))
+    return encode(key, "key")
+
+
+def decode_key(data: bytes) -> Key:
+    """Return the key that `data` encodes. Raises ValueError if it encodes none."""
+    kind = data[:1]
+    if kind == b"\x20":
+        return data[1:].decode()
+    if kind == b"\x30":
+        return data[1:]
+    if kind == b"\x40":
+        return _decode_elements(data)
+    if len(data) != 9:
+        raise ValueError(f"{data[:_SHOWN_CHARS]!r} encodes no key")
+    return _decode_int(data, 0)
+
+
+def prefix_bounds(prefix: str | bytes | tuple[Element, ...]) -> tuple[bytes, bytes]:
+    """Return the bounds of the encoded keys that begin with `prefix`: from, and before.
+
+    A tuple matches tuples by their leading elements; a str or bytes matches keys of its own type by
+    their leading characters or bytes.
+    """
+    if type(prefix) is tuple:
+        start = _encode_elements(prefix, "prefix")
+        return start, start + b"\xff"
+    if type(prefix) is str or type(prefix) is bytes:
+        start = _ENCODERS[type(prefix)](prefix, "prefix")
+        stop = start.rstrip(b"\xff")  # the first byte is never ff
+        return start, stop[:-1] + bytes((stop[-1] + 1,))
+    raise TypeError(f"prefix is {_shown(prefix)}; a prefix is a str, bytes or a tuple")
+
+
+def _encode_int(number: int, place: str) -> bytes:
+    if not INT_MIN <= number <= INT_MAX:
+        raise ValueError(f"{place} is {_shown(number)}, an int of more than 64 bits; {_KINDS}")
+    if number < 0:
+        return b"\x10" + (number + (1 << 64)).to_bytes(8, "big")
+    return b"\x11" + number.to_bytes(8, "big")
+
+
+def _encode_str(text: str, place: str) -> bytes:
+    try:
+        return b"\x20" + text.encode()
+    except UnicodeEncodeError as error:
+        at = error.start
+        raise ValueError(f"{place} has half a surrogate pair, {text[at]!r}, at {at}") from None
+
+
+def _encode_bytes(data: bytes, _: str) -> bytes:
+    return b"\x30" + data
+
+
+_ENCODERS: dict[type, Callable[[Any, str], bytes]] = {
+    int: _encode_int,
+    str: _encode_str,
+    bytes: _encode_bytes,
+}
+
+
+def _encode_elements(elements: tuple[Element, ...], what: str) -> bytes:
+    """Return the elements of a tuple, encoded, without the end of the tuple."""
+    if not elements:
+        raise ValueError(f"{what} is an empty tuple; {_KINDS}, and a tuple has an element")
+    parts = [b"\x40"]
+    for index, element in enumerate(elements):
+        kind = type(element)
+        encode = _ENCODERS.get(kind)
+        if encode is None:
+            raise TypeError(_wrong_type(f"{what}[{index}]", element))
+        part = encode(element, f"{what}[{index}]")
+        if kind is not int:
+            part = part.replace(_END, _ESCAPED_END) + _END
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _decode_elements(data: bytes) -> tuple[Element, ...]:
+    elements: list[Element] = []
+    at, last = 1, len(data) - 1
+    while at < last:
+        kind = data[at]
+        if kind in (_NEGATIVE, _POSITIVE):
+            elements.append(_decode_int(data, at))
+            at += 9
+            continue
+        end = data.index(_END, at)
+        while data[end + 1] == 0xFF:
+            end = data.index(_END, end + 2)
+        raw = data[at + 1 : end].replace(_ESCAPED_END, _END)
+        if kind not in (_STR, _BYTES):
+            raise ValueError(f"{data[:_SHOWN_CHARS]!r} encodes no key")
+        elements.append(raw.decode() if kind == _STR else raw)
+        at = end + 1
+    if at != last or data[last] or not elements:
+        raise ValueError(f"{data[:_SHOWN_CHARS]!r} encodes no key")
+    return tuple(elements)
+
+
+def _decode_int(data: bytes, at: int) -> int:
+    number = int.from_bytes(data[at + 1 : at + 9], "big")
+    if data[at] == _POSITIVE:
+        return number
+    if data[at] == _NEGATIVE and number >> 63:
+        return number - (1 << 64)
+    raise ValueError(f"{data[:_SHOWN_CHARS]!r} encodes no key")
+
+
+def _wrong_type(place: str, value: object) -> str:
+    return f"{place} is {_shown(value)}, of type {type(value).__name__}; {_KINDS}"
+
+
+def _shown(value: object) -> str:
+    """Return a short repr of any object, even one whose repr raises."""
+    try:
+        text = repr(value)
+    except Exception:  # any class may define any repr, and an int may be too large for one
+        return "a value without a repr"
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

@@ -1,0 +1,360 @@
+"""Tables: named, ordered maps in one journal, with transactions over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from journal._disk.disk import Disk, StrPath
+from journal._engine.journal import Journal
+from journal._format.checkpoint import Checkpoint
+from journal._format.record import PackedRecord
+from journal._handle import OpenHandle
+from journal._public import public
+from journal._state.durable_state import DurableState
+from journal._tables.chunked_map import Chunk
+from journal._tables.keys import Key
+from journal._tables.machine import NAME_BYTES_MAX, Place, TablesMachine, record_of
+from journal._tables.table_view import TableView
+from journal._tables.tables_view import TablesView, read_tables
+from journal._tables.transaction import ReadWriteSet, Transaction
+from journal._tables.values import pack_value, unpack_value
+from journal.errors import ConflictError, JournalError
+from journal.options import Options
+
+if TYPE_CHECKING:
+    from journal.metrics import LockStats, Stats
+
+T = TypeVar("T")
+_ANY: Any = object()
+_UPDATE_ATTEMPTS = 16  # of `Table.update` outside the lock, before it holds the lock
+
+# The transactions whose bodies run here: of each Tables the thread or task that began one.
+_bodies: ContextVar[dict[int, object]] = ContextVar("journal.tables.bodies", default={})  # noqa: B039
+
+
+@public
+class Tables(OpenHandle):
+    """Tables in one journal, recovered, open for writing. A context manager.
+
+    Keys are ints of 64 bits, strs, bytes, and flat tuples of these. Values are None, bool, int,
+    float, str, bytes, list, dict, and msgpack's extension types. A write changes memory only:
+    `sync` or `durable` wait until it survives a crash. Thread-safe.
+    """
+
+    def __init__(self, state: DurableState[TablesMachine], transaction_keys_max: int) -> None:
+        self._state = state
+        self._machine = state.machine
+        self._rows = _LiveRows(state)
+        self._keys_max = transaction_keys_max
+
+    @classmethod
+    def open(
+        cls,
+        path: StrPath,
+        *,
+        options: Options = Options(),
+        transaction_keys_max: int = 1000,
+        room_timeout_s: float = 30.0,
+        disk: Disk | None = None,
+    ) -> Self:
+        """Open the tables at `path`, or begin new ones there.
+
+        `transaction_keys_max` bounds the keys that a transaction reads and writes, and so the time
+        for which it holds the lock. Raises what `DurableState.open` raises.
+        """
+        state = DurableState.open(
+            path, TablesMachine(), options=options, room_timeout_s=room_timeout_s, disk=disk
+        )
+        state.machine.is_open = True
+        return cls(state, transaction_keys_max)
+
+    @staticmethod
+    def read(path: StrPath, *, at: int | None = None, disk: Disk | None = None) -> TablesView:
+        """Read the tables at `path` as of LSN `at`, or as they are durable now, without a lock.
+
+        A live writer may be a commit ahead of it until its log goes idle. Raises CompactedError for
+        an LSN that is no longer retained, FormatVersionError for another application's journal,
+        and what `JournalReader.open` raises.
+        """
+        return read_tables(path, at, disk)
+
+    def table(self, name: str) -> Table:
+        """Return the table `name`. It exists once it has a row."""
+        if type(name) is not str or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+            raise ValueError(f"{name!r:.200} names no table: give 1 to {NAME_BYTES_MAX} bytes")
+        return Table(self, name)
+
+    def names(self) -> list[str]:
+        """Return the names of the tables that have rows, sorted."""
+        return sorted(name for name, rows in list(self._machine.tables.items()) if rows)
+
+    def transaction(self) -> TransactionContext:
+        """Begin a transaction, by `with` or `async with`. At the end of the body all of its writes
+        take effect, or none.
+
+        The body holds no lock. Raises ConflictError at its end if another thread or task has
+        changed something that it read, and TransactionTooLargeError where it reads or writes more
+        than `transaction_keys_max` keys. What the body raises propagates, and nothing is written.
+        """
+        return TransactionContext(self)
+
+    def transact(self, function: Callable[[Transaction], T], *, attempts: int = 10) -> T:
+        """Call `function` with a transaction, without the lock, and return its result.
+
+        On a conflict it is called again, with a new transaction, up to `attempts` times in all;
+        then the ConflictError propagates.
+        """
+        for left in range(attempts - 1, -1, -1):
+            try:
+                with self.transaction() as transaction:
+                    return function(transaction)
+            except ConflictError:
+                if not left:
+                    raise
+        raise ValueError(f"attempts is {attempts}, not 1 or more")
+
+    def update(self, function: Callable[[Transaction], T]) -> T:
+        """Call `function` with a transaction under the lock, where nothing changes beside it.
+
+        It must be short, and must not wait. Return its result.
+        """
+        self._refuse_in_body("update")
+        results: list[T] = []
+
+        def decide(machine: TablesMachine) -> PackedRecord | None:
+            collected = ReadWriteSet(machine, machine.chunks_between, self._keys_max)
+            try:
+                results.append(function(Transaction(self._rows, collected)))
+            finally:
+                collected.end()
+            writes = collected.writes()
+            return record_of(writes) if writes else None
+
+        self._state.update(decide)
+        return results[0]
+
+    def sync(self, *, timeout_s: float | None = None) -> None:
+        """Block until every change made before this call, by any thread, survives a crash.
+
+        Raises TimeoutError after `timeout_s` seconds (None: no limit), and FailedError.
+        """
+        self._state.wait_durable(timeout_s=timeout_s)
+
+    async def durable(self) -> None:
+        """Wait as `sync` does, in an event loop."""
+        await self._state.durable()
+
+    async def room(self) -> None:
+        """Wait for room in the log buffer: await it before many writes in an event loop."""
+        await self._state.room()
+
+    def compact(self) -> Checkpoint:
+        """Write a checkpoint now; see Journal.compact."""
+        return self._state.compact()
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Make all changes durable, and close the journal; see Journal.close."""
+        self._state.close(timeout_s=timeout_s)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, for backups and for waiting for an LSN. It refuses to append."""
+        return self._state.journal
+
+    def stats(self) -> Stats:
+        """See Journal.stats."""
+        return self._state.stats()
+
+    def lock_stats(self) -> LockStats:
+        """See DurableState.lock_stats."""
+        return self._state.lock_stats()
+
+    @property
+    def closed(self) -> bool:
+        """See Journal.closed."""
+        return self._state.closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._state.__exit__(kind, error, traceback)
+
+    def _commit(self, collected: ReadWriteSet) -> int | None:
+        writes = collected.writes()
+        record = record_of(writes) if writes else None
+
+        def decide(_: TablesMachine) -> PackedRecord | None:
+            collected.check()
+            return record
+
+        return self._state.update(decide)
+
+    def _write(self, place: Place, value: bytes | None, check: Check | None = None) -> int | None:
+        """Write one row directly, if `check` raises nothing under the lock."""
+        self._refuse_in_body("write")
+        record = record_of([(*place, value)])
+
+        def decide(machine: TablesMachine) -> PackedRecord:
+            if check is not None:
+                check(machine.get(*place))
+            return record
+
+        return self._state.update(decide)
+
+    def _refuse_in_body(self, what: str) -> None:
+        if _bodies.get().get(id(self)) is _this_runner():
+            raise JournalError(
+                f"can't {what} inside a transaction's body: it would not be part of the "
+                "transaction; use the transaction, as in t[table][key] = value"
+            )
+
+
+class _LiveRows:
+    """The rows of open tables. Single rows are looked up without the lock."""
+
+    def __init__(self, state: DurableState[TablesMachine]) -> None:
+        self._state = state
+        self.get = state.machine.get
+        self.count = state.machine.count
+
+    def chunks_between(self, name: str, start: bytes, stop: bytes | None) -> list[Chunk]:
+        """Return the chunks of a range, all of one moment."""
+        return self._state.read(lambda machine: machine.chunks_between(name, start, stop))
+
+
+Check = Callable[["bytes | None"], None]
+
+
+@public
+class Table(TableView):
+    """One table. Reads show the newest state in memory; each returns a fresh value."""
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        super().__init__(tables._rows, name)
+        self._tables = tables
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        self._tables._write(self._place(key), pack_value(value))
+
+    def __delitem__(self, key: Key) -> None:
+        def check(now: bytes | None) -> None:
+            if now is None:
+                raise KeyError(key)
+
+        self._tables._write(self._place(key), None, check)
+
+    def insert(self, key: Key, value: Any) -> int:
+        """Set a key that must be new, and return the LSN. Raises ConflictError if it is there."""
+
+        def check(now: bytes | None) -> None:
+            if now is not None:
+                raise ConflictError(self.name, key, "is there already")
+
+        return self._tables._write(self._place(key), pack_value(value), check) or 0
+
+    def replace(self, key: Key, value: Any, *, expected: Any = _ANY) -> int:
+        """Set a key that must be there, with the value `expected` if given. Return the LSN.
+
+        Raises ConflictError.
+        """
+
+        def check(now: bytes | None) -> None:
+            if now is None:
+                raise ConflictError(self.name, key, "is not there")
+            if expected is not _ANY and unpack_value(now) != expected:
+                raise ConflictError(self.name, key, "has another value than the expected one")
+
+        return self._tables._write(self._place(key), pack_value(value), check) or 0
+
+    def delete(self, key: Key) -> int:
+        """Remove a key that must be there, and return the LSN. Raises ConflictError."""
+
+        def check(now: bytes | None) -> None:
+            if now is None:
+                raise ConflictError(self.name, key, "is not there")
+
+        return self._tables._write(self._place(key), None, check) or 0
+
+    def update(self, key: Key, function: Callable[[Any], Any], *, default: Any = None) -> Any:
+        """Set `key` to `function` of its value, and return that. A new key has `default`.
+
+        `function` runs without the lock, and again if the value was changed meanwhile; after some
+        attempts it runs under the lock. So it must be short and have no effects of its own.
+        """
+        place = self._place(key)
+        for _ in range(_UPDATE_ATTEMPTS):
+            seen = self._rows.get(*place)
+            new = function(default if seen is None else unpack_value(seen))
+            try:
+                self._tables._write(place, pack_value(new), partial(self._check_same, key, seen))
+            except _ChangedError:
+                continue
+            return new
+        return self._tables.update(lambda t: _update_in(t, self, key, function, default))
+
+    def _check_same(self, key: Key, seen: bytes | None, now: bytes | None) -> None:
+        if now is not seen:
+            raise _ChangedError(self.name, key, "was changed")
+
+
+class TransactionContext:
+    """The body of one transaction."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        chunks_of = tables._rows.chunks_between
+        self._collected = ReadWriteSet(tables._machine, chunks_of, tables._keys_max)
+        self._transaction = Transaction(tables._rows, self._collected)
+        self._token: Token[dict[int, object]] | None = None
+
+    def __enter__(self) -> Transaction:
+        self._tables._refuse_in_body("begin a transaction")
+        self._token = _bodies.set({**_bodies.get(), id(self._tables): _this_runner()})
+        return self._transaction
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._token is not None:
+            _bodies.reset(self._token)
+        try:
+            if error is None:
+                self._transaction.lsn = self._tables._commit(self._collected)
+        finally:
+            self._collected.end()
+
+    async def __aenter__(self) -> Transaction:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+class _ChangedError(ConflictError):
+    """The value was changed between a read and the write that depends on it."""
+
+
+def _update_in(
+    transaction: Transaction,
+    table: Table,
+    key: Key,
+    function: Callable[[Any], Any],
+    default: Any,
+) -> Any:
+    rows = transaction[table]
+    new = function(rows.get(key, default))
+    rows[key] = new
+    return new
+
+
+def _this_runner() -> object:
+    """Return the task that runs here, or else the thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task or threading.current_thread()

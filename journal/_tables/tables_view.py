@@ -1,0 +1,86 @@
+"""TablesView: tables read from outside, beside a live writer or without one."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from journal._disk.disk import Disk, StrPath
+from journal._offline.reader import JournalReader
+from journal._public import public
+from journal._tables.machine import APPLICATION, TablesMachine
+from journal._tables.table_view import TableView
+from journal.errors import (
+    CompactedError,
+    CorruptionError,
+    DamageReason,
+    FormatReason,
+    FormatVersionError,
+)
+
+_ATTEMPTS = 5  # while a live writer compacts away what is about to be read
+
+
+@public
+class TablesView:
+    """The tables of a journal as of one LSN, read without a lock."""
+
+    lsn: int
+    """The LSN of the last transaction that it shows."""
+
+    def __init__(self, machine: TablesMachine, lsn: int) -> None:
+        self._machine = machine
+        self.lsn = lsn
+
+    def table(self, name: str) -> TableView:
+        """Return the table `name`, which is empty if it has no rows."""
+        return TableView(self._machine, name)
+
+    def names(self) -> list[str]:
+        """Return the names of the tables that have rows, sorted."""
+        return sorted(name for name, rows in self._machine.tables.items() if rows)
+
+
+def read_tables(path: StrPath, at: int | None, disk: Disk | None) -> TablesView:
+    """Read the tables at `path` as of LSN `at` (None: the end of what is durable)."""
+    with JournalReader.open(path, disk=disk) as reader:
+        for _ in range(_ATTEMPTS):
+            try:
+                return _read(reader, at)
+            except (CompactedError, FileNotFoundError) as error:
+                first_lsn = reader.first_state_lsn
+                if at is not None and at < first_lsn:
+                    what = f"the tables as of LSN {at} are no longer retained; the first are of "
+                    raise CompactedError(f"{what}LSN {first_lsn}", first_lsn, lsn=at) from error
+        reader.check_beginning()
+        what = f"{_ATTEMPTS} times in a row, compaction removed what was about to be read"
+        raise CorruptionError(reader.path, 0, 0, what, reason=DamageReason.OVERTAKEN)
+
+
+def _read(reader: JournalReader, at: int | None) -> TablesView:
+    machine, lsn = TablesMachine(), 0
+    if base := reader.base(at):
+        with closing(base):
+            if base.application != APPLICATION:
+                raise FormatVersionError(
+                    f"a checkpoint of application {base.application!r}, not of {APPLICATION!r}; "
+                    "open it with the program that wrote it",
+                    path=base.path,
+                    reason=FormatReason.OTHER_APPLICATION,
+                )
+            lsn = base.lsn
+            for lines in base._line_blocks():
+                machine.load_lines(lines)
+    for entry in reader.entries(lsn):
+        if at is not None and entry.lsn > at:
+            break
+        try:
+            machine.apply(entry.lsn, entry.record)
+        except Exception as error:
+            raise FormatVersionError(
+                f"offset {entry.offset}, LSN {entry.lsn}: not a record of {APPLICATION!r}; open it "
+                "with the program that wrote it",
+                path=entry.path,
+                reason=FormatReason.OTHER_APPLICATION,
+            ) from error
+        lsn = entry.lsn
+    return TablesView(machine, lsn)

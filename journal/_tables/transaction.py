@@ -1,0 +1,254 @@
+"""Transaction: writes that are collected, and the reads that must still be true when they apply.
+
+Every stored value is an object that is replaced, never changed, so a read is still true if its key
+holds the very object that was read. A range is still true if its chunks are the same objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from journal._public import public
+from journal._tables.chunked_map import Chunk, rows_between
+from journal._tables.keys import Element, Key, decode_key, encode_key, prefix_bounds
+from journal._tables.machine import Place, TablesMachine, Write
+from journal._tables.table_view import Rows, TableView, decoded
+from journal._tables.values import pack_value, unpack_value
+from journal.errors import ConflictError, JournalError, TransactionTooLargeError
+
+_ANY: Any = object()
+ChunksOf = Callable[[str, bytes, "bytes | None"], "list[Chunk]"]
+
+
+class ReadWriteSet:
+    """The reads and the writes of one transaction, which one thread or task at a time uses."""
+
+    def __init__(self, machine: TablesMachine, chunks_of: ChunksOf, keys_max: int) -> None:
+        self._machine = machine
+        self._chunks_of = chunks_of  # at one moment, under the owner's lock
+        self._keys_max = keys_max
+        self._count = 0
+        self._writes: dict[Place, bytes | None] = {}
+        self._reads: dict[Place, bytes | None] = {}  # the objects that were there
+        self._expected: dict[Place, Any] = {}  # values that `replace` expects
+        self._must_exist: set[Place] = set()
+        self._ranges: list[tuple[str, bytes, bytes | None, list[Chunk]]] = []
+        self._has_ended = False
+
+    def writes(self) -> list[Write]:
+        """Return the writes of this transaction."""
+        return [(name, key, value) for (name, key), value in self._writes.items()]
+
+    def check(self) -> None:
+        """Raise ConflictError unless all reads are still true. Called under the owner's lock."""
+        get = self._machine.get
+        for place, seen in self._reads.items():
+            now = get(*place)
+            if now is not seen and not self._is_as_expected(place, now):
+                raise _conflict(place, "was changed" if now is not None else "was removed")
+        for place in self._must_exist:
+            if get(*place) is None:
+                raise _conflict(place, "was removed")
+        for name, start, stop, seen_chunks in self._ranges:
+            chunks = self._machine.chunks_between(name, start, stop)
+            if len(chunks) != len(seen_chunks) or any(
+                now is not seen for now, seen in zip(chunks, seen_chunks, strict=True)
+            ):
+                raise ConflictError(name, None, "rows near the range that was read were changed")
+
+    def end(self) -> None:
+        """Refuse every further use."""
+        self._has_ended = True
+
+    def read(self, place: Place) -> bytes | None:
+        """Return what is kept at `place`, as this transaction sees it."""
+        self._check_open()
+        if place in self._writes:
+            return self._writes[place]
+        if place not in self._reads:
+            self._count_one()
+            self._reads[place] = self._machine.get(*place)
+        return self._reads[place]
+
+    def write(self, place: Place, value: bytes | None) -> None:
+        """Collect a write."""
+        self._check_open()
+        if place not in self._writes:
+            self._count_one()
+        self._writes[place] = value
+
+    def insert(self, place: Place, value: bytes) -> None:
+        """Collect the write of a key that must be new."""
+        if self.read(place) is not None:
+            raise _conflict(place, "is there already")
+        self.write(place, value)
+
+    def replace(self, place: Place, value: bytes, expected: Any) -> None:
+        """Collect the write of a key that must be there, with the value `expected`."""
+        seen = self.read(place)
+        if seen is None:
+            raise _conflict(place, "is not there")
+        if expected is not _ANY:
+            if unpack_value(seen) != expected:
+                raise _conflict(place, "has another value than the expected one")
+            if place in self._reads:
+                self._expected[place] = expected
+        self.write(place, value)
+
+    def remove(self, place: Place) -> None:
+        """Collect the removal of a key that must be there."""
+        self._check_open()
+        if place in self._writes:
+            is_there = self._writes[place] is not None
+        else:
+            is_there = self._machine.get(*place) is not None
+            self._must_exist.add(place)
+        if not is_there:
+            raise _conflict(place, "is not there")
+        self.write(place, None)
+
+    def rows(
+        self, name: str, start: bytes, stop: bytes | None, *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows of a range as this transaction sees them."""
+        self._check_open()
+        chunks = self._chunks_of(name, start, stop)
+        self._count_one(len(chunks))
+        self._ranges.append((name, start, stop, chunks))
+        mine = {
+            key: value
+            for (table, key), value in self._writes.items()
+            if table == name and start <= key and (stop is None or key < stop)
+        }
+        rows = rows_between(chunks, start, stop, reverse=reverse)
+        if not mine:
+            return rows
+        merged = {**dict(rows), **mine}
+        keys = sorted((key for key, value in merged.items() if value is not None), reverse=reverse)
+        return iter([(key, merged[key] or b"") for key in keys])
+
+    def _is_as_expected(self, place: Place, now: bytes | None) -> bool:
+        expected = self._expected.get(place, _ANY)
+        return now is not None and expected is not _ANY and bool(unpack_value(now) == expected)
+
+    def _count_one(self, count: int = 1) -> None:
+        self._count += count
+        if self._count > self._keys_max:
+            raise TransactionTooLargeError(
+                f"the transaction reads and writes more than {self._keys_max} keys; nothing was "
+                "changed: split it, or raise transaction_keys_max of Tables.open"
+            )
+
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise JournalError("the transaction has ended; begin another one")
+
+
+@public
+class Transaction:
+    """Reads and writes of several tables, all of which take effect or none.
+
+    `t[table]` reads and writes a table within the transaction `t`. Reads see the transaction's own
+    writes, which nobody else sees before it ends.
+    """
+
+    lsn: int | None
+    """The LSN of its writes once it has ended; None if it wrote nothing."""
+
+    def __init__(self, rows: Rows, collected: ReadWriteSet) -> None:
+        self._rows = rows
+        self._collected = collected
+        self.lsn = None
+
+    def __getitem__(self, table: TableView) -> TransactionTable:
+        if table._rows is not self._rows:
+            raise ValueError(f"table {table.name!r} belongs to other Tables")
+        return TransactionTable(self._collected, table.name)
+
+
+@public
+class TransactionTable:
+    """A table within a transaction."""
+
+    def __init__(self, collected: ReadWriteSet, name: str) -> None:
+        self._collected = collected
+        self._name = name
+
+    def __getitem__(self, key: Key) -> Any:
+        stored = self._collected.read(self._place(key))
+        if stored is None:
+            raise KeyError(key)
+        return unpack_value(stored)
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        """Return the value of `key`, or `default` if the table does not have it."""
+        stored = self._collected.read(self._place(key))
+        return default if stored is None else unpack_value(stored)
+
+    def __contains__(self, key: Key) -> bool:
+        return self._collected.read(self._place(key)) is not None
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        self._collected.write(self._place(key), pack_value(value))
+
+    def __delitem__(self, key: Key) -> None:
+        place = self._place(key)
+        if self._collected.read(place) is None:
+            raise KeyError(key)
+        self._collected.write(place, None)
+
+    def insert(self, key: Key, value: Any) -> None:
+        """Set a key that must be new. Raises ConflictError, here or when the transaction ends."""
+        self._collected.insert(self._place(key), pack_value(value))
+
+    def replace(self, key: Key, value: Any, *, expected: Any = _ANY) -> None:
+        """Set a key that must be there, with the value `expected` if it is given.
+
+        Raises ConflictError, here or when the transaction ends.
+        """
+        self._collected.replace(self._place(key), pack_value(value), expected)
+
+    def delete(self, key: Key) -> None:
+        """Remove a key that must be there.
+
+        Raises ConflictError, here or when the transaction ends.
+        """
+        self._collected.remove(self._place(key))
+
+    def range(
+        self,
+        start: Key | None = None,
+        stop: Key | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[Key, Any]]:
+        """Yield keys and values from `start` to before `stop`, at most `limit` of them."""
+        low = b"" if start is None else encode_key(start)
+        high = None if stop is None else encode_key(stop)
+        return self._rows(low, high, reverse, limit)
+
+    def prefix(
+        self,
+        prefix: str | bytes | tuple[Element, ...],
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[Key, Any]]:
+        """Yield the keys that begin with `prefix`, and their values, at most `limit` of them."""
+        return self._rows(*prefix_bounds(prefix), reverse, limit)
+
+    def _rows(
+        self, start: bytes, stop: bytes | None, reverse: bool, limit: int | None
+    ) -> Iterator[tuple[Key, Any]]:
+        rows = self._collected.rows(self._name, start, stop, reverse=reverse)
+        return decoded(rows, limit)
+
+    def _place(self, key: Key) -> Place:
+        return self._name, encode_key(key)
+
+
+def _conflict(place: Place, what: str) -> ConflictError:
+    name, key = place
+    return ConflictError(name, decode_key(key), what)

@@ -1,0 +1,141 @@
+"""ChunkedMap: an ordered map of chunks that never change."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from journal._tables import chunked_map
+from journal._tables.chunked_map import Chunk, ChunkedMap, rows_between
+from tests.support import TIMEOUT_S
+
+KEYS = st.integers(0, 40).map(lambda number: b"%02d" % number)
+VALUES = st.binary(max_size=3)
+
+
+class MapMachine(RuleBasedStateMachine):
+    """A map with chunks of at most 8 keys, beside a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = ChunkedMap()
+        self.model: dict[bytes, bytes] = {}
+        self.held: list[tuple[list[Chunk], list[tuple[bytes, bytes]]]] = []
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(chunked_map, "CHUNK_KEYS_MAX", 8)
+        self.patch.setattr(chunked_map, "_CHUNK_KEYS_MIN", 2)
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    @rule(key=KEYS, value=VALUES)
+    def put(self, key: bytes, value: bytes) -> None:
+        self.map.put(key, value)
+        self.model[key] = value
+        assert self.map.get(key) is value
+
+    @rule(key=KEYS)
+    def remove(self, key: bytes) -> None:
+        if key in self.model:
+            self.map.remove(key)
+            del self.model[key]
+        else:
+            with pytest.raises(KeyError):
+                self.map.remove(key)
+
+    @rule(count=st.integers(0, 20), value=VALUES)
+    def append_sorted(self, count: int, value: bytes) -> None:
+        last = self.map.last_key() or b""
+        keys = [last + b"%02d" % number for number in range(1, count + 1)]
+        self.map.append_sorted(keys, [value] * count)
+        self.model.update(dict.fromkeys(keys, value))
+
+    @rule(key=KEYS)
+    def get(self, key: bytes) -> None:
+        assert self.map.get(key) == self.model.get(key)
+
+    @rule(start=KEYS, stop=st.none() | KEYS, reverse=st.booleans())
+    def range(self, start: bytes, stop: bytes | None, reverse: bool) -> None:
+        chunks = self.map.chunks_between(start, stop)
+        expected = sorted(
+            (
+                (key, value)
+                for key, value in self.model.items()
+                if start <= key and (stop is None or key < stop)
+            ),
+            reverse=reverse,
+        )
+        assert list(rows_between(chunks, start, stop, reverse=reverse)) == expected
+
+    @rule()
+    def hold(self) -> None:
+        self.held.append((self.map.chunks_between(), sorted(self.model.items())))
+
+    @invariant()
+    def held_chunks_stay(self) -> None:
+        for chunks, rows in self.held:
+            assert list(rows_between(chunks, b"", None)) == rows
+
+    @invariant()
+    def rows_are_the_models(self) -> None:
+        assert len(self.map) == len(self.model)
+        chunks = self.map.chunks_between()
+        assert list(rows_between(chunks, b"", None)) == sorted(self.model.items())
+        assert all(0 < len(keys) <= 8 for keys, _ in chunks) or len(chunks) == 1
+        assert self.map.last_key() == max(self.model, default=None)
+
+
+TestMap = MapMachine.TestCase
+
+
+@given(st.lists(KEYS, unique=True))
+def test_ascending_keys_fill_their_chunks(keys: list[bytes]) -> None:
+    """Rows that arrive in order take the fewest chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
+        rows = ChunkedMap()
+        for key in sorted(keys):
+            rows.put(key, b"")
+        assert len(rows.chunks_between()) == max(1, -(-len(keys) // 4))
+
+
+def test_a_lookup_beside_splits_and_merges_finds_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers take no lock. A key that is never touched is found at every moment, and a key that
+    was never there is never found, while the chunks around them are split and merged."""
+    monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
+    monkeypatch.setattr(chunked_map, "_CHUNK_KEYS_MIN", 2)
+    rows = ChunkedMap()
+    kept = [b"%04d" % number for number in range(0, 400, 10)]
+    for key in kept:
+        rows.put(key, key)
+    done = threading.Event()
+    wrong: list[bytes] = []
+
+    def look_up() -> None:
+        while not done.is_set():
+            wrong.extend(key for key in kept if rows.get(key) is not key)
+            wrong.extend(key for key in kept if rows.get(key + b"x") is not None)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=look_up) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            others = [b"%04d" % number for number in range(400) if number % 10]
+            for key in others:
+                rows.put(key, key)
+            for key in others:
+                rows.remove(key)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(TIMEOUT_S)
+        sys.setswitchinterval(interval)
+    assert wrong == []

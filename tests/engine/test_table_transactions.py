@@ -1,0 +1,250 @@
+"""Transactions of tables: their reads, their writes, and which changes conflict."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from journal import (
+    ConflictError,
+    JournalError,
+    Table,
+    Tables,
+    Transaction,
+    TransactionTooLargeError,
+)
+from journal.testing import SimulatedDisk
+from tests.engine.tables_support import open_tables, rows
+from tests.support import TIMEOUT_S
+
+
+def test_a_transaction_writes_all_or_nothing(disk: SimulatedDisk) -> None:
+    """P3: a crash leaves both rows or none, and its record is one."""
+    with open_tables(disk) as app:
+        with app.transaction() as t:
+            t[app.table("a")][1] = "a"
+            t[app.table("b")][2] = "b"
+        assert t.lsn == app.journal.last_lsn == 1
+    with open_tables(disk) as app:
+        assert (rows(app.table("a")), rows(app.table("b"))) == ({1: "a"}, {2: "b"})
+
+
+def test_an_exception_in_the_body_writes_nothing(app: Tables, users: Table) -> None:
+    """What the body raises propagates."""
+    with pytest.raises(ZeroDivisionError), app.transaction() as t:
+        t[users]["x"] = 1
+        1 / 0  # noqa: B018
+    assert "x" not in users
+
+
+def test_reads_see_the_transactions_own_writes(app: Tables, users: Table) -> None:
+    """Single reads and ranges do; nobody else does before the end."""
+    with app.transaction() as t:
+        mine = t[users]
+        mine[("de", 0)] = "new"
+        del mine[("fr", 2)]
+        mine[("de", 1)] = "changed"
+        assert ("fr", 2) not in mine
+        assert mine[("de", 0)] == "new"
+        assert list(mine.range()) == [(("de", 0), "new"), (("de", 1), "changed")]
+        assert list(mine.prefix(("de",), reverse=True, limit=1)) == [(("de", 1), "changed")]
+        assert rows(users) == {("de", 1): {"name": "Ada"}, ("fr", 2): {"name": "Blaise"}}
+    assert rows(users) == {("de", 0): "new", ("de", 1): "changed"}
+
+
+Body = Callable[[Any], object]
+# What the body does with table `t`, what another thread does with it before the end, and the key
+# of the conflict: an Ellipsis where there is none.
+CONFLICTS: list[tuple[str, Body, Callable[[Table], object], Any]] = [
+    ("read a, a set", lambda t: t["a"], lambda o: o.__setitem__("a", 2), "a"),
+    ("read a, a set to an equal value", lambda t: t["a"], lambda o: o.__setitem__("a", "one"), "a"),
+    ("read a, a removed", lambda t: t["a"], lambda o: o.delete("a"), "a"),
+    ("read a, b set", lambda t: t["a"], lambda o: o.__setitem__("b", 2), ...),
+    ("looked for x, x set", lambda t: "x" in t, lambda o: o.__setitem__("x", 1), "x"),
+    ("get x, y set", lambda t: t.get("x"), lambda o: o.__setitem__("y", 1), ...),
+    ("write a unread, a set", lambda t: t.__setitem__("a", 3),
+     lambda o: o.__setitem__("a", 2), ...),
+    ("write a unread, a removed", lambda t: t.__setitem__("a", 3), lambda o: o.delete("a"), ...),
+    ("insert x, x set", lambda t: t.insert("x", 1), lambda o: o.__setitem__("x", 1), "x"),
+    ("insert x, y set", lambda t: t.insert("x", 1), lambda o: o.__setitem__("y", 1), ...),
+    ("replace a, a set", lambda t: t.replace("a", 5), lambda o: o.__setitem__("a", 2), "a"),
+    ("replace a expecting one, a set to one", lambda t: t.replace("a", 5, expected="one"),
+     lambda o: o.__setitem__("a", "one"), ...),
+    ("replace a expecting one, a set to 2", lambda t: t.replace("a", 5, expected="one"),
+     lambda o: o.__setitem__("a", 2), "a"),
+    ("replace a expecting one, a removed", lambda t: t.replace("a", 5, expected="one"),
+     lambda o: o.delete("a"), "a"),
+    ("delete a, a set", lambda t: t.delete("a"), lambda o: o.__setitem__("a", 2), ...),
+    ("delete a, a removed", lambda t: t.delete("a"), lambda o: o.delete("a"), "a"),
+    ("read range, row in it set", lambda t: list(t.range("a", "c")),
+     lambda o: o.__setitem__("b", 2), None),
+    ("read range, row in it inserted", lambda t: list(t.range("a", "c")),
+     lambda o: o.__setitem__("aa", 2), None),
+    ("read empty range, row in it inserted", lambda t: list(t.prefix("zz")),
+     lambda o: o.__setitem__("zzz", 2), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "change", "key"), [row[1:] for row in CONFLICTS], ids=[row[0] for row in CONFLICTS]
+)
+def test_what_conflicts(
+    app: Tables, body: Body, change: Callable[[Table], object], key: Any
+) -> None:
+    """A changed read conflicts, and nothing is written; a blind write never conflicts."""
+    table = app.table("t")
+    table["a"], table["b"] = "one", "one"
+
+    def run() -> None:
+        with app.transaction() as t:
+            body(t[table])
+            t[table]["mine"] = 1
+            other = threading.Thread(target=change, args=(table,))
+            other.start()
+            other.join(TIMEOUT_S)
+
+    if key is ...:
+        run()
+        assert table["mine"] == 1
+        return
+    with pytest.raises(ConflictError, match="nothing was written: try again") as caught:
+        run()
+    assert (caught.value.table, caught.value.key) == ("t", key)
+    assert "mine" not in table
+
+
+def test_a_read_only_transaction_conflicts_too(app: Tables, users: Table) -> None:
+    """Its reads are of one moment, or it raises."""
+    other = threading.Thread(target=users.delete, args=(("de", 1),))
+    with pytest.raises(ConflictError), app.transaction() as t:
+        t[users][("de", 1)]
+        other.start()
+        other.join(TIMEOUT_S)
+
+
+def test_transact_retries_after_a_conflict(app: Tables, users: Table) -> None:
+    """The function runs again with a new transaction; after `attempts` the conflict propagates."""
+    runs = 0
+
+    def count(t: Transaction) -> str:
+        nonlocal runs
+        runs += 1
+        t[users].get("x")
+        if runs < 3:
+            other = threading.Thread(target=users.__setitem__, args=("x", runs))
+            other.start()
+            other.join(TIMEOUT_S)
+        t[users]["done"] = runs
+        return "result"
+
+    assert app.transact(count) == "result"
+    assert (runs, users["done"]) == (3, 3)
+    runs = 0
+    with pytest.raises(ConflictError):
+        app.transact(count, attempts=2)
+    with pytest.raises(ValueError, match="attempts is 0"):
+        app.transact(count, attempts=0)
+
+
+def test_update_runs_under_the_lock(app: Tables, users: Table) -> None:
+    """Many threads' read-modify-writes of several keys all count, and its result is returned."""
+
+    def move(t: Transaction) -> int:
+        a, b = t[users].get("a", 100), t[users].get("b", 0)
+        t[users]["a"], t[users]["b"] = a - 1, b + 1
+        return int(b)
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: app.update(move), range(50)))
+    assert sorted(results) == list(range(50))
+    assert (users["a"], users["b"]) == (50, 50)
+
+    def spoil(t: Transaction) -> None:
+        t[users]["x"] = 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        app.update(spoil)
+    assert "x" not in users
+
+
+def test_a_direct_write_in_a_body_is_refused(app: Tables, users: Table) -> None:
+    """So are a nested transaction and `update`; another thread's writes are not."""
+    other = app.table("other")
+    with app.transaction() as t:
+        for call in (
+            lambda: users.__setitem__("x", 1),
+            lambda: users.delete(("de", 1)),
+            lambda: users.insert("x", 1),
+            lambda: users.update("x", lambda x: x),
+            lambda: app.update(lambda _: None),
+            lambda: app.transaction().__enter__(),
+        ):
+            with pytest.raises(JournalError, match="inside a transaction's body"):
+                call()
+        thread = threading.Thread(target=other.__setitem__, args=("y", 1))
+        thread.start()
+        thread.join(TIMEOUT_S)
+        t[users]["z"] = 1
+    users["after"] = 1
+    assert (other["y"], users["z"]) == (1, 1)
+
+
+def test_a_transaction_that_has_ended_is_refused(app: Tables, users: Table) -> None:
+    """Reads and writes through it raise."""
+    with app.transaction() as t:
+        mine = t[users]
+    for call in (lambda: mine["x"], lambda: mine.insert("x", 1), lambda: list(mine.range())):
+        with pytest.raises(JournalError, match="has ended"):
+            call()
+
+
+def test_a_transaction_has_a_limit(disk: SimulatedDisk) -> None:
+    """It reads and writes at most `transaction_keys_max` keys, so that its hold is bounded."""
+    with open_tables(disk, transaction_keys_max=3) as app:
+        table = app.table("t")
+        with app.transaction() as t:
+            for key in (1, 1, 2, 3):
+                t[table][key] = key
+        with pytest.raises(TransactionTooLargeError, match="more than 3 keys"):
+            with app.transaction() as t:
+                for key in range(4):
+                    t[table].get(key)
+        assert len(table) == 3
+
+
+def test_a_table_of_other_tables_is_refused(app: Tables) -> None:
+    """A transaction is of one journal."""
+    with open_tables(SimulatedDisk()) as others, app.transaction() as t:
+        with pytest.raises(ValueError, match="belongs to other Tables"):
+            t[others.table("t")]
+
+
+# --- event loops ---
+
+
+def test_tasks_have_transactions_of_their_own(app: Tables, users: Table) -> None:
+    """`async with` works like `with`; a task that a body starts is outside of it."""
+
+    async def main() -> None:
+        async with app.transaction() as t:
+            t[users]["x"] = 1
+
+            async def other() -> None:
+                users["direct"] = 1
+                async with app.transaction() as inner:
+                    inner[users]["inner"] = 1
+
+            await asyncio.create_task(other())
+            with pytest.raises(JournalError, match="inside a transaction's body"):
+                users["y"] = 1
+        await app.durable()
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))
+    assert {"x", "direct", "inner"} <= set(users)
+    assert app.stats().durable_lsn == app.journal.last_lsn

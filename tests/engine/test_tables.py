@@ -1,0 +1,235 @@
+"""Tables and transactions: what reads see, what writes do, and which changes conflict."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from journal import (
+    ConflictError,
+    FailedError,
+    FormatVersionError,
+    JournalError,
+    RecordError,
+    Table,
+    Tables,
+)
+from journal.testing import SimulatedDisk, lose
+from tests.engine.tables_support import open_tables, rows
+from tests.support import PATH, TIMEOUT_S, open_on, put
+
+# --- values ---
+
+
+VALUES = [
+    None, True, 0, -1, 2**64 - 1, -(2**63), 1.5, float("inf"), "", "\u00e4\0", b"", b"\xff\0",
+    [], {}, [[None]], {"a": [1, {"b": b"x"}]}, {1: "one", b"k": 2}, {"$bytes": "AA=="},
+    {"$$bytes": 1}, "\U0001f40d", [{"value": "\",\"value\":"}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_comes_back_equal(disk: SimulatedDisk, value: Any) -> None:
+    """P6: in memory, from the log, from a checkpoint, and from a copy of its line there."""
+    with open_tables(disk) as app:
+        table = app.table('quo"ted,"value":\u00e4')
+        table[('key","value":', b"\0")] = value
+        assert rows(table) == {('key","value":', b"\0"): value}
+    for _ in range(3):
+        with open_tables(disk) as app:
+            table = app.table('quo"ted,"value":\u00e4')
+            assert rows(table) == {('key","value":', b"\0"): value}
+            app.compact()
+            app.table("other")[0] = 0
+
+
+def test_each_read_returns_a_fresh_value(users: Table) -> None:
+    """Changing a value that was read changes nothing."""
+    users[("de", 1)]["name"] = "changed"
+    value = users.get(("de", 1))
+    value["name"] = "changed"
+    assert users[("de", 1)] == {"name": "Ada"}
+
+
+def test_a_value_is_what_it_was_when_it_was_set(users: Table) -> None:
+    """Changing a value after it was set changes nothing."""
+    value = {"tags": ["a"]}
+    users["x"] = value
+    value["tags"].append("b")
+    assert users["x"] == {"tags": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({1, 2}, "value is a set"),
+        ({"a": [1, 2, 3, {4}]}, r"value\['a'\]\[3\] is a set"),
+        ([(1, 2)], r"value\[0\] is a tuple"),
+        ({"a": {(1, 2): 3}}, r"a key of value\['a'\] is a tuple"),
+        ({"n": 1 << 64}, r"value\['n'\] is an int of more than 64 bits"),
+        (object(), "value is an object"),
+    ],
+)
+def test_a_value_that_cant_be_kept_names_its_place(users: Table, value: Any, message: str) -> None:
+    """Nothing is written, and the error says where the value is wrong."""
+    with pytest.raises(RecordError, match=message):
+        users["x"] = value
+    assert "x" not in users
+
+
+# --- reads ---
+
+
+def test_rows_are_in_the_order_of_their_keys(app: Tables) -> None:
+    """Iteration, ranges and prefixes ascend, or descend with `reverse`; `limit` bounds them."""
+    table = app.table("t")
+    keys: list[Any] = [3, "a", b"a", ("a",), ("a", 1), ("a", "b"), ("b",), -1, "ab"]
+    for key in keys:
+        table[key] = 0
+    ordered = [-1, 3, "a", "ab", b"a", ("a",), ("a", 1), ("a", "b"), ("b",)]
+    assert list(table) == ordered
+    assert [key for key, _ in table.range(3, b"a")] == [3, "a", "ab"]
+    assert [key for key, _ in table.range(reverse=True, limit=2)] == [("b",), ("a", "b")]
+    assert [key for key, _ in table.prefix(("a",))] == [("a",), ("a", 1), ("a", "b")]
+    assert [key for key, _ in table.prefix("a", reverse=True)] == ["ab", "a"]
+    assert list(table.range(limit=0)) == []
+    with pytest.raises(ValueError, match="limit is -1"):
+        table.range(limit=-1)
+
+
+def test_a_range_is_a_snapshot(users: Table) -> None:
+    """Rows that change while a range is read do not change what it yields."""
+    seen = users.items()
+    first = next(seen)
+    users[("fr", 2)] = "changed"
+    users[("xx", 3)] = "new"
+    assert [first, *seen] == [(("de", 1), {"name": "Ada"}), (("fr", 2), {"name": "Blaise"})]
+
+
+def test_a_missing_key(users: Table) -> None:
+    """`[]` and `del` raise KeyError, `get` returns the default."""
+    assert users.get("x") is None
+    assert users.get("x", 5) == 5
+    with pytest.raises(KeyError, match="x"):
+        users["x"]
+    with pytest.raises(KeyError, match="x"):
+        del users["x"]
+    assert len(users) == 2
+
+
+def test_a_table_exists_once_it_has_a_row(app: Tables, users: Table) -> None:
+    """Names are those of tables with rows."""
+    assert app.names() == ["users"]
+    app.table("empty")
+    for key in users:
+        del users[key]
+    assert app.names() == []
+    for name in ("", "x" * 256, b"users", None):
+        with pytest.raises(ValueError, match="names no table"):
+            app.table(name)  # type: ignore[arg-type]
+
+
+# --- conditional writes ---
+
+
+def test_insert_wants_a_new_key(users: Table) -> None:
+    """It raises ConflictError with the table and the key if the key is there."""
+    users.insert("x", 1)
+    with pytest.raises(ConflictError, match="table 'users', key 'x': is there already") as caught:
+        users.insert("x", 2)
+    assert (caught.value.table, caught.value.key, users["x"]) == ("users", "x", 1)
+
+
+def test_replace_wants_a_key_and_its_value(users: Table) -> None:
+    """It raises ConflictError if the key is missing, or has another value than `expected`."""
+    with pytest.raises(ConflictError, match="is not there"):
+        users.replace("x", 1)
+    users["x"] = {"n": 1}
+    users.replace("x", {"n": 2}, expected={"n": 1})
+    with pytest.raises(ConflictError, match="another value"):
+        users.replace("x", {"n": 3}, expected={"n": 1})
+    users.replace("x", {"n": 4})
+    assert users["x"] == {"n": 4}
+
+
+def test_delete_wants_a_key(users: Table) -> None:
+    """It raises ConflictError if the key is missing."""
+    users.delete(("de", 1))
+    with pytest.raises(ConflictError, match="is not there"):
+        users.delete(("de", 1))
+
+
+def test_updates_of_one_key_by_many_threads_all_count(users: Table) -> None:
+    """`update` runs its function again if the value was changed meanwhile."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: users.update("n", lambda n: n + 1, default=0), range(400)))
+    assert users["n"] == 400
+
+
+# --- durability ---
+
+
+def test_sync_waits_for_every_change_before_it(disk: SimulatedDisk) -> None:
+    """P2: changes of any thread, and of transactions, survive a power cut after `sync`."""
+    app = open_tables(disk)
+    table = app.table("t")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda key: table.__setitem__(key, key), range(20)))
+    with app.transaction() as t:
+        t[table]["last"] = 1
+    app.sync(timeout_s=TIMEOUT_S)
+    table["lost"] = 1
+    disk.power_cut(lose)
+    with suppress(FailedError):
+        app.close(timeout_s=TIMEOUT_S)
+    with open_tables(disk) as app:
+        assert set(app.table("t")) == {*range(20), "last"}
+
+
+# --- readers ---
+
+
+def test_read_shows_what_is_durable(disk: SimulatedDisk) -> None:
+    """Beside a live writer and without one; `at` shows an earlier moment."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        table[1] = "first"
+        lsn = table.insert(2, "second")
+        app.compact()
+        table[1] = "changed"
+        app.sync(timeout_s=TIMEOUT_S)
+        app.table("u")["x"] = {1: 2}
+        app.sync(timeout_s=TIMEOUT_S)
+        view = Tables.read(PATH, disk=disk)
+        assert dict(view.table("t").items()) == {1: "changed", 2: "second"}
+        assert (view.lsn, view.names()) == (3, ["t"])  # the last commit has no evidence yet
+    view = Tables.read(PATH, disk=disk)
+    assert (view.lsn, view.names(), view.table("u")["x"]) == (4, ["t", "u"], {1: 2})
+    earlier = Tables.read(PATH, at=lsn, disk=disk)
+    assert (earlier.lsn, dict(earlier.table("t").items())) == (2, {1: "first", 2: "second"})
+    assert len(view.table("none")) == 0
+    assert list(view.table("t").prefix("x")) == []
+
+
+def test_read_refuses_another_applications_journal(disk: SimulatedDisk) -> None:
+    """Its records and its checkpoints are named."""
+    with open_on(disk, application="jobs/1") as journal:
+        put(journal, ["queued", "a"], ["queued", "b"])
+        with pytest.raises(FormatVersionError, match=r"not a record of 'journal\.tables/1'"):
+            Tables.read(PATH, disk=disk, at=1)
+        journal.compact(lambda: (journal.last_lsn, []))
+    with pytest.raises(FormatVersionError, match="a checkpoint of application 'jobs/1'"):
+        Tables.read(PATH, disk=disk)
+
+
+def test_another_applications_journal_is_refused(disk: SimulatedDisk) -> None:
+    """A record that no Tables writes is refused at open, and nothing is changed."""
+    for record in ("x", ["rows"], ["rows", ["t", b"x", b"\xc0"]], ["rows", ["t", "k", None]]):
+        other = SimulatedDisk()
+        with open_on(other) as journal:
+            put(journal, record)
+        with pytest.raises(JournalError, match="apply raised"):
+            open_tables(other)

@@ -2,16 +2,24 @@
 
     ["rows", [table, key, value], ...]    key: encoded; value: as it is kept; nil removes the key
 
+A value that is too large for a record is in pieces (see `journal._tables.pieces`), and is a list of
+their upload's id and their number here.
+
 A checkpoint has one line for each row, in the order of tables and keys. A value that JSON can't
-hold is msgpack there, under "packed".
+hold is msgpack there, under "packed". A large value has a line for each of its pieces, before the
+row's own line, which has their number.
 
     {"table":"users","key":["de",7],"value":{"name":"Ada"}}
+    {"table":"users","key":["de",8],"expires_at_ms":1790000000000,"value":{"name":"Ida"}}
+    {"piece":{"$bytes":"<base64>"}}
+    {"table":"users","key":["de",9],"pieces":1}
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any
 
@@ -19,19 +27,45 @@ from journal._format.checkpoint import VERSION
 from journal._format.items import EncodedItems, decoder, encode_item
 from journal._format.record import PackedRecord, pack
 from journal._state.durable_state import LoadsLines
-from journal._tables.chunked_map import Chunk, ChunkedMap
+from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
+from journal._tables.expiry import (
+    HEAD,
+    HEAD_BYTES,
+    MARK_BYTE,
+    ExpiryIndex,
+    expiry_of,
+    head_of,
+    with_expiry,
+)
 from journal._tables.keys import decode_key, encode_key
+from journal._tables.pieces import (
+    DROP,
+    PIECE,
+    PIECE_BYTES_MAX,
+    Pieces,
+    Uploads,
+    check_piece,
+    split,
+    upload_lines,
+)
 from journal._tables.values import json_text, pack_value, stored_text, unpack_value
 
 APPLICATION = "journal.tables/1"
 ROWS = "rows"
 NAME_BYTES_MAX = 255
-_ROWS_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
+_LINES_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
+_BYTES_AT_ONCE = 1 << 16
+_REPLACED_MAX = 64  # in a replay, where nothing waits for the lock, or between two writers
 # Inside a JSON string a quote has a backslash before it, so `,"value":` stands once in a line.
-_LINE = re.compile(rb'\{"table":("(?:[^"\\]|\\.)*"),"key":(.*?),"value":(.*)\}(?:,?\n)?', re.DOTALL)
+_LINE = re.compile(
+    rb'\{"table":("(?:[^"\\]|\\.)*"),"key":(.*?),"(?:expires_at_ms":(\d{1,16}),")?value":(.*)\}'
+    rb"(?:,?\n)?",
+    re.DOTALL,
+)
 
 Place = tuple[str, bytes]  # a table's name and an encoded key
-Write = tuple[str, bytes, bytes | None]
+Reference = list[Any]  # to a value in pieces: its upload's id, and their number
+Write = tuple[str, bytes, bytes | Reference | None]
 
 
 class TablesMachine(LoadsLines):
@@ -41,9 +75,20 @@ class TablesMachine(LoadsLines):
 
     def __init__(self) -> None:
         self.tables: dict[str, ChunkedMap] = {}
+        self.uploads = Uploads()
+        self.expiries = ExpiryIndex()
+        self._loaded_pieces: list[bytes] = []  # of the row whose line comes next
+        # Large values that were replaced, of the last records: freeing one of 64 MiB takes 5 ms, so
+        # the writer does it when it has released the owner's lock.
+        self.replaced: deque[Sequence[bytes]] = deque(maxlen=_REPLACED_MAX)
         self.is_open = False  # until then records come from the disk, and are checked
 
-    def get(self, name: str, key: bytes) -> bytes | None:
+    def finish_open(self) -> None:
+        """Note that the journal was replayed. Called under the owner's lock."""
+        self.expiries.settle()
+        self.is_open = True
+
+    def get(self, name: str, key: bytes) -> Stored | None:
         """Return the value of `key` in table `name` as it is kept, or None."""
         table = self.tables.get(name)
         return None if table is None else table.get(key)
@@ -54,34 +99,55 @@ class TablesMachine(LoadsLines):
         return [] if table is None else table.chunks_between(start, stop)
 
     def count(self, name: str) -> int:
-        """Return the number of rows of table `name`."""
+        """Return the number of rows of table `name`, with those that have expired."""
         table = self.tables.get(name)
         return 0 if table is None else len(table)
 
     def apply(self, lsn: int, record: Any) -> None:
-        """Carry out the writes of a transaction."""
+        """Carry out the writes of a transaction, or take in a piece of a value."""
         if not self.is_open:
-            _check_record(record)
+            self._check_record(record)
+        if record[0] != ROWS:
+            if record[0] == PIECE:
+                self.uploads.add(record[1], record[3])
+            else:
+                self.replaced.extend(self.uploads.drop(record[1]))
+            return
+        expiries = self.expiries
         for name, key, value in islice(record, 1, None):
             table = self.tables.get(name)
             if table is None:
                 table = self.tables[name] = ChunkedMap()
+            if type(value) is list:
+                value = self.uploads.take(value[0])
             if value is not None:
-                table.put(key, value)
-            elif table.get(key) is not None:
-                table.remove(key)
+                old = table.put(key, value)
+            else:
+                old = table.remove(key) if table.get(key) is not None else None
+            is_plain = value is None or (type(value) is bytes and value[:2] != HEAD)
+            if expiries.count or not is_plain:
+                expiries.change(name, key, old, value)
+            if type(old) is tuple:
+                self.replaced.append(old)
 
     def load(self, item: Any) -> None:
-        """Take in one row of a checkpoint, decoded."""
-        name, key = item["table"], item["key"]
+        """Take in one item of a checkpoint, decoded."""
+        if "table" not in item:
+            check_piece(item.get("upload", bytes(16)), item["piece"])
+            if "upload" in item:
+                self.uploads.add(item["upload"], item["piece"])
+            else:
+                self._loaded_pieces.append(item["piece"])
+            return
+        name, key, expires_at_ms = item["table"], item["key"], item.get("expires_at_ms")
         if type(name) is not str:
             raise TypeError(f"the table's name is of type {type(name).__name__}")
-        value = item["packed"] if "packed" in item else pack_value(item["value"])
-        if type(value) is not bytes:
-            raise TypeError(f"packed is of type {type(value).__name__}")
+        value = self._loaded_value(item, expires_at_ms)
         unpack_value(value)
         encoded = encode_key(tuple(key) if type(key) is list else key)
         self._append(name, [encoded], [value])
+        if expires_at_ms is not None:
+            self.expiries.load(name, encoded, expires_at_ms)
 
     def load_lines(self, lines: list[bytes]) -> None:
         """Take in rows of a checkpoint, as their lines. The text of a value is not decoded."""
@@ -89,24 +155,84 @@ class TablesMachine(LoadsLines):
         for name, run in groupby(
             zip(matches, lines, strict=True), lambda row: row[0] and row[0][1]
         ):
-            if name is None:  # rows whose value is packed
+            if name is None:  # rows whose value is packed, or in pieces
                 for _, line in run:
                     self.load(_decoded(line.removesuffix(b"\n").removesuffix(b",")))
                 continue
             rows = [match for match, _ in run if match]
             keys = _decoded(b"[%b]" % b",".join(match[2] for match in rows))
-            self._append(
+            self._load_texts(
                 _decoded(name),
                 [encode_key(tuple(key) if type(key) is list else key) for key in keys],
-                [stored_text(match[3]) for match in rows],
+                [stored_text(match[4]) for match in rows],
+                [match[3] for match in rows],
             )
 
     def freeze(self) -> Iterator[EncodedItems]:
         """Return the rows of all tables as they are now, as lines of a checkpoint."""
         tables = [(name, table.chunks_between()) for name, table in self.tables.items()]
-        return _encoded(tables)
+        return _encoded(self.uploads.freeze(), tables)
 
-    def _append(self, name: str, keys: list[bytes], values: list[bytes]) -> None:
+    def _loaded_value(self, item: Any, expires_at_ms: int | None) -> Stored:
+        """Return the value of a row's line as it is kept."""
+        if "pieces" in item:
+            pieces, self._loaded_pieces = tuple(self._loaded_pieces), []
+            if not pieces or len(pieces) != item["pieces"]:
+                raise ValueError(
+                    f"{len(pieces)} pieces come before a row of {item['pieces']!r:.20}"
+                )
+            if expiry_of(pieces) is not None:
+                raise ValueError("the time at which a row expires is within its value")
+            return pieces if expires_at_ms is None else (head_of(expires_at_ms), *pieces)
+        value = item["packed"] if "packed" in item else pack_value(item["value"])
+        if type(value) is not bytes:
+            raise TypeError(f"packed is of type {type(value).__name__}")
+        if expiry_of(value) is not None:
+            raise ValueError("the time at which a row expires is within its value")
+        return with_expiry(value, expires_at_ms)
+
+    def _check_record(self, record: Any) -> None:
+        """Raise TypeError or ValueError for a record that no Tables would have written."""
+        if type(record) is not list or len(record) < 2:
+            raise ValueError("not a record of tables")
+        if record[0] in (PIECE, DROP):
+            self.uploads.check(record)
+            return
+        if record[0] != ROWS:
+            raise ValueError("not a record of tables")
+        references: list[bytes] = []
+        for write in record[1:]:
+            if type(write) is not list or len(write) != 3:
+                raise ValueError("a write is a list of table, key and value")
+            name, key, value = write
+            if type(value) is list:
+                references.append(value[0])
+                value = self.uploads.pieces(value)
+            elif type(value) not in (bytes, type(None)):
+                raise TypeError("a value is bytes, a list or nil")
+            if (type(name), type(key)) != (str, bytes):
+                raise TypeError("a table's name is a str, a key is bytes")
+            if encode_key(decode_key(key)) != key:
+                raise ValueError(f"{key[:80]!r} is not how its key is encoded")
+            if value is not None:
+                unpack_value(value)
+        if len(set(references)) != len(references):
+            raise ValueError("two writes refer to the same pieces")
+
+    def _load_texts(
+        self, name: str, keys: list[bytes], values: list[bytes], times: list[bytes | None]
+    ) -> None:
+        """Take in rows whose values are text; `times`: the text of when each expires, or None."""
+        if any(times):
+            for at, time_text in enumerate(times):
+                if time_text is not None:
+                    values[at] = with_expiry(values[at], expires_at_ms := int(time_text))
+                    self.expiries.load(name, keys[at], expires_at_ms)
+        self._append(name, keys, values)
+
+    def _append(self, name: str, keys: list[bytes], values: Sequence[Stored]) -> None:
+        if self._loaded_pieces:
+            raise ValueError("pieces come before a row that has its value in its line")
         table = self.tables.setdefault(name, ChunkedMap())
         last = table.last_key()
         if any(a >= b for a, b in zip([last or b"", *keys], keys, strict=False)):
@@ -123,40 +249,65 @@ def record_of(writes: list[Write]) -> PackedRecord:
     return pack([ROWS, *map(list, writes)])
 
 
-def _encoded(tables: list[tuple[str, list[Chunk]]]) -> Iterator[EncodedItems]:
+def _encoded(
+    uploads: list[tuple[bytes, Pieces]], tables: list[tuple[str, list[Chunk]]]
+) -> Iterator[EncodedItems]:
+    """Yield the lines of a checkpoint, some at a time."""
+    lines: list[bytes] = []
+    size = 0
+    for line in _lines(uploads, tables):
+        lines.append(line)
+        size += len(line)
+        if len(lines) == _LINES_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield EncodedItems(b",\n".join(lines), len(lines))
+            lines, size = [], 0
+    if lines:
+        yield EncodedItems(b",\n".join(lines), len(lines))
+
+
+def _lines(
+    uploads: list[tuple[bytes, Pieces]], tables: list[tuple[str, list[Chunk]]]
+) -> Iterator[bytes]:
+    yield from upload_lines(uploads)
     for name, chunks in tables:
         head = b'{"table":' + encode_item(name, 0) + b',"key":'
         for keys, values in chunks:
-            for at in range(0, len(keys), _ROWS_AT_ONCE):
-                lines = [
-                    _line(head, key, value)
-                    for key, value in zip(
-                        keys[at : at + _ROWS_AT_ONCE], values[at : at + _ROWS_AT_ONCE], strict=True
-                    )
-                ]
-                yield EncodedItems(b",\n".join(lines), len(lines))
+            for key, value in zip(keys, values, strict=True):
+                if type(value) is bytes and len(value) <= PIECE_BYTES_MAX:
+                    yield _line(head, key, value)
+                else:
+                    yield from _large_lines(head, key, value)
 
 
 def _line(head: bytes, key: bytes, stored: bytes) -> bytes:
-    decoded = decode_key(key)
-    key_text = encode_item(list(decoded) if type(decoded) is tuple else decoded, 0)
+    head += _key_text(key)
+    if stored[0] == MARK_BYTE and (expires_at_ms := expiry_of(stored)) is not None:
+        head += b',"expires_at_ms":%d' % expires_at_ms
+        stored = stored[HEAD_BYTES:]
     text = json_text(stored)
     if text is not None:
-        return b'%b%b,"value":%b}' % (head, key_text, text)
-    return b'%b%b,"packed":%b}' % (head, key_text, encode_item(stored, 0))
+        return b'%b,"value":%b}' % (head, text)
+    return b'%b,"packed":%b}' % (head, encode_item(stored, 0))
 
 
-def _check_record(record: Any) -> None:
-    """Raise TypeError or ValueError for a record that no Tables would have written."""
-    if type(record) is not list or len(record) < 2 or record[0] != ROWS:
-        raise ValueError("not a record of tables")
-    for write in record[1:]:
-        if type(write) is not list or len(write) != 3:
-            raise ValueError("a write is a list of table, key and value")
-        name, key, value = write
-        if (type(name), type(key)) != (str, bytes) or type(value) not in (bytes, type(None)):
-            raise TypeError("a write has a str, bytes, and bytes or nil")
-        if encode_key(decode_key(key)) != key:
-            raise ValueError(f"{key[:80]!r} is not how its key is encoded")
-        if value is not None:
-            unpack_value(value)
+def _large_lines(head: bytes, key: bytes, stored: Stored) -> Iterator[bytes]:
+    """Yield a line for each piece of a value, and the row's line.
+
+    The text of a value that came from one line is short enough for one line again.
+    """
+    expires_at_ms = expiry_of(stored)
+    if type(stored) is bytes:
+        if stored[0 if expires_at_ms is None else HEAD_BYTES] == MARK_BYTE:
+            yield _line(head, key, stored)
+            return
+        stored = split(stored)
+    pieces = stored if expires_at_ms is None else stored[1:]
+    for piece in pieces:
+        yield b'{"piece":%b}' % encode_item(piece, 0)
+    time_text = b"" if expires_at_ms is None else b',"expires_at_ms":%d' % expires_at_ms
+    yield b'%b%b%b,"pieces":%d}' % (head, _key_text(key), time_text, len(pieces))
+
+
+def _key_text(key: bytes) -> bytes:
+    decoded = decode_key(key)
+    return encode_item(list(decoded) if type(decoded) is tuple else decoded, 0)

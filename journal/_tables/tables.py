@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -16,12 +17,14 @@ from journal._format.record import PackedRecord
 from journal._handle import OpenHandle
 from journal._public import public
 from journal._state.durable_state import DurableState
-from journal._tables.chunked_map import Chunk
+from journal._tables.chunked_map import Chunk, Stored
+from journal._tables.expiry import expiry_of, with_expiry
 from journal._tables.keys import Key
 from journal._tables.machine import NAME_BYTES_MAX, Place, TablesMachine, record_of
+from journal._tables.publisher import Check, Publisher, TablesState, Verify
 from journal._tables.table_view import TableView
 from journal._tables.tables_view import TablesView, read_tables
-from journal._tables.transaction import ReadWriteSet, Transaction
+from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction
 from journal._tables.values import pack_value, unpack_value
 from journal.errors import ConflictError, JournalError
 from journal.options import Options
@@ -42,14 +45,15 @@ class Tables(OpenHandle):
     """Tables in one journal, recovered, open for writing. A context manager.
 
     Keys are ints of 64 bits, strs, bytes, and flat tuples of these. Values are None, bool, int,
-    float, str, bytes, list, dict, and msgpack's extension types. A write changes memory only:
-    `sync` or `durable` wait until it survives a crash. Thread-safe.
+    float, str, bytes, list, dict, and msgpack's extension types, of up to 256 MiB. A write changes
+    memory only: `sync` or `durable` wait until it survives a crash. Thread-safe.
     """
 
     def __init__(self, state: DurableState[TablesMachine], transaction_keys_max: int) -> None:
         self._state = state
         self._machine = state.machine
-        self._rows = _LiveRows(state)
+        self._publisher = Publisher(state)
+        self._rows = _LiveRows(state, self._publisher.now_ms)
         self._keys_max = transaction_keys_max
 
     @classmethod
@@ -67,11 +71,22 @@ class Tables(OpenHandle):
         `transaction_keys_max` bounds the keys that a transaction reads and writes, and so the time
         for which it holds the lock. Raises what `DurableState.open` raises.
         """
-        state = DurableState.open(
+        state = TablesState.open(
             path, TablesMachine(), options=options, room_timeout_s=room_timeout_s, disk=disk
         )
-        state.machine.is_open = True
-        return cls(state, transaction_keys_max)
+        try:
+            return cls._opened(state, transaction_keys_max)
+        except BaseException:
+            state.close()
+            raise
+
+    @classmethod
+    def _opened(cls, state: DurableState[TablesMachine], transaction_keys_max: int) -> Self:
+        """Return the tables of a state that was just recovered, without what a crash left."""
+        state.read(TablesMachine.finish_open)
+        tables = cls(state, transaction_keys_max)
+        tables._publisher.drop_unfinished()
+        return tables
 
     @staticmethod
     def read(path: StrPath, *, at: int | None = None, disk: Disk | None = None) -> TablesView:
@@ -121,21 +136,42 @@ class Tables(OpenHandle):
     def update(self, function: Callable[[Transaction], T]) -> T:
         """Call `function` with a transaction under the lock, where nothing changes beside it.
 
-        It must be short, and must not wait. Return its result.
+        It must be short, and must not wait. Return its result. If it writes more than a record
+        holds, it may be called again: what it wrote is written without the lock, as long as nothing
+        that it read is changed meanwhile.
         """
         self._refuse_in_body("update")
-        results: list[T] = []
+        for left in range(_UPDATE_ATTEMPTS - 1, -1, -1):
+            result, large = self._run_update(function)
+            if large is None:
+                return result
+            try:
+                self._publisher.publish(large.writes(), _checking(large))
+            except ConflictError:
+                if not left:
+                    raise
+                continue
+            return result
+        raise AssertionError("the last attempt returns or raises")
+
+    def _run_update(self, function: Callable[[Transaction], T]) -> tuple[T, ReadWriteSet | None]:
+        """Call `function` under the lock, and write what it wrote, unless that is too large for
+        one record: then return it, too."""
+        results: list[tuple[T, ReadWriteSet | None]] = []
 
         def decide(machine: TablesMachine) -> PackedRecord | None:
-            collected = ReadWriteSet(machine, machine.chunks_between, self._keys_max)
+            collected = self._new_set(machine.chunks_between)
             try:
-                results.append(function(Transaction(self._rows, collected)))
+                result = function(Transaction(self._rows, collected))
             finally:
                 collected.end()
             writes = collected.writes()
-            return record_of(writes) if writes else None
+            is_large = not self._publisher.fits(writes)
+            results.append((result, collected if is_large else None))
+            return record_of(writes) if writes and not is_large else None
 
-        self._state.update(decide)
+        if self._state.update(decide) is not None:
+            self._publisher.tidy()
         return results[0]
 
     def sync(self, *, timeout_s: float | None = None) -> None:
@@ -185,27 +221,14 @@ class Tables(OpenHandle):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._state.__exit__(kind, error, traceback)
 
-    def _commit(self, collected: ReadWriteSet) -> int | None:
-        writes = collected.writes()
-        record = record_of(writes) if writes else None
-
-        def decide(_: TablesMachine) -> PackedRecord | None:
-            collected.check()
-            return record
-
-        return self._state.update(decide)
+    def _new_set(self, chunks_of: ChunksOf) -> ReadWriteSet:
+        """Return what a new transaction reads and writes: nothing yet."""
+        return ReadWriteSet(self._machine, chunks_of, self._keys_max, self._publisher.now_ms)
 
     def _write(self, place: Place, value: bytes | None, check: Check | None = None) -> int | None:
         """Write one row directly, if `check` raises nothing under the lock."""
         self._refuse_in_body("write")
-        record = record_of([(*place, value)])
-
-        def decide(machine: TablesMachine) -> PackedRecord:
-            if check is not None:
-                check(machine.get(*place))
-            return record
-
-        return self._state.update(decide)
+        return self._publisher.write_row(place, value, check)
 
     def _refuse_in_body(self, what: str) -> None:
         if _bodies.get().get(id(self)) is _this_runner():
@@ -218,17 +241,15 @@ class Tables(OpenHandle):
 class _LiveRows:
     """The rows of open tables. Single rows are looked up without the lock."""
 
-    def __init__(self, state: DurableState[TablesMachine]) -> None:
+    def __init__(self, state: DurableState[TablesMachine], now_ms: Callable[[], int]) -> None:
         self._state = state
         self.get = state.machine.get
         self.count = state.machine.count
+        self.now_ms = now_ms
 
     def chunks_between(self, name: str, start: bytes, stop: bytes | None) -> list[Chunk]:
         """Return the chunks of a range, all of one moment."""
         return self._state.read(lambda machine: machine.chunks_between(name, start, stop))
-
-
-Check = Callable[["bytes | None"], None]
 
 
 @public
@@ -243,62 +264,79 @@ class Table(TableView):
         self._tables._write(self._place(key), pack_value(value))
 
     def __delitem__(self, key: Key) -> None:
-        def check(now: bytes | None) -> None:
+        def check(now: Stored | None) -> None:
             if now is None:
                 raise KeyError(key)
 
         self._tables._write(self._place(key), None, check)
 
-    def insert(self, key: Key, value: Any) -> int:
+    def set(self, key: Key, value: Any, *, expires_at: float | None = None) -> int:
+        """Set a key, and return the LSN. `expires_at`: Unix seconds, after which reads hide the
+        row; it is removed some time later. If the clock is set back before that, reads show it.
+        Setting the key again without a time makes it stay."""
+        return self._tables._write(self._place(key), pack_value(value, expires_at)) or 0
+
+    def insert(self, key: Key, value: Any, *, expires_at: float | None = None) -> int:
         """Set a key that must be new, and return the LSN. Raises ConflictError if it is there."""
 
-        def check(now: bytes | None) -> None:
+        def check(now: Stored | None) -> None:
             if now is not None:
                 raise ConflictError(self.name, key, "is there already")
 
-        return self._tables._write(self._place(key), pack_value(value), check) or 0
+        return self._tables._write(self._place(key), pack_value(value, expires_at), check) or 0
 
-    def replace(self, key: Key, value: Any, *, expected: Any = _ANY) -> int:
+    def replace(
+        self, key: Key, value: Any, *, expected: Any = _ANY, expires_at: float | None = None
+    ) -> int:
         """Set a key that must be there, with the value `expected` if given. Return the LSN.
 
         Raises ConflictError.
         """
 
-        def check(now: bytes | None) -> None:
-            if now is None:
+        place, stored = self._place(key), pack_value(value, expires_at)
+        while True:  # another thread has changed the value whenever this goes round again
+            seen = self._stored(key)
+            if seen is None:
                 raise ConflictError(self.name, key, "is not there")
-            if expected is not _ANY and unpack_value(now) != expected:
+            if expected is not _ANY and unpack_value(seen) != expected:
                 raise ConflictError(self.name, key, "has another value than the expected one")
 
-        return self._tables._write(self._place(key), pack_value(value), check) or 0
+            def check(now: Stored | None, seen: Stored | None = seen) -> None:
+                if now is None:
+                    raise ConflictError(self.name, key, "is not there")
+                if expected is not _ANY and now is not seen:
+                    raise _ChangedError(self.name, key, "was changed")
+
+            with suppress(_ChangedError):
+                return self._tables._write(place, stored, check) or 0
 
     def delete(self, key: Key) -> int:
         """Remove a key that must be there, and return the LSN. Raises ConflictError."""
 
-        def check(now: bytes | None) -> None:
+        def check(now: Stored | None) -> None:
             if now is None:
                 raise ConflictError(self.name, key, "is not there")
 
         return self._tables._write(self._place(key), None, check) or 0
 
     def update(self, key: Key, function: Callable[[Any], Any], *, default: Any = None) -> Any:
-        """Set `key` to `function` of its value, and return that. A new key has `default`.
+        """Set `key` to `function` of its value, and return that. A new key has `default`. A row
+        that expires keeps its time.
 
         `function` runs without the lock, and again if the value was changed meanwhile; after some
         attempts it runs under the lock. So it must be short and have no effects of its own.
         """
         place = self._place(key)
         for _ in range(_UPDATE_ATTEMPTS):
-            seen = self._rows.get(*place)
+            seen = self._stored(key)
             new = function(default if seen is None else unpack_value(seen))
-            try:
-                self._tables._write(place, pack_value(new), partial(self._check_same, key, seen))
-            except _ChangedError:
-                continue
-            return new
-        return self._tables.update(lambda t: _update_in(t, self, key, function, default))
+            stored = with_expiry(pack_value(new), expiry_of(seen))
+            with suppress(_ChangedError):
+                self._tables._write(place, stored, partial(self._check_same, key, seen))
+                return new
+        return self._tables.update(lambda t: t[self]._update(key, function, default))
 
-    def _check_same(self, key: Key, seen: bytes | None, now: bytes | None) -> None:
+    def _check_same(self, key: Key, seen: Stored | None, now: Stored | None) -> None:
         if now is not seen:
             raise _ChangedError(self.name, key, "was changed")
 
@@ -308,8 +346,7 @@ class TransactionContext:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        chunks_of = tables._rows.chunks_between
-        self._collected = ReadWriteSet(tables._machine, chunks_of, tables._keys_max)
+        self._collected = tables._new_set(tables._rows.chunks_between)
         self._transaction = Transaction(tables._rows, self._collected)
         self._token: Token[dict[int, object]] | None = None
 
@@ -319,11 +356,13 @@ class TransactionContext:
         return self._transaction
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if self._token is not None:
-            _bodies.reset(self._token)
+        self._leave_body()
         try:
             if error is None:
-                self._transaction.lsn = self._tables._commit(self._collected)
+                publish = self._tables._publisher.publish
+                self._transaction.lsn = publish(
+                    self._collected.writes(), _checking(self._collected)
+                )
         finally:
             self._collected.end()
 
@@ -331,24 +370,27 @@ class TransactionContext:
         return self.__enter__()
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self.__exit__(kind, error, traceback)
+        self._leave_body()
+        try:
+            if error is None:
+                publish = self._tables._publisher.publish_in_loop
+                self._transaction.lsn = await publish(
+                    self._collected.writes(), _checking(self._collected)
+                )
+        finally:
+            self._collected.end()
+
+    def _leave_body(self) -> None:
+        if self._token is not None:
+            _bodies.reset(self._token)
+
+
+def _checking(collected: ReadWriteSet) -> Verify:
+    return lambda _: collected.check()
 
 
 class _ChangedError(ConflictError):
     """The value was changed between a read and the write that depends on it."""
-
-
-def _update_in(
-    transaction: Transaction,
-    table: Table,
-    key: Key,
-    function: Callable[[Any], Any],
-    default: Any,
-) -> Any:
-    rows = transaction[table]
-    new = function(rows.get(key, default))
-    rows[key] = new
-    return new
 
 
 def _this_runner() -> object:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from journal._disk.disk import Disk, StrPath
+from journal._disk.disk import Disk, StrPath, clock_ns
+from journal._disk.posix import PosixDisk
 from journal._offline.reader import JournalReader
 from journal._public import public
 from journal._tables.machine import APPLICATION, TablesMachine
@@ -22,30 +23,48 @@ _ATTEMPTS = 5  # while a live writer compacts away what is about to be read
 
 @public
 class TablesView:
-    """The tables of a journal as of one LSN, read without a lock."""
+    """The tables of a journal as of one LSN, read without a lock.
+
+    Reads hide the rows that have expired by now, whatever the LSN.
+    """
 
     lsn: int
     """The LSN of the last transaction that it shows."""
 
-    def __init__(self, machine: TablesMachine, lsn: int) -> None:
+    def __init__(self, machine: TablesMachine, lsn: int, disk: Disk) -> None:
         self._machine = machine
+        self._rows = _RecoveredRows(machine, disk)
         self.lsn = lsn
 
     def table(self, name: str) -> TableView:
         """Return the table `name`, which is empty if it has no rows."""
-        return TableView(self._machine, name)
+        return TableView(self._rows, name)
 
     def names(self) -> list[str]:
         """Return the names of the tables that have rows, sorted."""
         return sorted(name for name, rows in self._machine.tables.items() if rows)
 
 
+class _RecoveredRows:
+    """The rows of a machine that changes no more."""
+
+    def __init__(self, machine: TablesMachine, disk: Disk) -> None:
+        self._disk = disk
+        self.get, self.count = machine.get, machine.count
+        self.chunks_between = machine.chunks_between
+
+    def now_ms(self) -> int:
+        """Return the time in Unix milliseconds."""
+        return clock_ns(self._disk) // 1_000_000
+
+
 def read_tables(path: StrPath, at: int | None, disk: Disk | None) -> TablesView:
     """Read the tables at `path` as of LSN `at` (None: the end of what is durable)."""
+    disk = disk or PosixDisk()
     with JournalReader.open(path, disk=disk) as reader:
         for _ in range(_ATTEMPTS):
             try:
-                return _read(reader, at)
+                return _read(reader, at, disk)
             except (CompactedError, FileNotFoundError) as error:
                 first_lsn = reader.first_state_lsn
                 if at is not None and at < first_lsn:
@@ -56,7 +75,7 @@ def read_tables(path: StrPath, at: int | None, disk: Disk | None) -> TablesView:
         raise CorruptionError(reader.path, 0, 0, what, reason=DamageReason.OVERTAKEN)
 
 
-def _read(reader: JournalReader, at: int | None) -> TablesView:
+def _read(reader: JournalReader, at: int | None, disk: Disk) -> TablesView:
     machine, lsn = TablesMachine(), 0
     if base := reader.base(at):
         with closing(base):
@@ -83,4 +102,4 @@ def _read(reader: JournalReader, at: int | None) -> TablesView:
                 reason=FormatReason.OTHER_APPLICATION,
             ) from error
         lsn = entry.lsn
-    return TablesView(machine, lsn)
+    return TablesView(machine, lsn, disk)

@@ -2,6 +2,9 @@
 
 Every stored value is an object that is replaced, never changed, so a read is still true if its key
 holds the very object that was read. A range is still true if its chunks are the same objects.
+
+A transaction reads the clock once, when it first meets a row that expires. A row that has expired
+by then counts as absent, for its reads and for the check at its end.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from journal._public import public
-from journal._tables.chunked_map import Chunk, rows_between
+from journal._tables.chunked_map import Chunk, Stored, rows_between
+from journal._tables.expiry import Moment, expiry_of, with_expiry
 from journal._tables.keys import Element, Key, decode_key, encode_key, prefix_bounds
 from journal._tables.machine import Place, TablesMachine, Write
 from journal._tables.table_view import Rows, TableView, decoded
@@ -18,19 +22,27 @@ from journal._tables.values import pack_value, unpack_value
 from journal.errors import ConflictError, JournalError, TransactionTooLargeError
 
 _ANY: Any = object()
+_DECODED_BYTES_MAX = 1 << 14  # under the owner's lock: some 100 us
 ChunksOf = Callable[[str, bytes, "bytes | None"], "list[Chunk]"]
 
 
 class ReadWriteSet:
     """The reads and the writes of one transaction, which one thread or task at a time uses."""
 
-    def __init__(self, machine: TablesMachine, chunks_of: ChunksOf, keys_max: int) -> None:
+    def __init__(
+        self,
+        machine: TablesMachine,
+        chunks_of: ChunksOf,
+        keys_max: int,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._machine = machine
+        self._moment = Moment(clock_ms)
         self._chunks_of = chunks_of  # at one moment, under the owner's lock
         self._keys_max = keys_max
         self._count = 0
         self._writes: dict[Place, bytes | None] = {}
-        self._reads: dict[Place, bytes | None] = {}  # the objects that were there
+        self._reads: dict[Place, Stored | None] = {}  # the objects that were there
         self._expected: dict[Place, Any] = {}  # values that `replace` expects
         self._must_exist: set[Place] = set()
         self._ranges: list[tuple[str, bytes, bytes | None, list[Chunk]]] = []
@@ -42,13 +54,13 @@ class ReadWriteSet:
 
     def check(self) -> None:
         """Raise ConflictError unless all reads are still true. Called under the owner's lock."""
-        get = self._machine.get
+        get, visible = self._machine.get, self._moment.visible
         for place, seen in self._reads.items():
-            now = get(*place)
+            now = visible(get(*place))
             if now is not seen and not self._is_as_expected(place, now):
                 raise _conflict(place, "was changed" if now is not None else "was removed")
         for place in self._must_exist:
-            if get(*place) is None:
+            if visible(get(*place)) is None:
                 raise _conflict(place, "was removed")
         for name, start, stop, seen_chunks in self._ranges:
             chunks = self._machine.chunks_between(name, start, stop)
@@ -61,14 +73,14 @@ class ReadWriteSet:
         """Refuse every further use."""
         self._has_ended = True
 
-    def read(self, place: Place) -> bytes | None:
+    def read(self, place: Place) -> Stored | None:
         """Return what is kept at `place`, as this transaction sees it."""
         self._check_open()
         if place in self._writes:
-            return self._writes[place]
+            return self._moment.visible(self._writes[place])
         if place not in self._reads:
             self._count_one()
-            self._reads[place] = self._machine.get(*place)
+            self._reads[place] = self._moment.visible(self._machine.get(*place))
         return self._reads[place]
 
     def write(self, place: Place, value: bytes | None) -> None:
@@ -100,17 +112,17 @@ class ReadWriteSet:
         """Collect the removal of a key that must be there."""
         self._check_open()
         if place in self._writes:
-            is_there = self._writes[place] is not None
+            now: Stored | None = self._writes[place]
         else:
-            is_there = self._machine.get(*place) is not None
+            now = self._machine.get(*place)
             self._must_exist.add(place)
-        if not is_there:
+        if self._moment.visible(now) is None:
             raise _conflict(place, "is not there")
         self.write(place, None)
 
     def rows(
         self, name: str, start: bytes, stop: bytes | None, *, reverse: bool
-    ) -> Iterator[tuple[bytes, bytes]]:
+    ) -> Iterator[tuple[bytes, Stored]]:
         """Yield the rows of a range as this transaction sees them."""
         self._check_open()
         chunks = self._chunks_of(name, start, stop)
@@ -122,14 +134,16 @@ class ReadWriteSet:
             if table == name and start <= key and (stop is None or key < stop)
         }
         rows = rows_between(chunks, start, stop, reverse=reverse)
-        if not mine:
-            return rows
-        merged = {**dict(rows), **mine}
-        keys = sorted((key for key, value in merged.items() if value is not None), reverse=reverse)
-        return iter([(key, merged[key] or b"") for key in keys])
+        if mine:
+            merged = {**dict(rows), **mine}
+            keys = sorted(merged, reverse=reverse)
+            rows = ((key, value) for key in keys if (value := merged[key]) is not None)
+        return self._moment.visible_rows(rows)
 
-    def _is_as_expected(self, place: Place, now: bytes | None) -> bool:
+    def _is_as_expected(self, place: Place, now: Stored | None) -> bool:
         expected = self._expected.get(place, _ANY)
+        if type(now) is tuple or (now is not None and len(now) > _DECODED_BYTES_MAX):
+            return False  # it is not decoded under the lock, even if it is equal
         return now is not None and expected is not _ANY and bool(unpack_value(now) == expected)
 
     def _count_one(self, count: int = 1) -> None:
@@ -192,22 +206,28 @@ class TransactionTable:
     def __setitem__(self, key: Key, value: Any) -> None:
         self._collected.write(self._place(key), pack_value(value))
 
+    def set(self, key: Key, value: Any, *, expires_at: float | None = None) -> None:
+        """Set a key. After `expires_at`, in Unix seconds, reads hide the row."""
+        self._collected.write(self._place(key), pack_value(value, expires_at))
+
     def __delitem__(self, key: Key) -> None:
         place = self._place(key)
         if self._collected.read(place) is None:
             raise KeyError(key)
         self._collected.write(place, None)
 
-    def insert(self, key: Key, value: Any) -> None:
+    def insert(self, key: Key, value: Any, *, expires_at: float | None = None) -> None:
         """Set a key that must be new. Raises ConflictError, here or when the transaction ends."""
-        self._collected.insert(self._place(key), pack_value(value))
+        self._collected.insert(self._place(key), pack_value(value, expires_at))
 
-    def replace(self, key: Key, value: Any, *, expected: Any = _ANY) -> None:
+    def replace(
+        self, key: Key, value: Any, *, expected: Any = _ANY, expires_at: float | None = None
+    ) -> None:
         """Set a key that must be there, with the value `expected` if it is given.
 
         Raises ConflictError, here or when the transaction ends.
         """
-        self._collected.replace(self._place(key), pack_value(value), expected)
+        self._collected.replace(self._place(key), pack_value(value, expires_at), expected)
 
     def delete(self, key: Key) -> None:
         """Remove a key that must be there.
@@ -238,6 +258,14 @@ class TransactionTable:
     ) -> Iterator[tuple[Key, Any]]:
         """Yield the keys that begin with `prefix`, and their values, at most `limit` of them."""
         return self._rows(*prefix_bounds(prefix), reverse, limit)
+
+    def _update(self, key: Key, function: Callable[[Any], Any], default: Any) -> Any:
+        """Set `key` to `function` of its value, which keeps the time at which it expires."""
+        place = self._place(key)
+        seen = self._collected.read(place)
+        new = function(default if seen is None else unpack_value(seen))
+        self._collected.write(place, with_expiry(pack_value(new), expiry_of(seen)))
+        return new
 
     def _rows(
         self, start: bytes, stop: bytes | None, reverse: bool, limit: int | None

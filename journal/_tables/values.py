@@ -1,7 +1,8 @@
 """Values of tables, kept as bytes: reading one decodes it anew, so that no two readers share it.
 
 A value is kept as msgpack, or as the JSON text that a checkpoint has of it, after a byte with which
-no msgpack object begins. So a checkpoint copies the text of a value that did not change.
+no msgpack object begins. So a checkpoint copies the text of a value that did not change. A value
+that was too large for one record is kept in pieces, which are joined by whoever reads it.
 """
 
 from __future__ import annotations
@@ -15,31 +16,50 @@ from journal._format.checkpoint import VERSION
 from journal._format.items import CODEC, decoder, encode_item
 from journal._format.record import pack
 from journal._mutex import is_raised_by_call
+from journal._tables.chunked_map import Stored
+from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of, to_ms, with_expiry
 from journal.errors import CheckpointItemError, RecordError
 
-_TEXT = b"\xc1"  # msgpack never uses this byte
-_TEXT_BYTE = 0xC1
+VALUE_BYTES_MAX = 1 << 28
+_TEXT = bytes((MARK_BYTE,))
 _SCALARS = (type(None), bool, int, float, str, bytes, msgpack.ExtType, msgpack.Timestamp)
 _KINDS = "a value holds None, bool, int (64 bits), float, str, bytes, list and dict"
 _SHOWN_CHARS = 80
 
 
-def pack_value(value: Any) -> bytes:
-    """Return `value` as it is kept. Raises RecordError that names the place that can't be kept."""
+def pack_value(value: Any, expires_at: float | None = None) -> bytes:
+    """Return `value` as it is kept; `expires_at` in Unix seconds.
+
+    Raises RecordError that names the place that can't be kept, TypeError and ValueError for an
+    `expires_at` that is no time.
+    """
+    expires_at_ms = None if expires_at is None else to_ms(expires_at)
     try:
-        return pack(value)._packed
+        packed = pack(value)._packed
     except RecordError as error:
         place = _wrong_place(value)
         raise RecordError(place or f"the value can't be packed: {error}") from error
+    if len(packed) > VALUE_BYTES_MAX:
+        raise RecordError(
+            f"the value takes {len(packed)} bytes, and a table's value at most {VALUE_BYTES_MAX}; "
+            "split it into several rows, or keep it in a file"
+        )
+    return with_expiry(packed, expires_at_ms)
 
 
-def unpack_value(stored: bytes) -> Any:
+def unpack_value(stored: Stored) -> Any:
     """Return a fresh value of what is kept. Raises RecordError for bytes that hold none."""
     try:
-        if stored[0] == _TEXT_BYTE:
-            text = stored[1:]
+        whole = b"".join(stored) if isinstance(stored, tuple) else stored
+        if whole[0] != MARK_BYTE:
+            return unpackb(whole, strict_map_key=False)
+        if expiry_of(whole) is None:
+            text = whole[1:]
             return decoder(VERSION, text)(text.decode())
-        return unpackb(stored, strict_map_key=False)
+        if whole[HEAD_BYTES] != MARK_BYTE:
+            return unpackb(memoryview(whole)[HEAD_BYTES:], strict_map_key=False)
+        text = whole[HEAD_BYTES + 1 :]
+        return decoder(VERSION, text)(text.decode())
     except Exception as error:
         if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack", *CODEC):
             raise
@@ -52,8 +72,8 @@ def stored_text(text: bytes) -> bytes:
 
 
 def json_text(stored: bytes) -> bytes | None:
-    """Return a value as JSON text, or None if a checkpoint can't hold it as JSON."""
-    if stored[0] == _TEXT_BYTE:
+    """Return a value that does not expire as JSON text, or None if that can't hold it."""
+    if stored[0] == MARK_BYTE:
         return stored[1:]
     try:
         return encode_item(unpack_value(stored), 0)

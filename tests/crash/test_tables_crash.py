@@ -12,30 +12,37 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from journal import ConflictError, FailedError, JournalError, Tables
 from journal._tables import chunked_map
+from journal._tables.expiry import expiry_of
 from journal._tables.keys import encode_key
 from journal._tables.machine import ROWS, TablesMachine
+from journal._tables.publisher import Publisher
 from journal._tables.values import pack_value
 from journal.testing import Owner, SimulatedDisk, drawn, explore
 from journal.testing.machine import CrashMachine
 from tests.support import PATH, TIMEOUT_S, options
 
 KEYS = st.sampled_from([1, 2, "a", ("a",), ("a", 1), b"\0"])
-VALUES = st.sampled_from([None, 1, "text", b"\xff", {"n": [1, {"$bytes": "x"}]}, {1: 2}])
+LARGE: list[Any] = ["x" * 400, {1: b"\xff" * 300}]  # written in pieces by TablesRun
+VALUES = st.sampled_from([None, 1, "text", b"\xff", {"n": [1, {"$bytes": "x"}]}, {1: 2}, *LARGE])
+TIMES_S = st.none() | st.integers(1, 20)
 NAMES = st.sampled_from(["t", "u"])
 
 
-def write(name: str, key: Any, value: Any = ...) -> list[Any]:
+Row = tuple[Any, int | None]  # a value, and when it expires
+
+
+def write(name: str, key: Any, value: Any = ..., time_s: int | None = None) -> list[Any]:
     """Return a write of a record; without a value it removes the key."""
-    return [name, encode_key(key), None if value is ... else pack_value(value)]
+    return [name, encode_key(key), None if value is ... else pack_value(value, time_s)]
 
 
 class CrashTables(CrashMachine[TablesMachine]):
     """Records of writes to two tables."""
 
     machine = TablesMachine
-    records = st.lists(st.builds(write, NAMES, KEYS, VALUES | st.just(...)), min_size=1).map(
-        lambda writes: [ROWS, *writes]
-    )
+    records = st.lists(
+        st.builds(write, NAMES, KEYS, VALUES | st.just(...), TIMES_S), min_size=1
+    ).map(lambda writes: [ROWS, *writes])
 
 
 TestCrashTables = CrashTables.TestCase
@@ -60,8 +67,16 @@ def test_every_crash_of_a_workload() -> None:
     assert explore(TablesMachine, work).states > 500
 
 
+class KilledError(BaseException):
+    """The machine has lost its power."""
+
+
 class TablesRun(RuleBasedStateMachine):
-    """Tables beside plain dicts, with power cuts that keep what was synced."""
+    """Tables beside plain dicts, with power cuts that keep what was synced.
+
+    Records are so small that some values are written in pieces. The clock only goes forward, so
+    whether a row that has expired was removed makes no difference.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,13 +84,15 @@ class TablesRun(RuleBasedStateMachine):
         self.patch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
         self.patch.setattr(chunked_map, "_CHUNK_KEYS_MIN", 2)
         self.disk = SimulatedDisk()
-        self.model: dict[tuple[str, Any], Any] = {}
-        self.history: list[dict[tuple[str, Any], Any]] = [{}]
+        self.disk.clock_ns = self.disk.tick_ns = 0
+        self.model: dict[tuple[str, Any], Row] = {}
+        self.history: list[dict[tuple[str, Any], Row]] = [{}]
         self.synced = 0  # states of the history that no power cut may take
         self.app = self.open()
 
     def open(self) -> Tables:
-        return Tables.open(PATH, options=options(segment_bytes=1 << 20), disk=self.disk)
+        chosen = options(segment_bytes=1 << 20, record_bytes_max=256)
+        return Tables.open(PATH, options=chosen, disk=self.disk)
 
     def teardown(self) -> None:
         self.app.close(timeout_s=TIMEOUT_S)
@@ -84,16 +101,41 @@ class TablesRun(RuleBasedStateMachine):
     def note(self) -> None:
         self.history.append(dict(self.model))
 
-    @rule(name=NAMES, key=KEYS, value=VALUES)
-    def set(self, name: str, key: Any, value: Any) -> None:
-        self.app.table(name)[key] = value
-        self.model[name, key] = value
+    def shown(self, model: dict[tuple[str, Any], Row]) -> dict[tuple[str, Any], Row]:
+        """Return the rows that have not expired."""
+        now_s = self.disk.clock_ns / 10**9
+        return {at: row for at, row in model.items() if row[1] is None or now_s < row[1]}
+
+    def actual(self) -> dict[tuple[str, Any], Row]:
+        """Return the rows that the tables show, each with its time."""
+        rows: dict[tuple[str, Any], Row] = {}
+        for name in ("t", "u"):
+            for key, value in self.app.table(name).items():
+                time_ms = expiry_of(self.app._machine.get(name, encode_key(key)))
+                rows[name, key] = value, None if time_ms is None else time_ms // 1000
+        return rows
+
+    @rule(name=NAMES, key=KEYS, value=VALUES, time_s=TIMES_S)
+    def set(self, name: str, key: Any, value: Any, time_s: int | None) -> None:
+        self.app.table(name).set(key, value, expires_at=time_s)
+        self.model[name, key] = value, time_s
         self.note()
+
+    @rule(name=NAMES, key=KEYS, value=VALUES, time_s=TIMES_S)
+    def insert(self, name: str, key: Any, value: Any, time_s: int | None) -> None:
+        table = self.app.table(name)
+        if (name, key) in self.shown(self.model):
+            with pytest.raises(ConflictError):
+                table.insert(key, value, expires_at=time_s)
+        else:
+            table.insert(key, value, expires_at=time_s)
+            self.model[name, key] = value, time_s
+            self.note()
 
     @rule(name=NAMES, key=KEYS)
     def delete(self, name: str, key: Any) -> None:
         table = self.app.table(name)
-        if (name, key) in self.model:
+        if (name, key) in self.shown(self.model):
             table.delete(key)
             del self.model[name, key]
             self.note()
@@ -102,27 +144,38 @@ class TablesRun(RuleBasedStateMachine):
                 table.delete(key)
 
     @rule(
-        writes=st.lists(st.tuples(NAMES, KEYS, VALUES | st.just(...)), min_size=1, max_size=6),
+        writes=st.lists(
+            st.tuples(NAMES, KEYS, VALUES | st.just(...), TIMES_S), min_size=1, max_size=6
+        ),
         is_broken_off=st.booleans(),
     )
-    def transaction(self, writes: list[tuple[str, Any, Any]], is_broken_off: bool) -> None:
+    def transaction(
+        self, writes: list[tuple[str, Any, Any, int | None]], is_broken_off: bool
+    ) -> None:
         after = dict(self.model)
         with suppress(ZeroDivisionError), self.app.transaction() as t:
-            for name, key, value in writes:
+            for name, key, value, time_s in writes:
                 rows = t[self.app.table(name)]
-                assert rows.get(key, ...) == after.get((name, key), ...)
+                seen = self.shown(after).get((name, key), (...,))[0]
+                assert rows.get(key, ...) == seen
                 if value is not ...:
-                    rows[key] = after[name, key] = value
-                elif (name, key) in after:
+                    rows.set(key, value, expires_at=time_s)
+                    after[name, key] = value, time_s
+                elif seen is not ...:
                     del rows[key], after[name, key]
             for name in ("t", "u"):
-                mine = {key: value for (table, key), value in after.items() if table == name}
+                shown = self.shown(after).items()
+                mine = {key: row[0] for (table, key), row in shown if table == name}
                 assert dict(t[self.app.table(name)].range()) == mine
             if is_broken_off:
                 raise ZeroDivisionError
         if not is_broken_off and t.lsn is not None:
             self.model = after
             self.note()
+
+    @rule(seconds=st.integers(1, 6))
+    def wait(self, seconds: int) -> None:
+        self.disk.clock_ns += seconds * 10**9
 
     @rule()
     def compact(self) -> None:
@@ -143,25 +196,62 @@ class TablesRun(RuleBasedStateMachine):
     @precondition(lambda self: len(self.history) > 1)
     @rule(data=st.data())
     def power_cut(self, data: st.DataObject) -> None:
+        self.cut_power(data)
+        self.recover()
+
+    @rule(data=st.data(), key=KEYS, value=st.sampled_from(LARGE), pieces=st.integers(0, 4))
+    def power_cut_between_pieces(
+        self, data: st.DataObject, key: Any, value: Any, pieces: int
+    ) -> None:
+        """Cut the power after the last piece and before the record that publishes the pieces."""
+        left, app = pieces, self.app
+        write_piece, write_record = Publisher._write_piece, Publisher._write_record
+
+        def strike(publisher: Publisher, piece: Any) -> None:
+            nonlocal left
+            if not left:
+                self.cut_power(data)
+                raise KilledError
+            left -= 1
+            write_piece(publisher, piece)
+            if data.draw(st.booleans()):
+                app.sync(timeout_s=TIMEOUT_S)
+                self.synced = len(self.history) - 1
+
+        def strike_last(publisher: Publisher, *_: Any) -> int | None:
+            self.cut_power(data)
+            raise KilledError
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Publisher, "_write_piece", strike)
+            patch.setattr(Publisher, "_write_record", strike_last)
+            with pytest.raises(KilledError):
+                app.table("t")[key] = value
+        assert Publisher._write_record is write_record
+        self.recover()
+
+    def cut_power(self, data: st.DataObject) -> None:
         self.disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
+
+    def recover(self) -> None:
         with suppress(FailedError, JournalError):
             self.app.close(timeout_s=TIMEOUT_S)
         self.app = self.open()
-        self.model = {
-            (name, key): value
-            for name in self.app.names()
-            for key, value in self.app.table(name).items()
-        }
-        assert self.model in self.history[self.synced :]
-        index = len(self.history) - 1 - self.history[::-1].index(self.model)
-        self.history = self.history[: index + 1]
-        self.synced = min(self.synced, index)
+        actual = self.actual()
+        indices = [
+            index
+            for index in range(self.synced, len(self.history))
+            if self.shown(self.history[index]) == actual
+        ]
+        assert indices
+        self.history = self.history[: indices[-1] + 1]
+        self.model = dict(self.history[-1])
+        self.synced = len(self.history) - 1
 
     @invariant()
     def rows_are_the_models(self) -> None:
-        for name in ("t", "u"):
-            mine = {key: value for (table, key), value in self.model.items() if table == name}
-            assert dict(self.app.table(name).items()) == mine
+        assert self.actual() == self.shown(self.model)
+        assert self.app._machine.uploads.ids() == []
 
 
 TestTablesRun = TablesRun.TestCase

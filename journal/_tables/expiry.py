@@ -1,0 +1,158 @@
+"""Expiry: when a row expires, what that hides, and the rows that are due to be removed.
+
+A value that expires is kept with a head before it: a byte with which no msgpack object begins, one
+with which no JSON text begins, and the time in Unix milliseconds. A value in pieces has the head
+as its first piece.
+
+    c1 01, then 8 bytes, big-endian
+
+The clock decides what a read shows, and which rows are removed. A removal is journaled like any
+other, so replay needs no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from journal._tables.chunked_map import ChunkedMap, Stored
+
+MARK_BYTE = 0xC1  # msgpack never uses this byte
+HEAD_BYTES = 10
+EXPIRES_AT_MS_MAX = (1 << 53) - 1  # every reader of JSON takes it for what it is
+HEAD = b"\xc1\x01"
+_REMOVAL_BYTES = 16  # of the record of a removal, beside the table's name and the key
+
+
+def to_ms(expires_at: float) -> int:
+    """Return Unix seconds as milliseconds. Raises TypeError or ValueError."""
+    if type(expires_at) is not int and type(expires_at) is not float:
+        kind = type(expires_at).__name__
+        raise TypeError(f"expires_at is of type {kind}; give Unix seconds, an int or a float")
+    if not math.isfinite(expires_at) or not 0 <= expires_at * 1000 <= EXPIRES_AT_MS_MAX:
+        raise ValueError(f"expires_at is {expires_at}; give Unix seconds, 0 or more")
+    return round(expires_at * 1000)
+
+
+def with_expiry(stored: bytes, expires_at_ms: int | None) -> bytes:
+    """Return a kept value that expires at that time; None: never."""
+    return stored if expires_at_ms is None else head_of(expires_at_ms) + stored
+
+
+def head_of(expires_at_ms: int) -> bytes:
+    """Return what stands before a value that expires at that time."""
+    if type(expires_at_ms) is not int or not 0 <= expires_at_ms <= EXPIRES_AT_MS_MAX:
+        raise ValueError(f"expires_at_ms is {expires_at_ms!r:.80}")
+    return HEAD + expires_at_ms.to_bytes(8, "big")
+
+
+def expiry_of(stored: Stored | None) -> int | None:
+    """Return when a kept value expires, in Unix milliseconds; None: never."""
+    if not stored:
+        return None
+    head = stored[0] if isinstance(stored, tuple) else stored
+    if head[:2] != HEAD:
+        return None
+    return int.from_bytes(head[2:HEAD_BYTES], "big")
+
+
+class Moment:
+    """A reading of the clock, made when it is first needed, and what is hidden then."""
+
+    __slots__ = ("_clock_ms", "_now_ms")
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
+        self._now_ms: int | None = None
+
+    def visible(self, stored: Stored | None) -> Stored | None:
+        """Return `stored`, or None if it has expired."""
+        if stored is None or (type(stored) is bytes and stored[:2] != HEAD):
+            return stored
+        expires_at_ms = expiry_of(stored)
+        if expires_at_ms is None:
+            return stored
+        if self._now_ms is None:
+            self._now_ms = self._clock_ms()
+        return stored if self._now_ms < expires_at_ms else None
+
+    def visible_rows(self, rows: Iterator[tuple[bytes, Stored]]) -> Iterator[tuple[bytes, Stored]]:
+        """Yield the rows that have not expired."""
+        visible = self.visible
+        for row in rows:
+            stored = row[1]
+            # Most values do not expire: they are spared the call, which is a tenth of the time.
+            if (type(stored) is bytes and stored[:2] != HEAD) or visible(stored) is not None:
+                yield row
+
+
+class ExpiryIndex:
+    """The rows that expire, in the order of their times. Guarded by the owner's lock.
+
+    An entry is a key of a ChunkedMap: the time, and the row's place. It goes with its row, so a row
+    that is set again and again has one entry, where a heap would have one for each time.
+    """
+
+    __slots__ = ("_entries", "_loaded", "count")
+
+    def __init__(self) -> None:
+        self._entries = ChunkedMap()
+        self._loaded: list[bytes] = []  # by a checkpoint, in the order of the rows
+        self.count = 0
+
+    def load(self, name: str, key: bytes, expires_at_ms: int) -> None:
+        """Add a row of a checkpoint."""
+        self._loaded.append(_entry(name, key, expires_at_ms))
+        self.count += 1
+
+    def settle(self) -> None:
+        """Sort what was loaded."""
+        if self._loaded:
+            self._entries.append_sorted(loaded := sorted(self._loaded), [b""] * len(loaded))
+            self._loaded = []
+
+    def change(self, name: str, key: bytes, old: Stored | None, new: Stored | None) -> None:
+        """Note that the value of a row is `new` now, and was `old`; None: no row."""
+        before, after = expiry_of(old), expiry_of(new)
+        if before == after:
+            return
+        self.settle()
+        if before is not None:
+            self._entries.remove(_entry(name, key, before))
+            self.count -= 1
+        if after is not None:
+            self._entries.put(_entry(name, key, after), b"")
+            self.count += 1
+
+    def has_due(self, now_ms: int) -> bool:
+        """Return whether a row has expired by `now_ms`. Needs no lock."""
+        first = self._entries.first_key()
+        return bool(self._loaded) or (first is not None and _time_of(first) <= now_ms)
+
+    def due(self, now_ms: int, rows_max: int, bytes_max: int) -> list[tuple[str, bytes]]:
+        """Return rows that have expired by `now_ms`, the earliest first: at most `rows_max`, and
+        whose removals take at most `bytes_max` of a record; but one in any case."""
+        self.settle()
+        places: list[tuple[str, bytes]] = []
+        for keys, _ in self._entries.chunks_between(b"", (now_ms + 1).to_bytes(8, "big")):
+            for entry in keys:
+                bytes_max -= len(entry) + _REMOVAL_BYTES
+                is_full = len(places) == rows_max or (places and bytes_max < 0)
+                if is_full or _time_of(entry) > now_ms:
+                    return places
+                places.append(_place_of(entry))
+        return places
+
+
+def _entry(name: str, key: bytes, expires_at_ms: int) -> bytes:
+    encoded = name.encode()
+    return b"%b%c%b%b" % (expires_at_ms.to_bytes(8, "big"), len(encoded), encoded, key)
+
+
+def _time_of(entry: bytes) -> int:
+    return int.from_bytes(entry[:8], "big")
+
+
+def _place_of(entry: bytes) -> tuple[str, bytes]:
+    end = 9 + entry[8]
+    return entry[9:end].decode(), entry[end:]

@@ -1,0 +1,274 @@
+"""Transactions with large values: conflicts, exceptions, and threads beside each other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from journal import RecordError
+from journal._tables import values
+from journal._tables.publisher import Publisher
+from journal._tables.tables import Tables
+from journal._tables.transaction import Transaction, TransactionTable
+from journal.errors import BufferFullError, ConflictError
+from journal.testing import SimulatedDisk
+from tests.engine.tables_large_support import LARGE, kinds, open_tables
+from tests.support import PATH, TIMEOUT_S, logged
+
+
+def test_the_largest_values_are_written_as_pieces_until_the_rest_fits(disk: SimulatedDisk) -> None:
+    """The others stand in the record itself, which is within the limit."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        with app.transaction() as t:
+            for key, size in enumerate((50, 300, 50, 10)):
+                t[table][key] = "x" * size
+        app.sync(timeout_s=TIMEOUT_S)
+        *pieces, last = logged(app.journal)
+        assert {piece[0] for piece in pieces} == {"piece"}
+        assert [type(write[2]) for write in last[1:]] == [bytes, list, bytes, bytes]
+        assert t.lsn == app.journal.last_lsn == len(pieces) + 1
+        with app.transaction() as t:
+            for key in range(4):
+                t[table][key] = "y" * 100
+        assert [len(table[key]) for key in range(4)] == [100] * 4
+
+
+def test_a_transaction_whose_keys_alone_are_too_large_is_refused(disk: SimulatedDisk) -> None:
+    """No piece is written for it."""
+    with open_tables(disk) as app:
+
+        def insert_all(rows: TransactionTable) -> None:
+            for key in range(20):
+                rows[key] = LARGE
+
+        with pytest.raises(RecordError, match="a transaction of 20 rows takes"):
+            app.transact(lambda t: insert_all(t[app.table("t")]))
+        assert kinds(app) == []
+    with open_tables(disk, limit_bytes=100) as app, pytest.raises(RecordError, match="of 1 rows"):
+        app.table("t")[1] = LARGE
+
+
+def test_a_value_has_a_limit(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says it, and nothing is written."""
+    assert values.VALUE_BYTES_MAX == 256 << 20
+    monkeypatch.setattr(values, "VALUE_BYTES_MAX", 1000)
+    with open_tables(disk) as app:
+        app.table("t")[1] = "x" * 900
+        with pytest.raises(RecordError, match="takes 1203 bytes, and a table's value at most 1000"):
+            app.table("t")[1] = LARGE
+        assert app.table("t")[1] == "x" * 900
+
+
+def test_pieces_stay_invisible_until_they_are_published(disk: SimulatedDisk) -> None:
+    """Beside a live writer, to readers as of each LSN, and to transactions."""
+    with open_tables(disk) as app:
+        app.table("t")[1] = "before"
+        app.table("t")[1] = LARGE
+        last_lsn = app.journal.last_lsn
+        app.sync(timeout_s=TIMEOUT_S)
+    for lsn in range(1, last_lsn + 1):
+        view = Tables.read(PATH, at=lsn, disk=disk)
+        assert view.lsn == lsn
+        assert view.table("t")[1] == (LARGE if lsn == last_lsn else "before")
+
+
+def run_in_thread(call: Callable[[], object]) -> None:
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join(TIMEOUT_S)
+
+
+def test_a_conflict_after_pieces_were_written_drops_them(disk: SimulatedDisk) -> None:
+    """P1: the removal is journaled, and replay keeps nothing of them."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        table[1] = 1
+
+        def copy(t: Transaction) -> None:
+            t[table][2] = LARGE + str(t[table][1])
+            run_in_thread(lambda: table.__setitem__(1, 2))
+
+        with pytest.raises(ConflictError):
+            app.transact(copy, attempts=1)
+        assert app._machine.uploads.ids() == []
+        assert kinds(app)[-2:] == ["piece", "drop"]
+    with open_tables(disk) as app:
+        assert dict(app.table("t").items()) == {1: 2}
+        assert kinds(app)[-1] == "drop"
+
+
+class StrangeError(BaseException):
+    """An exception that nobody foresees."""
+
+
+@pytest.mark.parametrize("after_pieces", [0, 1, 3])
+def test_whatever_is_raised_between_pieces_drops_them(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, after_pieces: int
+) -> None:
+    """An interrupt leaves no pieces behind; what was there before is still there."""
+    with open_tables(disk) as app:
+        app.table("t")[1] = "before"
+        write_piece, count = Publisher._write_piece, 0
+
+        def strike(self: Publisher, piece: Any) -> None:
+            nonlocal count
+            if count == after_pieces:
+                raise StrangeError
+            count += 1
+            write_piece(self, piece)
+
+        monkeypatch.setattr(Publisher, "_write_piece", strike)
+        with pytest.raises(StrangeError):
+            app.table("t")[1] = LARGE
+        assert (app.table("t")[1], app._machine.uploads.ids()) == ("before", [])
+        assert kinds(app)[1:] == ["piece"] * after_pieces + ["drop"] * bool(after_pieces)
+
+
+def test_what_a_comparison_raises_drops_the_pieces(disk: SimulatedDisk) -> None:
+    """Foreign code runs under the lock when the transaction ends."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        table[1] = "a"
+
+        class Once:
+            calls = 0
+
+            def __eq__(self, other: object) -> bool:
+                Once.calls += 1
+                if Once.calls == 1:
+                    return True
+                raise StrangeError
+
+            __hash__ = None  # type: ignore[assignment]
+
+        def replace(t: Transaction) -> None:
+            t[table].replace(1, LARGE, expected=Once())
+            run_in_thread(lambda: table.__setitem__(1, "b"))
+
+        with pytest.raises(StrangeError):
+            app.transact(replace)
+        assert (table[1], app._machine.uploads.ids()) == ("b", [])
+
+
+def test_an_update_that_is_too_large_runs_again_after_a_conflict(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pieces are written without the lock, so what it read may change meanwhile."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        table["n"] = 0
+        write_piece = Publisher._write_piece
+
+        def interfere(self: Publisher, piece: Any) -> None:
+            write_piece(self, piece)
+            if table["n"] < 3:
+                table["n"] += 1
+
+        monkeypatch.setattr(Publisher, "_write_piece", interfere)
+        runs = 0
+
+        def copy(t: Transaction) -> int:
+            nonlocal runs
+            runs += 1
+            n = int(t[table]["n"])
+            t[table]["copy"] = [n, LARGE]
+            return n
+
+        assert app.update(copy) == 3
+        assert (table["copy"], app._machine.uploads.ids()) == ([3, LARGE], [])
+        assert runs == 2
+
+
+def test_a_replace_compares_a_large_value_outside_the_lock(disk: SimulatedDisk) -> None:
+    """It succeeds for an equal value, and conflicts for another."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        table[1] = LARGE
+        table.replace(1, LARGE + "2", expected=LARGE)
+        with pytest.raises(ConflictError, match="another value"):
+            table.replace(1, 0, expected=LARGE)
+        with app.transaction() as t:
+            t[table].replace(1, 1, expected=LARGE + "2")
+        assert table[1] == 1
+
+
+def test_a_replace_compares_again_if_the_value_was_changed_meanwhile(disk: SimulatedDisk) -> None:
+    """A comparison that is outside the lock can be overtaken."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        table[1] = "before"
+        seen: list[object] = []
+
+        class Expected:
+            def __eq__(self, other: object) -> bool:
+                seen.append(other)
+                if len(seen) == 1:
+                    run_in_thread(lambda: table.__setitem__(1, "changed"))
+                return other == "before"
+
+            __hash__ = None  # type: ignore[assignment]
+
+        with pytest.raises(ConflictError, match="another value"):
+            table.replace(1, "after", expected=Expected())
+        assert (seen, table[1]) == (["before", "changed"], "changed")
+
+
+def test_pieces_that_can_not_be_dropped_now_are_dropped_later(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full log buffer refuses the removal, too; the next write makes up for it."""
+    with open_tables(disk) as app:
+        table = app.table("t")
+        write_piece, drop = Publisher._write_piece, Publisher._drop
+
+        def refuse(*_: object) -> None:
+            raise BufferFullError("no room")
+
+        def strike(self: Publisher, piece: Any) -> None:
+            write_piece(self, piece)
+            raise StrangeError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Publisher, "_drop", refuse)
+            patch.setattr(Publisher, "_write_piece", strike)
+            with pytest.raises(StrangeError):
+                table[1] = LARGE
+            table["x"] = 1
+        assert len(app._machine.uploads.ids()) == 1
+        assert Publisher._drop is drop
+        table["y"] = 1
+        assert app._machine.uploads.ids() == []
+
+
+def test_threads_write_large_values_beside_compactions(disk: SimulatedDisk) -> None:
+    """P1, P6: each transaction takes effect or leaves nothing, whoever else writes pieces."""
+    written: list[int] = []
+
+    def work(app: Tables, number: int) -> None:
+        table = app.table("t")
+
+        def add(t: Transaction) -> None:
+            count = t[table].get("count", [0])[0]
+            t[table]["count"] = [count + 1, LARGE]
+
+        for n in range(10):
+            with suppress(ConflictError):
+                app.transact(add, attempts=2)
+                written.append(n)
+            table.set(number, LARGE + str(n), expires_at=disk.clock_ns / 1e9 + (-1) ** n)
+            app.compact()
+
+    with open_tables(disk) as app:
+        with ThreadPoolExecutor(4) as pool:
+            for run in [pool.submit(work, app, number) for number in range(4)]:
+                run.result(TIMEOUT_S)
+        assert app._machine.uploads.ids() == []
+        assert app.table("t")["count"] == [len(written), LARGE]
+    with open_tables(disk) as app:
+        assert app.table("t")["count"] == [len(written), LARGE]

@@ -1,0 +1,121 @@
+"""Weakenings of large values, which are written in pieces, and of rows that expire."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+LARGE = (
+    "tests/engine/test_tables_large.py",
+    "tests/engine/test_tables_large_transactions.py",
+)
+EXPIRY = ("tests/engine/test_tables_expiry.py",)
+PUBLISHER = "journal/_tables/publisher.py"
+MACHINE = "journal/_tables/machine.py"
+TRANSACTION = "journal/_tables/transaction.py"
+INDEX = "journal/_tables/expiry.py"
+
+PIECES = (
+    Weakening(
+        "pieces_are_kept_after_a_conflict",
+        PUBLISHER,
+        "        except BaseException:\n            self._give_up(large.ids)\n",
+        "        except BaseException:\n",
+        LARGE,
+    ),
+    Weakening(
+        "pieces_are_kept_after_a_cancellation",
+        PUBLISHER,
+        "a cancelled task's, too\n            self._give_up(large.ids)\n",
+        "a cancelled task's, too\n",
+        LARGE,
+    ),
+    Weakening(
+        "pieces_of_a_crash_are_kept",
+        PUBLISHER,
+        "        self._drop(self._machine.uploads.ids())",
+        "        pass",
+        LARGE,
+    ),
+    Weakening(
+        "pieces_that_were_not_dropped_are_forgotten",
+        PUBLISHER,
+        "        self._undropped.append(ids)",
+        "        pass",
+        LARGE,
+    ),
+    Weakening(
+        "checkpoint_without_unpublished_pieces",
+        MACHINE,
+        "    yield from upload_lines(uploads)\n",
+        "",
+        LARGE,
+    ),
+    Weakening(
+        "large_values_are_freed_under_the_lock",
+        MACHINE,
+        "                self.replaced.append(old)",
+        "                pass",
+        LARGE,
+    ),
+    Weakening(
+        "replace_is_not_checked_again",
+        "journal/_tables/tables.py",
+        "                if expected is not _ANY and now is not seen:",
+        "                if False:",
+        LARGE,
+    ),
+)
+
+EXPIRING = (
+    Weakening(
+        "row_of_its_last_millisecond_is_hidden_late",
+        INDEX,
+        "return stored if self._now_ms < expires_at_ms",
+        "return stored if self._now_ms <= expires_at_ms",
+        EXPIRY,
+    ),
+    Weakening(
+        "transaction_reads_the_clock_again",
+        INDEX,
+        "        if self._now_ms is None:\n            self._now_ms = self._clock_ms()",
+        "        self._now_ms = self._clock_ms()",
+        EXPIRY,
+    ),
+    Weakening(
+        "old_time_of_a_row_stays",
+        MACHINE,
+        "            if expiries.count or not is_plain:",
+        "            if not is_plain:",
+        EXPIRY,
+    ),
+    Weakening(
+        "loaded_times_are_sorted_under_the_first_writer",
+        MACHINE,
+        "        self.expiries.settle()\n",
+        "",
+        EXPIRY,
+    ),
+    Weakening(
+        "deleted_row_may_be_a_hidden_one",
+        TRANSACTION,
+        "            if visible(get(*place)) is None:",
+        "            if get(*place) is None:",
+        EXPIRY,
+    ),
+    Weakening(
+        "read_of_a_hidden_row_conflicts",
+        TRANSACTION,
+        "            now = visible(get(*place))\n",
+        "            now = get(*place)\n",
+        EXPIRY,
+    ),
+    Weakening(
+        "refused_removal_fails_the_checkpoint",
+        PUBLISHER,
+        "        with suppress(JournalError):  # a checkpoint may hold them, too\n",
+        "        if True:\n",
+        EXPIRY,
+    ),
+)
+
+ALL_OF = PIECES + EXPIRING

@@ -2,38 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Self
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
+from itertools import islice
+from typing import Any, Self, TypeVar, overload
 
 from journal._disk.disk import Disk, StrPath
+from journal._handle import OpenHandle
 from journal._public import public
 from journal._tables.keys import Key
-from journal._tables.tables import Tables
+from journal._tables.tables import Table, Tables
 from journal._tables.transaction import Transaction
 from journal.errors import ConflictError
 from journal.options import Options
 
 _TABLE = "items"
 _MISSING: Any = object()
+_ATTEMPTS = 16  # to change the dict without the lock
+_Result = TypeVar("_Result")
+_Key = TypeVar("_Key", bound=Key)  # a Mapping of some kind of keys is no Mapping of all kinds
 
 
 @public
-class DurableDict(MutableMapping[Key, Any]):
+class DurableDict(OpenHandle, MutableMapping[Key, Any]):
     """A dict that survives crashes. A context manager.
 
     A change is made in memory and committed within 10 ms. After `sync`, it survives a power cut.
-    Each read returns a fresh value, so changing that value changes nothing: assign it again.
-    Iteration is over a snapshot, in the order of the keys. Thread-safe.
+    Each read returns a fresh value, so changing that value changes nothing: assign it again, or use
+    `update(key, function)`. Iteration is over a snapshot, in the order of the keys. Thread-safe.
     """
 
     def __init__(self, tables: Tables) -> None:
+        if not isinstance(tables, Tables):
+            raise TypeError(
+                f"{tables!r:.80} is not Tables; open a dict with DurableDict.open(path)"
+            )
         self._tables = tables
         self._table = tables.table(_TABLE)
 
     @classmethod
-    def open(cls, path: StrPath, *, options: Options = Options(), disk: Disk | None = None) -> Self:
-        """Open the dict at `path`, or begin a new one there. Raises what `Tables.open` raises."""
-        return cls(Tables.open(path, options=options, disk=disk))
+    def open(
+        cls,
+        path: StrPath,
+        *,
+        options: Options = Options(),
+        transaction_keys_max: int = 1000,
+        disk: Disk | None = None,
+    ) -> Self:
+        """Open the dict at `path`, or begin a new one there.
+
+        `transaction_keys_max` bounds the keys that one `update` sets. Raises what `Tables.open`
+        raises.
+        """
+        tables = Tables.open(
+            path, options=options, transaction_keys_max=transaction_keys_max, disk=disk
+        )
+        return cls(tables)
 
     def __getitem__(self, key: Key) -> Any:
         return self._table[key]
@@ -47,6 +78,14 @@ class DurableDict(MutableMapping[Key, Any]):
     def __iter__(self) -> Iterator[Key]:
         return iter(self._table)
 
+    def items(self) -> ItemsView[Key, Any]:
+        """Return a view of the keys and values. Each iteration is over a snapshot."""
+        return _Items(self, self._table)
+
+    def values(self) -> ValuesView[Any]:
+        """Return a view of the values. Each iteration is over a snapshot."""
+        return _Values(self, self._table)
+
     def __setitem__(self, key: Key, value: Any) -> None:
         self._table[key] = value
 
@@ -55,12 +94,15 @@ class DurableDict(MutableMapping[Key, Any]):
 
     def setdefault(self, key: Key, default: Any = None) -> Any:
         """Return the value of `key`, which is `default` from now on if there was none. Atomic."""
-        if key not in self._table:
+        while True:
+            value = self._table.get(key, _MISSING)
+            if value is not _MISSING:
+                return value
             try:
                 self._table.insert(key, default)
             except ConflictError:
-                return self.setdefault(key, default)
-        return self._table.get(key, default)
+                continue  # another thread has just set it
+            return default
 
     def pop(self, key: Key, default: Any = _MISSING) -> Any:
         """Remove `key` and return its value, or `default` if it is given. Atomic."""
@@ -72,7 +114,7 @@ class DurableDict(MutableMapping[Key, Any]):
                 del rows[key]
             return value
 
-        value = self._tables.update(take)
+        value = self._atomically(take)
         if value is _MISSING and default is _MISSING:
             raise KeyError(key)
         return default if value is _MISSING else value
@@ -87,25 +129,54 @@ class DurableDict(MutableMapping[Key, Any]):
                 return key, value
             raise KeyError("the dict is empty")
 
-        return self._tables.update(take)
+        return self._atomically(take)
 
-    def update(  # type: ignore[override]  # keys are never keyword arguments of another type
-        self, other: Mapping[Key, Any] | Iterable[tuple[Key, Any]] = (), /, **more: Any
-    ) -> None:
-        """Set several keys in one transaction: a crash leaves all of them or none."""
+    @overload  # type: ignore[override]  # a dict's update takes no function
+    def update(
+        self, other: Mapping[_Key, Any] | Iterable[tuple[_Key, Any]] = (), /, **more: Any
+    ) -> None: ...
+
+    @overload
+    def update(
+        self, key: Key, function: Callable[[Any], Any], /, *, default: Any = None
+    ) -> Any: ...
+
+    def update(self, other: Any = (), function: Any = None, /, **more: Any) -> Any:
+        """Set several keys in one transaction: a crash leaves all of them or none.
+
+        `update(key, function, default=None)` sets one key to `function` of its value, and returns
+        the new value; see Table.update.
+        """
+        if function is not None:
+            return self._table.update(other, function, **more)
         pairs = dict(other, **more) if more else dict(other)
         with self._tables.transaction() as t:
             for key, value in pairs.items():
                 t[self._table][key] = value
+        return None
 
-    def __ior__(self, other: Mapping[Key, Any] | Iterable[tuple[Key, Any]]) -> Self:
+    def __ior__(self, other: Mapping[_Key, Any] | Iterable[tuple[_Key, Any]]) -> Self:
         self.update(other)
         return self
 
     def clear(self) -> None:
-        """Remove all keys, in one transaction if they are not too many."""
-        for key in self:
-            self.pop(key, None)
+        """Remove the keys that are there now, in one transaction for each `transaction_keys_max`
+        of them."""
+        keys = iter(self)
+        while slice_of_keys := list(islice(keys, self._tables._keys_max)):
+            with self._tables.transaction() as t:
+                for key in slice_of_keys:
+                    t._collected.write(self._table._place(key), None)  # unread, so no conflict
+
+    def _atomically(self, function: Callable[[Transaction], _Result]) -> _Result:
+        """Call `function` without the lock, which a large value would hold while it is decoded.
+
+        After many conflicts, call it under the lock, so that it ends.
+        """
+        try:
+            return self._tables.transact(function, attempts=_ATTEMPTS)
+        except ConflictError:
+            return self._tables.update(function)
 
     def sync(self, *, timeout_s: float | None = None) -> None:
         """Block until every change made before this call survives a power cut; see Tables.sync."""
@@ -119,6 +190,11 @@ class DurableDict(MutableMapping[Key, Any]):
         """Make all changes durable, and close the journal; see Journal.close."""
         self._tables.close(timeout_s=timeout_s)
 
+    @property
+    def closed(self) -> bool:
+        """See Journal.closed."""
+        return self._tables.closed
+
     def __enter__(self) -> Self:
         return self
 
@@ -127,3 +203,25 @@ class DurableDict(MutableMapping[Key, Any]):
 
     def __repr__(self) -> str:
         return f"<DurableDict of {len(self)} keys>"
+
+
+class _Items(ItemsView[Key, Any]):
+    """The keys and values of a dict."""
+
+    def __init__(self, whole: DurableDict, table: Table) -> None:
+        super().__init__(whole)
+        self._table = table
+
+    def __iter__(self) -> Iterator[tuple[Key, Any]]:
+        return self._table.items()
+
+
+class _Values(ValuesView[Any]):
+    """The values of a dict."""
+
+    def __init__(self, whole: DurableDict, table: Table) -> None:
+        super().__init__(whole)
+        self._table = table
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._table.items())

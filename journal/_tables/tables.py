@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _ANY: Any = object()
+# Errors of a function that trusts reads of two moments. Errors of other types are no sign of that:
+# a signal handler may raise an exception of its own type, which has to propagate.
+_OF_STALE_READS = (LookupError, ValueError, TypeError, ArithmeticError, AssertionError)
 _UPDATE_ATTEMPTS = 16  # of `Table.update` outside the lock, before it holds the lock
 
 # The transactions whose bodies run here: of each Tables the thread or task that began one.
@@ -122,12 +125,14 @@ class Tables(OpenHandle):
         """Call `function` with a transaction, without the lock, and return its result.
 
         On a conflict it is called again, with a new transaction, up to `attempts` times in all;
-        then the ConflictError propagates.
+        then the ConflictError propagates. It may read rows of different moments: what it raises is
+        a conflict, too, if something that it read has changed.
         """
         for left in range(attempts - 1, -1, -1):
+            context = self.transaction()
             try:
-                with self.transaction() as transaction:
-                    return function(transaction)
+                with context as transaction:
+                    return context._call(function, transaction)
             except ConflictError:
                 if not left:
                     raise
@@ -365,6 +370,17 @@ class TransactionContext:
                 )
         finally:
             self._collected.end()
+
+    def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
+        """Call `function`. Raise ConflictError for what reads of two moments make it raise."""
+        try:
+            return function(transaction)
+        except _OF_STALE_READS as error:
+            try:
+                self._tables._state.read(lambda _: self._collected.check())
+            except ConflictError as conflict:
+                raise conflict from error
+            raise
 
     async def __aenter__(self) -> Transaction:
         return self.__enter__()

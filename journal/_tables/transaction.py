@@ -10,19 +10,22 @@ by then counts as absent, for its reads and for the check at its end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from journal._public import public
-from journal._tables.chunked_map import Chunk, Stored, rows_between
+from journal._tables.chunked_map import Chunk, Stored
 from journal._tables.expiry import Moment, expiry_of, with_expiry
 from journal._tables.keys import Element, Key, decode_key, encode_key, prefix_bounds
 from journal._tables.machine import Place, TablesMachine, Write
+from journal._tables.range_reads import bounds_up_to, is_same, merged
 from journal._tables.table_view import Rows, TableView, decoded
 from journal._tables.values import pack_value, unpack_value
 from journal.errors import ConflictError, JournalError, TransactionTooLargeError
 
 _ANY: Any = object()
 _DECODED_BYTES_MAX = 1 << 14  # under the owner's lock: some 100 us
+_CHANGED_RANGE = "rows near the range that was read were changed"
 ChunksOf = Callable[[str, bytes, "bytes | None"], "list[Chunk]"]
 
 
@@ -67,7 +70,7 @@ class ReadWriteSet:
             if len(chunks) != len(seen_chunks) or any(
                 now is not seen for now, seen in zip(chunks, seen_chunks, strict=True)
             ):
-                raise ConflictError(name, None, "rows near the range that was read were changed")
+                raise ConflictError(name, None, _CHANGED_RANGE)
 
     def end(self) -> None:
         """Refuse every further use."""
@@ -121,24 +124,38 @@ class ReadWriteSet:
         self.write(place, None)
 
     def rows(
-        self, name: str, start: bytes, stop: bytes | None, *, reverse: bool
+        self,
+        name: str,
+        start: bytes,
+        stop: bytes | None,
+        *,
+        reverse: bool,
+        limit: int | None = None,
     ) -> Iterator[tuple[bytes, Stored]]:
-        """Yield the rows of a range as this transaction sees them."""
+        """Yield the rows of a range as this transaction sees them, at most `limit` of them.
+
+        With a limit, the range that must still be true ends where the rows do.
+        """
         self._check_open()
+        if limit is not None and limit < 1:
+            return iter(())
+        mine = {key: value for (table, key), value in self._writes.items() if table == name}
         chunks = self._chunks_of(name, start, stop)
+        rows = self._moment.visible_rows(merged(chunks, mine, start, stop, reverse=reverse))
+        if limit is not None:
+            first = list(islice(rows, limit))
+            if len(first) == limit:
+                start, stop = bounds_up_to(first[-1][0], start, stop, reverse=reverse)
+                chunks = self._chunks_of(name, start, stop)
+                again = self._moment.visible_rows(
+                    merged(chunks, mine, start, stop, reverse=reverse)
+                )
+                if not is_same(first, again):
+                    raise ConflictError(name, None, _CHANGED_RANGE)  # between the two looks
+            rows = iter(first)
         self._count_one(len(chunks))
         self._ranges.append((name, start, stop, chunks))
-        mine = {
-            key: value
-            for (table, key), value in self._writes.items()
-            if table == name and start <= key and (stop is None or key < stop)
-        }
-        rows = rows_between(chunks, start, stop, reverse=reverse)
-        if mine:
-            merged = {**dict(rows), **mine}
-            keys = sorted(merged, reverse=reverse)
-            rows = ((key, value) for key in keys if (value := merged[key]) is not None)
-        return self._moment.visible_rows(rows)
+        return rows
 
     def _is_as_expected(self, place: Place, now: Stored | None) -> bool:
         expected = self._expected.get(place, _ANY)
@@ -176,6 +193,8 @@ class Transaction:
         self.lsn = None
 
     def __getitem__(self, table: TableView) -> TransactionTable:
+        if not isinstance(table, TableView):
+            raise TypeError(f"{table!r:.80} is not a table; give a table, as in t[table][key]")
         if table._rows is not self._rows:
             raise ValueError(f"table {table.name!r} belongs to other Tables")
         return TransactionTable(self._collected, table.name)
@@ -202,6 +221,10 @@ class TransactionTable:
 
     def __contains__(self, key: Key) -> bool:
         return self._collected.read(self._place(key)) is not None
+
+    def __iter__(self) -> Iterator[Key]:
+        rows = self._collected.rows(self._name, b"", None, reverse=False)
+        return (decode_key(key) for key, _ in rows)
 
     def __setitem__(self, key: Key, value: Any) -> None:
         self._collected.write(self._place(key), pack_value(value))
@@ -267,10 +290,14 @@ class TransactionTable:
         self._collected.write(place, with_expiry(pack_value(new), expiry_of(seen)))
         return new
 
+    def items(self) -> Iterator[tuple[Key, Any]]:
+        """Yield all keys and values."""
+        return self.range()
+
     def _rows(
         self, start: bytes, stop: bytes | None, reverse: bool, limit: int | None
     ) -> Iterator[tuple[Key, Any]]:
-        rows = self._collected.rows(self._name, start, stop, reverse=reverse)
+        rows = self._collected.rows(self._name, start, stop, reverse=reverse, limit=limit)
         return decoded(rows, limit)
 
     def _place(self, key: Key) -> Place:

@@ -7,6 +7,7 @@ that was too large for one record is kept in pieces, which are joined by whoever
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgpack
@@ -25,6 +26,7 @@ _TEXT = bytes((MARK_BYTE,))
 _SCALARS = (type(None), bool, int, float, str, bytes, msgpack.ExtType, msgpack.Timestamp)
 _KINDS = "a value holds None, bool, int (64 bits), float, str, bytes, list and dict"
 _SHOWN_CHARS = 80
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def pack_value(value: Any, expires_at: float | None = None) -> bytes:
@@ -87,6 +89,8 @@ def _wrong_place(value: Any, path: str = "value", levels: int = 100) -> str:
     if kind in _SCALARS or levels == 0:
         if kind is int and not -(1 << 63) <= value < 1 << 64:
             return f"{path} is an int of more than 64 bits; {_KINDS}"
+        if kind is str and (half := _SURROGATE.search(value)):
+            return f"{path} has half a surrogate pair, {half[0]!r}, at {half.start()}"
         return ""
     if kind is dict or kind is list:
         for at, part in value.items() if kind is dict else enumerate(value):

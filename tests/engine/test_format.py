@@ -41,7 +41,8 @@ CHECKPOINT = Checkpoint(ID, 2, 8, "2026-01-01T00:00:03.000Z", "jobs/1", ITEMS)
 
 
 def segment_of_the_page() -> bytes:
-    (block,) = re.findall(r"```hex\n(.*?)```", PAGE, re.DOTALL)
+    section = PAGE.partition("\n## A worked example\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"```hex\n(.*?)```", section, re.DOTALL)
     lines = re.findall(r"^([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+)", block, re.MULTILINE)
     data = b""
     for offset, digits in lines:

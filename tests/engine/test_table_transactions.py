@@ -151,6 +151,78 @@ def test_transact_retries_after_a_conflict(app: Tables, users: Table) -> None:
         app.transact(count, attempts=0)
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_transact_retries_what_reads_of_two_moments_raise(
+    app: Tables, users: Table, attempts: int
+) -> None:
+    """A body may read rows of different moments. What it raises then is a conflict."""
+    calls = []
+
+    def move(t: Transaction) -> object:
+        first = next(key for key, _ in t[users].range(limit=1))
+        calls.append(first)
+        if len(calls) == 1:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(users.delete, first).result(TIMEOUT_S)
+        return t[users][first]  # raises KeyError the first time
+
+    if attempts == 1:
+        with pytest.raises(ConflictError) as caught:
+            app.transact(move, attempts=attempts)
+        assert isinstance(caught.value.__cause__, KeyError)
+    else:
+        assert app.transact(move, attempts=attempts) == {"name": "Blaise"}
+        assert calls == [("de", 1), ("fr", 2)]
+
+
+def test_transact_never_retries_a_signal_handlers_exception(app: Tables, users: Table) -> None:
+    """An exception of a type that stale reads do not cause propagates, even after stale reads."""
+
+    class LimitError(Exception):
+        pass
+
+    def run(t: Transaction) -> None:
+        t[users].get("x")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(users.insert, "x", 1).result(TIMEOUT_S)
+        raise LimitError
+
+    with pytest.raises(LimitError):
+        app.transact(run)
+
+
+def test_transact_does_not_retry_what_true_reads_raise(app: Tables, users: Table) -> None:
+    """An exception of the function propagates if nothing that it read has changed."""
+    calls = []
+
+    def fail(t: Transaction) -> None:
+        calls.append(t[users].get("missing"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        app.transact(fail)
+    assert len(calls) == 1
+
+
+def test_transact_does_not_retry_what_a_commit_raises(
+    app: Tables, users: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that strikes after the writes took effect never makes them take effect twice."""
+    publish = app._publisher.publish
+
+    def strike(*arguments: Any) -> None:
+        publish(*arguments)
+        raise ZeroDivisionError
+
+    def add(t: Transaction) -> None:
+        t[users]["count"] = t[users].get("count", 0) + 1
+
+    monkeypatch.setattr(app._publisher, "publish", strike)
+    with pytest.raises(ZeroDivisionError):
+        app.transact(add)
+    assert users["count"] == 1
+
+
 def test_update_runs_under_the_lock(app: Tables, users: Table) -> None:
     """Many threads' read-modify-writes of several keys all count, and its result is returned."""
 
@@ -223,6 +295,24 @@ def test_a_table_of_other_tables_is_refused(app: Tables) -> None:
     with open_tables(SimulatedDisk()) as others, app.transaction() as t:
         with pytest.raises(ValueError, match="belongs to other Tables"):
             t[others.table("t")]
+
+
+def test_a_transaction_takes_tables_only(app: Tables) -> None:
+    """A name raises TypeError that says what to give, and so do `in` and iteration."""
+    with app.transaction() as t:
+        for call in (lambda: t["users"], lambda: "users" in t, lambda: list(t)):  # type: ignore
+            with pytest.raises(TypeError, match=r"give a table, as in t\[table\]"):
+                call()
+
+
+def test_a_table_in_a_transaction_is_iterated_like_a_table(app: Tables, users: Table) -> None:
+    """It yields its keys in order, with its own writes, and conflicts like a range."""
+    with pytest.raises(ConflictError), app.transaction() as t:
+        t[users]["a"] = 1
+        assert list(t[users]) == ["a", ("de", 1), ("fr", 2)]
+        assert dict(t[users].items()) == {"a": 1, **rows(users)}
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(users.insert, "b", 2).result(TIMEOUT_S)
 
 
 # --- event loops ---

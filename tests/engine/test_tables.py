@@ -71,6 +71,8 @@ def test_a_value_is_what_it_was_when_it_was_set(users: Table) -> None:
         ({"a": {(1, 2): 3}}, r"a key of value\['a'\] is a tuple"),
         ({"n": 1 << 64}, r"value\['n'\] is an int of more than 64 bits"),
         (object(), "value is an object"),
+        ({"a": ["x", "ab\ud800"]}, r"value\['a'\]\[1\] has half a surrogate pair, '\\ud800', at 2"),
+        ({"\udfff": 1}, "a key of value has half a surrogate pair"),
     ],
 )
 def test_a_value_that_cant_be_kept_names_its_place(users: Table, value: Any, message: str) -> None:

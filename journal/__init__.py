@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 # Not public names: `typing.get_type_hints` looks up the types of public fields here.
+from typing import Any as Any
 from typing import ClassVar as ClassVar
 from typing import Literal as Literal
 
@@ -60,6 +61,12 @@ if TYPE_CHECKING:
     from journal._tables.durable_dict import DurableDict
     from journal._tables.keys import Key
     from journal._tables.table_view import TableView
+    from journal._tables.table_writes import (
+        TABLES_APPLICATION_PREFIX,
+        TableWrite,
+        row_as_json,
+        tables_writes,
+    )
     from journal._tables.tables import Table, Tables
     from journal._tables.tables_view import TablesView
     from journal._tables.transaction import Transaction, TransactionTable
@@ -69,6 +76,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "TABLES_APPLICATION_PREFIX",
     "BackupReport",
     "BufferFullError",
     "Checkpoint",
@@ -115,6 +123,7 @@ __all__ = [
     "Stats",
     "Table",
     "TableView",
+    "TableWrite",
     "Tables",
     "TablesView",
     "Transaction",
@@ -125,6 +134,8 @@ __all__ = [
     "pack",
     "preview_recovery",
     "repair",
+    "row_as_json",
+    "tables_writes",
 ]
 
 # Imported at first use. The modules that write take as long to import as all those that read, and
@@ -143,6 +154,10 @@ _MODULES = {
     "DurableDict": "_tables.durable_dict",
     "Key": "_tables.keys",
     "TableView": "_tables.table_view",
+    **dict.fromkeys(
+        ("TABLES_APPLICATION_PREFIX", "TableWrite", "row_as_json", "tables_writes"),
+        "_tables.table_writes",
+    ),
     **dict.fromkeys(("Table", "Tables"), "_tables.tables"),
     "TablesView": "_tables.tables_view",
     **dict.fromkeys(("Transaction", "TransactionTable"), "_tables.transaction"),

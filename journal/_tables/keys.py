@@ -33,7 +33,8 @@ def encode_key(key: Key) -> bytes:
         return _encode_elements(key, "key") + _END
     encode = _ENCODERS.get(type(key))
     if encode is None:
-        raise TypeError(_wrong_type("key", key))
+        problem = _wrong_type("key", key)
+        raise TypeError(problem)
     return encode(key, "key")
 
 

@@ -177,10 +177,9 @@ class TablesMachine(LoadsLines):
         """Return the value of a row's line as it is kept."""
         if "pieces" in item:
             pieces, self._loaded_pieces = tuple(self._loaded_pieces), []
-            if not pieces or len(pieces) != item["pieces"]:
-                raise ValueError(
-                    f"{len(pieces)} pieces come before a row of {item['pieces']!r:.20}"
-                )
+            stated = item["pieces"]
+            if not pieces or len(pieces) != stated:
+                raise ValueError(f"{len(pieces)} pieces come before a row of {stated!r:.20}")
             if expiry_of(pieces) is not None:
                 raise ValueError("the time at which a row expires is within its value")
             return pieces if expires_at_ms is None else (head_of(expires_at_ms), *pieces)

@@ -123,6 +123,8 @@ READERS: tuple[Callable[[SimulatedDisk], object], ...] = (
 # The verbs of journal-inspect that are run, with their arguments.
 VERBS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("info", "verify", "log", "stats", "checkpoint", "agents", "repair"), ()),
+    **dict.fromkeys(("tables", "export"), ()),
+    "get": ("users", "lead"),
     "show": ("lead",),
     "history": ("lead",),
     "diff": ("1", "9"),
@@ -149,8 +151,8 @@ def run_all_verbs(path: str, disk: SimulatedDisk | None = None) -> None:
 def default_disk(disk: SimulatedDisk | None) -> Iterator[None]:
     """Make `disk` the one that readers and repair use if none is given."""
     with ExitStack() as patches:
-        for module in ("reader", "repair") if disk else ():
-            patches.enter_context(patch(f"journal._offline.{module}.PosixDisk", lambda: disk))
+        for module in ("_offline.reader", "_offline.repair", "_tables.tables_view") if disk else ():
+            patches.enter_context(patch(f"journal.{module}.PosixDisk", lambda: disk))
         yield
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -18,8 +19,9 @@ from typing import Any, NamedTuple
 from click.testing import CliRunner
 from journal_inspect.commands.cli import cli
 
-from journal import Journal, JournalReader, Options
+from journal import Journal, JournalReader, Options, Tables
 from manager import AgentResult, SubAgentManager
+from tests.independent_reader import crc32c
 from tests.support import until
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
@@ -28,6 +30,9 @@ FRAME_BYTES = 44  # the size of a frame's header
 # The commands that read, and further arguments for some of them, in a fleet with a `lead`.
 VERBS = ("info", "verify", "log", "stats", "checkpoint", "agents", "show", "history", "diff")
 ARGS: dict[str, tuple[str, ...]] = {"show": ("lead",), "history": ("lead",), "diff": ("1", "3")}
+# The same for a journal of tables, with a key `lead` in a table `users`.
+TABLE_VERBS = ("tables", "get", "export")
+ARGS |= {"get": ("users", "lead")}
 DIFFER = ("diff",)  # these find differences, so they exit with 1
 COMMAND = [sys.executable, "-P", "-m", "journal_inspect"]
 
@@ -78,6 +83,16 @@ def ask_child(*args: object, **popen: Any) -> Answer:
     popen = {"text": True, "timeout": TIMEOUT_S} | default | popen
     done = subprocess.run([*COMMAND, *map(str, args)], check=False, **popen)
     return Answer(done.returncode, done.stdout or "", done.stderr or "")
+
+
+def check_refused(answer: Answer, code: int, *words: str) -> None:
+    """Check the exit code, empty stdout, and one message that contains `words`."""
+    assert (answer.code, answer.out) == (code, ""), answer.err
+    assert answer.err.startswith("journal-inspect: ")
+    assert answer.err.count("\n") == 1
+    assert "Traceback" not in answer.err
+    for word in words:
+        assert word in answer.err
 
 
 class Child:
@@ -202,6 +217,31 @@ def fleet(workspace: Path) -> SubAgentManager:
         # A reader learns what is durable from the mark that follows.
         until(lambda: reader.last_lsn == last.lsn, "the last record to be visible")
     return manager
+
+
+def tables(path: Path, **options: Any) -> Path:
+    """Make and close a journal of two tables, with rows before and after a checkpoint."""
+    with Tables.open(path, options=Options(**options)) as app:
+        users, orders = app.table("users"), app.table("orders")
+        users["lead"] = {"name": "Ada", "tags": ["a", None]}
+        users["de", 7] = "first"
+        users[b"\0"] = b"\xff"
+        app.compact()
+        with app.transaction() as t:
+            t[users]["de", 7] = {"name": "Ida", 1: 2}
+            t[orders].insert(-5, 1.5)
+            del t[users][b"\0"]
+        app.sync(timeout_s=TIMEOUT_S)
+        users["late"] = "x"
+    return path
+
+
+def set_version(segment: Path, **changed: Any) -> None:
+    """Change the version in a segment's header, with a CRC to match."""
+    data = bytearray(segment.read_bytes())
+    struct.pack_into("<H", data, 8, changed["version"])
+    struct.pack_into("<I", data, 60, crc32c(bytes(data[:60])))
+    segment.write_bytes(data)
 
 
 class Damaged(NamedTuple):

@@ -47,6 +47,8 @@ from tests.inspect.inspect_support import (
     golden,
     make,
     open_journal,
+    segments,
+    tables,
     tear,
 )
 
@@ -66,6 +68,10 @@ READ = [
     ["log", "{}", "-f", "--from-lsn", "20", "--timeout-s", "0.01"],
     ["stats", "{}", "-o", "json"],
     ["checkpoint", "{}"],
+    ["tables", "{}", "-o", "json"],
+    ["tables", "{}", "--at", "99999"],
+    ["get", "{}", "users", "lead"],
+    ["export", "{}", "--at", "3", "-o", "json"],
     ["agents", "{}", "-o", "json"],
     ["agents", "{}", "--at", "2"],
     ["agents", "{}", "--at", "99999"],
@@ -244,6 +250,8 @@ def make_workspace(path: Path) -> None:
 CASES: dict[str, Callable[[Path], Any]] = {
     "healthy": on_a_history(lambda p: p),
     "a fleet": make_fleet,
+    "tables": tables,
+    "damaged tables": lambda p: flip(segments(tables(p))[-1], 64 + 44 + 20),
     "a damaged fleet": make_damaged_fleet,
     "a fleet without its beginning": make_fleet_without_its_beginning,
     "four epochs with a torn tail": golden,

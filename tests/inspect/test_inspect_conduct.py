@@ -10,19 +10,20 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from journal_inspect.rendering import text
 
-from journal import Options
+from journal import Options, Tables
 from manager import SubAgentManager
 from tests.inspect.inspect_support import (
     ARGS,
     COMMAND,
     DIFFER,
+    TABLE_VERBS,
     TIMEOUT_S,
     VERBS,
     ask,
@@ -35,6 +36,7 @@ from tests.inspect.inspect_support import (
     golden,
     make,
     segments,
+    tables,
 )
 from tests.installed import find_command
 from tests.support import until
@@ -56,7 +58,8 @@ def test_no_file_of_a_journal_is_changed(tmp_path: Path, path: Path) -> None:
     damaged = make(tmp_path / "damaged")
     flip(segments(damaged)[0], 70)
     (damaged / "x.tmp").touch()
-    for place, verb, form in product((path, damaged), VERBS, ("text", "jsonl")):
+    places = product((path, damaged, tables(tmp_path / "tables")), VERBS + TABLE_VERBS)
+    for (place, verb), form in product(places, ("text", "jsonl")):
         place.chmod(0o755)
         before = contents(place)
         ask_verb(verb, place, "-o", form)
@@ -92,6 +95,35 @@ def test_a_busy_writer_is_no_damage(tmp_path: Path) -> None:
                         answer = ask_verb(verb, manager.path, "-o", "jsonl")
                         assert answer.code == BUSY.get(verb, 0), answer
                         assert verb != "verify" or len(answer.lines) == 1, answer
+            finally:
+                over.set()
+            writing.result(TIMEOUT_S)
+
+
+def test_a_busy_writer_of_tables_is_no_damage(tmp_path: Path) -> None:
+    """P4: The commands for tables succeed while compaction removes segments."""
+    options = Options(segment_bytes=4096, checkpoint_min_bytes=4096, checkpoint_growth=0.1)
+    with Tables.open(tmp_path / "j", options=options) as app:
+        users = app.table("users")
+        users["lead"] = "stays"
+        app.sync(timeout_s=TIMEOUT_S)
+        app.compact()
+        over = threading.Event()
+
+        def write() -> None:
+            for number in count():
+                if over.wait(0.001):
+                    return
+                users["key", number % 9] = "x" * 100
+                app.sync(timeout_s=TIMEOUT_S)
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            try:
+                compactions = app.stats().compactions
+                while app.stats().compactions < compactions + 3 and not writing.done():
+                    for verb in TABLE_VERBS:
+                        assert ask_verb(verb, tmp_path / "j", "-o", "jsonl").code == 0
             finally:
                 over.set()
             writing.result(TIMEOUT_S)
@@ -151,6 +183,12 @@ def test_no_system_call_locks_or_writes(tmp_path: Path) -> None:
             on_path, forbidden = calls_of(path, log, [*COMMAND, *line])
             assert len(on_path) > 2
             assert forbidden == []
+    of_tables = tables(tmp_path / "tables")
+    for verb in TABLE_VERBS:
+        line = [verb, str(of_tables), *ARGS.get(verb, ())]
+        on_path, forbidden = calls_of(of_tables, log, [*COMMAND, *line])
+        assert len(on_path) > 2
+        assert forbidden == []
     flip(segments(path)[-1], 100)
     for line in ([verb, str(path), *ARGS.get(verb, ())] for verb in VERBS):
         on_path, forbidden = calls_of(path, log, [*COMMAND, *line])
@@ -175,22 +213,24 @@ def test_help_imports_no_engine() -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "--help"], capture_output=True, text=True, check=True
     )
-    assert all(f"  {verb}  " in done.stdout for verb in VERBS)
+    assert all(f"  {verb}  " in done.stdout for verb in VERBS + TABLE_VERBS)
     assert {"journal", "manager", "rich", "asyncio"}.isdisjoint(done.stderr.split())
     assert "journal_inspect.commands.cli" in done.stderr.split()
 
 
 def test_every_verb_has_help_and_every_form(tmp_path: Path) -> None:
     """Every command has help and every output format; its objects carry their version."""
+    of_tables = tables(tmp_path / "tables")
     with fleet(tmp_path) as manager:
-        for verb in VERBS:
+        for verb in VERBS + TABLE_VERBS:
+            path = of_tables if verb in TABLE_VERBS else manager.path
             answer = ask(verb, "-h")
             assert answer.code == 0
             assert f"Usage: cli {verb} [OPTIONS] PATH" in answer.out
             code = 1 if verb in DIFFER else 0
-            assert ask_verb(verb, manager.path).code == code
-            document = ask_verb(verb, manager.path, "-o", "json").json
-            first, *_ = ask_verb(verb, manager.path, "-o", "jsonl").jsonl
+            assert ask_verb(verb, path).code == code
+            document = ask_verb(verb, path, "-o", "json").json
+            first, *_ = ask_verb(verb, path, "-o", "jsonl").jsonl
             document = document[0] if isinstance(document, list) else document
             assert document["schema_version"] == first["schema_version"] == 1
 
@@ -221,6 +261,26 @@ def test_payloads_reach_the_terminal_escaped(tmp_path: Path) -> None:
         (agent,) = ask("agents", path, "-o", "json").json
         assert agent["metadata"] == {hostile: hostile}
         assert hostile in ask("log", path, "-o", "jsonl").jsonl[1]["record"]
+
+
+def test_rows_reach_the_terminal_escaped(tmp_path: Path) -> None:
+    """P9: No command prints a control character of a table's name, key or value, in any format."""
+    hostile = HOSTILE.encode("utf-16", "surrogatepass").decode("utf-16")
+    path = tmp_path / "j"
+    with Tables.open(path) as app:
+        app.table(hostile)[hostile, 1] = {hostile: hostile}
+        app.compact()
+        app.table(hostile)[hostile, 2] = hostile
+    key = json.dumps([hostile, 1])
+    lines = [["tables"], ["get", hostile, key], ["export"], ["log"], ["stats"], ["checkpoint"]]
+    lines += [["get", hostile, "none"], ["export", f"no {hostile}"]]
+    for (verb, *args), form in product(lines, ("text", "json", "jsonl")):
+        answer = ask(verb, path, *args, "-o", form)
+        assert all(line.isprintable() for line in answer.out.split("\n")), (verb, form)
+        assert all(line.isprintable() for line in answer.err.split("\n")), (verb, form)
+        if answer.code == 0:
+            assert "\\u001b" in answer.out, (verb, form)
+    assert ask("get", path, hostile, key, "-o", "json").json["value"] == {hostile: hostile}
 
 
 def test_a_path_that_is_not_utf_8_is_shown_escaped(tmp_path: Path) -> None:

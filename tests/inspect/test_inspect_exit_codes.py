@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from journal_inspect.exits import explain
@@ -21,14 +19,15 @@ from journal import (
     RecordError,
 )
 from manager import AmbiguousNameError, SubAgentManager
-from tests.independent_reader import crc32c
 from tests.inspect.inspect_support import (
     ARGS,
     DIFFER,
+    TABLE_VERBS,
     VERBS,
     Answer,
     ask,
     ask_child,
+    check_refused,
     checkpoints,
     child_main,
     compact,
@@ -38,6 +37,7 @@ from tests.inspect.inspect_support import (
     open_journal,
     put,
     segments,
+    set_version,
     tear,
 )
 
@@ -58,16 +58,6 @@ def verbs_of(inspect: Ask, *but: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(verb, ARGS.get(verb, ())) for verb in (verbs if inspect is ask else verbs[::4])]
 
 
-def check_refused(answer: Answer, code: int, *words: str) -> None:
-    """Check the exit code, empty stdout, and one message that contains `words`."""
-    assert (answer.code, answer.out) == (code, ""), answer.err
-    assert answer.err.startswith("journal-inspect: ")
-    assert answer.err.count("\n") == 1
-    assert "Traceback" not in answer.err
-    for word in words:
-        assert word in answer.err
-
-
 def fleet(workspace: Path) -> Path:
     """Make a manager's journal with a checkpoint, one agent in it and one after it."""
     with SubAgentManager.open(workspace) as manager:
@@ -75,14 +65,6 @@ def fleet(workspace: Path) -> Path:
         manager.compact()
         manager.spawn("after it")
         return Path(manager.path)
-
-
-def set_version(segment: Path, **changed: Any) -> None:
-    """Change the version in a segment's header, with a CRC to match."""
-    data = bytearray(segment.read_bytes())
-    struct.pack_into("<H", data, 8, changed["version"])
-    struct.pack_into("<I", data, 60, crc32c(bytes(data[:60])))
-    segment.write_bytes(data)
 
 
 # --- 0 and 1 ---
@@ -250,7 +232,8 @@ def test_4_not_a_journal(tmp_path: Path, inspect: Ask) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
-    for verb, args in verbs_of(inspect):
+    commands = verbs_of(inspect) + [(verb, ARGS.get(verb, ())) for verb in TABLE_VERBS]
+    for verb, args in commands:
         missing, file = tmp_path / "missing", tmp_path / "file"
         check_refused(inspect(verb, missing, *args), 4, f"{missing}: No such file")
         check_refused(inspect(verb, file, *args), 4, f"{file}: Not a directory")
@@ -289,7 +272,7 @@ def test_4_a_newer_version(tmp_path: Path, inspect: Ask) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", VERBS + TABLE_VERBS)
 def test_4_no_permission(tmp_path: Path, inspect: Ask, verb: str) -> None:
     """A path without read permission is named."""
     path = fleet(tmp_path)

@@ -11,7 +11,7 @@ import click
 import pytest
 from journal_inspect.commands.cli import cli
 
-from tests.inspect.inspect_support import ARGS, ask, fleet
+from tests.inspect.inspect_support import ARGS, TABLE_VERBS, ask, fleet, tables
 
 ENDS = ("-f", "--timeout-s", "0.2")
 FOUND = ("-f", "--until-match", "spawn")
@@ -52,6 +52,15 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "stats": {**RANGE, "top": case("1"), "redact": case("name")},
     "checkpoint": {"lsn": case("99"), "out": case("-"), "at": case("3", "--write", "-")},
+    "tables": {},
+    "get": {"redact": case("name")},
+    "export": {
+        "prefix": case('["de"]'),
+        "start": case("le"),
+        "stop": case("le"),
+        "limit": case("2"),
+        "redact": case("name"),
+    },
     "agents": {
         "statuses": case("failed"),
         "names": case("l*d"),
@@ -76,7 +85,12 @@ CASES: dict[str, dict[str, Case]] = {
         "redact": case("name", *CUT, "-o", "json"),
     },
 }
-TIMELESS = {"verify", "backup", "repair"}  # these show no time, so --utc changes nothing
+TIMELESS = {
+    "verify",
+    "backup",
+    "repair",
+    *TABLE_VERBS,
+}  # these show no time, so --utc changes nothing
 
 
 def flags() -> Iterator[tuple[str, str, str]]:
@@ -87,9 +101,12 @@ def flags() -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a journal for each command: a fleet's or one of tables."""
     with fleet(tmp_path_factory.mktemp("fleet")) as manager:
-        return Path(manager.path)
+        path = Path(manager.path)
+    of_tables = tables(tmp_path_factory.mktemp("tables") / "j")
+    return {verb: of_tables if verb in TABLE_VERBS else path for verb in cli.commands}
 
 
 def answer(tmp_path: Path, journal: Path, verb: str, options: list[str]) -> tuple[object, ...]:
@@ -107,7 +124,7 @@ def answer(tmp_path: Path, journal: Path, verb: str, options: list[str]) -> tupl
 
 @pytest.mark.parametrize(("verb", "name"), list(dict.fromkeys(flag[:2] for flag in flags())))
 def test_every_flag_does_something(
-    verb: str, name: str, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    verb: str, name: str, journals: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flag changes the output, and all its spellings do the same.
 
@@ -117,6 +134,7 @@ def test_every_flag_does_something(
     time.tzset()
     try:
         value, beside, instead = {**SHARED, **CASES[verb]}[name]
+        journal = journals[verb]
         without = answer(tmp_path, journal, verb, list(instead))
         answers = [
             answer(

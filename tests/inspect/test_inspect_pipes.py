@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from journal import Tables
 from manager import SubAgentManager
 from tests.inspect.inspect_support import (
     COMMAND,
@@ -61,6 +62,14 @@ def long_journal(path: Path) -> Path:
         return Path(manager.path)
 
 
+def many_rows(path: Path) -> Path:
+    """Make tables whose rows do not fit in a pipe."""
+    with Tables.open(path) as app:
+        for number in range(300):
+            app.table("t")[number] = "x" * 1000
+    return path
+
+
 @contextmanager
 def closed() -> Iterator[int]:
     """Yield a pipe whose reader has closed it."""
@@ -75,10 +84,16 @@ def closed() -> Iterator[int]:
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     """`| head -1` gets its line, and the command ends without a message, with exit code 141."""
     path = long_journal(tmp_path)
-    for verb in ("log", "checkpoint", "agents"):
+    of_tables = many_rows(tmp_path / "tables")
+    for verb, place in (
+        ("log", path),
+        ("checkpoint", path),
+        ("agents", path),
+        ("export", of_tables),
+    ):
         for form in ("text", "json", "jsonl"):
             with subprocess.Popen(
-                [*COMMAND, verb, path, "-o", form],
+                [*COMMAND, verb, place, "-o", form],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment(),

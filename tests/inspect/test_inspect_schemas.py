@@ -23,6 +23,7 @@ from tests.inspect.inspect_support import (
     open_journal,
     put,
     segments,
+    tables,
     tear,
 )
 from tests.installed import import_package
@@ -94,6 +95,24 @@ def test_output_of_a_fleet_matches_the_schemas(tmp_path: Path) -> None:
             check("history", path, "lead", *redact)
             check("diff", path, 0, 11, *redact)
             check("diff", path, 11, 4, *redact)
+
+
+def test_output_of_tables_matches_the_schemas(tmp_path: Path) -> None:
+    """Output of every command is valid for a journal of tables, whole and redacted."""
+    path = tables(tmp_path / "j")
+    redacted = ("name", "value", "key", "table", "packed")
+    for redact in ([], *(["--redact", name] for name in redacted)):
+        check("get", path, "users", "lead", *redact)
+        check("get", path, "users", '["de", 7]', *redact)
+        check("export", path, *redact)
+        check("export", path, "users", "--at", 3, *redact)
+        check("log", path, *redact)
+        check("log", path, "--payload", "short", *redact)
+        check("log", path, "--frames", "--payload", "full", *redact)
+        check("stats", path, *redact)
+        check("checkpoint", path, *redact)
+    check("tables", path)
+    check("tables", path, "--at", 3)
 
 
 def test_output_of_any_journal_matches_the_schemas(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from manager import SubAgentManager
 from tests.inspect.inspect_support import (
     ARGS,
     COMMAND,
+    TABLE_VERBS,
     TIMEOUT_S,
     VERBS,
     ask,
@@ -33,6 +34,7 @@ from tests.inspect.inspect_support import (
     fleet,
     golden,
     make,
+    tables,
 )
 from tests.installed import find_command
 
@@ -99,18 +101,21 @@ def test_text_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """
     with fleet(tmp_path) as manager:
         path = manager.path
-    commands = [[verb, *ARGS.get(verb, ())] for verb in VERBS]
+    of_tables = str(tables(tmp_path / "tables"))
+    commands = [[verb, path, *ARGS.get(verb, ())] for verb in VERBS]
     commands += [
-        ["agents", "--tree"],
-        ["log", "--frames"],
-        ["log", "--payload", "none"],
-        ["repair"],
+        ["agents", path, "--tree"],
+        ["log", path, "--frames"],
+        ["log", path, "--payload", "none"],
+        ["repair", path],
     ]
+    commands += [[verb, of_tables, *ARGS.get(verb, ())] for verb in (*TABLE_VERBS, "log", "stats")]
     for columns in (40, 50, 60, 80, 100, 132):
         for verb, *options in commands:
-            lines = on_columns(monkeypatch, columns, verb, path, *options)
-            lines = [line for line in lines if not line.startswith("{")]  # an item is data
-            assert lines
+            lines = on_columns(monkeypatch, columns, verb, *options)
+            is_data = verb in ("get", "export")
+            lines = [line for line in lines if not line.startswith("{")]  # an item or a row
+            assert lines or is_data
             assert all(len(line) <= columns or " " not in line.strip() for line in lines), (
                 verb,
                 columns,
@@ -361,7 +366,7 @@ def test_every_option_has_a_help_text() -> None:
         for parameter in command.params:
             if parameter.param_type_name == "option":
                 assert getattr(parameter, "help", None), (name, parameter.name)
-    assert set(VERBS) < set(cli.commands)
+    assert {*VERBS, *TABLE_VERBS} < set(cli.commands)
 
 
 def test_a_path_with_spaces_is_quoted_in_advised_commands(tmp_path: Path) -> None:
@@ -371,5 +376,9 @@ def test_a_path_with_spaces_is_quoted_in_advised_commands(tmp_path: Path) -> Non
         manager.wait_durable()
     path = tmp_path / "a b"
     quoted = f"'{path}'"
+    tables(tmp_path / "c d")
+    for verb in TABLE_VERBS:
+        answer = ask(verb, tmp_path / "c d", *ARGS.get(verb, ()), "--at", "99")
+        assert f"'{tmp_path}/c d'" in answer.err
     for verb in ("agents", "show", "history", "diff"):
         assert quoted in ask(verb, path, *ARGS.get(verb, ())[:1], *["2"] * (verb == "diff")).err

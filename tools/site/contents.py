@@ -55,7 +55,8 @@ MODULES = (
             "Records": ("Journal", "Options", "Entry", "PackedRecord", "pack"),
             "Tables": (
                 *("DurableDict", "Tables", "Table", "Transaction", "TransactionTable", "Key"),
-                *("TablesView", "TableView"),
+                *("TablesView", "TableView", "TableWrite", "tables_writes", "row_as_json"),
+                "TABLES_APPLICATION_PREFIX",
             ),
             "State machines": ("DurableState", "StateMachine", "CowTable", "Checkpoint"),
             "Reading from outside": (

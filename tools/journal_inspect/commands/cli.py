@@ -12,7 +12,7 @@ from typing import Any
 import click
 from _journal_console import release_stdout
 
-from journal_inspect.commands import verbs, verbs_fleet, verbs_other
+from journal_inspect.commands import verbs, verbs_fleet, verbs_other, verbs_tables
 from journal_inspect.exits import explain
 from journal_inspect.rendering.text import say
 
@@ -121,13 +121,19 @@ def cli() -> None:
 
     Data goes to stdout, messages go to stderr. Unprintable characters are escaped. In JSON, bytes
     are {"base64": ...}, ext types {"ext": n, "base64": ...}, and maps whose keys are not all
-    strings {"map": [[key, value], ...]}. Each object has a "schema_version"; `schema VERB` prints
-    its schema.
+    strings {"map": [[key, value], ...]}. Rows of tables are as in a checkpoint: bytes are
+    {"$bytes": ...}, and a value that JSON can't hold is msgpack under "packed". Each object has a
+    "schema_version"; `schema VERB` prints its schema.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_MAX))
 
 
-for _command in (*verbs.COMMANDS, *verbs_fleet.COMMANDS, *verbs_other.COMMANDS):
+for _command in (
+    *verbs.COMMANDS,
+    *verbs_tables.COMMANDS,
+    *verbs_fleet.COMMANDS,
+    *verbs_other.COMMANDS,
+):
     _command.context_class = _Context
     _command.short_help = _command.get_short_help_str(80)  # click would cut it, not wrap it
     cli.add_command(_command)

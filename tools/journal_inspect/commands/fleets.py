@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from journal import CompactedError, FormatVersionError, JournalError, JournalReader
-from journal_inspect.commands.moments import Time, lsn_at
+from journal_inspect.commands import moments
+from journal_inspect.commands.moments import Time
 from journal_inspect.diagnosis.log_end import find_end, is_large
 from journal_inspect.exits import NothingFoundError, RefusedError
 from journal_inspect.rendering.entries import is_managers
@@ -44,21 +45,7 @@ def check_end(path: str, at_lsn: int, last_lsn: int) -> None:
 
 def find_lsn(path: str, renderer: Renderer, at: Moment) -> int:
     """Return the LSN of the last record that was written by the moment `at`."""
-    if isinstance(at, int):
-        return at
-    with JournalReader.open(path) as reader:
-        lsn, first_lsn = (
-            lsn_at(reader, at.unix_ns(utc=renderer.utc)),
-            min(reader.first_lsns, default=1),
-        )
-        if lsn >= first_lsn:
-            return lsn
-        first = next(reader.entries(), None)
-    begin = "the journal holds no record"
-    if first:
-        begin = f"the first, LSN {first.lsn}, was written at {renderer.time(first.written_at_ns)}"
-        begin += f"; {describe_states(path)}"
-    raise NothingFoundError(f"{path}: no record that was written by {at.text} is kept; {begin}")
+    return moments.find_lsn(path, renderer, at, describe_states)
 
 
 def ask_fleet(path: str, ask: Callable[[], T]) -> T:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from journal import CorruptionError, JournalReader
+from journal_inspect.exits import NothingFoundError
+from journal_inspect.rendering.renderer import Renderer
 
 _NEVER_NS = 1 << 64
 _UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -64,6 +67,30 @@ def parse_moment(text: str) -> int | Time:
         raise ValueError(
             f"{text!r} is neither an LSN nor a time; give an LSN, or {FORMS}"
         ) from None
+
+
+def find_lsn(
+    path: str, renderer: Renderer, at: int | Time, describe_states: Callable[[str], str]
+) -> int:
+    """Return the LSN of the last record that was written by the moment `at`.
+
+    `describe_states` describes, for the error, as of which LSNs the state at `path` is kept.
+    """
+    if isinstance(at, int):
+        return at
+    with JournalReader.open(path) as reader:
+        lsn, first_lsn = (
+            lsn_at(reader, at.unix_ns(utc=renderer.utc)),
+            min(reader.first_lsns, default=1),
+        )
+        if lsn >= first_lsn:
+            return lsn
+        first = next(reader.entries(), None)
+    begin = "the journal holds no record"
+    if first:
+        begin = f"the first, LSN {first.lsn}, was written at {renderer.time(first.written_at_ns)}"
+        begin += f"; {describe_states(path)}"
+    raise NothingFoundError(f"{path}: no record that was written by {at.text} is kept; {begin}")
 
 
 def lsn_at(reader: JournalReader, unix_ns: int) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from journal import JournalReader
+    from journal import JournalReader, Key
     from journal_inspect.commands.moments import Time
 
     _ParamType = click.ParamType[Any]
@@ -55,6 +55,23 @@ def _moment(text: str) -> int | Time:
     return parse_moment(text)
 
 
+def _key(text: str) -> Key:
+    from journal_inspect.commands.keys import parse_key
+
+    return parse_key(_without_space(text))
+
+
+def _prefix(text: str) -> str | bytes | tuple[int | str | bytes, ...]:
+    from journal_inspect.commands.keys import parse_prefix
+
+    return parse_prefix(_without_space(text))
+
+
+def _without_space(text: str) -> str:
+    """Return an argument without the space that `TakesNegatives` put before it."""
+    return text[1:] if text.startswith(" -") else text
+
+
 def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
@@ -83,6 +100,9 @@ def _decoder(text: str) -> Callable[[Any], Any]:
 TIME = _Parsed("TIME", _time)
 MOMENT = _Parsed("LSN|TIME", _moment)
 PATTERN = _Parsed("RE", _pattern)
+TABLE = _Parsed("TABLE", _without_space)
+KEY = _Parsed("KEY", _key)
+PREFIX = _Parsed("PREFIX", _prefix)
 _DECODER = _Parsed("MODULE:FUNCTION", _decoder)
 
 _FORM = click.option(
@@ -138,6 +158,15 @@ def verb(*, payload: bool = False, decoder: bool = False) -> Callable[[Verb], Ve
         return run
 
     return decorate
+
+
+class TakesNegatives(click.Command):
+    """A command whose arguments may be negative numbers or times such as -1h: no option begins with
+    a digit. Such an argument gets a space before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [f" {word}" if word[:1] == "-" and word[1:2].isdigit() else word for word in args]
+        return super().parse_args(ctx, words)
 
 
 AT = click.option(

@@ -1,4 +1,4 @@
-"""stats: count records and bytes by kind and agent, and show batches and growth."""
+"""stats: count records and bytes by kind, agent and table, and show batches and growth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from journal_inspect.commands.log import Wanted
 from journal_inspect.commands.moments import lsn_at
 from journal_inspect.diagnosis.retention import describe_beginning, describe_kept
 from journal_inspect.exits import CORRUPT, FINE, NothingFoundError
-from journal_inspect.rendering.kinds import agent_of, kind_of, name_of
+from journal_inspect.rendering.kinds import agent_of, kind_of, name_of, writes_of
 from journal_inspect.rendering.objects import JSON, put_one, versioned
 from journal_inspect.rendering.progress import bar
 from journal_inspect.rendering.renderer import Renderer
@@ -66,11 +66,13 @@ class Share:
 
 @dataclass(slots=True)
 class Contents:
-    """The number and packed size of records by kind and by agent, and the agents' names."""
+    """The number and packed size of records by kind and by agent, and the agents' names; and those
+    of writes by table."""
 
     kinds: dict[str, Share] = field(default_factory=dict)
     agents: dict[str, Share] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, Share] = field(default_factory=dict)
 
     def add(self, record: Any) -> None:
         size_bytes = len(_pack(record))
@@ -80,6 +82,9 @@ class Contents:
             self.agents.setdefault(agent_id, Share()).add(size_bytes)
             if name := name_of(record):
                 self.names[agent_id] = name
+        if writes := writes_of(record):
+            for packed, write in zip(record[1:], writes, strict=True):
+                self.tables.setdefault(write.table, Share()).add(len(_pack(packed)))
 
 
 @dataclass(slots=True)
@@ -201,6 +206,10 @@ def _name(tally: Tally, renderer: Renderer, agent_id: str) -> JSON:
     return renderer.plain({"name": tally.contents.names.get(agent_id)})["name"]
 
 
+def _table(renderer: Renderer, name: str) -> JSON:
+    return renderer.plain({"table": name})["table"]
+
+
 def _put(tally: Tally, renderer: Renderer, top: int) -> None:
     per_day = tally.bytes_per_day
     put_facts(
@@ -247,6 +256,13 @@ def _put(tally: Tally, renderer: Renderer, top: int) -> None:
             for agent_id, share in _largest(tally.contents.agents, top)
         ]
         put_lines(table(("AGENT", "NAME", "RECORDS", "SIZE"), agents, flexible=("NAME",)))
+    if tally.contents.tables:
+        print()
+        tables = [
+            (_table(renderer, name), share.records, size(share.bytes))
+            for name, share in _largest(tally.contents.tables, top)
+        ]
+        put_lines(table(("TABLE", "WRITES", "SIZE"), tables, flexible=("TABLE",)))
     print()
     growth = [
         (renderer.time(share["from_ns"]), share["records"], size(share["bytes"]))
@@ -279,6 +295,10 @@ def _object(reader: JournalReader, tally: Tally, renderer: Renderer, top: int) -
         agents=[
             {"agent_id": agent_id, "name": _name(tally, renderer, agent_id), **asdict(share)}
             for agent_id, share in _largest(tally.contents.agents, top)
+        ],
+        tables=[
+            {"table": _table(renderer, name), "writes": share.records, "bytes": share.bytes}
+            for name, share in _largest(tally.contents.tables, top)
         ],
         batch_records=asdict(tally.batch_records.histogram()),
         batch_bytes=asdict(tally.batch_bytes.histogram()),

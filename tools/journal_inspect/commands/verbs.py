@@ -80,7 +80,8 @@ def log(path: str, renderer: Renderer, frames: bool, **options: Any) -> int:
     keep. At damage the command stops and exits with 3; -r starts from the other end and passes over
     damage. It exits with 1 if no entry matches, or if the LSNs are no longer kept.
 
-    A kind is a list's first string, or a map's `kind` or `type`. -n counts matching entries.
+    Records of tables are shown as their writes; in JSON, these are beside the record. A kind is a
+    list's first string, or a map's `kind` or `type`. -n counts matching entries.
     """
     from journal_inspect.commands.log import Wanted
 
@@ -134,7 +135,7 @@ def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
         return show_findings(reader, renderer, from_lsn=from_lsn)
 
 
-@click.command(short_help="Count records by kind and agent; show batches and growth.")
+@click.command(short_help="Count records by kind, agent and table; show growth.")
 @PATH
 @lsn_range()
 @click.option(
@@ -142,7 +143,8 @@ def verify(path: str, renderer: Renderer, from_lsn: int) -> int:
 )
 @verb(payload=True)
 def stats(path: str, renderer: Renderer, top: int, **options: Any) -> int:
-    """Count the records and bytes by kind and agent, and show batch sizes and growth.
+    """Count the records and bytes by kind and agent, and the writes by table, and show batch sizes
+    and growth.
 
     Records after damage are counted too; then the command exits with 3.
     """

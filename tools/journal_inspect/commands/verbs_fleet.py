@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from journal_inspect.commands.options import AT, MOMENT, PATH, PATTERN, UTC, redact_option, verb
+from journal_inspect.commands.options import (
+    AT,
+    MOMENT,
+    PATH,
+    PATTERN,
+    UTC,
+    TakesNegatives,
+    redact_option,
+    verb,
+)
 
 if TYPE_CHECKING:
     from journal_inspect.commands.fleets import Moment
@@ -103,15 +112,7 @@ def history(path: str, renderer: Renderer, ref: str, at: Moment | None) -> int:
     return show_history(path, renderer, ref, at)
 
 
-class _TakesTimesAgo(click.Command):
-    """A command whose arguments may be times such as -1h: no option begins with a digit."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        words = [f" {word}" if word[:1] == "-" and word[1:2].isdigit() else word for word in args]
-        return super().parse_args(ctx, words)
-
-
-@click.command(cls=_TakesTimesAgo, short_help="Show the agents that differ between two moments.")
+@click.command(cls=TakesNegatives, short_help="Show the agents that differ between two moments.")
 @PATH
 @click.argument("a", type=MOMENT)
 @click.argument("b", type=MOMENT)

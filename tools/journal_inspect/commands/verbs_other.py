@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _SHELLS = ("bash", "zsh", "fish")
 SCHEMAS = (
-    *("info", "verify", "log", "stats", "checkpoint", "agents", "show", "history", "diff"),
-    *("backup", "repair"),
+    *("info", "verify", "log", "stats", "checkpoint", "tables", "get", "export"),
+    *("agents", "show", "history", "diff", "backup", "repair"),
 )
 
 

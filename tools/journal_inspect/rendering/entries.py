@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from journal import CorruptionError, Entry, JournalReader
 from journal_inspect.rendering.kinds import (
@@ -12,16 +13,23 @@ from journal_inspect.rendering.kinds import (
     is_agent_id,
     is_boot,
     is_managers_application,
+    is_tables_application,
     kind_of,
+    writes_of,
 )
 from journal_inspect.rendering.objects import JSON, dumps, versioned
 from journal_inspect.rendering.renderer import Renderer, shortened
 from journal_inspect.rendering.text import cut, escaped, terminal_width
 
+if TYPE_CHECKING:
+    from journal import TableWrite
+
 _LSN_WIDTH = 8
 _KIND_WIDTH = 10
 _BODY_WIDTH_MIN = 24  # with less room, the body gets a line of its own
 SHORT_CHARS = 120  # the length of a short line without a terminal
+# The first records of tables may all be pieces of one large value.
+_FIRST_RECORDS = 300
 
 
 class Lines:
@@ -39,6 +47,7 @@ class Lines:
         if self._payload == "short":
             width = width or SHORT_CHARS
         self._width = None if self._payload == "full" else width
+        renderer.hides_bytes = bool(renderer.redacted) and is_tables(reader)
         self._is_managers: bool | None = None
         self._time = (0, renderer.time(0))
 
@@ -56,6 +65,9 @@ class Lines:
         if self._payload != "none":
             record = self._renderer.record(entry.record)
             values["record"] = shortened(record) if self._payload == "short" else record
+            if writes := writes_of(entry.record):
+                objects = [self._renderer.write(write) for write in writes]
+                values["writes"] = shortened(objects) if self._payload == "short" else objects
         values |= {"offset": entry.offset, "path": entry.path}
         if self._renderer.decode and self._payload != "none":
             values["decoded"] = self._renderer.decoded(entry.record)
@@ -67,6 +79,8 @@ class Lines:
             decoded = self._renderer.decoded(entry.record)
             if decoded is not None:
                 return escaped(decoded) if isinstance(decoded, str) else dumps(decoded)
+        if writes := writes_of(entry.record):
+            return f"{entry.record[0]:<{_KIND_WIDTH}}  {self._writes(writes)}"
         record = self._renderer.record(entry.record)
         fields = self._fields(record)
         if fields is None:
@@ -76,9 +90,25 @@ class Lines:
         return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(agent_id))}  {dumps(fields)}"
 
     def _brief(self, entry: Entry) -> str:
+        if writes := writes_of(entry.record):
+            names = dict.fromkeys(str(self._renderer.write(write)["table"]) for write in writes)
+            return f"{entry.record[0]:<{_KIND_WIDTH}}  {escaped(', '.join(names))}"
         fields = self._fields(entry.record)
         agent_id = escaped(str(fields.get("agent_id", ""))) if fields else ""
         return f"{escaped(kind_of(entry.record)):<{_KIND_WIDTH}}  {agent_id}".rstrip()
+
+    def _writes(self, writes: list[TableWrite]) -> str:
+        """Return the writes of a transaction as text."""
+        parts = []
+        for write in writes:
+            shown = self._renderer.write(write)
+            place = f"{escaped(shown['table'])} {dumps(shown['key'])}"
+            if write.change == "set":
+                parts.append(f"{place} = {dumps(self._renderer.value(shown, write.value))}")
+            else:
+                is_removal = write.change == "removed"
+                parts.append(f"{place} {'removed' if is_removal else '= (not in this record)'}")
+        return "; ".join(parts)
 
     def _fields(self, record: Any) -> dict[str, Any] | None:
         """Return the fields by name, or None if the record or the journal is not a manager's."""
@@ -88,6 +118,20 @@ class Lines:
         if self._is_managers is None:
             self._is_managers = is_managers(self._reader)
         return fields if self._is_managers else None
+
+
+def is_tables(reader: JournalReader) -> bool:
+    """Return whether Tables, of whatever version, wrote the journal.
+
+    The checkpoints state it, or else one of the first records is one of tables.
+    """
+    application = reader.application
+    if application is not None:
+        return is_tables_application(application)
+    with suppress(CorruptionError):  # the caller reports it when it reads on
+        first = islice(reader.entries(), _FIRST_RECORDS)
+        return any(writes_of(entry.record) for entry in first)
+    return False
 
 
 def is_managers(reader: JournalReader) -> bool:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from journal import TableWrite
 
 _TYPES = {"NoneType": "nil", "dict": "map", "list": "array", "bytes": "bin", "ExtType": "ext"}
 
@@ -72,6 +75,25 @@ def is_managers_application(application: str) -> bool:
 def is_boot(record: Any) -> bool:
     """Return whether a manager, of whatever version, journaled `record` when it opened."""
     return _may_be_a_managers(record) and record[0] == "boot" and is_managers_application(record[1])
+
+
+def writes_of(record: Any) -> list[TableWrite] | None:
+    """Return the writes in a record of tables; None if it is no such record.
+
+    The import is here, because most journals do not need it.
+    """
+    if not isinstance(record, list) or len(record) < 2 or type(record[1]) is not list:
+        return None
+    from journal import tables_writes
+
+    return tables_writes(record)
+
+
+def is_tables_application(application: str) -> bool:
+    """Return whether Tables, of whatever version, give their journals this application."""
+    from journal import TABLES_APPLICATION_PREFIX
+
+    return application.startswith(TABLES_APPLICATION_PREFIX)
 
 
 def _may_be_a_managers(record: Any) -> bool:

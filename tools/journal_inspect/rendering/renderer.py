@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from journal_inspect.rendering.kinds import field_names
+from journal_inspect.rendering.kinds import field_names, writes_of
 from journal_inspect.rendering.objects import JSON, Format, is_json, plain
 from journal_inspect.rendering.text import local_time
+
+if TYPE_CHECKING:
+    from journal import Key, TableWrite
 
 REDACTED = "[redacted]"
 _STRING_CHARS = 80  # the length to which `short` cuts a string
@@ -16,13 +19,18 @@ _STRING_CHARS = 80  # the length to which `short` cuts a string
 
 @dataclass(slots=True)
 class Renderer:
-    """The output options of all verbs. `failed`: the errors that `decode` raised."""
+    """The output options of all verbs.
+
+    `failed`: the errors that `decode` raised. `hides_bytes`: bytes may contain redacted fields, as
+    the packed values of tables do, so they are hidden, too.
+    """
 
     form: Format = "text"
     utc: bool = False
     redacted: frozenset[str] = frozenset()
     decode: Callable[[Any], Any] | None = None
     failed: list[Exception] = field(default_factory=list)
+    hides_bytes: bool = False
 
     def time(self, unix_ns: int) -> str:
         return local_time(unix_ns, utc=self.utc)
@@ -35,15 +43,41 @@ class Renderer:
         return plain(self._hidden(value) if self.redacted else value)
 
     def record(self, record: Any) -> JSON:
-        """Return a record as `plain` does. The positions of a manager's record have field names."""
+        """Return a record as `plain` does. The positions of a manager's record have field names,
+        and those of a write of tables are "table", "key" and "value"."""
         if not self.redacted:
             return plain(record)
+        if writes := writes_of(record):
+            return plain([record[0], *map(self._hidden_write, record[1:], writes)])
         hidden = self._hidden(record)
         if isinstance(record, list) and record and isinstance(record[0], str):
             for place, name in enumerate(field_names(record[0]), 1):
                 if name in self.redacted and place < len(record):
                     hidden[place] = REDACTED
         return plain(hidden)
+
+    def row(self, table: str, key: Key, value: Any) -> dict[str, JSON]:
+        """Return a row of a table as a checkpoint has it, with redacted values hidden."""
+        from journal import row_as_json
+
+        if not self.redacted:
+            return row_as_json(table, key, value)
+        is_hidden = "value" in self.redacted
+        row = row_as_json(table, key, REDACTED if is_hidden else self._hidden(value))
+        return {name: REDACTED if name in self.redacted else part for name, part in row.items()}
+
+    def value(self, row: dict[str, JSON], value: Any) -> JSON:
+        """Return `value` of `row` as text shows it: a value that JSON can't hold is readable."""
+        if row.get("packed", REDACTED) == REDACTED:
+            return row.get("value", REDACTED)
+        return self.plain(value)
+
+    def write(self, write: TableWrite) -> dict[str, JSON]:
+        """Return a write of a table: its row, or the table, the key and the kind of the change."""
+        row = self.row(write.table, write.key, write.value)
+        if write.change != "set":
+            row = {"table": row["table"], "key": row["key"]}
+        return {"change": write.change, **row}
 
     def decoded(self, record: Any) -> JSON:
         """Return the result of the user's decoder for a record; None if it raises."""
@@ -63,7 +97,19 @@ class Renderer:
                 key: REDACTED if key in self.redacted else self._hidden(item)
                 for key, item in value.items()
             }
+        if self.hides_bytes and isinstance(value, bytes):
+            return REDACTED
         return [self._hidden(item) for item in value] if isinstance(value, list) else value
+
+    def _hidden_write(self, packed: list[Any], write: TableWrite) -> list[Any]:
+        """Return a write of a record with redacted fields replaced. A value is hidden as a whole,
+        because it is packed."""
+        is_shown = write.change == "removed" or (
+            write.change == "set" and self._hidden(write.value) == write.value
+        )
+        named = zip(("table", "key", "value"), packed, strict=False)
+        hidden = [REDACTED if name in self.redacted else part for name, part in named]
+        return hidden if is_shown else [*hidden[:2], REDACTED]
 
 
 def shortened(value: JSON) -> JSON:

@@ -1,0 +1,53 @@
+"""tables: list the tables of a journal, with their rows and bytes."""
+
+from __future__ import annotations
+
+import msgpack
+
+from journal import TableView
+from journal_inspect.commands.moments import Time
+from journal_inspect.commands.tables_views import open_tables
+from journal_inspect.exits import FINE, NothingFoundError
+from journal_inspect.rendering.objects import put_objects, versioned
+from journal_inspect.rendering.renderer import Renderer
+from journal_inspect.rendering.text import command, count_of, put_lines, say, size, table
+
+
+def show_tables(path: str, renderer: Renderer, at: int | Time | None) -> int:
+    view = open_tables(path, renderer, at)
+    names = view.names()
+    if not names:
+        raise NothingFoundError(
+            f"{path}: the journal has no tables as of LSN {view.lsn}; "
+            f"see its records: {command('log', path)}"
+        )
+    found = [(name, *_count(view.table(name))) for name in names]
+    if renderer.form == "text":
+        rows = [(name, count, size(size_bytes)) for name, count, size_bytes in found]
+        put_lines(table(("TABLE", "ROWS", "SIZE"), rows, flexible=("TABLE",)))
+    else:
+        put_objects(
+            (
+                versioned(table=name, rows=count, bytes=size_bytes)
+                for name, count, size_bytes in found
+            ),
+            renderer.form,
+        )
+    say(
+        f"{path}: {count_of(len(found), 'table')}, as of LSN {view.lsn}; "
+        f"to see the rows of one: {command('export', path, 'TABLE')}"
+    )
+    return FINE
+
+
+def _count(rows: TableView) -> tuple[int, int]:
+    """Return the number of rows, and the size of their keys and values, packed.
+
+    The size does not depend on how they are kept, so a compaction does not change it.
+    """
+    pack = msgpack.Packer().pack
+    count = size_bytes = 0
+    for key, value in rows.items():
+        count += 1
+        size_bytes += len(pack(key)) + len(pack(value))
+    return count, size_bytes

@@ -1,0 +1,76 @@
+"""Tables as of now or of a moment, and the refusal of other journals."""
+
+from __future__ import annotations
+
+from journal import (
+    CompactedError,
+    FormatVersionError,
+    JournalError,
+    JournalReader,
+    Tables,
+    TablesView,
+)
+from journal_inspect.commands.moments import Time, find_lsn
+from journal_inspect.diagnosis.log_end import find_end, is_large
+from journal_inspect.exits import NothingFoundError, RefusedError
+from journal_inspect.rendering.renderer import Renderer
+from journal_inspect.rendering.text import command
+
+
+def open_tables(path: str, renderer: Renderer, at: int | Time | None) -> TablesView:
+    """Return the tables as of `at` (None: as the next open would find them).
+
+    Raise NothingFoundError for a moment outside the log, RefusedError for a journal that is not one
+    of tables.
+    """
+    lsn = None if at is None else find_lsn(path, renderer, at, _describe_states)
+    try:
+        view = Tables.read(path, at=lsn)
+    except FormatVersionError as error:
+        raise _refused(path, str(error)) from error
+    except CompactedError as error:
+        gone = f"the tables as of LSN {error.lsn} are no longer kept"
+        raise NothingFoundError(f"{path}: {gone}; {_describe_states(path)}") from error
+    except JournalError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # A program that gives its journals our application wrote other items.
+        raise _refused(path, "the items of its checkpoint are no rows") from error
+    if lsn is not None and view.lsn < lsn:
+        raise NothingFoundError(
+            f"{path}: the log ends at LSN {view.lsn}, before LSN {lsn}; "
+            f"{_describe_states(path)}; the newest: {command('tables', path)}"
+        )
+    return view
+
+
+def tables_command(path: str, at: int | Time | None) -> str:
+    """Return the command that lists the tables as of the same moment."""
+    then = [] if at is None else ["--at", at if isinstance(at, int) else at.text]
+    return command("tables", path, *then)
+
+
+def no_table(path: str, view: TablesView, name: str, at: int | Time | None) -> NothingFoundError:
+    """Return the error for a table that has no rows."""
+    return NothingFoundError(
+        f"{path}: no table {name!r} has rows as of LSN {view.lsn}; "
+        f"see the tables: {tables_command(path, at)}"
+    )
+
+
+def _refused(path: str, why: str) -> RefusedError:
+    return RefusedError(
+        f"{path}: not a journal of tables that this version knows: {why}; "
+        f"see what is in it: {command('log', path)}"
+    )
+
+
+def _describe_states(path: str) -> str:
+    """Describe as of which LSNs the tables can be shown, with a command to show them."""
+    with JournalReader.open(path) as reader:
+        first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
+        if not last_lsn:
+            return "the journal holds no entry"
+        end = None if is_large(reader) else find_end(reader)
+    first = command("tables", path, "--at", first_lsn)
+    return f"the tables are known from LSN {first_lsn} to {end.lsn if end else last_lsn}: {first}"

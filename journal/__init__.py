@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from journal._offline.findings import Finding, FrameInfo
     from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
     from journal._offline.repair import RepairReport, repair
+    from journal._state.composite import Composite
     from journal._state.cow_table import CowTable
     from journal._state.durable_state import DurableState, StateMachine
     from journal._tables.durable_dict import DurableDict
@@ -83,6 +84,7 @@ __all__ = [
     "CheckpointItemError",
     "ClosedError",
     "CompactedError",
+    "Composite",
     "ConflictError",
     "CorruptionError",
     "CowTable",
@@ -150,6 +152,7 @@ _MODULES = {
     "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),
+    "Composite": "_state.composite",
     "CowTable": "_state.cow_table",
     "DurableDict": "_tables.durable_dict",
     "Key": "_tables.keys",

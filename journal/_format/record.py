@@ -135,6 +135,20 @@ def pack(record: Record) -> PackedRecord:
     return made
 
 
+def pack_pair(name: str, record: PackedRecord) -> PackedRecord:
+    """Return the record `[name, record]`, made of the bytes of the packed `record`.
+
+    Raises RecordError if it nests one level too deep.
+    """
+    value, packed = record._take()
+    made = _new(PackedRecord)
+    made._packed = b"\x92%b%b" % (pack(name)._packed, packed)  # a list of two
+    made._values = [[name, value]]
+    if len(packed) >= NESTING_MAX - 1:  # each level takes a byte at least
+        _check_unpacks(made._packed)
+    return made
+
+
 def bare(record: Record) -> Record:
     """Return the record itself; a packed one is unpacked."""
     return unpack_one(record._packed) if type(record) is PackedRecord else record

@@ -41,6 +41,7 @@ from journal._state.owned_journal import ApplyProgress, OwnedJournal
 from journal.errors import (
     BufferFullError,
     ClosedError,
+    FormatReason,
     FormatVersionError,
 )
 from journal.options import Options
@@ -85,6 +86,14 @@ class LoadsLines:
 
     def load_lines(self, lines: list[bytes]) -> None:
         """Take in the lines of some items, each with its LF and the comma before it."""
+        raise NotImplementedError
+
+
+class JudgesApplication:
+    """A state machine that decides itself which applications' checkpoints it can load."""
+
+    def why_refused(self, application: str) -> str:
+        """Return why a checkpoint of `application` can't be loaded, or "" if it can."""
         raise NotImplementedError
 
 
@@ -346,9 +355,11 @@ def _recovered(
     """Open the journal, and bring `machine` to its state. Return the journal, its log buffer, and
     the machine's progress."""
     accepts = (machine.application, *getattr(machine, "accepts", ()))
+    is_judge = isinstance(machine, JudgesApplication)
     with Opening(path, options, disk) as opening:
-        recovery = opening.recover(accepts)
+        recovery = opening.recover(() if is_judge else accepts)
         if recovery.checkpoint:
+            _check_application(machine, recovery.checkpoint)
             _load(machine, recovery.checkpoint)
         for batch in recovery.batches():
             _apply(machine, batch)
@@ -356,6 +367,18 @@ def _recovered(
         core = opening.start()
         progress = ApplyProgress(core.buffer.last_lsn)
         return OwnedJournal(options, core, progress), core.buffer, progress
+
+
+def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:
+    """Raise FormatVersionError if the machine judges applications, and refuses this one."""
+    judge: object = machine
+    problem = isinstance(judge, JudgesApplication) and judge.why_refused(checkpoint.application)
+    if problem:
+        raise FormatVersionError(
+            f"{problem}; open it with the program that wrote it",
+            path=checkpoint.path,
+            reason=FormatReason.OTHER_APPLICATION,
+        )
 
 
 def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:

@@ -13,6 +13,7 @@ from journal._format.checkpoint import JSON
 from journal._format.items import EncodedItems, escaped
 from journal._format.layout import PAYLOAD_BYTES_MAX
 from journal._format.record import Record, RecordPacker, unpack_spans
+from journal._state.composite import Composite
 from journal._state.contract import check_items, check_machine
 from journal._state.cow_table import CowTable
 from journal._state.durable_state import StateMachine
@@ -222,6 +223,9 @@ def _differing_part(machine: Any, other: Any) -> str:
     name = type(machine).__name__
     if _by_value(machine):
         return "" if machine == other else f"{name} itself, by its own `==`,"
+    if isinstance(machine, Composite):
+        parts = (_differing_part(machine[part], other[part]) for part in machine.names)
+        return next(filter(None, parts), "")
     for attribute, value in getattr(machine, "__dict__", {}).items():  # a class with slots has none
         if isinstance(value, CowTable) and not _same(value, getattr(other, attribute, None)):
             return f"{name}.{attribute}, part of which `freeze` or `load` leaves out,"

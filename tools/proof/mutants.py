@@ -24,6 +24,7 @@ from proof import (
     weakenings,
     weakenings_of_checkpoints,
     weakenings_of_compaction,
+    weakenings_of_composites,
     weakenings_of_contract,
     weakenings_of_fleets,
     weakenings_of_foreign_code,
@@ -57,6 +58,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_checkpoints.ALL_OF,
     *weakenings_of_foreign_code.ALL_OF,
     *weakenings_of_fleets.ALL_OF,
+    *weakenings_of_composites.ALL_OF,
     *weakenings_of_large_values.ALL_OF,
     *weakenings_outside.ALL_OF,
 )

@@ -58,7 +58,13 @@ MODULES = (
                 *("TablesView", "TableView", "TableWrite", "tables_writes", "row_as_json"),
                 "TABLES_APPLICATION_PREFIX",
             ),
-            "State machines": ("DurableState", "StateMachine", "CowTable", "Checkpoint"),
+            "State machines": (
+                "DurableState",
+                "StateMachine",
+                "CowTable",
+                "Composite",
+                "Checkpoint",
+            ),
             "Reading from outside": (
                 *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
                 *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),

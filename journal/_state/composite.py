@@ -1,0 +1,184 @@
+"""Composite: several state machines in one journal, each a part with a name.
+
+A record is `[part, record]` and an item of a checkpoint is `[part, item]`. The checkpoint's
+application holds those of all parts:
+
+    journal.composite/1 {"fleet":"jobs/1","tables":"journal.tables/1"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from journal._format.checkpoint import JSON, VERSION
+from journal._format.items import EncodedItems, decoder, encode_item
+from journal._format.record import PackedRecord, Record, pack_pair
+from journal._public import public
+from journal._state.contract import check_items, check_machine
+from journal._state.durable_state import JudgesApplication, LoadsLines, StateMachine
+
+_PREFIX = "journal.composite/1 "
+
+
+@public
+class Composite(LoadsLines, JudgesApplication):
+    """A state machine that consists of several, its parts, which change together.
+
+        machine = Composite(jobs=Jobs(), users=Users())
+        with DurableState.open("app.d", machine) as state:
+            state.update_batch(lambda c: [c.part("jobs", job), c.part("users", user)])
+
+    `composite["jobs"]` is the part `jobs`. A part may be added at a later open. An open refuses a
+    journal with records or items of a part that is missing here, and one whose checkpoint was
+    written by another version of a part that the part does not accept. The LSNs that one part gets
+    have gaps.
+    """
+
+    def __init__(self, /, **parts: StateMachine) -> None:
+        """Join new machines, each under the name of its part."""
+        if not parts:
+            raise TypeError("a Composite has no parts: give each by its name, as in jobs=Jobs()")
+        for name, machine in parts.items():
+            if not name.isidentifier():
+                raise ValueError(f"{name!r:.200} is no identifier, so it can't name a part")
+            try:
+                check_machine(machine)
+            except TypeError as error:
+                raise TypeError(f"part {name!r}: {error}") from error
+        if len(set(map(id, parts.values()))) < len(parts):
+            raise ValueError("two parts are the same machine: make one for each part")
+        self._parts = parts
+        self._by_head = {_head(name): name for name in parts}
+        applications = {name: machine.application for name, machine in parts.items()}
+        self._application = _PREFIX + json.dumps(
+            applications, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        return self._parts[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parts."""
+        return tuple(self._parts)
+
+    def part(self, name: str, record: Record) -> Record:
+        """Return `record` as one for the part `name`, for `update` or `update_batch`.
+
+        This needs no lock. A packed record stays packed; do that to a large one before the update.
+        Raises ValueError if there is no such part.
+        """
+        if name not in self._parts:
+            raise ValueError(f"no part {name!r:.200}; the parts are {', '.join(self._parts)}")
+        return pack_pair(name, record) if type(record) is PackedRecord else [name, record]
+
+    @property
+    def application(self) -> str:
+        """The applications of all parts."""
+        return self._application
+
+    def why_refused(self, application: str) -> str:
+        """Return why the parts can't load a checkpoint of `application`, or "" if they can."""
+        written = _applications(application)
+        if written is None:
+            return f"the journal was written for application {application!r}, not for a Composite"
+        for name, older in written.items():
+            # The data of a missing part is refused when it is read.
+            if name in self._parts and (problem := _why_refused(self._parts[name], older)):
+                return f"part {name!r}: {problem}"
+        return ""
+
+    def apply(self, lsn: int, record: Any) -> None:
+        """Apply the record of a part."""
+        if type(record) is not list or len(record) != 2:
+            raise ValueError("a record of a Composite is [part, record]; make it with `part`")
+        name, inner = record
+        self._machine(name).apply(lsn, inner)
+
+    def load(self, item: Any) -> None:
+        """Load the item of a part."""
+        name, inner = item
+        self._machine(name).load(inner)
+
+    def load_lines(self, lines: list[bytes]) -> None:
+        """Load the items in some lines of a checkpoint. Those of one part are decoded together."""
+        for head, run in groupby(lines, lambda line: line[: line.find(b",") + 1]):
+            name = self._by_head.get(head)
+            machine = self._machine(_decoded(head[1:-1]) if name is None else name)
+            inner = [_text(line)[len(head) : -1] for line in run]
+            if isinstance(machine, LoadsLines):
+                machine.load_lines([text + b",\n" for text in inner])
+            else:
+                for item in _decoded(b"[%b]" % b",".join(inner)):
+                    machine.load(item)
+
+    def freeze(self) -> Iterable[JSON]:
+        """Return the items of all parts, as they are now."""
+        frozen = []
+        for name, machine in self._parts.items():
+            items = machine.freeze()
+            check_items(machine, items)
+            frozen.append((name, items))
+        return _wrapped(frozen)
+
+    def _machine(self, name: Any) -> StateMachine:
+        machine = self._parts.get(name)
+        if machine is None:
+            raise ValueError(
+                f"the journal has data of part {name!r:.200}, and the parts are "
+                f"{', '.join(self._parts)}; open it with all of its parts"
+            )
+        return machine
+
+    def __repr__(self) -> str:
+        return f"<Composite of {', '.join(self._parts)}>"
+
+
+def _why_refused(machine: Any, application: str) -> str:
+    if isinstance(machine, JudgesApplication):
+        return machine.why_refused(application)
+    accepts = (machine.application, *getattr(machine, "accepts", ()))
+    if application in accepts:
+        return ""
+    return (
+        f"the journal was written for application {application!r}, not for "
+        f"{' or '.join(map(repr, accepts))}"
+    )
+
+
+def _head(name: str) -> bytes:
+    """Return the beginning of each line of the part `name`. A name has no comma."""
+    return b"[%b," % encode_item(name, 0)
+
+
+def _wrapped(frozen: list[tuple[str, Iterable[JSON]]]) -> Iterator[JSON]:
+    for name, items in frozen:
+        head = _head(name)
+        for item in items:
+            if type(item) is EncodedItems:  # JSON text has no LF inside a line
+                lines = item.lines.replace(b",\n", b"],\n" + head)
+                yield EncodedItems(b"%b%b]" % (head, lines), item.number)
+            else:
+                yield [name, item]
+
+
+def _applications(application: str) -> dict[str, str] | None:
+    """Return the application of each part, or None if this is no Composite's application."""
+    try:
+        found = json.loads(application.removeprefix(_PREFIX))
+    except (ValueError, RecursionError):
+        return None
+    if not application.startswith(_PREFIX) or type(found) is not dict:
+        return None
+    return found if all(type(older) is str for older in found.values()) else None
+
+
+def _decoded(text: bytes) -> Any:
+    return decoder(VERSION, text)(text.decode())
+
+
+def _text(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b",")

@@ -42,6 +42,10 @@ SMALL = {
     "imports": ("--rounds", 1),
     "inspector": (*QUICK, "--mib", 0.1, "--rate", 1000),
     "legacy": ("--rounds", 1, "--agents", 10),
+    "tables": (
+        *(*QUICK, "--rows", 300, "--calls", 50, "--keys", 300, "--threads", 1, 2),
+        *("--peers", "shelve", "sqlite3"),
+    ),
 }
 BARS = {  # the bars that even such a small run must report
     "append": {"append to the bare loop"},
@@ -54,6 +58,11 @@ BARS = {  # the bars that even such a small run must report
     "imports": {"import journal", "import manager", "journal-inspect --help"},
     "inspector": {"log -n 20", "log -f, the latest record", "the writer's records/s"},
     "legacy": {"subagents import of 10 agents"},
+    "tables": {
+        *("set to ", "durable set, 2 threads to sqlite3", "get to ", "prefix read to sqlite3"),
+        *("insert, hold p99, 300 keys", "insert, hold p99.9, 300 keys", "snapshot, 300 keys"),
+        *("memory a row", "added to a full collection", "open"),
+    },
 }
 
 
@@ -85,7 +94,7 @@ def mark_slow(benches: Iterable[str], *quick: str) -> list[Any]:
     return [pytest.param(name, marks=() if name in quick else slow) for name in benches]
 
 
-@pytest.mark.parametrize("bench", mark_slow(SMALL, "append", "commits", "legacy"))
+@pytest.mark.parametrize("bench", mark_slow(SMALL, "append", "commits", "legacy", "tables"))
 def test_a_benchmark_prints_machine_results_and_bars(bench: str, tmp_path: Path) -> None:
     """A benchmark prints the machine and versions, its results, and each bar with its value and
     whether the bar is met."""
@@ -329,6 +338,14 @@ RESULTS: dict[str, dict[str, Any]] = {
     "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
     "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
     "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},
+    "tables": {
+        "rows": [
+            {"rows": rows, "what": what, "peer": peer, "cost": 2, "unit": "us"}
+            for rows in (10, 100)
+            for what in ("set", "open")
+            for peer in ("journal", "lmdb")
+        ]
+    },
 }
 
 

@@ -22,6 +22,8 @@ RUNS: dict[str, str] = {
     "imports": "imports --rounds 9",
     "inspector": "inspector --mib 256 --rounds 2 --seconds 2",
     "legacy": "legacy --rounds 3",
+    "tables": "tables --rounds 5",
+    "tables-large": "tables --rows --keys 1000000",
     "append": "append --rounds 10 --seconds 6",
     "recover": "recover --rounds 3",
     "compact": "compact --rounds 3 --seconds 2",
@@ -73,7 +75,9 @@ def main(arguments: list[str]) -> int:
         bars += results["bars"]
         if options.output:
             (options.output / f"{run}.json").write_text(json.dumps(results))
-    environment = about("lmdb", "rocksdict", "ZODB", "coopy")
+    environment = about(
+        "lmdb", "rocksdict", "ZODB", "coopy", "sqlitedict", "diskcache", "persist-queue"
+    )
     if options.json:
         print(json.dumps({"bench": "bars", **environment, "bars": bars}))
         return 0

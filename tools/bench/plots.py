@@ -242,6 +242,20 @@ def _imports(results: Results) -> Any:
     return figure
 
 
+def _tables(results: Results) -> Any:
+    """Draw a row for each number of rows, and a column for each kind of call."""
+    sizes = unique(row["rows"] for row in results["rows"])
+    kinds = unique(row["what"] for row in results["rows"])
+    figure, axes = panels(len(sizes), len(kinds))
+    for across, size in zip(axes, sizes, strict=True):
+        for axis, what in zip(across, kinds, strict=True):
+            rows = [r for r in results["rows"] if (r["rows"], r["what"]) == (size, what)]
+            axis.barh([row["peer"] for row in rows], [row["cost"] for row in rows])
+            axis.invert_yaxis()
+            axis.set(title=f"{what}, {size:,} rows", xlabel=rows[0]["unit"], xscale="log")
+    return figure
+
+
 DRAWN: dict[str, Callable[[Results], Any]] = {
     "commits": _commits,
     "append": _append,
@@ -252,6 +266,7 @@ DRAWN: dict[str, Callable[[Results], Any]] = {
     "burn": _burn,
     "imports": _imports,
     **dict.fromkeys(("inspector", "legacy"), _imports),
+    "tables": _tables,
 }
 
 

@@ -16,6 +16,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from journal.errors import FailedError
+
 Keys: TypeAlias = tuple[bytes, ...]
 Stored: TypeAlias = bytes | tuple[bytes, ...]  # a value as it is kept, whole or in pieces
 # Neighbouring keys, ascending, and their values. It is an exact tuple, because the garbage
@@ -26,6 +28,8 @@ Chunk: TypeAlias = tuple[Keys, tuple[Stored, ...]]
 # takes 5.4 us with 128 keys, 8 with 256 and 12 with 512; a snapshot 18, 8 and 5 us.
 CHUNK_KEYS_MAX = 128
 _CHUNK_KEYS_MIN = CHUNK_KEYS_MAX // 8
+# A change of the bounds takes microseconds, and a preempted writer some ms. After 5 s it is broken.
+_LOOKUPS_AT_ONCE, _LOOKUPS_MAX = 100, 5000
 
 
 class ChunkedMap:
@@ -43,8 +47,11 @@ class ChunkedMap:
         return self._count
 
     def get(self, key: bytes) -> Stored | None:
-        """Return the very object that was stored for `key`, or None."""
-        while True:
+        """Return the very object that was stored for `key`, or None.
+
+        Raises FailedError after an interrupt amid a change of the bounds, which stops the state.
+        """
+        for attempt in range(_LOOKUPS_MAX):
             version = self._version
             try:
                 keys, values = self._chunks[bisect_right(self._firsts, key) - 1]
@@ -55,7 +62,11 @@ class ChunkedMap:
                 return values[place]
             if version == self._version and not version & 1:
                 return None
-            time.sleep(0)  # let the writer finish
+            time.sleep(0 if attempt < _LOOKUPS_AT_ONCE else 0.001)  # let the writer finish
+        raise FailedError(
+            "a write was interrupted half-way, so a missing key can't be told from one that the "
+            "write moves; close the tables and reopen them"
+        )
 
     def put(self, key: bytes, value: Stored) -> Stored | None:
         """Store `value` for `key`. Return the value before it, or None."""

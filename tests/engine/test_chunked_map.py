@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from journal import FailedError
 from journal._tables import chunked_map
 from journal._tables.chunked_map import Chunk, ChunkedMap, rows_between
 from tests.support import TIMEOUT_S
@@ -139,3 +140,36 @@ def test_a_lookup_beside_splits_and_merges_finds_its_key(monkeypatch: pytest.Mon
             thread.join(TIMEOUT_S)
         sys.setswitchinterval(interval)
     assert wrong == []
+
+
+class InterruptingList(list[bytes]):
+    """A list whose insertion is interrupted."""
+
+    def insert(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_lookup_after_an_interrupted_split_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interrupt amid a split stops the state. Lookups without the lock find what they can."""
+    monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
+    rows = ChunkedMap()
+    for number in range(4):
+        rows.put(b"%d" % number, b"")
+    rows._firsts = InterruptingList(rows._firsts)
+    with pytest.raises(KeyboardInterrupt):
+        rows.put(b"4", b"")
+    errors: list[Exception] = []
+
+    def look_up() -> None:
+        try:
+            rows.get(b"missing")
+        except FailedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    assert len(errors) == 1

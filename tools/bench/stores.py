@@ -102,16 +102,19 @@ class OurTables(Store):
 
 
 class Shelve(Store):
-    """shelve, with the dbm module that Python has here. dbm.dumb never syncs its files."""
+    """shelve, with the dbm module that Python has here.
 
-    note = "no order; durable only with dbm.gnu and dbm.sqlite3"
+    dbm.dumb never syncs its files, and dbm.sqlite3 (from 3.13 on) is bound to one thread.
+    """
+
+    note = "no order; durable in several threads only with dbm.gnu"
     has_prefixes = False
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         path = str(directory / "shelve")
         self._shelf = shelve.open(path, protocol=5)  # noqa: SIM115  # `close` closes it
-        self.is_durable = dbm.whichdb(path) in ("dbm.gnu", "dbm.sqlite3")
+        self.is_durable = dbm.whichdb(path) == "dbm.gnu"
 
     def set(self, key: str, value: Any) -> None:
         self._shelf[key] = value

@@ -154,6 +154,7 @@ def test_a_lookup_after_an_interrupted_split_does_not_hang(
 ) -> None:
     """An interrupt amid a split stops the state. Lookups without the lock find what they can."""
     monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
+    monkeypatch.setattr(chunked_map, "_LOOKUPS_MAX", 200)
     rows = ChunkedMap()
     for number in range(4):
         rows.put(b"%d" % number, b"")

@@ -160,7 +160,14 @@ class NoFilesError(OSError):
 KINDS = (KeyboardInterrupt, Exception, RuntimeError, TimeoutError, ValueError, NoFilesError)
 
 
-@pytest.fixture(params=KINDS)
+_IN_THE_QUICK_PART = (KeyboardInterrupt, RuntimeError, NoFilesError)
+_PARAMS = [
+    pytest.param(kind, marks=() if kind in _IN_THE_QUICK_PART else pytest.mark.slow)
+    for kind in KINDS
+]
+
+
+@pytest.fixture(params=_PARAMS)
 def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let `struck` strike with each kind of exception. On Python 3.12, everything else is
     slower."""

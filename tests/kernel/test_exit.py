@@ -115,7 +115,7 @@ def test_an_exit_on_a_full_disk_ends(tmp_path: Path) -> None:
     )
     process = run(script)
     assert process.returncode == 0
-    assert "/j: 100 bytes could not be written before exit, and are lost" in process.stderr
+    assert "/j: 100 bytes could not be written before the exit and are lost" in process.stderr
 
 
 RAISING = """

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from journal._disk import process
 from journal._disk.disk import TMP, Directory, Disk, StrPath, write_all
 from journal._disk.posix import PosixDisk
 from journal._format import frame
 from journal._format.checkpoint import CHECKPOINTS_KEPT_MIN, checkpoint_name, floor_lsn
 from journal._format.layout import MARK
 from journal._format.segment import read_header, segment_names, segments_after
+from journal._names import LOCK
 from journal._offline.reader import JournalReader, read_batches, readable
 from journal._public import public
 from journal._recovery.recovery import find_checkpoints
@@ -134,7 +134,7 @@ def _copy_all(directory: Directory, target: Directory, limit_lsn: int | None) ->
             copy_file(directory, target, name, end, last if is_last else None)
         for checkpoint in reversed(checkpoints.good):
             copy_file(directory, target, checkpoint_name(checkpoint.lsn), None)
-        process.clear_pid_note(target)  # makes a LOCK: without it, an empty copy is not a journal
+        target.open(LOCK, "create").close()  # without it, the copy of an empty journal is none
         target.sync()
     finally:
         checkpoints.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -297,3 +298,27 @@ def test_a_failed_backup_leaves_nothing(disk: SimulatedDisk) -> None:
     disk.capacity = None
     assert disk.contents("/copy") == {}
     assert backup(PATH, "/copy", disk=disk).lsn == 20
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_backup_raises_the_fault_of_any_call(disk: SimulatedDisk, count: int) -> None:
+    """P4: Whichever call of the disk fails, the error is the disk's own, and no file is left."""
+    with open_on(disk) as journal:
+        put_lines(journal, count)
+    calls: list[Operation] = []
+    disk.before = lambda operation, path: calls.append(operation)
+    backup(PATH, "/whole", disk=disk)
+    assert len(calls) > 10
+    for nth in range(len(calls)):
+        remaining = [nth]
+
+        def fail(operation: Operation, path: str, remaining: list[int] = remaining) -> None:
+            remaining[0] -= 1
+            if remaining[0] == -1:
+                raise OSError(errno.EIO, operation)
+
+        disk.before = fail
+        with pytest.raises(OSError, match=calls[nth]) as caught:
+            backup(PATH, f"/copy-{nth}", disk=disk)
+        assert caught.value.errno == errno.EIO
+        assert disk.contents(f"/copy-{nth}") == {}

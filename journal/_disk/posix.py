@@ -21,6 +21,7 @@ import fcntl
 import os
 import stat
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -217,6 +218,10 @@ class PosixFile:
         self._fd = fd
         self.path = path
         self._count_links: Callable[[], int] | None = None
+        # It has no `__del__`: Python ignores an interrupt that strikes there, and a follower drops
+        # files all the time. A closed file is dropped without running any Python code.
+        self._closing = weakref.finalize(self, _close_quietly, fd)
+        self._closing.atexit = False
 
     def read(self, size: int, offset: int) -> bytes:
         data = os.pread(self._fd, size, offset)
@@ -259,13 +264,14 @@ class PosixFile:
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, _CLOSED
-        if fd != _CLOSED:
+        if self._closing.detach():
+            fd, self._fd = self._fd, _CLOSED
             os.close(fd)
 
-    def __del__(self) -> None:
-        with suppress(OSError):
-            self.close()
+
+def _close_quietly(fd: int) -> None:
+    with suppress(OSError):
+        os.close(fd)
 
 
 def _split_last(path: str) -> tuple[str, str]:

@@ -414,3 +414,30 @@ def test_other_platforms_are_refused(platform: str) -> None:
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60
     )
     assert f"ImportError: journal runs on Linux and macOS, not on {platform}" in process.stderr
+
+
+def test_dropping_a_closed_file_runs_no_python_code(tmp_path: Path) -> None:
+    """An interrupt that strikes in Python code which a deallocation runs is ignored. A follower
+    opens and closes files all the time, so that Ctrl-C would sometimes be lost."""
+    directory = PosixDisk().open_directory(str(tmp_path / "j"), write=True)
+    file = directory.open("a", "create")
+    file.close()
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, arg: calls.append(f"{event} {frame.f_code.co_name}"))
+    try:
+        del file
+    finally:
+        sys.setprofile(None)
+    directory.close(unlock=False)
+    assert [call for call in calls if call.startswith("call")] == []
+
+
+def test_a_dropped_file_is_closed(tmp_path: Path) -> None:
+    """A file that nobody closed is closed when it is dropped, and no descriptor leaks."""
+    directory = PosixDisk().open_directory(str(tmp_path / "j"), write=True)
+    before = os.listdir("/dev/fd")
+    file = directory.open("a", "create")
+    assert len(os.listdir("/dev/fd")) == len(before) + 1
+    del file
+    assert len(os.listdir("/dev/fd")) == len(before)
+    directory.close(unlock=False)

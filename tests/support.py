@@ -306,3 +306,15 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=TIMEOUT_S * 2,
     )
+
+
+@contextmanager
+def bounded(child: subprocess.Popen[Any]) -> Iterator[None]:
+    """Kill a child that still runs after `TIMEOUT_S` or at the end, so that no test hangs on it."""
+    watchdog = threading.Timer(TIMEOUT_S, child.kill)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+        child.kill()

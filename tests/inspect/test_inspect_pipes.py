@@ -25,6 +25,7 @@ from tests.inspect.inspect_support import (
     running,
     tear,
 )
+from tests.support import bounded
 
 IN_SHELL: dict[str, Any] = {
     "shell": True,
@@ -92,12 +93,13 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
         ("export", of_tables),
     ):
         for form in ("text", "json", "jsonl"):
-            with subprocess.Popen(
+            process = subprocess.Popen(
                 [*COMMAND, verb, place, "-o", form],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment(),
-            ) as process:
+            )
+            with process, bounded(process):
                 assert process.stdout
                 assert process.stderr
                 assert process.stdout.readline()

@@ -18,7 +18,7 @@ import pytest
 from journal import Options
 from manager import Agent, AgentResult, Limits, SubAgentManager, follow_fleet, read_fleet
 from tests.manager.test_subagents_cli import subagents
-from tests.support import TIMEOUT_S
+from tests.support import TIMEOUT_S, bounded
 
 # Both are small, so that segments roll and are removed while a follower reads.
 OPTIONS = Options(segment_bytes=4096, checkpoint_min_bytes=1024, checkpoint_growth=0.5)
@@ -141,13 +141,14 @@ def test_list_follow_prints_a_line_for_each_change(tmp_path: Path, output: str) 
         manager.spawn("not chosen", queued=True)
         manager.wait_durable()
         command = [sys.executable, "-P", "-m", "manager", "list", "--follow", "-o", output]
-        with subprocess.Popen(
+        child = subprocess.Popen(
             [*command, "--status", "running"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as child:
+        )
+        with child, bounded(child):
             assert child.stdout
             assert child.stderr
             lines = [child.stdout.readline()]

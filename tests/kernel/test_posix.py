@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -26,16 +24,6 @@ DISK = PosixDisk()
 MODES: tuple[Mode, ...] = ("read", "update", "create")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or a system call of Linux")
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path.resolve() / "journal"
-
-
-@pytest.fixture
-def directory(path: Path) -> PosixDirectory:
-    return DISK.open_directory(path, write=True)
 
 
 @contextmanager
@@ -280,54 +268,6 @@ def test_a_directory_of_another_owner_is_refused(path: Path) -> None:
     assert DISK.open_directory(path, write=False).names() == []
 
 
-# --- handles ---
-
-
-def test_handles_are_not_inherited(directory: PosixDirectory) -> None:
-    """A program that the process starts gets no handle of a journal, and so no lock."""
-    file = directory.open("a", "create")
-    assert not os.get_inheritable(file._fd)
-    assert not os.get_inheritable(directory._fd)
-
-
-def test_forgotten_handles_are_closed(path: Path) -> None:
-    """A handle that is forgotten without a close releases its descriptor and the lock."""
-    directory = DISK.open_directory(path, write=True)
-    directory.lock()
-    file = directory.open("a", "create")
-    descriptors = (file._fd, directory._fd)
-    del file, directory
-    gc.collect()
-    for descriptor in descriptors:
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(descriptor)
-    DISK.open_directory(path, write=True).lock()
-
-
-def test_a_failed_open_leaves_no_handle(directory: PosixDirectory, path: Path) -> None:
-    """A file or directory that is refused after its open is closed again."""
-    (path / "directory").mkdir()
-    before = os.listdir("/dev/fd")
-    with pytest.raises(UnsafePathError):
-        directory.open("directory", "read")
-    path.chmod(0o777)
-    with pytest.raises(UnsafePathError):
-        DISK.open_directory(path, write=True)
-    assert os.listdir("/dev/fd") == before
-
-
-def test_a_file_whose_directory_is_deleted_has_no_name(
-    directory: PosixDirectory, path: Path
-) -> None:
-    """P2: `is_linked` notices that the whole directory was deleted."""
-    file = directory.open("a", "create")
-    shutil.rmtree(path)
-    assert not file.is_linked()
-    assert directory.names() == []
-    with pytest.raises(FileNotFoundError):
-        directory.open("b", "create")
-
-
 # --- system calls ---
 
 
@@ -414,30 +354,3 @@ def test_other_platforms_are_refused(platform: str) -> None:
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60
     )
     assert f"ImportError: journal runs on Linux and macOS, not on {platform}" in process.stderr
-
-
-def test_dropping_a_closed_file_runs_no_python_code(tmp_path: Path) -> None:
-    """An interrupt that strikes in Python code which a deallocation runs is ignored. A follower
-    opens and closes files all the time, so that Ctrl-C would sometimes be lost."""
-    directory = PosixDisk().open_directory(str(tmp_path / "j"), write=True)
-    file = directory.open("a", "create")
-    file.close()
-    calls: list[str] = []
-    sys.setprofile(lambda frame, event, arg: calls.append(f"{event} {frame.f_code.co_name}"))
-    try:
-        del file
-    finally:
-        sys.setprofile(None)
-    directory.close(unlock=False)
-    assert [call for call in calls if call.startswith("call")] == []
-
-
-def test_a_dropped_file_is_closed(tmp_path: Path) -> None:
-    """A file that nobody closed is closed when it is dropped, and no descriptor leaks."""
-    directory = PosixDisk().open_directory(str(tmp_path / "j"), write=True)
-    before = os.listdir("/dev/fd")
-    file = directory.open("a", "create")
-    assert len(os.listdir("/dev/fd")) == len(before) + 1
-    del file
-    assert len(os.listdir("/dev/fd")) == len(before)
-    directory.close(unlock=False)

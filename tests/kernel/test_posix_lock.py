@@ -24,16 +24,6 @@ DISK = PosixDisk()
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path.resolve() / "journal"
-
-
-@pytest.fixture
-def directory(path: Path) -> PosixDirectory:
-    return DISK.open_directory(path, write=True)
-
-
 @contextmanager
 def child(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Run `script` in a process that ends at the end of its standard input."""

@@ -101,13 +101,15 @@ class ReadWriteSet:
 
     def replace(self, place: Place, value: bytes, expected: Any) -> None:
         """Collect the write of a key that must be there, with the value `expected`."""
+        is_first_read = place not in self._reads and place not in self._writes
         seen = self.read(place)
         if seen is None:
             raise _conflict(place, "is not there")
         if expected is not _ANY:
             if unpack_value(seen) != expected:
                 raise _conflict(place, "has another value than the expected one")
-            if place in self._reads:
+            # Its own write says nothing about what others see, nor does what was read before.
+            if is_first_read:
                 self._expected[place] = expected
         self.write(place, value)
 

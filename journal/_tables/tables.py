@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import ReferenceType, ref
 
 from journal._disk.disk import Disk, StrPath
 from journal._engine.journal import Journal
@@ -39,8 +40,12 @@ _ANY: Any = object()
 _OF_STALE_READS = (LookupError, ValueError, TypeError, ArithmeticError, AssertionError)
 _UPDATE_ATTEMPTS = 16  # of `Table.update` outside the lock, before it holds the lock
 
-# The transactions whose bodies run here: of each Tables the thread or task that began one.
-_bodies: ContextVar[dict[int, object]] = ContextVar("journal.tables.bodies", default={})  # noqa: B039
+# The transactions whose bodies run here, by the id of their Tables. A weak reference: an interrupt
+# may keep a body from being left, and must not refuse this thread's later writes.
+_bodies: ContextVar[dict[int, ReferenceType[TransactionContext]]] = ContextVar(
+    "journal.tables.bodies",
+    default={},  # noqa: B039
+)
 
 
 @public
@@ -236,7 +241,9 @@ class Tables(OpenHandle):
         return self._publisher.write_row(place, value, check)
 
     def _refuse_in_body(self, what: str) -> None:
-        if _bodies.get().get(id(self)) is _this_runner():
+        reference = _bodies.get().get(id(self))
+        context = reference and reference()
+        if context and context._runner is _this_runner():
             raise JournalError(
                 f"can't {what} inside a transaction's body: it would not be part of the "
                 "transaction; use the transaction, as in t[table][key] = value"
@@ -353,23 +360,24 @@ class TransactionContext:
         self._tables = tables
         self._collected = tables._new_set(tables._rows.chunks_between)
         self._transaction = Transaction(tables._rows, self._collected)
-        self._token: Token[dict[int, object]] | None = None
+        self._has_begun = False
+        self._runner: object = None  # the thread or task that runs the body
 
     def __enter__(self) -> Transaction:
         self._tables._refuse_in_body("begin a transaction")
-        self._token = _bodies.set({**_bodies.get(), id(self._tables): _this_runner()})
+        if self._has_begun:
+            raise JournalError("the transaction has been used; begin another one")
+        self._has_begun = True
+        others = {key: body for key, body in _bodies.get().items() if body()}
+        _bodies.set({**others, id(self._tables): ref(self)})
+        self._runner = _this_runner()  # last, so that no interrupt above leaves it set
         return self._transaction
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._leave_body()
-        try:
-            if error is None:
-                publish = self._tables._publisher.publish
-                self._transaction.lsn = publish(
-                    self._collected.writes(), _checking(self._collected)
-                )
-        finally:
-            self._collected.end()
+        if error is None:
+            publish = self._tables._publisher.publish
+            self._transaction.lsn = publish(self._collected.writes(), _checking(self._collected))
 
     def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
         """Call `function`. Raise ConflictError for what reads of two moments make it raise."""
@@ -387,18 +395,15 @@ class TransactionContext:
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._leave_body()
-        try:
-            if error is None:
-                publish = self._tables._publisher.publish_in_loop
-                self._transaction.lsn = await publish(
-                    self._collected.writes(), _checking(self._collected)
-                )
-        finally:
-            self._collected.end()
+        if error is None:
+            publish = self._tables._publisher.publish_in_loop
+            self._transaction.lsn = await publish(
+                self._collected.writes(), _checking(self._collected)
+            )
 
     def _leave_body(self) -> None:
-        if self._token is not None:
-            _bodies.reset(self._token)
+        self._runner = None
+        self._collected.end()  # before the writes are published: none that follows would be
 
 
 def _checking(collected: ReadWriteSet) -> Verify:

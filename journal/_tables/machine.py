@@ -48,7 +48,7 @@ from journal._tables.pieces import (
     split,
     upload_lines,
 )
-from journal._tables.values import json_text, pack_value, stored_text, unpack_value
+from journal._tables.values import check_stored, json_text, pack_value, stored_text
 
 APPLICATION = "journal.tables/1"
 ROWS = "rows"
@@ -56,9 +56,12 @@ NAME_BYTES_MAX = 255
 _LINES_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
 _BYTES_AT_ONCE = 1 << 16
 _REPLACED_MAX = 64  # in a replay, where nothing waits for the lock, or between two writers
-# Inside a JSON string a quote has a backslash before it, so `,"value":` stands once in a line.
+# Inside a JSON string a quote has a backslash before it, so the first `,"value":` ends the key. The
+# part before the value is atomic: otherwise a forged line with many of these takes hours. A name of
+# `NAME_BYTES_MAX` bytes takes at most 5 steps for each; a longer one would take memory.
 _LINE = re.compile(
-    rb'\{"table":("(?:[^"\\]|\\.)*"),"key":(.*?),"(?:expires_at_ms":(\d{1,16}),")?value":(.*)\}'
+    rb'(?>\{"table":("(?:[^"\\]|\\.){1,1275}"),"key":(.*?),'
+    rb'"(?:expires_at_ms":(\d{1,16}),")?value":)(.*)\}'
     rb"(?:,?\n)?",
     re.DOTALL,
 )
@@ -140,10 +143,8 @@ class TablesMachine(LoadsLines):
                 self._loaded_pieces.append(item["piece"])
             return
         name, key, expires_at_ms = item["table"], item["key"], item.get("expires_at_ms")
-        if type(name) is not str:
-            raise TypeError(f"the table's name is of type {type(name).__name__}")
         value = self._loaded_value(item, expires_at_ms)
-        unpack_value(value)
+        check_stored(value)
         encoded = encode_key(tuple(key) if type(key) is list else key)
         self._append(name, [encoded], [value])
         if expires_at_ms is not None:
@@ -161,6 +162,8 @@ class TablesMachine(LoadsLines):
                 continue
             rows = [match for match, _ in run if match]
             keys = _decoded(b"[%b]" % b",".join(match[2] for match in rows))
+            if len(keys) != len(rows):
+                raise ValueError(f"{len(rows)} rows have {len(keys)} keys")
             self._load_texts(
                 _decoded(name),
                 [encode_key(tuple(key) if type(key) is list else key) for key in keys],
@@ -209,12 +212,13 @@ class TablesMachine(LoadsLines):
                 value = self.uploads.pieces(value)
             elif type(value) not in (bytes, type(None)):
                 raise TypeError("a value is bytes, a list or nil")
-            if (type(name), type(key)) != (str, bytes):
-                raise TypeError("a table's name is a str, a key is bytes")
+            check_name(name)
+            if type(key) is not bytes:
+                raise TypeError("a key is bytes")
             if encode_key(decode_key(key)) != key:
                 raise ValueError(f"{key[:80]!r} is not how its key is encoded")
             if value is not None:
-                unpack_value(value)
+                check_stored(value)
         if len(set(references)) != len(references):
             raise ValueError("two writes refer to the same pieces")
 
@@ -232,11 +236,18 @@ class TablesMachine(LoadsLines):
     def _append(self, name: str, keys: list[bytes], values: Sequence[Stored]) -> None:
         if self._loaded_pieces:
             raise ValueError("pieces come before a row that has its value in its line")
+        check_name(name)
         table = self.tables.setdefault(name, ChunkedMap())
         last = table.last_key()
         if any(a >= b for a, b in zip([last or b"", *keys], keys, strict=False)):
             raise ValueError(f"the keys of table {name!r} do not ascend")
         table.append_sorted(keys, values)
+
+
+def check_name(name: Any) -> None:
+    """Raise ValueError unless `name` can name a table."""
+    if type(name) is not str or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"{name!r:.200} names no table: give 1 to {NAME_BYTES_MAX} bytes")
 
 
 def _decoded(text: bytes) -> Any:
@@ -255,11 +266,12 @@ def _encoded(
     lines: list[bytes] = []
     size = 0
     for line in _lines(uploads, tables):
-        lines.append(line)
-        size += len(line)
-        if len(lines) == _LINES_AT_ONCE or size >= _BYTES_AT_ONCE:
+        # One line may be as long as a checkpoint takes, so a long one has no others beside it.
+        if lines and (len(lines) == _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
             yield EncodedItems(b",\n".join(lines), len(lines))
             lines, size = [], 0
+        lines.append(line)
+        size += len(line)
     if lines:
         yield EncodedItems(b",\n".join(lines), len(lines))
 

@@ -21,7 +21,7 @@ from journal._state.durable_state import DurableState
 from journal._tables.chunked_map import Chunk, Stored
 from journal._tables.expiry import expiry_of, with_expiry
 from journal._tables.keys import Key
-from journal._tables.machine import NAME_BYTES_MAX, Place, TablesMachine, record_of
+from journal._tables.machine import Place, TablesMachine, check_name, record_of
 from journal._tables.publisher import Check, Publisher, TablesState, Verify
 from journal._tables.table_view import TableView
 from journal._tables.tables_view import TablesView, read_tables
@@ -108,8 +108,7 @@ class Tables(OpenHandle):
 
     def table(self, name: str) -> Table:
         """Return the table `name`. It exists once it has a row."""
-        if type(name) is not str or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
-            raise ValueError(f"{name!r:.200} names no table: give 1 to {NAME_BYTES_MAX} bytes")
+        check_name(name)
         return Table(self, name)
 
     def names(self) -> list[str]:

@@ -80,26 +80,30 @@ def _read(reader: JournalReader, at: int | None, disk: Disk) -> TablesView:
     if base := reader.base(at):
         with closing(base):
             if base.application != APPLICATION:
-                raise FormatVersionError(
-                    f"a checkpoint of application {base.application!r}, not of {APPLICATION!r}; "
-                    "open it with the program that wrote it",
-                    path=base.path,
-                    reason=FormatReason.OTHER_APPLICATION,
-                )
+                what = f"a checkpoint of application {base.application!r}, not of {APPLICATION!r}"
+                raise _other_application(base.path, what)
             lsn = base.lsn
             for lines in base._line_blocks():
-                machine.load_lines(lines)
+                try:
+                    machine.load_lines(lines)
+                except Exception as error:
+                    what = f"{error!r:.200} for an item: it is not one of {APPLICATION!r}"
+                    raise _other_application(base.path, what) from error
     for entry in reader.entries(lsn):
         if at is not None and entry.lsn > at:
             break
         try:
             machine.apply(entry.lsn, entry.record)
         except Exception as error:
-            raise FormatVersionError(
-                f"offset {entry.offset}, LSN {entry.lsn}: not a record of {APPLICATION!r}; open it "
-                "with the program that wrote it",
-                path=entry.path,
-                reason=FormatReason.OTHER_APPLICATION,
-            ) from error
+            what = f"offset {entry.offset}, LSN {entry.lsn}: not a record of {APPLICATION!r}"
+            raise _other_application(entry.path, what) from error
         lsn = entry.lsn
     return TablesView(machine, lsn, disk)
+
+
+def _other_application(path: str | None, what: str) -> FormatVersionError:
+    return FormatVersionError(
+        f"{what}; open it with the program that wrote it",
+        path=path,
+        reason=FormatReason.OTHER_APPLICATION,
+    )

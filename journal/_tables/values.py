@@ -18,7 +18,7 @@ from journal._format.items import CODEC, decoder, encode_item
 from journal._format.record import pack
 from journal._mutex import is_raised_by_call
 from journal._tables.chunked_map import Stored
-from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of, to_ms, with_expiry
+from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of, head_of, to_ms, with_expiry
 from journal.errors import CheckpointItemError, RecordError
 
 VALUE_BYTES_MAX = 1 << 28
@@ -66,6 +66,21 @@ def unpack_value(stored: Stored) -> Any:
         if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack", *CODEC):
             raise
         raise RecordError(f"a stored value can't be read: {error!r:.200}") from error
+
+
+def check_stored(stored: Stored) -> None:
+    """Raise RecordError or ValueError unless these bytes are a value as a write keeps it.
+
+    That is msgpack, after the time at which it expires. Text in a journal would be copied to a
+    checkpoint as it is, with any LF in it.
+    """
+    unpack_value(stored)
+    expires_at_ms = expiry_of(stored)
+    if expires_at_ms is not None:
+        head_of(expires_at_ms)
+    whole = b"".join(stored) if isinstance(stored, tuple) else stored
+    if whole[0 if expires_at_ms is None else HEAD_BYTES] == MARK_BYTE:
+        raise ValueError("a value is JSON text, which only a line of a checkpoint has")
 
 
 def stored_text(text: bytes) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from journal import DurableState, JournalError
+from journal import DurableState, FormatReason, FormatVersionError, JournalError
 from journal._format import checkpoint
 from journal._format.checkpoint import Checkpoint
+from journal._format.items import EncodedItems
 from journal._tables.durable_dict import DurableDict
 from journal._tables.keys import encode_key
 from journal._tables.machine import TablesMachine
@@ -230,6 +231,7 @@ def test_a_checkpoint_splits_large_values_over_lines(
 
 
 KEY = encode_key(1)
+HEAD_MAX = b"\xc1\x01" + b"\xff" * 8  # a time that no checkpoint could hold
 FORGED: list[tuple[str, list[Any]]] = [
     ("a short piece", [["piece", UPLOAD, 0]]),
     ("an empty piece", [["piece", UPLOAD, 0, b""]]),
@@ -257,6 +259,20 @@ FORGED: list[tuple[str, list[Any]]] = [
             ["rows", ["t", KEY, [UPLOAD, 1]]],
         ],
     ),
+    ("text with an LF", [["rows", ["t", KEY, b"\xc11\n"]]]),
+    ("text with a time", [["rows", ["t", KEY, b"\xc1\x01" + bytes(8) + b"\xc11"]]]),
+    ("text in a piece", [["piece", UPLOAD, 0, b"\xc11\n"], ["rows", ["t", KEY, [UPLOAD, 1]]]]),
+    ("a time that is too large", [["rows", ["t", KEY, HEAD_MAX + b"\x01"]]]),
+    (
+        "a time of pieces that is too large",
+        [
+            ["piece", UPLOAD, 0, HEAD_MAX],
+            ["piece", UPLOAD, 1, b"\x01"],
+            ["rows", ["t", KEY, [UPLOAD, 2]]],
+        ],
+    ),
+    ("a table without a name", [["rows", ["", KEY, b"\x01"]]]),
+    ("a table whose name is too long", [["rows", ["t" * 256, KEY, b"\x01"]]]),
 ]  # fmt: skip
 
 
@@ -268,6 +284,11 @@ def test_records_that_no_tables_write_are_refused(records: list[Any]) -> None:
         put(journal, *records)
     with pytest.raises(JournalError, match="apply raised"):
         open_tables(disk)
+
+
+def line(text: str) -> EncodedItems:
+    """Return a line of a checkpoint, as it is."""
+    return EncodedItems(text.encode(), 1)
 
 
 ROW = {"table": "t", "key": 1}
@@ -282,6 +303,15 @@ FORGED_ITEMS: list[tuple[str, list[Any]]] = [
     ("a time in a piece", [{"piece": b"\xc1\x01" + bytes(8) + b"\x01"}, {**ROW, "pieces": 1}]),
     ("a time that is no number", [{**ROW, "expires_at_ms": "1", "value": 1}]),
     ("a time that is too large", [{**ROW, "expires_at_ms": 1 << 53, "value": 1}]),
+    ("text that is packed", [{**ROW, "packed": b"\xc11\n"}]),
+    ("text in a piece", [{"piece": b"\xc11"}, {**ROW, "pieces": 1}]),
+    ("no dict", [5]),
+    ("other keys", [{"id": 1}]),
+    ("a name that is too long", [{**ROW, "table": "t" * 256, "value": 1}]),
+    ("no name", [{**ROW, "table": "", "value": 1}]),
+    ("half a surrogate in a name", [line('{"table":"\\ud800","key":1,"value":1}')]),
+    ("two keys", [line('{"table":"t","key":1,2,"value":1}')]),
+    ("no JSON", [line('{"table":"t","key":{,"value":1}')]),
 ]
 
 
@@ -296,6 +326,9 @@ def test_items_that_no_tables_write_are_refused(items: list[Any]) -> None:
         journal.compact(lambda: (journal.last_lsn, items))
     with pytest.raises(JournalError, match="load raised"):
         open_tables(disk)
+    with pytest.raises(FormatVersionError, match="not one of") as caught:
+        Tables.read(PATH, disk=disk)
+    assert caught.value.reason == FormatReason.OTHER_APPLICATION
 
 
 def test_unpacking_joins_the_pieces() -> None:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from threading import get_ident
 from typing import TypeAlias
 
-from journal.errors import FailedError
+from journal._mutex import is_raised_by_call
+from journal.errors import FailedError, InterruptedCallError
 
 Keys: TypeAlias = tuple[bytes, ...]
 Stored: TypeAlias = bytes | tuple[bytes, ...]  # a value as it is kept, whole or in pieces
@@ -35,12 +37,13 @@ _LOOKUPS_AT_ONCE, _LOOKUPS_MAX = 100, 5000
 class ChunkedMap:
     """An ordered map from bytes to bytes."""
 
-    __slots__ = ("_chunks", "_count", "_firsts", "_version")
+    __slots__ = ("_chunks", "_count", "_firsts", "_version", "_writer")
 
     def __init__(self) -> None:
         self._firsts = [b""]  # chunk n holds the keys from firsts[n] to before firsts[n + 1]
         self._chunks: list[Chunk] = [((), ())]
         self._version = 0
+        self._writer = 0  # the id of the thread that changes the bounds of chunks
         self._count = 0
 
     def __len__(self) -> int:
@@ -49,19 +52,24 @@ class ChunkedMap:
     def get(self, key: bytes) -> Stored | None:
         """Return the very object that was stored for `key`, or None.
 
-        Raises FailedError after an interrupt amid a change of the bounds, which stops the state.
+        Raises FailedError after an interrupt amid a change of the bounds, which stops the state,
+        and InterruptedCallError if a finalizer asks amid a change of this thread.
         """
         for attempt in range(_LOOKUPS_MAX):
             version = self._version
             try:
                 keys, values = self._chunks[bisect_right(self._firsts, key) - 1]
-            except IndexError:  # between the two lists' changes
+            except IndexError as error:  # between the two lists' changes
+                if not is_raised_by_call(error):
+                    raise
                 keys, values = (), ()
             place = bisect_left(keys, key)
             if place < len(keys) and keys[place] == key:
                 return values[place]
             if version == self._version and not version & 1:
                 return None
+            if self._writer == get_ident():
+                raise InterruptedCallError  # a finalizer of this thread asks, amid its write
             time.sleep(0 if attempt < _LOOKUPS_AT_ONCE else 0.001)  # let the writer finish
         raise FailedError(
             "a write was interrupted half-way, so a missing key can't be told from one that the "
@@ -82,12 +90,7 @@ class ChunkedMap:
         else:
             # Keys that arrive in ascending order fill their chunks.
             is_last = at + 1 == len(self._chunks) and place == len(keys)
-            left, right = _split(chunk, len(keys) if is_last else len(keys) // 2)
-            self._version += 1
-            self._chunks[at] = left
-            self._chunks.insert(at + 1, right)
-            self._firsts.insert(at + 1, right[0][0])
-            self._version += 1
+            self._replace(at, at + 1, _split(chunk, len(keys) if is_last else len(keys) // 2))
         self._count += 1
         return None
 
@@ -114,10 +117,7 @@ class ChunkedMap:
             (all_keys[at : at + CHUNK_KEYS_MAX], all_values[at : at + CHUNK_KEYS_MAX])
             for at in range(0, len(all_keys), CHUNK_KEYS_MAX)
         ]
-        self._version += 1
-        self._chunks[-1:] = parts or [((), ())]
-        self._firsts.extend(part[0][0] for part in parts[1:])
-        self._version += 1
+        self._replace(len(self._chunks) - 1, len(self._chunks), parts or [((), ())])
         self._count += len(keys)
 
     def first_key(self) -> bytes | None:
@@ -142,15 +142,23 @@ class ChunkedMap:
         first = at - 1 if at else 0
         left, right = (self._chunks[first], chunk) if at else (chunk, self._chunks[1])
         joined = left[0] + right[0], left[1] + right[1]
-        self._version += 1
-        if len(joined[0]) <= CHUNK_KEYS_MAX:
-            self._chunks[first : first + 2] = [joined]
-            del self._firsts[first + 1]
-        else:
-            parts = _split(joined, len(joined[0]) // 2)
-            self._chunks[first : first + 2] = parts
-            self._firsts[first + 1] = parts[1][0][0]
-        self._version += 1
+        fits = len(joined[0]) <= CHUNK_KEYS_MAX
+        self._replace(first, first + 2, [joined] if fits else _split(joined, len(joined[0]) // 2))
+
+    def _replace(self, first: int, end: int, chunks: Sequence[Chunk]) -> None:
+        """Put `chunks` in the place of those from `first` to before `end`. The first keeps its
+        bound. Between the two changes of the version there is no call, so no signal handler runs
+        there; a finalizer may."""
+        firsts = [keys[0] for keys, _ in chunks[1:]]
+        me = get_ident()
+        try:
+            self._writer = me
+            self._version += 1
+            self._chunks[first:end] = chunks
+            self._firsts[first + 1 : end] = firsts
+            self._version += 1
+        finally:  # an interrupt leaves the version odd
+            self._writer = 0
 
 
 def rows_between(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from journal import FailedError
+from journal import FailedError, InterruptedCallError
 from journal._tables import chunked_map
 from journal._tables.chunked_map import Chunk, ChunkedMap, rows_between
 from tests.support import TIMEOUT_S
@@ -143,10 +145,20 @@ def test_a_lookup_beside_splits_and_merges_finds_its_key(monkeypatch: pytest.Mon
 
 
 class InterruptingList(list[bytes]):
-    """A list whose insertion is interrupted."""
+    """A list whose change is interrupted."""
 
-    def insert(self, *_: object) -> None:
-        raise KeyboardInterrupt
+    def __init__(self, items: list[bytes], interrupt: Callable[[], object]) -> None:
+        super().__init__(items)
+        self.interrupt = interrupt
+
+    def __setitem__(self, *change: Any) -> None:
+        self.interrupt()
+        super().__setitem__(*change)
+
+
+def press_ctrl_c() -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt
 
 
 def test_a_lookup_after_an_interrupted_split_does_not_hang(
@@ -158,7 +170,7 @@ def test_a_lookup_after_an_interrupted_split_does_not_hang(
     rows = ChunkedMap()
     for number in range(4):
         rows.put(b"%d" % number, b"")
-    rows._firsts = InterruptingList(rows._firsts)
+    rows._firsts = InterruptingList(rows._firsts, press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         rows.put(b"4", b"")
     errors: list[Exception] = []
@@ -174,3 +186,35 @@ def test_a_lookup_after_an_interrupted_split_does_not_hang(
     thread.join(TIMEOUT_S)
     assert not thread.is_alive()
     assert len(errors) == 1
+
+
+def test_a_lookup_by_a_finalizer_amid_a_split_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would wait for the write of its own thread. Keys that are in their place are found."""
+    monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
+    rows = ChunkedMap()
+    for number in range(4):
+        rows.put(b"%d" % number, b"found")
+    found: list[object] = []
+
+    def finalize() -> None:
+        found.append(rows.get(b"0"))
+        with pytest.raises(InterruptedCallError):
+            rows.get(b"missing")
+
+    rows._firsts = InterruptingList(rows._firsts, finalize)
+    rows.put(b"4", b"")
+    assert found == [b"found"]
+    assert (rows.get(b"missing"), rows.get(b"4"), len(rows)) == (None, b"", 5)
+
+
+def test_a_lookup_passes_on_the_error_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of the type that the lookup itself may meet."""
+
+    def interrupted(*_: object) -> int:
+        raise IndexError("of a signal handler")
+
+    monkeypatch.setattr(chunked_map, "bisect_right", interrupted)
+    with pytest.raises(IndexError, match="of a signal handler"):
+        ChunkedMap().get(b"x")

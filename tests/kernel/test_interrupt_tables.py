@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from journal import FailedError, Tables
+from journal import FailedError, Tables, Transaction
 from journal.testing import SimulatedDisk
 from tests.engine.tables_large_support import LARGE
 from tests.engine.tables_large_support import open_tables as open_small
@@ -19,21 +19,26 @@ __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
 
 
+def set_both(t: Transaction, app: Tables, value: Any) -> None:
+    """Set a row of each table."""
+    t[app.table("t")]["x"] = value
+    t[app.table("u")]["x"] = value
+
+
 def transact(app: Tables, value: Any) -> None:
     """Write two rows in one transaction."""
     with app.transaction() as t:
-        t[app.table("t")]["x"] = value
-        t[app.table("u")]["x"] = value
+        set_both(t, app, value)
 
 
 def write(app: Tables, value: Any) -> None:
     """Write both rows under the lock."""
-    app.update(lambda t: [t[app.table(name)].set("x", value) for name in ("t", "u")])
+    app.update(lambda t: set_both(t, app, value))
 
 
 def retry(app: Tables, value: Any) -> None:
     """Write both rows, and retry after a conflict."""
-    app.transact(lambda t: [t[app.table(name)].set("x", value) for name in ("t", "u")])
+    app.transact(lambda t: set_both(t, app, value))
 
 
 WRITES = [

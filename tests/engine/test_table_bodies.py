@@ -1,0 +1,64 @@
+"""The bodies of transactions: how they begin and end."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+
+import pytest
+
+from journal import JournalError, Table, Tables, Transaction
+from tests.support import TIMEOUT_S
+
+
+def test_a_transaction_runs_once(app: Tables, users: Table) -> None:
+    """A second body would write the first one's writes again, over newer values."""
+    context = app.transaction()
+    with context as t:
+        t[users]["x"] = 1
+    users["x"] = 2
+    with pytest.raises(JournalError, match="begin another one"), context:
+        pass
+    assert users["x"] == 2
+
+
+def test_a_body_may_be_left_in_another_context(app: Tables, users: Table) -> None:
+    """As a web framework does with a generator that it runs in a pool of threads."""
+    context = app.transaction()
+    here, there = copy_context(), copy_context()
+    t = here.run(context.__enter__)
+    t[users]["x"] = 1
+    there.run(context.__exit__, None, None, None)
+    assert users["x"] == 1
+    here.run(users.__setitem__, "x", 2)
+    assert users["x"] == 2
+
+
+def test_a_write_after_the_body_is_refused_and_never_lost(app: Tables, users: Table) -> None:
+    """Even while the body's writes are being published, as by another task."""
+    users["x"] = "old"
+    errors: list[Exception] = []
+
+    class Expected:
+        """A value whose comparison uses the transaction: first in the body, then at its end."""
+
+        def __eq__(self, other: object) -> bool:
+            if "t" in found:
+                try:
+                    found["t"][users]["late"] = 1
+                except JournalError as error:
+                    errors.append(error)
+            return other == "old"
+
+        __hash__ = None  # type: ignore[assignment]
+
+    found: dict[str, Transaction] = {}
+    with app.transaction() as t:
+        t[users].replace("x", "new", expected=Expected())
+        found["t"] = t
+        other = threading.Thread(target=users.__setitem__, args=("x", "old"))
+        other.start()
+        other.join(TIMEOUT_S)
+    assert users["x"] == "new"
+    assert len(errors) == 1
+    assert "late" not in users

@@ -108,11 +108,14 @@ class Composite(LoadsLines, JudgesApplication):
         for head, run in groupby(lines, lambda line: line[: line.find(b",") + 1]):
             name = self._by_head.get(head)
             machine = self._machine(_decoded(head[1:-1]) if name is None else name)
-            inner = [_text(line)[len(head) : -1] for line in run]
+            inner = [_inner(line, head) for line in run]
             if isinstance(machine, LoadsLines):
                 machine.load_lines([text + b",\n" for text in inner])
             else:
-                for item in _decoded(b"[%b]" % b",".join(inner)):
+                items = _decoded(b"[%b]" % b",".join(inner))
+                if len(items) != len(inner):
+                    raise ValueError(f"{len(inner)} lines of a Composite hold {len(items)} items")
+                for item in items:
                     machine.load(item)
 
     def freeze(self) -> Iterable[JSON]:
@@ -180,5 +183,9 @@ def _decoded(text: bytes) -> Any:
     return decoder(VERSION, text)(text.decode())
 
 
-def _text(line: bytes) -> bytes:
-    return line.removesuffix(b"\n").removesuffix(b",")
+def _inner(line: bytes, head: bytes) -> bytes:
+    """Return the item of a part, whose line begins with `head`, as text."""
+    text = line.removesuffix(b"\n").removesuffix(b",")
+    if text[-1:] != b"]":
+        raise ValueError("an item of a Composite is [part, item]")
+    return text[len(head) : -1]

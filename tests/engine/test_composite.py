@@ -19,12 +19,14 @@ from journal import (
     RecordError,
     pack,
 )
+from journal._format.items import EncodedItems
 from journal._tables.keys import encode_key
 from journal._tables.machine import ROWS, TablesMachine
 from journal._tables.values import pack_value
 from journal.testing import SimulatedDisk
 from tests.engine.state_support import state_on
-from tests.support import PATH, Table, names
+from tests.support import PATH, Table, names, open_on
+from tests.support import put as append
 
 
 def of(application: str, *accepts: str) -> Table:
@@ -362,3 +364,17 @@ class Sink(Table):
 
     def apply(self, lsn: int, record: Any) -> None:
         pass
+
+
+@pytest.mark.parametrize(
+    "line", ['["jobs"]', '["jobs",["a",1],["b",1]]', '["jobs",["a",1]}', '[["jobs"],1]', "5", "{}"]
+)
+def test_an_item_of_no_part_is_refused(disk: SimulatedDisk, line: str) -> None:
+    """P9: another program wrote it, so an open does not guess."""
+    application = Composite(jobs=Table()).application
+    with open_on(disk, application=application) as journal:
+        append(journal, ["jobs", ["a", 1]])
+        items = [EncodedItems(line.encode(), 1)]
+        journal.compact(lambda: (journal.last_lsn, items))
+    with pytest.raises(FormatVersionError, match="load raised"):
+        state_on(disk, Composite(jobs=Table()))

@@ -16,6 +16,7 @@ from functools import partial
 from journal._disk.disk import clock_ns
 from journal._format.checkpoint import JSON
 from journal._format.record import PackedRecord, Record, pack
+from journal._mutex import is_raised_by_call
 from journal._state.durable_state import DurableState
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import Moment
@@ -122,8 +123,7 @@ class Publisher:
             self.remove_expired(_ROWS_AFTER_WRITE)
             for ids in list(self._undropped):
                 self._drop(ids)
-                with suppress(ValueError):  # another thread did it too
-                    self._undropped.remove(ids)
+                self._forget(ids)
 
     def remove_expired(self, rows_max: int = _ROWS_A_SLICE) -> bool:
         """Remove a few rows that have expired. Return whether there were any."""
@@ -179,8 +179,14 @@ class Publisher:
         self._undropped.append(ids)  # first: another interrupt may strike here
         with suppress(JournalError):
             self._drop(ids)
-            with suppress(ValueError):
-                self._undropped.remove(ids)
+            self._forget(ids)
+
+    def _forget(self, ids: list[bytes]) -> None:
+        try:
+            self._undropped.remove(ids)
+        except ValueError as error:  # another thread did it too
+            if not is_raised_by_call(error):
+                raise
 
     def _drop(self, ids: list[bytes]) -> None:
         """Journal that the pieces of these values are dropped, of those that have any."""

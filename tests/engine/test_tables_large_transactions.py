@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -244,6 +245,23 @@ def test_pieces_that_can_not_be_dropped_now_are_dropped_later(
         assert Publisher._drop is drop
         table["y"] = 1
         assert app._machine.uploads.ids() == []
+
+
+class InterruptedDeque(deque[list[bytes]]):
+    """A deque in whose `remove` a signal handler raises."""
+
+    def remove(self, ids: list[bytes]) -> None:
+        super().remove(ids)
+        raise ValueError("of a signal handler")
+
+
+def test_a_signal_handlers_error_passes_while_pieces_are_dropped(disk: SimulatedDisk) -> None:
+    """Also one of the type by which a deque says that another thread was faster."""
+    with open_tables(disk) as app:
+        app._publisher._undropped = InterruptedDeque([[b"u" * 16]])
+        with pytest.raises(ValueError, match="of a signal handler"):
+            app.table("t")["x"] = 1
+        assert app.table("t")["x"] == 1
 
 
 def test_threads_write_large_values_beside_compactions(disk: SimulatedDisk) -> None:

@@ -120,9 +120,11 @@ class ReadWriteSet:
             now: Stored | None = self._writes[place]
         else:
             now = self._machine.get(*place)
-            self._must_exist.add(place)
         if self._moment.visible(now) is None:
+            self.read(place)  # a body that goes on relies on its absence
             raise _conflict(place, "is not there")
+        if place not in self._writes:
+            self._must_exist.add(place)
         self.write(place, None)
 
     def rows(

@@ -57,6 +57,12 @@ def test_reads_see_the_transactions_own_writes(app: Tables, users: Table) -> Non
     assert rows(users) == {("de", 0): "new", ("de", 1): "changed"}
 
 
+def tried(call: Callable[..., object], *args: Any) -> None:
+    """Make a call that conflicts in the body, which goes on."""
+    with pytest.raises(ConflictError):
+        call(*args)
+
+
 Body = Callable[[Any], object]
 # What the body does with table `t`, what another thread does with it before the end, and the key
 # of the conflict: an Ellipsis where there is none.
@@ -92,6 +98,11 @@ CONFLICTS: list[tuple[str, Body, Callable[[Table], object], Any]] = [
      lambda t: (t["a"], t.replace("a", 5, expected="one")),
      lambda o: o.__setitem__("a", "one"), "a"),
     ("delete a, a set", lambda t: t.delete("a"), lambda o: o.__setitem__("a", 2), ...),
+    ("try to delete x, x set", lambda t: tried(t.delete, "x"),
+     lambda o: o.__setitem__("x", 1), "x"),
+    ("try to delete x, y set", lambda t: tried(t.delete, "x"),
+     lambda o: o.__setitem__("y", 1), ...),
+    ("try to insert a, a removed", lambda t: tried(t.insert, "a", 1), lambda o: o.delete("a"), "a"),
     ("delete a, a removed", lambda t: t.delete("a"), lambda o: o.delete("a"), "a"),
     ("read range, row in it set", lambda t: list(t.range("a", "c")),
      lambda o: o.__setitem__("b", 2), None),

@@ -12,7 +12,6 @@ other, so replay needs no clock.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 from journal._tables.chunked_map import ChunkedMap, Stored
@@ -29,7 +28,7 @@ def to_ms(expires_at: float) -> int:
     if type(expires_at) is not int and type(expires_at) is not float:
         kind = type(expires_at).__name__
         raise TypeError(f"expires_at is of type {kind}; give Unix seconds, an int or a float")
-    if not math.isfinite(expires_at) or not 0 <= expires_at * 1000 <= EXPIRES_AT_MS_MAX:
+    if not 0 <= expires_at * 1000 <= EXPIRES_AT_MS_MAX:  # NaN is refused here, too
         raise ValueError(f"expires_at is {expires_at}; give Unix seconds, 0 or more")
     return round(expires_at * 1000)
 

@@ -79,6 +79,8 @@ class Tables(OpenHandle):
         `transaction_keys_max` bounds the keys that a transaction reads and writes, and so the time
         for which it holds the lock. Raises what `DurableState.open` raises.
         """
+        if type(transaction_keys_max) is not int or transaction_keys_max < 1:
+            raise ValueError(f"transaction_keys_max is {transaction_keys_max!r:.80}, not 1 or more")
         state = TablesState.open(
             path, TablesMachine(), options=options, room_timeout_s=room_timeout_s, disk=disk
         )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
+from typing import Any
 
 import pytest
 
 from journal import JournalError, Table, Tables, Transaction
+from journal.testing import SimulatedDisk
+from tests.engine.tables_support import open_tables
 from tests.support import TIMEOUT_S
 
 
@@ -62,3 +65,11 @@ def test_a_write_after_the_body_is_refused_and_never_lost(app: Tables, users: Ta
     assert users["x"] == "new"
     assert len(errors) == 1
     assert "late" not in users
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "9", True, None])
+def test_a_limit_that_is_none_is_refused(disk: SimulatedDisk, limit: Any) -> None:
+    """Before anything is created."""
+    with pytest.raises(ValueError, match="transaction_keys_max is"):
+        open_tables(disk, transaction_keys_max=limit)
+    open_tables(disk, transaction_keys_max=1).close()

@@ -212,6 +212,7 @@ def test_a_row_that_was_set_to_be_hidden_counts_as_removed(
     [
         (True, TypeError), ("1", TypeError), (float("nan"), ValueError), (-1, ValueError),
         (float("inf"), ValueError), (EXPIRES_AT_MS_MAX // 1000 + 1, ValueError),
+        pytest.param(10**400, ValueError, id="huge"), (1e308, ValueError),
     ],
 )  # fmt: skip
 def test_a_time_that_is_none_is_refused(table: Table, expires_at: Any, error: Any) -> None:

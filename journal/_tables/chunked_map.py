@@ -6,7 +6,7 @@ Tuples of bytes are invisible to the garbage collector once it has seen them: at
 250 bytes a full collection takes 1.4 ms, with lists in their place 31 ms.
 
 One thread at a time may write or take chunks. Any thread may look up a key at any time: `_version`
-is odd while the bounds of chunks change, and a lookup that finds nothing is repeated if they did.
+is odd while the bounds of chunks change. A lookup that finds nothing is repeated if it has changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from journal._mutex import is_raised_by_call
 from journal.errors import FailedError, InterruptedCallError
 
 Keys: TypeAlias = tuple[bytes, ...]
-Stored: TypeAlias = bytes | tuple[bytes, ...]  # a value as it is kept, whole or in pieces
+Stored: TypeAlias = bytes | tuple[bytes, ...]  # a stored value, whole or in pieces
 # Neighbouring keys, ascending, and their values. It is an exact tuple, because the garbage
 # collector never stops tracking a tuple of a subclass.
 Chunk: TypeAlias = tuple[Keys, tuple[Stored, ...]]
@@ -30,7 +30,8 @@ Chunk: TypeAlias = tuple[Keys, tuple[Stored, ...]]
 # takes 5.4 us with 128 keys, 8 with 256 and 12 with 512; a snapshot 18, 8 and 5 us.
 CHUNK_KEYS_MAX = 128
 _CHUNK_KEYS_MIN = CHUNK_KEYS_MAX // 8
-# A change of the bounds takes microseconds, and a preempted writer some ms. After 5 s it is broken.
+# A change of the bounds takes microseconds, or some ms if its writer is preempted. If it takes more
+# than 5 s, it was interrupted.
 _LOOKUPS_AT_ONCE, _LOOKUPS_MAX = 100, 5000
 
 
@@ -72,12 +73,12 @@ class ChunkedMap:
                 raise InterruptedCallError  # a finalizer of this thread asks, amid its write
             time.sleep(0 if attempt < _LOOKUPS_AT_ONCE else 0.001)  # let the writer finish
         raise FailedError(
-            "a write was interrupted half-way, so a missing key can't be told from one that the "
-            "write moves; close the tables and reopen them"
+            "a write was interrupted half-way, so it is unknown whether this key is missing; close "
+            "the tables and reopen them"
         )
 
     def put(self, key: bytes, value: Stored) -> Stored | None:
-        """Store `value` for `key`. Return the value before it, or None."""
+        """Store `value` for `key`. Return its previous value, or None."""
         at = bisect_right(self._firsts, key) - 1
         keys, values = self._chunks[at]
         place = bisect_left(keys, key)
@@ -121,7 +122,7 @@ class ChunkedMap:
         self._count += len(keys)
 
     def first_key(self) -> bytes | None:
-        """Return the least key, or None if the map is empty. Any thread may ask."""
+        """Return the least key, or None if the map is empty. Any thread may call this."""
         keys, _ = self._chunks[0]
         return keys[0] if keys else None
 
@@ -138,7 +139,7 @@ class ChunkedMap:
         return self._chunks[first : max(first + 1, bisect_left(self._firsts, stop))]
 
     def _merge(self, at: int, chunk: Chunk) -> None:
-        """Join the small `chunk`, which replaces chunk `at`, with a neighbour of that one."""
+        """Replace chunk `at` by the small `chunk`, joined with a neighbouring chunk."""
         first = at - 1 if at else 0
         left, right = (self._chunks[first], chunk) if at else (chunk, self._chunks[1])
         joined = left[0] + right[0], left[1] + right[1]

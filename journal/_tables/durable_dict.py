@@ -25,9 +25,9 @@ from journal.options import Options
 
 _TABLE = "items"
 _MISSING: Any = object()
-_ATTEMPTS = 16  # to change the dict without the lock
+_ATTEMPTS = 16  # of a change without the lock
 _Result = TypeVar("_Result")
-_Key = TypeVar("_Key", bound=Key)  # a Mapping of some kind of keys is no Mapping of all kinds
+_Key = TypeVar("_Key", bound=Key)  # a Mapping[str, Any] is no Mapping[Key, Any]
 
 
 @public
@@ -93,7 +93,7 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
         del self._table[key]
 
     def setdefault(self, key: Key, default: Any = None) -> Any:
-        """Return the value of `key`, which is `default` from now on if there was none. Atomic."""
+        """Return the value of `key`. If the key is new, set it to `default` first. Atomic."""
         while True:
             value = self._table.get(key, _MISSING)
             if value is not _MISSING:
@@ -120,7 +120,7 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
         return default if value is _MISSING else value
 
     def popitem(self) -> tuple[Key, Any]:
-        """Remove and return the key that is last in order, and its value. Atomic."""
+        """Remove the last key in order. Return the key and its value. Atomic."""
 
         def take(t: Transaction) -> tuple[Key, Any]:
             rows = t[self._table]
@@ -160,8 +160,10 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
         return self
 
     def clear(self) -> None:
-        """Remove the keys that are there now, in one transaction for each `transaction_keys_max`
-        of them."""
+        """Remove all keys, in transactions of at most `transaction_keys_max` keys.
+
+        Keys that are set meanwhile may stay.
+        """
         keys = iter(self)
         while slice_of_keys := list(islice(keys, self._tables._keys_max)):
             with self._tables.transaction() as t:
@@ -169,9 +171,9 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
                     t._collected.write(self._table._place(key), None)  # unread, so no conflict
 
     def _atomically(self, function: Callable[[Transaction], _Result]) -> _Result:
-        """Call `function` without the lock, which a large value would hold while it is decoded.
+        """Call `function` with a transaction, without the lock: decoding may take long.
 
-        After many conflicts, call it under the lock, so that it ends.
+        After many conflicts, call it under the lock, where it can't conflict.
         """
         try:
             return self._tables.transact(function, attempts=_ATTEMPTS)

@@ -1,8 +1,8 @@
-"""Expiry: when a row expires, what that hides, and the rows that are due to be removed.
+"""Expiry: the times at which rows expire, and the index of expired rows to remove.
 
-A value that expires is kept with a head before it: a byte with which no msgpack object begins, one
-with which no JSON text begins, and the time in Unix milliseconds. A value in pieces has the head
-as its first piece.
+A value that expires is stored after a head: a byte with which no msgpack object begins, one with
+which no JSON text begins, and the time in Unix milliseconds. In a value in pieces, the head is the
+first piece.
 
     c1 01, then 8 bytes, big-endian
 
@@ -18,9 +18,9 @@ from journal._tables.chunked_map import ChunkedMap, Stored
 
 MARK_BYTE = 0xC1  # msgpack never uses this byte
 HEAD_BYTES = 10
-EXPIRES_AT_MS_MAX = (1 << 53) - 1  # every reader of JSON takes it for what it is
+EXPIRES_AT_MS_MAX = (1 << 53) - 1  # every reader of JSON reads it exactly
 HEAD = b"\xc1\x01"
-_REMOVAL_BYTES = 16  # of the record of a removal, beside the table's name and the key
+_REMOVAL_BYTES = 16  # of a removal in a record, besides the table's name and the key
 
 
 def to_ms(expires_at: float) -> int:
@@ -34,19 +34,19 @@ def to_ms(expires_at: float) -> int:
 
 
 def with_expiry(stored: bytes, expires_at_ms: int | None) -> bytes:
-    """Return a kept value that expires at that time; None: never."""
+    """Return `stored` with the head for a time at which it expires; None: never."""
     return stored if expires_at_ms is None else head_of(expires_at_ms) + stored
 
 
 def head_of(expires_at_ms: int) -> bytes:
-    """Return what stands before a value that expires at that time."""
+    """Return the head of a value that expires at that time."""
     if type(expires_at_ms) is not int or not 0 <= expires_at_ms <= EXPIRES_AT_MS_MAX:
         raise ValueError(f"expires_at_ms is {expires_at_ms!r:.80}")
     return HEAD + expires_at_ms.to_bytes(8, "big")
 
 
 def expiry_of(stored: Stored | None) -> int | None:
-    """Return when a kept value expires, in Unix milliseconds; None: never."""
+    """Return the time at which a stored value expires, in Unix milliseconds; None: never."""
     if not stored:
         return None
     head = stored[0] if isinstance(stored, tuple) else stored
@@ -56,7 +56,7 @@ def expiry_of(stored: Stored | None) -> int | None:
 
 
 class Moment:
-    """A reading of the clock, made when it is first needed, and what is hidden then."""
+    """A moment that decides which rows are visible. It reads the clock once, when first needed."""
 
     __slots__ = ("_clock_ms", "_now_ms")
 
@@ -80,7 +80,7 @@ class Moment:
         visible = self.visible
         for row in rows:
             stored = row[1]
-            # Most values do not expire: they are spared the call, which is a tenth of the time.
+            # Most values never expire. Without this check, the calls for them add a tenth.
             if (type(stored) is bytes and stored[:2] != HEAD) or visible(stored) is not None:
                 yield row
 
@@ -88,15 +88,15 @@ class Moment:
 class ExpiryIndex:
     """The rows that expire, in the order of their times. Guarded by the owner's lock.
 
-    An entry is a key of a ChunkedMap: the time, and the row's place. It goes with its row, so a row
-    that is set again and again has one entry, where a heap would have one for each time.
+    An entry is a key of a ChunkedMap: the time, and the row's place. It is removed with its row,
+    so a row that is set many times has one entry. A heap would have one for each set.
     """
 
     __slots__ = ("_entries", "_loaded", "count")
 
     def __init__(self) -> None:
         self._entries = ChunkedMap()
-        self._loaded: list[bytes] = []  # by a checkpoint, in the order of the rows
+        self._loaded: list[bytes] = []  # entries of a checkpoint, in the order of its rows
         self.count = 0
 
     def load(self, name: str, key: bytes, expires_at_ms: int) -> None:
@@ -105,13 +105,13 @@ class ExpiryIndex:
         self.count += 1
 
     def settle(self) -> None:
-        """Sort what was loaded."""
+        """Sort the loaded entries into the index."""
         if self._loaded:
             self._entries.append_sorted(loaded := sorted(self._loaded), [b""] * len(loaded))
             self._loaded = []
 
     def change(self, name: str, key: bytes, old: Stored | None, new: Stored | None) -> None:
-        """Note that the value of a row is `new` now, and was `old`; None: no row."""
+        """Update the entry of a row whose value changed from `old` to `new`; None: no row."""
         before, after = expiry_of(old), expiry_of(new)
         if before == after:
             return
@@ -129,8 +129,10 @@ class ExpiryIndex:
         return bool(self._loaded) or (first is not None and _time_of(first) <= now_ms)
 
     def due(self, now_ms: int, rows_max: int, bytes_max: int) -> list[tuple[str, bytes]]:
-        """Return rows that have expired by `now_ms`, the earliest first: at most `rows_max`, and
-        whose removals take at most `bytes_max` of a record; but one in any case."""
+        """Return at most `rows_max` rows that have expired by `now_ms`, the earliest first.
+
+        Their removals take at most `bytes_max` of a record, unless the first one alone takes more.
+        """
         self.settle()
         places: list[tuple[str, bytes]] = []
         for keys, _ in self._entries.chunks_between(b"", (now_ms + 1).to_bytes(8, "big")):

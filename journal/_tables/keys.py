@@ -53,7 +53,7 @@ def decode_key(data: bytes) -> Key:
 
 
 def prefix_bounds(prefix: str | bytes | tuple[Element, ...]) -> tuple[bytes, bytes]:
-    """Return the bounds of the encoded keys that begin with `prefix`: from, and before.
+    """Return the start and the stop of the range of encoded keys that begin with `prefix`.
 
     A tuple matches tuples by their leading elements; a str or bytes matches keys of its own type by
     their leading characters or bytes.

@@ -1,13 +1,13 @@
 """TablesMachine: the state machine under Tables. Each record is the writes of one transaction.
 
-    ["rows", [table, key, value], ...]    key: encoded; value: as it is kept; nil removes the key
+    ["rows", [table, key, value], ...]    key: encoded; value: as it is stored; nil removes the key
 
-A value that is too large for a record is in pieces (see `journal._tables.pieces`), and is a list of
-their upload's id and their number here.
+If a value is too large for one record, its pieces are in earlier records, and a list of their
+upload's id and their number takes its place (see `journal._tables.pieces`).
 
 A checkpoint has one line for each row, in the order of tables and keys. A value that JSON can't
 hold is msgpack there, under "packed". A large value has a line for each of its pieces, before the
-row's own line, which has their number.
+row's own line, which states their number.
 
     {"table":"users","key":["de",7],"value":{"name":"Ada"}}
     {"table":"users","key":["de",8],"expires_at_ms":1790000000000,"value":{"name":"Ida"}}
@@ -55,7 +55,7 @@ ROWS = "rows"
 NAME_BYTES_MAX = 255
 _LINES_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
 _BYTES_AT_ONCE = 1 << 16
-_REPLACED_MAX = 64  # in a replay, where nothing waits for the lock, or between two writers
+_REPLACED_MAX = 64  # more gather only in a replay or between two writers, where nobody waits
 # Inside a JSON string a quote has a backslash before it, so the first `,"value":` ends the key. The
 # part before the value is atomic: otherwise a forged line with many of these takes hours. A name of
 # `NAME_BYTES_MAX` bytes takes at most 5 steps for each; a longer one would take memory.
@@ -80,19 +80,19 @@ class TablesMachine(LoadsLines):
         self.tables: dict[str, ChunkedMap] = {}
         self.uploads = Uploads()
         self.expiries = ExpiryIndex()
-        self._loaded_pieces: list[bytes] = []  # of the row whose line comes next
-        # Large values that were replaced, of the last records: freeing one of 64 MiB takes 5 ms, so
-        # the writer does it when it has released the owner's lock.
+        self._loaded_pieces: list[bytes] = []  # of the row on the next line
+        # Large values that the last records replaced. Freeing one of 64 MiB takes 5 ms, so the
+        # writer frees them after it has released the owner's lock.
         self.replaced: deque[Sequence[bytes]] = deque(maxlen=_REPLACED_MAX)
         self.is_open = False  # until then records come from the disk, and are checked
 
     def finish_open(self) -> None:
-        """Note that the journal was replayed. Called under the owner's lock."""
+        """Stop checking records, since the replay is over. Called under the owner's lock."""
         self.expiries.settle()
         self.is_open = True
 
     def get(self, name: str, key: bytes) -> Stored | None:
-        """Return the value of `key` in table `name` as it is kept, or None."""
+        """Return the stored value of `key` in table `name`, or None."""
         table = self.tables.get(name)
         return None if table is None else table.get(key)
 
@@ -102,12 +102,12 @@ class TablesMachine(LoadsLines):
         return [] if table is None else table.chunks_between(start, stop)
 
     def count(self, name: str) -> int:
-        """Return the number of rows of table `name`, with those that have expired."""
+        """Return the number of rows of table `name`, including expired ones."""
         table = self.tables.get(name)
         return 0 if table is None else len(table)
 
     def apply(self, lsn: int, record: Any) -> None:
-        """Carry out the writes of a transaction, or take in a piece of a value."""
+        """Apply the writes of a transaction, or add or drop pieces of values."""
         if not self.is_open:
             self._check_record(record)
         if record[0] != ROWS:
@@ -134,7 +134,7 @@ class TablesMachine(LoadsLines):
                 self.replaced.append(old)
 
     def load(self, item: Any) -> None:
-        """Take in one item of a checkpoint, decoded."""
+        """Load one decoded item of a checkpoint."""
         if "table" not in item:
             check_piece(item.get("upload", bytes(16)), item["piece"])
             if "upload" in item:
@@ -151,7 +151,7 @@ class TablesMachine(LoadsLines):
             self.expiries.load(name, encoded, expires_at_ms)
 
     def load_lines(self, lines: list[bytes]) -> None:
-        """Take in rows of a checkpoint, as their lines. The text of a value is not decoded."""
+        """Load the items in lines of a checkpoint, without decoding the text of a value."""
         matches = list(map(_LINE.fullmatch, lines))
         for name, run in groupby(
             zip(matches, lines, strict=True), lambda row: row[0] and row[0][1]
@@ -172,12 +172,12 @@ class TablesMachine(LoadsLines):
             )
 
     def freeze(self) -> Iterator[EncodedItems]:
-        """Return the rows of all tables as they are now, as lines of a checkpoint."""
+        """Return a snapshot of the rows of all tables, as lines of a checkpoint."""
         tables = [(name, table.chunks_between()) for name, table in self.tables.items()]
         return _encoded(self.uploads.freeze(), tables)
 
     def _loaded_value(self, item: Any, expires_at_ms: int | None) -> Stored:
-        """Return the value of a row's line as it is kept."""
+        """Return the stored value of a row's item."""
         if "pieces" in item:
             pieces, self._loaded_pieces = tuple(self._loaded_pieces), []
             stated = item["pieces"]
@@ -194,7 +194,7 @@ class TablesMachine(LoadsLines):
         return with_expiry(value, expires_at_ms)
 
     def _check_record(self, record: Any) -> None:
-        """Raise TypeError or ValueError for a record that no Tables would have written."""
+        """Raise TypeError or ValueError for a record that Tables never write."""
         if type(record) is not list or len(record) < 2:
             raise ValueError("not a record of tables")
         if record[0] in (PIECE, DROP):
@@ -225,7 +225,7 @@ class TablesMachine(LoadsLines):
     def _load_texts(
         self, name: str, keys: list[bytes], values: list[bytes], times: list[bytes | None]
     ) -> None:
-        """Take in rows whose values are text; `times`: the text of when each expires, or None."""
+        """Load rows whose values are JSON text. `times`: each time of expiry, as text, or None."""
         if any(times):
             for at, time_text in enumerate(times):
                 if time_text is not None:
@@ -262,7 +262,7 @@ def record_of(writes: list[Write]) -> PackedRecord:
 def _encoded(
     uploads: list[tuple[bytes, Pieces]], tables: list[tuple[str, list[Chunk]]]
 ) -> Iterator[EncodedItems]:
-    """Yield the lines of a checkpoint, some at a time."""
+    """Yield the lines of a checkpoint, several at a time."""
     lines: list[bytes] = []
     size = 0
     for line in _lines(uploads, tables):

@@ -2,10 +2,10 @@
 
     ["piece", upload id, n, bytes]     piece n, from 0 on, of a value; the id is 16 random bytes
     ["rows", [table, key, [upload id, count]], ...]    publishes its `count` pieces as the value
-    ["drop", [upload id, ...]]         removes what nothing will publish
+    ["drop", [upload id, ...]]         removes uploads that will not be published
 
-Until a record publishes them, no reader sees them. A checkpoint has the pieces that are not
-published yet before all rows:
+No reader sees pieces before a record publishes them. A checkpoint has the unpublished pieces before
+all rows:
 
     {"upload":{"$bytes":"<id>"},"piece":{"$bytes":"<base64>"}}
 """
@@ -27,8 +27,8 @@ Pieces = tuple[bytes, ...]
 
 
 def bounds(stored: bytes, piece_bytes: int = PIECE_BYTES_MAX) -> list[slice]:
-    """Return where the pieces of a kept value begin and end. The head of one that expires is a
-    piece of its own."""
+    """Return the bounds of the pieces of a stored value. If it expires, its head is a piece of its
+    own."""
     start, end = 0 if expiry_of(stored) is None else HEAD_BYTES, len(stored)
     head = [slice(start)] if start else []
     rest = [slice(at, min(at + piece_bytes, end)) for at in range(start, end, piece_bytes)]
@@ -36,12 +36,12 @@ def bounds(stored: bytes, piece_bytes: int = PIECE_BYTES_MAX) -> list[slice]:
 
 
 def split(stored: bytes) -> Pieces:
-    """Return a kept value in pieces."""
+    """Return the pieces of a stored value."""
     return tuple(stored[part] for part in bounds(stored))
 
 
 class Uploads:
-    """The pieces that no record has published yet. Guarded by the owner's lock."""
+    """The unpublished pieces. Guarded by the owner's lock."""
 
     __slots__ = ("_pieces",)
 
@@ -52,27 +52,27 @@ class Uploads:
         return upload_id in self._pieces
 
     def ids(self) -> list[bytes]:
-        """Return the ids of all values that are not published."""
+        """Return the ids of all uploads."""
         return list(self._pieces)
 
     def add(self, upload_id: bytes, piece: bytes) -> None:
-        """Add the next piece of a value."""
+        """Add the next piece of an upload."""
         self._pieces.setdefault(upload_id, []).append(piece)
 
     def take(self, upload_id: bytes) -> Pieces:
-        """Return the pieces of a value that is published now."""
+        """Remove an upload that is being published, and return its pieces."""
         return tuple(self._pieces.pop(upload_id))
 
     def drop(self, upload_ids: list[bytes]) -> list[list[bytes]]:
-        """Remove and return the pieces of values."""
+        """Remove uploads, and return their pieces."""
         return [self._pieces.pop(upload_id) for upload_id in upload_ids]
 
     def freeze(self) -> list[tuple[bytes, Pieces]]:
-        """Return all pieces as they are now."""
+        """Return a snapshot of all pieces."""
         return [(upload_id, tuple(pieces)) for upload_id, pieces in self._pieces.items()]
 
     def pieces(self, reference: Any) -> Pieces:
-        """Return the pieces that a record refers to. Raises ValueError for ones not there."""
+        """Return the pieces that a record refers to. Raises ValueError if there are none."""
         if len(reference) != 2 or type(reference[0]) is not bytes:
             raise ValueError("a value in pieces is a list of an upload's id and a count")
         upload_id, count = reference
@@ -84,7 +84,7 @@ class Uploads:
         return tuple(pieces)
 
     def check(self, record: Any) -> None:
-        """Raise TypeError or ValueError for a piece or a removal that no Tables would write."""
+        """Raise TypeError or ValueError for a piece or a removal that Tables never write."""
         if record[0] == DROP:
             if len(record) != 2 or type(record[1]) is not list or not record[1]:
                 raise ValueError("a removal of pieces has a list of ids")
@@ -100,7 +100,7 @@ class Uploads:
 
 
 def check_piece(upload_id: Any, piece: Any) -> None:
-    """Raise TypeError or ValueError for what is no id of an upload, or no piece."""
+    """Raise TypeError or ValueError unless these can be the id and a piece of an upload."""
     if type(upload_id) is not bytes or type(piece) is not bytes:
         raise TypeError("an upload's id and a piece are bytes")
     if len(upload_id) != ID_BYTES or not 0 < len(piece) <= PIECE_BYTES_MAX:
@@ -108,7 +108,7 @@ def check_piece(upload_id: Any, piece: Any) -> None:
 
 
 def upload_lines(uploads: list[tuple[bytes, Pieces]]) -> Iterator[bytes]:
-    """Yield a line of a checkpoint for each piece that is not published."""
+    """Yield a line of a checkpoint for each unpublished piece."""
     for upload_id, pieces in uploads:
         head = b'{"upload":%b,"piece":' % encode_item(upload_id, 0)
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""TableView: reads of one table, of a live one or of a snapshot."""
+"""TableView: reads of one table, live or as of one LSN."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Rows(Protocol):
     """The source of the rows that a view reads."""
 
     def get(self, name: str, key: bytes) -> Stored | None:
-        """Return the value of `key` in table `name` as it is kept, or None."""
+        """Return the stored value of `key` in table `name`, or None."""
 
     def chunks_between(self, name: str, start: bytes, stop: bytes | None) -> list[Chunk]:
         """Return the chunks of table `name` that may hold keys from `start` to before `stop`, all
         of one moment."""
 
     def count(self, name: str) -> int:
-        """Return the number of rows of table `name`, with those that have expired."""
+        """Return the number of rows of table `name`, including expired ones."""
 
     def now_ms(self) -> int:
         """Return the time in Unix milliseconds."""
@@ -35,7 +35,7 @@ class Rows(Protocol):
 class TableView:
     """Reads of one table. Each returns a fresh value.
 
-    Reads hide rows that have expired. `len` counts those that have not been removed yet.
+    Reads hide rows that have expired. `len` counts them until they are removed.
     """
 
     name: str
@@ -60,7 +60,7 @@ class TableView:
         return self._stored(key) is not None
 
     def __len__(self) -> int:
-        """Return the number of rows, with those that have expired and are not removed yet."""
+        """Return the number of rows, including expired ones that are not removed yet."""
         return self._rows.count(self.name)
 
     def __iter__(self) -> Iterator[Key]:
@@ -110,7 +110,7 @@ class TableView:
 
     def _stored(self, key: Key) -> Stored | None:
         stored = self._rows.get(self.name, encode_key(key))
-        # Most values do not expire: they are spared the calls, which take 300 ns.
+        # Most values never expire. Without this check, the calls for them add 300 ns.
         if stored is None or (type(stored) is bytes and stored[:2] != HEAD):
             return stored
         return Moment(self._rows.now_ms).visible(stored)

@@ -1,4 +1,4 @@
-"""The writes in a record of tables, and rows as JSON, for programs that show a journal."""
+"""Writes in a record of tables, and rows as JSON, for programs that show a journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES_APPLICATION_PREFIX = APPLICATION.partition("/")[0] + "/"
 @public
 @dataclass(frozen=True, slots=True)
 class TableWrite:
-    """One write of a transaction, as its record has it."""
+    """One write in the record of a transaction."""
 
     table: str
     """The name of the table."""
@@ -40,7 +40,7 @@ class TableWrite:
 def tables_writes(record: Any) -> list[TableWrite] | None:
     """Return the writes in a decoded record of Tables, in their order.
 
-    Return None for any other record, also for one of a kind that this version does not know.
+    Return None for any other record, including one of a kind that this version does not know.
     """
     if type(record) is not list or len(record) < 2 or record[0] != ROWS:
         return None
@@ -50,7 +50,7 @@ def tables_writes(record: Any) -> list[TableWrite] | None:
 
 @public
 def row_as_json(table: str, key: Key, value: Any) -> dict[str, Any]:
-    """Return a row as a checkpoint has it, in values that `json.dumps` takes.
+    """Return a row as a checkpoint has it, in values that `json.dumps` accepts.
 
     The keys are "table", "key" and "value". Bytes are `{"$bytes": "<base64>"}`, and a tuple is a
     list. A value that JSON can't hold, such as one with a NaN, is msgpack under "packed" instead.
@@ -63,7 +63,7 @@ def row_as_json(table: str, key: Key, value: Any) -> dict[str, Any]:
 
 
 def _decoded_write(write: Any) -> TableWrite | None:
-    """Return a write of a record, or None if no Tables wrote it."""
+    """Return a write of a record, or None if it is not one of Tables."""
     if type(write) is not list or len(write) < 3:
         return None
     name, encoded, value = write[:3]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ReferenceType, ref
 
@@ -35,16 +36,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _ANY: Any = object()
-# Errors of a function that trusts reads of two moments. Errors of other types are no sign of that:
-# a signal handler may raise an exception of its own type, which has to propagate.
+# Errors that a function may raise because it has read rows of different moments. Any other type
+# propagates: a signal handler may have raised it.
 _OF_STALE_READS = (LookupError, ValueError, TypeError, ArithmeticError, AssertionError)
-_UPDATE_ATTEMPTS = 16  # of `Table.update` outside the lock, before it holds the lock
+_UPDATE_ATTEMPTS = 16  # of an update whose function or writes run without the lock
 
 # The transactions whose bodies run here, by the id of their Tables. A weak reference: an interrupt
 # may keep a body from being left, and must not refuse this thread's later writes.
-_bodies: ContextVar[dict[int, ReferenceType[TransactionContext]]] = ContextVar(
-    "journal.tables.bodies",
-    default={},  # noqa: B039
+_bodies: ContextVar[Mapping[int, ReferenceType[TransactionContext]]] = ContextVar(
+    "journal.tables.bodies", default=MappingProxyType({})
 )
 
 
@@ -92,7 +92,7 @@ class Tables(OpenHandle):
 
     @classmethod
     def _opened(cls, state: DurableState[TablesMachine], transaction_keys_max: int) -> Self:
-        """Return the tables of a state that was just recovered, without what a crash left."""
+        """Return the tables of a recovered state, without the pieces that a crash left."""
         state.read(TablesMachine.finish_open)
         tables = cls(state, transaction_keys_max)
         tables._publisher.drop_unfinished()
@@ -118,56 +118,58 @@ class Tables(OpenHandle):
         return sorted(name for name, rows in list(self._machine.tables.items()) if rows)
 
     def transaction(self) -> TransactionContext:
-        """Begin a transaction, by `with` or `async with`. At the end of the body all of its writes
-        take effect, or none.
+        """Begin a transaction, in a `with` or `async with` statement. At the end of its body, all
+        of its writes take effect, or none.
 
         The body holds no lock. Raises ConflictError at its end if another thread or task has
         changed something that it read, and TransactionTooLargeError where it reads or writes more
-        than `transaction_keys_max` keys. What the body raises propagates, and nothing is written.
+        than `transaction_keys_max` keys. If the body raises, nothing is written.
         """
         return TransactionContext(self)
 
     def transact(self, function: Callable[[Transaction], T], *, attempts: int = 10) -> T:
         """Call `function` with a transaction, without the lock, and return its result.
 
-        On a conflict it is called again, with a new transaction, up to `attempts` times in all;
-        then the ConflictError propagates. It may read rows of different moments: what it raises is
-        a conflict, too, if something that it read has changed.
+        After a conflict, `function` is called again with a new transaction, up to `attempts` times
+        in all; then the ConflictError propagates. It may read rows of different moments. So a
+        LookupError, ValueError, TypeError, ArithmeticError or AssertionError that it raises counts
+        as a conflict, too, if something that it read has changed.
         """
-        for left in range(attempts - 1, -1, -1):
+        for attempts_left in range(attempts - 1, -1, -1):
             context = self.transaction()
             try:
                 with context as transaction:
                     return context._call(function, transaction)
             except ConflictError:
-                if not left:
+                if not attempts_left:
                     raise
         raise ValueError(f"attempts is {attempts}, not 1 or more")
 
     def update(self, function: Callable[[Transaction], T]) -> T:
-        """Call `function` with a transaction under the lock, where nothing changes beside it.
+        """Call `function` with a transaction, under the lock, and return its result.
 
-        It must be short, and must not wait. Return its result. If it writes more than a record
-        holds, it may be called again: what it wrote is written without the lock, as long as nothing
-        that it read is changed meanwhile.
+        `function` must be short and must not wait. Nothing can conflict, unless its writes are too
+        large for one record. Then they are written after the lock was released, and `function` is
+        called again if something that it read has changed meanwhile; after 16 such conflicts,
+        ConflictError propagates.
         """
         self._refuse_in_body("update")
-        for left in range(_UPDATE_ATTEMPTS - 1, -1, -1):
+        for attempts_left in range(_UPDATE_ATTEMPTS - 1, -1, -1):
             result, large = self._run_update(function)
             if large is None:
                 return result
             try:
                 self._publisher.publish(large.writes(), _checking(large))
             except ConflictError:
-                if not left:
+                if not attempts_left:
                     raise
                 continue
             return result
         raise AssertionError("the last attempt returns or raises")
 
     def _run_update(self, function: Callable[[Transaction], T]) -> tuple[T, ReadWriteSet | None]:
-        """Call `function` under the lock, and write what it wrote, unless that is too large for
-        one record: then return it, too."""
+        """Call `function` under the lock, and write its writes. If they are too large for one
+        record, return them with its result, and write nothing."""
         results: list[tuple[T, ReadWriteSet | None]] = []
 
         def decide(machine: TablesMachine) -> PackedRecord | None:
@@ -233,11 +235,11 @@ class Tables(OpenHandle):
         self._state.__exit__(kind, error, traceback)
 
     def _new_set(self, chunks_of: ChunksOf) -> ReadWriteSet:
-        """Return what a new transaction reads and writes: nothing yet."""
+        """Return the empty set of a new transaction."""
         return ReadWriteSet(self._machine, chunks_of, self._keys_max, self._publisher.now_ms)
 
     def _write(self, place: Place, value: bytes | None, check: Check | None = None) -> int | None:
-        """Write one row directly, if `check` raises nothing under the lock."""
+        """Write one row outside of transactions, unless `check` raises under the lock."""
         self._refuse_in_body("write")
         return self._publisher.write_row(place, value, check)
 
@@ -284,13 +286,16 @@ class Table(TableView):
         self._tables._write(self._place(key), None, check)
 
     def set(self, key: Key, value: Any, *, expires_at: float | None = None) -> int:
-        """Set a key, and return the LSN. `expires_at`: Unix seconds, after which reads hide the
-        row; it is removed some time later. If the clock is set back before that, reads show it.
-        Setting the key again without a time makes it stay."""
+        """Set a key, and return the LSN.
+
+        From `expires_at` on, in Unix seconds, reads hide the row, and it is removed some time
+        later. Until then, a clock that is set back shows it again. To make the row stay, set the
+        key again without a time.
+        """
         return self._tables._write(self._place(key), pack_value(value, expires_at)) or 0
 
     def insert(self, key: Key, value: Any, *, expires_at: float | None = None) -> int:
-        """Set a key that must be new, and return the LSN. Raises ConflictError if it is there."""
+        """Set a key that must be new, and return the LSN. Raises ConflictError if it exists."""
 
         def check(now: Stored | None) -> None:
             if now is not None:
@@ -305,9 +310,8 @@ class Table(TableView):
 
         Raises ConflictError.
         """
-
         place, stored = self._place(key), pack_value(value, expires_at)
-        while True:  # another thread has changed the value whenever this goes round again
+        while True:  # again only after another thread has changed the value
             seen = self._stored(key)
             if seen is None:
                 raise ConflictError(self.name, key, "is not there")
@@ -333,11 +337,11 @@ class Table(TableView):
         return self._tables._write(self._place(key), None, check) or 0
 
     def update(self, key: Key, function: Callable[[Any], Any], *, default: Any = None) -> Any:
-        """Set `key` to `function` of its value, and return that. A new key has `default`. A row
-        that expires keeps its time.
+        """Set `key` to `function(value)`, and return the new value.
 
-        `function` runs without the lock, and again if the value was changed meanwhile; after some
-        attempts it runs under the lock. So it must be short and have no effects of its own.
+        `value` is `default` if the key is new. A row that expires keeps its time. `function` runs
+        without the lock, and again if the value was changed meanwhile; after 16 attempts it runs
+        under the lock. So it must be short and have no effects of its own.
         """
         place = self._place(key)
         for _ in range(_UPDATE_ATTEMPTS):
@@ -355,7 +359,7 @@ class Table(TableView):
 
 
 class TransactionContext:
-    """The body of one transaction."""
+    """A context manager for the body of one transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -381,7 +385,7 @@ class TransactionContext:
             self._transaction.lsn = publish(self._collected.writes(), _checking(self._collected))
 
     def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
-        """Call `function`. Raise ConflictError for what reads of two moments make it raise."""
+        """Call `function`. Raise ConflictError for an error that outdated reads may have caused."""
         try:
             return function(transaction)
         except _OF_STALE_READS as error:
@@ -416,7 +420,7 @@ class _ChangedError(ConflictError):
 
 
 def _this_runner() -> object:
-    """Return the task that runs here, or else the thread."""
+    """Return the current task, or outside of an event loop the current thread."""
     try:
         task = asyncio.current_task()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""TablesView: tables read from outside, beside a live writer or without one."""
+"""TablesView: tables that are read without a lock, with or without a live writer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from journal.errors import (
     FormatVersionError,
 )
 
-_ATTEMPTS = 5  # while a live writer compacts away what is about to be read
+_ATTEMPTS = 5  # of a read, since a live writer may remove the files that are about to be read
 
 
 @public
@@ -29,7 +29,7 @@ class TablesView:
     """
 
     lsn: int
-    """The LSN of the last transaction that it shows."""
+    """The LSN of the last record that it includes."""
 
     def __init__(self, machine: TablesMachine, lsn: int, disk: Disk) -> None:
         self._machine = machine
@@ -46,7 +46,7 @@ class TablesView:
 
 
 class _RecoveredRows:
-    """The rows of a machine that changes no more."""
+    """The rows of a machine that no longer changes."""
 
     def __init__(self, machine: TablesMachine, disk: Disk) -> None:
         self._disk = disk

@@ -1,4 +1,4 @@
-"""Transaction: writes that are collected, and the reads that must still be true when they apply.
+"""Transaction: collected writes, which take effect if all that it read is still true at its end.
 
 Every stored value is an object that is replaced, never changed, so a read is still true if its key
 holds the very object that was read. A range is still true if its chunks are the same objects.
@@ -45,7 +45,7 @@ class ReadWriteSet:
         self._keys_max = keys_max
         self._count = 0
         self._writes: dict[Place, bytes | None] = {}
-        self._reads: dict[Place, Stored | None] = {}  # the objects that were there
+        self._reads: dict[Place, Stored | None] = {}  # the stored objects, compared by identity
         self._expected: dict[Place, Any] = {}  # values that `replace` expects
         self._must_exist: set[Place] = set()
         self._ranges: list[tuple[str, bytes, bytes | None, list[Chunk]]] = []
@@ -77,7 +77,7 @@ class ReadWriteSet:
         self._has_ended = True
 
     def read(self, place: Place) -> Stored | None:
-        """Return what is kept at `place`, as this transaction sees it."""
+        """Return the stored value at `place`, as this transaction sees it."""
         self._check_open()
         if place in self._writes:
             return self._moment.visible(self._writes[place])
@@ -138,24 +138,24 @@ class ReadWriteSet:
     ) -> Iterator[tuple[bytes, Stored]]:
         """Yield the rows of a range as this transaction sees them, at most `limit` of them.
 
-        With a limit, the range that must still be true ends where the rows do.
+        With a limit, only the part of the range up to the last row must still be true at the end.
         """
         self._check_open()
         if limit is not None and limit < 1:
             return iter(())
-        mine = {key: value for (table, key), value in self._writes.items() if table == name}
+        own_writes = {key: value for (table, key), value in self._writes.items() if table == name}
         chunks = self._chunks_of(name, start, stop)
-        rows = self._moment.visible_rows(merged(chunks, mine, start, stop, reverse=reverse))
+        rows = self._moment.visible_rows(merged(chunks, own_writes, start, stop, reverse=reverse))
         if limit is not None:
             first = list(islice(rows, limit))
             if len(first) == limit:
                 start, stop = bounds_up_to(first[-1][0], start, stop, reverse=reverse)
                 chunks = self._chunks_of(name, start, stop)
                 again = self._moment.visible_rows(
-                    merged(chunks, mine, start, stop, reverse=reverse)
+                    merged(chunks, own_writes, start, stop, reverse=reverse)
                 )
                 if not is_same(first, again):
-                    raise ConflictError(name, None, _CHANGED_RANGE)  # between the two looks
+                    raise ConflictError(name, None, _CHANGED_RANGE)  # changed between the two reads
             rows = iter(first)
         self._count_one(len(chunks))
         self._ranges.append((name, start, stop, chunks))
@@ -164,7 +164,7 @@ class ReadWriteSet:
     def _is_as_expected(self, place: Place, now: Stored | None) -> bool:
         expected = self._expected.get(place, _ANY)
         if type(now) is tuple or (now is not None and len(now) > _DECODED_BYTES_MAX):
-            return False  # it is not decoded under the lock, even if it is equal
+            return False  # too large to be decoded under the lock, even if it is equal
         return now is not None and expected is not _ANY and bool(unpack_value(now) == expected)
 
     def _count_one(self, count: int = 1) -> None:
@@ -182,14 +182,14 @@ class ReadWriteSet:
 
 @public
 class Transaction:
-    """Reads and writes of several tables, all of which take effect or none.
+    """Reads and writes of several tables. All of the writes take effect, or none.
 
     `t[table]` reads and writes a table within the transaction `t`. Reads see the transaction's own
     writes, which nobody else sees before it ends.
     """
 
     lsn: int | None
-    """The LSN of its writes once it has ended; None if it wrote nothing."""
+    """The LSN of the writes, once the transaction has ended; None if it wrote nothing."""
 
     def __init__(self, rows: Rows, collected: ReadWriteSet) -> None:
         self._rows = rows
@@ -287,7 +287,7 @@ class TransactionTable:
         return self._rows(*prefix_bounds(prefix), reverse, limit)
 
     def _update(self, key: Key, function: Callable[[Any], Any], default: Any) -> Any:
-        """Set `key` to `function` of its value, which keeps the time at which it expires."""
+        """Set `key` to `function(value)`. A row that expires keeps its time."""
         place = self._place(key)
         seen = self._collected.read(place)
         new = function(default if seen is None else unpack_value(seen))

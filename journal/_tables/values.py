@@ -1,8 +1,8 @@
-"""Values of tables, kept as bytes: reading one decodes it anew, so that no two readers share it.
+"""Values of tables, stored as bytes. Each read decodes them again, so no two readers share a value.
 
-A value is kept as msgpack, or as the JSON text that a checkpoint has of it, after a byte with which
-no msgpack object begins. So a checkpoint copies the text of a value that did not change. A value
-that was too large for one record is kept in pieces, which are joined by whoever reads it.
+A value is stored as msgpack. A value that was loaded from a checkpoint is stored as its JSON text,
+after a byte with which no msgpack object begins, and the next checkpoint copies that text. A value
+that was too large for one record is stored in pieces, which each read joins.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def pack_value(value: Any, expires_at: float | None = None) -> bytes:
-    """Return `value` as it is kept; `expires_at` in Unix seconds.
+    """Return the stored form of `value`. `expires_at` is in Unix seconds.
 
-    Raises RecordError that names the place that can't be kept, TypeError and ValueError for an
-    `expires_at` that is no time.
+    Raises RecordError that names the place in `value` that msgpack can't hold, and TypeError or
+    ValueError for a wrong `expires_at`.
     """
     expires_at_ms = None if expires_at is None else to_ms(expires_at)
     try:
@@ -50,7 +50,7 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
 
 
 def unpack_value(stored: Stored) -> Any:
-    """Return a fresh value of what is kept. Raises RecordError for bytes that hold none."""
+    """Decode a stored value. Raises RecordError if that fails."""
     try:
         whole = b"".join(stored) if isinstance(stored, tuple) else stored
         if whole[0] != MARK_BYTE:
@@ -84,12 +84,12 @@ def check_stored(stored: Stored) -> None:
 
 
 def stored_text(text: bytes) -> bytes:
-    """Return a value as it is kept, from the JSON text that a checkpoint has of it."""
+    """Return the stored form of a value from its JSON text in a checkpoint."""
     return _TEXT + text
 
 
 def json_text(stored: bytes) -> bytes | None:
-    """Return a value that does not expire as JSON text, or None if that can't hold it."""
+    """Return the JSON text of a stored value without a head, or None if JSON can't hold it."""
     if stored[0] == MARK_BYTE:
         return stored[1:]
     try:
@@ -99,7 +99,7 @@ def json_text(stored: bytes) -> bytes | None:
 
 
 def _wrong_place(value: Any, path: str = "value", levels: int = 100) -> str:
-    """Return where `value` has something that msgpack can't keep, and what it is; "" if nowhere."""
+    """Return the place in `value` that msgpack can't hold, with the reason; "" if there is none."""
     kind = type(value)
     if kind in _SCALARS or levels == 0:
         if kind is int and not -(1 << 63) <= value < 1 << 64:

@@ -1,4 +1,4 @@
-"""All exceptions of the engine, with the reasons by which programs decide.
+"""Errors: the exceptions of the engine, with reasons that programs can test.
 
 This module imports almost nothing, so every module may import it. The messages for people are made
 here from the fields of the errors. No other part of the program parses them.

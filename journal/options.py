@@ -20,7 +20,7 @@ class Options:
     """Choices of a journal's owner. A bad value raises a ValueError that names it."""
 
     durability: Literal["disk", "os"] = "disk"
-    """What an acknowledgement means: with "disk" a record survives a power cut, with "os" only the
+    """The crash that an acknowledged record survives: with "disk" a power cut, with "os" only the
     death of the process (commits are not synced)."""
 
     flush_interval_s: float = 0.010

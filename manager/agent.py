@@ -124,7 +124,7 @@ class Agent:
     the manager."""
 
     from_prior_session: bool
-    """Whether `boot_id` is an earlier session than the current one."""
+    """True if `boot_id` is an earlier session than the current one."""
 
     lsn: int
     """The LSN of the change that left the agent in this state."""

@@ -135,7 +135,7 @@ class Checkpoint(OpenHandle):
         self.created_at_ms = round(created.timestamp() * 1000)
 
     def _line_blocks(self) -> Iterator[list[bytes]]:
-        """Read the lines of the items, some at a time, with their LF and the comma before it."""
+        """Read the lines of the items, several at a time, each with its comma and LF."""
         lines = islice(_lines(self._file, self._first_item_offset, self.size_bytes), self.count)
         while block := _next_lines(lines):
             yield block

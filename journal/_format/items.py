@@ -33,7 +33,7 @@ _BASES = (int, float, str, bytes, list, dict)
 
 
 class EncodedItems(NamedTuple):
-    """Items that a machine has encoded itself, as a checkpoint has them."""
+    """Items that a machine has encoded itself, as lines of a checkpoint."""
 
     lines: bytes
     """The lines, with a comma and an LF between two of them, and none at the end."""

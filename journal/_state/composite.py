@@ -25,20 +25,19 @@ _PREFIX = "journal.composite/1 "
 
 @public
 class Composite(LoadsLines, JudgesApplication):
-    """A state machine that consists of several, its parts, which change together.
+    """A state machine whose parts are state machines, which change together.
 
         machine = Composite(jobs=Jobs(), users=Users())
         with DurableState.open("app.d", machine) as state:
             state.update_batch(lambda c: [c.part("jobs", job), c.part("users", user)])
 
     `composite["jobs"]` is the part `jobs`. A part may be added at a later open. An open refuses a
-    journal with records or items of a part that is missing here, and one whose checkpoint was
-    written by another version of a part that the part does not accept. The LSNs that one part gets
-    have gaps.
+    journal with records or items of a missing part, and one whose checkpoint names an application
+    that the part of this name does not accept. The LSNs of one part's records have gaps.
     """
 
     def __init__(self, /, **parts: StateMachine) -> None:
-        """Join new machines, each under the name of its part."""
+        """Combine new machines. The name of an argument is the name of the part."""
         if not parts:
             raise TypeError("a Composite has no parts: give each by its name, as in jobs=Jobs()")
         for name, machine in parts.items():
@@ -66,9 +65,9 @@ class Composite(LoadsLines, JudgesApplication):
         return tuple(self._parts)
 
     def part(self, name: str, record: Record) -> Record:
-        """Return `record` as one for the part `name`, for `update` or `update_batch`.
+        """Return the record that `update` or `update_batch` needs to apply `record` to part `name`.
 
-        This needs no lock. A packed record stays packed; do that to a large one before the update.
+        This needs no lock. A packed record stays packed, so pack a large one before the update.
         Raises ValueError if there is no such part.
         """
         if name not in self._parts:
@@ -77,7 +76,7 @@ class Composite(LoadsLines, JudgesApplication):
 
     @property
     def application(self) -> str:
-        """The applications of all parts."""
+        """The names and applications of all parts, in one string."""
         return self._application
 
     def why_refused(self, application: str) -> str:
@@ -104,7 +103,7 @@ class Composite(LoadsLines, JudgesApplication):
         self._machine(name).load(inner)
 
     def load_lines(self, lines: list[bytes]) -> None:
-        """Load the items in some lines of a checkpoint. Those of one part are decoded together."""
+        """Load the items in these lines. Successive ones of one part are decoded together."""
         for head, run in groupby(lines, lambda line: line[: line.find(b",") + 1]):
             name = self._by_head.get(head)
             machine = self._machine(_decoded(head[1:-1]) if name is None else name)
@@ -119,7 +118,7 @@ class Composite(LoadsLines, JudgesApplication):
                     machine.load(item)
 
     def freeze(self) -> Iterable[JSON]:
-        """Return the items of all parts, as they are now."""
+        """Return a snapshot of the items of all parts."""
         frozen = []
         for name, machine in self._parts.items():
             items = machine.freeze()
@@ -168,15 +167,16 @@ def _wrapped(frozen: list[tuple[str, Iterable[JSON]]]) -> Iterator[JSON]:
                 yield [name, item]
 
 
-def _applications(application: str) -> dict[str, str] | None:
+def _applications(composite: str) -> dict[str, str] | None:
     """Return the application of each part, or None if this is no Composite's application."""
     try:
-        found = json.loads(application.removeprefix(_PREFIX))
+        applications = json.loads(composite.removeprefix(_PREFIX))
     except (ValueError, RecursionError):
         return None
-    if not application.startswith(_PREFIX) or type(found) is not dict:
+    if not composite.startswith(_PREFIX) or type(applications) is not dict:
         return None
-    return found if all(type(older) is str for older in found.values()) else None
+    is_valid = all(type(application) is str for application in applications.values())
+    return applications if is_valid else None
 
 
 def _decoded(text: bytes) -> Any:

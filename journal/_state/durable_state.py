@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -81,20 +82,24 @@ class StateMachine(Protocol):
         """
 
 
-class LoadsLines:
-    """A state machine that takes in a checkpoint as lines, without having them decoded."""
+# The next two are base classes, not protocols: a method of the same name in a user's machine has
+# nothing to do with them.
 
+
+class LoadsLines(ABC):
+    """A state machine that loads a checkpoint from its lines, before they are decoded."""
+
+    @abstractmethod
     def load_lines(self, lines: list[bytes]) -> None:
-        """Take in the lines of some items, each with its LF and the comma before it."""
-        raise NotImplementedError
+        """Load the items in these lines. Each line ends with a comma, if it has one, and an LF."""
 
 
-class JudgesApplication:
+class JudgesApplication(ABC):
     """A state machine that decides itself which applications' checkpoints it can load."""
 
+    @abstractmethod
     def why_refused(self, application: str) -> str:
         """Return why a checkpoint of `application` can't be loaded, or "" if it can."""
-        raise NotImplementedError
 
 
 M = TypeVar("M", bound=StateMachine)

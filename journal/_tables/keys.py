@@ -52,6 +52,11 @@ def decode_key(data: bytes) -> Key:
     return _decode_int(data, 0)
 
 
+def range_bounds(start: Key | None, stop: Key | None) -> tuple[bytes, bytes | None]:
+    """Return the encoded bounds of a range of keys; None: the beginning, and the end."""
+    return b"" if start is None else encode_key(start), None if stop is None else encode_key(stop)
+
+
 def prefix_bounds(prefix: str | bytes | tuple[Element, ...]) -> tuple[bytes, bytes]:
     """Return the start and the stop of the range of encoded keys that begin with `prefix`.
 

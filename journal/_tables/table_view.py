@@ -9,7 +9,14 @@ from typing import Any, Protocol
 from journal._public import public
 from journal._tables.chunked_map import Chunk, Stored, rows_between
 from journal._tables.expiry import HEAD, Moment
-from journal._tables.keys import Element, Key, decode_key, encode_key, prefix_bounds
+from journal._tables.keys import (
+    Element,
+    Key,
+    decode_key,
+    encode_key,
+    prefix_bounds,
+    range_bounds,
+)
 from journal._tables.machine import Place
 from journal._tables.values import unpack_value
 
@@ -76,9 +83,7 @@ class TableView:
     ) -> Iterator[tuple[Key, Any]]:
         """Yield keys and values from `start` to before `stop`, at most `limit` of them, from a
         snapshot that is taken now."""
-        low = b"" if start is None else encode_key(start)
-        high = None if stop is None else encode_key(stop)
-        return decoded(self._encoded(low, high, reverse=reverse), limit)
+        return decoded(self._encoded(*range_bounds(start, stop), reverse=reverse), limit)
 
     def prefix(
         self,
@@ -91,8 +96,7 @@ class TableView:
 
         `("de",)` matches tuples by their leading elements, `"de"` strs by their leading characters.
         """
-        start, stop = prefix_bounds(prefix)
-        return decoded(self._encoded(start, stop, reverse=reverse), limit)
+        return decoded(self._encoded(*prefix_bounds(prefix), reverse=reverse), limit)
 
     def items(self) -> Iterator[tuple[Key, Any]]:
         """Yield all keys and values, from a snapshot taken now."""

@@ -16,7 +16,14 @@ from typing import Any
 from journal._public import public
 from journal._tables.chunked_map import Chunk, Stored
 from journal._tables.expiry import Moment, expiry_of, with_expiry
-from journal._tables.keys import Element, Key, decode_key, encode_key, prefix_bounds
+from journal._tables.keys import (
+    Element,
+    Key,
+    decode_key,
+    encode_key,
+    prefix_bounds,
+    range_bounds,
+)
 from journal._tables.machine import Place, TablesMachine, Write
 from journal._tables.range_reads import bounds_up_to, is_same, merged
 from journal._tables.table_view import Rows, TableView, decoded
@@ -272,9 +279,7 @@ class TransactionTable:
         limit: int | None = None,
     ) -> Iterator[tuple[Key, Any]]:
         """Yield keys and values from `start` to before `stop`, at most `limit` of them."""
-        low = b"" if start is None else encode_key(start)
-        high = None if stop is None else encode_key(stop)
-        return self._rows(low, high, reverse, limit)
+        return self._rows(*range_bounds(start, stop), reverse, limit)
 
     def prefix(
         self,

@@ -39,7 +39,7 @@ from tests.inspect.inspect_support import (
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a history: segments begin at LSN 7, 16, 22, 31 and 37, checkpoints at 8 and 20."""
+    """Return an undamaged history."""
     return history(tmp_path_factory.mktemp("whole") / "j")
 
 

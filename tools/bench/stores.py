@@ -1,7 +1,7 @@
-"""The stores: maps on disk from a key to a Python value, behind one interface, for `bench tables`.
+"""Stores: maps on disk from keys to Python values, behind one interface, for `bench tables`.
 
-Each is used as a good engineer would use it. A store that leaves the encoding to its user keeps
-msgpack. Writes that need not wait are committed together wherever the store allows it.
+Each is used as a good engineer would use it. A store that leaves the encoding to its user gets
+msgpack. Writes that need not wait are committed together if the store allows it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Store:
     """A map on disk from a str to a dict."""
 
     note = ""
-    """What the store lacks that a row of the table measures."""
+    """The limitations that leave a cell of the table empty, or explain it."""
 
     has_prefixes = True
     is_durable = True
@@ -44,10 +44,10 @@ class Store:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Wait until all that was set is on stable storage, if the store can do that."""
+        """Wait until all earlier sets are on stable storage, if the store can do that."""
 
     def set_durable(self, key: str, value: Any) -> None:
-        """Set a key, and wait until that is on stable storage. Many threads call this."""
+        """Set a key, and wait until it is on stable storage. Many threads call this."""
         with self._lock:
             self.set(key, value)
             self.settle()
@@ -131,7 +131,7 @@ class Shelve(Store):
 
 
 class SqliteDict(Store):
-    """sqlitedict with msgpack and WAL, and with syncs, which it switches off by itself."""
+    """sqlitedict with msgpack and WAL, and with syncs, which are off by default."""
 
     def __init__(self, directory: Path) -> None:
         from sqlitedict import SqliteDict as Opened
@@ -150,7 +150,7 @@ class SqliteDict(Store):
         self._dict.commit(blocking=True)
 
     def set_durable(self, key: str, value: Any) -> None:
-        self._dict[key] = value  # its one thread commits what all threads have set
+        self._dict[key] = value  # its only thread commits the sets of all threads
         self._dict.commit(blocking=True)
 
     def get(self, key: str) -> Any:
@@ -202,7 +202,7 @@ class DiskCache(Store):
 
 
 class PersistQueue(Store):
-    """persist-queue's PDict, each of whose sets is a transaction that waits for the disk."""
+    """persist-queue's PDict. Each set is a transaction that waits for the disk."""
 
     note = "no order, and every set waits for the disk"
     has_prefixes = False
@@ -217,7 +217,7 @@ class PersistQueue(Store):
         self._dict[key] = value
 
     def set_durable(self, key: str, value: Any) -> None:
-        self._dict[key] = value  # it has a lock of its own
+        self._dict[key] = value  # PDict has its own lock
 
     def get(self, key: str) -> Any:
         return self._dict[key]
@@ -229,7 +229,7 @@ class PersistQueue(Store):
 class Batching(Store):
     """A store with transactions. Sets that need not wait share a transaction of 10 ms.
 
-    Sets of several threads go to one thread, which commits all that it finds in one transaction.
+    Durable sets of several threads go to one thread, which commits all waiting ones together.
     """
 
     def __init__(self, directory: Path) -> None:

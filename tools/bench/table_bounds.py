@@ -1,4 +1,4 @@
-"""Measure what must stay bounded in large tables, in a process of its own that opens them.
+"""Measure the costs that must stay bounded in large tables, in a process that opens them.
 
 Holds of the lock are elapsed times, from `lock_stats`: other load on the machine adds to their
 highest quantiles. The CPU time of whole inserts is printed beside them.
@@ -22,10 +22,10 @@ from bench.append import resident_bytes
 from bench.figures import Bar, Quantiles, at_most, human
 from journal import Tables
 
-GROUP = 100  # keys with the same prefix
+GROUP = 100  # the number of keys with the same prefix
 INSERTS = 20_000
-_ENOUGH = 100
-_IN_A_TRANSACTION = 500
+_SNAPSHOTS = 100
+_KEYS_A_TRANSACTION = 500
 _TEXT = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor. " * 3
 
 
@@ -43,7 +43,7 @@ def rows_of(count: int) -> Iterator[tuple[str, Any]]:
 
 
 def measured(directory: Path | None, keys: int) -> dict[str, float]:
-    """Write tables with `keys` keys in one process, and return what another measured of them."""
+    """Write tables with `keys` keys in one process, and return the measurements of another."""
     with tempfile.TemporaryDirectory(dir=directory) as name:
         _run("fill", name, keys)
         bounds: dict[str, float] = json.loads(_run("measure", name, keys))
@@ -96,9 +96,9 @@ def _run(what: str, directory: str, keys: int) -> str:
 def _fill(directory: Path, keys: int) -> None:
     with Tables.open(directory) as tables:
         table = tables.table("rows")
-        for first in range(0, keys, _IN_A_TRANSACTION):
+        for first in range(0, keys, _KEYS_A_TRANSACTION):
             with tables.transaction() as t:
-                for number in range(first, min(keys, first + _IN_A_TRANSACTION)):
+                for number in range(first, min(keys, first + _KEYS_A_TRANSACTION)):
                     t[table][key_of(number)] = value_of(number)
         tables.compact().close()
 
@@ -110,11 +110,11 @@ def _measure(directory: Path, keys: int) -> dict[str, float]:
     with Tables.open(directory) as tables:
         open_s, open_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
         row_bytes = (resident_bytes() - resident_before) / keys
-        gc.collect()  # it stops tracking what it finds for the first time
+        gc.collect()  # the first collection stops tracking tuples of bytes
         collected_s = _least_cpu_s(gc.collect)
         table = tables.table("rows")
         snapshots = []
-        for _ in range(_ENOUGH):
+        for _ in range(_SNAPSHOTS):
             began_ns = time.perf_counter_ns()
             rows = table.items()
             snapshots.append(time.perf_counter_ns() - began_ns)

@@ -2,7 +2,7 @@
 
 Rounds of all stores alternate, and a ratio is the median of the rounds' ratios. Sets, reads and
 opens are counted in CPU time of the process with all its threads, durable sets in elapsed time.
-With --keys, bounds of tables of that many keys are measured in a process of their own.
+With --keys, the bounds of tables with that many keys are measured in a separate process.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ UNITS = {
     OPEN: "ms, CPU",
     DISK: "bytes a row",
 }
-# LMDB keeps no Python values. Its calls that neither wait nor run in many threads cost little more
-# than msgpack's, so they are reported as a ratio only.
+# LMDB stores no Python values. Its calls that neither wait nor run in many threads cost little more
+# than msgpack's, so the journal need not be faster: they are reported as a ratio only.
 BEST_WITHOUT = dict.fromkeys((SET, GET, PREFIX), ("lmdb",))
 
 
@@ -88,7 +88,7 @@ def reads(call: Callable[[str], object], keys: list[str]) -> None:
 def durable_us(store: Store, threads: int, seconds: float, keys: list[str]) -> float:
     """Return the elapsed time for each durable set, in us, with all threads at full speed.
 
-    Each value is a new one: sqlite does not write, nor sync, a row that it has already.
+    Each value is new, because sqlite neither writes nor syncs a row that has not changed.
     """
 
     def call(chosen: random.Random) -> None:
@@ -114,7 +114,7 @@ def disk_bytes(directory: Path) -> int:
 
 
 class Measured:
-    """The stores with the same rows, and what was measured of them."""
+    """Stores with the same rows, and the costs measured for them."""
 
     def __init__(self, directory: Path, options: argparse.Namespace, rows: int) -> None:
         self._options = options
@@ -152,9 +152,9 @@ class Measured:
                     self._add(durable(threads), name, self._durable_us(store, threads))
 
     def reopen(self) -> None:
-        """Measure the size of each store, and opening it up to its first row.
+        """Measure the size of each store, and the cost of opening it and reading one row.
 
-        The journal has a checkpoint, which is what a program leaves that compacts before it closes.
+        The journal has a new checkpoint, like that of a program that compacts before it closes.
         """
         for name, store in list(self._stores.items()):
             if isinstance(store, OurTables):
@@ -214,9 +214,9 @@ def table(rows: list[Row], bounds: dict[str, float]) -> Iterator[str]:
 
 
 def bars(rows: list[Row], bounds: dict[str, float]) -> Iterator[Bar]:
-    """Yield a bar for each row in which the journal has to be the first.
+    """Yield a bar for each row in which the journal must be first.
 
-    It need not be for opens, bytes on disk and the durable sets of one thread.
+    It need not be first for opens, bytes on disk, and durable sets by one thread.
     """
     for size in dict.fromkeys(row.rows for row in rows):
         for what in dict.fromkeys(row.what for row in rows):
@@ -241,7 +241,9 @@ def main(arguments: list[str]) -> int:
     others = [name for name in STORES if name != "journal"]
     parser = argparse.ArgumentParser(prog="python tools/bench tables", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000], help="numbers of rows")
-    parser.add_argument("--keys", type=int, default=0, help="also measure bounds at so many keys")
+    parser.add_argument(
+        "--keys", type=int, default=0, help="also measure bounds with this many keys"
+    )
     parser.add_argument("--peers", nargs="*", choices=others, default=others)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 64], help="that wait")
     parser.add_argument("--rounds", type=int, default=7)

@@ -1,4 +1,4 @@
-"""Keys: keys of tables as a user types them, as JSON or as a bare word."""
+"""Keys: keys of tables as users type them, in JSON or as a bare word."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def _element(value: Any, text: str) -> Element:
         return _checked(value, text)
     if type(value) is dict and len(value) == 1:
         [(form, data)] = value.items()
-        if form in ("$bytes", "base64") and type(data) is str:  # as in a checkpoint, as in log
+        if (
+            form in ("$bytes", "base64") and type(data) is str
+        ):  # as in a checkpoint, or as shown by `log`
             return b64decode(data, validate=True)
     raise ValueError(f"{text!r} is no key: a key is {_FORMS}, and true, 1.5 and null are quoted")
 

@@ -21,20 +21,20 @@ def show_tables(path: str, renderer: Renderer, at: int | Time | None) -> int:
             f"{path}: the journal has no tables as of LSN {view.lsn}; "
             f"see its records: {command('log', path)}"
         )
-    found = [(name, *_count(view.table(name))) for name in names]
+    counts = [(name, *_count(view.table(name))) for name in names]
     if renderer.form == "text":
-        rows = [(name, count, size(size_bytes)) for name, count, size_bytes in found]
+        rows = [(name, count, size(size_bytes)) for name, count, size_bytes in counts]
         put_lines(table(("TABLE", "ROWS", "SIZE"), rows, flexible=("TABLE",)))
     else:
         put_objects(
             (
                 versioned(table=name, rows=count, bytes=size_bytes)
-                for name, count, size_bytes in found
+                for name, count, size_bytes in counts
             ),
             renderer.form,
         )
     say(
-        f"{path}: {count_of(len(found), 'table')}, as of LSN {view.lsn}; "
+        f"{path}: {count_of(len(counts), 'table')}, as of LSN {view.lsn}; "
         f"to see the rows of one: {command('export', path, 'TABLE')}"
     )
     return FINE
@@ -43,7 +43,7 @@ def show_tables(path: str, renderer: Renderer, at: int | Time | None) -> int:
 def _count(rows: TableView) -> tuple[int, int]:
     """Return the number of rows, and the size of their keys and values, packed.
 
-    The size does not depend on how they are kept, so a compaction does not change it.
+    The size does not depend on how rows are stored, so a compaction does not change it.
     """
     pack = msgpack.Packer().pack
     count = size_bytes = 0

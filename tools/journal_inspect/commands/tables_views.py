@@ -1,4 +1,4 @@
-"""Tables as of now or of a moment, and the refusal of other journals."""
+"""Tables as of now or of an earlier moment, and the refusal of other journals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_tables(path: str, renderer: Renderer, at: int | Time | None) -> TablesV
     except JournalError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # A program that gives its journals our application wrote other items.
+        # Another program has given its journal the application of Tables.
         raise _refused(path, "the items of its checkpoint are no rows") from error
     if lsn is not None and view.lsn < lsn:
         raise NothingFoundError(
@@ -66,7 +66,7 @@ def _refused(path: str, why: str) -> RefusedError:
 
 
 def _describe_states(path: str) -> str:
-    """Describe as of which LSNs the tables can be shown, with a command to show them."""
+    """Describe the LSNs as of which the tables can be shown, with a command to show them."""
     with JournalReader.open(path) as reader:
         first_lsn, last_lsn = reader.first_state_lsn, reader.last_lsn
         if not last_lsn:

@@ -40,7 +40,7 @@ def get(path: str, renderer: Renderer, table: str, key: Key, at: int | Time | No
 
     KEY is JSON: 7, "a", {"$bytes": "AA=="}, or a list of these, such as ["de", 7]. A bare word is a
     string. The table of a DurableDict is "items". In text, a value that JSON can't hold is shown as
-    by `log`, such as {"float": "nan"}; -o json has it packed.
+    by `log`, such as {"float": "nan"}; with -o json it is packed.
 
     Exits with 1 if the table does not have the key.
     """
@@ -55,7 +55,7 @@ def get(path: str, renderer: Renderer, table: str, key: Key, at: int | Time | No
 @click.option(
     "--prefix",
     type=PREFIX,
-    help='Print only keys that begin so: de, or ["de"] for lists whose first element is de.',
+    help='Print only keys with this prefix: de, or ["de"] for lists whose first element is de.',
 )
 @click.option("--from", "start", type=KEY, help="Print only this key and those after it.")
 @click.option("--to", "stop", type=KEY, help="Print only keys before this one.")

@@ -78,7 +78,7 @@ def is_boot(record: Any) -> bool:
 
 
 def writes_of(record: Any) -> list[TableWrite] | None:
-    """Return the writes in a record of tables; None if it is no such record.
+    """Return the writes in a record of tables; None for any other record.
 
     The import is here, because most journals do not need it.
     """

@@ -67,13 +67,13 @@ class Renderer:
         return {name: REDACTED if name in self.redacted else part for name, part in row.items()}
 
     def value(self, row: dict[str, JSON], value: Any) -> JSON:
-        """Return `value` of `row` as text shows it: a value that JSON can't hold is readable."""
+        """Return the `value` of `row` for text output, readable even if JSON can't hold it."""
         if row.get("packed", REDACTED) == REDACTED:
             return row.get("value", REDACTED)
         return self.plain(value)
 
     def write(self, write: TableWrite) -> dict[str, JSON]:
-        """Return a write of a table: its row, or the table, the key and the kind of the change."""
+        """Return a write as an object: its change, table and key, and the value if one was set."""
         row = self.row(write.table, write.key, write.value)
         if write.change != "set":
             row = {"table": row["table"], "key": row["key"]}

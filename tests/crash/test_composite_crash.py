@@ -71,12 +71,12 @@ def work(owner: Owner[Composite]) -> None:
 
 
 def test_every_crash_of_a_workload() -> None:
-    """P1 to P6: each crash leaves a prefix of the batches, of all parts or of none."""
+    """P1 to P6: Each crash leaves a prefix of the batches, of all parts or of none."""
     assert explore(make, work).states > 500
 
 
 class Forgetful(Table):
-    """A machine whose `load` leaves out what it should load."""
+    """A machine whose `load` omits the values of items."""
 
     def load(self, item: Any) -> None:
         super().load([item[0], 0])
@@ -86,7 +86,7 @@ class Forgetful(Table):
 
 
 def test_data_that_a_part_leaves_out_is_noticed() -> None:
-    """P6: the parts are compared in memory, too, as a single machine is."""
+    """P6: The crash tests compare the parts, too, so data that `load` omits is noticed."""
     with Owner(lambda: Composite(table=Table(), forgetful=Forgetful())) as owner:
         owner.append(["forgetful", ["a", 1]])
         owner.compact()

@@ -63,12 +63,12 @@ def work(owner: Owner[TablesMachine]) -> None:
 
 
 def test_every_crash_of_a_workload() -> None:
-    """P1 to P6: each crash leaves a prefix of the transactions, and replay gives the live state."""
+    """P1 to P6: Each crash leaves a prefix of the transactions, and replay gives the live state."""
     assert explore(TablesMachine, work).states > 500
 
 
 class KilledError(BaseException):
-    """The machine has lost its power."""
+    """A power cut, raised through the tables."""
 
 
 class TablesRun(RuleBasedStateMachine):
@@ -165,8 +165,8 @@ class TablesRun(RuleBasedStateMachine):
                     del rows[key], after[name, key]
             for name in ("t", "u"):
                 shown = self.shown(after).items()
-                mine = {key: row[0] for (table, key), row in shown if table == name}
-                assert dict(t[self.app.table(name)].range()) == mine
+                expected = {key: row[0] for (table, key), row in shown if table == name}
+                assert dict(t[self.app.table(name)].range()) == expected
             if is_broken_off:
                 raise ZeroDivisionError
         if not is_broken_off and t.lsn is not None:
@@ -203,16 +203,16 @@ class TablesRun(RuleBasedStateMachine):
     def power_cut_between_pieces(
         self, data: st.DataObject, key: Any, value: Any, pieces: int
     ) -> None:
-        """Cut the power after the last piece and before the record that publishes the pieces."""
-        left, app = pieces, self.app
+        """Cut the power after some pieces, or before the record that publishes them."""
+        pieces_left, app = pieces, self.app
         write_piece, write_record = Publisher._write_piece, Publisher._write_record
 
         def strike(publisher: Publisher, piece: Any) -> None:
-            nonlocal left
-            if not left:
+            nonlocal pieces_left
+            if not pieces_left:
                 self.cut_power(data)
                 raise KilledError
-            left -= 1
+            pieces_left -= 1
             write_piece(publisher, piece)
             if data.draw(st.booleans()):
                 app.sync(timeout_s=TIMEOUT_S)

@@ -26,7 +26,7 @@ PARTS = [STORED[:10], STORED[10:20], STORED[20:]]
 
 
 class CrashPieces(CrashMachine[TablesMachine]):
-    """Uploads that go on beside each other, are published, and are dropped."""
+    """Uploads that overlap, are published, and are dropped."""
 
     machine = TablesMachine
 
@@ -50,7 +50,7 @@ TestCrashPieces.settings = settings(max_examples=30, stateful_step_count=25)
 
 
 def test_every_crash_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P1 to P6: a kill or a power cut leaves the row as it was, or as the transaction set it."""
+    """P1 to P6: A kill or a power cut leaves the old row, or the row that the transaction set."""
     write_piece = Publisher._write_piece
     owners: list[Owner[TablesMachine]] = []
     is_compacting = False
@@ -103,7 +103,7 @@ def test_every_crash_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class _Unguarded:
-    """Writes of another thread, made by this one."""
+    """Writes as if by another thread, made by this one."""
 
     def __init__(self, app: Tables) -> None:
         self._app = app
@@ -114,7 +114,7 @@ class _Unguarded:
 
 
 def write_half(owner: Owner[TablesMachine]) -> None:
-    """Write the pieces of a value that nobody publishes."""
+    """Write the pieces of a value that is never published."""
     for number in range(2):
         owner.append([PIECE, IDS[0], number, PARTS[number]])
         owner.wait()

@@ -1,4 +1,4 @@
-"""Tables whose records are small, so that values are written in pieces."""
+"""Support for tests of large values: tables with small records, so that values become pieces."""
 
 from __future__ import annotations
 

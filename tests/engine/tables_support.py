@@ -1,4 +1,4 @@
-"""What tests of tables share: tables on a simulated disk."""
+"""Support for tests of tables: tables on a simulated disk."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def test_appends_after_close_are_refused(records: int, ends: str) -> None:
 
 
 def test_the_first_record_and_flush_bytes_wake_the_flusher() -> None:
-    """In each batch, only the first record and the one that reaches `flush_bytes` wake the
+    """Only the first record of a batch, and the one that reaches `flush_bytes`, wake the
     flusher."""
     log = log_of(Options(flush_bytes=1000, flush_interval_s=NEVER_S))
 

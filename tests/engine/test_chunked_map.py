@@ -22,7 +22,7 @@ VALUES = st.binary(max_size=3)
 
 
 class MapMachine(RuleBasedStateMachine):
-    """A map with chunks of at most 8 keys, beside a dict."""
+    """A map with chunks of at most 8 keys, compared with a dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,8 +108,8 @@ def test_ascending_keys_fill_their_chunks(keys: list[bytes]) -> None:
 
 
 def test_a_lookup_beside_splits_and_merges_finds_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers take no lock. A key that is never touched is found at every moment, and a key that
-    was never there is never found, while the chunks around them are split and merged."""
+    """A lookup without a lock finds a key that stays, and never one that was not set, while
+    the chunks around them are split and merged."""
     monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
     monkeypatch.setattr(chunked_map, "_CHUNK_KEYS_MIN", 2)
     rows = ChunkedMap()
@@ -164,7 +164,7 @@ def press_ctrl_c() -> None:
 def test_a_lookup_after_an_interrupted_split_does_not_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An interrupt amid a split stops the state. Lookups without the lock find what they can."""
+    """After an interrupt amid a split, a lookup returns its value or raises; it never hangs."""
     monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
     monkeypatch.setattr(chunked_map, "_LOOKUPS_MAX", 200)
     rows = ChunkedMap()

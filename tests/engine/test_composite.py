@@ -30,7 +30,7 @@ from tests.support import put as append
 
 
 def of(application: str, *accepts: str) -> Table:
-    """Return a machine of an application, which accepts others."""
+    """Return a machine of `application` that accepts others."""
     machine = Table()
     machine.application = application
     machine.accepts = accepts  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def decoded(machine: Composite) -> list[Any]:
 
 
 def test_a_batch_changes_several_parts(disk: SimulatedDisk) -> None:
-    """P3, P6: as one batch, in the log and in a checkpoint."""
+    """P3, P6: A batch changes several parts, or none, in the log and in a checkpoint."""
     with state_on(disk, jobs_and_rows()) as state:
         lsn = state.update_batch(
             lambda c: [c.part("jobs", ["a", 1]), c.part("rows", row(("k", 1), {"n": 1}))]
@@ -95,7 +95,7 @@ def test_a_batch_changes_several_parts(disk: SimulatedDisk) -> None:
 
 
 def test_a_checkpoint_names_the_part_of_each_item(disk: SimulatedDisk) -> None:
-    """Each item is a line of its own, also one that a part has encoded itself."""
+    """Each item is a line with its part's name, even an item that a part has encoded itself."""
     with state_on(disk, jobs_and_rows()) as state:
         put(state, "jobs", ["a", 1])
         put(state, "rows", row(1, ",\n"), row(2, b"\xff"), row(3, {1: 2}))
@@ -134,7 +134,7 @@ VALUES = st.none() | st.integers(0, 5) | st.sampled_from(["],\n", b"\xff", {"$by
 def test_each_part_is_as_if_it_were_alone(
     batches: list[list[tuple[str, Any]]], compacts: list[bool], is_packed: bool
 ) -> None:
-    """Its state results from its own records; the other parts' change nothing."""
+    """The state of a part results from its own records alone."""
     disk = SimulatedDisk()
     alone: dict[str, Any] = {"jobs": Table(), "other": Table(), "rows": TablesMachine()}
     lsn = 0
@@ -153,7 +153,7 @@ def test_each_part_is_as_if_it_were_alone(
 
 
 def test_the_parts_of_a_snapshot_are_of_one_moment(disk: SimulatedDisk) -> None:
-    """Changes after `freeze` do not show in the items that it returned."""
+    """The items of all parts are those at the time of `freeze`."""
     with state_on(disk, jobs_and_rows()) as state:
         put(state, "jobs", ["a", 1])
         items = state.machine.freeze()
@@ -163,7 +163,7 @@ def test_the_parts_of_a_snapshot_are_of_one_moment(disk: SimulatedDisk) -> None:
 
 
 def test_a_record_that_nests_too_deep_for_its_part(disk: SimulatedDisk) -> None:
-    """The part's name takes one more level. What replay can't read is refused, packed or not."""
+    """A record that nests too deep for replay, with its part's level, is refused, packed or not."""
     deep: Any = 0
     while True:
         try:
@@ -180,7 +180,7 @@ def test_a_record_that_nests_too_deep_for_its_part(disk: SimulatedDisk) -> None:
 
 
 def test_an_unknown_part_changes_nothing(disk: SimulatedDisk) -> None:
-    """The error names the parts, and the state goes on."""
+    """A record for an unknown part raises an error that names the parts; the state continues."""
     with state_on(disk, jobs_and_rows()) as state:
         with pytest.raises(ValueError, match=r"no part 'job'; the parts are jobs, rows"):
             put(state, "job", ["a", 1])
@@ -193,7 +193,7 @@ def test_an_unknown_part_changes_nothing(disk: SimulatedDisk) -> None:
 
 @pytest.mark.parametrize("is_compacted", [False, True])
 def test_a_part_may_be_added(disk: SimulatedDisk, is_compacted: bool) -> None:
-    """The other parts keep their state."""
+    """An open with one more part keeps the state of the others."""
     with state_on(disk, Composite(jobs=Table())) as state:
         put(state, "jobs", ["a", 1])
         if is_compacted:
@@ -208,7 +208,7 @@ def test_a_part_may_be_added(disk: SimulatedDisk, is_compacted: bool) -> None:
 def test_a_missing_part_with_data_is_refused(
     disk: SimulatedDisk, is_compacted: bool, part: str
 ) -> None:
-    """Whether its data is in the log or in a checkpoint. Nothing is changed."""
+    """An open without a part that has data, in the log or in a checkpoint, is refused."""
     with state_on(disk, jobs_and_rows()) as state:
         put(state, "jobs", ["a", 1])
         put(state, "rows", row(1, 1))
@@ -276,7 +276,7 @@ def test_each_part_keeps_its_application(
      'journal.composite/1 {"jobs":1}', "journal.composite/1 " + "[" * 100_000],
 )  # fmt: skip
 def test_another_applications_journal_is_refused(disk: SimulatedDisk, application: str) -> None:
-    """Whatever its name, even one that begins as a composite's does."""
+    """A checkpoint of any other application is refused, even one that begins like a composite's."""
     with state_on(disk, of(application)) as state:
         state.update(lambda _: ["a", 1])
         state.compact()
@@ -286,7 +286,7 @@ def test_another_applications_journal_is_refused(disk: SimulatedDisk, applicatio
 
 
 def test_a_composite_may_be_a_part(disk: SimulatedDisk) -> None:
-    """Its parts keep their applications, and may be added, too."""
+    """A composite that is a part keeps the applications of its own parts, and may get more."""
     with state_on(disk, Composite(inner=jobs_and_rows())) as state:
         inner = Composite(jobs=Table(), rows=TablesMachine())
         put(state, "inner", inner.part("jobs", ["a", 1]), inner.part("rows", row(1, 1)))
@@ -302,7 +302,7 @@ def test_a_composite_may_be_a_part(disk: SimulatedDisk) -> None:
 
 
 def test_wrong_parts_are_refused() -> None:
-    """Before anything is opened, and the error names the part."""
+    """Wrong parts are refused before an open, with an error that names the part."""
     table = Table()
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({}, TypeError, "has no parts"),
@@ -317,14 +317,14 @@ def test_wrong_parts_are_refused() -> None:
 
 
 class Changing(Table):
-    """A machine whose `freeze` returns what changes meanwhile."""
+    """A machine whose `freeze` returns a table that changes meanwhile."""
 
     def freeze(self) -> CowTable[str, Any]:
         return self.rows
 
 
 def test_a_part_without_a_snapshot_is_refused(disk: SimulatedDisk) -> None:
-    """Its items would change while a checkpoint is written, so none is."""
+    """No checkpoint is written if the items of a part would change meanwhile."""
     with state_on(disk, Composite(jobs=Table(), changing=Changing())) as state:
         put(state, "changing", ["a", 1])
         with pytest.raises(TypeError, match=r"Changing\.freeze returned"):
@@ -340,7 +340,7 @@ class Failing(Table):
 
 
 def test_a_part_that_fails_leaves_no_record(disk: SimulatedDisk) -> None:
-    """P3: none of the batch is in the journal, also the records of the parts before it."""
+    """P3: If a part fails, no record of the batch is in the journal, not even those before it."""
     with state_on(disk, Composite(jobs=Table(), failing=Failing())) as state:
         with pytest.raises(ZeroDivisionError):
             state.update_batch(lambda c: [c.part("jobs", ["a", 1]), c.part("failing", 1)])
@@ -352,7 +352,7 @@ def test_a_part_that_fails_leaves_no_record(disk: SimulatedDisk) -> None:
 
 @pytest.mark.parametrize("record", ["ab", ["jobs"], ["jobs", 1, 2], [["jobs"], 1], 5, {"jobs": 1}])
 def test_a_record_of_no_part_is_refused(disk: SimulatedDisk, record: Any) -> None:
-    """Another program wrote it, so an open does not guess."""
+    """An open refuses a record that is not [part, record], which another program wrote."""
     with DurableState.open(PATH, Sink(), disk=disk) as state:
         state.update(lambda _: record)
     with pytest.raises(FormatVersionError):

@@ -1,4 +1,4 @@
-"""DurableDict: it behaves like a dict, and comes back after a crash."""
+"""DurableDict: its likeness to a dict, atomic changes, and crashes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def open_dict(disk: SimulatedDisk, **others: Any) -> DurableDict:
 
 @pytest.fixture
 def settings(disk: SimulatedDisk) -> Iterator[DurableDict]:
-    with open_dict(disk) as found:
-        found["a"], found["b"], found[3] = 1, [2], None
-        yield found
+    with open_dict(disk) as tested:
+        tested["a"], tested["b"], tested[3] = 1, [2], None
+        yield tested
 
 
 KEYS = st.sampled_from(["a", "b", 1, b"a", ("a", 1)])
@@ -48,33 +48,33 @@ CALLS = st.one_of(
 )
 
 
-def outcome(found: Any, call: tuple[Any, ...]) -> Any:
+def outcome(tested: Any, call: tuple[Any, ...]) -> Any:
     name, *arguments = call
     try:
-        result = getattr(found, name)(*arguments)
+        result = getattr(tested, name)(*arguments)
     except Exception as error:  # compared with what a dict raises
         return type(error), error.args
-    return "itself" if result is found else result
+    return "itself" if result is tested else result
 
 
 @given(st.lists(CALLS, max_size=20))
 def test_it_behaves_like_a_dict(calls: list[tuple[Any, ...]]) -> None:
-    """Each call returns or raises what it does on a dict, and so it is after a reopening."""
+    """Each call returns or raises the same as on a dict, and a reopening has the same contents."""
     disk = SimulatedDisk()
     model: dict[Any, Any] = {}
-    with open_dict(disk) as found:
+    with open_dict(disk) as tested:
         for call in calls:
-            assert outcome(found, call) == outcome(model, call)
-            assert found == model
-            assert len(found) == len(model)
-            assert dict(found.items()) == model
-            assert len(list(found.values())) == len(model)
-    with open_dict(disk) as found:
-        assert found == model
+            assert outcome(tested, call) == outcome(model, call)
+            assert tested == model
+            assert len(tested) == len(model)
+            assert dict(tested.items()) == model
+            assert len(list(tested.values())) == len(model)
+    with open_dict(disk) as tested:
+        assert tested == model
 
 
 def test_views_are_read_from_a_snapshot(settings: DurableDict) -> None:
-    """Keys, values and items may change during an iteration, which still yields what was there."""
+    """An iteration of keys, values or items yields a snapshot, even if the dict changes."""
     keys = [key for key in settings.keys() if settings.pop("b", None) or True]  # noqa: SIM118
     assert keys == [3, "a", "b"]
     settings["b"] = 2
@@ -86,7 +86,7 @@ def test_views_are_read_from_a_snapshot(settings: DurableDict) -> None:
 
 
 def test_popitem_removes_the_last_key_in_order(settings: DurableDict) -> None:
-    """The order is that of the keys, not of their insertion."""
+    """`popitem` removes the last key in the order of keys, not of insertion."""
     assert [settings.popitem() for _ in range(3)] == [("b", [2]), ("a", 1), (3, None)]
     with pytest.raises(KeyError):
         settings.popitem()
@@ -103,7 +103,7 @@ def test_pop_does_not_hold_the_lock_while_it_decodes(
 
 
 def test_pop_holds_the_lock_if_others_keep_changing_the_key(settings: DurableDict) -> None:
-    """So it ends. It never raises ConflictError."""
+    """After 16 conflicts, `pop` runs under the lock, so it ends and never raises ConflictError."""
     calls = []
 
     def take(t: Transaction) -> Any:
@@ -118,7 +118,7 @@ def test_pop_holds_the_lock_if_others_keep_changing_the_key(settings: DurableDic
 
 
 def test_each_key_is_popped_once(settings: DurableDict) -> None:
-    """`pop` and `popitem` are atomic beside other threads."""
+    """`pop` and `popitem` are atomic: each key is returned to one thread."""
     settings.clear()
     settings.update({number: number for number in range(600)})
 
@@ -131,20 +131,20 @@ def test_each_key_is_popped_once(settings: DurableDict) -> None:
 
 
 def test_clear_is_one_change(disk: SimulatedDisk) -> None:
-    """P3: a crash leaves all keys or none, up to the limit of a transaction."""
-    with open_dict(disk, transaction_keys_max=10) as found:
-        found.update({number: number for number in range(10)})
-        before = found._tables.journal.last_lsn
-        found.clear()
-        assert (len(found), found._tables.journal.last_lsn) == (0, before + 1)
+    """P3: A crash leaves all keys or none, up to the limit of a transaction."""
+    with open_dict(disk, transaction_keys_max=10) as tested:
+        tested.update({number: number for number in range(10)})
+        before = tested._tables.journal.last_lsn
+        tested.clear()
+        assert (len(tested), tested._tables.journal.last_lsn) == (0, before + 1)
         for number in range(25):
-            found[number] = number
-        found.clear()
-        assert not found
+            tested[number] = number
+        tested.clear()
+        assert not tested
 
 
 def test_clear_does_not_conflict(settings: DurableDict) -> None:
-    """Keys that are set while it runs are there afterwards, or are not; nothing raises."""
+    """`clear` never raises ConflictError, and keys that are set meanwhile may stay."""
     stopping = threading.Event()
 
     def write() -> None:
@@ -164,14 +164,14 @@ def test_clear_does_not_conflict(settings: DurableDict) -> None:
 
 def test_update_has_a_limit_that_open_sets(disk: SimulatedDisk) -> None:
     """`update` is one transaction, and the argument that its error names is one of `open`."""
-    with open_dict(disk, transaction_keys_max=2) as found:
+    with open_dict(disk, transaction_keys_max=2) as tested:
         with pytest.raises(TransactionTooLargeError, match="transaction_keys_max"):
-            found.update({1: 1, 2: 2, 3: 3})
-        assert not found
+            tested.update({1: 1, 2: 2, 3: 3})
+        assert not tested
 
 
 def test_update_of_a_key_applies_a_function(settings: DurableDict) -> None:
-    """It returns the new value. Updates by many threads all count."""
+    """`update` of a key returns the new value, and loses no update by other threads."""
     assert settings.update("b", lambda value: [*value, 3]) == [2, 3]
     assert settings.update("new", lambda value: value) is None
     assert settings.update("count", lambda value: value + 1, default=7) == 8
@@ -184,7 +184,7 @@ def test_update_of_a_key_applies_a_function(settings: DurableDict) -> None:
 
 
 def test_an_update_that_fails_sets_nothing(settings: DurableDict) -> None:
-    """P3: it is one transaction."""
+    """P3: An update of several keys is one transaction, so a wrong value sets none of them."""
     before = dict(settings.items())
     with pytest.raises(ValueError, match="value is a set"):
         settings.update({"x": 1, "y": {1}})
@@ -193,33 +193,33 @@ def test_an_update_that_fails_sets_nothing(settings: DurableDict) -> None:
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy], ids=lambda make: make.__name__)
 def test_it_cant_be_copied(settings: DurableDict, make: Callable[[Any], Any]) -> None:
-    """A copy would write to the original's files."""
+    """A copy, which would write to the original's files, raises TypeError."""
     with pytest.raises(TypeError, match="DurableDict can't be copied"):
         make(settings)
 
 
 def test_it_is_opened_by_open() -> None:
-    """A path as the argument of the class is refused with what to call instead."""
+    """The class refuses a path, and its error names `open`."""
     with pytest.raises(TypeError, match=r"DurableDict\.open\(path\)"):
         DurableDict("settings.d")  # type: ignore[arg-type]
 
 
 def test_a_closed_dict_refuses_changes(disk: SimulatedDisk) -> None:
-    """Reads still show the last state. Closing twice is allowed."""
-    found = open_dict(disk)
-    found["a"] = 1
-    states = [found.closed]
+    """A closed dict refuses changes, shows its last state, and may be closed again."""
+    tested = open_dict(disk)
+    tested["a"] = 1
+    states = [tested.closed]
     for _ in range(2):
-        found.close()
-        states.append(found.closed)
+        tested.close()
+        states.append(tested.closed)
     assert states == [False, True, True]
-    assert found == {"a": 1}
+    assert tested == {"a": 1}
     calls: list[Callable[[], object]] = [
-        lambda: found.update({"a": 2}),
-        lambda: found.setdefault("b", 2),
-        lambda: found.pop("a"),
-        found.popitem,
-        found.clear,
+        lambda: tested.update({"a": 2}),
+        lambda: tested.setdefault("b", 2),
+        lambda: tested.pop("a"),
+        tested.popitem,
+        tested.clear,
     ]
     for call in calls:
         with pytest.raises(ClosedError):

@@ -112,8 +112,8 @@ def test_an_action_that_raises_releases_the_lock() -> None:
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there it may be late, which is slower")
 def test_no_thread_switch_between_check_and_hold() -> None:
-    """In the bytecode, no instruction that could switch threads or handle an interrupt is between
-    the check of `_holder` and its assignment, nor between its clearing and the lock's release."""
+    """No instruction that could switch threads or handle an interrupt is between the check of
+    `_holder` and its assignment, nor between its clearing and the lock's release."""
     code = [i for i in dis.get_instructions(OwnerLock.run) if i.opname != "CACHE"]
     names = [i.opname for i in code]
     stores = [n for n, i in enumerate(code) if (i.opname, i.argval) == ("STORE_ATTR", "_holder")]

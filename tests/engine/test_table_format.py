@@ -1,4 +1,4 @@
-"""The bytes of tables: what FORMAT.md shows is what is written, and can be read by its rules."""
+"""The bytes of tables are those that FORMAT.md shows, and can be read by its rules."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fill(app: Tables) -> None:
 
 
 def test_the_keys_of_the_page_are_encoded_as_it_shows() -> None:
-    """Each row of the table of keys has an example and its encoding."""
+    """Each key in the table of keys is encoded as its row shows."""
     rows = re.findall(r"\| `([^`]+)` \| `([0-9a-f ]+)` \|$", SECTION, re.MULTILINE)
     assert len(rows) == 6
     for text, encoded in rows:
@@ -44,7 +44,7 @@ def test_the_keys_of_the_page_are_encoded_as_it_shows() -> None:
 
 
 def test_the_record_of_the_page_is_the_one_that_is_written(disk: SimulatedDisk) -> None:
-    """The hex dump is the record of the transaction that the page describes."""
+    """The transaction that the page describes has the record of the hex dump."""
     (dump,) = re.findall(r"```hex\n(.*?)```", SECTION, re.DOTALL)
     packed = bytes.fromhex("".join(line[:50] for line in dump.splitlines()))
     assert f"has {len(packed)} bytes" in SECTION
@@ -57,7 +57,7 @@ def test_the_record_of_the_page_is_the_one_that_is_written(disk: SimulatedDisk) 
 
 
 def test_the_items_of_the_page_are_those_that_are_written(disk: SimulatedDisk) -> None:
-    """The lines are those of a checkpoint of the tables that the page describes."""
+    """A checkpoint of the tables that the page describes has the lines on the page."""
     shown = re.findall(r"^    (\{.*?\}),?$", SECTION, re.MULTILINE)
     with open_tables(disk) as app:
         fill(app)

@@ -60,7 +60,7 @@ def test_a_key_is_decoded_as_it_was(key: Key) -> None:
 
 @given(KEYS, KEYS)
 def test_different_keys_are_encoded_differently(a: Key, b: Key) -> None:
-    """1 and (1,) differ, and so do "a" and b"a"."""
+    """Different keys have different encodings, even 1 and (1,), or "a" and b"a"."""
     assert (encode_key(a) == encode_key(b)) == (compare(a, b) == 0)
 
 
@@ -75,7 +75,7 @@ def test_a_prefix_is_a_range(key: Any, prefix: Any) -> None:
 
 @given(st.lists(ELEMENTS, min_size=1, max_size=3).map(tuple), ELEMENTS)
 def test_a_tuples_own_prefixes_match(key: tuple[Any, ...], last: Any) -> None:
-    """A tuple begins with itself and with each of its prefixes."""
+    """A tuple matches itself and each of its prefixes."""
     start, stop = prefix_bounds(key)
     assert start <= encode_key(key) < stop
     assert start <= encode_key((*key, last)) < stop
@@ -98,21 +98,21 @@ def test_a_tuples_own_prefixes_match(key: tuple[Any, ...], last: Any) -> None:
     ],
 )
 def test_a_wrong_key_names_its_element(key: Any, error: type[Exception], message: str) -> None:
-    """The error says which element is wrong, and what a key may be."""
+    """The error for a wrong key says which element is wrong, and what a key may be."""
     with pytest.raises(error, match=message):
         encode_key(key)
 
 
 @pytest.mark.parametrize("prefix", [5, 1.5, None, True, ()])
 def test_a_wrong_prefix_is_refused(prefix: Any) -> None:
-    """A number has no prefix, and an empty tuple is none."""
+    """A number, an empty tuple, and any other type are refused as a prefix."""
     with pytest.raises((TypeError, ValueError), match="prefix is"):
         prefix_bounds(prefix)
 
 
 @given(st.binary(max_size=24))
 def test_any_bytes_are_a_key_or_refused(data: bytes) -> None:
-    """P9: bytes from a disk decode to a key, or raise ValueError."""
+    """P9: Bytes from a disk decode to a key, or raise ValueError."""
     try:
         key = decode_key(data)
     except (ValueError, IndexError):

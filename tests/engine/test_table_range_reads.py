@@ -1,4 +1,4 @@
-"""Ranges that a transaction reads: what they yield, what they count, and which changes conflict."""
+"""Ranges that a transaction reads: their rows, their cost in keys, and their conflicts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def in_another_thread(function: Any, *arguments: Any) -> None:
 def test_a_limit_bounds_what_conflicts(
     app: Tables, table: Table, reverse: bool, changed: int, conflicts: bool
 ) -> None:
-    """Rows far from the first ones of a range may change; a new first row may not appear."""
+    """After a read with a limit, a change far away does not conflict; a new first row does."""
     outcome = pytest.raises(ConflictError, match="near the range") if conflicts else nullcontext()
     with outcome, app.transaction() as t:
         ((key, _),) = t[table].range(reverse=reverse, limit=1)
@@ -77,7 +77,7 @@ def test_a_limit_bounds_what_is_counted(disk: SimulatedDisk) -> None:
 def test_a_range_that_changes_while_it_is_read_conflicts(
     app: Tables, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its chunks are taken twice. What changed in between is never taken for what was read."""
+    """A range with a limit is read twice, and a change between the two reads is a conflict."""
     take = app._rows.chunks_between
     changes = iter([lambda: None, lambda: table.__setitem__(0, 1)])
 
@@ -98,7 +98,7 @@ def test_a_range_that_changes_while_it_is_read_conflicts(
 
 @given(
     stored=st.sets(SOME_KEYS),
-    mine=st.dictionaries(SOME_KEYS, st.booleans()),
+    own_writes=st.dictionaries(SOME_KEYS, st.booleans()),
     theirs=st.dictionaries(SOME_KEYS, st.booleans(), max_size=3),
     bounds=st.tuples(BOUNDS, BOUNDS),
     reverse=st.booleans(),
@@ -106,7 +106,7 @@ def test_a_range_that_changes_while_it_is_read_conflicts(
 )
 def test_a_read_range_is_as_it_was_or_the_transaction_conflicts(
     stored: set[int],
-    mine: dict[int, bool],
+    own_writes: dict[int, bool],
     theirs: dict[int, bool],
     bounds: tuple[int | None, int | None],
     reverse: bool,
@@ -117,11 +117,11 @@ def test_a_read_range_is_as_it_was_or_the_transaction_conflicts(
 
     def expected(keys: set[int]) -> list[tuple[int, Any]]:
         start, stop = bounds[0] or 0, 99 if bounds[1] is None else bounds[1]
-        shown = dict.fromkeys(keys, 0) | {key: 1 for key, there in mine.items() if there}
+        shown = dict.fromkeys(keys, 0) | {key: 1 for key, there in own_writes.items() if there}
         rows = [
             (key, shown[key])
             for key in sorted(shown, reverse=reverse)
-            if start <= key < stop and mine.get(key, True)
+            if start <= key < stop and own_writes.get(key, True)
         ]
         return list(islice(rows, limit))
 
@@ -135,7 +135,7 @@ def test_a_read_range_is_as_it_was_or_the_transaction_conflicts(
             try:
                 with app.transaction() as t:
                     rows = t[table]
-                    for key, there in mine.items():
+                    for key, there in own_writes.items():
                         if there:
                             rows[key] = 1
                         else:

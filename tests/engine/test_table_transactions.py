@@ -24,7 +24,7 @@ from tests.support import TIMEOUT_S
 
 
 def test_a_transaction_writes_all_or_nothing(disk: SimulatedDisk) -> None:
-    """P3: a crash leaves both rows or none, and its record is one."""
+    """P3: A transaction is one record, so a crash leaves all of its rows or none."""
     with open_tables(disk) as app:
         with app.transaction() as t:
             t[app.table("a")][1] = "a"
@@ -35,7 +35,7 @@ def test_a_transaction_writes_all_or_nothing(disk: SimulatedDisk) -> None:
 
 
 def test_an_exception_in_the_body_writes_nothing(app: Tables, users: Table) -> None:
-    """What the body raises propagates."""
+    """An exception in the body propagates, and nothing is written."""
     with pytest.raises(ZeroDivisionError), app.transaction() as t:
         t[users]["x"] = 1
         1 / 0  # noqa: B018
@@ -43,16 +43,16 @@ def test_an_exception_in_the_body_writes_nothing(app: Tables, users: Table) -> N
 
 
 def test_reads_see_the_transactions_own_writes(app: Tables, users: Table) -> None:
-    """Single reads and ranges do; nobody else does before the end."""
+    """Single reads and ranges in a transaction see its writes; nobody else does before its end."""
     with app.transaction() as t:
-        mine = t[users]
-        mine[("de", 0)] = "new"
-        del mine[("fr", 2)]
-        mine[("de", 1)] = "changed"
-        assert ("fr", 2) not in mine
-        assert mine[("de", 0)] == "new"
-        assert list(mine.range()) == [(("de", 0), "new"), (("de", 1), "changed")]
-        assert list(mine.prefix(("de",), reverse=True, limit=1)) == [(("de", 1), "changed")]
+        t_users = t[users]
+        t_users[("de", 0)] = "new"
+        del t_users[("fr", 2)]
+        t_users[("de", 1)] = "changed"
+        assert ("fr", 2) not in t_users
+        assert t_users[("de", 0)] == "new"
+        assert list(t_users.range()) == [(("de", 0), "new"), (("de", 1), "changed")]
+        assert list(t_users.prefix(("de",), reverse=True, limit=1)) == [(("de", 1), "changed")]
         assert rows(users) == {("de", 1): {"name": "Ada"}, ("fr", 2): {"name": "Blaise"}}
     assert rows(users) == {("de", 0): "new", ("de", 1): "changed"}
 
@@ -126,23 +126,23 @@ def test_what_conflicts(
     def run() -> None:
         with app.transaction() as t:
             body(t[table])
-            t[table]["mine"] = 1
+            t[table]["own"] = 1
             other = threading.Thread(target=change, args=(table,))
             other.start()
             other.join(TIMEOUT_S)
 
     if key is ...:
         run()
-        assert table["mine"] == 1
+        assert table["own"] == 1
         return
     with pytest.raises(ConflictError, match="nothing was written: try again") as caught:
         run()
     assert (caught.value.table, caught.value.key) == ("t", key)
-    assert "mine" not in table
+    assert "own" not in table
 
 
 def test_a_read_only_transaction_conflicts_too(app: Tables, users: Table) -> None:
-    """Its reads are of one moment, or it raises."""
+    """A transaction without writes raises ConflictError unless its reads are of one moment."""
     other = threading.Thread(target=users.delete, args=(("de", 1),))
     with pytest.raises(ConflictError), app.transaction() as t:
         t[users][("de", 1)]
@@ -151,7 +151,7 @@ def test_a_read_only_transaction_conflicts_too(app: Tables, users: Table) -> Non
 
 
 def test_transact_retries_after_a_conflict(app: Tables, users: Table) -> None:
-    """The function runs again with a new transaction; after `attempts` the conflict propagates."""
+    """After a conflict, `transact` calls its function again, at most `attempts` times in all."""
     runs = 0
 
     def count(t: Transaction) -> str:
@@ -178,7 +178,7 @@ def test_transact_retries_after_a_conflict(app: Tables, users: Table) -> None:
 def test_transact_retries_what_reads_of_two_moments_raise(
     app: Tables, users: Table, attempts: int
 ) -> None:
-    """A body may read rows of different moments. What it raises then is a conflict."""
+    """An error that a function raises after it has read rows of different moments is a conflict."""
     calls = []
 
     def move(t: Transaction) -> object:
@@ -230,7 +230,7 @@ def test_transact_does_not_retry_what_true_reads_raise(app: Tables, users: Table
 def test_transact_does_not_retry_what_a_commit_raises(
     app: Tables, users: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that strikes after the writes took effect never makes them take effect twice."""
+    """An exception after the writes have taken effect never makes them take effect twice."""
     publish = app._publisher.publish
 
     def strike(*arguments: Any) -> None:
@@ -247,7 +247,7 @@ def test_transact_does_not_retry_what_a_commit_raises(
 
 
 def test_update_runs_under_the_lock(app: Tables, users: Table) -> None:
-    """Many threads' read-modify-writes of several keys all count, and its result is returned."""
+    """`update` loses no change by any thread, and returns its function's result."""
 
     def move(t: Transaction) -> int:
         a, b = t[users].get("a", 100), t[users].get("b", 0)
@@ -269,7 +269,7 @@ def test_update_runs_under_the_lock(app: Tables, users: Table) -> None:
 
 
 def test_a_direct_write_in_a_body_is_refused(app: Tables, users: Table) -> None:
-    """So are a nested transaction and `update`; another thread's writes are not."""
+    """A body's thread can't write directly, call `update` or nest transactions; others can."""
     other = app.table("other")
     with app.transaction() as t:
         for call in (
@@ -291,16 +291,20 @@ def test_a_direct_write_in_a_body_is_refused(app: Tables, users: Table) -> None:
 
 
 def test_a_transaction_that_has_ended_is_refused(app: Tables, users: Table) -> None:
-    """Reads and writes through it raise."""
+    """Reads and writes through a transaction that has ended raise JournalError."""
     with app.transaction() as t:
-        mine = t[users]
-    for call in (lambda: mine["x"], lambda: mine.insert("x", 1), lambda: list(mine.range())):
+        t_users = t[users]
+    for call in (
+        lambda: t_users["x"],
+        lambda: t_users.insert("x", 1),
+        lambda: list(t_users.range()),
+    ):
         with pytest.raises(JournalError, match="has ended"):
             call()
 
 
 def test_a_transaction_has_a_limit(disk: SimulatedDisk) -> None:
-    """It reads and writes at most `transaction_keys_max` keys, so that its hold is bounded."""
+    """A transaction uses at most `transaction_keys_max` keys, so that its hold is bounded."""
     with open_tables(disk, transaction_keys_max=3) as app:
         table = app.table("t")
         with app.transaction() as t:
@@ -314,14 +318,14 @@ def test_a_transaction_has_a_limit(disk: SimulatedDisk) -> None:
 
 
 def test_a_table_of_other_tables_is_refused(app: Tables) -> None:
-    """A transaction is of one journal."""
+    """A transaction refuses a table of another journal."""
     with open_tables(SimulatedDisk()) as others, app.transaction() as t:
         with pytest.raises(ValueError, match="belongs to other Tables"):
             t[others.table("t")]
 
 
 def test_a_transaction_takes_tables_only(app: Tables) -> None:
-    """A name raises TypeError that says what to give, and so do `in` and iteration."""
+    """A table's name in place of the table raises a clear TypeError, as do `in` and iteration."""
     with app.transaction() as t:
         for call in (lambda: t["users"], lambda: "users" in t, lambda: list(t)):  # type: ignore
             with pytest.raises(TypeError, match=r"give a table, as in t\[table\]"):
@@ -329,7 +333,7 @@ def test_a_transaction_takes_tables_only(app: Tables) -> None:
 
 
 def test_a_table_in_a_transaction_is_iterated_like_a_table(app: Tables, users: Table) -> None:
-    """It yields its keys in order, with its own writes, and conflicts like a range."""
+    """Iteration in a transaction yields its keys in order, and conflicts like a range."""
     with pytest.raises(ConflictError), app.transaction() as t:
         t[users]["a"] = 1
         assert list(t[users]) == ["a", ("de", 1), ("fr", 2)]
@@ -342,7 +346,7 @@ def test_a_table_in_a_transaction_is_iterated_like_a_table(app: Tables, users: T
 
 
 def test_tasks_have_transactions_of_their_own(app: Tables, users: Table) -> None:
-    """`async with` works like `with`; a task that a body starts is outside of it."""
+    """`async with` works like `with`; a task that a body starts is outside of the transaction."""
 
     async def main() -> None:
         async with app.transaction() as t:

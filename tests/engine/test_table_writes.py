@@ -1,4 +1,4 @@
-"""tables_writes and row_as_json: records and rows of tables for programs that show them."""
+"""Conversions for programs that show tables: tables_writes and row_as_json."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VALUES = st.recursive(
 
 
 def test_writes_of_a_journal_are_decoded(disk: SimulatedDisk) -> None:
-    """Each record of tables gives its writes, in their order, with decoded keys and values."""
+    """The writes of each record of tables are returned in order, with decoded keys and values."""
     with open_tables(disk) as app:
         users = app.table("users")
         users["de", 7] = {"name": "Ada"}
@@ -61,7 +61,7 @@ def test_writes_of_a_journal_are_decoded(disk: SimulatedDisk) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=3), KEYS, VALUES), min_size=1, max_size=3))
 def test_any_writes_are_decoded(writes: list[tuple[str, Key, Any]]) -> None:
-    """Every key and value that can be written is decoded to the same."""
+    """Every key and value that can be written is decoded to an equal one."""
     record = record_of([(t, encode_key(key), pack(value)._packed) for t, key, value in writes])
     assert tables_writes(unpack_one(record._packed)) == [
         TableWrite(table, key, "set", value) for table, key, value in writes
@@ -73,7 +73,7 @@ def test_any_writes_are_decoded(writes: list[tuple[str, Key, Any]]) -> None:
     [(b"\xc1\x01", ()), (b"\xc1\xff", ()), (b"", ()), ([b"id", 2], ()), (b"\x01", (5,))],
 )
 def test_an_unknown_form_of_a_value_is_another_change(value: Any, more: tuple[int, ...]) -> None:
-    """The table and the key are shown, even if a newer version wrote the value."""
+    """The table and the key are decoded even if the value is in a newer version's form."""
     record = ["rows", ["t", encode_key(1), value, *more]]
     assert tables_writes(record) == [TableWrite("t", 1, "other", None)]
 
@@ -88,7 +88,7 @@ def test_an_unknown_form_of_a_value_is_another_change(value: Any, more: tuple[in
     ],
 )
 def test_other_records_have_no_writes(record: Any) -> None:
-    """A record of another kind or another program gives None."""
+    """The writes of a record of another kind or another program are None."""
     assert tables_writes(record) is None
 
 
@@ -100,7 +100,7 @@ def test_any_bytes_are_decoded_or_not(key: bytes, value: bytes) -> None:
 
 @given(st.text(min_size=1, max_size=3), KEYS, VALUES)
 def test_a_row_as_json_is_read_back_by_a_machine(table: str, key: Key, value: Any) -> None:
-    """A row as JSON is a line of a checkpoint: loading it gives the row."""
+    """A row as JSON is a line of a checkpoint, and a machine loads the same row from it."""
     line = json.dumps(row_as_json(table, key, value), separators=(",", ":")).encode()
     loaded = TablesMachine()
     loaded.load_lines([line])
@@ -112,7 +112,7 @@ def test_a_row_as_json_is_read_back_by_a_machine(table: str, key: Key, value: An
 
 
 def test_a_value_that_json_cannot_hold_is_packed() -> None:
-    """NaN and maps with other keys are msgpack under "packed"."""
+    """Values with a NaN, or with keys that are no strings, are msgpack under "packed"."""
     assert row_as_json("t", (b"\0", 1), {"$bytes": 1}) == {
         "table": "t",
         "key": [{"$bytes": "AA=="}, 1],

@@ -1,4 +1,4 @@
-"""Tables and transactions: what reads see, what writes do, and which changes conflict."""
+"""Tables: single reads and writes, ranges, conditional writes, and reads without a lock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_value_comes_back_equal(disk: SimulatedDisk, value: Any) -> None:
-    """P6: in memory, from the log, from a checkpoint, and from a copy of its line there."""
+    """P6: A value is equal in memory, from the log, from a checkpoint, and from the line's copy."""
     with open_tables(disk) as app:
         table = app.table('quo"ted,"value":\u00e4')
         table[('key","value":', b"\0")] = value
@@ -47,7 +47,7 @@ def test_a_value_comes_back_equal(disk: SimulatedDisk, value: Any) -> None:
 
 
 def test_each_read_returns_a_fresh_value(users: Table) -> None:
-    """Changing a value that was read changes nothing."""
+    """A change of a value that was read changes nothing in the table."""
     users[("de", 1)]["name"] = "changed"
     value = users.get(("de", 1))
     value["name"] = "changed"
@@ -55,7 +55,7 @@ def test_each_read_returns_a_fresh_value(users: Table) -> None:
 
 
 def test_a_value_is_what_it_was_when_it_was_set(users: Table) -> None:
-    """Changing a value after it was set changes nothing."""
+    """A change of a value after it was set changes nothing in the table."""
     value = {"tags": ["a"]}
     users["x"] = value
     value["tags"].append("b")
@@ -76,7 +76,7 @@ def test_a_value_is_what_it_was_when_it_was_set(users: Table) -> None:
     ],
 )
 def test_a_value_that_cant_be_kept_names_its_place(users: Table, value: Any, message: str) -> None:
-    """Nothing is written, and the error says where the value is wrong."""
+    """A wrong value is refused with an error that says where it is wrong."""
     with pytest.raises(RecordError, match=message):
         users["x"] = value
     assert "x" not in users
@@ -112,7 +112,7 @@ def test_a_range_is_a_snapshot(users: Table) -> None:
 
 
 def test_a_missing_key(users: Table) -> None:
-    """`[]` and `del` raise KeyError, `get` returns the default."""
+    """For a missing key, `[]` and `del` raise KeyError, and `get` returns the default."""
     assert users.get("x") is None
     assert users.get("x", 5) == 5
     with pytest.raises(KeyError, match="x"):
@@ -123,7 +123,7 @@ def test_a_missing_key(users: Table) -> None:
 
 
 def test_a_table_exists_once_it_has_a_row(app: Tables, users: Table) -> None:
-    """Names are those of tables with rows."""
+    """`names` returns only tables that have rows."""
     assert app.names() == ["users"]
     app.table("empty")
     for key in users:
@@ -138,7 +138,7 @@ def test_a_table_exists_once_it_has_a_row(app: Tables, users: Table) -> None:
 
 
 def test_insert_wants_a_new_key(users: Table) -> None:
-    """It raises ConflictError with the table and the key if the key is there."""
+    """`insert` raises ConflictError with the table and the key if the key exists."""
     users.insert("x", 1)
     with pytest.raises(ConflictError, match="table 'users', key 'x': is there already") as caught:
         users.insert("x", 2)
@@ -146,7 +146,7 @@ def test_insert_wants_a_new_key(users: Table) -> None:
 
 
 def test_replace_wants_a_key_and_its_value(users: Table) -> None:
-    """It raises ConflictError if the key is missing, or has another value than `expected`."""
+    """`replace` raises ConflictError if the key is missing or its value is not `expected`."""
     with pytest.raises(ConflictError, match="is not there"):
         users.replace("x", 1)
     users["x"] = {"n": 1}
@@ -158,7 +158,7 @@ def test_replace_wants_a_key_and_its_value(users: Table) -> None:
 
 
 def test_delete_wants_a_key(users: Table) -> None:
-    """It raises ConflictError if the key is missing."""
+    """`delete` raises ConflictError if the key is missing."""
     users.delete(("de", 1))
     with pytest.raises(ConflictError, match="is not there"):
         users.delete(("de", 1))
@@ -175,7 +175,7 @@ def test_updates_of_one_key_by_many_threads_all_count(users: Table) -> None:
 
 
 def test_sync_waits_for_every_change_before_it(disk: SimulatedDisk) -> None:
-    """P2: changes of any thread, and of transactions, survive a power cut after `sync`."""
+    """P2: Changes of any thread, and of transactions, survive a power cut after `sync`."""
     app = open_tables(disk)
     table = app.table("t")
     with ThreadPoolExecutor(4) as pool:
@@ -195,7 +195,7 @@ def test_sync_waits_for_every_change_before_it(disk: SimulatedDisk) -> None:
 
 
 def test_read_shows_what_is_durable(disk: SimulatedDisk) -> None:
-    """Beside a live writer and without one; `at` shows an earlier moment."""
+    """`read` shows durable rows, with or without a live writer; `at` shows an earlier moment."""
     with open_tables(disk) as app:
         table = app.table("t")
         table[1] = "first"
@@ -217,7 +217,7 @@ def test_read_shows_what_is_durable(disk: SimulatedDisk) -> None:
 
 
 def test_read_refuses_another_applications_journal(disk: SimulatedDisk) -> None:
-    """Its records and its checkpoints are named."""
+    """`read` refuses the records and the checkpoints of another application."""
     with open_on(disk, application="jobs/1") as journal:
         put(journal, ["queued", "a"], ["queued", "b"])
         with pytest.raises(FormatVersionError, match=r"not a record of 'journal\.tables/1'"):
@@ -228,7 +228,7 @@ def test_read_refuses_another_applications_journal(disk: SimulatedDisk) -> None:
 
 
 def test_another_applications_journal_is_refused(disk: SimulatedDisk) -> None:
-    """A record that no Tables writes is refused at open, and nothing is changed."""
+    """An open refuses a record that Tables never write, and changes nothing."""
     for record in ("x", ["rows"], ["rows", ["t", b"x", b"\xc0"]], ["rows", ["t", "k", None]]):
         other = SimulatedDisk()
         with open_on(other) as journal:

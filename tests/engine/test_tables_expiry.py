@@ -1,4 +1,4 @@
-"""Expiry: which rows reads hide, and when these are removed."""
+"""Expiry: the rows that reads hide, and their removal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def open_tables(disk: SimulatedDisk, **others: Any) -> Tables:
 
 
 def set_clock(disk: SimulatedDisk, seconds: float) -> None:
-    """Set the clock to so many seconds after the start. It stands still between calls."""
+    """Set the clock to a number of seconds after the start. It stands still between calls."""
     disk.clock_ns, disk.tick_ns = round((START_S + seconds) * 1000) * 1_000_000, 0
 
 
 @pytest.fixture
 def app(disk: SimulatedDisk) -> Iterator[Tables]:
-    """Empty tables on a simulated disk, whose clock stands still."""
+    """Return empty tables on a simulated disk whose clock stands still."""
     set_clock(disk, 0)
     with open_tables(disk) as tables:
         yield tables
@@ -78,7 +78,7 @@ def outcome(read: Callable[[Any], Any], source: Any) -> Any:
 def test_reads_hide_a_row_that_has_expired(
     disk: SimulatedDisk, app: Tables, table: Table, read: Any, before: Any, after: Any
 ) -> None:
-    """From its time on, to the millisecond; a clock that is set back shows it again."""
+    """Reads hide a row from its time on, to the millisecond; a clock that is set back shows it."""
     app.sync(timeout_s=TIMEOUT_S)
     for seconds, expected in ((9.999, before), (10, after), (5, before), (1000, after)):
         set_clock(disk, seconds)
@@ -96,7 +96,7 @@ def test_reads_hide_a_row_that_has_expired(
 def test_transactions_hide_a_row_that_has_expired(
     disk: SimulatedDisk, app: Tables, table: Table, read: Any, before: Any, after: Any
 ) -> None:
-    """They read the clock once, so each sees rows of one moment."""
+    """A transaction reads the clock once, so it hides and shows rows as of one moment."""
     for seconds, expected in ((9.999, before), (10, after), (5, before)):
         set_clock(disk, seconds)
         with app.transaction() as t:
@@ -110,7 +110,7 @@ def test_transactions_hide_a_row_that_has_expired(
 def test_a_row_that_has_expired_counts_as_absent(
     disk: SimulatedDisk, app: Tables, table: Table
 ) -> None:
-    """A key can be inserted again; it can't be replaced or deleted."""
+    """The key of an expired row can be inserted, and can't be replaced or deleted."""
     set_clock(disk, 10)
     for refused in (
         lambda: table.replace("goes", 2),
@@ -131,7 +131,7 @@ def test_a_row_that_has_expired_counts_as_absent(
 
 
 def test_an_update_keeps_the_time(disk: SimulatedDisk, app: Tables, table: Table) -> None:
-    """`set` without a time makes a row stay; `replace` and `insert` take one, too."""
+    """`update` keeps a row's time, and `set` without a time makes the row stay."""
     assert table.update("goes", lambda n: n + 1) == 2
     assert app.update(lambda t: t[table]._update("goes", lambda n: n + 1, None)) == 3
     table.replace("stays", 5, expires_at=START_S + 10.5)
@@ -146,14 +146,14 @@ def test_an_update_keeps_the_time(disk: SimulatedDisk, app: Tables, table: Table
 def test_a_transaction_writes_rows_that_expire(
     disk: SimulatedDisk, app: Tables, table: Table
 ) -> None:
-    """It sees its own writes by its own clock."""
+    """A transaction hides its own writes, too, if they have expired at its reading of the clock."""
     with app.transaction() as t:
-        mine = t[table]
-        mine.set("a", 1, expires_at=START_S + 5)
-        mine.insert("b", 2, expires_at=START_S - 5)
-        mine.replace("stays", 3, expires_at=START_S + 5)
-        assert dict(mine.range()) == {"a": 1, "goes": 1, "stays": 3}
-        assert "b" not in mine
+        rows = t[table]
+        rows.set("a", 1, expires_at=START_S + 5)
+        rows.insert("b", 2, expires_at=START_S - 5)
+        rows.replace("stays", 3, expires_at=START_S + 5)
+        assert dict(rows.range()) == {"a": 1, "goes": 1, "stays": 3}
+        assert "b" not in rows
     assert set(table) == {"a", "goes", "stays"}
     set_clock(disk, 5)
     assert set(table) == {"goes"}
@@ -168,7 +168,7 @@ def in_thread(call: Callable[[], object]) -> None:
 def test_a_removal_of_what_was_hidden_does_not_conflict(
     disk: SimulatedDisk, app: Tables, table: Table
 ) -> None:
-    """A row that was visible conflicts when it is removed."""
+    """The removal of an expired row conflicts with reads that showed it, and with no others."""
     set_clock(disk, 10)
     with app.transaction() as t:
         assert "goes" not in t[table]
@@ -190,7 +190,7 @@ def test_a_removal_of_what_was_hidden_does_not_conflict(
 def test_a_row_that_was_set_to_be_hidden_counts_as_removed(
     app: Tables, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a transaction that deletes it, or has read it, though nothing has removed it yet."""
+    """A row that is set with a past time conflicts like a removal, even before it is removed."""
     monkeypatch.setattr(Publisher, "tidy", lambda _: None)
 
     def hide() -> None:
@@ -216,7 +216,7 @@ def test_a_row_that_was_set_to_be_hidden_counts_as_removed(
     ],
 )  # fmt: skip
 def test_a_time_that_is_none_is_refused(table: Table, expires_at: Any, error: Any) -> None:
-    """Nothing is written."""
+    """An `expires_at` that is not a time is refused, and nothing is written."""
     with pytest.raises(error, match="expires_at is"):
         table.set("x", 1, expires_at=expires_at)
     assert "x" not in table
@@ -232,7 +232,7 @@ def fill(table: Table, count: int) -> None:
 
 
 def test_each_write_removes_a_few_rows(disk: SimulatedDisk, app: Tables, table: Table) -> None:
-    """The earliest first; `len` counts the others until they are removed."""
+    """Each write removes a few expired rows, the earliest first; `len` counts the others."""
     fill(table, 9)
     set_clock(disk, 8)
     assert (len(table), len(list(table))) == (11, 3)
@@ -250,7 +250,7 @@ def test_each_write_removes_a_few_rows(disk: SimulatedDisk, app: Tables, table: 
 def test_a_transaction_that_only_reads_removes_nothing(
     disk: SimulatedDisk, app: Tables, table: Table
 ) -> None:
-    """It writes no record."""
+    """A transaction that only reads writes no removals."""
     set_clock(disk, 10)
     last_lsn = app.journal.last_lsn
     app.transact(lambda t: t[table].get("goes"))
@@ -259,7 +259,7 @@ def test_a_transaction_that_only_reads_removes_nothing(
 
 
 def test_a_removal_is_journaled(disk: SimulatedDisk, app: Tables, table: Table) -> None:
-    """So replay needs no clock, and a clock that is set back shows it no more."""
+    """A removal is journaled, so a clock that is set back does not show the row again."""
     set_clock(disk, 10)
     table["stays"] = 1
     app.close()
@@ -277,7 +277,7 @@ def logged_last(disk: SimulatedDisk) -> Any:
 def test_a_compaction_removes_what_has_expired_first(
     disk: SimulatedDisk, app: Tables, table: Table
 ) -> None:
-    """In slices of one small record each, so that no lock is held for long."""
+    """A compaction first removes expired rows, in small records, so that no hold is long."""
     fill(table, 40)
     set_clock(disk, 38)
     last_lsn = app.journal.last_lsn
@@ -290,7 +290,7 @@ def test_a_compaction_removes_what_has_expired_first(
 
 
 def test_removals_fit_in_records(disk: SimulatedDisk) -> None:
-    """However small the limit, and however long the keys."""
+    """Removals fit in records, however small the limit is and however long the keys are."""
     set_clock(disk, 0)
     with open_tables(disk, record_bytes_max=200) as app:
         table = app.table("t" * 60)
@@ -304,7 +304,7 @@ def test_removals_fit_in_records(disk: SimulatedDisk) -> None:
 def test_a_removal_that_is_refused_fails_no_write(
     disk: SimulatedDisk, app: Tables, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: a write that is done is acknowledged; a checkpoint holds the rows."""
+    """P2: A refused removal fails neither the write before it nor a checkpoint."""
 
     def refuse(*_: object) -> bool:
         raise BufferFullError("no room")
@@ -318,7 +318,7 @@ def test_a_removal_that_is_refused_fails_no_write(
 
 @pytest.mark.parametrize("is_compacted", [False, True])
 def test_times_survive_a_reopen(disk: SimulatedDisk, is_compacted: bool) -> None:
-    """P6: from the log and from a checkpoint, also of values that JSON can't hold."""
+    """P6: Times survive in the log and in a checkpoint, even with values that JSON can't hold."""
     set_clock(disk, 0)
     with open_tables(disk, record_bytes_max=256) as app:
         table = app.table("t")
@@ -339,7 +339,7 @@ def test_times_survive_a_reopen(disk: SimulatedDisk, is_compacted: bool) -> None
 
 
 def test_a_row_in_the_log_replaces_one_of_the_checkpoint(disk: SimulatedDisk) -> None:
-    """Its old time is forgotten."""
+    """A write in the log replaces a row of the checkpoint together with its time."""
     set_clock(disk, 0)
     with open_tables(disk) as app:
         fill(app.table("t"), 3)
@@ -358,7 +358,7 @@ def test_a_row_in_the_log_replaces_one_of_the_checkpoint(disk: SimulatedDisk) ->
 def test_the_compactors_thread_ends_when_the_journal_is_closed(
     disk: SimulatedDisk, app: Tables, table: Table
 ) -> None:
-    """A compaction of closed tables raises, whatever has expired."""
+    """A compaction of closed tables raises, even if rows have expired."""
     set_clock(disk, 10)
     app.close()
     with pytest.raises(JournalError):

@@ -1,4 +1,4 @@
-"""The index of the rows that expire, and the time that stands before a value."""
+"""The index of the rows that expire, and the head of a value with its time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = st.none() | st.integers(0, 5) | st.just(EXPIRES_AT_MS_MAX)
 def test_the_index_knows_what_is_due(
     loaded: dict[Any, int | None], changes: list[Any], now_ms: int, rows_max: int
 ) -> None:
-    """It is what a sort of all rows by their times gives; an Ellipsis removes a row."""
+    """The index returns the first due rows of all, sorted by time; an Ellipsis removes a row."""
     index, rows = ExpiryIndex(), dict(loaded)
     for (name, key), time in loaded.items():
         if time is not None:

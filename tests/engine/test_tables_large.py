@@ -35,7 +35,7 @@ LARGE_VALUES: list[Any] = [LARGE, LARGE.encode(), {"n": [LARGE, {"b": b"\xff" * 
 def test_a_large_value_comes_back_equal(
     disk: SimulatedDisk, value: Any, expires_at: float | None
 ) -> None:
-    """P6: in memory, from the log, and from checkpoints; beside small rows of the same table."""
+    """P6: A large value is equal in memory, from the log, and from checkpoints, with small rows."""
     expected = {0: "small", 1: value, 2: "small"}
     with open_tables(disk) as app:
         table = app.table("t")
@@ -53,7 +53,7 @@ def test_a_large_value_comes_back_equal(
 
 
 def test_a_large_value_is_kept_in_pieces_that_are_not_collected(disk: SimulatedDisk) -> None:
-    """They are an exact tuple of bytes, which the collector stops tracking."""
+    """Pieces are stored as an exact tuple of bytes, which the garbage collector stops tracking."""
     with open_tables(disk) as app:
         app.table("t")[1] = LARGE
         stored = app._machine.get("t", encode_key(1))
@@ -83,7 +83,7 @@ REPLACING: list[tuple[str, Callable[[Tables, Table], object]]] = [
 def test_a_large_value_is_freed_outside_the_lock(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, way: Callable[[Tables, Table], object]
 ) -> None:
-    """Freeing one of 64 MiB takes some 10 ms, for which nobody else could write."""
+    """A replaced large value is freed after the lock is released, because that takes some 10 ms."""
     kept: list[int] = []
     update = DurableState.update
 
@@ -113,7 +113,7 @@ WAYS: list[tuple[str, Callable[[Tables, Table], object]]] = [
 def test_every_way_to_write_takes_a_large_value(
     disk: SimulatedDisk, way: Callable[[Tables, Table], object]
 ) -> None:
-    """It survives a reopen."""
+    """A large value survives a reopening, whatever call wrote it."""
     with open_tables(disk) as app:
         way(app, app.table("t"))
         assert app.table("t")[1] == LARGE
@@ -123,7 +123,7 @@ def test_every_way_to_write_takes_a_large_value(
 
 
 def test_a_durable_dict_takes_large_values(disk: SimulatedDisk) -> None:
-    """Single ones, and several in one transaction."""
+    """A DurableDict takes single large values, and several in one transaction."""
     small = options(segment_bytes=1 << 20, record_bytes_max=LIMIT_BYTES)
     with DurableDict.open(PATH, options=small, disk=disk) as items:
         items["a"] = LARGE
@@ -146,7 +146,7 @@ def test_an_event_loop_waits_for_room_between_pieces(disk: SimulatedDisk) -> Non
 
 
 def test_a_cancelled_task_drops_its_pieces(disk: SimulatedDisk) -> None:
-    """Cancellation between two pieces writes nothing."""
+    """Cancellation between two pieces drops the pieces, and writes no row."""
 
     async def main(app: Tables) -> None:
         async def write() -> None:
@@ -173,7 +173,7 @@ def test_a_cancelled_task_drops_its_pieces(disk: SimulatedDisk) -> None:
 def test_pieces_that_a_crash_left_are_dropped_at_the_next_open(
     disk: SimulatedDisk, is_compacted: bool
 ) -> None:
-    """A checkpoint carries them until then, and the removal is journaled."""
+    """A checkpoint contains unpublished pieces; the next open journals their removal."""
     chosen = options(segment_bytes=1 << 20)
     state = DurableState.open(PATH, TablesMachine(), options=chosen, disk=disk)
     for number in range(3):
@@ -195,7 +195,7 @@ def test_pieces_that_a_crash_left_are_dropped_at_the_next_open(
 
 
 def test_a_value_whose_pieces_are_in_a_checkpoint_can_be_published(disk: SimulatedDisk) -> None:
-    """P6: a compaction between two pieces loses none of them."""
+    """P6: A compaction between two pieces loses neither."""
     with open_tables(disk) as app:
         stored = pack_value("in two pieces")
         parts = [stored[:5], stored[5:]]
@@ -215,7 +215,7 @@ def items_of(compacted: Checkpoint) -> list[Any]:
 def test_a_checkpoint_splits_large_values_over_lines(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No line is longer than a piece makes it, however large a record may be."""
+    """No line of a checkpoint holds more than one piece, however large a record may be."""
     monkeypatch.setattr(checkpoint, "LINE_BYTES_MAX", 3 * PIECE_BYTES_MAX)
     value = bytes(3 * PIECE_BYTES_MAX + 5)
     chosen = options(segment_bytes=1 << 24)
@@ -278,7 +278,7 @@ FORGED: list[tuple[str, list[Any]]] = [
 
 @pytest.mark.parametrize("records", [row[1] for row in FORGED], ids=[row[0] for row in FORGED])
 def test_records_that_no_tables_write_are_refused(records: list[Any]) -> None:
-    """At open, and nothing is changed."""
+    """An open refuses records that Tables never write."""
     disk = SimulatedDisk()
     with open_on(disk, segment_bytes=1 << 22) as journal:
         put(journal, *records)
@@ -319,7 +319,7 @@ FORGED_ITEMS: list[tuple[str, list[Any]]] = [
     "items", [row[1] for row in FORGED_ITEMS], ids=[row[0] for row in FORGED_ITEMS]
 )
 def test_items_that_no_tables_write_are_refused(items: list[Any]) -> None:
-    """At open, and nothing is changed."""
+    """An open refuses items that Tables never write."""
     disk = SimulatedDisk()
     with open_on(disk, application=TablesMachine.application) as journal:
         put(journal, ["rows", ["t", encode_key(1), b"\x01"]])
@@ -332,7 +332,7 @@ def test_items_that_no_tables_write_are_refused(items: list[Any]) -> None:
 
 
 def test_unpacking_joins_the_pieces() -> None:
-    """However they are cut."""
+    """A value in pieces of any size is unpacked to the same value."""
     stored = pack_value([LARGE, 1])
     for size in (1, 7, 2000):
         pieces = tuple(stored[at : at + size] for at in range(0, len(stored), size))

@@ -1,4 +1,4 @@
-"""Transactions with large values: conflicts, exceptions, and threads beside each other."""
+"""Transactions with large values: conflicts, exceptions, and concurrent threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support import PATH, TIMEOUT_S, logged
 
 
 def test_the_largest_values_are_written_as_pieces_until_the_rest_fits(disk: SimulatedDisk) -> None:
-    """The others stand in the record itself, which is within the limit."""
+    """Only the largest values become pieces; the record holds the others, within its limit."""
     with open_tables(disk) as app:
         table = app.table("t")
         with app.transaction() as t:
@@ -41,7 +41,7 @@ def test_the_largest_values_are_written_as_pieces_until_the_rest_fits(disk: Simu
 
 
 def test_a_transaction_whose_keys_alone_are_too_large_is_refused(disk: SimulatedDisk) -> None:
-    """No piece is written for it."""
+    """A transaction whose keys are too large is refused before any piece is written."""
     with open_tables(disk) as app:
 
         def insert_all(rows: TransactionTable) -> None:
@@ -56,7 +56,7 @@ def test_a_transaction_whose_keys_alone_are_too_large_is_refused(disk: Simulated
 
 
 def test_a_value_has_a_limit(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says it, and nothing is written."""
+    """A value over the limit is refused with an error that names it, and nothing is written."""
     assert values.VALUE_BYTES_MAX == 256 << 20
     monkeypatch.setattr(values, "VALUE_BYTES_MAX", 1000)
     with open_tables(disk) as app:
@@ -67,7 +67,7 @@ def test_a_value_has_a_limit(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatc
 
 
 def test_pieces_stay_invisible_until_they_are_published(disk: SimulatedDisk) -> None:
-    """Beside a live writer, to readers as of each LSN, and to transactions."""
+    """Unpublished pieces are invisible to readers, as of any LSN, and to transactions."""
     with open_tables(disk) as app:
         app.table("t")[1] = "before"
         app.table("t")[1] = LARGE
@@ -86,7 +86,7 @@ def run_in_thread(call: Callable[[], object]) -> None:
 
 
 def test_a_conflict_after_pieces_were_written_drops_them(disk: SimulatedDisk) -> None:
-    """P1: the removal is journaled, and replay keeps nothing of them."""
+    """P1: After a conflict, the removal of the pieces is journaled, and replay drops them."""
     with open_tables(disk) as app:
         table = app.table("t")
         table[1] = 1
@@ -105,14 +105,14 @@ def test_a_conflict_after_pieces_were_written_drops_them(disk: SimulatedDisk) ->
 
 
 class StrangeError(BaseException):
-    """An exception that nobody foresees."""
+    """An exception that no code expects."""
 
 
 @pytest.mark.parametrize("after_pieces", [0, 1, 3])
 def test_whatever_is_raised_between_pieces_drops_them(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, after_pieces: int
 ) -> None:
-    """An interrupt leaves no pieces behind; what was there before is still there."""
+    """Any exception between pieces drops them, and leaves the old rows unchanged."""
     with open_tables(disk) as app:
         app.table("t")[1] = "before"
         write_piece, count = Publisher._write_piece, 0
@@ -132,7 +132,7 @@ def test_whatever_is_raised_between_pieces_drops_them(
 
 
 def test_what_a_comparison_raises_drops_the_pieces(disk: SimulatedDisk) -> None:
-    """Foreign code runs under the lock when the transaction ends."""
+    """An exception of a user's comparison, at the end of a transaction, drops its pieces."""
     with open_tables(disk) as app:
         table = app.table("t")
         table[1] = "a"
@@ -160,7 +160,7 @@ def test_what_a_comparison_raises_drops_the_pieces(disk: SimulatedDisk) -> None:
 def test_an_update_that_is_too_large_runs_again_after_a_conflict(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its pieces are written without the lock, so what it read may change meanwhile."""
+    """An update whose large writes are made without the lock runs again after a conflict."""
     with open_tables(disk) as app:
         table = app.table("t")
         table["n"] = 0
@@ -187,7 +187,7 @@ def test_an_update_that_is_too_large_runs_again_after_a_conflict(
 
 
 def test_a_replace_compares_a_large_value_outside_the_lock(disk: SimulatedDisk) -> None:
-    """It succeeds for an equal value, and conflicts for another."""
+    """`replace` compares large values without the lock; an unequal value is a conflict."""
     with open_tables(disk) as app:
         table = app.table("t")
         table[1] = LARGE
@@ -200,7 +200,7 @@ def test_a_replace_compares_a_large_value_outside_the_lock(disk: SimulatedDisk) 
 
 
 def test_a_replace_compares_again_if_the_value_was_changed_meanwhile(disk: SimulatedDisk) -> None:
-    """A comparison that is outside the lock can be overtaken."""
+    """`replace` compares again if another thread changed the value after the comparison."""
     with open_tables(disk) as app:
         table = app.table("t")
         table[1] = "before"
@@ -223,7 +223,7 @@ def test_a_replace_compares_again_if_the_value_was_changed_meanwhile(disk: Simul
 def test_pieces_that_can_not_be_dropped_now_are_dropped_later(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full log buffer refuses the removal, too; the next write makes up for it."""
+    """If a full log buffer refuses the removal of pieces, the next write repeats it."""
     with open_tables(disk) as app:
         table = app.table("t")
         write_piece, drop = Publisher._write_piece, Publisher._drop
@@ -265,7 +265,7 @@ def test_a_signal_handlers_error_passes_while_pieces_are_dropped(disk: Simulated
 
 
 def test_threads_write_large_values_beside_compactions(disk: SimulatedDisk) -> None:
-    """P1, P6: each transaction takes effect or leaves nothing, whoever else writes pieces."""
+    """P1, P6: Beside other writers of pieces, a transaction takes effect or leaves nothing."""
     written: list[int] = []
 
     def work(app: Tables, number: int) -> None:

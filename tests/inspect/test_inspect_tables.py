@@ -50,7 +50,7 @@ def test_tables_lists_rows_and_bytes(path: Path) -> None:
 
 
 def test_get_prints_one_value(path: Path) -> None:
-    """In text the value is alone; in JSON it has its table, its key and the LSN."""
+    """`get` prints the value alone in text, and with its table, key and LSN in JSON."""
     answer = ask("get", path, "users", "lead")
     assert (answer.code, answer.out) == (0, '{"name": "Ada", "tags": ["a", null]}\n')
     assert "as of LSN 5" in answer.err
@@ -127,23 +127,23 @@ def test_export_selects_rows_by_key(tmp_path: Path) -> None:
             app.table("t")[key] = 0
         app.table("u")["den"] = 1
 
-    def found(*options: str) -> list[Any]:
+    def exported_keys(*options: str) -> list[Any]:
         return [row["key"] for row in ask("export", tmp_path / "j", *options).jsonl]
 
-    assert found("t", "--prefix", "de") == ["de", "den"]
-    assert found("--prefix", "de") == ["de", "den", "den"]
-    assert found("t", "--prefix", '["de"]') == [["de", 1], ["de", 2]]
-    assert found("t", "--from", "1", "--to", "den") == [1, 2, "de"]
-    assert found("t", "--to", "-6") == [-7]
-    assert found("t", "--limit", "2") == [-7, 1]
-    assert found("t", "--from", "x", "--limit", "2") == ["x", ["de", 1]]
-    assert found("--from", "den", "--to", "dent", "--limit", "1") == ["den"]
+    assert exported_keys("t", "--prefix", "de") == ["de", "den"]
+    assert exported_keys("--prefix", "de") == ["de", "den", "den"]
+    assert exported_keys("t", "--prefix", '["de"]') == [["de", 1], ["de", 2]]
+    assert exported_keys("t", "--from", "1", "--to", "den") == [1, 2, "de"]
+    assert exported_keys("t", "--to", "-6") == [-7]
+    assert exported_keys("t", "--limit", "2") == [-7, 1]
+    assert exported_keys("t", "--from", "x", "--limit", "2") == ["x", ["de", 1]]
+    assert exported_keys("--from", "den", "--to", "dent", "--limit", "1") == ["den"]
     assert ask("export", tmp_path / "j", "t", "--from", "z", "--to", "y").code == 1
     assert ask("export", tmp_path / "j", "t", "--prefix", "q").code == 1
 
 
 def test_at_shows_an_earlier_moment(path: Path) -> None:
-    """The rows are those of the LSN or the time; other moments are a negative answer."""
+    """`--at` shows the rows as of an LSN or a time; other moments are a negative answer."""
     assert ask("get", path, "users", '["de", 7]', "--at", 3).out == '"first"\n'
     assert [row["table"] for row in ask("tables", path, "--at", 3, "-o", "json").json] == ["users"]
     assert len(ask("export", path, "--at", 4).lines) == 3
@@ -174,7 +174,7 @@ def test_moments_that_are_compacted_away_are_no_longer_kept(tmp_path: Path) -> N
 
 
 def test_values_that_json_cannot_hold(tmp_path: Path) -> None:
-    """Such a value is msgpack in JSON, and readable in text."""
+    """A value that JSON can't hold is msgpack in JSON output, and readable in text."""
     values: dict[Key, Any] = {"nan": math.nan, "map": {1: 2}, "ext": msgpack.ExtType(5, b"x")}
     with DurableDict.open(tmp_path / "j") as kept:
         kept.update(values)

@@ -31,7 +31,7 @@ COMMANDS = [(verb, ARGS.get(verb, ())) for verb in TABLE_VERBS]
 
 @pytest.mark.parametrize("inspect", [ask, ask_child], ids=["inside", "child"])
 def test_0_success(tmp_path: Path, inspect: Callable[..., Answer]) -> None:
-    """A command that finds what it was asked for exits with 0, also after a torn tail."""
+    """A command that finds the tables or rows exits with 0, even with a torn tail."""
     path = tables(tmp_path / "j")
     tear(path)
     for verb, args in COMMANDS:

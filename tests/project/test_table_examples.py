@@ -1,4 +1,4 @@
-"""The programs of the how-to guide on tables: a cache, a queue and sessions, crashed and timed."""
+"""The programs of the how-to guide on tables: a cache, a queue and sessions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(name: str, clock: Clock | None = None) -> Any:
 
 
 def reopened(disk: SimulatedDisk, app: Tables) -> Tables:
-    """Cut the power, and open what is left."""
+    """Cut the power, and reopen the tables."""
     disk.power_cut(lose)
     with suppress(FailedError):
         app.close(timeout_s=TIMEOUT_S)
@@ -58,7 +58,7 @@ KEYS = st.integers(0, 5)
 def test_the_cache_keeps_the_entries_used_last(
     calls: list[tuple[int, int | None]], size: int
 ) -> None:
-    """It does what an OrderedDict does; None is a `get`."""
+    """The cache behaves like an OrderedDict with a limit; None in place of a value is a `get`."""
     model: OrderedDict[int, int] = OrderedDict()
     with open_tables(SimulatedDisk()) as app:
         cache = load("cache").Cache(app, size)
@@ -80,7 +80,7 @@ def test_the_cache_keeps_the_entries_used_last(
 
 
 def test_the_queue_loses_no_job_and_repeats_none_that_is_done() -> None:
-    """P2: what `put` and `done` returned from survives a power cut; a lease may be lost."""
+    """P2: A power cut after `put` or `done` returned does not undo it; a lease may be lost."""
     disk, clock = SimulatedDisk(), Clock()
     module = load("jobs", clock)
     app = open_tables(disk)
@@ -104,7 +104,7 @@ def test_the_queue_loses_no_job_and_repeats_none_that_is_done() -> None:
 
 
 def test_the_queue_hands_a_job_out_again_when_its_lease_expires() -> None:
-    """It does so `attempts` times; then the job has failed. A late `done` is refused."""
+    """A job whose lease expires is handed out `attempts` times; a late `done` is refused."""
     clock = Clock()
     with open_tables(SimulatedDisk()) as app:
         queue = load("jobs", clock).Queue(app, lease_s=1, attempts=2)
@@ -145,7 +145,7 @@ def test_sessions_expire_after_their_last_use() -> None:
 
 
 def test_the_programs_are_short() -> None:
-    """Each has at most 35 lines of code, without empty lines and docstrings."""
+    """Each program has at most 35 lines of code, without empty lines and docstrings."""
     lines = {
         name: sum(bool(line.strip()) and '"""' not in line for line in source.splitlines())
         for name, source in SOURCES.items()

@@ -31,7 +31,7 @@ class Store:
     """A map on disk from a str to a dict."""
 
     note = ""
-    """The limitations that leave a cell of the table empty, or explain it."""
+    """The limitations of the store that affect its cells of the table."""
 
     has_prefixes = True
     is_durable = True

@@ -144,8 +144,8 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
     def update(self, other: Any = (), function: Any = None, /, **more: Any) -> Any:
         """Set several keys in one transaction: a crash leaves all of them or none.
 
-        `update(key, function, default=None)` sets one key to `function` of its value, and returns
-        the new value; see Table.update.
+        `update(key, function, default=None)` sets one key to `function(value)`, and returns the new
+        value; see Table.update.
         """
         if function is not None:
             return self._table.update(other, function, **more)

@@ -88,8 +88,8 @@ class Moment:
 class ExpiryIndex:
     """The rows that expire, in the order of their times. Guarded by the owner's lock.
 
-    An entry is a key of a ChunkedMap: the time, and the row's place. It is removed with its row,
-    so a row that is set many times has one entry. A heap would have one for each set.
+    An entry is a key of a ChunkedMap: the time, the table and the row's key. It is removed with its
+    row, so a row that is set many times has one entry. A heap would have one for each set.
     """
 
     __slots__ = ("_entries", "_loaded", "count")

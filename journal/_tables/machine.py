@@ -304,7 +304,7 @@ def _line(head: bytes, key: bytes, stored: bytes) -> bytes:
 def _large_lines(head: bytes, key: bytes, stored: Stored) -> Iterator[bytes]:
     """Yield a line for each piece of a value, and the row's line.
 
-    The text of a value that came from one line is short enough for one line again.
+    A value that is stored as JSON text came from one line, so it fits in one line again.
     """
     expires_at_ms = expiry_of(stored)
     if type(stored) is bytes:

@@ -72,7 +72,7 @@ class Uploads:
         return [(upload_id, tuple(pieces)) for upload_id, pieces in self._pieces.items()]
 
     def pieces(self, reference: Any) -> Pieces:
-        """Return the pieces that a record refers to. Raises ValueError if there are none."""
+        """Return the pieces that a record refers to. Raises ValueError if any is missing."""
         if len(reference) != 2 or type(reference[0]) is not bytes:
             raise ValueError("a value in pieces is a list of an upload's id and a count")
         upload_id, count = reference

@@ -100,11 +100,11 @@ class Tables(OpenHandle):
 
     @staticmethod
     def read(path: StrPath, *, at: int | None = None, disk: Disk | None = None) -> TablesView:
-        """Read the tables at `path` as of LSN `at`, or as they are durable now, without a lock.
+        """Read the tables at `path` without a lock, as of LSN `at` or with all durable changes.
 
-        A live writer may be a commit ahead of it until its log goes idle. Raises CompactedError for
-        an LSN that is no longer retained, FormatVersionError for another application's journal,
-        and what `JournalReader.open` raises.
+        The view may lack the last commit of a live writer until its log goes idle. Raises
+        CompactedError for an LSN that is no longer retained, FormatVersionError for another
+        application's journal, and what `JournalReader.open` raises.
         """
         return read_tables(path, at, disk)
 
@@ -385,7 +385,7 @@ class TransactionContext:
             self._transaction.lsn = publish(self._collected.writes(), _checking(self._collected))
 
     def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
-        """Call `function`. Raise ConflictError for an error that outdated reads may have caused."""
+        """Call `function`. Raise ConflictError for an error that stale reads may have caused."""
         try:
             return function(transaction)
         except _OF_STALE_READS as error:

@@ -241,7 +241,7 @@ class TransactionTable:
         self._collected.write(self._place(key), pack_value(value))
 
     def set(self, key: Key, value: Any, *, expires_at: float | None = None) -> None:
-        """Set a key. After `expires_at`, in Unix seconds, reads hide the row."""
+        """Set a key. From `expires_at` on, in Unix seconds, reads hide the row."""
         self._collected.write(self._place(key), pack_value(value, expires_at))
 
     def __delitem__(self, key: Key) -> None:

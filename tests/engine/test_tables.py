@@ -233,5 +233,7 @@ def test_another_applications_journal_is_refused(disk: SimulatedDisk) -> None:
         other = SimulatedDisk()
         with open_on(other) as journal:
             put(journal, record)
+        before = other.contents(PATH)
         with pytest.raises(JournalError, match="apply raised"):
             open_tables(other)
+        assert other.contents(PATH) == before

@@ -278,12 +278,14 @@ FORGED: list[tuple[str, list[Any]]] = [
 
 @pytest.mark.parametrize("records", [row[1] for row in FORGED], ids=[row[0] for row in FORGED])
 def test_records_that_no_tables_write_are_refused(records: list[Any]) -> None:
-    """An open refuses records that Tables never write."""
+    """An open refuses records that Tables never write, and changes nothing."""
     disk = SimulatedDisk()
     with open_on(disk, segment_bytes=1 << 22) as journal:
         put(journal, *records)
+    before = disk.contents(PATH)
     with pytest.raises(JournalError, match="apply raised"):
         open_tables(disk)
+    assert disk.contents(PATH) == before
 
 
 def line(text: str) -> EncodedItems:
@@ -319,13 +321,15 @@ FORGED_ITEMS: list[tuple[str, list[Any]]] = [
     "items", [row[1] for row in FORGED_ITEMS], ids=[row[0] for row in FORGED_ITEMS]
 )
 def test_items_that_no_tables_write_are_refused(items: list[Any]) -> None:
-    """An open refuses items that Tables never write."""
+    """An open refuses items that Tables never write, and changes nothing."""
     disk = SimulatedDisk()
     with open_on(disk, application=TablesMachine.application) as journal:
         put(journal, ["rows", ["t", encode_key(1), b"\x01"]])
         journal.compact(lambda: (journal.last_lsn, items))
+    before = disk.contents(PATH)
     with pytest.raises(JournalError, match="load raised"):
         open_tables(disk)
+    assert disk.contents(PATH) == before
     with pytest.raises(FormatVersionError, match="not one of") as caught:
         Tables.read(PATH, disk=disk)
     assert caught.value.reason == FormatReason.OTHER_APPLICATION

@@ -20,7 +20,7 @@ Element: TypeAlias = int | str | bytes
 Key: TypeAlias = Element | tuple[Element, ...]
 
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
-_NEGATIVE, _POSITIVE, _STR, _BYTES, _TUPLE = 0x10, 0x11, 0x20, 0x30, 0x40
+_NEGATIVE, _POSITIVE, _STR, _BYTES = 0x10, 0x11, 0x20, 0x30
 _END = b"\0"
 _ESCAPED_END = b"\0\xff"
 _KINDS = "a key is an int of 64 bits, a str, bytes, or a tuple of these"

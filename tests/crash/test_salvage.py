@@ -154,11 +154,6 @@ def test_salvage_skips_frames_that_no_seed_verifies(disk: SimulatedDisk) -> None
             assert [entry.record for entry in itertools.islice(reader.entries(), 2)] == [1, 2]
 
 
-def copy_segment(disk: SimulatedDisk, source: str, name: str) -> None:
-    file = disk.open_directory(PATH, write=True).open(name, "create")
-    file.write(disk.contents(PATH)[source], 0)
-
-
 @pytest.mark.parametrize("lsns", [(7,), (6,), (6, 7), (8, 11), (2,), (2, 3), (2, 7, 12)])
 def test_a_copy_in_the_middle_of_a_segment_is_set_aside(
     disk: SimulatedDisk, lsns: tuple[int, ...]

@@ -24,7 +24,6 @@ from journal import Tables
 Row = tuple[Any, Any]
 _COMMIT_EVERY_S = 0.010  # as the journal's flush_interval_s
 _LMDB_BYTES = 1 << 33
-_FILL_ROWS = 1000
 
 
 class Store:

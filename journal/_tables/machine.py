@@ -66,6 +66,14 @@ _LINE = re.compile(
     re.DOTALL,
 )
 
+# The fields of each kind of line, in their order.
+_FIELDS = {
+    ("piece",),
+    ("upload", "piece"),
+    *(("table", "key", last) for last in ("value", "packed", "pieces")),
+    *(("table", "key", "expires_at_ms", last) for last in ("value", "packed", "pieces")),
+}
+
 Place = tuple[str, bytes]  # a table's name and an encoded key
 Reference = list[Any]  # to a value in pieces: its upload's id, and their number
 Write = tuple[str, bytes, bytes | Reference | None]
@@ -135,6 +143,8 @@ class TablesMachine(LoadsLines):
 
     def load(self, item: Any) -> None:
         """Load one decoded item of a checkpoint."""
+        if tuple(item) not in _FIELDS:
+            raise ValueError(f"an item of tables has no fields {', '.join(item):.200}")
         if "table" not in item:
             check_piece(item.get("upload", bytes(16)), item["piece"])
             if "upload" in item:
@@ -183,14 +193,12 @@ class TablesMachine(LoadsLines):
             stated = item["pieces"]
             if not pieces or len(pieces) != stated:
                 raise ValueError(f"{len(pieces)} pieces come before a row of {stated!r:.20}")
-            if expiry_of(pieces) is not None:
-                raise ValueError("the time at which a row expires is within its value")
+            _check_unmarked(pieces[0])
             return pieces if expires_at_ms is None else (head_of(expires_at_ms), *pieces)
         value = item["packed"] if "packed" in item else pack_value(item["value"])
         if type(value) is not bytes:
             raise TypeError(f"packed is of type {type(value).__name__}")
-        if expiry_of(value) is not None:
-            raise ValueError("the time at which a row expires is within its value")
+        _check_unmarked(value)
         return with_expiry(value, expires_at_ms)
 
     def _check_record(self, record: Any) -> None:
@@ -248,6 +256,12 @@ def check_name(name: Any) -> None:
     """Raise ValueError unless `name` can name a table."""
     if type(name) is not str or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
         raise ValueError(f"{name!r:.200} names no table: give 1 to {NAME_BYTES_MAX} bytes")
+
+
+def _check_unmarked(packed: bytes) -> None:
+    """Raise ValueError for an item's packed value with a head, which has its time in a field."""
+    if packed[:1] == HEAD[:1]:
+        raise ValueError("an item's value begins with a byte with which no msgpack object begins")
 
 
 def _decoded(text: bytes) -> Any:

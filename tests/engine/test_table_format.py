@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import journal
-from journal import JournalReader, Tables
+from journal import JournalReader, RecordError, Tables
 from journal._tables.keys import decode_key, encode_key
+from journal._tables.machine import TablesMachine
 from journal.testing import SimulatedDisk
 from tests.engine.tables_support import open_tables, rows
 from tests.support import PATH
@@ -67,6 +69,45 @@ def test_the_items_of_the_page_are_those_that_are_written(disk: SimulatedDisk) -
     lines = [line.removesuffix(",") for line in text.splitlines()[2:-2]]
     assert lines == shown
     assert all(json.loads(line) for line in lines)
+
+
+KEY = encode_key("a")
+UNDESCRIBED_RECORDS = {
+    "a name of no bytes": ["rows", ["", KEY, b"\x01"]],
+    "a name of 256 bytes": ["rows", ["\u00e9" * 128, KEY, b"\x01"]],
+    "no value": ["rows", ["t", KEY, b""]],
+    "a reserved value": ["rows", ["t", KEY, b"\xc1\x02"]],
+    "JSON text": ["rows", ["t", KEY, b'\xc1{"a":1}']],
+    "JSON text that expires": ["rows", ["t", KEY, b"\xc1\x01" + bytes(8) + b'\xc1{"a":1}']],
+    "a time over 2^53 - 1": ["rows", ["t", KEY, b"\xc1\x01" + b"\xff" * 8 + b"\x01"]],
+}
+UNDESCRIBED_LINES = {
+    "a name of no bytes": b'{"table":"","key":"a","value":1}',
+    "a name of 256 bytes": b'{"table":"%b","key":"a","value":1}' % (b"t" * 256),
+    "a field before the table": b'{"new":1,"table":"t","key":"a","value":1}',
+    "a field before the value": b'{"table":"t","key":"a","new":1,"value":1}',
+    "a field before a packed value": b'{"table":"t","key":"a","new":1,"packed":{"$bytes":"AQ=="}}',
+    "no value": b'{"table":"t","key":"a"}',
+    "a reserved value": b'{"table":"t","key":"a","packed":{"$bytes":"wTEy"}}',
+    "a time within a value": b'{"table":"t","key":"a","packed":{"$bytes":"wQEAAAAAAAAAAAE="}}',
+    "a field of a piece": b'{"new":1,"piece":{"$bytes":"AQ=="}}',
+    "a field of an upload": b'{"upload":{"$bytes":"%b=="},"new":1,"piece":{"$bytes":"AQ=="}}'
+    % (b"A" * 22),
+}
+
+
+@pytest.mark.parametrize("record", UNDESCRIBED_RECORDS.values(), ids=UNDESCRIBED_RECORDS)
+def test_a_record_that_the_page_does_not_describe_is_refused(record: Any) -> None:
+    """A replay refuses it, so a newer writer's records are not misread."""
+    with pytest.raises((ValueError, RecordError)):
+        TablesMachine().apply(1, record)
+
+
+@pytest.mark.parametrize("line", UNDESCRIBED_LINES.values(), ids=UNDESCRIBED_LINES)
+def test_an_item_that_the_page_does_not_describe_is_refused(line: bytes) -> None:
+    """A load refuses it, so the next checkpoint does not lose a newer writer's field."""
+    with pytest.raises((ValueError, RecordError)):
+        TablesMachine().load_lines([line + b",\n"])
 
 
 # --- a reader that knows only the page ---

@@ -28,8 +28,8 @@ from proof import (
     weakenings_of_contract,
     weakenings_of_fleets,
     weakenings_of_foreign_code,
-    weakenings_of_large_values,
     weakenings_of_order,
+    weakenings_of_tables,
     weakenings_of_waiting,
     weakenings_outside,
 )
@@ -59,7 +59,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_foreign_code.ALL_OF,
     *weakenings_of_fleets.ALL_OF,
     *weakenings_of_composites.ALL_OF,
-    *weakenings_of_large_values.ALL_OF,
+    *weakenings_of_tables.ALL_OF,
     *weakenings_outside.ALL_OF,
 )
 

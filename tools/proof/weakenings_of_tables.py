@@ -1,4 +1,5 @@
-"""Weakenings of large values, which are written in pieces, and of rows that expire."""
+"""Weakenings of tables: large values, which are written in pieces, rows that expire, and the
+records and items that a replay refuses."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ PUBLISHER = "journal/_tables/publisher.py"
 MACHINE = "journal/_tables/machine.py"
 TRANSACTION = "journal/_tables/transaction.py"
 INDEX = "journal/_tables/expiry.py"
+FORMAT = ("tests/engine/test_table_format.py",)
 
 PIECES = (
     Weakening(
@@ -118,4 +120,42 @@ EXPIRING = (
     ),
 )
 
-ALL_OF = PIECES + EXPIRING
+REFUSED = (
+    Weakening(
+        "unknown_fields_of_an_item_are_lost",
+        MACHINE,
+        "        if tuple(item) not in _FIELDS:",
+        "        if False:",
+        FORMAT,
+    ),
+    Weakening(
+        "any_value_is_taken_from_a_record",
+        MACHINE,
+        "                check_recorded(value)",
+        "                unpack_value(value)",
+        FORMAT,
+    ),
+    Weakening(
+        "any_name_is_taken_from_a_record",
+        MACHINE,
+        "            check_name(name)\n            if type(key)",
+        "            if type(key)",
+        FORMAT,
+    ),
+    Weakening(
+        "any_name_is_taken_from_an_item",
+        MACHINE,
+        "        check_name(name)\n        table =",
+        "        table =",
+        FORMAT,
+    ),
+    Weakening(
+        "head_of_a_packed_item_unchecked",
+        MACHINE,
+        "        _check_unmarked(value)\n",
+        "",
+        FORMAT,
+    ),
+)
+
+ALL_OF = PIECES + EXPIRING + REFUSED

@@ -17,6 +17,7 @@ from journal import (
     Table,
     Tables,
 )
+from journal._tables.keys import encode_key
 from journal.testing import SimulatedDisk, lose
 from tests.engine.tables_support import open_tables, rows
 from tests.support import PATH, TIMEOUT_S, open_on, put
@@ -224,6 +225,18 @@ def test_read_refuses_another_applications_journal(disk: SimulatedDisk) -> None:
             Tables.read(PATH, disk=disk, at=1)
         journal.compact(lambda: (journal.last_lsn, []))
     with pytest.raises(FormatVersionError, match="a checkpoint of application 'jobs/1'"):
+        Tables.read(PATH, disk=disk)
+
+
+def test_an_item_of_a_newer_version_is_refused(disk: SimulatedDisk) -> None:
+    """The error names the checkpoint, for a writer and for a reader."""
+    item = {"table": "t", "key": 1, "new": True, "packed": b"\x01"}
+    with open_on(disk, application="journal.tables/1") as journal:
+        put(journal, ["rows", ["t", encode_key(1), b"\x01"]])
+        journal.compact(lambda: (journal.last_lsn, [item]))
+    with pytest.raises(FormatVersionError, match="no fields table, key, new, packed"):
+        open_tables(disk)
+    with pytest.raises(FormatVersionError, match=r"checkpoint-.*not one of 'journal\.tables/1'"):
         Tables.read(PATH, disk=disk)
 
 

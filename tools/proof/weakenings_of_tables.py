@@ -131,7 +131,7 @@ REFUSED = (
     Weakening(
         "any_value_is_taken_from_a_record",
         MACHINE,
-        "                check_recorded(value)",
+        "                check_stored(value)",
         "                unpack_value(value)",
         FORMAT,
     ),

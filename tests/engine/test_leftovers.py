@@ -45,6 +45,21 @@ def test_a_flusher_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> No
     assert reopened(disk) == [1]
 
 
+def test_an_open_that_is_interrupted_at_its_end_leaves_no_lock(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: An interrupt may strike when the flusher runs and the caller has no journal yet."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "__init__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            open_on(disk)
+    until(lambda: disk.open_directory(PATH, write=False).lock_holder() is None, "the unlock", 5.0)
+
+
 def test_a_compactor_that_does_not_start_leaves_no_lock(disk: SimulatedDisk) -> None:
     """P5: A dropped journal releases its lock even if its compactor could not start."""
 

@@ -93,7 +93,7 @@ EVIDENCE = (
         "journal/_recovery/recovery.py",
         "if walk.end and not walk.damage:",
         "if walk.end:",
-        CUTS,
+        ("tests/engine/test_verify.py",),
     ),
     Weakening(
         "epoch_used_again",

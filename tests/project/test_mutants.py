@@ -73,6 +73,14 @@ def test_a_failed_test_may_hold_up_the_exit(
     assert first_failure(tmp_path, ["tests"]) == "tests/test_broken.py::test_broken"
 
 
+def test_a_run_without_tests_notices_nothing(tmp_path: Path) -> None:
+    """If pytest can't run the tests, that is an error: otherwise each weakening seems noticed."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "conftest.py").write_text("import missing_module\n")
+    with pytest.raises(ChildProcessError, match="missing_module"):
+        first_failure(tmp_path, ["tests"])
+
+
 def test_weakenings_have_unique_names(capsys: pytest.CaptureFixture[str]) -> None:
     """Each weakening can be selected by its name, and an unknown name is refused."""
     assert len({weakening.name for weakening in WEAKENINGS}) == len(WEAKENINGS)

@@ -86,7 +86,10 @@ def weakened(source: str, weakening: Weakening) -> str:
 
 
 def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
-    """Return the first test that fails or hangs, or None if all pass."""
+    """Return the first test that fails or hangs, or None if all pass.
+
+    Raises ChildProcessError if pytest ran no test.
+    """
     existing = [test for test in tests if (checkout / test).exists()]
     ignored = [f"--ignore=tests/project/{name}" for name in TESTS_OF_TEXT]
     options = ["-x", "-v", "-p", "no:cacheprovider", "-rfE"]
@@ -99,6 +102,8 @@ def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
     if code is None:
         begun = re.findall(r"^tests/\S+::\S+", output, re.MULTILINE)
         return f"{begun[-1] if begun else 'pytest'} hangs"
+    if 1 < code < 6:  # the codes with which pytest says that it could not run the tests
+        raise ChildProcessError(f"pytest exits with {code}: {output[-500:]}")
     return f"pytest exits with {code}: {output[-200:]}"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from contextvars import copy_context
+from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
@@ -173,6 +174,60 @@ class TablesRun(RuleBasedStateMachine):
             self.model = after
             self.note()
 
+    @rule(name=NAMES, key=KEYS, value=VALUES, expected=VALUES)
+    def replace(self, name: str, key: Any, value: Any, expected: Any) -> None:
+        if self.shown(self.model).get((name, key), (...,))[0] == expected:
+            self.app.table(name).replace(key, value, expected=expected)
+            self.model[name, key] = value, None
+            self.note()
+        else:
+            with pytest.raises(ConflictError):
+                self.app.table(name).replace(key, value, expected=expected)
+
+    @rule(name=NAMES, key=KEYS, value=VALUES, under_lock=st.booleans())
+    def append(self, name: str, key: Any, value: Any, under_lock: bool) -> None:
+        """Append to a list, which keeps its time of expiry if it is an update of one key."""
+        shown, table = self.shown(self.model), self.app.table(name)
+        before, time_s = shown.get((name, key), (None, None))
+        after = [*before, value] if type(before) is list else [value]
+        if under_lock:
+            self.app.update(lambda t: t[table].set(key, after, expires_at=time_s))
+        else:
+            table.update(key, lambda now: [*now, value] if type(now) is list else [value])
+        self.model[name, key] = after, time_s
+        self.note()
+
+    @rule(
+        name=NAMES,
+        key=KEYS,
+        other_key=KEYS,
+        value=VALUES,
+        reads=st.sampled_from(["key", "all", ""]),
+    )
+    def transaction_beside_a_write(
+        self, name: str, key: Any, other_key: Any, value: Any, reads: str
+    ) -> None:
+        """Write to a table while the body of a transaction runs that may have read it."""
+        table, outside = self.app.table(name), copy_context()
+        has_conflict = reads == "all" or (reads == "key" and key == other_key)
+        try:
+            with self.app.transaction() as t:
+                if reads == "key":
+                    t[table].get(key)
+                elif reads == "all":
+                    list(t[table])
+                t[table][key] = t[self.app.table("u")]["own"] = value
+                other = f"of others {len(self.history)}"
+                outside.run(table.__setitem__, other_key, other)
+                self.model[name, other_key] = other, None
+                self.note()
+        except ConflictError:
+            assert has_conflict
+            return
+        assert not has_conflict
+        self.model[name, key] = self.model["u", "own"] = value, None
+        self.note()
+
     @rule(seconds=st.integers(1, 6))
     def wait(self, seconds: int) -> None:
         self.disk.clock_ns += seconds * 10**9
@@ -197,6 +252,31 @@ class TablesRun(RuleBasedStateMachine):
     @rule(data=st.data())
     def power_cut(self, data: st.DataObject) -> None:
         self.cut_power(data)
+        self.recover()
+
+    @rule(
+        data=st.data(),
+        count=st.integers(0, 12),
+        call=st.sampled_from(["sync", "compact", "close"]),
+        crash=st.sampled_from(["kill", "power cut"]),
+    )
+    def crash_during_a_call(
+        self,
+        data: st.DataObject,
+        count: int,
+        call: Literal["sync", "compact", "close"],
+        crash: str,
+    ) -> None:
+        """Crash after some changes of the disk, or after the call if it makes fewer."""
+        self.disk.crash_after(count)
+        with suppress(JournalError, OSError):
+            getattr(self.app, call)()
+            if not self.disk.crashed:
+                self.synced = len(self.history) - 1
+        if crash == "kill":
+            self.disk.kill()
+        else:
+            self.cut_power(data)
         self.recover()
 
     @rule(data=st.data(), key=KEYS, value=st.sampled_from(LARGE), pieces=st.integers(0, 4))
@@ -255,4 +335,4 @@ class TablesRun(RuleBasedStateMachine):
 
 
 TestTablesRun = TablesRun.TestCase
-TestTablesRun.settings = settings(max_examples=60, stateful_step_count=25)
+TestTablesRun.settings = settings(max_examples=100, stateful_step_count=25)

@@ -203,14 +203,11 @@ class Run:
                 seen.append(shown)
                 yield
         except (AbortedError, KeyError, ConflictError) as error:
-            context.__exit__(type(error), error, None)
+            yield from _left(context, body, error)
             self._ended(number, body, error, began)
             return
         try:
-            if body.in_loop:
-                yield from context.__aexit__(None, None, None).__await__()
-            else:
-                context.__exit__(None, None, None)
+            yield from _left(context, body, None)
         except ConflictError as error:
             self._ended(number, body, error, began)
             return
@@ -292,6 +289,14 @@ class Run:
             is_gone = machine.get(f"{name}{self.number}", encode_key(key)) is None
             if time_s is not None and time_s <= self.now_s and is_gone:
                 del self.model[name, key]
+
+
+def _left(context: Any, body: Body, error: Exception | None) -> Iterator[None]:
+    """Leave a body, after an exception or without one. Yield at each wait of an event loop."""
+    if body.in_loop:
+        yield from context.__aexit__(type(error), error, None).__await__()
+    else:
+        context.__exit__(type(error), error, None)
 
 
 @contextmanager

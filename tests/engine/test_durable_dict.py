@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import ClosedError, DurableDict, Tables, Transaction, TransactionTooLargeError
+from journal import (
+    ClosedError,
+    DurableDict,
+    Table,
+    Tables,
+    Transaction,
+    TransactionTooLargeError,
+)
 from journal.testing import SimulatedDisk
 from tests.support import PATH, TIMEOUT_S, options
 
@@ -128,6 +135,24 @@ def test_each_key_is_popped_once(settings: DurableDict) -> None:
     with ThreadPoolExecutor(4) as pool:
         taken = [value for value in pool.map(take, range(400)) if value >= 0]
     assert len(taken) == len({*taken}) == 600 - len(settings)
+
+
+def test_setdefault_returns_what_others_have_just_set(
+    settings: DurableDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`setdefault` is atomic: it never replaces a value, even one that was set during the call."""
+    get = Table.get
+
+    def get_before_others_set(table: Table, key: Any, default: Any = None) -> Any:
+        value = get(table, key, default)
+        if key not in table:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(table.insert, key, "of others").result(TIMEOUT_S)
+        return value
+
+    monkeypatch.setattr(Table, "get", get_before_others_set)
+    assert settings.setdefault("new", "mine") == "of others"
+    assert settings["new"] == "of others"
 
 
 def test_clear_is_one_change(disk: SimulatedDisk) -> None:

@@ -58,44 +58,6 @@ def bodies(steps_max: int, steps: st.SearchStrategy[Any] = STEPS) -> st.SearchSt
     return st.builds(Body, lists, st.booleans(), st.booleans())
 
 
-@given(ROWS, bodies(3), bodies(3))
-@settings(max_examples=30)
-def test_two_transactions_in_every_order(rows: Model, first: Body, second: Body) -> None:
-    """Each of two transactions sees and writes what it would alone at its end, or conflicts and
-    writes nothing."""
-    for run in runs_of(rows, [first, second]):
-        assert len(run.outcomes) == 2
-
-
-@given(ROWS, bodies(2), bodies(2), st.lists(ACTIONS, min_size=1, max_size=1))
-@settings(max_examples=6)
-def test_two_transactions_and_a_write_of_others_in_every_order(
-    rows: Model, first: Body, second: Body, actions: list[Step]
-) -> None:
-    """Direct writes, updates, compactions and expiry in between keep the same rule."""
-    runs_of(rows, [first, second], actions)
-
-
-@given(ROWS, bodies(3), st.lists(ACTIONS, min_size=2, max_size=4))
-@settings(max_examples=30)
-def test_a_transaction_and_several_writes_of_others_in_every_order(
-    rows: Model, body: Body, actions: list[Step]
-) -> None:
-    """Any number of changes during a body keep the same rule: a value that returns is no change
-    only if the body did not read it."""
-    runs_of(rows, [body], actions)
-
-
-@given(ROWS, bodies(3, SETS), bodies(2), st.lists(ACTIONS, max_size=1))
-@settings(max_examples=10)
-def test_blind_writes_never_conflict(
-    rows: Model, blind: Body, other: Body, actions: list[Step]
-) -> None:
-    """A transaction that reads nothing commits in every order of the others' steps."""
-    for run in runs_of(rows, [blind, other], actions):
-        assert run.outcomes[0] == "committed"
-
-
 PAIR: Model = {("t", "a"): (0, None), ("t", "b"): (0, None)}
 ONE: Model = {("t", "a"): (0, None)}
 TEXT: Model = {("t", "a"): ("one", None)}
@@ -142,6 +104,10 @@ ANOMALIES: dict[
         NOBODY, [[("count", "t", "a")], [("count", "t", "b")]], [],
         "aabbab", ["committed", "conflict"], {"a": 0},
     ),
+    "phantom before the only row that a range reads": (
+        PAIR, [[("range", "t", None, None, False, 1), put("x", 1)]], [("insert", "t", "A", 1)],
+        "aaoaa", ["conflict"], {"A": 1, "a": 0, "b": 0},
+    ),
     "phantom: a row of a range goes": (
         PAIR, [[ALL, put("x", 1)], [("delete", "t", "b")]], [],
         "aabbbaa", ["conflict", "committed"], {"a": 0},
@@ -171,6 +137,9 @@ ANOMALIES: dict[
         ONE, [[("replace", "t", "a", 1, 0)]], [("delete", "t", "a"), ("insert", "t", "a", 0)],
         "aaooa", ["committed"], {"a": 1},
     ),
+    "replace of a value that was replaced": (
+        ONE, [[("replace", "t", "a", 1, 0)]], [put("a", 2)], "aoa", ["conflict"], {"a": 2},
+    ),
     "two inserts of one key": (
         NOBODY, [[("insert", "t", "a", 1)], [("insert", "t", "a", 2)]], [],
         "aabbba", ["conflict", "committed"], {"a": 2},
@@ -198,6 +167,7 @@ ANOMALIES: dict[
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("in_loop", [False, True], ids=["with", "async with"])
 @pytest.mark.parametrize(
     ("rows", "steps", "actions", "schedule", "ends", "after"), ANOMALIES.values(), ids=ANOMALIES
 )
@@ -208,9 +178,10 @@ def test_known_anomalies(
     schedule: str,
     ends: list[str],
     after: dict[str, Any],
+    in_loop: bool,
 ) -> None:
     """A known anomaly ends as listed, and no other order of its steps is one."""
-    pair = [Body(tuple(of_one)) for of_one in steps]
+    pair = [Body(tuple(of_one), in_loop=in_loop) for of_one in steps]
     [run] = runs_of(rows, pair, actions, schedule)
     assert [run.outcomes[n] for n in range(len(pair))] == ends
     assert {key: value for (name, key), (value, _) in run.model.items() if name == "t"} == after
@@ -235,3 +206,41 @@ def test_a_change_between_any_two_pieces_conflicts() -> None:
     runs = runs_of(ONE, LARGE_PAIR[:1], [("update", "t", "a")])
     ends = [run.outcomes[0] for run in runs]
     assert (len(ends), ends.count("conflict")) == (8, 5)
+
+
+@given(ROWS, bodies(3), bodies(3))
+@settings(max_examples=30)
+def test_two_transactions_in_every_order(rows: Model, first: Body, second: Body) -> None:
+    """Each of two transactions sees and writes what it would alone at its end, or conflicts and
+    writes nothing."""
+    for run in runs_of(rows, [first, second]):
+        assert len(run.outcomes) == 2
+
+
+@given(ROWS, bodies(2), bodies(2), st.lists(ACTIONS, min_size=1, max_size=1))
+@settings(max_examples=6)
+def test_two_transactions_and_a_write_of_others_in_every_order(
+    rows: Model, first: Body, second: Body, actions: list[Step]
+) -> None:
+    """Direct writes, updates, compactions and expiry in between keep the same rule."""
+    runs_of(rows, [first, second], actions)
+
+
+@given(ROWS, bodies(3), st.lists(ACTIONS, min_size=2, max_size=4))
+@settings(max_examples=30)
+def test_a_transaction_and_several_writes_of_others_in_every_order(
+    rows: Model, body: Body, actions: list[Step]
+) -> None:
+    """Any number of changes during a body keep the same rule: a value that returns is no change
+    only if the body did not read it."""
+    runs_of(rows, [body], actions)
+
+
+@given(ROWS, bodies(3, SETS), bodies(2), st.lists(ACTIONS, max_size=1))
+@settings(max_examples=10)
+def test_blind_writes_never_conflict(
+    rows: Model, blind: Body, other: Body, actions: list[Step]
+) -> None:
+    """A transaction that reads nothing commits in every order of the others' steps."""
+    for run in runs_of(rows, [blind, other], actions):
+        assert run.outcomes[0] == "committed"

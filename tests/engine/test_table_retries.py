@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from journal import ConflictError, Tables, Transaction
 from journal._tables.publisher import Publisher
 from tests.crash.crash_support import every_choice
 from tests.engine.interleavings import LARGE, Body, Model, Run, Step, seen_by, small_tables
@@ -119,3 +123,36 @@ def test_an_update_of_a_key_among_writes_of_others(
         run.commit(body, [run.table("t").update(key, add)], range(run.now_s + 1))
 
     runs_with(rows, actions, call)
+
+
+def test_threads_never_see_half_of_a_transfer(app: Tables) -> None:
+    """Each transaction that commits sees the sum that the transfers of other threads keep."""
+    accounts = app.table("accounts")
+    for number in range(8):
+        accounts[number] = 100
+
+    def transfer(seed: int) -> None:
+        generator = random.Random(seed)
+
+        def move(t: Transaction) -> None:
+            source, target = generator.sample(range(8), 2)
+            t[accounts][source] -= 1
+            t[accounts][target] += 1
+
+        for _ in range(100):
+            app.transact(move, attempts=1000)
+
+    def audit(_: int) -> set[int]:
+        sums = set()
+        for _ in range(100):
+            with suppress(ConflictError):
+                with app.transaction() as t:
+                    total = sum(value for _, value in t[accounts].items())
+                sums.add(total)
+        return sums
+
+    with ThreadPoolExecutor(5) as pool:
+        audits = pool.map(audit, range(2))
+        list(pool.map(transfer, range(3)))
+        assert set().union(*audits) <= {800}
+    assert sum(value for _, value in accounts.items()) == 800

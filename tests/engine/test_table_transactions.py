@@ -290,10 +290,14 @@ def test_a_direct_write_in_a_body_is_refused(app: Tables, users: Table) -> None:
     assert (other["y"], users["z"]) == (1, 1)
 
 
-def test_a_transaction_that_has_ended_is_refused(app: Tables, users: Table) -> None:
+@pytest.mark.parametrize("way", ["transaction", "transact", "update"])
+def test_a_transaction_that_has_ended_is_refused(app: Tables, users: Table, way: str) -> None:
     """Reads and writes through a transaction that has ended raise JournalError."""
-    with app.transaction() as t:
-        t_users = t[users]
+    if way == "transaction":
+        with app.transaction() as t:
+            t_users = t[users]
+    else:
+        t_users = getattr(app, way)(lambda t: t[users])
     for call in (
         lambda: t_users["x"],
         lambda: t_users.insert("x", 1),

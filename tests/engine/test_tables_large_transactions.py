@@ -199,6 +199,30 @@ def test_a_replace_compares_a_large_value_outside_the_lock(disk: SimulatedDisk) 
         assert table[1] == 1
 
 
+@pytest.mark.parametrize("size", [1 << 10, 1 << 15])
+@pytest.mark.parametrize("limit_bytes", [256, 1 << 20], ids=["in pieces", "whole"])
+def test_no_large_value_is_compared_under_the_lock(
+    disk: SimulatedDisk, size: int, limit_bytes: int
+) -> None:
+    """A large value that was set again is a conflict, even if it is the expected one."""
+    is_small = size < limit_bytes and size < 1 << 14
+    expected = "x" * size
+    with open_tables(disk, limit_bytes=limit_bytes) as app:
+        table = app.table("t")
+        table[1] = expected
+
+        def replace(t: Transaction) -> None:
+            t[table].replace(1, "after", expected=expected)
+            run_in_thread(lambda: table.__setitem__(1, expected))
+
+        if is_small:
+            app.transact(replace, attempts=1)
+        else:
+            with pytest.raises(ConflictError, match="was changed"):
+                app.transact(replace, attempts=1)
+        assert table[1] == ("after" if is_small else expected)
+
+
 def test_a_replace_compares_again_if_the_value_was_changed_meanwhile(disk: SimulatedDisk) -> None:
     """`replace` compares again if another thread changed the value after the comparison."""
     with open_tables(disk) as app:

@@ -29,7 +29,9 @@ from proof import (
     weakenings_of_fleets,
     weakenings_of_foreign_code,
     weakenings_of_order,
+    weakenings_of_table_bodies,
     weakenings_of_tables,
+    weakenings_of_transactions,
     weakenings_of_waiting,
     weakenings_outside,
 )
@@ -60,6 +62,8 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_fleets.ALL_OF,
     *weakenings_of_composites.ALL_OF,
     *weakenings_of_tables.ALL_OF,
+    *weakenings_of_transactions.ALL_OF,
+    *weakenings_of_table_bodies.ALL_OF,
     *weakenings_outside.ALL_OF,
 )
 

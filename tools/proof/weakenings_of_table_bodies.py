@@ -1,0 +1,147 @@
+"""Weakenings of the bodies of transactions: what they may do, their limits, and how they end."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+TABLES = "journal/_tables/tables.py"
+TRANSACTION = "journal/_tables/transaction.py"
+PUBLISHER = "journal/_tables/publisher.py"
+MACHINE = "journal/_tables/machine.py"
+MAP = "journal/_tables/chunked_map.py"
+
+ORDERS = ("tests/engine/test_table_interleavings.py",)
+TRANSACTIONS = ("tests/engine/test_table_transactions.py",)
+RANGES = ("tests/engine/test_table_range_reads.py",)
+BODY = ("tests/engine/test_table_bodies.py",)
+CHUNKS = ("tests/engine/test_chunked_map.py",)
+LARGE = ("tests/engine/test_tables_large.py",)
+
+ALL_OF = (
+    Weakening(
+        "direct_write_in_a_body",
+        TABLES,
+        '        self._refuse_in_body("write")\n',
+        "",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "update_in_a_body",
+        TABLES,
+        '        self._refuse_in_body("update")\n',
+        "",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "body_in_a_body",
+        TABLES,
+        '        self._tables._refuse_in_body("begin a transaction")\n',
+        "",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "others_are_refused_in_a_body",
+        TABLES,
+        "        if context and context._runner is _this_runner():",
+        "        if context and context._runner:",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "second_body_of_a_transaction",
+        TABLES,
+        "        if self._has_begun:",
+        "        if False:",
+        BODY,
+    ),
+    Weakening(
+        "write_after_the_end",
+        TRANSACTION,
+        "        if self._has_ended:",
+        "        if False:",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "write_while_it_is_published",
+        TABLES,
+        "        self._collected.end()  # before",
+        "        pass  # before",
+        BODY,
+    ),
+    Weakening(
+        "use_after_an_update",
+        TABLES,
+        "                collected.end()\n",
+        "                pass\n",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "table_of_other_tables",
+        TRANSACTION,
+        "        if table._rows is not self._rows:",
+        "        if False:",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "body_that_raises_writes",
+        TABLES,
+        "        if error is None:\n            publish = self._tables._publisher.publish\n",
+        "        if True:\n            publish = self._tables._publisher.publish\n",
+        ORDERS,
+    ),
+    Weakening(
+        "body_in_a_loop_that_raises_writes",
+        TABLES,
+        "        if error is None:\n            publish = self._tables._publisher.publish_in_loop",
+        "        if True:\n            publish = self._tables._publisher.publish_in_loop",
+        ORDERS,
+    ),
+    Weakening(
+        "keys_without_a_limit",
+        TRANSACTION,
+        "        if self._count > self._keys_max:",
+        "        if False:",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "reads_are_not_counted",
+        TRANSACTION,
+        "            self._count_one()\n            self._reads",
+        "            self._reads",
+        TRANSACTIONS,
+    ),
+    Weakening(
+        "ranges_are_not_counted",
+        TRANSACTION,
+        "        self._count_one(len(chunks))\n",
+        "",
+        RANGES,
+    ),
+    Weakening(
+        "pieces_without_room",
+        PUBLISHER,
+        "                await self._state.room()\n",
+        "",
+        LARGE,
+    ),
+    Weakening(
+        "open_keeps_pieces_of_a_crash",
+        TABLES,
+        "        tables._publisher.drop_unfinished()\n",
+        "",
+        LARGE,
+    ),
+    Weakening(
+        "records_are_not_checked",
+        MACHINE,
+        "        if not self.is_open:\n            self._check_record(record)\n",
+        "",
+        LARGE,
+    ),
+    Weakening(
+        "missed_lookup_is_not_repeated",
+        MAP,
+        "            if version == self._version and not version & 1:",
+        "            if True:",
+        CHUNKS,
+    ),
+)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from journal._state.durable_state import DurableState, StateMachine
     from journal._tables.durable_dict import DurableDict
     from journal._tables.keys import Key
+    from journal._tables.table_changes import TableChange, TableChanges
     from journal._tables.table_view import TableView
     from journal._tables.table_writes import (
         TABLES_APPLICATION_PREFIX,
@@ -124,6 +125,8 @@ __all__ = [
     "StateMachine",
     "Stats",
     "Table",
+    "TableChange",
+    "TableChanges",
     "TableView",
     "TableWrite",
     "Tables",
@@ -156,6 +159,7 @@ _MODULES = {
     "CowTable": "_state.cow_table",
     "DurableDict": "_tables.durable_dict",
     "Key": "_tables.keys",
+    **dict.fromkeys(("TableChange", "TableChanges"), "_tables.table_changes"),
     "TableView": "_tables.table_view",
     **dict.fromkeys(
         ("TABLES_APPLICATION_PREFIX", "TableWrite", "row_as_json", "tables_writes"),

@@ -65,10 +65,14 @@ def _raise_compacted(lsn: int, segments: list[SegmentName]) -> NoReturn:
 
 
 class LogCursor:
-    """A reader's position in the log: the next LSN, and the place of its frame in a segment."""
+    """A reader's position in the log: the next LSN, and the place of its frame in a segment.
 
-    def __init__(self, directory: Directory, after: int | None) -> None:
+    With `proven=False`, it reads every whole frame, and the caller decides which are durable.
+    """
+
+    def __init__(self, directory: Directory, after: int | None, *, proven: bool = True) -> None:
         self._directory = directory
+        self._proven = proven
         self._next_lsn = None if after is None else after + 1
         # The files as they were last listed. Once the cursor is in the last of these segments, they
         # are listed again.
@@ -202,7 +206,7 @@ class LogCursor:
         except CorruptionError as error:
             damage = error
         limit_lsn = probe.next_lsn - 1
-        if live and not segment.header.flags & FLAG_OS:
+        if self._proven and live and not segment.header.flags & FLAG_OS:
             limit_lsn = min(limit_lsn, probe.evidence)
         known_place, self._suspect_place = self._suspect_place, None
         if damage and known_place != (place := (damage.path, damage.offset, damage.lsn)):

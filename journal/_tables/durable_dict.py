@@ -18,6 +18,7 @@ from journal._disk.disk import Disk, StrPath
 from journal._handle import OpenHandle
 from journal._public import public
 from journal._tables.keys import Key
+from journal._tables.table_changes import TableChanges
 from journal._tables.tables import Table, Tables
 from journal._tables.transaction import Transaction
 from journal.errors import ConflictError
@@ -179,6 +180,10 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
             return self._tables.transact(function, attempts=_ATTEMPTS)
         except ConflictError:
             return self._tables.update(function)
+
+    def changes(self, after: int | None = None) -> TableChanges:
+        """Return an iterator of the durable changes of all keys, in order; see Tables.changes."""
+        return self._tables.changes(after)
 
     def sync(self, *, timeout_s: float | None = None) -> None:
         """Block until every change made before this call survives a power cut; see Tables.sync."""

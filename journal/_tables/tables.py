@@ -24,6 +24,7 @@ from journal._tables.expiry import expiry_of, with_expiry
 from journal._tables.keys import Key
 from journal._tables.machine import Place, TablesMachine, check_name, record_of
 from journal._tables.publisher import Check, Publisher, TablesState, Verify
+from journal._tables.table_changes import TableChanges
 from journal._tables.table_view import TableView
 from journal._tables.tables_view import TablesView, read_tables
 from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction
@@ -186,6 +187,20 @@ class Tables(OpenHandle):
         if self._state.update(decide) is not None:
             self._publisher.tidy()
         return results[0]
+
+    def changes(self, after: int | None = None) -> TableChanges:
+        """Return an iterator of the durable changes of all rows, in order, until `close`.
+
+        With `after`, it begins with the first change after that LSN; 0 means the beginning of the
+        log. In an event loop, use `async for`. A slow consumer never delays a writer. If compaction
+        removes what it has not read, the iterator raises CompactedError: the changes from its `lsn`
+        to before its `first_lsn` were missed. Then get all rows from `Tables.read`, and call
+        `changes` again with the view's `lsn`.
+
+        Raises ClosedError, FailedError, and ValueError if `after` was never appended. Reading the
+        iterator may also raise CorruptionError, and OSError of the disk.
+        """
+        return TableChanges(self._state, after)
 
     def sync(self, *, timeout_s: float | None = None) -> None:
         """Block until every change made before this call, by any thread, survives a crash.

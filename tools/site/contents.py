@@ -55,6 +55,7 @@ MODULES = (
             "Records": ("Journal", "Options", "Entry", "PackedRecord", "pack"),
             "Tables": (
                 *("DurableDict", "Tables", "Table", "Transaction", "TransactionTable", "Key"),
+                *("TableChanges", "TableChange"),
                 *("TablesView", "TableView", "TableWrite", "tables_writes", "row_as_json"),
                 "TABLES_APPLICATION_PREFIX",
             ),

@@ -138,6 +138,29 @@ def test_the_end_of_a_child_does_not_affect_the_parent(tmp_path: Path) -> None:
     assert "ResourceWarning" not in process.stderr
 
 
+CHILD_CHANGES = """
+from journal import Tables
+with Tables.open(path, options=quiet) as app:
+    app.table("t")["a"] = app.table("t")["b"] = 1
+    app.sync()
+    changes = app.changes(0)
+    next(changes)
+    print(in_child(lambda: [outcome(lambda: next(changes)), outcome(lambda: app.changes(0))]))
+    print(in_child(lambda: [changes.close(), list(changes)]))
+print([change.key for change in changes])
+"""
+
+
+def test_a_child_reads_no_changes_of_the_parent(tmp_path: Path) -> None:
+    """A child's reads raise ClosedError. Its close does not affect the parent's changes."""
+    process = run(FORK + CHILD_CHANGES, tmp_path / "j")
+    assert process.stdout.splitlines() == [
+        "['ClosedError', 'ClosedError']",
+        "[None, []]",
+        "['b']",
+    ], process.stderr
+
+
 EXIT_DURING_A_COMPACTION = """
 journal = Journal.open(path, options=quiet)
 reached, may_go = threading.Event(), threading.Event()

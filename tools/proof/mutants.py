@@ -22,6 +22,7 @@ from pathlib import Path
 
 from proof import (
     weakenings,
+    weakenings_of_changes,
     weakenings_of_checkpoints,
     weakenings_of_compaction,
     weakenings_of_composites,
@@ -64,6 +65,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_tables.ALL_OF,
     *weakenings_of_transactions.ALL_OF,
     *weakenings_of_table_bodies.ALL_OF,
+    *weakenings_of_changes.ALL_OF,
     *weakenings_outside.ALL_OF,
 )
 

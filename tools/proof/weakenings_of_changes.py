@@ -1,0 +1,91 @@
+"""Weakenings of the changes of tables."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+CHANGES = "journal/_tables/table_changes.py"
+PIECES = "journal/_tables/logged_pieces.py"
+ON_CHANGES = ("tests/engine/test_table_changes.py",)
+ON_LARGE = ("tests/engine/test_table_changes_large.py",)
+ON_INTERRUPTS = ("tests/kernel/test_interrupt_table_changes.py",)
+
+ALL_OF = (
+    Weakening(
+        "changes_delivered_before_they_are_durable",
+        CHANGES,
+        "while lsn > journal.durable_lsn:",
+        "while False:",
+        ON_CHANGES,
+    ),
+    Weakening(
+        "changes_wait_for_the_log_to_go_idle",
+        CHANGES,
+        "LogCursor(directory, after, proven=False)",
+        "LogCursor(directory, after)",
+        ON_CHANGES,
+    ),
+    Weakening(
+        "changes_end_before_the_last_commit",
+        CHANGES,
+        "        was_closed = journal.closed  # before",
+        "        was_closed = True  # before",
+        ON_CHANGES,
+    ),
+    Weakening(
+        "changes_hide_a_failure",
+        CHANGES,
+        "    except ClosedError:",
+        "    except Exception:",
+        ON_CHANGES,
+    ),
+    Weakening(
+        "changes_after_an_unknown_lsn",
+        CHANGES,
+        "not 0 <= after <= last_lsn",
+        "after < 0",
+        ON_CHANGES,
+    ),
+    Weakening(
+        "changes_end_with_an_exception",
+        CHANGES,
+        "is _ENDED and not place.is_over:",
+        "is _ENDED and False:",
+        ON_CHANGES,
+    ),
+    Weakening(
+        "changes_in_a_forked_child",
+        CHANGES,
+        "        place.state.journal.check_process()\n",
+        "",
+        ("tests/kernel/test_fork.py",),
+    ),
+    Weakening(
+        "delivered_changes_come_again",
+        CHANGES,
+        "uploads, place.count):",
+        "uploads, 0):",
+        ON_INTERRUPTS,
+    ),
+    Weakening(
+        "values_delivered_without_their_first_pieces",
+        PIECES,
+        "            if len(pieces) == count:\n                return tuple(pieces)\n",
+        "            if pieces:\n                return tuple(pieces)\n",
+        ON_LARGE,
+    ),
+    Weakening(
+        "pieces_in_checkpoints_unread",
+        PIECES,
+        "            if at >= lsn:\n",
+        "            if True:\n",
+        ON_LARGE,
+    ),
+    Weakening(
+        "dropped_uploads_are_remembered",
+        PIECES,
+        "self._first_lsns.pop(upload_id, None)\n\n",
+        "pass\n\n",
+        ON_LARGE,
+    ),
+)

@@ -88,8 +88,8 @@ class TableChanges(OpenHandle):
     async iterator, and a context manager.
 
     Several tasks of one event loop may read it; each change goes to one of them. Otherwise one
-    thread at a time may read it. It ends when `close` or `aclose` is called, in any thread, or the
-    last reference to it is dropped.
+    thread at a time may read it, which then reads the log and decodes the values. It ends when
+    `close` or `aclose` is called, in any thread, or the last reference to it is dropped.
     """
 
     def __init__(self, state: DurableState[Any], after: int | None) -> None:

@@ -16,7 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import ClosedError, CompactedError, FailedError, JournalError, TableChange, Tables
+from journal import (
+    ClosedError,
+    CompactedError,
+    DurableDict,
+    FailedError,
+    JournalError,
+    TableChange,
+    Tables,
+)
 from journal.testing import SimulatedDisk, SimulatedFile
 from tests.engine.tables_support import open_tables
 from tests.support import PATH, TIMEOUT_S, options
@@ -150,6 +158,28 @@ def test_a_change_arrives_once_it_is_durable(disk: SimulatedDisk, durability: An
         app.table("t")["b"] = 2
     assert [change.key for change in consumer.join()] == ["a", "b"]
     assert consumer.error is None
+
+
+def test_the_last_commit_is_delivered_at_once(app: Tables) -> None:
+    """A change needs no later commit, and no idle log, before it arrives."""
+    changes = app.changes()
+    assert changes._must_wait()
+    for key in range(3):
+        app.table("t")[key] = key
+        assert changes._must_wait()
+        app.sync(timeout_s=TIMEOUT_S)
+        assert not changes._must_wait()
+        assert next(changes).key == key
+
+
+def test_a_dict_has_changes(disk: SimulatedDisk) -> None:
+    """Changes of a dict are those of its table."""
+    with DurableDict.open(PATH, options=options(), disk=disk) as settings:
+        settings["theme"] = "dark"
+        changes = settings.changes(0)
+    assert [(change.table, change.key, change.value) for change in changes] == [
+        ("items", "theme", "dark")
+    ]
 
 
 def test_changes_end_when_the_tables_are_closed(disk: SimulatedDisk) -> None:

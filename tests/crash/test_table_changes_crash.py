@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,7 @@ from journal._tables.expiry import expiry_of
 from journal._tables.keys import decode_key
 from journal._tables.publisher import Publisher
 from journal._tables.values import unpack_value
-from journal.testing import SimulatedDisk, drawn
+from journal.testing import SimulatedDisk, drawn, lose
 from tests.support import PATH, TIMEOUT_S, options
 
 KEYS = st.sampled_from([1, 2, "a", ("a", b"\0")])
@@ -233,6 +234,62 @@ class ChangesRun(RuleBasedStateMachine):
         self.consumers = [
             Consumer(self.app.changes(c.handled_lsn), c.handled_lsn, c.replica) for c in whole
         ]
+
+
+def test_no_power_cut_takes_away_what_was_read() -> None:
+    """P2: A change is durable when it is read, whatever the log has."""
+    for count in range(1000):
+        disk = SimulatedDisk()
+        app = open_tables(disk)
+        reader = EagerReader(disk, app.changes(0), count)
+        disk.before = reader.read
+        with suppress(JournalError, OSError):
+            for n in range(4):
+                with app.transaction() as t:
+                    t[app.table("t")][1] = LARGE[0] if n % 2 else n
+                    t[app.table("u")][n] = n
+                app.sync(timeout_s=TIMEOUT_S)
+                if n == 2:
+                    app.compact()
+        is_over = not disk.crashed
+        with suppress(JournalError, OSError):
+            app.close(timeout_s=TIMEOUT_S)
+        disk.before = None
+        disk.power_cut(lose)
+        with open_tables(disk) as recovered:
+            assert reader.lsn <= recovered.journal.last_lsn
+        if is_over:
+            assert reader.lsn > 0
+            return
+    raise AssertionError("too many operations")
+
+
+class EagerReader:
+    """A reader of all that it can get before each sync, when the log has more than is durable.
+    After `syncs` of them, the disk crashes."""
+
+    def __init__(self, disk: SimulatedDisk, changes: TableChanges, syncs: int) -> None:
+        self.lsn = 0
+        self._disk = disk
+        self._syncs_left = syncs
+        self._changes = changes
+        self._turn = threading.Lock()  # reading is an operation of the disk, too
+
+    def read(self, operation: str, path: str) -> None:
+        """Read all changes that are delivered now."""
+        if operation == "sync" and self._turn.acquire(blocking=False):
+            try:
+                with suppress(JournalError, OSError):
+                    while not self._changes._must_wait():
+                        change = next(self._changes, None)
+                        if change is None:
+                            return
+                        self.lsn = change.lsn
+            finally:
+                self._turn.release()
+            if not self._syncs_left:
+                self._disk.crash_after(0)
+            self._syncs_left -= 1
 
 
 TestChangesRun = ChangesRun.TestCase

@@ -206,7 +206,7 @@ class ChangesRun(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def power_cut(self, data: st.DataObject) -> None:
-        """P1: A power cut loses nothing that a consumer has read."""
+        """Cut the power. Nothing that a consumer has read is lost."""
         self.disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
         with suppress(FailedError, JournalError):
             self.app.close(timeout_s=TIMEOUT_S)

@@ -12,7 +12,7 @@ from journal._tables.pieces import DROP, PIECE
 from journal._tables.publisher import Publisher
 from journal.testing import SimulatedDisk
 from tests.engine.tables_large_support import LARGE, UPLOAD, open_tables
-from tests.support import PATH, TIMEOUT_S, options
+from tests.support import PATH, TIMEOUT_S, logged, options
 
 
 @pytest.fixture
@@ -197,3 +197,16 @@ def test_the_places_of_dropped_uploads_are_forgotten(disk: SimulatedDisk) -> Non
     assert len(pieces._first_lsns) == 1
     pieces.note(3, [DROP, [UPLOAD]])
     assert not pieces._first_lsns
+
+
+def test_a_value_that_lacks_a_piece_is_refused(small: Tables, disk: SimulatedDisk) -> None:
+    """A value is read with all of the pieces that its record states, or not at all."""
+    small.table("t")["a"] = LARGE
+    small.sync(timeout_s=TIMEOUT_S)
+    upload_id, count = logged(small.journal)[-1][1][2]
+    directory = disk.open_directory(PATH, write=False)
+    lsn = small.journal.last_lsn
+    assert len(LoggedPieces(directory).take([upload_id, count], lsn)) == count
+    with pytest.raises(CompactedError, match="no longer kept"):
+        LoggedPieces(directory).take([upload_id, count + 1], lsn)
+    directory.close(unlock=False)

@@ -51,7 +51,7 @@ ALL_OF = (
         CHANGES,
         "            if next(self._steps, _ENDED) is _ENDED and not place.is_over:\n",
         "            place.is_over |= next(self._steps, _ENDED) is _ENDED\n            if False:\n",
-        ON_CHANGES,
+        ON_INTERRUPTS,
     ),
     Weakening(
         "changes_in_a_forked_child",

@@ -6,7 +6,8 @@ shortest sequence of steps that leads to it; the exit code is then 1. The module
 tools/proof/recovery_model.py lists what is modelled and what is not.
 
 Mode "crash": open succeeds (P5). It yields a prefix of the appended records (P1), with every
-acknowledged record (P2) and no incomplete batch (P3).
+acknowledged record (P2) and no incomplete batch (P3). Once a record is acknowledged, a checkpoint
+states the application (P6).
 
 Mode "damage": one checkpoint may stop verifying at any moment. The promises above have to hold
 nonetheless, because there is a second checkpoint. Also, after each crash, each durable frame and
@@ -57,13 +58,14 @@ from proof.recovery_model import (
 BOUNDS = {
     "records": "records appended, including those that a crash loses",
     "epochs": "epochs in which segments are written",
-    "checkpoints": "checkpoints that exist at a time",
+    "checkpoints": "checkpoints of compactions that exist at a time",
     "frames": "frames of one commit",
 }
 PROVED: dict[Mode, str] = {
     "crash": """\
 After any crashes, open succeeds (P5) and yields a prefix of the log (P1), with every acknowledged
-record (P2) and no incomplete batch (P3).""",
+record (P2) and no incomplete batch (P3). Once a record is acknowledged, a checkpoint states the
+application (P6).""",
     "damage": """\
 The promises of mode "crash" hold also if one checkpoint does not verify. If damage to a frame or
 mark loses acknowledged records and evidence of them is left on disk, open refuses (P4).""",

@@ -17,12 +17,14 @@ from proof.model_disk import (
     write,
 )
 from proof.recovery_model import (
+    STATE_APPLICATION,
     Compaction,
     Model,
     Process,
     State,
     Step,
     Weakening,
+    stating_application,
     stopped,
     with_synced_names,
 )
@@ -34,6 +36,8 @@ def writing(state: State, model: Model) -> Iterator[Step]:
     last = disk.segments[-1] if disk.segments and disk.segments[-1].epoch == p.epoch else None
     has_more = state.oracle.appended < model.records
     if p.phase == "idle" and last:
+        if not disk.checkpoints and model.weakening is Weakening.APPLICATION_AFTER_SEGMENT:
+            yield STATE_APPLICATION, stating_application(state, p)
         yield from commits(state, last, model)
         yield "write a mark", state._replace(disk=with_mark(disk, last, p, model))
         if has_more and p.written >= last.first:
@@ -162,7 +166,8 @@ def compacting(state: State, model: Model) -> Iterator[Step]:
 def begin_compaction(state: State, model: Model) -> Iterator[Step]:
     """Yield the start of a compaction, if there are records after the newest checkpoint."""
     disk, p, _ = state
-    lsns = {checkpoint.lsn for checkpoint in checkpoints(disk.names | disk.synced_names)}
+    existing = checkpoints(disk.names | disk.synced_names)
+    lsns = {checkpoint.lsn for checkpoint in existing if checkpoint.lsn}  # 0: not a compaction's
     lsn = p.written if model.durability == "os" else p.synced
     if lsn <= max(lsns, default=0) or len(lsns) >= model.checkpoints:
         return

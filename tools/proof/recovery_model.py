@@ -9,8 +9,9 @@ rule has to survive. It models:
   fill up. The journal is closed. Durability is "disk" or "os".
 - The compactor. It publishes a checkpoint and removes what that covers, step by step, while commits
   continue.
-- Open, with its syncs, the page cache, the decision, and the removal of covered files. An open need
-  not be followed by a commit.
+- Open, with its syncs, the page cache, the decision, and the removal of covered files. In a journal
+  without records, it states the application in an empty checkpoint, whose name it does not sync. An
+  open need not be followed by a commit.
 - Any number of crashes, between any two steps, including those of an open. A kill keeps the page
   cache. A power cut leaves any subset of the unsynced names. At each unsynced place it leaves the
   whole frame, its header only, bytes that do not parse, or the old content.
@@ -82,6 +83,11 @@ class Weakening(Enum):
     )
     DROP_BELOW_NEWEST = "disk", "crash", "segments that the newer of two checkpoints covers go"
     ONE_CHECKPOINT_IS_ENOUGH = "disk", "crash", "segments that the only checkpoint covers go"
+    APPLICATION_AFTER_SEGMENT = (
+        "disk",
+        "crash",
+        "the application is stated after the first segment's name is synced",
+    )
 
     def __init__(self, durability: Durability, mode: Mode, behavior: str) -> None:
         self.durability: Durability = durability
@@ -98,14 +104,17 @@ class Model:
     weakening: Weakening | None = None
     records: int = 3  # records appended, including those that a crash loses
     epochs: int = 2  # epochs in which segments are written
-    checkpoints: int = 2  # checkpoints that exist at a time
+    checkpoints: int = 2  # checkpoints of compactions that exist at a time
     frames: int = 2  # frames of one commit
 
 
-OpeningPhase = Literal["opening", "names synced", "log synced", "leftovers removed"]
+OpeningPhase = Literal[
+    "opening", "names synced", "log synced", "leftovers removed", "application unstated"
+]
 WritingPhase = Literal["idle", "rolling", "segment named", "written", "closing"]
 Phase = OpeningPhase | WritingPhase | Literal["dead"]
 OPENING = get_args(OpeningPhase)
+STATE_APPLICATION = "state the application"
 
 
 class Compaction(NamedTuple):
@@ -283,9 +292,14 @@ def opening(state: State, model: Model) -> Iterator[Step]:
         if last and model.weakening is not Weakening.NO_PAGE_DROP:
             state = state._replace(disk=disk.with_slots(last, drop_pages(last.slots)))
         yield decide(state, model)
-    else:
+    elif process.phase == "leftovers removed":
         disk = with_synced_names(disk, model)
         yield "open: sync the removal", State(disk, process._replace(phase="idle"), state.oracle)
+    else:
+        yield (
+            "open: " + STATE_APPLICATION,
+            stating_application(state, process._replace(phase="idle")),
+        )
 
 
 def decide(state: State, model: Model) -> Step:
@@ -296,12 +310,17 @@ def decide(state: State, model: Model) -> Step:
     except RefusedError as refused:
         raise BrokenPromiseError(f"P5: open refuses: {refused}") from None
     check(records, oracle)
+    if oracle.alive and not disk.checkpoints:
+        raise BrokenPromiseError("P6: records are acknowledged, but no file states the application")
     lsn = len(records)
     verified = tuple(c.lsn for c in disk.checkpoints if c.verifies)[-2:]
     leftovers = covered(disk, verified[0]) if len(verified) == 2 else frozenset()
     highest = max((segment.epoch for segment in disk.visible), default=0)
     epoch = max(highest, 1) if model.weakening is Weakening.NO_NEW_EPOCH else highest + 1
     phase: Phase = "leftovers removed" if leftovers else "idle"
+    is_late = model.weakening is Weakening.APPLICATION_AFTER_SEGMENT
+    if not lsn and not disk.checkpoints and not is_late:
+        phase = "application unstated"
     # From now on, the yielded records are the log, and all of them are synced.
     log = oracle.log[: oracle.ends.index(lsn)]
     return f"open succeeds at LSN {lsn}", State(
@@ -309,6 +328,12 @@ def decide(state: State, model: Model) -> Step:
         Process(phase, epoch, lsn, lsn, verified),
         oracle._replace(log=log, safe=lsn, alive=lsn),
     )
+
+
+def stating_application(state: State, process: Process) -> State:
+    """Publish the empty checkpoint that states the application. Its content is synced before."""
+    names = state.disk.names | {Entry("checkpoint", 0)}
+    return State(state.disk._replace(names=names), process, state.oracle)
 
 
 def stopped(state: State, segment: Segment, slots: Slots, model: Model) -> State:

@@ -53,8 +53,8 @@ class Options:
     """The number of checkpoints that are retained, with all segments after the oldest of them."""
 
     application: str = ""
-    """The application's name, which each checkpoint carries. An open refuses a journal of another
-    application; "" refuses none."""
+    """The application's name, which a new journal and each checkpoint state. An open refuses a
+    journal of another application; "" states nothing, and refuses none."""
 
     _ranges: ClassVar[dict[str, tuple[float, float]]] = {
         "flush_interval_s": (0, 3600),

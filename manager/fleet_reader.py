@@ -12,6 +12,7 @@ from journal import (
     CorruptionError,
     DamageReason,
     Entry,
+    FormatReason,
     FormatVersionError,
     JournalReader,
 )
@@ -92,6 +93,10 @@ def initial_fleet(reader: JournalReader, at: int | None, *, oldest: bool) -> tup
 def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
     """Load a checkpoint into `fleet`. Return whether its items state the session."""
     is_session_known = True
+    if checkpoint.application not in (fleet.application, *fleet.accepts):
+        what = f"the journal was written for application {checkpoint.application!r}, by no manager"
+        reason = FormatReason.OTHER_APPLICATION
+        raise FormatVersionError(what, path=checkpoint.path, reason=reason)
     try:
         for item in checkpoint.items():
             fleet.load(item)

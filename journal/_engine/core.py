@@ -17,15 +17,15 @@ from journal._commit.buffer import LogBuffer
 from journal._commit.commit_turn import CommitTurn
 from journal._commit.committer import Committer
 from journal._commit.lifecycle import Lifecycle
-from journal._commit.writer import Writer
+from journal._commit.writer import NO_SPACE, Writer
 from journal._disk import process
-from journal._disk.disk import Directory, Disk, StrPath, is_disk_error
+from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
 from journal._disk.posix import PosixDisk
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Freeze
 from journal._engine.directory_use import DirectoryUse
-from journal._format.checkpoint import Checkpoint
+from journal._format.checkpoint import Checkpoint, state_application
 from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
 from journal._names import is_journal
@@ -232,6 +232,8 @@ class Opening:
         assert directory is not None
         assert recovery is not None
         recovered = recovery.finish()
+        if recovered.is_new and self._options.application:
+            recovered = self._state_application(directory, recovered)
         self._is_recovering = False
         process.write_pid_note(directory, recovered.epoch)
         core = self._core = Core(directory, self._disk, self._options, recovered)
@@ -241,6 +243,29 @@ class Opening:
             core.drop()
             raise
         return core
+
+    def _state_application(self, directory: Directory, recovered: Recovered) -> Recovered:
+        """State the application in a checkpoint, and return `recovered` with the journal's id."""
+        journal_id = recovered.journal_id or self._disk.new_id().hex()
+        try:
+            state_application(
+                directory,
+                self._options.application,
+                journal_id=journal_id,
+                epoch=recovered.epoch,
+                now_ns=clock_ns(self._disk),
+            )
+        except OSError as error:
+            if error.errno not in NO_SPACE or not is_disk_error(error, directory):
+                raise
+            report(
+                logging.WARNING,
+                "%s: there is no space for the checkpoint that states the application: %s; until "
+                "there is one, the journal opens for any application",
+                directory.path,
+                error,
+            )
+        return recovered._replace(journal_id=journal_id)
 
     def __enter__(self) -> Self:
         return self

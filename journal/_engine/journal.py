@@ -93,7 +93,10 @@ class Journal(OpenHandle):
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The checkpoint from which recovery started. None if it started from the first record."""
+        """The checkpoint from which recovery started. None if it found none.
+
+        A journal that states its application has an empty one at LSN 0 from the first opening on.
+        """
         return self._core.checkpoint
 
     @property

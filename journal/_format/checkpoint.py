@@ -282,8 +282,25 @@ def write_checkpoint(
     again, and may sleep, or raise to give up. Whatever is raised, the `*.tmp` file is removed,
     unless the disk fails to do even that.
     """
-    name = checkpoint_name(lsn)
-    header = {
+    header = _header(journal_id, epoch, lsn, now_ns, application)
+    _publish(directory, header, items, directory.rename, pace)
+    directory.sync()
+
+
+def state_application(
+    directory: Directory, application: str, *, journal_id: str, epoch: int, now_ns: int
+) -> None:
+    """Publish an empty checkpoint at LSN 0, which states the application of a new journal.
+
+    Its name is not synced: the sync of the directory for the first segment's name does that, before
+    any record is written. Raises FileExistsError if there is a checkpoint at LSN 0.
+    """
+    header = _header(journal_id, epoch, 0, now_ns, application)
+    _publish(directory, header, (), directory.rename_new, lambda: 0)
+
+
+def _header(journal_id: str, epoch: int, lsn: int, now_ns: int, application: str) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "version": VERSION,
         "journal_id": journal_id,
@@ -293,6 +310,17 @@ def write_checkpoint(
         f".{now_ns // 1_000_000 % 1000:03d}Z",
         "application": application,
     }
+
+
+def _publish(
+    directory: Directory,
+    header: dict[str, Any],
+    items: Iterable[JSON],
+    rename: Callable[[str, str], None],
+    pace: Callable[[], int],
+) -> None:
+    """Write a checkpoint to a `*.tmp` file, sync it, and rename it."""
+    name = checkpoint_name(header["lsn"])
     remove_if_exists(directory, name + TMP)
     file = directory.open(name + TMP, "create")
     try:
@@ -301,11 +329,10 @@ def write_checkpoint(
             file.sync()
         finally:
             file.close()
-        directory.rename(name + TMP, name)
+        rename(name + TMP, name)
     except BaseException:
         remove_if_exists(directory, name + TMP)
         raise
-    directory.sync()
 
 
 def _write(

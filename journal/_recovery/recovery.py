@@ -102,6 +102,7 @@ class Recovered(NamedTuple):
     verified_lsns: list[int]
     last_lsn: int
     log_bytes: int  # the size of the log after the checkpoint
+    is_new: bool  # neither a record nor a checkpoint, not even a damaged one
 
 
 class Recovery:
@@ -180,6 +181,7 @@ class Recovery:
             verified_lsns=self._checkpoints.verified_lsns,
             last_lsn=walk.next_lsn - 1,
             log_bytes=walk.log_bytes,
+            is_new=walk.next_lsn == 1 and not checkpoint_lsns(self._names),
         )
         self._checkpoints.close(keep=taken)
         segments = segment_names(self._names)

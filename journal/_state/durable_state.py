@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 class StateMachine(Protocol):
     """State that results from its records alone.
 
-    Every checkpoint names the `application`, such as "jobs/1"; an open refuses a journal of another
+    The journal states the `application`, such as "jobs/1"; an open refuses a journal of another
     application. A machine may have `accepts`, a tuple of older applications that it understands.
     """
 

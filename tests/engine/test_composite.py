@@ -101,7 +101,7 @@ def test_a_checkpoint_names_the_part_of_each_item(disk: SimulatedDisk) -> None:
         put(state, "rows", row(1, ",\n"), row(2, b"\xff"), row(3, {1: 2}))
         state.compact()
         application = state.machine.application
-    [name] = names(disk, ".json")
+    _, name = names(disk, ".json")
     first, _, *lines, _, _ = disk.contents(PATH)[name].decode().splitlines()
     assert lines == [
         '["jobs",["a",1]],',

@@ -17,6 +17,7 @@ from journal import (
     FailedError,
     pack,
 )
+from journal._format.checkpoint import checkpoint_name
 from journal._format.record import bare
 from journal.testing import SimulatedDisk
 from tests.engine.state_support import len_of_rows, put, setting, state_on
@@ -66,7 +67,7 @@ def test_an_error_in_apply_is_fail_stop(disk: SimulatedDisk, batch: bool) -> Non
             assert isinstance(failed.value.__cause__, ValueError)
         state.wait_durable(1, timeout_s=TIMEOUT_S)
         assert state.journal.last_lsn == 1
-    assert names(disk, ".json") == []
+    assert names(disk, ".json") == [checkpoint_name(0)]
     with state_on(disk, Fragile()) as reopened_state:
         assert reopened_state.machine.content() == {"a": 1}
         assert put(reopened_state, "b", 2) == 2

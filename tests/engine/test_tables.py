@@ -219,10 +219,11 @@ def test_read_shows_what_is_durable(disk: SimulatedDisk) -> None:
 
 def test_read_refuses_another_applications_journal(disk: SimulatedDisk) -> None:
     """`read` refuses the records and the checkpoints of another application."""
-    with open_on(disk, application="jobs/1") as journal:
+    with open_on(disk) as journal:
         put(journal, ["queued", "a"], ["queued", "b"])
-        with pytest.raises(FormatVersionError, match=r"not a record of 'journal\.tables/1'"):
-            Tables.read(PATH, disk=disk, at=1)
+    with pytest.raises(FormatVersionError, match=r"not a record of 'journal\.tables/1'"):
+        Tables.read(PATH, disk=disk, at=1)
+    with open_on(disk, application="jobs/1") as journal:
         journal.compact(lambda: (journal.last_lsn, []))
     with pytest.raises(FormatVersionError, match="a checkpoint of application 'jobs/1'"):
         Tables.read(PATH, disk=disk)

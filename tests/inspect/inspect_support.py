@@ -140,9 +140,9 @@ def running(*args: object) -> Iterator[Child]:
             child.end()
 
 
-def open_journal(path: Path) -> Journal:
+def open_journal(path: Path, *, application: str = "test/1") -> Journal:
     """Open a journal with small segments that is only compacted on request."""
-    options = Options(segment_bytes=4096, checkpoint_min_bytes=1 << 30, application="test/1")
+    options = Options(segment_bytes=4096, checkpoint_min_bytes=1 << 30, application=application)
     return Journal.open(path, options=options)
 
 
@@ -157,9 +157,11 @@ def compact(journal: Journal, *items: Any) -> None:
     journal.compact(lambda: (journal.last_lsn, list(items)))
 
 
-def make(path: Path, records: Iterable[Any] = (["a"], ["b"], ["c"])) -> Path:
+def make(
+    path: Path, records: Iterable[Any] = (["a"], ["b"], ["c"]), *, application: str = "test/1"
+) -> Path:
     """Make and close a journal with these records."""
-    with open_journal(path) as journal:
+    with open_journal(path, application=application) as journal:
         put(journal, *records)
     return path
 

@@ -134,7 +134,7 @@ def test_info_reports_an_empty_journal(tmp_path: Path) -> None:
     """An empty journal is reported as empty, with exit code 0."""
     answer = ask("info", make(tmp_path / "j", []))
     assert answer.code == 0
-    empty = "the journal is empty: no segment, no checkpoint"
+    empty = "the journal is empty: it has no segment"
     assert f"LSNs          none, durable up to 0; {empty}" in answer.lines
     assert "recovery      replays 0 records" in answer.lines
 
@@ -287,7 +287,7 @@ def test_verify_reports_a_checkpoint_of_another_journal(tmp_path: Path) -> None:
         with open_journal(tmp_path / name) as journal:
             put(journal, name)
             compact(journal, name)
-    (file,) = checkpoints(tmp_path / "a")
+    _, file = checkpoints(tmp_path / "a")
     shutil.copy(file, tmp_path / "b")
     answer = ask("verify", tmp_path / "b", "-o", "json")
     assert answer.code == 3

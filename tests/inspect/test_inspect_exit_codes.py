@@ -98,7 +98,8 @@ def test_0_success(tmp_path: Path, inspect: Ask) -> None:
 def test_1_nothing_found(tmp_path: Path, inspect: Ask, args: list[str], words: str) -> None:
     """A negative answer exits with 1, like that of grep."""
     verb, *options = args
-    check_refused(inspect(verb, make(tmp_path / "j", []), *options), 1, words)
+    path = make(tmp_path / "j", [], application="")
+    check_refused(inspect(verb, path, *options), 1, words)
 
 
 def test_1_no_longer_kept(tmp_path: Path, inspect: Ask) -> None:

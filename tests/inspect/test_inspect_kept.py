@@ -93,7 +93,7 @@ def test_a_moment_of_another_programs_journal_is_refused(tmp_path: Path) -> None
 
 def test_a_journal_without_a_checkpoint_is_not_called_damaged(tmp_path: Path) -> None:
     """A journal that has no checkpoint yet is sound, and the message says so."""
-    path = make(tmp_path / "j")
+    path = make(tmp_path / "j", application="")
     answer = ask("checkpoint", path)
     assert (answer.code, answer.out) == (1, "")
     assert (

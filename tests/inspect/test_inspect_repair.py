@@ -104,12 +104,12 @@ def test_verify_finds_a_whole_payload_that_does_not_decode(tmp_path: Path) -> No
     for number, payload in enumerate(
         (b"\xc1", b"\xa1\xff", b"\x01", b"\x01\x02\x03", b"\x81\x90\x01")
     ):
-        path = make(tmp_path / str(number), [])
+        path = make(tmp_path / str(number), [], application="")
         (path / "00000000000000000001-0000000001.seg").write_bytes(segment_of(payload))
         answer = ask("verify", path, "-o", "json")
         assert answer.code == 3, payload
         assert "payload is whole, but" in answer.json["findings"][0]["message"]
-    path = make(tmp_path / "good", [])
+    path = make(tmp_path / "good", [], application="")
     (path / "00000000000000000001-0000000001.seg").write_bytes(segment_of(b"\x01\x02"))
     assert ask("verify", path).code == 0
 

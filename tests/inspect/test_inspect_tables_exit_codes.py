@@ -53,7 +53,8 @@ def test_0_success(tmp_path: Path, inspect: Callable[..., Answer]) -> None:
 def test_1_nothing_found(tmp_path: Path, args: list[str], words: str) -> None:
     """A negative answer exits with 1, like that of grep."""
     verb, *options = args
-    check_refused(ask(verb, make(tmp_path / "j", []), *options), 1, words)
+    path = make(tmp_path / "j", [], application="journal.tables/1")
+    check_refused(ask(verb, path, *options), 1, words)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_a_broken_decoder_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_journal_with_only_a_lock_file_is_empty(tmp_path: Path) -> None:
     """A journal without files is sound, and the text says that it is empty."""
     path = make(tmp_path / "j")
-    empty = "; the journal is empty: no segment, no checkpoint"
+    empty = "; the journal is empty: it has no segment"
     for verb in ("verify", "info"):
         assert "is empty" not in ask(verb, path).out
     segments(path)[0].unlink()

@@ -24,7 +24,7 @@ from manager import records as recorded
 from manager.agent import FIELDS
 from manager.fleet import Fleet
 from manager.history import read_history
-from manager.view import read_fleet
+from manager.view import follow_fleet, read_fleet
 
 
 def populate(manager: SubAgentManager) -> None:
@@ -166,6 +166,19 @@ def test_agents_of_a_prior_session_are_shown_as_interrupted(tmp_path: Path) -> N
         assert (viewed.status, viewed.reason) == ("interrupted", "process restarted")
         assert viewed.from_prior_session
         assert read_fleet(path, at=before.lsn).agents() == [before]
+
+
+def test_a_journal_of_another_application_is_refused(tmp_path: Path) -> None:
+    """A view and a follower refuse another application's journal, even without records. A manager
+    refuses it, too."""
+    path = tmp_path / ".subagents"
+    Journal.open(path, options=Options(application="jobs/1")).close()
+    for read in read_fleet, lambda path: next(follow_fleet(path)):
+        with pytest.raises(FormatVersionError, match="'jobs/1', by no manager") as caught:
+            read(path)
+        assert caught.value.reason is FormatReason.OTHER_APPLICATION
+    with pytest.raises(FormatVersionError, match="'jobs/1', not for 'subagents/1'"):
+        SubAgentManager.open(tmp_path)
 
 
 def test_a_ref_is_an_id_or_a_unique_name(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ SYNCS = (
     Weakening(
         "checkpoint_name_unsynced",
         "journal/_format/checkpoint.py",
-        "        raise\n    directory.sync()\n",
-        "        raise\n",
+        "directory.rename, pace)\n    directory.sync()\n",
+        "directory.rename, pace)\n",
         RULE,
     ),
     Weakening(

@@ -1,12 +1,34 @@
-"""Weakenings of the checks of a checkpoint's items, line lengths and name."""
+"""Weakenings of checkpoints: the application, the checks of items, line lengths and names."""
 
 from __future__ import annotations
 
 from proof.weakenings import BLAME, Weakening
 
+APPLICATION = ("tests/engine/test_application.py",)
 ITEMS = ("tests/engine/test_checkpoint_items.py", "tests/engine/test_checkpoint_items_refused.py")
 
 ALL_OF = (
+    Weakening(
+        "application_stated_by_compactions_only",
+        "journal/_engine/core.py",
+        "if recovered.is_new and self._options.application:",
+        "if False:",
+        APPLICATION,
+    ),
+    Weakening(
+        "application_stated_over_records",
+        "journal/_recovery/recovery.py",
+        "is_new=walk.next_lsn == 1 and not",
+        "is_new=not",
+        APPLICATION,
+    ),
+    Weakening(
+        "statement_of_the_application_replaced",
+        "journal/_format/checkpoint.py",
+        "directory.rename_new, lambda",
+        "directory.rename, lambda",
+        APPLICATION,
+    ),
     Weakening(
         "dollar_keys_not_escaped",
         "journal/_format/items.py",

@@ -94,8 +94,8 @@ def _describe_facts(
 ) -> list[tuple[str, JSON]]:
     epochs, first_lsn, pid = facts["epochs"], facts["first_lsn"], facts["writer_pid"]
     kept = "none" if first_lsn is None else f"{first_lsn} to {facts['last_lsn']}"
-    is_empty = not epochs and not facts["disk_bytes"]
-    empty = "; the journal is empty: no segment, no checkpoint" * is_empty
+    is_empty = not epochs and not facts["durable_lsn"]
+    empty = "; the journal is empty: it has no segment" * is_empty
     return [
         ("path", facts["path"]),
         ("format", facts["format_version"]),

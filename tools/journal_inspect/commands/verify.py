@@ -51,7 +51,7 @@ def show_findings(reader: JournalReader, renderer: Renderer, *, from_lsn: int) -
             print(f"covered         {_describe_covered(lost_lsn, preview)}")
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no findings"
         if not reader.first_lsns and kinds.keys() <= {"stray"}:
-            counts += "; the journal is empty: no segment, no checkpoint"
+            counts += "; the journal is empty: it has no segment"
         print(f"last good LSN {last_good_lsn}; {counts}{checked}")
     else:
         summary = _summary(reader, last_good_lsn, kinds, after_damage)

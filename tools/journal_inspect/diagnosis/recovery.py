@@ -32,7 +32,7 @@ class Recovery:
     def __str__(self) -> str:
         if self.refused:
             return f"refuses: {self.refused}"
-        after = "" if self.checkpoint_lsn is None else f" after LSN {self.checkpoint_lsn}"
+        after = f" after LSN {self.checkpoint_lsn}" if self.checkpoint_lsn else ""
         return f"replays {count_of(self.records, 'record')}{after}"
 
 

@@ -244,9 +244,9 @@ def _next_open(observed: Observed, lives: list[Life]) -> list[str]:
             f"This command shows what a repair would keep: {_command('repair', observed)}",
         ]
     begin = (
-        "It starts from an empty state"
-        if plan.checkpoint_lsn is None
-        else f"It loads the checkpoint at LSN {plan.checkpoint_lsn}"
+        f"It loads the checkpoint at LSN {plan.checkpoint_lsn}"
+        if plan.checkpoint_lsn
+        else "It starts from an empty state"
     )
     sentences.append(f"{begin} and replays {count_of(plan.records, 'record')}.")
     last_path = observed.segments[-1].path if observed.segments else ""

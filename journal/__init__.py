@@ -19,10 +19,10 @@ from typing import Any as Any
 from typing import ClassVar as ClassVar
 from typing import Literal as Literal
 
-from journal._disk.disk import Directory, Disk, File
+from journal._disk.disk import Buffer, Directory, Disk, File, FileMode, StrPath
 from journal._format.checkpoint import Checkpoint
-from journal._format.record import Entry, PackedRecord, pack
-from journal._format.record import Record as Record  # for get_type_hints, too
+from journal._format.items import JSON
+from journal._format.record import Entry, PackedRecord, Record, pack
 from journal._mutex import HandlerSafeLock
 from journal._names import JournalFile
 from journal._offline.reader import JournalReader
@@ -50,6 +50,7 @@ from journal.errors import (
 )
 
 if TYPE_CHECKING:
+    from journal._engine.compactor import Freeze
     from journal._engine.journal import Journal
     from journal._format.segment_info import SegmentInfo
     from journal._offline.backup import BackupReport, backup
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from journal._offline.recovery_preview import RecoveryPreview, preview_recovery
     from journal._offline.repair import RepairReport, repair
     from journal._state.composite import Composite
-    from journal._state.cow_table import CowTable
+    from journal._state.cow_table import CowTable, Snapshot
     from journal._state.durable_state import DurableState, StateMachine
     from journal._tables.durable_dict import DurableDict
     from journal._tables.keys import Key
@@ -69,17 +70,19 @@ if TYPE_CHECKING:
         row_as_json,
         tables_writes,
     )
-    from journal._tables.tables import Table, Tables
+    from journal._tables.tables import Table, Tables, TransactionContext
     from journal._tables.tables_view import TablesView
     from journal._tables.transaction import Transaction, TransactionTable
-    from journal.metrics import Histogram, LockStats, Observer, Stats
+    from journal.metrics import Histogram, LockStats, Observer, Stats, StatsSource
     from journal.options import Options
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "JSON",
     "TABLES_APPLICATION_PREFIX",
     "BackupReport",
+    "Buffer",
     "BufferFullError",
     "Checkpoint",
     "CheckpointItemError",
@@ -99,10 +102,12 @@ __all__ = [
     "Entry",
     "FailedError",
     "File",
+    "FileMode",
     "Finding",
     "FormatReason",
     "FormatVersionError",
     "FrameInfo",
+    "Freeze",
     "HandlerSafeLock",
     "Histogram",
     "InterruptedCallError",
@@ -117,13 +122,17 @@ __all__ = [
     "Observer",
     "Options",
     "PackedRecord",
+    "Record",
     "RecordError",
     "RecoveryPreview",
     "Refusal",
     "RepairReport",
     "SegmentInfo",
+    "Snapshot",
     "StateMachine",
     "Stats",
+    "StatsSource",
+    "StrPath",
     "Table",
     "TableChange",
     "TableChanges",
@@ -132,6 +141,7 @@ __all__ = [
     "Tables",
     "TablesView",
     "Transaction",
+    "TransactionContext",
     "TransactionTable",
     "TransactionTooLargeError",
     "UnsafePathError",
@@ -152,11 +162,12 @@ _MODULES = {
     "SegmentInfo": "_format.segment_info",
     "Options": "options",
     **dict.fromkeys(("RecoveryPreview", "preview_recovery"), "_offline.recovery_preview"),
+    "Freeze": "_engine.compactor",
     "Journal": "_engine.journal",
-    **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats"), "metrics"),
+    **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),
     "Composite": "_state.composite",
-    "CowTable": "_state.cow_table",
+    **dict.fromkeys(("CowTable", "Snapshot"), "_state.cow_table"),
     "DurableDict": "_tables.durable_dict",
     "Key": "_tables.keys",
     **dict.fromkeys(("TableChange", "TableChanges"), "_tables.table_changes"),
@@ -165,7 +176,7 @@ _MODULES = {
         ("TABLES_APPLICATION_PREFIX", "TableWrite", "row_as_json", "tables_writes"),
         "_tables.table_writes",
     ),
-    **dict.fromkeys(("Table", "Tables"), "_tables.tables"),
+    **dict.fromkeys(("Table", "Tables", "TransactionContext"), "_tables.tables"),
     "TablesView": "_tables.tables_view",
     **dict.fromkeys(("Transaction", "TransactionTable"), "_tables.transaction"),
 }
@@ -180,4 +191,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES]
+    return sorted({*globals(), *_MODULES})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from journal.errors import JournalError
-from journal.metrics import Histogram, LockStats, Stats
+from journal.metrics import Histogram, LockStats, Stats, StatsSource
 
 _NS = 1e-9
 QUANTILES: tuple[tuple[float, Callable[[Histogram], float]], ...] = (
@@ -16,15 +16,6 @@ QUANTILES: tuple[tuple[float, Callable[[Histogram], float]], ...] = (
     (0.999, lambda histogram: histogram.p99_9),
     (1.0, lambda histogram: histogram.max),
 )
-
-
-class Source(Protocol):
-    """A Journal, a DurableState or a SubAgentManager."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    def stats(self) -> Stats: ...
 
 
 class Figure(NamedTuple):
@@ -145,9 +136,9 @@ class Watched:
     """
 
     def __init__(self) -> None:
-        self._sources: weakref.WeakValueDictionary[str, Source] = weakref.WeakValueDictionary()
+        self._sources: weakref.WeakValueDictionary[str, StatsSource] = weakref.WeakValueDictionary()
 
-    def add(self, name: str, source: Source) -> None:
+    def add(self, name: str, source: StatsSource) -> None:
         """Watch `source` under `name`. Raises ValueError if another open source has that name."""
         other = self._sources.get(name, source)
         if other is not source and not other.closed:

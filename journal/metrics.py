@@ -121,6 +121,18 @@ class Stats:
 
 
 @public
+class StatsSource(Protocol):
+    """An object whose figures can be exported, such as a Journal, a DurableState or a manager."""
+
+    @property
+    def closed(self) -> bool:
+        """True if it has no more figures to export."""
+
+    def stats(self) -> Stats:
+        """Return its figures since open."""
+
+
+@public
 class Observer(Protocol):
     """A receiver of events, called in the flusher's or the compactor's thread shortly after each.
 

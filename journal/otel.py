@@ -22,9 +22,9 @@ from journal._exporting import (
     QUANTILES,
     Distribution,
     Figure,
-    Source,
     Watched,
 )
+from journal.metrics import StatsSource
 
 __all__ = ["JournalInstruments"]
 
@@ -53,7 +53,7 @@ class JournalInstruments:
                 distribution.description,
             )
 
-    def watch(self, name: str, source: Source) -> None:
+    def watch(self, name: str, source: StatsSource) -> None:
         """Export the figures of `source` with the attribute `journal=name`, until it is dropped.
 
         Raises ValueError if another open source has that name.

@@ -22,7 +22,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from journal._exporting import DISTRIBUTIONS, FIGURES, QUANTILES, Source, Watched
+from journal._exporting import DISTRIBUTIONS, FIGURES, QUANTILES, Watched
+from journal.metrics import StatsSource
 
 __all__ = ["JournalCollector"]
 
@@ -41,7 +42,7 @@ class JournalCollector(Collector):
         if registry is not None:
             registry.register(self)
 
-    def watch(self, name: str, source: Source) -> None:
+    def watch(self, name: str, source: StatsSource) -> None:
         """Export the figures of `source` with the label `journal=name`, until it is dropped.
 
         Raises ValueError if another open source has that name.

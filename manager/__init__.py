@@ -26,8 +26,7 @@ if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
         path=journal.__file__,
     )
 
-from manager.agent import JSON as JSON  # for `get_type_hints`, like KW_ONLY above
-from manager.agent import Agent, Status
+from manager.agent import JSON, Agent, Status
 from manager.errors import (
     AmbiguousNameError,
     BudgetError,
@@ -48,10 +47,12 @@ if TYPE_CHECKING:
     from manager.result import AgentResult
     from manager.values import AGENT_ID_PATTERN
     from manager.view import FleetView, follow_fleet, read_fleet
+    from manager.workspace import StrPath
 
 __all__ = [
     "AGENT_ID_PATTERN",
     "APPLICATION_PREFIX",
+    "JSON",
     "RECORD_FIELDS",
     "Agent",
     "AgentChange",
@@ -66,6 +67,7 @@ __all__ = [
     "ManagerError",
     "NameInUseError",
     "Status",
+    "StrPath",
     "SubAgentManager",
     "TransitionError",
     "UnknownAgentError",
@@ -85,6 +87,7 @@ _MODULES = {
     "Changes": "manager.changes",
     "FleetView": "manager.view",
     "Limits": "manager.limits",
+    "StrPath": "manager.workspace",
     "SubAgentManager": "manager.manager",
     "follow_fleet": "manager.view",
     "read_fleet": "manager.view",
@@ -101,4 +104,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES]
+    return sorted({*globals(), *_MODULES})

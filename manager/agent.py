@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from manager._public import public
 from manager.arguments import short_repr
@@ -44,7 +44,9 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     for source in STATUSES
 }
 
-JSON = Any  # null, bool, int, float, str, list or dict with str keys
+JSON: TypeAlias = Any
+"""A JSON value: None, a bool, int, float or str, or a list or a dict of these. The keys of a dict
+are strings."""
 
 
 @public

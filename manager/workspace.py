@@ -17,6 +17,7 @@ from journal import UnsafePathError
 from manager import arguments
 
 StrPath = str | os.PathLike[str]
+"""A path: a string, or an object such as a `pathlib.Path`."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

@@ -15,7 +15,11 @@ from journal._names import TMP as TMP
 from journal._public import public
 
 Buffer = bytes | bytearray | memoryview  # collections.abc.Buffer is 3.12's
-Mode = Literal["read", "update", "create"]
+"""The bytes that a File writes."""
+
+FileMode = Literal["read", "update", "create"]
+"""The mode in which a Directory opens a File."""
+
 _CLOCK_NS_MAX = 2**64 - 1
 
 
@@ -26,6 +30,7 @@ class PathLike(Protocol):
 
 
 StrPath = str | PathLike
+"""A path: a string, or an object such as a `pathlib.Path`."""
 
 
 @public
@@ -87,7 +92,7 @@ class Directory(Protocol):
     def path(self) -> str:
         """The absolute path, for messages only."""
 
-    def open(self, name: str, mode: Mode) -> File:
+    def open(self, name: str, mode: FileMode) -> File:
         """Open a regular file.
 
         `mode`: "read" to read it, "update" to read and write it, "create" to make a new file with

@@ -27,13 +27,13 @@ from contextlib import contextmanager, suppress
 
 from journal._disk import lock_holder as holder
 from journal._disk import syscalls
-from journal._disk.disk import LOCK, Buffer, Mode, StrPath
+from journal._disk.disk import LOCK, Buffer, FileMode, StrPath
 from journal._names import is_journal
 from journal.errors import FailedError, LockedError, UnsafePathError
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # O_NONBLOCK: never block on a FIFO
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_MODES: dict[Mode, int] = {
+_MODES: dict[FileMode, int] = {
     "read": os.O_RDONLY,
     "update": os.O_RDWR,
     "create": os.O_RDWR | os.O_CREAT | os.O_EXCL,
@@ -86,7 +86,7 @@ class PosixDirectory:
         self._fd = fd
         self.path = path
 
-    def open(self, name: str, mode: Mode) -> PosixFile:
+    def open(self, name: str, mode: FileMode) -> PosixFile:
         path = self._join(name)
         try:
             with _with_whole_path(path):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from journal.metrics import Observer
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
+"""A function that returns the LSN of a state and an iterable of its items, which is read later."""
 
 _PAUSE_S = 0.0002
 _POLL_S = 0.001

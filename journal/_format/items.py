@@ -13,12 +13,15 @@ import math
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from journal._mutex import is_raised_by_call
 from journal.errors import CheckpointItemError
 
-JSON = Any  # None, bool, int, float, str, bytes, list, dict with str keys
+JSON: TypeAlias = Any
+"""An item of a checkpoint: None, a bool, int, float, str or bytes, or a list or a dict of these.
+The keys of a dict are strings."""
+
 # Python 3.11 counts the calls of C and of Python together, so a decoder there stops at about 1000
 # levels less the caller's own. An item that was written must never be too deep to be read.
 NESTING_MAX = 500

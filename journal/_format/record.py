@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import msgpack
 from msgpack import unpackb
@@ -16,7 +16,10 @@ from journal._mutex import is_raised_by_call
 from journal._public import public
 from journal.errors import RecordError
 
-Record = Any  # nil, bool, int, float, str, bytes, list, dict, msgpack.ExtType, msgpack.Timestamp
+Record: TypeAlias = Any
+"""A record: None, a bool, int, float, str, bytes, `msgpack.ExtType` or `msgpack.Timestamp`, or a
+list or a dict of these. The keys of a dict may be of any of these types but list and dict."""
+
 NESTING_MAX = 1000
 UNPACKING = "journal", "msgpack"  # packages whose code unpacks
 

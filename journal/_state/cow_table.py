@@ -23,16 +23,17 @@ _Cell = list[Any]  # [key, value, place]
 _MISSING: Any = object()
 
 
+@public
 class Snapshot(Generic[V]):
     """The values of a CowTable at one moment. Any thread may iterate it, at any later time."""
 
-    __slots__ = ("__weakref__", "_cells", "_count", "images", "newer")
+    __slots__ = ("__weakref__", "_cells", "_count", "_images", "_newer")
 
     def __init__(self, cells: list[_Cell]) -> None:
         self._cells = cells
         self._count = len(cells)
-        self.images: dict[int, V] = {}
-        self.newer: Snapshot[V] | None = None
+        self._images: dict[int, V] = {}
+        self._newer: Snapshot[V] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -45,16 +46,16 @@ class Snapshot(Generic[V]):
                 value = _MISSING
             snapshot: Snapshot[V] | None = self
             while snapshot is not None:
-                if place in snapshot.images:
-                    value = snapshot.images[place]
+                if place in snapshot._images:
+                    value = snapshot._images[place]
                     break
-                snapshot = snapshot.newer
+                snapshot = snapshot._newer
             yield value
 
-    def save(self, cell: _Cell) -> None:
+    def _save(self, cell: _Cell) -> None:
         """Save the cell's value before its place changes. A value that was saved earlier stays."""
         if cell[2] < self._count:
-            self.images.setdefault(cell[2], cell[1])
+            self._images.setdefault(cell[2], cell[1])
 
 
 @public
@@ -77,7 +78,7 @@ class CowTable(MutableMapping[K, V]):
         snapshot: Snapshot[V] = Snapshot(self._cells)
         older = self._newest() if self._newest else None
         if older is not None:
-            older.newer = snapshot
+            older._newer = snapshot
         self._newest = weakref.ref(snapshot)
         return snapshot
 
@@ -143,7 +144,7 @@ class CowTable(MutableMapping[K, V]):
         if newest is None:
             self._newest = None
         else:
-            newest.save(cell)
+            newest._save(cell)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self)!r})"

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
 from msgpack import unpackb
 
@@ -52,11 +52,13 @@ if TYPE_CHECKING:
 
 
 @public
+@runtime_checkable
 class StateMachine(Protocol):
     """State that results from its records alone.
 
     The journal states the `application`, such as "jobs/1"; an open refuses a journal of another
     application. A machine may have `accepts`, a tuple of older applications that it understands.
+    `isinstance` only checks that the members exist.
     """
 
     @property
@@ -103,6 +105,7 @@ class JudgesApplication(ABC):
 
 
 M = TypeVar("M", bound=StateMachine)
+N = TypeVar("N", bound=StateMachine)
 T = TypeVar("T")
 
 
@@ -136,12 +139,12 @@ class DurableState(OpenHandle, Generic[M]):
     def open(
         cls,
         path: StrPath,
-        machine: M,
+        machine: N,
         *,
         options: Options = Options(),
         room_timeout_s: float = 30.0,
         disk: Disk | None = None,
-    ) -> Self:
+    ) -> DurableState[N]:
         """Open the journal at `path`, and bring the new `machine` to its state.
 
         The machine's `application` replaces `options.application`. Raises what `Journal.open`
@@ -152,7 +155,9 @@ class DurableState(OpenHandle, Generic[M]):
         options = replace(options, application=machine.application)
         journal, buffer, progress = _recovered(path, machine, options, disk)
         try:
-            state = cls(journal, buffer, progress, machine, options, room_timeout_s)
+            # N, not M: pyright can't infer a class's own type variable from a class method.
+            of_machine = cast("type[DurableState[N]]", cls)
+            state = of_machine(journal, buffer, progress, machine, options, room_timeout_s)
             # A weak reference: the compactor's thread must not keep a dropped state alive.
             freeze = weakref.WeakMethod(state._freeze)
             journal.start_compaction(lambda: _call(freeze))

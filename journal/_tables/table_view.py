@@ -10,7 +10,6 @@ from journal._public import public
 from journal._tables.chunked_map import Chunk, Stored, rows_between
 from journal._tables.expiry import HEAD, Moment
 from journal._tables.keys import (
-    Element,
     Key,
     decode_key,
     encode_key,
@@ -87,7 +86,7 @@ class TableView:
 
     def prefix(
         self,
-        prefix: str | bytes | tuple[Element, ...],
+        prefix: str | bytes | tuple[int | str | bytes, ...],
         *,
         reverse: bool = False,
         limit: int | None = None,

@@ -373,6 +373,7 @@ class Table(TableView):
             raise _ChangedError(self.name, key, "was changed")
 
 
+@public
 class TransactionContext:
     """A context manager for the body of one transaction."""
 

@@ -17,7 +17,6 @@ from journal._public import public
 from journal._tables.chunked_map import Chunk, Stored
 from journal._tables.expiry import Moment, expiry_of, with_expiry
 from journal._tables.keys import (
-    Element,
     Key,
     decode_key,
     encode_key,
@@ -283,7 +282,7 @@ class TransactionTable:
 
     def prefix(
         self,
-        prefix: str | bytes | tuple[Element, ...],
+        prefix: str | bytes | tuple[int | str | bytes, ...],
         *,
         reverse: bool = False,
         limit: int | None = None,

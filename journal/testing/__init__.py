@@ -13,9 +13,17 @@ uses an `Owner`, which holds a state machine and its journal on the simulated di
 
 from __future__ import annotations
 
-from journal.testing.disk import SimulatedDirectory, SimulatedDisk, SimulatedFile
+from journal.testing.disk import (
+    Mutation,
+    Operation,
+    Query,
+    SimulatedDirectory,
+    SimulatedDisk,
+    SimulatedFile,
+)
 from journal.testing.explorer import ExplorationReport, explore
 from journal.testing.history import BrokenPromiseError, History
+from journal.testing.medium import Medium
 from journal.testing.outcome import Change, Outcome, drawn, fates, keep, lose, seeded
 from journal.testing.outcomes import Bounds
 from journal.testing.owner import ManualOptions, Owner
@@ -27,8 +35,12 @@ __all__ = [
     "ExplorationReport",
     "History",
     "ManualOptions",
+    "Medium",
+    "Mutation",
+    "Operation",
     "Outcome",
     "Owner",
+    "Query",
     "SimulatedDirectory",
     "SimulatedDisk",
     "SimulatedFile",

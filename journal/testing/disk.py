@@ -16,23 +16,28 @@ from contextlib import suppress
 from posixpath import normpath
 from typing import Literal, TypeVar, get_args
 
-from journal._disk.disk import Buffer, Mode, StrPath
+from journal._disk.disk import Buffer, FileMode, StrPath
 from journal.errors import LockedError, UnsafePathError
 from journal.testing.medium import Content, Folder, Inode, Medium
 from journal.testing.outcome import Outcome, lose
 
 T = TypeVar("T")
 
-# The operations that `before` and `fail` get. A Mutation changes the disk, a Query does not.
 Mutation = Literal[
     "make_directory", "create", "write", "sync", "truncate", "allocate",
     "rename", "link", "remove", "sync_directory",
 ]  # fmt: skip
+"""An operation that changes the disk."""
+
 Query = Literal[
     "open_directory", "open", "names", "lock", "lock_holder", "read", "size", "is_linked",
     "drop_cache",
 ]  # fmt: skip
+"""An operation that changes nothing."""
+
 Operation = Mutation | Query
+"""An operation that `SimulatedDisk.before` and `SimulatedDisk.fail` get."""
+
 _MUTATIONS: dict[Operation, Mutation] = {name: name for name in get_args(Mutation)}
 
 
@@ -105,7 +110,7 @@ class SimulatedDisk:
 
         files: the content of each file, by name.
         """
-        return cls(Medium.holding(path, {name: Content(data) for name, data in files.items()}))
+        return cls(Medium._holding(path, {name: Content(data) for name, data in files.items()}))
 
     def snapshot(self) -> Medium:
         """Return a copy of the page cache and of the disk, for the constructor."""
@@ -120,13 +125,13 @@ class SimulatedDisk:
         absolute = normpath("/" + text.lstrip("/"))
 
         def open_existing() -> SimulatedDirectory | None:
-            folder = self._medium.folders.get(absolute)
+            folder = self._medium._folders.get(absolute)
             if folder is None and not write:
                 raise _error(errno.ENOENT, absolute)
             return SimulatedDirectory(self, process, absolute, folder) if folder else None
 
         def make() -> SimulatedDirectory:
-            folder = self._medium.folders.setdefault(absolute, Folder())
+            folder = self._medium._folders.setdefault(absolute, Folder())
             return SimulatedDirectory(self, process, absolute, folder)
 
         process = self._process
@@ -148,7 +153,7 @@ class SimulatedDisk:
         """Kill the process: its handles fail, its locks are released, the page cache remains."""
         with self._mutex:
             self._process = _Process()
-            for folder in self._medium.folders.values():
+            for folder in self._medium._folders.values():
                 folder.writer = None
 
     def power_cut(self, outcome: Outcome) -> None:
@@ -241,7 +246,7 @@ class SimulatedDisk:
         """Return the size, up to `size`, to which an inode may grow. Call it under the lock."""
         if self.capacity is None:
             return size
-        folders = self._medium.folders.values()
+        folders = self._medium._folders.values()
         used = sum(each.allocated for folder in folders for each in folder.now.values())
         return min(size, inode.allocated + max(0, self.capacity - used))
 
@@ -302,7 +307,7 @@ class SimulatedDirectory(_Handle):
         super().__init__(disk, process, path)
         self._folder = folder
 
-    def open(self, name: str, mode: Mode) -> SimulatedFile:
+    def open(self, name: str, mode: FileMode) -> SimulatedFile:
         def act() -> SimulatedFile:
             inode = self._folder.now.get(name)
             if mode == "create":
@@ -377,7 +382,9 @@ class SimulatedDirectory(_Handle):
 class SimulatedFile(_Handle):
     """A file of a SimulatedDisk. `File` documents its methods, except `sync_range`."""
 
-    def __init__(self, directory: SimulatedDirectory, path: str, inode: Inode, mode: Mode) -> None:
+    def __init__(
+        self, directory: SimulatedDirectory, path: str, inode: Inode, mode: FileMode
+    ) -> None:
         super().__init__(directory._disk, directory._process, path)
         self._folder = directory._folder
         self._inode = inode

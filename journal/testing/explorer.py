@@ -177,7 +177,7 @@ class _Explorer(Generic[M]):
             judge = Judge(moment.history, self._options, self._path, self._bounds, self._opened)
             self._judges[id(moment.history)] = judge
         step, last_lsn, safe_lsn = moment.step, moment.last_lsn, moment.safe_lsn
-        key = fingerprint(step.medium.folders.get(self._path)), moment[1:]
+        key = fingerprint(step.medium._folders.get(self._path)), moment[1:]
         if key in self._seen and step.operation != "sync":
             return
         self._seen.add(key)

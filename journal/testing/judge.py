@@ -70,7 +70,7 @@ class Judge(Generic[M]):
         self._power_cuts(step, at_least, at_most, self.bounds)
 
     def _power_cuts(self, step: Step, at_least: int, at_most: int, bounds: Bounds) -> None:
-        folder = step.medium.folders.get(self.path)
+        folder = step.medium._folders.get(self.path)
         if folder is None:
             return
         for image in outcomes(folder, self.path, bounds):
@@ -95,13 +95,13 @@ class Judge(Generic[M]):
         The failed sync leaves pages in the cache that are marked clean and may not be on the disk.
         Raises BrokenPromiseError.
         """
-        folder = step.medium.folders[self.path]
+        folder = step.medium._folders[self.path]
         name, inode = _synced(folder, step.path)
         if inode is None:
             return
         for fate in content_fates(inode, self._in_recovery):
             medium = step.medium.copy()
-            failed = medium.folders[self.path].now[name]
+            failed = medium._folders[self.path].now[name]
             failed.stable = fate.content.copy()
             failed.unsynced.clear()
             try:
@@ -172,7 +172,7 @@ class Judge(Generic[M]):
                 rotten = content.copy()
                 [byte] = rotten.read(1, _ROTTEN_OFFSET)
                 rotten.write(_ROTTEN_OFFSET, bytes([byte ^ 1]))
-                medium = Medium.holding(self.path, {**image.files, name: rotten})
+                medium = Medium._holding(self.path, {**image.files, name: rotten})
                 self.states += 1
                 try:
                     recovered_to, _ = self._open(medium, rotten=f"{self.path}/{name}")
@@ -195,7 +195,7 @@ class Judge(Generic[M]):
 
         def record_step(operation: Mutation, path: str) -> None:
             step = Step(operation, path, disk.snapshot())
-            key = fingerprint(step.medium.folders.get(self.path))
+            key = fingerprint(step.medium._folders.get(self.path))
             if key not in keys:
                 keys.add(key)
                 steps.append(step)

@@ -40,11 +40,14 @@ from journal.testing.history import expect
 from journal.testing.outcome import drawn
 from journal.testing.owner import ManualOptions, Owner, quiet
 
-__all__ = ["CrashMachine"]
+__all__ = ["CrashMachine", "Draw", "Step"]
 
 M = TypeVar("M", bound=StateMachine)
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+"""A function that draws a value from a strategy."""
+
 Step = Callable[[], object]
+"""A call that a crash or a fault may interrupt."""
 
 _AFTER = st.integers(0, 20)  # the number of operations of a step before the crash
 _IN_RECOVERY = st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=2)

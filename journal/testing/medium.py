@@ -277,13 +277,13 @@ class Folder:
 
 
 class Medium:
-    """A machine's memory and disk, as folders by their paths."""
+    """A machine's memory and disk, as `SimulatedDisk.snapshot` returns them."""
 
     def __init__(self) -> None:
-        self.folders: dict[str, Folder] = {}
+        self._folders: dict[str, Folder] = {}
 
     @classmethod
-    def holding(cls, path: str, files: Mapping[str, Content]) -> Medium:
+    def _holding(cls, path: str, files: Mapping[str, Content]) -> Medium:
         """Return a medium with one folder that has just these files, all of them durable."""
         medium, folder = cls(), Folder()
         for name, content in files.items():
@@ -291,20 +291,22 @@ class Medium:
             inode.now, inode.stable = content.copy(), content.copy()
             inode.allocated = content.size
         folder.sync()
-        medium.folders[path] = folder
+        medium._folders[path] = folder
         return medium
 
     def copy(self) -> Medium:
         """Return a copy that changes independently of this one."""
         twin = Medium()
-        twin.folders = {path: folder.copy() for path, folder in self.folders.items()}
+        twin._folders = {path: folder.copy() for path, folder in self._folders.items()}
         return twin
 
     def power_cut(self, outcome: Outcome) -> None:
-        for path in sorted(self.folders):
-            self.folders[path].power_cut(path, outcome)
+        """Cut the power. `outcome` decides the fate of each unsynced change."""
+        for path in sorted(self._folders):
+            self._folders[path].power_cut(path, outcome)
 
     def contents(self, path: str) -> dict[str, bytes]:
-        folder = self.folders.get(path)
+        """Return the files of the directory `path`, by name, as the running system reads them."""
+        folder = self._folders.get(path)
         files = folder.now.items() if folder else ()
         return {name: inode.now.read(inode.now.size, 0) for name, inode in sorted(files)}

@@ -76,7 +76,7 @@ class Image:
 
     @property
     def medium(self) -> Medium:
-        return Medium.holding(self.path, self.files)
+        return Medium._holding(self.path, self.files)
 
     def __str__(self) -> str:
         lines = []

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar, cast
 
 from journal._disk.disk import LOCK
 from journal._format.record import Record, bare
@@ -348,11 +348,12 @@ def open_checked(
     """
     machine, faults = history.machine(), disk.faults
     try:
-        state = NotingState.open(path, machine, options=options, disk=disk)
+        opened = NotingState.open(path, machine, options=options, disk=disk)
     except Exception as error:
         if disk.crashed or disk.faults > faults:
             raise
         raise BrokenPromiseError(f"P5: the journal does not open: {error!r}") from error
+    state = cast("NotingState[M]", opened)
     state.history = history
     try:
         journal, lsn = state.journal, state.journal.last_lsn

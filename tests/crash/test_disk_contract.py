@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal._disk.disk import Buffer, Directory, Disk, File, Mode
+from journal._disk.disk import Buffer, Directory, Disk, File, FileMode
 from journal._disk.posix import PosixDisk
 from journal.errors import LockedError, UnsafePathError
 from journal.testing import SimulatedDisk
@@ -131,7 +131,7 @@ def test_names_are_never_paths(directory: Directory, name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["read", "update"])
-def test_opening_a_missing_file_does_not_create_it(directory: Directory, mode: Mode) -> None:
+def test_opening_a_missing_file_does_not_create_it(directory: Directory, mode: FileMode) -> None:
     """Only mode `create` makes a file. The error of the other modes names the missing file."""
     with pytest.raises(FileNotFoundError) as caught:
         directory.open("a", mode)

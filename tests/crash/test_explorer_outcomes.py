@@ -59,7 +59,7 @@ def run(steps: list[tuple[object, ...]]) -> SimulatedDisk:
 def explored(medium: Medium, bounds: Bounds) -> list[dict[str, bytes]]:
     return [
         {name: content.read(content.size, 0) for name, content in sorted(image.files.items())}
-        for image in outcomes(medium.folders[PATH], PATH, bounds)
+        for image in outcomes(medium._folders[PATH], PATH, bounds)
     ]
 
 
@@ -79,7 +79,7 @@ def power_cut_outcomes(medium: Medium) -> list[dict[str, bytes]]:
 
 
 def unsynced(medium: Medium) -> int:
-    folder = medium.folders[PATH]
+    folder = medium._folders[PATH]
     inodes = {id(inode): inode for inode in (*folder.now.values(), *folder.stable.values())}
     return len(folder.unsynced) + sum(len(inode.unsynced) for inode in inodes.values())
 
@@ -138,10 +138,10 @@ def test_content_that_is_never_read_adds_no_outcomes() -> None:
 def test_equal_images_have_equal_keys() -> None:
     """Images with the same names and bytes have the same key, and other images have others."""
     steps: list[tuple[object, ...]] = [("write", "a", 0, 5), ("write", "b", 0, 5)]
-    images = list(outcomes(run(steps).snapshot().folders[PATH], PATH, ALL))
+    images = list(outcomes(run(steps).snapshot()._folders[PATH], PATH, ALL))
     keys = {repr(sorted(i.medium.contents(PATH).items())): i.key for i in images}
     assert len(set(keys.values())) == len(keys) == len(images)
-    synced_images = outcomes(run([*steps, ("sync", "a")]).snapshot().folders[PATH], PATH, ALL)
+    synced_images = outcomes(run([*steps, ("sync", "a")]).snapshot()._folders[PATH], PATH, ALL)
     for image in synced_images:
         assert keys[repr(sorted(image.medium.contents(PATH).items()))] == image.key
 
@@ -163,5 +163,5 @@ def test_fingerprints_differ_if_crashes_leave_different_files(
     """Two moments have the same fingerprint only if a crash leaves the same files after both."""
     begin: list[tuple[object, ...]] = [("write", "a", 0, 5)]
     before, after = run(begin).snapshot(), run([*begin, *steps]).snapshot()
-    assert (fingerprint(before.folders[PATH]) == fingerprint(after.folders[PATH])) == same
-    assert fingerprint(before.copy().folders[PATH]) == fingerprint(before.folders[PATH])
+    assert (fingerprint(before._folders[PATH]) == fingerprint(after._folders[PATH])) == same
+    assert fingerprint(before.copy()._folders[PATH]) == fingerprint(before._folders[PATH])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from journal import CowTable, DurableState
+from journal import CowTable, DurableState, StateMachine
 from journal._format.checkpoint import checkpoint_name
 from journal.testing import SimulatedDisk
 from tests.support import PATH, options
@@ -261,6 +261,12 @@ def test_a_machine_with_a_wrong_member_is_refused(
     with pytest.raises(TypeError, match=f"^{message}"):
         DurableState.open(PATH, machine_of(**members), disk=disk)
     assert disk.operations == []
+
+
+def test_a_machine_is_an_instance_of_the_protocol() -> None:
+    """`isinstance` checks that the members of a state machine exist."""
+    assert isinstance(Accounts(), StateMachine)
+    assert not isinstance(object(), StateMachine)
 
 
 def test_a_class_is_no_machine(tmp_path: Path) -> None:

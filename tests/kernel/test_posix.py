@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from journal._disk.disk import Mode
+from journal._disk.disk import FileMode
 from journal._disk.posix import PosixDirectory, PosixDisk
 from journal.errors import FailedError, UnsafePathError
 
 DISK = PosixDisk()
-MODES: tuple[Mode, ...] = ("read", "update", "create")
+MODES: tuple[FileMode, ...] = ("read", "update", "create")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or a system call of Linux")
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -130,7 +130,7 @@ def test_parent_directories_are_not_made(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_fifo_never_blocks(directory: PosixDirectory, path: Path, mode: Mode) -> None:
+def test_a_fifo_never_blocks(directory: PosixDirectory, path: Path, mode: FileMode) -> None:
     """P9: A FIFO without a reader or writer is refused at once."""
     os.mkfifo(path / "fifo")
     expected = FileExistsError if mode == "create" else UnsafePathError
@@ -140,7 +140,7 @@ def test_a_fifo_never_blocks(directory: PosixDirectory, path: Path, mode: Mode) 
 
 @pytest.mark.parametrize("mode", ["read", "update"])
 def test_only_regular_files_are_opened(
-    directory: PosixDirectory, path: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+    directory: PosixDirectory, path: Path, mode: FileMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P9: Directories and sockets are refused, and the message names them."""
     (path / "directory").mkdir()
@@ -154,7 +154,7 @@ def test_only_regular_files_are_opened(
 
 @ROOT_ONLY
 @pytest.mark.parametrize("mode", ["read", "update"])
-def test_devices_are_refused(directory: PosixDirectory, path: Path, mode: Mode) -> None:
+def test_devices_are_refused(directory: PosixDirectory, path: Path, mode: FileMode) -> None:
     """P9: A device is refused, whether its driver exists or not."""
     try:
         os.mknod(path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import get_origin
+from typing import Any, get_origin
 
 import click
 import pytest
@@ -78,7 +78,8 @@ def public_classes(module: Module) -> dict[str, ast.ClassDef]:
     path = ROOT.joinpath(*module.name.split("."))
     folder = path if path.is_dir() else path.parent
     sources = sorted(folder.glob("**/*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    names = {n for n in names_of(module) if inspect.isclass(getattr(import_module(module.name), n))}
+    values = {name: getattr(import_module(module.name), name) for name in names_of(module)}
+    names = {n for n, value in values.items() if inspect.isclass(value) and value is not Any}
     classes = {
         node.name: node
         for source in sources

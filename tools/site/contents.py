@@ -55,7 +55,7 @@ MODULES = (
             "Records": ("Journal", "Options", "Entry", "PackedRecord", "pack"),
             "Tables": (
                 *("DurableDict", "Tables", "Table", "Transaction", "TransactionTable", "Key"),
-                *("TableChanges", "TableChange"),
+                *("TableChanges", "TableChange", "TransactionContext"),
                 *("TablesView", "TableView", "TableWrite", "tables_writes", "row_as_json"),
                 "TABLES_APPLICATION_PREFIX",
             ),
@@ -63,6 +63,7 @@ MODULES = (
                 "DurableState",
                 "StateMachine",
                 "CowTable",
+                "Snapshot",
                 "Composite",
                 "Checkpoint",
             ),
@@ -71,7 +72,7 @@ MODULES = (
                 *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),
             ),
             "Backup and repair": ("backup", "BackupReport", "repair", "RepairReport"),
-            "Figures": ("Stats", "Histogram", "LockStats", "Observer"),
+            "Figures": ("Stats", "Histogram", "LockStats", "Observer", "StatsSource"),
             "Errors": (
                 *("JournalError", "BufferFullError", "CheckpointItemError", "ClosedError"),
                 *("CompactedError", "ConflictError", "CorruptionError", "CutError", "FailedError"),
@@ -79,7 +80,10 @@ MODULES = (
                 *("NotAJournalError", "RecordError", "TransactionTooLargeError", "UnsafePathError"),
                 *("CutReason", "DamageReason", "FormatReason"),
             ),
-            "The interface to the disk": ("Disk", "Directory", "File", "HandlerSafeLock"),
+            "The interface to the disk": (
+                *("Disk", "Directory", "File", "FileMode", "Buffer", "HandlerSafeLock"),
+            ),
+            "Types of arguments and results": ("Record", "JSON", "StrPath", "Freeze"),
         },
     ),
     Module("journal/docs/API", "journal.prometheus", {"Prometheus": ("JournalCollector",)}),
@@ -92,13 +96,20 @@ MODULES = (
                 *("explore", "Bounds", "ExplorationReport", "Owner", "ManualOptions", "History"),
                 "BrokenPromiseError",
             ),
-            "The simulated disk": ("SimulatedDisk", "SimulatedDirectory", "SimulatedFile"),
+            "The simulated disk": (
+                *("SimulatedDisk", "SimulatedDirectory", "SimulatedFile"),
+                *("Operation", "Mutation", "Query", "Medium"),
+            ),
             "Outcomes of a power cut": (
                 *("Outcome", "Change", "fates", "keep", "lose", "seeded", "drawn"),
             ),
         },
     ),
-    Module("journal/docs/TESTING", "journal.testing.machine", {"Hypothesis": ("CrashMachine",)}),
+    Module(
+        "journal/docs/TESTING",
+        "journal.testing.machine",
+        {"Hypothesis": ("CrashMachine", "Draw", "Step")},
+    ),
     Module(
         "journal/docs/TESTING",
         "journal.testing.fixtures",
@@ -109,7 +120,7 @@ MODULES = (
         "manager",
         {
             "The manager": ("SubAgentManager", "Limits", "AgentResult", "Changes"),
-            "Agents": ("Agent", "Status"),
+            "Agents": ("Agent", "Status", "JSON", "StrPath"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
                 *("RECORD_FIELDS", "APPLICATION_PREFIX", "AGENT_ID_PATTERN"),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from importlib.util import find_spec
 
-from _journal_console import repair_streams
-
-_NEEDED = ("click", "rich")
+from _journal_console import LACKS_EXTRA, missing_extra, repair_streams
 
 
 def main() -> None:
@@ -22,11 +19,9 @@ def main() -> None:
 
 
 def _main() -> int:
-    for name in _NEEDED:
-        if find_spec(name) is None:
-            advice = "install it with: python -m pip install 'journal-engine[cli]'"
-            print(f"subagents: the command line needs {name}; {advice}", file=sys.stderr)
-            return 1
+    if advice := missing_extra():
+        print(f"subagents: {advice}", file=sys.stderr)
+        return LACKS_EXTRA
     gc.disable()  # imports make no garbage
     from manager._cli.cli import run_cli
 

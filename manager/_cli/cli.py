@@ -80,9 +80,9 @@ def app() -> None:
     """Run commands as durable, resumable sub-agents.
 
     Exit codes: 0 success; 1 a task failed, or no agent was found; 2 wrong usage; 3 the state is
-    damaged; 4 the state can't be opened, or a file can't be read or imported; 5 another process has
-    the state open for writing; 124 timeout; 130 and 143 stopped by SIGINT and SIGTERM; 141 the
-    reader of the output closed the pipe.
+    damaged; 4 the state can't be opened, a file can't be read or imported, or the extra `cli` is
+    not installed; 5 another process has the state open for writing; 124 timeout; 130 and 143
+    stopped by SIGINT and SIGTERM; 141 the reader of the output closed the pipe.
     """
 
 

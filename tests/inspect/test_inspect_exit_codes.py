@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from tests.inspect.inspect_support import (
     checkpoints,
     child_main,
     compact,
+    environment,
     flip,
     golden,
     make,
@@ -301,14 +303,21 @@ def test_4_no_fleet(tmp_path: Path, inspect: Ask) -> None:
         )
 
 
+def test_the_package_runs_the_command() -> None:
+    """`python -m journal` is `journal-inspect`."""
+    command = [sys.executable, "-P", "-m", "journal", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout == ask("--version").out
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_4_without_the_extra(missing: str) -> None:
     """A script that was installed without its extra names the extra to install."""
     check_refused(
         child_main(f"sys.modules[{missing!r}] = None"),
         4,
-        f"needs {missing}",
-        "pip install 'journal-engine[cli]'",
+        f"journal-inspect: needs {missing}, which is not installed; install it with: "
+        "python -m pip install 'journal-engine[cli]'",
     )
 
 
@@ -322,7 +331,7 @@ def test_4_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = ask("info", make(tmp_path / "j"))
     message = "RuntimeError: of a kind\\u001b\\u000anobody thought of"
     check_refused(answer, 4, message, "please report", f"in {__name__}, line ")
-    check_refused(child_main("m.find_spec = lambda name: 1 / 0"), 4, "ZeroDivisionError")
+    check_refused(child_main("m.missing_extra = lambda: 1 / 0"), 4, "ZeroDivisionError")
 
 
 def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:

@@ -370,7 +370,8 @@ def test_run_needs_the_lock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_a_missing_extra_is_named(tmp_path: Path, missing: str) -> None:
-    """Without the extra, the console script prints one line that says what to install."""
+    """Without the extra, the console script prints one line that says what to install, and exits as
+    journal-inspect does."""
     code = f"import sys; sys.modules[{missing!r}] = None; from manager.__main__ import main; main()"
     child = subprocess.run(
         [sys.executable, "-P", "-c", code, "list"],
@@ -378,9 +379,9 @@ def test_a_missing_extra_is_named(tmp_path: Path, missing: str) -> None:
         text=True,
         timeout=TIMEOUT_S,
     )
-    assert child.returncode == 1
+    assert child.returncode == 4
     assert child.stderr.splitlines() == [
-        f"subagents: the command line needs {missing}; install it with: "
+        f"subagents: needs {missing}, which is not installed; install it with: "
         "python -m pip install 'journal-engine[cli]'"
     ]
 

@@ -1,4 +1,4 @@
-"""The standard streams of both command lines, `subagents` and `journal-inspect`.
+"""What both command lines, `subagents` and `journal-inspect`, do before they load anything else.
 
 This is a package of its own, which imports only the standard library, so that `--help` need not
 wait for the import of `journal` or `manager`.
@@ -10,7 +10,23 @@ import io
 import os
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
+
+LACKS_EXTRA = 4  # the exit code of both; they also use it for a journal that can't be opened
+_NEEDED = ("click", "rich")
+
+
+def missing_extra() -> str:
+    """Return what to install if the packages of the command lines are not installed, or ""."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if not missing:
+        return ""
+    verb = "is" if len(missing) == 1 else "are"
+    return (
+        f"needs {' and '.join(missing)}, which {verb} not installed; "
+        "install it with: python -m pip install 'journal-engine[cli]'"
+    )
 
 
 def repair_streams() -> None:

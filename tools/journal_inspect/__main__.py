@@ -1,18 +1,15 @@
-"""The entry point of the console script and of `python -m journal_inspect`."""
+"""The entry point of the console script, `python -m journal_inspect` and `python -m journal`."""
 
 from __future__ import annotations
 
 import gc
 import signal
 import sys
-from importlib.util import find_spec
 
-from _journal_console import release_stdout, repair_streams
+from _journal_console import LACKS_EXTRA, missing_extra, release_stdout, repair_streams
 
-from journal_inspect.exits import CANT_OPEN, STOPPED_BY_SIGNAL, explain
+from journal_inspect.exits import STOPPED_BY_SIGNAL, explain
 from journal_inspect.rendering.text import say
-
-_NEEDED = ("click", "rich")
 
 
 def main() -> int:
@@ -20,13 +17,9 @@ def main() -> int:
     repair_streams()
     try:
         signal.signal(signal.SIGTERM, _stop)
-        missing = [name for name in _NEEDED if find_spec(name) is None]
-        if missing:
-            say(
-                f"needs {' and '.join(missing)}, which is not installed; "
-                "install it with: python -m pip install 'journal-engine[cli]'"
-            )
-            return CANT_OPEN
+        if advice := missing_extra():
+            say(advice)
+            return LACKS_EXTRA
         gc.disable()  # imports create no garbage
         from journal_inspect.commands.cli import cli
 

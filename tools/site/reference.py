@@ -64,7 +64,7 @@ def _gather_docstrings(module: Module) -> None:
     public = ModuleAnalyzer.for_module(module.name)
     public.analyze()
     for submodule in walk_packages(getattr(package, "__path__", ()), f"{module.name}."):
-        if submodule.name == "manager.__main__":
+        if submodule.name.endswith(".__main__"):
             continue
         source = ModuleAnalyzer.for_module(submodule.name)
         source.analyze()

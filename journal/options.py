@@ -76,6 +76,8 @@ class Options:
             raise ValueError(f'durability must be "disk" or "os", not {self.durability!r}')
         if not isinstance(self.application, str):
             raise ValueError(f"application must be a string, not {self.application!r}")
+        if any("\ud800" <= character <= "\udfff" for character in self.application):
+            raise ValueError(f"application has half a surrogate pair: {self.application!r:.200}")
         for field in fields(self):
             if field.type in ("int", "float"):
                 self._check_number(field.name)

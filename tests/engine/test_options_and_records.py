@@ -48,6 +48,7 @@ BAD: list[tuple[str, Any]] = [
     ("durability", ["disk"]),
     ("application", None),
     ("application", b"jobs/1"),
+    ("application", "jobs/\ud800"),
     ("flush_bytes", 0),
     ("flush_bytes", 1.5),
     ("segment_bytes", 4095),

@@ -94,9 +94,12 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
     """Load a checkpoint into `fleet`. Return whether its items state the session."""
     is_session_known = True
     if checkpoint.application not in (fleet.application, *fleet.accepts):
-        what = f"the journal was written for application {checkpoint.application!r}, by no manager"
-        reason = FormatReason.OTHER_APPLICATION
-        raise FormatVersionError(what, path=checkpoint.path, reason=reason)
+        raise FormatVersionError(
+            f"the journal was written for application {checkpoint.application!r}, not by a "
+            "manager; open it with the program that wrote it",
+            path=checkpoint.path,
+            reason=FormatReason.OTHER_APPLICATION,
+        )
     try:
         for item in checkpoint.items():
             fleet.load(item)

@@ -1,4 +1,5 @@
-"""What both command lines, `subagents` and `journal-inspect`, do before they load anything else.
+"""The start of both command lines, `subagents` and `journal-inspect`: the standard streams, and the
+check that their extra is installed.
 
 This is a package of its own, which imports only the standard library, so that `--help` need not
 wait for the import of `journal` or `manager`.

@@ -42,8 +42,8 @@ def crashes_of(work: Callable[[SimulatedDisk, Told], None]) -> Iterator[tuple[Si
     work(disk, told)
     watch()
     for medium, told_then in moments:
-        if PATH in medium.folders:
-            for image in outcomes(medium.folders[PATH], PATH, Bounds(outcomes_max=256)):
+        if PATH in medium._folders:
+            for image in outcomes(medium._folders[PATH], PATH, Bounds(outcomes_max=256)):
                 left = SimulatedDisk(image.medium)
                 left.clock_ns = disk.clock_ns
                 yield left, told_then

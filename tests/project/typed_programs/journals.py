@@ -61,6 +61,8 @@ from journal import (
     StatsSource,
     StrPath,
     Table,
+    TableChange,
+    TableChanges,
     Tables,
     TablesView,
     TableView,
@@ -245,6 +247,11 @@ def use_tables(path: StrPath) -> None:
             assert_type(transaction[users], TransactionTable)
         users.prefix(1.5)  # type: ignore[arg-type]
         tables.table(1)  # type: ignore[arg-type]
+        changes: TableChanges = tables.changes(after=0)
+        for change in changes:
+            assert_type(change, TableChange)
+            changes.close()
+        tables.changes("first")  # type: ignore[arg-type]
     view: TablesView = Tables.read(path)
     rows: TableView = view.table("users")
     print(list(rows.items()))

@@ -219,6 +219,27 @@ class DurableState(OpenHandle, Generic[M]):
             self._wait_for_room(urgent)
         return self._lock.run(self._change_batch, (decide, urgent))
 
+    def update_with_result(
+        self, decide: Callable[[M], tuple[Record | None, T]], *, urgent: bool = False
+    ) -> tuple[int | None, T]:
+        """Do what `update` does with `record, result = decide(machine)`. Return the LSN and
+        `result`.
+
+        So `decide` can report what it chose, such as the job that it took from a queue, and also if
+        it returns `(None, result)`: the LSN is None then. Copy what the machine may still change.
+        Raises TypeError, with nothing changed, if `decide` returns anything but a tuple of two.
+        """
+        results: list[T] = []
+
+        def choose(machine: M) -> Record | None:
+            chosen = decide(machine)
+            if not isinstance(chosen, tuple) or len(chosen) != 2:
+                raise TypeError(f"decide returned {chosen!r:.200}, not a tuple (record, result)")
+            results.append(chosen[1])
+            return chosen[0]
+
+        return self.update(choose, urgent=urgent), results[0]
+
     def read(self, query: Callable[[M], T]) -> T:
         """Return `query(machine)`, called under the lock. It must take constant time."""
         self._journal.check_process()

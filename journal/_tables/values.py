@@ -7,15 +7,14 @@ that was too large for one record is stored in pieces, which each read joins.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-import msgpack
 from msgpack import unpackb
 
 from journal._format.checkpoint import VERSION
 from journal._format.items import CODEC, decoder, encode_item
 from journal._format.record import pack
+from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import HEAD_BYTES, MARK_BYTE, expiry_of, head_of, to_ms, with_expiry
@@ -23,10 +22,7 @@ from journal.errors import CheckpointItemError, RecordError
 
 VALUE_BYTES_MAX = 1 << 28
 _TEXT = bytes((MARK_BYTE,))
-_SCALARS = (type(None), bool, int, float, str, bytes, msgpack.ExtType, msgpack.Timestamp)
 _KINDS = "a value holds None, bool, int (64 bits), float, str, bytes, list and dict"
-_SHOWN_CHARS = 80
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def pack_value(value: Any, expires_at: float | None = None) -> bytes:
@@ -39,8 +35,9 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
     try:
         packed = pack(value)._packed
     except RecordError as error:
-        place = _wrong_place(value)
-        raise RecordError(place or f"the value can't be packed: {error}") from error
+        place = wrong_place(value, "value")
+        message = f"{place}; {_KINDS}" if place else f"the value can't be packed: {error}"
+        raise RecordError(message) from error
     if len(packed) > VALUE_BYTES_MAX:
         raise RecordError(
             f"the value takes {len(packed)} bytes, and a table's value at most {VALUE_BYTES_MAX}; "
@@ -96,34 +93,3 @@ def json_text(stored: bytes) -> bytes | None:
         return encode_item(unpack_value(stored), 0)
     except CheckpointItemError:
         return None
-
-
-def _wrong_place(value: Any, path: str = "value", levels: int = 100) -> str:
-    """Return the place in `value` that msgpack can't hold, with the reason; "" if there is none."""
-    kind = type(value)
-    if kind in _SCALARS or levels == 0:
-        if kind is int and not -(1 << 63) <= value < 1 << 64:
-            return f"{path} is an int of more than 64 bits; {_KINDS}"
-        if kind is str and (half := _SURROGATE.search(value)):
-            return f"{path} has half a surrogate pair, {half[0]!r}, at {half.start()}"
-        return ""
-    if kind is dict or kind is list:
-        for at, part in value.items() if kind is dict else enumerate(value):
-            if kind is dict and (problem := _wrong_place(at, f"a key of {path}", levels - 1)):
-                return problem
-            if problem := _wrong_place(part, f"{path}[{_shown(at)}]", levels - 1):
-                return problem
-        return ""
-    return f"{path} is {_article(kind.__name__)}; {_KINDS}"
-
-
-def _article(name: str) -> str:
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _shown(key: object) -> str:
-    try:
-        text = repr(key)
-    except Exception:  # any class may define any repr
-        return "a key without a repr"
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

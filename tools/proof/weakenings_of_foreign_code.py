@@ -126,8 +126,8 @@ FOREIGN_CODE = (
         "handler_errors_count_as_packing_errors",
         "journal/_format/record.py",
         '    if not is_raised_by_call(error, "msgpack"):\n        raise error\n'
-        '    raise RecordError(\n        f"a record of type',
-        '    raise RecordError(\n        f"a record of type',
+        '    place = wrong_place(record, "record", parts_max)\n',
+        '    place = wrong_place(record, "record", parts_max)\n',
         INTERRUPTS,
     ),
     Weakening(

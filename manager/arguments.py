@@ -57,7 +57,7 @@ def seconds(where: str, value: object, *, low: float = -math.inf) -> float:
 
 
 def optional_seconds(where: str, value: object) -> float | None:
-    return None if value is None else seconds(where, value)
+    return None if value is None else seconds(where, value, low=0)
 
 
 def path(where: str, value: object) -> str:

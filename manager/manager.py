@@ -370,22 +370,21 @@ class SubAgentManager:
         Raise TimeoutError after `timeout_s` seconds (None: no limit), and FailedError. Source:
         journal/docs/RELIABILITY.md, P2.
         """
-        timeout_s = optional_seconds("timeout_s", timeout_s)
-        self._state.wait_durable(optional_lsn("lsn", lsn), timeout_s=timeout_s)
+        self._state.wait_durable(lsn, timeout_s=timeout_s)
 
     async def durable(self, lsn: int | None = None) -> None:
         """Await the durability of changes, like `wait_durable`, in any asyncio event loop.
 
         Use `asyncio.timeout` for a time limit.
         """
-        await self._state.durable(optional_lsn("lsn", lsn))
+        await self._state.durable(lsn)
 
     def wait_room(self, *, timeout_s: float | None = None) -> None:
         """Block until the log buffer has room; see `Journal.wait_room`.
 
         Raise TimeoutError after `timeout_s` seconds (None: no limit), and FailedError.
         """
-        self._state.wait_room(timeout_s=optional_seconds("timeout_s", timeout_s))
+        self._state.wait_room(timeout_s=timeout_s)
 
     async def room(self) -> None:
         """Await room in the log buffer, like `wait_room`, in any asyncio event loop.
@@ -440,16 +439,17 @@ class SubAgentManager:
         self.wait_durable()
         return tuple(map(self._agent, imported))
 
-    def close(self) -> None:
+    def close(self, *, timeout_s: float | None = None) -> None:
         """Make all changes durable and close the journal. A second call does nothing.
 
         Agents that are running stay `running` until the next open interrupts them. Waiters for an
-        agent's end get ClosedError, and `changes` iterators end. There is no time limit on the wait
-        for the disk. Raise FailedError if the journal has failed and a change was not synced.
+        agent's end get ClosedError, and `changes` iterators end. Raise TimeoutError after
+        `timeout_s` seconds (None: no limit); the lock is still held then, so call it again. Raise
+        FailedError if the journal has failed and a change was not synced.
         """
         self._watch.check_free()
         try:
-            self._state.close()
+            self._state.close(timeout_s=timeout_s)
         finally:
             self._end_watch()
 

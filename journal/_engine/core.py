@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from threading import get_ident
+from threading import TIMEOUT_MAX, get_ident
 from typing import Self
 
 from journal._commit.backpressure import Backpressure
@@ -151,6 +151,8 @@ class Core:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in (self.committer, self.compactor):
             remaining_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+            if remaining_s is not None and remaining_s > TIMEOUT_MAX:
+                remaining_s = None
             if not thread.join(remaining_s):
                 return False
         self._use.release()

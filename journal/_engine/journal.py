@@ -20,6 +20,7 @@ from journal._log import report
 from journal._offline.reader import read_batches
 from journal._public import public
 from journal._recovery.walk import ReplayBatch
+from journal._waits import check_lsn, check_timeout_s, warn_in_event_loop
 from journal.errors import FailedError, InterruptedCallError, JournalError
 from journal.options import Options
 
@@ -133,14 +134,21 @@ class Journal(OpenHandle):
         """Block until `lsn` is durable. None stands for everything appended so far.
 
         Returns at once if it is durable already, even on a closed or failed journal. Raises
-        TimeoutError after `timeout_s` seconds, ValueError for an LSN that was never appended,
-        FailedError, and ClosedError. Source: journal/docs/RELIABILITY.md, P2.
+        TimeoutError after `timeout_s` seconds (None: no limit), ValueError for an LSN that was
+        never appended, FailedError, and ClosedError. In an event loop, use `durable`. Source:
+        journal/docs/RELIABILITY.md, P2.
         """
-        turn, committer = self._turn, self._committer
+        turn = self._turn
         if lsn is None:
             lsn = self.last_lsn
+        elif type(lsn) is not int or lsn < 0:
+            check_lsn(lsn)
+        if timeout_s is not None:
+            check_timeout_s(timeout_s)
         if lsn <= turn.durable_lsn:
             return
+        warn_in_event_loop("wait_durable", "durable(...)", timeout_s)
+        committer = self._committer
         began_ns = time.perf_counter_ns()
         is_alone = timeout_s is None and self._wake_policy.last_waiters <= 1
         if is_alone and committer.commit_alone(lsn):
@@ -165,6 +173,8 @@ class Journal(OpenHandle):
         """
         if lsn is None:
             lsn = self.last_lsn
+        else:
+            check_lsn(lsn)
         gate = self._turn.gate(lsn)
         if gate is not None:
             await gate.passed()
@@ -185,14 +195,17 @@ class Journal(OpenHandle):
         There is no room while half of `buffer_bytes` is used, nor while a compaction is so overdue
         that the log has grown by a quarter more than what made it due. The latter lasts for about a
         second of encoding at most, plus the time to sync the checkpoint, read it back, and remove
-        what it covers. Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError.
+        what it covers. Raises TimeoutError after `timeout_s` seconds, FailedError, ClosedError. In
+        an event loop, use `room`.
         """
+        check_timeout_s(timeout_s)
         if not self._await_room(timeout_s):
             raise TimeoutError(f"no room in the log buffer within {timeout_s} s")
 
     def _await_room(self, timeout_s: float | None) -> bool:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         while gate := self._room_gate():
+            warn_in_event_loop("wait_room", "room()", timeout_s)
             remaining_s = None if until_s is None else until_s - time.monotonic()
             if not gate.wait(remaining_s):
                 return False
@@ -326,6 +339,7 @@ class Journal(OpenHandle):
         lock is still held then, so call it again. Raises FailedError if the journal has failed and
         a record that was appended is not synced.
         """
+        check_timeout_s(timeout_s)
         if self._is_closed or self._lifecycle.abandoned:
             self._is_closed = True
             return

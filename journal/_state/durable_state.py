@@ -11,7 +11,6 @@ OwnedJournal include such a change.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -39,6 +38,7 @@ from journal._public import public
 from journal._recovery.walk import ReplayBatch
 from journal._state.contract import check_items, check_machine
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
+from journal._waits import check_timeout_s, in_event_loop
 from journal.errors import (
     BufferFullError,
     ClosedError,
@@ -152,6 +152,7 @@ class DurableState(OpenHandle, Generic[M]):
         for a `machine` that lacks a member of StateMachine or has one of the wrong kind.
         """
         check_machine(machine)
+        check_timeout_s(room_timeout_s, "room_timeout_s")
         options = replace(options, application=machine.application)
         journal, buffer, progress = _recovered(path, machine, options, disk)
         try:
@@ -369,7 +370,7 @@ class DurableState(OpenHandle, Generic[M]):
 
     def _wait_for_room(self, urgent: bool) -> None:
         self._journal.check()  # first: a forked child must not take a lock
-        if urgent or self._buffer.has_room or _in_event_loop():
+        if urgent or self._buffer.has_room or in_event_loop():
             return
         has_room = self._journal._await_room(self._room_timeout_s)
         # A compaction that takes long is no reason to refuse the change.
@@ -449,9 +450,3 @@ def _refusal(machine: StateMachine, path: str, problem: str) -> FormatVersionErr
         "`apply` or `load` since",
         path=path,
     )
-
-
-def _in_event_loop() -> bool:
-    # A program that runs a loop has imported asyncio. An import here would slow down the others.
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -9,6 +9,7 @@ from journal._engine.journal import Journal
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Record
 from journal._state.owner_lock import OwnerLock
+from journal._waits import check_lsn
 from journal.errors import FailedError, JournalError
 from journal.options import Options
 
@@ -90,7 +91,13 @@ class OwnedJournal(Journal):
         """
         self.owner_lock.refuse_inside()
         applying_lsn = self._progress.lsn  # first: it may be appended from here on
-        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:
+        try:
+            is_ahead = (applying_lsn if lsn is None else lsn) > self._buffer.filling.last_lsn
+        except TypeError:
+            if lsn is not None:
+                check_lsn(lsn)
+            raise  # a signal handler's
+        if is_ahead:
             self.check_process()  # in a forked child the lock may be held forever
             self.owner_lock.run(_do_nothing, None)
             self._progress.check()

@@ -67,7 +67,7 @@ def test_a_wait_can_time_out(
     """TimeoutError names the LSN and the limit. The record is still committed, and can be waited
     for again."""
     with busy(disk, journal, pool):
-        for timeout_s in (0, -1, 0.01):
+        for timeout_s in (0, 0.01):
             with pytest.raises(TimeoutError, match=f"LSN 2 was not durable within {timeout_s} s"):
                 journal.wait_durable(2, timeout_s=timeout_s)
         journal.append("next")

@@ -91,6 +91,7 @@ def strike(
     where += run_with_handler(action, handler, nth)
 
 
+@pytest.mark.filterwarnings("ignore:.* blocks this thread:RuntimeWarning")
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS.keys())
 def test_a_call_in_a_handler_succeeds_or_is_refused(

@@ -47,7 +47,7 @@ STATE = (
     Weakening(
         "waits_ignore_records_being_applied",
         "journal/_state/owned_journal.py",
-        "        if (applying_lsn if lsn is None else lsn) > self._buffer.last_lsn:\n",
+        "        if is_ahead:\n",
         "        if False:\n",
         CONTRACT,
     ),

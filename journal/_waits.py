@@ -1,0 +1,74 @@
+"""Waits: what calls that wait check first: their arguments, and the thread that makes the call."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import NoReturn
+
+_PACKAGES = ("journal", "manager")
+_SHOWN_CHARS = 80
+
+_has_warned = False  # of a wait in an event loop, in this process
+
+
+def check_lsn(lsn: object) -> None:
+    """Raise TypeError or ValueError unless `lsn` is a whole number from 0."""
+    if isinstance(lsn, bool) or not isinstance(lsn, int):
+        _refuse(TypeError, "lsn must be an LSN, a whole number", lsn)
+    if lsn < 0:
+        _refuse(ValueError, "lsn must be an LSN, at least 0", lsn)
+
+
+def check_timeout_s(timeout_s: object, name: str = "timeout_s") -> None:
+    """Raise TypeError or ValueError unless this is a number of seconds from 0, or None."""
+    if timeout_s is None:
+        return
+    rule = f"{name} must be a number of seconds, at least 0, or None"
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)):
+        _refuse(TypeError, rule, timeout_s)
+    try:
+        is_valid = float(timeout_s) >= 0  # False for NaN
+    except OverflowError:
+        is_valid = False
+    if not is_valid:
+        _refuse(ValueError, rule, timeout_s)
+
+
+def in_event_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
+    # A program that runs a loop has imported asyncio. An import here would slow down the others.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None) -> None:
+    """Warn at the first call in this process that blocks a thread in which an event loop runs.
+
+    A call with a time limit of 0 only asks, and blocks nothing. The warning is a RuntimeWarning,
+    like the one for a coroutine that was never awaited, because the caller's code needs the fix. It
+    shows the line that called this project's packages.
+    """
+    global _has_warned
+    if _has_warned or timeout_s == 0 or not in_event_loop():
+        return
+    _has_warned = True
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"{call} blocks this thread and the event loop that runs in it; use `await {awaitable}` "
+        "instead. Later calls are not reported",
+        RuntimeWarning,
+        stacklevel=level,
+    )
+
+
+def _refuse(kind: type[Exception], rule: str, value: object) -> NoReturn:
+    try:
+        shown = repr(value)
+    except Exception:  # a huge integer has no repr, and any class may define any
+        shown = f"a value of type {type(value).__name__}"
+    if len(shown) > _SHOWN_CHARS:
+        shown = f"{shown[:_SHOWN_CHARS]}..."
+    raise kind(f"{rule}, not {shown}")

@@ -183,11 +183,18 @@ class LockedError(JournalError, BlockingIOError):
     pid: int | None
     """The process ID of the writer. None if it is not known."""
 
-    def __init__(self, path: str, pid: int | None) -> None:
-        holder = f"process {pid}" if pid else "another process"
-        super().__init__(f"{path}: locked by {holder}; stop it first, or read with JournalReader")
+    is_this_process: bool
+    """True if this process itself has the journal open already."""
+
+    def __init__(self, path: str, pid: int | None, *, is_this_process: bool = False) -> None:
+        holder = f"locked by process {pid}" if pid else "locked by another process"
+        fix = "stop it first"
+        if is_this_process:
+            holder, fix = "this process has it open already", "use or close what has it open"
+        super().__init__(f"{path}: {holder}; {fix}, or read with JournalReader")
         self.path = path
         self.pid = pid
+        self.is_this_process = is_this_process
 
 
 @public

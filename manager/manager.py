@@ -85,6 +85,7 @@ class SubAgentManager:
         state_dir: StrPath = ".subagents",
         limits: Limits = Limits(),
         options: Options = Options(),
+        lock_timeout_s: float | None = 0.0,
         disk: Any = None,
     ) -> SubAgentManager:
         """Recover the fleet in `state_dir` below `workspace`, or create a new one.
@@ -106,7 +107,7 @@ class SubAgentManager:
         )
         with ExitStack() as undo:
             with state_directory as path:
-                state = open_fleet(path, options=options, disk=disk)
+                state = open_fleet(path, options=options, lock_timeout_s=lock_timeout_s, disk=disk)
                 undo.push(state)
             manager = cls(state, limits, options)
             manager._boot()

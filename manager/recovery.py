@@ -9,14 +9,18 @@ from journal import DurableState, FormatVersionError, Options
 from manager.fleet import Fleet
 
 
-def open_fleet(path: str, *, options: Options, disk: Any) -> DurableState[Fleet]:
+def open_fleet(
+    path: str, *, options: Options, disk: Any, lock_timeout_s: float | None = 0.0
+) -> DurableState[Fleet]:
     """Open the fleet in the directory `path`.
 
     Raise FormatVersionError, with file and field, for a value that no manager writes, and the
     errors of opening a journal.
     """
     with ExitStack() as undo:
-        state = DurableState.open(path, Fleet(), options=options, disk=disk)
+        state = DurableState.open(
+            path, Fleet(), options=options, lock_timeout_s=lock_timeout_s, disk=disk
+        )
         undo.push(state)
         checkpoint, fleet = state.journal.checkpoint, state.machine
         try:

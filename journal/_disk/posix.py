@@ -144,7 +144,8 @@ class PosixDirectory:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LockedError(self.path, self.lock_holder() or None) from None
+            pid = self.lock_holder() or None
+            raise LockedError(self.path, pid, is_this_process=pid == os.getpid()) from None
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 raise _no_locks_error(self.path, f"has no locks ({error.strerror})") from error

@@ -20,6 +20,7 @@ from journal._commit.lifecycle import Lifecycle
 from journal._commit.writer import NO_SPACE, Writer
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
+from journal._disk.lock_wait import lock_within
 from journal._disk.posix import PosixDisk
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
@@ -30,6 +31,7 @@ from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
 from journal._names import is_journal
 from journal._recovery.recovery import Recovered, Recovery
+from journal._waits import check_timeout_s
 from journal.errors import (
     ClosedError,
     FailedError,
@@ -199,7 +201,15 @@ class Opening:
     remains. Otherwise the caller has to close the core.
     """
 
-    def __init__(self, path: StrPath, options: Options, disk: Disk | None) -> None:
+    def __init__(
+        self,
+        path: StrPath,
+        options: Options,
+        disk: Disk | None,
+        lock_timeout_s: float | None = 0.0,
+    ) -> None:
+        check_timeout_s(lock_timeout_s, "lock_timeout_s")
+        self._lock_timeout_s = lock_timeout_s
         self._path = path
         self._options = options
         self._disk = disk or PosixDisk()
@@ -215,7 +225,7 @@ class Opening:
         """
         process.check_interpreter(self._path)
         directory = self._directory = self._disk.open_directory(self._path, write=True)
-        directory.lock()
+        lock_within(directory, self._lock_timeout_s)
         names = directory.names()
         if names and not is_journal(names):
             raise UnsafePathError(

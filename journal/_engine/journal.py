@@ -48,16 +48,22 @@ class Journal(OpenHandle):
 
     @classmethod
     def open(
-        cls, path: StrPath, *, options: Options = Options(), disk: Disk | None = None
+        cls,
+        path: StrPath,
+        *,
+        options: Options = Options(),
+        lock_timeout_s: float | None = 0.0,
+        disk: Disk | None = None,
     ) -> Journal:
         """Open and recover the journal at `path`, or create one there. Hold its lock until `close`.
 
+        If another writer holds the lock, wait at most `lock_timeout_s` seconds (None: no limit).
         Raises LockedError, CorruptionError, FormatVersionError, UnsafePathError, FailedError (a
         read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
         can't be opened). Source: journal/docs/FORMAT.md, "Recovery".
         """
         accepts = (options.application,) if options.application else ()
-        with Opening(path, options, disk) as opening:
+        with Opening(path, options, disk, lock_timeout_s) as opening:
             for _ in opening.recover(accepts).batches(check_spans):
                 pass  # the records are not used here, but each has to be intact
             return cls(options, opening.start())

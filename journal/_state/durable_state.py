@@ -143,6 +143,7 @@ class DurableState(OpenHandle, Generic[M]):
         *,
         options: Options = Options(),
         room_timeout_s: float = 30.0,
+        lock_timeout_s: float | None = 0.0,
         disk: Disk | None = None,
     ) -> DurableState[N]:
         """Open the journal at `path`, and bring the new `machine` to its state.
@@ -154,7 +155,7 @@ class DurableState(OpenHandle, Generic[M]):
         check_machine(machine)
         check_timeout_s(room_timeout_s, "room_timeout_s")
         options = replace(options, application=machine.application)
-        journal, buffer, progress = _recovered(path, machine, options, disk)
+        journal, buffer, progress = _recovered(path, machine, options, disk, lock_timeout_s)
         try:
             # N, not M: pyright can't infer a class's own type variable from a class method.
             of_machine = cast("type[DurableState[N]]", cls)
@@ -382,13 +383,17 @@ class DurableState(OpenHandle, Generic[M]):
 
 
 def _recovered(
-    path: StrPath, machine: StateMachine, options: Options, disk: Disk | None
+    path: StrPath,
+    machine: StateMachine,
+    options: Options,
+    disk: Disk | None,
+    lock_timeout_s: float | None,
 ) -> tuple[OwnedJournal, LogBuffer, ApplyProgress]:
     """Open the journal, and bring `machine` to its state. Return the journal, its log buffer, and
     the machine's progress."""
     accepts = (machine.application, *getattr(machine, "accepts", ()))
     is_judge = isinstance(machine, JudgesApplication)
-    with Opening(path, options, disk) as opening:
+    with Opening(path, options, disk, lock_timeout_s) as opening:
         recovery = opening.recover(() if is_judge else accepts)
         if recovery.checkpoint:
             _check_application(machine, recovery.checkpoint)

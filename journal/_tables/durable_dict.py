@@ -55,6 +55,7 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
         *,
         options: Options = Options(),
         transaction_keys_max: int = 1000,
+        lock_timeout_s: float | None = 0.0,
         disk: Disk | None = None,
     ) -> Self:
         """Open the dict at `path`, or begin a new one there.
@@ -63,7 +64,11 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
         raises.
         """
         tables = Tables.open(
-            path, options=options, transaction_keys_max=transaction_keys_max, disk=disk
+            path,
+            options=options,
+            transaction_keys_max=transaction_keys_max,
+            lock_timeout_s=lock_timeout_s,
+            disk=disk,
         )
         return cls(tables)
 

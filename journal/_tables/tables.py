@@ -73,6 +73,7 @@ class Tables(OpenHandle):
         options: Options = Options(),
         transaction_keys_max: int = 1000,
         room_timeout_s: float = 30.0,
+        lock_timeout_s: float | None = 0.0,
         disk: Disk | None = None,
     ) -> Self:
         """Open the tables at `path`, or begin new ones there.
@@ -83,7 +84,12 @@ class Tables(OpenHandle):
         if type(transaction_keys_max) is not int or transaction_keys_max < 1:
             raise ValueError(f"transaction_keys_max is {transaction_keys_max!r:.80}, not 1 or more")
         state = TablesState.open(
-            path, TablesMachine(), options=options, room_timeout_s=room_timeout_s, disk=disk
+            path,
+            TablesMachine(),
+            options=options,
+            room_timeout_s=room_timeout_s,
+            lock_timeout_s=lock_timeout_s,
+            disk=disk,
         )
         try:
             return cls._opened(state, transaction_keys_max)

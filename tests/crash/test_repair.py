@@ -73,7 +73,7 @@ def test_a_live_journal_is_not_repaired(tmp_path: Path) -> None:
     with Journal.open(tmp_path / "j") as journal:
         put(journal, 1)
         for apply in (False, True):
-            with pytest.raises(LockedError, match="stop it first"):
+            with pytest.raises(LockedError, match="this process has it open already"):
                 repair(tmp_path / "j", apply=apply)
         put(journal, 2)
     assert repair(tmp_path / "j").problem is None

@@ -50,6 +50,7 @@ from journal.errors import (
 )
 
 if TYPE_CHECKING:
+    from journal._engine.async_handle import AsyncHandle, AsyncOpening
     from journal._engine.compactor import Freeze
     from journal._engine.journal import Journal
     from journal._format.segment_info import SegmentInfo
@@ -81,6 +82,8 @@ __version__ = "0.1.0"
 __all__ = [
     "JSON",
     "TABLES_APPLICATION_PREFIX",
+    "AsyncHandle",
+    "AsyncOpening",
     "BackupReport",
     "Buffer",
     "BufferFullError",
@@ -163,6 +166,7 @@ _MODULES = {
     "Options": "options",
     **dict.fromkeys(("RecoveryPreview", "preview_recovery"), "_offline.recovery_preview"),
     "Freeze": "_engine.compactor",
+    **dict.fromkeys(("AsyncHandle", "AsyncOpening"), "_engine.async_handle"),
     "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
     **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),

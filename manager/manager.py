@@ -17,7 +17,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from journal import Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
+from journal import AsyncHandle, Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
 from manager import ids, records
 from manager._public import public
 from manager.agent import (
@@ -47,13 +47,14 @@ _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opene
 
 
 @public
-class SubAgentManager:
+class SubAgentManager(AsyncHandle):
     """The sub-agents of one workspace. Use `open` to make one.
 
     Any thread may call any method. Code in an event loop may too, because only `open`,
     `wait_durable`, `wait_ended`, `wait_room`, `import_legacy`, `compact`, `stats` and `close` wait
-    or do I/O there. A method that changes an agent returns the agent as that change left it in
-    memory; `wait_durable(agent.lsn)` waits until the change is on stable storage.
+    or do I/O there. `async with SubAgentManager.aopen(...)` opens and closes in a thread. A method
+    that changes an agent returns the agent as that change left it in memory;
+    `wait_durable(agent.lsn)` waits until the change is on stable storage.
 
     A `ref` is an agent's id or its name. A name means the live agent (queued, running or
     interrupted) that has it, or else the only ended agent that had it. AmbiguousNameError is raised
@@ -342,6 +343,7 @@ class SubAgentManager:
         if the manager is closed before the agent ends.
         """
         timeout_s = optional_seconds("timeout_s", timeout_s)
+        self._warn_in_event_loop("wait_ended", "ended(...)", timeout_s)
         return self._agent(self._watch.wait_ended(text("ref", ref), timeout_s))
 
     async def ended(self, ref: str) -> Agent:
@@ -475,12 +477,9 @@ class SubAgentManager:
         """True if the manager is closed."""
         return self._state.closed
 
-    def __enter__(self) -> SubAgentManager:
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
-            self._state.__exit__(*raised)
+            self._state.__exit__(kind, error, traceback)
         finally:
             self._end_watch()
 

@@ -6,10 +6,11 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Disk, StrPath, file_size
+from journal._engine.async_handle import AsyncHandle
 from journal._engine.compactor import Freeze
 from journal._engine.core import Core, Opening
 from journal._format.checkpoint import Checkpoint
@@ -30,7 +31,7 @@ if TYPE_CHECKING:  # imported at first use, so that an open does not wait for it
 
 
 @public
-class Journal(OpenHandle):
+class Journal(OpenHandle, AsyncHandle):
     """An append-only log of msgpack records, open for writing. One writer at a time.
 
     Thread-safe. A context manager: leaving it closes the journal.
@@ -359,9 +360,6 @@ class Journal(OpenHandle):
         # With durability "os", a failed sync may have lost records that counted as durable.
         if self.last_lsn > self._committer.synced_lsn:
             raise self._lifecycle.error()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None:

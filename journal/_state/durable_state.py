@@ -22,6 +22,7 @@ from msgpack import unpackb
 
 from journal._commit.buffer import LogBuffer, record_packer
 from journal._disk.disk import Disk, StrPath
+from journal._engine.async_handle import AsyncHandle
 from journal._engine.compactor import Freeze
 from journal._engine.core import Opening
 from journal._engine.journal import Journal
@@ -110,7 +111,7 @@ T = TypeVar("T")
 
 
 @public
-class DurableState(OpenHandle, Generic[M]):
+class DurableState(OpenHandle, AsyncHandle, Generic[M]):
     """A state machine and its recovered journal, open for writing. A context manager.
 
     Thread-safe: `update`, `update_batch` and `read` run their callbacks under one lock, which
@@ -284,9 +285,6 @@ class DurableState(OpenHandle, Generic[M]):
     def close(self, *, timeout_s: float | None = None) -> None:
         """See Journal.close."""
         self._journal.close(timeout_s=timeout_s)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._journal.__exit__(kind, error, traceback)

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Self, TypeVar, overload
 
 from journal._disk.disk import Disk, StrPath
+from journal._engine.async_handle import AsyncHandle
 from journal._handle import OpenHandle
 from journal._public import public
 from journal._tables.keys import Key
@@ -32,7 +33,7 @@ _Key = TypeVar("_Key", bound=Key)  # a Mapping[str, Any] is no Mapping[Key, Any]
 
 
 @public
-class DurableDict(OpenHandle, MutableMapping[Key, Any]):
+class DurableDict(OpenHandle, AsyncHandle, MutableMapping[Key, Any]):
     """A dict that survives crashes. A context manager.
 
     A change is made in memory and committed within 10 ms. After `sync`, it survives a power cut.
@@ -206,9 +207,6 @@ class DurableDict(OpenHandle, MutableMapping[Key, Any]):
     def closed(self) -> bool:
         """See Journal.closed."""
         return self._tables.closed
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._tables.__exit__(kind, error, traceback)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import ReferenceType, ref
 
 from journal._disk.disk import Disk, StrPath
+from journal._engine.async_handle import AsyncHandle
 from journal._engine.journal import Journal
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import PackedRecord
@@ -50,7 +51,7 @@ _bodies: ContextVar[Mapping[int, ReferenceType[TransactionContext]]] = ContextVa
 
 
 @public
-class Tables(OpenHandle):
+class Tables(OpenHandle, AsyncHandle):
     """Tables in one journal, recovered, open for writing. A context manager.
 
     Keys are ints of 64 bits, strs, bytes, and flat tuples of these. Values are None, bool, int,
@@ -248,9 +249,6 @@ class Tables(OpenHandle):
     def closed(self) -> bool:
         """See Journal.closed."""
         return self._state.closed
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._state.__exit__(kind, error, traceback)

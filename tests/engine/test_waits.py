@@ -220,3 +220,18 @@ def test_a_warning_that_is_an_error_stops_the_wait(disk: SimulatedDisk) -> None:
 
         asyncio.run(main())
         assert journal.durable_lsn == lsn
+
+
+@pytest.mark.usefixtures("unwarned")
+def test_waiting_for_an_agent_in_an_event_loop_warns(disk: SimulatedDisk) -> None:
+    """`wait_ended` warns, too, unless its limit is 0."""
+    with SubAgentManager.open("/", state_dir=PATH, disk=disk) as manager:
+        agent = manager.spawn("work")
+
+        def wait(timeout_s: float) -> None:
+            with pytest.raises(TimeoutError):
+                manager.wait_ended(agent.agent_id, timeout_s=timeout_s)
+
+        assert in_loop(lambda: wait(0)) == []
+        (warning,) = in_loop(lambda: wait(0.001))
+    assert "`await ended(...)`" in str(warning.message)

@@ -67,6 +67,7 @@ MODULES = (
                 "Composite",
                 "Checkpoint",
             ),
+            "In an event loop": ("AsyncHandle", "AsyncOpening"),
             "Reading from outside": (
                 *("JournalReader", "SegmentInfo", "FrameInfo", "Finding"),
                 *("JournalFile", "RecoveryPreview", "Refusal", "preview_recovery"),

@@ -43,6 +43,21 @@ class LockStats:
     wait: Histogram
     """The times for which a thread waited for the lock, in nanoseconds."""
 
+    def __repr__(self) -> str:
+        return f"LockStats(hold: {_times(self.hold)}; wait: {_times(self.wait)})"
+
+
+def _times(ns: Histogram) -> str:
+    parts = (("p50", ns.p50), ("p99", ns.p99), ("p99.9", ns.p99_9), ("max", ns.max))
+    return f"{ns.count} times, " + ", ".join(f"{name} {_duration(value)}" for name, value in parts)
+
+
+def _duration(ns: int) -> str:
+    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
+        if ns >= size:
+            return f"{ns / size:.1f} {unit}"
+    return f"{ns} ns"
+
 
 @public
 @dataclass(frozen=True, slots=True)

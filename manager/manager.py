@@ -483,6 +483,9 @@ class SubAgentManager(AsyncHandle):
         finally:
             self._end_watch()
 
+    def _condition(self) -> str:
+        return f"{self._state._condition()} boot_id={self._boot_id}"
+
     def _end_watch(self) -> None:
         if self.closed:
             self._watch.close()

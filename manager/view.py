@@ -58,6 +58,9 @@ class FleetView:
         row = self._fleet.find(arguments.instance("ref", ref, str))
         return agent_from_row(row, self._fleet.boot_id)
 
+    def __repr__(self) -> str:
+        return f"<FleetView lsn={self.lsn} agents={len(self._fleet.rows)}>"
+
 
 @public
 def read_fleet(path: StrPath, *, at: int | None = None) -> FleetView:

@@ -84,6 +84,13 @@ class AsyncHandle:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         await _run(partial(self.__exit__, kind, error, trace))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._condition()}>"
+
+    def _condition(self) -> str:
+        """Return the path, the state and the LSNs in words. Takes no lock, and raises nothing."""
+        raise NotImplementedError
+
     @staticmethod
     def _warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None) -> None:
         warn_in_event_loop(call, awaitable, timeout_s)

@@ -382,5 +382,16 @@ class Journal(OpenHandle, AsyncHandle):
         warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else f"epoch={self.epoch}"
-        return f"<Journal {self.path} {state} last_lsn={self.last_lsn}>"
+        return f"<Journal {self._condition()}>"  # also of an OwnedJournal
+
+    def _condition(self) -> str:
+        # In this order: the durable LSN is never higher than the last one.
+        durable_lsn, last_lsn = self.durable_lsn, self.last_lsn
+        return f"{self.path} {self._state_word()} last_lsn={last_lsn} durable_lsn={durable_lsn}"
+
+    def _state_word(self) -> str:
+        if self._is_closed:
+            return "closed"
+        if self._lifecycle.abandoned:
+            return "forked"
+        return "failed" if self._lifecycle.failure else f"epoch={self.epoch}"

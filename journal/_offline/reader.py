@@ -92,6 +92,7 @@ class JournalReader(OpenHandle):
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._is_closed = False
         self.path = directory.path
 
     @classmethod
@@ -112,6 +113,7 @@ class JournalReader(OpenHandle):
 
     def close(self) -> None:
         """Close the directory's handle. A second call does nothing."""
+        self._is_closed = True
         self._directory.close(unlock=False)
 
     def __enter__(self) -> JournalReader:
@@ -119,6 +121,9 @@ class JournalReader(OpenHandle):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<JournalReader {self.path} {'closed' if self._is_closed else 'open'}>"
 
     @property
     def writer_pid(self) -> int | None:

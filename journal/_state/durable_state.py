@@ -286,6 +286,9 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         """See Journal.close."""
         self._journal.close(timeout_s=timeout_s)
 
+    def _condition(self) -> str:
+        return f"{self._journal._condition()} machine={type(self._machine).__name__}"
+
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._journal.__exit__(kind, error, traceback)
 

@@ -80,6 +80,10 @@ class OwnedJournal(Journal):
             self._buffer.withdraw()
         super().close(timeout_s=timeout_s)
 
+    def _state_word(self) -> str:
+        word = super()._state_word()
+        return "stopped" if self._progress.broken is not None and word != "closed" else word
+
     def _room_gate(self) -> Gate | None:
         self.owner_lock.refuse_inside()
         return super()._room_gate()

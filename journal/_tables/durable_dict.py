@@ -211,8 +211,8 @@ class DurableDict(OpenHandle, AsyncHandle, MutableMapping[Key, Any]):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._tables.__exit__(kind, error, traceback)
 
-    def __repr__(self) -> str:
-        return f"<DurableDict of {len(self)} keys>"
+    def _condition(self) -> str:
+        return f"of {len(self)} keys, {self._tables._condition()}"
 
 
 class _Items(ItemsView[Key, Any]):

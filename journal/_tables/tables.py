@@ -250,6 +250,9 @@ class Tables(OpenHandle, AsyncHandle):
         """See Journal.closed."""
         return self._state.closed
 
+    def _condition(self) -> str:
+        return self.journal._condition()
+
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._state.__exit__(kind, error, traceback)
 

@@ -44,6 +44,9 @@ class TablesView:
         """Return the names of the tables that have rows, sorted."""
         return sorted(name for name, rows in self._machine.tables.items() if rows)
 
+    def __repr__(self) -> str:
+        return f"<TablesView lsn={self.lsn} tables={len(self.names())}>"
+
 
 class _RecoveredRows:
     """The rows of a machine that no longer changes."""

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from proof import (
     weakenings,
+    weakenings_of_calls,
     weakenings_of_changes,
     weakenings_of_checkpoints,
     weakenings_of_compaction,
@@ -58,6 +59,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_contract.ALL_OF,
     *weakenings_of_compaction.ALL_OF,
     *weakenings_of_waiting.ALL_OF,
+    *weakenings_of_calls.ALL_OF,
     *weakenings_of_checkpoints.ALL_OF,
     *weakenings_of_foreign_code.ALL_OF,
     *weakenings_of_fleets.ALL_OF,

@@ -1,0 +1,128 @@
+"""Weakenings of what a call does before and beside its work: checks of its arguments, waits for the
+directory's lock, and threads that open and close for an event loop."""
+
+from __future__ import annotations
+
+from proof.weakenings import Weakening
+
+WAITS = ("tests/engine/test_waits.py",)
+LOCKS = ("tests/engine/test_lock_wait.py",)
+ASYNC = ("tests/engine/test_async_handle.py",)
+PLACES = ("tests/engine/test_wrong_place.py",)
+RESULTS = ("tests/engine/test_update_with_result.py",)
+
+ARGUMENTS = (
+    Weakening(
+        "wait_takes_true_for_an_lsn",
+        "journal/_engine/journal.py",
+        "elif type(lsn) is not int or lsn < 0:",
+        "elif lsn < 0:",
+        WAITS,
+    ),
+    Weakening(
+        "wait_takes_a_negative_lsn",
+        "journal/_engine/journal.py",
+        "elif type(lsn) is not int or lsn < 0:",
+        "elif type(lsn) is not int:",
+        WAITS,
+    ),
+    Weakening(
+        "wait_takes_nan_for_a_limit",
+        "journal/_waits.py",
+        "is_valid = float(timeout_s) >= 0  # False for NaN",
+        "is_valid = not float(timeout_s) < 0",
+        WAITS,
+    ),
+    Weakening(
+        "wait_in_a_loop_warns_at_each_call",
+        "journal/_waits.py",
+        "    _has_warned = True\n",
+        "",
+        WAITS,
+    ),
+    Weakening(
+        "infinite_limit_of_a_close_overflows",
+        "journal/_engine/core.py",
+        "if remaining_s is not None and remaining_s > TIMEOUT_MAX:",
+        "if False:",
+        WAITS,
+    ),
+    Weakening(
+        "record_without_a_result_is_applied",
+        "journal/_state/durable_state.py",
+        "if not isinstance(chosen, tuple) or len(chosen) != 2:",
+        "if chosen is None:",
+        RESULTS,
+    ),
+    Weakening(
+        "search_under_a_lock_is_unbounded",
+        "journal/_format/record.py",
+        'wrong_place(record, "record", parts_max)',
+        'wrong_place(record, "record")',
+        PLACES,
+    ),
+)
+
+LOCK = (
+    Weakening(
+        "wait_for_the_lock_has_no_end",
+        "journal/_disk/lock_wait.py",
+        "if remaining_s <= 0 or (given_up",
+        "if timeout_s == 0 or (given_up",
+        LOCKS,
+    ),
+    Weakening(
+        "cancelled_wait_for_the_lock_goes_on",
+        "journal/_disk/lock_wait.py",
+        "if remaining_s <= 0 or (given_up and given_up.is_set()):",
+        "if remaining_s <= 0:",
+        ASYNC,
+    ),
+    Weakening(
+        "own_lock_counts_as_another_process",
+        "journal/_disk/posix.py",
+        "is_this_process=pid == os.getpid()",
+        "is_this_process=False",
+        LOCKS,
+    ),
+)
+
+THREADS = (
+    Weakening(
+        "cancelled_open_stays_open",
+        "journal/_engine/async_handle.py",
+        "if call.is_cancelled and call.results:",
+        "if False:",
+        ASYNC,
+    ),
+    Weakening(
+        "cancelled_call_is_not_waited_for",
+        "journal/_engine/async_handle.py",
+        "while not self._gate.opened:",
+        "if not self._gate.opened:",
+        ASYNC,
+    ),
+    Weakening(
+        "cancellation_of_a_close_is_lost",
+        "journal/_engine/async_handle.py",
+        "    result = call.result()\n    call.raise_cancellation()\n",
+        "    result = call.result()\n",
+        ASYNC,
+    ),
+    Weakening(
+        "abandoned_open_stays_open",
+        "journal/_engine/async_handle.py",
+        "if self._is_abandoned and self._discard and self.results:",
+        "if False:",
+        ASYNC,
+    ),
+    Weakening(
+        "call_without_a_loop_starts_a_thread",
+        "journal/_engine/async_handle.py",
+        "        asyncio.get_running_loop()  # raises RuntimeError if there is none\n",
+        "",
+        ASYNC,
+    ),
+)
+
+ALL_OF = ARGUMENTS + LOCK + THREADS

@@ -360,7 +360,7 @@ def test_errors_of_an_open_are_raised(disk: SimulatedDisk) -> None:
 
     async def main() -> None:
         with pytest.raises(TypeError, match="is a class"):
-            await DurableState[Any].aopen(PATH, Table, disk=disk)
+            await DurableState.aopen(PATH, Table, disk=disk)  # type: ignore[type-var]
         disk.fail("open_directory", errno.EACCES)
         with pytest.raises(PermissionError):
             await Tables.aopen(PATH, disk=disk)

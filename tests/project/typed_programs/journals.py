@@ -8,6 +8,8 @@ from typing import Any, assert_type
 
 from journal import (
     JSON,
+    AsyncHandle,
+    AsyncOpening,
     BackupReport,
     Buffer,
     BufferFullError,
@@ -134,6 +136,9 @@ async def use_state(path: StrPath, disk: Disk) -> None:
         assert_type(state.compact(), Checkpoint)
         state.wait_durable(timeout_s=1.5)
         await state.durable(3)
+        lsn, count = state.update_with_result(lambda m: (["queued", "b"], len(m.table)))
+        assert_type(lsn, int | None)
+        assert_type(count, int)
         print(state.machine.nope)  # type: ignore[attr-defined]
         state.update(lambda m: m.nope)  # type: ignore[attr-defined]
         state.wait_durable("3")  # type: ignore[arg-type]
@@ -141,6 +146,13 @@ async def use_state(path: StrPath, disk: Disk) -> None:
     DurableState.open(path, NoFreeze(), disk=disk)  # type: ignore[type-var]
     DurableState.open(path, Jobs)  # type: ignore[type-var]
     DurableState.open(path)  # type: ignore[call-arg]
+    async with DurableState.aopen(path, Jobs(), lock_timeout_s=1.0) as opened:
+        assert_type(opened, DurableState[Jobs])
+        handle: AsyncHandle = opened
+        await handle.aclose(timeout_s=1.5)
+    tables: AsyncOpening[Tables] = Tables.aopen(path)
+    assert_type(await tables, Tables)
+    DurableState.aopen(path, NoFreeze())  # type: ignore[type-var]
     parts = Composite(jobs=Jobs(), more=Jobs())
     with DurableState.open(path, parts) as composite:
         assert_type(composite, DurableState[Composite])

@@ -17,6 +17,8 @@ PAGES: dict[str, dict[str, str]] = {
     },
     "Do one thing": {
         "How-to guides: the journal": "journal/docs/HOWTO",
+        "How-to guides: operation": "journal/docs/OPERATION",
+        "How-to guides: moving to it": "journal/docs/MIGRATION",
         "How-to guides: sub-agents": "manager/docs/HOWTO",
     },
     "Understand": {

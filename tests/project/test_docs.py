@@ -29,7 +29,7 @@ from tests.project.test_layers import JOURNAL_LAYERS, MANAGER_LAYERS
 PAGES = sorted(
     p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
 )
-WHOLE = {"TUTORIAL.md"}  # pages that are one story from beginning to end
+WHOLE = {"TUTORIAL.md", "EXAMPLES.md"}  # pages whose blocks all run in one directory
 IN_CHECKOUT = ".github/CONTRIBUTING.md"  # its commands are run in a copy of the checkout
 PARTS = [part for page in PAGES for part in parts_of(page, whole=page.name in WHOLE)]
 FOR_USERS = [part for part in PARTS if part.page != IN_CHECKOUT]
@@ -47,6 +47,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("part", FOR_USERS, ids=str)
 def test_a_part_runs_as_written(part: Part, tmp_path: Path, path: str) -> None:
     """Each block of a page does what the page says, and prints what it shows."""
+    import_needed_packages(part)
     run_part(part, tmp_path, path)
 
 

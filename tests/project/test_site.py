@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from contents import COMMANDS, MODULES, PAGES
+from contents import COMMANDS, MODULES, PAGES, PROGRAMS
 
 from tests.installed import import_package
 from tests.project.page_support import ROOT, copy_of_checkout
@@ -38,12 +39,16 @@ def build(checkout: Path, folder: Path) -> tuple[int, str]:
 
 
 def test_the_site_has_each_page_name_field_and_verb(tmp_path: Path) -> None:
-    """A strict build succeeds with every page, name, field and command, and its pages fetch nothing
-    from a network."""
+    """A strict build succeeds with every page, program, name, field and command, and its pages
+    fetch nothing from a network."""
     code, output = build(ROOT, tmp_path)
     assert code == 0, output
     for page in ("index", *(page for pages in PAGES.values() for page in pages.values())):
         assert not FETCHED.findall((tmp_path / f"{page}.html").read_text()), page
+    for page, programs in PROGRAMS.items():
+        text = html.unescape(re.sub(r"<[^>]*>", "", (tmp_path / f"{page}.html").read_text()))
+        for program in programs:
+            assert ((ROOT / page).parent / program).read_text() in text, program
     for module in MODULES:
         text = (tmp_path / f"{module.page}.html").read_text()
         for name in (name for names in module.headings.values() for name in names):

@@ -16,6 +16,7 @@ PAGES: dict[str, dict[str, str]] = {
         "Tutorial": "journal/docs/TUTORIAL",
     },
     "Do one thing": {
+        "Examples": "journal/docs/EXAMPLES",
         "How-to guides: the journal": "journal/docs/HOWTO",
         "How-to guides: operation": "journal/docs/OPERATION",
         "How-to guides: moving to it": "journal/docs/MIGRATION",
@@ -38,6 +39,12 @@ PAGES: dict[str, dict[str, str]] = {
         "Contributing": ".github/CONTRIBUTING",
         "Security": ".github/SECURITY",
     },
+}
+
+
+# The programs that a page ends with, in the folder beside it.
+PROGRAMS = {
+    "journal/docs/EXAMPLES": ("examples/jobs.py", "examples/service.py", "examples/harness.py"),
 }
 
 

@@ -1,4 +1,5 @@
-"""A Sphinx extension that appends the reference to the pages, from docstrings and click commands.
+"""A Sphinx extension that appends the reference to the pages, from docstrings and click commands,
+and the programs to the page of examples.
 
 A public name or member without a docstring causes a warning, which fails the build.
 """
@@ -17,7 +18,7 @@ from pkgutil import walk_packages
 from typing import Any
 
 import click
-from contents import CALLED, COMMANDS, FRONT_PAGE, MODULES, PAGES, Module
+from contents import CALLED, COMMANDS, FRONT_PAGE, MODULES, PAGES, PROGRAMS, Module
 from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.addnodes import pending_xref
@@ -83,6 +84,7 @@ def _append_reference(_: Sphinx, page: str, source: list[str]) -> None:
     parts = [source[0]]
     if page == FRONT_PAGE:
         parts += map(_toctree, PAGES)
+    parts += map(_program, PROGRAMS.get(page, ()))
     for module in MODULES:
         if module.page == page:
             parts += _names(module)
@@ -90,6 +92,10 @@ def _append_reference(_: Sphinx, page: str, source: list[str]) -> None:
         if command.page == page:
             parts += _help(getattr(import_module(command.module), command.name), command.program)
     source[0] = "\n\n".join(parts)
+
+
+def _program(path: str) -> str:
+    return f"## {path.rpartition('/')[2]}\n\n```{{literalinclude}} {path}\n:language: python\n```"
 
 
 def _toctree(caption: str) -> str:

@@ -1,0 +1,201 @@
+"""A job queue in one process, with workers, retries and dead letters.
+
+    seq 100 | python jobs.py jobs.d
+
+Each line of standard input is a job. The program prints `queued`, `done` or `dead` with the job's
+number once that can't be lost any more, and ends when no job is left to run. Kill it at any moment
+and start it again: it continues with the jobs that are not done. A job that has failed, or has
+killed the process, three times is dead. It stays in the queue for somebody to look at.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from heapq import heappop, heappush
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from journal import CowTable, DurableState, JournalError
+
+WORKERS = 4
+Job = dict[str, Any]  # id, payload, attempts, state (waiting, running or dead), due_ms, error
+
+
+class Jobs:
+    """The state: every job that is not done. It changes only in `apply`."""
+
+    application = "example-jobs/1"
+
+    def __init__(self) -> None:
+        self.table: CowTable[int, Job] = CowTable()
+        self.due: list[tuple[int, int]] = []  # the waiting jobs: a heap of (due_ms, id)
+        self.running: set[int] = set()
+
+    def apply(self, lsn: int, record: Any) -> None:
+        match record:
+            case ["put", payload, now_ms]:  # an LSN is never used twice, so it can be the job's id
+                job = {"id": lsn, "payload": payload, "attempts": 0, "error": ""}
+                self._set({**job, "state": "waiting", "due_ms": now_ms})
+            case ["take", number]:
+                heappop(self.due)  # `decide` chose the first one
+                job = self.table[number]
+                self._set({**job, "state": "running", "attempts": job["attempts"] + 1})
+            case ["done", number]:
+                self.running.remove(number)
+                del self.table[number]
+            case ["failed", number, state, due_ms, error]:
+                self.running.remove(number)
+                self._set({**self.table[number], "state": state, "due_ms": due_ms, "error": error})
+
+    def freeze(self) -> Iterable[Job]:
+        return self.table.freeze()
+
+    def load(self, item: Job) -> None:
+        self._set(item)
+
+    def _set(self, job: Job) -> None:
+        self.table[job["id"]] = job
+        if job["state"] == "waiting":
+            heappush(self.due, (job["due_ms"], job["id"]))
+        elif job["state"] == "running":
+            self.running.add(job["id"])
+
+
+class JobQueue:
+    """A durable queue for the threads of one process."""
+
+    def __init__(
+        self, path: str, *, attempts: int = 3, retry_s: float = 1.0, disk: Any = None
+    ) -> None:
+        self.state = DurableState.open(path, Jobs(), disk=disk)
+        self._attempts, self._retry_ms = attempts, int(retry_s * 1000)
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._stopping = False
+        # These jobs were running when the last process died.
+        for number in [*self.state.machine.running]:
+            self.failed(self.state.machine.table[number], "the process died")
+
+    def put(self, payload: Any) -> int:
+        """Add a job, and return its number. From then on, no crash loses the job."""
+        record = ["put", payload, now_ms()]
+        number = self.state.update(lambda jobs: record)
+        self.state.wait_durable(number)
+        if self._wake.empty():  # one token is enough: the other workers look again soon
+            self._wake.put(None)
+        assert number is not None
+        return number
+
+    def take(self) -> Job | None:
+        """Return the next job as soon as one is due, or None once the queue stops."""
+        while not self._stopping:
+            if job := self._take_due():
+                return job
+            with suppress(Empty):
+                self._wake.get(timeout=0.1)
+        return None
+
+    def _take_due(self) -> Job | None:
+        now, chosen = now_ms(), []
+
+        def decide(jobs: Jobs) -> Any:
+            if not jobs.due or jobs.due[0][0] > now:
+                return None
+            _, number = jobs.due[0]
+            chosen.append(number)
+            return ["take", number]
+
+        lsn = self.state.update(decide)
+        if not chosen:
+            return None
+        self.state.wait_durable(lsn)  # the attempt must count even if the job kills the process
+        return self.state.machine.table[chosen[0]]
+
+    def done(self, job: Job) -> None:
+        """Remove a job that `take` returned. From then on, it never runs again."""
+        self.state.wait_durable(self.state.update(lambda jobs: ["done", job["id"]]))
+
+    def failed(self, job: Job, error: str) -> bool:
+        """Run a job that `take` returned again later. Return True if it is dead instead."""
+        is_dead: bool = job["attempts"] >= self._attempts
+        due_ms = now_ms() + self._retry_ms * job["attempts"]
+        record = ["failed", job["id"], "dead" if is_dead else "waiting", due_ms, error]
+        self.state.wait_durable(self.state.update(lambda jobs: record))
+        return is_dead
+
+    def dead(self) -> list[Job]:
+        """Return the jobs that failed too often."""
+        return [job for job in self.state.machine.table.values() if job["state"] == "dead"]
+
+    def is_idle(self) -> bool:
+        """Return whether no job is waiting or running."""
+        return self.state.read(lambda jobs: not jobs.due and not jobs.running)
+
+    def stop(self) -> None:
+        """Let every `take` return None soon."""
+        self._stopping = True
+
+    def close(self) -> None:
+        self.state.close()
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def work(queue: JobQueue, handle: Callable[[Any], object]) -> None:
+    """Run jobs until the queue stops. This is the body of a worker's thread."""
+    try:
+        while job := queue.take():
+            try:
+                handle(job["payload"])
+            except Exception as error:
+                is_dead = queue.failed(job, repr(error))
+                say("dead" if is_dead else "failed", job["id"])
+            else:
+                queue.done(job)
+                say("done", job["id"])
+    except JournalError as error:
+        # The disk failed. Nothing more can be acknowledged, so end the process. The next start
+        # recovers what was durable.
+        say("stopped", repr(error))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def say(what: str, about: object) -> None:
+    print(f"{what} {about}\n", end="", flush=True)
+
+
+def handle(payload: str) -> None:
+    """Do the work of one job. Replace this by your own."""
+    time.sleep(0.001)
+    if payload.startswith("bad"):
+        raise ValueError(payload)
+
+
+def main(path: str) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it runs the `finally` below
+    queue = JobQueue(path, retry_s=0.1)
+    workers = [threading.Thread(target=work, args=(queue, handle)) for _ in range(WORKERS)]
+    try:
+        for worker in workers:
+            worker.start()
+        for line in sys.stdin:
+            say("queued", queue.put(line.strip()))
+        while not queue.is_idle():
+            time.sleep(0.05)
+        print(len(queue.dead()), "dead")
+    finally:
+        queue.stop()
+        for worker in workers:
+            worker.join()
+        queue.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

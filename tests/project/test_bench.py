@@ -35,7 +35,10 @@ SMALL = {
     "append": ("--rounds", 1, "--seconds", 0.05),
     "hold": ("--rounds", 1, "--before", "."),
     "recover": ("--rounds", 1, "--records", 10_000, 20_000, "--agents", 10),
-    "commits": (*QUICK, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),
+    "commits": (
+        *(*QUICK, "--threads", 1, 2, "--coroutines", 2),
+        *("--peers", "sqlite", "sqlite-gated"),
+    ),
     "compact": (*QUICK, "--agents", 10, "--threads", 2, "--updates", 640),
     "fanout": ("--seconds", 0.05, "--agents", 10, "--threads", 1, 2, "--coroutines", 3),
     "burn": (*QUICK, "--burners", 0, 1, "--threads", 1, 2, "--coroutines", 2, "--peers", "sqlite"),

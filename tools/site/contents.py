@@ -24,6 +24,7 @@ PAGES: dict[str, dict[str, str]] = {
     },
     "Understand": {
         "Explanation": "journal/docs/EXPLANATION",
+        "Benchmarks": "tools/BENCHMARKS",
     },
     "Look up": {
         "API of the journal": "journal/docs/API",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from journal import FailedError, JournalReader
 from journal.docs.examples.jobs import JobQueue, Jobs, work
@@ -72,6 +76,39 @@ def test_the_queue_survives_sigkill(tmp_path: Path) -> None:
         number for number, end in ended.items() if end == "dead"
     }
     assert out.endswith(f"{list(ended.values()).count('dead')} dead\n")
+
+
+def test_sigterm_stops_the_queue(tmp_path: Path) -> None:
+    """SIGTERM ends the program with 0, and closes the journal. The jobs that are left run later."""
+    path = tmp_path / "jobs.d"
+    with started("jobs.py", tmp_path, path) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("good\n" * 100)
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, err) == (0, "")
+    with started("jobs.py", tmp_path, path) as process:
+        out, err = process.communicate("", timeout=TIMEOUT_S)
+        assert (process.returncode, err) == (0, "")
+    assert out.endswith("0 dead\n")
+    assert {*ends(path).values()} == {"done"}
+
+
+def test_a_failing_disk_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose journal has failed sends SIGTERM to its process, and reports the error."""
+    disk, signals = SimulatedDisk(), []
+    monkeypatch.setattr("os.kill", lambda *arguments: signals.append(arguments[1]))
+    queue = JobQueue("/jobs", disk=disk)
+    queue.put("good")
+    disk.fail("sync", errno.EIO)
+    work(queue, print)
+    assert signals == [signal.SIGTERM]
+    assert isinstance(queue.failure, FailedError)
+    with pytest.raises(FailedError):
+        queue.close()
 
 
 def test_no_crash_breaks_a_promise_of_the_jobs() -> None:

@@ -77,6 +77,7 @@ class JobQueue:
         self._attempts, self._retry_ms = attempts, int(retry_s * 1000)
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._stopping = False
+        self.failure: JournalError | None = None
         # These jobs were running when the last process died.
         for number in [*self.state.machine.running]:
             self.failed(self.state.machine.table[number], "the process died")
@@ -161,9 +162,9 @@ def work(queue: JobQueue, handle: Callable[[Any], object]) -> None:
                 queue.done(job)
                 say("done", job["id"])
     except JournalError as error:
-        # The disk failed. Nothing more can be acknowledged, so end the process. The next start
-        # recovers what was durable.
-        say("stopped", repr(error))
+        # The disk failed. Nothing more can be acknowledged, so end the process, whatever its main
+        # thread waits for. The next start recovers what was durable.
+        queue.failure = error
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -179,8 +180,12 @@ def handle(payload: str) -> None:
 
 
 def main(path: str) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # it runs the `finally` below
     queue = JobQueue(path, retry_s=0.1)
+
+    def terminate(*_: object) -> None:
+        sys.exit(f"stopped: {queue.failure}" if queue.failure else 0)  # runs the `finally` below
+
+    signal.signal(signal.SIGTERM, terminate)
     workers = [threading.Thread(target=work, args=(queue, handle)) for _ in range(WORKERS)]
     try:
         for worker in workers:

@@ -164,17 +164,20 @@ def compacting(state: State, model: Model) -> Iterator[Step]:
 
 
 def begin_compaction(state: State, model: Model) -> Iterator[Step]:
-    """Yield the start of a compaction, if there are records after the newest checkpoint."""
+    """Yield the start of each checkpoint after the newest one.
+
+    A compaction's is at the end of the log. A trim's may be anywhere in the log.
+    """
     disk, p, _ = state
     existing = checkpoints(disk.names | disk.synced_names)
-    lsns = {checkpoint.lsn for checkpoint in existing if checkpoint.lsn}  # 0: not a compaction's
-    lsn = p.written if model.durability == "os" else p.synced
-    if lsn <= max(lsns, default=0) or len(lsns) >= model.checkpoints:
+    lsns = {checkpoint.lsn for checkpoint in existing if checkpoint.lsn}  # 0: states the application
+    if len(lsns) >= model.checkpoints:
         return
-    is_hasty = model.weakening is Weakening.DROP_BEFORE_PUBLISHED
-    steps = ("rename", "drop", "sync") if is_hasty else ("rename", "sync", "drop", "sync")
-    begun = p._replace(compaction=Compaction(lsn, steps))
-    if lsn == p.synced or model.weakening is Weakening.CHECKPOINT_BEFORE_LOG_SYNC:
-        yield f"checkpoint {lsn}: begin", state._replace(process=begun)
-    elif p.phase == "idle":
-        yield from sync_log(f"checkpoint {lsn}: sync the log, begin", state, begun, model)
+    for lsn in range(max(lsns, default=0) + 1, p.written + 1):
+        is_hasty = model.weakening is Weakening.DROP_BEFORE_PUBLISHED
+        steps = ("rename", "drop", "sync") if is_hasty else ("rename", "sync", "drop", "sync")
+        begun = p._replace(compaction=Compaction(lsn, steps))
+        if lsn <= p.synced or model.weakening is Weakening.CHECKPOINT_BEFORE_LOG_SYNC:
+            yield f"checkpoint {lsn}: begin", state._replace(process=begun)
+        elif p.phase == "idle" and model.durability == "os":
+            yield from sync_log(f"checkpoint {lsn}: sync the log, begin", state, begun, model)

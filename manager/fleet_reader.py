@@ -152,6 +152,8 @@ def fleet_as_of(reader: JournalReader, at: int | None = None) -> tuple[Fleet, in
     changed: set[str] = set()
     for entry in entries_up_to(reader, lsn, at):
         lsn = entry.lsn
+        if entry.is_filler:
+            continue
         apply_entry(fleet, entry)
         changed.add(entry.record[records.AGENT_ID])
     check_agents(reader, fleet, changed)  # only the last state of each: callers see no other

@@ -79,6 +79,8 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
     feed: deque[Row] = deque()
     fleet.feed_to(feed)
     for entry in entries_up_to(reader, lsn, at):
+        if entry.is_filler:
+            continue
         apply_entry(fleet, entry)
         check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
         for row in feed:

@@ -121,10 +121,12 @@ def _changed_agents(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[A
             for entry in reader.entries(
                 lsn, follow=True, wait=_wait_while_writer_lives(reader, fleet)
             ):
+                lsn = entry.lsn
+                if entry.is_filler:
+                    continue
                 apply_entry(fleet, entry)
                 check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
                 yield from _agents_in_feed(feed, fleet)
-                lsn = entry.lsn
         end_session(fleet)
         yield from _agents_in_feed(feed, fleet)
 

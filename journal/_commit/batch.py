@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from journal._commit.gate import Gate
+from journal._format.frame import FILLER
+
+
+class Filler(bytes):
+    """A packed filler. Its type tells it from a nil that an owner appends."""
+
+    __slots__ = ()
+
+
+FILLER_RECORD = Filler(FILLER)
 
 
 class Commit(NamedTuple):
@@ -55,6 +65,11 @@ class CommitBatch:
     @property
     def last_lsn(self) -> int:
         return self.first_lsn + len(self.records) - 1
+
+    @property
+    def begins_with_filler(self) -> bool:
+        """True if the first record is a filler, which needs a segment that begins with it."""
+        return bool(self.records) and type(self.records[0]) is Filler
 
     @property
     def has_work(self) -> bool:

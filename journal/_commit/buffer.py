@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from journal._commit.backpressure import Backpressure
-from journal._commit.batch import CommitBatch
+from journal._commit.batch import FILLER_RECORD, CommitBatch
 from journal._commit.gate import open_gates
 from journal._commit.lifecycle import Lifecycle
 from journal._format.record import CANT_PACK, PackedRecord, Record, RecordPacker, refuse
@@ -136,6 +136,21 @@ class LogBuffer:
             self._check_batch(size)
             self._check_room(size, urgent)
             return self._add_group(packed, size)
+
+    def append_filler(self, after_lsn: int) -> int | None:
+        """Append a filler if `after_lsn` is the last LSN, and return its LSN; otherwise None.
+
+        It is the first record of its batch, and its commit begins a segment with it. The owner must
+        not be appending meanwhile.
+        """
+        with self._lock.checked():
+            self._lifecycle.check()
+            filling = self.filling
+            if filling.records or filling.last_lsn != after_lsn:
+                return None
+            filling = self._make_ready(len(FILLER_RECORD))
+            filling.records.append(FILLER_RECORD)
+            return filling.first_lsn
 
     def admit(self, size: int, urgent: bool = False) -> int:
         """Admit a record of `size` bytes, and return its LSN. Raises what its append would raise.

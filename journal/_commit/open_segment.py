@@ -28,9 +28,10 @@ class OpenSegment:
         first_lsn: int,
         durable_lsn: int,
         now_ns: int,
+        has_filler: bool = False,
     ) -> bytes:
         """Return the frames for `payloads`, each of which is the index of its first record, the
-        number of records, and their bytes."""
+        number of records, and their bytes. `has_filler`: the first one is a filler."""
         self.recorded_lsn = durable_lsn
         frames: list[bytes] = []
         for index, count, payload in payloads:
@@ -40,7 +41,8 @@ class OpenSegment:
                 payload,
                 count,
                 lsn=lsn,
-                durable_lsn=durable_lsn,
+                # A filler states no durable LSN, which is how a reader tells it from a record.
+                durable_lsn=0 if has_filler and not index else durable_lsn,
                 now_ns=now_ns,
                 seed=self.seed,
             )

@@ -60,6 +60,7 @@ class Writer:
         self._failure: OSError | None = None
         self._sync_error: OSError | None = None  # a sync's error, from the disk or a handler
         self._prepared_ns = self._checked_ns = -_CHECK_NS
+        self._ended: OpenSegment | None = None  # a segment that takes no further commit
         self.log_bytes = 0  # frames and headers written since open
 
     @property
@@ -81,21 +82,24 @@ class Writer:
         segment = self._segment
         if segment is None or batch.bytes > self._options.frame_bytes_max:
             return False
+        if segment is self._ended or batch.begins_with_filler:
+            return False
         return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
 
     def prepare(self, batch: CommitBatch) -> None:
         """Encode the batch's frames, all for one segment, and set their offset in it."""
+        has_filler = batch.begins_with_filler
         payloads = [(0, len(batch.records), b"".join(batch.records))]
-        if batch.bytes > self._options.frame_bytes_max:
-            payloads = list(
-                frame.split_frames(batch.records, batch.groups, self._options.frame_bytes_max)
-            )
+        if has_filler or batch.bytes > self._options.frame_bytes_max:
+            payloads = list(_split(batch, self._options.frame_bytes_max))
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
         segment = self._segment
         has_frames = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
-        if segment and has_frames and segment.offset + size > self._options.segment_bytes:
-            self._seal(segment)
-            segment = None
+        if segment and has_frames:
+            is_full = segment.offset + size > self._options.segment_bytes
+            if is_full or has_filler or segment is self._ended:
+                self._seal(segment)
+                segment = None
         if segment is None:
             segment = self.begin_segment(size)
         self._prepared_ns = clock_ns(self._disk)
@@ -104,9 +108,14 @@ class Writer:
             first_lsn=batch.first_lsn,
             durable_lsn=self._synced_lsn,
             now_ns=self._prepared_ns,
+            has_filler=has_filler,
         )
         last_lsn, log_bytes = batch.first_lsn + len(batch.records) - 1, self.log_bytes + len(data)
         batch.place(Commit(data, segment.offset, last_lsn, log_bytes))
+
+    def end_segment(self) -> None:
+        """Let no commit after the current one write to this segment. Any thread may call this."""
+        self._ended = self._segment
 
     def begin_segment(self, size: int = 0) -> OpenSegment:
         """Create the next segment, with space for at least `size` bytes of frames."""
@@ -247,6 +256,18 @@ class Writer:
         except OSError:
             with suppress(OSError):
                 file.truncate(0)  # leave the free space to the records
+
+
+def _split(batch: CommitBatch, payload_bytes_max: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the frames that the batch needs, as `split_frames` does. A filler has its own frame."""
+    groups = batch.groups
+    skip = int(batch.begins_with_filler)
+    if skip:
+        yield 0, 1, batch.records[0]
+        groups = [(begin - 1, end - 1) for begin, end in groups]
+    if records := batch.records[skip:]:
+        for index, count, payload in frame.split_frames(records, groups, payload_bytes_max):
+            yield index + skip, count, payload
 
 
 @contextmanager

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from weakref import WeakSet
 
-from journal._disk.disk import Directory, Disk, clock_ns
-from journal._format.checkpoint import JSON, Checkpoint, read_checkpoint, write_checkpoint
+from journal._disk.disk import Directory, Disk, clock_ns, file_size
+from journal._format.checkpoint import (
+    JSON,
+    Checkpoint,
+    checkpoint_lsns,
+    checkpoint_name,
+    read_checkpoint,
+    write_checkpoint,
+)
+from journal._format.segment import SegmentName, segment_names, segments_after
 from journal._recovery.recovery import drop_covered
 from journal.options import Options
 
@@ -55,6 +63,22 @@ class CheckpointStore:
         self._open_checkpoints.add(checkpoint)
         self._verified_lsns = sorted({*self._verified_lsns, lsn})
         return checkpoint
+
+    def frees_more_than_it_takes(self, newest: Checkpoint) -> bool:
+        """Return whether one more checkpoint like `newest`, after a record in a segment of its own,
+        would remove more bytes than the two files take."""
+        keep = self._options.checkpoints_kept
+        if len(self._verified_lsns) + 1 < keep:
+            return False
+        floor_lsn = [*self._verified_lsns, newest.lsn + 1][-keep]
+        names = self._directory.names()
+        segments = segment_names(names)
+        following = SegmentName(newest.lsn + 1, self._epoch)
+        kept = segments_after([*segments, following], floor_lsn)
+        gone = [str(name) for name in segments if name not in kept]
+        gone += [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < floor_lsn]
+        freed_bytes = sum(file_size(self._directory, name) for name in gone)
+        return freed_bytes > self._options.segment_bytes + newest.size_bytes
 
     def drop_covered(self) -> None:
         """Remove the segments and checkpoints that none of the newest checkpoints needs."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 """A function that returns the LSN of a state and an iterable of its items, which is read later."""
+# Appends a filler if the given LSN is the last one, and returns its LSN; otherwise returns None.
+Fill = Callable[[int], int | None]
 
 _PAUSE_S = 0.0002
 _POLL_S = 0.001
@@ -103,10 +105,14 @@ class Compactor:
         """Close the files of the checkpoints that were returned."""
         self._checkpoints.close()
 
-    def compact(self, freeze: Freeze) -> Checkpoint:
-        """Run a compaction now, after one that is under way."""
+    def compact(self, freeze: Freeze, fill: Fill | None = None) -> Checkpoint:
+        """Run a compaction now, after one that is under way.
+
+        With `fill`, publish a second checkpoint if that gives space back and the log is idle: two
+        checkpoints at two LSNs cover everything up to the first one.
+        """
         try:
-            checkpoint, duration_ns = self._compact(freeze)
+            checkpoint, duration_ns = self._compact(freeze, fill)
         except BaseException as error:
             if self.stats.failed(error, is_stopping=self._is_stopping):
                 self._notify_failure(error)
@@ -116,14 +122,34 @@ class Compactor:
         self._notify_compacted(checkpoint, duration_ns)
         return checkpoint
 
-    def _compact(self, freeze: Freeze) -> tuple[Checkpoint, int]:
-        """Run a compaction. Return its checkpoint, and the time that it took in ns."""
+    def _compact(self, freeze: Freeze, fill: Fill | None = None) -> tuple[Checkpoint, int]:
+        """Run a compaction. Return its newest checkpoint, and the time that it took in ns."""
         with self._lock.checked():
             self._is_compacting = True
+            began_ns = time.perf_counter_ns()
             try:
-                return self._publish(freeze)
+                checkpoint = self._publish(freeze)
+                size_bytes = checkpoint.size_bytes
+                if fill is not None and (second := self._publish_after_filler(checkpoint, fill)):
+                    checkpoint, size_bytes = second, size_bytes + second.size_bytes
+                duration_ns = time.perf_counter_ns() - began_ns
+                self.stats.succeeded(size_bytes, duration_ns)
+                return checkpoint, duration_ns
             finally:
                 self._is_compacting = False
+
+    def _publish_after_filler(self, first: Checkpoint, fill: Fill) -> Checkpoint | None:
+        """Append a filler and publish a second checkpoint, if that gives space back."""
+        if not self._checkpoints.frees_more_than_it_takes(first):
+            return None
+        lsn = fill(first.lsn)
+        if lsn is None:  # the log is not idle: the next compaction will free the space
+            return None
+        try:
+            # The filler changes nothing, so the state as of its LSN has the same items.
+            return self._publish(lambda: (lsn, first._encoded_items()))
+        finally:
+            first.close()
 
     def _notify_compacted(self, checkpoint: Checkpoint, duration_ns: int) -> None:
         lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
@@ -137,9 +163,8 @@ class Compactor:
         is_own_thread = threading.current_thread() is self._thread
         (self._committer.notify if is_own_thread else self._committer.queue)(event)
 
-    def _publish(self, freeze: Freeze) -> tuple[Checkpoint, int]:
+    def _publish(self, freeze: Freeze) -> Checkpoint:
         self._check()
-        began_ns = time.perf_counter_ns()
         attempt = self._schedule.begin(self._committer.log_bytes)
         lsn, items = freeze()
         try:
@@ -156,9 +181,7 @@ class Compactor:
         self._schedule.published(attempt, checkpoint.size_bytes)
         self._checkpoints.drop_covered()
         self._schedule.finished(attempt, self._committer.log_bytes)
-        duration_ns = time.perf_counter_ns() - began_ns
-        self.stats.succeeded(checkpoint.size_bytes, duration_ns)
-        return checkpoint, duration_ns
+        return checkpoint
 
     def _check(self) -> None:
         if self._is_stopping:

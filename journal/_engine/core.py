@@ -24,7 +24,7 @@ from journal._disk.lock_wait import lock_within
 from journal._disk.posix import PosixDisk
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
-from journal._engine.compactor import Compactor, Freeze
+from journal._engine.compactor import Compactor, Fill, Freeze
 from journal._engine.directory_use import DirectoryUse
 from journal._format.checkpoint import Checkpoint, state_application
 from journal._log import report
@@ -118,12 +118,12 @@ class Core:
             self._use.leave(thread)
             raise
 
-    def compact(self, freeze: Freeze) -> Checkpoint:
+    def compact(self, freeze: Freeze, fill: Fill | None = None) -> Checkpoint:
         # A compaction under way, for which this waits, may wait for that lock or that commit.
         if self.buffer.is_locked_here() or self.turn.is_committing_here:
             raise InterruptedCallError
         try:
-            return self.compactor.compact(freeze)
+            return self.compactor.compact(freeze, fill)
         except ClosedError:
             self.lifecycle.check()  # given up because the log had failed?
             raise

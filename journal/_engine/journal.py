@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from journal._commit.gate import Gate
 from journal._disk.disk import Disk, StrPath, file_size
 from journal._engine.async_handle import AsyncHandle
-from journal._engine.compactor import Freeze
+from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core, Opening
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
@@ -46,6 +46,7 @@ class Journal(OpenHandle, AsyncHandle):
         self._lifecycle = core.lifecycle
         self._options = options
         self._is_closed = False
+        self._fill: Fill | None = None
 
     @classmethod
     def open(
@@ -249,9 +250,10 @@ class Journal(OpenHandle, AsyncHandle):
     def _replay(self, after: int, limit_lsn: int) -> Iterator[Entry]:
         batches = read_batches(self._core.directory, after, limit_lsn)
         while batch := self._next(batches):
+            filler_lsn = batch.filler_lsn
             for _, at_ns, first_lsn, records in batch.frames():
                 for lsn, record in enumerate(records, first_lsn):
-                    yield Entry(lsn, batch.epoch, at_ns, record)
+                    yield Entry(lsn, batch.epoch, at_ns, record, is_filler=lsn == filler_lsn)
             del batch, records  # before the next batch is read: each may be one large frame
 
     def _next(self, batches: Iterator[ReplayBatch]) -> ReplayBatch | None:
@@ -284,7 +286,7 @@ class Journal(OpenHandle, AsyncHandle):
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
-        return self._core.compact(freeze)
+        return self._core.compact(freeze, self._fill)
 
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy everything that is durable into a new directory `dest`. Others may append meanwhile.

@@ -140,6 +140,14 @@ class Checkpoint(OpenHandle):
         while block := _next_lines(lines):
             yield block
 
+    def _encoded_items(self) -> Iterator[EncodedItems]:
+        """Yield the items as their lines, for another checkpoint of this version."""
+        for lines in self._line_blocks():
+            is_large = sum(map(len, lines)) > _CHUNK_BYTES * 2
+            for part in [[line] for line in lines] if is_large else [lines]:
+                text = b"".join(part).removesuffix(b"\n").removesuffix(b",")
+                yield EncodedItems(text, len(part))
+
     def items(self) -> Iterator[JSON]:
         """Yield the items. Raises CorruptionError for one that can't be decoded."""
         offset, number = self._first_item_offset, 0

@@ -34,6 +34,7 @@ from journal._format.layout import (
 )
 from journal._format.record import Span
 
+FILLER = b"\xc0"  # nil
 # The fields that `read_run` needs, in one read. The last one is the kind with the zeros after it.
 _WHOLE = Struct("<IIQQ8xIII")
 
@@ -148,6 +149,18 @@ def split_frames(
             begin, size = unit, 0
         size += unit_size
     yield begin, len(records) - begin, b"".join(records[begin:])
+
+
+def is_filler(data: bytes) -> bool:
+    """Return whether `data` begins with the frame of a filler. It must be a whole frame, the first
+    one of its segment.
+
+    Every other frame there states that all LSNs before it were durable, because a segment begins
+    only after the one before it is synced. So no record of an owner looks like a filler.
+    """
+    _, _, first_lsn, durable_lsn, size, count, _ = _WHOLE.unpack_from(data)
+    is_lone = first_lsn > 1 and (durable_lsn, size, count) == (0, len(FILLER), 1)
+    return is_lone and data[FRAME_HEADER_BYTES : FRAME_HEADER_BYTES + size] == FILLER
 
 
 def parse(data: bytes, at: int, seed: int) -> Header | None:

@@ -52,6 +52,10 @@ class Entry:
     path: str | None = None
     """The path of its segment. None unless a JournalReader made this entry."""
 
+    is_filler: bool = False
+    """True for a filler: a nil that a compaction has appended, and that no state applies. Source:
+    journal/docs/FORMAT.md, "Fillers"."""
+
 
 @public
 class PackedRecord:

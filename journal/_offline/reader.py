@@ -261,10 +261,10 @@ class JournalReader(OpenHandle):
             cursor.seek_last(last)
         while True:
             for batch in cursor.advance():
-                epoch, path = batch.epoch, batch.path
+                epoch, path, filler_lsn = batch.epoch, batch.path, batch.filler_lsn
                 for offset, at_ns, first_lsn, records in batch.frames():
                     for lsn, record in enumerate(records, first_lsn):
-                        yield Entry(lsn, epoch, at_ns, record, offset, path)
+                        yield Entry(lsn, epoch, at_ns, record, offset, path, lsn == filler_lsn)
                 del batch, records  # free the memory before the next batch: each may be large
             if cursor.at_end:
                 if not follow:

@@ -228,7 +228,9 @@ class _Repair:
                         next_lsn += header.record_count
                         continue
                     with suppress(CorruptionError):
-                        yield decode(scanned, segment)
+                        batch = decode(scanned, segment)
+                        if not batch.filler_lsn:  # elsewhere, it would be a record of the owner
+                            yield batch
 
     def _save(self, names: list[str]) -> str:
         """Copy the files to a new directory, and return its path."""

@@ -58,6 +58,13 @@ class ReplayBatch(NamedTuple):
         return self.run.next_lsn - 1
 
     @property
+    def filler_lsn(self) -> int:
+        """The LSN of the filler with which the batch begins, or 0 if it begins with none."""
+        run = self.run
+        is_first = run.offset == SEGMENT_HEADER_BYTES
+        return run.first_lsn if is_first and frame.is_filler(run.data) else 0
+
+    @property
     def written_at_ns(self) -> int:
         """The time at which the last frame was written, in Unix nanoseconds."""
         return self._written_at_ns(self.run.spans[-1][0])

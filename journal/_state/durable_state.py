@@ -23,7 +23,6 @@ from msgpack import unpackb
 from journal._commit.buffer import LogBuffer, record_packer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
-from journal._engine.compactor import Freeze
 from journal._engine.core import Opening
 from journal._engine.journal import Journal
 from journal._format.checkpoint import JSON, Checkpoint
@@ -108,6 +107,7 @@ class JudgesApplication(ABC):
 M = TypeVar("M", bound=StateMachine)
 N = TypeVar("N", bound=StateMachine)
 T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 @public
@@ -163,7 +163,9 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
             state = of_machine(journal, buffer, progress, machine, options, room_timeout_s)
             # A weak reference: the compactor's thread must not keep a dropped state alive.
             freeze = weakref.WeakMethod(state._freeze)
-            journal.start_compaction(lambda: _call(freeze))
+            fill = weakref.WeakMethod(state._append_filler)
+            journal.fill_with(lambda after_lsn: _method(fill)(after_lsn))
+            journal.start_compaction(lambda: _method(freeze)())
         except BaseException:  # the compactor's thread can't be started, or an interrupt
             journal.close()
             raise
@@ -370,6 +372,15 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         check_items(self._machine, items)
         return lsn, items
 
+    def _append_filler(self, after_lsn: int) -> int | None:
+        """Append a filler if `after_lsn` is the last LSN, and return its LSN; otherwise None."""
+
+        def append(_: M) -> int | None:
+            self._progress.check()
+            return self._buffer.append_filler(after_lsn)
+
+        return self.read(append)
+
     def _wait_for_room(self, urgent: bool) -> None:
         self._journal.check()  # first: a forked child must not take a lock
         if urgent or self._buffer.has_room or in_event_loop():
@@ -433,7 +444,10 @@ def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
 
 
 def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
+    filler_lsn = batch.filler_lsn
     for lsn, record in enumerate(batch.records, batch.first_lsn):
+        if lsn == filler_lsn:
+            continue
         try:
             machine.apply(lsn, record)
         except Exception as error:
@@ -442,11 +456,12 @@ def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
             raise _refusal(machine, batch.path, problem) from error
 
 
-def _call(freeze: weakref.WeakMethod[Freeze]) -> tuple[int, Iterable[JSON]]:
-    method = freeze()
+def _method(reference: weakref.WeakMethod[C]) -> C:
+    """Return the method. Raises ClosedError if its state is gone."""
+    method = reference()
     if method is None:
         raise ClosedError("the state was dropped without being closed")
-    return method()
+    return method
 
 
 def _refusal(machine: StateMachine, path: str, problem: str) -> FormatVersionError:

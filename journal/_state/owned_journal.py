@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from journal._commit.gate import Gate
-from journal._engine.compactor import Freeze
+from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core
 from journal._engine.journal import Journal
 from journal._format.checkpoint import Checkpoint
@@ -68,6 +68,10 @@ class OwnedJournal(Journal):
     async def durable(self, lsn: int | None = None) -> None:
         self._wait_for_append(lsn)
         await super().durable(lsn)
+
+    def fill_with(self, fill: Fill) -> None:
+        """Let `compact` call `fill` to give space back while the log is idle."""
+        self._fill = fill
 
     def compact(self, freeze: Freeze | None = None) -> Checkpoint:
         self.owner_lock.refuse_inside()

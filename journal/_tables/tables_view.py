@@ -96,7 +96,8 @@ def _read(reader: JournalReader, at: int | None, disk: Disk) -> TablesView:
         if at is not None and entry.lsn > at:
             break
         try:
-            machine.apply(entry.lsn, entry.record)
+            if not entry.is_filler:
+                machine.apply(entry.lsn, entry.record)
         except Exception as error:
             what = f"offset {entry.offset}, LSN {entry.lsn}: not a record of {APPLICATION!r}"
             raise _other_application(entry.path, what) from error

@@ -53,6 +53,7 @@ class History(Generic[M]):
         self._pack = RecordPacker(record_bytes_max=PAYLOAD_BYTES_MAX).pack
         self._packed: list[bytes] = []
         self._ends = [0]
+        self._fillers = set[int]()
         # The state at each LSN, computed on demand by a machine that follows the log.
         self._states: list[list[str]] = []
         self._follower = machine()
@@ -80,9 +81,15 @@ class History(Generic[M]):
         self._packed += [self._pack(record) for record in records]
         self._ends.append(self.last_lsn)
 
+    def add_filler(self) -> None:
+        """Note that a compaction has appended a filler, which no machine applies."""
+        self.add([None])
+        self._fillers.add(self.last_lsn)
+
     def cut(self, lsn: int) -> None:
         """Forget the records after `lsn`, which were lost or never appended."""
         del self._packed[lsn:]
+        self._fillers = {filler_lsn for filler_lsn in self._fillers if filler_lsn <= lsn}
         self._ends = [end for end in self._ends if end <= lsn]
         if len(self._states) > lsn + 1:
             self._states, self._follower = [], self.machine()
@@ -91,28 +98,31 @@ class History(Generic[M]):
         """Return an independent history with the records up to `lsn`."""
         twin = History(self.machine)
         twin._packed, twin._ends = self._packed[:lsn], [end for end in self._ends if end <= lsn]
+        twin._fillers = {filler_lsn for filler_lsn in self._fillers if filler_lsn <= lsn}
         return twin
 
     def replayed(self) -> M:
         """Return a new machine to which all records have been applied."""
         machine = self.machine()
         for lsn, record in enumerate(self.records(), 1):
-            machine.apply(lsn, record)
+            if lsn not in self._fillers:
+                machine.apply(lsn, record)
         return machine
 
     def state(self, lsn: int) -> list[str]:
         """Return the state after the record `lsn`, as one line of JSON for each item."""
         while len(self._states) <= lsn:
             at = len(self._states)
-            if at:
+            if at and at not in self._fillers:
                 [record] = self.records(at - 1, at)
                 self._follower.apply(at, record)
             self._states.append(state_of(self._follower))
         return self._states[lsn]
 
-    def holds(self, lsn: int, record: Record) -> bool:
+    def holds(self, lsn: int, record: Record, *, is_filler: bool = False) -> bool:
         """Return whether `record` was appended with that LSN."""
-        return 1 <= lsn <= self.last_lsn and self._pack(record) == self._packed[lsn - 1]
+        is_known = 1 <= lsn <= self.last_lsn and is_filler == (lsn in self._fillers)
+        return is_known and self._pack(record) == self._packed[lsn - 1]
 
     def check(self, lsn: int, machine: M, after: int, tail: list[tuple[int, Record]]) -> None:
         """Check that a recovery yielded a prefix of this history.

@@ -84,6 +84,12 @@ class NotingState(DurableState[M]):
 
         return self._noted(super().update_batch, decide_list, records, urgent)
 
+    def _append_filler(self, after_lsn: int) -> int | None:
+        lsn = super()._append_filler(after_lsn)
+        if lsn is not None:
+            self.history.add_filler()
+        return lsn
+
     def _noted(
         self,
         update: Callable[..., int | None],
@@ -388,7 +394,7 @@ def read_checked(
                 expect(harmless, "P4", f"a crash is reported as damage: {finding}")
             for entry in reader.entries():
                 lsn = entry.lsn
-                same = history.holds(lsn, entry.record)
+                same = history.holds(lsn, entry.record, is_filler=entry.is_filler)
                 expect(same, "P1", f"a reader yields {entry}, which was not appended")
     except (JournalError, OSError) as error:
         raise BrokenPromiseError(f"P4: a reader can't read the journal: {error!r}") from error

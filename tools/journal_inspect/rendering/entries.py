@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from journal import CorruptionError, Entry, JournalReader
 from journal_inspect.rendering.kinds import (
+    FILLER_KIND,
     agent_of,
     fields_of,
     is_agent_id,
@@ -69,12 +70,16 @@ class Lines:
                 objects = [self._renderer.write(write) for write in writes]
                 values["writes"] = shortened(objects) if self._payload == "short" else objects
         values |= {"offset": entry.offset, "path": entry.path}
+        if entry.is_filler:
+            values["is_filler"] = True
         if self._renderer.decode and self._payload != "none":
             values["decoded"] = self._renderer.decoded(entry.record)
         return values
 
     def body(self, entry: Entry) -> str:
         """Return the record as text, with redacted values hidden."""
+        if entry.is_filler:
+            return FILLER_KIND
         if self._renderer.decode:
             decoded = self._renderer.decoded(entry.record)
             if decoded is not None:
@@ -90,6 +95,8 @@ class Lines:
         return f"{record[0]:<{_KIND_WIDTH}}  {escaped(str(agent_id))}  {dumps(fields)}"
 
     def _brief(self, entry: Entry) -> str:
+        if entry.is_filler:
+            return FILLER_KIND
         if writes := writes_of(entry.record):
             names = dict.fromkeys(str(self._renderer.write(write)["table"]) for write in writes)
             return f"{entry.record[0]:<{_KIND_WIDTH}}  {escaped(', '.join(names))}"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _TYPES = {"NoneType": "nil", "dict": "map", "list": "array", "bytes": "bin", "ExtType": "ext"}
 
 
+FILLER_KIND = "(filler)"
+
+
 def kind_of(record: Any) -> str:
     """Return a list's first string or a map's `kind` or `type`, else the type in brackets."""
     kind = record

@@ -236,7 +236,7 @@ class _Pass:
             log.fleet = FleetTimeline()
         if log.fleet:
             for entry in entries:
-                if entry.lsn > self._fleet_lsn:
+                if entry.lsn > self._fleet_lsn and not entry.is_filler:
                     log.fleet.apply(entry.record)
             log.fleet.alive_ms = max(log.fleet.alive_ms, at_ms)
 

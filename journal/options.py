@@ -52,6 +52,15 @@ class Options:
     checkpoints_kept: int = 2
     """The number of checkpoints that are retained, with all segments after the oldest of them."""
 
+    retain_s: float | None = None
+    """The age, in seconds, from which records of a Journal without a state are removed. Whole
+    segments are removed, so a record may stay for 0.4 times as long again, and the segment with the
+    last record always stays. None: never by age."""
+
+    retain_bytes: int | None = None
+    """The size of the log of a Journal without a state, in bytes, that is always kept. Segments
+    before that are removed. None: never by size."""
+
     application: str = ""
     """The application's name, which a new journal and each checkpoint state. An open refuses a
     journal of another application; "" states nothing, and refuses none."""
@@ -63,6 +72,8 @@ class Options:
         "record_bytes_max": (1, PAYLOAD_BYTES_MAX),
         "checkpoint_growth": (0, 1e6),
         # One would not do: it could decay right after the log that it covers was removed.
+        "retain_s": (0, 1e10),
+        "retain_bytes": (0, 1 << 62),
         "checkpoints_kept": (CHECKPOINTS_KEPT_MIN, 1000),
     }
 
@@ -70,6 +81,11 @@ class Options:
     def idle_s(self) -> float:
         """The time without activity, in seconds, after which the log counts as idle."""
         return min(max(self.flush_interval_s, _IDLE_S_MIN), _IDLE_S_MAX)
+
+    @property
+    def has_retention(self) -> bool:
+        """True if records are removed by age or by size."""
+        return self.retain_s is not None or self.retain_bytes is not None
 
     def __post_init__(self) -> None:
         if self.durability not in ("disk", "os"):
@@ -79,7 +95,9 @@ class Options:
         if any("\ud800" <= character <= "\udfff" for character in self.application):
             raise ValueError(f"application has half a surrogate pair: {self.application!r:.200}")
         for field in fields(self):
-            if field.type in ("int", "float"):
+            is_number = field.type.removesuffix(" | None") in ("int", "float")
+            is_none = field.type.endswith(" | None") and getattr(self, field.name) is None
+            if is_number and not is_none:
                 self._check_number(field.name)
 
     def _check_number(self, name: str) -> None:

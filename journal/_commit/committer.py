@@ -92,8 +92,22 @@ class Committer:
         return self._writer.synced_lsn
 
     @property
+    def durable_lsn(self) -> int:
+        """See Journal.durable_lsn."""
+        return self._turn.durable_lsn
+
+    @property
     def has_room(self) -> bool:
         return self._buffer.has_room
+
+    @property
+    def segment_bytes(self) -> int | None:
+        """The number of bytes written to the open segment, or None if this opening has none."""
+        return self._writer.segment_bytes
+
+    def end_segment(self) -> None:
+        """Let the next commit begin a segment, unless the open one has no record."""
+        self._writer.end_segment()
 
     def hold_from(self, log_bytes: float) -> None:
         """Let the log grow to `log_bytes` before updates wait."""

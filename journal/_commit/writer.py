@@ -77,6 +77,12 @@ class Writer:
         """The path of the journal's directory, for messages."""
         return self._directory.path
 
+    @property
+    def segment_bytes(self) -> int | None:
+        """The number of bytes written to the open segment, or None if there is none."""
+        segment = self._segment
+        return segment.offset if segment else None
+
     def has_segment_for(self, batch: CommitBatch) -> bool:
         """Return whether the batch fits in the open segment, so that `prepare` does no I/O."""
         segment = self._segment

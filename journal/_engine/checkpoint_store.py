@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from weakref import WeakSet
 
 from journal._disk.disk import Directory, Disk, clock_ns, file_size
+from journal._engine.trimming import checkpoints_to_trim
 from journal._format.checkpoint import (
     JSON,
     Checkpoint,
@@ -16,7 +17,28 @@ from journal._format.checkpoint import (
 )
 from journal._format.segment import SegmentName, segment_names, segments_after
 from journal._recovery.recovery import drop_covered
+from journal.errors import JournalError
 from journal.options import Options
+
+_WORTHWHILE = 1 / 4  # of a segment: less space is not worth a second checkpoint
+
+
+def check_stateless(path: str, items: int, application: str, options: Options) -> None:
+    """Raise JournalError if the newest checkpoint at `path` holds a state, or may be that of
+    another application.
+
+    `items`: the number of its items; `application`: the one that it names.
+    """
+    if items:
+        raise JournalError(
+            f"{path}: can't be trimmed, because its newest checkpoint holds a state of {items} "
+            "items, which a trim would forget; compact it instead"
+        )
+    if application != options.application:
+        raise JournalError(
+            f"{path}: can't be trimmed, because it belongs to application {application!r}; if that "
+            f"keeps no state, open it with Options(application={application!r})"
+        )
 
 
 class CheckpointStore:
@@ -32,9 +54,10 @@ class CheckpointStore:
         journal_id: str,
         epoch: int,
         verified_lsns: list[int],
+        newest: Checkpoint | None,
     ) -> None:
         """Make a store. `verified_lsns`: the LSNs of the checkpoints that verified at open, in
-        ascending order."""
+        ascending order. `newest`: the newest of these."""
         self.path = directory.path
         self._directory = directory
         self._disk = disk
@@ -42,6 +65,8 @@ class CheckpointStore:
         self._journal_id = journal_id
         self._epoch = epoch
         self._verified_lsns = verified_lsns
+        self._newest_count = newest.count if newest else 0
+        self._newest_application = newest.application if newest else options.application
         self._open_checkpoints: WeakSet[Checkpoint] = WeakSet()
 
     def write(self, lsn: int, items: Iterable[JSON], pace: Callable[[], int]) -> None:
@@ -62,11 +87,13 @@ class CheckpointStore:
         checkpoint = read_checkpoint(self._directory, lsn)
         self._open_checkpoints.add(checkpoint)
         self._verified_lsns = sorted({*self._verified_lsns, lsn})
+        if lsn == self._verified_lsns[-1]:
+            self._newest_count, self._newest_application = checkpoint.count, checkpoint.application
         return checkpoint
 
     def frees_more_than_it_takes(self, newest: Checkpoint) -> bool:
         """Return whether one more checkpoint like `newest`, after a record in a segment of its own,
-        would remove more bytes than the two files take."""
+        would remove more bytes than the two files take, by at least a quarter of a segment."""
         keep = self._options.checkpoints_kept
         if len(self._verified_lsns) + 1 < keep:
             return False
@@ -78,7 +105,25 @@ class CheckpointStore:
         gone = [str(name) for name in segments if name not in kept]
         gone += [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < floor_lsn]
         freed_bytes = sum(file_size(self._directory, name) for name in gone)
-        return freed_bytes > self._options.segment_bytes + newest.size_bytes
+        segment_bytes = self._options.segment_bytes
+        return freed_bytes - newest.size_bytes - segment_bytes >= _WORTHWHILE * segment_bytes
+
+    def check_stateless(self) -> None:
+        """Raise JournalError if the newest checkpoint holds a state, which a trim would forget."""
+        check_stateless(self.path, self._newest_count, self._newest_application, self._options)
+
+    def lsns_to_trim(self, before_lsn: int) -> list[int]:
+        """Return the LSNs at which to write checkpoints, ascending, so that segments before
+        `before_lsn` can be removed. Return none if no segment could be."""
+        lsns = checkpoints_to_trim(self._directory, before_lsn, self._options.checkpoints_kept)
+        newest_lsn = max(self._verified_lsns, default=-1)
+        return [lsn for lsn in lsns if lsn > newest_lsn]
+
+    @property
+    def last_segment_lsn(self) -> int:
+        """The first LSN of the last segment, or 0 if there is none."""
+        segments = segment_names(self._directory.names())
+        return segments[-1].first_lsn if segments else 0
 
     def drop_covered(self) -> None:
         """Remove the segments and checkpoints that none of the newest checkpoints needs."""

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from journal._commit.committer import Committer
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule
 from journal._engine.compaction_stats import CompactionStats
+from journal._engine.trimming import Retention
 from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
@@ -32,9 +33,18 @@ Freeze = Callable[[], tuple[int, Iterable[JSON]]]
 """A function that returns the LSN of a state and an iterable of its items, which is read later."""
 # Appends a filler if the given LSN is the last one, and returns its LSN; otherwise returns None.
 Fill = Callable[[int], int | None]
+# Publishes checkpoints, and returns them, oldest first.
+Job = Callable[[], list[Checkpoint]]
 
 _PAUSE_S = 0.0002
 _POLL_S = 0.001
+
+
+class Done(NamedTuple):
+    """The newest checkpoint of a job, and the time that the job took."""
+
+    checkpoint: Checkpoint
+    duration_ns: int
 
 
 class Compactor:
@@ -51,6 +61,7 @@ class Compactor:
         self._lock = HandlerSafeLock()
         self._is_compacting = False
         self._freeze: Freeze | None = None
+        self._retention: Retention | None = None
         self._thread: threading.Thread | None = None
         self._ended: Callable[[], None] = _ignore
         self._alarm = Alarm()  # wakes the thread
@@ -65,12 +76,19 @@ class Compactor:
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, freeze: Freeze, ended: Callable[[], None]) -> None:
+    def start(
+        self,
+        freeze: Freeze | None,
+        ended: Callable[[], None],
+        *,
+        retention: Retention | None = None,
+    ) -> None:
         """Start the thread, which compacts whenever it is due, until `stop`. Its last act is to
-        call `ended`."""
+        call `ended`. With `retention`, it trims the log instead."""
         if self._thread is not None:
-            raise RuntimeError("compaction is already started")
+            raise RuntimeError("compaction or retention is already started")
         self._freeze = freeze
+        self._retention = retention
         self._ended = ended
         thread = threading.Thread(target=self._run, name="journal-compactor", daemon=True)
         self._thread = thread
@@ -78,7 +96,7 @@ class Compactor:
             thread.start()
         except RuntimeError:
             if thread.ident is None:  # too many threads; otherwise, a signal handler raised it
-                self._thread = self._freeze = None
+                self._thread = self._freeze = self._retention = None
             raise
 
     def stop(self) -> None:
@@ -111,49 +129,94 @@ class Compactor:
         With `fill`, publish a second checkpoint if that gives space back and the log is idle: two
         checkpoints at two LSNs cover everything up to the first one.
         """
+        checkpoint = self._run_now(partial(self._compact, freeze, fill))
+        assert checkpoint is not None
+        return checkpoint
+
+    def check_stateless(self) -> None:
+        """Raise JournalError if the journal keeps a state, which a trim would forget."""
+        if self._freeze is not None:
+            raise JournalError(
+                f"{self._checkpoints.path}: can't be trimmed, because its checkpoints hold the "
+                "state that start_compaction was given; compact it instead"
+            )
+        self._checkpoints.check_stateless()
+
+    def trim(self, before_lsn: int) -> None:
+        """Forget records before `before_lsn`, and remove the segments that hold no others."""
+        self.check_stateless()  # here, too: a refusal is no failure of a compaction
+        if checkpoint := self._run_now(partial(self._trim, before_lsn)):
+            with suppress(OSError):  # its file was only read
+                checkpoint.close()
+
+    def _run_now(self, job: Job) -> Checkpoint | None:
+        """Run a job in the caller's thread, after one that is under way."""
         try:
-            checkpoint, duration_ns = self._compact(freeze, fill)
+            done = self._run_job(job)
         except BaseException as error:
             if self.stats.failed(error, is_stopping=self._is_stopping):
                 self._notify_failure(error)
             raise
         finally:
             self._alarm.wake()
-        self._notify_compacted(checkpoint, duration_ns)
-        return checkpoint
+        return self._notify_done(done)
 
-    def _compact(self, freeze: Freeze, fill: Fill | None = None) -> tuple[Checkpoint, int]:
-        """Run a compaction. Return its newest checkpoint, and the time that it took in ns."""
+    def _run_job(self, job: Job) -> Done | None:
         with self._lock.checked():
             self._is_compacting = True
             began_ns = time.perf_counter_ns()
             try:
-                checkpoint = self._publish(freeze)
-                size_bytes = checkpoint.size_bytes
-                if fill is not None and (second := self._publish_after_filler(checkpoint, fill)):
-                    checkpoint, size_bytes = second, size_bytes + second.size_bytes
+                self._check()
+                published = job()
+                if not published:
+                    return None
                 duration_ns = time.perf_counter_ns() - began_ns
+                size_bytes = sum(checkpoint.size_bytes for checkpoint in published)
                 self.stats.succeeded(size_bytes, duration_ns)
-                return checkpoint, duration_ns
+                with suppress(OSError):  # their files were only read
+                    for older in published[:-1]:
+                        older.close()
+                return Done(published[-1], duration_ns)
             finally:
                 self._is_compacting = False
 
-    def _publish_after_filler(self, first: Checkpoint, fill: Fill) -> Checkpoint | None:
-        """Append a filler and publish a second checkpoint, if that gives space back."""
-        if not self._checkpoints.frees_more_than_it_takes(first):
-            return None
+    def _compact(self, freeze: Freeze, fill: Fill | None = None) -> list[Checkpoint]:
+        """Publish a checkpoint, and one after a filler if that gives space back."""
+        first = self._publish(freeze)
+        if fill is None or not self._checkpoints.frees_more_than_it_takes(first):
+            return [first]
         lsn = fill(first.lsn)
         if lsn is None:  # the log is not idle: the next compaction will free the space
-            return None
-        try:
-            # The filler changes nothing, so the state as of its LSN has the same items.
-            return self._publish(lambda: (lsn, first._encoded_items()))
-        finally:
-            first.close()
+            return [first]
+        # The filler changes nothing, so the state as of its LSN has the same items.
+        return [first, self._publish(lambda: (lsn, first._encoded_items()))]
 
-    def _notify_compacted(self, checkpoint: Checkpoint, duration_ns: int) -> None:
+    def _trim(self, before_lsn: int) -> list[Checkpoint]:
+        """Publish the checkpoints of a trim, and remove what they cover. 0: nothing may go."""
+        self.check_stateless()
+        if not before_lsn:
+            return []
+        if self._committer.synced_lsn < before_lsn - 1:
+            self._committer.sync_log()  # a checkpoint states that the log before it is durable
+        published = []
+        for lsn in self._checkpoints.lsns_to_trim(before_lsn):
+            self._check()
+            self._checkpoints.write(lsn, (), lambda: 1)
+            published.append(self._checkpoints.verify(lsn))
+        self._checkpoints.drop_covered()  # even without a new one: the last removal may have failed
+        if self._checkpoints.last_segment_lsn < before_lsn:
+            # No later trim could remove the records before `before_lsn` while the log continues in
+            # their segment.
+            self._committer.end_segment()
+        return published
+
+    def _notify_done(self, done: Done | None) -> Checkpoint | None:
+        if done is None:
+            return None
+        checkpoint, duration_ns = done
         lsn, count, size = checkpoint.lsn, checkpoint.count, checkpoint.size_bytes
         self._notify_all(lambda observer: observer.compacted(lsn, count, size, duration_ns))
+        return checkpoint
 
     def _notify_failure(self, error: BaseException) -> None:
         # An observer may have been written before the protocol had this method.
@@ -201,7 +264,10 @@ class Compactor:
         try:
             while not self._is_stopping:
                 try:
-                    self._compact_when_due()
+                    if self._retention is None:
+                        self._compact_when_due()
+                    else:
+                        self._trim_when_due()
                 except BaseException as error:  # the owner's SystemExit must not end this thread
                     with suppress(BaseException):
                         self._back_off_after(error)
@@ -220,12 +286,30 @@ class Compactor:
         if self._is_stopping:
             return
         assert self._freeze is not None
-        checkpoint, duration_ns = self._compact(self._freeze)
+        self._run_due(partial(self._compact, self._freeze))
+
+    def _trim_when_due(self) -> None:
+        """Remove what is past the retention, and wait until the next check is due."""
+        retention = self._retention
+        assert retention is not None
+        if self._schedule.is_retry:
+            self._wait_backoff(self._schedule.backoff_s)
+        if self._is_stopping:
+            return
+        self._run_due(lambda: self._trim(retention.before_lsn()))
+        self._schedule.is_retry = False
+        self._committer.notify_when_due(retention.due_bytes, self._alarm.wake)
+        self._alarm.sleep(retention.check_s)
+
+    def _run_due(self, job: Job) -> None:
+        """Run a job of this thread, whose next failure then counts as the first."""
+        done = self._run_job(job)
         self._schedule.succeeded()
         self._is_due = False
-        with suppress(OSError):  # its file was only read
-            checkpoint.close()
-        self._notify_compacted(checkpoint, duration_ns)
+        if done:
+            with suppress(OSError):  # its file was only read
+                done.checkpoint.close()
+        self._notify_done(done)
 
     def _back_off_after(self, error: BaseException) -> None:
         """Back off after a failed compaction, or after a defect in waiting for the next one.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import TIMEOUT_MAX, get_ident
 from typing import Self
@@ -26,6 +28,7 @@ from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Fill, Freeze
 from journal._engine.directory_use import DirectoryUse
+from journal._engine.trimming import Retention
 from journal._format.checkpoint import Checkpoint, state_application
 from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
@@ -52,6 +55,7 @@ class Core:
     ) -> None:
         self.directory = directory
         self.disk = disk
+        self._options = options
         self.journal_id = recovered.journal_id or disk.new_id().hex()
         self.epoch = recovered.epoch
         self.checkpoint = recovered.checkpoint
@@ -93,6 +97,7 @@ class Core:
                 journal_id=self.journal_id,
                 epoch=self.epoch,
                 verified_lsns=recovered.verified_lsns,
+                newest=self.checkpoint,
             ),
             CompactionSchedule(
                 options,
@@ -109,21 +114,34 @@ class Core:
         self.committer.start(self._flusher_ended)
         process.own(self)  # last: the exit hook can't wait for a thread that never started
 
-    def start_compaction(self, freeze: Freeze) -> None:
+    def start_compaction(self, freeze: Freeze | None) -> None:
+        """Start the compactor's thread. Without `freeze`, it applies the retention."""
         thread = object()
         self._use.enter(thread)
+        retention = None
+        if freeze is None:
+            retention = Retention(self.directory, self.disk, self.committer, self._options)
         try:
-            self.compactor.start(freeze, partial(self._use.leave, thread))
+            self.compactor.start(freeze, partial(self._use.leave, thread), retention=retention)
         except BaseException:
             self._use.leave(thread)
             raise
 
     def compact(self, freeze: Freeze, fill: Fill | None = None) -> Checkpoint:
+        with self._compacting():
+            return self.compactor.compact(freeze, fill)
+
+    def trim(self, before_lsn: int) -> None:
+        with self._compacting():
+            self.compactor.trim(before_lsn)
+
+    @contextmanager
+    def _compacting(self) -> Iterator[None]:
         # A compaction under way, for which this waits, may wait for that lock or that commit.
         if self.buffer.is_locked_here() or self.turn.is_committing_here:
             raise InterruptedCallError
         try:
-            return self.compactor.compact(freeze, fill)
+            yield
         except ClosedError:
             self.lifecycle.check()  # given up because the log had failed?
             raise

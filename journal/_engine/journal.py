@@ -6,11 +6,13 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from operator import index
 from typing import TYPE_CHECKING
 
 from journal._commit.gate import Gate
 from journal._disk.disk import Disk, StrPath, file_size
 from journal._engine.async_handle import AsyncHandle
+from journal._engine.checkpoint_store import check_stateless
 from journal._engine.compactor import Fill, Freeze
 from journal._engine.core import Core, Opening
 from journal._format.checkpoint import Checkpoint
@@ -66,9 +68,16 @@ class Journal(OpenHandle, AsyncHandle):
         """
         accepts = (options.application,) if options.application else ()
         with Opening(path, options, disk, lock_timeout_s) as opening:
-            for _ in opening.recover(accepts).batches(check_spans):
+            recovery = opening.recover(accepts)
+            for _ in recovery.batches(check_spans):
                 pass  # the records are not used here, but each has to be intact
-            return cls(options, opening.start())
+            if options.has_retention and (newest := recovery.checkpoint):
+                directory_path = newest.path.rpartition("/")[0]
+                check_stateless(directory_path, newest.count, newest.application, options)
+            core = opening.start()
+            if options.has_retention:
+                core.start_compaction(None)
+            return cls(options, core)
 
     @property
     def path(self) -> str:
@@ -283,10 +292,49 @@ class Journal(OpenHandle, AsyncHandle):
         FailedError and ClosedError, too.
         """
         self._lifecycle.check()
+        if self._options.has_retention:
+            raise ValueError(
+                "compact() of a journal with retain_s or retain_bytes: its checkpoints can't hold "
+                "a state; call trim, or open it without retention"
+            )
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
             raise ValueError("compact() needs a freeze function, or start_compaction first")
         return self._core.compact(freeze, self._fill)
+
+    @property
+    def first_lsn(self) -> int:
+        """The first LSN that is kept; the next LSN to append if no record is. Reads the directory.
+
+        Raises FailedError, ClosedError and OSError.
+        """
+        self._lifecycle.check()
+        next_lsn = self.last_lsn + 1  # first: a segment that is begun meanwhile begins there
+        segments = segment_names(self._core.directory.names())
+        return segments[0].first_lsn if segments else next_lsn
+
+    def trim(self, before_lsn: int) -> int:
+        """Forget records before `before_lsn`, and return the first LSN that is kept.
+
+        Everything from `before_lsn` on stays. Whole segments are removed, so older records may
+        stay, too: those in the segment of `before_lsn`, in the segment with the last record, and in
+        one that ends less than `checkpoints_kept` records before. The next record begins a segment,
+        if that lets a later trim remove more. Waits until the records before `before_lsn` are
+        durable, and for a compaction that is under way. Others may append meanwhile.
+
+        For a journal whose records are all that it keeps. Raises JournalError if the newest
+        checkpoint holds a state or is of another application, and for the journal of a
+        DurableState; ValueError unless `before_lsn` is from 1 to `last_lsn` + 1. Otherwise raises
+        what `compact` raises. Source: journal/docs/FORMAT.md, "Trims".
+        """
+        self._lifecycle.check()
+        before_lsn = index(before_lsn)
+        if not 1 <= before_lsn <= self.last_lsn + 1:
+            raise ValueError(
+                f"before_lsn must be from 1 to {self.last_lsn + 1}, the next LSN, not {before_lsn}"
+            )
+        self._core.trim(before_lsn)
+        return self.first_lsn
 
     def backup(self, dest: StrPath) -> BackupReport:
         """Copy everything that is durable into a new directory `dest`. Others may append meanwhile.

@@ -155,6 +155,11 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         """
         check_machine(machine)
         check_timeout_s(room_timeout_s, "room_timeout_s")
+        if options.has_retention:
+            raise ValueError(
+                "retain_s and retain_bytes are for a Journal without a state: a DurableState keeps "
+                "what its machine keeps"
+            )
         options = replace(options, application=machine.application)
         journal, buffer, progress = _recovered(path, machine, options, disk, lock_timeout_s)
         try:
@@ -272,7 +277,12 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         await self._journal.room()
 
     def compact(self) -> Checkpoint:
-        """See Journal.compact."""
+        """Write a checkpoint now, as Journal.compact does, and give space back at once.
+
+        If the log is idle meanwhile, and a second checkpoint would free at least a quarter of
+        `segment_bytes`, append a filler, which is a record that is never applied, and publish a
+        checkpoint at its LSN, too.
+        """
         return self._journal.compact()
 
     def stats(self) -> Stats:

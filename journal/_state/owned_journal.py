@@ -61,6 +61,13 @@ class OwnedJournal(Journal):
         """Raise JournalError: only the state appends to its journal."""
         raise _append_error()
 
+    def trim(self, before_lsn: int) -> int:
+        """Raise JournalError: what a state forgets is up to its compactions."""
+        raise JournalError(
+            "this journal belongs to a DurableState, whose state a trim would forget; nothing was "
+            "trimmed: remove what you don't need from the state, and call its compact"
+        )
+
     def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
         self._wait_for_append(lsn)
         super().wait_durable(lsn, timeout_s=timeout_s)

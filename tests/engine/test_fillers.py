@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from journal import DurableState, Journal, JournalReader, pack, repair
 from journal.testing import SimulatedDisk, lose
 from tests.engine.compaction_support import checkpoint_lsns, first_lsns
-from tests.support import PATH, crash, names, options
+from tests.support import PATH, crash, names, options, segments
 
 SEGMENT_BYTES = 4096
 
@@ -120,6 +120,19 @@ def test_a_reader_tells_a_filler_from_a_nil(disk: SimulatedDisk) -> None:
         entries = [(entry.lsn, entry.record, entry.is_filler) for entry in reader.entries()]
         assert entries == [(10, None, True), (11, None, False)]
         assert not list(reader.verify())
+
+
+def test_a_filler_has_the_bytes_that_the_page_describes(disk: SimulatedDisk) -> None:
+    """A reader that follows the format page finds a filler as the only record of the first frame of
+    a segment, with durable LSN 0."""
+    with opened(disk) as state:
+        fill_segments(state)
+        state.compact().close()
+        state.update(lambda _: ["b", 1])
+    [segment] = segments(disk)
+    first, second, _ = segment.frames
+    assert (first.first_lsn, first.durable_lsn, first.records) == (10, 0, (None,))
+    assert (second.first_lsn, second.durable_lsn) == (11, 10)
 
 
 def test_the_first_nil_of_a_journal_is_no_filler(disk: SimulatedDisk) -> None:

@@ -34,6 +34,7 @@ from proof import (
     weakenings_of_table_bodies,
     weakenings_of_tables,
     weakenings_of_transactions,
+    weakenings_of_trims,
     weakenings_of_waiting,
     weakenings_outside,
 )
@@ -58,6 +59,7 @@ WEAKENINGS: tuple[Weakening, ...] = (
     *weakenings_of_order.ALL_OF,
     *weakenings_of_contract.ALL_OF,
     *weakenings_of_compaction.ALL_OF,
+    *weakenings_of_trims.ALL_OF,
     *weakenings_of_waiting.ALL_OF,
     *weakenings_of_calls.ALL_OF,
     *weakenings_of_checkpoints.ALL_OF,

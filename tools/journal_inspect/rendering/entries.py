@@ -69,9 +69,7 @@ class Lines:
             if writes := writes_of(entry.record):
                 objects = [self._renderer.write(write) for write in writes]
                 values["writes"] = shortened(objects) if self._payload == "short" else objects
-        values |= {"offset": entry.offset, "path": entry.path}
-        if entry.is_filler:
-            values["is_filler"] = True
+        values |= {"offset": entry.offset, "path": entry.path, "is_filler": entry.is_filler}
         if self._renderer.decode and self._payload != "none":
             values["decoded"] = self._renderer.decoded(entry.record)
         return values

@@ -67,11 +67,6 @@ class CommitBatch:
         return self.first_lsn + len(self.records) - 1
 
     @property
-    def begins_with_filler(self) -> bool:
-        """True if the first record is a filler, which needs a segment that begins with it."""
-        return bool(self.records) and type(self.records[0]) is Filler
-
-    @property
     def has_work(self) -> bool:
         return bool(self.records) or self.sync
 

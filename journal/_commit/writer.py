@@ -16,7 +16,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from journal._commit.batch import Commit, CommitBatch
+from journal._commit.batch import Commit, CommitBatch, Filler
 from journal._commit.open_segment import OpenSegment
 from journal._disk.disk import (
     TMP,
@@ -88,16 +88,16 @@ class Writer:
         segment = self._segment
         if segment is None or batch.bytes > self._options.frame_bytes_max:
             return False
-        if segment is self._ended or batch.begins_with_filler:
+        if segment is self._ended or type(batch.records[0]) is Filler:
             return False
         return segment.offset + FRAME_HEADER_BYTES + batch.bytes <= self._options.segment_bytes
 
     def prepare(self, batch: CommitBatch) -> None:
         """Encode the batch's frames, all for one segment, and set their offset in it."""
-        has_filler = batch.begins_with_filler
+        has_filler = type(batch.records[0]) is Filler  # a segment begins with it
         payloads = [(0, len(batch.records), b"".join(batch.records))]
         if has_filler or batch.bytes > self._options.frame_bytes_max:
-            payloads = list(_split(batch, self._options.frame_bytes_max))
+            payloads = list(_split(batch, self._options.frame_bytes_max, skip=int(has_filler)))
         size = batch.bytes + FRAME_HEADER_BYTES * len(payloads)
         segment = self._segment
         has_frames = segment is not None and segment.offset > SEGMENT_HEADER_BYTES
@@ -264,14 +264,15 @@ class Writer:
                 file.truncate(0)  # leave the free space to the records
 
 
-def _split(batch: CommitBatch, payload_bytes_max: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the frames that the batch needs, as `split_frames` does. A filler has its own frame."""
-    groups = batch.groups
-    skip = int(batch.begins_with_filler)
+def _split(
+    batch: CommitBatch, payload_bytes_max: int, *, skip: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the frames that the batch needs, as `split_frames` does. `skip`: 1 if the batch begins
+    with a filler, which has its own frame, or 0."""
     if skip:
         yield 0, 1, batch.records[0]
-        groups = [(begin - 1, end - 1) for begin, end in groups]
     if records := batch.records[skip:]:
+        groups = [(begin - skip, end - skip) for begin, end in batch.groups]
         for index, count, payload in frame.split_frames(records, groups, payload_bytes_max):
             yield index + skip, count, payload
 

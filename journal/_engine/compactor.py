@@ -145,9 +145,7 @@ class Compactor:
     def trim(self, before_lsn: int) -> None:
         """Forget records before `before_lsn`, and remove the segments that hold no others."""
         self.check_stateless()  # here, too: a refusal is no failure of a compaction
-        if checkpoint := self._run_now(partial(self._trim, before_lsn)):
-            with suppress(OSError):  # its file was only read
-                checkpoint.close()
+        self._run_now(partial(self._trim, before_lsn))
 
     def _run_now(self, job: Job) -> Checkpoint | None:
         """Run a job in the caller's thread, after one that is under way."""
@@ -173,9 +171,6 @@ class Compactor:
                 duration_ns = time.perf_counter_ns() - began_ns
                 size_bytes = sum(checkpoint.size_bytes for checkpoint in published)
                 self.stats.succeeded(size_bytes, duration_ns)
-                with suppress(OSError):  # their files were only read
-                    for older in published[:-1]:
-                        older.close()
                 return Done(published[-1], duration_ns)
             finally:
                 self._is_compacting = False

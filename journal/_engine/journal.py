@@ -262,7 +262,7 @@ class Journal(OpenHandle, AsyncHandle):
             filler_lsn = batch.filler_lsn
             for _, at_ns, first_lsn, records in batch.frames():
                 for lsn, record in enumerate(records, first_lsn):
-                    yield Entry(lsn, batch.epoch, at_ns, record, is_filler=lsn == filler_lsn)
+                    yield Entry(lsn, batch.epoch, at_ns, record, None, None, lsn == filler_lsn)
             del batch, records  # before the next batch is read: each may be one large frame
 
     def _next(self, batches: Iterator[ReplayBatch]) -> ReplayBatch | None:

@@ -50,7 +50,7 @@ def _returning(record: Any, _: Applied) -> Any:
 def fill_segments(state: DurableState[Applied], count: int = 8) -> None:
     """Commit records that take `count` segments, and leave a small state."""
     for n in range(count):
-        record = ["a", f"{n}" * (SEGMENT_BYTES - 200)]
+        record = ["a", f"{n}" * (SEGMENT_BYTES - 400)]
         state.update(partial(_returning, record))
         state.wait_durable()
     state.update(lambda _: ["a", 0])

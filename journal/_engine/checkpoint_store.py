@@ -91,9 +91,15 @@ class CheckpointStore:
             self._newest_count, self._newest_application = checkpoint.count, checkpoint.application
         return checkpoint
 
-    def frees_more_than_it_takes(self, newest: Checkpoint) -> bool:
+    @property
+    def newest_lsn(self) -> int:
+        """The LSN of the newest checkpoint, or -1 if there is none."""
+        return max(self._verified_lsns, default=-1)
+
+    def needs_filler(self, newest: Checkpoint, *, was_idle: bool) -> bool:
         """Return whether one more checkpoint like `newest`, after a record in a segment of its own,
-        would remove more bytes than the two files take, by at least a quarter of a segment."""
+        would free enough space: a quarter of a segment. Unless the log was idle since the last
+        checkpoint, it must also be as much as the log may grow by before a compaction."""
         keep = self._options.checkpoints_kept
         if len(self._verified_lsns) + 1 < keep:
             return False
@@ -106,7 +112,9 @@ class CheckpointStore:
         gone += [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < floor_lsn]
         freed_bytes = sum(file_size(self._directory, name) for name in gone)
         segment_bytes = self._options.segment_bytes
-        return freed_bytes - newest.size_bytes - segment_bytes >= _WORTHWHILE * segment_bytes
+        growth_bytes = 0 if was_idle else self._options.checkpoint_min_bytes
+        least_bytes = max(growth_bytes, _WORTHWHILE * segment_bytes)
+        return freed_bytes - newest.size_bytes - segment_bytes >= least_bytes
 
     def check_stateless(self) -> None:
         """Raise JournalError if the newest checkpoint holds a state, which a trim would forget."""
@@ -116,8 +124,7 @@ class CheckpointStore:
         """Return the LSNs at which to write checkpoints, ascending, so that segments before
         `before_lsn` can be removed. Return none if no segment could be."""
         lsns = checkpoints_to_trim(self._directory, before_lsn, self._options.checkpoints_kept)
-        newest_lsn = max(self._verified_lsns, default=-1)
-        return [lsn for lsn in lsns if lsn > newest_lsn]
+        return [lsn for lsn in lsns if lsn > self.newest_lsn]
 
     @property
     def last_segment_lsn(self) -> int:

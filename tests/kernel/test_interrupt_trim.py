@@ -51,9 +51,11 @@ def test_an_interrupted_compaction_fills_whole_or_not_at_all(point_numbers: rang
         state = DurableState.open(PATH, Table(), options=options(), disk=disk)
         for n in range(6):
             update(state, ["a", str(n) * 3000])
+        state.compact().close()
         has_struck = struck(state.compact, nth)
         in_other_thread(partial(update, state, ["b", 1]))
-        in_other_thread(state.compact)
+        for _ in range(2):
+            in_other_thread(state.compact)
         assert len(names(disk, ".seg")) <= 2
         in_other_thread(state.close)
         with DurableState.open(PATH, Table(), options=options(), disk=disk) as state:
@@ -61,7 +63,7 @@ def test_an_interrupted_compaction_fills_whole_or_not_at_all(point_numbers: rang
             assert state.journal.last_lsn in (7, 8, 9)
         with Journal.open(PATH, options=options(application="table/1"), disk=disk) as journal:
             fillers = sum(entry.is_filler for entry in journal.replay(journal.first_lsn - 1))
-            assert fillers <= 1
+            assert fillers <= 2
         if not has_struck:
             break
     assert nth > 50

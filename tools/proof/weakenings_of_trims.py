@@ -68,7 +68,7 @@ ALL_OF = (
     Weakening(
         "filler_at_each_compaction",
         "journal/_engine/compactor.py",
-        "if fill is None or not self._checkpoints.frees_more_than_it_takes(first):",
+        "if fill is None or not self._checkpoints.needs_filler(first, was_idle=was_idle):",
         "if fill is None:",
         FILLERS,
     ),
@@ -102,9 +102,9 @@ ALL_OF = (
     ),
     Weakening(
         "trim_forgets_a_state",
-        "journal/_engine/compactor.py",
-        "        self.check_stateless()\n        if not before_lsn:",
-        "        if not before_lsn:",
+        "journal/_engine/checkpoint_store.py",
+        "    if items:\n",
+        "    if False:\n",
         TRIMS,
     ),
     Weakening(

@@ -45,7 +45,9 @@ PAGES: dict[str, dict[str, str]] = {
 
 # The programs that a page ends with, in the folder beside it.
 PROGRAMS = {
-    "journal/docs/EXAMPLES": ("examples/jobs.py", "examples/service.py", "examples/harness.py"),
+    "journal/docs/EXAMPLES": (
+        *("examples/jobs.py", "examples/service.py", "examples/events.py", "examples/harness.py"),
+    ),
 }
 
 

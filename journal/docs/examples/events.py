@@ -1,0 +1,48 @@
+"""An event log that keeps the newest events, and readers that continue where they stopped.
+
+    seq 1000 | python events.py write events.d
+    python events.py read events.d mail
+
+`write` appends each line of standard input as an event, and prints its LSN once no crash can lose
+it. Events that are older than a day are removed. `read` runs in another process, also while `write`
+runs. It prints each event and waits for more. Kill it at any moment and start it again: it
+continues after the last event whose position it saved. Each reader has a name and a position of its
+own.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from journal import CompactedError, DurableDict, Journal, JournalReader, Options
+
+OPTIONS = Options(segment_bytes=1 << 20, retain_s=24 * 3600)
+
+
+def write(path: str, options: Options = OPTIONS) -> None:
+    with Journal.open(path, options=options) as journal:
+        for line in sys.stdin:
+            lsn = journal.append(line.strip())
+            journal.wait_durable(lsn)
+            print(lsn, flush=True)
+
+
+def read(path: str, name: str) -> None:
+    with DurableDict.open(f"{path}.{name}") as saved, JournalReader.open(path) as reader:
+        while True:
+            try:
+                # The engine commits the position within 10 ms, so after a crash, the last events
+                # are read again.
+                for entry in reader.entries(saved.get("lsn", 0), follow=True):
+                    print(entry.lsn, entry.record, flush=True)  # do the work here
+                    saved["lsn"] = entry.lsn
+            except CompactedError as error:  # this reader was away for too long
+                print(f"events before {error.first_lsn} are gone", file=sys.stderr, flush=True)
+                saved["lsn"] = error.first_lsn - 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write(sys.argv[2])
+    else:
+        read(sys.argv[2], sys.argv[3])

@@ -1,0 +1,75 @@
+"""The example of an event log: its writer and its readers are killed again and again."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from journal import Journal, JournalReader, Options
+from journal.docs.examples.events import OPTIONS, write
+from tests.examples.examples_support import started
+from tests.support import until
+
+KILLS = 4
+EVENTS = 200
+
+
+def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
+    assert process.stdout
+    return [process.stdout.readline() for _ in range(count)]
+
+
+def test_the_events_survive_sigkill(tmp_path: Path) -> None:
+    """P2: However often the writer and a reader are killed, the reader gets each event whose LSN
+    the writer printed, in order, and repeats only the last ones before a kill."""
+    path, acknowledged, read = tmp_path / "events.d", 0, 0
+    for kill in range(1, KILLS + 1):
+        with started("events.py", tmp_path, "write", path) as writer:
+            assert writer.stdin
+            writer.stdin.write("".join(f"event {number}\n" for number in range(EVENTS)))
+            writer.stdin.flush()
+            lsns = [int(line) for line in lines_of(writer, 10 * kill)]
+            with started("events.py", tmp_path, "read", path, "mail") as reader:
+                found = [int(line.split()[0]) for line in lines_of(reader, 5 * kill)]
+            writer.kill()
+        assert found == [*range(found[0], found[-1] + 1)]
+        assert 1 <= found[0] <= read + 1  # no event is skipped
+        acknowledged, read = lsns[-1], found[-1]
+        with JournalReader.open(path) as log:
+            on_disk = [entry.lsn for entry in log.entries(after=0)]
+        assert on_disk == [*range(1, len(on_disk) + 1)]
+        assert len(on_disk) >= acknowledged
+
+
+def test_a_late_reader_continues_at_the_oldest_event(tmp_path: Path) -> None:
+    """A reader that was away for longer than events are kept reports that, and continues."""
+    path = tmp_path / "events.d"
+    with Journal.open(path, options=Options(segment_bytes=4096)) as journal:
+        for number in range(EVENTS):
+            journal.wait_durable(journal.append(f"event {number} {'x' * 100}"))
+        first_lsn = journal.trim(EVENTS // 2)
+        assert first_lsn > 1
+    with started("events.py", tmp_path, "read", path, "mail") as reader:
+        (line,) = lines_of(reader, 1)
+        assert re.match(rf"{first_lsn} event {first_lsn - 1} ", line)
+        assert reader.stderr
+        assert reader.stderr.readline() == f"events before {first_lsn} are gone\n"
+
+
+def test_old_events_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log does not grow without limit, and the options that limit it are the example's."""
+    assert OPTIONS.retain_s == 24 * 3600
+    path = tmp_path / "events.d"
+    options = Options(segment_bytes=4096, retain_bytes=8192)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(("x" * 99 + "\n") * 1000))
+    write(str(path), options)
+    assert len(capsys.readouterr().out.splitlines()) == 1000
+    with Journal.open(path, options=options) as journal:
+        until(lambda: journal.first_lsn > 800, "the oldest events are removed")

@@ -85,7 +85,7 @@ def test_no_crash_during_trims_loses_what_stays(durability: Durability, kept: in
     with quiet():
         for _, medium, kept_lsn, safe_lsn in steps:
             check(SimulatedDisk(medium.copy()), options, kept_lsn, safe_lsn, last)
-            for image in outcomes(medium.folders[PATH], PATH, bounds):
+            for image in outcomes(medium._folders[PATH], PATH, bounds):
                 if (image.key, kept_lsn, safe_lsn) not in checked:
                     checked.add((image.key, kept_lsn, safe_lsn))
                     copy = SimulatedDisk(image.medium.copy())

@@ -170,7 +170,7 @@ def begin_compaction(state: State, model: Model) -> Iterator[Step]:
     """
     disk, p, _ = state
     existing = checkpoints(disk.names | disk.synced_names)
-    lsns = {checkpoint.lsn for checkpoint in existing if checkpoint.lsn}  # 0: states the application
+    lsns = {checkpoint.lsn for checkpoint in existing if checkpoint.lsn}  # 0: no compaction
     if len(lsns) >= model.checkpoints:
         return
     for lsn in range(max(lsns, default=0) + 1, p.written + 1):

@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from journal._offline.repair import RepairReport, repair
     from journal._state.composite import Composite
     from journal._state.cow_table import CowTable, Snapshot
-    from journal._state.durable_state import DurableState, StateMachine
+    from journal._state.durable_state import DurableState
+    from journal._state.state_machine import StateMachine
     from journal._tables.durable_dict import DurableDict
     from journal._tables.keys import Key
     from journal._tables.table_changes import TableChange, TableChanges
@@ -169,7 +170,8 @@ _MODULES = {
     **dict.fromkeys(("AsyncHandle", "AsyncOpening"), "_engine.async_handle"),
     "Journal": "_engine.journal",
     **dict.fromkeys(("Histogram", "LockStats", "Observer", "Stats", "StatsSource"), "metrics"),
-    **dict.fromkeys(("DurableState", "StateMachine"), "_state.durable_state"),
+    "DurableState": "_state.durable_state",
+    "StateMachine": "_state.state_machine",
     "Composite": "_state.composite",
     **dict.fromkeys(("CowTable", "Snapshot"), "_state.cow_table"),
     "DurableDict": "_tables.durable_dict",

@@ -18,7 +18,7 @@ from journal._format.items import EncodedItems, decoder, encode_item
 from journal._format.record import PackedRecord, Record, pack_pair
 from journal._public import public
 from journal._state.contract import check_items, check_machine
-from journal._state.durable_state import JudgesApplication, LoadsLines, StateMachine
+from journal._state.state_machine import JudgesApplication, LoadsLines, StateMachine
 
 _PREFIX = "journal.composite/1 "
 

@@ -1,6 +1,6 @@
 """Contract: checks a caller's state machine, and the items that its `freeze` returns.
 
-StateMachine in durable_state.py states the rules. Nothing here calls a method of the machine.
+StateMachine in state_machine.py states the rules. Nothing here calls a method of the machine.
 """
 
 from __future__ import annotations

@@ -12,18 +12,16 @@ OwnedJournal include such a change.
 from __future__ import annotations
 
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from msgpack import unpackb
 
 from journal._commit.buffer import LogBuffer, record_packer
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
-from journal._engine.core import Opening
 from journal._engine.journal import Journal
 from journal._format.checkpoint import JSON, Checkpoint
 from journal._format.record import (
@@ -35,73 +33,19 @@ from journal._format.record import (
 )
 from journal._handle import OpenHandle
 from journal._public import public
-from journal._recovery.walk import ReplayBatch
 from journal._state.contract import check_items, check_machine
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
+from journal._state.replay import recover_state
+from journal._state.state_machine import StateMachine
 from journal._waits import check_timeout_s, in_event_loop
 from journal.errors import (
     BufferFullError,
     ClosedError,
-    FormatReason,
-    FormatVersionError,
 )
 from journal.options import Options
 
 if TYPE_CHECKING:
     from journal.metrics import LockStats, Stats
-
-
-@public
-@runtime_checkable
-class StateMachine(Protocol):
-    """State that results from its records alone.
-
-    The journal states the `application`, such as "jobs/1"; an open refuses a journal of another
-    application. A machine may have `accepts`, a tuple of older applications that it understands.
-    `isinstance` only checks that the members exist.
-    """
-
-    @property
-    def application(self) -> str:
-        """The name of the application and the version of its records, such as "jobs/1"."""
-
-    def load(self, item: Any) -> None:
-        """Add one item of a checkpoint to the state."""
-
-    def apply(self, lsn: int, record: Any) -> None:
-        """Apply one record to the state. Must be pure, take constant time, and never fail.
-
-        It does the same live and in replay.
-        """
-
-    def freeze(self) -> Iterable[JSON]:
-        """Return the items of the current state, in constant time, because the lock is held.
-
-        It must take each snapshot before it returns, as `return self.table.freeze()` does: the
-        items are read later, outside the lock, while `apply` continues. So `freeze` must not be a
-        generator function, and must not return a dict, a CowTable or a view of one, which would
-        change meanwhile. Values must be replaced, never changed in place.
-        """
-
-
-# The next two are base classes, not protocols: a method of the same name in a user's machine has
-# nothing to do with them.
-
-
-class LoadsLines(ABC):
-    """A state machine that loads a checkpoint from its lines, before they are decoded."""
-
-    @abstractmethod
-    def load_lines(self, lines: list[bytes]) -> None:
-        """Load the items in these lines. Each line ends with a comma, if it has one, and an LF."""
-
-
-class JudgesApplication(ABC):
-    """A state machine that decides itself which applications' checkpoints it can load."""
-
-    @abstractmethod
-    def why_refused(self, application: str) -> str:
-        """Return why a checkpoint of `application` can't be loaded, or "" if it can."""
 
 
 M = TypeVar("M", bound=StateMachine)
@@ -161,7 +105,7 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
                 "what its machine keeps"
             )
         options = replace(options, application=machine.application)
-        journal, buffer, progress = _recovered(path, machine, options, disk, lock_timeout_s)
+        journal, buffer, progress = recover_state(path, machine, options, disk, lock_timeout_s)
         try:
             # N, not M: pyright can't infer a class's own type variable from a class method.
             of_machine = cast("type[DurableState[N]]", cls)
@@ -405,80 +349,9 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
             )
 
 
-def _recovered(
-    path: StrPath,
-    machine: StateMachine,
-    options: Options,
-    disk: Disk | None,
-    lock_timeout_s: float | None,
-) -> tuple[OwnedJournal, LogBuffer, ApplyProgress]:
-    """Open the journal, and bring `machine` to its state. Return the journal, its log buffer, and
-    the machine's progress."""
-    accepts = (machine.application, *getattr(machine, "accepts", ()))
-    is_judge = isinstance(machine, JudgesApplication)
-    with Opening(path, options, disk, lock_timeout_s) as opening:
-        recovery = opening.recover(() if is_judge else accepts)
-        if recovery.checkpoint:
-            _check_application(machine, recovery.checkpoint)
-            _load(machine, recovery.checkpoint)
-        for batch in recovery.batches():
-            _apply(machine, batch)
-            del batch  # before the next batch is read: each may be one large frame
-        core = opening.start()
-        progress = ApplyProgress(core.buffer.last_lsn)
-        return OwnedJournal(options, core, progress), core.buffer, progress
-
-
-def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:
-    """Raise FormatVersionError if the machine judges applications, and refuses this one."""
-    judge: object = machine
-    problem = isinstance(judge, JudgesApplication) and judge.why_refused(checkpoint.application)
-    if problem:
-        raise FormatVersionError(
-            f"{problem}; open it with the program that wrote it",
-            path=checkpoint.path,
-            reason=FormatReason.OTHER_APPLICATION,
-        )
-
-
-def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
-    items: Iterable[Any] = checkpoint.items()
-    load: Callable[[Any], None] = machine.load
-    if isinstance(machine, LoadsLines):  # half the time of an open is decoding
-        items, load = checkpoint._line_blocks(), machine.load_lines
-    for item in items:
-        try:
-            load(item)
-        except Exception as error:
-            problem = f"load raised {error!r:.200} for an item"
-            raise _refusal(machine, checkpoint.path, problem) from error
-
-
-def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
-    filler_lsn = batch.filler_lsn
-    for lsn, record in enumerate(batch.records, batch.first_lsn):
-        if lsn == filler_lsn:
-            continue
-        try:
-            machine.apply(lsn, record)
-        except Exception as error:
-            place = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
-            problem = f"{place}: apply raised {error!r:.200} for a record"
-            raise _refusal(machine, batch.path, problem) from error
-
-
 def _method(reference: weakref.WeakMethod[C]) -> C:
     """Return the method. Raises ClosedError if its state is gone."""
     method = reference()
     if method is None:
         raise ClosedError("the state was dropped without being closed")
     return method
-
-
-def _refusal(machine: StateMachine, path: str, problem: str) -> FormatVersionError:
-    return FormatVersionError(
-        f"{problem} of application {machine.application!r}; nothing was changed. Open the journal "
-        "with the program version that wrote it. If that is this one, find out what has changed in "
-        "`apply` or `load` since",
-        path=path,
-    )

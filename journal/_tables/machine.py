@@ -26,7 +26,7 @@ from typing import Any
 from journal._format.checkpoint import VERSION
 from journal._format.items import EncodedItems, decoder, encode_item
 from journal._format.record import PackedRecord, pack
-from journal._state.durable_state import LoadsLines
+from journal._state.state_machine import LoadsLines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
 from journal._tables.expiry import (
     HEAD,

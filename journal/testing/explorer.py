@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from journal._state.durable_state import StateMachine
+from journal._state.state_machine import StateMachine
 from journal.options import Options
 from journal.testing.disk import Mutation, SimulatedDisk
 from journal.testing.history import BrokenPromiseError, History

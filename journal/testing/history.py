@@ -16,7 +16,7 @@ from journal._format.record import Record, RecordPacker, unpack_spans
 from journal._state.composite import Composite
 from journal._state.contract import check_items, check_machine
 from journal._state.cow_table import CowTable
-from journal._state.durable_state import StateMachine
+from journal._state.state_machine import StateMachine
 
 M = TypeVar("M", bound=StateMachine)
 

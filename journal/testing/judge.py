@@ -15,7 +15,7 @@ from journal._engine.journal import Journal
 from journal._format.checkpoint import checkpoint_lsns
 from journal._format.record import Record
 from journal._recovery.recovery import Recovery
-from journal._state.durable_state import StateMachine
+from journal._state.state_machine import StateMachine
 from journal.errors import FailedError
 from journal.options import Options
 from journal.testing.disk import Mutation, SimulatedDisk

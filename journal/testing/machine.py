@@ -32,7 +32,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from journal._format.checkpoint import checkpoint_lsns
 from journal._format.record import Record, bare
-from journal._state.durable_state import StateMachine
+from journal._state.state_machine import StateMachine
 from journal.errors import FailedError, JournalError
 from journal.options import Options
 from journal.testing.disk import Operation

@@ -13,7 +13,8 @@ from journal._format.record import Record, bare
 from journal._log import settle
 from journal._names import is_journal
 from journal._offline.reader import JournalReader
-from journal._state.durable_state import DurableState, StateMachine
+from journal._state.durable_state import DurableState
+from journal._state.state_machine import StateMachine
 from journal.errors import FailedError, JournalError
 from journal.options import Options
 from journal.testing.disk import SimulatedDisk

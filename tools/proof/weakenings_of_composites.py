@@ -17,7 +17,7 @@ ALL_OF = (
     ),
     Weakening(
         "application_of_a_composite_unchecked",
-        "journal/_state/durable_state.py",
+        "journal/_state/replay.py",
         "            _check_application(machine, recovery.checkpoint)\n",
         "",
         ON_COMPOSITES,

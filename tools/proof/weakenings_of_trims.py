@@ -46,7 +46,7 @@ ALL_OF = (
     ),
     Weakening(
         "filler_is_applied",
-        "journal/_state/durable_state.py",
+        "journal/_state/replay.py",
         "        if lsn == filler_lsn:\n            continue\n",
         "",
         FILLERS,

@@ -1,0 +1,87 @@
+"""Replay: brings a new state machine to the state that its journal holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from journal._commit.buffer import LogBuffer
+from journal._disk.disk import Disk, StrPath
+from journal._engine.core import Opening
+from journal._format.checkpoint import Checkpoint
+from journal._recovery.walk import ReplayBatch
+from journal._state.owned_journal import ApplyProgress, OwnedJournal
+from journal._state.state_machine import JudgesApplication, LoadsLines, StateMachine
+from journal.errors import FormatReason, FormatVersionError
+from journal.options import Options
+
+
+def recover_state(
+    path: StrPath,
+    machine: StateMachine,
+    options: Options,
+    disk: Disk | None,
+    lock_timeout_s: float | None,
+) -> tuple[OwnedJournal, LogBuffer, ApplyProgress]:
+    """Open the journal, and bring `machine` to its state. Return the journal, its log buffer, and
+    the machine's progress."""
+    accepts = (machine.application, *getattr(machine, "accepts", ()))
+    is_judge = isinstance(machine, JudgesApplication)
+    with Opening(path, options, disk, lock_timeout_s) as opening:
+        recovery = opening.recover(() if is_judge else accepts)
+        if recovery.checkpoint:
+            _check_application(machine, recovery.checkpoint)
+            _load(machine, recovery.checkpoint)
+        for batch in recovery.batches():
+            _apply(machine, batch)
+            del batch  # before the next batch is read: each may be one large frame
+        core = opening.start()
+        progress = ApplyProgress(core.buffer.last_lsn)
+        return OwnedJournal(options, core, progress), core.buffer, progress
+
+
+def _check_application(machine: StateMachine, checkpoint: Checkpoint) -> None:
+    """Raise FormatVersionError if the machine judges applications, and refuses this one."""
+    judge: object = machine
+    problem = isinstance(judge, JudgesApplication) and judge.why_refused(checkpoint.application)
+    if problem:
+        raise FormatVersionError(
+            f"{problem}; open it with the program that wrote it",
+            path=checkpoint.path,
+            reason=FormatReason.OTHER_APPLICATION,
+        )
+
+
+def _load(machine: StateMachine, checkpoint: Checkpoint) -> None:
+    items: Iterable[Any] = checkpoint.items()
+    load: Callable[[Any], None] = machine.load
+    if isinstance(machine, LoadsLines):  # half the time of an open is decoding
+        items, load = checkpoint._line_blocks(), machine.load_lines
+    for item in items:
+        try:
+            load(item)
+        except Exception as error:
+            problem = f"load raised {error!r:.200} for an item"
+            raise _refusal(machine, checkpoint.path, problem) from error
+
+
+def _apply(machine: StateMachine, batch: ReplayBatch) -> None:
+    filler_lsn = batch.filler_lsn
+    for lsn, record in enumerate(batch.records, batch.first_lsn):
+        if lsn == filler_lsn:
+            continue
+        try:
+            machine.apply(lsn, record)
+        except Exception as error:
+            place = f"offset {batch.offset_of(lsn)}, LSN {lsn}"
+            problem = f"{place}: apply raised {error!r:.200} for a record"
+            raise _refusal(machine, batch.path, problem) from error
+
+
+def _refusal(machine: StateMachine, path: str, problem: str) -> FormatVersionError:
+    return FormatVersionError(
+        f"{problem} of application {machine.application!r}; nothing was changed. Open the journal "
+        "with the program version that wrote it. If that is this one, find out what has changed in "
+        "`apply` or `load` since",
+        path=path,
+    )

@@ -1,0 +1,63 @@
+"""StateMachine: what a DurableState asks of the state that it keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
+
+from journal._format.checkpoint import JSON
+from journal._public import public
+
+
+@public
+@runtime_checkable
+class StateMachine(Protocol):
+    """State that results from its records alone.
+
+    The journal states the `application`, such as "jobs/1"; an open refuses a journal of another
+    application. A machine may have `accepts`, a tuple of older applications that it understands.
+    `isinstance` only checks that the members exist.
+    """
+
+    @property
+    def application(self) -> str:
+        """The name of the application and the version of its records, such as "jobs/1"."""
+
+    def load(self, item: Any) -> None:
+        """Add one item of a checkpoint to the state."""
+
+    def apply(self, lsn: int, record: Any) -> None:
+        """Apply one record to the state. Must be pure, take constant time, and never fail.
+
+        It does the same live and in replay.
+        """
+
+    def freeze(self) -> Iterable[JSON]:
+        """Return the items of the current state, in constant time, because the lock is held.
+
+        It must take each snapshot before it returns, as `return self.table.freeze()` does: the
+        items are read later, outside the lock, while `apply` continues. So `freeze` must not be a
+        generator function, and must not return a dict, a CowTable or a view of one, which would
+        change meanwhile. Values must be replaced, never changed in place.
+        """
+
+
+# The next two are base classes, not protocols: a method of the same name in a user's machine has
+# nothing to do with them.
+
+
+class LoadsLines(ABC):
+    """A state machine that loads a checkpoint from its lines, before they are decoded."""
+
+    @abstractmethod
+    def load_lines(self, lines: list[bytes]) -> None:
+        """Load the items in these lines. Each line ends with a comma, if it has one, and an LF."""
+
+
+class JudgesApplication(ABC):
+    """A state machine that decides itself which applications' checkpoints it can load."""
+
+    @abstractmethod
+    def why_refused(self, application: str) -> str:
+        """Return why a checkpoint of `application` can't be loaded, or "" if it can."""

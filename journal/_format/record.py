@@ -125,6 +125,17 @@ def pack(record: Record) -> PackedRecord:
     """
     if type(record) is PackedRecord:
         return record
+    packed = pack_undecoded(record)
+    try:
+        value = unpackb(packed, strict_map_key=False)
+    except Exception as error:
+        raise_unreadable(error)
+    return _packed_as(packed, value)
+
+
+def pack_undecoded(record: Record) -> bytes:
+    """Return the bytes that `pack` packs. It is unknown whether they can be decoded. Raises
+    RecordError."""
     try:
         pack_one = _idle_packs.pop()
     except IndexError as error:
@@ -137,10 +148,19 @@ def pack(record: Record) -> PackedRecord:
         refuse(record, error, None)  # no lock is held here
     if len(packed) < NESTING_MAX:
         _idle_packs.append(pack_one)
-    try:
-        value = unpackb(packed, strict_map_key=False)
-    except Exception as error:
-        raise_unreadable(error)
+    return packed
+
+
+def pack_flat(record: list[Any]) -> PackedRecord:
+    """Pack a new list of ints, strs, bytes, None, and lists of these, and do not decode it.
+
+    Decoding takes as long as packing, and would make an equal list. `apply` gets `record` itself,
+    so nothing else may refer to any list in it.
+    """
+    return _packed_as(pack_undecoded(record), record)
+
+
+def _packed_as(packed: bytes, value: Record) -> PackedRecord:
     made = _new(PackedRecord)
     made._packed = packed
     made._values = [value]
@@ -153,9 +173,7 @@ def pack_pair(name: str, record: PackedRecord) -> PackedRecord:
     Raises RecordError if it nests one level too deep.
     """
     value, packed = record._take()
-    made = _new(PackedRecord)
-    made._packed = b"\x92%b%b" % (pack(name)._packed, packed)  # a list of two
-    made._values = [[name, value]]
+    made = _packed_as(b"\x92%b%b" % (pack(name)._packed, packed), [name, value])  # a list of two
     if len(packed) >= NESTING_MAX - 1:  # each level takes a byte at least
         _check_unpacks(made._packed)
     return made

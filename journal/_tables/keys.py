@@ -29,6 +29,8 @@ _SHOWN_CHARS = 80
 
 def encode_key(key: Key) -> bytes:
     """Return `key` as bytes. Raises TypeError or ValueError that names the wrong element."""
+    if type(key) is str:
+        return _encode_str(key, "key")
     if type(key) is tuple:
         return _encode_elements(key, "key") + _END
     encode = _ENCODERS.get(type(key))

@@ -20,12 +20,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 from journal._format.checkpoint import VERSION
 from journal._format.items import EncodedItems, decoder, encode_item
-from journal._format.record import PackedRecord, pack
+from journal._format.record import PackedRecord, pack_flat
 from journal._state.state_machine import LoadsLines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
 from journal._tables.expiry import (
@@ -125,7 +125,7 @@ class TablesMachine(LoadsLines):
                 self.replaced.extend(self.uploads.drop(record[1]))
             return
         expiries = self.expiries
-        for name, key, value in islice(record, 1, None):
+        for name, key, value in record[1:]:
             table = self.tables.get(name)
             if table is None:
                 table = self.tables[name] = ChunkedMap()
@@ -270,7 +270,7 @@ def _decoded(text: bytes) -> Any:
 
 def record_of(writes: list[Write]) -> PackedRecord:
     """Return the packed record of a transaction's writes."""
-    return pack([ROWS, *map(list, writes)])
+    return pack_flat([ROWS, *map(list, writes)])
 
 
 def _encoded(

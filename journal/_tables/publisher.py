@@ -15,7 +15,7 @@ from functools import partial
 
 from journal._disk.disk import clock_ns
 from journal._format.checkpoint import JSON
-from journal._format.record import PackedRecord, Record, pack
+from journal._format.record import PackedRecord, Record, pack_flat
 from journal._mutex import is_raised_by_call
 from journal._state.durable_state import DurableState
 from journal._tables.chunked_map import Stored
@@ -58,29 +58,29 @@ class Publisher:
     def write_row(self, place: Place, value: bytes | None, check: Check | None) -> int | None:
         """Write one row, unless `check` raises for its visible value, under the lock.
 
-        This does the same as `publish`, but takes 7 us instead of 8.
+        This does the same as `publish`, in less time.
         """
         name, key = place
-
-        def verify(machine: TablesMachine) -> None:
-            if check is not None:
-                check(Moment(self.now_ms).visible(machine.get(name, key)))
-
         if value is not None and len(value) > self._bytes_max:
-            return self.publish([(name, key, value)], verify)
-        record = pack([ROWS, [name, key, value]])
+            return self.publish([(name, key, value)], self._verifying(place, check))
+        record = pack_flat([ROWS, [name, key, value]])
         if len(record._packed) > self._bytes_max:
-            return self.publish([(name, key, value)], verify)
-
-        def decide(machine: TablesMachine) -> PackedRecord:
-            if check is not None:
-                verify(machine)
-            return record
-
-        lsn = self._state.update(decide)
+            return self.publish([(name, key, value)], self._verifying(place, check))
+        if check is None:
+            lsn = self._state.update(lambda _: record)
+        else:
+            lsn = self._state.update(partial(_verified, self._verifying(place, check), record))
         if self._machine.replaced or self._machine.expiries.count or self._undropped:
             self.tidy()
         return lsn
+
+    def _verifying(self, place: Place, check: Check | None) -> Verify:
+        def verify(machine: TablesMachine) -> None:
+            if check is not None:
+                now = machine.get(*place)
+                check(now if now is None else Moment(self.now_ms).visible(now))
+
+        return verify
 
     def publish(self, writes: list[Write], verify: Verify) -> int | None:
         """Call `verify` under the lock, and write. Return the LSN, or None without writes.
@@ -159,11 +159,7 @@ class Publisher:
         return self._write_record(record_of(writes) if writes else None, verify)
 
     def _write_record(self, record: PackedRecord | None, verify: Verify) -> int | None:
-        def decide(machine: TablesMachine) -> PackedRecord | None:
-            verify(machine)
-            return record
-
-        lsn = self._state.update(decide)
+        lsn = self._state.update(partial(_verified, verify, record))
         if lsn is not None:
             self.tidy()
         return lsn
@@ -197,6 +193,14 @@ class Publisher:
         ids_a_record = max(1, (self._bytes_max - _WRITE_BYTES) // (ID_BYTES + 2))
         for at in range(0, len(ids), ids_a_record):
             self._update(partial(_removal, ids[at : at + ids_a_record]), urgent=True)
+
+
+def _verified(
+    verify: Verify, record: PackedRecord | None, machine: TablesMachine
+) -> PackedRecord | None:
+    """Return `record`, unless `verify` raises."""
+    verify(machine)
+    return record
 
 
 def _removal(ids: list[bytes], machine: TablesMachine) -> Record | None:
@@ -244,7 +248,7 @@ class LargeRecord:
         """Yield the records of all pieces."""
         for upload_id, (value, parts) in zip(self.ids, self._values, strict=True):
             for number, part in enumerate(parts):
-                yield pack([PIECE, upload_id, number, value[part]])
+                yield pack_flat([PIECE, upload_id, number, value[part]])
 
 
 def _size(write: Write) -> int:

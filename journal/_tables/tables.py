@@ -22,7 +22,7 @@ from journal._public import public
 from journal._state.durable_state import DurableState
 from journal._tables.chunked_map import Chunk, Stored
 from journal._tables.expiry import expiry_of, with_expiry
-from journal._tables.keys import Key
+from journal._tables.keys import Key, encode_key
 from journal._tables.machine import Place, TablesMachine, check_name, record_of
 from journal._tables.publisher import Check, Publisher, TablesState, Verify
 from journal._tables.table_changes import TableChanges
@@ -296,9 +296,13 @@ class Table(TableView):
     def __init__(self, tables: Tables, name: str) -> None:
         super().__init__(tables._rows, name)
         self._tables = tables
+        self._write_row = tables._publisher.write_row
 
     def __setitem__(self, key: Key, value: Any) -> None:
-        self._tables._write(self._place(key), pack_value(value))
+        # Tables._write, and all that it calls outside of a transaction's body, in fewer calls.
+        if _bodies.get():
+            self._tables._refuse_in_body("write")
+        self._write_row((self.name, encode_key(key)), pack_value(value), None)
 
     def __delitem__(self, key: Key) -> None:
         def check(now: Stored | None) -> None:

@@ -13,7 +13,7 @@ from msgpack import unpackb
 
 from journal._format.checkpoint import VERSION
 from journal._format.items import CODEC, decoder, encode_item
-from journal._format.record import pack
+from journal._format.record import pack_undecoded, unpack_one
 from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
 from journal._tables.chunked_map import Stored
@@ -33,7 +33,8 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
     """
     expires_at_ms = None if expires_at is None else to_ms(expires_at)
     try:
-        packed = pack(value)._packed
+        packed = pack_undecoded(value)
+        unpack_one(packed)  # a wrong ExtType can be packed, but not unpacked
     except RecordError as error:
         place = wrong_place(value, "value")
         message = f"{place}; {_KINDS}" if place else f"the value can't be packed: {error}"
@@ -43,13 +44,13 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
             f"the value takes {len(packed)} bytes, and a table's value at most {VALUE_BYTES_MAX}; "
             "split it into several rows, or keep it in a file"
         )
-    return with_expiry(packed, expires_at_ms)
+    return packed if expires_at_ms is None else with_expiry(packed, expires_at_ms)
 
 
 def unpack_value(stored: Stored) -> Any:
     """Decode a stored value. Raises RecordError if that fails."""
     try:
-        whole = b"".join(stored) if isinstance(stored, tuple) else stored
+        whole = stored if isinstance(stored, bytes) else b"".join(stored)
         if whole[0] != MARK_BYTE:
             return unpackb(whole, strict_map_key=False)
         if expiry_of(whole) is None:

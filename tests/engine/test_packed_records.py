@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import msgpack
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journal import DurableState, FailedError, Journal, PackedRecord, RecordError, pack
+from journal._format.record import pack_flat, unpack_one
 from journal.testing import Owner, SimulatedDisk
 from journal.testing.machine import CrashMachine
 from manager import AgentResult, SubAgentManager
@@ -80,6 +81,22 @@ def test_the_journal_refuses_a_packed_record_that_is_too_large(
         assert journal.last_lsn == 0
     with open_on(disk) as journal:
         assert append(journal, large) == 1
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text() | st.binary(),
+            lambda parts: st.lists(parts, max_size=3),
+            max_leaves=8,
+        )
+    )
+)
+def test_a_flat_record_is_what_its_bytes_decode_to(record: list[Any]) -> None:
+    """The value that `apply` gets is equal to the one that a replay reads."""
+    value, packed = pack_flat(record)._take()
+    assert value is record
+    assert (packed, unpack_one(packed)) == (pack(record)._packed, record)
 
 
 def test_threads_pack_independently() -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+import msgpack
 import pytest
 
 from journal import (
@@ -84,6 +85,18 @@ def test_a_value_that_cant_be_kept_names_its_place(users: Table, value: Any, mes
 
 
 # --- reads ---
+
+
+def test_a_value_that_cant_be_read_back_is_refused(users: Table) -> None:
+    """Msgpack packs extension types with a wrong code or time, which it can't unpack."""
+    timestamp = msgpack.Timestamp(5, 5)
+    timestamp.nanoseconds = (1 << 30) - 1
+    for wrong in (msgpack.ExtType(5, b"x")._replace(code=-1), timestamp):
+        with pytest.raises(RecordError, match="can't be packed"):
+            users["new"] = {"wrong": wrong}
+        with pytest.raises(RecordError, match="can't be packed"):
+            users["new"] = {"wrong": wrong, "long": "x" * 2000}
+    assert "new" not in users
 
 
 def test_rows_are_in_the_order_of_their_keys(app: Tables) -> None:

@@ -19,6 +19,13 @@ LARGE = ("tests/engine/test_tables_large.py",)
 
 ALL_OF = (
     Weakening(
+        "row_set_in_a_body",
+        TABLES,
+        '            self._tables._refuse_in_body("write")\n',
+        "            pass\n",
+        TRANSACTIONS,
+    ),
+    Weakening(
         "direct_write_in_a_body",
         TABLES,
         '        self._refuse_in_body("write")\n',

@@ -79,15 +79,15 @@ READS = (
     Weakening(
         "commit_without_its_check",
         PUBLISHER,
-        "-> PackedRecord | None:\n            verify(machine)\n",
-        "-> PackedRecord | None:\n",
+        "    verify(machine)\n    return record\n",
+        "    return record\n",
         ORDERS,
     ),
     Weakening(
         "direct_write_without_its_check",
         PUBLISHER,
-        "            if check is not None:\n                verify(machine)",
-        "            pass",
+        "        if check is None:\n            lsn",
+        "        if True:\n            lsn",
         WRITES,
     ),
     Weakening(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from threading import get_ident
 from typing import TypeAlias, TypeVar
 
@@ -171,12 +172,19 @@ def rows_between(
     chunks: list[Chunk], start: bytes, stop: bytes | None, *, reverse: bool = False
 ) -> Iterator[tuple[bytes, Stored]]:
     """Yield the rows in `chunks` with keys from `start` to before `stop`, in order of the keys."""
+    parts = parts_between(chunks, start, stop, reverse=reverse)
+    return chain.from_iterable(zip(keys, values, strict=True) for keys, values in parts)
+
+
+def parts_between(
+    chunks: list[Chunk], start: bytes, stop: bytes | None, *, reverse: bool = False
+) -> Iterator[Chunk]:
+    """Yield the rows that `rows_between` yields, as those of each chunk together."""
+    step = -1 if reverse else 1
     for keys, values in reversed(chunks) if reverse else chunks:
         first = bisect_left(keys, start)
         last = len(keys) if stop is None else bisect_left(keys, stop)
-        places = range(last - 1, first - 1, -1) if reverse else range(first, last)
-        for place in places:
-            yield keys[place], values[place]
+        yield keys[first:last][::step], values[first:last][::step]
 
 
 def _with_new(parts: tuple[T, ...], place: int, new: T) -> tuple[T, ...]:

@@ -42,9 +42,9 @@ def encode_key(key: Key) -> bytes:
 
 def decode_key(data: bytes) -> Key:
     """Return the key that `data` encodes. Raises ValueError if it encodes none."""
-    kind = data[:1]
-    if kind == b"\x20":
+    if data and data[0] == _STR:
         return data[1:].decode()
+    kind = data[:1]
     if kind == b"\x30":
         return data[1:]
     if kind == b"\x40":

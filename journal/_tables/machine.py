@@ -109,6 +109,10 @@ class TablesMachine(LoadsLines):
         table = self.tables.get(name)
         return [] if table is None else table.chunks_between(start, stop)
 
+    def snapshot(self, name: str, start: bytes, stop: bytes | None) -> tuple[list[Chunk], bool]:
+        """Return what `chunks_between` returns, and whether any row of any table expires."""
+        return self.chunks_between(name, start, stop), self.expiries.count > 0
+
     def count(self, name: str) -> int:
         """Return the number of rows of table `name`, including expired ones."""
         table = self.tables.get(name)

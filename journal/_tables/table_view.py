@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from journal._public import public
-from journal._tables.chunked_map import Chunk, Stored, rows_between
+from journal._tables.chunked_map import Chunk, Stored, parts_between, rows_between
 from journal._tables.expiry import HEAD, Moment
 from journal._tables.keys import (
     Key,
@@ -26,9 +26,9 @@ class Rows(Protocol):
     def get(self, name: str, key: bytes) -> Stored | None:
         """Return the stored value of `key` in table `name`, or None."""
 
-    def chunks_between(self, name: str, start: bytes, stop: bytes | None) -> list[Chunk]:
-        """Return the chunks of table `name` that may hold keys from `start` to before `stop`, all
-        of one moment."""
+    def snapshot(self, name: str, start: bytes, stop: bytes | None) -> tuple[list[Chunk], bool]:
+        """Return the chunks of table `name` that may hold keys from `start` to before `stop`, and
+        whether any row expires, both of one moment."""
 
     def count(self, name: str) -> int:
         """Return the number of rows of table `name`, including expired ones."""
@@ -70,7 +70,8 @@ class TableView:
         return self._rows.count(self.name)
 
     def __iter__(self) -> Iterator[Key]:
-        return (decode_key(key) for key, _ in self._encoded(b"", None, reverse=False))
+        chunks, _ = self._rows.snapshot(self.name, b"", None)
+        return (decode_key(key) for key, _ in self._visible(rows_between(chunks, b"", None)))
 
     def range(
         self,
@@ -82,7 +83,7 @@ class TableView:
     ) -> Iterator[tuple[Key, Any]]:
         """Yield keys and values from `start` to before `stop`, at most `limit` of them, from a
         snapshot that is taken now."""
-        return decoded(self._encoded(*range_bounds(start, stop), reverse=reverse), limit)
+        return self._decoded(*range_bounds(start, stop), reverse, limit)
 
     def prefix(
         self,
@@ -95,7 +96,7 @@ class TableView:
 
         `("de",)` matches tuples by their leading elements, `"de"` strs by their leading characters.
         """
-        return decoded(self._encoded(*prefix_bounds(prefix), reverse=reverse), limit)
+        return self._decoded(*prefix_bounds(prefix), reverse, limit)
 
     def items(self) -> Iterator[tuple[Key, Any]]:
         """Yield all keys and values, from a snapshot taken now."""
@@ -104,11 +105,22 @@ class TableView:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}, {len(self)} rows>"
 
-    def _encoded(
-        self, start: bytes, stop: bytes | None, *, reverse: bool
-    ) -> Iterator[tuple[bytes, Stored]]:
-        chunks = self._rows.chunks_between(self.name, start, stop)
-        rows = rows_between(chunks, start, stop, reverse=reverse)
+    def _decoded(
+        self, start: bytes, stop: bytes | None, reverse: bool, limit: int | None
+    ) -> Iterator[tuple[Key, Any]]:
+        chunks, may_expire = self._rows.snapshot(self.name, start, stop)
+        if may_expire:
+            rows = rows_between(chunks, start, stop, reverse=reverse)
+            return decoded(self._visible(rows), limit)
+        # No frame of Python runs but the two functions', which saves a quarter of the time.
+        parts = parts_between(chunks, start, stop, reverse=reverse)
+        pairs = chain.from_iterable(
+            zip(map(decode_key, keys), map(unpack_value, values), strict=True)
+            for keys, values in parts
+        )
+        return _limited(pairs, limit)
+
+    def _visible(self, rows: Iterator[tuple[bytes, Stored]]) -> Iterator[tuple[bytes, Stored]]:
         return Moment(self._rows.now_ms).visible_rows(rows)
 
     def _stored(self, key: Key) -> Stored | None:
@@ -124,6 +136,10 @@ class TableView:
 
 def decoded(rows: Iterator[tuple[bytes, Stored]], limit: int | None) -> Iterator[tuple[Key, Any]]:
     """Yield the keys and the values of encoded rows, at most `limit` of them."""
+    return _limited(((decode_key(key), unpack_value(value)) for key, value in rows), limit)
+
+
+def _limited(pairs: Iterator[tuple[Key, Any]], limit: int | None) -> Iterator[tuple[Key, Any]]:
     if limit is not None and limit < 0:
         raise ValueError(f"limit is {limit}, a negative number")
-    return ((decode_key(key), unpack_value(value)) for key, value in islice(rows, limit))
+    return pairs if limit is None else islice(pairs, limit)

@@ -288,6 +288,10 @@ class _LiveRows:
         """Return the chunks of a range, all of one moment."""
         return self._state.read(lambda machine: machine.chunks_between(name, start, stop))
 
+    def snapshot(self, name: str, start: bytes, stop: bytes | None) -> tuple[list[Chunk], bool]:
+        """Return the chunks of a range, and whether any row expires, both of one moment."""
+        return self._state.read(lambda machine: machine.snapshot(name, start, stop))
+
 
 @public
 class Table(TableView):

@@ -54,7 +54,7 @@ class _RecoveredRows:
     def __init__(self, machine: TablesMachine, disk: Disk) -> None:
         self._disk = disk
         self.get, self.count = machine.get, machine.count
-        self.chunks_between = machine.chunks_between
+        self.snapshot = machine.snapshot
 
     def now_ms(self) -> int:
         """Return the time in Unix milliseconds."""

@@ -70,6 +70,13 @@ PIECES = (
 
 EXPIRING = (
     Weakening(
+        "ranges_show_expired_rows",
+        "journal/_tables/table_view.py",
+        "        if may_expire:",
+        "        if False:",
+        EXPIRY,
+    ),
+    Weakening(
         "row_of_its_last_millisecond_is_hidden_late",
         INDEX,
         "return stored if self._now_ms < expires_at_ms",

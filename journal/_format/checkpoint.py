@@ -401,7 +401,7 @@ def _lines(file: File, offset: int, size: int) -> Iterator[bytes]:
         offset += len(chunk)
         *line_ends, rest = chunk.split(b"\n")
         for line_end in line_ends:
-            yield b"".join((*pieces, line_end, b"\n"))
+            yield b"".join((*pieces, line_end, b"\n")) if pieces else line_end + b"\n"
             pieces = []
         pieces.append(rest)
 

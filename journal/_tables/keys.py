@@ -14,6 +14,7 @@ it is less than any element's first byte, and the 00 that ends an element is nev
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 Element: TypeAlias = int | str | bytes
@@ -38,6 +39,15 @@ def encode_key(key: Key) -> bytes:
         problem = _wrong_type("key", key)
         raise TypeError(problem)
     return encode(key, "key")
+
+
+def encode_loaded(keys: list[Any]) -> list[bytes]:
+    """Return the keys of a checkpoint, where a tuple is a list, as bytes. Raises what `encode_key`
+    raises."""
+    if set(map(type, keys)) == {str}:
+        with suppress(UnicodeEncodeError):  # `encode_key` names the place
+            return [b"\x20" + key.encode() for key in keys]
+    return [encode_key(tuple(key) if type(key) is list else key) for key in keys]
 
 
 def decode_key(data: bytes) -> Key:

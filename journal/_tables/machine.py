@@ -21,6 +21,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import lt
 from typing import Any
 
 from journal._format.checkpoint import VERSION
@@ -28,6 +29,7 @@ from journal._format.items import EncodedItems, decoder, encode_item
 from journal._format.record import PackedRecord, pack_flat
 from journal._state.state_machine import LoadsLines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
+from journal._tables.columns import columns_of
 from journal._tables.expiry import (
     HEAD,
     HEAD_BYTES,
@@ -37,7 +39,7 @@ from journal._tables.expiry import (
     head_of,
     with_expiry,
 )
-from journal._tables.keys import decode_key, encode_key
+from journal._tables.keys import decode_key, encode_key, encode_loaded
 from journal._tables.pieces import (
     DROP,
     PIECE,
@@ -48,7 +50,7 @@ from journal._tables.pieces import (
     split,
     upload_lines,
 )
-from journal._tables.values import check_stored, json_text, pack_value, stored_text
+from journal._tables.values import check_stored, json_text, pack_value, stored_texts
 
 APPLICATION = "journal.tables/1"
 ROWS = "rows"
@@ -159,13 +161,18 @@ class TablesMachine(LoadsLines):
         name, key, expires_at_ms = item["table"], item["key"], item.get("expires_at_ms")
         value = self._loaded_value(item, expires_at_ms)
         check_stored(value)
-        encoded = encode_key(tuple(key) if type(key) is list else key)
+        [encoded] = encode_loaded([key])
         self._append(name, [encoded], [value])
         if expires_at_ms is not None:
             self.expiries.load(name, encoded, expires_at_ms)
 
     def load_lines(self, lines: list[bytes]) -> None:
         """Load the items in lines of a checkpoint, without decoding the text of a value."""
+        columns = columns_of(lines)
+        if columns:
+            name, keys, texts = columns
+            self._load_texts(_decoded(name), _decoded(keys), texts)
+            return
         matches = list(map(_LINE.fullmatch, lines))
         for name, run in groupby(
             zip(matches, lines, strict=True), lambda row: row[0] and row[0][1]
@@ -176,14 +183,8 @@ class TablesMachine(LoadsLines):
                 continue
             rows = [match for match, _ in run if match]
             keys = _decoded(b"[%b]" % b",".join(match[2] for match in rows))
-            if len(keys) != len(rows):
-                raise ValueError(f"{len(rows)} rows have {len(keys)} keys")
-            self._load_texts(
-                _decoded(name),
-                [encode_key(tuple(key) if type(key) is list else key) for key in keys],
-                [stored_text(match[4]) for match in rows],
-                [match[3] for match in rows],
-            )
+            texts, times = [match[4] for match in rows], [match[3] for match in rows]
+            self._load_texts(_decoded(name), keys, texts, times)
 
     def freeze(self) -> Iterator[EncodedItems]:
         """Return a snapshot of the rows of all tables, as lines of a checkpoint."""
@@ -235,15 +236,17 @@ class TablesMachine(LoadsLines):
             raise ValueError("two writes refer to the same pieces")
 
     def _load_texts(
-        self, name: str, keys: list[bytes], values: list[bytes], times: list[bytes | None]
+        self, name: str, keys: list[Any], texts: list[bytes], times: Sequence[bytes | None] = ()
     ) -> None:
         """Load rows whose values are JSON text. `times`: each time of expiry, as text, or None."""
-        if any(times):
-            for at, time_text in enumerate(times):
-                if time_text is not None:
-                    values[at] = with_expiry(values[at], expires_at_ms := int(time_text))
-                    self.expiries.load(name, keys[at], expires_at_ms)
-        self._append(name, keys, values)
+        if len(keys) != len(texts):
+            raise ValueError(f"{len(texts)} rows have {len(keys)} keys")
+        encoded, values = encode_loaded(keys), stored_texts(texts)
+        for at, time_text in enumerate(times):
+            if time_text is not None:
+                values[at] = with_expiry(values[at], expires_at_ms := int(time_text))
+                self.expiries.load(name, encoded[at], expires_at_ms)
+        self._append(name, encoded, values)
 
     def _append(self, name: str, keys: list[bytes], values: Sequence[Stored]) -> None:
         if self._loaded_pieces:
@@ -251,7 +254,7 @@ class TablesMachine(LoadsLines):
         check_name(name)
         table = self.tables.setdefault(name, ChunkedMap())
         last = table.last_key()
-        if any(a >= b for a, b in zip([last or b"", *keys], keys, strict=False)):
+        if not all(map(lt, [last or b"", *keys], keys)):
             raise ValueError(f"the keys of table {name!r} do not ascend")
         table.append_sorted(keys, values)
 

@@ -81,9 +81,9 @@ def check_stored(stored: Stored) -> None:
         raise ValueError("a value is JSON text, which only a line of a checkpoint has")
 
 
-def stored_text(text: bytes) -> bytes:
-    """Return the stored form of a value from its JSON text in a checkpoint."""
-    return _TEXT + text
+def stored_texts(texts: list[bytes]) -> list[bytes]:
+    """Return the stored forms of values from their JSON texts in a checkpoint."""
+    return [_TEXT + text for text in texts]
 
 
 def json_text(stored: bytes) -> bytes | None:

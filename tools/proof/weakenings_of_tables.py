@@ -15,6 +15,7 @@ MACHINE = "journal/_tables/machine.py"
 TRANSACTION = "journal/_tables/transaction.py"
 INDEX = "journal/_tables/expiry.py"
 FORMAT = ("tests/engine/test_table_format.py",)
+LINES = ("tests/engine/test_tables_lines.py",)
 
 PIECES = (
     Weakening(
@@ -128,6 +129,20 @@ EXPIRING = (
 )
 
 REFUSED = (
+    Weakening(
+        "keys_of_lines_uncounted",
+        MACHINE,
+        "        if len(keys) != len(texts):",
+        "        if False:",
+        LINES,
+    ),
+    Weakening(
+        "lines_without_values_are_lost",
+        "journal/_tables/columns.py",
+        "    if len(texts) < len(lines) or ",
+        "    if ",
+        LINES,
+    ),
     Weakening(
         "value_that_cant_be_read_back_is_taken",
         "journal/_tables/values.py",

@@ -209,6 +209,18 @@ def test_a_lookup_by_a_finalizer_amid_a_split_does_not_wait(
     assert (rows.get(b"missing"), rows.get(b"4"), len(rows)) == (None, b"", 5)
 
 
+def test_loaded_chunks_have_room() -> None:
+    """An insert after a load replaces one chunk, and splits none."""
+    rows = ChunkedMap()
+    for first in range(0, 1024, 64):  # as many lines of a checkpoint are loaded together
+        keys = [b"%04d" % number for number in range(first, first + 64)]
+        rows.append_sorted(keys, [b""] * len(keys))
+    chunks = rows.chunks_between()
+    for keys_of_chunk, _ in chunks[:-1]:
+        rows.put(keys_of_chunk[50] + b"+", b"")
+    assert len(rows.chunks_between()) == len(chunks) > 10
+
+
 def test_a_lookup_passes_on_the_error_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one of the type that the lookup itself may meet."""
 

@@ -63,7 +63,7 @@ BARS = {  # the bars that even such a small run must report
     "legacy": {"subagents import of 10 agents"},
     "tables": {
         *("set to ", "durable set, 2 threads to sqlite3", "get to ", "prefix read to sqlite3"),
-        *("insert, hold p99, 300 keys", "insert, hold p99.9, 300 keys", "snapshot, 300 keys"),
+        *("insert, hold p99, CPU", "insert, hold p99.9, CPU", "snapshot, 300 keys"),
         *("memory a row", "added to a full collection", "open"),
     },
 }

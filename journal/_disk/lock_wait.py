@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextvars import ContextVar
 
 from journal._disk.disk import Directory
+from journal._mutex import Alarm
 from journal._waits import warn_in_event_loop
 from journal.errors import LockedError
 
 _DELAY_S_MIN, _DELAY_S_MAX = 0.005, 0.1
 
-# Ends the waits of the call that runs in this context, if it is set. None: nothing ends them early.
-giving_up: ContextVar[threading.Event | None] = ContextVar("journal.giving_up", default=None)
+# Ends the wait of the call that runs in this context. None: nothing ends it early.
+giving_up: ContextVar[Alarm | None] = ContextVar("journal.giving_up", default=None)
 
 
 def lock_within(directory: Directory, timeout_s: float | None) -> None:
@@ -26,12 +26,14 @@ def lock_within(directory: Directory, timeout_s: float | None) -> None:
     while True:
         try:
             directory.lock()
+            return
         except LockedError:
             remaining_s = _DELAY_S_MAX if until_s is None else until_s - time.monotonic()
-            if remaining_s <= 0 or (given_up and given_up.is_set()):
+            if remaining_s <= 0:
                 raise
-        else:
-            return
-        warn_in_event_loop("an open with lock_timeout_s", "aopen(...)")
-        delay_s = min(2 * delay_s, _DELAY_S_MAX)
-        (given_up.wait if given_up else time.sleep)(min(delay_s, remaining_s))
+            warn_in_event_loop("an open with lock_timeout_s", "aopen(...)")
+            delay_s = min(2 * delay_s, _DELAY_S_MAX, remaining_s)
+            if given_up is None:
+                time.sleep(delay_s)
+            elif given_up.sleep(delay_s):
+                raise

@@ -15,6 +15,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from journal._commit.gate import Gate
 from journal._disk.lock_wait import giving_up
+from journal._mutex import Alarm
 from journal._public import public
 from journal._waits import warn_in_event_loop
 
@@ -121,13 +122,13 @@ class AsyncOpening(Generic[H]):
         await self._handle.__aexit__(kind, error, trace)
 
     async def _open(self) -> H:
-        given_up = threading.Event()
+        given_up = Alarm()
 
         def open_handle() -> H:
             giving_up.set(given_up)
             return self._open_handle()
 
-        call = _ThreadCall(open_handle, given_up.set, _discard)
+        call = _ThreadCall(open_handle, given_up.wake, _discard)
         await call.end()
         if call.is_cancelled and call.results:
             await _ThreadCall(partial(_discard, call.results.pop())).end()

@@ -48,7 +48,7 @@ def test_130_and_143_stopped(tmp_path: Path, number: int) -> None:
 
 def test_130_before_the_command_line_is_read() -> None:
     """An interrupt before the command line is read ends without a message, too."""
-    answer = child_main("def stop(name): raise KeyboardInterrupt", "m.find_spec = stop")
+    answer = child_main("def stop(): raise KeyboardInterrupt", "m.missing_extra = stop")
     assert (answer.code, answer.out, answer.err) == (130, "", "")
 
 

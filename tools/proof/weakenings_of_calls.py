@@ -67,15 +67,15 @@ LOCK = (
     Weakening(
         "wait_for_the_lock_has_no_end",
         "journal/_disk/lock_wait.py",
-        "if remaining_s <= 0 or (given_up",
-        "if timeout_s == 0 or (given_up",
+        "            if remaining_s <= 0:",
+        "            if timeout_s == 0:",
         LOCKS,
     ),
     Weakening(
         "cancelled_wait_for_the_lock_goes_on",
         "journal/_disk/lock_wait.py",
-        "if remaining_s <= 0 or (given_up and given_up.is_set()):",
-        "if remaining_s <= 0:",
+        "elif given_up.sleep(delay_s):",
+        "elif given_up.sleep(delay_s) and remaining_s <= 0:",
         ASYNC,
     ),
     Weakening(

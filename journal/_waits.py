@@ -1,8 +1,9 @@
-"""Waits: what calls that wait check first: their arguments, and the thread that makes the call."""
+"""Waits: what calls that wait check first: their arguments, and the thread or task that calls."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from typing import NoReturn
 
@@ -40,6 +41,12 @@ def in_event_loop() -> bool:
     # A program that runs a loop has imported asyncio. An import here would slow down the others.
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def this_runner() -> object:
+    """Return the current task, or outside of a task the current thread."""
+    task = sys.modules["asyncio"].current_task() if in_event_loop() else None
+    return task or threading.current_thread()
 
 
 def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None) -> None:

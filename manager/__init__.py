@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from manager.manager import SubAgentManager
     from manager.records import APPLICATION_PREFIX, RECORD_FIELDS
     from manager.result import AgentResult
+    from manager.transaction import FleetTransaction, FleetTransactionContext
     from manager.values import AGENT_ID_PATTERN
     from manager.view import FleetView, follow_fleet, read_fleet
     from manager.workspace import StrPath
@@ -61,6 +62,8 @@ __all__ = [
     "BudgetError",
     "CapacityError",
     "Changes",
+    "FleetTransaction",
+    "FleetTransactionContext",
     "FleetView",
     "LegacyError",
     "Limits",
@@ -85,6 +88,7 @@ _MODULES = {
     "AgentChange": "manager.history",
     "AgentResult": "manager.result",
     "Changes": "manager.changes",
+    **dict.fromkeys(("FleetTransaction", "FleetTransactionContext"), "manager.transaction"),
     "FleetView": "manager.view",
     "Limits": "manager.limits",
     "StrPath": "manager.workspace",

@@ -1,5 +1,6 @@
 """Fleet: all agents in memory, as the state machine that the journal replays. It does no I/O and
-uses no clock and no randomness; the records contain all times and ids.
+uses no clock and no randomness; the records contain all times and ids. The tables beside the agents
+are a machine of their own, to which the fleet passes the records and items of their kinds.
 
 Everything here except `load` and the iterator that `freeze` returns runs under the manager's lock,
 so the time that it takes does not depend on the number of agents: a change does look-ups, updates
@@ -13,13 +14,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from journal import CowTable, FormatVersionError
+from journal import CowTable, FormatVersionError, PackedRecord
 from manager import records
-from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, Row, get
+from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, VERBS, Row, get
 from manager.columns import AGENT_ID, BOOT_ID, NAME, PARENT_ID, STATUS, TOKENS_USED
 from manager.errors import (
     AmbiguousNameError,
@@ -36,6 +37,7 @@ from manager.steps import STEPS, advance, count_tokens
 from manager.values import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
+    from journal import StateMachine
     from manager.limits import Limits
 
 _SHOWN_IDS_MAX = 3  # ids that a message lists
@@ -47,8 +49,12 @@ class Fleet:
 
     application = records.APPLICATION
     accepts: tuple[str, ...] = ()
+    names = ("fleet", "tables")  # the parts; see `journal.Tables.in_state`
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_tables: bool = True) -> None:
+        self._with_tables = with_tables  # False: a reader of agents leaves tables out
+        self.tables: StateMachine | None = None  # None: no record and no manager has used them yet
+        self._approved: PackedRecord | None = None
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
@@ -71,6 +77,10 @@ class Fleet:
         try:
             row = _row(item)
         except (KeyError, TypeError) as error:
+            if records.is_item_of_tables(item):
+                if self._with_tables:
+                    self.begin_tables().load(item)
+                return
             raise FormatVersionError(
                 f"a checkpoint item is not an agent of {self.application}; "
                 "open the journal with the version that wrote it"
@@ -81,11 +91,12 @@ class Fleet:
         if item.get("from_prior_session") is False:
             self.boot_id = get.boot_id(row)
 
-    def freeze(self) -> Iterator[dict[str, Any]]:
+    def freeze(self) -> Iterator[Any]:
         """Return an iterator of the checkpoint's items as of now. This takes constant time: an item
-        is built when the iterator reaches it.
+        is built when the iterator reaches it. The items of tables come last.
         """
-        return map(partial(_item, self.boot_id), self.rows.freeze())
+        agents = map(partial(_item, self.boot_id), self.rows.freeze())
+        return agents if self.tables is None else chain(agents, self.tables.freeze())
 
     def apply(self, lsn: int, record: Record) -> None:
         """Apply one record, both live and in replay.
@@ -95,6 +106,13 @@ class Fleet:
         try:
             step, old = self._steps[record[records.KIND]], self.rows.get(record[records.AGENT_ID])
         except (LookupError, TypeError):
+            # A log of tables alone begins with such a record, and that of a fleet with a boot.
+            if records.is_of_tables(record) and lsn > 1:
+                if self._replay is not None:
+                    self._replay.begin(lsn)
+                if self._with_tables:
+                    self.begin_tables().apply(lsn, record)
+                return
             if is_boot(record):
                 if self._replay is not None:
                     self._replay.begin(lsn)
@@ -116,6 +134,43 @@ class Fleet:
             tokens = new[TOKENS_USED] - old[TOKENS_USED]
             if tokens:
                 self._add_tokens(lsn, parent_id, tokens)
+
+    def begin_tables(self) -> StateMachine:
+        """Return the machine of the tables, which is made first if there is none yet."""
+        if self.tables is None:
+            from journal import Tables  # takes 10 ms, and most fleets have no tables
+
+            self.tables = Tables.machine()
+        return self.tables
+
+    def approved(self, record: PackedRecord | None) -> PackedRecord | None:
+        """Return `record`, which `part` then accepts. Called under the lock, after its checks."""
+        self._approved = record
+        return record
+
+    def part(self, name: str, record: Any) -> Any:
+        """Return `record` as it is: agents and tables have no kind of record in common.
+
+        Raise ValueError for a record that changes agents, unless it is the one just approved.
+        """
+        if name == "fleet":
+            if type(record) is not PackedRecord or record is not self._approved:
+                raise ValueError(
+                    "a record that changes agents was not checked; use a transaction of the manager"
+                )
+            self._approved = None
+        return record
+
+    def own_record(self, name: str, record: Any) -> Any | None:
+        """Return `record` if it is one of tables, else None; see `part`."""
+        return record if records.is_of_tables(record) else None
+
+    def own_item(self, name: str, item: Any) -> Any | None:
+        """Do for an item what `own_record` does for a record."""
+        return item if records.is_item_of_tables(item) else None
+
+    def __getitem__(self, name: str) -> Any:
+        return self if name == "fleet" else self.tables
 
     def feed_to(self, feed: deque[Row]) -> None:
         """Append each new row to `feed` from now on. A removed agent's row is only its id."""
@@ -198,6 +253,26 @@ class Fleet:
         status = get.status(row)
         allowed = TRANSITIONS[status]
         raise TransitionError(get.agent_id(row), get.name(row), status, target, verb, allowed)
+
+    def check_change(self, row: Row, verb: str, target: str, limits: Limits) -> None:
+        """Raise an error unless `verb` may give the agent the status `target` now."""
+        status = get.status(row)
+        if status not in VERBS[verb][0]:
+            self.refuse_verb(row, verb, target)
+        if target == "running" != status:
+            self.check_budget(row)
+            self.check_running(limits)
+
+    def check_admission(
+        self, name: str | None, parent_ref: str | None, limits: Limits, *, queued: bool
+    ) -> Row | None:
+        """Return the parent of a new agent, or None. Raise an error unless it may be admitted."""
+        parent = None if parent_ref is None else self.find(parent_ref)
+        self.check_budget(parent)
+        self.check_spawn(name, parent, limits)
+        if not queued:
+            self.check_running(limits)
+        return parent
 
     def check_running(self, limits: Limits) -> None:
         """Raise CapacityError unless one more agent may run."""

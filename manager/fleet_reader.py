@@ -81,7 +81,7 @@ def initial_fleet(reader: JournalReader, at: int | None, *, oldest: bool) -> tup
     """Return a fleet from which replay can reach `at`, and its LSN. It is the newest such fleet, or
     the oldest if `oldest` is true.
     """
-    fleet, lsn, is_session_known = Fleet(), 0, True
+    fleet, lsn, is_session_known = Fleet(with_tables=False), 0, True
     if base := reader.base(at, oldest=oldest):
         with closing(base):
             lsn, is_session_known = base.lsn, _load(fleet, base)
@@ -103,7 +103,14 @@ def _load(fleet: Fleet, checkpoint: Checkpoint) -> bool:
     try:
         for item in checkpoint.items():
             fleet.load(item)
-            is_session_known = "from_prior_session" in item
+            if not records.is_item_of_tables(item):
+                is_session_known = "from_prior_session" in item
+            elif checkpoint.application != fleet.application:  # of tables alone
+                raise FormatVersionError(
+                    f"the journal was written for application {checkpoint.application!r:.80}, not "
+                    f"for {fleet.application!r}; open it with the program that wrote it",
+                    reason=FormatReason.OTHER_APPLICATION,
+                )
         fleet.check_loaded(checkpoint.lsn)
     except FormatVersionError as error:
         path, reason = checkpoint.path, error.reason
@@ -124,6 +131,11 @@ def apply_entry(fleet: Fleet, entry: Entry) -> None:
             "open the journal with the version that wrote it",
             path=entry.path,
         ) from error
+
+
+def agents_of(entry: Entry) -> list[str]:
+    """Return the id of the agent that a record is about, in a list; [] for a record of tables."""
+    return [] if records.is_of_tables(entry.record) else [entry.record[records.AGENT_ID]]
 
 
 def check_agents(reader: JournalReader, fleet: Fleet, agent_ids: Iterable[str]) -> None:
@@ -155,7 +167,7 @@ def fleet_as_of(reader: JournalReader, at: int | None = None) -> tuple[Fleet, in
         if entry.is_filler:
             continue
         apply_entry(fleet, entry)
-        changed.add(entry.record[records.AGENT_ID])
+        changed.update(agents_of(entry))
     check_agents(reader, fleet, changed)  # only the last state of each: callers see no other
     return fleet, lsn
 

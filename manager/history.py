@@ -13,6 +13,7 @@ from manager.agent import Agent, Row, agent_from_row, get
 from manager.errors import AmbiguousNameError, UnknownAgentError
 from manager.fleet import Fleet
 from manager.fleet_reader import (
+    agents_of,
     apply_entry,
     check_agents,
     entries_up_to,
@@ -82,7 +83,7 @@ def _history(reader: JournalReader, ref: str, at: int | None) -> list[AgentChang
         if entry.is_filler:
             continue
         apply_entry(fleet, entry)
-        check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
+        check_agents(reader, fleet, agents_of(entry))
         for row in feed:
             agent_id, is_removed = get.agent_id(row), len(row) == 1
             if agent_id not in rows and (is_removed or ref not in (agent_id, get.name(row))):

@@ -10,19 +10,17 @@ methods whose names or docstrings say so wait for the disk.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from journal import AsyncHandle, Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
-from manager import ids, records
+from manager import clock, records
 from manager._public import public
 from manager.agent import (
     ENDED,
-    JSON,
     Agent,
     Row,
     Status,
@@ -37,17 +35,21 @@ from manager.fleet import Fleet
 from manager.limits import Limits
 from manager.records import Record
 from manager.recovery import open_fleet
-from manager.result import AgentResult
 from manager.updates import Change, RecordsByRow, Updates
-from manager.values import tail, text
+from manager.values import text
+from manager.verbs import Verbs
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
+
+if TYPE_CHECKING:
+    from journal import Tables
+    from manager.transaction import FleetTransactionContext
 
 _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opened
 
 
 @public
-class SubAgentManager(AsyncHandle):
+class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
     """The sub-agents of one workspace. Use `open` to make one.
 
     Any thread may call any method. Code in an event loop may too, because only `open`,
@@ -77,6 +79,7 @@ class SubAgentManager(AsyncHandle):
         self._watch = Watch(state)
         self._beats = Heartbeats(limits.heartbeat_timeout_s)
         self._updates = Updates(state, limits, self._watch, self._beats)
+        self._tables: Tables | None = None
 
     @classmethod
     def open(
@@ -118,148 +121,36 @@ class SubAgentManager(AsyncHandle):
     __reduce__ = DurableState.__reduce__  # refuses to be copied or pickled
 
     def _boot(self) -> None:
-        self._state.update(partial(_decide, records.boot(self._boot_id, _now_ms(), os.getpid())))
+        boot = records.boot(self._boot_id, clock.now_ms(), os.getpid())
+        self._state.update(partial(_decide, boot))
         running = [get.agent_id(row) for row in self._rows() if get.status(row) == "running"]
         while running:
             batch = [
-                records.interrupt_by_restart(agent_id, _now_ms())
+                records.interrupt_by_restart(agent_id, clock.now_ms())
                 for agent_id in running[:_INTERRUPT_SLICE]
             ]
             self._state.update_batch(partial(_decide, batch))
             del running[:_INTERRUPT_SLICE]
+        if self._state.machine.tables is not None:
+            _ = self.tables  # drops the pieces of values that a crash left
 
-    def spawn(
-        self,
-        prompt: str,
-        *,
-        agent_type: str = "general",
-        name: str | None = None,
-        parent_id: str | None = None,
-        model: str | None = None,
-        role: str | None = None,
-        allowed_tools: Iterable[str] | None = None,
-        token_budget: int | None = None,
-        queued: bool = False,
-        metadata: dict[str, JSON] | None = None,
+    def _spawn(
+        self, record: Record, name: str | None, parent_ref: str | None, *, queued: bool
     ) -> Agent:
-        """Admit a new agent, which is running, or queued if `queued` is true.
-
-        `parent_id` is a ref; the parent may have ended. `allowed_tools` None allows all tools, ()
-        none. `token_budget` is a number of tokens, at least 1, for the agent and its descendants.
-
-        Raise NameInUseError if a live agent has the name, BudgetError if the budget of the parent
-        or of one of its ancestors is spent, and CapacityError if the agent would exceed
-        `max_depth`, `max_admitted` or, unless it is queued, `max_running`. Source: `Limits`.
-        """
-        record = records.spawn(
-            ids.new_agent_id(),
-            _now_ms(),
-            self._boot_id,
-            status="queued" if queued else "running",
-            name=name,
-            agent_type=agent_type,
-            role=role,
-            model=model,
-            prompt=prompt,
-            prompt_bytes_max=self._limits.prompt_bytes_max,
-            allowed_tools=allowed_tools,
-            token_budget=token_budget,
-            metadata=metadata,
-        )
-        parent_ref = None if parent_id is None else text("parent_id", parent_id)
         prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
         if prefetched is not None:
-            record[records.PARENT] = _parent_and_depth(prefetched)
+            record[records.PARENT] = records.parent_and_depth(prefetched)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:
                 return None
-            parent = None if parent_ref is None else fleet.find(parent_ref)
-            fleet.check_budget(parent)
-            fleet.check_spawn(name, parent, self._limits)
-            if not queued:
-                fleet.check_running(self._limits)
-            if parent is None or record[records.PARENT] == _parent_and_depth(parent):
+            parent = fleet.check_admission(name, parent_ref, self._limits, queued=queued)
+            if parent is None or record[records.PARENT] == records.parent_and_depth(parent):
                 return packed
-            record[records.PARENT] = _parent_and_depth(parent)
+            record[records.PARENT] = records.parent_and_depth(parent)
             return record
 
         return self._agent(self._updates.spawn(record, decide))
-
-    def start(self, ref: str) -> Agent:
-        """Mark a queued agent as running.
-
-        Raise CapacityError if `max_running` agents run already, BudgetError if the budget of the
-        agent or of an ancestor is spent, and TransitionError if the agent is not queued.
-        """
-        return self._update("start", ref, "running", records.start(_now_ms(), self._boot_id))
-
-    def resume(self, ref: str) -> Agent:
-        """Mark an interrupted agent as running again, and clear its `reason` and `needs_input`.
-
-        Its runner continues from its `checkpoint`. Raise CapacityError and BudgetError as `start`
-        does, and TransitionError if the agent is not interrupted.
-        """
-        return self._update("resume", ref, "running", records.resume(_now_ms(), self._boot_id))
-
-    def update_checkpoint(self, ref: str, checkpoint: JSON, *, steps_taken: int) -> Agent:
-        """Store the progress of a running agent: a checkpoint to resume from, and its steps so far.
-
-        Raise TransitionError if the agent is not running.
-        """
-        record = records.checkpoint(_now_ms(), checkpoint, steps_taken)
-        return self._update("update_checkpoint", ref, "running", record)
-
-    def record_usage(self, ref: str, *, input_tokens: int, output_tokens: int) -> Agent:
-        """Add to the `tokens_used` of an agent and of all its ancestors, whatever their status.
-
-        This never ends an agent, even if it exceeds its budget; only `spawn`, `start` and `resume`
-        check budgets. End such an agent with `update_from_result` and the status
-        "budget_exhausted", so that its partial result is not lost.
-        """
-        record = records.usage(_now_ms(), input_tokens, output_tokens)
-        return self._update("record_usage", ref, None, record)
-
-    def update_from_result(self, ref: str, result: AgentResult) -> Agent:
-        """Store the outcome of a running agent's run; see `AgentResult`.
-
-        A result or reason longer than `result_bytes_max` is cut to its end, after a line that says
-        so. Raise TransitionError if the agent is not running: a late result changes nothing.
-        """
-        instance("result", result, AgentResult)
-        record = records.result(
-            _now_ms(),
-            result.status,
-            result=self._tail("result", result.result),
-            reason=self._tail("reason", result.reason),
-            steps_taken=result.steps_taken,
-            checkpoint=result.checkpoint,
-            needs_input=result.needs_input,
-            input_tokens=result.input_tokens,
-            output_tokens=result.output_tokens,
-        )
-        return self._update("update_from_result", ref, result.status, record, urgent=True)
-
-    def update_failed(self, ref: str, error: str) -> Agent:
-        """End a running agent as failed, with `error` as its `reason`, which is cut like a result.
-
-        Raise TransitionError if the agent is not running.
-        """
-        reason = tail("error", error, self._limits.result_bytes_max)
-        record = records.result(_now_ms(), "failed", reason=reason)
-        return self._update("update_failed", ref, "failed", record, urgent=True)
-
-    def interrupt(
-        self, ref: str, reason: str, *, checkpoint: JSON = None, needs_input: JSON = None
-    ) -> Agent:
-        """Interrupt a running agent, which may be resumed later.
-
-        `checkpoint` None keeps the agent's checkpoint. `needs_input` is the question that the agent
-        waits for an answer to. Raise TransitionError if the agent is not running.
-        """
-        reason = tail("reason", reason, self._limits.result_bytes_max)
-        record = records.interrupt("", _now_ms(), reason, checkpoint, needs_input)
-        return self._update("interrupt", ref, "interrupted", record, urgent=True)
 
     def cancel(self, ref: str, *, descendants: bool = False) -> Agent:
         """Cancel an agent. An agent that has ended stays as it is.
@@ -267,7 +158,7 @@ class SubAgentManager(AsyncHandle):
         With `descendants`, cancel its live descendants too, in one batch, so that a crash leaves
         all of these changes or none. The lock is then held for a time that grows with their number.
         """
-        at_ms = _now_ms()
+        at_ms = clock.now_ms()
         if not descendants:
             return self._update("cancel", ref, "cancelled", records.cancel("", at_ms), urgent=True)
         ref = text("ref", ref)
@@ -282,6 +173,36 @@ class SubAgentManager(AsyncHandle):
 
         cancelled = self._updates.update_many(decide, urgent=True)
         return self._agent(row if get.status(row) in ENDED else cancelled[0])
+
+    @property
+    def tables(self) -> Tables:
+        """The tables in the journal of this fleet. To close them is to close the manager.
+
+        They are always there; a table exists once it has a row. `journal.Tables` describes them.
+        """
+        if self._tables is None:
+            from manager.tables import FleetTables  # takes 10 ms, and most fleets have no tables
+
+            made = FleetTables.of(self, self._state)
+            self._state.read(partial(self._set_tables, made))  # one thread may make them at a time
+        assert self._tables is not None
+        return self._tables
+
+    def _set_tables(self, made: Tables, _: Fleet) -> None:
+        if self._tables is None:
+            self._tables = made
+
+    def transaction(self) -> FleetTransactionContext:
+        """Begin a transaction on agents and tables, in a `with` or `async with` statement.
+
+        At the end of its body, all of its changes take effect, or none; see FleetTransaction. If
+        the body raises, nothing is changed. Raise at the end ConflictError if another thread or
+        task has changed rows that it read, and the errors of its verbs. A crash leaves all of the
+        changes or none.
+        """
+        from manager.transaction import FleetTransactionContext
+
+        return FleetTransactionContext(self.tables, self._updates, self._limits, self._boot_id)
 
     def touch(self, ref: str) -> None:
         """Record a sign of life of a running agent, for `cleanup`. Any update counts as one too.
@@ -302,7 +223,7 @@ class SubAgentManager(AsyncHandle):
         each hold of the lock, and each batch, changes at most 64 agents. Source: `Limits`.
         """
         max_age_s = seconds("max_age_s", max_age_s, low=0)
-        at_ms = _now_ms()
+        at_ms = clock.now_ms()
         self._beats.forget_removed(self._state.machine.rows)
         is_silent = self._beats.silence_check()
         rows = candidates(self._rows(), at_ms - max_age_s * 1000, is_silent)
@@ -430,7 +351,7 @@ class SubAgentManager(AsyncHandle):
 
         batches = read_legacy(
             path,
-            at_ms=_now_ms(),
+            at_ms=clock.now_ms(),
             limits=self._limits,
             record_bytes_max=self._options.record_bytes_max,
         )
@@ -502,18 +423,7 @@ class SubAgentManager(AsyncHandle):
     def _agent(self, row: Row) -> Agent:
         return agent_from_row(row, self._boot_id)
 
-    def _tail(self, where: str, value: str | None) -> str | None:
-        return None if value is None else tail(where, value, self._limits.result_bytes_max)
-
 
 def _decide(records: list[Any], fleet: Fleet) -> list[Any]:
     """Return `records` as they are. The fleet has no other user yet, so nothing is looked up."""
     return records
-
-
-def _parent_and_depth(parent: Row) -> list[Any]:
-    return [get.agent_id(parent), get.spawn_depth(parent) + 1]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -20,6 +20,7 @@ that a `ref` means, the depth of a parent) are filled in under the lock.
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from manager.agent import Row, get
 from manager.values import (
     checked_name,
     json_value,
@@ -212,11 +213,31 @@ RECORD_FIELDS: Mapping[str, tuple[str, ...]] = {
 """The field names of each kind of record that a manager journals, by kind. A record is a list of
 its kind and a value for each field."""
 
+# The kinds of records of the tables beside the fleet: see journal/docs/FORMAT.md, "Tables".
+_KINDS_OF_TABLES = frozenset(("rows", "piece", "drop"))
+_FIELDS_OF_TABLES = frozenset(("table", "piece"))  # one of them is in each item
+
 # Indices in a record.
 KIND = 0
 AGENT_ID = 1  # of every kind but "boot"
 AT_MS = 2  # of every kind that changes an agent
 PARENT = slice(Spawn._fields.index("parent_id"), Spawn._fields.index("spawn_depth") + 1)
+
+
+def is_of_tables(record: object) -> bool:
+    """Return whether `record` is one of the tables beside the fleet."""
+    kind = record[0] if type(record) is list and record else None
+    return type(kind) is str and kind in _KINDS_OF_TABLES
+
+
+def is_item_of_tables(item: object) -> bool:
+    """Return whether a checkpoint's item is one of the tables beside the fleet."""
+    return type(item) is dict and not _FIELDS_OF_TABLES.isdisjoint(item)
+
+
+def parent_and_depth(parent: Row) -> list[Any]:
+    """Return the fields at `PARENT` of an agent that is spawned below `parent`."""
+    return [get.agent_id(parent), get.spawn_depth(parent) + 1]
 
 
 def boot(boot_id: str, at_ms: int, pid: int) -> Record:

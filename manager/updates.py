@@ -6,12 +6,13 @@ decided, appended and applied. After that, watchers are notified, and the caller
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from journal import DurableState, PackedRecord, pack
 from manager import ids, records
-from manager.agent import ENDED, VERBS, Row, Status, get
+from manager.agent import ENDED, Row, Status, get
 from manager.cleanup import Heartbeats
 from manager.fleet import Fleet
 from manager.limits import Limits
@@ -76,14 +77,10 @@ class Updates:
         def decide(fleet: Fleet) -> Change | None:
             nonlocal row
             row = fleet.rows.get(ref) or fleet.find(ref)
-            status = get.status(row)
-            if verb == "cancel" and status in ENDED:
+            if verb == "cancel" and get.status(row) in ENDED:
                 return None
-            if target is not None and status not in VERBS[verb][0]:
-                fleet.refuse_verb(row, verb, target)
-            if target == "running" != status:
-                fleet.check_budget(row)
-                fleet.check_running(self._limits)
+            if target is not None:
+                fleet.check_change(row, verb, target, self._limits)
             if row is prefetched or get.agent_id(row) == packed_id:
                 return packed
             record[records.AGENT_ID] = get.agent_id(row)
@@ -128,6 +125,42 @@ class Updates:
             row if row and record[records.KIND] == "remove" else advance(row, lsn, record)
             for lsn, (row, record) in enumerate(changes, first_lsn)
         ]
+
+    def find(self, ref: str) -> tuple[str, int]:
+        """Return the id and the depth of an agent, for a transaction."""
+        row = self._state.read(lambda fleet: fleet.find(ref))
+        return get.agent_id(row), get.spawn_depth(row)
+
+    def free_id(self, agent_id: str) -> str:
+        """Return `agent_id`, or another id if an agent has it."""
+        while agent_id in self._fleet.rows:
+            agent_id = ids.new_agent_id()
+        return agent_id
+
+    def beat(self, agent_id: str) -> None:
+        """Note a sign of life of an agent."""
+        self._beats.beat(agent_id)
+
+    def committed(self, lsn: int, changed: list[tuple[Status | None, Record]]) -> None:
+        """Notify the watch of a transaction. `lsn` is that of its last record. Each record that
+        changed an agent has the agent's new status, or None if it left the status as it was."""
+        agent_ids = [record[records.AGENT_ID] for _, record in changed]
+        for (target, _), agent_id in zip(changed, agent_ids, strict=True):
+            if target == "running":
+                self._beats.beat(agent_id)
+            elif target in ENDED:
+                self._beats.forget(agent_id)
+        if self._fleet.feed is not None:
+            self._watch.changed(lsn, agent_ids)
+
+    @contextmanager
+    def releasing(self) -> Iterator[None]:
+        """Release all waiters if the body raises because the journal has stopped."""
+        try:
+            yield
+        except BaseException:
+            self._watch.release_if_stopped()
+            raise
 
     def _notify_watch(self, lsn: int, before: Row | None, record: Record, *ended: str) -> Row:
         """Notify the watch. Return the row as the change of `lsn` left it."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
 from journal import CompactedError, JournalReader
-from manager import arguments, records
+from manager import arguments
 from manager._public import public
 from manager.agent import Agent, Row, Status, agent_from_row, agents_from_rows, get
 from manager.fleet import Fleet
 from manager.fleet_reader import (
+    agents_of,
     apply_entry,
     check_agents,
     current_fleet,
@@ -125,7 +126,7 @@ def _changed_agents(reader: JournalReader, fleet: Fleet, lsn: int) -> Iterator[A
                 if entry.is_filler:
                     continue
                 apply_entry(fleet, entry)
-                check_agents(reader, fleet, [entry.record[records.AGENT_ID]])
+                check_agents(reader, fleet, agents_of(entry))
                 yield from _agents_in_feed(feed, fleet)
         end_session(fleet)
         yield from _agents_in_feed(feed, fleet)

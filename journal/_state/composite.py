@@ -20,7 +20,7 @@ from journal._public import public
 from journal._state.contract import check_items, check_machine
 from journal._state.state_machine import JudgesApplication, LoadsLines, StateMachine
 
-_PREFIX = "journal.composite/1 "
+COMPOSITE_PREFIX = "journal.composite/1 "
 
 
 @public
@@ -33,7 +33,8 @@ class Composite(LoadsLines, JudgesApplication):
 
     `composite["jobs"]` is the part `jobs`. A part may be added at a later open. An open refuses a
     journal with records or items of a missing part, and one whose checkpoint names an application
-    that the part of this name does not accept. The LSNs of one part's records have gaps.
+    that the part of this name does not accept. The LSNs of one part's records have gaps. For tables
+    beside other machines, see `Tables.in_state`.
     """
 
     def __init__(self, /, **parts: StateMachine) -> None:
@@ -52,7 +53,7 @@ class Composite(LoadsLines, JudgesApplication):
         self._parts = parts
         self._by_head = {_head(name): name for name in parts}
         applications = {name: machine.application for name, machine in parts.items()}
-        self._application = _PREFIX + json.dumps(
+        self._application = COMPOSITE_PREFIX + json.dumps(
             applications, ensure_ascii=False, sort_keys=True, separators=(",", ":")
         )
 
@@ -73,6 +74,14 @@ class Composite(LoadsLines, JudgesApplication):
         if name not in self._parts:
             raise ValueError(f"no part {name!r:.200}; the parts are {', '.join(self._parts)}")
         return pack_pair(name, record) if type(record) is PackedRecord else [name, record]
+
+    def own_record(self, name: str, record: Record) -> Record | None:
+        """Return the record of part `name` that `record` applies; None if it is another part's."""
+        return record[1] if record[0] == name else None
+
+    def own_item(self, name: str, item: Any) -> Any | None:
+        """Do for an item of a checkpoint what `own_record` does for a record."""
+        return self.own_record(name, item)
 
     @property
     def application(self) -> str:
@@ -170,10 +179,10 @@ def _wrapped(frozen: list[tuple[str, Iterable[JSON]]]) -> Iterator[JSON]:
 def _applications(composite: str) -> dict[str, str] | None:
     """Return the application of each part, or None if this is no Composite's application."""
     try:
-        applications = json.loads(composite.removeprefix(_PREFIX))
+        applications = json.loads(composite.removeprefix(COMPOSITE_PREFIX))
     except (ValueError, RecursionError):
         return None
-    if not composite.startswith(_PREFIX) or type(applications) is not dict:
+    if not composite.startswith(COMPOSITE_PREFIX) or type(applications) is not dict:
         return None
     is_valid = all(type(application) is str for application in applications.values())
     return applications if is_valid else None

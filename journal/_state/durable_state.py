@@ -79,6 +79,7 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         self._lock = journal.owner_lock
         self._packer = record_packer(options)
         self._pack, self._bytes_max = self._packer.pack_unchecked, self._packer.bytes_max
+        self._preparations: dict[str, Callable[[DurableState[M]], None]] = {}
 
     @classmethod
     def open(
@@ -318,7 +319,18 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         finally:
             self._buffer.withdraw()
 
+    def _before_freeze(self, prepare: Callable[[DurableState[M]], None], name: str = "") -> None:
+        """Call `prepare` with this state, without the lock, before each snapshot for a checkpoint.
+
+        It replaces an earlier one of the same name. It must not refer to this state, which ends
+        when the last reference to it is dropped.
+        """
+        self._preparations[name] = prepare
+
     def _freeze(self) -> tuple[int, Iterable[JSON]]:
+        for prepare in list(self._preparations.values()):
+            prepare(self)
+
         def snapshot(machine: M) -> tuple[int, Iterable[JSON]]:
             self._progress.check()
             return self._buffer.last_lsn, machine.freeze()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 from journal._disk.disk import Directory
 from journal._format.checkpoint import BadCheckpointError, checkpoint_lsns, read_checkpoint
 from journal._format.record import Record
 from journal._offline.reader import read_batches
+from journal._state.state_part import StatePart
 from journal._tables.machine import Reference
 from journal._tables.pieces import DROP, PIECE, Pieces
 from journal.errors import CompactedError
@@ -23,8 +25,9 @@ _ATTEMPTS = 3  # compaction may remove what is about to be read
 class LoggedPieces:
     """The uploads in a part of the log, and the pieces of the published ones."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, part: StatePart[Any] | None = None) -> None:
         self._directory = directory
+        self._part = part  # to which the tables belong; None: they are alone
         self._first_lsns: dict[bytes, int] = {}  # of each upload, the LSN of its first piece
 
     def note(self, lsn: int, record: Record) -> None:
@@ -86,6 +89,8 @@ class LoggedPieces:
             pieces: list[bytes] = []
             with closing(checkpoint):
                 for item in checkpoint.items():
+                    if self._part is not None and (item := self._part.own_item(item)) is None:
+                        continue
                     if "upload" not in item:  # unpublished pieces come before all rows
                         break
                     if item["upload"] == upload_id:
@@ -95,5 +100,9 @@ class LoggedPieces:
 
     def _records(self, after: int, limit_lsn: int) -> Iterator[Record]:
         for batch in read_batches(self._directory, after, limit_lsn):
-            yield from batch.records
+            for record in batch.records:
+                own = record if self._part is None else self._part.own_record(record)
+                if own is not None:
+                    yield own
+                del record, own
             del batch  # free the memory before the next batch: each may be one large frame

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import lt
 from typing import Any
@@ -96,10 +96,16 @@ class TablesMachine(LoadsLines):
         self.replaced: deque[Sequence[bytes]] = deque(maxlen=_REPLACED_MAX)
         self.is_open = False  # until then records come from the disk, and are checked
 
-    def finish_open(self) -> None:
-        """Stop checking records, since the replay is over. Called under the owner's lock."""
+    def finish_open(self) -> list[bytes]:
+        """Stop checking records, since the replay is over. Called under the owner's lock.
+
+        The first call returns the ids of the uploads that a crash left.
+        """
+        if self.is_open:
+            return []
         self.expiries.settle()
         self.is_open = True
+        return self.uploads.ids()
 
     def get(self, name: str, key: bytes) -> Stored | None:
         """Return the stored value of `key` in table `name`, or None."""
@@ -275,9 +281,11 @@ def _decoded(text: bytes) -> Any:
     return decoder(VERSION, text)(text.decode())
 
 
-def record_of(writes: list[Write]) -> PackedRecord:
-    """Return the packed record of a transaction's writes."""
-    return pack_flat([ROWS, *map(list, writes)])
+def record_of(
+    writes: list[Write], pack: Callable[[list[Any]], PackedRecord] = pack_flat
+) -> PackedRecord:
+    """Return the record of a transaction's writes, as `pack` packs it."""
+    return pack([ROWS, *map(list, writes)])
 
 
 def _encoded(

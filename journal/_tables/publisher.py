@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from journal._disk.disk import clock_ns
-from journal._format.checkpoint import JSON
-from journal._format.record import PackedRecord, Record, pack_flat
+from journal._format.record import PackedRecord, pack_flat
 from journal._mutex import is_raised_by_call
 from journal._state.durable_state import DurableState
+from journal._state.state_part import Companion, StatePart
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import Moment
 from journal._tables.machine import ROWS, Place, TablesMachine, Write, record_of
@@ -25,6 +26,7 @@ from journal._tables.pieces import DROP, ID_BYTES, PIECE, PIECE_BYTES_MAX, bound
 from journal.errors import JournalError, RecordError
 
 Verify = Callable[[TablesMachine], None]
+TablesState = DurableState[TablesMachine] | StatePart[TablesMachine]
 Check = Callable[["Stored | None"], None]  # raises if a row must not replace this one
 
 _WRITE_BYTES = 16  # of a write in a record, besides its three parts
@@ -39,9 +41,10 @@ _PAUSE_S = 0.0002  # as between the items of a checkpoint
 class Publisher:
     """Writes records to the journal of tables."""
 
-    def __init__(self, state: DurableState[TablesMachine]) -> None:
+    def __init__(self, state: TablesState) -> None:
         self._state = state
         self._machine = state.machine
+        self._pack = state.pack if isinstance(state, StatePart) else pack_flat
         self._disk = state.journal._core.disk
         self._bytes_max = state._bytes_max
         # Ids of uploads that could not be dropped yet, because there was no room for the record.
@@ -62,10 +65,10 @@ class Publisher:
         """
         name, key = place
         if value is not None and len(value) > self._bytes_max:
-            return self.publish([(name, key, value)], self._verifying(place, check))
-        record = pack_flat([ROWS, [name, key, value]])
+            return self.publish([(name, key, value)], self._verifying(place, check), [])
+        record = self._pack([ROWS, [name, key, value]])
         if len(record._packed) > self._bytes_max:
-            return self.publish([(name, key, value)], self._verifying(place, check))
+            return self.publish([(name, key, value)], self._verifying(place, check), [])
         if check is None:
             lsn = self._state.update(lambda _: record)
         else:
@@ -82,39 +85,48 @@ class Publisher:
 
         return verify
 
-    def publish(self, writes: list[Write], verify: Verify) -> int | None:
-        """Call `verify` under the lock, and write. Return the LSN, or None without writes.
+    def record_of(self, writes: list[Write]) -> PackedRecord | None:
+        """Return the record of these writes, or None if there are none."""
+        return record_of(writes, self._pack) if writes else None
 
-        If `verify` raises, its exception propagates, and nothing is written.
+    def publish(
+        self, writes: list[Write], verify: Verify, companions: list[Companion]
+    ) -> int | None:
+        """Call `verify` under the lock, and write. Return the last LSN, or None without writes.
+
+        The records of `companions` are in the same batch. If `verify` or a companion raises, its
+        exception propagates, and nothing is written.
         """
         if self.fits(writes):
-            return self._write(writes, verify)
-        large = LargeRecord(writes, self._bytes_max, self._disk.new_id)
+            return self._write_record(self.record_of(writes), verify, companions)
+        large = LargeRecord(writes, self._bytes_max, self._disk.new_id, self._pack)
         try:
             for piece in large.pieces():
                 self._write_piece(piece)
-            return self._write_record(large.record, verify)
+            return self._write_record(large.record, verify, companions)
         except BaseException:
             self._give_up(large.ids)
             raise
 
-    async def publish_in_loop(self, writes: list[Write], verify: Verify) -> int | None:
+    async def publish_in_loop(
+        self, writes: list[Write], verify: Verify, companions: list[Companion]
+    ) -> int | None:
         """Publish as `publish` does, but without blocking the event loop while there is no room."""
         if self.fits(writes):
-            return self._write(writes, verify)
-        large = LargeRecord(writes, self._bytes_max, self._disk.new_id)
+            return self._write_record(self.record_of(writes), verify, companions)
+        large = LargeRecord(writes, self._bytes_max, self._disk.new_id, self._pack)
         try:
             for piece in large.pieces():
                 await self._state.room()
                 self._write_piece(piece)
-            return self._write_record(large.record, verify)
+            return self._write_record(large.record, verify, companions)
         except BaseException:  # a cancelled task's, too
             self._give_up(large.ids)
             raise
 
-    def drop_unfinished(self) -> None:
+    def drop_unfinished(self, ids: list[bytes]) -> None:
         """Drop the unpublished pieces that a crash left."""
-        self._drop(self._machine.uploads.ids())
+        self._drop(ids)
 
     def tidy(self) -> None:
         """Free replaced large values, remove a few expired rows, and drop pieces that could not be
@@ -149,23 +161,36 @@ class Publisher:
     def _remove(self, now_ms: int, rows_max: int) -> bool:
         bytes_max = self._bytes_max - _WRITE_BYTES
 
-        def decide(machine: TablesMachine) -> Record | None:
+        def decide(machine: TablesMachine) -> PackedRecord | None:
             places = machine.expiries.due(now_ms, rows_max, bytes_max)
-            return [ROWS, *([name, key, None] for name, key in places)] if places else None
+            return self.record_of([(name, key, None) for name, key in places])
 
         return self._update(decide, urgent=True) is not None
 
-    def _write(self, writes: list[Write], verify: Verify) -> int | None:
-        return self._write_record(record_of(writes) if writes else None, verify)
+    def _write_record(
+        self, record: PackedRecord | None, verify: Verify, companions: list[Companion]
+    ) -> int | None:
+        return self.change(partial(_verified, verify, record), companions or None)
 
-    def _write_record(self, record: PackedRecord | None, verify: Verify) -> int | None:
-        lsn = self._state.update(partial(_verified, verify, record))
+    def change(
+        self,
+        decide: Callable[[TablesMachine], PackedRecord | None],
+        companions: list[Companion] | None = None,
+    ) -> int | None:
+        """Write the record that `decide` returns, and those of `companions`, in one batch.
+
+        `decide` may add to `companions`, unless it is None.
+        """
+        if companions is not None and isinstance(self._state, StatePart):
+            lsn = self._state.update_with(decide, companions)
+        else:
+            lsn = self._state.update(decide)
         if lsn is not None:
             self.tidy()
         return lsn
 
     def _update(
-        self, decide: Callable[[TablesMachine], Record | None], *, urgent: bool
+        self, decide: Callable[[TablesMachine], PackedRecord | None], *, urgent: bool
     ) -> int | None:
         lsn = self._state.update(decide, urgent=urgent)
         self._machine.replaced.clear()
@@ -192,7 +217,11 @@ class Publisher:
         """Journal the removal of those of these uploads that have pieces."""
         ids_a_record = max(1, (self._bytes_max - _WRITE_BYTES) // (ID_BYTES + 2))
         for at in range(0, len(ids), ids_a_record):
-            self._update(partial(_removal, ids[at : at + ids_a_record]), urgent=True)
+            self._update(partial(self._removal, ids[at : at + ids_a_record]), urgent=True)
+
+    def _removal(self, ids: list[bytes], machine: TablesMachine) -> PackedRecord | None:
+        present = [upload_id for upload_id in ids if upload_id in machine.uploads]
+        return self._pack([DROP, present]) if present else None
 
 
 def _verified(
@@ -201,11 +230,6 @@ def _verified(
     """Return `record`, unless `verify` raises."""
     verify(machine)
     return record
-
-
-def _removal(ids: list[bytes], machine: TablesMachine) -> Record | None:
-    present = [upload_id for upload_id in ids if upload_id in machine.uploads]
-    return [DROP, present] if present else None
 
 
 class LargeRecord:
@@ -217,8 +241,15 @@ class LargeRecord:
     ids: list[bytes]
     """The ids of the values that are in pieces."""
 
-    def __init__(self, writes: list[Write], bytes_max: int, new_id: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        writes: list[Write],
+        bytes_max: int,
+        new_id: Callable[[], bytes],
+        pack: Callable[[list[Any]], PackedRecord],
+    ) -> None:
         self.ids = []
+        self._pack = pack
         # A piece is cut when it is written: the value may be large, and is in memory twice already.
         self._values: list[tuple[bytes, list[slice]]] = []
         piece_bytes = min(PIECE_BYTES_MAX, bytes_max // 2)
@@ -236,7 +267,7 @@ class LargeRecord:
             self.ids.append(upload_id := new_id())
             rest[at] = name, key, [upload_id, len(parts)]
             size -= len(value) - _REFERENCE_BYTES
-        self.record = record_of(rest)
+        self.record = record_of(rest, pack)
         if (packed_bytes := len(self.record._packed)) > bytes_max:
             raise RecordError(
                 f"a transaction of {len(writes)} rows takes {packed_bytes} bytes without its large "
@@ -248,7 +279,7 @@ class LargeRecord:
         """Yield the records of all pieces."""
         for upload_id, (value, parts) in zip(self.ids, self._values, strict=True):
             for number, part in enumerate(parts):
-                yield pack_flat([PIECE, upload_id, number, value[part]])
+                yield self._pack([PIECE, upload_id, number, value[part]])
 
 
 def _size(write: Write) -> int:
@@ -258,10 +289,7 @@ def _size(write: Write) -> int:
     return name_bytes + len(key) + (len(value) if value else 0) + _WRITE_BYTES
 
 
-class TablesState(DurableState[TablesMachine]):
-    """The state of tables. It removes expired rows before it is frozen."""
-
-    def _freeze(self) -> tuple[int, Iterable[JSON]]:
-        with suppress(JournalError):  # a checkpoint may hold them, too
-            Publisher(self).remove_all_expired()
-        return super()._freeze()
+def remove_expired_before_freeze(state: TablesState) -> None:
+    """Remove the expired rows before a checkpoint. The function for `_before_freeze`."""
+    with suppress(JournalError):  # a checkpoint may hold them, too
+        Publisher(state).remove_all_expired()

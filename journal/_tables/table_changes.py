@@ -19,11 +19,12 @@ from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
 from journal._offline.cursor import LogCursor
 from journal._public import public
-from journal._state.durable_state import DurableState
+from journal._state.state_part import StatePart
 from journal._tables.expiry import expiry_of
 from journal._tables.keys import Key, decode_key
 from journal._tables.logged_pieces import LoggedPieces
 from journal._tables.machine import ROWS, Write
+from journal._tables.publisher import TablesState
 from journal._tables.values import unpack_value
 from journal.errors import ClosedError, JournalError
 
@@ -65,7 +66,7 @@ class _Place:
 
     __slots__ = ("after", "change", "count", "is_over", "state")
 
-    def __init__(self, state: DurableState[Any], after: int) -> None:
+    def __init__(self, state: TablesState, after: int) -> None:
         self.state = state
         self.is_over = False
         # All changes up to an LSN were read, and `count` of the next transaction.
@@ -92,7 +93,7 @@ class TableChanges(OpenHandle):
     `close` or `aclose` is called, in any thread, or the last reference to it is dropped.
     """
 
-    def __init__(self, state: DurableState[Any], after: int | None) -> None:
+    def __init__(self, state: TablesState, after: int | None) -> None:
         state.check()
         last_lsn = state.journal.last_lsn
         if after is None:
@@ -177,15 +178,19 @@ class TableChanges(OpenHandle):
 
 def _steps(place: _Place) -> Generator[None, None, None]:
     """Yield after each change that was put into `place`, and whenever there is none yet."""
-    journal = place.state.journal
+    state = place.state
+    journal = state.journal
+    part = state if isinstance(state, StatePart) else None
     directory = journal._core.disk.open_directory(journal.path, write=False)
     try:
-        uploads = LoggedPieces(directory)
-        for entry in _durable_records(place.state, directory, place.after):
+        uploads = LoggedPieces(directory, part)
+        for entry in _durable_records(state, directory, place.after):
             if entry is None:
                 yield
                 continue
             lsn, record = entry
+            if part is not None and (record := part.own_record(record)) is None:
+                continue
             if record[0] != ROWS:
                 uploads.note(lsn, record)
                 continue
@@ -199,7 +204,7 @@ def _steps(place: _Place) -> Generator[None, None, None]:
 
 
 def _durable_records(
-    state: DurableState[Any], directory: Directory, after: int
+    state: TablesState, directory: Directory, after: int
 ) -> Iterator[tuple[int, Record] | None]:
     """Yield the records after LSN `after` once they are durable, and None while there is none.
 
@@ -232,7 +237,7 @@ def _durable_records(
             yield None
 
 
-def _has_ended(state: DurableState[Any], was_closed: bool) -> bool:
+def _has_ended(state: TablesState, was_closed: bool) -> bool:
     """Return whether nothing more becomes durable, if `was_closed` states that it was closed."""
     try:
         state.check()

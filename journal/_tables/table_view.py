@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from journal._tables.keys import (
     range_bounds,
 )
 from journal._tables.machine import Place
+from journal._tables.publisher import TablesState
 from journal._tables.values import unpack_value
 
 
@@ -35,6 +36,24 @@ class Rows(Protocol):
 
     def now_ms(self) -> int:
         """Return the time in Unix milliseconds."""
+
+
+class LiveRows:
+    """The rows of open tables. Single rows are looked up without the lock."""
+
+    def __init__(self, state: TablesState, now_ms: Callable[[], int]) -> None:
+        self._state = state
+        self.get = state.machine.get
+        self.count = state.machine.count
+        self.now_ms = now_ms
+
+    def chunks_between(self, name: str, start: bytes, stop: bytes | None) -> list[Chunk]:
+        """Return the chunks of a range, all of one moment."""
+        return self._state.read(lambda machine: machine.chunks_between(name, start, stop))
+
+    def snapshot(self, name: str, start: bytes, stop: bytes | None) -> tuple[list[Chunk], bool]:
+        """Return the chunks of a range, and whether any row expires, both of one moment."""
+        return self._state.read(lambda machine: machine.snapshot(name, start, stop))
 
 
 @public

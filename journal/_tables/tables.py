@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -20,16 +18,24 @@ from journal._format.record import PackedRecord
 from journal._handle import OpenHandle
 from journal._public import public
 from journal._state.durable_state import DurableState
-from journal._tables.chunked_map import Chunk, Stored
+from journal._state.state_machine import StateMachine
+from journal._state.state_part import Companion, HasParts, StatePart
+from journal._tables.chunked_map import Stored
 from journal._tables.expiry import expiry_of, with_expiry
 from journal._tables.keys import Key, encode_key
-from journal._tables.machine import Place, TablesMachine, check_name, record_of
-from journal._tables.publisher import Check, Publisher, TablesState, Verify
+from journal._tables.machine import Place, TablesMachine, check_name
+from journal._tables.publisher import (
+    Check,
+    Publisher,
+    TablesState,
+    remove_expired_before_freeze,
+)
 from journal._tables.table_changes import TableChanges
-from journal._tables.table_view import TableView
+from journal._tables.table_view import LiveRows, TableView
 from journal._tables.tables_view import TablesView, read_tables
 from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction
 from journal._tables.values import pack_value, unpack_value
+from journal._waits import this_runner
 from journal.errors import ConflictError, JournalError
 from journal.options import Options
 
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from journal.metrics import LockStats, Stats
 
 T = TypeVar("T")
+P = TypeVar("P", bound=HasParts)
 _ANY: Any = object()
 # Errors that a function may raise because it has read rows of different moments. Any other type
 # propagates: a signal handler may have raised it.
@@ -59,11 +66,12 @@ class Tables(OpenHandle, AsyncHandle):
     memory only: `sync` or `durable` wait until it survives a crash. Thread-safe.
     """
 
-    def __init__(self, state: DurableState[TablesMachine], transaction_keys_max: int) -> None:
+    def __init__(self, state: TablesState, transaction_keys_max: int) -> None:
         self._state = state
+        self._parts = state.parts if isinstance(state, StatePart) else None
         self._machine = state.machine
         self._publisher = Publisher(state)
-        self._rows = _LiveRows(state, self._publisher.now_ms)
+        self._rows = LiveRows(state, self._publisher.now_ms)
         self._keys_max = transaction_keys_max
 
     @classmethod
@@ -82,9 +90,8 @@ class Tables(OpenHandle, AsyncHandle):
         `transaction_keys_max` bounds the keys that a transaction reads and writes, and so the time
         for which it holds the lock. Raises what `DurableState.open` raises.
         """
-        if type(transaction_keys_max) is not int or transaction_keys_max < 1:
-            raise ValueError(f"transaction_keys_max is {transaction_keys_max!r:.80}, not 1 or more")
-        state = TablesState.open(
+        _check_keys_max(transaction_keys_max)
+        state = DurableState.open(
             path,
             TablesMachine(),
             options=options,
@@ -98,23 +105,52 @@ class Tables(OpenHandle, AsyncHandle):
             state.close()
             raise
 
+    @staticmethod
+    def machine() -> StateMachine:
+        """Return a new state machine of tables, to be a part of a Composite.
+
+        Its records are made by the Tables that `in_state` returns, and by nothing else.
+        """
+        return TablesMachine()
+
     @classmethod
-    def _opened(cls, state: DurableState[TablesMachine], transaction_keys_max: int) -> Self:
+    def in_state(
+        cls, state: DurableState[P], part: str, *, transaction_keys_max: int = 1000
+    ) -> Self:
+        """Return the tables in part `part` of a state of a Composite. `machine` makes such a part.
+
+        `Transaction.also` changes other parts in the same batch. To close these tables is to close
+        the whole state. Transactions use tables of one object only, so call this once, right after
+        the open: the first call drops the pieces that a crash left. Raises ValueError if there is
+        no such part, or if it has no tables.
+        """
+        _check_keys_max(transaction_keys_max)
+        machine = state.machine[part] if part in state.machine.names else None
+        if not isinstance(machine, TablesMachine):
+            raise ValueError(f"{part!r:.200} is no part with tables; make one with Tables.machine")
+        return cls._opened(StatePart(state, part, machine), transaction_keys_max)
+
+    @classmethod
+    def _opened(cls, state: TablesState, transaction_keys_max: int) -> Self:
         """Return the tables of a recovered state, without the pieces that a crash left."""
-        state.read(TablesMachine.finish_open)
+        unfinished = state.read(TablesMachine.finish_open)
         tables = cls(state, transaction_keys_max)
-        tables._publisher.drop_unfinished()
+        tables._publisher.drop_unfinished(unfinished)
+        state._before_freeze(remove_expired_before_freeze)
         return tables
 
     @staticmethod
-    def read(path: StrPath, *, at: int | None = None, disk: Disk | None = None) -> TablesView:
+    def read(
+        path: StrPath, *, at: int | None = None, part: str | None = None, disk: Disk | None = None
+    ) -> TablesView:
         """Read the tables at `path` without a lock, as of LSN `at` or with all durable changes.
 
-        The view may lack the last commit of a live writer until its log goes idle. Raises
-        CompactedError for an LSN that is no longer retained, FormatVersionError for another
-        application's journal, and what `JournalReader.open` raises.
+        `part` names the part of a Composite that has the tables. The view may lack the last commit
+        of a live writer until its log goes idle. Raises CompactedError for an LSN that is no longer
+        retained, FormatVersionError for another application's journal, and what
+        `JournalReader.open` raises.
         """
-        return read_tables(path, at, disk)
+        return read_tables(path, at, part, disk)
 
     def table(self, name: str) -> Table:
         """Return the table `name`. It exists once it has a row."""
@@ -167,7 +203,7 @@ class Tables(OpenHandle, AsyncHandle):
             if large is None:
                 return result
             try:
-                self._publisher.publish(large.writes(), _checking(large))
+                self._publisher.publish(large.writes(), large.verify, large.companions)
             except ConflictError:
                 if not attempts_left:
                     raise
@@ -179,20 +215,23 @@ class Tables(OpenHandle, AsyncHandle):
         """Call `function` under the lock, and write its writes. If they are too large for one
         record, return them with its result, and write nothing."""
         results: list[tuple[T, ReadWriteSet | None]] = []
+        companions: list[Companion] = []
 
         def decide(machine: TablesMachine) -> PackedRecord | None:
             collected = self._new_set(machine.chunks_between)
             try:
-                result = function(Transaction(self._rows, collected))
+                result = function(Transaction(self._rows, collected, self._parts))
             finally:
                 collected.end()
             writes = collected.writes()
             is_large = not self._publisher.fits(writes)
             results.append((result, collected if is_large else None))
-            return record_of(writes) if writes and not is_large else None
+            if is_large:
+                return None
+            companions.extend(collected.companions)
+            return self._publisher.record_of(writes)
 
-        if self._state.update(decide) is not None:
-            self._publisher.tidy()
+        self._publisher.change(decide, None if self._parts is None else companions)
         return results[0]
 
     def changes(self, after: int | None = None) -> TableChanges:
@@ -268,29 +307,11 @@ class Tables(OpenHandle, AsyncHandle):
     def _refuse_in_body(self, what: str) -> None:
         reference = _bodies.get().get(id(self))
         context = reference and reference()
-        if context and context._runner is _this_runner():
+        if context and context._runner is this_runner():
             raise JournalError(
                 f"can't {what} inside a transaction's body: it would not be part of the "
                 "transaction; use the transaction, as in t[table][key] = value"
             )
-
-
-class _LiveRows:
-    """The rows of open tables. Single rows are looked up without the lock."""
-
-    def __init__(self, state: DurableState[TablesMachine], now_ms: Callable[[], int]) -> None:
-        self._state = state
-        self.get = state.machine.get
-        self.count = state.machine.count
-        self.now_ms = now_ms
-
-    def chunks_between(self, name: str, start: bytes, stop: bytes | None) -> list[Chunk]:
-        """Return the chunks of a range, all of one moment."""
-        return self._state.read(lambda machine: machine.chunks_between(name, start, stop))
-
-    def snapshot(self, name: str, start: bytes, stop: bytes | None) -> tuple[list[Chunk], bool]:
-        """Return the chunks of a range, and whether any row expires, both of one moment."""
-        return self._state.read(lambda machine: machine.snapshot(name, start, stop))
 
 
 @public
@@ -395,7 +416,7 @@ class TransactionContext:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._collected = tables._new_set(tables._rows.chunks_between)
-        self._transaction = Transaction(tables._rows, self._collected)
+        self._transaction = Transaction(tables._rows, self._collected, tables._parts)
         self._has_begun = False
         self._runner: object = None  # the thread or task that runs the body
 
@@ -406,14 +427,16 @@ class TransactionContext:
         self._has_begun = True
         others = {key: body for key, body in _bodies.get().items() if body()}
         _bodies.set({**others, id(self._tables): ref(self)})
-        self._runner = _this_runner()  # last, so that no interrupt above leaves it set
+        self._runner = this_runner()  # last, so that no interrupt above leaves it set
         return self._transaction
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._leave_body()
         if error is None:
             publish = self._tables._publisher.publish
-            self._transaction.lsn = publish(self._collected.writes(), _checking(self._collected))
+            self._transaction.lsn = publish(
+                self._collected.writes(), self._collected.verify, self._collected.companions
+            )
 
     def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
         """Call `function`. Raise ConflictError for an error that stale reads may have caused."""
@@ -434,7 +457,7 @@ class TransactionContext:
         if error is None:
             publish = self._tables._publisher.publish_in_loop
             self._transaction.lsn = await publish(
-                self._collected.writes(), _checking(self._collected)
+                self._collected.writes(), self._collected.verify, self._collected.companions
             )
 
     def _leave_body(self) -> None:
@@ -442,18 +465,10 @@ class TransactionContext:
         self._collected.end()  # before the writes are published: none that follows would be
 
 
-def _checking(collected: ReadWriteSet) -> Verify:
-    return lambda _: collected.check()
-
-
 class _ChangedError(ConflictError):
     """The value was changed between a read and the write that depends on it."""
 
 
-def _this_runner() -> object:
-    """Return the current task, or outside of an event loop the current thread."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    return task or threading.current_thread()
+def _check_keys_max(transaction_keys_max: int) -> None:
+    if type(transaction_keys_max) is not int or transaction_keys_max < 1:
+        raise ValueError(f"transaction_keys_max is {transaction_keys_max!r:.80}, not 1 or more")

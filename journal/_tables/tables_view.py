@@ -8,7 +8,14 @@ from journal._disk.disk import Disk, StrPath, clock_ns
 from journal._disk.posix import PosixDisk
 from journal._offline.reader import JournalReader
 from journal._public import public
+from journal._state.composite import COMPOSITE_PREFIX
 from journal._tables.machine import APPLICATION, TablesMachine
+from journal._tables.shared_journals import (
+    HOST_APPLICATION,
+    HostReader,
+    OnePart,
+    is_hosts_first,
+)
 from journal._tables.table_view import TableView
 from journal.errors import (
     CompactedError,
@@ -61,13 +68,16 @@ class _RecoveredRows:
         return clock_ns(self._disk) // 1_000_000
 
 
-def read_tables(path: StrPath, at: int | None, disk: Disk | None) -> TablesView:
-    """Read the tables at `path` as of LSN `at` (None: the end of what is durable)."""
+def read_tables(path: StrPath, at: int | None, part: str | None, disk: Disk | None) -> TablesView:
+    """Read the tables at `path` as of LSN `at` (None: the end of what is durable).
+
+    `part` names the part of a Composite to which they belong; None: they are not in one.
+    """
     disk = disk or PosixDisk()
     with JournalReader.open(path, disk=disk) as reader:
         for _ in range(_ATTEMPTS):
             try:
-                return _read(reader, at, disk)
+                return _read(reader, at, part, disk)
             except (CompactedError, FileNotFoundError) as error:
                 first_lsn = reader.first_state_lsn
                 if at is not None and at < first_lsn:
@@ -78,31 +88,47 @@ def read_tables(path: StrPath, at: int | None, disk: Disk | None) -> TablesView:
         raise CorruptionError(reader.path, 0, 0, what, reason=DamageReason.OVERTAKEN)
 
 
-def _read(reader: JournalReader, at: int | None, disk: Disk) -> TablesView:
+def _read(reader: JournalReader, at: int | None, part: str | None, disk: Disk) -> TablesView:
     machine, lsn = TablesMachine(), 0
+    whole: TablesMachine | OnePart | HostReader = machine
+    if part is not None:
+        whole = OnePart(**{part: machine})
     if base := reader.base(at):
         with closing(base):
-            if base.application != APPLICATION:
-                what = f"a checkpoint of application {base.application!r}, not of {APPLICATION!r}"
-                raise _other_application(base.path, what)
+            if part is None and base.application == HOST_APPLICATION:
+                whole = HostReader(machine)
+            if problem := _why_refused(whole, base.application):
+                raise _other_application(base.path, problem)
             lsn = base.lsn
             for lines in base._line_blocks():
                 try:
-                    machine.load_lines(lines)
+                    whole.load_lines(lines)
                 except Exception as error:
                     what = f"{error!r:.200} for an item: it is not one of {APPLICATION!r}"
                     raise _other_application(base.path, what) from error
     for entry in reader.entries(lsn):
         if at is not None and entry.lsn > at:
             break
+        if entry.lsn == 1 and part is None and is_hosts_first(entry.record):
+            whole = HostReader(machine)
         try:
             if not entry.is_filler:
-                machine.apply(entry.lsn, entry.record)
+                whole.apply(entry.lsn, entry.record)
         except Exception as error:
             what = f"offset {entry.offset}, LSN {entry.lsn}: not a record of {APPLICATION!r}"
             raise _other_application(entry.path, what) from error
         lsn = entry.lsn
     return TablesView(machine, lsn, disk)
+
+
+def _why_refused(whole: TablesMachine | OnePart | HostReader, application: str) -> str:
+    if isinstance(whole, OnePart):
+        return whole.why_refused(application)
+    if isinstance(whole, HostReader) or application == APPLICATION:
+        return ""
+    what = f"a checkpoint of application {application!r}, not of {APPLICATION!r}"
+    is_composite = application.startswith(COMPOSITE_PREFIX)
+    return f"{what}: name the part that has the tables" if is_composite else what
 
 
 def _other_application(path: str | None, what: str) -> FormatVersionError:

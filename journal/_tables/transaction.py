@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from journal._format.record import Record, pack
 from journal._public import public
+from journal._state.state_part import Companion, HasParts
 from journal._tables.chunked_map import Chunk, Stored
 from journal._tables.expiry import Moment, expiry_of, with_expiry
 from journal._tables.keys import (
@@ -55,11 +57,16 @@ class ReadWriteSet:
         self._expected: dict[Place, Any] = {}  # values that `replace` expects
         self._must_exist: set[Place] = set()
         self._ranges: list[tuple[str, bytes, bytes | None, list[Chunk]]] = []
+        self.companions: list[Companion] = []  # records of other parts
         self._has_ended = False
 
     def writes(self) -> list[Write]:
         """Return the writes of this transaction."""
         return [(name, key, value) for (name, key), value in self._writes.items()]
+
+    def verify(self, _: object) -> None:
+        """Do what `check` does, as the function that a Publisher calls."""
+        self.check()
 
     def check(self) -> None:
         """Raise ConflictError unless all reads are still true. Called under the owner's lock."""
@@ -133,6 +140,12 @@ class ReadWriteSet:
             self._must_exist.add(place)
         self.write(place, None)
 
+    def add_companion(self, companion: Companion) -> None:
+        """Collect a record of another part."""
+        self._check_open()
+        self._count_one()
+        self.companions.append(companion)
+
     def rows(
         self,
         name: str,
@@ -197,10 +210,33 @@ class Transaction:
     lsn: int | None
     """The LSN of the writes, once the transaction has ended; None if it wrote nothing."""
 
-    def __init__(self, rows: Rows, collected: ReadWriteSet) -> None:
+    def __init__(self, rows: Rows, collected: ReadWriteSet, parts: HasParts | None) -> None:
         self._rows = rows
         self._collected = collected
+        self._parts = parts  # of the state to which the tables belong; None: they are alone
         self.lsn = None
+
+    def also(
+        self, part: str, record: Record | Callable[[Any], Record | None], *, urgent: bool = False
+    ) -> None:
+        """Apply a record of another part of the Composite in the same batch, after the writes.
+
+        `record` may be a function. It is called once, at the end of the transaction, under the
+        lock, so it must be short. It gets the part's machine as it was before the batch, and
+        returns a record or None. What it raises propagates, and nothing is written. An `urgent`
+        record is not refused for lack of room (see DurableState.update). Raises RecordError,
+        TransactionTooLargeError, and ValueError if there is no such part, or if it has tables.
+        """
+        if self._parts is None:
+            raise ValueError("these tables are no part of a Composite; see Tables.in_state")
+        if part not in self._parts.names:
+            names = ", ".join(self._parts.names)
+            raise ValueError(f"no part {part!r:.200}; the parts are {names}")
+        if isinstance(self._parts[part], TablesMachine):
+            raise ValueError(f"part {part!r} has tables; write to them as in t[table][key] = value")
+        if not callable(record):
+            record = pack(self._parts.part(part, record))
+        self._collected.add_companion(Companion(part, record, urgent))
 
     def __getitem__(self, table: TableView) -> TransactionTable:
         if not isinstance(table, TableView):

@@ -26,7 +26,13 @@ def case(value: str | None = None, *beside: str, instead: tuple[str, ...] | None
     return value, beside, beside if instead is None else instead
 
 
-SHARED = {"utc": case(), "form": case("json"), "redact": case("prompt"), "at": case("3")}
+SHARED = {
+    "utc": case(),
+    "form": case("json"),
+    "redact": case("prompt"),
+    "at": case("3"),
+    "part": case("tables"),
+}
 RANGE = {
     "from_lsn": case("5"),
     "to_lsn": case("5"),

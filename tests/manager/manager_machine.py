@@ -69,7 +69,7 @@ class OneAgent(RuleBasedStateMachine):
         super().__init__()
         self.unix_ms, self.steady_s = 1_700_000_000_000, 0.0
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("manager.manager._now_ms", self.tick)
+        self.patch.setattr("manager.clock.now_ms", self.tick)
         steady = SimpleNamespace(monotonic=lambda: self.steady_s)
         self.patch.setattr("manager.cleanup.time", steady)
         self.disk = SimulatedDisk()

@@ -24,7 +24,7 @@ class Clocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.unix_ms = 1_700_000_000_000
         self.steady_s = 1000.0
-        monkeypatch.setattr("manager.manager._now_ms", lambda: self.unix_ms)
+        monkeypatch.setattr("manager.clock.now_ms", lambda: self.unix_ms)
         steady = SimpleNamespace(monotonic=lambda: self.steady_s)
         monkeypatch.setattr("manager.cleanup.time", steady)
 

@@ -116,7 +116,7 @@ def test_a_session_is_known_after_its_boot_record_is_compacted_away(
     path = tmp_path / ".subagents"
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
-    monkeypatch.setattr("manager.manager._now_ms", lambda: 1)  # the clock was set back
+    monkeypatch.setattr("manager.clock.now_ms", lambda: 1)  # the clock was set back
     with SubAgentManager.open(tmp_path) as manager:
         if active:
             manager.resume("b")

@@ -44,14 +44,15 @@ JOURNAL_LAYERS = (
 )
 MANAGER_LAYERS = (
     ("_public",),
-    ("errors", "arguments"),
+    ("errors", "arguments", "clock"),
     ("agent", "values", "ids", "workspace"),
     ("records", "columns"),
     ("changes", "limits", "result", "steps", "family", "checks"),
     ("replay", "legacy", "waking"),
     ("fleet",),
-    ("watch", "cleanup", "importing", "fleet_reader", "recovery"),
-    ("updates", "view", "history"),
+    ("watch", "cleanup", "importing", "fleet_reader", "recovery", "draft", "tables"),
+    ("updates", "view", "history", "verbs"),
+    ("transaction",),
     ("manager",),
     ("",),
     ("_run",),

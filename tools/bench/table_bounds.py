@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.append import resident_bytes
 from bench.figures import Bar, Quantiles, at_most, human
-from journal import Tables
+from journal import DurableState, Tables
 
 GROUP = 100  # the number of keys with the same prefix
 INSERTS = 20_000
@@ -156,6 +156,7 @@ def _insert(tables: Tables, count: int, keys: int) -> list[int]:
     """Insert rows anywhere among `keys` keys. Return the CPU times under the lock in ns, without
     those of the inserts soon after a switch of threads."""
     state = tables._state
+    assert isinstance(state, DurableState)
     times: list[int] = []
     switches: list[int] = []
     change = state._change

@@ -49,7 +49,7 @@ ALL_OF = (
     Weakening(
         "others_are_refused_in_a_body",
         TABLES,
-        "        if context and context._runner is _this_runner():",
+        "        if context and context._runner is this_runner():",
         "        if context and context._runner:",
         TRANSACTIONS,
     ),
@@ -133,7 +133,7 @@ ALL_OF = (
     Weakening(
         "open_keeps_pieces_of_a_crash",
         TABLES,
-        "        tables._publisher.drop_unfinished()\n",
+        "        tables._publisher.drop_unfinished(unfinished)\n",
         "",
         LARGE,
     ),

@@ -35,7 +35,7 @@ toc_object_entries_show_parents = "hide"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"(?!(journal|manager)\.).*"),
-    ("py:(class|obj)", r"(.*\.)?[A-Z]"),
+    ("py:(class|obj)", r"(.*\.)?([A-Z]|[A-Za-z]+_co)"),
     ("py:class", r"(journal|manager)\.(.*\.)?_.*"),
     ("py:class", r"journal\.testing\.medium\..*"),
 ]

@@ -132,7 +132,10 @@ MODULES = (
         "manager/docs/REFERENCE",
         "manager",
         {
-            "The manager": ("SubAgentManager", "Limits", "AgentResult", "Changes"),
+            "The manager": (
+                *("SubAgentManager", "Limits", "AgentResult", "Changes"),
+                *("FleetTransaction", "FleetTransactionContext"),
+            ),
             "Agents": ("Agent", "Status", "JSON", "StrPath"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),

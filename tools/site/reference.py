@@ -117,9 +117,11 @@ def _names(module: Module) -> Iterator[str]:
 def _documented(name: str, value: Any) -> str:
     if inspect.isclass(value):
         options = {"members": "", "undoc-members": ""}
-        if all(base.__name__ not in ("object", "OpenHandle") for base in value.__bases__):
+        bases = {base.__name__ for base in value.__bases__}
+        if bases.isdisjoint({"object", "OpenHandle", "Verbs"}):
             options["show-inheritance"] = ""
-        if is_dataclass(value):  # otherwise, Sphinx omits the fields that a base class has as well
+        # Otherwise, Sphinx omits the fields that a base class has as well, and the verbs.
+        if is_dataclass(value) or "Verbs" in bases:
             options["inherited-members"] = ""
         kind = "exception" if issubclass(value, BaseException) else "class"
         return _rst(f"auto{kind}:: {name}", **options)

@@ -40,6 +40,8 @@ from manager import (
     BudgetError,
     CapacityError,
     Changes,
+    FleetTransaction,
+    FleetTransactionContext,
     FleetView,
     LegacyError,
     Limits,
@@ -101,6 +103,12 @@ async def use_manager(workspace: Path) -> None:
         changes: Changes = manager.changes()
         source: StatsSource = manager
         print(status, changes, source)
+        transaction: FleetTransactionContext = manager.transaction()
+        with transaction as t:
+            assert_type(t, FleetTransaction)
+            assert_type(t.spawn("check it"), str)
+            t[manager.tables.table("answers")]["counter"] = 42
+            t.spawn(3)  # type: ignore[arg-type]
         manager.spawn(3)  # type: ignore[arg-type]
         AgentResult("42", status="done")  # type: ignore[arg-type]
         print(agent.nope)  # type: ignore[attr-defined]

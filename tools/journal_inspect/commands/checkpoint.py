@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from journal import Checkpoint, JournalReader
 from journal_inspect.exits import FINE, NEGATIVE
-from journal_inspect.rendering.kinds import is_tables_application
+from journal_inspect.rendering.kinds import may_have_tables
 from journal_inspect.rendering.objects import as_object, dumps, put_objects
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, put_facts, say, size
@@ -32,7 +32,7 @@ def show_checkpoint(reader: JournalReader, renderer: Renderer, *, lsn: int | Non
 
 
 def _put(checkpoint: Checkpoint, renderer: Renderer) -> None:
-    renderer.hides_bytes = bool(renderer.redacted) and is_tables_application(checkpoint.application)
+    renderer.hides_bytes = bool(renderer.redacted) and may_have_tables(checkpoint.application)
     items = map(renderer.plain, checkpoint.items())
     if renderer.form == "json":
         # One object. Its last value, the items, is written as it is read.

@@ -42,16 +42,18 @@ class WantedRows:
         return ((name, key, value) for key, value in rows)
 
 
-def export_rows(path: str, renderer: Renderer, wanted: WantedRows, at: int | Time | None) -> int:
-    view = open_tables(path, renderer, at)
+def export_rows(
+    path: str, renderer: Renderer, wanted: WantedRows, at: int | Time | None, part: str | None
+) -> int:
+    view = open_tables(path, renderer, at, part)
     if wanted.table is not None and wanted.table not in view.names():
-        raise no_table(path, view, wanted.table, at)
+        raise no_table(path, view, wanted.table, at, part)
     rows = wanted.rows(view)
     first = next(rows, None)
     if first is None:
         raise NothingFoundError(
             f"{path}: no row matches, as of LSN {view.lsn}; "
-            f"see the tables: {tables_command(path, at)}"
+            f"see the tables: {tables_command(path, at, part)}"
         )
 
     def objects() -> Iterator[Any]:

@@ -10,7 +10,7 @@ from journal import FrameInfo, JournalReader
 from journal_inspect.commands.log import Wanted
 from journal_inspect.diagnosis.retention import describe_kept
 from journal_inspect.exits import FINE, NEGATIVE
-from journal_inspect.rendering.entries import SHORT_CHARS, is_tables
+from journal_inspect.rendering.entries import SHORT_CHARS, has_tables
 from journal_inspect.rendering.objects import JSON, dumps, put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer, shortened
 from journal_inspect.rendering.text import (
@@ -32,7 +32,7 @@ _HEADER = (
 def show_frames(reader: JournalReader, renderer: Renderer, wanted: Wanted) -> int:
     """Print the frames, with their CRCs in hexadecimal, and return the exit code."""
     states: set[str] = set()
-    renderer.hides_bytes = bool(renderer.redacted) and is_tables(reader)
+    renderer.hides_bytes = bool(renderer.redacted) and has_tables(reader)
 
     def frames() -> Iterator[FrameInfo]:
         for info in _wanted(reader, renderer, wanted):

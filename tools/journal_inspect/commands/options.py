@@ -72,6 +72,12 @@ def _without_space(text: str) -> str:
     return text[1:] if text.startswith(" -") else text
 
 
+def _part(text: str) -> str:
+    if not text.isidentifier():
+        raise ValueError(f"{text!r} is no identifier, so it can't name a part")
+    return text
+
+
 def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
@@ -174,6 +180,10 @@ AT = click.option(
     "at",
     type=MOMENT,
     help="Show the state as of this moment, if it is still kept.  [default: now]",
+)
+
+PART = click.option(
+    "--part", type=_Parsed("NAME", _part), help="The part of a Composite that has the tables."
 )
 
 

@@ -6,15 +6,15 @@ import msgpack
 
 from journal import TableView
 from journal_inspect.commands.moments import Time
-from journal_inspect.commands.tables_views import open_tables
+from journal_inspect.commands.tables_views import of_part, open_tables
 from journal_inspect.exits import FINE, NothingFoundError
 from journal_inspect.rendering.objects import put_objects, versioned
 from journal_inspect.rendering.renderer import Renderer
 from journal_inspect.rendering.text import command, count_of, put_lines, say, size, table
 
 
-def show_tables(path: str, renderer: Renderer, at: int | Time | None) -> int:
-    view = open_tables(path, renderer, at)
+def show_tables(path: str, renderer: Renderer, at: int | Time | None, part: str | None) -> int:
+    view = open_tables(path, renderer, at, part)
     names = view.names()
     if not names:
         raise NothingFoundError(
@@ -35,7 +35,7 @@ def show_tables(path: str, renderer: Renderer, at: int | Time | None) -> int:
         )
     say(
         f"{path}: {count_of(len(counts), 'table')}, as of LSN {view.lsn}; "
-        f"to see the rows of one: {command('export', path, 'TABLE')}"
+        f"to see the rows of one: {command('export', path, *of_part(part), 'TABLE')}"
     )
     return FINE
 

@@ -14,8 +14,9 @@ from journal_inspect.rendering.kinds import (
     is_agent_id,
     is_boot,
     is_managers_application,
-    is_tables_application,
     kind_of,
+    may_have_tables,
+    tables_record_of,
     writes_of,
 )
 from journal_inspect.rendering.objects import JSON, dumps, versioned
@@ -48,7 +49,7 @@ class Lines:
         if self._payload == "short":
             width = width or SHORT_CHARS
         self._width = None if self._payload == "full" else width
-        renderer.hides_bytes = bool(renderer.redacted) and is_tables(reader)
+        renderer.hides_bytes = bool(renderer.redacted) and has_tables(reader)
         self._is_managers: bool | None = None
         self._time = (0, renderer.time(0))
 
@@ -125,17 +126,17 @@ class Lines:
         return fields if self._is_managers else None
 
 
-def is_tables(reader: JournalReader) -> bool:
-    """Return whether Tables, of whatever version, wrote the journal.
+def has_tables(reader: JournalReader) -> bool:
+    """Return whether the journal may have tables, alone or beside other data.
 
-    The checkpoints state it, or else one of the first records is one of tables.
+    The checkpoints state it, or else one of the first records is of a kind that tables have.
     """
     application = reader.application
     if application is not None:
-        return is_tables_application(application)
+        return may_have_tables(application)
     with suppress(CorruptionError):  # the caller reports it when it reads on
         first = islice(reader.entries(), _FIRST_RECORDS)
-        return any(writes_of(entry.record) for entry in first)
+        return any(tables_record_of(entry.record) for entry in first)
     return False
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from journal import TableWrite
 
+_COMPOSITE_PREFIX = "journal.composite/"
 _TYPES = {"NoneType": "nil", "dict": "map", "list": "array", "bytes": "bin", "ExtType": "ext"}
 
 
@@ -92,11 +93,24 @@ def writes_of(record: Any) -> list[TableWrite] | None:
     return tables_writes(record)
 
 
-def is_tables_application(application: str) -> bool:
-    """Return whether Tables, of whatever version, give their journals this application."""
+def tables_record_of(record: Any) -> list[Any] | None:
+    """Return the record of tables that `record` is, or that it applies to a part of a Composite.
+
+    Return None if it seems to be neither.
+    """
+    if not isinstance(record, list):
+        return None
+    if writes_of(record) or (len(record) == 4 and record[0] == "piece"):
+        return record
+    return tables_record_of(record[1]) if len(record) == 2 else None
+
+
+def may_have_tables(application: str) -> bool:
+    """Return whether a journal of this application may have tables, of whatever version."""
     from journal import TABLES_APPLICATION_PREFIX
 
-    return application.startswith(TABLES_APPLICATION_PREFIX)
+    prefixes = (TABLES_APPLICATION_PREFIX, _COMPOSITE_PREFIX)
+    return application.startswith(prefixes) or is_managers_application(application)
 
 
 def _may_be_a_managers(record: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from journal_inspect.rendering.kinds import field_names, writes_of
+from journal_inspect.rendering.kinds import field_names, tables_record_of, writes_of
 from journal_inspect.rendering.objects import JSON, Format, is_json, plain
 from journal_inspect.rendering.text import local_time
 
@@ -47,6 +47,11 @@ class Renderer:
         and those of a write of tables are "table", "key" and "value"."""
         if not self.redacted:
             return plain(record)
+        of_tables = tables_record_of(record)
+        if of_tables is not None and of_tables is not record:  # of a part of a Composite
+            return [record[0], self.record(of_tables)]
+        if of_tables and of_tables[0] == "piece":
+            return plain([*of_tables[:3], REDACTED])
         if writes := writes_of(record):
             return plain([record[0], *map(self._hidden_write, record[1:], writes)])
         hidden = self._hidden(record)

@@ -1,0 +1,157 @@
+"""StatePart: one part of a state, with the methods of a DurableState of that part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+from journal._engine.journal import Journal
+from journal._format.checkpoint import Checkpoint
+from journal._format.record import PackedRecord, Record, pack
+from journal._state.durable_state import DurableState
+from journal._state.state_machine import StateMachine
+
+if TYPE_CHECKING:
+    from journal.metrics import LockStats, Stats
+
+M = TypeVar("M", bound=StateMachine)
+T = TypeVar("T")
+
+
+class HasParts(StateMachine, Protocol):
+    """A state machine whose parts are state machines, such as a Composite."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parts."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the machine of a part."""
+
+    def part(self, name: str, record: Record) -> Record:
+        """Return the record of the whole state that applies `record` to a part."""
+
+    def own_record(self, name: str, record: Record) -> Record | None:
+        """Return the part's own record in one of the whole state; None if it is another part's."""
+
+    def own_item(self, name: str, item: Any) -> Any | None:
+        """Do for an item of a checkpoint what `own_record` does for a record."""
+
+
+class Companion(NamedTuple):
+    """A record of another part, or a function of its machine that returns one or None."""
+
+    part: str
+    record: PackedRecord | Callable[[Any], Record | None]  # packed: already of the whole state
+    urgent: bool
+
+
+class StatePart(Generic[M]):
+    """One part of a state, for code that knows only that part.
+
+    A function that `update` calls returns a record that `pack` made.
+    """
+
+    def __init__(self, state: DurableState[Any], name: str, machine: M) -> None:
+        self._state = state
+        self.name = name
+        self.machine = machine
+        around_bytes = len(self.pack(0)._packed) - 1  # of the whole state's record, around a part's
+        self._bytes_max = state._bytes_max - around_bytes
+
+    @property
+    def parts(self) -> HasParts:
+        """The machine of the whole state."""
+        parts: HasParts = self._state.machine
+        return parts
+
+    def pack(self, record: Record) -> PackedRecord:
+        """Pack a record of this part as one of the whole state. Needs no lock."""
+        return pack(self.parts.part(self.name, record))
+
+    def own_record(self, record: Record) -> Record | None:
+        """Return this part's own record in one of the whole state, or None."""
+        return self.parts.own_record(self.name, record)
+
+    def own_item(self, item: Any) -> Any | None:
+        """Return this part's own item in one of the whole state, or None."""
+        return self.parts.own_item(self.name, item)
+
+    def check(self) -> None:
+        """See DurableState.check."""
+        self._state.check()
+
+    def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
+        """See DurableState.update."""
+        return self._state.update(lambda _: decide(self.machine), urgent=urgent)
+
+    def update_with(
+        self, decide: Callable[[M], Record | None], companions: list[Companion]
+    ) -> int | None:
+        """Do what `update` does, with records of other parts after its own, in one batch.
+
+        `decide` is called first, and may add to `companions`.
+        """
+
+        def decide_all(parts: HasParts) -> list[Record]:
+            records = [decide(self.machine)]
+            for name, record, _ in companions:
+                if callable(record):
+                    own = record(parts[name])
+                    records.append(None if own is None else parts.part(name, own))
+                else:
+                    records.append(record)
+            return [record for record in records if record is not None]
+
+        urgent = any(companion.urgent for companion in companions)
+        return self._state.update_batch(decide_all, urgent=urgent)
+
+    def _before_freeze(self, prepare: Callable[[StatePart[M]], None]) -> None:
+        """See DurableState._before_freeze."""
+        name, machine = self.name, self.machine
+        self._state._before_freeze(lambda state: prepare(StatePart(state, name, machine)), name)
+
+    def read(self, query: Callable[[M], T]) -> T:
+        """See DurableState.read."""
+        return self._state.read(lambda _: query(self.machine))
+
+    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
+        """See DurableState.wait_durable."""
+        self._state.wait_durable(lsn, timeout_s=timeout_s)
+
+    async def durable(self, lsn: int | None = None) -> None:
+        """See DurableState.durable."""
+        await self._state.durable(lsn)
+
+    async def room(self) -> None:
+        """See DurableState.room."""
+        await self._state.room()
+
+    def compact(self) -> Checkpoint:
+        """See DurableState.compact."""
+        return self._state.compact()
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the whole state."""
+        return self._state.journal
+
+    @property
+    def closed(self) -> bool:
+        """See DurableState.closed."""
+        return self._state.closed
+
+    def stats(self) -> Stats:
+        """See DurableState.stats."""
+        return self._state.stats()
+
+    def lock_stats(self) -> LockStats:
+        """See DurableState.lock_stats."""
+        return self._state.lock_stats()
+
+    def close(self, *, timeout_s: float | None = None) -> None:
+        """Close the whole state."""
+        self._state.close(timeout_s=timeout_s)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._state.__exit__(kind, error, traceback)

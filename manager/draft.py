@@ -1,0 +1,69 @@
+"""Draft: the fleet as the earlier changes of a transaction leave it, to check the next ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from manager.agent import Row
+from manager.family import Family
+from manager.fleet import Fleet
+from manager.steps import STEPS
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Draft(Fleet):
+    """A fleet whose changes stay apart from the fleet under it. For one hold of the lock.
+
+    To make one takes constant time: it holds what was changed, and looks up the rest. Only the
+    checks, `find` by id and `apply` are for use; `find` does not know the names of agents that
+    ended.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        rows: Any = _Overlay(fleet.rows)
+        live: Any = _Overlay(fleet._live)
+        self.rows, self._live, self._ended = rows, live, {}
+        self.counts = fleet.counts.copy()
+        self.family = _NoFamily({})
+        self.boot_id = fleet.boot_id
+        self.feed = None
+        self._replay, self._steps = None, STEPS
+
+
+class _Overlay(Generic[K, V]):
+    """Changes over a mapping, which stays as it is."""
+
+    def __init__(self, under: Mapping[K, V]) -> None:
+        self._under = under
+        self._over: dict[K, V | None] = {}
+
+    def get(self, key: K) -> V | None:
+        return self._over[key] if key in self._over else self._under.get(key)
+
+    def __getitem__(self, key: K) -> V:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: K) -> bool:
+        return self.get(key) is not None
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._over[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        self._over[key] = None
+
+
+class _NoFamily(Family):
+    """A family that nothing looks into."""
+
+    def added(self, agent_id: str, row: Row) -> None:
+        pass
+
+    def ended(self, agent_id: str, parent_id: str | None) -> None:
+        pass

@@ -216,7 +216,7 @@ class PersistQueue(Store):
         from persistqueue import PDict
 
         super().__init__(directory)
-        self._dict = PDict(str(directory / "persistqueue"), "rows", multithreading=True)
+        self._dict: Any = PDict(str(directory / "persistqueue"), "rows", multithreading=True)
 
     def begin_fill(self) -> None:
         self._dict._putter.execute("PRAGMA synchronous=OFF")

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from journal._public import public
+
+_PACKAGES = ("journal", "manager")
+
+
+def refuse_path(kind: type, *arguments: object) -> None:
+    """Raise TypeError if a class of handles is called with a path, or without arguments.
+
+    Users call `open`, and only this project's packages call the constructors. A subclass that has
+    an `__init__` of its own may take anything.
+    """
+    if kind.__init__.__module__.partition(".")[0] not in _PACKAGES:  # type: ignore[misc]
+        return
+    first = next(iter(arguments), "")
+    if isinstance(first, str | bytes) or hasattr(first, "__fspath__"):
+        raise TypeError(f"{kind.__name__}(...) opens nothing; call {kind.__name__}.open(...)")
 
 
 @public
 class OpenHandle:
     """An object that can't be copied: a copy would share the original's files and close them."""
+
+    def __new__(cls, *arguments: object, **named: object) -> Self:
+        refuse_path(cls, *arguments, *named.values())
+        return object.__new__(cls)
 
     def __reduce__(self: object) -> NoReturn:
         # copy.copy, copy.deepcopy and pickle all call this method.

@@ -60,9 +60,11 @@ def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None
     if _has_warned or timeout_s == 0 or not in_event_loop():
         return
     _has_warned = True
-    level, frame = 1, sys._getframe()
+    level, frame, called = 1, sys._getframe(), ""
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
-        level, frame = level + 1, frame.f_back
+        level, frame, called = level + 1, frame.f_back, frame.f_code.co_name
+    if called == "sync":  # of tables and dicts, which call wait_durable
+        call, awaitable = called, "durable()"
     warnings.warn(
         f"{call} blocks this thread and the event loop that runs in it; use `await {awaitable}` "
         "instead. Later calls are not reported",

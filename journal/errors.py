@@ -339,7 +339,8 @@ class InterruptedCallError(JournalError, RuntimeError):
         self,
         message: str = "this thread is already inside a call of the journal, which a signal "
         "handler or a callback can't wait for; nothing was done, and the outer call continues. In "
-        "a handler, raise SystemExit, or set a flag and call the journal after the handler returns",
+        "a callback, use its argument, and call the journal after it has returned. In a handler, "
+        "raise SystemExit, or set a flag and call the journal after the handler has returned",
     ) -> None:
         super().__init__(message)
 
@@ -380,7 +381,7 @@ class ConflictError(JournalError):
         self, table: str, key: int | str | bytes | tuple[int | str | bytes, ...] | None, what: str
     ) -> None:
         where = f"table {table!r}" + ("" if key is None else f", key {key!r:.200}")
-        super().__init__(f"{where}: {what}; nothing was written: try again")
+        super().__init__(f"{where}: {what}; nothing was written: try again from a new read")
         self.table = table
         self.key = key
 

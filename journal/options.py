@@ -71,9 +71,9 @@ class Options:
         "frame_bytes_max": (1, PAYLOAD_BYTES_MAX),
         "record_bytes_max": (1, PAYLOAD_BYTES_MAX),
         "checkpoint_growth": (0, 1e6),
-        # One would not do: it could decay right after the log that it covers was removed.
         "retain_s": (0, 1e10),
         "retain_bytes": (0, 1 << 62),
+        # One would not do: it could decay right after the log that it covers was removed.
         "checkpoints_kept": (CHECKPOINTS_KEPT_MIN, 1000),
     }
 
@@ -86,6 +86,12 @@ class Options:
     def has_retention(self) -> bool:
         """True if records are removed by age or by size."""
         return self.retain_s is not None or self.retain_bytes is not None
+
+    def __repr__(self) -> str:
+        """Show the options that differ from the defaults."""
+        values = [(field.name, getattr(self, field.name), field.default) for field in fields(self)]
+        shown = (f"{name}={value!r}" for name, value, default in values if value != default)
+        return f"Options({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         if self.durability not in ("disk", "os"):
@@ -108,3 +114,9 @@ class Options:
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             kind = "a whole number" if whole else "a number"
             raise ValueError(f"{name} must be {kind} from {low} to {high}, not {value!r}")
+
+
+def check_options(options: object) -> None:
+    """Raise TypeError unless `options` are Options, such as for a dict of them."""
+    if not isinstance(options, Options):
+        raise TypeError(f"options must be Options(...), not {options!r:.200}")

@@ -13,7 +13,14 @@ from journal._commit.backpressure import Backpressure
 from journal._commit.batch import FILLER_RECORD, CommitBatch
 from journal._commit.gate import open_gates
 from journal._commit.lifecycle import Lifecycle
-from journal._format.record import CANT_PACK, PackedRecord, Record, RecordPacker, refuse
+from journal._format.record import (
+    CANT_PACK,
+    PackedRecord,
+    Record,
+    RecordPacker,
+    check_batch,
+    refuse,
+)
 from journal._mutex import Alarm, HandlerSafeLock
 from journal.errors import InterruptedCallError, RecordError
 from journal.options import Options
@@ -128,6 +135,7 @@ class LogBuffer:
     def append_batch(self, records: list[Record], urgent: bool = False) -> int:
         """Append `records` as one batch, and return the last LSN. See Journal.append_batch."""
         self._lifecycle.check()
+        check_batch(records)
         if not records:
             raise ValueError("a batch needs at least one record")
         with self._lock.checked():

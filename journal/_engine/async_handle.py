@@ -15,6 +15,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from journal._commit.gate import Gate
 from journal._disk.lock_wait import giving_up
+from journal._handle import refuse_path
 from journal._mutex import Alarm
 from journal._public import public
 from journal._waits import warn_in_event_loop
@@ -36,7 +37,10 @@ class _OpenInThread:
 
     def __get__(self, instance: object, owner: _Opens[P, H]) -> Callable[P, AsyncOpening[H]]:
         def aopen(*args: P.args, **kwargs: P.kwargs) -> AsyncOpening[H]:
-            """Open in a thread what `open` opens. See AsyncHandle.aopen."""
+            """Open in a thread. Use the result in `async with`, or await it.
+
+            The arguments, the handle and the errors are those of `open`. See AsyncHandle.aopen.
+            """
             return AsyncOpening(partial(owner.open, *args, **kwargs))
 
         aopen.__annotations__ = {}  # those of `open` are shown, and AsyncHandle itself has none
@@ -56,6 +60,10 @@ class AsyncHandle:
     The base class of Journal, DurableState, Tables, DurableDict and SubAgentManager. `async with`
     also takes a handle that is open already, and closes it at the end.
     """
+
+    def __new__(cls, *arguments: object, **named: object) -> Self:
+        refuse_path(cls, *arguments, *named.values())
+        return object.__new__(cls)
 
     aopen = _OpenInThread()
     """The class method that opens in a thread what `open` opens. It takes the arguments of `open`,

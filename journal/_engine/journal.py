@@ -25,7 +25,7 @@ from journal._public import public
 from journal._recovery.walk import ReplayBatch
 from journal._waits import check_lsn, check_timeout_s, warn_in_event_loop
 from journal.errors import FailedError, InterruptedCallError, JournalError
-from journal.options import Options
+from journal.options import Options, check_options
 
 if TYPE_CHECKING:  # imported at first use, so that an open does not wait for it
     from journal._offline.backup import BackupReport
@@ -66,6 +66,7 @@ class Journal(OpenHandle, AsyncHandle):
         read or a sync failed), JournalError (in an isolated subinterpreter) and OSError (`path`
         can't be opened). Source: journal/docs/FORMAT.md, "Recovery".
         """
+        check_options(options)
         accepts = (options.application,) if options.application else ()
         with Opening(path, options, disk, lock_timeout_s) as opening:
             recovery = opening.recover(accepts)
@@ -299,7 +300,10 @@ class Journal(OpenHandle, AsyncHandle):
             )
         freeze = freeze or self._core.compactor.freeze
         if freeze is None:
-            raise ValueError("compact() needs a freeze function, or start_compaction first")
+            raise ValueError(
+                "compact() needs a freeze function, or start_compaction first; to forget old "
+                "records of a journal without a state, call trim"
+            )
         return self._core.compact(freeze, self._fill)
 
     @property

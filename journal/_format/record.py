@@ -107,6 +107,12 @@ def refuse(record: Record, error: Exception, parts_max: int | None = _PARTS_MAX)
     ) from error
 
 
+def check_batch(records: object) -> None:
+    """Raise TypeError for a single record in the place of a batch's list of records."""
+    if isinstance(records, (str, bytes, dict)):
+        raise TypeError(f"a batch is a list of records, not a {type(records).__name__}")
+
+
 _new = object.__new__
 
 # Free packers. A packer is exclusive while in use: packing may trigger garbage collection, and a

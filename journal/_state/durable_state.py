@@ -28,6 +28,7 @@ from journal._format.record import (
     CANT_PACK,
     PackedRecord,
     Record,
+    check_batch,
     raise_unreadable,
     refuse,
 )
@@ -42,7 +43,7 @@ from journal.errors import (
     BufferFullError,
     ClosedError,
 )
-from journal.options import Options
+from journal.options import Options, check_options
 
 if TYPE_CHECKING:
     from journal.metrics import LockStats, Stats
@@ -98,6 +99,7 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         raises, FormatVersionError for an item or a record that the machine refuses, and TypeError
         for a `machine` that lacks a member of StateMachine or has one of the wrong kind.
         """
+        check_options(options)
         check_machine(machine)
         check_timeout_s(room_timeout_s, "room_timeout_s")
         if options.has_retention:
@@ -288,7 +290,9 @@ class DurableState(OpenHandle, AsyncHandle, Generic[M]):
         decide, urgent = change
         if self._progress.broken is not None:
             self._progress.check()
-        records = [self._packer.pack_and_unpack(record) for record in decide(self._machine) or ()]
+        chosen = decide(self._machine) or ()
+        check_batch(chosen)
+        records = [self._packer.pack_and_unpack(record) for record in chosen]
         if not records:
             return None
         packed = [packed_record for _, packed_record in records]

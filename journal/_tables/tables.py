@@ -33,7 +33,7 @@ from journal._tables.publisher import (
 from journal._tables.table_changes import TableChanges
 from journal._tables.table_view import LiveRows, TableView
 from journal._tables.tables_view import TablesView, read_tables
-from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction
+from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction, result_of
 from journal._tables.values import pack_value, unpack_value
 from journal._waits import this_runner
 from journal.errors import ConflictError, JournalError
@@ -220,7 +220,7 @@ class Tables(OpenHandle, AsyncHandle):
         def decide(machine: TablesMachine) -> PackedRecord | None:
             collected = self._new_set(machine.chunks_between)
             try:
-                result = function(Transaction(self._rows, collected, self._parts))
+                result = result_of(function, Transaction(self._rows, collected, self._parts))
             finally:
                 collected.end()
             writes = collected.writes()
@@ -441,7 +441,7 @@ class TransactionContext:
     def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
         """Call `function`. Raise ConflictError for an error that stale reads may have caused."""
         try:
-            return function(transaction)
+            return result_of(function, transaction)
         except _OF_STALE_READS as error:
             try:
                 self._tables._state.read(lambda _: self._collected.check())

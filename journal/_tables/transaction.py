@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from types import CoroutineType
+from typing import Any, TypeVar
 
 from journal._format.record import Record, pack
 from journal._public import public
@@ -31,6 +32,7 @@ from journal._tables.table_view import Rows, TableView, decoded
 from journal._tables.values import pack_value, unpack_value
 from journal.errors import ConflictError, JournalError, TransactionTooLargeError
 
+T = TypeVar("T")
 _ANY: Any = object()
 _DECODED_BYTES_MAX = 1 << 14  # under the owner's lock: some 100 us
 _CHANGED_RANGE = "rows near the range that was read were changed"
@@ -346,6 +348,19 @@ class TransactionTable:
 
     def _place(self, key: Key) -> Place:
         return self._name, encode_key(key)
+
+
+def result_of(function: Callable[[Transaction], T], transaction: Transaction) -> T:
+    """Return `function(transaction)`. Raise TypeError if that is a coroutine, which would run after
+    the transaction."""
+    result = function(transaction)
+    if isinstance(result, CoroutineType):
+        result.close()  # otherwise it warns that it was never awaited
+        raise TypeError(
+            f"{function!r:.200} is a coroutine function; nothing was written: call an ordinary "
+            "function, or use `async with tables.transaction()`"
+        )
+    return result
 
 
 def _conflict(place: Place, what: str) -> ConflictError:

@@ -23,10 +23,10 @@ def missing_extra() -> str:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if not missing:
         return ""
-    verb = "is" if len(missing) == 1 else "are"
+    verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
     return (
         f"needs {' and '.join(missing)}, which {verb} not installed; "
-        "install it with: python -m pip install 'journal-engine[cli]'"
+        f"install {them} with: python -m pip install 'journal-engine[cli]'"
     )
 
 

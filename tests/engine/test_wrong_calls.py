@@ -1,0 +1,132 @@
+"""Calls that a first program gets wrong: each error says what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal import (
+    ConflictError,
+    DurableDict,
+    DurableState,
+    InterruptedCallError,
+    Journal,
+    JournalReader,
+    Options,
+    Tables,
+)
+from journal.testing import SimulatedDisk
+from manager import SubAgentManager
+from tests.engine.state_support import state_on
+from tests.support import PATH, Table, open_on, run
+
+KINDS: list[Any] = [Journal, DurableState, Tables, DurableDict, JournalReader, SubAgentManager]
+
+
+@pytest.mark.parametrize("arguments", [(), ("app.d",), (Path("app.d"), 3)], ids=repr)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constructor_with_a_path_names_open(kind: Any, arguments: tuple[object, ...]) -> None:
+    """A class that is called with a path, or without arguments, names its `open`."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\(...\) opens nothing; call .*\.open"):
+        kind(*arguments)
+
+
+def test_a_subclass_may_have_a_constructor_of_its_own(disk: SimulatedDisk) -> None:
+    """A program's subclass whose own `__init__` takes a path is not refused."""
+
+    class App(Tables):
+        def __init__(self, path: str) -> None:
+            super().__init__(DurableState.open(path, Tables.machine(), disk=disk), 10)  # type: ignore[arg-type]
+
+    with App(PATH) as app:
+        app.table("rows")[1] = 2
+        assert DurableDict(tables=app) == {}
+        assert app.table("rows")[1] == 2
+
+
+@pytest.mark.parametrize("options", [None, {"durability": "os"}, Options])
+def test_options_of_another_type_are_refused(options: Any, disk: SimulatedDisk) -> None:
+    """An open with anything but Options raises TypeError, and writes nothing."""
+    for kind in (Journal, Tables, DurableDict):
+        with pytest.raises(TypeError, match=r"^options must be Options\(\.\.\.\), not "):
+            kind.open(PATH, options=options, disk=disk)
+    with pytest.raises(TypeError, match=r"^options must be Options"):
+        DurableState.open(PATH, Table(), options=options, disk=disk)
+    assert disk.operations == []
+
+
+@pytest.mark.parametrize("record", ["queued", b"queued", {"id": 1}])
+def test_a_record_is_not_a_batch(record: Any, disk: SimulatedDisk) -> None:
+    """A batch that is a string, bytes or a dict is refused: its parts are not meant as records."""
+    message = rf"^a batch is a list of records, not a {type(record).__name__}$"
+    with state_on(disk) as state:
+        with pytest.raises(TypeError, match=message):
+            state.update_batch(lambda _: record)
+        assert state.journal.last_lsn == 0
+    with open_on(SimulatedDisk()) as journal:
+        with pytest.raises(TypeError, match=message):
+            journal.append_batch(record)
+        assert journal.last_lsn == 0
+
+
+def test_a_coroutine_function_is_no_transaction(disk: SimulatedDisk) -> None:
+    """`transact` and `update` refuse a coroutine function, because it would run after their end."""
+
+    async def change(t: Any) -> None:
+        t[app.table("rows")][1] = 2
+
+    with Tables.open(PATH, disk=disk) as app:
+        calls: list[Any] = [app.transact, app.update]
+        for call in calls:
+            with pytest.raises(TypeError, match="is a coroutine function; nothing was written"):
+                call(change)
+        assert app.names() == []
+
+
+def test_a_conflict_asks_for_a_new_read(disk: SimulatedDisk) -> None:
+    """A failed conditional write says that the same call would fail again."""
+    with Tables.open(PATH, disk=disk) as app:
+        rows = app.table("rows")
+        rows[1] = 2
+        with pytest.raises(ConflictError, match=r"nothing was written: try again from a new read$"):
+            rows.insert(1, 3)
+
+
+def test_a_call_inside_a_callback_names_the_argument(disk: SimulatedDisk) -> None:
+    """A write inside a callback under the lock is told to use the callback's argument."""
+    with Tables.open(PATH, disk=disk) as app:
+        with pytest.raises(InterruptedCallError, match="In a callback, use its argument"):
+            app.update(lambda _: app.table("rows").set(1, 2))
+        assert app.names() == []
+
+
+def test_a_journal_without_a_state_trims(disk: SimulatedDisk) -> None:
+    """A compaction of a journal that has no state names `trim`."""
+    with open_on(disk) as journal, pytest.raises(ValueError, match=r"call trim$"):
+        journal.compact()
+
+
+def test_the_repr_of_options_shows_what_was_chosen() -> None:
+    """The repr of Options leaves out the defaults, so that a signature with them stays short."""
+    assert repr(Options()) == "Options()"
+    assert eval(repr(Options(retain_s=5, durability="os"))) == Options(durability="os", retain_s=5)
+
+
+def test_a_blocking_sync_names_itself(tmp_path: Path) -> None:
+    """The warning about a wait in an event loop names `sync` if the program called `sync`."""
+    program = """
+import asyncio, sys
+from journal import DurableDict
+
+async def main():
+    with DurableDict.open(sys.argv[1]) as settings:
+        settings["a"] = 1
+        settings.sync()
+
+asyncio.run(main())
+"""
+    stderr = run(program, tmp_path / "j").stderr
+    assert "sync blocks this thread" in stderr
+    assert "use `await durable()` instead" in stderr

@@ -78,8 +78,10 @@ def test_the_queue_survives_sigkill(tmp_path: Path) -> None:
     assert out.endswith(f"{list(ended.values()).count('dead')} dead\n")
 
 
-def test_sigterm_stops_the_queue(tmp_path: Path) -> None:
-    """SIGTERM ends the program with 0, and closes the journal. The jobs that are left run later."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_queue(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C end the program with 0, and close the journal. The jobs that are left run
+    later."""
     path = tmp_path / "jobs.d"
     with started("jobs.py", tmp_path, path) as process:
         assert process.stdin
@@ -87,7 +89,7 @@ def test_sigterm_stops_the_queue(tmp_path: Path) -> None:
         process.stdin.write("good\n" * 100)
         process.stdin.flush()
         process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, err = process.communicate(timeout=TIMEOUT_S)
         assert (process.returncode, err) == (0, "")
     with started("jobs.py", tmp_path, path) as process:

@@ -28,7 +28,7 @@ def write(path: str, options: Options = OPTIONS) -> None:
 
 
 def read(path: str, name: str) -> None:
-    with DurableDict.open(f"{path}.{name}") as saved, JournalReader.open(path) as reader:
+    with JournalReader.open(path) as reader, DurableDict.open(f"{path}.{name}") as saved:
         while True:
             try:
                 # The engine commits the position within 10 ms, so after a crash, the last events
@@ -42,7 +42,13 @@ def read(path: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        write(sys.argv[2])
-    else:
-        read(sys.argv[2], sys.argv[3])
+    try:
+        match sys.argv[1:]:
+            case ["write", path]:
+                write(path)
+            case ["read", path, name]:
+                read(path, name)
+            case _:
+                sys.exit(__doc__)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,7 +4,7 @@
 
 Kill it at any moment and start it again. It continues where it was, and repeats no step that it has
 printed. Its state is in `.subagents`; `subagents list` and `journal-inspect report .subagents` show
-it, also while the program runs.
+it, also while the program runs. To begin anew, remove that directory.
 """
 
 from __future__ import annotations
@@ -43,19 +43,21 @@ async def work(manager: SubAgentManager, name: str, places: asyncio.Semaphore) -
     return ended.result or f"{name} {ended.status}: {ended.reason}"
 
 
-async def main(workspace: str = ".") -> None:
+async def main() -> None:
     limits = Limits(max_running=RUNNING_MAX + 1)  # the lead runs, too
-    manager = await asyncio.to_thread(SubAgentManager.open, workspace, limits=limits)
-    try:
+    async with SubAgentManager.aopen(".", limits=limits) as manager:
         lead = begin(manager, "lead")
         places = asyncio.Semaphore(RUNNING_MAX)
         results = await asyncio.gather(*(work(manager, name, places) for name in PARTS))
         if lead.status == "running":
             manager.update_from_result("lead", AgentResult("\n".join(results)))
         print((await manager.ended("lead")).result)
-    finally:
-        await asyncio.to_thread(manager.close)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) > 1:
+        sys.exit(__doc__)
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -102,20 +102,19 @@ class JobQueue:
         return None
 
     def _take_due(self) -> Job | None:
-        now, chosen = now_ms(), []
+        now = now_ms()
 
-        def decide(jobs: Jobs) -> Any:
+        def decide(jobs: Jobs) -> tuple[Any, int]:
             if not jobs.due or jobs.due[0][0] > now:
-                return None
+                return None, 0
             _, number = jobs.due[0]
-            chosen.append(number)
-            return ["take", number]
+            return ["take", number], number
 
-        lsn = self.state.update(decide)
-        if not chosen:
+        lsn, number = self.state.update_with_result(decide)
+        if lsn is None:
             return None
         self.state.wait_durable(lsn)  # the attempt must count even if the job kills the process
-        return self.state.machine.table[chosen[0]]
+        return self.state.machine.table[number]
 
     def done(self, job: Job) -> None:
         """Remove a job that `take` returned. From then on, it never runs again."""
@@ -185,7 +184,8 @@ def main(path: str) -> None:
     def terminate(*_: object) -> None:
         sys.exit(f"stopped: {queue.failure}" if queue.failure else 0)  # runs the `finally` below
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, terminate)
     workers = [threading.Thread(target=work, args=(queue, handle)) for _ in range(WORKERS)]
     try:
         for worker in workers:
@@ -203,4 +203,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    main(sys.argv[1])

@@ -127,18 +127,18 @@ async def main(path: str, port: int) -> None:
     await runner.setup()
     # This comes first: while a large state is recovered, `/ready` replies with 503.
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    state = await asyncio.to_thread(DurableState.open, path, Payments())
-    try:
+    # The old process of a restart may still be closing the journal.
+    async with DurableState.aopen(path, Payments(), lock_timeout_s=WAIT_S) as state:
         service.state = state
         print("ready at port", runner.addresses[0][1], flush=True)
         await service.stopping.wait()
         service.state = None  # `/ready` replies with 503, so that no new requests are sent here
         await runner.cleanup()  # finishes the requests that have begun
-    finally:
-        await asyncio.to_thread(state.close)
     if service.failure:
         raise SystemExit(f"stopped: {service.failure}")
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():
+        sys.exit(__doc__)
     asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -3,7 +3,7 @@
     from journal.prometheus import JournalCollector
 
     collector = JournalCollector()  # in prometheus_client's own registry
-    collector.watch("jobs", jobs)  # a Journal, a DurableState or a SubAgentManager
+    collector.watch("jobs", jobs)  # or a Journal, Tables, a SubAgentManager, ...
 
 Commits do no extra work, and nothing is counted twice: each scrape calls `stats()`. Metrics are
 named `journal_*` and have the label `journal`. Needs the extra `prometheus`.

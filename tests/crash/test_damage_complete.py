@@ -12,6 +12,7 @@ and prints counts.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import sys
@@ -363,6 +364,7 @@ def everything(variant: Variant) -> Iterator[tuple[str, Damaged]]:
 
 def main(names: list[str]) -> int:
     """Print counts by kind and class. Return 1 if any outcome was not predicted."""
+    logging.getLogger("journal").addHandler(logging.NullHandler())  # it logs each damage
     counts: Counter[tuple[str, str]] = Counter()
     wrong: list[str] = []
     for name in names or VARIANTS:

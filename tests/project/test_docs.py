@@ -29,6 +29,8 @@ from tests.project.test_layers import JOURNAL_LAYERS, MANAGER_LAYERS
 PAGES = sorted(
     p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
 )
+ALL_PAGES = [*PAGES, *ROOT.glob("*.md")]
+LINE_CHARS_MAX = 120
 WHOLE = {"TUTORIAL.md", "EXAMPLES.md"}  # pages whose blocks all run in one directory
 IN_CHECKOUT = ".github/CONTRIBUTING.md"  # its commands are run in a copy of the checkout
 PARTS = [part for page in PAGES for part in parts_of(page, whole=page.name in WHOLE)]
@@ -73,6 +75,14 @@ def test_every_page_has_one_title(page: Path) -> None:
     """Each page has one heading of the first level, so the site's sidebar shows it once."""
     prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert len(re.findall(r"^# ", prose, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_prose_of_a_page_is_narrow(page: Path) -> None:
+    """A line of prose has at most 120 characters; a row of a table may be longer."""
+    prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in prose.splitlines() if not line.startswith(("|", "    ", "!["))]
+    assert [line for line in lines if len(line) > LINE_CHARS_MAX] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from proof.mutants import WEAKENINGS
 
 from tests.project.page_support import ROOT, Block, blocks_of, matches
 
@@ -77,6 +78,12 @@ def test_the_readme_is_short() -> None:
         p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
     ]
     assert not [page.name for page in pages if f"({page.relative_to(ROOT)})" not in TEXT]
+
+
+def test_the_number_of_weakenings_is_true() -> None:
+    """The README states the number of weakenings, rounded down to hundreds."""
+    (stated,) = re.findall(r"mutants` removes over (\d+) pieces", TEXT)
+    assert int(stated) == len(WEAKENINGS) // 100 * 100
 
 
 def test_the_links_have_targets() -> None:

@@ -1,4 +1,4 @@
-"""Waits: what calls that wait check first: their arguments, and the thread or task that calls."""
+"""Waits: the checks that calls make before they wait, of their arguments and of their thread."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class Options:
 
     retain_s: float | None = None
     """The age, in seconds, from which records of a Journal without a state are removed. Whole
-    segments are removed, so a record may stay for 0.4 times as long again, and the segment with the
-    last record always stays. None: never by age."""
+    segments are removed, so a record may stay until it is 1.4 times as old, and the segment with
+    the last record always stays. None: never by age."""
 
     retain_bytes: int | None = None
     """The size of the log of a Journal without a state, in bytes, that is always kept. Segments
@@ -117,6 +117,6 @@ class Options:
 
 
 def check_options(options: object) -> None:
-    """Raise TypeError unless `options` are Options, such as for a dict of them."""
+    """Raise TypeError for options of another type, such as a dict."""
     if not isinstance(options, Options):
         raise TypeError(f"options must be Options(...), not {options!r:.200}")

@@ -15,11 +15,10 @@ V = TypeVar("V")
 
 
 class Draft(Fleet):
-    """A fleet whose changes stay apart from the fleet under it. For one hold of the lock.
+    """A fleet whose changes stay apart from the fleet under it, until the lock is released.
 
-    To make one takes constant time: it holds what was changed, and looks up the rest. Only the
-    checks, `find` by id and `apply` are for use; `find` does not know the names of agents that
-    ended.
+    It is made in constant time, because it stores only what was changed and looks up the rest. Use
+    only its checks, `find` and `apply`. `find` does not know the names of agents that ended.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -60,7 +59,7 @@ class _Overlay(Generic[K, V]):
 
 
 class _NoFamily(Family):
-    """A family that nothing looks into."""
+    """A family that stores nothing, because no check of a draft reads it."""
 
     def added(self, agent_id: str, row: Row) -> None:
         pass

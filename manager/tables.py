@@ -25,12 +25,12 @@ class FleetTables(Tables):
         return tables
 
     def close(self, *, timeout_s: float | None = None) -> None:
-        """Close the manager. There is no time limit."""
+        """Close the manager; see SubAgentManager.close."""
         manager = self._manager()
         if manager is None:
             super().close(timeout_s=timeout_s)
         else:
-            manager.close()
+            manager.close(timeout_s=timeout_s)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         manager = self._manager()

@@ -9,7 +9,7 @@ from journal._format.frame import FILLER
 
 
 class Filler(bytes):
-    """A packed filler. Its type tells it from a nil that an owner appends."""
+    """A packed filler. Its type distinguishes it from a nil that an owner appends."""
 
     __slots__ = ()
 

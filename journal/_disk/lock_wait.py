@@ -1,4 +1,4 @@
-"""The wait for a directory's lock, which flock(2) offers without a time limit only."""
+"""The wait for a directory's lock, with the time limit that flock(2) lacks."""
 
 from __future__ import annotations
 

@@ -110,8 +110,8 @@ class AsyncOpening(Generic[H]):
     """An open that runs in a thread. `async with` it, or await it; then close what it returns.
 
     The thread does what `open` does, `apply` and `load` of a state machine included. If the task is
-    cancelled meanwhile, a wait for the lock ends, the rest of the open is waited for, and what it
-    opened is closed again. Then the cancellation continues.
+    cancelled meanwhile, it stops a wait for the lock, waits for the rest of the open, and closes
+    what that opened. Then the cancellation continues.
     """
 
     def __init__(self, open_handle: Callable[[], H]) -> None:
@@ -161,7 +161,7 @@ def _discard(handle: AsyncHandle) -> None:
 
 
 class _ThreadCall(Generic[T]):
-    """A call in a thread of its own, which an event loop waits for. It ends before the wait."""
+    """A call in a thread of its own, for a task that waits until it has ended."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class _ThreadCall(Generic[T]):
             raise self._cancellations.pop()
 
     def result(self) -> T:
-        """Return the result of the call, or raise its error. To be called once."""
+        """Return the result of the call, or raise its error. Only the first use works."""
         if self._errors:
             raise self._errors.pop()
         return self.results.pop()

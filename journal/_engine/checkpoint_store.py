@@ -97,9 +97,12 @@ class CheckpointStore:
         return max(self._verified_lsns, default=-1)
 
     def needs_filler(self, newest: Checkpoint, *, was_idle: bool) -> bool:
-        """Return whether one more checkpoint like `newest`, after a record in a segment of its own,
-        would free enough space: a quarter of a segment. Unless the log was idle since the last
-        checkpoint, it must also be as much as the log may grow by before a compaction."""
+        """Return whether a filler in a segment of its own, and one more checkpoint like `newest`
+        after it, would free enough space.
+
+        Enough is a quarter of a segment. Unless the log was idle since the last checkpoint, it is
+        also at least `checkpoint_min_bytes`.
+        """
         keep = self._options.checkpoints_kept
         if len(self._verified_lsns) + 1 < keep:
             return False

@@ -189,7 +189,7 @@ class Compactor:
         return [first, self._publish(lambda: (lsn, first._encoded_items()))]
 
     def _trim(self, before_lsn: int) -> list[Checkpoint]:
-        """Publish the checkpoints of a trim, and remove what they cover. 0: nothing may go."""
+        """Publish the checkpoints of a trim, and remove what they cover. Do nothing for 0."""
         self.check_stateless()
         if not before_lsn:
             return []

@@ -94,7 +94,8 @@ class Retention:
         return max(lsns)
 
     def _before_bytes(self, segments: list[SegmentName], retain_bytes: int) -> int:
-        """Return the end of the first frames of the newest segment with which enough bytes stay."""
+        """Return the end of the first frames of the newest segment from which on the log has
+        `retain_bytes`. Return 0 if it has less."""
         kept_bytes = 0
         for name in reversed(segments):
             is_last = name == segments[-1]
@@ -128,8 +129,10 @@ class Retention:
 
     def _beginning(self, name: SegmentName) -> tuple[int, int] | None:
         """Return the LSN after the first frames of the segment, and the time at which the last of
-        them was written. They hold as many records as checkpoints need LSNs after the first one.
-        Return None if these records are not durable yet.
+        them was written. Return None if they are not durable yet.
+
+        A trim writes its oldest checkpoint before the segment, and each other one at the LSN of one
+        of these frames' records. So the frames have `checkpoints_kept` - 1 records or more.
         """
         if name not in self._beginnings:
             lsn = name.first_lsn + self._options.checkpoints_kept - 2

@@ -15,7 +15,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Enough(Exception):  # noqa: N818 it ends a search
-    """The search has looked at as many parts as it may."""
+    """The end of a search that has looked at as many parts as it may."""
 
 
 def wrong_place(value: Any, name: str, parts_max: int | None = None) -> str:

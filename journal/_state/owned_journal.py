@@ -62,7 +62,7 @@ class OwnedJournal(Journal):
         raise _append_error()
 
     def trim(self, before_lsn: int) -> int:
-        """Raise JournalError: what a state forgets is up to its compactions."""
+        """Raise JournalError: only compactions remove the records of a state."""
         raise JournalError(
             "this journal belongs to a DurableState, whose state a trim would forget; nothing was "
             "trimmed: remove what you don't need from the state, and call its compact"

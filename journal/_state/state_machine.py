@@ -52,7 +52,7 @@ class LoadsLines(ABC):
 
     @abstractmethod
     def load_lines(self, lines: list[bytes]) -> None:
-        """Load the items in these lines. Each line ends with a comma, if it has one, and an LF."""
+        """Load the items in these lines. Each line ends with an LF, which a comma may precede."""
 
 
 class JudgesApplication(ABC):

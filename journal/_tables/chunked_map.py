@@ -191,7 +191,7 @@ def parts_between(
 
 
 def _with_new(parts: tuple[T, ...], place: int, new: T) -> tuple[T, ...]:
-    """Return `parts` with `new` before that place."""
+    """Return `parts` with `new` inserted at `place`."""
     changed = list(parts)
     changed.insert(place, new)
     return tuple(changed)

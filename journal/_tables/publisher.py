@@ -290,6 +290,6 @@ def _size(write: Write) -> int:
 
 
 def remove_expired_before_freeze(state: TablesState) -> None:
-    """Remove the expired rows before a checkpoint. The function for `_before_freeze`."""
+    """Remove the expired rows before a checkpoint, as the `prepare` of `_before_freeze`."""
     with suppress(JournalError):  # a checkpoint may hold them, too
         Publisher(state).remove_all_expired()

@@ -2,7 +2,7 @@
 
 A record that is durable and in the log is a change to deliver. So writers know nothing of a
 consumer, and a slow one costs one batch of records and one open segment, however far it is behind.
-Compaction removes what it has not read, and then it is told so.
+If compaction has removed records that a consumer has not read, the consumer gets CompactedError.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TableChange:
     """True if the row was removed. A transaction may remove a row that was not there."""
 
     last: bool
-    """True for the last change of its transaction, after which a consumer may note its LSN."""
+    """True for the last change of its transaction, after which a consumer may store its LSN."""
 
 
 class _Place:
@@ -238,7 +238,8 @@ def _durable_records(
 
 
 def _has_ended(state: TablesState, was_closed: bool) -> bool:
-    """Return whether nothing more becomes durable, if `was_closed` states that it was closed."""
+    """Return whether no record becomes durable any more. `was_closed`: the journal was closed
+    before its durable LSN was read. Raises FailedError."""
     try:
         state.check()
     except ClosedError:  # it may still be committing

@@ -61,7 +61,7 @@ _bodies: ContextVar[Mapping[int, ReferenceType[TransactionContext]]] = ContextVa
 class Tables(OpenHandle, AsyncHandle):
     """Tables in one journal, recovered, open for writing. A context manager.
 
-    Keys are ints of 64 bits, strs, bytes, and flat tuples of these. Values are None, bool, int,
+    Keys are 64-bit ints, strs, bytes, and flat tuples of these. Values are None, bool, int,
     float, str, bytes, list, dict, and msgpack's extension types, of up to 256 MiB. A write changes
     memory only: `sync` or `durable` wait until it survives a crash. Thread-safe.
     """

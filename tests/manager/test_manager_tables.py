@@ -242,3 +242,20 @@ def test_closing_the_tables_closes_the_manager(manager: SubAgentManager, in_with
 
     with pytest.raises(ClosedError):
         asyncio.run(main())
+
+
+def test_the_close_of_the_tables_passes_its_time_limit_on(
+    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`manager.tables.close(timeout_s=...)` closes the manager within that time."""
+    limits: list[float | None] = []
+    close = SubAgentManager.close
+
+    def noted(self: SubAgentManager, *, timeout_s: float | None = None) -> None:
+        limits.append(timeout_s)
+        close(self, timeout_s=timeout_s)
+
+    monkeypatch.setattr(SubAgentManager, "close", noted)
+    manager.tables.close(timeout_s=TIMEOUT_S)
+    assert limits == [TIMEOUT_S]
+    assert manager.closed

@@ -236,7 +236,7 @@ class SqliteBatched(Peer):
 class SqliteGated(BareGroup):
     """sqlite behind one thread that commits for all waiters, and wakes them one after the other.
 
-    This is the fastest way to wait for sqlite that is known here.
+    It is the fastest of the ways that were tried.
     """
 
     def __init__(self, directory: Path) -> None:

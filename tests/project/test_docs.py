@@ -77,6 +77,14 @@ def test_every_page_has_one_title(page: Path) -> None:
     assert len(re.findall(r"^# ", prose, re.MULTILINE)) == 1
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_contents_list_the_sections_in_order(page: Path) -> None:
+    """A page that begins with a list of its sections lists all of them, in their order."""
+    head, *sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)
+    listed = re.findall(r"^- \[([^\]]+)\]\(#", head, re.MULTILINE)
+    assert not listed or listed == [section.partition("\n")[0] for section in sections]
+
+
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_prose_of_a_page_is_narrow(page: Path) -> None:
     """A line of prose has at most 120 characters; a row of a table may be longer."""

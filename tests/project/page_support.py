@@ -26,6 +26,8 @@ from tests.installed import import_package
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300
+# From 3.13 on, sqlite3 warns of the connection that sqlitedict leaves open when it lists tables.
+_OF_SQLITEDICT = "ignore:unclosed database:ResourceWarning"
 RUN = ("python", "sh")
 # Other kinds of blocks that a page may show. They are not run; `py` is a signature.
 SHOWN = ("text", "hex", "py", "mermaid")
@@ -121,7 +123,7 @@ def run_part(part: Part, folder: Path, path: str) -> None:
             (folder / block.saved_as).write_text(block.text)
             continue
         command = (
-            [sys.executable, "-W", "error", "-c", block.text]
+            [sys.executable, "-W", "error", "-W", _OF_SQLITEDICT, "-c", block.text]
             if block.kind == "python"
             else ["bash", "-c", f"set -eu\n{_EXITS.sub(_CHECKED, block.text)}"]
         )

@@ -74,16 +74,25 @@ def _exit_code(error: Exception) -> int:
     return next((code for kind, code in codes if isinstance(error, kind)), 4)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_CODES = """\b
+Exit codes:
+  0         success
+  1         a task failed, or no agent was found
+  2         wrong usage of the command line
+  3         the state is damaged
+  4         the state can't be opened, a file can't be read or imported,
+            or the extra `cli` is not installed
+  5         another process has the state open for writing
+  124       timed out
+  130, 143  stopped by SIGINT, SIGTERM
+  141       the reader of the output has gone
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 @click.version_option(__version__, "--version")
 def app() -> None:
-    """Run commands as durable, resumable sub-agents.
-
-    Exit codes: 0 success; 1 a task failed, or no agent was found; 2 wrong usage; 3 the state is
-    damaged; 4 the state can't be opened, a file can't be read or imported, or the extra `cli` is
-    not installed; 5 another process has the state open for writing; 124 timeout; 130 and 143
-    stopped by SIGINT and SIGTERM; 141 the reader of the output closed the pipe.
-    """
+    """Run commands as durable, resumable sub-agents."""
 
 
 _workspace = click.option(

@@ -176,7 +176,7 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
 
     @property
     def tables(self) -> Tables:
-        """The tables in the journal of this fleet. To close them is to close the manager.
+        """The tables in the journal of this fleet. Closing them closes the manager.
 
         They are always there; a table exists once it has a row. `journal.Tables` describes them.
         """

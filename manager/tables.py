@@ -11,7 +11,7 @@ from manager.fleet import Fleet
 
 
 class FleetTables(Tables):
-    """The tables beside the agents of a manager. To close them is to close the manager."""
+    """The tables beside the agents of a manager. Closing them closes the manager."""
 
     # A weak reference: a manager that is dropped without being closed ends at once.
     _manager: Callable[[], Any] = staticmethod(lambda: None)

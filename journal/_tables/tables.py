@@ -119,8 +119,8 @@ class Tables(OpenHandle, AsyncHandle):
     ) -> Self:
         """Return the tables in part `part` of a state of a Composite. `machine` makes such a part.
 
-        `Transaction.also` changes other parts in the same batch. To close these tables is to close
-        the whole state. Transactions use tables of one object only, so call this once, right after
+        `Transaction.also` changes other parts in the same batch. Closing these tables closes the
+        whole state. Transactions use tables of one object only, so call this once, right after
         the open: the first call drops the pieces that a crash left. Raises ValueError if there is
         no such part, or if it has no tables.
         """

@@ -9,6 +9,7 @@ WAITS = ("tests/engine/test_waits.py",)
 LOCKS = ("tests/engine/test_lock_wait.py",)
 ASYNC = ("tests/engine/test_async_handle.py",)
 PLACES = ("tests/engine/test_wrong_place.py",)
+MISTAKEN = ("tests/engine/test_wrong_calls.py",)
 RESULTS = ("tests/engine/test_update_with_result.py",)
 
 ARGUMENTS = (
@@ -125,4 +126,49 @@ THREADS = (
     ),
 )
 
-ALL_OF = ARGUMENTS + LOCK + THREADS
+MISTAKES = (
+    Weakening(
+        "constructor_accepts_a_path",
+        "journal/_handle.py",
+        '    if isinstance(first, str | bytes) or hasattr(first, "__fspath__"):',
+        "    if False:",
+        MISTAKEN,
+    ),
+    Weakening(
+        "constructor_of_a_subclass_refuses_a_path",
+        "journal/_handle.py",
+        '    if kind.__init__.__module__.partition(".")[0] not in _PACKAGES:  # type: ignore[misc]',
+        "    if False:",
+        MISTAKEN,
+    ),
+    Weakening(
+        "open_accepts_options_of_another_type",
+        "journal/options.py",
+        "    if not isinstance(options, Options):",
+        "    if False:",
+        MISTAKEN,
+    ),
+    Weakening(
+        "record_is_accepted_as_a_batch",
+        "journal/_format/record.py",
+        "    if isinstance(records, (str, bytes, dict)):",
+        "    if False:",
+        MISTAKEN,
+    ),
+    Weakening(
+        "coroutine_is_accepted_as_a_transaction",
+        "journal/_tables/transaction.py",
+        "    if isinstance(result, CoroutineType):",
+        "    if False:",
+        MISTAKEN,
+    ),
+    Weakening(
+        "tables_of_a_manager_close_without_a_limit",
+        "manager/tables.py",
+        "            manager.close(timeout_s=timeout_s)",
+        "            manager.close()",
+        ("tests/manager/test_manager_tables.py",),
+    ),
+)
+
+ALL_OF = ARGUMENTS + LOCK + THREADS + MISTAKES

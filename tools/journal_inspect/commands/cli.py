@@ -34,7 +34,11 @@ _EXIT_CODES = (
     ("1", "a negative answer: a torn tail, nothing found, a difference"),
     ("2", "wrong usage of the command line"),
     ("3", "corruption"),
-    ("4", "can't open: missing, not a journal, no permission, a newer version"),
+    (
+        "4",
+        "can't open: missing, not a journal, no permission, a newer version; or the extra `cli` is "
+        "not installed",
+    ),
     ("5", "locked by a live writer (only repair needs the lock)"),
     ("124", "timed out"),
     ("130, 143", "stopped by SIGINT, SIGTERM"),

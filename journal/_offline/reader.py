@@ -35,7 +35,7 @@ from journal._offline.cursor import LogCursor, kept_segments, locate, open_segme
 from journal._public import public
 from journal._recovery.plan import Plan, foreign_to
 from journal._recovery.walk import ReplayBatch, Walk
-from journal.errors import CorruptionError, FormatVersionError, NotAJournalError
+from journal.errors import ClosedError, CorruptionError, FormatVersionError, NotAJournalError
 
 # Most readers never use these modules, and importing them takes as long as everything they do use.
 if TYPE_CHECKING:
@@ -84,14 +84,15 @@ def readable(directory: Directory, after: int | None) -> Iterator[ReplayBatch]:
 class JournalReader(OpenHandle):
     """A read-only view of the journal in the directory `path`, whether a writer is live or not.
 
-    It is a context manager. Each call reads the directory anew.
+    It is a context manager. Each call reads the directory anew, and raises ClosedError after
+    `close`.
     """
 
     path: str
     """The directory of the journal."""
 
     def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+        self._opened = directory
         self._is_closed = False
         self.path = directory.path
 
@@ -114,7 +115,7 @@ class JournalReader(OpenHandle):
     def close(self) -> None:
         """Close the directory's handle. A second call does nothing."""
         self._is_closed = True
-        self._directory.close(unlock=False)
+        self._opened.close(unlock=False)
 
     def __enter__(self) -> JournalReader:
         return self
@@ -124,6 +125,12 @@ class JournalReader(OpenHandle):
 
     def __repr__(self) -> str:
         return f"<JournalReader {self.path} {'closed' if self._is_closed else 'open'}>"
+
+    @property
+    def _directory(self) -> Directory:
+        if self._is_closed:
+            raise ClosedError("the reader is closed; open it again")
+        return self._opened
 
     @property
     def writer_pid(self) -> int | None:

@@ -98,7 +98,7 @@ def _read(reader: JournalReader, at: int | None, part: str | None, disk: Disk) -
             if part is None and base.application == HOST_APPLICATION:
                 whole = HostReader(machine)
             if problem := _why_refused(whole, base.application):
-                raise _other_application(base.path, problem)
+                raise _other_application(base.path, problem, base.application)
             lsn = base.lsn
             for lines in base._line_blocks():
                 try:
@@ -126,14 +126,15 @@ def _why_refused(whole: TablesMachine | OnePart | HostReader, application: str) 
         return whole.why_refused(application)
     if isinstance(whole, HostReader) or application == APPLICATION:
         return ""
-    what = f"a checkpoint of application {application!r}, not of {APPLICATION!r}"
-    is_composite = application.startswith(COMPOSITE_PREFIX)
-    return f"{what}: name the part that has the tables" if is_composite else what
+    return f"a checkpoint of application {application!r}, not of {APPLICATION!r}"
 
 
-def _other_application(path: str | None, what: str) -> FormatVersionError:
+def _other_application(path: str | None, what: str, application: str = "") -> FormatVersionError:
+    advice = "open it with the program that wrote it"
+    if application.startswith(COMPOSITE_PREFIX):
+        advice = "name the part that has the tables, with `part`"
     return FormatVersionError(
-        f"{what}; open it with the program that wrote it",
+        f"{what}; {advice}",
         path=path,
         reason=FormatReason.OTHER_APPLICATION,
     )

@@ -49,6 +49,10 @@ class History(Generic[M]):
     """The function that makes a new state machine."""
 
     def __init__(self, machine: Callable[[], M]) -> None:
+        given: Any = machine
+        if not callable(given):
+            kind = type(given).__name__
+            raise TypeError(f"pass what makes a state machine, such as {kind}, not a {kind}")
         self.machine = machine
         self._pack = RecordPacker(record_bytes_max=PAYLOAD_BYTES_MAX).pack
         self._packed: list[bytes] = []

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from journal import (
+    ClosedError,
+    Composite,
     ConflictError,
     DurableDict,
     DurableState,
+    FormatVersionError,
     InterruptedCallError,
     Journal,
     JournalReader,
     Options,
     Tables,
 )
-from journal.testing import SimulatedDisk
+from journal.testing import Owner, SimulatedDisk, explore
 from manager import SubAgentManager
 from tests.engine.state_support import state_on
 from tests.support import PATH, Table, open_on, run
@@ -112,6 +115,38 @@ def test_the_repr_of_options_shows_what_was_chosen() -> None:
     """The repr of Options leaves out the defaults, so that a signature with them stays short."""
     assert repr(Options()) == "Options()"
     assert eval(repr(Options(retain_s=5, durability="os"))) == Options(durability="os", retain_s=5)
+
+
+def test_a_closed_reader_refuses_calls(disk: SimulatedDisk) -> None:
+    """A call of a closed reader raises ClosedError, as one of a closed journal does."""
+    with open_on(disk) as journal:
+        journal.append("a")
+    with JournalReader.open(PATH, disk=disk) as reader:
+        assert [entry.record for entry in reader.entries()] == ["a"]
+    for call in (lambda: list(reader.entries()), lambda: reader.last_lsn, reader.segments):
+        with pytest.raises(ClosedError, match=r"the reader is closed; open it again"):
+            call()
+    reader.close()
+
+
+def test_a_read_of_a_composite_asks_for_the_part(disk: SimulatedDisk) -> None:
+    """Tables that are read from a Composite without naming the part name the argument to pass."""
+    DurableState.open(PATH, Composite(tables=Tables.machine()), disk=disk).close()
+    with pytest.raises(
+        FormatVersionError, match=r"name the part that has the tables, with `part`$"
+    ):
+        Tables.read(PATH, disk=disk)
+    assert Tables.read(PATH, part="tables", disk=disk).names() == []
+
+
+def test_the_explorer_takes_what_makes_a_machine() -> None:
+    """An explorer or an Owner that gets a machine instead of its class says so."""
+    calls: list[Any] = [lambda machine: explore(machine, lambda _: None), Owner]
+    for call in calls:
+        with pytest.raises(
+            TypeError, match=r"^pass what makes a state machine, such as Table, not"
+        ):
+            call(Table())
 
 
 def test_a_blocking_sync_names_itself(tmp_path: Path) -> None:

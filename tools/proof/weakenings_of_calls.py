@@ -163,6 +163,20 @@ MISTAKES = (
         MISTAKEN,
     ),
     Weakening(
+        "closed_reader_answers",
+        "journal/_offline/reader.py",
+        "        if self._is_closed:\n",
+        "        if False:\n",
+        MISTAKEN,
+    ),
+    Weakening(
+        "explorer_accepts_a_machine",
+        "journal/testing/history.py",
+        "        if not callable(given):",
+        "        if False:",
+        MISTAKEN,
+    ),
+    Weakening(
         "tables_of_a_manager_close_without_a_limit",
         "manager/tables.py",
         "            manager.close(timeout_s=timeout_s)",

@@ -30,11 +30,14 @@ class OpenHandle:
         refuse_path(cls, *arguments, *named.values())
         return object.__new__(cls)
 
-    def __reduce__(self: object) -> NoReturn:
+    @property
+    def _kind(self) -> str:
+        """The name of the class in messages."""
+        return type(self).__name__
+
+    def __reduce__(self) -> NoReturn:
         # copy.copy, copy.deepcopy and pickle all call this method.
-        kinds = type(self).__mro__
-        kind = next((kind for kind in kinds if OpenHandle in kind.__bases__), kinds[0])
         raise TypeError(
-            f"an open {kind.__name__} can't be copied or pickled: it owns files and threads of "
+            f"an open {self._kind} can't be copied or pickled: it owns files and threads of "
             "this process; open it again where you need it"
         )

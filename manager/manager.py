@@ -118,8 +118,6 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
             undo.pop_all()
         return manager
 
-    __reduce__ = DurableState.__reduce__  # refuses to be copied or pickled
-
     def _boot(self) -> None:
         boot = records.boot(self._boot_id, clock.now_ms(), os.getpid())
         self._state.update(partial(_decide, boot))

@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from journal._commit.gate import Gate
 from journal._disk.lock_wait import giving_up
-from journal._handle import refuse_path
+from journal._handle import OpenHandle
 from journal._mutex import Alarm
 from journal._public import public
 from journal._waits import warn_in_event_loop
@@ -51,7 +51,7 @@ class _OpenInThread:
 
 
 @public
-class AsyncHandle:
+class AsyncHandle(OpenHandle):
     """A handle that can be opened and closed in an event loop without blocking it.
 
         async with DurableState.aopen("jobs.d", Jobs()) as state:
@@ -60,10 +60,6 @@ class AsyncHandle:
     The base class of Journal, DurableState, Tables, DurableDict and SubAgentManager. `async with`
     also takes a handle that is open already, and closes it at the end.
     """
-
-    def __new__(cls, *arguments: object, **named: object) -> Self:
-        refuse_path(cls, *arguments, *named.values())
-        return object.__new__(cls)
 
     aopen = _OpenInThread()
     """The class method that opens in a thread what `open` opens. It takes the arguments of `open`,
@@ -94,7 +90,7 @@ class AsyncHandle:
         await _run(partial(self.__exit__, kind, error, trace))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._condition()}>"
+        return f"<{self._kind} {self._condition()}>"
 
     def _condition(self) -> str:
         """Return the path, the state and the LSNs in words. Takes no lock, and raises nothing."""

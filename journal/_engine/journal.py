@@ -18,7 +18,6 @@ from journal._engine.core import Core, Opening
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import Entry, Record, check_spans
 from journal._format.segment import segment_names
-from journal._handle import OpenHandle
 from journal._log import report
 from journal._offline.reader import read_batches
 from journal._public import public
@@ -33,7 +32,7 @@ if TYPE_CHECKING:  # imported at first use, so that an open does not wait for it
 
 
 @public
-class Journal(OpenHandle, AsyncHandle):
+class Journal(AsyncHandle):
     """An append-only log of msgpack records, open for writing. One writer at a time.
 
     Thread-safe. A context manager: leaving it closes the journal.
@@ -434,9 +433,6 @@ class Journal(OpenHandle, AsyncHandle):
         core.drop()
         message = f"journal {self.path} was never closed; use `with`, or call close()"
         warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-
-    def __repr__(self) -> str:
-        return f"<Journal {self._condition()}>"  # also of an OwnedJournal
 
     def _condition(self) -> str:
         # In this order: the durable LSN is never higher than the last one.

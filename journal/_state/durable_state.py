@@ -32,7 +32,6 @@ from journal._format.record import (
     raise_unreadable,
     refuse,
 )
-from journal._handle import OpenHandle
 from journal._public import public
 from journal._state.contract import check_items, check_machine
 from journal._state.owned_journal import ApplyProgress, OwnedJournal
@@ -56,7 +55,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 @public
-class DurableState(OpenHandle, AsyncHandle, Generic[M]):
+class DurableState(AsyncHandle, Generic[M]):
     """A state machine and its recovered journal, open for writing. A context manager.
 
     Thread-safe: `update`, `update_batch` and `read` run their callbacks under one lock, which

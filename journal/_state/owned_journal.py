@@ -46,6 +46,8 @@ class OwnedJournal(Journal):
     which needs that lock.
     """
 
+    _kind = "Journal"  # users know no other
+
     def __init__(self, options: Options, core: Core, progress: ApplyProgress) -> None:
         super().__init__(options, core)
         # Guards the machine and `progress`. Lock order: this one, then the log buffer's. A signal

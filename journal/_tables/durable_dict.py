@@ -16,7 +16,6 @@ from typing import Any, Self, TypeVar, overload
 
 from journal._disk.disk import Disk, StrPath
 from journal._engine.async_handle import AsyncHandle
-from journal._handle import OpenHandle
 from journal._public import public
 from journal._tables.keys import Key
 from journal._tables.table_changes import TableChanges
@@ -33,7 +32,7 @@ _Key = TypeVar("_Key", bound=Key)  # a Mapping[str, Any] is no Mapping[Key, Any]
 
 
 @public
-class DurableDict(OpenHandle, AsyncHandle, MutableMapping[Key, Any]):
+class DurableDict(AsyncHandle, MutableMapping[Key, Any]):
     """A dict that survives crashes. A context manager.
 
     A change is made in memory and committed within 10 ms. After `sync`, it survives a power cut.

@@ -15,7 +15,6 @@ from journal._engine.async_handle import AsyncHandle
 from journal._engine.journal import Journal
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import PackedRecord
-from journal._handle import OpenHandle
 from journal._public import public
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
@@ -58,7 +57,7 @@ _bodies: ContextVar[Mapping[int, ReferenceType[TransactionContext]]] = ContextVa
 
 
 @public
-class Tables(OpenHandle, AsyncHandle):
+class Tables(AsyncHandle):
     """Tables in one journal, recovered, open for writing. A context manager.
 
     Keys are 64-bit ints, strs, bytes, and flat tuples of these. Values are None, bool, int,

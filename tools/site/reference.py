@@ -118,7 +118,7 @@ def _documented(name: str, value: Any) -> str:
     if inspect.isclass(value):
         options = {"members": "", "undoc-members": ""}
         bases = {base.__name__ for base in value.__bases__}
-        if bases.isdisjoint({"object", "OpenHandle", "Verbs"}):
+        if bases.isdisjoint({"object", "OpenHandle", "AsyncHandle", "Verbs"}):
             options["show-inheritance"] = ""
         # Otherwise, Sphinx omits the fields that a base class has as well, and the verbs.
         if is_dataclass(value) or "Verbs" in bases:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextvars import copy_context
 from functools import partial, wraps
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from journal._commit.gate import Gate
-from journal._disk.lock_wait import giving_up
 from journal._handle import OpenHandle
 from journal._mutex import Alarm
 from journal._public import public
@@ -126,6 +124,8 @@ class AsyncOpening(Generic[H]):
         await self._handle.__aexit__(kind, error, trace)
 
     async def _open(self) -> H:
+        from journal._disk.lock_wait import giving_up
+
         given_up = Alarm()
 
         def open_handle() -> H:
@@ -184,6 +184,7 @@ class _ThreadCall(Generic[T]):
     async def end(self) -> None:
         """Make the call, and wait until it has ended, even if the task is cancelled."""
         import asyncio
+        from contextvars import copy_context
 
         asyncio.get_running_loop()  # raises RuntimeError if there is none
         # A daemon, so that an exit does not wait for a disk that never answers. The exit itself

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from weakref import WeakSet
 
 from journal._disk.disk import Directory, Disk, clock_ns, file_size
-from journal._engine.trimming import checkpoints_to_trim
 from journal._format.checkpoint import (
     JSON,
     Checkpoint,
@@ -126,6 +125,8 @@ class CheckpointStore:
     def lsns_to_trim(self, before_lsn: int) -> list[int]:
         """Return the LSNs at which to write checkpoints, ascending, so that segments before
         `before_lsn` can be removed. Return none if no segment could be."""
+        from journal._engine.trimming import checkpoints_to_trim  # few journals are trimmed
+
         lsns = checkpoints_to_trim(self._directory, before_lsn, self._options.checkpoints_kept)
         return [lsn for lsn in lsns if lsn > self.newest_lsn]
 

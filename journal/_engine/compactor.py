@@ -20,13 +20,13 @@ from journal._commit.committer import Committer
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import NEVER, Attempt, CompactionSchedule
 from journal._engine.compaction_stats import CompactionStats
-from journal._engine.trimming import Retention
 from journal._format.checkpoint import JSON, Checkpoint
 from journal._log import post
 from journal._mutex import Alarm, HandlerSafeLock
 from journal.errors import ClosedError, CorruptionError, FailedError, JournalError
 
 if TYPE_CHECKING:
+    from journal._engine.trimming import Retention
     from journal.metrics import Observer
 
 Freeze = Callable[[], tuple[int, Iterable[JSON]]]

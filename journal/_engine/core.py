@@ -22,13 +22,11 @@ from journal._commit.lifecycle import Lifecycle
 from journal._commit.writer import NO_SPACE, Writer
 from journal._disk import process
 from journal._disk.disk import Directory, Disk, StrPath, clock_ns, is_disk_error
-from journal._disk.lock_wait import lock_within
 from journal._disk.posix import PosixDisk
 from journal._engine.checkpoint_store import CheckpointStore
 from journal._engine.compaction_schedule import CompactionSchedule
 from journal._engine.compactor import Compactor, Fill, Freeze
 from journal._engine.directory_use import DirectoryUse
-from journal._engine.trimming import Retention
 from journal._format.checkpoint import Checkpoint, state_application
 from journal._log import report
 from journal._mutex import Alarm, HandlerSafeLock
@@ -120,6 +118,8 @@ class Core:
         self._use.enter(thread)
         retention = None
         if freeze is None:
+            from journal._engine.trimming import Retention
+
             retention = Retention(self.directory, self.disk, self.committer, self._options)
         try:
             self.compactor.start(freeze, partial(self._use.leave, thread), retention=retention)
@@ -243,7 +243,12 @@ class Opening:
         """
         process.check_interpreter(self._path)
         directory = self._directory = self._disk.open_directory(self._path, write=True)
-        lock_within(directory, self._lock_timeout_s)
+        if self._lock_timeout_s == 0:
+            directory.lock()
+        else:
+            from journal._disk.lock_wait import lock_within
+
+            lock_within(directory, self._lock_timeout_s)
         names = directory.names()
         if names and not is_journal(names):
             raise UnsafePathError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import count
 from typing import Any
 
@@ -11,7 +10,6 @@ import msgpack
 _SCALARS = (type(None), bool, int, float, str, bytes, msgpack.ExtType, msgpack.Timestamp)
 _LEVELS_MAX = 100
 _SHOWN_CHARS = 80
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Enough(Exception):  # noqa: N818 it ends a search
@@ -38,9 +36,7 @@ def _search(value: Any, path: str, levels: int, numbers: Any) -> str:
     if kind in _SCALARS or levels == 0:
         if kind is int and not -(1 << 63) <= value < 1 << 64:
             return f"{path} is an int of more than 64 bits"
-        if kind is str and (half := _SURROGATE.search(value)):
-            return f"{path} has half a surrogate pair, {half[0]!r}, at {half.start()}"
-        return ""
+        return _half_pair(value, path) if kind is str else ""
     if kind is dict or kind is list:
         # A copy, because another thread may change the dict meanwhile.
         for at, part in list(value.items()) if kind is dict else enumerate(value):
@@ -50,6 +46,15 @@ def _search(value: Any, path: str, levels: int, numbers: Any) -> str:
                 return problem
         return ""
     return f"{path} is {_article(kind.__name__)}"
+
+
+def _half_pair(text: str, path: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        at = error.start
+        return f"{path} has half a surrogate pair, {text[at]!r}, at {at}"
+    return ""
 
 
 def _article(name: str) -> str:

@@ -1,18 +1,13 @@
-"""StatePart: one part of a state, with the methods of a DurableState of that part alone."""
+"""StatePart: one part of a state, with the changes and reads of a DurableState of that part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from journal._engine.journal import Journal
-from journal._format.checkpoint import Checkpoint
 from journal._format.record import PackedRecord, Record, pack
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
-
-if TYPE_CHECKING:
-    from journal.metrics import LockStats, Stats
 
 M = TypeVar("M", bound=StateMachine)
 T = TypeVar("T")
@@ -53,7 +48,7 @@ class StatePart(Generic[M]):
     """
 
     def __init__(self, state: DurableState[Any], name: str, machine: M) -> None:
-        self._state = state
+        self.whole = state
         self.name = name
         self.machine = machine
         around_bytes = len(self.pack(0)._packed) - 1  # of the whole state's record, around a part's
@@ -62,7 +57,7 @@ class StatePart(Generic[M]):
     @property
     def parts(self) -> HasParts:
         """The machine of the whole state."""
-        parts: HasParts = self._state.machine
+        parts: HasParts = self.whole.machine
         return parts
 
     def pack(self, record: Record) -> PackedRecord:
@@ -77,13 +72,9 @@ class StatePart(Generic[M]):
         """Return this part's own item in one of the whole state, or None."""
         return self.parts.own_item(self.name, item)
 
-    def check(self) -> None:
-        """See DurableState.check."""
-        self._state.check()
-
     def update(self, decide: Callable[[M], Record | None], *, urgent: bool = False) -> int | None:
         """See DurableState.update."""
-        return self._state.update(lambda _: decide(self.machine), urgent=urgent)
+        return self.whole.update(lambda _: decide(self.machine), urgent=urgent)
 
     def update_with(
         self, decide: Callable[[M], Record | None], companions: list[Companion]
@@ -104,54 +95,18 @@ class StatePart(Generic[M]):
             return [record for record in records if record is not None]
 
         urgent = any(companion.urgent for companion in companions)
-        return self._state.update_batch(decide_all, urgent=urgent)
+        return self.whole.update_batch(decide_all, urgent=urgent)
 
     def _before_freeze(self, prepare: Callable[[StatePart[M]], None]) -> None:
         """See DurableState._before_freeze."""
         name, machine = self.name, self.machine
-        self._state._before_freeze(lambda state: prepare(StatePart(state, name, machine)), name)
+        self.whole._before_freeze(lambda state: prepare(StatePart(state, name, machine)), name)
 
     def read(self, query: Callable[[M], T]) -> T:
         """See DurableState.read."""
-        return self._state.read(lambda _: query(self.machine))
+        return self.whole.read(lambda _: query(self.machine))
 
-    def wait_durable(self, lsn: int | None = None, *, timeout_s: float | None = None) -> None:
-        """See DurableState.wait_durable."""
-        self._state.wait_durable(lsn, timeout_s=timeout_s)
 
-    async def durable(self, lsn: int | None = None) -> None:
-        """See DurableState.durable."""
-        await self._state.durable(lsn)
-
-    async def room(self) -> None:
-        """See DurableState.room."""
-        await self._state.room()
-
-    def compact(self) -> Checkpoint:
-        """See DurableState.compact."""
-        return self._state.compact()
-
-    @property
-    def journal(self) -> Journal:
-        """The journal of the whole state."""
-        return self._state.journal
-
-    @property
-    def closed(self) -> bool:
-        """See DurableState.closed."""
-        return self._state.closed
-
-    def stats(self) -> Stats:
-        """See DurableState.stats."""
-        return self._state.stats()
-
-    def lock_stats(self) -> LockStats:
-        """See DurableState.lock_stats."""
-        return self._state.lock_stats()
-
-    def close(self, *, timeout_s: float | None = None) -> None:
-        """Close the whole state."""
-        self._state.close(timeout_s=timeout_s)
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._state.__exit__(kind, error, traceback)
+def whole_of(state: DurableState[Any] | StatePart[Any]) -> DurableState[Any]:
+    """Return the state of which `state` is a part, or `state` itself if it is a whole one."""
+    return state.whole if isinstance(state, StatePart) else state

@@ -18,7 +18,7 @@ from journal._disk.disk import clock_ns
 from journal._format.record import PackedRecord, pack_flat
 from journal._mutex import is_raised_by_call
 from journal._state.durable_state import DurableState
-from journal._state.state_part import Companion, StatePart
+from journal._state.state_part import Companion, StatePart, whole_of
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import Moment
 from journal._tables.machine import ROWS, Place, TablesMachine, Write, record_of
@@ -43,9 +43,10 @@ class Publisher:
 
     def __init__(self, state: TablesState) -> None:
         self._state = state
+        self._whole = whole_of(state)
         self._machine = state.machine
         self._pack = state.pack if isinstance(state, StatePart) else pack_flat
-        self._disk = state.journal._core.disk
+        self._disk = self._whole.journal._core.disk
         self._bytes_max = state._bytes_max
         # Ids of uploads that could not be dropped yet, because there was no room for the record.
         self._undropped: deque[list[bytes]] = deque()
@@ -117,7 +118,7 @@ class Publisher:
         large = LargeRecord(writes, self._bytes_max, self._disk.new_id, self._pack)
         try:
             for piece in large.pieces():
-                await self._state.room()
+                await self._whole.room()
                 self._write_piece(piece)
             return self._write_record(large.record, verify, companions)
         except BaseException:  # a cancelled task's, too

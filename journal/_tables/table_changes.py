@@ -19,7 +19,8 @@ from journal._handle import OpenHandle
 from journal._mutex import is_raised_by_call
 from journal._offline.cursor import LogCursor
 from journal._public import public
-from journal._state.state_part import StatePart
+from journal._state.durable_state import DurableState
+from journal._state.state_part import StatePart, whole_of
 from journal._tables.expiry import expiry_of
 from journal._tables.keys import Key, decode_key
 from journal._tables.logged_pieces import LoggedPieces
@@ -94,8 +95,9 @@ class TableChanges(OpenHandle):
     """
 
     def __init__(self, state: TablesState, after: int | None) -> None:
-        state.check()
-        last_lsn = state.journal.last_lsn
+        whole = whole_of(state)
+        whole.check()
+        last_lsn = whole.journal.last_lsn
         if after is None:
             after = last_lsn
         if type(after) is not int or not 0 <= after <= last_lsn:
@@ -160,7 +162,7 @@ class TableChanges(OpenHandle):
         place = self._place
         if place.is_ready():
             return False
-        place.state.journal.check_process()
+        whole_of(place.state).journal.check_process()
         try:
             if next(self._steps, _ENDED) is _ENDED and not place.is_over:
                 self._steps = _steps(place)  # an exception has ended the last ones
@@ -179,12 +181,13 @@ class TableChanges(OpenHandle):
 def _steps(place: _Place) -> Generator[None, None, None]:
     """Yield after each change that was put into `place`, and whenever there is none yet."""
     state = place.state
-    journal = state.journal
+    whole = whole_of(state)
+    journal = whole.journal
     part = state if isinstance(state, StatePart) else None
     directory = journal._core.disk.open_directory(journal.path, write=False)
     try:
         uploads = LoggedPieces(directory, part)
-        for entry in _durable_records(state, directory, place.after):
+        for entry in _durable_records(whole, directory, place.after):
             if entry is None:
                 yield
                 continue
@@ -204,7 +207,7 @@ def _steps(place: _Place) -> Generator[None, None, None]:
 
 
 def _durable_records(
-    state: TablesState, directory: Directory, after: int
+    state: DurableState[Any], directory: Directory, after: int
 ) -> Iterator[tuple[int, Record] | None]:
     """Yield the records after LSN `after` once they are durable, and None while there is none.
 
@@ -237,7 +240,7 @@ def _durable_records(
             yield None
 
 
-def _has_ended(state: TablesState, was_closed: bool) -> bool:
+def _has_ended(state: DurableState[Any], was_closed: bool) -> bool:
     """Return whether no record becomes durable any more. `was_closed`: the journal was closed
     before its durable LSN was read. Raises FailedError."""
     try:

@@ -18,7 +18,7 @@ from journal._format.record import PackedRecord
 from journal._public import public
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
-from journal._state.state_part import Companion, HasParts, StatePart
+from journal._state.state_part import Companion, HasParts, StatePart, whole_of
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import expiry_of, with_expiry
 from journal._tables.keys import Key, encode_key
@@ -67,6 +67,7 @@ class Tables(AsyncHandle):
 
     def __init__(self, state: TablesState, transaction_keys_max: int) -> None:
         self._state = state
+        self._whole = whole_of(state)
         self._parts = state.parts if isinstance(state, StatePart) else None
         self._machine = state.machine
         self._publisher = Publisher(state)
@@ -252,47 +253,47 @@ class Tables(AsyncHandle):
 
         Raises TimeoutError after `timeout_s` seconds (None: no limit), and FailedError.
         """
-        self._state.wait_durable(timeout_s=timeout_s)
+        self._whole.wait_durable(timeout_s=timeout_s)
 
     async def durable(self) -> None:
         """Wait as `sync` does, in an event loop."""
-        await self._state.durable()
+        await self._whole.durable()
 
     async def room(self) -> None:
         """Wait for room in the log buffer: await it before many writes in an event loop."""
-        await self._state.room()
+        await self._whole.room()
 
     def compact(self) -> Checkpoint:
         """Write a checkpoint now; see Journal.compact."""
-        return self._state.compact()
+        return self._whole.compact()
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Make all changes durable, and close the journal; see Journal.close."""
-        self._state.close(timeout_s=timeout_s)
+        self._whole.close(timeout_s=timeout_s)
 
     @property
     def journal(self) -> Journal:
         """The journal, for backups and for waiting for an LSN. It refuses to append."""
-        return self._state.journal
+        return self._whole.journal
 
     def stats(self) -> Stats:
         """See Journal.stats."""
-        return self._state.stats()
+        return self._whole.stats()
 
     def lock_stats(self) -> LockStats:
         """See DurableState.lock_stats."""
-        return self._state.lock_stats()
+        return self._whole.lock_stats()
 
     @property
     def closed(self) -> bool:
         """See Journal.closed."""
-        return self._state.closed
+        return self._whole.closed
 
     def _condition(self) -> str:
         return self.journal._condition()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._state.__exit__(kind, error, traceback)
+        self._whole.__exit__(kind, error, traceback)
 
     def _new_set(self, chunks_of: ChunksOf) -> ReadWriteSet:
         """Return the empty set of a new transaction."""

@@ -56,7 +56,7 @@ ALL_OF = (
     Weakening(
         "changes_in_a_forked_child",
         CHANGES,
-        "        place.state.journal.check_process()\n",
+        "        whole_of(place.state).journal.check_process()\n",
         "",
         ("tests/kernel/test_fork.py",),
     ),

@@ -81,9 +81,9 @@ ALL_OF = (
     Weakening(
         "transaction_is_several_batches",
         PART,
-        "        return self._state.update_batch(decide_all, urgent=urgent)",
-        "        ones = self._state.read(decide_all)\n"
-        "        return max((self._state.update(lambda _, x=x: x) for x in ones), default=None)",
+        "        return self.whole.update_batch(decide_all, urgent=urgent)",
+        "        ones = self.whole.read(decide_all)\n"
+        "        return max((self.whole.update(lambda _, x=x: x) for x in ones), default=None)",
         ("tests/crash/test_fleet_tables_crash.py",),
     ),
     Weakening(

@@ -126,14 +126,7 @@ ALL_OF = (
     Weakening(
         "pieces_without_room",
         PUBLISHER,
-        "                await self._state.room()\n",
-        "",
-        LARGE,
-    ),
-    Weakening(
-        "open_keeps_pieces_of_a_crash",
-        TABLES,
-        "        tables._publisher.drop_unfinished(unfinished)\n",
+        "                await self._whole.room()\n",
         "",
         LARGE,
     ),

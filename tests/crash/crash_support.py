@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
-from journal.testing import Change, Outcome, SimulatedDisk
+from hypothesis import strategies as st
+
+from journal.testing import Bounds, Change, Medium, Outcome, SimulatedDisk, drawn
+from journal.testing.outcomes import Image, outcomes
 
 PATH = "/journal"
 Record = list[Any]  # key, value (None deletes the key), filler
@@ -23,7 +26,17 @@ def image(contents: dict[str, bytes], path: str = PATH) -> SimulatedDisk:
     return SimulatedDisk.holding(path, contents)
 
 
+def drawn_by(data: st.DataObject, *, damage: bool = False) -> Outcome:
+    """Return an outcome of a power cut that Hypothesis draws."""
+    return drawn(lambda most: data.draw(st.integers(0, most)), damage=damage)
+
+
 # --- every outcome of a crash ---
+
+
+def images_of(medium: Medium, bounds: Bounds) -> Iterator[Image]:
+    """Yield each image of the journal that a power cut may leave, within `bounds`."""
+    return outcomes(medium._folders[PATH], PATH, bounds)
 
 
 def outcome_of(choose: Callable[[int], int], *, whole: bool = False) -> Outcome:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from journal.testing import Bounds, Change, SimulatedDisk, fates, keep, lose
 from journal.testing.medium import Medium
-from journal.testing.outcomes import fingerprint, outcomes
-from tests.crash.crash_support import every_choice
+from journal.testing.outcomes import fingerprint
+from tests.crash.crash_support import every_choice, images_of
 
 PATH = "/journal"
 ALL = Bounds(outcomes_max=10**9)
@@ -59,7 +59,7 @@ def run(steps: list[tuple[object, ...]]) -> SimulatedDisk:
 def explored(medium: Medium, bounds: Bounds) -> list[dict[str, bytes]]:
     return [
         {name: content.read(content.size, 0) for name, content in sorted(image.files.items())}
-        for image in outcomes(medium._folders[PATH], PATH, bounds)
+        for image in images_of(medium, bounds)
     ]
 
 
@@ -138,10 +138,10 @@ def test_content_that_is_never_read_adds_no_outcomes() -> None:
 def test_equal_images_have_equal_keys() -> None:
     """Images with the same names and bytes have the same key, and other images have others."""
     steps: list[tuple[object, ...]] = [("write", "a", 0, 5), ("write", "b", 0, 5)]
-    images = list(outcomes(run(steps).snapshot()._folders[PATH], PATH, ALL))
+    images = list(images_of(run(steps).snapshot(), ALL))
     keys = {repr(sorted(i.medium.contents(PATH).items())): i.key for i in images}
     assert len(set(keys.values())) == len(keys) == len(images)
-    synced_images = outcomes(run([*steps, ("sync", "a")]).snapshot()._folders[PATH], PATH, ALL)
+    synced_images = images_of(run([*steps, ("sync", "a")]).snapshot(), ALL)
     for image in synced_images:
         assert keys[repr(sorted(image.medium.contents(PATH).items()))] == image.key
 

@@ -13,21 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from journal import ConflictError, JournalError, Table
 from journal._tables.keys import decode_key
-from journal._tables.publisher import Publisher
 from journal.testing import (
     Bounds,
     History,
     ManualOptions,
     Owner,
     SimulatedDisk,
-    drawn,
     explore,
     lose,
 )
 from manager import AgentResult, Limits, SubAgentManager
 from manager.agent import get
 from manager.fleet import Fleet
-from tests.crash.crash_support import Durability
+from tests.crash.crash_support import Durability, drawn_by
+from tests.crash.tables_crash_support import killed_between_pieces
 
 # Frames are so small that a commit has several, and a crash may keep only the first of them.
 OPTIONS = ManualOptions(record_bytes_max=400, frame_bytes_max=600)
@@ -115,10 +114,6 @@ def test_every_crash_of_a_workload(durability: Durability, monkeypatch: pytest.M
 # --- power cuts at any moment ---
 
 
-class KilledError(BaseException):
-    """A power cut, raised through the manager."""
-
-
 class FleetRun(RuleBasedStateMachine):
     """Agents that end together with their rows, with power cuts that keep what was synced."""
 
@@ -173,32 +168,18 @@ class FleetRun(RuleBasedStateMachine):
     @rule(data=st.data(), pieces=st.integers(0, 3))
     def power_cut_within_a_transaction(self, data: st.DataObject, pieces: int) -> None:
         """Cut the power after some pieces, or before the record that publishes them."""
-        agent_id, left = self.manager.spawn("x").agent_id, pieces
-        write_piece = Publisher._write_piece
+        agent_id = self.manager.spawn("x").agent_id
 
-        def strike(publisher: Publisher, piece: object) -> None:
-            nonlocal left
-            if not left:
-                self.cut(data)
-                raise KilledError
-            left -= 1
-            write_piece(publisher, piece)  # type: ignore[arg-type]
+        def written() -> None:
             if data.draw(st.booleans()):
                 self.manager.wait_durable()
 
-        def strike_last(*_: object) -> int | None:
-            self.cut(data)
-            raise KilledError
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Publisher, "_write_piece", strike)
-            patch.setattr(Publisher, "_write_record", strike_last)
-            with pytest.raises(KilledError):
-                finish(self.manager, agent_id, LARGE)
+        with killed_between_pieces(pieces, lambda: self.cut(data), written):
+            finish(self.manager, agent_id, LARGE)
         self.recover()
 
     def cut(self, data: st.DataObject) -> None:
-        self.disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
+        self.disk.power_cut(drawn_by(data))
 
     def recover(self) -> None:
         with suppress(JournalError):

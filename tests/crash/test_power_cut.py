@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal._disk.disk import Directory
-from journal.testing import Change, Outcome, SimulatedDisk, drawn, keep, lose, seeded
+from journal.testing import Change, Outcome, SimulatedDisk, keep, lose, seeded
+from tests.crash.crash_support import drawn_by
 from tests.support import PATH, put_file, scripted
 
 SUBSETS = list(itertools.product([True, False], repeat=3))
@@ -266,7 +267,7 @@ def test_no_outcome_of_renames_loses_or_duplicates_a_file(
             directory.rename(old, new)
         elif old not in names:
             directory.open(old, "create")
-    disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
+    disk.power_cut(drawn_by(data))
     assert sorted(filter(None, disk.contents(PATH).values())) == [b"a", b"b", b"c"]
 
 

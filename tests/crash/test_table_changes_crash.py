@@ -16,7 +16,8 @@ from journal._tables.expiry import expiry_of
 from journal._tables.keys import decode_key
 from journal._tables.publisher import Publisher
 from journal._tables.values import unpack_value
-from journal.testing import SimulatedDisk, drawn, lose
+from journal.testing import SimulatedDisk, lose
+from tests.crash.crash_support import drawn_by
 from tests.support import PATH, TIMEOUT_S, options
 
 KEYS = st.sampled_from([1, 2, "a", ("a", b"\0")])
@@ -208,7 +209,7 @@ class ChangesRun(RuleBasedStateMachine):
     @rule(data=st.data())
     def power_cut(self, data: st.DataObject) -> None:
         """Cut the power. Nothing that a consumer has read is lost."""
-        self.disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
+        self.disk.power_cut(drawn_by(data))
         with suppress(FailedError, JournalError):
             self.app.close(timeout_s=TIMEOUT_S)
         self.restart()

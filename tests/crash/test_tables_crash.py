@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
-from journal import ConflictError, FailedError, JournalError, Tables
+from journal import ConflictError, Tables
 from journal._tables import chunked_map
 from journal._tables.expiry import expiry_of
 from journal._tables.keys import encode_key
 from journal._tables.machine import ROWS, TablesMachine
-from journal._tables.publisher import Publisher
 from journal._tables.values import pack_value
-from journal.testing import Owner, SimulatedDisk, drawn, explore
+from journal.testing import Owner, explore
 from journal.testing.machine import CrashMachine
+from tests.crash.tables_crash_support import ModelRun, killed_between_pieces
 from tests.support import PATH, TIMEOUT_S, options
 
 KEYS = st.sampled_from([1, 2, "a", ("a",), ("a", 1), b"\0"])
@@ -68,11 +68,7 @@ def test_every_crash_of_a_workload() -> None:
     assert explore(TablesMachine, work).states > 500
 
 
-class KilledError(BaseException):
-    """A power cut, raised through the tables."""
-
-
-class TablesRun(RuleBasedStateMachine):
+class TablesRun(ModelRun[Tables]):
     """Tables beside plain dicts, with power cuts that keep what was synced.
 
     Records are so small that some values are written in pieces. The clock only goes forward, so
@@ -80,27 +76,21 @@ class TablesRun(RuleBasedStateMachine):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
         self.patch.setattr(chunked_map, "_CHUNK_KEYS_MIN", 2)
-        self.disk = SimulatedDisk()
-        self.disk.clock_ns = self.disk.tick_ns = 0
-        self.model: dict[tuple[str, Any], Row] = {}
-        self.history: list[dict[tuple[str, Any], Row]] = [{}]
-        self.synced = 0  # states of the history that no power cut may take
-        self.app = self.open()
+        super().__init__()
 
     def open(self) -> Tables:
         chosen = options(segment_bytes=1 << 20, record_bytes_max=256)
         return Tables.open(PATH, options=chosen, disk=self.disk)
 
-    def teardown(self) -> None:
-        self.app.close(timeout_s=TIMEOUT_S)
-        self.patch.undo()
+    def app(self) -> Tables:
+        return self.store
 
-    def note(self) -> None:
-        self.history.append(dict(self.model))
+    def teardown(self) -> None:
+        super().teardown()
+        self.patch.undo()
 
     def shown(self, model: dict[tuple[str, Any], Row]) -> dict[tuple[str, Any], Row]:
         """Return the rows that have not expired."""
@@ -111,20 +101,20 @@ class TablesRun(RuleBasedStateMachine):
         """Return the rows that the tables show, each with its time."""
         rows: dict[tuple[str, Any], Row] = {}
         for name in ("t", "u"):
-            for key, value in self.app.table(name).items():
-                time_ms = expiry_of(self.app._machine.get(name, encode_key(key)))
+            for key, value in self.store.table(name).items():
+                time_ms = expiry_of(self.store._machine.get(name, encode_key(key)))
                 rows[name, key] = value, None if time_ms is None else time_ms // 1000
         return rows
 
     @rule(name=NAMES, key=KEYS, value=VALUES, time_s=TIMES_S)
     def set(self, name: str, key: Any, value: Any, time_s: int | None) -> None:
-        self.app.table(name).set(key, value, expires_at=time_s)
+        self.store.table(name).set(key, value, expires_at=time_s)
         self.model[name, key] = value, time_s
         self.note()
 
     @rule(name=NAMES, key=KEYS, value=VALUES, time_s=TIMES_S)
     def insert(self, name: str, key: Any, value: Any, time_s: int | None) -> None:
-        table = self.app.table(name)
+        table = self.store.table(name)
         if (name, key) in self.shown(self.model):
             with pytest.raises(ConflictError):
                 table.insert(key, value, expires_at=time_s)
@@ -135,7 +125,7 @@ class TablesRun(RuleBasedStateMachine):
 
     @rule(name=NAMES, key=KEYS)
     def delete(self, name: str, key: Any) -> None:
-        table = self.app.table(name)
+        table = self.store.table(name)
         if (name, key) in self.shown(self.model):
             table.delete(key)
             del self.model[name, key]
@@ -154,9 +144,9 @@ class TablesRun(RuleBasedStateMachine):
         self, writes: list[tuple[str, Any, Any, int | None]], is_broken_off: bool
     ) -> None:
         after = dict(self.model)
-        with suppress(ZeroDivisionError), self.app.transaction() as t:
+        with suppress(ZeroDivisionError), self.store.transaction() as t:
             for name, key, value, time_s in writes:
-                rows = t[self.app.table(name)]
+                rows = t[self.store.table(name)]
                 seen = self.shown(after).get((name, key), (...,))[0]
                 assert rows.get(key, ...) == seen
                 if value is not ...:
@@ -167,7 +157,7 @@ class TablesRun(RuleBasedStateMachine):
             for name in ("t", "u"):
                 shown = self.shown(after).items()
                 expected = {key: row[0] for (table, key), row in shown if table == name}
-                assert dict(t[self.app.table(name)].range()) == expected
+                assert dict(t[self.store.table(name)].range()) == expected
             if is_broken_off:
                 raise ZeroDivisionError
         if not is_broken_off and t.lsn is not None:
@@ -177,21 +167,21 @@ class TablesRun(RuleBasedStateMachine):
     @rule(name=NAMES, key=KEYS, value=VALUES, expected=VALUES)
     def replace(self, name: str, key: Any, value: Any, expected: Any) -> None:
         if self.shown(self.model).get((name, key), (...,))[0] == expected:
-            self.app.table(name).replace(key, value, expected=expected)
+            self.store.table(name).replace(key, value, expected=expected)
             self.model[name, key] = value, None
             self.note()
         else:
             with pytest.raises(ConflictError):
-                self.app.table(name).replace(key, value, expected=expected)
+                self.store.table(name).replace(key, value, expected=expected)
 
     @rule(name=NAMES, key=KEYS, value=VALUES, under_lock=st.booleans())
     def append(self, name: str, key: Any, value: Any, under_lock: bool) -> None:
         """Append to a list, which keeps its time of expiry if it is an update of one key."""
-        shown, table = self.shown(self.model), self.app.table(name)
+        shown, table = self.shown(self.model), self.store.table(name)
         before, time_s = shown.get((name, key), (None, None))
         after = [*before, value] if type(before) is list else [value]
         if under_lock:
-            self.app.update(lambda t: t[table].set(key, after, expires_at=time_s))
+            self.store.update(lambda t: t[table].set(key, after, expires_at=time_s))
         else:
             table.update(key, lambda now: [*now, value] if type(now) is list else [value])
         self.model[name, key] = after, time_s
@@ -208,15 +198,15 @@ class TablesRun(RuleBasedStateMachine):
         self, name: str, key: Any, other_key: Any, value: Any, reads: str
     ) -> None:
         """Write to a table while the body of a transaction runs that may have read it."""
-        table, outside = self.app.table(name), copy_context()
+        table, outside = self.store.table(name), copy_context()
         has_conflict = reads == "all" or (reads == "key" and key == other_key)
         try:
-            with self.app.transaction() as t:
+            with self.store.transaction() as t:
                 if reads == "key":
                     t[table].get(key)
                 elif reads == "all":
                     list(t[table])
-                t[table][key] = t[self.app.table("u")]["own"] = value
+                t[table][key] = t[self.store.table("u")]["own"] = value
                 other = f"of others {len(self.history)}"
                 outside.run(table.__setitem__, other_key, other)
                 self.model[name, other_key] = other, None
@@ -234,19 +224,14 @@ class TablesRun(RuleBasedStateMachine):
 
     @rule()
     def compact(self) -> None:
-        self.app.compact()
-        self.synced = len(self.history) - 1
-
-    @rule()
-    def sync(self) -> None:
-        self.app.sync(timeout_s=TIMEOUT_S)
-        self.synced = len(self.history) - 1
+        self.store.compact()
+        self.note_sync()
 
     @rule()
     def reopen(self) -> None:
-        self.app.close(timeout_s=TIMEOUT_S)
-        self.app = self.open()
-        self.synced = len(self.history) - 1
+        self.store.close(timeout_s=TIMEOUT_S)
+        self.store = self.open()
+        self.note_sync()
 
     @precondition(lambda self: len(self.history) > 1)
     @rule(data=st.data())
@@ -254,84 +239,24 @@ class TablesRun(RuleBasedStateMachine):
         self.cut_power(data)
         self.recover()
 
-    @rule(
-        data=st.data(),
-        count=st.integers(0, 12),
-        call=st.sampled_from(["sync", "compact", "close"]),
-        crash=st.sampled_from(["kill", "power cut"]),
-    )
-    def crash_during_a_call(
-        self,
-        data: st.DataObject,
-        count: int,
-        call: Literal["sync", "compact", "close"],
-        crash: str,
-    ) -> None:
-        """Crash after some changes of the disk, or after the call if it makes fewer."""
-        self.disk.crash_after(count)
-        with suppress(JournalError, OSError):
-            getattr(self.app, call)()
-            if not self.disk.crashed:
-                self.synced = len(self.history) - 1
-        if crash == "kill":
-            self.disk.kill()
-        else:
-            self.cut_power(data)
-        self.recover()
-
     @rule(data=st.data(), key=KEYS, value=st.sampled_from(LARGE), pieces=st.integers(0, 4))
     def power_cut_between_pieces(
         self, data: st.DataObject, key: Any, value: Any, pieces: int
     ) -> None:
         """Cut the power after some pieces, or before the record that publishes them."""
-        pieces_left, app = pieces, self.app
-        write_piece, write_record = Publisher._write_piece, Publisher._write_record
 
-        def strike(publisher: Publisher, piece: Any) -> None:
-            nonlocal pieces_left
-            if not pieces_left:
-                self.cut_power(data)
-                raise KilledError
-            pieces_left -= 1
-            write_piece(publisher, piece)
+        def written() -> None:
             if data.draw(st.booleans()):
-                app.sync(timeout_s=TIMEOUT_S)
-                self.synced = len(self.history) - 1
+                self.sync()
 
-        def strike_last(publisher: Publisher, *_: Any) -> int | None:
-            self.cut_power(data)
-            raise KilledError
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Publisher, "_write_piece", strike)
-            patch.setattr(Publisher, "_write_record", strike_last)
-            with pytest.raises(KilledError):
-                app.table("t")[key] = value
-        assert Publisher._write_record is write_record
+        with killed_between_pieces(pieces, lambda: self.cut_power(data), written):
+            self.store.table("t")[key] = value
         self.recover()
-
-    def cut_power(self, data: st.DataObject) -> None:
-        self.disk.power_cut(drawn(lambda most: data.draw(st.integers(0, most))))
-
-    def recover(self) -> None:
-        with suppress(FailedError, JournalError):
-            self.app.close(timeout_s=TIMEOUT_S)
-        self.app = self.open()
-        actual = self.actual()
-        indices = [
-            index
-            for index in range(self.synced, len(self.history))
-            if self.shown(self.history[index]) == actual
-        ]
-        assert indices
-        self.history = self.history[: indices[-1] + 1]
-        self.model = dict(self.history[-1])
-        self.synced = len(self.history) - 1
 
     @invariant()
     def rows_are_the_models(self) -> None:
         assert self.actual() == self.shown(self.model)
-        assert self.app._machine.uploads.ids() == []
+        assert self.store._machine.uploads.ids() == []
 
 
 TestTablesRun = TablesRun.TestCase

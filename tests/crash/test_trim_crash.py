@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,15 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from journal import FailedError, Journal, JournalError, JournalReader, Options
 from journal._format.checkpoint import checkpoint_lsns
-from journal.testing import Bounds, ManualOptions, SimulatedDisk, drawn
+from journal.testing import Bounds, ManualOptions, SimulatedDisk
 from journal.testing.disk import Mutation
 from journal.testing.medium import Medium
-from journal.testing.outcomes import outcomes
 from journal.testing.owner import for_engine, quiet
+from tests.crash.crash_support import Durability, drawn_by, images_of
 from tests.support import PATH
 
 RECORD = "x" * 1500  # two of this size take a segment
-Durability = Literal["disk", "os"]
 
 
 def opened(disk: SimulatedDisk, durability: Durability, **more: Any) -> Journal:
@@ -85,7 +84,7 @@ def test_no_crash_during_trims_loses_what_stays(durability: Durability, kept: in
     with quiet():
         for _, medium, kept_lsn, safe_lsn in steps:
             check(SimulatedDisk(medium.copy()), options, kept_lsn, safe_lsn, last)
-            for image in outcomes(medium._folders[PATH], PATH, bounds):
+            for image in images_of(medium, bounds):
                 if (image.key, kept_lsn, safe_lsn) not in checked:
                     checked.add((image.key, kept_lsn, safe_lsn))
                     copy = SimulatedDisk(image.medium.copy())
@@ -169,8 +168,7 @@ class TrimmedLog(RuleBasedStateMachine):
             with suppress(FailedError):
                 self.journal.close()
             if power:
-                draw = drawn(lambda most: data.draw(st.integers(0, most)), damage=True)
-                self.disk.power_cut(for_engine(draw))
+                self.disk.power_cut(for_engine(drawn_by(data, damage=True)))
         self.safe_lsn = max(self.safe_lsn, safe if power else alive)
         self._reopen()
 

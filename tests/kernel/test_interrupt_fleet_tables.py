@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,6 @@ from tests.manager_support import PATIENT
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored", "few_to_collect")
-
-
-@pytest.fixture
-def few_to_collect() -> Iterator[None]:
-    """Let the collections in a test not examine what existed before: there is one at each point."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def finish(manager: SubAgentManager, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,14 +17,6 @@ from tests.kernel.interrupt_support import in_other_thread, monitored, point_num
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored", "few_to_collect")
-
-
-@pytest.fixture
-def few_to_collect() -> Iterator[None]:
-    """Let the collections in a test not examine what existed before: there is one at each point."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def set_both(t: Transaction, app: Tables, value: Any) -> None:

@@ -20,7 +20,7 @@ import pytest
 from journal import ConflictError, Tables
 from journal.testing import Bounds, SimulatedDisk
 from journal.testing.medium import Medium
-from journal.testing.outcomes import outcomes
+from tests.crash.crash_support import images_of
 from tests.engine.tables_support import open_tables, rows
 from tests.project.page_support import ROOT
 from tests.project.test_table_examples import SOURCES, Clock, load
@@ -43,7 +43,7 @@ def crashes_of(work: Callable[[SimulatedDisk, Told], None]) -> Iterator[tuple[Si
     watch()
     for medium, told_then in moments:
         if PATH in medium._folders:
-            for image in outcomes(medium._folders[PATH], PATH, Bounds(outcomes_max=256)):
+            for image in images_of(medium, Bounds(outcomes_max=256)):
                 left = SimulatedDisk(image.medium)
                 left.clock_ns = disk.clock_ns
                 yield left, told_then

@@ -25,7 +25,7 @@ from journal._tables.machine import ROWS, Place, TablesMachine, Write, record_of
 from journal._tables.pieces import DROP, ID_BYTES, PIECE, PIECE_BYTES_MAX, bounds
 from journal.errors import JournalError, RecordError
 
-Verify = Callable[[TablesMachine], None]
+Verify = Callable[[], None]  # raises if nothing may be written
 TablesState = DurableState[TablesMachine] | StatePart[TablesMachine]
 Check = Callable[["Stored | None"], None]  # raises if a row must not replace this one
 
@@ -79,9 +79,9 @@ class Publisher:
         return lsn
 
     def _verifying(self, place: Place, check: Check | None) -> Verify:
-        def verify(machine: TablesMachine) -> None:
+        def verify() -> None:
             if check is not None:
-                now = machine.get(*place)
+                now = self._machine.get(*place)
                 check(now if now is None else Moment(self.now_ms).visible(now))
 
         return verify
@@ -125,10 +125,6 @@ class Publisher:
             self._give_up(large.ids)
             raise
 
-    def drop_unfinished(self, ids: list[bytes]) -> None:
-        """Drop the unpublished pieces that a crash left."""
-        self._drop(ids)
-
     def tidy(self) -> None:
         """Free replaced large values, remove a few expired rows, and drop pieces that could not be
         dropped before.
@@ -139,7 +135,7 @@ class Publisher:
         with suppress(JournalError):
             self.remove_expired(_ROWS_AFTER_WRITE)
             for ids in list(self._undropped):
-                self._drop(ids)
+                self.drop(ids)
                 self._forget(ids)
 
     def remove_expired(self, rows_max: int = _ROWS_A_SLICE) -> bool:
@@ -204,7 +200,7 @@ class Publisher:
         """Drop unpublished uploads, now or after a later write."""
         self._undropped.append(ids)  # first: another interrupt may strike here
         with suppress(JournalError):
-            self._drop(ids)
+            self.drop(ids)
             self._forget(ids)
 
     def _forget(self, ids: list[bytes]) -> None:
@@ -214,8 +210,8 @@ class Publisher:
             if not is_raised_by_call(error):
                 raise
 
-    def _drop(self, ids: list[bytes]) -> None:
-        """Journal the removal of those of these uploads that have pieces."""
+    def drop(self, ids: list[bytes]) -> None:
+        """Journal the removal of those of these uploads that have unpublished pieces."""
         ids_a_record = max(1, (self._bytes_max - _WRITE_BYTES) // (ID_BYTES + 2))
         for at in range(0, len(ids), ids_a_record):
             self._update(partial(self._removal, ids[at : at + ids_a_record]), urgent=True)
@@ -225,11 +221,9 @@ class Publisher:
         return self._pack([DROP, present]) if present else None
 
 
-def _verified(
-    verify: Verify, record: PackedRecord | None, machine: TablesMachine
-) -> PackedRecord | None:
+def _verified(verify: Verify, record: PackedRecord | None, _: TablesMachine) -> PackedRecord | None:
     """Return `record`, unless `verify` raises."""
-    verify(machine)
+    verify()
     return record
 
 

@@ -135,7 +135,7 @@ class Tables(AsyncHandle):
         """Return the tables of a recovered state, without the pieces that a crash left."""
         unfinished = state.read(TablesMachine.finish_open)
         tables = cls(state, transaction_keys_max)
-        tables._publisher.drop_unfinished(unfinished)
+        tables._publisher.drop(unfinished)
         state._before_freeze(remove_expired_before_freeze)
         return tables
 
@@ -203,7 +203,7 @@ class Tables(AsyncHandle):
             if large is None:
                 return result
             try:
-                self._publisher.publish(large.writes(), large.verify, large.companions)
+                self._publisher.publish(large.writes(), large.check, large.companions)
             except ConflictError:
                 if not attempts_left:
                     raise
@@ -231,7 +231,7 @@ class Tables(AsyncHandle):
             companions.extend(collected.companions)
             return self._publisher.record_of(writes)
 
-        self._publisher.change(decide, None if self._parts is None else companions)
+        self._publisher.change(decide, companions)
         return results[0]
 
     def changes(self, after: int | None = None) -> TableChanges:
@@ -435,7 +435,7 @@ class TransactionContext:
         if error is None:
             publish = self._tables._publisher.publish
             self._transaction.lsn = publish(
-                self._collected.writes(), self._collected.verify, self._collected.companions
+                self._collected.writes(), self._collected.check, self._collected.companions
             )
 
     def _call(self, function: Callable[[Transaction], T], transaction: Transaction) -> T:
@@ -457,7 +457,7 @@ class TransactionContext:
         if error is None:
             publish = self._tables._publisher.publish_in_loop
             self._transaction.lsn = await publish(
-                self._collected.writes(), self._collected.verify, self._collected.companions
+                self._collected.writes(), self._collected.check, self._collected.companions
             )
 
     def _leave_body(self) -> None:

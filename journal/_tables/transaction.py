@@ -66,10 +66,6 @@ class ReadWriteSet:
         """Return the writes of this transaction."""
         return [(name, key, value) for (name, key), value in self._writes.items()]
 
-    def verify(self, _: object) -> None:
-        """Do what `check` does, as the function that a Publisher calls."""
-        self.check()
-
     def check(self) -> None:
         """Raise ConflictError unless all reads are still true. Called under the owner's lock."""
         get, visible = self._machine.get, self._moment.visible

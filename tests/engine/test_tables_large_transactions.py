@@ -250,7 +250,7 @@ def test_pieces_that_can_not_be_dropped_now_are_dropped_later(
     """If a full log buffer refuses the removal of pieces, the next write repeats it."""
     with open_tables(disk) as app:
         table = app.table("t")
-        write_piece, drop = Publisher._write_piece, Publisher._drop
+        write_piece, drop = Publisher._write_piece, Publisher.drop
 
         def refuse(*_: object) -> None:
             raise BufferFullError("no room")
@@ -260,13 +260,13 @@ def test_pieces_that_can_not_be_dropped_now_are_dropped_later(
             raise StrangeError
 
         with monkeypatch.context() as patch:
-            patch.setattr(Publisher, "_drop", refuse)
+            patch.setattr(Publisher, "drop", refuse)
             patch.setattr(Publisher, "_write_piece", strike)
             with pytest.raises(StrangeError):
                 table[1] = LARGE
             table["x"] = 1
         assert len(app._machine.uploads.ids()) == 1
-        assert Publisher._drop is drop
+        assert Publisher.drop is drop
         table["y"] = 1
         assert app._machine.uploads.ids() == []
 

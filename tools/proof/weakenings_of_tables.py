@@ -35,7 +35,7 @@ PIECES = (
     Weakening(
         "pieces_of_a_crash_are_kept",
         "journal/_tables/tables.py",
-        "        tables._publisher.drop_unfinished(unfinished)\n",
+        "        tables._publisher.drop(unfinished)\n",
         "",
         LARGE,
     ),

@@ -79,7 +79,7 @@ READS = (
     Weakening(
         "commit_without_its_check",
         PUBLISHER,
-        "    verify(machine)\n    return record\n",
+        "    verify()\n    return record\n",
         "    return record\n",
         ORDERS,
     ),

@@ -15,6 +15,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+from journal._format.wrong_place import short_repr
 from journal._mutex import is_raised_by_call
 from journal.errors import CheckpointItemError
 
@@ -30,7 +31,6 @@ _BYTES_FROM_VERSION = 2
 _DOLLAR_KEY = re.compile(r"\$+bytes")
 _BYTES_KEY = "$bytes"
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
-_REPR_CHARS_MAX = 80
 _TYPES = "a checkpoint holds None, bool, int, float, str, bytes, list and dict"
 _BASES = (int, float, str, bytes, list, dict)
 
@@ -204,7 +204,7 @@ def _wrong_type(kind: type) -> str:
 
 def _check_key(key: object) -> None:
     if type(key) is not str:
-        problem = f"a map's key is {_short_repr(key)}, of type {type(key).__name__}"
+        problem = f"a map's key is {short_repr(key)}, of type {type(key).__name__}"
         raise _RefusedError(f"{problem}; a checkpoint holds plain str keys only: convert it first")
     _check_text("a map's key", key)
 
@@ -226,16 +226,7 @@ def _check_int(value: int) -> None:
 
 def _path_text(path: list[object]) -> str:
     """Return the path as an expression, with its long keys cut."""
-    return "".join(f"[{_short_repr(part)}]" for part in path)
-
-
-def _short_repr(key: object) -> str:
-    """Return a short repr of a key, even if its own repr raises."""
-    try:
-        text = repr(key)
-    except Exception:  # raised by a user's class, or for an int that is too large
-        return "an object without a repr"
-    return text if len(text) <= _REPR_CHARS_MAX else f"{text[:_REPR_CHARS_MAX]}..."
+    return "".join(f"[{short_repr(part)}]" for part in path)
 
 
 # --- decoding ---

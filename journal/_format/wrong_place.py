@@ -42,7 +42,7 @@ def _search(value: Any, path: str, levels: int, numbers: Any) -> str:
         for at, part in list(value.items()) if kind is dict else enumerate(value):
             if kind is dict and (problem := _search(at, f"a key of {path}", levels - 1, numbers)):
                 return problem
-            if problem := _search(part, f"{path}[{_shown(at)}]", levels - 1, numbers):
+            if problem := _search(part, f"{path}[{short_repr(at)}]", levels - 1, numbers):
                 return problem
         return ""
     return f"{path} is {_article(kind.__name__)}"
@@ -61,9 +61,10 @@ def _article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _shown(key: object) -> str:
+def short_repr(value: object) -> str:
+    """Return a short repr of any object, even one whose own repr raises."""
     try:
-        text = repr(key)
-    except Exception:  # any class may define any repr
-        return "a key without a repr"
+        text = repr(value)
+    except Exception:  # a user's class may define any repr, and an int may be too large for one
+        return "an object without a repr"
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
+from journal._format.wrong_place import short_repr
+
 Element: TypeAlias = int | str | bytes
 Key: TypeAlias = Element | tuple[Element, ...]
 
@@ -82,12 +84,12 @@ def prefix_bounds(prefix: str | bytes | tuple[Element, ...]) -> tuple[bytes, byt
         start = _ENCODERS[type(prefix)](prefix, "prefix")
         stop = start.rstrip(b"\xff")  # the first byte is never ff
         return start, stop[:-1] + bytes((stop[-1] + 1,))
-    raise TypeError(f"prefix is {_shown(prefix)}; a prefix is a str, bytes or a tuple")
+    raise TypeError(f"prefix is {short_repr(prefix)}; a prefix is a str, bytes or a tuple")
 
 
 def _encode_int(number: int, place: str) -> bytes:
     if not INT_MIN <= number <= INT_MAX:
-        raise ValueError(f"{place} is {_shown(number)}, an int of more than 64 bits; {_KINDS}")
+        raise ValueError(f"{place} is {short_repr(number)}, an int of more than 64 bits; {_KINDS}")
     if number < 0:
         return b"\x10" + (number + (1 << 64)).to_bytes(8, "big")
     return b"\x11" + number.to_bytes(8, "big")
@@ -161,13 +163,4 @@ def _decode_int(data: bytes, at: int) -> int:
 
 
 def _wrong_type(place: str, value: object) -> str:
-    return f"{place} is {_shown(value)}, of type {type(value).__name__}; {_KINDS}"
-
-
-def _shown(value: object) -> str:
-    """Return a short repr of any object, even one whose repr raises."""
-    try:
-        text = repr(value)
-    except Exception:  # any class may define any repr, and an int may be too large for one
-        return "a value without a repr"
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+    return f"{place} is {short_repr(value)}, of type {type(value).__name__}; {_KINDS}"

@@ -53,12 +53,10 @@ def unpack_value(stored: Stored) -> Any:
         whole = stored if isinstance(stored, bytes) else b"".join(stored)
         if whole[0] != MARK_BYTE:
             return unpackb(whole, strict_map_key=False)
-        if expiry_of(whole) is None:
-            text = whole[1:]
-            return decoder(VERSION, text)(text.decode())
-        if whole[HEAD_BYTES] != MARK_BYTE:
-            return unpackb(memoryview(whole)[HEAD_BYTES:], strict_map_key=False)
-        text = whole[HEAD_BYTES + 1 :]
+        at = 0 if expiry_of(whole) is None else HEAD_BYTES
+        if whole[at] != MARK_BYTE:
+            return unpackb(memoryview(whole)[at:], strict_map_key=False)
+        text = whole[at + 1 :]
         return decoder(VERSION, text)(text.decode())
     except Exception as error:
         if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack", *CODEC):

@@ -26,15 +26,11 @@ class FleetTables(Tables):
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Close the manager; see SubAgentManager.close."""
-        manager = self._manager()
-        if manager is None:
-            super().close(timeout_s=timeout_s)
-        else:
-            manager.close(timeout_s=timeout_s)
+        self._owner().close(timeout_s=timeout_s)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        manager = self._manager()
-        if manager is None:
-            super().__exit__(kind, error, traceback)
-        else:
-            manager.__exit__(kind, error, traceback)
+        self._owner().__exit__(kind, error, traceback)
+
+    def _owner(self) -> Any:
+        """Return the manager, or these tables as their base class if it is gone."""
+        return self._manager() or super()

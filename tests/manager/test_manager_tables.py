@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from pathlib import Path
 from shutil import copytree
@@ -18,6 +19,7 @@ from journal import (
     Tables,
 )
 from journal._tables.publisher import Publisher
+from journal.testing import SimulatedDisk
 from manager import (
     Limits,
     SubAgentManager,
@@ -244,18 +246,17 @@ def test_closing_the_tables_closes_the_manager(manager: SubAgentManager, in_with
         asyncio.run(main())
 
 
-def test_the_close_of_the_tables_passes_its_time_limit_on(
-    manager: SubAgentManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`manager.tables.close(timeout_s=...)` closes the manager within that time."""
-    limits: list[float | None] = []
-    close = SubAgentManager.close
-
-    def noted(self: SubAgentManager, *, timeout_s: float | None = None) -> None:
-        limits.append(timeout_s)
-        close(self, timeout_s=timeout_s)
-
-    monkeypatch.setattr(SubAgentManager, "close", noted)
-    manager.tables.close(timeout_s=TIMEOUT_S)
-    assert limits == [TIMEOUT_S]
+def test_closing_the_tables_takes_a_time_limit() -> None:
+    """A close of the tables that takes too long raises TimeoutError, and can be repeated."""
+    disk = SimulatedDisk()
+    manager = SubAgentManager.open("/w", disk=disk)
+    tables = manager.tables
+    manager.wait_durable()
+    disk.fail("write", errno.ENOSPC, times=None)
+    tables.table("t")["a"] = 1
+    with pytest.raises(TimeoutError):
+        tables.close(timeout_s=0.05)
+    assert not manager.closed
+    disk.before = None
+    tables.close(timeout_s=TIMEOUT_S)
     assert manager.closed

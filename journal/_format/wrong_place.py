@@ -1,4 +1,4 @@
-"""The place in a value that msgpack can't hold unchanged, for messages."""
+"""Messages about values: the place that msgpack can't hold unchanged, and short reprs."""
 
 from __future__ import annotations
 

@@ -254,14 +254,18 @@ class Fleet:
         allowed = TRANSITIONS[status]
         raise TransitionError(get.agent_id(row), get.name(row), status, target, verb, allowed)
 
-    def check_change(self, row: Row, verb: str, target: str, limits: Limits) -> None:
-        """Raise an error unless `verb` may give the agent the status `target` now."""
+    def is_due(self, row: Row, verb: str, target: str, limits: Limits) -> bool:
+        """Return whether `verb` changes the agent. Raise an error unless it may give the agent the
+        status `target` now."""
         status = get.status(row)
         if status not in VERBS[verb][0]:
+            if verb == "cancel":  # of an agent that has ended
+                return False
             self.refuse_verb(row, verb, target)
         if target == "running" != status:
             self.check_budget(row)
             self.check_running(limits)
+        return True
 
     def check_admission(
         self, name: str | None, parent_ref: str | None, limits: Limits, *, queued: bool

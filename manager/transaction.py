@@ -21,7 +21,7 @@ from journal import (
 )
 from manager import clock, records
 from manager._public import public
-from manager.agent import ENDED, Status, get
+from manager.agent import Status, get
 from manager.draft import Draft
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
@@ -98,11 +98,7 @@ class FleetTransaction(Verbs[None, str]):
 
         def is_due(draft: Draft) -> bool:
             row = draft.find(agent_id)
-            if verb == "cancel" and get.status(row) in ENDED:
-                return False
-            if target is not None:
-                draft.check_change(row, verb, target, self._limits)
-            return True
+            return target is None or draft.is_due(row, verb, target, self._limits)
 
         self._add(target, record, is_due, urgent=urgent)
         self._updates.beat(agent_id)

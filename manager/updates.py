@@ -77,10 +77,8 @@ class Updates:
         def decide(fleet: Fleet) -> Change | None:
             nonlocal row
             row = fleet.rows.get(ref) or fleet.find(ref)
-            if verb == "cancel" and get.status(row) in ENDED:
+            if target is not None and not fleet.is_due(row, verb, target, self._limits):
                 return None
-            if target is not None:
-                fleet.check_change(row, verb, target, self._limits)
             if row is prefetched or get.agent_id(row) == packed_id:
                 return packed
             record[records.AGENT_ID] = get.agent_id(row)

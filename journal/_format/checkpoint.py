@@ -271,6 +271,11 @@ def _read_header(file: File, size: int) -> dict[str, Any]:
     return dict(header)
 
 
+def decode_item(text: bytes) -> JSON:
+    """Return the item in a part of a line, as the version that is written has it."""
+    return decoder(VERSION, text)(text.decode())
+
+
 def write_checkpoint(
     directory: Directory,
     items: Iterable[JSON],

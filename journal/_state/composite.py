@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from journal._format.checkpoint import JSON, VERSION
-from journal._format.items import EncodedItems, decoder, encode_item
+from journal._format.checkpoint import JSON, decode_item
+from journal._format.items import EncodedItems, encode_item
 from journal._format.record import PackedRecord, Record, pack_pair
 from journal._public import public
 from journal._state.contract import check_items, check_machine
@@ -115,12 +115,12 @@ class Composite(LoadsLines, JudgesApplication):
         """Load the items in these lines. Successive ones of one part are decoded together."""
         for head, run in groupby(lines, lambda line: line[: line.find(b",") + 1]):
             name = self._by_head.get(head)
-            machine = self._machine(_decoded(head[1:-1]) if name is None else name)
+            machine = self._machine(decode_item(head[1:-1]) if name is None else name)
             inner = [_inner(line, head) for line in run]
             if isinstance(machine, LoadsLines):
                 machine.load_lines([text + b",\n" for text in inner])
             else:
-                items = _decoded(b"[%b]" % b",".join(inner))
+                items = decode_item(b"[%b]" % b",".join(inner))
                 if len(items) != len(inner):
                     raise ValueError(f"{len(inner)} lines of a Composite hold {len(items)} items")
                 for item in items:
@@ -186,10 +186,6 @@ def _applications(composite: str) -> dict[str, str] | None:
         return None
     is_valid = all(type(application) is str for application in applications.values())
     return applications if is_valid else None
-
-
-def _decoded(text: bytes) -> Any:
-    return decoder(VERSION, text)(text.decode())
 
 
 def _inner(line: bytes, head: bytes) -> bytes:

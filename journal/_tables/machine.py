@@ -24,8 +24,8 @@ from itertools import groupby
 from operator import lt
 from typing import Any
 
-from journal._format.checkpoint import VERSION
-from journal._format.items import EncodedItems, decoder, encode_item
+from journal._format.checkpoint import decode_item
+from journal._format.items import EncodedItems, encode_item
 from journal._format.record import PackedRecord, pack_flat
 from journal._state.state_machine import LoadsLines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
@@ -177,7 +177,7 @@ class TablesMachine(LoadsLines):
         columns = columns_of(lines)
         if columns:
             name, keys, texts = columns
-            self._load_texts(_decoded(name), _decoded(keys), texts)
+            self._load_texts(decode_item(name), decode_item(keys), texts)
             return
         matches = list(map(_LINE.fullmatch, lines))
         for name, run in groupby(
@@ -185,12 +185,12 @@ class TablesMachine(LoadsLines):
         ):
             if name is None:  # rows whose value is packed, or in pieces
                 for _, line in run:
-                    self.load(_decoded(line.removesuffix(b"\n").removesuffix(b",")))
+                    self.load(decode_item(line.removesuffix(b"\n").removesuffix(b",")))
                 continue
             rows = [match for match, _ in run if match]
-            keys = _decoded(b"[%b]" % b",".join(match[2] for match in rows))
+            keys = decode_item(b"[%b]" % b",".join(match[2] for match in rows))
             texts, times = [match[4] for match in rows], [match[3] for match in rows]
-            self._load_texts(_decoded(name), keys, texts, times)
+            self._load_texts(decode_item(name), keys, texts, times)
 
     def freeze(self) -> Iterator[EncodedItems]:
         """Return a snapshot of the rows of all tables, as lines of a checkpoint."""
@@ -275,10 +275,6 @@ def _check_unmarked(packed: bytes) -> None:
     """Raise ValueError for an item's packed value with a head, which has its time in a field."""
     if packed[:1] == HEAD[:1]:
         raise ValueError("an item's value begins with a byte with which no msgpack object begins")
-
-
-def _decoded(text: bytes) -> Any:
-    return decoder(VERSION, text)(text.decode())
 
 
 def record_of(

@@ -14,6 +14,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ def _table() -> Iterator[int]:
 _TABLE = tuple(_table())
 
 
+@lru_cache(1024)  # tests read the same headers and frames again and again
 def crc32c(data: bytes, start: int = 0) -> int:
     register = start ^ 0xFFFFFFFF
     for byte in data:

@@ -180,11 +180,20 @@ def monitored(request: pytest.FixtureRequest) -> Iterator[None]:
 def point_numbers(request: pytest.FixtureRequest) -> range:
     """Return the numbers of the points to strike, up to `MANY`.
 
-    The quick part strikes every `STEP`th point, and each test begins with another one. The slow
-    part strikes them all.
+    The quick part strikes every `STEP`th point (or the step of `SPARSE`), and each test begins with
+    another one. The slow part strikes them all.
     """
     step: int = request.param
     return range(crc32(request.node.nodeid.encode()) % step, MANY, step)
+
+
+# For a test that strikes many combinations of calls: in the quick part, they share the points.
+SPARSE = pytest.mark.parametrize(
+    "point_numbers",
+    [2 * STEP, pytest.param(1, marks=pytest.mark.slow)],
+    ids=["some", "each"],
+    indirect=True,
+)
 
 
 def is_ours(code: CodeType) -> bool:

@@ -9,7 +9,13 @@ import pytest
 from journal import DurableState, Journal
 from journal.testing import SimulatedDisk
 from tests.engine.compaction_support import first_lsns
-from tests.kernel.interrupt_support import in_other_thread, monitored, point_numbers, struck
+from tests.kernel.interrupt_support import (
+    SPARSE,
+    in_other_thread,
+    monitored,
+    point_numbers,
+    struck,
+)
 from tests.support import PATH, Table, names, open_on, options, put
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
@@ -23,6 +29,7 @@ def update(state: DurableState[Table], record: list[object]) -> None:
     state.wait_durable()
 
 
+@SPARSE
 def test_an_interrupted_trim_keeps_what_stays(point_numbers: range) -> None:
     """P1, P5: After an interrupt anywhere in a trim, the journal takes records, a repeated trim
     finishes, and an open yields every record from `before_lsn` on."""
@@ -43,6 +50,7 @@ def test_an_interrupted_trim_keeps_what_stays(point_numbers: range) -> None:
     assert nth > 50
 
 
+@SPARSE
 def test_an_interrupted_compaction_fills_whole_or_not_at_all(point_numbers: range) -> None:
     """P1, P6: After an interrupt anywhere in a compaction of an idle state, updates continue, and
     the state is the same after an open."""

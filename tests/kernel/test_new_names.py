@@ -200,8 +200,17 @@ def test_the_older_name_of_a_segment_is_removed_at_open(disk: SimulatedDisk) -> 
         assert logged(journal) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("durability", ["disk", "os"])
-@pytest.mark.parametrize("work", [commits, compactions, restarts])
+@pytest.mark.parametrize(
+    ("work", "durability"),
+    [
+        (commits, "disk"),
+        (compactions, "disk"),
+        (restarts, "disk"),
+        (restarts, "os"),
+        pytest.param(commits, "os", marks=pytest.mark.slow),
+        pytest.param(compactions, "os", marks=pytest.mark.slow),
+    ],
+)
 def test_every_crash_is_recovered_where_names_are_links(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[Owner[Ledger]], None], durability: Any
 ) -> None:

@@ -1,26 +1,20 @@
-"""Interrupts in an open and in a compaction, two interrupts, and real signals."""
+"""Interrupts in an open and in a compaction, and two interrupts."""
 
 from __future__ import annotations
 
-import ast
-import gc
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import journal
-import manager
 from journal import DurableState, FormatVersionError, Journal, JournalError, Options
-from journal._disk.posix import PosixFile
 from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager, UnknownAgentError
 from tests.kernel.interrupt_support import (
+    SPARSE,
     TIMEOUT_S,
     TWICE,
     in_other_thread,
@@ -29,7 +23,7 @@ from tests.kernel.interrupt_support import (
     struck,
 )
 from tests.kernel.test_interrupt import OPTIONS, UPDATES, put, strike_change
-from tests.support import PATH, Table, logged, names, on_disk, options, until
+from tests.support import PATH, Table, logged, names, on_disk, until
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")
@@ -160,22 +154,6 @@ def test_an_interrupted_manager_is_closed_by_its_with(point_numbers: range) -> N
     assert nth > 300
 
 
-def test_the_engine_waits_only_on_plain_locks() -> None:
-    """An interrupt in an Event or a Condition may leave its lock taken forever.
-
-    The engine and the manager therefore use neither. (asyncio's, in the examples, are others.)
-    """
-    for package in (journal, manager):
-        (folder,) = package.__path__
-        for path in set(Path(folder).glob("**/*.py")) - set(Path(folder).glob("docs/**/*.py")):
-            names = {
-                n.attr
-                for n in ast.walk(ast.parse(path.read_text()))
-                if isinstance(n, ast.Attribute)
-            }
-            assert not names & {"Event", "Condition", "Semaphore", "Barrier"}, path
-
-
 # --- two interrupts: the second one while the first one propagates ---
 
 
@@ -197,6 +175,7 @@ def test_two_interrupts_leave_no_waiter_waiting(point_numbers: range) -> None:
     assert strikes > 2 * len(numbers)
 
 
+@SPARSE
 @TWICE
 @pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES.keys())
 def test_two_interrupts_keep_log_and_state_in_agreement(
@@ -207,6 +186,7 @@ def test_two_interrupts_keep_log_and_state_in_agreement(
         assert any(not strike_change(change, nth, gap) for nth in point_numbers)
 
 
+@SPARSE
 @TWICE
 @pytest.mark.parametrize("action", [Journal.close, compact], ids=["close", "compact"])
 def test_close_works_after_two_interrupts(
@@ -221,51 +201,3 @@ def test_close_works_after_two_interrupts(
             in_other_thread(journal.close)
             if not where:
                 break
-
-
-# --- real signals ---
-
-
-class Terminated(BaseException):
-    """The exception of this test's SIGTERM handler."""
-
-
-def test_two_signals_at_once_do_not_stop_a_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P2: SIGINT and SIGTERM come together during the sync of a lone waiter.
-
-    Both are raised, one after the other. The record is still committed, and other waiters continue.
-    """
-    real, armed = PosixFile.sync, threading.Event()
-
-    def sync(self: PosixFile) -> None:
-        real(self)
-        if armed.is_set() and threading.current_thread() is threading.main_thread():
-            armed.clear()
-            # Both wait for this thread, and their handlers run one after the other.
-            signals = {signal.SIGINT, signal.SIGTERM}
-            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-            for number in signals:
-                signal.pthread_kill(threading.get_ident(), number)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    monkeypatch.setattr(PosixFile, "sync", sync)
-    gc.disable()  # an exception in a collection's callback would be lost
-    before = signal.signal(signal.SIGTERM, terminate)
-    journal = Journal.open(tmp_path / "j", options=options())
-    try:
-        journal.wait_durable(journal.append(1))
-        armed.set()
-        with pytest.raises((KeyboardInterrupt, Terminated)):
-            journal.wait_durable(journal.append(2))
-        in_other_thread(journal.wait_durable)
-        in_other_thread(partial(put, journal, 3))
-        assert logged(journal) == [1, 2, 3]
-    finally:
-        gc.enable()
-        signal.signal(signal.SIGTERM, before)
-        in_other_thread(journal.close)

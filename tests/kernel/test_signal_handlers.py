@@ -28,6 +28,7 @@ from journal.testing import SimulatedDisk
 from manager import AgentResult, SubAgentManager
 from tests.kernel.interrupt_support import (
     MANY,
+    SPARSE,
     TIMEOUT_S,
     in_other_thread,
     monitored,
@@ -91,6 +92,7 @@ def strike(
     where += run_with_handler(action, handler, nth)
 
 
+@SPARSE
 @pytest.mark.filterwarnings("ignore:.* blocks this thread:RuntimeWarning")
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS.keys())
@@ -247,6 +249,7 @@ BUSY: dict[str, Call] = {
 }
 
 
+@SPARSE
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
 @pytest.mark.parametrize("action", BUSY.values(), ids=BUSY.keys())
 def test_a_handler_does_not_wait_for_threads_that_wait_for_its_own(

@@ -1,17 +1,26 @@
-"""Real signals in a separate process, with handlers that raise, close, append and wait."""
+"""Real signals, with handlers that raise, close, append and wait."""
 
 from __future__ import annotations
 
+import ast
+import gc
+import signal
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import journal
+import manager
 from journal import DurableState, FailedError, Journal, Options
+from journal._disk.posix import PosixFile
 from journal.testing import SimulatedDisk
+from tests.kernel.interrupt_support import in_other_thread
 from tests.kernel.test_interrupt import update
-from tests.support import TIMEOUT_S, Table, logged, put
+from tests.support import TIMEOUT_S, Table, logged, options, put
 
 PROGRAM = """
 import asyncio, os, signal, sys, threading, time
@@ -183,3 +192,64 @@ def test_at_the_recursion_limit_only_the_caller_fails() -> None:
     assert 1 <= failed < 80
     with DurableState.open("/s", Table(), disk=disk) as state:
         assert state.machine.content() == live_content
+
+
+def test_the_engine_waits_only_on_plain_locks() -> None:
+    """An interrupt in an Event or a Condition may leave its lock taken forever.
+
+    The engine and the manager therefore use neither. (asyncio's, in the examples, are others.)
+    """
+    for package in (journal, manager):
+        (folder,) = package.__path__
+        for path in set(Path(folder).glob("**/*.py")) - set(Path(folder).glob("docs/**/*.py")):
+            names = {
+                n.attr
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Attribute)
+            }
+            assert not names & {"Event", "Condition", "Semaphore", "Barrier"}, path
+
+
+class Terminated(BaseException):
+    """The exception of this test's SIGTERM handler."""
+
+
+def test_two_signals_at_once_do_not_stop_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: SIGINT and SIGTERM come together during the sync of a lone waiter.
+
+    Both are raised, one after the other. The record is still committed, and other waiters continue.
+    """
+    real, armed = PosixFile.sync, threading.Event()
+
+    def sync(self: PosixFile) -> None:
+        real(self)
+        if armed.is_set() and threading.current_thread() is threading.main_thread():
+            armed.clear()
+            # Both wait for this thread, and their handlers run one after the other.
+            signals = {signal.SIGINT, signal.SIGTERM}
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+            for number in signals:
+                signal.pthread_kill(threading.get_ident(), number)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    monkeypatch.setattr(PosixFile, "sync", sync)
+    gc.disable()  # an exception in a collection's callback would be lost
+    before = signal.signal(signal.SIGTERM, terminate)
+    journal = Journal.open(tmp_path / "j", options=options())
+    try:
+        journal.wait_durable(journal.append(1))
+        armed.set()
+        with pytest.raises((KeyboardInterrupt, Terminated)):
+            journal.wait_durable(journal.append(2))
+        in_other_thread(journal.wait_durable)
+        in_other_thread(partial(put, journal, 3))
+        assert logged(journal) == [1, 2, 3]
+    finally:
+        gc.enable()
+        signal.signal(signal.SIGTERM, before)
+        in_other_thread(journal.close)

@@ -11,14 +11,18 @@ import hashlib
 import os
 from base64 import b64encode
 from collections.abc import Collection
+from functools import cache
 from importlib.resources import files
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from journal import JournalReader
 from journal_inspect.exits import CORRUPT, FINE, RefusedError
 from journal_inspect.rendering.text import command, say
 from journal_inspect.report.data import observe
 from journal_inspect.report.page import page
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def write_report(
@@ -65,19 +69,15 @@ def _private(name: str, flags: int) -> int:
 
 def _render(context: dict[str, object]) -> str:
     try:
-        from jinja2 import Environment, StrictUndefined
+        import jinja2  # noqa: F401  # `_template` needs it
         from markupsafe import Markup
     except ModuleNotFoundError as error:
         raise ImportError(
             f"a report needs {error.name}, which is not installed; "
             "install it with: python -m pip install 'journal-engine[cli]'"
         ) from error
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    parts = {name: _shipped(f"report.{name}") for name in ("html", "css", "js")}
-    return environment.from_string(parts["html"]).render(
+    parts = {name: _shipped(f"report.{name}") for name in ("css", "js")}
+    return _template().render(
         context,
         style=Markup(parts["css"]),  # noqa: S704 - our own
         script=Markup(parts["js"]),  # noqa: S704 - our own
@@ -93,6 +93,18 @@ def _render(context: dict[str, object]) -> str:
             )
         ),
     )
+
+
+@cache
+def _template() -> Template:
+    """Return the template of the page. Compiling it takes ten times as long as a small report."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment.from_string(_shipped("report.html"))
 
 
 def _shipped(name: str) -> str:

@@ -39,7 +39,9 @@ def finished(folder: Path) -> str:
     return out
 
 
-@pytest.mark.parametrize("kills", [(1,), (1, 20, 3, 17), (40, 12, 35), (99,)])
+@pytest.mark.parametrize(
+    "kills", [(1,), pytest.param((1, 20, 3, 17), marks=pytest.mark.slow), (40, 12, 35), (99,)]
+)
 def test_the_harness_survives_sigkill(tmp_path: Path, kills: tuple[int, ...]) -> None:
     """P2: Each run continues from what the last one made durable, and repeats no step that it
     called done, until all agents are completed."""

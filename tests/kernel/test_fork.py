@@ -254,7 +254,17 @@ RACES = {
 }
 
 
-@pytest.mark.parametrize(("call", "work"), RACES.values(), ids=RACES.keys())
+# Each of these takes the same locks as another call.
+SLOW = {"append_batch", "wait_durable with a limit", "update_batch", "close state"}
+
+
+@pytest.mark.parametrize(
+    ("call", "work"),
+    [
+        pytest.param(*race, id=name, marks=pytest.mark.slow if name in SLOW else ())
+        for name, race in RACES.items()
+    ],
+)
 def test_a_fork_while_others_append_never_hangs(tmp_path: Path, call: str, work: str) -> None:
     """The child is refused before it takes a lock that a thread may have held at the fork."""
     process = run(FORK + CHILD_RACE.format(call=call, work=work), tmp_path / "j")

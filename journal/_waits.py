@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _PACKAGES = ("journal", "manager")
 _SHOWN_CHARS = 80
+_LONG_S = 1e10  # a longer timeout may be too large for a float
 
 _has_warned = False  # of a wait in an event loop, in this process
 
@@ -21,10 +22,11 @@ def check_lsn(lsn: object) -> None:
         _refuse(ValueError, "lsn must be an LSN, at least 0", lsn)
 
 
-def check_timeout_s(timeout_s: object, name: str = "timeout_s") -> None:
+def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:
     """Raise TypeError or ValueError unless this is a number of seconds from 0, or None."""
-    if timeout_s is None:
-        return
+    kind = type(timeout_s)
+    if timeout_s is None or ((kind is float or kind is int) and 0 <= timeout_s <= _LONG_S):
+        return  # nearly always; the checks below take four times as long
     rule = f"{name} must be a number of seconds, at least 0, or None"
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)):
         _refuse(TypeError, rule, timeout_s)
@@ -57,7 +59,8 @@ def warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None = None
     shows the line that called this project's packages.
     """
     global _has_warned
-    if _has_warned or timeout_s == 0 or not in_event_loop():
+    # Most programs have not imported asyncio, or wait in a thread without a loop.
+    if _has_warned or timeout_s == 0 or "asyncio" not in sys.modules or not in_event_loop():
         return
     _has_warned = True
     level, frame, called = 1, sys._getframe(), ""

@@ -157,7 +157,7 @@ class Journal(AsyncHandle):
         """
         turn = self._turn
         if lsn is None:
-            lsn = self.last_lsn
+            lsn = self._buffer.last_lsn
         elif type(lsn) is not int or lsn < 0:
             check_lsn(lsn)
         if timeout_s is not None:
@@ -259,10 +259,11 @@ class Journal(AsyncHandle):
     def _replay(self, after: int, limit_lsn: int) -> Iterator[Entry]:
         batches = read_batches(self._core.directory, after, limit_lsn)
         while batch := self._next(batches):
-            filler_lsn = batch.filler_lsn
+            epoch, filler_lsn = batch.epoch, batch.filler_lsn
             for _, at_ns, first_lsn, records in batch.frames():
+                is_filler = first_lsn == filler_lsn  # it has its own frame
                 for lsn, record in enumerate(records, first_lsn):
-                    yield Entry(lsn, batch.epoch, at_ns, record, None, None, lsn == filler_lsn)
+                    yield Entry(lsn, epoch, at_ns, record, None, None, is_filler)
             del batch, records  # before the next batch is read: each may be one large frame
 
     def _next(self, batches: Iterator[ReplayBatch]) -> ReplayBatch | None:

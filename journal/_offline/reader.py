@@ -270,8 +270,9 @@ class JournalReader(OpenHandle):
             for batch in cursor.advance():
                 epoch, path, filler_lsn = batch.epoch, batch.path, batch.filler_lsn
                 for offset, at_ns, first_lsn, records in batch.frames():
+                    is_filler = first_lsn == filler_lsn  # it has its own frame
                     for lsn, record in enumerate(records, first_lsn):
-                        yield Entry(lsn, epoch, at_ns, record, offset, path, lsn == filler_lsn)
+                        yield Entry(lsn, epoch, at_ns, record, offset, path, is_filler)
                 del batch, records  # free the memory before the next batch: each may be large
             if cursor.at_end:
                 if not follow:

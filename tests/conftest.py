@@ -6,7 +6,6 @@ process or in a child process.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -68,15 +67,6 @@ def pytest_sessionstart() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if messages := foreign_packages():
         raise pytest.UsageError("; ".join(messages) + f"; sys.path is {sys.path}")
-
-
-def pytest_collection_finish() -> None:
-    """Let garbage collections examine no object of the modules and of pytest.
-
-    These objects live until the end. Some tests collect garbage many times.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

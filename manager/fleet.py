@@ -91,6 +91,17 @@ class Fleet:
         if item.get("from_prior_session") is False:
             self.boot_id = get.boot_id(row)
 
+    def load_lines_of_part(self, lines: list[bytes]) -> list[bytes]:
+        """Load the lines of tables at the end of `lines`. Return the others, which are agents'."""
+        if not lines[-1].startswith(records.HEADS_OF_TABLES):
+            return lines
+        agents = [line for line in lines if not line.startswith(records.HEADS_OF_TABLES)]
+        if lines[: len(agents)] != agents:  # no manager writes agents after rows
+            return lines
+        tables: Any = self.begin_tables()
+        tables.load_lines(lines[len(agents) :])
+        return agents
+
     def freeze(self) -> Iterator[Any]:
         """Return an iterator of the checkpoint's items as of now. This takes constant time: an item
         is built when the iterator reaches it. The items of tables come last.

@@ -216,6 +216,8 @@ its kind and a value for each field."""
 # The kinds of records of the tables beside the fleet: see journal/docs/FORMAT.md, "Tables".
 _KINDS_OF_TABLES = frozenset(("rows", "piece", "drop"))
 _FIELDS_OF_TABLES = frozenset(("table", "piece"))  # one of them is in each item
+HEADS_OF_TABLES = b'{"table":', b'{"piece":', b'{"upload":'
+"""The beginnings of an item's line."""
 
 # Indices in a record.
 KIND = 0

@@ -150,10 +150,14 @@ class Checkpoint(OpenHandle):
 
     def items(self) -> Iterator[JSON]:
         """Yield the items. Raises CorruptionError for one that can't be decoded."""
+        return self._items_left(lambda lines: lines)
+
+    def _items_left(self, take: Callable[[list[bytes]], list[bytes]]) -> Iterator[JSON]:
+        """Yield the items in the lines that `take` returns, the first ones of those it is given."""
         offset, number = self._first_item_offset, 0
         lines = islice(_lines(self._file, offset, self.size_bytes), self.count)
         while chunk := _next_lines(lines):
-            yield from self._decoded(chunk, offset, number)
+            yield from self._decoded(take(chunk), offset, number)
             offset += sum(map(len, chunk))
             number += len(chunk)
 

@@ -61,3 +61,15 @@ class JudgesApplication(ABC):
     @abstractmethod
     def why_refused(self, application: str) -> str:
         """Return why a checkpoint of `application` can't be loaded, or "" if it can."""
+
+
+@runtime_checkable
+class LoadsLinesOfPart(Protocol):
+    """A state machine of which one part loads lines of a checkpoint before they are decoded.
+
+    A protocol, for machines outside this package. No user's machine has this method by chance.
+    """
+
+    def load_lines_of_part(self, lines: list[bytes]) -> list[bytes]:
+        """Load the last of these lines, as far as they are the part's. Return the ones before
+        them, whose items `load` gets. Each line ends with a comma, if it has one, and an LF."""

@@ -135,7 +135,7 @@ def pack(record: Record) -> PackedRecord:
     try:
         value = unpackb(packed, strict_map_key=False)
     except Exception as error:
-        raise_unreadable(error)
+        raise_unreadable(error, record)
     made = _new(PackedRecord)  # not by a call of `_packed_as`, which takes 5 % of the time
     made._packed = packed
     made._values = [value]
@@ -254,12 +254,14 @@ def _check_unpacks(packed: bytes) -> None:
         raise_unreadable(error)
 
 
-def raise_unreadable(error: Exception) -> NoReturn:
-    """Raise RecordError if the unpacker raised `error`. Raise a signal handler's error, or a
-    MemoryError, again as it is: neither proves anything about the bytes."""
+def raise_unreadable(error: Exception, record: Record = None) -> NoReturn:
+    """Raise RecordError if the unpacker raised `error`, with the place in `record`. Raise a signal
+    handler's error, or a MemoryError, again as it is: neither proves anything about the bytes."""
     if isinstance(error, MemoryError) or not is_raised_by_call(error, "msgpack"):
         raise error
-    raise RecordError(f"a record nests too deep to be read back: {error!r:.200}") from error
+    place = wrong_place(record, "record", _PARTS_MAX)
+    problem = "it nests too deep" if isinstance(error, msgpack.StackError) else f"{error!r:.200}"
+    raise RecordError(f"a record could not be read back: {place or problem}") from error
 
 
 def feed(payload: bytes) -> msgpack.Unpacker:

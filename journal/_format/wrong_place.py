@@ -8,6 +8,7 @@ from typing import Any
 import msgpack
 
 _SCALARS = (type(None), bool, int, float, str, bytes, msgpack.ExtType, msgpack.Timestamp)
+_CODES = range(128)  # of an ExtType
 _LEVELS_MAX = 100
 _SHOWN_CHARS = 80
 
@@ -36,6 +37,8 @@ def _search(value: Any, path: str, levels: int, numbers: Any) -> str:
     if kind in _SCALARS or levels == 0:
         if kind is int and not -(1 << 63) <= value < 1 << 64:
             return f"{path} is an int of more than 64 bits"
+        if kind is msgpack.ExtType and value[:1] and value[0] not in _CODES:  # by `_replace`
+            return f"{path} is an ExtType of code {short_repr(value[0])}, not of 0 to 127"
         return _half_pair(value, path) if kind is str else ""
     if kind is dict or kind is list:
         # A copy, because another thread may change the dict meanwhile.

@@ -268,7 +268,7 @@ class DurableState(AsyncHandle, Generic[M]):
             try:
                 value = unpackb(packed, strict_map_key=False)
             except Exception as error:
-                raise_unreadable(error)
+                raise_unreadable(error, record)
         if len(packed) > self._bytes_max:
             self._packer.check(record, packed)
         lsn, is_applied = 0, False

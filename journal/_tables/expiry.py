@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from journal._format.wrong_place import short_repr
 from journal._tables.chunked_map import ChunkedMap, Stored
 
 MARK_BYTE = 0xC1  # msgpack never uses this byte
@@ -29,7 +30,8 @@ def to_ms(expires_at: float) -> int:
         kind = type(expires_at).__name__
         raise TypeError(f"expires_at is of type {kind}; give Unix seconds, an int or a float")
     if not 0 <= expires_at * 1000 <= EXPIRES_AT_MS_MAX:  # NaN is refused here, too
-        raise ValueError(f"expires_at is {expires_at}; give Unix seconds, 0 or more")
+        rule = f"give Unix seconds from 0 to {EXPIRES_AT_MS_MAX // 1000}"
+        raise ValueError(f"expires_at is {short_repr(expires_at)}; {rule}")
     return round(expires_at * 1000)
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from journal._format.checkpoint import decode_item
 from journal._format.items import EncodedItems, encode_item
 from journal._format.record import PackedRecord, pack_flat
+from journal._mutex import is_raised_by_call
 from journal._state.state_machine import LoadsLines
 from journal._tables.chunked_map import Chunk, ChunkedMap, Stored
 from journal._tables.columns import columns_of
@@ -51,10 +52,14 @@ from journal._tables.pieces import (
     upload_lines,
 )
 from journal._tables.values import check_stored, json_text, pack_value, stored_texts
+from journal.errors import RecordError
 
 APPLICATION = "journal.tables/1"
 ROWS = "rows"
 NAME_BYTES_MAX = 255
+# A line of a checkpoint has at most 64 MiB. JSON takes six bytes for a NUL, and a value in its
+# line may take six times `PIECE_BYTES_MAX`.
+KEY_BYTES_MAX = 8 << 20
 _LINES_AT_ONCE = 32  # of a checkpoint; encoding them takes some 100 us
 _BYTES_AT_ONCE = 1 << 16
 _REPLACED_MAX = 64  # more gather only in a replay or between two writers, where nobody waits
@@ -267,8 +272,24 @@ class TablesMachine(LoadsLines):
 
 def check_name(name: Any) -> None:
     """Raise ValueError unless `name` can name a table."""
-    if type(name) is not str or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
-        raise ValueError(f"{name!r:.200} names no table: give 1 to {NAME_BYTES_MAX} bytes")
+    try:
+        if type(name) is str and 0 < len(name.encode()) <= NAME_BYTES_MAX:
+            return
+    except UnicodeEncodeError as error:
+        if not is_raised_by_call(error):
+            raise
+    what = f"give a str that takes 1 to {NAME_BYTES_MAX} bytes as UTF-8"
+    raise ValueError(f"{name!r:.200} names no table: {what}")
+
+
+def check_keys(writes: list[Write]) -> None:
+    """Raise RecordError for a key that is too large for a line of a checkpoint."""
+    for name, key, _ in writes:
+        if len(key) > KEY_BYTES_MAX:
+            raise RecordError(
+                f"a key of table {name!r:.80} takes {len(key)} bytes, and a key at most "
+                f"{KEY_BYTES_MAX}; shorten it, or keep the data in the value"
+            )
 
 
 def _check_unmarked(packed: bytes) -> None:

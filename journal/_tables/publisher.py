@@ -21,7 +21,15 @@ from journal._state.durable_state import DurableState
 from journal._state.state_part import Companion, StatePart, whole_of
 from journal._tables.chunked_map import Stored
 from journal._tables.expiry import Moment
-from journal._tables.machine import ROWS, Place, TablesMachine, Write, record_of
+from journal._tables.machine import (
+    KEY_BYTES_MAX,
+    ROWS,
+    Place,
+    TablesMachine,
+    Write,
+    check_keys,
+    record_of,
+)
 from journal._tables.pieces import DROP, ID_BYTES, PIECE, PIECE_BYTES_MAX, bounds
 from journal.errors import JournalError, RecordError
 
@@ -48,6 +56,7 @@ class Publisher:
         self._pack = state.pack if isinstance(state, StatePart) else pack_flat
         self._disk = self._whole.journal._core.disk
         self._bytes_max = state._bytes_max
+        self._row_bytes_max = min(self._bytes_max, KEY_BYTES_MAX)  # of a row that needs no check
         # Ids of uploads that could not be dropped yet, because there was no room for the record.
         self._undropped: deque[list[bytes]] = deque()
 
@@ -56,8 +65,14 @@ class Publisher:
         return clock_ns(self._disk) // 1_000_000
 
     def fits(self, writes: list[Write]) -> bool:
-        """Return whether the writes certainly fit in one record."""
-        return sum(map(_size, writes)) <= self._bytes_max
+        """Return whether the writes certainly fit in one record.
+
+        Raises RecordError for a key that no checkpoint could hold.
+        """
+        size = sum(map(_size, writes))
+        if size > KEY_BYTES_MAX:
+            check_keys(writes)
+        return size <= self._bytes_max
 
     def write_row(self, place: Place, value: bytes | None, check: Check | None) -> int | None:
         """Write one row, unless `check` raises for its visible value, under the lock.
@@ -65,10 +80,10 @@ class Publisher:
         This does the same as `publish`, in less time.
         """
         name, key = place
-        if value is not None and len(value) > self._bytes_max:
+        if value is not None and len(value) > self._row_bytes_max:
             return self.publish([(name, key, value)], self._verifying(place, check), [])
         record = self._pack([ROWS, [name, key, value]])
-        if len(record._packed) > self._bytes_max:
+        if len(record._packed) > self._row_bytes_max:
             return self.publish([(name, key, value)], self._verifying(place, check), [])
         if check is None:
             lsn = self._state.update(lambda _: record)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any, Protocol
 
+from journal._format.wrong_place import short_repr
 from journal._public import public
 from journal._tables.chunked_map import Chunk, Stored, parts_between, rows_between
 from journal._tables.expiry import HEAD, Moment
@@ -159,6 +161,15 @@ def decoded(rows: Iterator[tuple[bytes, Stored]], limit: int | None) -> Iterator
 
 
 def _limited(pairs: Iterator[tuple[Key, Any]], limit: int | None) -> Iterator[tuple[Key, Any]]:
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit is {limit}, a negative number")
-    return pairs if limit is None else islice(pairs, limit)
+    return pairs if limit is None else islice(pairs, min(check_limit(limit), sys.maxsize))
+
+
+def check_limit(limit: Any) -> int:
+    """Return `limit`. Raise TypeError or ValueError unless it is an int, 0 or more."""
+    if type(limit) is not int:
+        raise TypeError(
+            f"limit is {short_repr(limit)}, of type {type(limit).__name__}; give an int"
+        )
+    if limit < 0:
+        raise ValueError(f"limit is {short_repr(limit)}, a negative number; give 0 or more")
+    return limit

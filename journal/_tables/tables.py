@@ -15,6 +15,7 @@ from journal._engine.async_handle import AsyncHandle
 from journal._engine.journal import Journal
 from journal._format.checkpoint import Checkpoint
 from journal._format.record import PackedRecord
+from journal._format.wrong_place import short_repr
 from journal._public import public
 from journal._state.durable_state import DurableState
 from journal._state.state_machine import StateMachine
@@ -90,7 +91,7 @@ class Tables(AsyncHandle):
         `transaction_keys_max` bounds the keys that a transaction reads and writes, and so the time
         for which it holds the lock. Raises what `DurableState.open` raises.
         """
-        _check_keys_max(transaction_keys_max)
+        _check_positive("transaction_keys_max", transaction_keys_max)
         state = DurableState.open(
             path,
             TablesMachine(),
@@ -124,7 +125,7 @@ class Tables(AsyncHandle):
         the open: the first call drops the pieces that a crash left. Raises ValueError if there is
         no such part, or if it has no tables.
         """
-        _check_keys_max(transaction_keys_max)
+        _check_positive("transaction_keys_max", transaction_keys_max)
         machine = state.machine[part] if part in state.machine.names else None
         if not isinstance(machine, TablesMachine):
             raise ValueError(f"{part!r:.200} is no part with tables; make one with Tables.machine")
@@ -145,6 +146,7 @@ class Tables(AsyncHandle):
     ) -> TablesView:
         """Read the tables at `path` without a lock, as of LSN `at` or with all durable changes.
 
+        If `at` is later than the last record, the view is as of that record; see its `lsn`.
         `part` names the part of a Composite that has the tables. The view may lack the last commit
         of a live writer until its log goes idle. Raises CompactedError for an LSN that is no longer
         retained, FormatVersionError for another application's journal, and what
@@ -179,15 +181,16 @@ class Tables(AsyncHandle):
         LookupError, ValueError, TypeError, ArithmeticError or AssertionError that it raises counts
         as a conflict, too, if something that it read has changed.
         """
-        for attempts_left in range(attempts - 1, -1, -1):
+        _check_positive("attempts", attempts)
+        while True:
+            attempts -= 1
             context = self.transaction()
             try:
                 with context as transaction:
                     return context._call(function, transaction)
             except ConflictError:
-                if not attempts_left:
+                if not attempts:
                     raise
-        raise ValueError(f"attempts is {attempts}, not 1 or more")
 
     def update(self, function: Callable[[Transaction], T]) -> T:
         """Call `function` with a transaction, under the lock, and return its result.
@@ -469,6 +472,6 @@ class _ChangedError(ConflictError):
     """The value was changed between a read and the write that depends on it."""
 
 
-def _check_keys_max(transaction_keys_max: int) -> None:
-    if type(transaction_keys_max) is not int or transaction_keys_max < 1:
-        raise ValueError(f"transaction_keys_max is {transaction_keys_max!r:.80}, not 1 or more")
+def _check_positive(name: str, number: Any) -> None:
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{name} is {short_repr(number)}, not 1 or more")

@@ -6,10 +6,11 @@ from contextlib import closing
 
 from journal._disk.disk import Disk, StrPath, clock_ns
 from journal._disk.posix import PosixDisk
+from journal._format.wrong_place import short_repr
 from journal._offline.reader import JournalReader
 from journal._public import public
 from journal._state.composite import COMPOSITE_PREFIX
-from journal._tables.machine import APPLICATION, TablesMachine
+from journal._tables.machine import APPLICATION, TablesMachine, check_name
 from journal._tables.shared_journals import (
     HOST_APPLICATION,
     HostReader,
@@ -45,6 +46,7 @@ class TablesView:
 
     def table(self, name: str) -> TableView:
         """Return the table `name`, which is empty if it has no rows."""
+        check_name(name)
         return TableView(self._rows, name)
 
     def names(self) -> list[str]:
@@ -73,6 +75,10 @@ def read_tables(path: StrPath, at: int | None, part: str | None, disk: Disk | No
 
     `part` names the part of a Composite to which they belong; None: they are not in one.
     """
+    if at is not None and (type(at) is not int or at < 0):
+        raise ValueError(f"at is {short_repr(at)}; give an LSN, an int of 0 or more")
+    if part is not None and type(part) is not str:
+        raise TypeError(f"part is {short_repr(part)}; give the name of a part, a str")
     disk = disk or PosixDisk()
     with JournalReader.open(path, disk=disk) as reader:
         for _ in range(_ATTEMPTS):

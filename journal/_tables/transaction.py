@@ -9,6 +9,7 @@ by then counts as absent, for its reads and for the check at its end.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from types import CoroutineType
@@ -28,7 +29,7 @@ from journal._tables.keys import (
 )
 from journal._tables.machine import Place, TablesMachine, Write
 from journal._tables.range_reads import bounds_up_to, is_same, merged
-from journal._tables.table_view import Rows, TableView, decoded
+from journal._tables.table_view import Rows, TableView, check_limit, decoded
 from journal._tables.values import pack_value, unpack_value
 from journal.errors import ConflictError, JournalError, TransactionTooLargeError
 
@@ -158,13 +159,13 @@ class ReadWriteSet:
         With a limit, only the part of the range up to the last row must still be true at the end.
         """
         self._check_open()
-        if limit is not None and limit < 1:
+        if limit is not None and check_limit(limit) == 0:
             return iter(())
         own_writes = {key: value for (table, key), value in self._writes.items() if table == name}
         chunks = self._chunks_of(name, start, stop)
         rows = self._moment.visible_rows(merged(chunks, own_writes, start, stop, reverse=reverse))
         if limit is not None:
-            first = list(islice(rows, limit))
+            first = list(islice(rows, min(limit, sys.maxsize)))
             if len(first) == limit:
                 start, stop = bounds_up_to(first[-1][0], start, stop, reverse=reverse)
                 chunks = self._chunks_of(name, start, stop)

@@ -91,10 +91,12 @@ def test_a_value_that_cant_be_read_back_is_refused(users: Table) -> None:
     """Msgpack packs extension types with a wrong code or time, which it can't unpack."""
     timestamp = msgpack.Timestamp(5, 5)
     timestamp.nanoseconds = (1 << 30) - 1
-    for wrong in (msgpack.ExtType(5, b"x")._replace(code=-1), timestamp):
-        with pytest.raises(RecordError, match="can't be packed"):
+    forged = msgpack.ExtType(5, b"x")._replace(code=-1)
+    place = r"value\['wrong'\] is an ExtType of code -1, not of 0 to 127"
+    for wrong, message in (forged, place), (timestamp, "can't be packed"):
+        with pytest.raises(RecordError, match=message):
             users["new"] = {"wrong": wrong}
-        with pytest.raises(RecordError, match="can't be packed"):
+        with pytest.raises(RecordError, match=message):
             users["new"] = {"wrong": wrong, "long": "x" * 2000}
     assert "new" not in users
 

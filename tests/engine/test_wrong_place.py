@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import DurableState, Journal, RecordError, pack
+from journal import DurableState, Journal, RecordError, Tables, pack
 from journal._format.wrong_place import wrong_place
 from journal.testing import SimulatedDisk
 from tests.engine.state_support import state_on
@@ -99,3 +99,19 @@ def test_a_place_is_named_if_and_only_if_msgpack_refuses(value: Any) -> None:
         assert wrong_place(value, "record").startswith(("record", "a key of record"))
     else:
         assert wrong_place(value, "record") == ""
+
+
+@pytest.mark.parametrize("code", [-1, -7, 200])
+def test_an_extension_of_a_wrong_code_is_refused_where_it_is_decoded(
+    disk: SimulatedDisk, code: int
+) -> None:
+    """A forged ExtType is refused, with its place, by `pack`, an update and a table."""
+    forged = {"a": [msgpack.ExtType(5, b"x")._replace(code=code)]}
+    place = re.escape(f"['a'][0] is an ExtType of code {code}, not of 0 to 127")
+    with pytest.raises(RecordError, match=f"record{place}"):
+        pack(forged)
+    with state_on(disk) as state, pytest.raises(RecordError, match=f"record{place}"):
+        state.update(lambda _: forged)
+    with Tables.open("tables", disk=disk) as tables, pytest.raises(RecordError) as caught:
+        tables.table("t")["k"] = forged
+    assert f"value{place}".replace("\\", "") in str(caught.value)

@@ -179,6 +179,13 @@ REFUSED = (
         FORMAT,
     ),
     Weakening(
+        "keys_that_no_checkpoint_holds",
+        PUBLISHER,
+        "            check_keys(writes)\n",
+        "            pass\n",
+        ("tests/engine/test_tables_arguments.py",),
+    ),
+    Weakening(
         "head_of_a_packed_item_unchecked",
         MACHINE,
         "        _check_unmarked(value)\n",

@@ -10,11 +10,11 @@ methods whose names or docstrings say so wait for the disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from journal import AsyncHandle, Checkpoint, DurableState, LockStats, Options, PackedRecord, Stats
 from manager import clock, records
@@ -43,8 +43,9 @@ from manager.workspace import StrPath, state_path
 
 if TYPE_CHECKING:
     from journal import Tables
-    from manager.transaction import FleetTransactionContext
+    from manager.transaction import FleetTransaction, FleetTransactionContext
 
+T = TypeVar("T")
 _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opened
 
 
@@ -201,6 +202,14 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
         from manager.transaction import FleetTransactionContext
 
         return FleetTransactionContext(self.tables, self._updates, self._limits, self._boot_id)
+
+    def transact(self, function: Callable[[FleetTransaction], T], *, attempts: int = 10) -> T:
+        """Call `function` with a transaction, as the body of `transaction`, and return its result.
+
+        After a conflict, `function` is called again with a new transaction, up to `attempts` times
+        in all; see `Tables.transact`. The errors of its verbs are not conflicts.
+        """
+        return self.transaction()._transact(function, attempts)
 
     def touch(self, ref: str) -> None:
         """Record a sign of life of a running agent, for `cleanup`. Any update counts as one too.

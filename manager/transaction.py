@@ -8,7 +8,7 @@ before it leave it (`manager.draft`). All records are one batch, so a crash leav
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from journal import (
     PackedRecord,
@@ -30,6 +30,8 @@ from manager.records import Record
 from manager.updates import Updates
 from manager.values import text
 from manager.verbs import Verbs
+
+T = TypeVar("T")
 
 
 @public
@@ -142,6 +144,7 @@ class FleetTransactionContext:
     """A context manager for the body of one transaction."""
 
     def __init__(self, tables: Tables, updates: Updates, limits: Limits, boot_id: str) -> None:
+        self._tables = tables
         self._context = tables.transaction()
         self._updates = updates
         self._limits = limits
@@ -149,9 +152,7 @@ class FleetTransactionContext:
         self._transaction: FleetTransaction | None = None
 
     def __enter__(self) -> FleetTransaction:
-        inner = self._context.__enter__()
-        self._transaction = FleetTransaction(inner, self._updates, self._limits, self._boot_id)
-        return self._transaction
+        return self._begin(self._context.__enter__())
 
     def __exit__(self, *raised: Any) -> None:
         with self._updates.releasing():
@@ -165,6 +166,19 @@ class FleetTransactionContext:
         with self._updates.releasing():
             await self._context.__aexit__(*raised)
         self._notify()
+
+    def _transact(self, function: Callable[[FleetTransaction], T], attempts: int) -> T:
+        """Call `function` as the body, again after each conflict, and return its result."""
+        with self._updates.releasing():
+            result = self._tables.transact(
+                lambda inner: function(self._begin(inner)), attempts=attempts
+            )
+        self._notify()
+        return result
+
+    def _begin(self, inner: Transaction) -> FleetTransaction:
+        self._transaction = FleetTransaction(inner, self._updates, self._limits, self._boot_id)
+        return self._transaction
 
     def _notify(self) -> None:
         if self._transaction is not None and self._transaction.lsn is not None:

@@ -57,7 +57,7 @@ class ReadWriteSet:
         self._count = 0
         self._writes: dict[Place, bytes | None] = {}
         self._reads: dict[Place, Stored | None] = {}  # the stored objects, compared by identity
-        self._expected: dict[Place, Any] = {}  # values that `replace` expects
+        self._expected: dict[Place, Any] = {}  # values that `replace` found as expected
         self._must_exist: set[Place] = set()
         self._ranges: list[tuple[str, bytes, bytes | None, list[Chunk]]] = []
         self.companions: list[Companion] = []  # records of other parts
@@ -118,11 +118,13 @@ class ReadWriteSet:
         if seen is None:
             raise _conflict(place, "is not there")
         if expected is not _ANY:
-            if unpack_value(seen) != expected:
+            found = unpack_value(seen)
+            if found != expected:
                 raise _conflict(place, "has another value than the expected one")
-            # Its own write says nothing about what others see, nor does what was read before.
+            # Its own write says nothing about what others see, nor does what was read before. The
+            # caller may change `expected` later, and comparing it may run the caller's code.
             if is_first_read:
-                self._expected[place] = expected
+                self._expected[place] = found
         self.write(place, value)
 
     def remove(self, place: Place) -> None:

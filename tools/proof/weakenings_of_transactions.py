@@ -138,9 +138,16 @@ WRITES_OF_ONE_KEY = (
     Weakening(
         "replace_of_another_value",
         TRANSACTION,
-        "            if unpack_value(seen) != expected:",
+        "            if found != expected:",
         "            if False:",
         ORDERS,
+    ),
+    Weakening(
+        "expected_object_of_the_caller_is_kept",
+        TRANSACTION,
+        "                self._expected[place] = found",
+        "                self._expected[place] = expected",
+        ("tests/engine/test_table_expected.py",),
     ),
     Weakening(
         "expected_value_of_an_own_write",

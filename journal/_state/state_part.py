@@ -99,8 +99,8 @@ class StatePart(Generic[M]):
 
     def _before_freeze(self, prepare: Callable[[StatePart[M]], None]) -> None:
         """See DurableState._before_freeze."""
-        name, machine = self.name, self.machine
-        self.whole._before_freeze(lambda state: prepare(StatePart(state, name, machine)), name)
+        kind, name, machine = type(self), self.name, self.machine
+        self.whole._before_freeze(lambda state: prepare(kind(state, name, machine)), name)
 
     def read(self, query: Callable[[M], T]) -> T:
         """See DurableState.read."""

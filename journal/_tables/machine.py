@@ -100,6 +100,8 @@ class TablesMachine(LoadsLines):
         # writer frees them after it has released the owner's lock.
         self.replaced: deque[Sequence[bytes]] = deque(maxlen=_REPLACED_MAX)
         self.is_open = False  # until then records come from the disk, and are checked
+        # In a shared state, a record is checked unless tables have just made it; see TablesPart.
+        self.is_shared = self.trusts_next = False
 
     def finish_open(self) -> list[bytes]:
         """Stop checking records, since the replay is over. Called under the owner's lock.
@@ -133,8 +135,9 @@ class TablesMachine(LoadsLines):
 
     def apply(self, lsn: int, record: Any) -> None:
         """Apply the writes of a transaction, or add or drop pieces of values."""
-        if not self.is_open:
+        if not self.is_open or (self.is_shared and not self.trusts_next):
             self._check_record(record)
+        self.trusts_next = False
         if record[0] != ROWS:
             if record[0] == PIECE:
                 self.uploads.add(record[1], record[3])

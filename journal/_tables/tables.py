@@ -32,6 +32,7 @@ from journal._tables.publisher import (
 )
 from journal._tables.table_changes import TableChanges
 from journal._tables.table_view import LiveRows, TableView
+from journal._tables.tables_part import TablesPart
 from journal._tables.tables_view import TablesView, read_tables
 from journal._tables.transaction import ChunksOf, ReadWriteSet, Transaction, result_of
 from journal._tables.values import pack_value, unpack_value
@@ -110,7 +111,8 @@ class Tables(AsyncHandle):
     def machine() -> StateMachine:
         """Return a new state machine of tables, to be a part of a Composite.
 
-        Its records are made by the Tables that `in_state` returns, and by nothing else.
+        Its records are made by the Tables that `in_state` returns. Another one stops the state,
+        and is not journaled, if Tables would not have made it.
         """
         return TablesMachine()
 
@@ -130,7 +132,7 @@ class Tables(AsyncHandle):
         machine = state.machine[part] if part in names else None
         if not isinstance(machine, TablesMachine):
             raise ValueError(f"{part!r:.200} is no part with tables; make one with Tables.machine")
-        return cls._opened(StatePart(state, part, machine), transaction_keys_max)
+        return cls._opened(TablesPart(state, part, machine), transaction_keys_max)
 
     @classmethod
     def _opened(cls, state: TablesState, transaction_keys_max: int) -> Self:

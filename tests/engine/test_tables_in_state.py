@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from journal import (
     Composite,
     ConflictError,
     DurableState,
+    FailedError,
     FormatVersionError,
     JournalError,
     RecordError,
@@ -255,3 +257,26 @@ def test_parts_change_together_or_not_at_all(transactions: list[Any]) -> None:
         assert jobs(state) == model["jobs"]
         assert rows(app_of(state).table("t")) == model["tables"]
     state.close()
+
+
+@pytest.mark.parametrize(
+    "record", [["rows", ["t", b"\x20k", b"\xc1"]], ["rows", ["t", b"?", None]], [1, 2], "x"]
+)
+@pytest.mark.parametrize("after_a_write", [False, True])
+def test_a_record_that_tables_did_not_make_is_checked(
+    disk: SimulatedDisk, record: Any, after_a_write: bool
+) -> None:
+    """P4: A wrong record of tables that is given to the state itself stops the state, and is not in
+    the journal, which opens again."""
+    with suppress(FailedError), open_state(disk) as state:
+        table = Tables.in_state(state, "tables").table("t")
+        if after_a_write:
+            table["k"] = 1
+        with pytest.raises((TypeError, ValueError)):
+            state.update(lambda c: c.part("tables", record))
+        with pytest.raises(FailedError):
+            table["k"] = 2
+    with open_state(disk) as state:
+        assert rows(Tables.in_state(state, "tables").table("t")) == (
+            {"k": 1} if after_a_write else {}
+        )

@@ -179,6 +179,20 @@ REFUSED = (
         FORMAT,
     ),
     Weakening(
+        "records_of_others_are_trusted",
+        MACHINE,
+        " or (self.is_shared and not self.trusts_next):",
+        ":",
+        ("tests/engine/test_tables_in_state.py",),
+    ),
+    Weakening(
+        "trust_outlasts_a_record",
+        MACHINE,
+        "        self.trusts_next = False\n",
+        "",
+        ("tests/engine/test_tables_in_state.py",),
+    ),
+    Weakening(
         "keys_that_no_checkpoint_holds",
         PUBLISHER,
         "            check_keys(writes)\n",

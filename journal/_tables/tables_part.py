@@ -1,0 +1,41 @@
+"""TablesPart: the part of a shared state that has tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from journal._format.record import Record
+from journal._state.durable_state import DurableState
+from journal._state.state_part import Companion, StatePart
+from journal._tables.machine import TablesMachine
+
+Decide = Callable[[TablesMachine], Record | None]
+
+
+class TablesPart(StatePart[TablesMachine]):
+    """The part of a shared state that has tables.
+
+    Anyone who has the state can give it a record of this part. A replay would refuse a wrong one,
+    and with it the whole journal, so the machine checks each record that was not made here.
+    """
+
+    def __init__(self, state: DurableState[Any], name: str, machine: TablesMachine) -> None:
+        super().__init__(state, name, machine)
+        machine.is_shared = True
+
+    def update(self, decide: Decide, *, urgent: bool = False) -> int | None:
+        """See DurableState.update."""
+        machine = self.machine
+        # The frame of `StatePart.update` would add a tenth to the time of a write.
+        return self._state.update(lambda _: _trusted(machine, decide(machine)), urgent=urgent)
+
+    def update_with(self, decide: Decide, companions: list[Companion]) -> int | None:
+        """See StatePart.update_with."""
+        return super().update_with(lambda machine: _trusted(machine, decide(machine)), companions)
+
+
+def _trusted(machine: TablesMachine, record: Record | None) -> Record | None:
+    """Return `record`, which the machine then applies unchecked."""
+    machine.trusts_next = record is not None
+    return record

@@ -128,11 +128,7 @@ class Tables(AsyncHandle):
         no such part, or if it has no tables.
         """
         _check_positive("transaction_keys_max", transaction_keys_max)
-        names = getattr(state.machine, "names", ())  # of a Composite
-        machine = state.machine[part] if part in names else None
-        if not isinstance(machine, TablesMachine):
-            raise ValueError(f"{part!r:.200} is no part with tables; make one with Tables.machine")
-        return cls._opened(TablesPart(state, part, machine), transaction_keys_max)
+        return cls._opened(TablesPart.of(state, part), transaction_keys_max)
 
     @classmethod
     def _opened(cls, state: TablesState, transaction_keys_max: int) -> Self:

@@ -24,6 +24,15 @@ class TablesPart(StatePart[TablesMachine]):
         super().__init__(state, name, machine)
         machine.is_shared = True
 
+    @classmethod
+    def of(cls, state: DurableState[Any], part: str) -> TablesPart:
+        """Return the part of a state. Raises ValueError unless it is a part with tables."""
+        names = getattr(state.machine, "names", ())  # of a Composite
+        machine = state.machine[part] if part in names else None
+        if not isinstance(machine, TablesMachine):
+            raise ValueError(f"{part!r:.200} is no part with tables; make one with Tables.machine")
+        return cls(state, part, machine)
+
     def update(self, decide: Decide, *, urgent: bool = False) -> int | None:
         """See DurableState.update."""
         machine = self.machine

@@ -133,8 +133,8 @@ ALL_OF = (
     Weakening(
         "records_are_not_checked",
         MACHINE,
-        "        if not self.is_open:\n            self._check_record(record)\n",
-        "",
+        "            self._check_record(record)\n        self.trusts_next",
+        "            pass\n        self.trusts_next",
         LARGE,
     ),
     Weakening(

@@ -37,7 +37,7 @@ class TablesPart(StatePart[TablesMachine]):
         """See DurableState.update."""
         machine = self.machine
         # The frame of `StatePart.update` would add a tenth to the time of a write.
-        return self._state.update(lambda _: _trusted(machine, decide(machine)), urgent=urgent)
+        return self.whole.update(lambda _: _trusted(machine, decide(machine)), urgent=urgent)
 
     def update_with(self, decide: Decide, companions: list[Companion]) -> int | None:
         """See StatePart.update_with."""

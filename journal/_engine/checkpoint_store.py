@@ -90,18 +90,9 @@ class CheckpointStore:
             self._newest_count, self._newest_application = checkpoint.count, checkpoint.application
         return checkpoint
 
-    @property
-    def newest_lsn(self) -> int:
-        """The LSN of the newest checkpoint, or -1 if there is none."""
-        return max(self._verified_lsns, default=-1)
-
-    def needs_filler(self, newest: Checkpoint, *, was_idle: bool) -> bool:
+    def needs_filler(self, newest: Checkpoint) -> bool:
         """Return whether a filler in a segment of its own, and one more checkpoint like `newest`
-        after it, would free enough space.
-
-        Enough is a quarter of a segment. Unless the log was idle since the last checkpoint, it is
-        also at least `checkpoint_min_bytes`.
-        """
+        after it, would free at least a quarter of a segment."""
         keep = self._options.checkpoints_kept
         if len(self._verified_lsns) + 1 < keep:
             return False
@@ -114,9 +105,7 @@ class CheckpointStore:
         gone += [checkpoint_name(lsn) for lsn in checkpoint_lsns(names) if lsn < floor_lsn]
         freed_bytes = sum(file_size(self._directory, name) for name in gone)
         segment_bytes = self._options.segment_bytes
-        growth_bytes = 0 if was_idle else self._options.checkpoint_min_bytes
-        least_bytes = max(growth_bytes, _WORTHWHILE * segment_bytes)
-        return freed_bytes - newest.size_bytes - segment_bytes >= least_bytes
+        return freed_bytes - newest.size_bytes - segment_bytes >= _WORTHWHILE * segment_bytes
 
     def check_stateless(self) -> None:
         """Raise JournalError if the newest checkpoint holds a state, which a trim would forget."""
@@ -128,7 +117,8 @@ class CheckpointStore:
         from journal._engine.trimming import checkpoints_to_trim  # few journals are trimmed
 
         lsns = checkpoints_to_trim(self._directory, before_lsn, self._options.checkpoints_kept)
-        return [lsn for lsn in lsns if lsn > self.newest_lsn]
+        newest_lsn = max(self._verified_lsns, default=-1)
+        return [lsn for lsn in lsns if lsn > newest_lsn]
 
     @property
     def last_segment_lsn(self) -> int:

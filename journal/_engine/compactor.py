@@ -177,10 +177,8 @@ class Compactor:
 
     def _compact(self, freeze: Freeze, fill: Fill | None = None) -> list[Checkpoint]:
         """Publish a checkpoint, and one after a filler if that gives space back."""
-        last_lsn = self._checkpoints.newest_lsn
         first = self._publish(freeze)
-        was_idle = first.lsn == last_lsn
-        if fill is None or not self._checkpoints.needs_filler(first, was_idle=was_idle):
+        if fill is None or not self._checkpoints.needs_filler(first):
             return [first]
         lsn = fill(first.lsn)
         if lsn is None:  # the log is not idle: the next compaction will free the space

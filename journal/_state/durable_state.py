@@ -225,10 +225,9 @@ class DurableState(AsyncHandle, Generic[M]):
     def compact(self) -> Checkpoint:
         """Write a checkpoint now, as Journal.compact does, and give space back at once.
 
-        If the log is idle meanwhile, and a second checkpoint would free `checkpoint_min_bytes`,
-        append a filler, which is a record that is never applied, and publish a checkpoint at its
-        LSN, too. If nothing was written since the last checkpoint, a quarter of `segment_bytes` is
-        enough for that.
+        If the log is idle meanwhile, and a second checkpoint would free at least a quarter of
+        `segment_bytes`, append a filler, which is a record that is never applied, and publish a
+        checkpoint at its LSN, too.
         """
         return self._journal.compact()
 

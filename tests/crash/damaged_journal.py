@@ -90,10 +90,28 @@ def history(
         disk.new_id()
     owner = Owner(Ledger, options=options_of(durability, size), disk=disk, path=PATH)
 
-    def put(*lsns: int) -> None:
+    def append(*lsns: int) -> None:
         owner.append_batch([record(lsn, size) for lsn in lsns])
+
+    def commit() -> None:
         owner.wait()
         snapshots.append(files(disk))
+
+    def put(*lsns: int) -> None:
+        append(*lsns)
+        commit()
+
+    def compact_and_put(*lsns: int) -> None:
+        """Append the records during a compaction, which then appends no filler."""
+
+        def append_before(operation: str, path: str) -> None:
+            if operation == "rename":  # the checkpoint is written
+                disk.before = None
+                append(*lsns)
+
+        disk.before = append_before
+        owner.compact()
+        commit()
 
     def close() -> None:
         owner.close()
@@ -104,16 +122,14 @@ def history(
     close()
     owner.reopen()
     put(4)
-    owner.compact()
-    put(5, 6)
+    compact_and_put(5, 6)
     tear(owner, ["b", 0, "torn" + "x" * size.filler])
     snapshots.append(files(disk))
     owner.reopen()
     put(7)
     put(8, 9)
     put(10)  # in a segment of its own
-    owner.compact()
-    put(11)
+    compact_and_put(11)
     close()
     owner.reopen()
     put(12)

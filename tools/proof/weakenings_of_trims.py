@@ -68,7 +68,7 @@ ALL_OF = (
     Weakening(
         "filler_at_each_compaction",
         "journal/_engine/compactor.py",
-        "if fill is None or not self._checkpoints.needs_filler(first, was_idle=was_idle):",
+        "if fill is None or not self._checkpoints.needs_filler(first):",
         "if fill is None:",
         FILLERS,
     ),

@@ -64,6 +64,13 @@ class ReplayBatch(NamedTuple):
         is_first = run.offset == SEGMENT_HEADER_BYTES
         return run.first_lsn if is_first and frame.is_filler(run.data) else 0
 
+    def numbered(self) -> Iterator[tuple[int, Record]]:
+        """Yield the LSN and the value of each record that an owner has appended: not a filler."""
+        filler_lsn = self.filler_lsn
+        for lsn, record in enumerate(self.records, self.first_lsn):
+            if lsn != filler_lsn:
+                yield lsn, record
+
     @property
     def written_at_ns(self) -> int:
         """The time at which the last frame was written, in Unix nanoseconds."""

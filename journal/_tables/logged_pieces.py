@@ -100,7 +100,7 @@ class LoggedPieces:
 
     def _records(self, after: int, limit_lsn: int) -> Iterator[Record]:
         for batch in read_batches(self._directory, after, limit_lsn):
-            for record in batch.records:
+            for _, record in batch.numbered():
                 own = record if self._part is None else self._part.own_record(record)
                 if own is not None:
                     yield own

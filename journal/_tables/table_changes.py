@@ -218,18 +218,18 @@ def _durable_records(
     while True:
         was_closed = journal.closed  # before the read, which then sees all that was committed
         for batch in cursor.advance():
-            for _, _, first_lsn, records in batch.frames():
-                for lsn, record in enumerate(records, first_lsn):
-                    # A frame can be read before it is durable. After a close, the log may have the
-                    # records of another writer.
-                    while lsn > journal.durable_lsn:
-                        if _has_ended(state, was_closed):
-                            return
-                        was_closed = journal.closed
-                        yield None
-                    yield lsn, record
-                    seen_lsn = lsn
-            del batch, records  # before the next batch: each may be one large frame
+            for lsn, record in batch.numbered():
+                # A frame can be read before it is durable. After a close, the log may have the
+                # records of another writer.
+                while lsn > journal.durable_lsn:
+                    if _has_ended(state, was_closed):
+                        return
+                    was_closed = journal.closed
+                    yield None
+                yield lsn, record
+            seen_lsn = batch.last_lsn
+            record = None  # before the next batch: each may be one large frame
+            del batch
         if not cursor.at_end:
             continue
         if _has_ended(state, was_closed):

@@ -14,12 +14,12 @@ _LONG_S = 1e10  # a longer timeout may be too large for a float
 _has_warned = False  # of a wait in an event loop, in this process
 
 
-def check_lsn(lsn: object) -> None:
+def check_lsn(lsn: object, name: str = "lsn") -> None:
     """Raise TypeError or ValueError unless `lsn` is a whole number from 0."""
     if isinstance(lsn, bool) or not isinstance(lsn, int):
-        _refuse(TypeError, "lsn must be an LSN, a whole number", lsn)
+        _refuse(TypeError, f"{name} must be an LSN, a whole number", lsn)
     if lsn < 0:
-        _refuse(ValueError, "lsn must be an LSN, at least 0", lsn)
+        _refuse(ValueError, f"{name} must be an LSN, at least 0", lsn)
 
 
 def check_timeout_s(timeout_s: Any, name: str = "timeout_s") -> None:

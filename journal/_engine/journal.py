@@ -6,7 +6,6 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from operator import index
 from typing import TYPE_CHECKING
 
 from journal._commit.gate import Gate
@@ -332,7 +331,8 @@ class Journal(AsyncHandle):
         what `compact` raises. Source: journal/docs/FORMAT.md, "Trims".
         """
         self._lifecycle.check()
-        before_lsn = index(before_lsn)
+        if type(before_lsn) is not int:
+            check_lsn(before_lsn, "before_lsn")
         if not 1 <= before_lsn <= self.last_lsn + 1:
             raise ValueError(
                 f"before_lsn must be from 1 to {self.last_lsn + 1}, the next LSN, not {before_lsn}"

@@ -188,9 +188,10 @@ class DurableState(AsyncHandle, Generic[M]):
         results: list[T] = []
 
         def choose(machine: M) -> Record | None:
-            chosen = decide(machine)
+            chosen: Any = decide(machine)
             if not isinstance(chosen, tuple) or len(chosen) != 2:
-                raise TypeError(f"decide returned {chosen!r:.200}, not a tuple (record, result)")
+                kind = f"tuple of {len(chosen)}" if type(chosen) is tuple else type(chosen).__name__
+                raise TypeError(f"decide returned a {kind}, not a tuple (record, result)")
             results.append(chosen[1])
             return chosen[0]
 
@@ -227,7 +228,7 @@ class DurableState(AsyncHandle, Generic[M]):
 
         If the log is idle meanwhile, and a second checkpoint would free at least a quarter of
         `segment_bytes`, append a filler, which is a record that is never applied, and publish a
-        checkpoint at its LSN, too.
+        checkpoint at its LSN, too. On a full disk, the filler waits for space, as any record does.
         """
         return self._journal.compact()
 

@@ -12,6 +12,13 @@ from tests.engine.state_support import put, state_on
 from tests.support import TIMEOUT_S, Table, reopened
 
 
+class Unshowable(list[Any]):
+    """A list whose repr fails, or never ends."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
 def take_first(machine: Table) -> tuple[list[Any] | None, str]:
     """Remove the first row. Return its key."""
     key = next(iter(machine.rows), None)
@@ -32,11 +39,22 @@ def test_the_result_comes_with_the_lsn(disk: SimulatedDisk) -> None:
     assert reopened(disk) == [["a", 1], ["a", None], ["b", 1]]
 
 
-@pytest.mark.parametrize("wrong", [None, ["a", 1], ("a",), ("a", 1, 2), "ab", 5])
-def test_anything_but_a_pair_is_refused(disk: SimulatedDisk, wrong: Any) -> None:
-    """TypeError shows what `decide` returned, also for a record alone, and nothing has changed."""
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        (None, "NoneType"),
+        (["a", 1], "list"),
+        (("a",), "tuple of 1"),
+        (("a", Unshowable(), 2), "tuple of 3"),
+        ("ab", "str"),
+        (Unshowable(), "Unshowable"),
+    ],
+)
+def test_anything_but_a_pair_is_refused(disk: SimulatedDisk, wrong: Any, shown: str) -> None:
+    """TypeError names the type of what `decide` returned, also of a record alone. It calls no code
+    of that value, because it is raised under the lock. Nothing has changed."""
     with state_on(disk) as state:
-        with pytest.raises(TypeError, match=r"not a tuple \(record, result\)"):
+        with pytest.raises(TypeError, match=rf"returned a {shown}, not a tuple \(record, result\)"):
             state.update_with_result(lambda _: wrong)
         assert state.journal.last_lsn == 0
         assert put(state, "a", 1) == 1

@@ -10,13 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from functools import partial, wraps
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from journal._commit.gate import Gate
 from journal._handle import OpenHandle
 from journal._mutex import Alarm
 from journal._public import public
 from journal._waits import warn_in_event_loop
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,6 +175,7 @@ class _ThreadCall(Generic[T]):
         self._discard = discard
         self._gate = Gate()
         self._is_abandoned = False
+        self._loop: AbstractEventLoop | None = None
         self._errors: list[BaseException] = []
         self.results: list[T] = []
         self._cancellations: list[BaseException] = []
@@ -186,7 +190,7 @@ class _ThreadCall(Generic[T]):
         import asyncio
         from contextvars import copy_context
 
-        asyncio.get_running_loop()  # raises RuntimeError if there is none
+        self._loop = asyncio.get_running_loop()  # raises RuntimeError if there is none
         # A daemon, so that an exit does not wait for a disk that never answers. The exit itself
         # closes the journals that are open.
         thread = threading.Thread(
@@ -228,5 +232,7 @@ class _ThreadCall(Generic[T]):
         except BaseException as error:
             self._errors.append(error)
         self._gate.open()
-        if self._is_abandoned and self._discard and self.results:
+        # A coroutine of a loop that was stopped and closed may stay suspended for long.
+        is_abandoned = self._is_abandoned or (self._loop is not None and self._loop.is_closed())
+        if is_abandoned and self._discard and self.results:
             self._discard(self.results.pop())

@@ -113,15 +113,22 @@ THREADS = (
     Weakening(
         "abandoned_open_stays_open",
         "journal/_engine/async_handle.py",
-        "if self._is_abandoned and self._discard and self.results:",
+        "if is_abandoned and self._discard and self.results:",
         "if False:",
         ASYNC,
     ),
     Weakening(
         "call_without_a_loop_starts_a_thread",
         "journal/_engine/async_handle.py",
-        "        asyncio.get_running_loop()  # raises RuntimeError if there is none\n",
+        "self._loop = asyncio.get_running_loop()  # raises RuntimeError if there is none",
         "",
+        ASYNC,
+    ),
+    Weakening(
+        "open_of_a_closed_loop_stays_open",
+        "journal/_engine/async_handle.py",
+        "self._is_abandoned or (self._loop is not None and self._loop.is_closed())",
+        "self._is_abandoned",
         ASYNC,
     ),
 )

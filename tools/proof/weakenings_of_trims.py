@@ -52,6 +52,20 @@ ALL_OF = (
         FILLERS,
     ),
     Weakening(
+        "filler_is_a_change",
+        "journal/_recovery/walk.py",
+        "            if lsn != filler_lsn:\n                yield lsn, record\n",
+        "            yield lsn, record\n",
+        ("tests/engine/test_table_changes.py",),
+    ),
+    Weakening(
+        "filler_needs_a_log_that_is_due",
+        "journal/_engine/checkpoint_store.py",
+        "- segment_bytes >= _WORTHWHILE * segment_bytes",
+        "- segment_bytes >= self._options.checkpoint_min_bytes",
+        FILLERS,
+    ),
+    Weakening(
         "filler_after_later_records",
         "journal/_commit/buffer.py",
         "if filling.records or filling.last_lsn != after_lsn:",

@@ -307,12 +307,12 @@ class Journal(AsyncHandle):
 
     @property
     def first_lsn(self) -> int:
-        """The first LSN that is kept; the next LSN to append if no record is. Reads the directory.
+        """The first LSN that is kept; if no record is, the next one to append. Reads the directory.
 
         Raises FailedError, ClosedError and OSError.
         """
         self._lifecycle.check()
-        next_lsn = self.last_lsn + 1  # first: a segment that is begun meanwhile begins there
+        next_lsn = self.durable_lsn + 1  # first: a segment that is begun meanwhile begins there
         segments = segment_names(self._core.directory.names())
         return segments[0].first_lsn if segments else next_lsn
 

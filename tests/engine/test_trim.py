@@ -134,6 +134,16 @@ def test_a_trim_syncs_before_it_removes(
         assert (journal.first_lsn, journal.last_lsn) == (8, 9)
 
 
+def test_records_in_memory_are_kept(disk: SimulatedDisk) -> None:
+    """`first_lsn` of a journal whose first records are not committed yet is the LSN of these."""
+    with open_on(disk, flush_interval_s=3600.0) as journal:
+        assert journal.first_lsn == 1
+        journal.append_batch([1, 2, 3])
+        assert (journal.durable_lsn, journal.first_lsn) == (0, 1)
+        journal.wait_durable()
+        assert journal.first_lsn == 1
+
+
 @pytest.mark.parametrize("before_lsn", [0, -1, 10, 1 << 64])
 def test_an_lsn_out_of_range_is_refused(disk: SimulatedDisk, before_lsn: int) -> None:
     """An LSN below 1, or after the next one to append, raises ValueError, and nothing changes."""

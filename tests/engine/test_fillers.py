@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from journal import DurableState, Journal, JournalReader, pack, repair
+from journal import DurableState, Journal, JournalReader, Tables, pack, repair
 from journal.testing import SimulatedDisk, lose
 from tests.engine.compaction_support import checkpoint_lsns, first_lsns
-from tests.support import PATH, crash, names, options, segments, until
+from tests.support import PATH, TIMEOUT_S, crash, names, options, segments, until
 
 SEGMENT_BYTES = 4096
 
@@ -235,6 +235,28 @@ def test_a_filler_is_not_salvaged(disk: SimulatedDisk) -> None:
     assert report.salvaged == ((11, 11),)
     with Journal.open(str(report.salvaged_to), options=options(), disk=disk) as journal:
         assert [entry.record for entry in journal.replay()] == [["b", 1]]
+
+
+def test_changes_pass_over_a_filler(disk: SimulatedDisk) -> None:
+    """The filler of a compaction is no change, neither to a consumer that has read everything
+    before it nor to one that begins there."""
+    small = options(segment_bytes=4096, record_bytes_max=256)
+    with Tables.open(PATH, options=small, disk=disk) as app:
+        rows, changes = app.table("rows"), app.changes()
+        for _ in range(80):
+            rows["a"] = "x" * 200
+        app.sync(timeout_s=TIMEOUT_S)
+        seen = [next(changes) for _ in range(80)]
+        lsn = app.compact().lsn
+        assert lsn == app.journal.last_lsn == 81
+        assert changes._must_wait()
+        rows["large"] = "y" * 999
+        app.sync(timeout_s=TIMEOUT_S)
+        late = app.changes(seen[-1].lsn)
+        for consumer in (changes, late):
+            change = next(consumer)
+            assert (change.key, change.value) == ("large", "y" * 999)
+            assert change.lsn > lsn
 
 
 @given(st.lists(st.binary(max_size=9000), min_size=1, max_size=80))

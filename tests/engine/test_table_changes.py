@@ -95,28 +95,6 @@ def test_a_change_says_what_happened(app: Tables) -> None:
     ]
 
 
-def test_changes_pass_over_a_filler(disk: SimulatedDisk) -> None:
-    """The filler of a compaction is no change, neither to a consumer that has read everything
-    before it nor to one that begins there."""
-    small = options(segment_bytes=4096, record_bytes_max=256)
-    with Tables.open(PATH, options=small, disk=disk) as app:
-        rows, changes = app.table("rows"), app.changes()
-        for _ in range(80):
-            rows["a"] = "x" * 200
-        app.sync(timeout_s=TIMEOUT_S)
-        seen = [next(changes) for _ in range(80)]
-        lsn = app.compact().lsn
-        assert lsn == app.journal.last_lsn == 81
-        assert changes._must_wait()
-        rows["large"] = "y" * 999
-        app.sync(timeout_s=TIMEOUT_S)
-        late = app.changes(seen[-1].lsn)
-        for consumer in (changes, late):
-            change = next(consumer)
-            assert (change.key, change.value) == ("large", "y" * 999)
-            assert change.lsn > lsn
-
-
 @settings(max_examples=50, deadline=None)
 @given(runs=st.lists(st.lists(WRITES, max_size=4), min_size=1, max_size=4), data=st.data())
 def test_changes_lead_to_the_tables(

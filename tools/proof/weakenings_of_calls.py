@@ -7,7 +7,7 @@ from proof.weakenings import Weakening
 
 WAITS = ("tests/engine/test_waits.py",)
 LOCKS = ("tests/engine/test_lock_wait.py",)
-ASYNC = ("tests/engine/test_async_handle.py",)
+ASYNC = ("tests/engine/test_async_handle.py", "tests/engine/test_async_loop_ends.py")
 PLACES = ("tests/engine/test_wrong_place.py",)
 MISTAKEN = ("tests/engine/test_wrong_calls.py",)
 RESULTS = ("tests/engine/test_update_with_result.py",)

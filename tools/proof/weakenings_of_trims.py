@@ -56,7 +56,7 @@ ALL_OF = (
         "journal/_recovery/walk.py",
         "            if lsn != filler_lsn:\n                yield lsn, record\n",
         "            yield lsn, record\n",
-        ("tests/engine/test_table_changes.py",),
+        FILLERS,
     ),
     Weakening(
         "filler_needs_a_log_that_is_due",

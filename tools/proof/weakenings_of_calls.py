@@ -186,8 +186,8 @@ MISTAKES = (
     Weakening(
         "tables_of_a_manager_close_without_a_limit",
         "manager/tables.py",
-        "            manager.close(timeout_s=timeout_s)",
-        "            manager.close()",
+        "        self._owner().close(timeout_s=timeout_s)",
+        "        self._owner().close()",
         ("tests/manager/test_manager_tables.py",),
     ),
 )

@@ -36,12 +36,22 @@ class TablesPart(StatePart[TablesMachine]):
     def update(self, decide: Decide, *, urgent: bool = False) -> int | None:
         """See DurableState.update."""
         machine = self.machine
-        # The frame of `StatePart.update` would add a tenth to the time of a write.
-        return self.whole.update(lambda _: _trusted(machine, decide(machine)), urgent=urgent)
+        try:
+            # The frame of `StatePart.update` would add a tenth to the time of a write.
+            return self.whole.update(lambda _: _trusted(machine, decide(machine)), urgent=urgent)
+        except BaseException:  # `apply` may not have been called
+            machine.trusts_next = False
+            raise
 
     def update_with(self, decide: Decide, companions: list[Companion]) -> int | None:
         """See StatePart.update_with."""
-        return super().update_with(lambda machine: _trusted(machine, decide(machine)), companions)
+        try:
+            return super().update_with(
+                lambda machine: _trusted(machine, decide(machine)), companions
+            )
+        except BaseException:
+            self.machine.trusts_next = False
+            raise
 
 
 def _trusted(machine: TablesMachine, record: Record | None) -> Record | None:

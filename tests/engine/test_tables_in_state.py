@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journal import (
+    BufferFullError,
     Composite,
     ConflictError,
     DurableState,
@@ -280,3 +281,23 @@ def test_a_record_that_tables_did_not_make_is_checked(
         assert rows(Tables.in_state(state, "tables").table("t")) == (
             {"k": 1} if after_a_write else {}
         )
+
+
+def test_a_record_after_a_refused_write_is_checked(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: A write that was refused before it was applied lets no wrong record pass unchecked."""
+    with suppress(FailedError), open_state(disk) as state:
+        table = Tables.in_state(state, "tables").table("t")
+
+        def refuse(*_: object) -> None:
+            raise BufferFullError("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(state._buffer, "admit", refuse)
+            with pytest.raises(BufferFullError):
+                table["k"] = 1
+        with pytest.raises(ValueError, match="key"):
+            state.update(lambda c: c.part("tables", ["rows", ["t", b"?", None]]))
+    with open_state(disk) as state:
+        assert rows(Tables.in_state(state, "tables").table("t")) == {}

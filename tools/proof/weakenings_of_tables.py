@@ -179,6 +179,13 @@ REFUSED = (
         FORMAT,
     ),
     Weakening(
+        "record_after_a_refused_write_is_trusted",
+        "journal/_tables/tables_part.py",
+        "called\n            machine.trusts_next = False",
+        "called\n            pass",
+        ("tests/engine/test_tables_in_state.py",),
+    ),
+    Weakening(
         "records_of_others_are_trusted",
         MACHINE,
         " or (self.is_shared and not self.trusts_next):",

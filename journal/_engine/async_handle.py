@@ -8,6 +8,7 @@ before the cancellation goes on: no lock, no thread and no open journal remains.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
@@ -52,7 +53,7 @@ class _OpenInThread:
 
 
 @public
-class AsyncHandle(OpenHandle):
+class AsyncHandle(OpenHandle, ABC):
     """A handle that can be opened and closed in an event loop without blocking it.
 
         async with DurableState.aopen("jobs.d", Jobs()) as state:
@@ -66,9 +67,9 @@ class AsyncHandle(OpenHandle):
     """The class method that opens in a thread what `open` opens. It takes the arguments of `open`,
     raises what `open` raises, and returns an AsyncOpening: `async with` it, or await it."""
 
+    @abstractmethod
     def close(self, *, timeout_s: float | None = None) -> None:
         """Make all changes durable, and close the journal; see Journal.close."""
-        raise NotImplementedError
 
     async def aclose(self, *, timeout_s: float | None = None) -> None:
         """Close in a thread, as `close` does. The event loop runs other tasks meanwhile.
@@ -81,8 +82,8 @@ class AsyncHandle(OpenHandle):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None: ...
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,9 +94,9 @@ class AsyncHandle(OpenHandle):
     def __repr__(self) -> str:
         return f"<{self._kind} {self._condition()}>"
 
+    @abstractmethod
     def _condition(self) -> str:
         """Return the path, the state and the LSNs in words. Takes no lock, and raises nothing."""
-        raise NotImplementedError
 
     @staticmethod
     def _warn_in_event_loop(call: str, awaitable: str, timeout_s: float | None) -> None:

@@ -191,7 +191,8 @@ def test_a_lookup_after_an_interrupted_split_does_not_hang(
 def test_a_lookup_by_a_finalizer_amid_a_split_does_not_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It would wait for the write of its own thread. Keys that are in their place are found."""
+    """A finalizer's lookup would wait for the write of its own thread, so it is refused. Keys that
+    are in their place are found."""
     monkeypatch.setattr(chunked_map, "CHUNK_KEYS_MAX", 4)
     rows = ChunkedMap()
     for number in range(4):

@@ -50,7 +50,7 @@ def descriptors() -> int:
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_an_open_waits_until_the_lock_is_free(disk: SimulatedDisk, opener: str) -> None:
-    """With `lock_timeout_s`, an open waits for the other writer. It raises LockedError at the end
+    """An open with `lock_timeout_s` waits for the other writer. It raises LockedError at the end
     of that time, and without it at once."""
     other = open_on(disk)
     opened = OPENERS[opener]

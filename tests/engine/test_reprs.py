@@ -112,7 +112,7 @@ def test_a_repr_waits_for_no_lock(disk: SimulatedDisk, pool: ThreadPoolExecutor)
 
 
 def test_a_fork_shows_that_it_is_one(tmp_path: Path) -> None:
-    """In a forked child, the repr of the parent's journal shows the state "forked"."""
+    """The repr of the parent's journal shows the state "forked" in a forked child."""
     ended = run(FORK, tmp_path / "j")
     assert ended.stdout.splitlines() == [f"<Journal {tmp_path}/j forked last_lsn=0 durable_lsn=0>"]
 

@@ -24,7 +24,10 @@ def test_a_transaction_runs_once(app: Tables, users: Table) -> None:
 
 
 def test_a_body_may_be_left_in_another_context(app: Tables, users: Table) -> None:
-    """As a web framework does with a generator that it runs in a pool of threads."""
+    """The end of a body may run in another context than its beginning.
+
+    A web framework does that with a generator that it runs in a pool of threads.
+    """
     context = app.transaction()
     here, there = copy_context(), copy_context()
     t = here.run(context.__enter__)
@@ -59,7 +62,7 @@ def test_a_write_after_the_body_is_refused_and_never_lost(
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "9", True, None])
 def test_a_limit_that_is_none_is_refused(disk: SimulatedDisk, limit: Any) -> None:
-    """Before anything is created."""
+    """A limit that is no positive int is refused before anything is created."""
     with pytest.raises(ValueError, match="transaction_keys_max is"):
         open_tables(disk, transaction_keys_max=limit)
     open_tables(disk, transaction_keys_max=1).close()

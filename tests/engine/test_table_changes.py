@@ -183,7 +183,7 @@ def test_a_dict_has_changes(disk: SimulatedDisk) -> None:
 
 
 def test_changes_end_when_the_tables_are_closed(disk: SimulatedDisk) -> None:
-    """All that the close committed is delivered, and nothing that a later writer adds."""
+    """Changes that the close committed are delivered, and none that a later writer adds."""
     with open_tables(disk) as app:
         changes = app.changes()
         consumer = Consumer(app.changes())

@@ -97,7 +97,7 @@ def test_redacted_fields_are_nowhere(tmp_path: Path, form: str, is_compacted: bo
 
 
 def test_redacted_pieces_are_hidden(tmp_path: Path) -> None:
-    """In a journal of tables, bytes in records and items of unknown kinds are hidden, too."""
+    """Bytes in records and items of unknown kinds are hidden in a journal of tables, too."""
     options = Options(application="journal.tables/1")
     with Journal.open(tmp_path / "j", options=options) as journal:
         put(journal, ["piece", b"id", 0, SECRET.encode()], ["rows", ["t", b"\x20a", [b"id", 1]]])

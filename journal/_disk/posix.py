@@ -21,13 +21,13 @@ import fcntl
 import os
 import stat
 import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from journal._disk import lock_holder as holder
 from journal._disk import syscalls
-from journal._disk.disk import LOCK, Buffer, FileMode, StrPath
+from journal._disk.disk import LOCK, FileMode, StrPath
+from journal._disk.posix_file import CLOSED, PosixFile
 from journal._names import is_journal
 from journal.errors import FailedError, LockedError, UnsafePathError
 
@@ -42,9 +42,6 @@ _MODES: dict[FileMode, int] = {
 _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
 # The errors of flock(2) on a file system without locks, such as some network file systems.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-# The descriptor of a closed handle. The kernel refuses it with EBADF in every call; for -1, some of
-# Python's functions raise ValueError instead.
-_CLOSED = 2**31 - 1
 _OTHERS_ACCESS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -168,8 +165,8 @@ class PosixDirectory:
             return self._read_pid_note()
 
     def close(self, *, unlock: bool) -> None:
-        fd, self._fd = self._fd, _CLOSED
-        if fd != _CLOSED:
+        fd, self._fd = self._fd, CLOSED
+        if fd != CLOSED:
             try:
                 if unlock:
                     fcntl.flock(fd, fcntl.LOCK_UN)
@@ -210,69 +207,6 @@ class PosixDirectory:
         file.close()
         pid = next((int(word) for word in words if word.isdigit()), 0)
         return pid if holder.is_alive(pid) else None
-
-
-class PosixFile:
-    """A file descriptor of a regular file."""
-
-    def __init__(self, fd: int, path: str) -> None:
-        self._fd = fd
-        self.path = path
-        self._count_links: Callable[[], int] | None = None
-        # It has no `__del__`: Python ignores an interrupt that strikes there, and a follower drops
-        # files all the time. A closed file is dropped without running any Python code.
-        self._closing = weakref.finalize(self, _close_quietly, fd)
-        self._closing.atexit = False
-
-    def read(self, size: int, offset: int) -> bytes:
-        data = os.pread(self._fd, size, offset)
-        if len(data) == size or not data:
-            return data
-        parts = [data]
-        missing = size - len(data)
-        while missing and (data := os.pread(self._fd, missing, offset + size - missing)):
-            parts.append(data)
-            missing -= len(data)
-        return b"".join(parts)
-
-    def write(self, data: Buffer, offset: int) -> int:
-        return os.pwrite(self._fd, data, offset)
-
-    def sync(self) -> None:
-        if sys.platform == "darwin":
-            fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
-        else:
-            os.fdatasync(self._fd)
-
-    def size(self) -> int:
-        return os.fstat(self._fd).st_size
-
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self._fd, size)
-
-    def allocate(self, size: int) -> None:
-        if sys.platform == "linux":
-            os.posix_fallocate(self._fd, 0, size)
-
-    def is_linked(self) -> bool:
-        if self._count_links is None:
-            self._count_links = syscalls.link_counter(self._fd)
-        return self._count_links() > 0
-
-    def drop_cache(self) -> None:
-        if sys.platform == "linux":
-            with suppress(OSError):
-                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
-
-    def close(self) -> None:
-        if self._closing.detach():
-            fd, self._fd = self._fd, _CLOSED
-            os.close(fd)
-
-
-def _close_quietly(fd: int) -> None:
-    with suppress(OSError):
-        os.close(fd)
 
 
 def _split_last(path: str) -> tuple[str, str]:

@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 
 from journal import CorruptionError, DurableState, FailedError, Journal, JournalReader
 from journal._disk.disk import Directory
-from journal._disk.posix import PosixDisk, PosixFile
+from journal._disk.posix import PosixDisk
+from journal._disk.posix_file import PosixFile
 from journal.testing import SimulatedDisk, seeded
 from tests.installed import find_command, import_package
 from tests.kernel.lazy_fs_support import Mount, obstacle

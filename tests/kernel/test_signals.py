@@ -16,7 +16,7 @@ import pytest
 import journal
 import manager
 from journal import DurableState, FailedError, Journal, Options
-from journal._disk.posix import PosixFile
+from journal._disk.posix_file import PosixFile
 from journal.testing import SimulatedDisk
 from tests.kernel.interrupt_support import in_other_thread
 from tests.kernel.test_interrupt import update

@@ -144,7 +144,7 @@ SYNCS = (
     ),
     Weakening(
         "no_fdatasync",
-        "journal/_disk/posix.py",
+        "journal/_disk/posix_file.py",
         "            os.fdatasync(self._fd)",
         "            pass",
         DISK,
@@ -154,7 +154,7 @@ SYNCS = (
     ),
     Weakening(
         "no_cache_drop",
-        "journal/_disk/posix.py",
+        "journal/_disk/posix_file.py",
         "os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)",
         "pass",
         DISK,

@@ -11,10 +11,12 @@ from contextlib import suppress
 
 from journal._disk import syscalls
 from journal._disk.disk import Buffer
+from journal._disk.zeros_ahead import ZerosAhead, overwrites_in_place
 
 # The descriptor of a closed handle. The kernel refuses it with EBADF in every call; for -1, some of
 # Python's functions raise ValueError instead.
 CLOSED = 2**31 - 1
+_NEVER = 2**64  # after the end of any file
 
 
 class PosixFile:
@@ -24,6 +26,9 @@ class PosixFile:
         self._fd = fd
         self.path = path
         self._count_links: Callable[[], int] | None = None
+        self._zeros: ZerosAhead | None = None
+        self._zeroed_end = _NEVER  # a write that ends after this writes zeros ahead
+        self._is_synced = False  # since the last zeros
         # It has no `__del__`: Python ignores an interrupt that strikes there, and a follower drops
         # files all the time. A closed file is dropped without running any Python code.
         self._closing = weakref.finalize(self, _close_quietly, fd)
@@ -41,6 +46,11 @@ class PosixFile:
         return b"".join(parts)
 
     def write(self, data: Buffer, offset: int) -> int:
+        if (end := offset + len(data)) > self._zeroed_end and self._zeros is not None:
+            self._zeroed_end = end
+            if self._is_synced:  # a log that is not synced gains nothing
+                self._is_synced = False
+                self._zeroed_end = self._zeros.write(len(data), end)
         return os.pwrite(self._fd, data, offset)
 
     def sync(self) -> None:
@@ -48,16 +58,20 @@ class PosixFile:
             fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
         else:
             os.fdatasync(self._fd)
+        self._is_synced = True
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 
     def truncate(self, size: int) -> None:
+        self._zeroed_end = _NEVER
         os.ftruncate(self._fd, size)
 
     def allocate(self, size: int) -> None:
         if sys.platform == "linux":
             os.posix_fallocate(self._fd, 0, size)
+            if overwrites_in_place(self._fd):
+                self._zeros, self._zeroed_end = ZerosAhead(self._fd, size), 0
 
     def is_linked(self) -> bool:
         if self._count_links is None:

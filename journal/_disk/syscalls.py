@@ -11,6 +11,7 @@ from functools import cache
 
 # statx(2)
 _AT_EMPTY_PATH, _STATX_NLINK, _STATX_BYTES = 0x1000, 0x4, 256
+_STATFS_LONGS = 64  # statfs(2), whose first field is the type: 15 of them at most
 # renameat2(2), renameatx_np(2)
 _RENAME_NOREPLACE, _RENAME_EXCL = 1, 4
 # The errors of a call that the kernel, a sandbox or the file system doesn't know.
@@ -25,6 +26,7 @@ def load() -> None:
     """
     _statx()
     _exclusive_rename()
+    _fstatfs()
 
 
 @cache
@@ -104,3 +106,24 @@ def link_counter(fd: int) -> Callable[[], int]:
         return int.from_bytes(result[16:20], sys.byteorder)
 
     return count
+
+
+@cache
+def _fstatfs() -> Callable[..., int] | None:
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None).fstatfs
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def file_system_type(fd: int) -> int:
+    """Return the number of an open file's file system, of linux/magic.h; 0 if it is unknown."""
+    fstatfs = _fstatfs()
+    if fstatfs is None or sys.platform != "linux":
+        return 0
+    import ctypes
+
+    result = (ctypes.c_long * _STATFS_LONGS)()
+    return 0 if fstatfs(fd, result) else result[0]

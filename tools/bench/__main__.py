@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 NAMES = (
-    *("commits", "append", "hold", "fanout", "compact", "recover", "burn", "imports"),
-    *("inspector", "legacy", "tables", "bars", "plot"),
+    *("commits", "append", "hold", "fanout", "compact", "recover", "burn", "flushes"),
+    *("imports", "inspector", "legacy", "tables", "bars", "plot"),
 )
 
 

@@ -29,6 +29,7 @@ RUNS: dict[str, str] = {
     "compact": "compact --rounds 3 --seconds 2",
     "fanout-json": "fanout --agents 1000 --threads 64 --ways rewrite journal --seconds 2",
     "fanout-size": "fanout --agents 100 10000 100000 --threads 64 --ways journal --rounds 3",
+    "flushes": "flushes",
     "burn": "burn --threads 64 --rounds 2",
     "commits": f"commits --threads 1 64 --rounds 4 --peers {ALL}",
     "commits-pinned": f"commits --threads 64 --rounds 4 --cpu 0 --peers {ALL}",

@@ -242,6 +242,15 @@ def _imports(results: Results) -> Any:
     return figure
 
 
+def _flushes(results: Results) -> Any:
+    figure, ((axis,),) = panels(1, 1)
+    names = [f"{row['threads']} x {row['record_bytes']} B" for row in results["rows"]]
+    axis.barh(names, [row["flushes"] for row in results["rows"]])
+    axis.invert_yaxis()
+    axis.set(title=f"flushes a commit, {results['file_system']}")
+    return figure
+
+
 def _tables(results: Results) -> Any:
     """Draw a row for each number of rows, and a column for each kind of call."""
     sizes = unique(row["rows"] for row in results["rows"])
@@ -264,6 +273,7 @@ DRAWN: dict[str, Callable[[Results], Any]] = {
     "compact": _compact,
     "fanout": _fanout,
     "burn": _burn,
+    "flushes": _flushes,
     "imports": _imports,
     **dict.fromkeys(("inspector", "legacy"), _imports),
     "tables": _tables,

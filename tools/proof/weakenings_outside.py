@@ -154,4 +154,51 @@ LATER_WRITERS = (
     ),
 )
 
-ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES + DELETED + CLOCK + LATER_WRITERS
+ZEROS = ("tests/kernel/test_zeros_ahead.py",)
+
+ZEROS_AHEAD = (
+    Weakening(
+        "zeros_past_the_allocated_end",
+        "journal/_disk/zeros_ahead.py",
+        "min(bytes_ahead, self._allocated_end - end)",
+        "bytes_ahead",
+        ZEROS,
+    ),
+    Weakening(
+        "zeros_on_the_frame",
+        "journal/_disk/zeros_ahead.py",
+        "[_PIECE] * pieces, end)",
+        "[_PIECE] * pieces, end - 1)",
+        ZEROS,
+    ),
+    Weakening(
+        "zeros_without_a_sync",
+        "journal/_disk/posix_file.py",
+        "            if self._is_synced:  #",
+        "            if True:  #",
+        ZEROS,
+    ),
+    Weakening(
+        "zeros_that_fail_a_commit",
+        "journal/_disk/zeros_ahead.py",
+        "        with suppress(OSError):\n",
+        "        if True:\n",
+        ZEROS,
+    ),
+    Weakening(
+        "zeros_after_a_truncation",
+        "journal/_disk/posix_file.py",
+        "        self._zeroed_end = _NEVER\n        os.ftruncate",
+        "        os.ftruncate",
+        ZEROS,
+    ),
+    Weakening(
+        "zeros_on_any_file_system",
+        "journal/_disk/zeros_ahead.py",
+        "return file_system_type(fd) in _IN_PLACE",
+        "return True",
+        ZEROS,
+    ),
+)
+
+ALL_OF = PROCESS + FILE_SYSTEMS + RENAMES + DELETED + CLOCK + LATER_WRITERS + ZEROS_AHEAD

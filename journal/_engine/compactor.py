@@ -36,7 +36,6 @@ Fill = Callable[[int], int | None]
 # Publishes checkpoints, and returns them, oldest first.
 Job = Callable[[], list[Checkpoint]]
 
-_PAUSE_S = 0.0002
 _POLL_S = 0.001
 
 
@@ -67,6 +66,7 @@ class Compactor:
         self._alarm = Alarm()  # wakes the thread
         self._is_due = False  # whether the thread has found that a compaction is due
         self._is_stopping = False
+        self._step_began_ns = 0  # the processor time of the compacting thread when it last paused
 
     @property
     def freeze(self) -> Freeze | None:
@@ -230,6 +230,7 @@ class Compactor:
             end_lsn = self._committer.synced_lsn
             if not 0 <= lsn <= end_lsn:  # no later open would trust it
                 raise ValueError(f"freeze returned LSN {lsn}, but the log ends at {end_lsn}")
+            self._step_began_ns = time.thread_time_ns()
             self._checkpoints.write(lsn, items, partial(self._pace, attempt))
         finally:
             # The items are freed here, outside the owner's lock, because they may be as large as
@@ -248,11 +249,16 @@ class Compactor:
     def _pace(self, attempt: Attempt) -> int:
         """Pause the encoding. Return how many items to encode until the next pause."""
         self._check()
-        time.sleep(_PAUSE_S)
-        log_bytes, has_room = self._committer.log_bytes, self._committer.has_room
-        pace = attempt.pace(log_bytes, has_room=has_room, now_s=time.monotonic())
+        pace = attempt.pace(
+            self._committer.log_bytes,
+            step_s=(time.thread_time_ns() - self._step_began_ns) / 1e9,
+            has_room=self._committer.has_room,
+            now_s=time.monotonic(),
+        )
         if pace.gives_room:
             self._committer.hold_from(NEVER)
+        time.sleep(pace.pause_s)
+        self._step_began_ns = time.thread_time_ns()
         return pace.items
 
     def _run(self) -> None:

@@ -132,7 +132,7 @@ def test_a_checkpoint_counts_before_covered_files_are_removed() -> None:
 @pytest.mark.parametrize(
     ("at", "log_bytes", "has_room", "items"),
     [
-        pytest.param(1000, 1000, True, 2, id="the log does not grow"),
+        pytest.param(1000, 1000, True, 2, id="the log did not grow"),
         pytest.param(1000, 1125, True, 2, id="up to an eighth of the growth"),
         pytest.param(1000, 1126, True, 64, id="past an eighth: larger steps"),
         pytest.param(
@@ -148,9 +148,35 @@ def test_the_encoding_step_grows_when_compaction_lags(
     at: int, log_bytes: int, has_room: bool, items: int
 ) -> None:
     """P7, P8: Items are encoded a few at a time, so that no other thread stalls, until the log
-    outgrows the compaction."""
+    outgrows the compaction. Here, the first item took 10 us."""
     attempt = new_schedule().begin(at)
-    assert attempt.pace(log_bytes, has_room=has_room, now_s=0) == Pace(items, gives_room=False)
+    pace = attempt.pace(log_bytes, step_s=10e-6, has_room=has_room, now_s=0)
+    assert pace == Pace(items, pause_s=200e-6, gives_room=False)
+
+
+@pytest.mark.parametrize(
+    ("item_us", "items", "items_when_idle"),
+    [
+        pytest.param(2.1, 9, 47, id="a small item"),
+        pytest.param(21, 1, 4, id="a large one"),
+        pytest.param(2000, 1, 1, id="a huge one: at least one item"),
+        pytest.param(0, 256, 256, id="no measurable time: the largest step"),
+    ],
+)
+def test_a_step_has_as_many_items_as_its_time_allows(
+    item_us: float, items: int, items_when_idle: int
+) -> None:
+    """P7: A step takes 20 us of processor time, and 100 us once the log has not grown for 50 ms."""
+    attempt = new_schedule().begin(1000)
+    item_s = item_us / 1e6
+    pace = attempt.pace(1000, step_s=item_s, has_room=True, now_s=5.0)
+    assert pace == Pace(items)
+    pace = attempt.pace(1000, step_s=items * item_s, has_room=True, now_s=5.049)
+    assert pace == Pace(items)
+    pace = attempt.pace(1000, step_s=items * item_s, has_room=True, now_s=5.051)
+    assert pace == Pace(items_when_idle, pause_s=100e-6)
+    pace = attempt.pace(1001, step_s=items_when_idle * item_s, has_room=True, now_s=5.06)
+    assert pace == Pace(items)  # the log grew: back to short steps
 
 
 @pytest.mark.parametrize(
@@ -177,7 +203,9 @@ def test_updates_wait_for_at_most_a_second_of_encoding(
     """P7: Updates wait for at most a second of encoding, however large the state is. A pause is a
     reading of the clock, and whether there is room."""
     attempt = new_schedule().begin(1000)
-    paces = [attempt.pace(2000, has_room=has_room, now_s=now_s) for now_s, has_room in pauses]
+    paces = [
+        attempt.pace(2000, step_s=0, has_room=has_room, now_s=now_s) for now_s, has_room in pauses
+    ]
     assert paces[-1].gives_room is gives_room
 
 

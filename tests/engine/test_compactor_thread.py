@@ -169,23 +169,29 @@ def test_a_compaction_blocks_no_append(disk: SimulatedDisk) -> None:
 def test_items_are_encoded_with_pauses(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P7: The encoder sleeps after every few items, and hurries only when the log outgrows it."""
+    """P7: The encoder sleeps after every few items, and hurries only when the log outgrows it.
+    Here, an item takes 10 us."""
     pauses: list[float] = []
+    cpu_ns = 0
     monkeypatch.setattr("journal._engine.compactor.time.sleep", pauses.append)
+    monkeypatch.setattr("journal._engine.compactor.time.thread_time_ns", lambda: cpu_ns)
+    monkeypatch.setattr("journal._engine.compaction_schedule._IDLE_AFTER_S", TIMEOUT_S)
     with open_on(disk, checkpoint_min_bytes=100_000) as journal:
-        put(journal, 1)
-        compact(journal, *range(1000))
-        relaxed, pauses[:] = len(pauses), []
-        assert relaxed >= 250
-        put(journal, 2)
 
-        def items() -> Iterator[int]:
+        def items(grows: bool) -> Iterator[int]:
+            nonlocal cpu_ns
             for n in range(1000):
-                if n == 100:
+                if n == 100 and grows:
                     put_lines(journal, 30, size=4000)
+                cpu_ns += 10_000
                 yield n
 
-        journal.compact(lambda: (2, items()))
+        put(journal, 1)
+        journal.compact(lambda: (1, items(grows=False)))
+        relaxed, pauses[:] = len(pauses), []
+        assert relaxed == 500
+        put(journal, 2)
+        journal.compact(lambda: (2, items(grows=True)))
         assert 0 < len(pauses) < relaxed / 2
     assert set(pauses) <= {0.0002}
 

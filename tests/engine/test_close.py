@@ -306,6 +306,7 @@ def drop(make: Callable[[], object]) -> None:
         drop_reference()
 
 
+@pytest.mark.usefixtures("few_to_collect")
 @pytest.mark.parametrize("kind", ["journal", "compacted", "state"])
 def test_a_dropped_journal_warns_commits_and_releases_the_directory(
     disk: SimulatedDisk, kind: str
@@ -332,6 +333,7 @@ def test_a_dropped_journal_warns_commits_and_releases_the_directory(
     assert reopened(disk) == [["a", 1]]
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_a_dropped_failed_journal_releases_the_directory(tmp_path: Path) -> None:
     """P5: A failed state that nobody closed does not keep the next opening out."""
     before = journal_threads()
@@ -352,6 +354,7 @@ def test_a_dropped_failed_journal_releases_the_directory(tmp_path: Path) -> None
     Journal.open(tmp_path / "j").close()
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_a_closed_journal_is_dropped_silently(disk: SimulatedDisk) -> None:
     """Neither a closed journal nor a failed one that was closed warns."""
     journal: Journal | None = open_on(disk)

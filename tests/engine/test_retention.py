@@ -188,6 +188,7 @@ def test_appends_never_wait_for_retention(disk: SimulatedDisk) -> None:
         wait_for_first(disk, 4)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_retention_that_fails_is_tried_again(
     disk: SimulatedDisk, caplog: pytest.LogCaptureFixture
 ) -> None:

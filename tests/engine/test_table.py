@@ -197,6 +197,7 @@ def test_freeze_does_not_copy_the_table() -> None:
     assert max(sizes) < 2000
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_a_dropped_snapshot_is_freed() -> None:
     """P8: A dropped snapshot is freed, together with the values that were saved for it."""
 
@@ -224,6 +225,7 @@ def test_a_dropped_snapshot_is_freed() -> None:
     assert gone() is None
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_many_snapshots_keep_their_values() -> None:
     """P6: Each of many snapshots keeps its values, in whatever order they are read and dropped."""
     table = table_of(6)

@@ -29,7 +29,6 @@ from tests.inspect.inspect_support import (
     TIMEOUT_S,
     VERBS,
     ask,
-    ask_child,
     environment,
     fleet,
     golden,
@@ -191,15 +190,13 @@ def test_frames_lose_columns_on_a_narrow_terminal(
 
 
 @pytest.mark.parametrize("columns", [40, 60])
-def test_help_fits_the_terminal(columns: int) -> None:
+def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The help of every command is complete at any width, with room for each option's text."""
     fixed_line = re.compile(  # commands, tables, options and their choices
         " *(journal-inspect|bash:|zsh:|fish:|corruption |torn_tail |bad_check|stray |-)"
     )
     for verb in ("", *cli.commands):
-        lines = ask_child(
-            *[verb] * bool(verb), "--help", env=environment(COLUMNS=str(columns))
-        ).lines
+        lines = on_columns(monkeypatch, columns, *[verb] * bool(verb), "--help")
         assert lines
         lines = [line for line in lines if not fixed_line.match(line)]
         assert all(len(line) <= columns or " " not in line.strip() for line in lines), (verb, lines)

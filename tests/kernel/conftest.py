@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +17,3 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def directory(path: Path) -> PosixDirectory:
     return PosixDisk().open_directory(path, write=True)
-
-
-@pytest.fixture
-def few_to_collect() -> Iterator[None]:
-    """Let the collections in a test not examine what existed before: there is one at each point."""
-    gc.freeze()
-    yield
-    gc.unfreeze()

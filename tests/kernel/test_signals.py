@@ -160,6 +160,7 @@ def depth() -> int:
     return count
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_at_the_recursion_limit_only_the_caller_fails() -> None:
     """A caller near its recursion limit gets RecursionError. The journal and the state continue."""
     disk, failed = SimulatedDisk(), 0

@@ -222,6 +222,7 @@ def test_a_change_without_a_wake_up_is_shown_at_the_next_commit(
 # --- leaving ---
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_a_reader_that_leaves_is_forgotten(manager: SubAgentManager) -> None:
     """A reader is forgotten after aclose, when it is dropped, and when its wait is cancelled."""
 

@@ -42,6 +42,7 @@ def test_a_wrong_first_word_is_found(tmp_path: Path, source: str, is_wrong: bool
     assert bool(list(offences_in(module, tmp_path))) == is_wrong
 
 
+@pytest.mark.usefixtures("few_to_collect")
 def test_docstrings_open_with_a_verb_or_a_noun() -> None:
     """No checked docstring begins with a word that hides its subject."""
     checked = checked_modules()

@@ -138,6 +138,7 @@ def wrong_imports(package: str, layers: tuple[tuple[str, ...], ...]) -> list[str
     ]
 
 
+@pytest.mark.usefixtures("few_to_collect")
 @pytest.mark.parametrize(
     ("package", "layers"),
     [

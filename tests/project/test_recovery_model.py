@@ -17,6 +17,7 @@ import pytest
 from proof import model
 from proof.recovery_model import Durability, Mode, Model, Weakening
 
+pytestmark = pytest.mark.usefixtures("few_to_collect")
 ROOT = Path(__file__).resolve().parents[2]
 # Two records are too few to break a promise with these.
 NEEDS_3_RECORDS = {

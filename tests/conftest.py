@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.tiers import EXAMPLES
+
 if TYPE_CHECKING:  # the fixtures import these, after the check that they are this checkout's
     from journal import Journal, JournalReader
     from journal._disk.disk import Directory
@@ -34,18 +36,26 @@ PACKAGES = ("journal", "manager", "_journal_console", "journal_inspect")
 _paths = [str(ROOT), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _paths))
 
-# The quick profile derives the same examples on every machine. `--hypothesis-profile thorough`
-# tries more, and other ones each time. There are no deadlines, since speed depends on the machine.
-_quick = settings(
-    max_examples=50,
+# The same examples are derived on every machine, and fewer of them in the quick part.
+# `--hypothesis-profile thorough` tries more, and other ones each time. There are no deadlines,
+# since speed depends on the machine.
+_whole = settings(
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("quick", _quick)
-settings.register_profile("thorough", _quick, max_examples=2000, derandomize=False)
-settings.load_profile("quick")
+settings.register_profile("whole", _whole)
+settings.register_profile("quick", _whole, max_examples=EXAMPLES * 2 // 5)
+settings.register_profile("thorough", _whole, max_examples=EXAMPLES * 40, derandomize=False)
+settings.load_profile("whole")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let properties try fewer examples in the quick part."""
+    if config.option.markexpr == "not slow" and not config.option.hypothesis_profile:
+        settings.load_profile("quick")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,7 @@ from journal.testing import BrokenPromiseError, Owner, explore
 from journal.testing.ledger import Ledger
 from journal.testing.machine import CrashMachine
 from tests.support import Table
+from tests.tiers import examples
 
 
 def make() -> Composite:
@@ -52,7 +53,7 @@ class CrashComposite(CrashMachine[Composite]):
 
 
 TestCrashComposite = CrashComposite.TestCase
-TestCrashComposite.settings = settings(max_examples=30, stateful_step_count=20)
+TestCrashComposite.settings = settings(max_examples=examples(30), stateful_step_count=20)
 
 
 def work(owner: Owner[Composite]) -> None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import invariant, rule
 from journal import DurableDict, Tables
 from tests.crash.tables_crash_support import ModelRun
 from tests.support import PATH, options
+from tests.tiers import examples
 
 KEYS = st.sampled_from([1, "a", "b", ("a", 1), b"\0"])
 VALUES = st.none() | st.integers(0, 3) | st.just("x" * 400)  # the last is written in pieces
@@ -100,4 +101,4 @@ class DictRun(ModelRun[DurableDict]):
 
 
 TestDictRun = DictRun.TestCase
-TestDictRun.settings = settings(max_examples=100, stateful_step_count=20)
+TestDictRun.settings = settings(max_examples=examples(100), stateful_step_count=20)

@@ -27,6 +27,7 @@ from manager.agent import get
 from manager.fleet import Fleet
 from tests.crash.crash_support import Durability, drawn_by
 from tests.crash.tables_crash_support import killed_between_pieces
+from tests.tiers import examples
 
 # Frames are so small that a commit has several, and a crash may keep only the first of them.
 OPTIONS = ManualOptions(record_bytes_max=400, frame_bytes_max=600)
@@ -195,4 +196,4 @@ class FleetRun(RuleBasedStateMachine):
 
 
 TestFleetRun = FleetRun.TestCase
-TestFleetRun.settings = settings(max_examples=30, stateful_step_count=15)
+TestFleetRun.settings = settings(max_examples=examples(30), stateful_step_count=15)

@@ -19,6 +19,7 @@ from journal._tables.values import unpack_value
 from journal.testing import SimulatedDisk, lose
 from tests.crash.crash_support import drawn_by
 from tests.support import PATH, TIMEOUT_S, options
+from tests.tiers import examples
 
 KEYS = st.sampled_from([1, 2, "a", ("a", b"\0")])
 LARGE: list[Any] = ["x" * 400, {1: b"\xff" * 300}]  # written in pieces
@@ -295,4 +296,4 @@ class EagerReader:
 
 
 TestChangesRun = ChangesRun.TestCase
-TestChangesRun.settings = settings(max_examples=60, stateful_step_count=25)
+TestChangesRun.settings = settings(max_examples=examples(60), stateful_step_count=25)

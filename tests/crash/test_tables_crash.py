@@ -21,6 +21,7 @@ from journal.testing import Owner, explore
 from journal.testing.machine import CrashMachine
 from tests.crash.tables_crash_support import ModelRun, killed_between_pieces
 from tests.support import PATH, TIMEOUT_S, options
+from tests.tiers import examples
 
 KEYS = st.sampled_from([1, 2, "a", ("a",), ("a", 1), b"\0"])
 LARGE: list[Any] = ["x" * 400, {1: b"\xff" * 300}]  # written in pieces by TablesRun
@@ -47,7 +48,7 @@ class CrashTables(CrashMachine[TablesMachine]):
 
 
 TestCrashTables = CrashTables.TestCase
-TestCrashTables.settings = settings(max_examples=30, stateful_step_count=20)
+TestCrashTables.settings = settings(max_examples=examples(30), stateful_step_count=20)
 
 
 def work(owner: Owner[TablesMachine]) -> None:
@@ -260,4 +261,4 @@ class TablesRun(ModelRun[Tables]):
 
 
 TestTablesRun = TablesRun.TestCase
-TestTablesRun.settings = settings(max_examples=100, stateful_step_count=25)
+TestTablesRun.settings = settings(max_examples=examples(100), stateful_step_count=25)

@@ -18,6 +18,7 @@ from journal.errors import ConflictError
 from journal.testing import Owner, explore
 from journal.testing.machine import CrashMachine, Draw
 from journal.testing.owner import ManualOptions
+from tests.tiers import examples
 
 IDS = [bytes([n]) * 16 for n in range(3)]
 TEXT = "large " * 8
@@ -46,7 +47,7 @@ class CrashPieces(CrashMachine[TablesMachine]):
 
 
 TestCrashPieces = CrashPieces.TestCase
-TestCrashPieces.settings = settings(max_examples=30, stateful_step_count=25)
+TestCrashPieces.settings = settings(max_examples=examples(30), stateful_step_count=25)
 
 
 def test_every_crash_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from journal._format.record import Record
 from journal.testing import BrokenPromiseError, Owner, SimulatedDirectory, SimulatedFile
 from journal.testing.machine import CrashMachine, Draw
 from tests.support import Table
+from tests.tiers import examples
 
 # Hypothesis itself is tested elsewhere, so failures are not shrunk.
 NO_SHRINKING = settings(
@@ -70,7 +71,7 @@ class CrashTurns(CrashMachine[Turns]):
 
 
 TestTurns = CrashTurns.TestCase
-TestTurns.settings = settings(stateful_step_count=20, max_examples=30)
+TestTurns.settings = settings(stateful_step_count=20, max_examples=examples(30))
 
 
 # --- wrong state machines and engines ---

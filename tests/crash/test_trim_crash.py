@@ -25,6 +25,7 @@ from journal.testing.medium import Medium
 from journal.testing.owner import for_engine, quiet
 from tests.crash.crash_support import Durability, drawn_by, images_of
 from tests.support import PATH
+from tests.tiers import examples
 
 RECORD = "x" * 1500  # two of this size take a segment
 
@@ -192,4 +193,4 @@ class TrimmedLog(RuleBasedStateMachine):
 
 
 TestATrimmedLog = TrimmedLog.TestCase
-TestATrimmedLog.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+TestATrimmedLog.settings = settings(max_examples=examples(20), stateful_step_count=15)

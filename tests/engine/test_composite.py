@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import (
@@ -117,7 +117,6 @@ KEYS = st.sampled_from(["a", "b", "c"])
 VALUES = st.none() | st.integers(0, 5) | st.sampled_from(["],\n", b"\xff", {"$bytes": "x"}])
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     batches=st.lists(
         st.lists(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import (
@@ -95,7 +95,6 @@ def test_a_change_says_what_happened(app: Tables) -> None:
     ]
 
 
-@settings(max_examples=50, deadline=None)
 @given(runs=st.lists(st.lists(WRITES, max_size=4), min_size=1, max_size=4), data=st.data())
 def test_changes_lead_to_the_tables(
     runs: list[list[list[tuple[str, Any, Any]]]], data: st.DataObject

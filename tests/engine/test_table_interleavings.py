@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.interleavings import LARGE, Body, Model, Step, runs_of
+from tests.tiers import examples
 
 NAMES = st.sampled_from("ttu")
 KEYS = st.sampled_from(["a", "ab", "b"])
@@ -209,7 +210,7 @@ def test_a_change_between_any_two_pieces_conflicts() -> None:
 
 
 @given(ROWS, bodies(3), bodies(3))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_two_transactions_in_every_order(rows: Model, first: Body, second: Body) -> None:
     """Each of two transactions sees and writes what it would alone at its end, or conflicts and
     writes nothing."""
@@ -218,7 +219,7 @@ def test_two_transactions_in_every_order(rows: Model, first: Body, second: Body)
 
 
 @given(ROWS, bodies(2), bodies(2), st.lists(ACTIONS, min_size=1, max_size=1))
-@settings(max_examples=6)
+@settings(max_examples=examples(6))
 def test_two_transactions_and_a_write_of_others_in_every_order(
     rows: Model, first: Body, second: Body, actions: list[Step]
 ) -> None:
@@ -227,7 +228,7 @@ def test_two_transactions_and_a_write_of_others_in_every_order(
 
 
 @given(ROWS, bodies(3), st.lists(ACTIONS, min_size=2, max_size=4))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_a_transaction_and_several_writes_of_others_in_every_order(
     rows: Model, body: Body, actions: list[Step]
 ) -> None:
@@ -237,7 +238,7 @@ def test_a_transaction_and_several_writes_of_others_in_every_order(
 
 
 @given(ROWS, bodies(3, SETS), bodies(2), st.lists(ACTIONS, max_size=1))
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 def test_blind_writes_never_conflict(
     rows: Model, blind: Body, other: Body, actions: list[Step]
 ) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from journal import (
@@ -223,7 +223,6 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
 @given(transactions=st.lists(st.tuples(STEPS, st.sampled_from(["", "fail", "compact", "reopen"]))))
 def test_parts_change_together_or_not_at_all(transactions: list[Any]) -> None:
     """P3, P6: Two parts equal plain dicts after transactions, failures, checkpoints and opens."""

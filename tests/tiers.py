@@ -1,7 +1,11 @@
-"""The tiers of the suite: the examples of a property that only the whole suite tries."""
+"""The tiers of the suite: the cases and examples of a test that only the whole suite runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 EXAMPLES = 50  # of a property, in the whole suite
@@ -13,3 +17,12 @@ def examples(count: int) -> int:
     It is smaller in the quick part, and larger in the profile `thorough`.
     """
     return max(1, count * settings().max_examples // EXAMPLES)
+
+
+def slow_unless(is_quick: Callable[..., object], cases: Iterable[Any]) -> list[Any]:
+    """Return the cases as parameters of a test, marked slow if `is_quick` is false for them.
+
+    A case is a value, or a tuple with a value for each parameter.
+    """
+    each = (case if isinstance(case, tuple) else (case,) for case in cases)
+    return [pytest.param(*case, marks=() if is_quick(*case) else pytest.mark.slow) for case in each]

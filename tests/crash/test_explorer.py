@@ -167,10 +167,11 @@ def test_every_crash_is_recovered(work: Work, durability: str, segment_bytes: in
     assert report.images > 30
 
 
-def test_exploring_the_same_workload_twice_gives_the_same_report() -> None:
+@pytest.mark.parametrize("work", [commits, pytest.param(compactions, marks=pytest.mark.slow)])
+def test_exploring_the_same_workload_twice_gives_the_same_report(work: Work) -> None:
     """A failure can be reproduced: a workload always has the same moments, states and images."""
-    options = options_of(compactions, "disk", 400)
-    first, second = (explore(Ledger, compactions, options=options) for _ in range(2))
+    options = options_of(work, "disk", 400)
+    first, second = (explore(Ledger, work, options=options) for _ in range(2))
     assert first == second
 
 

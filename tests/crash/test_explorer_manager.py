@@ -58,7 +58,7 @@ def agents(manager: SubAgentManager) -> list[Agent]:
     return list(manager.agents(include_archived=True))
 
 
-@pytest.mark.parametrize("durability", ["disk", "os"])
+@pytest.mark.parametrize("durability", ["disk", pytest.param("os", marks=pytest.mark.slow)])
 def test_a_fleet_survives_every_crash(durability: Durability) -> None:
     """P1 to P6: After any crash, the fleet is the result of its records up to some change.
 

@@ -92,7 +92,7 @@ def work(owner: Owner[Fleet]) -> None:
     session(owner).close()
 
 
-@pytest.mark.parametrize("durability", ["disk", "os"])
+@pytest.mark.parametrize("durability", ["disk", pytest.param("os", marks=pytest.mark.slow)])
 def test_every_crash_of_a_workload(durability: Durability, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1 to P6: Each crash leaves whole transactions: an agent's end with its rows, or neither."""
     check = History.check

@@ -50,7 +50,11 @@ LINES: dict[str, tuple[Tree, str]] = {
 
 
 @pytest.mark.parametrize(("line", "field"), LINES.values(), ids=LINES.keys())
-@pytest.mark.parametrize("records", [[], [USAGE], [BOOT, USAGE]], ids=["", "usage", "boot"])
+@pytest.mark.parametrize(
+    "records",
+    [[], pytest.param([USAGE], marks=pytest.mark.slow), [BOOT, USAGE]],
+    ids=["", "usage", "boot"],
+)
 @pytest.mark.parametrize("turn", [1, -1], ids=["forwards", "backwards"])
 def test_a_checkpoint_with_a_cycle_of_parents_is_refused(
     tmp_path: Path, line: Tree, field: str, records: list[Any], turn: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from tests.crash.crash_support import (
     outcome_of,
 )
 from tests.independent_reader import decode_segment
+from tests.tiers import slow_unless
 
 # --- the end of the log ---
 
@@ -353,7 +354,7 @@ def test_a_damaged_newest_checkpoint_after_a_compaction_loses_nothing(compaction
     owner.end()
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_compaction_beside_a_damaged_checkpoint_loses_nothing(index: int) -> None:
     """P2, P5: A new checkpoint is durable before files are removed, so a damaged one is not missed.
 
@@ -387,8 +388,10 @@ def test_a_process_counts_only_the_checkpoints_that_it_saw_verify() -> None:
     owner.end()
 
 
-@pytest.mark.parametrize("compactions", [0, 1, 2])
-@pytest.mark.parametrize("commits", [0, 1])
+@pytest.mark.parametrize(
+    ("compactions", "commits"),
+    slow_unless(lambda compactions, commits: compactions == commits, product(range(3), range(2))),
+)
 def test_a_backup_beside_a_compaction_is_complete(compactions: int, commits: int) -> None:
     """P1, P2: A backup opens with all that was durable at its beginning.
 

@@ -125,6 +125,7 @@ CALLS: st.SearchStrategy[Call] = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(CALLS, min_size=3, max_size=12))
 @settings(max_examples=10)
 def test_every_crash_of_any_program(calls: list[Call]) -> None:

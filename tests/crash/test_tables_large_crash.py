@@ -50,6 +50,7 @@ TestCrashPieces = CrashPieces.TestCase
 TestCrashPieces.settings = settings(max_examples=examples(30), stateful_step_count=25)
 
 
+@pytest.mark.slow
 def test_every_crash_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1 to P6: A kill or a power cut leaves the old row, or the row that the transaction set."""
     write_piece = Publisher._write_piece

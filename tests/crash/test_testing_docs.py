@@ -32,7 +32,7 @@ class Jobs:
 """
 FEW_EXAMPLES = """
 from hypothesis import settings
-settings.register_profile("few", max_examples=20, deadline=None)
+settings.register_profile("few", max_examples=5, deadline=None)
 settings.load_profile("few")
 """
 DRAWN = """

@@ -152,7 +152,7 @@ def snapshot_taken_late(patch: pytest.MonkeyPatch) -> None:
         (CrashTable, recovery_not_synced),
         (CrashTable, failed_syncs_ignored),
         (CrashTable, older_checkpoint_ignored),
-        (CrashTurns, snapshot_taken_late),
+        pytest.param(CrashTurns, snapshot_taken_late, marks=pytest.mark.slow),
     ],
 )
 def test_a_weakened_engine_is_caught(

@@ -10,6 +10,7 @@ import pytest
 from tests.examples.examples_support import EXAMPLES, started
 from tests.installed import import_package
 from tests.support import TIMEOUT_S
+from tests.tiers import slow_unless
 
 WRONG: dict[str, list[tuple[str, ...]]] = {
     "jobs.py": [(), ("--help",), ("a.d", "b.d")],
@@ -20,7 +21,11 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [(name, each) for name, calls in WRONG.items() for each in calls]
+    ("name", "arguments"),
+    slow_unless(
+        lambda name, arguments: arguments == WRONG[name][0],
+        [(name, each) for name, calls in WRONG.items() for each in calls],
+    ),
 )
 def test_wrong_arguments_print_the_usage(
     tmp_path: Path, name: str, arguments: tuple[str, ...]

@@ -1,4 +1,5 @@
-"""Both command lines before a command begins: their imports, and the collector's state."""
+"""Both command lines before a command begins: their names, their imports, and the collector's
+state."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from manager import SubAgentManager
+from tests.inspect.inspect_support import ask, check_refused, child_main, environment
 
 TIMEOUT_S = 60
 NOT_NEEDED = {  # a listing has to appear soon
@@ -70,3 +72,21 @@ with patch("{patched}", note_state):
     main()
 """
     assert stderr_words(code) == {"on"}
+
+
+def test_the_package_runs_the_command() -> None:
+    """`python -m journal` is `journal-inspect`."""
+    command = [sys.executable, "-P", "-m", "journal", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout == ask("--version").out
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_a_script_without_its_extra_exits_with_4(missing: str) -> None:
+    """A script that was installed without its extra names the extra to install."""
+    check_refused(
+        child_main(f"sys.modules[{missing!r}] = None"),
+        4,
+        f"journal-inspect: needs {missing}, which is not installed; install it with: "
+        "python -m pip install 'journal-engine[cli]'",
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from tests.inspect.inspect_support import (
     checkpoints,
     child_main,
     compact,
-    environment,
     flip,
     golden,
     make,
@@ -48,7 +46,17 @@ READ = ["info", "verify", "log", "stats", "agents", "show", "history", "diff"]
 CHECKED = ["info", "checkpoint"]
 
 
-@pytest.fixture(params=[ask, ask_child], ids=["inside", "child"], name="inspect")
+# In the quick part, only one test of each code starts child processes.
+IN_A_CHILD = pytest.mark.parametrize(
+    "inspect", [ask, ask_child], ids=["inside", "child"], indirect=True
+)
+
+
+@pytest.fixture(
+    params=[ask, pytest.param(ask_child, marks=pytest.mark.slow)],
+    ids=["inside", "child"],
+    name="inspect",
+)
 def _inspect(request: pytest.FixtureRequest) -> Ask:
     """Run commands in this process and in a child process."""
     return request.param  # type: ignore[no-any-return]
@@ -72,6 +80,7 @@ def fleet(workspace: Path) -> Path:
 # --- 0 and 1 ---
 
 
+@IN_A_CHILD
 def test_0_success(tmp_path: Path, inspect: Ask) -> None:
     """A command that finds what it was asked for exits with 0."""
     path = fleet(tmp_path)
@@ -191,11 +200,13 @@ def test_2_usage(tmp_path: Path, args: list[str]) -> None:
 # --- 3 ---
 
 
+@IN_A_CHILD
 def test_1_differs(tmp_path: Path, inspect: Ask) -> None:
     """`diff` of two moments that differ exits with 1, like diff."""
     assert inspect("diff", fleet(tmp_path), 1, 3).code == 1
 
 
+@IN_A_CHILD
 def test_3_corruption(tmp_path: Path, inspect: Ask) -> None:
     """P4: Every command that reads the log reports corruption."""
     path = fleet(tmp_path)
@@ -269,6 +280,7 @@ def test_4_a_symlink(tmp_path: Path, inspect: Ask) -> None:
         (tmp_path / file.name).replace(file)
 
 
+@IN_A_CHILD
 def test_4_a_newer_version(tmp_path: Path, inspect: Ask) -> None:
     """A newer format is refused with advice, and not guessed at."""
     path = fleet(tmp_path)
@@ -307,24 +319,6 @@ def test_4_no_fleet(tmp_path: Path, inspect: Ask) -> None:
         )
 
 
-def test_the_package_runs_the_command() -> None:
-    """`python -m journal` is `journal-inspect`."""
-    command = [sys.executable, "-P", "-m", "journal", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
-    assert done.stdout == ask("--version").out
-
-
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_4_without_the_extra(missing: str) -> None:
-    """A script that was installed without its extra names the extra to install."""
-    check_refused(
-        child_main(f"sys.modules[{missing!r}] = None"),
-        4,
-        f"journal-inspect: needs {missing}, which is not installed; install it with: "
-        "python -m pip install 'journal-engine[cli]'",
-    )
-
-
 def test_4_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception gives one escaped line with its place, even before a command runs."""
 
@@ -356,6 +350,7 @@ def test_4_output_that_cannot_be_written(tmp_path: Path) -> None:
 # --- 5 ---
 
 
+@IN_A_CHILD
 def test_5_locked(tmp_path: Path, inspect: Ask) -> None:
     """A command that needs the lock of a live writer exits with 5 and names the writer."""
     with open_journal(tmp_path / "j") as journal:
@@ -382,6 +377,7 @@ def test_every_error_has_its_code() -> None:
 # --- 124 ---
 
 
+@IN_A_CHILD
 def test_124_timed_out(tmp_path: Path, inspect: Ask) -> None:
     """A timeout shows what came until then, and says how long it waited."""
     path = make(tmp_path / "j")

@@ -29,7 +29,9 @@ from tests.inspect.inspect_support import (
 COMMANDS = [(verb, ARGS.get(verb, ())) for verb in TABLE_VERBS]
 
 
-@pytest.mark.parametrize("inspect", [ask, ask_child], ids=["inside", "child"])
+@pytest.mark.parametrize(
+    "inspect", [ask, pytest.param(ask_child, marks=pytest.mark.slow)], ids=["inside", "child"]
+)
 def test_0_success(tmp_path: Path, inspect: Callable[..., Answer]) -> None:
     """A command that finds the tables or rows exits with 0, even with a torn tail."""
     path = tables(tmp_path / "j")

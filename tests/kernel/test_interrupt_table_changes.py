@@ -7,7 +7,7 @@ import pytest
 from journal import TableChange, Tables
 from journal.testing import SimulatedDisk
 from tests.engine.tables_large_support import LARGE, open_tables
-from tests.kernel.interrupt_support import in_other_thread, monitored, point_numbers, struck
+from tests.kernel.interrupt_support import SPARSE, in_other_thread, monitored, point_numbers, struck
 from tests.support import TIMEOUT_S
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
@@ -27,6 +27,7 @@ def filled() -> tuple[Tables, list[object]]:
     return app, values
 
 
+@SPARSE
 def test_an_interrupted_read_loses_no_change_and_repeats_none(point_numbers: range) -> None:
     """The changes that are read before and after an interrupt are all changes, in order."""
     app, values = filled()

@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from journal.testing import Bounds, ManualOptions, Owner, SimulatedDirectory, Si
 from journal.testing.ledger import Ledger
 from tests.crash.test_explorer import commits, compactions, restarts
 from tests.support import FIRST, PATH, TIMEOUT_S, logged, open_on, options, put
+from tests.tiers import slow_unless
 
 # --- the real disk ---
 
@@ -202,14 +204,10 @@ def test_the_older_name_of_a_segment_is_removed_at_open(disk: SimulatedDisk) -> 
 
 @pytest.mark.parametrize(
     ("work", "durability"),
-    [
-        (commits, "disk"),
-        (compactions, "disk"),
-        (restarts, "disk"),
-        (restarts, "os"),
-        pytest.param(commits, "os", marks=pytest.mark.slow),
-        pytest.param(compactions, "os", marks=pytest.mark.slow),
-    ],
+    slow_unless(
+        lambda work, durability: (work, durability) == (compactions, "disk"),
+        product([commits, compactions, restarts], ["disk", "os"]),
+    ),
 )
 def test_every_crash_is_recovered_where_names_are_links(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[Owner[Ledger]], None], durability: Any

@@ -78,6 +78,7 @@ def open_table(disk: SimulatedDisk) -> DurableState[Table]:
         raise (error.__cause__ or error) from None
 
 
+@SPARSE
 @pytest.mark.filterwarnings("ignore:.* was never closed:ResourceWarning")
 def test_opening_a_state_survives_an_interrupt_anywhere(point_numbers: range) -> None:
     """P5, P6: An interrupted open of a state releases the lock, and the next one loses nothing."""
@@ -142,6 +143,7 @@ def wait_ended(manager: SubAgentManager, name: str) -> None:
         manager.wait_ended(name)
 
 
+@SPARSE
 def test_an_interrupted_manager_is_closed_by_its_with(point_numbers: range) -> None:
     """P5: Ctrl-C leaves the `with` of a manager, which closes it while the exception is alive."""
     for nth in point_numbers[::3]:

@@ -249,6 +249,7 @@ BUSY: dict[str, Call] = {
 }
 
 
+@SPARSE
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
 @pytest.mark.parametrize("action", BUSY.values(), ids=BUSY.keys())
 def test_a_handler_does_not_wait_for_threads_that_wait_for_its_own(

@@ -360,6 +360,7 @@ def test_each_command_completes_once_whatever_is_killed(tmp_path: Path) -> None:
     assert all(1 <= ran[agent_id] <= started[agent_id] for agent_id in started)
 
 
+@pytest.mark.slow
 def test_a_run_with_parents_survives_repeated_kills(tmp_path: Path) -> None:
     """A run that is killed repeatedly completes, and `list` and `show` always answer."""
     result = soak_runner.run(tmp_path, tasks=50, kills=3, seed=1, task_s=0.1)

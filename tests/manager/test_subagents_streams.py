@@ -7,14 +7,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.tiers import slow_unless
+
 TIMEOUT_S = 60
 
-
+# How streams are closed, and a command that the quick part starts with them, besides `list`.
+QUICK = {">&-": "run tasks.txt", "2>&-": "list -o json", "<&- >&- 2>&-": "run -"}
 LINE = '{"name": "one", "command": "echo 1"}'
 
 
@@ -28,8 +32,13 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("verb", ["run tasks.txt", "run -", "list", "show one", "list -o json"])
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("closed", "verb"),
+    slow_unless(
+        lambda closed, verb: verb == QUICK[closed] or verb == "list",
+        product(QUICK, ["run tasks.txt", "run -", "list", "show one", "list -o json"]),
+    ),
+)
 def test_closed_streams_leave_the_exit_code(
     tmp_path: Path, finished_run: Path, verb: str, closed: str
 ) -> None:
@@ -72,7 +81,7 @@ def test_output_is_written_in_large_blocks(tmp_path: Path, program: str) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "program",
     [

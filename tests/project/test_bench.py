@@ -30,6 +30,7 @@ from journal import Journal
 from tests.installed import import_package
 from tests.kernel.kernel_disk import SmallDisk
 from tests.support import TIMEOUT_S, until
+from tests.tiers import slow_unless
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--rounds", 1, "--seconds", 0.05)
@@ -97,11 +98,10 @@ def quantiles(value: float) -> dict[str, float]:
 
 def mark_slow(benches: Iterable[str], *quick: str) -> list[Any]:
     """Return the parameters of a test: all benches, of which only `quick` are not slow."""
-    slow = pytest.mark.slow
-    return [pytest.param(name, marks=() if name in quick else slow) for name in benches]
+    return slow_unless(lambda name: name in quick, benches)
 
 
-@pytest.mark.parametrize("bench", mark_slow(SMALL, "append", "commits", "legacy", "tables"))
+@pytest.mark.parametrize("bench", mark_slow(SMALL, "append", "commits", "legacy"))
 def test_a_benchmark_prints_machine_results_and_bars(bench: str, tmp_path: Path) -> None:
     """A benchmark prints the machine and versions, its results, and each bar with its value and
     whether the bar is met."""
@@ -367,7 +367,7 @@ def test_each_benchmark_can_be_drawn() -> None:
     assert RESULTS.keys() == plots.DRAWN.keys() == SMALL.keys()
 
 
-@pytest.mark.parametrize("bench", RESULTS)
+@pytest.mark.parametrize("bench", mark_slow(RESULTS, "commits"))
 def test_the_same_results_make_the_same_plot(bench: str, tmp_path: Path) -> None:
     """The same results make the same plot byte for byte, so that a plot in git changes only with
     its results."""

@@ -25,6 +25,7 @@ from tests.project.page_support import (
     shims,
 )
 from tests.project.test_layers import JOURNAL_LAYERS, MANAGER_LAYERS
+from tests.tiers import slow_unless
 
 PAGES = sorted(
     p for top in ("journal", "manager", "tools", ".github") for p in ROOT.glob(f"{top}/**/*.md")
@@ -46,7 +47,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
-@pytest.mark.parametrize("part", FOR_USERS, ids=str)
+@pytest.mark.parametrize(
+    "part", slow_unless(lambda part: part.title != "Crash-test it", FOR_USERS), ids=str
+)
 def test_a_part_runs_as_written(part: Part, tmp_path: Path, path: str) -> None:
     """Each block of a page does what the page says, and prints what it shows."""
     import_needed_packages(part)

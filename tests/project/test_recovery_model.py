@@ -10,12 +10,15 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from proof import model
 from proof.recovery_model import Durability, Mode, Model, Weakening
+
+from tests.tiers import slow_unless
 
 pytestmark = pytest.mark.usefixtures("few_to_collect")
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,10 +28,16 @@ NEEDS_3_RECORDS = {
     Weakening.NO_NEW_EPOCH,
     Weakening.DROP_BELOW_NEWEST,
 }
+LONG_SEARCHES = {Weakening.DENSE_FROM_OLDER_CHECKPOINT, Weakening.DROP_BEFORE_PUBLISHED}
 
 
-@pytest.mark.parametrize("mode", get_args(Mode))
-@pytest.mark.parametrize("durability", get_args(Durability))
+@pytest.mark.parametrize(
+    ("durability", "mode"),
+    slow_unless(
+        lambda durability, mode: (durability, mode) != ("os", "damage"),
+        product(get_args(Durability), get_args(Mode)),
+    ),
+)
 def test_the_rule_keeps_its_promises(durability: Durability, mode: Mode) -> None:
     """P1 to P6 hold after each crash of each state, and damage has every outcome that P4 allows."""
     result = model.explore(Model(durability, mode, records=2))
@@ -41,7 +50,11 @@ def test_the_rule_keeps_its_promises(durability: Durability, mode: Mode) -> None
     assert set(result.damage) == (allowed if mode == "damage" else set())
 
 
-@pytest.mark.parametrize("weakening", Weakening, ids=lambda weakening: weakening.name.lower())
+@pytest.mark.parametrize(
+    "weakening",
+    slow_unless(lambda weakening: weakening not in LONG_SEARCHES, Weakening),
+    ids=lambda weakening: weakening.name.lower(),
+)
 def test_every_clause_is_needed(weakening: Weakening) -> None:
     """Without any one of its clauses, the rule breaks a promise, and the steps to that state are
     returned."""

@@ -225,7 +225,7 @@ with Tables.open("queue.d") as app:
 """
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_no_kill_loses_a_job_or_repeats_one_that_is_done(tmp_path: Path, kills: int) -> None:
     """P2: A process with several workers is killed again and again: each job that `put` accepted is
     done in the end, and none is handed out after `done` has returned."""

@@ -134,18 +134,6 @@ def test_waits_inside_decide_are_refused(disk: SimulatedDisk, call: str) -> None
         assert state.journal.last_lsn == 1
 
 
-def test_a_sync_inside_an_update_of_tables_is_refused(app: Tables) -> None:
-    """`sync` in the function of `update` raises InterruptedCallError, and nothing is written."""
-
-    def function(t: Any) -> None:
-        t[app.table("users")][1] = 1
-        app.sync(timeout_s=TIMEOUT_S)
-
-    with pytest.raises(InterruptedCallError):
-        app.update(function)
-    assert app.names() == []
-
-
 # --- in an event loop ---
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from journal import TableChange, Tables
 from journal.testing import SimulatedDisk
-from tests.engine.tables_large_support import LARGE, open_tables
 from tests.kernel.interrupt_support import SPARSE, in_other_thread, monitored, point_numbers, struck
 from tests.support import TIMEOUT_S
+from tests.tables.tables_large_support import LARGE, open_tables
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored")

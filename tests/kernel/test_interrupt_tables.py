@@ -10,10 +10,10 @@ import pytest
 
 from journal import FailedError, Tables, Transaction
 from journal.testing import SimulatedDisk
-from tests.engine.tables_large_support import LARGE
-from tests.engine.tables_large_support import open_tables as open_small
-from tests.engine.tables_support import open_tables, rows
 from tests.kernel.interrupt_support import in_other_thread, monitored, point_numbers, struck
+from tests.tables.tables_large_support import LARGE
+from tests.tables.tables_large_support import open_tables as open_small
+from tests.tables.tables_support import open_tables, rows
 
 __all__ = ["monitored", "point_numbers"]  # fixtures
 pytestmark = pytest.mark.usefixtures("monitored", "few_to_collect")

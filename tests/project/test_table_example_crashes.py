@@ -21,10 +21,10 @@ from journal import ConflictError, Tables
 from journal.testing import Bounds, SimulatedDisk
 from journal.testing.medium import Medium
 from tests.crash.crash_support import images_of
-from tests.engine.tables_support import open_tables, rows
 from tests.project.page_support import ROOT
 from tests.project.test_table_examples import SOURCES, Clock, load
 from tests.support import PATH, TIMEOUT_S
+from tests.tables.tables_support import open_tables, rows
 
 Told = dict[str, list[Any]]  # what the program was told, by kind
 

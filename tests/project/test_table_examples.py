@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from journal import ConflictError, FailedError, Tables
 from journal.testing import SimulatedDisk, lose
-from tests.engine.tables_support import open_tables, rows
 from tests.project.page_support import ROOT, blocks_of
 from tests.support import TIMEOUT_S
+from tests.tables.tables_support import open_tables, rows
 
 PAGE = ROOT / "journal" / "docs" / "HOWTO.md"
 TITLE = "\n## Build a cache, a queue and sessions\n"

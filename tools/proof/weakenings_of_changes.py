@@ -6,8 +6,8 @@ from proof.weakenings import Weakening
 
 CHANGES = "journal/_tables/table_changes.py"
 PIECES = "journal/_tables/logged_pieces.py"
-ON_CHANGES = ("tests/engine/test_table_changes.py",)
-ON_LARGE = ("tests/engine/test_table_changes_large.py",)
+ON_CHANGES = ("tests/tables/test_table_changes.py",)
+ON_LARGE = ("tests/tables/test_table_changes_large.py",)
 ON_INTERRUPTS = ("tests/kernel/test_interrupt_table_changes.py",)
 
 ALL_OF = (

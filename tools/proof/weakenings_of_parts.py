@@ -6,8 +6,8 @@ from proof.weakenings import Weakening
 
 PART = "journal/_state/state_part.py"
 TRANSACTION = "journal/_tables/transaction.py"
-IN_STATE = ("tests/engine/test_tables_in_state.py",)
-AS_PART = ("tests/engine/test_tables_as_part.py",)
+IN_STATE = ("tests/tables/test_tables_in_state.py",)
+AS_PART = ("tests/tables/test_tables_as_part.py",)
 FLEET_TABLES = (
     "tests/manager/test_manager_transactions.py",
     "tests/manager/test_manager_tables.py",

@@ -10,12 +10,12 @@ PUBLISHER = "journal/_tables/publisher.py"
 MACHINE = "journal/_tables/machine.py"
 MAP = "journal/_tables/chunked_map.py"
 
-ORDERS = ("tests/engine/test_table_interleavings.py",)
-TRANSACTIONS = ("tests/engine/test_table_transactions.py",)
-RANGES = ("tests/engine/test_table_range_reads.py",)
-BODY = ("tests/engine/test_table_bodies.py",)
-CHUNKS = ("tests/engine/test_chunked_map.py",)
-LARGE = ("tests/engine/test_tables_large.py",)
+ORDERS = ("tests/tables/test_table_interleavings.py",)
+TRANSACTIONS = ("tests/tables/test_table_transactions.py",)
+RANGES = ("tests/tables/test_table_range_reads.py",)
+BODY = ("tests/tables/test_table_bodies.py",)
+CHUNKS = ("tests/tables/test_chunked_map.py",)
+LARGE = ("tests/tables/test_tables_large.py",)
 
 ALL_OF = (
     Weakening(

@@ -6,16 +6,16 @@ from __future__ import annotations
 from proof.weakenings import Weakening
 
 LARGE = (
-    "tests/engine/test_tables_large.py",
-    "tests/engine/test_tables_large_transactions.py",
+    "tests/tables/test_tables_large.py",
+    "tests/tables/test_tables_large_transactions.py",
 )
-EXPIRY = ("tests/engine/test_tables_expiry.py",)
+EXPIRY = ("tests/tables/test_tables_expiry.py",)
 PUBLISHER = "journal/_tables/publisher.py"
 MACHINE = "journal/_tables/machine.py"
 TRANSACTION = "journal/_tables/transaction.py"
 INDEX = "journal/_tables/expiry.py"
-FORMAT = ("tests/engine/test_table_format.py",)
-LINES = ("tests/engine/test_tables_lines.py",)
+FORMAT = ("tests/tables/test_table_format.py",)
+LINES = ("tests/tables/test_tables_lines.py",)
 
 PIECES = (
     Weakening(
@@ -148,7 +148,7 @@ REFUSED = (
         "journal/_tables/values.py",
         "        unpack_one(packed)  # a wrong ExtType can be packed, but not unpacked\n",
         "",
-        ("tests/engine/test_tables.py",),
+        ("tests/tables/test_tables.py",),
     ),
     Weakening(
         "unknown_fields_of_an_item_are_lost",
@@ -183,28 +183,28 @@ REFUSED = (
         "journal/_tables/tables_part.py",
         "called\n            machine.trusts_next = False",
         "called\n            pass",
-        ("tests/engine/test_tables_in_state.py",),
+        ("tests/tables/test_tables_in_state.py",),
     ),
     Weakening(
         "records_of_others_are_trusted",
         MACHINE,
         " or (self.is_shared and not self.trusts_next):",
         ":",
-        ("tests/engine/test_tables_in_state.py",),
+        ("tests/tables/test_tables_in_state.py",),
     ),
     Weakening(
         "trust_outlasts_a_record",
         MACHINE,
         "        self.trusts_next = False\n",
         "",
-        ("tests/engine/test_tables_in_state.py",),
+        ("tests/tables/test_tables_in_state.py",),
     ),
     Weakening(
         "keys_that_no_checkpoint_holds",
         PUBLISHER,
         "            check_keys(writes)\n",
         "            pass\n",
-        ("tests/engine/test_tables_arguments.py",),
+        ("tests/tables/test_tables_arguments.py",),
     ),
     Weakening(
         "head_of_a_packed_item_unchecked",

@@ -9,14 +9,14 @@ TRANSACTION = "journal/_tables/transaction.py"
 PUBLISHER = "journal/_tables/publisher.py"
 DICT = "journal/_tables/durable_dict.py"
 
-ORDERS = ("tests/engine/test_table_interleavings.py", "tests/engine/test_table_retries.py")
-TRANSACTIONS = ("tests/engine/test_table_transactions.py",)
-RANGES = ("tests/engine/test_table_range_reads.py",)
-WRITES = ("tests/engine/test_tables.py",)
-DURABLE_DICT = ("tests/engine/test_durable_dict.py",)
+ORDERS = ("tests/tables/test_table_interleavings.py", "tests/tables/test_table_retries.py")
+TRANSACTIONS = ("tests/tables/test_table_transactions.py",)
+RANGES = ("tests/tables/test_table_range_reads.py",)
+WRITES = ("tests/tables/test_tables.py",)
+DURABLE_DICT = ("tests/tables/test_durable_dict.py",)
 LARGE = (
-    "tests/engine/test_tables_large.py",
-    "tests/engine/test_tables_large_transactions.py",
+    "tests/tables/test_tables_large.py",
+    "tests/tables/test_tables_large_transactions.py",
 )
 
 READS = (
@@ -147,7 +147,7 @@ WRITES_OF_ONE_KEY = (
         TRANSACTION,
         "                self._expected[place] = found",
         "                self._expected[place] = expected",
-        ("tests/engine/test_table_expected.py",),
+        ("tests/tables/test_table_expected.py",),
     ),
     Weakening(
         "expected_value_of_an_own_write",

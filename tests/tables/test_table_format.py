@@ -19,8 +19,8 @@ from journal import JournalReader, RecordError, Tables
 from journal._tables.keys import decode_key, encode_key
 from journal._tables.machine import TablesMachine
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables, rows
 from tests.support import PATH
+from tests.tables.tables_support import open_tables, rows
 
 PAGE = (Path(journal.__file__).parent / "docs" / "FORMAT.md").read_text()
 SECTION = PAGE.partition("\n## Tables\n")[2].partition("\n## ")[0]

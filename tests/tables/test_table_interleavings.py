@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.interleavings import LARGE, Body, Model, Step, runs_of
+from tests.tables.interleavings import LARGE, Body, Model, Step, runs_of
 from tests.tiers import examples
 
 NAMES = st.sampled_from("ttu")

@@ -26,9 +26,9 @@ from journal import (
 )
 from journal.testing import SimulatedDisk
 from tests.engine.state_support import state_on
-from tests.engine.tables_support import open_tables, rows
 from tests.support import PATH, TIMEOUT_S
 from tests.support import Table as Jobs
+from tests.tables.tables_support import open_tables, rows
 
 
 def open_state(disk: SimulatedDisk) -> DurableState[Composite]:

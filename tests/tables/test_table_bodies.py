@@ -9,7 +9,7 @@ import pytest
 
 from journal import JournalError, Table, Tables
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables
+from tests.tables.tables_support import open_tables
 
 
 def test_a_transaction_runs_once(app: Tables, users: Table) -> None:

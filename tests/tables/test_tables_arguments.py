@@ -12,7 +12,7 @@ import pytest
 from journal import Options, RecordError, Tables
 from journal._tables.machine import KEY_BYTES_MAX
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables
+from tests.tables.tables_support import open_tables
 
 Use = Callable[[Any, Any], object]  # of tables and a table "t"
 NAME = "give a str that takes 1 to 255 bytes as UTF-8"

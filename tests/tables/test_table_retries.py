@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from journal import ConflictError, Tables, Transaction
+from journal import ConflictError, InterruptedCallError, Tables, Transaction
 from journal._tables.publisher import Publisher
 from tests.crash.crash_support import every_choice
-from tests.engine.interleavings import LARGE, Body, Model, Run, Step, seen_by, small_tables
-from tests.engine.test_table_interleavings import ACTIONS, KEYS, READS, ROWS, WRITES
+from tests.support import TIMEOUT_S
+from tests.tables.interleavings import LARGE, Body, Model, Run, Step, seen_by, small_tables
+from tests.tables.test_table_interleavings import ACTIONS, KEYS, READS, ROWS, WRITES
 
 STEPS = st.lists(READS | WRITES, min_size=1, max_size=3).map(tuple)
 OTHERS = st.lists(ACTIONS, min_size=1, max_size=3)
@@ -156,3 +157,15 @@ def test_threads_never_see_half_of_a_transfer(app: Tables) -> None:
         list(pool.map(transfer, range(3)))
         assert set().union(*audits) <= {800}
     assert sum(value for _, value in accounts.items()) == 800
+
+
+def test_a_sync_inside_an_update_of_tables_is_refused(app: Tables) -> None:
+    """`sync` in the function of `update` raises InterruptedCallError, and nothing is written."""
+
+    def function(t: Any) -> None:
+        t[app.table("users")][1] = 1
+        app.sync(timeout_s=TIMEOUT_S)
+
+    with pytest.raises(InterruptedCallError):
+        app.update(function)
+    assert app.names() == []

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from journal import ConflictError, Table, Tables, TransactionTooLargeError
 from journal._tables import chunked_map
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables
 from tests.support import TIMEOUT_S
+from tests.tables.tables_support import open_tables
 
 ROWS = 20 * chunked_map.CHUNK_KEYS_MAX
 SOME_KEYS = st.integers(0, 40)

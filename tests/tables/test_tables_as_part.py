@@ -22,10 +22,10 @@ from journal._tables.pieces import DROP, PIECE
 from journal._tables.publisher import Publisher
 from journal.testing import SimulatedDisk
 from tests.engine.state_support import state_on
-from tests.engine.tables_large_support import LARGE, UPLOAD
-from tests.engine.tables_support import open_tables, rows
 from tests.support import PATH, TIMEOUT_S, logged
 from tests.support import Table as Jobs
+from tests.tables.tables_large_support import LARGE, UPLOAD
+from tests.tables.tables_support import open_tables, rows
 
 
 def open_state(disk: SimulatedDisk, **others: Any) -> DurableState[Composite]:

@@ -26,8 +26,8 @@ from journal import (
     Tables,
 )
 from journal.testing import SimulatedDisk, SimulatedFile
-from tests.engine.tables_support import open_tables
 from tests.support import PATH, TIMEOUT_S, options
+from tests.tables.tables_support import open_tables
 
 KEYS = st.sampled_from([1, 2, "a", ("a", b"\0")])
 VALUES = st.sampled_from([None, 1, b"\xff", {"n": [1]}])

@@ -1,4 +1,4 @@
-"""Fixtures of the engine's tests."""
+"""Fixtures of the tests of tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from journal import Table, Tables
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables
+from tests.tables.tables_support import open_tables
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from journal import (
     TransactionTooLargeError,
 )
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables, rows
 from tests.support import TIMEOUT_S
+from tests.tables.tables_support import open_tables, rows
 
 
 def test_a_transaction_writes_all_or_nothing(disk: SimulatedDisk) -> None:

@@ -23,8 +23,8 @@ from journal._format.record import unpack_one
 from journal._tables.keys import encode_key
 from journal._tables.machine import TablesMachine, record_of
 from journal.testing import SimulatedDisk
-from tests.engine.tables_support import open_tables
 from tests.support import PATH, TIMEOUT_S
+from tests.tables.tables_support import open_tables
 
 ELEMENTS = st.integers(-(1 << 63), (1 << 64) - 1) | st.text(max_size=5) | st.binary(max_size=5)
 KEYS = ELEMENTS | st.lists(ELEMENTS, min_size=1, max_size=3).map(tuple)

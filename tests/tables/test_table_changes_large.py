@@ -11,8 +11,8 @@ from journal._tables.logged_pieces import LoggedPieces
 from journal._tables.pieces import DROP, PIECE
 from journal._tables.publisher import Publisher
 from journal.testing import SimulatedDisk
-from tests.engine.tables_large_support import LARGE, UPLOAD, open_tables
 from tests.support import PATH, TIMEOUT_S, logged, options
+from tests.tables.tables_large_support import LARGE, UPLOAD, open_tables
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from journal import (
 )
 from journal._tables.keys import encode_key
 from journal.testing import SimulatedDisk, lose
-from tests.engine.tables_support import open_tables, rows
 from tests.support import PATH, TIMEOUT_S, open_on, put
+from tests.tables.tables_support import open_tables, rows
 
 # --- values ---
 

@@ -21,8 +21,8 @@ from journal._tables.pieces import PIECE_BYTES_MAX
 from journal._tables.tables import Table, Tables
 from journal._tables.values import pack_value, unpack_value
 from journal.testing import SimulatedDisk, lose
-from tests.engine.tables_large_support import LARGE, LIMIT_BYTES, UPLOAD, kinds, open_tables
 from tests.support import PATH, TIMEOUT_S, logged, open_on, options, put
+from tests.tables.tables_large_support import LARGE, LIMIT_BYTES, UPLOAD, kinds, open_tables
 
 LARGE_VALUES: list[Any] = [LARGE, LARGE.encode(), {"n": [LARGE, {"b": b"\xff" * 500}]}, {1: LARGE}]
 

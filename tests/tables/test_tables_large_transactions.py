@@ -18,8 +18,8 @@ from journal._tables.tables import Tables
 from journal._tables.transaction import Transaction, TransactionTable
 from journal.errors import BufferFullError, ConflictError
 from journal.testing import SimulatedDisk
-from tests.engine.tables_large_support import LARGE, kinds, open_tables
 from tests.support import PATH, TIMEOUT_S, logged
+from tests.tables.tables_large_support import LARGE, kinds, open_tables
 
 
 def test_the_largest_values_are_written_as_pieces_until_the_rest_fits(disk: SimulatedDisk) -> None:

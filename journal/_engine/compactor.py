@@ -338,12 +338,14 @@ class Compactor:
         compaction. After a failure they must not: a state that can't be compacted must not stop
         the log."""
         schedule, committer = self._schedule, self._committer
-        held_since_bytes = NEVER if may_hold else schedule.snapshot_bytes
+        held_due_bytes = NEVER if may_hold else schedule.due_bytes
         while not self._is_stopping:
             with self._lock.checked():  # another thread's compaction makes the next one due later
                 due_bytes = schedule.due_bytes
-                if held_since_bytes != schedule.snapshot_bytes:
-                    held_since_bytes = schedule.snapshot_bytes
+                # Not the snapshot's size: two snapshots have the same one if no commit is between
+                # them, and updates would wait for a compaction that is due only later.
+                if held_due_bytes != due_bytes:
+                    held_due_bytes = due_bytes
                     # Only here: no other thread is sure to run the compaction that ends the wait.
                     committer.hold_from(schedule.hold_bytes(committer.log_bytes))
             committer.notify_when_due(due_bytes, self._note_due)

@@ -266,6 +266,20 @@ def test_an_interrupt_at_the_end_of_a_compaction_does_not_hold_updates(
         assert journal.stats().compactions == 1
 
 
+def test_a_compaction_before_the_first_commit_does_not_hold_updates(disk: SimulatedDisk) -> None:
+    """P8: A published checkpoint raises the log size from which updates wait, even if its snapshot
+    was taken when the log had the same size as at the snapshot before."""
+    with open_on(disk, checkpoint_min_bytes=4000, flush_bytes=1000) as journal:
+        journal.start_compaction(frozen(journal, "state"))
+        until(lambda: journal._core.committer.due_bytes == 4000, "the thread's wait")
+        assert journal._core.committer.log_bytes == 0
+        compact(journal, "x" * 4000)
+        for _ in range(9):  # past the old hold point, and short of the new due point
+            put_lines(journal, 1, size=700)
+            journal.wait_room(timeout_s=TIMEOUT_S)
+        assert journal.stats().compactions == 1
+
+
 def test_updates_wait_for_a_compaction_that_is_far_behind(disk: SimulatedDisk) -> None:
     """P7, P8: Updates wait for room before they take the lock, and urgent ones don't wait."""
     may_go = threading.Event()

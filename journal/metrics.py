@@ -41,7 +41,7 @@ class LockStats:
     """The times for which the lock was held, in nanoseconds."""
 
     wait: Histogram
-    """The times for which a thread waited for the lock, in nanoseconds."""
+    """The times for which a thread waited for the lock, in nanoseconds; 0 if it was free."""
 
     def __repr__(self) -> str:
         return f"LockStats(hold: {_times(self.hold)}; wait: {_times(self.wait)})"

@@ -84,9 +84,8 @@ class LogBuffer:
         still grow by."""
         return self.used_bytes < self._backpressure.limit_bytes
 
-    @property
     def is_ready(self) -> bool:
-        """True while there is room and the journal takes records."""
+        """Return whether there is room and the journal takes records."""
         backpressure = self._backpressure  # inlined: 100 ns, against 265 with calls
         used_bytes = self.filling.bytes + backpressure.committing_bytes
         return used_bytes < backpressure.limit_bytes and self._lifecycle.refusal is None

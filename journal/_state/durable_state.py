@@ -52,6 +52,7 @@ M = TypeVar("M", bound=StateMachine)
 N = TypeVar("N", bound=StateMachine)
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
+Apply = Callable[[int, Any], object]  # of an LSN and a change
 
 
 @public
@@ -160,7 +161,7 @@ class DurableState(AsyncHandle, Generic[M]):
         state may be half-way through that record, so every later change or read raises FailedError.
         Reopening works. The same is true if the journal fails between `apply` and the append.
         """
-        if not self._buffer.is_ready:
+        if not self._buffer.is_ready():
             self._wait_for_room(urgent)
         return self._lock.run(self._change, (decide, urgent))
 
@@ -171,7 +172,7 @@ class DurableState(AsyncHandle, Generic[M]):
 
         A crash leaves all of the records or none. Returns None if the list is empty.
         """
-        if not self._buffer.is_ready:
+        if not self._buffer.is_ready():
             self._wait_for_room(urgent)
         return self._lock.run(self._change_batch, (decide, urgent))
 
@@ -251,6 +252,13 @@ class DurableState(AsyncHandle, Generic[M]):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._journal.__exit__(kind, error, traceback)
 
+    def _update_packed(self, apply: Apply, value: Any, packed: bytes) -> int:
+        """Do what `update` does for a packed record, which replay decodes and applies to the same
+        effect as `apply(lsn, value)`. It must fit. Return its LSN."""
+        if not self._buffer.is_ready():
+            self._wait_for_room(urgent=False)
+        return self._lock.run(self._apply_and_append, (apply, value, packed, False))
+
     def _change(self, change: tuple[Callable[[M], Record | None], bool]) -> int | None:
         decide, urgent = change
         if self._progress.broken is not None:
@@ -271,11 +279,18 @@ class DurableState(AsyncHandle, Generic[M]):
                 raise_unreadable(error, record)
         if len(packed) > self._bytes_max:
             self._packer.check(record, packed)
+        return self._apply_and_append((self._machine.apply, value, packed, urgent))
+
+    def _apply_and_append(self, change: tuple[Apply, Any, bytes, bool]) -> int:
+        """Call `apply(lsn, value)`, and append the packed record. Called under the lock."""
+        if self._progress.broken is not None:
+            self._progress.check()
+        apply, value, packed, urgent = change
         lsn, is_applied = 0, False
         try:
             lsn = self._buffer.admit(len(packed), urgent)
             self._progress.lsn = lsn
-            self._machine.apply(lsn, value)
+            apply(lsn, value)
             is_applied = True
             self._buffer.append_admitted(packed)
         except BaseException as error:

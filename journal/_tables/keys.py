@@ -33,7 +33,10 @@ _SHOWN_CHARS = 80
 def encode_key(key: Key) -> bytes:
     """Return `key` as bytes. Raises TypeError or ValueError that names the wrong element."""
     if type(key) is str:
-        return _encode_str(key, "key")
+        try:
+            return b"\x20" + key.encode()  # a call of `_encode_str` takes 50 ns more
+        except UnicodeEncodeError:
+            return _encode_str(key, "key")  # raises, and names the place
     if type(key) is tuple:
         return _encode_elements(key, "key") + _END
     encode = _ENCODERS.get(type(key))

@@ -161,6 +161,18 @@ class TablesMachine(LoadsLines):
             if type(old) is tuple:
                 self.replaced.append(old)
 
+    def set_row(self, lsn: int, row: tuple[str, bytes, bytes]) -> None:
+        """Set a row of a whole value, as `apply` does for a record with no other write."""
+        name, key, value = row
+        table = self.tables.get(name)
+        if table is None:
+            table = self.tables[name] = ChunkedMap()
+        old = table.put(key, value)
+        if self.expiries.count or value[:2] == HEAD:
+            self.expiries.change(name, key, old, value)
+        if type(old) is tuple:
+            self.replaced.append(old)
+
     def load(self, item: Any) -> None:
         """Load one decoded item of a checkpoint."""
         if tuple(item) not in _FIELDS:

@@ -30,6 +30,7 @@ from journal._tables.publisher import (
     TablesState,
     remove_expired_before_freeze,
 )
+from journal._tables.row_writer import RowWriter
 from journal._tables.table_changes import TableChanges
 from journal._tables.table_view import LiveRows, TableView
 from journal._tables.tables_part import TablesPart
@@ -323,13 +324,13 @@ class Table(TableView):
     def __init__(self, tables: Tables, name: str) -> None:
         super().__init__(tables._rows, name)
         self._tables = tables
-        self._write_row = tables._publisher.write_row
+        self._set_row = RowWriter(tables._publisher, name).set
 
     def __setitem__(self, key: Key, value: Any) -> None:
-        # Tables._write, and all that it calls outside of a transaction's body, in fewer calls.
+        # As `set` does, without its calls for a transaction's body and a time.
         if _bodies.get():
             self._tables._refuse_in_body("write")
-        self._write_row((self.name, encode_key(key)), pack_value(value), None)
+        self._set_row(encode_key(key), pack_value(value))
 
     def __delitem__(self, key: Key) -> None:
         def check(now: Stored | None) -> None:
@@ -345,7 +346,8 @@ class Table(TableView):
         later. Until then, a clock that is set back shows it again. To make the row stay, set the
         key again without a time.
         """
-        return self._tables._write(self._place(key), pack_value(value, expires_at)) or 0
+        self._tables._refuse_in_body("write")
+        return self._set_row(encode_key(key), pack_value(value, expires_at)) or 0
 
     def insert(self, key: Key, value: Any, *, expires_at: float | None = None) -> int:
         """Set a key that must be new, and return the LSN. Raises ConflictError if it exists."""

@@ -13,7 +13,7 @@ from msgpack import unpackb
 
 from journal._format.checkpoint import VERSION
 from journal._format.items import CODEC, decoder, encode_item
-from journal._format.record import pack_undecoded, unpack_one
+from journal._format.record import pack_undecoded, raise_unreadable
 from journal._format.wrong_place import wrong_place
 from journal._mutex import is_raised_by_call
 from journal._tables.chunked_map import Stored
@@ -34,7 +34,12 @@ def pack_value(value: Any, expires_at: float | None = None) -> bytes:
     expires_at_ms = None if expires_at is None else to_ms(expires_at)
     try:
         packed = pack_undecoded(value)
-        unpack_one(packed)  # a wrong ExtType can be packed, but not unpacked
+        try:
+            # A wrong ExtType can be packed, but not unpacked. Strs were encoded, so they can be
+            # decoded: without that, this takes 0.1 us less.
+            unpackb(packed, raw=True, strict_map_key=False)
+        except Exception as error:
+            raise_unreadable(error)
     except RecordError as error:
         place = wrong_place(value, "value")
         message = f"{place}; {_KINDS}" if place else f"the value can't be packed: {error}"

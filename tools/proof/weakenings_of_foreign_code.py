@@ -13,17 +13,18 @@ STATE = (
     Weakening(
         "append_before_apply",
         "journal/_state/durable_state.py",
-        "            self._machine.apply(lsn, value)\n            is_applied = True\n"
+        "            apply(lsn, value)\n            is_applied = True\n"
         "            self._buffer.append_admitted(packed)\n",
         "            self._buffer.append_admitted(packed)\n"
-        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
+        "            apply(lsn, value)\n            is_applied = True\n",
         CONTRACT,
     ),
     Weakening(
         "apply_gets_the_callers_object",
         "journal/_state/durable_state.py",
-        "            self._machine.apply(lsn, value)\n            is_applied = True\n",
-        "            self._machine.apply(lsn, bare(record))\n            is_applied = True\n",
+        "self._apply_and_append((self._machine.apply, value, packed, urgent))",
+        "self._apply_and_append((self._machine.apply, "
+        "value if type(record) is PackedRecord else record, packed, urgent))",
         CONTRACT,
     ),
     Weakening(

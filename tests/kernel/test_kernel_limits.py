@@ -193,7 +193,7 @@ def test_deleted_files_stop_all_writers(
             for _ in range(150):  # a few segments
                 assert appended.acquire(timeout=TIMEOUT_S)
             last = max(path.glob("*.seg"))
-            for _ in range(1 if delete is delete_directory else 4):
+            for _ in range(1 if delete is delete_directory else 20):
                 delete(path, last)
                 under_way_lsn = state.journal.last_lsn
                 if not (running := wait(workers, 0.1).not_done):

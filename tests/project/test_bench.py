@@ -348,6 +348,7 @@ RESULTS: dict[str, dict[str, Any]] = {
             for peer in ("nothing", "journal")
         ],
     },
+    "flushes": {"file_system": "xfs", "rows": [{"threads": 8, "record_bytes": 9, "flushes": 1}]},
     "imports": {"rows": [{"what": "bare", "wall_ms": 10}]},
     "inspector": {"rows": [{"what": "verify", "wall_ms": 10}]},
     "legacy": {"rows": [{"what": "read as JSON", "wall_ms": 10}]},

@@ -69,9 +69,10 @@ class PosixFile:
 
     def allocate(self, size: int) -> None:
         if sys.platform == "linux":
+            content_end = self.size()  # the zeros come only after it
             os.posix_fallocate(self._fd, 0, size)
             if overwrites_in_place(self._fd):
-                self._zeros, self._zeroed_end = ZerosAhead(self._fd, size), 0
+                self._zeros, self._zeroed_end = ZerosAhead(self._fd, size), content_end
 
     def is_linked(self) -> bool:
         if self._count_links is None:

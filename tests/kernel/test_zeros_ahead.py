@@ -103,6 +103,16 @@ def test_no_zeros_follow_a_truncation(file: PosixFile, zeros: list[tuple[int, in
     assert file.size() == 20 * KIB + 1
 
 
+def test_zeros_never_replace_a_byte(file: PosixFile) -> None:
+    """What the file held before it was allocated again stays, wherever the next write is."""
+    file.write(b"old", 100)
+    file.write(b"old", MIB - 3)
+    file.allocate(2 * MIB)
+    file.sync()
+    file.write(b"new", 0)
+    assert file.read(3, 100) == file.read(3, MIB - 3) == b"old"
+
+
 def test_a_large_commit_has_no_zeros(file: PosixFile, zeros: list[tuple[int, int]]) -> None:
     """The next small commit has zeros again."""
     file.write(bytes(300 * KIB), 0)
@@ -149,15 +159,17 @@ def test_zeros_without_space_are_no_failure(
 
 def test_a_commit_is_one_flush_of_the_device(tmp_path: Path) -> None:
     """Without zeros, each of these commits would be two flushes on ext4."""
-    with SmallDisk(tmp_path, 64 * MIB) as disk:
-        with Journal.open(disk.path / "journal", options=options(segment_bytes=8 * MIB)) as journal:
-            journal.wait_durable(journal.append(1))
-            run("sync", "-f", disk.path)
-            before = flushes(disk)
-            for number in range(200):
-                journal.wait_durable(journal.append(["x" * 8 * KIB, number]))
-            assert flushes(disk) - before <= 200 * 1.15
-        journal.close()
+    chosen = options(segment_bytes=8 * MIB)
+    with (
+        SmallDisk(tmp_path, 64 * MIB) as disk,
+        Journal.open(disk.path / "journal", options=chosen) as journal,
+    ):
+        journal.wait_durable(journal.append(1))
+        run("sync", "-f", disk.path)
+        before = flushes(disk)
+        for number in range(200):
+            journal.wait_durable(journal.append(["x" * 8 * KIB, number]))
+        assert flushes(disk) - before <= 200 * 1.15
 
 
 def flushes(disk: SmallDisk) -> int:

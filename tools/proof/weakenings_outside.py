@@ -193,6 +193,13 @@ ZEROS_AHEAD = (
         ZEROS,
     ),
     Weakening(
+        "zeros_on_what_was_there",
+        "journal/_disk/posix_file.py",
+        "ZerosAhead(self._fd, size), content_end",
+        "ZerosAhead(self._fd, size), 0",
+        ZEROS,
+    ),
+    Weakening(
         "zeros_on_any_file_system",
         "journal/_disk/zeros_ahead.py",
         "return file_system_type(fd) in _IN_PLACE",

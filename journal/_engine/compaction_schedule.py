@@ -31,6 +31,8 @@ _ITEMS_IN_HURRY, _ITEMS_WHILE_HELD = 64, 256
 # a thousand updates a second by a fifth at p99 (130 to 160 us from due).
 _STEP_S, _PAUSE_S = 20e-6, 200e-6
 _IDLE_STEP_S, _IDLE_PAUSE_S = 100e-6, 100e-6
+# The items after small ones may be huge, and a step can't be cut short.
+_STEP_ITEMS_MAX, _IDLE_STEP_ITEMS_MAX = 16, 64
 _IDLE_AFTER_S = 0.05  # without growth of the log, to which updates get within `flush_interval_s`
 _BACKOFF_S_MIN, _BACKOFF_S_MAX = 1.0, 60.0
 
@@ -74,17 +76,18 @@ class Attempt:
             self._log_bytes, self._idle_from_s = log_bytes, now_s + _IDLE_AFTER_S
         if log_bytes <= self._hurry_bytes:
             if now_s < self._idle_from_s:
-                return Pace(_items_within(_STEP_S, item_s))
-            return Pace(_items_within(_IDLE_STEP_S, item_s), _IDLE_PAUSE_S)
+                return Pace(_items_within(_STEP_S, item_s, _STEP_ITEMS_MAX))
+            items = _items_within(_IDLE_STEP_S, item_s, _IDLE_STEP_ITEMS_MAX)
+            return Pace(items, _IDLE_PAUSE_S)
         if has_room:
             return Pace(_ITEMS_IN_HURRY)
         self._hold_until_s = min(self._hold_until_s, now_s + _HOLD_S_MAX)
         return Pace(_ITEMS_WHILE_HELD, gives_room=now_s >= self._hold_until_s)
 
 
-def _items_within(step_s: float, item_s: float) -> int:
+def _items_within(step_s: float, item_s: float, items_max: int) -> int:
     """Return how many items of `item_s` seconds each a step of `step_s` has: at least one."""
-    return min(max(int(step_s / max(item_s, 1e-9)), 1), _ITEMS_WHILE_HELD)
+    return min(max(int(step_s / max(item_s, 1e-9)), 1), items_max)
 
 
 class CompactionSchedule:

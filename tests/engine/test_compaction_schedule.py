@@ -160,7 +160,8 @@ def test_the_encoding_step_grows_when_compaction_lags(
         pytest.param(2.1, 9, 47, id="a small item"),
         pytest.param(21, 1, 4, id="a large one"),
         pytest.param(2000, 1, 1, id="a huge one: at least one item"),
-        pytest.param(0, 256, 256, id="no measurable time: the largest step"),
+        pytest.param(0.1, 16, 64, id="a tiny one: few all the same, since the next may be huge"),
+        pytest.param(0, 16, 64, id="no measurable time: the largest step"),
     ],
 )
 def test_a_step_has_as_many_items_as_its_time_allows(

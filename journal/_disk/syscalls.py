@@ -31,11 +31,22 @@ def load() -> None:
 
 @cache
 def _statx() -> Callable[..., int] | None:
+    # PyDLL keeps the interpreter's lock: for a call this short, releasing it does not pay.
+    return _function("PyDLL", "statx")
+
+
+@cache
+def _fstatfs() -> Callable[..., int] | None:
+    return _function("CDLL", "fstatfs")
+
+
+def _function(loader: str, name: str) -> Callable[..., int] | None:
+    """Return a function of the C library, or None on a system without it."""
     try:
         import ctypes
 
-        # PyDLL keeps the interpreter's lock: for a call this short, releasing it does not pay.
-        return ctypes.PyDLL(None).statx
+        function: Callable[..., int] = getattr(getattr(ctypes, loader)(None), name)
+        return function
     except (ImportError, OSError, AttributeError):
         return None
 
@@ -106,16 +117,6 @@ def link_counter(fd: int) -> Callable[[], int]:
         return int.from_bytes(result[16:20], sys.byteorder)
 
     return count
-
-
-@cache
-def _fstatfs() -> Callable[..., int] | None:
-    try:
-        import ctypes
-
-        return ctypes.CDLL(None).fstatfs
-    except (ImportError, OSError, AttributeError):
-        return None
 
 
 def file_system_type(fd: int) -> int:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from manager.history import AgentChange, read_history
     from manager.limits import Limits
     from manager.manager import SubAgentManager
-    from manager.records import APPLICATION_PREFIX, RECORD_FIELDS
+    from manager.records import APPLICATION_PREFIX, OPTIONAL_RECORD_FIELDS, RECORD_FIELDS
     from manager.result import AgentResult
     from manager.transaction import FleetTransaction, FleetTransactionContext
     from manager.values import AGENT_ID_PATTERN
@@ -54,6 +54,7 @@ __all__ = [
     "AGENT_ID_PATTERN",
     "APPLICATION_PREFIX",
     "JSON",
+    "OPTIONAL_RECORD_FIELDS",
     "RECORD_FIELDS",
     "Agent",
     "AgentChange",
@@ -84,7 +85,7 @@ __all__ = [
 _MODULES = {
     "AGENT_ID_PATTERN": "manager.values",
     "APPLICATION_PREFIX": "manager.records",
-    "RECORD_FIELDS": "manager.records",
+    **dict.fromkeys(("OPTIONAL_RECORD_FIELDS", "RECORD_FIELDS"), "manager.records"),
     "AgentChange": "manager.history",
     "AgentResult": "manager.result",
     "Changes": "manager.changes",

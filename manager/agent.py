@@ -131,12 +131,20 @@ class Agent:
     lsn: int
     """The LSN of the change that left the agent in this state."""
 
+    attempt: int = 1
+    """The number of this agent among those spawned under its name: 1, then one more than the newest
+    agent of that name in the fleet. It is 1 for an agent without a name."""
+
+    starts: int = 0
+    """The number of times that this agent began to run, resumptions included."""
+
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))
 
 
 # A row holds an Agent's fields in their order, except the computed `from_prior_session`. Its
-# `allowed_tools` is a list, as in records and checkpoints.
+# `allowed_tools` is a list, as in records and checkpoints. Fields after `lsn` are newer than the
+# first version of the manager, so items of checkpoints may lack them.
 Row = tuple[Any, ...]
 FIELDS = tuple(field.name for field in fields(Agent) if field.name != "from_prior_session")
 
@@ -170,6 +178,8 @@ class get:  # noqa: N801 - a call reads like a sentence
     ended_at_ms: Callable[[Row], int | None] = _field("ended_at_ms")
     boot_id: Callable[[Row], str] = _field("boot_id")
     lsn: Callable[[Row], int] = _field("lsn")
+    attempt: Callable[[Row], int] = _field("attempt")
+    starts: Callable[[Row], int] = _field("starts")
 
 
 _ATOMS = frozenset((str, int, float, bool, type(None)))
@@ -204,6 +214,8 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
         agent.ended_at_ms,
         agent.boot_id,
         agent.lsn,
+        agent.attempt,
+        agent.starts,
     ) = row
     agent.checkpoint = None if checkpoint is None else _copied(checkpoint)
     agent.needs_input = None if needs_input is None else _copied(needs_input)

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, get_args, get_type_hints
 
 from manager.agent import ENDED, FIELDS, STATUSES, Row, get
-from manager.records import Import, Layout, Record
+from manager.records import Import, Layout, Record, optional_fields
 from manager.values import INT_MAX, NAME_BYTES_MAX, checked_name, json_value, text
 
 _TYPES: dict[object, tuple[type, ...]] = {
@@ -32,12 +32,15 @@ def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
     return [_TYPES.get(hint, (str,)) for hint in get_type_hints(layout).values()]
 
 
-# A row has the fields of an "import" record without its kind, followed by the LSN.
-_ALLOWED = [*allowed_types(Import)[1:], (int,)]
+# A row has the fields of an "import" record without its kind up to the attempt, and before that the
+# LSN.
+_FIRST = allowed_types(Import)[1:-1]
+_ALLOWED: list[tuple[type, ...]] = [*_FIRST, (int,), (int,), (int,)]
 _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
 _STATUSES = frozenset(STATUSES)
+_FROM_ONE = frozenset(("token_budget", "attempt"))
 _texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*_TEXTS)
 
 
@@ -47,15 +50,16 @@ def check_row(row: Row) -> None:
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
+        attempt, starts,
     ) = row  # fmt: skip
     # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
     # of them is.
-    together = steps_taken | depth | tokens_used | lsn | created | updated
+    together = steps_taken | depth | tokens_used | lsn | created | updated | attempt - 1 | starts
     together |= (started or 0) | (ended or 0)
     if together >> 64 or budget is not None:
         for at in _NUMBERS:
             if row[at] is not None:
-                check_whole(FIELDS[at], row[at], low=int(FIELDS[at] == "token_budget"))
+                check_whole(FIELDS[at], row[at], low=_lowest(FIELDS[at]))
     check_names(agent_id, name)
     if status not in _STATUSES:
         raise ValueError("status is not the status of an agent")
@@ -145,16 +149,18 @@ def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
     types = [(at, _TYPES.get(hint, (str,))) for at, hint in fields]
     numbers = [at for at, hint in fields if hint in (int, int | None)]
     choices = [(at, get_args(hint)) for at, hint in fields if hint not in _TYPES]
+    counts = field_counts(layout)
 
     def check(record: Record) -> None:
-        if len(record) != len(names):
-            raise ValueError(f"{len(record)} fields, not {len(names)}")
+        count = len(record)
+        if count not in counts:
+            raise ValueError(f"{count} fields, not {counts.start}")
         for at, allowed in types:
-            if type(record[at]) not in allowed:
+            if at < count and type(record[at]) not in allowed:
                 raise TypeError(f"{names[at]} is of type {type(record[at]).__name__}")
         for at in numbers:
-            if (value := record[at]) is not None and value < 0:
-                check_whole(names[at], value)
+            if at < count and (value := record[at]) is not None and value < _lowest(names[at]):
+                check_whole(names[at], value, low=_lowest(names[at]))
         for at, values in choices:
             if record[at] not in values:
                 raise ValueError(f"{names[at]} is not one of {', '.join(values)}")
@@ -162,8 +168,18 @@ def record_checker(layout: type[Layout | Import]) -> Callable[[Record], None]:
     return check
 
 
+def field_counts(layout: type[Layout | Import]) -> range:
+    """Return the numbers of fields that a record of this kind may have."""
+    count = len(layout._fields)
+    return range(count - optional_fields(layout), count + 1)
+
+
+def _lowest(field: str) -> int:
+    return int(field in _FROM_ONE)
+
+
 def types_checker(
-    names: Sequence[str], allowed: Sequence[tuple[type, ...]]
+    names: Sequence[str], allowed: Sequence[tuple[type, ...]], counts: range
 ) -> Callable[[tuple[type, ...]], None]:
     """Return a function that raises TypeError or ValueError unless values have `allowed` types.
 
@@ -172,9 +188,9 @@ def types_checker(
 
     @lru_cache(maxsize=1024)
     def check(kinds: tuple[type, ...]) -> None:
-        if len(kinds) != len(names):
-            raise ValueError(f"{len(kinds)} fields, not {len(names)}")
-        for name, kind, fit in zip(names, kinds, allowed, strict=True):
+        if len(kinds) not in counts:
+            raise ValueError(f"{len(kinds)} fields, not {counts.start}")
+        for name, kind, fit in zip(names, kinds, allowed, strict=False):
             if kind not in fit:
                 raise TypeError(f"{name} is of type {kind.__name__}")
 
@@ -193,4 +209,4 @@ def _check_name(name: str) -> None:
         raise ValueError("name is not allowed for an agent") from None
 
 
-_check_types = types_checker(FIELDS, _ALLOWED)
+_check_types = types_checker(FIELDS, _ALLOWED, range(len(FIELDS), len(FIELDS) + 1))

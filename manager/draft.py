@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from manager.agent import Row
 from manager.family import Family
 from manager.fleet import Fleet
+from manager.names import Names
 from manager.steps import STEPS
 
 K = TypeVar("K")
@@ -18,13 +19,13 @@ class Draft(Fleet):
     """A fleet whose changes stay apart from the fleet under it, until the lock is released.
 
     It is made in constant time, because it stores only what was changed and looks up the rest. Use
-    only its checks, `find` and `apply`. `find` does not know the names of agents that ended.
+    only its checks, `find` and `apply`.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         rows: Any = _Overlay(fleet.rows)
-        live: Any = _Overlay(fleet._live)
-        self.rows, self._live, self._ended = rows, live, {}
+        self.rows = rows
+        self.by_name = _DraftNames(rows, fleet.by_name)
         self.counts = fleet.counts.copy()
         self.family = _NoFamily({})
         self.boot_id = fleet.boot_id
@@ -56,6 +57,19 @@ class _Overlay(Generic[K, V]):
 
     def __delitem__(self, key: K) -> None:
         self._over[key] = None
+
+
+class _DraftNames(Names):
+    """The names of a draft, over those of the fleet under it."""
+
+    def __init__(self, rows: Mapping[str, Row], under: Names) -> None:
+        super().__init__(rows)
+        live: Any = _Overlay(under._live)
+        self._live = live
+        self._under = under
+
+    def newest(self, name: str) -> str | None:
+        return super().newest(name) or self._under._newest.get(name)
 
 
 class _NoFamily(Family):

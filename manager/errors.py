@@ -28,7 +28,7 @@ class UnknownAgentError(ManagerError, LookupError):
 
 @public
 class AmbiguousNameError(ManagerError, LookupError):
-    """Several ended agents had this name, and no live agent has it. Use an id."""
+    """Several removed agents had this name, and no agent in the fleet has it. Use an id."""
 
 
 @public

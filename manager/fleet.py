@@ -12,18 +12,16 @@ family and the session are rebuilt from the items.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice
-from operator import itemgetter
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from journal import CowTable, FormatVersionError, PackedRecord
 from manager import records
-from manager.agent import ENDED, FIELDS, LIVE, STATUSES, TRANSITIONS, VERBS, Row, get
+from manager.agent import ENDED, STATUSES, TRANSITIONS, VERBS, Row, get
 from manager.columns import AGENT_ID, BOOT_ID, NAME, PARENT_ID, STATUS, TOKENS_USED
 from manager.errors import (
-    AmbiguousNameError,
     BudgetError,
     CapacityError,
     NameInUseError,
@@ -31,6 +29,8 @@ from manager.errors import (
     UnknownAgentError,
 )
 from manager.family import Family
+from manager.items import item_of, row_of
+from manager.names import Names
 from manager.records import Boot, Record
 from manager.replay import Replay, is_boot
 from manager.steps import STEPS, advance, count_tokens
@@ -39,9 +39,6 @@ from manager.values import NAME_BYTES_MAX
 if TYPE_CHECKING:
     from journal import StateMachine
     from manager.limits import Limits
-
-_SHOWN_IDS_MAX = 3  # ids that a message lists
-_row: Callable[[Mapping[str, Any]], Row] = itemgetter(*FIELDS)
 
 
 class Fleet:
@@ -58,24 +55,21 @@ class Fleet:
         self.rows: CowTable[str, Row] = CowTable()
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
+        self.by_name = Names(self.rows)
         # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
         # session are marked.
         self.boot_id = ""
         # Receives each new row while somebody watches; otherwise None.
         self.feed: deque[Row] | None = None
-        # Agents by name, except those whose name is their id. A name has the id of the live agent,
-        # and the ids of all ended ones.
-        self._live: dict[str, str] = {}
-        self._ended: dict[str, dict[str, None]] = {}
         # None after replay: this process checks its own changes before it appends them, so its
         # steps check nothing under the lock.
-        self._replay: Replay | None = Replay(self.rows, self.family, self._live)
+        self._replay: Replay | None = Replay(self.rows, self.family, self.by_name)
         self._steps = self._replay.steps
 
     def load(self, item: Mapping[str, Any]) -> None:
         """Add an agent from a checkpoint. Raise FormatVersionError if no manager wrote it."""
         try:
-            row = _row(item)
+            row = row_of(item)
         except (KeyError, TypeError) as error:
             if records.is_item_of_tables(item):
                 if self._with_tables:
@@ -106,7 +100,7 @@ class Fleet:
         """Return an iterator of the checkpoint's items as of now. This takes constant time: an item
         is built when the iterator reaches it. The items of tables come last.
         """
-        agents = map(partial(_item, self.boot_id), self.rows.freeze())
+        agents = map(partial(item_of, self.boot_id), self.rows.freeze())
         return agents if self.tables is None else chain(agents, self.tables.freeze())
 
     def apply(self, lsn: int, record: Record) -> None:
@@ -231,19 +225,24 @@ class Fleet:
         self._replay, self._steps = None, STEPS
 
     def find(self, ref: str) -> Row:
-        """Return the row of the agent whose id or unique name is `ref`. A live agent has precedence
-        over ended ones of the same name.
+        """Return the row of the agent with the id `ref`, or else of the newest agent of that name.
 
-        Raise UnknownAgentError, or AmbiguousNameError if several agents of that name have ended and
-        none is live.
+        Raise UnknownAgentError.
         """
+        row = self.found(ref)
+        if row is None:
+            counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
+            raise UnknownAgentError(
+                f"no agent has the id or name {ref[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
+            )
+        return row
+
+    def found(self, ref: str) -> Row | None:
+        """Return the row that `find` returns, or None if there is no such agent."""
         row = self.rows.get(ref)
-        if row is not None:
-            return row
-        agent_id = self._live.get(ref)
-        if agent_id is None:
-            agent_id = self._find_ended(ref)
-        return self.rows[agent_id]
+        if row is None and (agent_id := self.by_name.newest(ref)) is not None:
+            row = self.rows.get(agent_id)
+        return row
 
     def prefetch(self, ref: str) -> Row | None:
         """Return the row that `find` will probably return, and read it into the processor's cache.
@@ -252,9 +251,7 @@ class Fleet:
         is taken. With 60,000 agents, an update of a random one then holds the lock for 2.1 us
         instead of 2.6.
         """
-        row = self.rows.get(ref) or self.rows.get(self._live.get(ref, ""))
-        if row is None and len(ids := [*self._ended.get(ref, ())]) == 1:
-            row = self.rows.get(ids[0])
+        row = self.found(ref)
         if row is not None:
             _ = [*row]  # reads each value
         return row
@@ -304,7 +301,7 @@ class Fleet:
             cause = f"a child of agent {get.agent_id(parent)} would be at depth {depth}"
             advice = "spawn it below another agent, or raise the limit"
             raise CapacityError("max_depth", limits.max_depth, self.counts, f"{cause}; {advice}")
-        if name is not None and (holder := self._live.get(name)) is not None:
+        if name is not None and (holder := self.by_name.live(name)) is not None:
             raise NameInUseError(name, holder, get.status(self.rows[holder]))
         if name is not None and (row := self.rows.get(name)) is not None:
             raise NameInUseError(name, name, get.status(row))  # an imported agent's id
@@ -323,25 +320,20 @@ class Fleet:
             parent_id = get.parent_id(row)
             row = None if parent_id is None else self.rows[parent_id]
 
-    def live_agent_id(self, name: str) -> str | None:
-        """Return the id of the live agent with this name, or None."""
-        return self._live.get(name)
+    def next_attempt(self, name: str) -> int:
+        """Return the attempt of a new agent of this name."""
+        newest = self.by_name.newest(name)
+        # The row may be missing, because this is also called without the lock.
+        row = None if newest is None else self.rows.get(newest)
+        return 1 if row is None else get.attempt(row) + 1
 
-    def _find_ended(self, name: str) -> str:
-        ids = self._ended.get(name)
-        if not ids:
-            counts = ", ".join(f"{n} {status}" for status, n in self.counts.items() if n)
-            raise UnknownAgentError(
-                f"no agent has the id or name {name[:NAME_BYTES_MAX]!r}; agents: {counts or 'none'}"
-            )
-        if len(ids) > 1:
-            shown_ids = ", ".join(islice(ids, _SHOWN_IDS_MAX)) + (
-                ", ..." if len(ids) > _SHOWN_IDS_MAX else ""
-            )
-            raise AmbiguousNameError(
-                f"{len(ids)} agents named {name!r} have ended: {shown_ids}; use an id"
-            )
-        return next(iter(ids))
+    def attempt_fields(self, name: str | None) -> list[int]:
+        """Return the fields of a record that state the attempt of a new agent of this name.
+
+        A first attempt is not stated, so that older versions of the manager can read the record.
+        """
+        attempt = 1 if name is None else self.next_attempt(name)
+        return [attempt] if attempt > 1 else []
 
     def _put(self, old: Row | None, new: Row) -> None:
         """Store a row, and update the counters, the family and the index of names."""
@@ -360,15 +352,8 @@ class Fleet:
             elif status in ENDED:
                 self.family.ended(agent_id, new[PARENT_ID])
         self.counts[status] += 1
-        name = new[NAME]
-        if name == agent_id:
-            return
-        if status in LIVE:
-            self._live[name] = agent_id
-        else:
-            if self._live.get(name) == agent_id:
-                del self._live[name]
-            self._ended.setdefault(name, {})[agent_id] = None
+        if new[NAME] != agent_id:
+            self.by_name.put(new)
 
     def _remove(self, agent_id: str) -> None:
         """Remove an agent that has ended and has no children."""
@@ -381,10 +366,7 @@ class Fleet:
         if parent_id is not None:
             self.family.removed(parent_id)
         if name != agent_id:
-            ids = self._ended[name]
-            del ids[agent_id]
-            if not ids:
-                del self._ended[name]
+            self.by_name.removed(agent_id, name)
 
     def _add_tokens(self, lsn: int, agent_id: str | None, tokens: int) -> None:
         while agent_id is not None:
@@ -392,10 +374,3 @@ class Fleet:
             if (feed := self.feed) is not None:
                 feed.append(row)
             agent_id = row[PARENT_ID]
-
-
-def _item(boot_id: str, row: Row) -> dict[str, Any]:
-    item = dict(zip(FIELDS, row, strict=True))
-    # Compaction removes the record of the session's boot, and readers need to know the session.
-    item["from_prior_session"] = get.boot_id(row) != boot_id
-    return item

@@ -57,9 +57,9 @@ class AgentChange:
 def read_history(path: StrPath, ref: str, *, at: int | None = None) -> list[AgentChange]:
     """Return the retained changes of an agent, up to the LSN `at`, oldest first.
 
-    `ref` is an id or a name. A name means the live agent that has it, or else the only agent that
-    had it. The agent may have been removed. Raise UnknownAgentError, AmbiguousNameError, and the
-    errors of `read_fleet`.
+    `ref` is an id or a name. A name means the newest agent of the fleet that has or had it, or else
+    the only removed one. Raise UnknownAgentError, AmbiguousNameError if several agents of that name
+    were removed, and the errors of `read_fleet`.
     """
     arguments.instance("ref", ref, str)
     at = arguments.optional_lsn("at", at)

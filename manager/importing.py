@@ -6,13 +6,20 @@ from manager.agent import LIVE, Row, get
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.legacy import named_by_id
-from manager.records import Import, Record
+from manager.records import Import, Record, imported
 
 
 def import_records(fleet: Fleet, *, agents: list[Import]) -> list[tuple[Row | None, Record]]:
     """Return records that add those of `agents` that are not in the fleet yet."""
-    new_agents = (as_new(fleet, agent) for agent in agents)
-    return [(None, [*agent]) for agent in new_agents if agent is not None]
+    added: list[tuple[Row | None, Record]] = []
+    attempts: dict[str, int] = {}  # of the names in this slice
+    for agent in (as_new(fleet, agent) for agent in agents):
+        if agent is None:
+            continue
+        attempt = max(fleet.next_attempt(agent.name), attempts.get(agent.name, 0) + 1)
+        attempts[agent.name] = attempt
+        added.append((None, imported(agent._replace(attempt=attempt))))
+    return added
 
 
 def as_new(fleet: Fleet, agent: Import) -> Import | None:
@@ -23,9 +30,9 @@ def as_new(fleet: Fleet, agent: Import) -> Import | None:
     """
     if agent.agent_id in fleet.rows:
         return None
-    if (holder := fleet.live_agent_id(agent.agent_id)) is not None:
+    if (holder := fleet.by_name.live(agent.agent_id)) is not None:
         raise NameInUseError(agent.agent_id, holder, get.status(fleet.rows[holder]))
     is_live = agent.status in LIVE
-    if agent.name in fleet.rows or (is_live and fleet.live_agent_id(agent.name) is not None):
+    if agent.name in fleet.rows or (is_live and fleet.by_name.live(agent.name) is not None):
         return named_by_id(agent)
     return agent

@@ -59,9 +59,9 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
     that changes an agent returns the agent as that change left it in memory;
     `wait_durable(agent.lsn)` waits until the change is on stable storage.
 
-    A `ref` is an agent's id or its name. A name means the live agent (queued, running or
-    interrupted) that has it, or else the only ended agent that had it. AmbiguousNameError is raised
-    if several ended agents had it, and UnknownAgentError if none did.
+    A `ref` is an agent's id or its name. A name means the newest agent that has or had it: the live
+    one (queued, running or interrupted), or else the last one that ended. UnknownAgentError is
+    raised if there is none.
 
     Values are copied and must be JSON; otherwise TypeError or ValueError names the key. Errors of
     the journal are passed on: BufferFullError if the disk can't keep up or is full, FailedError,
@@ -139,14 +139,17 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
         prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
         if prefetched is not None:
             record[records.PARENT] = records.parent_and_depth(prefetched)
+        record[records.ATTEMPT] = self._state.machine.attempt_fields(name)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
             if record[records.AGENT_ID] in fleet.rows:
                 return None
             parent = fleet.check_admission(name, parent_ref, self._limits, queued=queued)
-            if parent is None or record[records.PARENT] == records.parent_and_depth(parent):
+            above = record[records.PARENT] if parent is None else records.parent_and_depth(parent)
+            attempt = [] if name is None else fleet.attempt_fields(name)
+            if record[records.PARENT] == above and record[records.ATTEMPT] == attempt:
                 return packed
-            record[records.PARENT] = records.parent_and_depth(parent)
+            record[records.PARENT], record[records.ATTEMPT] = above, attempt
             return record
 
         return self._agent(self._updates.spawn(record, decide))

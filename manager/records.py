@@ -49,9 +49,12 @@ class Layout:
 
     if TYPE_CHECKING:  # an annotation here would count as a field
         _fields: ClassVar[tuple[str, ...]]
+        _optional: ClassVar[int]
 
-    def __init_subclass__(cls) -> None:
-        cls._fields = tuple(cls.__annotations__)
+    def __init_subclass__(cls, *, optional: int = 0) -> None:
+        """Collect the fields. A record may lack the last `optional` ones, as those of an older
+        manager do."""
+        cls._fields, cls._optional = tuple(cls.__annotations__), optional
 
 
 class Boot(Layout):
@@ -64,8 +67,8 @@ class Boot(Layout):
     pid: int
 
 
-class Spawn(Layout):
-    """An agent was spawned. Without a `name`, its name is its id."""
+class Spawn(Layout, optional=1):
+    """An agent was spawned. Without a `name`, its name is its id. A first attempt is left out."""
 
     kind: Literal["spawn"]
     agent_id: str
@@ -82,6 +85,7 @@ class Spawn(Layout):
     allowed_tools: list[str] | None
     token_budget: int | None
     metadata: dict[str, JSON]
+    attempt: int
 
 
 class Start(Layout):
@@ -166,7 +170,8 @@ class Remove(Layout):
 
 
 class Import(NamedTuple):
-    """An agent was imported from a legacy file. The record has all fields of a row but the LSN."""
+    """An agent was imported from a legacy file. The record has the fields of a row up to the LSN,
+    and the attempt if it is not the first."""
 
     kind: Literal["import"]
     agent_id: str
@@ -192,6 +197,14 @@ class Import(NamedTuple):
     updated_at_ms: int
     ended_at_ms: int | None
     boot_id: str
+    attempt: int = 1
+
+
+def optional_fields(layout: type[Layout | Import]) -> int:
+    """Return the number of fields that a record of this layout may lack at its end."""
+    if issubclass(layout, Layout):
+        return layout._optional
+    return len(Import._field_defaults)
 
 
 KINDS: Mapping[str, type[Layout | Import]] = {
@@ -211,7 +224,11 @@ RECORD_FIELDS: Mapping[str, tuple[str, ...]] = {
     kind: fields._fields[1:] for kind, fields in KINDS.items()
 }
 """The field names of each kind of record that a manager journals, by kind. A record is a list of
-its kind and a value for each field."""
+its kind and a value for each field. It may lack the last ones; see `OPTIONAL_RECORD_FIELDS`."""
+OPTIONAL_RECORD_FIELDS: Mapping[str, int] = {
+    kind: optional_fields(fields) for kind, fields in KINDS.items()
+}
+"""The number of fields, by kind of record, that a record may lack at its end."""
 
 # The kinds of records of the tables beside the fleet: see journal/docs/FORMAT.md, "Tables".
 _KINDS_OF_TABLES = frozenset(("rows", "piece", "drop"))
@@ -224,6 +241,7 @@ KIND = 0
 AGENT_ID = 1  # of every kind but "boot"
 AT_MS = 2  # of every kind that changes an agent
 PARENT = slice(Spawn._fields.index("parent_id"), Spawn._fields.index("spawn_depth") + 1)
+ATTEMPT = slice(Spawn._fields.index("attempt"), None)
 
 
 def is_of_tables(record: object) -> bool:
@@ -240,6 +258,11 @@ def is_item_of_tables(item: object) -> bool:
 def parent_and_depth(parent: Row) -> list[Any]:
     """Return the fields at `PARENT` of an agent that is spawned below `parent`."""
     return [get.agent_id(parent), get.spawn_depth(parent) + 1]
+
+
+def imported(agent: Import) -> Record:
+    """Return the record of an imported agent. A first attempt is left out, as in `Spawn`."""
+    return [*agent] if agent.attempt > 1 else [*agent[:-1]]
 
 
 def boot(boot_id: str, at_ms: int, pid: int) -> Record:

@@ -22,10 +22,12 @@ from manager.checks import (
     check_row,
     check_texts,
     check_whole,
+    field_counts,
     record_checker,
     types_checker,
 )
 from manager.family import Family
+from manager.names import Names
 from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, Record, Spawn
 from manager.steps import SOURCES, STEPS, Step
 
@@ -37,14 +39,13 @@ _HINT = "open the journal with the version that wrote it"
 class Replay:
     """Checks of the items and records from which a fleet is rebuilt.
 
-    It reads the fleet's own tables, and changes none. `rows` are the fleet's agents by id, and
-    `live` the ids of its live agents by name.
+    It reads the fleet's own tables, and changes none. `rows` are the fleet's agents by id.
     """
 
-    def __init__(self, rows: Mapping[str, Row], family: Family, live: Mapping[str, str]) -> None:
+    def __init__(self, rows: Mapping[str, Row], family: Family, by_name: Names) -> None:
         self._rows = rows
         self._family = family
-        self._live = live
+        self._by_name = by_name
         self._loaded = 0
         self._newest = 0, 0  # the highest LSN of an item, and the item's number
         # Items may come in any order. Parents that are not loaded yet, each with the depth that its
@@ -70,7 +71,7 @@ class Replay:
             check_progress(row)
             if get.agent_id(row) in self._rows:
                 raise ValueError("agent_id is taken")
-            if get.name(row) in self._live:
+            if self._by_name.live(get.name(row)) is not None:
                 self._check_name(row)
             self._check_item_depth(row)
             if (lsn := get.lsn(row)) > self._newest[0]:
@@ -155,7 +156,7 @@ class Replay:
         self._presumed.discard(get.agent_id(old))
 
     def _check_new(self, new: Row) -> None:
-        if get.name(new) in self._live:
+        if self._by_name.live(get.name(new)) is not None:
             self._check_name(new)
         depth, parent_id = 0, get.parent_id(new)
         if parent_id is not None:
@@ -197,8 +198,8 @@ def _check_depth(depth: int, due: int, whose: str) -> None:
 
 def _refusal(lsn: int, record: Record, error: Exception) -> FormatVersionError:
     kind = record[KIND]
-    count = len(KINDS[kind]._fields)
-    fault = str(error) if len(record) == count else f"{len(record)} fields, not {count}"
+    counts = field_counts(KINDS[kind])
+    fault = str(error) if len(record) in counts else f"{len(record)} fields, not {counts.start}"
     return FormatVersionError(
         f"LSN {lsn}: {kind}: {fault:.200}; not a record of {APPLICATION}; {_HINT}"
     )
@@ -223,19 +224,22 @@ def _check_spawn(record: Record) -> None:
     fixed.
     """
     _check_spawn_types(tuple(map(type, record)))
-    _, agent_id, at_ms, _, _, _, status, name, _, _, _, _, tools, token_budget, metadata = record
+    _, agent_id, at_ms, _, _, _, status, name = record[:8]
+    _, _, _, _, tools, token_budget, metadata = record[8:15]
     if at_ms < 0:
         check_whole("at_ms", at_ms)
     if status not in _BEGINNINGS:
         raise ValueError("status is not allowed for a new agent")
     if token_budget is not None:
         check_whole("token_budget", token_budget, low=1)
+    for attempt in record[15:]:
+        check_whole("attempt", attempt, low=1)
     check_names(agent_id, agent_id if name is None else name)
     check_given(tools, metadata)
 
 
 def _check_import(record: Record) -> None:
-    check_row((*record[1:], 0))
+    check_row(STEPS["import"](None, 0, record) or ())
 
 
 # The checks of the two most frequent kinds check all numbers at once, which takes 0.1 us instead of
@@ -263,7 +267,7 @@ _TEXT = frozenset((str, type(None)))
 _BEGINNINGS = frozenset(get_args(get_type_hints(Spawn)["status"]))
 _OUTCOMES = frozenset(VERBS["update_from_result"][1])
 _DERIVED = {kind: record_checker(layout) for kind, layout in KINDS.items()}
-_check_spawn_types = types_checker(Spawn._fields, allowed_types(Spawn))
+_check_spawn_types = types_checker(Spawn._fields, allowed_types(Spawn), field_counts(Spawn))
 _check_boot = _DERIVED["boot"]
 _check_usage_fields = _DERIVED["usage"]
 _check_result_fields = _DERIVED["result"]

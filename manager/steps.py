@@ -19,6 +19,7 @@ from manager.columns import (
     REASON,
     RESULT,
     STARTED_AT_MS,
+    STARTS,
     STATUS,
     STEPS_TAKEN,
     TOKENS_USED,
@@ -51,7 +52,8 @@ def count_tokens(row: Row, lsn: int, tokens: int) -> Row:
 
 def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
     _, agent_id, at_ms, boot_id, parent_id, spawn_depth, status, name = record[:8]
-    agent_type, role, model, prompt, allowed_tools, token_budget, metadata = record[8:]
+    agent_type, role, model, prompt, allowed_tools, token_budget, metadata = record[8:15]
+    is_running = status == "running"
     return (
         agent_id,
         agent_id if name is None else name,
@@ -72,11 +74,13 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
         0,  # tokens_used
         metadata,
         at_ms,  # created
-        at_ms if status == "running" else None,  # started
+        at_ms if is_running else None,  # started
         at_ms,  # updated
         None,  # ended
         boot_id,
         lsn,
+        record[15] if len(record) > 15 else 1,  # attempt
+        int(is_running),  # starts
     )
 
 
@@ -85,6 +89,7 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new[STATUS] = "running"
     new[REASON] = new[NEEDS_INPUT] = None
     _, _, new[STARTED_AT_MS], new[BOOT_ID] = record
+    new[STARTS] += 1
     return tuple(new)
 
 
@@ -147,7 +152,8 @@ def _remove(row: Row | None, lsn: int, record: Record) -> None:
 
 
 def _import(row: Row | None, lsn: int, record: Record) -> Row:
-    return (*record[1:], lsn)
+    fields, attempt = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
+    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None))
 
 
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:

@@ -81,11 +81,13 @@ class FleetTransaction(Verbs[None, str]):
             parent_id, parent_depth = self._find(parent_ref)
             depth = parent_depth + 1
             record[records.PARENT] = [parent_id, depth]
+        record[records.ATTEMPT] = self._updates.attempt_fields(name)
 
         def is_due(draft: Draft) -> bool:
             if agent_id in draft.rows:
                 raise NameInUseError(agent_id, agent_id, get.status(draft.rows[agent_id]))
             draft.check_admission(name, parent_id, self._limits, queued=queued)
+            record[records.ATTEMPT] = draft.attempt_fields(name)
             return True
 
         self._add("queued" if queued else "running", record, is_due, urgent=False)
@@ -125,7 +127,7 @@ class FleetTransaction(Verbs[None, str]):
                 f"the transaction changes agents more than {HOLD_AGENTS_MAX} times; nothing was "
                 "changed: split it"
             )
-        packed = pack(record)
+        packed, attempt = pack(record), record[records.ATTEMPT]
 
         def decide(fleet: Fleet) -> PackedRecord | None:
             if self._draft is None:
@@ -134,7 +136,8 @@ class FleetTransaction(Verbs[None, str]):
                 return None
             self._draft.apply(0, record)
             self._changed.append((target, record))
-            return fleet.approved(packed)
+            is_as_packed = record[records.ATTEMPT] == attempt
+            return fleet.approved(packed if is_as_packed else pack(record))
 
         self._transaction.also("fleet", decide, urgent=urgent)
 

@@ -129,6 +129,10 @@ class Updates:
         row = self._state.read(lambda fleet: fleet.find(ref))
         return get.agent_id(row), get.spawn_depth(row)
 
+    def attempt_fields(self, name: str | None) -> list[int]:
+        """Return what `Fleet.attempt_fields` will probably return."""
+        return self._fleet.attempt_fields(name)
+
     def free_id(self, agent_id: str) -> str:
         """Return `agent_id`, or another id if an agent has it."""
         while agent_id in self._fleet.rows:

@@ -52,9 +52,9 @@ class FleetView:
         return agents_from_rows(rows, boot_id, status=status, include_archived=include_archived)
 
     def get(self, ref: str) -> Agent:
-        """Return the agent with this id or unique name, as `SubAgentManager.get` does.
+        """Return the agent with this id, or the newest of this name, as `SubAgentManager.get` does.
 
-        Raise UnknownAgentError or AmbiguousNameError.
+        Raise UnknownAgentError.
         """
         row = self._fleet.find(arguments.instance("ref", ref, str))
         return agent_from_row(row, self._fleet.boot_id)

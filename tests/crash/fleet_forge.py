@@ -41,6 +41,8 @@ def item(letter: str, parent: str | None = None, depth: int = 0, **changes: Any)
         "updated_at_ms": 1,
         "boot_id": "boot_1",
         "lsn": 2,
+        "attempt": 1,
+        "starts": 1,
     }
     return fields | changes | {"from_prior_session": False}
 
@@ -63,13 +65,14 @@ def spawn(letter: str, parent: str | None = None, depth: int = 0, **changes: Any
         "token_budget": None,
         "metadata": {},
     }
-    assert changes.keys() <= fields.keys()
+    assert changes.keys() <= {*fields, "attempt"}
     return ["spawn", *(fields | changes).values()]
 
 
 def imported(letter: str, parent: str | None = None, depth: int = 0, **changes: Any) -> list[Any]:
     """Return the record that imports a running agent, with `changes`."""
-    return ["import", *[item(letter, parent, depth, **changes)[field] for field in FIELDS[:-1]]]
+    fields = item(letter, parent, depth, **changes)
+    return ["import", *[fields[field] for field in FIELDS[: FIELDS.index("lsn")]]]
 
 
 def forged(items: Sequence[Any] | None, records: Sequence[Any]) -> Files:

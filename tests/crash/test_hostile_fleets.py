@@ -149,6 +149,9 @@ ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     "no end time of an ended agent": ({"status": "failed"}, "ended_at_ms"),
     "an LSN after the checkpoint's": ({"lsn": BASE_LSN + 1}, "lsn"),
     "a negative LSN": ({"lsn": -1}, "lsn"),
+    "attempt 0": ({"attempt": 0}, "attempt"),
+    "no attempt": ({"attempt": None}, "attempt"),
+    "negative starts": ({"starts": -1}, "starts"),
 }
 
 
@@ -275,6 +278,10 @@ RECORDS: dict[str, tuple[Any, str]] = {
     "a removal with too many fields": (["remove", C, 1], "3 fields, not 2"),
     "a spawn with too few fields": (spawn("z")[:-1], "14 fields, not 15"),
     "an import with too few fields": (imported("z")[:-1], "23 fields, not 24"),
+    "an import with too many fields": ([*imported("z"), 2, 3], "26 fields, not 24"),
+    "an import of attempt 0": ([*imported("z"), 0], "attempt"),
+    "a spawn of attempt 0": (spawn("z", attempt=0), "attempt"),
+    "a spawn of attempt nil": (spawn("z", attempt=None), "attempt"),
     "a spawn without fields": (["spawn"], "not a record"),
     "a map": ({0: "usage", 1: A, 2: 1, 3: 1, 4: 1}, "not a"),
     "a boot with a number as its id": (["boot", "subagents/1", 7, 1, 1], "not a record"),

@@ -167,8 +167,10 @@ class OneAgent(RuleBasedStateMachine):
         elif len(self.model.live()) >= LIMITS.max_admitted or (not queued and self.model.is_full()):
             self.assert_refused(CapacityError, call)
         else:
+            attempt = 1 if name is None else self.model.next_attempt(name)
             agent = call()
             status = "queued" if queued else "running"
+            assert (agent.attempt, agent.starts) == (attempt, int(not queued))
             assert (agent.status, agent.prompt, agent.metadata) == (status, "p", metadata)
             assert (agent.name, agent.token_budget) == (name or agent.agent_id, budget)
             assert agent.parent_id == (above.agent_id if above else None)
@@ -325,6 +327,7 @@ class OneAgent(RuleBasedStateMachine):
         else:
             after = call(name)
             assert (after.ended_at_ms is not None) == (after.status not in LIVE)
+            fields["starts"] = before.starts + begins
             times = ("started_at_ms", "updated_at_ms", "ended_at_ms", "lsn")
             fields |= {field: getattr(after, field) for field in times}
             used = before.tokens_used + added

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 from manager import (
     Agent,
-    AmbiguousNameError,
     Limits,
     ManagerError,
     UnknownAgentError,
@@ -41,9 +40,13 @@ class Model:
             return self.agents[ref]
         named = [agent for agent in self.agents.values() if agent.name == ref]
         live = [agent for agent in named if agent.status in LIVE]
-        if live or len(named) == 1:
-            return (live or named)[0]
-        return AmbiguousNameError if named else UnknownAgentError
+        by_age = sorted(named, key=lambda agent: (agent.attempt, agent.created_at_ms))
+        return (live or by_age)[-1] if named else UnknownAgentError
+
+    def next_attempt(self, name: str) -> int:
+        """Return the attempt of a new agent of this name."""
+        newest = self.resolve(name)
+        return newest.attempt + 1 if isinstance(newest, Agent) else 1
 
     def live(self) -> list[Agent]:
         return [agent for agent in self.agents.values() if agent.status in LIVE]

@@ -80,7 +80,8 @@ def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemorySt
 def contents(fleet: Fleet) -> tuple[object, ...]:
     """Return everything in a fleet, including its private indexes."""
     family = fleet.family._children, fleet.family._branches
-    return list(fleet.rows.freeze()), fleet.counts, fleet._live, fleet._ended, family
+    names = fleet.by_name._live, fleet.by_name._ended, fleet.by_name._newest
+    return list(fleet.rows.freeze()), fleet.counts, names, family
 
 
 # --- transitions ---
@@ -152,11 +153,15 @@ def test_each_value_of_a_spawn_record_reaches_its_field() -> None:
         boot_id="boot_1",
         from_prior_session=False,
         lsn=42,
+        attempt=1,
+        starts=1,
     )
     record[6:8] = ["queued", None]
     queued = agent_from_row(advance(None, 42, record), "boot_2")
     assert (queued.status, queued.name, queued.started_at_ms) == ("queued", "agent_1", None)
     assert queued.from_prior_session
+    assert (queued.attempt, queued.starts) == (1, 0)
+    assert agent_from_row(advance(None, 42, [*record, 3]), "boot_2").attempt == 3
 
 
 # --- replay ---
@@ -259,6 +264,7 @@ CHEAP |= {"list.append", "list.pop", "next", "str.join"}
 UNDER_THE_LOCK = {
     *("manager.manager", "manager.updates", "manager.cleanup", "manager.records"),
     *("manager.fleet", "manager.steps", "manager.family", "manager.errors"),
+    "manager.names",
     *("journal._state.cow_table", "collections.abc", "typing", "tests.manager.test_fleet"),
 }
 
@@ -284,7 +290,8 @@ def watch_the_lock(state: MemoryState) -> list[Calls]:
     """Record every call under the lock from now on, in one list for each hold."""
     fleet = state.machine
     fleet.rows.__class__ = UniterableTable
-    fleet._live, fleet._ended = Uniterable(fleet._live), Uniterable(fleet._ended)
+    names = fleet.by_name
+    names._live, names._ended = Uniterable(names._live), Uniterable(names._ended)
     family = fleet.family
     family._children, family._branches = Uniterable(family._children), Uniterable(family._branches)
     holds: list[Calls] = []

@@ -85,6 +85,7 @@ def test_each_field_is_mapped(tmp_path: Path) -> None:
         boot_id="boot_0",
         from_prior_session=True,
         lsn=agent.lsn,
+        starts=1,
     )
     assert agent == expected
     with SubAgentManager.open(tmp_path) as manager:

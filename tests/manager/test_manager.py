@@ -12,7 +12,6 @@ import pytest
 from manager import (
     Agent,
     AgentResult,
-    AmbiguousNameError,
     NameInUseError,
     SubAgentManager,
     TransitionError,
@@ -186,23 +185,31 @@ def test_the_names_of_live_agents_are_unique(manager: SubAgentManager, status: S
 def test_the_name_of_a_finished_agent_is_free_and_found(
     manager: SubAgentManager, status: Status
 ) -> None:
-    """A name refers to the live agent, else to the only finished one.
-
-    Several finished ones are ambiguous.
-    """
+    """A name refers to the newest agent that has or had it, and `attempt` counts these agents."""
     first = agent_that_is(manager, status, name="a name")
     assert manager.get("a name") == first
     second = manager.spawn("work", name="a name")
     assert manager.get("a name") == second
     assert manager.get(first.agent_id) == first
     manager.cancel("a name")
-    with pytest.raises(AmbiguousNameError) as caught:
-        manager.get("a name")
-    assert first.agent_id in str(caught.value)
-    assert second.agent_id in str(caught.value)
-    assert "'a name'" in str(caught.value)
+    assert manager.get("a name").agent_id == second.agent_id
     third = manager.spawn("work", name="a name", queued=True)
     assert manager.start("a name").agent_id == third.agent_id
+    assert [agent.attempt for agent in (first, second, third)] == [1, 2, 3]
+    manager.cancel("a name")
+    manager.cleanup(0)
+    assert manager.spawn("work", name="a name").attempt == 1  # nothing is left of the others
+
+
+def test_starts_count_each_time_that_an_agent_began_to_run(manager: SubAgentManager) -> None:
+    """`starts` counts a spawn that runs, a start and each resumption, and nothing else."""
+    queued = manager.spawn("work", name="a name", queued=True)
+    assert (queued.starts, queued.attempt) == (0, 1)
+    assert manager.start("a name").starts == 1
+    assert manager.update_checkpoint("a name", 1, steps_taken=1).starts == 1
+    assert manager.interrupt("a name", "later").starts == 1
+    assert manager.resume("a name").starts == 2
+    assert manager.spawn("work").starts == 1
 
 
 def test_an_unknown_ref_is_reported_with_the_counts(manager: SubAgentManager) -> None:

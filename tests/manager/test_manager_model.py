@@ -145,6 +145,9 @@ class ManagerMachine(OneAgent):
             assert (agent.started_at_ms, agent.updated_at_ms) == (at_ms - 50, at_ms)
             assert agent.ended_at_ms == (None if status in LIVE else at_ms)
             assert (agent.boot_id, agent.tokens_used, agent.parent_id) == ("", 0, None)
+            is_named = agent.name != agent_id
+            attempt = self.model.next_attempt(agent.name) if is_named else 1
+            assert (agent.attempt, agent.starts) == (attempt, 1)
             self.ids.append(agent_id)
             self.model.own[agent_id] = 0
             self.model.put(agent)

@@ -14,7 +14,7 @@ from journal_inspect.rendering.kinds import agent_of, fields_of
 from journal_inspect.report.fleet import FleetTimeline
 
 from journal import FormatVersionError
-from manager import RECORD_FIELDS, records
+from manager import OPTIONAL_RECORD_FIELDS, RECORD_FIELDS, records
 from manager.agent import ENDED, FIELDS, VERBS
 from manager.checks import record_checker
 from manager.fleet import Fleet
@@ -60,8 +60,9 @@ def test_every_kind_is_in_the_table_once() -> None:
         assert layout.__doc__
     assert STEPS.keys() == SOURCES.keys() == KINDS.keys() - {"boot"}
     assert RECORD_FIELDS.keys() == _CHECKS.keys() == KINDS.keys()
-    assert RECORD_FIELDS["import"] == FIELDS[:-1]
-    assert FIELDS[-1] == "lsn"
+    first = FIELDS.index("lsn")
+    assert RECORD_FIELDS["import"] == (*FIELDS[:first], "attempt")
+    assert OPTIONAL_RECORD_FIELDS.keys() == KINDS.keys()
     outcomes = get_args(get_type_hints(KINDS["result"])["status"])
     assert set(outcomes) == set(VERBS["update_from_result"][1])
 
@@ -165,7 +166,7 @@ def test_a_record_is_built_in_the_order_of_its_class(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(STEPS.keys() - {"remove"}))
 def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
     """A field that a record and an agent share gets the record's value."""
-    before = None if kind in ("spawn", "import") else (*imported("a")[1:], 1)
+    before = None if kind in ("spawn", "import") else (*imported("a")[1:], 1, 1, 1)
     record = a_record(kind, agent_id=agent_id("a"))
     row = STEPS[kind](before, 42, record)
     assert row is not None

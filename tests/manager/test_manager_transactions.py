@@ -209,7 +209,8 @@ def test_a_draft_looks_only_at_what_is_changed() -> None:
     fleet.end_replay()
     counts = dict(fleet.counts)
     fleet.rows.__class__ = UniterableTable
-    fleet._live, fleet._ended = Uniterable(fleet._live), Uniterable(fleet._ended)
+    names = fleet.by_name
+    names._live, names._ended = Uniterable(names._live), Uniterable(names._ended)
     draft = Draft(fleet)
     draft.apply(0, ["cancel", "agent_000000000001", 1, None])
     draft.apply(0, [*spawn[:1], "agent_000000000002", *spawn[2:]])

@@ -19,7 +19,7 @@ from journal import (
     JournalReader,
     Options,
 )
-from manager import Agent, AgentResult, AmbiguousNameError, SubAgentManager, UnknownAgentError
+from manager import Agent, AgentResult, SubAgentManager, UnknownAgentError
 from manager import records as recorded
 from manager.agent import FIELDS
 from manager.fleet import Fleet
@@ -181,14 +181,15 @@ def test_a_journal_of_another_application_is_refused(tmp_path: Path) -> None:
         SubAgentManager.open(tmp_path)
 
 
-def test_a_ref_is_an_id_or_a_unique_name(tmp_path: Path) -> None:
-    """A view finds agents as the manager does: by id, or by a unique name."""
+def test_a_ref_is_an_id_or_a_name(tmp_path: Path) -> None:
+    """A view finds agents as the manager does: by id, or the newest agent of a name."""
     with SubAgentManager.open(tmp_path) as manager:
         populate(manager)
     fleet = read_fleet(tmp_path / ".subagents")
     assert fleet.get(fleet.get("a").agent_id) == fleet.get("a")
-    with pytest.raises(AmbiguousNameError):
-        fleet.get("twice")
+    twice = [agent for agent in fleet.agents(include_archived=True) if agent.name == "twice"]
+    assert fleet.get("twice") == max(twice, key=lambda agent: agent.attempt)
+    assert {agent.attempt for agent in twice} == {1, 2}
     with pytest.raises(UnknownAgentError):
         fleet.get("nobody")
     with pytest.raises(ValueError, match="status must be"):

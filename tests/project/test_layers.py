@@ -47,7 +47,7 @@ MANAGER_LAYERS = (
     ("errors", "arguments", "clock"),
     ("agent", "values", "ids", "workspace"),
     ("records", "columns"),
-    ("changes", "limits", "result", "steps", "family", "checks"),
+    ("changes", "limits", "result", "steps", "family", "checks", "items", "names"),
     ("replay", "legacy", "waking"),
     ("fleet",),
     ("watch", "cleanup", "importing", "fleet_reader", "recovery", "draft", "tables"),

@@ -77,4 +77,18 @@ ALL_OF = (
         "",
         FLEETS,
     ),
+    Weakening(
+        "attempt_not_counted",
+        "manager/fleet.py",
+        "return 1 if row is None else get.attempt(row) + 1",
+        "return 1",
+        ("tests/manager/test_manager.py",),
+    ),
+    Weakening(
+        "oldest_of_a_name_found",
+        "manager/names.py",
+        "newest is None or _age(row) >= _age(self._rows[newest])",
+        "newest is None",
+        ("tests/manager/test_manager.py",),
+    ),
 )

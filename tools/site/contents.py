@@ -139,7 +139,12 @@ MODULES = (
             "Agents": ("Agent", "Status", "JSON", "StrPath"),
             "Reading from outside": (
                 *("read_fleet", "FleetView", "read_history", "AgentChange", "follow_fleet"),
-                *("RECORD_FIELDS", "APPLICATION_PREFIX", "AGENT_ID_PATTERN"),
+                *(
+                    "RECORD_FIELDS",
+                    "OPTIONAL_RECORD_FIELDS",
+                    "APPLICATION_PREFIX",
+                    "AGENT_ID_PATTERN",
+                ),
             ),
             "Errors": (
                 *("ManagerError", "AmbiguousNameError", "BudgetError", "CapacityError"),

@@ -44,14 +44,26 @@ def field_names(kind: str) -> tuple[str, ...]:
     return RECORD_FIELDS.get(kind, ())
 
 
+@cache
+def _counts_of_fields(kind: str) -> range:
+    """Return the numbers of fields that a manager's record of this kind may have."""
+    from manager import OPTIONAL_RECORD_FIELDS
+
+    count = len(field_names(kind))
+    return range(count - OPTIONAL_RECORD_FIELDS.get(kind, 0), count + 1)
+
+
 def fields_of(record: Any) -> dict[str, Any] | None:
-    """Return the fields of a manager's record by name, or None if it is not a known record."""
+    """Return the fields of a manager's record by name, without those that it lacks.
+
+    Return None if it is not a known record.
+    """
     if not _may_be_a_managers(record):
         return None
     names = field_names(record[0])
-    if len(record) != len(names) + 1:
+    if len(record) - 1 not in _counts_of_fields(record[0]):
         return None
-    return dict(zip(names, record[1:], strict=True))
+    return dict(zip(names, record[1:], strict=False))
 
 
 def agent_of(record: Any) -> str | None:

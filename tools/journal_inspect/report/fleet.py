@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from heapq import nlargest
 from typing import Any
 
-from manager import RECORD_FIELDS, Agent
+from manager import OPTIONAL_RECORD_FIELDS, RECORD_FIELDS, Agent
 
 RUNNING, WAITING, EARLIER = "r", "w", "e"  # EARLIER: one of the two, no longer known which
 LIVE = ("queued", "running", "interrupted")
@@ -27,7 +27,7 @@ _TIME_MAX_MS = 8_640_000_000_000_000 - 86_400_000  # the latest time of a browse
 
 _LEFT_OUT = (
     *("checkpoint", "needs_input", "allowed_tools", "metadata", "spawn_depth", "boot_id"),
-    *("from_prior_session", "lsn"),
+    *("from_prior_session", "lsn", "attempt", "starts"),
 )
 TOLD = tuple(field.name for field in fields(Agent) if field.name not in _LEFT_OUT)
 
@@ -87,8 +87,9 @@ class FleetTimeline:
     def apply(self, record: Any) -> None:
         try:
             names, values = RECORD_FIELDS[record[0]], record[1:]
-            if len(values) < len(names):
-                raise ValueError(f"{len(names)} fields, not {len(values)}")
+            required = len(names) - OPTIONAL_RECORD_FIELDS[record[0]]
+            if len(values) < required:
+                raise ValueError(f"{required} fields, not {len(values)}")
             # A newer version may append more fields.
             step = self._steps.get(record[0], self._changed)
             step(dict(zip(names, values, strict=False)))

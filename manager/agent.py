@@ -30,8 +30,10 @@ VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
     "resume": (("interrupted",), ("running",)),
     "update_checkpoint": (("running",), ("running",)),
     "interrupt": (("running",), ("interrupted",)),
-    "update_from_result": (("running",), ("interrupted", *ENDED)),
-    "update_failed": (("running",), ("failed",)),
+    # An interrupted agent may end with its partial result. It can't be interrupted again.
+    "update_from_result": (("running", "interrupted"), ("interrupted", *ENDED)),
+    "update_failed": (("running", "interrupted"), ("failed",)),
+    "answer": (("interrupted",), ("interrupted",)),
     "cancel": (LIVE, ("cancelled",)),
 }
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
@@ -82,7 +84,7 @@ class Agent:
     """The result that the runner reported last."""
 
     steps_taken: int
-    """The number of steps that the runner reported last."""
+    """The highest number of steps that the runner reported. It never falls."""
 
     checkpoint: JSON
     """The agent's checkpoint (not the engine's): opaque JSON that the runner needs to resume the
@@ -138,6 +140,10 @@ class Agent:
     starts: int = 0
     """The number of times that this agent began to run, resumptions included."""
 
+    answer: JSON = None
+    """The answer to the last question (`needs_input`), as JSON, until the next question. `resume`
+    returns it to the runner."""
+
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))
 
@@ -180,6 +186,7 @@ class get:  # noqa: N801 - a call reads like a sentence
     lsn: Callable[[Row], int] = _field("lsn")
     attempt: Callable[[Row], int] = _field("attempt")
     starts: Callable[[Row], int] = _field("starts")
+    answer: Callable[[Row], JSON] = _field("answer")
 
 
 _ATOMS = frozenset((str, int, float, bool, type(None)))
@@ -216,9 +223,11 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
         agent.lsn,
         agent.attempt,
         agent.starts,
+        answer,
     ) = row
     agent.checkpoint = None if checkpoint is None else _copied(checkpoint)
     agent.needs_input = None if needs_input is None else _copied(needs_input)
+    agent.answer = None if answer is None else _copied(answer)
     agent.allowed_tools = None if allowed_tools is None else tuple(allowed_tools)
     agent.metadata = _copied(metadata) if metadata else {}
     agent.from_prior_session = agent.boot_id != boot_id

@@ -35,7 +35,7 @@ def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
 # A row has the fields of an "import" record without its kind up to the attempt, and before that the
 # LSN.
 _FIRST = allowed_types(Import)[1:-1]
-_ALLOWED: list[tuple[type, ...]] = [*_FIRST, (int,), (int,), (int,)]
+_ALLOWED: list[tuple[type, ...]] = [*_FIRST, (int,), (int,), (int,), _TYPES[Any]]
 _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
@@ -50,7 +50,7 @@ def check_row(row: Row) -> None:
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
-        attempt, starts,
+        attempt, starts, _,
     ) = row  # fmt: skip
     # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
     # of them is.
@@ -96,6 +96,8 @@ def check_progress(row: Row) -> None:
         json_value("checkpoint", checkpoint)
     if needs_input is not None and not _is_plain(needs_input):
         json_value("needs_input", needs_input)
+    if (answer := get.answer(row)) is not None and not _is_plain(answer):
+        json_value("answer", answer)
 
 
 def check_texts(row: Row) -> None:

@@ -71,6 +71,9 @@ class _DraftNames(Names):
     def newest(self, name: str) -> str | None:
         return super().newest(name) or self._under._newest.get(name)
 
+    def last(self, name: str) -> list[str]:
+        return super().last(name) + self._under.last(name)
+
 
 class _NoFamily(Family):
     """A family that stores nothing, because no check of a draft reads it."""

@@ -58,17 +58,22 @@ class TransitionError(ManagerError):
         to_status: str,
         verb: str,
         allowed: Iterable[str],
+        needs: Iterable[str] = (),
     ) -> None:
         self.agent_id = agent_id
         self.name = name
         self.from_status = from_status
         self.to_status = to_status
         self.allowed = tuple(allowed)
-        rule = f"it can become {', '.join(self.allowed)}" if self.allowed else "it has ended"
-        super().__init__(
-            f"agent {_id_and_name(agent_id, name)} is {from_status}: "
-            f"{verb} can't make it {to_status}; {rule}"
-        )
+        fault = f"{verb} can't make it {to_status}; it has ended"
+        if self.allowed:
+            needed = " or ".join(needs) or "different"
+            to_make = "" if to_status in needed else f" to make it {to_status}"
+            fault = (
+                f"{verb} needs {'an' if needed[0] == 'i' else 'a'} {needed} agent{to_make}; "
+                f"this one can become {', '.join(self.allowed)}"
+            )
+        super().__init__(f"agent {_id_and_name(agent_id, name)} is {from_status}: {fault}")
 
 
 @public
@@ -139,7 +144,8 @@ class BudgetError(ManagerError):
         super().__init__(
             f"agent {_id_and_name(agent_id, name)} has used {tokens_used} tokens of its "
             f"token_budget={token_budget}: it and its descendants may not start, resume or spawn; "
-            "end it with status='budget_exhausted', or spawn outside it"
+            "raise it with set_token_budget or resume(..., token_budget=...), end the agent with "
+            "status='budget_exhausted', or spawn outside it"
         )
 
 

@@ -260,19 +260,24 @@ class Fleet:
         """Raise TransitionError, because `verb` is not allowed in that agent's status."""
         status = get.status(row)
         allowed = TRANSITIONS[status]
-        raise TransitionError(get.agent_id(row), get.name(row), status, target, verb, allowed)
+        names = get.agent_id(row), get.name(row)
+        needs = [source for source in VERBS[verb][0] if source != status]
+        raise TransitionError(*names, status, target, verb, allowed, needs)
 
-    def is_due(self, row: Row, verb: str, target: str, limits: Limits) -> bool:
-        """Return whether `verb` changes the agent. Raise an error unless it may give the agent the
-        status `target` now."""
+    def is_due(self, row: Row, verb: str, target: str, limits: Limits, record: Record) -> bool:
+        """Return whether `record` of `verb` changes the agent. Raise an error unless it may give
+        the agent the status `target` now."""
         status = get.status(row)
         if status not in VERBS[verb][0]:
             if verb == "cancel":  # of an agent that has ended
                 return False
             self.refuse_verb(row, verb, target)
-        if target == "running" != status:
-            self.check_budget(row)
-            self.check_running(limits)
+        if target == "running":
+            if status != "running":
+                self.check_budget(row, *record[records.TOKEN_BUDGET_OF_RESUME :])
+                self.check_running(limits)
+        elif target == status and verb != "answer":
+            self.refuse_verb(row, verb, target)
         return True
 
     def check_admission(
@@ -311,10 +316,13 @@ class Fleet:
             advice = f"{live} agents have not ended; wait, cancel some, or raise the limit"
             raise CapacityError("max_admitted", limits.max_admitted, counts, advice)
 
-    def check_budget(self, row: Row | None) -> None:
-        """Raise BudgetError if the budget of the agent, or of an ancestor, is spent."""
+    def check_budget(self, row: Row | None, new_budget: int | None = None) -> None:
+        """Raise BudgetError if the budget of the agent, or of an ancestor, is spent.
+
+        `new_budget` is the budget that the agent is about to get; None means that it keeps its own.
+        """
         while row is not None:
-            budget = get.token_budget(row)
+            budget, new_budget = new_budget or get.token_budget(row), None
             if budget is not None and get.tokens_used(row) >= budget:
                 raise BudgetError(get.agent_id(row), get.name(row), budget, get.tokens_used(row))
             parent_id = get.parent_id(row)
@@ -322,10 +330,9 @@ class Fleet:
 
     def next_attempt(self, name: str) -> int:
         """Return the attempt of a new agent of this name."""
-        newest = self.by_name.newest(name)
-        # The row may be missing, because this is also called without the lock.
-        row = None if newest is None else self.rows.get(newest)
-        return 1 if row is None else get.attempt(row) + 1
+        # A row may be missing, because this is also called without the lock.
+        rows = map(self.rows.get, self.by_name.last(name))
+        return 1 + max((get.attempt(row) for row in rows if row is not None), default=0)
 
     def attempt_fields(self, name: str | None) -> list[int]:
         """Return the fields of a record that state the attempt of a new agent of this name.

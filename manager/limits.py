@@ -30,6 +30,9 @@ class Limits:
     result_bytes_max: int = 1 << 20
     """The size of the longest result, error or reason, in bytes of UTF-8. Longer ones are cut."""
 
+    checkpoint_bytes_max: int = 1 << 20
+    """The size of an agent's largest checkpoint, in bytes of msgpack."""
+
     heartbeat_timeout_s: float = 300
     """The time without an update or a `touch`, in seconds, after which `cleanup` considers a
     running agent dead."""

@@ -154,15 +154,16 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
 
         return self._agent(self._updates.spawn(record, decide))
 
-    def cancel(self, ref: str, *, descendants: bool = False) -> Agent:
-        """Cancel an agent. An agent that has ended stays as it is.
+    def cancel(self, ref: str, *, reason: str | None = None, descendants: bool = False) -> Agent:
+        """Cancel an agent, for a `reason`. An agent that has ended stays as it is.
 
         With `descendants`, cancel its live descendants too, in one batch, so that a crash leaves
         all of these changes or none. The lock is then held for a time that grows with their number.
         """
-        at_ms = clock.now_ms()
+        at_ms, reason = clock.now_ms(), self._tail("reason", reason)
         if not descendants:
-            return self._update("cancel", ref, "cancelled", records.cancel("", at_ms), urgent=True)
+            record = records.cancel("", at_ms, reason)
+            return self._update("cancel", ref, "cancelled", record, urgent=True)
         ref = text("ref", ref)
         row: Row = ()
 
@@ -171,7 +172,7 @@ class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
             row = fleet.find(ref)
             live = [] if get.status(row) in ENDED else [row]
             live += [fleet.rows[agent_id] for agent_id in fleet.family.living(get.agent_id(row))]
-            return [(each, records.cancel(get.agent_id(each), at_ms)) for each in live]
+            return [(each, records.cancel(get.agent_id(each), at_ms, reason)) for each in live]
 
         cancelled = self._updates.update_many(decide, urgent=True)
         return self._agent(row if get.status(row) in ENDED else cancelled[0])

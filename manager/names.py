@@ -27,6 +27,12 @@ class Names:
         """Return the id of the live agent of this name, or else of the newest one, or None."""
         return self._live.get(name) or self._newest.get(name)
 
+    def last(self, name: str) -> list[str]:
+        """Return the ids of the live agent of this name and of the newest ended one, if any. An
+        imported agent may have ended before one that is live."""
+        ids = self._live.get(name), self._newest.get(name)
+        return [agent_id for agent_id in ids if agent_id is not None]
+
     def put(self, row: Row) -> None:
         """Add an agent, or take note of its new status. Its row is already in the table."""
         agent_id, name = get.agent_id(row), get.name(row)

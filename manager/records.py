@@ -97,13 +97,34 @@ class Start(Layout):
     boot_id: str
 
 
-class Resume(Layout):
-    """An interrupted agent began to run again."""
+class Resume(Layout, optional=2):
+    """An interrupted agent began to run again. A nil checkpoint or token_budget keeps the agent's.
+    Both are left out if both are nil."""
 
     kind: Literal["resume"]
     agent_id: str
     at_ms: int
     boot_id: str
+    checkpoint: JSON
+    token_budget: int | None
+
+
+class Answer(Layout):
+    """The question of an interrupted agent was answered."""
+
+    kind: Literal["answer"]
+    agent_id: str
+    at_ms: int
+    answer: JSON
+
+
+class Budget(Layout):
+    """An agent got another token budget. Nil means no limit."""
+
+    kind: Literal["budget"]
+    agent_id: str
+    at_ms: int
+    token_budget: int | None
 
 
 class Checkpoint(Layout):
@@ -212,6 +233,8 @@ KINDS: Mapping[str, type[Layout | Import]] = {
     "spawn": Spawn,
     "start": Start,
     "resume": Resume,
+    "answer": Answer,
+    "budget": Budget,
     "checkpoint": Checkpoint,
     "usage": Usage,
     "interrupt": Interrupt,
@@ -242,6 +265,20 @@ AGENT_ID = 1  # of every kind but "boot"
 AT_MS = 2  # of every kind that changes an agent
 PARENT = slice(Spawn._fields.index("parent_id"), Spawn._fields.index("spawn_depth") + 1)
 ATTEMPT = slice(Spawn._fields.index("attempt"), None)
+# The indices of some fields, by kind of record.
+CHECKPOINTS = {
+    kind: fields._fields.index("checkpoint")
+    for kind, fields in KINDS.items()
+    if "checkpoint" in fields._fields and fields is not Import
+}
+_STEPS = {kind: KINDS[kind]._fields.index("steps_taken") for kind in ("checkpoint", "result")}
+TOKEN_BUDGET_OF_RESUME = Resume._fields.index("token_budget")
+
+
+def steps_index(record: Record) -> int:
+    """Return the index of the steps that a record reports; 0 if it reports none."""
+    at = _STEPS.get(record[KIND], 0)
+    return 0 if record[at] is None else at
 
 
 def is_of_tables(record: object) -> bool:
@@ -302,7 +339,7 @@ def spawn(
         optional_text("model", model),
         prompt_text("prompt", prompt, prompt_bytes_max),
         tool_names(allowed_tools),
-        None if token_budget is None else whole("token_budget", token_budget, low=1),
+        _token_budget(token_budget),
         json_value("metadata", metadata or {}),
     ]
 
@@ -311,8 +348,27 @@ def start(at_ms: int, boot_id: str) -> Record:
     return ["start", "", at_ms, boot_id]
 
 
-def resume(at_ms: int, boot_id: str) -> Record:
-    return ["resume", "", at_ms, boot_id]
+def resume(
+    at_ms: int, boot_id: str, checkpoint: object = None, token_budget: int | None = None
+) -> Record:
+    record = ["resume", "", at_ms, boot_id]
+    if checkpoint is None and token_budget is None:
+        return record
+    return [*record, json_value("checkpoint", checkpoint), _token_budget(token_budget)]
+
+
+def answer(at_ms: int, value: object) -> Record:
+    if value is None:
+        raise ValueError("answer must not be None, which means that there is no answer")
+    return ["answer", "", at_ms, json_value("answer", value)]
+
+
+def budget(at_ms: int, token_budget: int | None) -> Record:
+    return ["budget", "", at_ms, _token_budget(token_budget)]
+
+
+def _token_budget(value: int | None) -> int | None:
+    return None if value is None else whole("token_budget", value, low=1)
 
 
 def checkpoint(at_ms: int, value: object, steps_taken: int) -> Record:

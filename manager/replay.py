@@ -121,7 +121,7 @@ class Replay:
     def _checked(self, kind: str) -> Step:
         """Return the step of `kind` with checks before and after it."""
         step, sources, check = STEPS[kind], SOURCES[kind], _CHECKS[kind]
-        is_new = not sources
+        is_new, is_result = not sources, kind == "result"
 
         def checked(old: Row | None, lsn: int, record: Record) -> Row | None:
             if self._first_lsn is None:
@@ -134,7 +134,9 @@ class Replay:
                         raise ValueError("agent_id is taken")
                 elif old is None:
                     raise ValueError("agent_id names no agent")
-                elif get.status(old) not in sources:
+                elif get.status(old) not in sources or (
+                    is_result and record[3:4] == [get.status(old)]
+                ):
                     self._check_presumed(sources, old)
                 if check is not None:
                     check(record)
@@ -144,6 +146,8 @@ class Replay:
                         raise ValueError("the agent has children, so it can't be removed")
                 elif old is None:
                     self._check_new(new)
+                elif self._presumed and get.status(new) != get.status(old):
+                    self._presumed.discard(record[AGENT_ID])
                 return new
             except (TypeError, ValueError) as error:
                 raise _refusal(lsn, record, error) from error
@@ -238,6 +242,12 @@ def _check_spawn(record: Record) -> None:
     check_given(tools, metadata)
 
 
+def _check_answer(record: Record) -> None:
+    _DERIVED["answer"](record)
+    if record[3] is None:
+        raise ValueError("answer is nil")
+
+
 def _check_import(record: Record) -> None:
     check_row(STEPS["import"](None, 0, record) or ())
 
@@ -279,4 +289,5 @@ _CHECKS: Mapping[str, Check | None] = {
     "usage": _check_usage,
     "result": _check_result,
     "import": _check_import,
+    "answer": _check_answer,
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from manager.agent import ENDED, STATUSES, VERBS, Row
 from manager.columns import (
+    ANSWER,
     BOOT_ID,
     CHECKPOINT,
     ENDED_AT_MS,
@@ -22,6 +23,7 @@ from manager.columns import (
     STARTS,
     STATUS,
     STEPS_TAKEN,
+    TOKEN_BUDGET,
     TOKENS_USED,
     UPDATED_AT_MS,
 )
@@ -81,6 +83,7 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
         lsn,
         record[15] if len(record) > 15 else 1,  # attempt
         int(is_running),  # starts
+        None,  # answer
     )
 
 
@@ -88,8 +91,26 @@ def _run(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     new[STATUS] = "running"
     new[REASON] = new[NEEDS_INPUT] = None
-    _, _, new[STARTED_AT_MS], new[BOOT_ID] = record
+    _, _, new[STARTED_AT_MS], new[BOOT_ID], *more = record
     new[STARTS] += 1
+    if more:  # of a resumption
+        checkpoint, token_budget = more
+        if checkpoint is not None:
+            new[CHECKPOINT] = checkpoint
+        if token_budget is not None:
+            new[TOKEN_BUDGET] = token_budget
+    return tuple(new)
+
+
+def _answer(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    new[ANSWER] = record[3]
+    return tuple(new)
+
+
+def _budget(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    new[TOKEN_BUDGET] = record[3]
     return tuple(new)
 
 
@@ -113,6 +134,8 @@ def _interrupt(row: Row | None, lsn: int, record: Record) -> Row:
     new[STATUS] = "interrupted"
     new[REASON] = reason
     new[NEEDS_INPUT] = needs_input
+    if needs_input is not None:
+        new[ANSWER] = None
     if checkpoint is not None:
         new[CHECKPOINT] = checkpoint
     return tuple(new)
@@ -126,6 +149,8 @@ def _result(row: Row | None, lsn: int, record: Record) -> Row:
     new[STATUS] = status
     new[REASON] = reason
     new[NEEDS_INPUT] = needs_input
+    if needs_input is not None:
+        new[ANSWER] = None
     used = new[TOKENS_USED] + tokens_in + tokens_out
     new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
     if result is not None:
@@ -153,7 +178,7 @@ def _remove(row: Row | None, lsn: int, record: Record) -> None:
 
 def _import(row: Row | None, lsn: int, record: Record) -> Row:
     fields, attempt = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
-    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None))
+    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), None)
 
 
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
@@ -170,6 +195,8 @@ _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "spawn": (_spawn, ()),
     "start": (_run, VERBS["start"][0]),
     "resume": (_run, VERBS["resume"][0]),
+    "answer": (_answer, VERBS["answer"][0]),
+    "budget": (_budget, frozenset(STATUSES)),
     "checkpoint": (_checkpoint, VERBS["update_checkpoint"][0]),
     "usage": (_usage, frozenset(STATUSES)),
     "interrupt": (_interrupt, VERBS["interrupt"][0]),

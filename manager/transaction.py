@@ -8,6 +8,7 @@ before it leave it (`manager.draft`). All records are one batch, so a crash leav
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import is_
 from typing import Any, TypeVar
 
 from journal import (
@@ -27,7 +28,7 @@ from manager.errors import NameInUseError
 from manager.fleet import Fleet
 from manager.limits import HOLD_AGENTS_MAX, Limits
 from manager.records import Record
-from manager.updates import Updates
+from manager.updates import Updates, check_checkpoint
 from manager.values import text
 from manager.verbs import Verbs
 
@@ -68,9 +69,10 @@ class FleetTransaction(Verbs[None, str]):
     def __getitem__(self, table: TableView) -> TransactionTable:
         return self._transaction[table]
 
-    def cancel(self, ref: str) -> None:
-        """Cancel an agent. An agent that has ended stays as it is."""
-        self._update("cancel", ref, "cancelled", records.cancel("", clock.now_ms()), urgent=True)
+    def cancel(self, ref: str, *, reason: str | None = None) -> None:
+        """Cancel an agent, for a `reason`. An agent that has ended stays as it is."""
+        record = records.cancel("", clock.now_ms(), self._tail("reason", reason))
+        self._update("cancel", ref, "cancelled", record, urgent=True)
 
     def _spawn(
         self, record: Record, name: str | None, parent_ref: str | None, *, queued: bool
@@ -102,7 +104,11 @@ class FleetTransaction(Verbs[None, str]):
 
         def is_due(draft: Draft) -> bool:
             row = draft.find(agent_id)
-            return target is None or draft.is_due(row, verb, target, self._limits)
+            if target is not None and not draft.is_due(row, verb, target, self._limits, record):
+                return False
+            if steps_at := records.steps_index(record):
+                record[steps_at] = max(record[steps_at], get.steps_taken(row))
+            return True
 
         self._add(target, record, is_due, urgent=urgent)
         self._updates.beat(agent_id)
@@ -127,7 +133,8 @@ class FleetTransaction(Verbs[None, str]):
                 f"the transaction changes agents more than {HOLD_AGENTS_MAX} times; nothing was "
                 "changed: split it"
             )
-        packed, attempt = pack(record), record[records.ATTEMPT]
+        packed, drafted = pack(record), record.copy()
+        check_checkpoint(record, packed, self._limits)
 
         def decide(fleet: Fleet) -> PackedRecord | None:
             if self._draft is None:
@@ -136,8 +143,9 @@ class FleetTransaction(Verbs[None, str]):
                 return None
             self._draft.apply(0, record)
             self._changed.append((target, record))
-            is_as_packed = record[records.ATTEMPT] == attempt
-            return fleet.approved(packed if is_as_packed else pack(record))
+            # `is_due` may have changed fields, but not inside them.
+            is_as_drafted = len(record) == len(drafted) and all(map(is_, record, drafted))
+            return fleet.approved(packed if is_as_drafted else pack(record))
 
         self._transaction.also("fleet", decide, urgent=urgent)
 

@@ -14,6 +14,7 @@ from journal import DurableState, PackedRecord, pack
 from manager import ids, records
 from manager.agent import ENDED, Row, Status, get
 from manager.cleanup import Heartbeats
+from manager.columns import STEPS_TAKEN
 from manager.fleet import Fleet
 from manager.limits import Limits
 from manager.records import Record
@@ -24,6 +25,18 @@ from manager.watch import Watch
 Change = Record | PackedRecord
 # The records of one batch, each with the row that it changes (None: a new agent).
 RecordsByRow = list[tuple[Row | None, Record]]
+
+
+def check_checkpoint(record: Record, packed: PackedRecord, limits: Limits) -> None:
+    """Raise ValueError if the agent's checkpoint in a record is too large."""
+    if packed.size_bytes <= limits.checkpoint_bytes_max:
+        return
+    at = records.CHECKPOINTS.get(record[records.KIND], len(record))
+    size = sum(pack(value).size_bytes for value in record[at : at + 1])
+    if size > limits.checkpoint_bytes_max:
+        raise ValueError(
+            f"checkpoint has {size} bytes, over checkpoint_bytes_max={limits.checkpoint_bytes_max}"
+        )
 
 
 class Updates:
@@ -65,11 +78,15 @@ class Updates:
         ref = text("ref", ref)
         row: Row = ()
         packed = packed_id = None
+        steps_at = records.steps_index(record)
         prefetched = self._fleet.prefetch(ref)
         if prefetched is not None:
             packed_id = get.agent_id(prefetched)
             record[records.AGENT_ID] = packed_id
+            if steps_at and record[steps_at] < get.steps_taken(prefetched):
+                record[steps_at] = get.steps_taken(prefetched)
             packed = pack(record)
+            check_checkpoint(record, packed, self._limits)
             # The beat comes first, so that a cleanup right after the change finds it.
             if target == "running" or get.status(prefetched) == "running":
                 self._beats.beat(packed_id)
@@ -77,9 +94,11 @@ class Updates:
         def decide(fleet: Fleet) -> Change | None:
             nonlocal row
             row = fleet.rows.get(ref) or fleet.find(ref)
-            if target is not None and not fleet.is_due(row, verb, target, self._limits):
+            if target is not None and not fleet.is_due(row, verb, target, self._limits, record):
                 return None
-            if row is prefetched or get.agent_id(row) == packed_id:
+            if steps_at and record[steps_at] < row[STEPS_TAKEN]:  # it never falls
+                record[steps_at] = row[STEPS_TAKEN]
+            elif row is prefetched or get.agent_id(row) == packed_id:
                 return packed
             record[records.AGENT_ID] = get.agent_id(row)
             return record

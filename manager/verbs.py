@@ -77,18 +77,43 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         """
         return self._update("start", ref, "running", records.start(clock.now_ms(), self._boot_id))
 
-    def resume(self, ref: str) -> Changed_co:
+    def resume(
+        self, ref: str, *, checkpoint: JSON = None, token_budget: int | None = None
+    ) -> Changed_co:
         """Mark an interrupted agent as running again, and clear its `reason` and `needs_input`.
 
-        Its runner continues from its `checkpoint`. Raise CapacityError and BudgetError as `start`
-        does, and TransitionError if the agent is not interrupted.
+        Its runner continues from its `checkpoint`, and finds the answer to its question in
+        `answer`. A `checkpoint` or `token_budget` replaces the agent's in the same record; None
+        keeps it. Raise CapacityError and BudgetError as `start` does, ValueError for a checkpoint
+        over `checkpoint_bytes_max`, and TransitionError if the agent is not interrupted.
         """
-        return self._update("resume", ref, "running", records.resume(clock.now_ms(), self._boot_id))
+        record = records.resume(clock.now_ms(), self._boot_id, checkpoint, token_budget)
+        return self._update("resume", ref, "running", record)
+
+    def answer(self, ref: str, value: JSON) -> Changed_co:
+        """Store the answer to the question of an interrupted agent, in place of an earlier one.
+
+        The agent keeps it until its next question, so it is not lost if the process ends between
+        this call and `resume`, or after `resume`. `value` must not be None. Raise TransitionError
+        if the agent is not interrupted.
+        """
+        record = records.answer(clock.now_ms(), value)
+        return self._update("answer", ref, "interrupted", record, urgent=True)
+
+    def set_token_budget(self, ref: str, token_budget: int | None) -> Changed_co:
+        """Replace the token budget of an agent, whatever its status. None removes the limit.
+
+        A spent budget that is raised allows its agent and their descendants to start again.
+        """
+        record = records.budget(clock.now_ms(), token_budget)
+        return self._update("set_token_budget", ref, None, record)
 
     def update_checkpoint(self, ref: str, checkpoint: JSON, *, steps_taken: int) -> Changed_co:
         """Store the progress of a running agent: a checkpoint to resume from, and its steps so far.
 
-        Raise TransitionError if the agent is not running.
+        `steps_taken` never falls: a lower number than the agent's leaves the agent's as it is.
+        Raise ValueError for a checkpoint over `checkpoint_bytes_max`, and TransitionError if the
+        agent is not running.
         """
         record = records.checkpoint(clock.now_ms(), checkpoint, steps_taken)
         return self._update("update_checkpoint", ref, "running", record)
@@ -104,10 +129,12 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         return self._update("record_usage", ref, None, record)
 
     def update_from_result(self, ref: str, result: AgentResult) -> Changed_co:
-        """Store the outcome of a running agent's run; see `AgentResult`.
+        """Store the outcome of an agent's run; see `AgentResult`.
 
-        A result or reason longer than `result_bytes_max` is cut to its end, after a line that says
-        so. Raise TransitionError if the agent is not running: a late result changes nothing.
+        An interrupted agent may end, too, with its partial result, but not be interrupted again. A
+        result or reason longer than `result_bytes_max` is cut to its end, after a line that says
+        so. Raise TransitionError if the agent is queued or has ended: a late result changes
+        nothing. Raise ValueError for a checkpoint over `checkpoint_bytes_max`.
         """
         instance("result", result, AgentResult)
         record = records.result(
@@ -124,9 +151,9 @@ class Verbs(ABC, Generic[Changed_co, Spawned_co]):
         return self._update("update_from_result", ref, result.status, record, urgent=True)
 
     def update_failed(self, ref: str, error: str) -> Changed_co:
-        """End a running agent as failed, with `error` as its `reason`, which is cut like a result.
+        """End an agent as failed, with `error` as its `reason`, which is cut like a result.
 
-        Raise TransitionError if the agent is not running.
+        Raise TransitionError unless the agent is running or interrupted.
         """
         reason = tail("error", error, self._limits.result_bytes_max)
         record = records.result(clock.now_ms(), "failed", reason=reason)

@@ -71,6 +71,11 @@ class PackedRecord:
             "a PackedRecord can't be constructed, copied or pickled; make one with journal.pack"
         )
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the packed record, in bytes."""
+        return len(self._packed)
+
     def _take(self) -> tuple[Record, bytes]:
         """Return the unpacked value, to which nothing else refers, and the bytes."""
         try:

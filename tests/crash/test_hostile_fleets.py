@@ -151,6 +151,7 @@ ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative LSN": ({"lsn": -1}, "lsn"),
     "attempt 0": ({"attempt": 0}, "attempt"),
     "no attempt": ({"attempt": None}, "attempt"),
+    "infinity in an answer": ({"answer": [math.inf]}, "answer"),
     "negative starts": ({"starts": -1}, "starts"),
 }
 
@@ -173,7 +174,8 @@ def test_duplicate_ids_and_names_in_a_checkpoint_are_refused(
     check_refused(tmp_path, items, [], "item 2", "name" if "ann" in other.values() else "agent_id")
 
 
-# After these, `a` runs, `b` is its queued child, `c` and `d` have ended. The next record is wrong.
+# After these, `a` runs, `b` is its queued child, `c` and `d` have ended, and `i` is
+# interrupted. The next record is wrong.
 BEFORE = [
     BOOT,
     spawn("a", name="ann"),
@@ -183,8 +185,10 @@ BEFORE = [
     spawn("d", status="queued"),
     spawn("e", "d", 1, status="queued"),
     ["cancel", agent_id("d"), 1, None],
+    spawn("i"),
+    ["interrupt", agent_id("i"), 1, "why", None, "what?"],
 ]
-C, D, UNKNOWN = agent_id("c"), agent_id("d"), agent_id("z")
+C, D, I, UNKNOWN = agent_id("c"), agent_id("d"), agent_id("i"), agent_id("z")  # noqa: E741
 RECORDS: dict[str, tuple[Any, str]] = {
     # The agent is wrong.
     "a start of an unknown agent": (["start", UNKNOWN, 1, "b"], "agent_id"),
@@ -278,6 +282,18 @@ RECORDS: dict[str, tuple[Any, str]] = {
     "a removal with too many fields": (["remove", C, 1], "3 fields, not 2"),
     "a spawn with too few fields": (spawn("z")[:-1], "14 fields, not 15"),
     "an import with too few fields": (imported("z")[:-1], "23 fields, not 24"),
+    "an interruption of an interrupted agent": (
+        ["result", I, 1, "interrupted", None, None, None, None, None, 0, 0],
+        "interrupted",
+    ),
+    "an answer of a running agent": (["answer", A, 1, "yes"], "running"),
+    "an answer of nil": (["answer", I, 1, None], "answer"),
+    "bytes as an answer": (["answer", I, 1, b"x"], "answer"),
+    "a resumption with a checkpoint of bytes": (["resume", I, 1, "b", b"x", None], "checkpoint"),
+    "a resumption with a budget of 0": (["resume", I, 1, "b", None, 0], "token_budget"),
+    "a resumption with a fraction": (["resume", I, 1, "b", None, 1.5], "token_budget"),
+    "a budget of nothing": (["budget", A, 1, 0], "token_budget"),
+    "a budget of an unknown agent": (["budget", UNKNOWN, 1, 1], "agent_id"),
     "an import with too many fields": ([*imported("z"), 2, 3], "26 fields, not 24"),
     "an import of attempt 0": ([*imported("z"), 0], "attempt"),
     "a spawn of attempt 0": (spawn("z", attempt=0), "attempt"),

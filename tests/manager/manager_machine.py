@@ -182,17 +182,36 @@ class OneAgent(RuleBasedStateMachine):
             self.beat(agent)
             self.note_change(agent)
 
-    @rule(ref=refs, verb=st.sampled_from(["start", "resume"]))
-    def run(self, ref: int | str, verb: str) -> None:
-        source = "queued" if verb == "start" else "interrupted"
-        self.change(
+    @rule(ref=refs)
+    def start(self, ref: int | str) -> None:
+        self.begin_to_run(ref, "queued", self.manager.start)
+
+    @rule(ref=refs, value=json_values, budget=st.none() | st.integers(1, 200))
+    def resume(self, ref: int | str, value: Any, budget: int | None) -> None:
+        new = {"checkpoint": value, "token_budget": budget}
+        self.begin_to_run(
             ref,
-            (source,),
-            lambda ref: getattr(self.manager, verb)(ref),
-            status="running",
-            reason=None,
-            needs_input=None,
-            boot_id=self.manager.boot_id,
+            "interrupted",
+            lambda ref: self.manager.resume(ref, checkpoint=value, token_budget=budget),
+            **{field: value for field, value in new.items() if value is not None},
+        )
+
+    def begin_to_run(
+        self, ref: int | str, source: str, call: Callable[[str], Agent], **fields: Any
+    ) -> None:
+        fields |= {"status": "running", "reason": None, "needs_input": None}
+        self.change(ref, (source,), call, boot_id=self.manager.boot_id, **fields)
+
+    @rule(ref=refs, value=json_values.filter(lambda value: value is not None))
+    def answer(self, ref: int | str, value: Any) -> None:
+        self.change(
+            ref, ("interrupted",), lambda ref: self.manager.answer(ref, value), answer=value
+        )
+
+    @rule(ref=refs, budget=st.none() | st.integers(1, 200))
+    def set_token_budget(self, ref: int | str, budget: int | None) -> None:
+        self.change(
+            ref, None, lambda ref: self.manager.set_token_budget(ref, budget), token_budget=budget
         )
 
     @rule(ref=refs, value=json_values, steps=st.integers(0, 2**63))
@@ -218,7 +237,9 @@ class OneAgent(RuleBasedStateMachine):
 
     @rule(ref=refs, reason=texts, value=json_values, needs_input=json_values)
     def interrupt(self, ref: int | str, reason: str, value: Any, needs_input: Any) -> None:
-        optional = {} if value is None else {"checkpoint": value}
+        optional: dict[str, Any] = {} if value is None else {"checkpoint": value}
+        if needs_input is not None:
+            optional["answer"] = None
         self.change(
             ref,
             ("running",),
@@ -236,34 +257,42 @@ class OneAgent(RuleBasedStateMachine):
         optional = {
             field: getattr(outcome, field) for field in ("result", "checkpoint", "steps_taken")
         }
+        if outcome.needs_input is not None:
+            optional["answer"] = None
         self.change(
             ref,
-            ("running",),
+            ("running",) if outcome.status == "interrupted" else ("running", "interrupted"),
             lambda ref: self.manager.update_from_result(ref, outcome),
             status=outcome.status,
             reason=outcome.reason,
             needs_input=outcome.needs_input,
             added=outcome.input_tokens + outcome.output_tokens,
-            **{field: value for field, value in optional.items() if value is not None},
+            **{k: v for k, v in optional.items() if v is not None or k == "answer"},
         )
 
     @rule(ref=refs, error=texts)
     def update_failed(self, ref: int | str, error: str) -> None:
         self.change(
             ref,
-            ("running",),
+            ("running", "interrupted"),
             lambda ref: self.manager.update_failed(ref, error),
             status="failed",
             reason=error,
             needs_input=None,
         )
 
-    @rule(ref=refs)
-    def cancel(self, ref: int | str) -> None:
+    @rule(ref=refs, reason=st.none() | texts)
+    def cancel(self, ref: int | str, reason: str | None) -> None:
         before = self.model.resolve(self.ref_of(ref))
         if isinstance(before, type) or before.status in LIVE:
-            nothing: dict[str, Any] = dict.fromkeys(("reason", "needs_input"))
-            self.change(ref, LIVE, self.manager.cancel, status="cancelled", **nothing)
+            fields: dict[str, Any] = {"reason": reason, "needs_input": None}
+            self.change(
+                ref,
+                LIVE,
+                lambda ref: self.manager.cancel(ref, reason=reason),
+                status="cancelled",
+                **fields,
+            )
         else:
             assert self.manager.cancel(self.ref_of(ref)) == self.as_seen(before)
 
@@ -320,7 +349,7 @@ class OneAgent(RuleBasedStateMachine):
             self.beat(before)
         if sources is not None and before.status not in sources:
             self.assert_refused(TransitionError, lambda: call(name))
-        elif begins and self.model.is_spent(before.agent_id):
+        elif begins and self.model.is_spent(before.agent_id, fields.get("token_budget")):
             self.assert_refused(BudgetError, lambda: call(name))
         elif begins and self.model.is_full():
             self.assert_refused(CapacityError, lambda: call(name))
@@ -328,6 +357,7 @@ class OneAgent(RuleBasedStateMachine):
             after = call(name)
             assert (after.ended_at_ms is not None) == (after.status not in LIVE)
             fields["starts"] = before.starts + begins
+            fields["steps_taken"] = max(before.steps_taken, fields.get("steps_taken", 0))
             times = ("started_at_ms", "updated_at_ms", "ended_at_ms", "lsn")
             fields |= {field: getattr(after, field) for field in times}
             used = before.tokens_used + added

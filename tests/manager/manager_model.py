@@ -45,8 +45,8 @@ class Model:
 
     def next_attempt(self, name: str) -> int:
         """Return the attempt of a new agent of this name."""
-        newest = self.resolve(name)
-        return newest.attempt + 1 if isinstance(newest, Agent) else 1
+        named = [agent.attempt for agent in self.agents.values() if agent.name == name]
+        return max(named, default=0) + 1
 
     def live(self) -> list[Agent]:
         return [agent for agent in self.agents.values() if agent.status in LIVE]
@@ -74,8 +74,11 @@ class Model:
             if agent_id in self.lineage(agent.agent_id) and agent.agent_id != agent_id
         ]
 
-    def is_spent(self, agent_id: str | None) -> bool:
-        agents = (self.agents[above] for above in self.lineage(agent_id))
+    def is_spent(self, agent_id: str | None, new_budget: int | None = None) -> bool:
+        """Return whether the agent, which may be about to get a new budget, can't start."""
+        agents = [self.agents[above] for above in self.lineage(agent_id)]
+        if new_budget is not None:
+            agents[0] = replace(agents[0], token_budget=new_budget)
         return any(a.token_budget is not None and a.tokens_used >= a.token_budget for a in agents)
 
     def used(self, agent_id: str) -> int:

@@ -90,12 +90,12 @@ def contents(fleet: Fleet) -> tuple[object, ...]:
 def test_the_table_of_transitions_is_exact() -> None:
     """A queued agent can run, and a running one can end or be interrupted.
 
-    An interrupted agent can run again. All three can be cancelled.
+    An interrupted agent can run again, or end with its partial result. All three can be cancelled.
     """
     assert {status: set(targets) for status, targets in TRANSITIONS.items()} == {
         "queued": {"running", "cancelled"},
         "running": {"completed", "failed", "cancelled", "interrupted", "budget_exhausted"},
-        "interrupted": {"running", "cancelled"},
+        "interrupted": {"running", *ENDED},
         "completed": set(),
         "failed": set(),
         "cancelled": set(),
@@ -171,6 +171,9 @@ Change = Callable[[SubAgentManager, str], object]
 CHANGES: dict[str, Change] = {
     "start": lambda m, ref: m.start(ref),
     "resume": lambda m, ref: m.resume(ref),
+    "resume anew": lambda m, ref: m.resume(ref, checkpoint=[2], token_budget=1000),
+    "answer": lambda m, ref: m.answer(ref, {"yes": [1]}),
+    "budget": lambda m, ref: m.set_token_budget(ref, 5),
     "checkpoint": lambda m, ref: m.update_checkpoint(ref, {"at": [1, None, 2.5]}, steps_taken=3),
     "interrupt": lambda m, ref: m.interrupt(ref, "later", checkpoint=[1], needs_input="what?"),
     "failed": lambda m, ref: m.update_failed(ref, "broken"),

@@ -30,6 +30,7 @@ def manager(tmp_path: Path) -> Iterator[SubAgentManager]:
 
 # --- transitions ---
 
+RAN: set[Status] = {"running", "interrupted"}
 # The table once more: each method, the status that it leads to, and the statuses that allow it.
 VERBS: dict[str, tuple[Callable[[SubAgentManager, str], Agent], Status, set[Status]]] = {
     "start": (lambda m, ref: m.start(ref), "running", {"queued"}),
@@ -40,7 +41,8 @@ VERBS: dict[str, tuple[Callable[[SubAgentManager, str], Agent], Status, set[Stat
         {"running"},
     ),
     "interrupt": (lambda m, ref: m.interrupt(ref, "why"), "interrupted", {"running"}),
-    "update_failed": (lambda m, ref: m.update_failed(ref, "broken"), "failed", {"running"}),
+    "update_failed": (lambda m, ref: m.update_failed(ref, "broken"), "failed", RAN),
+    "answer": (lambda m, ref: m.answer(ref, "yes"), "interrupted", {"interrupted"}),
     "cancel": (lambda m, ref: m.cancel(ref), "cancelled", {"queued", "running", "interrupted"}),
     **{
         f"update_from_result:{status}": (
@@ -48,7 +50,7 @@ VERBS: dict[str, tuple[Callable[[SubAgentManager, str], Agent], Status, set[Stat
                 ref, AgentResult("out", status=status)
             ),
             status,
-            {"running"},
+            {"running"} if status == "interrupted" else RAN,
         )
         for status in ("completed", "failed", "cancelled", "interrupted", "budget_exhausted")
     },

@@ -47,6 +47,8 @@ CALLS: dict[str, list[Call]] = {
         lambda m, ref, value: m.get(value),
         lambda m, ref, value: m.start(value),
         lambda m, ref, value: m.resume(value),
+        lambda m, ref, value: m.answer(value, 1),
+        lambda m, ref, value: m.set_token_budget(value, 1),
         lambda m, ref, value: m.update_checkpoint(value, 1, steps_taken=1),
         lambda m, ref, value: m.record_usage(value, input_tokens=1, output_tokens=1),
         lambda m, ref, value: m.update_from_result(value, AgentResult("")),
@@ -61,12 +63,23 @@ CALLS: dict[str, list[Call]] = {
         lambda m, ref, value: read_fleet(m.path).get(value),
     ],
     "steps_taken": [lambda m, ref, value: m.update_checkpoint(ref, 1, steps_taken=value)],
-    "checkpoint": [lambda m, ref, value: m.update_checkpoint(ref, value, steps_taken=1)],
+    "checkpoint": [
+        lambda m, ref, value: m.update_checkpoint(ref, value, steps_taken=1),
+        lambda m, ref, value: m.resume("asker", checkpoint=value),
+    ],
+    "answer": [lambda m, ref, value: m.answer("asker", value)],
+    "token_budget": [
+        lambda m, ref, value: m.set_token_budget(ref, value),
+        lambda m, ref, value: m.resume("asker", token_budget=value),
+    ],
     "output_tokens": [
         lambda m, ref, value: m.record_usage(ref, input_tokens=1, output_tokens=value)
     ],
     "error": [lambda m, ref, value: m.update_failed(ref, value)],
-    "reason": [lambda m, ref, value: m.interrupt(ref, value)],
+    "reason": [
+        lambda m, ref, value: m.interrupt(ref, value),
+        lambda m, ref, value: m.cancel(ref, reason=value),
+    ],
     "needs_input": [lambda m, ref, value: m.interrupt(ref, "", needs_input=value)],
     "result": [lambda m, ref, value: m.update_from_result(ref, value)],
     "max_age_s": [lambda m, ref, value: m.cleanup(value)],
@@ -120,9 +133,12 @@ def state(manager: SubAgentManager) -> tuple[object, ...]:
 def test_a_strange_argument_is_named_or_accepted(tmp_path: Path, argument: str) -> None:
     """A refused argument is named and changes nothing, and the fleet survives a restart."""
     with SubAgentManager.open(tmp_path, limits=ROOMY) as manager:
+        manager.spawn("ask", name="asker")
         for call in CALLS[argument]:
             for value in STRANGE:
                 ref = manager.spawn("work").agent_id
+                if manager.get("asker").status == "running":
+                    manager.interrupt("asker", "")
                 manager.wait_durable()
                 before = state(manager)
                 message = message_of_refusal(lambda c=call, r=ref, v=value: c(manager, r, v))  # type: ignore[misc]

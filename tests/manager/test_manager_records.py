@@ -106,7 +106,9 @@ BUILT: dict[str, Callable[[], Record]] = {
         metadata={"metadata": 4},
     ),
     "start": lambda: records.start(1, "a boot_id"),
-    "resume": lambda: records.resume(1, "a boot_id"),
+    "resume": lambda: records.resume(1, "a boot_id", ["checkpoint"], 3),
+    "answer": lambda: records.answer(1, ["answer"]),
+    "budget": lambda: records.budget(1, 3),
     "checkpoint": lambda: records.checkpoint(1, ["checkpoint"], 2),
     "usage": lambda: records.usage(1, 2, 3),
     "interrupt": lambda: records.interrupt(
@@ -129,6 +131,7 @@ BUILT: dict[str, Callable[[], Record]] = {
 EXPECTED: dict[str, Any] = {
     "application": "subagents/1",
     "allowed_tools": ["allowed_tools"],
+    "answer": ["answer"],
     "at_ms": 1,
     "checkpoint": ["checkpoint"],
     "input_tokens": 2,
@@ -166,7 +169,7 @@ def test_a_record_is_built_in_the_order_of_its_class(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(STEPS.keys() - {"remove"}))
 def test_a_step_copies_each_field_by_its_name(kind: str) -> None:
     """A field that a record and an agent share gets the record's value."""
-    before = None if kind in ("spawn", "import") else (*imported("a")[1:], 1, 1, 1)
+    before = None if kind in ("spawn", "import") else (*imported("a")[1:], 1, 1, 1, None)
     record = a_record(kind, agent_id=agent_id("a"))
     row = STEPS[kind](before, 42, record)
     assert row is not None
@@ -205,8 +208,8 @@ def test_replay_refuses_values_of_wrong_types(kind: str, data: st.DataObject) ->
     fleet.apply(1, spawn("a", status="queued"))
     started = ["start", agent_id("a"), 1, "boot_1"]
     interrupted = ["interrupt", agent_id("a"), 1, "why", None, None]
-    needed = {"start": (), "resume": (started, interrupted)}.get(kind, (started,))
-    for lsn, before in enumerate(needed, 2):
+    needed = {"start": (), "resume": (started, interrupted), "answer": (started, interrupted)}
+    for lsn, before in enumerate(needed.get(kind, (started,)), 2):
         fleet.apply(lsn, before)
     is_accepted = True
     try:

@@ -28,6 +28,7 @@ if not {"DurableState", "CowTable", "UnsafePathError"} <= set(dir(journal)):
 
 from manager.agent import JSON, Agent, Status
 from manager.errors import (
+    AlreadyTakenError,
     AmbiguousNameError,
     BudgetError,
     CapacityError,
@@ -59,6 +60,7 @@ __all__ = [
     "Agent",
     "AgentChange",
     "AgentResult",
+    "AlreadyTakenError",
     "AmbiguousNameError",
     "BudgetError",
     "CapacityError",

@@ -34,6 +34,7 @@ VERBS: Mapping[str, tuple[tuple[Status, ...], tuple[Status, ...]]] = {
     "update_from_result": (("running", "interrupted"), ("interrupted", *ENDED)),
     "update_failed": (("running", "interrupted"), ("failed",)),
     "answer": (("interrupted",), ("interrupted",)),
+    "take": (ENDED, ()),
     "cancel": (LIVE, ("cancelled",)),
 }
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
@@ -144,6 +145,12 @@ class Agent:
     """The answer to the last question (`needs_input`), as JSON, until the next question. `resume`
     returns it to the runner."""
 
+    taken_by: str | None = None
+    """The id of the agent that has taken the result, or None; see `SubAgentManager.take`."""
+
+    taken_at_ms: int | None = None
+    """The time at which the result was taken, in Unix milliseconds, or None."""
+
     def __hash__(self) -> int:
         return hash((self.agent_id, self.lsn))
 
@@ -187,6 +194,8 @@ class get:  # noqa: N801 - a call reads like a sentence
     attempt: Callable[[Row], int] = _field("attempt")
     starts: Callable[[Row], int] = _field("starts")
     answer: Callable[[Row], JSON] = _field("answer")
+    taken_by: Callable[[Row], str | None] = _field("taken_by")
+    taken_at_ms: Callable[[Row], int | None] = _field("taken_at_ms")
 
 
 _ATOMS = frozenset((str, int, float, bool, type(None)))
@@ -224,6 +233,8 @@ def agent_from_row(row: Row, boot_id: str) -> Agent:
         agent.attempt,
         agent.starts,
         answer,
+        agent.taken_by,
+        agent.taken_at_ms,
     ) = row
     agent.checkpoint = None if checkpoint is None else _copied(checkpoint)
     agent.needs_input = None if needs_input is None else _copied(needs_input)

@@ -35,7 +35,15 @@ def allowed_types(layout: type[Layout | Import]) -> list[tuple[type, ...]]:
 # A row has the fields of an "import" record without its kind up to the attempt, and before that the
 # LSN.
 _FIRST = allowed_types(Import)[1:-1]
-_ALLOWED: list[tuple[type, ...]] = [*_FIRST, (int,), (int,), (int,), _TYPES[Any]]
+_ALLOWED: list[tuple[type, ...]] = [
+    *_FIRST,
+    (int,),
+    (int,),
+    (int,),
+    _TYPES[Any],
+    _TYPES[str | None],
+    _TYPES[int | None],
+]
 _TEXTS = [at for at, allowed in enumerate(_ALLOWED) if str in allowed and int not in allowed]
 _NUMBERS = [at for at, allowed in enumerate(_ALLOWED) if int in allowed and str not in allowed]
 _LEVELS = 50  # nesting that the quick check follows; `json_value` checks deeper values
@@ -50,12 +58,12 @@ def check_row(row: Row) -> None:
     (
         agent_id, name, _, _, _, _, status, _, _, steps_taken, _, _,
         tools, _, depth, budget, tokens_used, metadata, created, started, updated, ended, _, lsn,
-        attempt, starts, _,
+        attempt, starts, _, taken_by, taken,
     ) = row  # fmt: skip
     # One check of all numbers: the OR is negative if one of them is, and longer than 64 bits if one
     # of them is.
     together = steps_taken | depth | tokens_used | lsn | created | updated | attempt - 1 | starts
-    together |= (started or 0) | (ended or 0)
+    together |= (started or 0) | (ended or 0) | (taken or 0)
     if together >> 64 or budget is not None:
         for at in _NUMBERS:
             if row[at] is not None:
@@ -65,6 +73,8 @@ def check_row(row: Row) -> None:
         raise ValueError("status is not the status of an agent")
     if (ended is None) is (status in ENDED):
         raise ValueError("ended_at_ms does not fit the status")
+    if (taken_by is None) is not (taken is None) or (ended is None) > (taken is None):
+        raise ValueError("taken_by and taken_at_ms do not fit the status")
     check_given(tools, metadata)
 
 

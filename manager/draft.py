@@ -30,7 +30,7 @@ class Draft(Fleet):
         self.family = _NoFamily({})
         self.boot_id = fleet.boot_id
         self.feed = None
-        self._replay, self._steps = None, STEPS
+        self._replay, self._steps = None, self._with_effects(STEPS)
 
 
 class _Overlay(Generic[K, V]):
@@ -82,4 +82,7 @@ class _NoFamily(Family):
         pass
 
     def ended(self, agent_id: str, parent_id: str | None) -> None:
+        pass
+
+    def taken(self, agent_id: str, parent_id: str) -> None:
         pass

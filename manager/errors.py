@@ -77,6 +77,33 @@ class TransitionError(ManagerError):
 
 
 @public
+class AlreadyTakenError(ManagerError):
+    """The result of the agent has been taken before."""
+
+    agent_id: str
+    """The id of the agent whose result it is."""
+
+    name: str
+    """The name of that agent."""
+
+    taken_by: str
+    """The id of the agent that has taken the result."""
+
+    taken_at_ms: int
+    """The time at which it was taken, in Unix milliseconds."""
+
+    def __init__(self, agent_id: str, name: str, taken_by: str, taken_at_ms: int) -> None:
+        self.agent_id = agent_id
+        self.name = name
+        self.taken_by = taken_by
+        self.taken_at_ms = taken_at_ms
+        super().__init__(
+            f"the result of agent {_id_and_name(agent_id, name)} was taken by agent {taken_by}; "
+            "don't use it again"
+        )
+
+
+@public
 class CapacityError(ManagerError):
     """A limit of the manager is reached."""
 

@@ -22,6 +22,8 @@ class Family:
         self._rows = rows
         self._children: dict[str, int] = {}
         self._branches: dict[str, dict[str, None]] = {}
+        # The ended children of each agent whose results were not taken, in the order of their ends.
+        self._untaken: dict[str, dict[str, None]] = {}
 
     def added(self, agent_id: str, row: Row) -> None:
         """Add a new agent, whose `row` is already in the table."""
@@ -32,9 +34,13 @@ class Family:
         # An ended agent has branches already if children of it were loaded before it.
         if get.status(row) in LIVE or agent_id in self._branches:
             self._add_branch(agent_id, parent_id)
+        if get.status(row) not in LIVE and get.taken_by(row) is None:
+            self._untaken.setdefault(parent_id, {})[agent_id] = None
 
     def ended(self, agent_id: str, parent_id: str | None) -> None:
         """Take note that the agent has ended. Its children may still be live."""
+        if parent_id is not None:
+            self._untaken.setdefault(parent_id, {})[agent_id] = None
         while parent_id is not None and agent_id not in self._branches:
             branches = self._branches[parent_id]
             del branches[agent_id]
@@ -46,8 +52,20 @@ class Family:
                 return
             agent_id, parent_id = parent_id, get.parent_id(row)
 
-    def removed(self, parent_id: str) -> None:
+    def taken(self, agent_id: str, parent_id: str) -> None:
+        """Take note that the result of a child of `parent_id` was taken, or will never be."""
+        if (untaken := self._untaken.get(parent_id)) is not None:
+            untaken.pop(agent_id, None)
+            if not untaken:
+                del self._untaken[parent_id]
+
+    def untaken(self, agent_id: str) -> list[str]:
+        """Return the ids of the agent's ended children whose results were not taken."""
+        return [*self._untaken.get(agent_id, ())]
+
+    def removed(self, agent_id: str, parent_id: str) -> None:
         """Take note that a child of `parent_id` was removed. It had ended, and had no children."""
+        self.taken(agent_id, parent_id)
         self._children[parent_id] -= 1
         if not self._children[parent_id]:
             del self._children[parent_id]
@@ -55,6 +73,12 @@ class Family:
     def children(self, agent_id: str) -> int:
         """Return the number of the agent's children, live or ended."""
         return self._children.get(agent_id, 0)
+
+    def has_live_child(self, agent_id: str) -> bool:
+        """Return whether a child of the agent is live. Ended children with live descendants are
+        passed over, which are few."""
+        branches = self._branches.get(agent_id, ())
+        return any(get.status(self._rows[child_id]) in LIVE for child_id in branches)
 
     def living(self, agent_id: str) -> Iterator[str]:
         """Yield the ids of the agent's live descendants, parents before their children."""

@@ -22,6 +22,7 @@ from manager import records
 from manager.agent import ENDED, STATUSES, TRANSITIONS, VERBS, Row, get
 from manager.columns import AGENT_ID, BOOT_ID, NAME, PARENT_ID, STATUS, TOKENS_USED
 from manager.errors import (
+    AlreadyTakenError,
     BudgetError,
     CapacityError,
     NameInUseError,
@@ -33,7 +34,7 @@ from manager.items import item_of, row_of
 from manager.names import Names
 from manager.records import Boot, Record
 from manager.replay import Replay, is_boot
-from manager.steps import STEPS, advance, count_tokens
+from manager.steps import STEPS, Step, advance, count_tokens
 from manager.values import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Fleet:
         # None after replay: this process checks its own changes before it appends them, so its
         # steps check nothing under the lock.
         self._replay: Replay | None = Replay(self.rows, self.family, self.by_name)
-        self._steps = self._replay.steps
+        self._steps = self._with_effects(self._replay.steps)
 
     def load(self, item: Mapping[str, Any]) -> None:
         """Add an agent from a checkpoint. Raise FormatVersionError if no manager wrote it."""
@@ -139,6 +140,18 @@ class Fleet:
             tokens = new[TOKENS_USED] - old[TOKENS_USED]
             if tokens:
                 self._add_tokens(lsn, parent_id, tokens)
+
+    def _with_effects(self, steps: Mapping[str, Step]) -> dict[str, Step]:
+        """Return `steps` with the effects that some kinds have beside the row."""
+        take = steps["take"]
+
+        def taken(old: Row | None, lsn: int, record: Record) -> Row | None:
+            new = take(old, lsn, record)
+            if new is not None and (parent_id := new[PARENT_ID]) is not None:
+                self.family.taken(new[AGENT_ID], parent_id)
+            return new
+
+        return {**steps, "take": taken}
 
     def begin_tables(self) -> StateMachine:
         """Return the machine of the tables, which is made first if there is none yet."""
@@ -222,7 +235,7 @@ class Fleet:
         Raise FormatVersionError as `check_replayed` does.
         """
         self.check_replayed()
-        self._replay, self._steps = None, STEPS
+        self._replay, self._steps = None, self._with_effects(STEPS)
 
     def find(self, ref: str) -> Row:
         """Return the row of the agent with the id `ref`, or else of the newest agent of that name.
@@ -280,6 +293,22 @@ class Fleet:
             self.refuse_verb(row, verb, target)
         return True
 
+    def check_take(self, row: Row, taker: Row, record: Record | None) -> None:
+        """Raise an error unless `taker` may take the result of the agent of `row`.
+
+        `record` is the taker's progress, or None.
+        """
+        if get.status(row) not in ENDED:
+            self.refuse_verb(row, "take", "taken")
+        names = get.agent_id(row), get.name(row)
+        taken_by, at_ms = get.taken_by(row), get.taken_at_ms(row)
+        if taken_by is not None and at_ms is not None:
+            raise AlreadyTakenError(*names, taken_by, at_ms)
+        if get.agent_id(taker) == names[0]:
+            raise ValueError(f"by must be another agent than {names[0]}, whose result is taken")
+        if record is not None and get.status(taker) != "running":
+            self.refuse_verb(taker, "update_checkpoint", "running")
+
     def check_admission(
         self, name: str | None, parent_ref: str | None, limits: Limits, *, queued: bool
     ) -> Row | None:
@@ -330,9 +359,14 @@ class Fleet:
 
     def next_attempt(self, name: str) -> int:
         """Return the attempt of a new agent of this name."""
-        # A row may be missing, because this is also called without the lock.
-        rows = map(self.rows.get, self.by_name.last(name))
-        return 1 + max((get.attempt(row) for row in rows if row is not None), default=0)
+        attempt = 0
+        for agent_id in self.by_name.last(name):
+            row = self.rows.get(
+                agent_id
+            )  # may be None, because this is also called without the lock
+            if row is not None and get.attempt(row) > attempt:
+                attempt = get.attempt(row)
+        return attempt + 1
 
     def attempt_fields(self, name: str | None) -> list[int]:
         """Return the fields of a record that state the attempt of a new agent of this name.
@@ -371,7 +405,7 @@ class Fleet:
         self.counts[row[STATUS]] -= 1
         name, parent_id = row[NAME], row[PARENT_ID]
         if parent_id is not None:
-            self.family.removed(parent_id)
+            self.family.removed(agent_id, parent_id)
         if name != agent_id:
             self.by_name.removed(agent_id, name)
 

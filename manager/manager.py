@@ -31,6 +31,7 @@ from manager.agent import (
 from manager.arguments import instance, optional_lsn, optional_seconds, seconds
 from manager.changes import Changes
 from manager.cleanup import Heartbeats, candidates, slices, still_due
+from manager.delivery import Delivery
 from manager.fleet import Fleet
 from manager.limits import Limits
 from manager.records import Record
@@ -50,7 +51,7 @@ _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opene
 
 
 @public
-class SubAgentManager(AsyncHandle, Verbs[Agent, Agent]):
+class SubAgentManager(AsyncHandle, Delivery, Verbs[Agent, Agent]):
     """The sub-agents of one workspace. Use `open` to make one.
 
     Any thread may call any method. Code in an event loop may too, because only `open`,

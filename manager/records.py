@@ -118,6 +118,15 @@ class Answer(Layout):
     answer: JSON
 
 
+class Take(Layout):
+    """The result of an ended agent was taken by an agent."""
+
+    kind: Literal["take"]
+    agent_id: str
+    at_ms: int
+    taken_by: str
+
+
 class Budget(Layout):
     """An agent got another token budget. Nil means no limit."""
 
@@ -235,6 +244,7 @@ KINDS: Mapping[str, type[Layout | Import]] = {
     "resume": Resume,
     "answer": Answer,
     "budget": Budget,
+    "take": Take,
     "checkpoint": Checkpoint,
     "usage": Usage,
     "interrupt": Interrupt,
@@ -272,6 +282,7 @@ CHECKPOINTS = {
     if "checkpoint" in fields._fields and fields is not Import
 }
 _STEPS = {kind: KINDS[kind]._fields.index("steps_taken") for kind in ("checkpoint", "result")}
+TAKEN_BY = Take._fields.index("taken_by")
 TOKEN_BUDGET_OF_RESUME = Resume._fields.index("token_budget")
 
 
@@ -365,6 +376,10 @@ def answer(at_ms: int, value: object) -> Record:
 
 def budget(at_ms: int, token_budget: int | None) -> Record:
     return ["budget", "", at_ms, _token_budget(token_budget)]
+
+
+def take(at_ms: int) -> Record:
+    return ["take", "", at_ms, ""]
 
 
 def _token_budget(value: int | None) -> int | None:

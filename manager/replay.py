@@ -28,7 +28,7 @@ from manager.checks import (
 )
 from manager.family import Family
 from manager.names import Names
-from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, Record, Spawn
+from manager.records import AGENT_ID, APPLICATION, KIND, KINDS, TAKEN_BY, Record, Spawn
 from manager.steps import SOURCES, STEPS, Step
 
 Check = Callable[[Record], None]
@@ -121,7 +121,7 @@ class Replay:
     def _checked(self, kind: str) -> Step:
         """Return the step of `kind` with checks before and after it."""
         step, sources, check = STEPS[kind], SOURCES[kind], _CHECKS[kind]
-        is_new, is_result = not sources, kind == "result"
+        is_new, is_result, is_take = not sources, kind == "result", kind == "take"
 
         def checked(old: Row | None, lsn: int, record: Record) -> Row | None:
             if self._first_lsn is None:
@@ -140,6 +140,8 @@ class Replay:
                     self._check_presumed(sources, old)
                 if check is not None:
                     check(record)
+                if is_take:
+                    self._check_take(old, record)
                 new = step(old, lsn, record)
                 if new is None:
                     if self._family.children(record[AGENT_ID]):
@@ -153,6 +155,12 @@ class Replay:
                 raise _refusal(lsn, record, error) from error
 
         return checked
+
+    def _check_take(self, old: Row | None, record: Record) -> None:
+        if old is not None and get.taken_by(old) is not None:
+            raise ValueError("the result was taken before")
+        if record[TAKEN_BY] not in self._rows or record[TAKEN_BY] == record[AGENT_ID]:
+            raise ValueError("taken_by names no other agent")
 
     def _check_presumed(self, sources: Container[str], old: Row) -> None:
         if get.agent_id(old) not in self._presumed or "running" not in sources:

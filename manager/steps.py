@@ -23,6 +23,8 @@ from manager.columns import (
     STARTS,
     STATUS,
     STEPS_TAKEN,
+    TAKEN_AT_MS,
+    TAKEN_BY,
     TOKEN_BUDGET,
     TOKENS_USED,
     UPDATED_AT_MS,
@@ -84,6 +86,8 @@ def _spawn(row: Row | None, lsn: int, record: Record) -> Row:
         record[15] if len(record) > 15 else 1,  # attempt
         int(is_running),  # starts
         None,  # answer
+        None,  # taken_by
+        None,  # taken_at_ms
     )
 
 
@@ -125,6 +129,12 @@ def _usage(row: Row | None, lsn: int, record: Record) -> Row:
     new = _changed(row, lsn, record)
     used = new[TOKENS_USED] + tokens_in + tokens_out
     new[TOKENS_USED] = used if used < INT_MAX else INT_MAX
+    return tuple(new)
+
+
+def _take(row: Row | None, lsn: int, record: Record) -> Row:
+    new = _changed(row, lsn, record)
+    _, _, new[TAKEN_AT_MS], new[TAKEN_BY] = record
     return tuple(new)
 
 
@@ -178,7 +188,7 @@ def _remove(row: Row | None, lsn: int, record: Record) -> None:
 
 def _import(row: Row | None, lsn: int, record: Record) -> Row:
     fields, attempt = record[1 : LSN + 1], record[LSN + 1 :] or (1,)
-    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), None)
+    return (*fields, lsn, *attempt, int(fields[STARTED_AT_MS] is not None), None, None, None)
 
 
 def _changed(row: Row | None, lsn: int, record: Record) -> list[Any]:
@@ -196,6 +206,7 @@ _TABLE: Mapping[str, tuple[Step, Container[str]]] = {
     "start": (_run, VERBS["start"][0]),
     "resume": (_run, VERBS["resume"][0]),
     "answer": (_answer, VERBS["answer"][0]),
+    "take": (_take, VERBS["take"][0]),
     "budget": (_budget, frozenset(STATUSES)),
     "checkpoint": (_checkpoint, VERBS["update_checkpoint"][0]),
     "usage": (_usage, frozenset(STATUSES)),

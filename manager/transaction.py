@@ -22,7 +22,7 @@ from journal import (
 )
 from manager import clock, records
 from manager._public import public
-from manager.agent import Status, get
+from manager.agent import JSON, Status, get
 from manager.draft import Draft
 from manager.errors import NameInUseError
 from manager.fleet import Fleet
@@ -73,6 +73,24 @@ class FleetTransaction(Verbs[None, str]):
         """Cancel an agent, for a `reason`. An agent that has ended stays as it is."""
         record = records.cancel("", clock.now_ms(), self._tail("reason", reason))
         self._update("cancel", ref, "cancelled", record, urgent=True)
+
+    def take(
+        self, ref: str, *, by: str, checkpoint: JSON = None, steps_taken: int | None = None
+    ) -> None:
+        """Record that the agent `by` has taken the result of an agent that has ended; see
+        `SubAgentManager.take`. With a `checkpoint`, this counts as two changes."""
+        agent_id, _ = self._find(text("ref", ref))
+        taker_id, _ = self._find(text("by", by))
+        record = records.take(clock.now_ms())
+        record[records.AGENT_ID], record[records.TAKEN_BY] = agent_id, taker_id
+
+        def is_due(draft: Draft) -> bool:
+            draft.check_take(draft.find(agent_id), draft.find(taker_id), None)
+            return True
+
+        self._add(None, record, is_due, urgent=False)
+        if checkpoint is not None or steps_taken is not None:
+            self.update_checkpoint(taker_id, checkpoint, steps_taken=steps_taken or 0)
 
     def _spawn(
         self, record: Record, name: str | None, parent_ref: str | None, *, queued: bool

@@ -39,6 +39,23 @@ def check_checkpoint(record: Record, packed: PackedRecord, limits: Limits) -> No
         )
 
 
+def _fill_taking(
+    record: Record, progress: Record | None, taken: Row | None, taker: Row | None
+) -> bool:
+    """Fill the agents into the records of a taking. Return False if that has changed them."""
+    if taken is None or taker is None:
+        return False
+    before = [*record], progress and [*progress]
+    record[records.AGENT_ID] = get.agent_id(taken)
+    record[records.TAKEN_BY] = get.agent_id(taker)
+    if progress is not None:
+        progress[records.AGENT_ID] = get.agent_id(taker)
+        steps_at = records.steps_index(progress)
+        if progress[steps_at] < get.steps_taken(taker):
+            progress[steps_at] = get.steps_taken(taker)
+    return (record, progress) == before
+
+
 class Updates:
     """The changes of one manager's fleet. Any thread may make one."""
 
@@ -114,6 +131,34 @@ class Updates:
             self._beats.forget(get.agent_id(row))
             return self._notify_watch(lsn, row, record, get.agent_id(row))
         return self._notify_watch(lsn, row, record)
+
+    def take(self, ref: str, by: str, record: Record, progress: Record | None) -> Row:
+        """Record that the agent `by` has taken the result of the agent `ref`, together with the
+        taker's `progress`, in one batch. Return the new row of the agent that was taken."""
+        taken: Row = ()
+        rows = self._fleet.prefetch(ref), self._fleet.prefetch(by)
+        _fill_taking(record, progress, *rows)
+        packed = pack(record), None if progress is None else pack(progress)
+        if progress is not None and packed[1] is not None:
+            check_checkpoint(progress, packed[1], self._limits)
+
+        def decide(fleet: Fleet) -> list[Change]:
+            nonlocal taken
+            taken, taker = fleet.find(ref), fleet.find(by)
+            fleet.check_take(taken, taker, progress)
+            is_as_packed = _fill_taking(record, progress, taken, taker)
+            changes = zip((record, progress), packed, strict=True)
+            both = [fit if is_as_packed else change for change, fit in changes]
+            return [change for change in both if change is not None]
+
+        with self.releasing():
+            last_lsn = self._state.update_batch(decide)
+        assert last_lsn is not None
+        if self._fleet.feed is not None:
+            self._watch.changed(last_lsn, ())
+        if progress is not None:
+            self._beats.beat(progress[records.AGENT_ID])
+        return advance(taken, last_lsn - (progress is not None), record)
 
     def update_many(
         self, decide: Callable[[Fleet], RecordsByRow], *, urgent: bool = False

@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 class Waiter:
     """One call that waits for an agent's end. `row` is the ended agent's row, None before."""
 
-    __slots__ = ("agent_id", "future", "group", "lock", "row")
+    __slots__ = ("future", "group", "key", "lock", "row")
 
     def __init__(self, future: Future[None] | None = None) -> None:
         self.future = future  # None for a thread, which waits by acquiring the lock a second time
         self.lock = threading.Lock()
         self.lock.acquire()
-        self.agent_id = ""
+        self.key: Key = ""
         self.group: Group = {}
         self.row: Row | None = None
 
 
-Group = dict[Waiter, None]  # the waiters for one agent
+Group = dict[Waiter, None]  # the waiters for one key
+# What waiters wait for: the end of the agent with this id, or of any child of the agent (id,).
+Key = str | tuple[str | None]
 
 
 def wake(groups: Iterable[tuple[Row | None, Group]]) -> None:

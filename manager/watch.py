@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock, JournalError
@@ -29,7 +29,7 @@ from manager.arguments import remaining_s, short_repr
 from manager.changes import Changes, Idle
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
-from manager.waking import Group, Waiter, call_in_loop, resolve, wake
+from manager.waking import Group, Key, Waiter, call_in_loop, resolve, wake
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -50,7 +50,7 @@ class Watch:
         self._is_over = False
         self._is_ending = False  # the journal has failed or is closed
         self._is_catch_up_due = False  # a thread waits for the lock to catch up
-        self._waiters: dict[str, Group] = {}
+        self._waiters: dict[Key, Group] = {}
         # Ends that are not durable yet, in order of LSNs.
         self._ended: deque[tuple[Row, Group]] = deque()
         self._readers: dict[weakref.ref[Changes], None] = {}
@@ -66,9 +66,17 @@ class Watch:
         if self._idle:
             self._call_readers()
         waiters = self._waiters
-        if self._ended or (waiters and any(agent_id in waiters for agent_id in ended)):
+        if self._ended or (waiters and self._is_awaited(ended)):
             # There are waiters, so the change should be committed now.
             self._state.journal.request_commit(lsn)
+
+    def _is_awaited(self, ended: Iterable[str]) -> bool:
+        waiters, rows = self._waiters, self._fleet.rows
+        for agent_id in ended:
+            row = rows.get(agent_id)
+            if agent_id in waiters or (row is not None and (get.parent_id(row),) in waiters):
+                return True
+        return False
 
     def release_if_stopped(self) -> None:
         """Release all waiters if the journal has stopped. Writers call this after a change that
@@ -115,20 +123,68 @@ class Watch:
         finally:
             self._leave(waiter)
 
+    # --- waiting for results of children ---
+
+    def wait_inbox(self, parent: str, timeout_s: float | None) -> bool:
+        """Block until a child of an agent ends and that is durable. Return False at once if the
+        agent has neither a live child nor a result to take."""
+        waiter = Waiter()
+        try:
+            if (is_due := self._enlist_for_inbox(parent, waiter, ())) is not None:
+                return is_due
+            if not waiter.lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
+                raise TimeoutError(f"no child of agent {parent!r} has ended in time")
+            self._outcome(waiter)
+            return True
+        finally:
+            self._leave(waiter)
+
+    async def inbox(self, parent: str, known: Container[str]) -> bool:
+        """Await what `wait_inbox` waits for. Results of the agents `known` do not count."""
+        import asyncio
+
+        future = asyncio.get_running_loop().create_future()
+        waiter = Waiter(future)
+        try:
+            if (is_due := self._enlist_for_inbox(parent, waiter, known)) is not None:
+                return is_due
+            await future
+            self._outcome(waiter)
+            return True
+        finally:
+            self._leave(waiter)
+
+    def _enlist_for_inbox(self, parent: str, waiter: Waiter, known: Container[str]) -> bool | None:
+        """Return None if the next end of a child will wake the waiter. Otherwise return whether
+        there is a result to take."""
+        parent_id = self._state.read(lambda fleet: get.agent_id(fleet.find(parent)))
+        self._add_waiter((parent_id,), waiter)
+        # Read the family after that: a child may have ended before the feed began.
+        untaken, is_live = self._state.read(
+            lambda fleet: (fleet.family.untaken(parent_id), fleet.family.has_live_child(parent_id))
+        )
+        if any(agent_id not in known for agent_id in untaken):
+            return True
+        return None if is_live else False
+
+    def _add_waiter(self, key: Key, waiter: Waiter) -> None:
+        waiter.key = key
+        with _Sweeping(self), self._lock.checked():
+            self._begin()
+            waiter.group = self._waiters.setdefault(key, {})
+            waiter.group[waiter] = None
+
     def _enlist(self, ref: str, waiter: Waiter) -> Row:
         """Return the agent's row. If the agent has not ended, its end will wake the waiter."""
         row = self._state.read(lambda fleet: fleet.find(ref))
         if get.status(row) in ENDED:
             return row
-        waiter.agent_id = get.agent_id(row)
-        with _Sweeping(self), self._lock.checked():
-            self._begin()
-            waiter.group = self._waiters.setdefault(waiter.agent_id, {})
-            waiter.group[waiter] = None
+        agent_id = get.agent_id(row)
+        self._add_waiter(agent_id, waiter)
         # Read the row again: the agent may have ended before the feed began.
-        current = self._state.read(lambda fleet: fleet.rows.get(waiter.agent_id))
+        current = self._state.read(lambda fleet: fleet.rows.get(agent_id))
         if current is None:
-            raise UnknownAgentError(f"agent {waiter.agent_id} has ended and was removed meanwhile")
+            raise UnknownAgentError(f"agent {agent_id} has ended and was removed meanwhile")
         return current
 
     def _outcome(self, waiter: Waiter) -> Row:
@@ -138,7 +194,7 @@ class Watch:
         return waiter.row
 
     def _leave(self, waiter: Waiter) -> None:
-        if waiter.agent_id:
+        if waiter.key:
             self._leavers.append(waiter)
             self._sweep()
 
@@ -306,9 +362,11 @@ class Watch:
             row = self.feed[0]
             for reader in readers:
                 reader._put(row)
-            if len(row) > 1 and get.status(row) in ENDED and get.agent_id(row) in self._waiters:
-                self._ended.append((row, self._waiters[get.agent_id(row)]))
-                del self._waiters[get.agent_id(row)]
+            if len(row) > 1 and get.status(row) in ENDED:
+                for key in (get.agent_id(row), (get.parent_id(row),)):
+                    if key in self._waiters:
+                        self._ended.append((row, self._waiters[key]))
+                        del self._waiters[key]
             self.feed.popleft()
 
     def _call_readers(self) -> None:
@@ -342,8 +400,8 @@ class Watch:
     def _forget(self, leaver: Waiter | weakref.ref[Changes]) -> None:
         if isinstance(leaver, Waiter):
             leaver.group.pop(leaver, None)
-            if not leaver.group and self._waiters.get(leaver.agent_id) is leaver.group:
-                del self._waiters[leaver.agent_id]
+            if not leaver.group and self._waiters.get(leaver.key) is leaver.group:
+                del self._waiters[leaver.key]
         else:
             self._readers.pop(leaver, None)
 

@@ -151,6 +151,11 @@ ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative LSN": ({"lsn": -1}, "lsn"),
     "attempt 0": ({"attempt": 0}, "attempt"),
     "no attempt": ({"attempt": None}, "attempt"),
+    "a taker of a live agent": ({"taken_by": A, "taken_at_ms": 1}, "taken_by"),
+    "a taker without a time": (
+        {"status": "failed", "ended_at_ms": 1, "taken_by": A},
+        "taken_at_ms",
+    ),
     "infinity in an answer": ({"answer": [math.inf]}, "answer"),
     "negative starts": ({"starts": -1}, "starts"),
 }
@@ -187,6 +192,7 @@ BEFORE = [
     ["cancel", agent_id("d"), 1, None],
     spawn("i"),
     ["interrupt", agent_id("i"), 1, "why", None, "what?"],
+    ["take", agent_id("d"), 1, agent_id("a")],
 ]
 C, D, I, UNKNOWN = agent_id("c"), agent_id("d"), agent_id("i"), agent_id("z")  # noqa: E741
 RECORDS: dict[str, tuple[Any, str]] = {
@@ -292,6 +298,10 @@ RECORDS: dict[str, tuple[Any, str]] = {
     "a resumption with a checkpoint of bytes": (["resume", I, 1, "b", b"x", None], "checkpoint"),
     "a resumption with a budget of 0": (["resume", I, 1, "b", None, 0], "token_budget"),
     "a resumption with a fraction": (["resume", I, 1, "b", None, 1.5], "token_budget"),
+    "a taking of a running agent": (["take", A, 1, B], "running"),
+    "a taking by an unknown agent": (["take", C, 1, UNKNOWN], "taken_by"),
+    "a taking by itself": (["take", C, 1, C], "taken_by"),
+    "a second taking": (["take", D, 1, A], "taken before"),
     "a budget of nothing": (["budget", A, 1, 0], "token_budget"),
     "a budget of an unknown agent": (["budget", UNKNOWN, 1, 1], "agent_id"),
     "an import with too many fields": ([*imported("z"), 2, 3], "26 fields, not 24"),

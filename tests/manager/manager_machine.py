@@ -16,6 +16,7 @@ from journal.testing import SimulatedDisk
 from manager import (
     Agent,
     AgentResult,
+    AlreadyTakenError,
     BudgetError,
     CapacityError,
     Limits,
@@ -207,6 +208,48 @@ class OneAgent(RuleBasedStateMachine):
         self.change(
             ref, ("interrupted",), lambda ref: self.manager.answer(ref, value), answer=value
         )
+
+    @rule(ref=refs, by=refs, value=json_values, steps=st.none() | st.integers(0, 2**63))
+    def take(self, ref: int | str, by: int | str, value: Any, steps: int | None) -> None:
+        refs = self.ref_of(ref), self.ref_of(by)
+
+        def call() -> Agent:
+            return self.manager.take(refs[0], by=refs[1], checkpoint=value, steps_taken=steps)
+
+        agent, taker = map(self.model.resolve, refs)
+        if isinstance(agent, type):
+            self.assert_refused(agent, call)
+            return
+        if isinstance(taker, type):
+            self.assert_refused(taker, call)
+            return
+        has_progress = value is not None or steps is not None
+        if agent.status in LIVE:
+            self.assert_refused(TransitionError, call)
+        elif agent.taken_by is not None:
+            self.assert_refused(AlreadyTakenError, call)
+        elif agent.agent_id == taker.agent_id:
+            self.assert_refused(ValueError, call)
+        elif has_progress and taker.status != "running":
+            self.assert_refused(TransitionError, call)
+        else:
+            after = call()
+            at_ms = self.unix_ms
+            taken: dict[str, Any] = {
+                "taken_by": taker.agent_id,
+                "taken_at_ms": at_ms,
+                "updated_at_ms": at_ms,
+            }
+            assert self.as_seen(replace(agent, **taken, lsn=after.lsn)) == after
+            self.model.put(after)
+            if has_progress:
+                self.beat(taker)
+                progress: dict[str, Any] = {
+                    "checkpoint": value,
+                    "steps_taken": max(taker.steps_taken, steps or 0),
+                }
+                self.model.put(replace(taker, **progress, updated_at_ms=at_ms, lsn=after.lsn + 1))
+            self.history[max(self.history) + 1 + has_progress] = self.model.copy()
 
     @rule(ref=refs, budget=st.none() | st.integers(1, 200))
     def set_token_budget(self, ref: int | str, budget: int | None) -> None:

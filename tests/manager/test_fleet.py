@@ -53,7 +53,7 @@ class MemoryState:
             for lsn, record in enumerate(records, first_lsn):
                 self.machine.apply(lsn, record)
 
-        batch = self.around(decide, self.machine)
+        batch = [bare(record) for record in self.around(decide, self.machine)]
         if not batch:
             return None
         lsn = [self._append(record) for record in batch][-1]
@@ -79,7 +79,7 @@ def manager_in_memory(limits: Limits = ROOMY) -> tuple[SubAgentManager, MemorySt
 
 def contents(fleet: Fleet) -> tuple[object, ...]:
     """Return everything in a fleet, including its private indexes."""
-    family = fleet.family._children, fleet.family._branches
+    family = fleet.family._children, fleet.family._branches, fleet.family._untaken
     names = fleet.by_name._live, fleet.by_name._ended, fleet.by_name._newest
     return list(fleet.rows.freeze()), fleet.counts, names, family
 
@@ -174,6 +174,7 @@ CHANGES: dict[str, Change] = {
     "resume anew": lambda m, ref: m.resume(ref, checkpoint=[2], token_budget=1000),
     "answer": lambda m, ref: m.answer(ref, {"yes": [1]}),
     "budget": lambda m, ref: m.set_token_budget(ref, 5),
+    "take": lambda m, ref: m.take(ref, by=m.spawn("taker").agent_id, checkpoint={"took": ref}),
     "checkpoint": lambda m, ref: m.update_checkpoint(ref, {"at": [1, None, 2.5]}, steps_taken=3),
     "interrupt": lambda m, ref: m.interrupt(ref, "later", checkpoint=[1], needs_input="what?"),
     "failed": lambda m, ref: m.update_failed(ref, "broken"),

@@ -245,6 +245,15 @@ class ManagerMachine(OneAgent):
                 assert self.manager.get(ref) == self.as_seen(expected)
 
     @invariant()
+    def the_inbox_is_the_models(self) -> None:
+        """Check that each agent's inbox has its ended children that were not taken."""
+        agents = self.model.agents.values()
+        untaken = [a for a in agents if a.status not in LIVE and a.taken_by is None]
+        for agent in agents:
+            of_agent = {each.agent_id for each in untaken if each.parent_id == agent.agent_id}
+            assert ids(self.manager.inbox(agent.agent_id)) == of_agent
+
+    @invariant()
     def tokens_are_conserved(self) -> None:
         """Check that an agent's usage includes that of all descendants, removed ones too."""
         for agent in self.manager.agents(include_archived=True):

@@ -29,6 +29,7 @@ ERRORS: list[Exception] = [
     journal.RecordError("a set"),
     journal.TransactionTooLargeError("more than 3 keys"),
     journal.UnsafePathError("a symlink", path="/j"),
+    manager.AlreadyTakenError("agent_1", "a name", "agent_2", 3),
     manager.AmbiguousNameError("a name"),
     manager.BudgetError("a1", "lead", 10, 12),
     manager.CapacityError("max_active", 2, {"running": 2, "queued": 0}, "no room"),

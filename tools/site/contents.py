@@ -147,7 +147,13 @@ MODULES = (
                 ),
             ),
             "Errors": (
-                *("ManagerError", "AmbiguousNameError", "BudgetError", "CapacityError"),
+                *(
+                    "ManagerError",
+                    "AlreadyTakenError",
+                    "AmbiguousNameError",
+                    "BudgetError",
+                    "CapacityError",
+                ),
                 *("LegacyError", "NameInUseError", "TransitionError", "UnknownAgentError"),
             ),
         },

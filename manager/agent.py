@@ -175,6 +175,7 @@ class get:  # noqa: N801 - a call reads like a sentence
 
     agent_id: Callable[[Row], str] = _field("agent_id")
     name: Callable[[Row], str] = _field("name")
+    agent_type: Callable[[Row], str] = _field("agent_type")
     status: Callable[[Row], Status] = _field("status")
     steps_taken: Callable[[Row], int] = _field("steps_taken")
     checkpoint: Callable[[Row], JSON] = _field("checkpoint")

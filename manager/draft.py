@@ -9,6 +9,7 @@ from manager.agent import Row
 from manager.family import Family
 from manager.fleet import Fleet
 from manager.names import Names
+from manager.queue import Queue
 from manager.steps import STEPS
 
 K = TypeVar("K")
@@ -28,6 +29,7 @@ class Draft(Fleet):
         self.by_name = _DraftNames(rows, fleet.by_name)
         self.counts = fleet.counts.copy()
         self.family = _NoFamily({})
+        self.queue = _NoQueue({})
         self.boot_id = fleet.boot_id
         self.feed = None
         self._replay, self._steps = None, self._with_effects(STEPS)
@@ -73,6 +75,16 @@ class _DraftNames(Names):
 
     def last(self, name: str) -> list[str]:
         return super().last(name) + self._under.last(name)
+
+
+class _NoQueue(Queue):
+    """A queue that stores nothing, because no check of a draft reads it."""
+
+    def add(self, row: Row) -> None:
+        pass
+
+    def remove(self, row: Row) -> None:
+        pass
 
 
 class _NoFamily(Family):

@@ -32,6 +32,7 @@ from manager.errors import (
 from manager.family import Family
 from manager.items import item_of, row_of
 from manager.names import Names
+from manager.queue import Queue
 from manager.records import Boot, Record
 from manager.replay import Replay, is_boot
 from manager.steps import STEPS, Step, advance, count_tokens
@@ -57,6 +58,7 @@ class Fleet:
         self.counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         self.family = Family(self.rows)
         self.by_name = Names(self.rows)
+        self.queue = Queue(self.rows)
         # The latest session, or "" if it is unknown. In a checkpoint, the agents of the latest
         # session are marked.
         self.boot_id = ""
@@ -235,6 +237,7 @@ class Fleet:
         Raise FormatVersionError as `check_replayed` does.
         """
         self.check_replayed()
+        self.queue.sort()
         self._replay, self._steps = None, self._with_effects(STEPS)
 
     def find(self, ref: str) -> Row:
@@ -393,6 +396,10 @@ class Fleet:
             elif status in ENDED:
                 self.family.ended(agent_id, new[PARENT_ID])
         self.counts[status] += 1
+        if status == "queued":
+            self.queue.add(new)
+        elif old is not None and before == "queued":
+            self.queue.remove(new)
         if new[NAME] != agent_id:
             self.by_name.put(new)
 

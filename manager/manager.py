@@ -36,9 +36,9 @@ from manager.fleet import Fleet
 from manager.limits import Limits
 from manager.records import Record
 from manager.recovery import open_fleet
+from manager.scheduling import NameFoundError, Scheduling
 from manager.updates import Change, RecordsByRow, Updates
 from manager.values import text
-from manager.verbs import Verbs
 from manager.watch import Watch
 from manager.workspace import StrPath, state_path
 
@@ -51,7 +51,7 @@ _INTERRUPT_SLICE = 256  # agents that one batch interrupts when a fleet is opene
 
 
 @public
-class SubAgentManager(AsyncHandle, Delivery, Verbs[Agent, Agent]):
+class SubAgentManager(AsyncHandle, Delivery, Scheduling):
     """The sub-agents of one workspace. Use `open` to make one.
 
     Any thread may call any method. Code in an event loop may too, because only `open`,
@@ -135,7 +135,13 @@ class SubAgentManager(AsyncHandle, Delivery, Verbs[Agent, Agent]):
             _ = self.tables  # drops the pieces of values that a crash left
 
     def _spawn(
-        self, record: Record, name: str | None, parent_ref: str | None, *, queued: bool
+        self,
+        record: Record,
+        name: str | None,
+        parent_ref: str | None,
+        *,
+        queued: bool,
+        only_if_new: bool = False,
     ) -> Agent:
         prefetched = None if parent_ref is None else self._state.machine.prefetch(parent_ref)
         if prefetched is not None:
@@ -143,6 +149,8 @@ class SubAgentManager(AsyncHandle, Delivery, Verbs[Agent, Agent]):
         record[records.ATTEMPT] = self._state.machine.attempt_fields(name)
 
         def decide(packed: PackedRecord, fleet: Fleet) -> Change | None:
+            if only_if_new and name is not None and (found := fleet.found(name)) is not None:
+                raise NameFoundError(found)
             if record[records.AGENT_ID] in fleet.rows:
                 return None
             parent = fleet.check_admission(name, parent_ref, self._limits, queued=queued)

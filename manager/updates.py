@@ -7,7 +7,7 @@ decided, appended and applied. After that, watchers are notified, and the caller
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from journal import DurableState, PackedRecord, pack
@@ -15,8 +15,9 @@ from manager import ids, records
 from manager.agent import ENDED, Row, Status, get
 from manager.cleanup import Heartbeats
 from manager.columns import STEPS_TAKEN
+from manager.errors import BudgetError
 from manager.fleet import Fleet
-from manager.limits import Limits
+from manager.limits import HOLD_AGENTS_MAX, Limits
 from manager.records import Record
 from manager.steps import advance
 from manager.values import text
@@ -131,6 +132,36 @@ class Updates:
             self._beats.forget(get.agent_id(row))
             return self._notify_watch(lsn, row, record, get.agent_id(row))
         return self._notify_watch(lsn, row, record)
+
+    def start_next(self, record: Record, types: list[str] | None) -> tuple[Row | None, bool]:
+        """Start the oldest queued agent of these types, and return its new row.
+
+        Return None if no place is free or no such agent can start, and whether only the first of
+        many were tried.
+        """
+        before: Row = ()
+        is_blocked = False
+
+        def decide(fleet: Fleet) -> Record | None:
+            nonlocal before, is_blocked
+            if fleet.counts["running"] >= self._limits.max_running:
+                return None
+            first = fleet.queue.first(types, HOLD_AGENTS_MAX)
+            for agent_id in first:
+                before = fleet.rows[agent_id]
+                with suppress(BudgetError):
+                    fleet.check_budget(before)
+                    record[records.AGENT_ID] = agent_id
+                    return record
+            is_blocked = len(first) == HOLD_AGENTS_MAX
+            return None
+
+        with self.releasing():
+            lsn = self._state.update(decide)
+        if lsn is None:
+            return None, is_blocked
+        self._beats.beat(record[records.AGENT_ID])
+        return self._notify_watch(lsn, before, record), False
 
     def take(self, ref: str, by: str, record: Record, progress: Record | None) -> Row:
         """Record that the agent `by` has taken the result of the agent `ref`, together with the

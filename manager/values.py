@@ -137,8 +137,10 @@ def checked_name(name: str) -> str:
 
 
 def tool_names(tools: Iterable[str] | None) -> list[str] | None:
-    if tools is None:
-        return None
-    if isinstance(tools, str) or not isinstance(tools, Iterable):
-        raise TypeError(f"allowed_tools must be a sequence of strings, not {short_repr(tools)}")
-    return [text(f"allowed_tools[{index}]", tool) for index, tool in enumerate(tools)]
+    return None if tools is None else texts("allowed_tools", tools)
+
+
+def texts(where: str, values: Iterable[str]) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{where} must be a sequence of strings, not {short_repr(values)}")
+    return [text(f"{where}[{index}]", value) for index, value in enumerate(values)]

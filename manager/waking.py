@@ -25,14 +25,16 @@ class Waiter:
         self.future = future  # None for a thread, which waits by acquiring the lock a second time
         self.lock = threading.Lock()
         self.lock.acquire()
-        self.key: Key = ""
+        self.key: Key | None = None
         self.group: Group = {}
         self.row: Row | None = None
 
 
 Group = dict[Waiter, None]  # the waiters for one key
-# What waiters wait for: the end of the agent with this id, or of any child of the agent (id,).
+# What waiters wait for: the end of the agent with this id, or of any child of the agent (id,), or a
+# free place to run.
 Key = str | tuple[str | None]
+PLACE: Key = ""
 
 
 def wake(groups: Iterable[tuple[Row | None, Group]]) -> None:

@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING
 
 from journal import DurableState, HandlerSafeLock, JournalError
@@ -29,7 +29,7 @@ from manager.arguments import remaining_s, short_repr
 from manager.changes import Changes, Idle
 from manager.errors import UnknownAgentError
 from manager.fleet import Fleet
-from manager.waking import Group, Key, Waiter, call_in_loop, resolve, wake
+from manager.waking import PLACE, Group, Key, Waiter, call_in_loop, resolve, wake
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -73,6 +73,8 @@ class Watch:
     def _is_awaited(self, ended: Iterable[str]) -> bool:
         waiters, rows = self._waiters, self._fleet.rows
         for agent_id in ended:
+            if PLACE in waiters:
+                return True
             row = rows.get(agent_id)
             if agent_id in waiters or (row is not None and (get.parent_id(row),) in waiters):
                 return True
@@ -167,6 +169,35 @@ class Watch:
             return True
         return None if is_live else False
 
+    # --- waiting for a free place ---
+
+    def wait_capacity(self, timeout_s: float | None, has_capacity: Callable[[], bool]) -> None:
+        """Block until an agent stops running and that is durable, unless there is room already."""
+        waiter = Waiter()
+        try:
+            self._add_waiter(PLACE, waiter)
+            if has_capacity():  # a place was freed before the feed began
+                return
+            if not waiter.lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
+                raise TimeoutError("no agent has stopped running in time")
+            self._outcome(waiter)
+        finally:
+            self._leave(waiter)
+
+    async def capacity(self, has_capacity: Callable[[], bool]) -> None:
+        """Await what `wait_capacity` waits for."""
+        import asyncio
+
+        future = asyncio.get_running_loop().create_future()
+        waiter = Waiter(future)
+        try:
+            self._add_waiter(PLACE, waiter)
+            if not has_capacity():
+                await future
+                self._outcome(waiter)
+        finally:
+            self._leave(waiter)
+
     def _add_waiter(self, key: Key, waiter: Waiter) -> None:
         waiter.key = key
         with _Sweeping(self), self._lock.checked():
@@ -194,7 +225,7 @@ class Watch:
         return waiter.row
 
     def _leave(self, waiter: Waiter) -> None:
-        if waiter.key:
+        if waiter.key is not None:
             self._leavers.append(waiter)
             self._sweep()
 
@@ -362,11 +393,10 @@ class Watch:
             row = self.feed[0]
             for reader in readers:
                 reader._put(row)
-            if len(row) > 1 and get.status(row) in ENDED:
-                for key in (get.agent_id(row), (get.parent_id(row),)):
-                    if key in self._waiters:
-                        self._ended.append((row, self._waiters[key]))
-                        del self._waiters[key]
+            for key in _keys(row) if self._waiters and len(row) > 1 else ():
+                if key in self._waiters:
+                    self._ended.append((row, self._waiters[key]))
+                    del self._waiters[key]
             self.feed.popleft()
 
     def _call_readers(self) -> None:
@@ -400,10 +430,19 @@ class Watch:
     def _forget(self, leaver: Waiter | weakref.ref[Changes]) -> None:
         if isinstance(leaver, Waiter):
             leaver.group.pop(leaver, None)
-            if not leaver.group and self._waiters.get(leaver.key) is leaver.group:
-                del self._waiters[leaver.key]
+            key = leaver.key
+            if key is not None and not leaver.group and self._waiters.get(key) is leaver.group:
+                del self._waiters[key]
         else:
             self._readers.pop(leaver, None)
+
+
+def _keys(row: Row) -> tuple[Key, ...]:
+    """Return what the change that left this row may be awaited as."""
+    status = get.status(row)
+    if status in ENDED:
+        return get.agent_id(row), (get.parent_id(row),), PLACE
+    return (PLACE,) if status == "interrupted" else ()
 
 
 class _Sweeping:

@@ -187,6 +187,24 @@ class OneAgent(RuleBasedStateMachine):
     def start(self, ref: int | str) -> None:
         self.begin_to_run(ref, "queued", self.manager.start)
 
+    @rule()
+    def start_next(self) -> None:
+        queued = sorted(
+            (agent for agent in self.model.live() if agent.status == "queued"),
+            key=lambda agent: agent.created_at_ms,
+        )
+        due = [a for a in queued if not self.model.is_spent(a.agent_id)]
+        if not due or self.model.is_full():
+            assert self.manager.start_next() is None
+        else:
+            fields: dict[str, Any] = {"status": "running", "boot_id": self.manager.boot_id}
+            self.change(
+                self.ids.index(due[0].agent_id),
+                ("queued",),
+                lambda ref: self.manager.start_next() or pytest.fail("none has started"),
+                **fields,
+            )
+
     @rule(ref=refs, value=json_values, budget=st.none() | st.integers(1, 200))
     def resume(self, ref: int | str, value: Any, budget: int | None) -> None:
         new = {"checkpoint": value, "token_budget": budget}

@@ -268,7 +268,7 @@ CHEAP |= {"list.append", "list.pop", "next", "str.join"}
 UNDER_THE_LOCK = {
     *("manager.manager", "manager.updates", "manager.cleanup", "manager.records"),
     *("manager.fleet", "manager.steps", "manager.family", "manager.errors"),
-    "manager.names",
+    *("manager.names", "manager.queue"),
     *("journal._state.cow_table", "collections.abc", "typing", "tests.manager.test_fleet"),
 }
 

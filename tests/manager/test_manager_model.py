@@ -241,6 +241,7 @@ class ManagerMachine(OneAgent):
             expected = self.model.resolve(ref)
             if isinstance(expected, type):
                 self.assert_refused(expected, lambda ref=ref: self.manager.get(ref))  # type: ignore[misc]
+                assert self.manager.find(ref) is None
             else:
                 assert self.manager.get(ref) == self.as_seen(expected)
 

@@ -161,4 +161,25 @@ ALL_OF = (
         "if False:",
         FLEETS,
     ),
+    Weakening(
+        "second_spawn_of_a_found_name",
+        "manager/manager.py",
+        "if only_if_new and name is not None and (found := fleet.found(name)) is not None:",
+        "if (found := fleet.found('')) is not None:",
+        ("tests/manager/test_manager_scheduling.py",),
+    ),
+    Weakening(
+        "queue_in_the_order_of_the_table",
+        "manager/fleet.py",
+        "        self.queue.sort()\n",
+        "",
+        ("tests/manager/test_manager_scheduling.py",),
+    ),
+    Weakening(
+        "spent_budget_blocks_the_queue",
+        "manager/scheduling.py",
+        "if is_blocked:",
+        "if False:",
+        ("tests/manager/test_manager_scheduling.py",),
+    ),
 )

@@ -1,0 +1,54 @@
+"""Queue: the queued agents, by their type, in the order in which they were spawned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+from manager.agent import Row, get
+
+
+class Queue:
+    """The queued agents. A change takes constant time."""
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self._rows = rows
+        self._all: dict[str, None] = {}
+        self._by_type: dict[str, dict[str, None]] = {}
+
+    def add(self, row: Row) -> None:
+        """Add an agent at the end."""
+        agent_id = get.agent_id(row)
+        self._all[agent_id] = None
+        self._by_type.setdefault(get.agent_type(row), {})[agent_id] = None
+
+    def remove(self, row: Row) -> None:
+        """Remove an agent, wherever it is."""
+        agent_id, agent_type = get.agent_id(row), get.agent_type(row)
+        of_type = self._by_type[agent_type]
+        del self._all[agent_id], of_type[agent_id]
+        if not of_type:
+            del self._by_type[agent_type]
+
+    def sort(self) -> None:
+        """Sort the agents by age, because they may be loaded in any order."""
+        rows = sorted(map(self._rows.__getitem__, self._all), key=_age)
+        self._all.clear()
+        self._by_type.clear()
+        for row in rows:
+            self.add(row)
+
+    def first(self, agent_types: Iterable[str] | None, count: int | None) -> list[str]:
+        """Return the ids of the first `count` agents (None: of all) that have one of these types
+        (None: any type)."""
+        if agent_types is None:
+            return [*islice(self._all, count)]
+        queues = (self._by_type.get(agent_type, ()) for agent_type in agent_types)
+        ids = [agent_id for queue in queues for agent_id in islice(queue, count)]
+        ids.sort(key=lambda agent_id: _age(self._rows[agent_id]))
+        return ids[:count]
+
+
+def _age(row: Row) -> tuple[int, int]:
+    """Return the order of queued agents, whose LSN is that of their spawn in most cases."""
+    return get.created_at_ms(row), get.lsn(row)

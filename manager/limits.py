@@ -33,6 +33,16 @@ class Limits:
     checkpoint_bytes_max: int = 1 << 20
     """The size of an agent's largest checkpoint, in bytes of msgpack."""
 
+    keep_ended_s: float | None = 7 * 24 * 3600
+    """The time for which an agent is kept after its end, in seconds. Then the manager drops it by
+    itself, but not while it has children, nor while its parent may still take its result: until
+    that has ended and this time has passed. None keeps agents of any age."""
+
+    keep_ended_max: int | None = 10_000
+    """The number of ended agents that are kept. The manager drops the oldest ones beyond it, except
+    those that `keep_ended_s` would keep because of their family. For a while, a sixteenth more may
+    be kept. None keeps any number."""
+
     heartbeat_timeout_s: float = 300
     """The time without an update or a `touch`, in seconds, after which `cleanup` considers a
     running agent dead."""
@@ -40,6 +50,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.name in ("keep_ended_s", "keep_ended_max"):
+                continue
             is_time = field.name.endswith("_s")
             low = 0 if is_time or field.name == "max_depth" else 1
             kinds = (int, float) if is_time else int

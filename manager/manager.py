@@ -36,6 +36,7 @@ from manager.fleet import Fleet
 from manager.limits import Limits
 from manager.records import Record
 from manager.recovery import open_fleet
+from manager.retention import Retention
 from manager.scheduling import NameFoundError, Scheduling
 from manager.updates import Change, RecordsByRow, Updates
 from manager.values import text
@@ -81,6 +82,7 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         self._watch = Watch(state)
         self._beats = Heartbeats(limits.heartbeat_timeout_s)
         self._updates = Updates(state, limits, self._watch, self._beats)
+        self._retention = Retention(state, self._updates, limits)
         self._tables: Tables | None = None
 
     @classmethod
@@ -161,7 +163,9 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
             record[records.PARENT], record[records.ATTEMPT] = above, attempt
             return record
 
-        return self._agent(self._updates.spawn(record, decide))
+        row = self._updates.spawn(record, decide)
+        self._retention.check()
+        return self._agent(row)
 
     def cancel(self, ref: str, *, reason: str | None = None, descendants: bool = False) -> Agent:
         """Cancel an agent, for a `reason`. An agent that has ended stays as it is.
@@ -214,7 +218,10 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
         """
         from manager.transaction import FleetTransactionContext
 
-        return FleetTransactionContext(self.tables, self._updates, self._limits, self._boot_id)
+        check = self._retention.check
+        return FleetTransactionContext(
+            self.tables, self._updates, self._limits, self._boot_id, check
+        )
 
     def transact(self, function: Callable[[FleetTransaction], T], *, attempts: int = 10) -> T:
         """Call `function` with a transaction, as the body of `transaction`, and return its result.
@@ -237,6 +244,8 @@ class SubAgentManager(AsyncHandle, Delivery, Scheduling):
     def cleanup(self, max_age_s: float) -> tuple[Agent, ...]:
         """Remove agents that ended at least `max_age_s` seconds ago, and cancel dead ones.
 
+        Results that were not taken are removed, too; see `Limits.keep_ended_s` for what the manager
+        removes by itself.
         A running agent is considered dead after `heartbeat_timeout_s` without an update or a
         `touch`. A parent stays as long as one of its children. Return the removed agents as they
         last were, and the cancelled ones as they are now. The fleet is searched outside the lock;

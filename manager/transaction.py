@@ -172,8 +172,16 @@ class FleetTransaction(Verbs[None, str]):
 class FleetTransactionContext:
     """A context manager for the body of one transaction."""
 
-    def __init__(self, tables: Tables, updates: Updates, limits: Limits, boot_id: str) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        updates: Updates,
+        limits: Limits,
+        boot_id: str,
+        on_commit: Callable[[], None],
+    ) -> None:
         self._tables = tables
+        self._on_commit = on_commit
         self._context = tables.transaction()
         self._updates = updates
         self._limits = limits
@@ -212,3 +220,4 @@ class FleetTransactionContext:
     def _notify(self) -> None:
         if self._transaction is not None and self._transaction.lsn is not None:
             self._updates.committed(self._transaction.lsn, self._transaction._changed)
+            self._on_commit()

@@ -253,7 +253,8 @@ def import_(file: str, workspace: str, state_dir: str) -> int:
         bound = Options().record_bytes_max
         read_legacy(file, at_ms=0, limits=Limits(), record_bytes_max=bound)
     show_warnings()
-    with SubAgentManager.open(workspace, state_dir=state_dir) as manager:
+    keep_all = Limits(keep_ended_s=None, keep_ended_max=None)
+    with SubAgentManager.open(workspace, state_dir=state_dir, limits=keep_all) as manager:
         imported = manager.import_legacy(file)
     say(f"{len(imported)} sub-agent{'' if len(imported) == 1 else 's'} imported from {file}")
     return 0

@@ -100,7 +100,14 @@ def run_tasks(
     """
     if tasks is None and not os.path.lexists(path := os.path.join(workspace, state_dir)):
         raise FileNotFoundError(errno.ENOENT, "no state to continue; give a file of tasks", path)
-    limits = Limits(max_running=jobs, max_admitted=_UNBOUNDED, max_depth=DEPTH_MAX)
+    limits = Limits(
+        max_running=jobs,
+        max_admitted=_UNBOUNDED,
+        max_depth=DEPTH_MAX,
+        # A task whose end was dropped would be run again.
+        keep_ended_s=None,
+        keep_ended_max=None,
+    )
     with _Signals() as signals, Guard() as guard, _open(workspace, state_dir, limits) as manager:
         guard.lock(os.path.join(manager.path, "LOCK"))
         report = admit(manager, tasks, retry_failed=retry_failed)

@@ -29,7 +29,14 @@ from manager.fleet import Fleet
 from tests.manager.manager_model import LIVE, Model
 from tests.manager.test_fleet import contents
 
-LIMITS = Limits(max_running=3, max_admitted=8, max_depth=2, heartbeat_timeout_s=60)
+LIMITS = Limits(
+    max_running=3,
+    max_admitted=8,
+    max_depth=2,
+    heartbeat_timeout_s=60,
+    keep_ended_s=1800,
+    keep_ended_max=4,
+)
 # Both are small, so that segments roll and checkpoints are made while an example runs.
 OPTIONS = Options(segment_bytes=4096, checkpoint_min_bytes=1024, checkpoint_growth=0.5)
 NAMES = ("ann", "bob")
@@ -71,6 +78,8 @@ class OneAgent(RuleBasedStateMachine):
         self.unix_ms, self.steady_s = 1_700_000_000_000, 0.0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("manager.clock.now_ms", self.tick)
+        # Its thread would drop agents at any time. The rule `retain` calls it instead.
+        self.patch.setattr("manager.retention.Retention.check", lambda self: None)
         steady = SimpleNamespace(monotonic=lambda: self.steady_s)
         self.patch.setattr("manager.cleanup.time", steady)
         self.disk = SimulatedDisk()

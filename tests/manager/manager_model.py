@@ -101,6 +101,35 @@ class Model:
     def remove(self, agent_id: str) -> None:
         del self.agents[agent_id]
 
+    def check_retained(self, before: dict[str, Agent], at_ms: int) -> None:
+        """Check what retention has left of the agents `before`."""
+        limits = self.limits
+        assert limits.keep_ended_s is not None
+        assert limits.keep_ended_max is not None
+        before_ms = at_ms - limits.keep_ended_s * 1000
+        left = self.agents
+        parents = {agent.parent_id for agent in left.values()}
+        ended_before = [agent for agent in before.values() if agent.status not in LIVE]
+        ended = [agent for agent in ended_before if agent.agent_id in left]
+
+        def is_awaited(agent: Agent) -> bool:
+            parent = before.get(agent.parent_id or "")
+            if parent is None or agent.taken_by is not None:
+                return False
+            return parent.ended_at_ms is None or parent.ended_at_ms > before_ms
+
+        for agent in before.values():
+            if agent.agent_id not in left:
+                assert agent.ended_at_ms is not None
+                assert agent.agent_id not in parents
+                assert not is_awaited(agent)
+        free = [a for a in ended if a.agent_id not in parents and not is_awaited(a)]
+        assert all(a.ended_at_ms > before_ms for a in free if a.ended_at_ms is not None)
+        assert not free or len(ended) <= limits.keep_ended_max
+        young = [a for a in ended_before if a.agent_id not in left]
+        young = [a for a in young if a.ended_at_ms is not None and a.ended_at_ms > before_ms]
+        assert not young or len(ended) >= limits.keep_ended_max
+
     def removable(self, ended_before_ms: float) -> set[str]:
         """Return the ids that cleanup removes: agents that ended by then, with all descendants."""
 

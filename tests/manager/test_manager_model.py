@@ -81,6 +81,16 @@ class ManagerMachine(OneAgent):
             assert cleaned[agent_id] == self.as_seen(after)
         self.note_batch(len(cleaned))
 
+    @rule()
+    def retain(self) -> None:
+        before = self.model.agents
+        dropped = self.manager._retention.run()
+        after = ids(self.manager.agents(include_archived=True))
+        self.model.agents = {ref: agent for ref, agent in before.items() if ref in after}
+        self.model.check_retained(before, self.unix_ms)
+        assert dropped == len(before) - len(after)
+        self.note_batch(dropped)
+
     def note_cancelled(self, agent: Agent, reason: str | None) -> Agent:
         now = self.manager.get(agent.agent_id)
         assert now.lsn > max(self.history)

@@ -52,7 +52,7 @@ MANAGER_LAYERS = (
     ("fleet",),
     ("watch", "cleanup", "importing", "fleet_reader", "recovery", "draft", "tables"),
     ("updates", "view", "history", "verbs"),
-    ("transaction", "delivery", "scheduling"),
+    ("transaction", "delivery", "scheduling", "retention"),
     ("manager",),
     ("",),
     ("_run",),

@@ -182,4 +182,25 @@ ALL_OF = (
         "if False:",
         ("tests/manager/test_manager_scheduling.py",),
     ),
+    Weakening(
+        "untaken_results_dropped",
+        "manager/retention.py",
+        "if parent is not None and get.taken_by(row) is None:",
+        "if False:",
+        ("tests/manager/test_manager_retention.py",),
+    ),
+    Weakening(
+        "dropped_under_living_parents",
+        "manager/retention.py",
+        "if not has_parent_ended or (keep_s",
+        "if (keep_s",
+        ("tests/manager/test_manager_retention.py",),
+    ),
+    Weakening(
+        "tasks_of_a_run_dropped",
+        "manager/_run/runner.py",
+        "        keep_ended_s=None,\n",
+        "",
+        ("tests/manager/test_manager_retention.py",),
+    ),
 )

@@ -1,0 +1,124 @@
+"""Retention: drops agents that ended long ago, or that are too many, without being called.
+
+A spawn that finds a drop due starts a thread, which searches a snapshot of the fleet outside the
+lock, removes what is due in slices, and ends. So a manager that spawns nothing runs no thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from journal import JournalError
+from manager import clock
+from manager.agent import ENDED, Row, get
+from manager.cleanup import slices, still_due
+from manager.fleet import Fleet
+from manager.limits import Limits
+from manager.updates import Updates
+
+if TYPE_CHECKING:
+    from journal import DurableState
+
+_PERIOD_S = 60.0  # the longest time between two searches while agents are spawned
+_SLACK = 16  # so many agents as this part of `keep_ended_max` may be kept in addition for a while
+
+
+class Retention:
+    """The retention of one manager's ended agents. Any thread may call it."""
+
+    def __init__(self, state: DurableState[Fleet], updates: Updates, limits: Limits) -> None:
+        self._state = state
+        self._updates = updates
+        self._limits = limits
+        self._thread: threading.Thread | None = None
+        self._next_s = 0.0
+        self._next_count = limits.keep_ended_max or 0
+
+    def check(self) -> None:
+        """Start a thread that drops agents if that is due. This waits for nothing."""
+        limits, counts = self._limits, self._state.machine.counts
+        ended = sum(map(counts.__getitem__, ENDED))
+        is_over = limits.keep_ended_max is not None and ended > self._next_count
+        is_time = limits.keep_ended_s is not None and ended and time.monotonic() >= self._next_s
+        if not (is_over or is_time) or (self._thread is not None and self._thread.is_alive()):
+            return
+        try:
+            self._thread = threading.Thread(target=self._run, name="subagents-retention")
+            self._thread.daemon = True
+            self._thread.start()
+        except RuntimeError:  # no thread can be started; the next spawn tries again
+            self._thread = None
+
+    def run(self) -> int:
+        """Drop all agents that are due now, and return their number."""
+        at_ms, limits = clock.now_ms(), self._limits
+        due = expired(self._state.read(lambda fleet: fleet.rows.freeze()), limits, at_ms)
+        dropped = 0
+        for chunk in slices(due):
+            decide = partial(
+                still_due, rows=chunk, is_silent=lambda row: False, at_ms=at_ms, reason=""
+            )
+            dropped += len(self._updates.update_many(decide))
+        period_s = min(_PERIOD_S, (limits.keep_ended_s or _PERIOD_S) / 10)
+        self._next_s = time.monotonic() + period_s
+        kept_max = limits.keep_ended_max or 0
+        ended = sum(map(self._state.machine.counts.__getitem__, ENDED))
+        self._next_count = max(ended, kept_max) + kept_max // _SLACK
+        return dropped
+
+    def _run(self) -> None:
+        try:
+            self.run()
+        except JournalError:
+            # The manager is closed or has failed, or the disk is full. The next spawn tries again.
+            return
+
+
+def expired(rows: Iterable[Row], limits: Limits, at_ms: int) -> list[Row]:
+    """Return the rows of the agents that `limits` no longer keeps, children before their parents.
+
+    An agent is kept while a child of it is, which any live descendant makes sure of, and while its
+    parent may still take its result: until that has ended and `keep_ended_s` have passed.
+    """
+    by_id = {get.agent_id(row): row for row in rows}
+    children = Counter(map(get.parent_id, by_id.values()))
+    ended = [row for row in by_id.values() if get.status(row) in ENDED]
+    keep_s, keep_max = limits.keep_ended_s, limits.keep_ended_max
+    before_ms = float("-inf") if keep_s is None else at_ms - keep_s * 1000
+    excess = 0 if keep_max is None else len(ended) - keep_max
+    due: list[Row] = []
+    parents: dict[str, Row] = {}  # due, but for their children
+
+    def drop(row: Row) -> None:
+        due.append(row)
+        parent_id = get.parent_id(row)
+        while parent_id is not None:
+            children[parent_id] -= 1
+            if children[parent_id] or parent_id not in parents:
+                return
+            parent = parents.pop(parent_id)
+            due.append(parent)
+            parent_id = get.parent_id(parent)
+
+    for row in sorted(ended, key=_ended_at_ms):
+        if _ended_at_ms(row) > before_ms and len(due) >= excess:
+            break
+        parent = by_id.get(get.parent_id(row) or "")
+        if parent is not None and get.taken_by(row) is None:
+            has_parent_ended = get.status(parent) in ENDED
+            if not has_parent_ended or (keep_s is not None and _ended_at_ms(parent) > before_ms):
+                continue
+        if children[get.agent_id(row)]:
+            parents[get.agent_id(row)] = row
+        else:
+            drop(row)
+    return due
+
+
+def _ended_at_ms(row: Row) -> int:
+    return get.ended_at_ms(row) or 0
